@@ -1,0 +1,1 @@
+"""The platforms' HTTP APIs as typed calls. Imports no Airflow."""

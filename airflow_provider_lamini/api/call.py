@@ -1,0 +1,76 @@
+"""A platform operation as data: what to send, how to read the answer, whether it may be sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import BinaryIO, Generic, TypeVar
+
+T = TypeVar("T")
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+"""A JSON value."""
+
+
+class Repeat(Enum):
+    """When a failed call may be sent again without asking anybody."""
+
+    SAFE = "safe"
+    """After any passing failure: the call reads, or writes the same thing again."""
+    IF_REFUSED = "if refused"
+    """Only where the platform surely did not begin: refused connection, 429, 513. The call starts work."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """One file of a multipart body; it is opened when sent and read in blocks.
+
+    :param name: file name that the platform sees
+    :param open: opens the file anew for reading bytes, once per attempt
+    :param content_type: media type
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Multipart:
+    """A ``multipart/form-data`` body.
+
+    :param fields: plain form fields
+    :param files: the files, all under one field name
+    :param file_field: that field name
+    """
+
+    fields: Mapping[str, str]
+    files: Iterable[FilePart]
+    file_field: str = "files"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One request to a platform, not yet sent.
+
+    :param operation: the platform's operation id, for logs and errors
+    :param method: HTTP method
+    :param path: path below the base URL, quoted, with a leading slash
+    :param read: turns the body of a successful answer into ``T``; raises ``ValueError`` where it does not fit
+    :param repeat: whether a failed attempt may be repeated
+    :param json: body to send as JSON; ``None`` sends no body
+    :param multipart: body to send as a form with files, instead of ``json``
+    :param params: query parameters
+    :param timeout: seconds to wait for an answer, where the call needs other than the client's
+    """
+
+    operation: str
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    repeat: Repeat
+    json: Json = None
+    multipart: Multipart | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None

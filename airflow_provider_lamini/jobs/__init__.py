@@ -1,0 +1,1 @@
+"""What a remote job is: states, kinds, polling decisions, the shared watch. Imports no Airflow."""

@@ -1,0 +1,1 @@
+"""One operator per capability of the platform."""
