@@ -1,0 +1,1 @@
+"""What turns prompts into text and texts into vectors, behind one small interface."""

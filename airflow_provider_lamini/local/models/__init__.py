@@ -1,0 +1,1 @@
+"""The models as data: a pinned catalogue, fetched once into a cache, checked by checksum."""
