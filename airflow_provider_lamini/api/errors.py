@@ -1,0 +1,161 @@
+"""What can go wrong with a call to a platform, one class per cause.
+
+::
+
+    PlatformError
+    |-- BadRequestError          400 and other refusals
+    |-- AuthenticationError      401, 403
+    |-- NotFoundError            404
+    |-- InvalidRequestError      422
+    |-- RateLimitedError         429
+    |-- DuplicateError           497
+    |-- JobNotFoundError         498
+    |-- ProjectNotFoundError     499
+    |-- ModelLoadingError        513
+    |-- ModelNotFoundError       594
+    |-- UnavailableError         500, 502, 503, 504, no connection
+    |-- PlatformTimeoutError     524, no answer in time
+    `-- ProtocolError            an answer that the API does not allow
+"""
+
+from __future__ import annotations
+
+
+class PlatformError(Exception):
+    """A call to a platform failed.
+
+    Neither the key nor a prompt stands in the message or in any attribute.
+
+    :param message: what happened and what to do, for a person
+    :param status: HTTP status of the answer; ``None`` where there was none
+    :param detail: the platform's own short text
+    :param operation: the platform's operation id
+    :param method: HTTP method
+    :param path: path below the base URL
+    :param request_id: the platform's id of the request, where it tells one
+    :param may_have_started: whether the platform may have begun the work that the call asked for, although
+        the call failed. Then look there before asking again.
+    :param attempts: how often the call was sent
+    :param retry_after: seconds that the platform asked to wait, where it did
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        detail: str = "",
+        operation: str = "",
+        method: str = "",
+        path: str = "",
+        request_id: str | None = None,
+        may_have_started: bool = False,
+        attempts: int = 1,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = detail
+        self.operation = operation
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+        self.may_have_started = may_have_started
+        self.attempts = attempts
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[PlatformError], args: tuple[object, ...], state: dict[str, object]) -> PlatformError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class BadRequestError(PlatformError):
+    """The platform refused the request as it is. Sending it again does not help."""
+
+
+class AuthenticationError(PlatformError):
+    """The key is missing, wrong, or not allowed to do this. Retrying does not help; another key may."""
+
+
+class NotFoundError(PlatformError):
+    """No such path or object. Retrying does not help; check the base URL, its path prefix and the id."""
+
+
+class InvalidRequestError(PlatformError):
+    """The platform found an argument invalid and says which. Retrying does not help."""
+
+
+class RateLimitedError(PlatformError):
+    """Too many requests, longer than the retry budget. The call was not carried out; retry later."""
+
+
+class DuplicateError(PlatformError):
+    """Something of that name or id is there already. Retrying does not help; it may be what was wanted."""
+
+
+class JobNotFoundError(PlatformError):
+    """The platform knows no such job for this key. Retrying does not help."""
+
+
+class ProjectNotFoundError(PlatformError):
+    """The platform knows no such project for this key. Retrying does not help."""
+
+
+class ModelLoadingError(PlatformError):
+    """The model was still being loaded when the model loading budget was spent. Retrying later helps."""
+
+
+class ModelNotFoundError(PlatformError):
+    """The platform has no such model. Retrying does not help; check the name, or download the model first."""
+
+
+class UnavailableError(PlatformError):
+    """The platform could not be reached or failed inside, longer than the retry budget. Retrying later helps.
+
+    A wrong host or an untrusted certificate also ends here: then the connection must be corrected.
+    """
+
+
+class PlatformTimeoutError(PlatformError):
+    """No answer came in time, longer than the retry budget. Retrying later, or asking for less, helps."""
+
+
+class ProtocolError(PlatformError):
+    """The answer is not what the API allows: a web page, a redirect elsewhere, broken or unexpected JSON.
+
+    Often something else than the platform answers at that address. Retrying seldom helps.
+    """
+
+
+BY_STATUS: dict[int, type[PlatformError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    422: InvalidRequestError,
+    429: RateLimitedError,
+    497: DuplicateError,
+    498: JobNotFoundError,
+    499: ProjectNotFoundError,
+    513: ModelLoadingError,
+    524: PlatformTimeoutError,
+    594: ModelNotFoundError,
+}
+"""The class of each status with a meaning of its own."""
+
+
+def class_for(status: int) -> type[PlatformError]:
+    """Return the class of error for a status that is no success."""
+    if status in BY_STATUS:
+        return BY_STATUS[status]
+    if status >= 500:  # noqa: PLR2004 - where HTTP's server errors begin
+        return UnavailableError
+    if status >= 400:  # noqa: PLR2004 - where HTTP's client errors begin
+        return BadRequestError
+    return ProtocolError

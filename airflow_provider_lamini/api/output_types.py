@@ -1,0 +1,84 @@
+"""``output_type``: the shape that a model's answer is bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.api.call import Json
+
+OutputType = dict[str, str | list[str] | list[int]]
+"""Field name to ``str``, ``int``, ``float``, ``bool``, or to the list of its allowed strings or integers."""
+
+_SCHEMAS: dict[str, str] = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+
+
+def check_output_type(value: object) -> OutputType:
+    """Return ``value`` as an output type.
+
+    :param value: a mapping of each field's name to ``"str"``, ``"int"``, ``"float"``, ``"bool"``, or to a
+        list of allowed strings or of allowed integers
+    :returns: a copy, lists as lists
+    :raises ValueError: where it is none; the message names the field
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(  # noqa: TRY004 - one kind of error for all
+            f"output_type must map names to types, such as {{'answer': 'str'}}, not {value!r:.100}"
+        )
+    if not value:
+        raise ValueError(
+            "output_type is empty: give at least one field, such as {'answer': 'str'}, or none at all"
+        )
+    checked: OutputType = {}
+    for name, kind in value.items():
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"output_type: {name!r:.60} is no name of a field")
+        checked[name] = _checked_kind(name, kind)
+    return checked
+
+
+def _checked_kind(name: str, kind: object) -> str | list[str] | list[int]:
+    if isinstance(kind, str):
+        if kind in _SCHEMAS:
+            return kind
+        raise ValueError(
+            f"output_type: {name!r} must be one of {', '.join(_SCHEMAS)} or a list, not {kind[:60]!r}"
+        )
+    if not isinstance(kind, list | tuple):
+        raise ValueError(  # noqa: TRY004 - one kind of error for all
+            f"output_type: {name!r} must be one of {', '.join(_SCHEMAS)} or a list, not {kind!r:.60}"
+        )
+    if not kind:
+        raise ValueError(f"output_type: the list of {name!r} allows nothing: it is empty")
+    if len(set(map(repr, kind))) < len(kind):
+        raise ValueError(f"output_type: the list of {name!r} holds a value twice")
+    strings = [item for item in kind if isinstance(item, str)]
+    integers = [item for item in kind if isinstance(item, int) and not isinstance(item, bool)]
+    if len(strings) == len(kind):
+        return strings
+    if len(integers) == len(kind):
+        return integers
+    raise ValueError(f"output_type: the list of {name!r} must hold strings only or integers only")
+
+
+def json_schema(output_type: Mapping[str, str | list[str] | list[int]]) -> dict[str, Json]:
+    """Return the JSON schema of the objects that an output type allows.
+
+    :param output_type: as :func:`check_output_type` takes it
+    :returns: an object schema: every field is required, in the given order, and no other is allowed
+    :raises ValueError: where it is no output type
+    """
+    properties: dict[str, Json] = {}
+    for name, kind in check_output_type(output_type).items():
+        if isinstance(kind, str):
+            properties[name] = {"type": _SCHEMAS[kind]}
+        else:
+            schema_type = "string" if isinstance(kind[0], str) else "integer"
+            properties[name] = {"type": schema_type, "enum": list(kind)}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
