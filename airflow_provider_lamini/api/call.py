@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar, cast
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+T_co = TypeVar("T_co", covariant=True)
+U = TypeVar("U")
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 """A JSON value."""
@@ -51,13 +54,14 @@ class Multipart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """One request to a platform, not yet sent.
 
     :param operation: the platform's operation id, for logs and errors
     :param method: HTTP method
     :param path: path below the base URL, quoted, with a leading slash
-    :param read: turns the body of a successful answer into ``T``; raises ``ValueError`` where it does not fit
+    :param read: turns the body of a successful answer into what it means; raises ``ValueError`` where it
+        does not fit
     :param repeat: whether a failed attempt may be repeated
     :param json: body to send as JSON; ``None`` sends no body
     :param multipart: body to send as a form with files, instead of ``json``
@@ -68,9 +72,20 @@ class Call(Generic[T]):
     operation: str
     method: str
     path: str
-    read: Callable[[bytes], T]
+    read: Callable[[bytes], T_co]
     repeat: Repeat
-    json: Json = None
+    json: Json = field(default=None, repr=False)
     multipart: Multipart | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
+
+    def then(self, turn: Callable[[T_co], U]) -> Call[U]:
+        """The same request with its answer turned into something else.
+
+        :param turn: what to make of the answer
+        :returns: a call whose answer is ``turn`` of this call's answer
+        """
+        read = self.read
+        return cast(
+            "Call[U]", replace(self, read=cast("Callable[[bytes], T_co]", lambda body: turn(read(body))))
+        )

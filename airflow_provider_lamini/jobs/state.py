@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class JobState(str, Enum):
+class JobState(StrEnum):
     """Where a remote job stands."""
 
     QUEUED = "queued"
@@ -35,6 +35,36 @@ ENDED = frozenset(
     }
 )
 
+_WORDS = {
+    "CREATED": JobState.QUEUED,
+    "SCHEDULED": JobState.QUEUED,
+    "QUEUED": JobState.QUEUED,
+    "PENDING": JobState.QUEUED,
+    "LOADING DATA": JobState.RUNNING,
+    "TRAINING MODEL": JobState.RUNNING,
+    "EVALUATING MODEL": JobState.RUNNING,
+    "SAVING MODEL": JobState.RUNNING,
+    "RUNNING": JobState.RUNNING,
+    "IN PROGRESS": JobState.RUNNING,
+    "DOWNLOADING": JobState.RUNNING,
+    "COMPLETED": JobState.SUCCEEDED,
+    "AVAILABLE": JobState.SUCCEEDED,
+    "PARTIALLY COMPLETED": JobState.PARTLY_SUCCEEDED,
+    "FAILED": JobState.FAILED,
+    "CANCELLED": JobState.CANCELLED,
+    "CANCELED": JobState.CANCELLED,
+    "TIMED OUT": JobState.TIMED_OUT,
+}
+
+
+def state_of(word: str) -> JobState:
+    """The state behind a platform's word, in any case and with spaces or underscores.
+
+    :param word: the platform's word, such as ``TRAINING MODEL`` or ``timed_out``
+    :return: the state; ``UNKNOWN`` for a word that is not known
+    """
+    return _WORDS.get(word.replace("_", " ").strip().upper(), JobState.UNKNOWN)
+
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
@@ -43,12 +73,14 @@ class JobStatus:
     :param job_id: the platform's id
     :param state: where the job stands
     :param raw: the platform's own word for it
-    :param progress: share done, 0 to 1, where the platform tells
+    :param done: how much is done, in rows or steps, where the platform tells
+    :param total: of how much
     :param detail: a short text for a person, such as the platform's reason for a failure
     """
 
     job_id: str
     state: JobState
     raw: str
-    progress: float | None = None
+    done: int | None = None
+    total: int | None = None
     detail: str | None = None

@@ -1,0 +1,53 @@
+"""How tasks of this provider fail.
+
+::
+
+    AirflowFailException                   a retry cannot help
+      InvalidArgumentError                 an argument or an input is wrong; nothing was sent
+    AirflowException
+      JobError                             a remote job did not end well
+        JobFailedError                     the platform says that it failed
+        JobCancelledError                  somebody cancelled it on the platform
+        JobTimedOutError                   the platform stopped it
+        JobLostError                       its state cannot be read any more
+      WaitTimeoutError                     this task's own time was over; the job may still run
+      TooManyFailedRowsError               more rows failed than the task allows
+
+Errors of the platform's API itself are in ``airflow_provider_lamini.api.errors``.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+
+class InvalidArgumentError(AirflowFailException):
+    """An argument or an input of the task is wrong. Nothing was sent, and no retry is made."""
+
+
+class JobError(AirflowException):
+    """A remote job did not end well."""
+
+
+class JobFailedError(JobError):
+    """The platform says that the job failed. A retry submits the work anew."""
+
+
+class JobCancelledError(JobError):
+    """Somebody cancelled the job on the platform. A retry submits the work anew."""
+
+
+class JobTimedOutError(JobError):
+    """The platform stopped the job because it took too long."""
+
+
+class JobLostError(JobError):
+    """The platform no longer knows the job, or no longer tells us of it. It may still run and bill."""
+
+
+class WaitTimeoutError(AirflowException):
+    """The task's own ``timeout`` has passed while jobs ran. A retry attaches to them again."""
+
+
+class TooManyFailedRowsError(AirflowException):
+    """More rows failed than ``max_failed_rows`` allows. All rows, good and bad, are in the output folder."""

@@ -1,0 +1,74 @@
+"""What a trigger tells its task: how each watched job stands. Small, and without data, prompts or keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.jobs.state import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job on which the platform does no more.
+
+    :param state: how it ended
+    :param raw: the platform's own word
+    :param detail: the platform's reason, where it gave one
+    """
+
+    state: JobState
+    raw: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """How the watched jobs stand when a task is woken.
+
+    :param ended: the jobs that have ended, by id
+    :param lost: why looking at a job was given up, by the job's id; such a job may still run
+    :param timed_out: whether the deadline has passed before enough jobs had ended
+    """
+
+    ended: Mapping[str, EndedJob] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+    timed_out: bool = False
+
+    def payload(self) -> dict[str, object]:
+        """The event as plain values, for a ``TriggerEvent``."""
+        return {
+            "version": VERSION,
+            "ended": {
+                job_id: {"state": job.state.value, "raw": job.raw, "detail": job.detail}
+                for job_id, job in self.ended.items()
+            },
+            "lost": dict(self.lost),
+            "timed_out": self.timed_out,
+        }
+
+    @classmethod
+    def from_payload(cls, payload: object) -> JobEvent:
+        """Read an event that a trigger has sent.
+
+        :param payload: what Airflow handed over
+        :raises ValueError: where it is no event of this version; ``None`` is none
+        """
+        if not isinstance(payload, dict) or payload.get("version") != VERSION:
+            raise ValueError(
+                "The task was woken by something that is not an event of JobTrigger. Clear the task: it attaches "
+                "to the jobs that it has submitted."
+            )
+        return cls(
+            ended={
+                str(job_id): EndedJob(JobState(job["state"]), str(job["raw"]), job.get("detail"))
+                for job_id, job in payload["ended"].items()
+            },
+            lost={str(job_id): str(reason) for job_id, reason in payload["lost"].items()},
+            timed_out=bool(payload["timed_out"]),
+        )

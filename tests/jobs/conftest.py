@@ -1,0 +1,71 @@
+"""A small platform on loopback: batches that end when told, and a count of what was asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from airflow_provider_lamini.api.settings import ClientSettings
+
+
+@dataclass
+class Platform:
+    """What the server knows and has seen."""
+
+    url: str = ""
+    key: str = "k1"
+    rows: dict[str, list[str | None]] = field(default_factory=dict)
+    fail_next: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    connections: set[object] = field(default_factory=set)
+
+    def answer(self, path: str, key: str) -> tuple[int, object]:
+        self.asked.append(path)
+        if self.fail_next:
+            return self.fail_next.pop(0), {"detail": "as the test wants"}
+        if key != f"Bearer {self.key}":
+            return 401, {"detail": "wrong key"}
+        job_id = path.split("/")[3]
+        if job_id not in self.rows:
+            return 498, {"detail": "no such job"}
+        reasons = self.rows[job_id]
+        return 200, {"outputs": ["x" * 1000 for _ in reasons], "finish_reason": reasons} if reasons else {}
+
+    def settings(self) -> ClientSettings:
+        return ClientSettings(base_url=self.url, key=self.key)
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    state = Platform()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            state.connections.add(self.client_address)
+            status, body = state.answer(self.path, self.headers.get("Authorization", ""))
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """The test prints nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield state
+    server.shutdown()
+    thread.join(5)
+    server.server_close()

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
+from airflow_provider_lamini.jobs.state import JobState
+
+
+def test_an_event_survives_the_way_through_the_database():
+    event = JobEvent(
+        ended={"7": EndedJob(JobState.FAILED, "FAILED", "out of memory")}, lost={"8": "gone"}, timed_out=True
+    )
+    assert JobEvent.from_payload(json.loads(json.dumps(event.payload()))) == event
+
+
+@pytest.mark.parametrize("payload", [None, {}, {"status": "success"}, {"version": 2}, "done"])
+def test_what_is_no_event_is_refused(payload):
+    with pytest.raises(ValueError, match="Clear the task"):
+        JobEvent.from_payload(payload)

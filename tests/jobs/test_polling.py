@@ -1,0 +1,107 @@
+"""The decision what to do next about a job needs no clock, no server and no sleeping."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.api.errors import (
+    AuthenticationError,
+    BadRequestError,
+    JobNotFoundError,
+    NotFoundError,
+    PlatformError,
+    ProtocolError,
+    RateLimitedError,
+    UnavailableError,
+)
+from airflow_provider_lamini.jobs.polling import (
+    DeadlinePassed,
+    Ended,
+    Lost,
+    PollAgain,
+    PollPlan,
+    after_error,
+    after_status,
+    first_look,
+)
+from airflow_provider_lamini.jobs.state import JobState, JobStatus
+
+START = 1_000_000.0
+PLAN = PollPlan(submitted_at=START, deadline=START + 3600, max_interval=30)
+
+
+def status(state: JobState) -> JobStatus:
+    return JobStatus("7", state, state.value)
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state.ended])
+def test_every_end_is_an_end_even_past_the_deadline(state):
+    assert after_status(PLAN, status(state), START + 9999, 0.5) == Ended(status(state))
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.UNKNOWN])
+def test_a_state_that_is_no_end_is_looked_at_again_until_the_deadline(state):
+    assert isinstance(after_status(PLAN, status(state), START + 10, 0.5), PollAgain)
+    assert after_status(PLAN, status(state), START + 3600, 0.5) == DeadlinePassed()
+
+
+def test_a_young_job_is_looked_at_often_and_an_old_one_seldom():
+    pauses = [
+        after_status(PLAN, status(JobState.RUNNING), START + age, 0.5).seconds for age in (0, 20, 100, 3000)
+    ]
+    assert pauses == [0.5, pytest.approx(1.6), pytest.approx(8), 30]
+
+
+def test_jitter_spreads_jobs_that_were_submitted_together():
+    running = status(JobState.RUNNING)
+    assert after_status(PLAN, running, START + 1000, 0.0).seconds == pytest.approx(24)
+    assert after_status(PLAN, running, START + 1000, 1.0).seconds == pytest.approx(36)
+
+
+@given(now=st.floats(START - 1e6, START + 1e6), chance=st.floats(0, 1))
+def test_no_pause_reaches_past_the_deadline_or_is_negative_even_if_the_clock_jumps(now, chance):
+    decision = after_status(PLAN, status(JobState.RUNNING), now, chance)
+    if isinstance(decision, PollAgain):
+        assert 0 <= decision.seconds <= max(0.0, PLAN.deadline - now)
+    else:
+        assert now >= PLAN.deadline
+
+
+@pytest.mark.parametrize("error", [UnavailableError("x"), ProtocolError("x"), RateLimitedError("x")])
+def test_an_outage_is_sat_out_until_the_deadline(error):
+    assert isinstance(after_error(PLAN, error, 500, START + 3000, 0.5), PollAgain)
+    assert after_error(PLAN, error, 501, START + 3600, 0.5) == DeadlinePassed()
+
+
+def test_errors_in_a_row_make_the_looks_rarer_up_to_the_interval():
+    pauses = [after_error(PLAN, UnavailableError("x"), errors, START, 0.5).seconds for errors in (1, 2, 3, 9)]
+    assert pauses == [2, 4, 8, 30]
+
+
+def test_the_platform_may_ask_for_a_longer_pause():
+    error = RateLimitedError("x", retry_after=120)
+    assert after_error(PLAN, error, 1, START, 0.5) == PollAgain(120)
+
+
+@pytest.mark.parametrize("kind", [JobNotFoundError, NotFoundError])
+def test_a_job_may_be_unknown_for_a_moment_after_its_submission_but_not_later(kind):
+    error = kind("x")
+    assert isinstance(after_error(PLAN, error, 1, START + 5, 0.5), PollAgain)
+    assert after_error(PLAN, error, 1, START + 61, 0.5) == Lost(error)
+
+
+def test_a_refused_key_gets_two_more_tries_because_keys_are_rotated():
+    error = AuthenticationError("x")
+    assert isinstance(after_error(PLAN, error, 2, START + 100, 0.5), PollAgain)
+    assert after_error(PLAN, error, 3, START + 100, 0.5) == Lost(error)
+
+
+@pytest.mark.parametrize("error", [BadRequestError("x"), PlatformError("x")])
+def test_any_other_refusal_loses_the_job(error):
+    assert after_error(PLAN, error, 1, START + 5, 0.5) == Lost(error)
+
+
+def test_a_watch_that_begins_after_the_deadline_looks_once():
+    assert first_look(PLAN, START + 5000, 0.5) == PollAgain(0.0)

@@ -1,0 +1,269 @@
+"""The shared watch, against a real server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError
+from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS, JobKind, kind_named
+from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
+from airflow_provider_lamini.jobs.state import JobState, JobStatus
+from airflow_provider_lamini.jobs.waiting import wait_for
+from airflow_provider_lamini.jobs.watch import Sight, Watch
+
+OLD = 3600.0
+
+
+def plan(*, seconds: float = 10.0, age: float = 0.0) -> PollPlan:
+    now = time.time()
+    return PollPlan(submitted_at=now - age, deadline=now + seconds, max_interval=0.2, min_interval=0.05)
+
+
+def watching(platform, scenario):
+    """Run a scenario with a watch on the platform; it must not take longer than 20 s."""
+
+    async def lookup():
+        return platform.settings()
+
+    async def run():
+        watch = Watch(lookup)
+        try:
+            return await asyncio.wait_for(scenario(watch), 20)
+        finally:
+            await watch.close()
+
+    return asyncio.run(run())
+
+
+def test_a_batch_is_watched_until_each_of_its_rows_is_done(platform):
+    platform.rows["b"] = []
+
+    async def scenario(watch):
+        wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight()))
+        await asyncio.sleep(0.3)
+        platform.rows["b"] = ["stop", None]
+        await asyncio.sleep(0.3)
+        assert not wait.done()
+        platform.rows["b"] = ["stop", "length"]
+        return await wait
+
+    outcome = watching(platform, scenario)
+    assert outcome == Ended(JobStatus("b", JobState.SUCCEEDED, "all 2 rows", 2, 2))
+
+
+def test_many_jobs_share_few_connections_and_leave_the_loop_responsive(platform):
+    for number in range(300):
+        platform.rows[f"j{number}"] = [None]
+
+    async def scenario(watch):
+        waits = [
+            asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, plan(age=OLD), Sight()))
+            for job_id in platform.rows
+        ]
+        lags = []
+        for _ in range(40):
+            before = time.monotonic()
+            await asyncio.sleep(0.05)
+            lags.append(time.monotonic() - before - 0.05)
+        for reasons in platform.rows.values():
+            reasons[0] = "stop"
+        outcomes = await asyncio.gather(*waits)
+        return outcomes, sorted(lags)
+
+    outcomes, lags = watching(platform, scenario)
+    assert all(isinstance(outcome, Ended) for outcome in outcomes)
+    assert len(platform.connections) <= 20
+    assert lags[len(lags) // 2] < 0.1
+
+
+def test_a_failing_platform_is_sat_out(platform):
+    platform.rows["b"] = ["stop"]
+    platform.fail_next = [503, 500]
+    sight = Sight()
+
+    async def scenario(watch):
+        return await watch.wait(BATCH_COMPLETIONS, "b", plan(), sight)
+
+    assert isinstance(watching(platform, scenario), Ended)
+    assert len(platform.asked) == 3
+    assert sight.error is None
+
+
+def test_a_vanished_job_is_lost(platform):
+    async def scenario(watch):
+        return await watch.wait(BATCH_COMPLETIONS, "gone", plan(age=OLD), Sight())
+
+    outcome = watching(platform, scenario)
+    assert isinstance(outcome, Lost)
+    assert isinstance(outcome.error, JobNotFoundError)
+
+
+def test_a_key_that_was_rotated_while_the_job_ran_is_read_anew(platform):
+    platform.rows["b"] = [None]
+
+    async def scenario(watch):
+        wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight()))
+        await asyncio.sleep(0.2)
+        platform.key = "k2"
+        await asyncio.sleep(0.3)
+        platform.rows["b"] = ["stop"]
+        return await wait
+
+    assert isinstance(watching(platform, scenario), Ended)
+
+
+def test_a_key_that_stays_refused_loses_the_job(platform):
+    platform.rows["b"] = [None]
+    wrong = platform.settings()
+    platform.key = "k2"
+
+    async def run():
+        async def lookup():
+            return wrong
+
+        watch = Watch(lookup)
+        outcome = await watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight())
+        await watch.close()
+        return outcome
+
+    outcome = asyncio.run(asyncio.wait_for(run(), 20))
+    assert isinstance(outcome, Lost)
+    assert isinstance(outcome.error, AuthenticationError)
+    assert len(platform.asked) == 3
+
+
+def test_the_deadline_is_the_clocks(platform):
+    platform.rows["b"] = [None]
+
+    async def scenario(watch):
+        return await watch.wait(BATCH_COMPLETIONS, "b", plan(seconds=0.4), Sight())
+
+    began = time.monotonic()
+    assert watching(platform, scenario) == DeadlinePassed()
+    assert time.monotonic() - began < 3
+
+
+def test_a_trigger_that_leaves_takes_nothing_down(platform):
+    platform.rows["a"] = platform.rows["b"] = [None]
+
+    async def scenario(watch):
+        leaving = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "a", plan(), Sight()))
+        staying = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight()))
+        await asyncio.sleep(0.2)
+        leaving.cancel()
+        await asyncio.sleep(0.2)
+        asked = len([path for path in platform.asked if "/a/" in path])
+        await asyncio.sleep(0.5)
+        assert len([path for path in platform.asked if "/a/" in path]) == asked
+        platform.rows["b"] = ["stop"]
+        return await staying
+
+    assert isinstance(watching(platform, scenario), Ended)
+
+
+def test_a_connection_that_is_not_defined_ends_the_wait_with_its_error():
+    async def run():
+        async def lookup():
+            raise LookupError("no such connection")
+
+        watch = Watch(lookup)
+        try:
+            await watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight())
+        finally:
+            await watch.close()
+
+    with pytest.raises(LookupError, match="no such connection"):
+        asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def listable(platform):
+    """A kind of job with a list, over the same server: every job of the list is asked for with one request."""
+
+    def status(job_id: str) -> JobStatus:
+        done = platform.rows[job_id] == ["stop"]
+        return JobStatus(job_id, JobState.SUCCEEDED if done else JobState.RUNNING, "x")
+
+    def call(path: str, read) -> Call:
+        return Call(operation="test", method="GET", path=path, read=read, repeat=Repeat.SAFE)
+
+    return JobKind(
+        name="listable",
+        look=lambda job_id: call(f"/v1/one/{job_id}/", lambda _: status(job_id)),
+        look_all=lambda: call(
+            "/v1/list/all/", lambda _: {job: status(job) for job in platform.rows if job[0] == "j"}
+        ),
+    )
+
+
+def test_one_list_answers_for_all_jobs_of_a_listable_kind(platform):
+    for number in range(200):
+        platform.rows[f"j{number}"] = [None]
+    platform.rows["all"] = ["stop"]
+    kind = listable(platform)
+    long = PollPlan(submitted_at=time.time() - OLD, deadline=time.time() + 60, max_interval=1.0)
+
+    async def scenario(watch):
+        waits = [asyncio.create_task(watch.wait(kind, f"j{number}", long, Sight())) for number in range(200)]
+        await asyncio.sleep(3)
+        for number in range(200):
+            platform.rows[f"j{number}"] = ["stop"]
+        return await asyncio.gather(*waits)
+
+    outcomes = watching(platform, scenario)
+    assert all(isinstance(outcome, Ended) for outcome in outcomes)
+    assert {path for path in platform.asked if "list" in path} == {"/v1/list/all/"}
+    assert len(platform.asked) < 60
+
+
+def test_a_job_that_the_list_does_not_hold_is_asked_for_by_itself(platform):
+    for number in range(9):
+        platform.rows[f"j{number}"] = ["stop"]
+    platform.rows["all"] = platform.rows["other"] = ["stop"]
+    kind = listable(platform)
+
+    async def scenario(watch):
+        waits = [watch.wait(kind, job, plan(age=OLD), Sight()) for job in platform.rows if job != "all"]
+        return await asyncio.gather(*waits)
+
+    outcomes = watching(platform, scenario)
+    assert all(isinstance(outcome, Ended) for outcome in outcomes)
+    assert "/v1/one/other/" in platform.asked
+
+
+def test_enough_ended_jobs_wake_the_task_and_progress_is_reported(platform):
+    platform.rows.update({"a": ["stop"], "b": [None], "c": ["stop"]})
+    seen = []
+
+    async def scenario(watch):
+        return await wait_for(
+            watch, BATCH_COMPLETIONS, ["a", "b", "c"], plan(age=OLD), enough=2, report=seen.append
+        )
+
+    event = watching(platform, scenario)
+    assert sorted(event.ended) == ["a", "c"]
+    assert not event.timed_out
+
+
+def test_a_wait_that_runs_out_says_so_and_keeps_what_ended(platform):
+    platform.rows.update({"a": ["stop"], "b": [None]})
+    seen = []
+
+    async def scenario(watch):
+        return await wait_for(
+            watch, BATCH_COMPLETIONS, ["a", "b"], plan(seconds=0.7), enough=2, report=seen.append
+        )
+
+    event = watching(platform, scenario)
+    assert event.timed_out
+    assert list(event.ended) == ["a"]
+    assert seen
+    assert seen[-1]["b"].status.total == 1
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="batch completions"):
+        kind_named("telepathy")
