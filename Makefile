@@ -1,0 +1,56 @@
+# Everything here starts from a clean clone: Python 3.11 to 3.13, make, and a package index are all it takes.
+
+ROWS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-2.11 test-client wheel clean
+.NOTPARALLEL:
+
+export PYTHON  # another interpreter than the one that .ci/python finds
+
+PINS := .ci/constraints-3.3.txt
+PINS_2_11 := .ci/constraints-2.11.txt
+READY := .venv/.ready-local
+READY_DEV := .venv/.ready-dev
+READY_2_11 := .venv-2.11/.ready-dev
+SET_UP := pyproject.toml .ci/venv .ci/python
+
+help:  ## say what can be made
+	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(READY)  ## run the nightly batch inference Dag against the local platform (ROWS=60)
+	@.venv/bin/python dags_examples/demo/run.py --rows $(ROWS)
+
+test: $(READY_DEV)  ## run the whole test suite on Airflow 3.3
+	@.venv/bin/python -m pytest
+
+check: $(READY_DEV)  ## the inner loop: lint, format, types, and the tests that are not slow
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+	@.venv/bin/python -m pytest -q -m "not slow"
+
+test-2.11: $(READY_2_11)  ## run the unit and Dag tests on Airflow 2.11
+	@.venv-2.11/bin/python -m pytest -m "not slow"
+
+test-client: $(READY)  ## run the official lamini client against the local platform, in an environment of its own
+	@.venv/bin/python tests/client/run.py
+
+wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and look at the wheel in a fresh environment
+	@.ci/check-wheel
+
+clean:  ## remove what was made here: environments, builds, caches
+	@rm -rf .venv .venv-2.11 .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): $(PINS) $(SET_UP)
+	@.ci/venv .venv $(PINS) local
+	@touch $@
+
+$(READY_DEV): $(PINS) $(SET_UP)
+	@.ci/venv .venv $(PINS) local,parquet,http,dev
+	@touch $(READY) $@
+
+$(READY_2_11): $(PINS_2_11) $(SET_UP)
+	@.ci/venv .venv-2.11 $(PINS_2_11) local,parquet,http,dev 12
+	@touch $@
