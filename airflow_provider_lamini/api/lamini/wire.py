@@ -21,7 +21,7 @@ class Request(BaseModel):
 class Answer(BaseModel):
     """An answer. Unknown fields are kept, so that what a server adds breaks nobody."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, coerce_numbers_to_str=True)
 
 
 def _number_to_text(value: object) -> object:
@@ -90,6 +90,23 @@ def texts(name: str, value: object) -> list[Json]:
     for place, item in enumerate(value):
         if not isinstance(item, str):
             raise ValueError(f"{name} {place} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+    return list(value)
+
+
+def rows(name: str, value: object) -> list[Json]:
+    """Check a list of rows without copying each.
+
+    :param name: the argument's name, for the message
+    :param value: a sequence of objects
+    :raises ValueError: where it is none, is empty, or an item is no object; the message tells which
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be a list of rows, not a {type(value).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+    if not value:
+        raise ValueError(f"{name} is an empty list: there is nothing to send")
+    for place, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise ValueError(f"{name} {place} must be an object, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
     return list(value)
 
 

@@ -1,0 +1,246 @@
+"""Clients of a platform: one that blocks and one for event loops, both drivers of the same exchange."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+import httpx
+
+from airflow_provider_lamini.api.exchange import Exchange
+from airflow_provider_lamini.api.outgoing import client_timeout
+from airflow_provider_lamini.api.steps import Fetch, Flow, Pause
+from airflow_provider_lamini.api.uploads import OffLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+    from typing import Self
+
+    from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.api.settings import ClientSettings
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_IDLE_SECONDS = 3.0
+"""Servers close idle connections after 5 s or more. A connection that is closed while a request is on its way
+leaves open whether the request arrived, so that ours are closed first."""
+
+
+class Client:
+    """Sends calls and waits for their answers. May be used from several threads.
+
+    :param settings: how to reach the platform
+    :param transport: sends the requests in place of the network, for tests
+    :param sleep: waits so many seconds
+    :param clock: the time in seconds, from any start
+    :raises ValueError: where a certificate or the proxy of the settings cannot be used
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = httpx.Client(
+            transport=transport,
+            verify=_tls(settings),
+            proxy=settings.proxy,
+            timeout=client_timeout(settings, settings.read_timeout),
+            limits=_limits(settings),
+        )
+        self._exchange = Exchange(settings, self._http, clock)
+        self._sleep = sleep
+
+    def send(self, call: Call[T]) -> T:
+        """Send a call and return its answer.
+
+        :param call: what to send
+        :raises PlatformError: where it failed for good
+        """
+        return self._drive(self._exchange.send(call))
+
+    def download(self, call: Call[object], to: BinaryIO) -> int:
+        """Send a call and write its answer to a file as it comes.
+
+        :param call: what to send
+        :param to: a file open for writing bytes
+        :returns: how many bytes were written
+        :raises PlatformError: where it failed for good
+        """
+        return self._drive(self._exchange.download(call, to))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _drive(self, flow: Flow[R]) -> R:
+        with contextlib.closing(flow):
+            try:
+                step = next(flow)
+                while True:
+                    try:
+                        self._carry_out(step)
+                    except Exception as error:  # noqa: BLE001 - the exchange decides what it means
+                        step = flow.throw(error)
+                    else:
+                        step = next(flow)
+            except StopIteration as end:
+                result: R = end.value
+                return result
+
+    def _carry_out(self, step: Pause | Fetch) -> None:
+        if isinstance(step, Pause):
+            self._sleep(step.seconds)
+            return
+        with contextlib.closing(step):
+            response = self._http.send(step.build(), stream=True)
+            with contextlib.closing(response):
+                step.begin(response)
+                for block in response.iter_bytes():
+                    if not step.take(block):
+                        break
+
+
+class AsyncClient:
+    """Sends calls on an event loop, and never blocks it. Belongs to one loop.
+
+    :param settings: how to reach the platform
+    :param transport: sends the requests in place of the network, for tests
+    :param sleep: waits so many seconds
+    :param clock: the time in seconds, from any start
+    :raises ValueError: where a certificate or the proxy of the settings cannot be used
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = httpx.AsyncClient(
+            transport=transport,
+            verify=_tls(settings),
+            proxy=settings.proxy,
+            timeout=client_timeout(settings, settings.read_timeout),
+            limits=_limits(settings),
+        )
+        self._exchange = Exchange(settings, self._http, clock)
+        self._sleep = sleep
+
+    async def send(self, call: Call[T]) -> T:
+        """Send a call and return its answer.
+
+        :param call: what to send
+        :raises PlatformError: where it failed for good
+        """
+        return await self._drive(self._exchange.send(call))
+
+    async def download(self, call: Call[object], to: BinaryIO) -> int:
+        """Send a call and write its answer to a file as it comes; the file is written in a thread.
+
+        :param call: what to send
+        :param to: a file open for writing bytes
+        :returns: how many bytes were written
+        :raises PlatformError: where it failed for good
+        """
+        return await self._drive(self._exchange.download(call, to))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _drive(self, flow: Flow[R]) -> R:
+        with contextlib.closing(flow):
+            try:
+                step = next(flow)
+                while True:
+                    try:
+                        await self._carry_out(step)
+                    except Exception as error:  # noqa: BLE001 - the exchange decides what it means
+                        step = flow.throw(error)
+                    else:
+                        step = next(flow)
+            except StopIteration as end:
+                result: R = end.value
+                return result
+
+    async def _carry_out(self, step: Pause | Fetch) -> None:
+        if isinstance(step, Pause):
+            await self._sleep(step.seconds)
+            return
+        with contextlib.closing(step):
+            request = await asyncio.to_thread(step.build) if step.reads_files else step.build()
+            if step.reads_files and isinstance(request.stream, httpx.SyncByteStream):
+                request.stream = OffLoop(request.stream)
+            response = await self._http.send(request, stream=True)
+            async with contextlib.aclosing(response):
+                step.begin(response)
+                async for block in response.aiter_bytes():
+                    more = await asyncio.to_thread(step.take, block) if step.writes_file else step.take(block)
+                    if not more:
+                        break
+
+
+def _limits(settings: ClientSettings) -> httpx.Limits:
+    return httpx.Limits(
+        max_connections=settings.max_connections,
+        max_keepalive_connections=settings.max_connections,
+        keepalive_expiry=_IDLE_SECONDS,
+    )
+
+
+def _tls(settings: ClientSettings) -> ssl.SSLContext:
+    """Return how certificates are checked, and the client's own certificate."""
+    if isinstance(settings.verify, bool):
+        context = httpx.create_ssl_context(verify=settings.verify)
+    else:
+        context = _trusting(settings.verify)
+    if settings.client_cert:
+        try:
+            context.load_cert_chain(settings.client_cert, settings.client_key)
+        except OSError as error:
+            raise ValueError(f"client_cert and client_key cannot be used: {_why(error)}") from None
+    return context
+
+
+def _trusting(bundle: str) -> ssl.SSLContext:
+    folder = Path(bundle).is_dir()
+    try:
+        return ssl.create_default_context(
+            cafile=None if folder else bundle, capath=bundle if folder else None
+        )
+    except OSError as error:
+        raise ValueError(f"verify names no CA bundle that can be used, {bundle!r}: {_why(error)}") from None
+
+
+def _why(error: OSError) -> str:
+    return (
+        (error.reason if isinstance(error, ssl.SSLError) else None) or error.strerror or "it cannot be read"
+    )

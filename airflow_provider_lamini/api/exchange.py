@@ -1,0 +1,212 @@
+"""One exchange with the platform as a generator: it says what to send and when to pause, and does neither.
+
+The drivers in ``client`` carry out its steps, one with blocking calls and one on an event loop. What is to be
+decided is decided here, once.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+import httpx
+from tenacity import DoSleep, RetryCallState
+
+from airflow_provider_lamini.api import failures, redact
+from airflow_provider_lamini.api.outgoing import Outgoing, same_origin
+from airflow_provider_lamini.api.pacing import Pacer
+from airflow_provider_lamini.api.retry import Retries, parse_retry_after
+from airflow_provider_lamini.api.steps import Fetch, Flow, Pause, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.api.settings import ClientSettings
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+_HOPS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_KEEP_METHOD = frozenset({307, 308})
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
+_WARNINGS_KEPT = 1000
+_warned: set[str] = set()
+
+
+class Exchange:
+    """All exchanges with one platform.
+
+    :param settings: how to reach it
+    :param http: builds requests; nothing is sent with it here
+    :param clock: the time in seconds, from any start
+    """
+
+    def __init__(
+        self, settings: ClientSettings, http: httpx.Client | httpx.AsyncClient, clock: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._http = http
+        self._clock = clock
+        self._pacer = Pacer(settings.requests_per_second, clock)
+
+    def send(self, call: Call[T]) -> Flow[T]:
+        """Send a call, again where that is right, and read its answer.
+
+        :param call: what to send
+        :returns: at the generator's end, the answer
+        :raises PlatformError: where it failed for good
+        """
+        outgoing = Outgoing(call, self._settings, self._http)
+        return (yield from self._with_retries(call, lambda number: self._ask(call, outgoing, number)))
+
+    def download(self, call: Call[T], to: BinaryIO) -> Flow[int]:
+        """Send a call and write its answer to a file, block by block.
+
+        :param call: what to send
+        :param to: a file open for writing bytes; what an attempt wrote that broke off is taken back
+        :returns: at the generator's end, how many bytes were written
+        :raises PlatformError: where it failed for good, or broke off and ``to`` cannot be rewound
+        """
+        outgoing, target = Outgoing(call, self._settings, self._http), Target(to)
+        return (
+            yield from self._with_retries(call, lambda number: self._save(call, outgoing, number, target))
+        )
+
+    def _with_retries(self, call: Call[T], attempt: Callable[[int], Flow[R]]) -> Flow[R]:
+        started = self._clock()
+        retrying = Retries(self._settings, call.repeat, self._clock).retrying()
+        retrying.begin()
+        state = RetryCallState(retrying, None, (), {})
+        try:
+            while True:
+                step = retrying.iter(retry_state=state)
+                if isinstance(step, DoSleep):
+                    log.info("%s Trying again in %.1f s.", _what(state), step)
+                    state.prepare_for_next_attempt()
+                    yield Pause(float(step))
+                    continue
+                try:
+                    return (yield from attempt(state.attempt_number))
+                except failures.AttemptFailed:
+                    state.set_exception(sys.exc_info())  # type: ignore[arg-type]  # set inside except
+        except failures.AttemptFailed as failed:
+            raise failed.as_error(call, state.attempt_number, self._clock() - started) from None
+
+    def _ask(self, call: Call[T], outgoing: Outgoing, number: int) -> Flow[T]:
+        fetch = yield from self._attempt(call, outgoing, number, None)
+        try:
+            return call.read(bytes(fetch.body))
+        except (ValueError, RecursionError) as error:
+            reason = self._what_is_wrong(fetch, error)
+        reason = redact.shown(reason, key=self._settings.key, sent=call.json)
+        raise failures.of_answer(call, fetch.status, reason, request_id=_request_id(fetch.headers))
+
+    def _save(self, call: Call[T], outgoing: Outgoing, number: int, target: Target) -> Flow[int]:
+        target.rewind()
+        try:
+            yield from self._attempt(call, outgoing, number, target)
+        except failures.AttemptFailed as failed:
+            if target.spoiled:
+                raise failed.for_good("A part is written already and cannot be taken back.") from None
+            raise
+        return target.written
+
+    def _attempt(self, call: Call[T], outgoing: Outgoing, number: int, target: Target | None) -> Flow[Fetch]:
+        """Send once, redirects followed; return a good answer, else raise."""
+        wait = self._pacer.seconds_to_wait()
+        if wait:
+            yield Pause(wait)
+        started, fetch = self._clock(), None
+        try:
+            fetch = yield from self._follow(call, outgoing, target)
+        finally:
+            log.debug(
+                "%s %s -> %s in %.3f s, attempt %d",
+                call.method,
+                call.path,
+                fetch.status if fetch else "no answer",
+                self._clock() - started,
+                number,
+            )
+        self._warn(fetch.headers)
+        if fetch.ok:
+            return fetch
+        raise self._refusal(call, fetch)
+
+    def _follow(self, call: Call[T], outgoing: Outgoing, target: Target | None) -> Flow[Fetch]:
+        url = outgoing.url
+        for _ in range(_HOPS + 1):
+            fetch = outgoing.fetch(url, target)
+            try:
+                yield fetch
+            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+                raise failures.of_transport(call, error, self._settings.origin, outgoing.timeout) from None
+            if fetch.status not in _REDIRECTS:
+                return fetch
+            url = self._redirected(call, fetch, url, anywhere=target is not None)
+        raise failures.of_answer(call, fetch.status, "it redirects in circles", request_id=None, refused=True)
+
+    def _redirected(self, call: Call[T], fetch: Fetch, url: httpx.URL, *, anywhere: bool) -> httpx.URL:
+        """Return where to go. Only a download may lead away from the platform, and without the key."""
+        try:
+            there = url.join(fetch.headers.get("location", ""))
+        except httpx.InvalidURL:
+            there = url
+        reading = call.method in ("GET", "HEAD")
+        home = same_origin(there, url)
+        if there != url and (reading or fetch.status in _KEEP_METHOD) and (home or (anywhere and reading)):
+            return there
+        shown = f"{there.scheme}://{there.host}{f':{there.port}' if there.port else ''}"
+        reason = f"it redirects to {shown}; if the platform is there, make that the connection's address"
+        if home:
+            reason = "it redirects without end or to another method; check the connection's address"
+        raise failures.of_answer(
+            call, fetch.status, reason, request_id=_request_id(fetch.headers), refused=True
+        )
+
+    def _refusal(self, call: Call[T], fetch: Fetch) -> failures.AttemptFailed:
+        said = failures.detail_of(bytes(fetch.body), fetch.headers.get("content-type", ""))
+        return failures.of_status(
+            call,
+            fetch.status,
+            detail=redact.shown(said, key=self._settings.key, sent=call.json),
+            request_id=_request_id(fetch.headers),
+            retry_after=parse_retry_after(fetch.headers.get("retry-after"), time.time()),
+        )
+
+    def _warn(self, headers: httpx.Headers) -> None:
+        """Log what the platform wants a person to know, each text once per process."""
+        text = redact.shown(headers.get("x-warning", ""), key=self._settings.key, sent=None)
+        if text and text not in _warned:
+            if len(_warned) >= _WARNINGS_KEPT:
+                _warned.clear()
+            _warned.add(text)
+            log.warning("The platform at %s warns: %s", self._settings.origin, text)
+
+    @staticmethod
+    def _what_is_wrong(fetch: Fetch, error: Exception) -> str:
+        if not fetch.body.strip():
+            return "it is empty"
+        if "html" in fetch.headers.get("content-type", "").lower() or fetch.body.lstrip().startswith(b"<"):
+            return "it is a web page; perhaps something else than the platform answers at that address"
+        return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _what(state: RetryCallState) -> str:
+    failure = state.outcome.exception() if state.outcome else None
+    return failure.what if isinstance(failure, failures.AttemptFailed) else ""
+
+
+def _request_id(headers: httpx.Headers) -> str | None:
+    for name in _REQUEST_ID_HEADERS:
+        if _REQUEST_ID.fullmatch(headers.get(name, "")):
+            return headers[name]
+    return None

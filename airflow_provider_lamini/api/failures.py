@@ -1,0 +1,290 @@
+"""What one attempt's failure means: its class of error, whether it passes, whether the platform began."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+import httpx
+import msgspec
+
+from airflow_provider_lamini.api import errors
+from airflow_provider_lamini.api.call import Repeat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_lamini.api.call import Call, Json
+
+_MEANING: dict[int, str] = {
+    400: "the request is refused",
+    401: "the key is missing or wrong",
+    403: "the key is not allowed to do this",
+    404: "no such path or object",
+    422: "an argument is invalid",
+    429: "too many requests",
+    497: "it is there already",
+    498: "no such job",
+    499: "no such project",
+    500: "the platform failed inside",
+    502: "the platform is not available",
+    503: "the platform is not available",
+    504: "the platform is not available",
+    513: "the model is still being loaded",
+    524: "the platform did not finish in time",
+    594: "no such model",
+}
+_ADVICE: dict[type[errors.PlatformError], str] = {
+    errors.AuthenticationError: "Check the key of the connection.",
+    errors.NotFoundError: "Check the connection's address, with its path prefix, and the id.",
+    errors.InvalidRequestError: "Correct the argument.",
+    errors.RateLimitedError: "Send less at a time, set requests_per_second, or allow a longer retry_budget.",
+    errors.JobNotFoundError: "Check the job's id and whose key it is.",
+    errors.ModelLoadingError: "Allow a longer model_loading_budget or preload the model.",
+    errors.ModelNotFoundError: "Check the model's name, or have the platform download it first.",
+    errors.PlatformTimeoutError: "Ask for less at a time, or allow a longer read_timeout or retry_budget.",
+}
+_PASSING = frozenset({429, 500, 502, 503, 504, 513, 524})
+_REFUSED = frozenset({429, 513})
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
+    """One attempt to send a call failed.
+
+    :param kind: the class of error that it becomes when no further attempt is made
+    :param what: what happened, a sentence
+    :param passing: whether it may go well the next time
+    :param refused: whether the platform surely did not begin the work
+    :param status: HTTP status of the answer, where there was one
+    :param detail: the platform's own text, fit to be shown
+    :param request_id: the platform's id of the request
+    :param retry_after: seconds that the platform asked to wait
+    """
+
+    def __init__(
+        self,
+        kind: type[errors.PlatformError],
+        what: str,
+        *,
+        passing: bool,
+        refused: bool,
+        status: int | None = None,
+        detail: str = "",
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.kind = kind
+        self.what = what
+        self.passing = passing
+        self.refused = refused
+        self.status = status
+        self.detail = detail
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is being loaded."""
+        return self.kind is errors.ModelLoadingError
+
+    def for_good(self, why: str) -> AttemptFailed:
+        """Return the same failure, not to be tried again.
+
+        :param why: a sentence
+        """
+        self.passing = False
+        self.what = f"{self.what} {why}"
+        return self
+
+    def as_error(self, call: Call[object], attempts: int, seconds: float) -> errors.PlatformError:
+        """Return the error for the caller.
+
+        :param call: what was sent
+        :param attempts: how often
+        :param seconds: within which time
+        """
+        starts_work = call.repeat is Repeat.IF_REFUSED
+        may_have_started = starts_work and not self.refused
+        sentences = [self.what]
+        if attempts > 1:
+            sentences.append(f"It was tried {attempts} times within {seconds:.0f} s.")
+        if may_have_started:
+            sentences.append(
+                "Whether the platform began the work is not known; it may run and bill: look there before "
+                "submitting again."
+            )
+        elif starts_work:
+            sentences.append("Nothing was started.")
+        if self.kind in _ADVICE:
+            sentences.append(_ADVICE[self.kind])
+        return self.kind(
+            " ".join(sentences),
+            status=self.status,
+            detail=self.detail,
+            operation=call.operation,
+            method=call.method,
+            path=call.path,
+            request_id=self.request_id,
+            may_have_started=may_have_started,
+            attempts=attempts,
+            retry_after=self.retry_after,
+        )
+
+
+def of_status(
+    call: Call[object], status: int, *, detail: str, request_id: str | None, retry_after: float | None
+) -> AttemptFailed:
+    """Say what an answer with a status other than success means.
+
+    :param call: what was sent
+    :param status: the answer's status
+    :param detail: the platform's own text, fit to be shown
+    :param request_id: the platform's id of the request
+    :param retry_after: seconds that the platform asked to wait
+    """
+    meaning = _MEANING.get(status)
+    what = f"The platform answered {call.method} {call.path} with {status}"
+    what += f" ({meaning})" if meaning else ""
+    what += f": {detail}" if detail else ""
+    return AttemptFailed(
+        errors.class_for(status),
+        what if what.endswith((".", "!", "?")) else what + ".",
+        passing=status in _PASSING,
+        refused=status in _REFUSED or 300 <= status < 500,  # noqa: PLR2004 - redirects and refusals
+        status=status,
+        detail=detail,
+        request_id=request_id,
+        retry_after=retry_after,
+    )
+
+
+def of_answer(
+    call: Call[object], status: int, reason: str, *, request_id: str | None, refused: bool = False
+) -> AttemptFailed:
+    """Say that an answer is not what the API allows.
+
+    :param call: what was sent
+    :param status: the answer's status
+    :param reason: what is wrong with the answer, without its content
+    :param request_id: the platform's id of the request
+    :param refused: whether the platform surely did not begin the work
+    """
+    return AttemptFailed(
+        errors.ProtocolError,
+        f"The answer to {call.method} {call.path} is not what the API allows: {reason}.",
+        passing=False,
+        refused=refused,
+        status=status,
+        detail=reason,
+        request_id=request_id,
+    )
+
+
+def of_transport(call: Call[object], error: Exception, origin: str, timeout: float) -> AttemptFailed:
+    """Say what a failure without an answer means.
+
+    :param call: what was sent
+    :param error: what httpx raised
+    :param origin: scheme, host and port of the platform
+    :param timeout: seconds that an answer was waited for
+    """
+    asked = f"{call.method} {call.path}"
+    if isinstance(error, _NEVER_SENT):
+        return _unreached(error, origin)
+    if isinstance(error, httpx.TimeoutException):
+        what = f"{origin} gave no answer to {asked} within {timeout:g} s."
+        return AttemptFailed(errors.PlatformTimeoutError, what, passing=True, refused=False)
+    if isinstance(error, httpx.RemoteProtocolError | httpx.NetworkError):
+        what = f"The connection to {origin} was lost before {asked} was fully answered."
+        return AttemptFailed(errors.UnavailableError, what, passing=True, refused=False)
+    what = f"{asked} of {origin} failed: {type(error).__name__}."
+    return AttemptFailed(errors.ProtocolError, what, passing=False, refused=False)
+
+
+def _unreached(error: Exception, origin: str) -> AttemptFailed:
+    passing = True
+    if isinstance(error, httpx.ConnectTimeout):
+        reason = "no connection was made in time"
+    elif isinstance(error, httpx.PoolTimeout):
+        reason = "no connection became free in time; max_connections bounds them"
+    elif isinstance(error, httpx.ProxyError):
+        reason = "the proxy refused"
+    else:
+        reason, passing = _why_no_connection(error)
+    what = f"{origin} could not be reached: {reason}."
+    return AttemptFailed(errors.UnavailableError, what, passing=passing, refused=True, detail=reason)
+
+
+def _why_no_connection(error: Exception) -> tuple[str, bool]:
+    """Return the reason, and whether it may pass."""
+    reason = "the connection failed"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not trusted ({cause.verify_message}); verify may name a CA bundle",
+                False,
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return "it speaks no TLS there; perhaps the address begins with http://", False
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed ({cause.reason or 'the connection was closed'})", True
+        if isinstance(cause, socket.gaierror):
+            return "its host name is not known; check the address", True
+        if isinstance(cause, ConnectionRefusedError):
+            return "the connection was refused; check that it runs, and the port", True
+        if isinstance(cause, OSError) and cause.strerror:
+            reason = cause.strerror
+    return reason, True
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, groups opened."""
+    for _ in range(16):
+        if error is None:
+            return
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for each in error.exceptions:
+                yield from _causes(each)
+        error = error.__cause__ or error.__context__
+
+
+def detail_of(content: bytes, content_type: str) -> str:
+    """Return the platform's own words of an error's body; they are not yet fit to be shown.
+
+    Of a validation error, places and reasons are taken; the values that were sent are left out. Of a web
+    page nothing is taken.
+
+    :param content: the body
+    :param content_type: its media type
+    """
+    try:
+        value: Json = msgspec.json.decode(content)
+    except (ValueError, RecursionError):
+        return _plain(content, content_type)
+    for name in ("detail", "error", "message"):
+        if isinstance(value, dict) and value.get(name):
+            value = value[name]
+    if isinstance(value, list):
+        return "; ".join(filter(None, (_finding(item) for item in value[:5])))
+    return value if isinstance(value, str) else ""
+
+
+def _finding(item: Json) -> str:
+    if not isinstance(item, dict):
+        return item if isinstance(item, str) else ""
+    message = item.get("msg") or item.get("message")
+    place = item.get("loc")
+    steps = place if isinstance(place, list) else [place]
+    named = ".".join(str(step) for step in steps if isinstance(step, str | int) and step != "body")
+    return ": ".join(part for part in (named, message if isinstance(message, str) else "") if part)
+
+
+def _plain(content: bytes, content_type: str) -> str:
+    text = content[:4000].decode("utf-8", errors="ignore").strip()
+    if "html" in content_type.lower() or text.startswith("<"):
+        return "a web page instead of JSON, perhaps from a proxy in between"
+    return text if all(char.isprintable() or char.isspace() for char in text) else ""

@@ -1,0 +1,150 @@
+"""Datasets for tuning: where rows go, and under which id and location they are found."""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field, JsonValue, NonNegativeInt
+
+from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.lamini import wire
+
+
+class UploadBasePath(wire.Answer):
+    """Where the platform keeps datasets: ``azure``, or on its own disk."""
+
+    upload_base_path: str
+
+    @property
+    def azure(self) -> bool:
+        """Whether rows are uploaded to an Azure blob rather than sent to the platform."""
+        return self.upload_base_path == "azure"
+
+
+class Dataset(wire.Answer):
+    """A dataset."""
+
+    dataset_id: wire.Id
+    dataset_location: str
+    """A path of the platform's, or a signed URL to upload to. The URL is a secret while it is valid."""
+
+
+class DatasetLocation(wire.Answer):
+    """Where a dataset lies, for the ``upload_file_path`` of a tuning job."""
+
+    dataset_location: str
+
+
+class CreateDatasetRequest(wire.Request):
+    """The body of ``POST /v1/data``."""
+
+    upload_base_path: str = Field(min_length=1)
+    is_public: bool | None = None
+
+
+class LocalDataRequest(CreateDatasetRequest):
+    """The body of ``POST /v1/local-data``."""
+
+    data: list[dict[str, JsonValue]] = Field(min_length=1)
+
+
+class NumDatapointsRequest(wire.Request):
+    """The body of ``POST /v1/data/num-datapoints``."""
+
+    dataset_id: str = Field(min_length=1)
+    num_datapoints: NonNegativeInt
+
+
+class ExistingDataRequest(wire.Request):
+    """The body of ``POST /v1/existing-data``."""
+
+    dataset_id: str = Field(min_length=1)
+    upload_base_path: str = Field(min_length=1)
+
+
+def upload_base_path() -> Call[UploadBasePath]:
+    """Ask where the platform keeps datasets: ``GET /v1/get-upload-base-path``."""
+    return Call(
+        operation="upload_base_path_get",
+        method="GET",
+        path="/v1/get-upload-base-path",
+        read=wire.answer(UploadBasePath),
+        repeat=Repeat.SAFE,
+    )
+
+
+def upload(
+    *, upload_base_path: str, data: Sequence[Mapping[str, Json]], is_public: bool | None = None
+) -> Call[Dataset]:
+    """Make a dataset of rows that are sent to the platform: ``POST /v1/local-data``.
+
+    :param upload_base_path: as :func:`upload_base_path` told it
+    :param data: the rows, each with ``input`` and ``output``
+    :param is_public: whether others may use it
+    :raises ValueError: where an argument does not fit
+    """
+    rows = wire.rows("data", data)
+    given = {"upload_base_path": upload_base_path, "is_public": is_public}
+    return Call(
+        operation="local_data_post",
+        method="POST",
+        path="/v1/local-data",
+        json={**wire.body(CreateDatasetRequest, given), "data": rows},
+        read=wire.answer(Dataset),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def create(*, upload_base_path: str, is_public: bool | None = None) -> Call[Dataset]:
+    """Make a dataset whose rows go to an Azure blob: ``POST /v1/data``.
+
+    :param upload_base_path: as :func:`upload_base_path` told it
+    :param is_public: whether others may use it
+    :returns: the dataset; its location is the signed URL to put JSON Lines to, then call :func:`count`
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"upload_base_path": upload_base_path, "is_public": is_public}
+    return Call(
+        operation="data_post",
+        method="POST",
+        path="/v1/data",
+        json=wire.body(CreateDatasetRequest, given),
+        read=wire.answer(Dataset),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def count(*, dataset_id: str, num_datapoints: int) -> Call[Json]:
+    """Tell the platform how many rows were uploaded: ``POST /v1/data/num-datapoints``.
+
+    :param dataset_id: the dataset
+    :param num_datapoints: rows
+    :returns: what the platform says of it; its form is not known
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"dataset_id": dataset_id, "num_datapoints": num_datapoints}
+    return Call(
+        operation="data_num_datapoints_post",
+        method="POST",
+        path="/v1/data/num-datapoints",
+        json=wire.body(NumDatapointsRequest, given),
+        read=lambda content: wire.decode(content) if content.strip() else None,
+        repeat=Repeat.SAFE,
+    )
+
+
+def existing(*, dataset_id: str, upload_base_path: str) -> Call[DatasetLocation]:
+    """Ask where a dataset lies: ``POST /v1/existing-data``.
+
+    :param dataset_id: the dataset
+    :param upload_base_path: as :func:`upload_base_path` told it
+    :returns: the location, for the ``upload_file_path`` of a tuning job
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"dataset_id": dataset_id, "upload_base_path": upload_base_path}
+    return Call(
+        operation="existing_data_post",
+        method="POST",
+        path="/v1/existing-data",
+        json=wire.body(ExistingDataRequest, given),
+        read=wire.answer(DatasetLocation),
+        repeat=Repeat.SAFE,
+    )

@@ -1,0 +1,116 @@
+"""What leaves for the platform: address, headers and body of a call."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import httpx
+
+from airflow_provider_lamini import __version__
+from airflow_provider_lamini.api.steps import Fetch, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import IO
+
+    from airflow_provider_lamini.api.call import Call, Json
+    from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.api.uploads import Upload
+
+
+class Outgoing:
+    """A call made ready for sending, as often as needed.
+
+    :param call: what to send
+    :param settings: how to reach the platform
+    :param http: builds the requests
+    :raises ValueError: where the body cannot be written as JSON
+    """
+
+    def __init__(
+        self, call: Call[object], settings: ClientSettings, http: httpx.Client | httpx.AsyncClient
+    ) -> None:
+        self._call = call
+        self._settings = settings
+        self._http = http
+        self._content = None if call.json is None else _as_json(call.json, call.operation)
+        self._parts = tuple(call.multipart.files) if call.multipart else ()
+        self.url = httpx.URL(settings.base_url + call.path)
+        if call.params:
+            self.url = self.url.copy_merge_params(dict(call.params))
+
+    @property
+    def timeout(self) -> float:
+        """Seconds to wait for the answer."""
+        return self._call.timeout or self._settings.read_timeout
+
+    def fetch(self, url: httpx.URL, to: Target | None = None) -> Fetch:
+        """Return the step that sends the call to its address, or to where the platform redirected it.
+
+        :param url: elsewhere than at the platform, neither key nor further headers are sent
+        :param to: where a good answer's body goes; ``None`` keeps it in memory
+        """
+        return Fetch(partial(self._request, url), self._parts, to)
+
+    def _request(self, url: httpx.URL, uploads: Sequence[Upload]) -> httpx.Request:
+        form = self._call.multipart
+        files = [
+            (form.file_field, (part.name, cast("IO[bytes]", upload), part.content_type))
+            for part, upload in zip(self._parts, uploads, strict=True)
+            if form
+        ]
+        return self._http.build_request(
+            self._call.method,
+            url,
+            headers=self._headers(url),
+            content=self._content,
+            data=dict(form.fields) if form else None,
+            files=files or None,
+            timeout=client_timeout(self._settings, self.timeout),
+        )
+
+    def _headers(self, url: httpx.URL) -> httpx.Headers:
+        at_home = same_origin(url, self.url)
+        headers = httpx.Headers(dict(self._settings.headers) if at_home else None)
+        headers.setdefault("User-Agent", f"airflow-provider-lamini/{__version__}")
+        if at_home:
+            headers["Lamini-Version"] = __version__
+            if self._settings.key:
+                headers["Authorization"] = f"Bearer {self._settings.key}"
+        if self._content is not None:
+            headers["Content-Type"] = "application/json"
+        elif self._parts and "Content-Type" in headers:
+            del headers["Content-Type"]
+        return headers
+
+
+def client_timeout(settings: ClientSettings, read: float) -> httpx.Timeout:
+    """Return the timeouts as httpx takes them.
+
+    :param settings: with the seconds for a connection
+    :param read: seconds to wait for an answer, for room in the connection's buffer, for a free connection
+    """
+    return httpx.Timeout(read, connect=settings.connect_timeout)
+
+
+def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
+    """Say whether two addresses have one scheme, host and port."""
+    ports = {"http": 80, "https": 443}
+    return (one.scheme, one.host, one.port or ports.get(one.scheme)) == (
+        other.scheme,
+        other.host,
+        other.port or ports.get(other.scheme),
+    )
+
+
+def _as_json(value: Json, operation: str) -> bytes:
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except UnicodeEncodeError:
+        reason = "it holds half of a surrogate pair, which is no text"
+    except (TypeError, ValueError) as error:
+        reason = str(error)
+    raise ValueError(f"The body of {operation} cannot be written as JSON: {reason}")

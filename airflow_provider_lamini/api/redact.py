@@ -1,0 +1,86 @@
+"""Keeps keys and prompts out of what the platform says of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.api.call import Json
+
+LONGEST = 300
+"""Characters of a platform's text that are shown at most."""
+
+_CARRY_DATA = frozenset(
+    {"classes", "data", "eval_data", "examples", "messages", "private_hf_token", "prompt", "source"}
+)
+_LEFT_OUT = "[...]"
+_SHORTEST_TEXT = 6
+_WINDOW = 16
+_STEP = 8
+
+
+def shown(text: str, *, key: str, sent: Json) -> str:
+    """Make a text of the platform fit to be shown: one line, short, without the key and what was sent.
+
+    :param text: what the platform said
+    :param key: the key of the call; an empty one hides nothing
+    :param sent: the body of the call; its prompts and rows are left out where the text repeats them
+    """
+    if key:
+        text = text.replace(key, "***")
+    # A cut may leave a piece of something sent at the end, so that what was sent goes first, then the rest.
+    line = _one_line(text[: LONGEST * 4])
+    line = _without_sent(line, [_one_line(each) for each in _data_texts(sent)])
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _data_texts(sent: Json) -> Iterator[str]:
+    if isinstance(sent, Mapping):
+        for name, value in sent.items():
+            if name in _CARRY_DATA:
+                yield from _texts(value)
+
+
+def _texts(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _without_sent(line: str, texts: list[str]) -> str:
+    for text in texts:
+        if _SHORTEST_TEXT <= len(text) <= len(line) and text in line:
+            line = line.replace(text, _LEFT_OUT)
+    everything = "\0".join(texts)
+    start = 0
+    while start + _WINDOW <= len(line):
+        place = everything.find(line[start : start + _WINDOW])
+        if place < 0:
+            start += _STEP
+            continue
+        first, last = _stretched(line, start, everything, place)
+        line = line[:first] + _LEFT_OUT + line[last:]
+        start = first + len(_LEFT_OUT)
+    return line
+
+
+def _stretched(line: str, start: int, everything: str, place: int) -> tuple[int, int]:
+    """Return where in ``line`` the repetition that begins at ``start`` really begins and ends."""
+    back = 0
+    while back < min(start, place) and line[start - back - 1] == everything[place - back - 1]:
+        back += 1
+    length = _WINDOW
+    room = min(len(line) - start, len(everything) - place)
+    while length < room and line[start + length] == everything[place + length]:
+        length += 1
+    return start - back, start + length
