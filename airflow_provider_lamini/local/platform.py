@@ -1,0 +1,75 @@
+"""Everything that the local platform is made of, put together once."""
+
+from __future__ import annotations
+
+import fcntl
+from typing import IO, TYPE_CHECKING, Final
+
+from airflow_provider_lamini.local.faults import Faults
+from airflow_provider_lamini.local.guard import Requests
+from airflow_provider_lamini.local.inference import Inference
+from airflow_provider_lamini.local.jobs.pool import WorkPool
+from airflow_provider_lamini.local.jobs.rows import BatchCompletions, BatchEmbeddings, StreamingCompletions
+from airflow_provider_lamini.local.jobs.runner import JobRunner
+from airflow_provider_lamini.local.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_lamini.local.engines.base import EmbeddingEngine, TextEngine
+
+VECTOR_WORKERS: Final = 2
+"""Requests to the embedding engine at a time; each holds many texts."""
+
+
+class Platform:
+    """The state behind the endpoints.
+
+    :param data: folder of what outlives the process; one platform at a time uses it
+    :param texts: generates text
+    :param vectors: makes vectors
+    :raises FolderInUseError: another platform uses the folder
+    """
+
+    def __init__(self, data: Path, texts: TextEngine, vectors: EmbeddingEngine) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(data / "lock")
+        self.store = Store(data / "platform.sqlite")
+        self.faults = Faults()
+        self.requests = Requests()
+        self.inference = Inference(texts, vectors, self.faults)
+        # One worker more than the engine has room for: an interactive request waits inside the engine for the
+        # next free place, whatever batches run, and batches lose no place to it meanwhile.
+        self.text_pool = WorkPool(texts.parallel + 1, "text")
+        self.vector_pool = WorkPool(VECTOR_WORKERS, "vectors")
+        self.streams = StreamingCompletions(self.inference, self.text_pool)
+        batches = (
+            BatchCompletions(self.inference, self.text_pool),
+            BatchEmbeddings(self.inference, self.vector_pool),
+        )
+        self.runner = JobRunner(self.store, [*batches, self.streams])
+
+    def close(self) -> None:
+        """Stop working; jobs that live are taken up by the next process with the same data."""
+        self.runner.stop()
+        self.text_pool.close()
+        self.vector_pool.close()
+        self.store.close()
+        self._lock.close()
+
+
+class FolderInUseError(Exception):
+    """Another platform works with the same folder; both would do the same jobs."""
+
+
+def _lock(file: Path) -> IO[bytes]:
+    """Lock a file until it is closed or this process ends, however it ends."""
+    opened = file.open("ab")
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        opened.close()
+        raise FolderInUseError(
+            f"A local platform already works with {file.parent}: stop it, or give this one a --data folder of its own."
+        ) from None
+    return opened

@@ -1,0 +1,1 @@
+"""The local platform's endpoints, one module per resource."""

@@ -1,0 +1,161 @@
+"""Sharing workers fairly."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_lamini.local.jobs.pool import Flow, WorkPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def make_pool() -> Iterator[Callable[[int], WorkPool]]:
+    pools: list[WorkPool] = []
+
+    def make(workers: int) -> WorkPool:
+        pools.append(WorkPool(workers, "test"))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def units(count: int, do: Callable[[int], None]) -> Iterator[Callable[[], None]]:
+    return (lambda number=number: do(number) for number in range(count))  # type: ignore[misc]
+
+
+def waits_for(gate: threading.Event) -> Callable[[int], None]:
+    def wait(_: int) -> None:
+        assert gate.wait(20)
+
+    return wait
+
+
+def test_every_unit_runs_once(make_pool: Callable[[int], WorkPool]) -> None:
+    ran: list[int] = []
+    flow = Flow(units(500, ran.append), interactive=False)
+    make_pool(4).add(flow)
+    flow.finished.result(10)
+    assert sorted(ran) == list(range(500))
+
+
+def test_a_flow_without_units_is_finished(make_pool: Callable[[int], WorkPool]) -> None:
+    flow = Flow(iter(()), interactive=True)
+    make_pool(1).add(flow)
+    flow.finished.result(5)
+
+
+def test_units_are_made_when_a_worker_is_free_for_them(make_pool: Callable[[int], WorkPool]) -> None:
+    made: list[int] = []
+    gate = threading.Event()
+
+    def lazily() -> Iterator[Callable[[], None]]:
+        for number in range(100):
+            made.append(number)
+            yield lambda: waits_for(gate)(0)
+
+    flow = Flow(lazily(), interactive=False)
+    make_pool(3).add(flow)
+    time.sleep(0.1)
+    assert len(made) == 2  # the third worker is for those who wait
+    gate.set()
+    flow.finished.result(10)
+
+
+def test_a_unit_that_raises_ends_its_flow_only(make_pool: Callable[[int], WorkPool]) -> None:
+    def fail(number: int) -> None:
+        if number == 3:
+            raise LookupError("three")
+
+    pool = make_pool(2)
+    bad, good = (
+        Flow(units(1000, fail), interactive=False),
+        Flow(units(100, lambda _: None), interactive=False),
+    )
+    pool.add(bad)
+    pool.add(good)
+    with pytest.raises(LookupError, match="three"):
+        bad.finished.result(10)
+    good.finished.result(10)
+
+
+def test_units_that_cannot_be_made_end_their_flow(make_pool: Callable[[int], WorkPool]) -> None:
+    def broken() -> Iterator[Callable[[], None]]:
+        yield lambda: None
+        raise OSError("the file is gone")
+
+    flow = Flow(broken(), interactive=True)
+    make_pool(2).add(flow)
+    with pytest.raises(OSError, match="gone"):
+        flow.finished.result(10)
+
+
+def test_flows_take_turns(make_pool: Callable[[int], WorkPool]) -> None:
+    order: list[str] = []
+    gate = threading.Event()
+    pool = make_pool(1)
+    first = Flow(units(1, waits_for(gate)), interactive=False)
+    pool.add(first)
+    flows = [Flow(units(3, lambda _, name=name: order.append(name)), interactive=False) for name in "abc"]  # type: ignore[misc]
+    for flow in flows:
+        pool.add(flow)
+    gate.set()
+    for flow in flows:
+        flow.finished.result(10)
+    assert order == list("abcabcabc")
+
+
+def test_interactive_work_finds_a_worker_whatever_batches_run(make_pool: Callable[[int], WorkPool]) -> None:
+    gate = threading.Event()
+    pool = make_pool(2)
+    batch = Flow(units(10, waits_for(gate)), interactive=False)
+    pool.add(batch)
+    time.sleep(0.05)
+    question = Flow(units(1, lambda _: None), interactive=True)
+    pool.add(question)
+    question.finished.result(5)
+    assert not batch.finished.done()
+    gate.set()
+    batch.finished.result(10)
+
+
+def test_batches_get_their_turn_among_much_interactive_work(make_pool: Callable[[int], WorkPool]) -> None:
+    ran: list[str] = []
+    pool = make_pool(1)
+    gate = threading.Event()
+    pool.add(Flow(units(1, waits_for(gate)), interactive=True))
+    questions = Flow(units(400, lambda _: ran.append("question")), interactive=True)
+    batch = Flow(units(20, lambda _: ran.append("row")), interactive=False)
+    pool.add(questions)
+    pool.add(batch)
+    gate.set()
+    questions.finished.result(10)
+    batch.finished.result(10)
+    assert 15 <= ran[:100].count("row") <= 30
+
+
+def test_a_cancelled_flow_starts_nothing_more(make_pool: Callable[[int], WorkPool]) -> None:
+    ran: list[int] = []
+    gate = threading.Event()
+
+    def run(number: int) -> None:
+        ran.append(number)
+        gate.wait(10)
+
+    flow = Flow(units(50, run), interactive=True)
+    make_pool(2).add(flow)
+    time.sleep(0.05)
+    flow.cancel()
+    gate.set()
+    flow.finished.result(5)
+    assert len(ran) == 2
+    idle = Flow(units(5, run), interactive=True)
+    idle.cancel()
+    idle.finished.result(0)

@@ -1,0 +1,211 @@
+"""Running jobs of any kind: their ends, their limits, and taking them up again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.local.jobs.runner import Hold, JobFailed, JobRunner
+from airflow_provider_lamini.local.store import Store
+from tests.support.local_platform import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from airflow_provider_lamini.local.jobs.runner import RunningJob
+    from airflow_provider_lamini.local.store import Job
+
+
+@dataclass
+class Kind:
+    """A kind of job that does what a test says."""
+
+    do: Callable[[RunningJob], None]
+    name: str = "errand"
+    concurrency: int = 2
+    time_limit: float | None = None
+    ran: list[str] = field(default_factory=list)
+
+    def run(self, job: RunningJob) -> None:
+        self.ran.append(job.job.id)
+        self.do(job)
+
+
+def until_told(job: RunningJob) -> None:
+    """Work for ever, in small steps."""
+    while True:
+        job.check()
+        job.sleep(0.01)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "platform.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_runner(store: Store) -> Iterator[Callable[..., JobRunner]]:
+    runners: list[JobRunner] = []
+
+    def make(*kinds: Kind) -> JobRunner:
+        runners.append(JobRunner(store, kinds))
+        return runners[-1]
+
+    yield make
+    for runner in runners:
+        runner.stop()
+
+
+def now(store: Store, job: Job) -> Job:
+    found = store.job(job.id)
+    assert found is not None
+    return found
+
+
+def ended(store: Store, job: Job) -> Job:
+    wait_until(lambda: now(store, job).ended is not None, timeout=5)
+    return now(store, job)
+
+
+def test_a_job_that_returns_has_succeeded(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+    kind = Kind(lambda _: None)
+    job = make_runner(kind).submit("errand", {"to": "shop"})
+    assert ended(store, job).state is JobState.SUCCEEDED
+    assert kind.ran == [job.id]
+
+
+def test_a_job_that_fails_says_why(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+    def fail(_: RunningJob) -> None:
+        raise JobFailed("The shop is closed.")
+
+    job = make_runner(Kind(fail)).submit("errand", {})
+    assert (ended(store, job).state, now(store, job).detail) == (JobState.FAILED, "The shop is closed.")
+
+
+def test_a_job_that_breaks_fails_without_showing_its_data(
+    store: Store, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_down(_: RunningJob) -> None:
+        raise KeyError("SECRET PROMPT")
+
+    with caplog.at_level(logging.DEBUG):
+        job = make_runner(Kind(break_down)).submit("errand", {})
+        assert ended(store, job).state is JobState.FAILED
+    assert "KeyError" in str(now(store, job).detail)
+    assert "SECRET" not in str(now(store, job).detail) + caplog.text
+
+
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED, JobState.TIMED_OUT])
+def test_a_running_job_can_be_made_to_end(
+    store: Store, make_runner: Callable[..., JobRunner], state: JobState
+) -> None:
+    runner = make_runner(Kind(until_told))
+    job = runner.submit("errand", {})
+    wait_until(lambda: now(store, job).state is JobState.RUNNING)
+    assert runner.end(job.id, state, "enough")
+    assert (now(store, job).state, now(store, job).detail) == (state, "enough")
+    assert not runner.end(job.id, JobState.FAILED)
+
+
+def test_a_waiting_job_that_is_cancelled_never_runs(
+    store: Store, make_runner: Callable[..., JobRunner]
+) -> None:
+    kind = Kind(until_told, concurrency=1)
+    runner = make_runner(kind)
+    first, second, third = (runner.submit("errand", {}) for _ in range(3))
+    runner.end(second.id, JobState.CANCELLED)
+    runner.end(first.id, JobState.CANCELLED)
+    wait_until(lambda: now(store, third).state is JobState.RUNNING)
+    assert kind.ran == [first.id, third.id]
+
+
+def test_a_job_runs_into_its_time_limit(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+    job = make_runner(Kind(until_told, time_limit=0.1)).submit("errand", {})
+    assert ended(store, job).state is JobState.TIMED_OUT
+    assert "time limit" in str(now(store, job).detail)
+
+
+def test_only_so_many_jobs_of_a_kind_run_at_once(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def count(job: RunningJob) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        job.sleep(0.02)
+        with lock:
+            running -= 1
+
+    runner = make_runner(Kind(count, concurrency=3))
+    jobs = [runner.submit("errand", {}) for _ in range(12)]
+    for job in jobs:
+        assert ended(store, job).state is JobState.SUCCEEDED
+    assert most == 3
+
+
+def test_a_full_kind_does_not_keep_another_waiting(
+    store: Store, make_runner: Callable[..., JobRunner]
+) -> None:
+    runner = make_runner(Kind(until_told, concurrency=1), Kind(lambda _: None, name="other"))
+    runner.submit("errand", {})
+    runner.submit("errand", {})
+    assert ended(store, runner.submit("other", {})).state is JobState.SUCCEEDED
+
+
+def test_a_held_job_waits_until_it_is_released(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+    runner = make_runner(Kind(lambda _: None))
+    runner.hold(Hold(kind="errand"))
+    job = runner.submit("errand", {})
+    time.sleep(0.15)
+    assert now(store, job).state is JobState.QUEUED
+    runner.release()
+    assert ended(store, job).state is JobState.SUCCEEDED
+
+
+def test_a_held_job_can_be_cancelled(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+    kind = Kind(lambda _: None)
+    runner = make_runner(kind)
+    runner.hold(Hold())
+    job = runner.submit("errand", {})
+    runner.end(job.id, JobState.CANCELLED)
+    runner.release()
+    time.sleep(0.1)
+    assert now(store, job).state is JobState.CANCELLED
+    assert kind.ran == []
+
+
+def test_what_was_running_or_waiting_is_taken_up_by_the_next(
+    store: Store, make_runner: Callable[..., JobRunner]
+) -> None:
+    before = make_runner(Kind(until_told, concurrency=1))
+    jobs = [before.submit("errand", {}) for _ in range(3)]
+    before.end(jobs[1].id, JobState.CANCELLED)
+    wait_until(lambda: now(store, jobs[0]).state is JobState.RUNNING)
+    before.stop()
+    time.sleep(0.1)
+    assert [now(store, job).state for job in (jobs[0], jobs[2])] == [JobState.RUNNING, JobState.QUEUED]
+
+    kind = Kind(lambda _: None)
+    assert make_runner(kind).resume() == 2
+    assert ended(store, jobs[0]).runs == 2
+    assert ended(store, jobs[2]).runs == 1
+    assert sorted(kind.ran) == sorted([jobs[0].id, jobs[2].id])
+
+
+def test_a_job_of_an_unknown_kind_is_left_alone(
+    store: Store, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
+) -> None:
+    job = store.create("from the future", {})
+    make_runner(Kind(until_told)).resume()
+    assert now(store, job).state is JobState.QUEUED
+    assert "from the future" in caplog.text

@@ -1,0 +1,190 @@
+"""Batches of completions and of embeddings."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.local_platform import wait_until
+from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL, Upstream, text_for, vector_for
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.support.local_platform import LocalPlatform
+
+PROMPTS = [f"row {number}" for number in range(20)]
+
+
+def start(http: httpx.Client, prompts: list[str], **more: object) -> str:
+    answer = http.post("/v1/batch_completions", json={"model_name": TEXT_MODEL, "prompt": prompts, **more})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+def result(http: httpx.Client, job_id: str) -> dict[str, Any]:
+    answer = http.get(f"/v1/batch_completions/{job_id}/result")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def finished(http: httpx.Client, job_id: str) -> dict[str, Any]:
+    wait_until(lambda: all(result(http, job_id).get("finish_reason", [None])))
+    return result(http, job_id)
+
+
+def test_a_batch_answers_in_the_order_of_its_prompts(http: httpx.Client) -> None:
+    answer = finished(http, start(http, PROMPTS))
+    assert answer == {"outputs": [text_for(prompt) for prompt in PROMPTS], "finish_reason": ["stop"] * 20}
+
+
+def test_a_batch_follows_its_output_type_and_limit(http: httpx.Client) -> None:
+    typed = finished(http, start(http, PROMPTS, output_type={"topic": ["a", "b"], "n": "int"}))
+    assert {output["topic"] for output in typed["outputs"]} <= {"a", "b"}
+    assert all(type(output["n"]) is int for output in typed["outputs"])
+    cut = finished(http, start(http, PROMPTS, max_new_tokens=1))
+    assert cut == {"outputs": [prompt.split()[1] for prompt in PROMPTS], "finish_reason": ["length"] * 20}
+
+
+def test_one_text_is_a_batch_of_one(http: httpx.Client) -> None:
+    job_id = http.post("/v1/batch_completions", json={"model_name": TEXT_MODEL, "prompt": "a b"}).json()["id"]
+    assert finished(http, job_id) == {"outputs": ["b a"], "finish_reason": ["stop"]}
+
+
+def test_a_running_batch_shows_what_is_done(http: httpx.Client, platform: LocalPlatform) -> None:
+    """Rows that are not done have neither output nor reason; before it begins there is nothing at all."""
+    platform.control.hold("batch_completions")
+    job_id = start(http, PROMPTS)
+    assert result(http, job_id) == {}
+    platform.control.release()
+    platform.control.hold("batch_completions", after_rows=7)
+    wait_until(lambda: platform.control.jobs()[-1]["done"] == 7)
+    time.sleep(0.2)
+    done = [text_for(prompt) for prompt in PROMPTS[:7]]
+    assert result(http, job_id) == {
+        "outputs": done + [None] * 13,
+        "finish_reason": ["stop"] * 7 + [None] * 13,
+    }
+    platform.control.release()
+    assert finished(http, job_id)["outputs"] == [text_for(prompt) for prompt in PROMPTS]
+
+
+def test_rows_in_a_running_batch_are_shown_without_a_gap(http: httpx.Client, engine: Upstream) -> None:
+    """The official client counts the rows that are done and reads as many from the front."""
+    engine.tokens_per_second = 200
+    prompts = [" ".join(["slow"] * (40 if number % 5 == 0 else 1)) for number in range(40)]
+    job_id = start(http, prompts)
+    seen: list[int] = []
+    while True:
+        reasons = result(http, job_id).get("finish_reason", [None])
+        done = len([reason for reason in reasons if reason])
+        assert all(reasons[:done])
+        seen.append(done)
+        if done == len(prompts):
+            break
+        time.sleep(0.02)
+    assert len(set(seen)) > 3
+
+
+def test_a_row_that_fails_does_not_fail_the_batch(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.row_fault("row 3")
+    answer = finished(http, start(http, PROMPTS[:6]))
+    assert answer["finish_reason"] == ["stop", "stop", "stop", "error", "stop", "stop"]
+    assert answer["outputs"][3] is None
+    assert answer["outputs"][4] == text_for("row 4")
+
+
+def test_a_batch_waits_for_an_engine_that_cannot_answer(http: httpx.Client, engine: Upstream) -> None:
+    engine.fail(503, times=30)
+    answer = finished(http, start(http, PROMPTS[:5]))
+    assert answer["outputs"] == [text_for(prompt) for prompt in PROMPTS[:5]]
+    engine._failures.clear()
+
+
+def test_a_batch_that_is_made_to_end_says_so_of_each_unfinished_row(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
+    ends = {"failed": "error", "timed out": "timeout", "cancelled": "cancelled"}
+    for state, reason in ends.items():
+        platform.control.hold("batch_completions", after_rows=2)
+        job_id = start(http, PROMPTS[:4])
+        wait_until(lambda: platform.control.jobs()[-1]["done"] == 2)
+        assert platform.control.end(job_id, state, "because a test says so")
+        assert not platform.control.end(job_id, "failed")
+        assert result(http, job_id)["finish_reason"] == ["stop", "stop", reason, reason]
+        shown = platform.control.jobs()[-1]
+        assert (shown["state"], shown["detail"]) == (state, "because a test says so")
+        platform.control.release()
+
+
+def test_a_big_batch_is_cheap_to_poll(http: httpx.Client, platform: LocalPlatform) -> None:
+    prompts = [f"row {number}" for number in range(20_000)]
+    platform.control.hold("batch_completions", after_rows=3_000)
+    job_id = start(http, prompts)
+    wait_until(lambda: platform.control.jobs()[-1]["done"] >= 3_000, timeout=60)
+    began = time.monotonic()
+    for _ in range(5):
+        http.get(f"/v1/batch_completions/{job_id}/result")
+    assert (time.monotonic() - began) / 5 < 0.25
+    platform.control.end(job_id, "cancelled")
+
+
+def test_a_batch_does_not_keep_a_waiting_person_waiting(http: httpx.Client, engine: Upstream) -> None:
+    engine.tokens_per_second = 20
+    job_id = start(http, ["ten words " * 5] * 60)
+    wait_until(lambda: engine.most_at_once >= 4)
+    began = time.monotonic()
+    answer = http.post("/v1/completions", json={"model_name": TEXT_MODEL, "prompt": "quick question"})
+    assert answer.json() == {"output": "question quick"}
+    assert time.monotonic() - began < 2
+    assert None in result(http, job_id)["finish_reason"]
+    engine.tokens_per_second = 100_000
+    finished(http, job_id)
+
+
+def test_two_batches_share_the_workers(http: httpx.Client, engine: Upstream, platform: LocalPlatform) -> None:
+    engine.tokens_per_second = 50
+    first = start(http, ["a b c d e"] * 60)
+    second = start(http, ["a b c d e"] * 10)
+    finished(http, second)
+    assert None in result(http, first)["finish_reason"]
+    platform.control.end(first, "cancelled")
+
+
+def test_an_unknown_batch_is_498(http: httpx.Client) -> None:
+    for kind in ("batch_completions", "batch_embeddings"):
+        answer = http.get(f"/v1/{kind}/none-such/result")
+        assert answer.status_code == 498
+        assert "none-such" in answer.json()["detail"]
+
+
+def test_a_batch_of_one_kind_is_unknown_to_the_other(http: httpx.Client) -> None:
+    job_id = start(http, ["a b"])
+    assert http.get(f"/v1/batch_embeddings/{job_id}/result").status_code == 498
+
+
+def test_a_batch_of_texts_becomes_vectors_in_their_order(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.hold("batch_embeddings")
+    body = {"model_name": EMBEDDING_MODEL, "prompt": PROMPTS}
+    job_id = http.post("/v1/batch_embeddings", json=body).json()["id"]
+    url = f"/v1/batch_embeddings/{job_id}/result"
+    assert http.get(url).json() == {}
+    platform.control.release()
+    wait_until(lambda: http.get(url).json())
+    found = http.get(url).json()["embedding"]
+    assert found == [pytest.approx(vector_for(text)) for text in PROMPTS]
+
+
+def test_a_batch_of_texts_that_fails_is_500_and_says_which(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
+    platform.control.row_fault("row 7")
+    job_id = http.post("/v1/batch_embeddings", json={"prompt": PROMPTS}).json()["id"]
+    url = f"/v1/batch_embeddings/{job_id}/result"
+    wait_until(lambda: http.get(url).status_code != 200)
+    answer = http.get(url)
+    assert answer.status_code == 500
+    assert "Rows 0 to 15" in answer.json()["detail"]

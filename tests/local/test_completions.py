@@ -1,0 +1,195 @@
+"""Text for prompts: /v1, /v2 and /v3."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.local_platform import wait_until
+from tests.support.upstream import TEXT_MODEL, Upstream, text_for
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.support.local_platform import LocalPlatform
+
+ALL_TYPES = {"topic": "str", "count": "int", "share": "float", "urgent": "bool", "tone": ["calm", "angry"]}
+
+
+def ask(http: httpx.Client, path: str, prompt: object, **more: object) -> httpx.Response:
+    return http.post(path, json={"model_name": TEXT_MODEL, "prompt": prompt, **more})
+
+
+def test_v1_answers_a_prompt_with_its_output(http: httpx.Client) -> None:
+    assert ask(http, "/v1/completions", "one two three").json() == {"output": "three two one"}
+
+
+def test_v1_answers_a_list_in_the_order_of_its_prompts(http: httpx.Client) -> None:
+    prompts = [f"number {number}" for number in range(30)]
+    assert ask(http, "/v1/completions", prompts).json() == [
+        {"output": text_for(prompt)} for prompt in prompts
+    ]
+
+
+def test_v1_answers_with_the_object_itself_where_there_is_an_output_type(http: httpx.Client) -> None:
+    answer = ask(http, "/v1/completions", "one two", output_type={"answer": "str"}).json()
+    assert answer == {"answer": "two one"}
+    answers = ask(http, "/v1/completions", ["one two", "three"], output_type={"answer": "str"}).json()
+    assert answers == [{"answer": "two one"}, {"answer": "three"}]
+
+
+def test_v1_takes_the_old_spelling_of_the_output_type(http: httpx.Client) -> None:
+    assert ask(http, "/v1/completions", "one two", out_type={"answer": "str"}).json() == {"answer": "two one"}
+
+
+def test_v2_says_why_each_text_ended(http: httpx.Client) -> None:
+    """Scalars where the prompt was one text, lists where it was a list."""
+    one = ask(http, "/v2/completions", "one two three", max_new_tokens=2).json()
+    assert one == {"outputs": "three two", "finish_reason": "length"}
+    two = ask(http, "/v2/completions", ["a b", "c d e"], max_new_tokens=2).json()
+    assert two == {"outputs": ["b a", "e d"], "finish_reason": ["stop", "length"]}
+
+
+def test_every_output_type_comes_back_as_that_type(http: httpx.Client) -> None:
+    prompts = [f"ticket number {number}" for number in range(8)]
+    answer = ask(http, "/v2/completions", prompts, output_type=ALL_TYPES).json()
+    assert answer["finish_reason"] == ["stop"] * 8
+    for output in answer["outputs"]:
+        assert list(output) == list(ALL_TYPES)
+        kinds = [type(value) for value in output.values()]
+        assert kinds == [str, int, float, bool, str]
+        assert output["tone"] in ALL_TYPES["tone"]
+
+
+def test_an_object_that_was_cut_is_null_with_the_reason_length(http: httpx.Client) -> None:
+    answer = ask(http, "/v2/completions", "a b c d e f", output_type=ALL_TYPES, max_new_tokens=3).json()
+    assert answer == {"outputs": None, "finish_reason": "length"}
+    assert ask(http, "/v1/completions", "a b c d e f", output_type=ALL_TYPES, max_new_tokens=3).json() is None
+
+
+def test_nulls_count_as_left_out(http: httpx.Client) -> None:
+    """The official client sends every field it knows."""
+    nulls = {"output_type": None, "max_tokens": None, "max_new_tokens": None, "cache_id": None}
+    assert ask(http, "/v1/completions", "one two", **nulls).json() == {"output": "two one"}
+
+
+def test_max_tokens_counts_the_prompt_too(http: httpx.Client, engine: Upstream) -> None:
+    """A prompt is reckoned with four characters to a token, as the platform's clients do."""
+    ask(http, "/v1/completions", "x" * 40, max_tokens=25)
+    ask(http, "/v1/completions", "x" * 40, max_tokens=25, max_new_tokens=7)
+    ask(http, "/v1/completions", "x" * 40)
+    assert [body["max_tokens"] for body in engine.bodies] == [15, 7, 256]
+
+
+def test_a_model_that_is_not_served_is_594(http: httpx.Client) -> None:
+    for path in ("/v1/completions", "/v2/completions", "/v3/streaming_completions", "/v1/batch_completions"):
+        answer = http.post(path, json={"model_name": "nobody/nothing", "prompt": ["x"]})
+        assert answer.status_code == 594, path
+        assert "nobody/nothing" in answer.json()["detail"]
+        assert TEXT_MODEL in answer.json()["detail"]
+
+
+def test_a_model_that_is_loading_is_513_until_it_is_loaded(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
+    platform.control.loading(1.0, TEXT_MODEL)
+    refused = ask(http, "/v2/completions", "x")
+    assert refused.status_code == 513
+    assert refused.json()["detail"].startswith("Downloading")
+    wait_until(lambda: ask(http, "/v2/completions", "x").status_code == 200, timeout=3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", None),
+        ("prompt", []),
+        ("prompt", ["fine", 7]),
+        ("model_name", 3),
+        ("model_name", None),
+        ("max_new_tokens", 0),
+        ("max_new_tokens", "many"),
+        ("output_type", {"answer": "text"}),
+        ("output_type", {"answer": ["a", 1]}),
+        ("output_type", {}),
+        ("output_type", "str"),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/v1/completions", "/v2/completions", "/v3/streaming_completions", "/v1/batch_completions"]
+)
+def test_a_bad_field_is_422_and_named(http: httpx.Client, path: str, field: str, value: Any) -> None:
+    body = {"model_name": TEXT_MODEL, "prompt": ["SECRET PROMPT"], field: value}
+    answer = http.post(path, json=body)
+    assert answer.status_code == 422
+    for error in answer.json()["detail"]:
+        assert error["loc"][:2] == ["body", field]
+        assert error["msg"]
+    assert "SECRET" not in answer.text
+
+
+def test_a_body_that_is_not_json_is_422_and_not_repeated(http: httpx.Client) -> None:
+    answer = http.post(
+        "/v2/completions", content='{"prompt": "SECRET', headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert "SECRET" not in answer.text
+
+
+def test_an_error_names_the_prompt_that_met_it(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.row_fault("bad apple")
+    answer = ask(http, "/v2/completions", ["fine", "bad apple", "fine"])
+    assert answer.status_code == 500
+    assert answer.json()["detail"].startswith("Prompt 1: ")
+    assert "apple" not in answer.text
+
+
+def test_an_unknown_path_is_404(http: httpx.Client) -> None:
+    answer = http.get("/v9/completions")
+    assert answer.status_code == 404
+    assert "detail" in answer.json()
+
+
+def test_streaming_repeats_the_text_so_far_until_every_reason_is_set(
+    http: httpx.Client, engine: Upstream
+) -> None:
+    engine.tokens_per_second = 20
+    prompt = " ".join(f"w{number}" for number in range(12))
+    job_id = ask(http, "/v3/streaming_completions", prompt).json()["id"]
+    seen: list[str] = []
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        answer = http.get(f"/v3/streaming_completions/{job_id}/result").json()
+        if answer:
+            seen.append(answer["outputs"][0] or "")
+            if all(answer["finish_reason"]):
+                break
+        time.sleep(0.05)
+    assert answer == {"outputs": [text_for(prompt)], "finish_reason": ["stop"]}
+    assert len(set(seen)) > 3
+    assert all(text_for(prompt).startswith(text) for text in seen)
+    assert seen == sorted(seen, key=len)
+
+
+def test_streaming_takes_several_prompts(http: httpx.Client) -> None:
+    job_id = ask(http, "/v3/streaming_completions", ["a b", "c d"]).json()["id"]
+    url = f"/v3/streaming_completions/{job_id}/result"
+    wait_until(lambda: all(http.get(url).json().get("finish_reason", [None])))
+    assert http.get(url).json()["outputs"] == ["b a", "d c"]
+
+
+def test_an_unknown_streaming_job_is_498(http: httpx.Client) -> None:
+    answer = http.get("/v3/streaming_completions/ffffffffffffffffffffffffffffffff/result")
+    assert answer.status_code == 498
+    assert "ffffffffffffffffffffffffffffffff" in answer.json()["detail"]
+
+
+def test_no_prompt_and_no_key_is_logged(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.row_fault("SECRET", times=None)
+    ask(http, "/v2/completions", "SECRET PROMPT")
+    ask(http, "/v1/batch_completions", ["SECRET PROMPT"])
+    wait_until(lambda: not [job for job in platform.control.jobs() if job["ended"] is None])
+    assert "SECRET" not in platform.log
+    assert platform.key not in platform.log

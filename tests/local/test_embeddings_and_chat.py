@@ -1,0 +1,152 @@
+"""Vectors, chat and what the platform says about itself."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL, Upstream, text_for, vector_for
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.support.local_platform import LocalPlatform
+
+MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "one two three"}]
+
+
+def test_a_text_becomes_one_flat_vector(http: httpx.Client) -> None:
+    answer = http.post("/v1/embedding", json={"prompt": "a text", "model_name": EMBEDDING_MODEL}).json()
+    assert answer["embedding"] == pytest.approx(vector_for("a text"))
+
+
+def test_texts_become_vectors_in_their_order(http: httpx.Client) -> None:
+    texts = [f"text {number}" for number in range(50)]
+    answer = http.post("/v1/embedding", json={"prompt": texts}).json()
+    assert answer["embedding"] == [pytest.approx(vector_for(text)) for text in texts]
+
+
+def test_no_embedding_model_is_the_default_one(http: httpx.Client) -> None:
+    """The official client sends null where its user names none."""
+    answer = http.post("/v1/embedding", json={"prompt": "a text", "model_name": None})
+    assert answer.json()["embedding"] == pytest.approx(vector_for("a text"))
+
+
+def test_an_embedding_model_that_is_not_served_is_594(http: httpx.Client) -> None:
+    for path in ("/v1/embedding", "/v1/batch_embeddings"):
+        assert http.post(path, json={"prompt": "x", "model_name": "no/model"}).status_code == 594
+
+
+@pytest.mark.parametrize("prompt", [None, 3, [], ["fine", 3]])
+def test_a_bad_text_to_embed_is_422(http: httpx.Client, prompt: object) -> None:
+    for path in ("/v1/embedding", "/v1/batch_embeddings"):
+        answer = http.post(path, json={"prompt": prompt})
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["loc"][:2] == ["body", "prompt"]
+
+
+def test_chat_replies_as_openai_does(http: httpx.Client) -> None:
+    answer = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES}).json()
+    assert answer["object"] == "chat.completion"
+    assert answer["choices"] == [
+        {"index": 0, "message": {"role": "assistant", "content": "three two one"}, "finish_reason": "stop"}
+    ]
+    usage = answer["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
+
+
+def test_chat_keeps_to_a_json_schema(http: httpx.Client) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+    body = {"model": TEXT_MODEL, "messages": MESSAGES, "response_format": wanted}
+    content = http.post("/inf/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+    assert type(json.loads(content)["n"]) is int
+
+
+def test_chat_says_when_a_reply_was_cut(http: httpx.Client, engine: Upstream) -> None:
+    for limit in ("max_tokens", "max_completion_tokens"):
+        body = {"model": TEXT_MODEL, "messages": MESSAGES, limit: 2, "temperature": 0.5}
+        choice = http.post("/inf/chat/completions", json=body).json()["choices"][0]
+        assert choice["message"]["content"] == "three two"
+        assert choice["finish_reason"] == "length"
+        assert engine.bodies[-1]["temperature"] == 0.5
+
+
+def test_chat_comes_in_pieces_where_that_is_asked_for(http: httpx.Client) -> None:
+    body = {"model": TEXT_MODEL, "messages": MESSAGES, "stream": True}
+    lines = http.post("/inf/chat/completions", json=body).text.split("\n\n")
+    assert lines[-2] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == text_for("one two three")
+    assert [choice["finish_reason"] for choice in choices][-1] == "stop"
+    assert len(choices) > 3
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"messages": []}, 422),
+        ({"messages": [{"role": "user"}]}, 422),
+        ({"temperature": 3}, 422),
+        ({"max_tokens": 0}, 422),
+        ({"response_format": {"type": "xml"}}, 422),
+        ({"response_format": {"type": "json_schema"}}, 400),
+        ({"model": "no/model"}, 594),
+        ({"model": "no/model", "stream": True}, 594),
+    ],
+)
+def test_a_chat_request_that_does_not_fit_is_refused(
+    http: httpx.Client, more: dict[str, object], status: int
+) -> None:
+    answer = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES, **more})
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+def test_chat_in_pieces_has_the_status_of_an_error_before_the_first(
+    http: httpx.Client, engine: Upstream
+) -> None:
+    engine.fail(400)
+    answer = http.post(
+        "/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES, "stream": True}
+    )
+    assert answer.status_code >= 400
+
+
+def test_models_are_listed_as_openai_does(http: httpx.Client) -> None:
+    answer = http.get("/inf/models").json()
+    assert answer["object"] == "list"
+    assert TEXT_MODEL in [model["id"] for model in answer["data"]]
+
+
+def test_the_version_lists_the_endpoints_and_not_the_control(http: httpx.Client) -> None:
+    answer = http.get("/v1/version").json()
+    assert answer["server"]
+    assert answer["client"]
+    paths = {endpoint["path"] for endpoint in answer["api"]}
+    assert {"/v1/completions", "/v2/completions", "/v1/batch_completions", "/inf/models"} <= paths
+    assert not [path for path in paths if path.startswith("/_control")]
+
+
+def test_health_needs_no_key(platform: LocalPlatform, http: httpx.Client) -> None:
+    assert http.get(f"{platform.url}/healthz", headers={"Authorization": ""}).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "Basic YTpi", "a-key-for-tests", "Bearer ", "Bearer \u00e9"]
+)
+@pytest.mark.parametrize(
+    "path", ["/v1/version", "/v1/batch_completions/x/result", "/_control/stats", "/nowhere"]
+)
+def test_every_other_path_needs_the_key(http: httpx.Client, header: str | None, path: str) -> None:
+    request = http.build_request("GET", path)
+    del request.headers["authorization"]
+    if header is not None:
+        request.headers["authorization"] = header.encode()  # type: ignore[assignment]
+    answer = http.send(request)
+    assert answer.status_code == 401
+    assert "key" in answer.json()["detail"]
+    assert "wrong" not in answer.text.replace("a wrong API key", "")

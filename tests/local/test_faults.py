@@ -1,0 +1,156 @@
+"""The faults that tests of clients rely on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.support.local_platform import wait_until
+from tests.support.upstream import TEXT_MODEL, Upstream
+
+if TYPE_CHECKING:
+    from tests.support.local_platform import LocalPlatform
+
+BATCH = {"model_name": TEXT_MODEL, "prompt": ["a b", "c d"]}
+
+
+def test_a_status_is_answered_so_many_times_with_its_headers_and_body(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
+    page = "<html><h1>502 Bad Gateway</h1></html>"
+    platform.control.fault("/v1/version", status=502, times=2, headers={"Retry-After": "3"}, body=page)
+    for _ in range(2):
+        answer = http.get("/v1/version")
+        assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (502, page, "3")
+        assert answer.headers["content-type"].startswith("text/html")
+    assert http.get("/v1/version").status_code == 200
+    assert platform.control.faults()[0]["hits"] == 2
+
+
+def test_a_status_without_a_body_looks_like_the_platforms(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
+    platform.control.fault("/v1/version", status=429, headers={"Retry-After": "1"})
+    answer = http.get("/v1/version")
+    assert answer.status_code == 429
+    assert list(answer.json()) == ["detail"]
+
+
+def test_a_fault_fits_the_whole_path_and_the_method(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.fault("/v1/batch_completions", method="POST", status=503, times=None)
+    assert http.get("/v1/batch_completions/x/result").status_code == 498
+    assert http.post("/v1/batch_completions", json=BATCH).status_code == 503
+    platform.control.clear_faults()
+    assert http.post("/v1/batch_completions", json=BATCH).status_code == 200
+
+
+def test_a_fault_lets_the_first_requests_through(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.fault("/v1/.*", status=500, skip=2, times=1)
+    assert [http.get("/v1/version").status_code for _ in range(4)] == [200, 200, 500, 200]
+
+
+def test_a_dropped_connection_before_the_work_starts_nothing(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
+    platform.control.fault("/v1/batch_completions", drop=True)
+    with pytest.raises(httpx.TransportError):
+        http.post("/v1/batch_completions", json=BATCH)
+    assert platform.control.jobs() == []
+
+
+def test_a_dropped_connection_after_the_work_loses_the_answer_only(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
+    platform.control.fault("/v1/batch_completions", drop=True, when="after")
+    with pytest.raises(httpx.TransportError):
+        http.post("/v1/batch_completions", json=BATCH)
+    wait_until(lambda: [job["done"] for job in platform.control.jobs()] == [2])
+
+
+def test_an_error_after_the_work_hides_that_it_was_done(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.fault("/v1/batch_completions", status=504, when="after")
+    assert http.post("/v1/batch_completions", json=BATCH).status_code == 504
+    assert len(platform.control.jobs()) == 1
+
+
+def test_an_answer_may_be_cut_in_its_json(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.fault("/v1/version", truncate=12)
+    answer = http.get("/v1/version")
+    assert answer.status_code == 200
+    assert answer.text == '{"server":"0'[:12]
+
+
+def test_a_connection_may_break_in_the_middle_of_an_answer(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
+    platform.control.fault("/v1/version", truncate=12, drop=True)
+    with pytest.raises(httpx.TransportError):
+        http.get("/v1/version")
+
+
+def test_an_answer_may_come_late(http: httpx.Client, platform: LocalPlatform) -> None:
+    for when in ("before", "after"):
+        platform.control.fault("/v1/version", delay=0.3, when=when)
+        began = time.monotonic()
+        assert http.get("/v1/version").status_code == 200
+        assert time.monotonic() - began >= 0.3
+
+
+def test_health_and_control_never_go_wrong(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.fault("/.*", status=500, times=None)
+    assert http.get("/healthz").status_code == 200
+    assert http.get("/_control/stats").status_code == 200
+    assert http.get("/v1/version").status_code == 500
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {},
+        {"path": "("},
+        {"path": "/x", "status": 99},
+        {"path": "/x", "times": 0},
+        {"path": "/x", "unknown": 1},
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(http: httpx.Client, fault: dict[str, object]) -> None:
+    assert http.post("/_control/faults", json=fault).status_code == 422
+
+
+def test_one_job_may_be_held_while_others_go_on(http: httpx.Client, platform: LocalPlatform) -> None:
+    held = http.post("/v1/batch_completions", json={**BATCH, "prompt": ["x"] * 300}).json()["id"]
+    platform.control.hold(job_id=held)
+    other = http.post("/v1/batch_completions", json=BATCH).json()["id"]
+    wait_until(lambda: next(job for job in platform.control.jobs() if job["id"] == other)["ended"])
+    platform.control.release()
+    wait_until(lambda: all(job["ended"] for job in platform.control.jobs()))
+    assert {job["state"] for job in platform.control.jobs()} == {"succeeded"}
+
+
+def test_a_row_fails_as_often_as_asked(http: httpx.Client, platform: LocalPlatform) -> None:
+    platform.control.row_fault("a b", times=2)
+    statuses = [
+        http.post("/v2/completions", json={"model_name": TEXT_MODEL, "prompt": "a b"}).status_code
+        for _ in range(3)
+    ]
+    assert statuses == [500, 500, 200]
+
+
+def test_counts_say_what_was_sent_and_done(
+    http: httpx.Client, platform: LocalPlatform, engine: Upstream
+) -> None:
+    job_id = http.post("/v1/batch_completions", json=BATCH).json()["id"]
+    wait_until(lambda: platform.control.jobs()[0]["ended"])
+    http.get(f"/v1/batch_completions/{job_id}/result")
+    stats = platform.control.stats()
+    assert stats["requests"]["POST /v1/batch_completions"] == 1
+    assert stats["requests"]["GET /v1/batch_completions/{id}/result"] == 1
+    assert stats["jobs"] == {"batch_completions": 1}
+    assert stats["rows_computed"] == 2
+    assert len(engine.prompts) == 2
+    platform.control.reset()
+    assert platform.control.jobs() == []
+    assert platform.control.stats()["rows_computed"] == 0

@@ -1,0 +1,141 @@
+"""The command: binding, the key, what it prints, how it stops."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from airflow_provider_lamini.local.server import DEFAULT_KEY, ServeError, ServeOptions, is_loopback
+from tests.support.local_platform import ROOT, LocalPlatform, local_platform
+from tests.support.upstream import TEXT_MODEL, Upstream, upstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+COMMAND = (sys.executable, "-m", "airflow_provider_lamini.local")
+
+
+def command(*arguments: str, timeout: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_an_address_that_others_reach_needs_a_key_of_its_own(host: str, data: Path) -> None:
+    refused = command(
+        "serve", "--host", host, "--port", "0", "--data", str(data), "--upstream", "http://127.0.0.1:9/v1"
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "--key" in refused.stderr
+    assert not data.exists()
+
+
+def test_loopback_has_a_key_by_default_and_the_world_has_none(tmp_path: Path) -> None:
+    for host in ("127.0.0.1", "localhost", "::1"):
+        assert ServeOptions(host=host, data=tmp_path).checked_key() == DEFAULT_KEY
+    assert ServeOptions(host="0.0.0.0", key="own", data=tmp_path).checked_key() == "own"
+    for host in ("0.0.0.0", "::", "", "no-such-host.invalid"):
+        assert not is_loopback(host)
+        with pytest.raises(ServeError, match="--key"):
+            ServeOptions(host=host, data=tmp_path).checked_key()
+
+
+@pytest.mark.parametrize("key", ["", "  ", "clef \u00e9", "two\nlines"])
+def test_a_key_that_no_header_carries_is_refused(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ServeError, match="key"):
+        ServeOptions(key=key, data=tmp_path).checked_key()
+
+
+def test_options_do_not_show_the_key(tmp_path: Path) -> None:
+    assert "sesame" not in repr(ServeOptions(key="sesame", data=tmp_path))
+
+
+def test_a_port_that_is_taken_is_said_in_one_sentence(engine: Upstream, data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = command("serve", "--port", port, "--data", str(data), "--upstream", engine.url)
+    assert refused.returncode == 1
+    assert port in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_it_says_where_it_serves_and_what(platform: LocalPlatform) -> None:
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", platform.url)
+    assert TEXT_MODEL in platform.models
+
+
+def test_sigterm_stops_it_cleanly_within_two_seconds(data: Path) -> None:
+    """Even in the middle of an answer."""
+    with upstream(tokens_per_second=1) as slow, local_platform(data, slow.url) as running:
+        body = {"model_name": TEXT_MODEL, "prompt": "a b c d e f g h i j"}
+        with running.client() as http, pytest.raises(httpx.ReadTimeout):
+            http.post("/v1/completions", json=body, timeout=0.5)
+        began = time.monotonic()
+        assert running.stop() == 0
+        assert time.monotonic() - began < 2
+
+
+def test_without_control_there_is_no_control(engine: Upstream, data: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--data", str(data), "--upstream", engine.url],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        line = next(line for line in process.stdout if "serving" in line)
+        url = line.split("serving ")[1].split()[0]
+        headers = {"Authorization": f"Bearer {DEFAULT_KEY}"}
+        assert httpx.get(f"{url}/_control/stats", headers=headers).status_code == 404
+        assert httpx.get(f"{url}/v1/version", headers=headers).status_code == 200
+        status = command("status", "--url", url)
+        assert status.returncode == 0
+        assert url in status.stdout
+        assert TEXT_MODEL in status.stdout
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+        process.stdout.close()
+
+
+def test_status_says_when_nothing_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    status = command("status", "--url", url)
+    assert status.returncode == 1
+    assert "no platform answers" in status.stdout.lower()
+    assert url in status.stdout
+
+
+def test_the_folder_may_not_be_used_by_two_platforms_at_once(
+    platform: LocalPlatform, engine: Upstream
+) -> None:
+    refused = command("serve", "--port", "0", "--data", str(platform.data), "--upstream", engine.url)
+    assert refused.returncode == 1
+    assert "already" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_help_names_every_command() -> None:
+    told = command("--help").stdout
+    assert all(name in told for name in ("serve", "pull", "status"))

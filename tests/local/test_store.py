@@ -1,0 +1,131 @@
+"""Jobs and rows in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.local import store as store_module
+from airflow_provider_lamini.local.store import RowResult, Store, StoreClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "platform.sqlite"
+
+
+@pytest.fixture
+def store(file: Path) -> Iterator[Store]:
+    opened = Store(file)
+    yield opened
+    opened.close()
+
+
+def done(row: int) -> RowResult:
+    return RowResult(row, f'"output {row}"', "stop")
+
+
+def test_a_job_comes_back_as_it_was_stored(store: Store, file: Path) -> None:
+    stored = store.create("batch", {"model_name": "m", "output_type": None}, ["a", "b"])
+    again = Store(file)
+    try:
+        assert again.job(stored.id) == stored
+        assert again.job(stored.id, "other kind") is None
+        assert again.job("unknown") is None
+        assert list(again.unfinished(stored.id)) == [(0, "a"), (1, "b")]
+    finally:
+        again.close()
+
+
+def test_rows_with_a_result_are_not_unfinished(store: Store) -> None:
+    prompts = [f"prompt {number}" for number in range(3 * store_module.PAGE + 7)]
+    job = store.create("batch", {}, prompts)
+    store.save(job.id, [done(row) for row in range(0, len(prompts), 2)])
+    assert [row for row, _ in store.unfinished(job.id)] == list(range(1, len(prompts), 2))
+
+
+def test_the_first_result_of_a_row_stays(store: Store) -> None:
+    job = store.create("batch", {}, ["a"])
+    assert store.save(job.id, [done(0)]) == 1
+    assert store.save(job.id, [RowResult(0, '"other"', "length")]) == 0
+    assert store.results(job.id) == [done(0)]
+    found = store.job(job.id)
+    assert found is not None
+    assert found.done == 1
+
+
+def test_the_prefix_ends_at_the_first_gap(store: Store) -> None:
+    job = store.create("batch", {}, ["a"] * 5)
+    assert store.done_prefix(job.id) == ([], [])
+    store.save(job.id, [done(0), done(1), done(3)])
+    assert store.done_prefix(job.id) == (['"output 0"', '"output 1"'], ["stop", "stop"])
+
+
+def test_a_job_ends_once(store: Store) -> None:
+    job = store.create("batch", {}, ["a"])
+    assert store.ended(job.id, JobState.FAILED, "first")
+    assert not store.ended(job.id, JobState.SUCCEEDED, "second")
+    store.started(job.id)
+    found = store.job(job.id)
+    assert found is not None
+    assert (found.state, found.detail, found.runs) == (JobState.FAILED, "first", 0)
+    assert store.jobs(alive=True) == []
+    with pytest.raises(ValueError, match="running"):
+        store.ended(job.id, JobState.RUNNING)
+
+
+def test_old_ended_jobs_are_forgotten_with_their_rows(file: Path, store: Store) -> None:
+    job, alive = store.create("batch", {}, ["a"]), store.create("batch", {}, ["b"])
+    store.save(job.id, [done(0)])
+    store.ended(job.id, JobState.SUCCEEDED)
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE jobs SET ended = ended - ? WHERE ended IS NOT NULL", (store_module.KEEP_SECONDS,))
+    later = Store(file)
+    try:
+        assert [found.id for found in later.jobs()] == [alive.id]
+        assert later.results(job.id) == []
+        assert list(later.unfinished(job.id)) == []
+    finally:
+        later.close()
+
+
+def test_many_threads_read_and_write_at_once(store: Store) -> None:
+    job = store.create("batch", {}, ["a"] * 400)
+    prefixes: list[int] = []
+
+    def write(first: int) -> None:
+        for row in range(first, 400, 4):
+            store.save(job.id, [done(row)])
+
+    def read() -> None:
+        while len(prefixes) < 10_000 and (not prefixes or prefixes[-1] < 400):
+            prefixes.append(len(store.done_prefix(job.id)[0]))
+
+    threads = [threading.Thread(target=write, args=(first,)) for first in range(4)]
+    threads += [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(store.results(job.id)) == 400
+    found = store.job(job.id)
+    assert found is not None
+    assert found.done == 400
+
+
+def test_a_closed_store_says_so(store: Store) -> None:
+    job = store.create("batch", {}, ["a"])
+    store.close()
+    with pytest.raises(StoreClosedError):
+        store.job(job.id)
+    with pytest.raises(StoreClosedError):
+        store.save(job.id, [done(0)])

@@ -1,0 +1,221 @@
+"""A tiny OpenAI-compatible engine for tests: its text is computed from the prompt, at a set speed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEXT_MODEL = "test/reverser"
+EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DIMENSIONS = 8
+
+
+def text_for(prompt: str) -> str:
+    """What the engine says to a prompt: its words backwards."""
+    return " ".join(reversed(prompt.split())) or "nothing"
+
+
+def vector_for(text: str) -> list[float]:
+    """The vector of a text, of length 1."""
+    digest = hashlib.sha256(text.encode()).digest()[:DIMENSIONS]
+    numbers = [byte - 127.5 for byte in digest]
+    length = sum(number * number for number in numbers) ** 0.5
+    return [number / length for number in numbers]
+
+
+def instance_of(schema: dict[str, Any], prompt: str) -> Any:
+    """A value that fits a JSON schema, the same for the same prompt."""
+    number = hashlib.sha256(prompt.encode()).digest()[0]
+    if "enum" in schema:
+        return schema["enum"][number % len(schema["enum"])]
+    kind = schema.get("type", "string")
+    if kind == "object":
+        return {name: instance_of(part, prompt) for name, part in schema.get("properties", {}).items()}
+    values = {"string": text_for(prompt), "integer": number, "number": number, "boolean": number % 2 == 0}
+    return [] if kind == "array" else values[kind]
+
+
+class Upstream:
+    """The engine, while it serves.
+
+    :ivar url: its base URL, ending in ``/v1``
+    :ivar prompts: every prompt and text that it was asked, in the order they came
+    :ivar tokens_per_second: how fast each request goes; a word is a token
+    :ivar open: whether it answers; while it is not set, requests wait
+    """
+
+    def __init__(self, tokens_per_second: float) -> None:
+        self.tokens_per_second = tokens_per_second
+        self.prompts: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self._lock = threading.Lock()
+        self._failures: list[tuple[int, str]] = []
+        self._running = 0
+        self.most_at_once = 0
+        self._server = _Server(self)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def fail(self, status: int, body: str = '{"error": {"message": "asked for"}}', times: int = 1) -> None:
+        """Answer the next so many requests with an error."""
+        with self._lock:
+            self._failures += [(status, body)] * times
+
+    def start(self) -> None:
+        """Serve in a thread of its own."""
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self.open.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def begun(self, body: dict[str, Any]) -> tuple[int, str] | None:
+        """Note that a request began.
+
+        :returns: the failure that it meets, if any
+        """
+        with self._lock:
+            self._running += 1
+            self.most_at_once = max(self.most_at_once, self._running)
+            self.bodies.append(body)
+            return self._failures.pop(0) if self._failures else None
+
+    def asked(self, texts: list[str]) -> None:
+        """Note what a request asks, and wait until the engine is open."""
+        with self._lock:
+            self.prompts += texts
+        self.open.wait(60)
+
+    def ended(self) -> None:
+        """Note that a request ended."""
+        with self._lock:
+            self._running -= 1
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, engine: Upstream) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.engine = engine
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: who asked was killed by a test."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        models = [{"id": name, "object": "model"} for name in (TEXT_MODEL, EMBEDDING_MODEL)]
+        self._answer(200, json.dumps({"object": "list", "data": models}))
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        failure = self.server.engine.begun(body)
+        try:
+            if failure is not None:
+                self._answer(*failure)
+            elif self.path.endswith("/embeddings"):
+                self._embed(body)
+            else:
+                self._generate(body, is_chat=self.path.endswith("/chat/completions"))
+        finally:
+            self.server.engine.ended()
+
+    def _embed(self, body: dict[str, Any]) -> None:
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        self.server.engine.asked(texts)
+        data = [{"index": place, "embedding": vector_for(text)} for place, text in enumerate(texts)]
+        self._answer(200, json.dumps({"data": data, "model": body["model"]}))
+
+    def _generate(self, body: dict[str, Any], *, is_chat: bool) -> None:
+        prompt = body["messages"][-1]["content"] if is_chat else body["prompt"]
+        self.server.engine.asked([prompt])
+        schema = schema_of(body)
+        whole = text_for(prompt) if schema is None else json.dumps(instance_of(schema, prompt))
+        words = whole.split(" ")
+        kept = words[: body.get("max_tokens") or len(words)]
+        reason = "stop" if len(kept) == len(words) else "length"
+        pieces = [word if place == 0 else f" {word}" for place, word in enumerate(kept)]
+        if body.get("stream"):
+            self._stream(pieces, reason, is_chat=is_chat)
+            return
+        time.sleep(len(kept) / self.server.engine.tokens_per_second)
+        text = "".join(pieces)
+        shown = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
+        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(kept)}
+        choices = [{"index": 0, **shown, "finish_reason": reason}]
+        self._answer(200, json.dumps({"choices": choices, "usage": usage, "model": body["model"]}))
+
+    def _stream(self, pieces: list[str], reason: str, *, is_chat: bool) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for piece in pieces:
+            time.sleep(1 / self.server.engine.tokens_per_second)
+            self._event({"delta": {"content": piece}} if is_chat else {"text": piece}, None)
+        self._event({"delta": {}} if is_chat else {"text": ""}, reason)
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def _event(self, shown: dict[str, Any], reason: str | None) -> None:
+        choices = [{"index": 0, **shown, "finish_reason": reason}]
+        self.wfile.write(b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n")
+        self.wfile.flush()
+
+    def _answer(self, status: int, body: str) -> None:
+        content = body.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def schema_of(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The JSON schema that a request binds its answer to, however it says so."""
+    response_format = body.get("response_format") or {}
+    if response_format.get("type") == "json_schema":
+        schema: dict[str, Any] = response_format["json_schema"]["schema"]
+        return schema
+    if response_format.get("type") == "json_object":
+        return response_format.get("schema") or {"type": "object"}
+    for name in ("guided_json", "json_schema"):
+        if body.get(name):
+            found: dict[str, Any] = body[name]
+            return found
+    return (body.get("structured_outputs") or {}).get("json")
+
+
+@contextmanager
+def upstream(tokens_per_second: float = 100_000) -> Iterator[Upstream]:
+    """Serve the engine on a free port of loopback.
+
+    :param tokens_per_second: how fast each request goes
+    """
+    engine = Upstream(tokens_per_second)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
