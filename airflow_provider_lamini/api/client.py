@@ -52,7 +52,7 @@ class Client:
     ) -> None:
         self._http = httpx.Client(
             transport=transport,
-            verify=_tls(settings),
+            verify=_tls(settings) if transport is None else True,
             proxy=settings.proxy,
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),
@@ -138,7 +138,7 @@ class AsyncClient:
     ) -> None:
         self._http = httpx.AsyncClient(
             transport=transport,
-            verify=_tls(settings),
+            verify=_tls(settings) if transport is None else True,
             proxy=settings.proxy,
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),

@@ -1,0 +1,236 @@
+"""Which failures are sent again, after how long, and when to stop: the platform's table of errors."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.api import errors
+from airflow_provider_lamini.api.lamini import batches, platform
+from airflow_provider_lamini.api.retry import parse_retry_after
+
+OK = httpx.Response(200, json={"server": "1", "id": "b1"})
+PASSING = [429, 500, 502, 503, 504, 513, 524]
+FINAL = [400, 401, 403, 404, 409, 418, 422, 497, 498, 499, 501, 594]
+REFUSED = [429, 513]
+LOOK = platform.version()
+START = batches.start_completions(model_name="m", prompt=["p"])
+
+
+@pytest.mark.parametrize("status", PASSING)
+def test_a_call_that_reads_is_sent_again_after_a_failure_that_passes(driver, settings, answers, status):
+    app = answers(httpx.Response(status), httpx.Response(status), OK)
+    assert driver.send(settings(), LOOK, app=app).server == "1"
+    assert len(app.requests) == 3
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_final_failure_is_raised_at_once(driver, settings, answers, fake_time, status):
+    app = answers(httpx.Response(status))
+    with pytest.raises(errors.class_for(status)) as caught:
+        driver.send(settings(), LOOK, app=app)
+    assert len(app.requests) == 1
+    assert fake_time.slept == []
+    assert caught.value.attempts == 1
+    assert caught.value.may_have_started is False
+
+
+@pytest.mark.parametrize("status", REFUSED)
+def test_a_call_that_starts_work_is_sent_again_where_the_platform_refused_it(
+    driver, settings, answers, status
+):
+    app = answers(httpx.Response(status), OK)
+    assert driver.send(settings(), START, app=app) == "b1"
+    assert len(app.requests) == 2
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 501, 505, 599])
+def test_a_call_that_starts_work_is_sent_once_where_it_may_have_begun(driver, settings, answers, status):
+    app = answers(httpx.Response(status))
+    with pytest.raises(errors.class_for(status), match="it may run and bill: look there before") as caught:
+        driver.send(settings(), START, app=app)
+    assert len(app.requests) == 1
+    assert caught.value.may_have_started is True
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 497, 498, 499])
+def test_a_refusal_leaves_no_doubt_that_nothing_was_started(driver, settings, answers, status):
+    with pytest.raises(errors.class_for(status), match="Nothing was started") as caught:
+        driver.send(settings(), START, app=answers(httpx.Response(status)))
+    assert caught.value.may_have_started is False
+
+
+NEVER_SENT = [
+    httpx.ConnectError("x"),
+    httpx.ConnectTimeout("x"),
+    httpx.PoolTimeout("x"),
+    httpx.ProxyError("x"),
+]
+IN_DOUBT = [
+    httpx.ReadTimeout("x"),
+    httpx.WriteTimeout("x"),
+    httpx.ReadError("x"),
+    httpx.WriteError("x"),
+    httpx.RemoteProtocolError("x"),
+]
+
+
+@pytest.mark.parametrize("failure", NEVER_SENT + IN_DOUBT, ids=lambda each: type(each).__name__)
+def test_a_lost_connection_is_tried_again_where_the_call_only_reads(driver, settings, answers, failure):
+    app = answers(failure, OK)
+    assert driver.send(settings(), LOOK, app=app).server == "1"
+
+
+@pytest.mark.parametrize("failure", NEVER_SENT, ids=lambda each: type(each).__name__)
+def test_work_is_asked_for_again_where_the_request_surely_never_left(driver, settings, answers, failure):
+    app = answers(failure, OK)
+    assert driver.send(settings(), START, app=app) == "b1"
+
+
+@pytest.mark.parametrize("failure", IN_DOUBT, ids=lambda each: type(each).__name__)
+def test_work_is_not_asked_for_again_where_the_request_may_have_arrived(driver, settings, answers, failure):
+    app = answers(failure, OK)
+    with pytest.raises((errors.UnavailableError, errors.PlatformTimeoutError)) as caught:
+        driver.send(settings(), START, app=app)
+    assert caught.value.may_have_started is True
+    assert len(app.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [httpx.LocalProtocolError("x"), httpx.DecodingError("x"), httpx.UnsupportedProtocol("x")],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_cannot_pass_is_not_tried_again(driver, settings, answers, failure):
+    app = answers(failure)
+    with pytest.raises(errors.ProtocolError):
+        driver.send(settings(), LOOK, app=app)
+    assert len(app.requests) == 1
+
+
+def test_pauses_grow_within_bounds_and_end_with_the_budget(driver, settings, answers, fake_time):
+    app = answers(httpx.Response(503))
+    with pytest.raises(errors.UnavailableError, match=r"tried .* times within 300 s") as caught:
+        driver.send(settings(retry_budget=300), LOOK, app=app)
+    slept = fake_time.slept
+    assert sum(slept) == pytest.approx(300)
+    for place, pause in enumerate(slept[:-1]):
+        assert min(30, 2**place) / 2 <= pause <= min(30, 2**place)
+    assert caught.value.attempts == len(app.requests) == len(slept) + 1
+
+
+def test_pauses_of_many_clients_differ(driver, settings, answers, fake_time):
+    """Jitter: what failed together does not come back together."""
+    firsts = set()
+    for _ in range(8):
+        fake_time.slept.clear()
+        driver.send(settings(), LOOK, app=answers(httpx.Response(503), OK))
+        firsts.add(fake_time.slept[0])
+    assert len(firsts) > 4
+
+
+def test_a_budget_of_zero_means_one_attempt(driver, settings, answers, fake_time):
+    for status in (503, 513):
+        app = answers(httpx.Response(status))
+        with pytest.raises(errors.PlatformError):
+            driver.send(settings(retry_budget=0.0, model_loading_budget=0.0), LOOK, app=app)
+        assert len(app.requests) == 1
+    assert fake_time.slept == []
+
+
+def test_the_time_that_attempts_take_counts_against_the_budget(driver, settings, fake_time):
+    def app(request):
+        seen.append(request)
+        fake_time.now += 120
+        raise httpx.ReadTimeout("slow")
+
+    seen = []
+    with pytest.raises(errors.PlatformTimeoutError, match="within 120 s"):
+        driver.send(settings(retry_budget=300), LOOK, app=app)
+    assert len(seen) == 3
+
+
+def test_a_loading_model_is_asked_for_seldom_within_a_budget_of_its_own(driver, settings, answers, fake_time):
+    app = answers(httpx.Response(513))
+    with pytest.raises(errors.ModelLoadingError, match=r"Nothing was started.*model_loading_budget"):
+        driver.send(settings(retry_budget=10, model_loading_budget=1800), START, app=app)
+    slept = fake_time.slept
+    assert sum(slept) == pytest.approx(1800)
+    assert 4 <= slept[0] <= 5
+    assert all(pause <= 60 for pause in slept)
+    assert min(slept[10:-1]) >= 48
+    assert len(app.requests) < 60
+
+
+def test_a_loading_model_leaves_the_budget_for_other_failures_whole(driver, settings, answers, fake_time):
+    app = answers(*[httpx.Response(513)] * 12, httpx.Response(503), httpx.Response(503), OK)
+    assert driver.send(settings(retry_budget=10), LOOK, app=app).server == "1"
+    assert fake_time.now > 1300
+
+
+def test_retry_after_in_seconds_goes_before_the_own_pause(driver, settings, answers, fake_time):
+    app = answers(
+        httpx.Response(429, headers={"Retry-After": "17"}),
+        httpx.Response(503, headers={"Retry-After": "2"}),
+        OK,
+    )
+    driver.send(settings(), LOOK, app=app)
+    assert fake_time.slept == [17.0, 2.0]
+
+
+def test_retry_after_as_a_date_goes_before_the_own_pause(driver, settings, answers, fake_time):
+    when = formatdate(time.time() + 40, usegmt=True)
+    driver.send(settings(), LOOK, app=answers(httpx.Response(503, headers={"Retry-After": when}), OK))
+    (pause,) = fake_time.slept
+    assert 37 <= pause <= 40
+
+
+def test_retry_after_is_capped_and_never_longer_than_the_budget(driver, settings, answers, fake_time):
+    refusal = httpx.Response(429, headers={"Retry-After": "86400"})
+    driver.send(settings(retry_budget=1000), LOOK, app=answers(refusal, OK))
+    assert fake_time.slept == [300.0]
+    fake_time.slept.clear()
+    app = answers(refusal)
+    with pytest.raises(errors.RateLimitedError) as caught:
+        driver.send(settings(retry_budget=50), LOOK, app=app)
+    assert fake_time.slept == [50.0]
+    assert len(app.requests) == 2
+    assert caught.value.retry_after == 86400
+
+
+@pytest.mark.parametrize("value", ["0", "soon", "-5", "", "Thu, 01 Jan 1970 00:00:00 GMT", "NaN", "inf"])
+def test_a_retry_after_that_asks_for_nothing_leaves_the_own_pause(
+    driver, settings, answers, fake_time, value
+):
+    driver.send(settings(), LOOK, app=answers(httpx.Response(503, headers={"Retry-After": value}), OK))
+    (pause,) = fake_time.slept
+    assert 0.5 <= pause <= 1.0
+
+
+def test_retry_after_holds_for_a_loading_model_too(driver, settings, answers, fake_time):
+    app = answers(httpx.Response(513, headers={"Retry-After": "90"}), OK)
+    driver.send(settings(), START, app=app)
+    assert fake_time.slept == [90.0]
+
+
+@given(st.text(max_size=40) | st.integers().map(str) | st.floats().map(str) | st.datetimes().map(str))
+def test_any_retry_after_is_read_as_a_time_or_as_nothing(value):
+    found = parse_retry_after(value, time.time())
+    assert found is None or (found >= 0 and found < float("inf"))
+
+
+@given(st.integers(0, 10**6))
+def test_retry_after_in_both_forms_means_the_same(seconds):
+    now = 1_700_000_000.0
+    assert parse_retry_after(str(seconds), now) == seconds
+    assert parse_retry_after(formatdate(now + seconds, usegmt=True), now) == seconds
+    assert parse_retry_after(formatdate(now - seconds - 1, usegmt=True), now) == 0
+
+
+def test_no_retry_after_is_none():
+    assert parse_retry_after(None, 0.0) is None

@@ -1,0 +1,131 @@
+"""What is wrong with a connection is said at once, in one sentence, without the key."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from airflow_provider_lamini.api.settings import ClientSettings
+
+KEY = "sk-very-secret"
+
+
+def test_a_path_prefix_is_kept_and_a_trailing_slash_is_dropped():
+    settings = ClientSettings(base_url=" https://host.example:8443/lamini/ ", key=KEY)
+    assert settings.base_url == "https://host.example:8443/lamini"
+    assert settings.origin == "https://host.example:8443"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("base_url", "", "base_url is missing"),
+        ("base_url", "   ", "base_url is missing"),
+        ("base_url", None, "base_url is missing"),
+        ("base_url", "api.lamini.ai", "http:// or https://"),
+        ("base_url", "localhost:8000", "http:// or https://"),
+        ("base_url", "ftp://host", "http:// or https://"),
+        ("base_url", "http://", "no host"),
+        ("base_url", "http://:80", "no host"),
+        ("base_url", "http://a b", "no host"),
+        ("base_url", "http://host:99999", "not an address"),
+        ("base_url", "http://host:0", "no host"),
+        ("base_url", "http://[::1", "not an address"),
+        ("base_url", "http://host/?a=1", "drop what follows"),
+        ("base_url", f"http://user:{KEY}@host", "no user name or password"),
+        ("key", f"{KEY}\n", "key must be printable"),
+        ("key", f"{KEY} x", "key must be printable"),
+        ("key", f"{KEY}é", "key must be printable"),
+        ("connect_timeout", 0, "connect_timeout must be a number above 0"),
+        ("read_timeout", float("nan"), "read_timeout"),
+        ("read_timeout", float("inf"), "read_timeout"),
+        ("read_timeout", "120", "read_timeout"),
+        ("retry_budget", -1, "retry_budget must be a number of at least 0"),
+        ("model_loading_budget", True, "model_loading_budget"),
+        ("requests_per_second", 0, "requests_per_second"),
+        ("max_connections", 0, "max_connections"),
+        ("max_connections", 2.5, "max_connections"),
+        ("verify", "", "verify"),
+        ("client_key", "key.pem", "client_key is given without client_cert"),
+        ("proxy", "proxy.example:3128", "proxy must be an address"),
+        ("proxy", 8, "proxy must be an address"),
+        ("headers", {"Bad Name": "x"}, "no name of a header"),
+        ("headers", {"X-A": "a\r\nX-B: b"}, "X-A must be printable"),
+        ("headers", {"X-A": 5}, "X-A must be printable"),
+        ("headers", {"authorization": "Basic x"}, "must not hold Authorization"),
+    ],
+)
+def test_a_value_that_cannot_work_is_named(field, value, words):
+    given = {"base_url": "http://host", "key": KEY, field: value}
+    with pytest.raises(ValueError, match=words) as caught:
+        ClientSettings(**given)
+    message = str(caught.value)
+    assert field in message
+    assert KEY not in message
+    assert "\n" not in message
+
+
+def test_neither_repr_nor_fingerprint_shows_what_is_secret():
+    settings = ClientSettings(
+        base_url="http://host", key=KEY, proxy=f"http://u:{KEY}@proxy:1", headers={"X-Token": KEY}
+    )
+    assert KEY not in repr(settings)
+    assert KEY not in settings.fingerprint
+
+
+def test_equal_settings_have_one_fingerprint_and_any_other_value_another():
+    base = {"base_url": "http://host", "key": KEY, "headers": {"a": "1", "b": "2"}}
+    one = ClientSettings(**base)
+    same = ClientSettings(**{**base, "headers": {"b": "2", "a": "1"}})
+    assert one.fingerprint == same.fingerprint
+    assert one == same
+    assert len({one, same}) == 1
+    others = {"key": "k2", "base_url": "http://other", "verify": False, "read_timeout": 5.0, "headers": {}}
+    prints = {ClientSettings(**{**base, name: value}).fingerprint for name, value in others.items()}
+    assert len(prints | {one.fingerprint}) == len(others) + 1
+
+
+def test_settings_do_not_change_with_the_headers_they_were_given():
+    headers = {"X-A": "1"}
+    settings = ClientSettings(base_url="http://host", key="", headers=headers)
+    headers["X-A"] = "2"
+    assert settings.headers == {"X-A": "1"}
+
+
+def test_settings_can_be_copied_and_pickled():
+    settings = ClientSettings(base_url="http://host", key=KEY)
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert copy.deepcopy(settings) == settings
+
+
+def test_importing_the_settings_loads_no_http_library():
+    """They are read where a Dag is parsed."""
+    code = (
+        "import sys, airflow_provider_lamini.api.settings, airflow_provider_lamini.api.errors\n"
+        "import airflow_provider_lamini.api.output_types, airflow_provider_lamini.api.call\n"
+        "heavy = {'httpx', 'pydantic', 'tenacity', 'msgspec', 'airflow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+def test_the_whole_api_room_imports_no_airflow():
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "import airflow_provider_lamini.api as room\n"
+        "names = [each.name for each in pkgutil.walk_packages(room.__path__, room.__name__ + '.')]\n"
+        "for name in names: importlib.import_module(name)\n"
+        "assert len(names) > 20, names\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('airflow', 'fastapi', 'uvicorn')])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout.strip() == "[]"
