@@ -25,6 +25,7 @@ os.environ.update(
     AIRFLOW__CORE__PARALLELISM="4",
     AIRFLOW__CORE__TEST_CONNECTION="Enabled",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME / 'airflow.db'}",
+    AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY="True",  # Airflow 2.11 warns of its own default
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(AIRFLOW_HOME / "logs"),
 )
 (AIRFLOW_HOME / "dags").mkdir()
@@ -37,7 +38,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
-    """The session's ``AIRFLOW_HOME``: configuration, logs, and the database where :func:`airflow_db` made it."""
+    """The session's ``AIRFLOW_HOME``; its ``dags`` folder is Airflow's."""
     return AIRFLOW_HOME
 
 

@@ -1,0 +1,57 @@
+"""The only place that knows what differs between Airflow versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+    from airflow.sdk import ObjectStoragePath
+
+
+def object_storage_path(uri: str, conn_id: str | None = None) -> ObjectStoragePath:
+    """Make Airflow's path to an object.
+
+    Airflow 3 has the class in ``airflow.sdk``, Airflow 2.11 in ``airflow.io.path``: common.compat knows.
+
+    :param uri: such as ``s3://bucket/key`` or ``s3://conn_id@bucket/key``
+    :param conn_id: the Airflow connection to the store; wins over the one in the URI
+    """
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(uri, conn_id=conn_id)
+
+
+async def aget_connection(conn_id: str) -> Connection:
+    """Look a connection up without blocking the event loop.
+
+    Under ``airflow dags test`` Airflow 3 finds connections of its database only synchronously, so one that is
+    not found is looked for once more in a thread.
+
+    :param conn_id: the connection
+    :raises AirflowNotFoundException: where there is none
+    """
+    from airflow.providers.common.compat.connection import get_async_connection
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from asgiref.sync import sync_to_async
+
+    try:
+        return await get_async_connection(conn_id)
+    except AirflowNotFoundException:
+        return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
+async def amask_secret(secret: str) -> None:
+    """Hide a secret in this process's logs without blocking the event loop.
+
+    :param secret: what must not be shown
+    """
+    try:
+        from airflow.sdk.log import amask_secret as mask  # since Airflow 3.3.2
+    except ImportError:
+        from airflow.providers.common.compat.sdk import mask_secret
+        from asgiref.sync import sync_to_async
+
+        await sync_to_async(mask_secret)(secret)
+    else:
+        await mask(secret)

@@ -1,0 +1,325 @@
+"""From an Airflow connection to the settings of a client."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from contextlib import suppress
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, Connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.hooks.connection import (
+    InvalidConnectionError,
+    settings_from_connection,
+    target_from_connection,
+)
+from airflow_provider_lamini.hooks.fields import LAMINI_FIELDS, FieldKind
+
+KEY = "lamini-test-key-0123456789"
+
+
+def connection(**changes):
+    extra = changes.pop("extra", None)
+    given = {
+        "conn_id": "lamini_default",
+        "conn_type": "lamini",
+        "host": "https://api.lamini.ai",
+        "password": KEY,
+    }
+    text = extra if extra is None or isinstance(extra, str) else json.dumps(extra)
+    return Connection(**{**given, **changes}, extra=text)
+
+
+def problem(**changes):
+    with pytest.raises(InvalidConnectionError) as caught:
+        settings_from_connection(connection(**changes))
+    assert KEY not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "schema", "port", "expected"),
+    [
+        ("api.lamini.ai", None, None, "https://api.lamini.ai"),
+        ("  api.lamini.ai\n", "", None, "https://api.lamini.ai"),
+        ("https://api.lamini.ai/", None, None, "https://api.lamini.ai"),
+        ("localhost", "http", 8000, "http://localhost:8000"),
+        ("localhost:8000", "HTTP", None, "http://localhost:8000"),
+        ("localhost:8000", "http", 8000, "http://localhost:8000"),
+        ("https://gateway.example.com/llm/lamini/", None, None, "https://gateway.example.com/llm/lamini"),
+        ("gateway.example.com/llm", None, 8443, "https://gateway.example.com:8443/llm"),
+        ("https://gateway.example.com", "https", 8443, "https://gateway.example.com:8443"),
+        ("https://gateway.example.com:8443/llm", "https", 8443, "https://gateway.example.com:8443/llm"),
+        ("::1", "http", 8000, "http://[::1]:8000"),
+        ("http://[::1]:8000", None, None, "http://[::1]:8000"),
+    ],
+)
+def test_host_schema_and_port_make_one_url(host, schema, port, expected):
+    assert settings_from_connection(connection(host=host, schema=schema, port=port)).base_url == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"host": None}, "Host is empty: set it to the platform's URL, such as https://api.lamini.ai"),
+        ({"host": "   "}, "Host is empty"),
+        ({"host": "ftp://api.lamini.ai"}, "Host must begin with http:// or https://"),
+        ({"host": "https://"}, "Host names no host"),
+        ({"host": "https://user:pass@api.lamini.ai"}, "Host must hold no user name or password"),
+        ({"host": "https://api.lamini.ai/?x=1"}, "drop what follows"),
+        ({"host": "api.lamini.ai:https"}, "Host is no URL that can be read"),
+        (
+            {"host": "http://api.lamini.ai", "schema": "https"},
+            "Host begins with http://, but Schema is https",
+        ),
+        ({"host": "https://api.lamini.ai:8443", "port": 443}, "Host holds port 8443, but Port is 443"),
+        (
+            {"schema": "v1"},
+            "Schema must be http or https, not 'v1'; to give a path, put the full URL into Host",
+        ),
+        ({"port": 70000}, "Port must be between 1 and 65535, not 70000"),
+        ({"password": None}, "The password field is empty: put the platform's API key there"),
+        ({"password": " \n"}, "The password field is empty"),
+        ({"password": f"{KEY} and more"}, "The key in the password field must be printable ASCII"),
+    ],
+)
+def test_a_field_that_cannot_work_is_named_in_one_sentence(changes, named):
+    message = problem(**changes)
+    assert message.startswith("Connection 'lamini_default': ")
+    assert named in message
+    assert message.endswith(".")
+    assert not message.endswith("..")
+
+
+def test_a_password_in_the_host_is_not_repeated():
+    assert "hunter2" not in problem(host="https://user:hunter2@api.lamini.ai")
+    assert "hunter2" not in problem(host="user:hunter2")
+
+
+def test_a_key_is_trimmed_and_never_shown():
+    target = target_from_connection(connection(password=f" {KEY}\n"))
+    assert target.settings.key == KEY
+    assert KEY not in repr(target)
+
+
+def test_the_environment_does_not_stand_in_for_a_missing_key(monkeypatch):
+    monkeypatch.setenv("LAMINI_API_KEY", KEY)
+    assert "password field is empty" in problem(password=None)
+
+
+def test_extras_arrive_in_the_settings():
+    settings = settings_from_connection(
+        connection(
+            extra={
+                "connect_timeout": 3,
+                "read_timeout": 4.5,
+                "ca_path": "/certs/ca.pem",
+                "client_cert": "/certs/client.pem",
+                "client_key": "/certs/client.key",
+                "proxy": "http://proxy.example.com:3128",
+                "headers": {"X-Team": "data", "X-Number": 7},
+                "max_connections": 5,
+                "requests_per_second": 0.5,
+                "retry_budget": 0,
+                "model_loading_budget": 60,
+            }
+        )
+    )
+    assert (settings.connect_timeout, settings.read_timeout) == (3.0, 4.5)
+    assert (settings.verify, settings.client_cert) == ("/certs/ca.pem", "/certs/client.pem")
+    assert settings.client_key == "/certs/client.key"
+    assert settings.proxy == "http://proxy.example.com:3128"
+    assert settings.headers == {"X-Team": "data", "X-Number": "7"}
+    assert (settings.max_connections, settings.requests_per_second) == (5, 0.5)
+    assert (settings.retry_budget, settings.model_loading_budget) == (0.0, 60.0)
+
+
+def test_extras_that_a_form_or_a_uri_delivers_as_text_mean_the_same():
+    as_json = {
+        "connect_timeout": 3,
+        "verify": False,
+        "headers": {"X-Team": "data"},
+        "max_connections": 5,
+        "requests_per_second": 0.5,
+    }
+    as_text = {
+        "extra__lamini__connect_timeout": " 3 ",
+        "verify": "False",
+        "headers": '{"X-Team": "data"}',
+        "max_connections": "5",
+        "requests_per_second": "0.5",
+    }
+    assert settings_from_connection(connection(extra=as_json)) == settings_from_connection(
+        connection(extra=as_text)
+    )
+
+
+def test_empty_extras_mean_the_default():
+    """Forms deliver an empty text or null for a field that nobody filled in."""
+    plain = settings_from_connection(connection())
+    for nothing in ("", "  ", None):
+        assert settings_from_connection(connection(extra=dict.fromkeys(names(), nothing))) == plain
+
+
+def test_a_plain_name_wins_over_the_prefixed_one_of_older_forms():
+    both = {"read_timeout": 7, "extra__lamini__read_timeout": "9"}
+    assert settings_from_connection(connection(extra=both)).read_timeout == 7
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ({"connect_timeout": "soon"}, "connect_timeout must be a number, not 'soon'"),
+        ({"connect_timeout": True}, "connect_timeout must be a number"),
+        ({"connect_timeout": 0}, "connect_timeout must be a number above 0"),
+        ({"read_timeout": "inf"}, "read_timeout must be a number above 0"),
+        ({"retry_budget": -1}, "retry_budget must be a number of at least 0"),
+        ({"verify": "no"}, "verify must be true or false, not 'no'"),
+        ({"verify": "/certs/ca.pem"}, "verify must be true or false"),
+        ({"verify": False, "ca_path": "/certs/ca.pem"}, "verify is false, but ca_path is set"),
+        ({"ca_path": 7}, "ca_path must be text"),
+        ({"client_key": "/certs/client.key"}, "client_key is given without client_cert"),
+        ({"proxy": "proxy.example.com:3128"}, "proxy must be an address"),
+        ({"headers": "X-Team: data"}, "headers must be a JSON object"),
+        ({"headers": ["X-Team"]}, "headers must be a JSON object"),
+        ({"headers": {"X-Team": ["data"]}}, "headers: the value of 'X-Team' must be text"),
+        ({"headers": {"X Team": "data"}}, "headers: 'X Team' is no name of a header"),
+        ({"headers": {"X-Team": "a\nb"}}, "headers: the value of X-Team must be"),
+        ({"max_connections": 2.5}, "max_connections must be a whole number, not 2.5"),
+        ({"max_connections": 0}, "max_connections must be a whole number of at least 1"),
+        ({"requests_per_second": 0}, "requests_per_second must be a number above 0"),
+        ({"web_url": "app.example.com"}, "web_url must begin with http:// or https://"),
+    ],
+)
+def test_an_extra_that_cannot_work_is_named_in_one_sentence(extra, named):
+    assert named in problem(extra=extra)
+
+
+@pytest.mark.filterwarnings("ignore:Encountered:DeprecationWarning")  # Airflow 2.11 warns of the same
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [("{'connect_timeout': 3}", "Extra is not valid JSON"), ("[1]", "Extra must be a JSON object")],
+)
+def test_an_extra_that_is_no_json_object_is_refused(extra, named):
+    """Airflow itself would take it for an empty one."""
+    assert named in problem(extra=extra)
+
+
+def test_a_wrong_value_is_shown_cut():
+    """A secret that was pasted into the wrong field must not be given away."""
+    assert KEY not in problem(extra={"connect_timeout": KEY})
+    assert "hunter2" not in problem(extra={"proxy": "user:hunter2@proxy.example.com"})
+    assert "hunter2" not in problem(extra={"headers": {"X-Api-Key": "hunter2\nx"}})
+
+
+def test_unknown_extras_are_told_by_name():
+    target = target_from_connection(
+        connection(extra={"read_timeout": 3, "timeout": 3, "extra__http__x": "y"})
+    )
+    assert target.unknown == ("extra__http__x", "timeout")
+
+
+def test_secrets_in_extras_are_told_apart_for_masking():
+    target = target_from_connection(
+        connection(
+            extra={
+                "proxy": "http://user:p%40ss-word@proxy.example.com:3128",
+                "headers": {"X-Gateway-Token": "Bearer gateway-secret", "Accept-Language": "en-GB"},
+            }
+        )
+    )
+    assert set(target.secrets) == {
+        "http://user:p%40ss-word@proxy.example.com:3128",
+        "p%40ss-word",
+        "p@ss-word",
+        "Bearer gateway-secret",
+        "gateway-secret",
+    }
+    for secret in target.secrets:
+        assert secret not in repr(target)
+
+
+@pytest.mark.parametrize(
+    ("host", "web_url", "expected"),
+    [
+        ("https://api.lamini.ai", None, "https://app.lamini.ai"),
+        ("lamini.example.com", None, None),
+        ("lamini.example.com", "https://lamini.example.com/ui/", "https://lamini.example.com/ui"),
+    ],
+)
+def test_the_web_address_is_known_for_the_cloud_and_told_for_others(host, web_url, expected):
+    assert target_from_connection(connection(host=host, extra={"web_url": web_url})).web_url == expected
+
+
+def test_the_error_of_a_connection_survives_pickling_and_stops_retries():
+    error = pickle.loads(pickle.dumps(InvalidConnectionError("c", "Host is empty.")))
+    assert str(error) == "Connection 'c': Host is empty."
+    assert (error.conn_id, error.problem) == ("c", "Host is empty.")
+    assert isinstance(error, AirflowFailException)
+    assert isinstance(error, ValueError)
+
+
+def test_every_field_of_the_table_is_read():
+    """A value of a wrong type in any field of the form is noticed, so each field is read."""
+    for field in LAMINI_FIELDS:
+        assert field.name in problem(extra={field.name: {"a": []}})
+
+
+def test_defaults_in_help_texts_are_those_of_the_client():
+    plain = settings_from_connection(connection())
+    told = {
+        field.name: float(found[1])
+        for field in LAMINI_FIELDS
+        if (found := re.search(r"(\d+) if empty", field.help))
+    }
+    assert told.keys() == {
+        "connect_timeout",
+        "read_timeout",
+        "max_connections",
+        "retry_budget",
+        "model_loading_budget",
+    }
+    assert told == {name: float(getattr(plain, name)) for name in told}
+
+
+def test_a_uri_from_the_environment_is_read_as_airflow_reads_it():
+    uri = f"lamini://https://:{KEY}@gateway.example.com:8443/?read_timeout=7&verify=false&requests_per_second=2.5"
+    settings = settings_from_connection(Connection(conn_id="c", uri=uri))
+    assert settings.base_url == "https://gateway.example.com:8443"
+    assert (settings.key, settings.read_timeout, settings.verify) == (KEY, 7.0, False)
+    assert settings.requests_per_second == 2.5
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def names():
+    return [field.name for field in LAMINI_FIELDS]
+
+
+@given(
+    host=st.none() | st.text(max_size=30),
+    schema=st.none() | st.sampled_from(["http", "https"]) | st.text(max_size=6),
+    port=st.none() | st.integers(-1, 70000),
+    extra=st.dictionaries(st.sampled_from(names()) | st.text(max_size=6), values, max_size=4),
+)
+def test_whatever_a_connection_holds_it_is_either_settings_or_one_kind_of_error(host, schema, port, extra):
+    with suppress(InvalidConnectionError):
+        target = target_from_connection(connection(host=host, schema=schema, port=port, extra=extra))
+        assert target.settings.base_url.startswith(("http://", "https://"))
+        assert not target.settings.base_url.endswith("/")
+
+
+def test_kinds_of_the_table_fit_the_schema_of_forms():
+    for field in LAMINI_FIELDS:
+        assert field.minimum is None or field.kind in (FieldKind.NUMBER, FieldKind.INTEGER)
+        assert field.title
+        assert field.help.endswith(".")

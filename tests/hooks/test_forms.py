@@ -1,0 +1,162 @@
+"""The connection form, through the code of Airflow that shows it."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import pytest
+from airflow.providers.common.compat.sdk import Connection
+
+from airflow_provider_lamini.hooks.connection import settings_from_connection
+from airflow_provider_lamini.hooks.fields import LAMINI_FIELDS, FieldKind
+
+declarative = pytest.mark.skipif(
+    find_spec("airflow.sdk") is None, reason="Airflow 2 reads the form methods of hooks, not the metadata"
+)
+by_methods = pytest.mark.skipif(
+    find_spec("wtforms") is None, reason="Airflow 3 reads the metadata and comes without WTForms"
+)
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """What the web form of Airflow 3 is told of the connection type."""
+    from airflow.api_fastapi.core_api.routes.ui.connections import hook_meta_data
+
+    (meta,) = [entry for entry in hook_meta_data() if entry.connection_type == "lamini"]
+    return json.loads(meta.model_dump_json())
+
+
+@declarative
+def test_the_form_of_airflow_3_shows_each_field_with_title_and_help(shown):
+    assert shown["hook_name"] == "Lamini"
+    assert list(shown["extra_fields"]) == [field.name for field in LAMINI_FIELDS]
+    for field in LAMINI_FIELDS:
+        told = shown["extra_fields"][field.name]
+        assert told["schema"]["title"] == field.title
+        assert told["description"] == field.help
+        assert "null" in told["schema"]["type"]
+
+
+@declarative
+def test_the_form_of_airflow_3_knows_types_defaults_and_bounds(shown):
+    fields = shown["extra_fields"]
+    assert fields["connect_timeout"]["schema"] == {
+        "title": "Connect timeout",
+        "type": ["number", "null"],
+        "minimum": 0.1,
+    }
+    assert fields["max_connections"]["schema"]["type"] == ["integer", "null"]
+    assert fields["verify"]["schema"]["type"] == ["boolean", "null"]
+    assert fields["verify"]["value"] is True
+    assert fields["proxy"]["schema"]["format"] == "password"
+    assert fields["headers"]["schema"]["type"] == ["object", "null"]
+    assert fields["read_timeout"]["value"] is None
+
+
+@declarative
+def test_the_form_of_airflow_3_names_the_standard_fields(shown):
+    standard = shown["standard_fields"]
+    assert standard["host"]["title"] == "Platform URL"
+    assert standard["host"]["placeholder"] == "https://api.lamini.ai"
+    assert standard["password"]["title"] == "API key"
+    assert standard["login"]["hidden"] is True
+
+
+@pytest.fixture(scope="module")
+def manager(web_stack):  # noqa: ARG001 - loaded for its effect
+    """The providers manager of Airflow 2, which collects the fields of the web form from hooks."""
+    from airflow.providers_manager import ProvidersManager
+
+    return ProvidersManager()
+
+
+@pytest.fixture(scope="module")
+def form(manager):
+    """Fills the extra fields of the web form of Airflow 2 in, as a browser sends them."""
+    from werkzeug.datastructures import MultiDict
+    from wtforms import Form
+
+    fields = {
+        name.removeprefix("extra__lamini__"): info.field
+        for name, info in manager.connection_form_widgets.items()
+        if name.startswith("extra__lamini__")
+    }
+    cls = type("ExtraForm", (Form,), fields)
+    return lambda **sent: cls(MultiDict(sent))
+
+
+@by_methods
+def test_the_form_of_airflow_2_shows_each_field_with_title_and_help(manager):
+    for field in LAMINI_FIELDS:
+        info = manager.connection_form_widgets[f"extra__lamini__{field.name}"]
+        assert str(info.field.kwargs["label"]) == field.title
+        assert info.field.kwargs["description"] == field.help
+        assert info.is_sensitive is (field.kind is FieldKind.SECRET)
+
+
+@by_methods
+def test_the_form_of_airflow_2_names_the_standard_fields(manager):
+    behaviour = manager.field_behaviours["lamini"]
+    assert behaviour["relabeling"]["password"] == "API key"
+    assert behaviour["placeholders"]["host"] == "https://api.lamini.ai"
+    assert behaviour["hidden_fields"] == ["login"]
+
+
+@by_methods
+def test_the_hook_is_offered_and_testable_on_airflow_2(manager):
+    info = manager.hooks["lamini"]
+    assert info.hook_name == "Lamini"
+    assert info.connection_testable is True
+
+
+@by_methods
+def test_what_the_form_of_airflow_2_delivers_becomes_settings(form):
+    filled = form(
+        connect_timeout="2.5",
+        read_timeout="",
+        verify="false",
+        headers='{"X-Team": "data"}',
+        max_connections="7",
+        requests_per_second=".5",
+    )
+    assert filled.validate(), filled.errors
+    extra = {name: value for name, value in filled.data.items() if value != ""}
+    settings = settings_from_connection(
+        Connection(
+            conn_id="c",
+            conn_type="lamini",
+            host="lamini.example.com",
+            password="k" * 9,
+            extra=json.dumps(extra),
+        )
+    )
+    assert (settings.connect_timeout, settings.read_timeout) == (2.5, 120.0)
+    assert settings.verify is False
+    assert settings.headers == {"X-Team": "data"}
+    assert (settings.max_connections, settings.requests_per_second) == (7, 0.5)
+
+
+@by_methods
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("connect_timeout", "soon"), ("verify", "no"), ("max_connections", "0"), ("max_connections", "many")],
+)
+def test_the_form_of_airflow_2_refuses_what_cannot_work(form, name, value):
+    filled = form(**{name: value})
+    assert not filled.validate()
+    assert list(filled.errors) == [name]
+
+
+@by_methods
+def test_a_flag_that_is_off_stays_off_when_the_form_of_airflow_2_is_saved_again(form):
+    """That form drops stored values that are falsy, so the flag is text there."""
+    stored = form(verify="false").data["verify"]
+    assert stored
+    assert form(verify=stored).data["verify"] == "false"
+
+
+@by_methods
+def test_verification_is_on_in_a_new_form_of_airflow_2(form):
+    assert form().data["verify"] == "true"

@@ -1,0 +1,165 @@
+"""Testing a connection: one sentence for each way in which it can be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from importlib import import_module
+from importlib.util import find_spec
+
+import pytest
+
+from airflow_provider_lamini.hooks.probe import probe
+
+KEY = "lamini-test-key-0123456789"
+
+
+def test_a_right_connection_is_told_so(platform, connect):
+    hook = connect(host=platform.url)
+    assert hook.test_connection() == (
+        True,
+        f"{platform.url} answers and accepts the key; models downloaded: 2.",
+    )
+    ((path, headers),) = platform.seen
+    assert path == "/v1alpha/downloaded_models/"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_path_prefix_is_kept(platform, connect):
+    assert connect(host=f"{platform.url}/llm/").test_connection()[0]
+    assert platform.seen[0][0] == "/llm/v1alpha/downloaded_models/"
+
+
+def test_a_wrong_key_is_told_and_asked_once_only(platform, connect):
+    hook = connect(host=platform.url, password="another-key-0123456789")
+    assert hook.test_connection() == (
+        False,
+        f"{platform.url} answers, but refuses the key (401): check the password field.",
+    )
+    assert len(platform.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((200, "text/html", "<html>Sign in</html>"), "does not answer like a Lamini platform"),
+        ((200, "application/json", '"hello"'), "does not answer like a Lamini platform"),
+        ((404, "text/html", "<html>nothing here</html>"), "has no Lamini API there (404)"),
+        ((403, "application/json", "{}"), "refuses the key (403)"),
+        ((503, "text/html", "<html>maintenance</html>"), "503"),
+        ((500, "application/json", '{"detail": ""}'), "500"),
+    ],
+)
+def test_an_answer_of_something_else_is_told(platform, connect, answer, said):
+    platform.answer = answer
+    passed, sentence = connect(host=platform.url).test_connection()
+    assert not passed
+    assert said in sentence
+    assert len(platform.seen) == 1
+    assert "<html" not in sentence
+
+
+def test_a_refused_connection_is_told(connect):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        passed, sentence = connect(host="127.0.0.1", schema="http", port=port).test_connection()
+    assert not passed
+    assert f"http://127.0.0.1:{port} could not be reached" in sentence
+    assert "refused" in sentence
+
+
+def test_an_unknown_host_is_told(connect):
+    passed, sentence = connect(host="lamini.invalid").test_connection()
+    assert not passed
+    assert "https://lamini.invalid could not be reached" in sentence
+    assert "host name" in sentence
+
+
+def test_a_certificate_that_nobody_signed_is_told(tls_platform, connect):
+    passed, sentence = connect(host=tls_platform.url).test_connection()
+    assert not passed
+    assert "certificate is not trusted" in sentence
+    assert tls_platform.seen == []
+
+
+def test_a_certificate_is_accepted_with_its_authority_or_unverified(tls_platform, connect, certificate):
+    trusted = connect("trusted", host=tls_platform.url, extra={"ca_path": str(certificate[0])})
+    unverified = connect("unverified", host=tls_platform.url, extra={"verify": "false"})
+    assert trusted.test_connection()[0]
+    assert unverified.test_connection()[0]
+
+
+def test_tls_spoken_to_a_plain_server_is_told(platform, connect):
+    passed, sentence = connect(host="127.0.0.1", port=platform.port).test_connection()
+    assert not passed
+    assert "http://" in sentence
+
+
+@pytest.mark.parametrize("name", ["ca_path", "client_cert"])
+def test_a_file_that_is_not_there_is_told_by_its_field(connect, name):
+    passed, sentence = connect(host="https://127.0.0.1:1", extra={name: "/nowhere/a.pem"}).test_connection()
+    assert not passed
+    assert sentence.startswith(f"{name} ")
+    assert "No such file" in sentence
+
+
+@pytest.mark.skipif(find_spec("socksio") is not None, reason="the package for SOCKS is there")
+def test_a_proxy_that_needs_a_package_is_told(connect):
+    extra = {"proxy": "socks5://127.0.0.1:2"}
+    passed, sentence = connect(host="https://127.0.0.1:1", extra=extra).test_connection()
+    assert not passed
+    assert sentence.startswith("proxy cannot be used: ")
+
+
+@pytest.mark.parametrize("kind", ["silent_platform", "dripping_platform"])
+def test_a_platform_that_does_not_come_to_an_end_is_given_up_in_time(request, connect, kind):
+    """The time is for all of it: a server that sends a byte now and then does not stretch it."""
+    slow = request.getfixturevalue(kind)
+    started = time.monotonic()
+    passed, sentence = probe(connect(host=slow.url).settings(), seconds=0.5)
+    assert time.monotonic() - started < 3
+    assert not passed
+    assert sentence.startswith(f"{slow.url} gave no answer within 0.5 s")
+
+
+def test_a_connection_without_a_host_or_key_is_told_without_its_id(connect):
+    """Airflow tests a form's connection under an id that it made up."""
+    assert connect("tmp1", host="").test_connection() == (
+        False,
+        "Host is empty: set it to the platform's URL, such as https://api.lamini.ai.",
+    )
+    assert connect("tmp2", host="api.lamini.ai", password="").test_connection() == (
+        False,
+        "The password field is empty: put the platform's API key there.",
+    )
+
+
+def test_a_connection_can_be_tested_where_an_event_loop_runs(platform, connect):
+    async def inside():
+        return connect(host=platform.url).test_connection()
+
+    assert asyncio.run(inside())[0]
+
+
+# Airflow 3 warns of its own model's way to hooks.
+@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")
+@pytest.mark.usefixtures("airflow_db", "web_stack")
+@pytest.mark.parametrize("home", ["airflow.models", "airflow.providers.common.compat.sdk"])
+def test_airflow_tests_the_connection_through_its_own_method(platform, connect, home):
+    """The ways of the button in the web form: in the API server, and in a worker."""
+    connect("through_airflow", host=platform.url)
+    passed, sentence = (
+        import_module(home)
+        .Connection(conn_id="through_airflow", conn_type="lamini", host=platform.url, password=KEY)
+        .test_connection()
+    )
+    assert passed, sentence
+
+
+def test_no_sentence_holds_the_key(platform, connect):
+    for body in (f'{{"detail": "key {KEY} is wrong"}}', f"<html>{KEY}</html>", f'"{KEY}"'):
+        for status in (200, 400, 401, 404, 422, 500):
+            platform.answer = (status, "application/json", body)
+            assert KEY not in connect(host=platform.url).test_connection()[1]
