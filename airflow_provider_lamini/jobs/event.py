@@ -27,17 +27,29 @@ class EndedJob:
     detail: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LostJob:
+    """A job whose state cannot be read any more.
+
+    :param reason: what the platform answered
+    :param vanished: whether the platform says that there is no such job; else it may still run
+    """
+
+    reason: str
+    vanished: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
     """How the watched jobs stand when a task is woken.
 
     :param ended: the jobs that have ended, by id
-    :param lost: why looking at a job was given up, by the job's id; such a job may still run
+    :param lost: the jobs at which looking was given up, by id
     :param timed_out: whether the deadline has passed before enough jobs had ended
     """
 
     ended: Mapping[str, EndedJob] = field(default_factory=dict)
-    lost: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, LostJob] = field(default_factory=dict)
     timed_out: bool = False
 
     def payload(self) -> dict[str, object]:
@@ -48,7 +60,9 @@ class JobEvent:
                 job_id: {"state": job.state.value, "raw": job.raw, "detail": job.detail}
                 for job_id, job in self.ended.items()
             },
-            "lost": dict(self.lost),
+            "lost": {
+                job_id: {"reason": job.reason, "vanished": job.vanished} for job_id, job in self.lost.items()
+            },
             "timed_out": self.timed_out,
         }
 
@@ -69,6 +83,9 @@ class JobEvent:
                 str(job_id): EndedJob(JobState(job["state"]), str(job["raw"]), job.get("detail"))
                 for job_id, job in payload["ended"].items()
             },
-            lost={str(job_id): str(reason) for job_id, reason in payload["lost"].items()},
+            lost={
+                str(job_id): LostJob(str(job["reason"]), bool(job["vanished"]))
+                for job_id, job in payload["lost"].items()
+            },
             timed_out=bool(payload["timed_out"]),
         )

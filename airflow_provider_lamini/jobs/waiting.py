@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
+from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
+from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
 from airflow_provider_lamini.jobs.watch import Sight
 
@@ -60,5 +61,6 @@ def _event(over: Mapping[str, Outcome]) -> JobEvent:
         if isinstance(outcome, Ended):
             ended[job_id] = EndedJob(outcome.status.state, outcome.status.raw, outcome.status.detail)
         elif isinstance(outcome, Lost):
-            lost[job_id] = str(outcome.error)
+            vanished = isinstance(outcome.error, JobNotFoundError | NotFoundError)
+            lost[job_id] = LostJob(str(outcome.error), vanished)
     return JobEvent(ended=ended, lost=lost, timed_out=len(ended) + len(lost) < len(over))

@@ -12,8 +12,8 @@ import heapq
 import itertools
 import random
 import time
-from contextlib import suppress
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -205,7 +205,7 @@ class Watch:
             failure = error
             if isinstance(error, AuthenticationError):
                 await self._read_key_anew()
-        except Exception as error:  # noqa: BLE001 - whatever it was, it ends these waits and no others
+        except Exception as error:  # noqa: BLE001 - it ends these waits and no others
             for waiter in waiters:
                 if not waiter.outcome.done():
                     waiter.outcome.set_exception(error)

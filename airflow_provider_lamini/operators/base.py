@@ -1,0 +1,259 @@
+"""What all operators that wait for remote jobs have in common: submit, wait without a worker, fetch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.jobs.event import JobEvent
+
+R = TypeVar("R")
+
+DAY = 86_400.0
+
+
+class Log(Protocol):
+    """A task's log, of whichever Airflow."""
+
+    def info(self, message: str, /, *args: object) -> object:
+        """Tell a person how the task is."""
+
+    def warning(self, message: str, /, *args: object) -> object:
+        """Tell a person of something that they may not expect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Jobs are under way; nothing is to be done until some of them have ended.
+
+    :param kind: name of the jobs' kind in ``jobs.kinds``
+    :param job_ids: the platform's ids
+    :param submitted_at: when the oldest was submitted, seconds since 1970
+    :param enough: how many must have ended before there is something to do
+    :param progress: numbers for the log, from ``jobs.progress.Progress.payload``
+    """
+
+    kind: str
+    job_ids: Sequence[str]
+    submitted_at: float
+    enough: int = 1
+    progress: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[R]):
+    """The work is done.
+
+    :param result: what the task returns
+    """
+
+    result: R
+
+
+class JobOperator(BaseOperator, Generic[R]):
+    """Submits jobs, waits for them and fetches what they made.
+
+    A concrete operator says in :meth:`check` what it accepts and in :meth:`advance` what is to be done now.
+    ``advance`` is
+    called at the start and whenever jobs have ended, in a new process each time, so what it must remember
+    lies on storage.
+
+    :param lamini_conn_id: the connection to the platform
+    :param deferrable: wait in the triggerer, without holding a worker slot; by default as ``[operators]
+        default_deferrable``
+    :param poll_interval: seconds between two looks at a job at the most; young jobs are looked at more often
+    :param timeout: seconds, or a ``timedelta``, that one try may take, counted by the clock while jobs run
+        and while the task is
+        deferred; afterwards the task fails, and a retry attaches to its jobs
+    :param cancel_on_kill: cancel the jobs when the task is killed, cleared or marked by a person, where the
+        platform can
+    """
+
+    template_fields: Sequence[str] = ("lamini_conn_id", "poll_interval", "timeout")
+    ui_color = "#e8f0ea"
+
+    def __init__(
+        self,
+        *,
+        lamini_conn_id: str = "lamini_default",
+        deferrable: bool | None = None,
+        poll_interval: float | str = 30.0,
+        timeout: float | str | timedelta = DAY,
+        cancel_on_kill: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.lamini_conn_id = lamini_conn_id
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False)
+            if deferrable is None
+            else deferrable
+        )
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.started_at = 0.0
+        self._waiting: Waiting | None = None
+        self.hook: LaminiHook
+        self.settings: ClientSettings
+
+    @abstractmethod
+    def check(self) -> None:
+        """Validate the rendered arguments and turn them into what they mean.
+
+        :raises InvalidArgumentError: where one is wrong; nothing has been sent by then
+        """
+
+    @abstractmethod
+    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[R]:
+        """Do what can be done now: attach or submit, harvest, submit more.
+
+        :param context: Airflow's context
+        :param event: what became of the jobs waited for; ``None`` at the start of a try
+        :return: what to wait for, or the result
+        """
+
+    def execute(self, context: Context) -> R:
+        """Begin a try of the task."""
+        self.started_at = time.time()
+        return self._go_on(context, None)
+
+    def execute_complete(self, context: Context, event: object, started_at: float) -> R:
+        """Go on after the trigger has seen jobs end.
+
+        :param context: Airflow's context
+        :param event: what the trigger has yielded
+        :param started_at: when this try began, seconds since 1970
+        """
+        from airflow_provider_lamini.jobs.event import JobEvent
+
+        self.started_at = started_at
+        return self._go_on(context, JobEvent.from_payload(event))
+
+    def on_kill(self) -> None:
+        """Cancel the jobs that are under way. Airflow calls it when a running task is killed."""
+        if self._waiting is None:
+            return
+        if not self.cancel_on_kill:
+            self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self._waiting.job_ids))
+            return
+        # In a thread of its own: Airflow calls this from a signal handler, where an event loop may be running
+        # already.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            for line in thread.submit(asyncio.run, self._cancel(self._waiting)).result():
+                self.log.info("%s", line)
+
+    def _go_on(self, context: Context, event: JobEvent | None) -> R:
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+
+        self._check_waiting()
+        self.check()
+        self.hook = LaminiHook(self.lamini_conn_id)
+        self.settings = self.hook.settings()
+        while True:
+            if event is not None and event.timed_out:
+                self._fail_in_time()
+            step = self.advance(context, event)
+            if isinstance(step, Finished):
+                return step.result
+            self._waiting = step
+            if self.deferrable:
+                self._defer(step)
+            event = asyncio.run(self._wait(step))
+
+    def _check_waiting(self) -> None:
+        from airflow_provider_lamini.operators.arguments import positive_number, seconds
+
+        self._poll_seconds = positive_number("poll_interval", self.poll_interval)
+        self._timeout_seconds = seconds("timeout", self.timeout)
+        if not isinstance(self.lamini_conn_id, str) or not self.lamini_conn_id:
+            raise InvalidArgumentError("lamini_conn_id must name a connection.")
+
+    @property
+    def _deadline(self) -> float:
+        return self.started_at + self._timeout_seconds
+
+    def _defer(self, step: Waiting) -> NoReturn:
+        from airflow_provider_lamini.triggers.job import JobTrigger
+
+        self.defer(
+            trigger=JobTrigger(
+                conn_id=self.lamini_conn_id,
+                kind=step.kind,
+                job_ids=list(step.job_ids),
+                submitted_at=step.submitted_at,
+                deadline=self._deadline,
+                poll_interval=self._poll_seconds,
+                enough=step.enough,
+                cancel_on_kill=self.cancel_on_kill,
+                progress=dict(step.progress) if step.progress else None,
+            ),
+            method_name="execute_complete",
+            kwargs={"started_at": self.started_at},
+        )
+
+    async def _wait(self, step: Waiting) -> JobEvent:
+        """Wait in this process, by the same watch as a trigger's."""
+        from airflow_provider_lamini.hooks.watches import private_watch
+        from airflow_provider_lamini.jobs.kinds import kind_named
+        from airflow_provider_lamini.jobs.polling import PollPlan
+        from airflow_provider_lamini.jobs.progress import Progress
+        from airflow_provider_lamini.jobs.waiting import wait_for
+
+        plan = PollPlan(
+            submitted_at=step.submitted_at, deadline=self._deadline, max_interval=self._poll_seconds
+        )
+        progress = Progress.from_payload(step.progress, jobs=len(step.job_ids))
+        async with private_watch(self.settings) as watch:
+            return await wait_for(
+                watch,
+                kind_named(step.kind),
+                step.job_ids,
+                plan,
+                enough=step.enough,
+                report=lambda sights: self.log.info("%s", progress.line(sights)),
+            )
+
+    async def _cancel(self, step: Waiting) -> list[str]:
+        from airflow_provider_lamini.hooks.watches import private_watch
+        from airflow_provider_lamini.jobs.cancelling import CANCEL_TIMEOUT, cancel_all
+        from airflow_provider_lamini.jobs.kinds import kind_named
+
+        async with private_watch(self.settings) as watch, asyncio.timeout(CANCEL_TIMEOUT):
+            return await cancel_all(watch, kind_named(step.kind), step.job_ids)
+
+    def _fail_in_time(self) -> NoReturn:
+        raise WaitTimeoutError(
+            f"The task's timeout of {self._timeout_seconds:g} s has passed. Its jobs may still run and bill; a "
+            "retry attaches to them. Raise timeout if the work is larger than expected."
+        )
+
+
+def owner_of(context: Context) -> dict[str, str | int]:
+    """Who runs: Dag, task, run and map index. It is the same for every try.
+
+    :param context: Airflow's context
+    """
+    ti = context["ti"]
+    return {
+        "dag": str(ti.dag_id),
+        "task": str(ti.task_id),
+        "run": str(ti.run_id),
+        "map_index": int(ti.map_index if ti.map_index is not None else -1),
+    }

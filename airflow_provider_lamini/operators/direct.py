@@ -1,0 +1,158 @@
+"""A chunked run over an endpoint that answers at once: many requests under way, held by one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.api.client import AsyncClient
+from airflow_provider_lamini.api.errors import (
+    BadRequestError,
+    InvalidRequestError,
+    PlatformTimeoutError,
+    ProtocolError,
+)
+from airflow_provider_lamini.exceptions import WaitTimeoutError
+from airflow_provider_lamini.jobs.progress import Progress
+from airflow_provider_lamini.operators.endpoints import RowResult, note
+from airflow_provider_lamini.rows.parts import ChunkResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.operators.base import Log
+    from airflow_provider_lamini.operators.chunked import Failures, Rows
+    from airflow_provider_lamini.operators.endpoints import DirectEndpoint
+    from airflow_provider_lamini.rows.batch import Row
+    from airflow_provider_lamini.rows.record import Chunk
+
+    Begun = tuple[Chunk, list[Row], list[str]]
+
+CHUNKS_AT_ONCE = 2
+"""While the last rows of one chunk are answered, the next one keeps the requests going."""
+
+REFUSALS = (BadRequestError, InvalidRequestError)
+"""The platform will not take this row, however often it is sent."""
+
+ROW_ERRORS = (*REFUSALS, PlatformTimeoutError, ProtocolError)
+"""Errors that concern one row. All others concern every row, and end the run."""
+
+
+class DirectRun:
+    """Rows as single requests.
+
+    :param rows: input, output and ledger
+    :param settings: how to reach the platform
+    :param endpoint: makes a request of a prompt
+    :param max_in_flight: requests under way at once
+    :param row_retries: how often a row that failed alone is sent again
+    :param failures: ends the run when too many rows have failed
+    :param log: the task's log
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        settings: ClientSettings,
+        endpoint: DirectEndpoint,
+        max_in_flight: int,
+        row_retries: int,
+        failures: Failures,
+        log: Log,
+    ) -> None:
+        self._rows = rows
+        self._settings = replace(settings, max_connections=max_in_flight)
+        self._endpoint = endpoint
+        self._max_in_flight = max_in_flight
+        self._tries = row_retries + 1
+        self._failures = failures
+        self._log = log
+        self._done = rows.ledger.totals.rows
+
+    def run(self, chunk_size: int, *, since: float, deadline: float, report_every: float) -> None:
+        """Work until every row is done.
+
+        :param chunk_size: rows per chunk
+        :param since: when this try began, seconds since 1970
+        :param deadline: when to stop, seconds since 1970
+        :param report_every: seconds between two lines in the log
+        :raises WaitTimeoutError: at the deadline
+        :raises PlatformError: where the platform fails in a way that concerns every row
+        :raises TooManyFailedRowsError: as soon as too many rows have failed
+        """
+        try:
+            asyncio.run(self._run(chunk_size, since, deadline, report_every))
+        except TimeoutError as error:
+            raise WaitTimeoutError(
+                "The task's timeout has passed. The chunks that are done are kept; a retry sends the rest."
+            ) from error
+
+    async def _run(self, chunk_size: int, since: float, deadline: float, report_every: float) -> None:
+        self._slots = asyncio.Semaphore(self._max_in_flight)
+        async with asyncio.timeout(deadline - time.time()), AsyncClient(self._settings) as client:
+            reporter = asyncio.create_task(self._report(since, report_every))
+            running: set[asyncio.Task[None]] = set()
+            try:
+                for begun in chain(self._left_open(), self._rows.begin(chunk_size)):
+                    running.add(asyncio.create_task(self._chunk(client, begun)))
+                    if len(running) >= CHUNKS_AT_ONCE:
+                        running = await self._settle(running)
+                while running:
+                    running = await self._settle(running)
+            finally:
+                for task in (reporter, *running):
+                    task.cancel()
+                await asyncio.gather(reporter, *running, return_exceptions=True)
+
+    def _left_open(self) -> Iterator[Begun]:
+        """The chunks that an earlier try has begun and not finished."""
+        for chunk in list(self._rows.ledger.chunks):
+            yield chunk, *self._rows.read(chunk)
+
+    async def _settle(self, running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        done, pending = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        self._failures.check()
+        return pending
+
+    async def _chunk(self, client: AsyncClient, begun: Begun) -> None:
+        chunk, rows, prompts = begun
+        result = ChunkResult.pending(len(rows))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._row(client, prompt)) for prompt in prompts]
+        retried = 0
+        for offset, task in enumerate(tasks):
+            row, tries = task.result()
+            retried += tries > 1
+            note(result, offset, row)
+        self._rows.finish(chunk, rows, result, retried)
+
+    async def _row(self, client: AsyncClient, prompt: str) -> tuple[RowResult, int]:
+        """Ask for one row until it is answered or its tries are used up."""
+        async with self._slots:
+            for tries in range(1, self._tries + 1):
+                with_retry = tries < self._tries
+                try:
+                    row = await client.send(self._endpoint.ask(prompt))
+                except ROW_ERRORS as error:
+                    row = RowResult(None, None, str(error))
+                    with_retry = with_retry and not isinstance(error, REFUSALS)
+                if row.error is None or not with_retry:
+                    break
+        self._done += 1
+        return row, tries
+
+    async def _report(self, since: float, every: float) -> None:
+        total, before = self._rows.ledger.header.total, self._done
+        with suppress(asyncio.CancelledError):
+            while True:
+                await asyncio.sleep(every)
+                progress = Progress(jobs=0, done=self._done, total=total, skipped=before, since=since)
+                self._log.info("%s", progress.line({}))

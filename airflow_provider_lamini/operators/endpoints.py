@@ -1,0 +1,228 @@
+"""The platform's inference endpoints: how prompts become calls, and answers the outcomes of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+from airflow_provider_lamini.api.lamini import batches, chat, completions
+from airflow_provider_lamini.api.output_types import OutputType, json_schema
+from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_lamini.api.call import Call, Json
+    from airflow_provider_lamini.api.lamini.chat import ChatAnswer
+    from airflow_provider_lamini.api.lamini.completions import Completions
+    from airflow_provider_lamini.rows.parts import ChunkResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """What is asked of the model for every row.
+
+    :param model_name: base model or tuned model
+    :param output_type: the shape of each output; ``None`` for plain text
+    :param max_new_tokens: tokens generated at most per row; ``None`` leaves it to the platform
+    """
+
+    model_name: str
+    output_type: OutputType | None
+    max_new_tokens: int | None
+
+
+class RowResult(NamedTuple):
+    """What the platform made of one row.
+
+    :param output: the output; ``None`` where the row failed
+    :param finish_reason: why generation ended, in the platform's word
+    :param error: why the row failed; ``None`` where it did not
+    """
+
+    output: Json
+    finish_reason: str | None
+    error: str | None = None
+
+
+class JobEndpoint(Protocol):
+    """An endpoint that takes many prompts at once and answers later, as a job."""
+
+    kind: str
+
+    def submit(self, prompts: Sequence[str]) -> Call[str]:
+        """Start a job for these prompts; the answer is its id."""
+        ...
+
+    def results(self, job_id: str, rows: int) -> Call[list[RowResult]]:
+        """Fetch the outcomes of an ended job, in the order of its prompts.
+
+        :param job_id: the platform's id
+        :param rows: how many prompts it had
+        """
+        ...
+
+
+class DirectEndpoint(Protocol):
+    """An endpoint that takes one prompt and answers at once."""
+
+    def ask(self, prompt: str) -> Call[RowResult]:
+        """Answer one prompt."""
+        ...
+
+
+class BatchCompletions:
+    """``/v1/batch_completions``: a chunk of rows is one job.
+
+    :param inference: what is asked for every row
+    """
+
+    kind = BATCH_COMPLETIONS.name
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+
+    def submit(self, prompts: Sequence[str]) -> Call[str]:
+        """See `JobEndpoint.submit`."""
+        asked = self._inference
+        return batches.start_completions(
+            model_name=asked.model_name,
+            prompt=prompts,
+            output_type=asked.output_type,
+            max_new_tokens=asked.max_new_tokens,
+        )
+
+    def results(self, job_id: str, rows: int) -> Call[list[RowResult]]:
+        """See `JobEndpoint.results`."""
+
+        def read(answer: Completions) -> list[RowResult]:
+            if len(answer.outputs) != rows:
+                raise ValueError(f"batch {job_id} answered {len(answer.outputs)} rows for {rows} prompts")
+            return [
+                outcome(output, reason, self._inference.output_type)
+                for output, reason in zip(answer.outputs, answer.finish_reason, strict=True)
+            ]
+
+        return batches.completions_result(job_id).then(read)
+
+
+class DirectCompletions:
+    """``/v2/completions``: a row is one request.
+
+    :param inference: what is asked for every row
+    """
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+
+    def ask(self, prompt: str) -> Call[RowResult]:
+        """See `DirectEndpoint.ask`."""
+        asked = self._inference
+        call = completions.complete(
+            model_name=asked.model_name,
+            prompt=prompt,
+            output_type=asked.output_type,
+            max_new_tokens=asked.max_new_tokens,
+        )
+        # This endpoint may leave the reason out for a single prompt; it has answered, so the row is done.
+        return call.then(
+            lambda answer: outcome(answer.outputs[0], answer.finish_reason[0] or "stop", asked.output_type)
+        )
+
+
+class Chat:
+    """``/inf/chat/completions``: a row is one request with one message; the model's chat template is applied.
+
+    :param inference: what is asked for every row
+    """
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+        kind = inference.output_type
+        self._format = None if kind is None else chat.json_format(json_schema(kind))
+
+    def ask(self, prompt: str) -> Call[RowResult]:
+        """See `DirectEndpoint.ask`."""
+        asked = self._inference
+
+        def read(answer: ChatAnswer) -> RowResult:
+            return outcome(answer.content, answer.finish_reason or "stop", asked.output_type)
+
+        return chat.complete(
+            model=asked.model_name,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=asked.max_new_tokens,
+            response_format=self._format,
+        ).then(read)
+
+
+def note(result: ChunkResult, offset: int, row: RowResult) -> None:
+    """Put what one row came to into its chunk's result.
+
+    :param result: the chunk's
+    :param offset: the row's number in the chunk
+    :param row: what it came to
+    """
+    if row.error is None:
+        result.settle(offset, row.output, row.finish_reason)
+    else:
+        result.fail(offset, row.error, row.finish_reason)
+
+
+def outcome(output: Json, reason: str | None, output_type: OutputType | None) -> RowResult:
+    """Judge what the platform answered for one row.
+
+    :param output: the answer's output
+    :param reason: why generation ended: ``stop``, ``length``, ``timeout``; ``None`` where the row was not
+        done
+    :param output_type: the shape that was asked for
+    :return: the outcome: failed where there is no output, where the platform's own time limit cut it, or
+        where it does not
+        have the shape
+    """
+    if output is None or reason is None:
+        return RowResult(
+            None, reason, error=f"the platform gave no output (finish_reason {reason or 'missing'})"
+        )
+    if reason == "timeout":
+        return RowResult(None, reason, "the platform's time limit cut the output")
+    if output_type is None:
+        return RowResult(output, reason)
+    shaped = _decoded(output)
+    wrong = _misfit(shaped, output_type)
+    if wrong is None:
+        return RowResult(shaped, reason)
+    hint = "; max_new_tokens may be too small" if reason == "length" else ""
+    return RowResult(None, reason, f"the output does not fit output_type: {wrong}{hint}")
+
+
+def _decoded(output: Json) -> Json:
+    """The object in a text; platforms answer an output type as either."""
+    if not isinstance(output, str):
+        return output
+    try:
+        decoded: Json = msgspec.json.decode(output)
+    except msgspec.DecodeError:
+        return output
+    return decoded
+
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+
+
+def _misfit(output: Json, output_type: OutputType) -> str | None:
+    """What is wrong with an output, in a few words and without its content."""
+    if not isinstance(output, dict):
+        return "it is no object"
+    for name, kind in output_type.items():
+        if name not in output:
+            return f"field {name!r} is missing"
+        value = output[name]
+        if isinstance(kind, list):
+            if value not in kind:
+                return f"field {name!r} is none of the allowed values"
+        elif not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+            return f"field {name!r} is no {kind}"
+    return None
