@@ -21,7 +21,7 @@ def widgets(fields: Iterable[ConnectionField]) -> dict[str, Any]:
     :param fields: the table
     :return: a field for each entry, by the entry's name
     """
-    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
     from flask_babel import lazy_gettext
     from wtforms import IntegerField, PasswordField, StringField
     from wtforms.validators import NumberRange, Optional, Regexp
@@ -29,7 +29,7 @@ def widgets(fields: Iterable[ConnectionField]) -> dict[str, Any]:
     def widget(field: ConnectionField) -> Any:
         common = {"label": lazy_gettext(field.title), "description": field.help}
         if field.kind is FieldKind.SECRET:
-            return PasswordField(**common, widget=BS3PasswordFieldWidget(), validators=[Optional()])
+            return PasswordField(**common, widget=_kept_password(), validators=[Optional()])
         text = {**common, "widget": BS3TextFieldWidget()}
         if field.kind is FieldKind.INTEGER:
             return IntegerField(**text, validators=[Optional(), NumberRange(min=field.minimum)])
@@ -43,3 +43,26 @@ def widgets(fields: Iterable[ConnectionField]) -> dict[str, Any]:
         return StringField(**text, validators=[Optional()])
 
     return {field.name: widget(field) for field in fields}
+
+
+def _kept_password() -> Any:
+    """A password's input that survives another edit of the connection.
+
+    A password field shows nothing of what is stored, and Airflow takes an extra that comes back empty for one to be
+    deleted. The text that Airflow itself puts in place of secrets comes back as 'unchanged'.
+    """
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget
+
+    class KeptPassword(BS3PasswordFieldWidget):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.hide_value = False
+
+        def __call__(self, field: Any, **given: Any) -> Any:
+            from airflow.www.views import (  # type: ignore[import-not-found]  # only Airflow 2 calls this
+                SENSITIVE_FIELD_PLACEHOLDER,
+            )
+
+            shown = SENSITIVE_FIELD_PLACEHOLDER if field.data else ""
+            return super().__call__(field, **{**given, "value": shown})
+
+    return KeptPassword()

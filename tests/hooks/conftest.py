@@ -160,6 +160,7 @@ def web_stack():
     if find_spec("flask_appbuilder") is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            import airflow.www.views  # noqa: F401
             import flask_appbuilder.fieldwidgets  # noqa: F401
 
 

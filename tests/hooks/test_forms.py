@@ -160,3 +160,15 @@ def test_a_flag_that_is_off_stays_off_when_the_form_of_airflow_2_is_saved_again(
 @by_methods
 def test_verification_is_on_in_a_new_form_of_airflow_2(form):
     assert form().data["verify"] == "true"
+
+
+@by_methods
+def test_a_stored_secret_is_neither_shown_nor_lost_when_the_form_of_airflow_2_is_saved_again(form):
+    """What the browser sends back is the text by which Airflow knows that a secret was not changed."""
+    from airflow.www.views import SENSITIVE_FIELD_PLACEHOLDER
+
+    html = str(form(proxy="http://user:hunter2@proxy.example.com:3128").proxy())
+    assert 'type="password"' in html
+    assert f'value="{SENSITIVE_FIELD_PLACEHOLDER}"' in html
+    assert "hunter2" not in html
+    assert 'value=""' in str(form().proxy())
