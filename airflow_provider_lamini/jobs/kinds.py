@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.lamini import batches
-from airflow_provider_lamini.jobs.state import JobState, JobStatus
+from airflow_provider_lamini.api.lamini import batches, classifiers, memory_rag, models, training
+from airflow_provider_lamini.jobs.state import JobState, JobStatus, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_provider_lamini.api.call import Call
+
+    Look = Callable[[str], Call[JobStatus]]
+    LookAll = Callable[[], Call[Mapping[str, JobStatus]]]
+    Change = Callable[[str], Call[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +26,47 @@ class JobKind:
     :param look: asks how one job stands
     :param look_all: asks how all jobs stand, where the platform can list them
     :param cancel: cancels one job, where the platform can
+    :param resume: has an ended job go on from its checkpoint, where the platform can
     """
 
     name: str
-    look: Callable[[str], Call[JobStatus]]
-    look_all: Callable[[], Call[Mapping[str, JobStatus]]] | None = None
-    cancel: Callable[[str], Call[object]] | None = None
+    look: Look
+    look_all: LookAll | None = None
+    cancel: Change | None = None
+    resume: Change | None = None
 
 
-def _look_at_batch_completions(job_id: str) -> Call[JobStatus]:
-    return batches.completions_progress(job_id).then(lambda seen: _rows_status(job_id, seen.done, seen.total))
+def _tuning_status(job: training.TrainJob) -> JobStatus:
+    state, raw = state_of(job.status), job.status
+    if state is JobState.TIMED_OUT and (job.resume_count or 0) < (job.resume_limit or 0):
+        # The platform takes such a job up again by itself.
+        state, raw = JobState.QUEUED, f"{job.status}, to be resumed by the platform"
+    return JobStatus(job.job_id, state, raw)
+
+
+def _tuning_jobs(jobs: list[training.TrainJob]) -> Mapping[str, JobStatus]:
+    return {job.job_id: _tuning_status(job) for job in jobs}
+
+
+def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus:
+    if job.status is None:
+        ended = job.model_id is not None
+        return JobStatus(job_id, JobState.SUCCEEDED if ended else JobState.RUNNING, "no state told")
+    return JobStatus(job_id, state_of(job.status), job.status)
+
+
+def _downloads(listed: list[models.DownloadedModel]) -> Mapping[str, JobStatus]:
+    return {model.model_name: _download_status(model) for model in listed}
+
+
+def _download_status(model: models.DownloadedModel) -> JobStatus:
+    raw = model.status or "no state told"
+    return JobStatus(model.model_name, state_of(raw), raw, detail=model.prev_download_error or None)
+
+
+def _look_at_download(name: str) -> Call[JobStatus]:
+    waiting = JobStatus(name, JobState.QUEUED, "not listed yet")
+    return models.list_downloaded().then(lambda listed: _downloads(listed).get(name, waiting))
 
 
 def _look_at_batch_embeddings(job_id: str) -> Call[JobStatus]:
@@ -53,10 +88,40 @@ def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
     return JobStatus(job_id, JobState.SUCCEEDED, f"all {total} rows", done, total)
 
 
-BATCH_COMPLETIONS = JobKind(name="batch completions", look=_look_at_batch_completions)
+TUNING = JobKind(
+    name="tuning",
+    look=lambda job_id: training.job(job_id).then(_tuning_status),
+    look_all=lambda: training.list_jobs().then(_tuning_jobs),
+    cancel=training.cancel,
+    resume=training.resume,
+)
+MEMORY_RAG = JobKind(
+    name="Memory RAG",
+    look=lambda job_id: memory_rag.status(job_id).then(lambda raw: JobStatus(job_id, state_of(raw), raw)),
+)
+CLASSIFIER = JobKind(
+    name="classifier",
+    look=lambda job_id: classifiers.status(job_id).then(lambda job: _classifier_status(job_id, job)),
+    cancel=lambda job_id: classifiers.update_job(job_id=job_id, status="CANCELLED"),
+)
+BATCH_COMPLETIONS = JobKind(
+    name="batch completions",
+    look=lambda job_id: batches.completions_progress(job_id).then(
+        lambda seen: _rows_status(job_id, seen.done, seen.total)
+    ),
+)
 BATCH_EMBEDDINGS = JobKind(name="batch embeddings", look=_look_at_batch_embeddings)
+MODEL_DOWNLOAD = JobKind(
+    name="model download",
+    look=_look_at_download,
+    look_all=lambda: models.list_downloaded().then(_downloads),
+)
+"""The id of such a job is the model's name."""
 
-_KINDS = {kind.name: kind for kind in (BATCH_COMPLETIONS, BATCH_EMBEDDINGS)}
+_KINDS = {
+    kind.name: kind
+    for kind in (TUNING, MEMORY_RAG, CLASSIFIER, BATCH_COMPLETIONS, BATCH_EMBEDDINGS, MODEL_DOWNLOAD)
+}
 
 
 def kind_named(name: str) -> JobKind:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_lamini.api.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass

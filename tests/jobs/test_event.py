@@ -10,7 +10,9 @@ from airflow_provider_lamini.jobs.state import JobState
 
 def test_an_event_survives_the_way_through_the_database():
     event = JobEvent(
-        ended={"7": EndedJob(JobState.FAILED, "FAILED", "out of memory")}, lost={"8": LostJob("gone", vanished=True)}, timed_out=True
+        ended={"7": EndedJob(JobState.FAILED, "FAILED", "out of memory")},
+        lost={"8": LostJob("gone", vanished=True)},
+        timed_out=True,
     )
     assert JobEvent.from_payload(json.loads(json.dumps(event.payload()))) == event
 

@@ -1,0 +1,88 @@
+"""What each kind of job makes of the platform's answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_lamini.jobs.kinds import kind_named
+from airflow_provider_lamini.jobs.state import JobState
+
+
+def look(kind: str, answer: object, job_id: str = "7"):
+    call = kind_named(kind).look(job_id)
+    return call.read(json.dumps(answer).encode())
+
+
+def test_a_tuning_job_has_the_platforms_state():
+    status = look("tuning", {"job_id": 7, "status": "TRAINING MODEL"})
+    assert (status.job_id, status.state, status.raw) == ("7", JobState.RUNNING, "TRAINING MODEL")
+
+
+@pytest.mark.parametrize(("count", "state"), [(0, JobState.QUEUED), (2, JobState.TIMED_OUT)])
+def test_a_timed_out_tuning_job_has_not_ended_while_the_platform_resumes_it_itself(count, state):
+    answer = {"job_id": 7, "status": "TIMED OUT", "resume_count": count, "resume_limit": 2}
+    assert look("tuning", answer).state is state
+
+
+def test_all_tuning_jobs_are_told_by_one_list():
+    call = kind_named("tuning").look_all()
+    answer = [{"job_id": 1, "status": "COMPLETED"}, {"job_id": "2", "status": "FAILED"}]
+    found = call.read(json.dumps(answer).encode())
+    assert {job: status.state for job, status in found.items()} == {
+        "1": JobState.SUCCEEDED,
+        "2": JobState.FAILED,
+    }
+
+
+@pytest.mark.parametrize("answer", [{"status": "COMPLETED"}, {"outputs": {"status": "completed"}}])
+def test_a_memory_rag_index_is_told_in_both_forms(answer):
+    assert look("Memory RAG", answer).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ({"job_id": "7", "status": "TRAINING_MODEL", "model_id": None}, JobState.RUNNING),
+        ({"job_id": "7", "status": "COMPLETED", "model_id": "m"}, JobState.SUCCEEDED),
+        ({"job_id": "7", "status": "FAILED"}, JobState.FAILED),
+    ],
+)
+def test_a_classifier_job_has_the_platforms_state(answer, state):
+    assert look("classifier", answer).state is state
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "done"),
+    [
+        ({}, JobState.QUEUED, 0),
+        ({"outputs": [None, None], "finish_reason": [None, "stop"]}, JobState.RUNNING, 1),
+        ({"outputs": ["a", "b"], "finish_reason": ["length", "stop"]}, JobState.SUCCEEDED, 2),
+    ],
+)
+def test_a_batch_has_ended_when_each_row_has(answer, state, done):
+    status = look("batch completions", answer)
+    assert (status.state, status.done) == (state, done)
+
+
+def test_batch_embeddings_are_done_when_there_are_vectors():
+    assert look("batch embeddings", {}).state is JobState.RUNNING
+    assert look("batch embeddings", {"embedding": [[0.5], [0.25]]}).state is JobState.SUCCEEDED
+
+
+def test_a_model_download_is_found_in_the_list_by_its_name():
+    listed = [
+        {"model_name": "a", "status": "available"},
+        {"model_name": "b", "status": "failed", "prev_download_error": "no such model"},
+    ]
+    assert look("model download", listed, "a").state is JobState.SUCCEEDED
+    assert look("model download", listed, "b").detail == "no such model"
+    assert look("model download", listed, "c").state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(("kind", "method"), [("tuning", "POST"), ("classifier", "POST")])
+def test_what_can_be_cancelled_is_cancelled_by_its_id(kind, method):
+    call = kind_named(kind).cancel("7")
+    assert call.method == method
+    assert "7" in f"{call.path} {call.json}"
