@@ -78,6 +78,7 @@ def airflow_command(*arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("airflow_db")
 def test_the_command_line_of_airflow_lists_provider_and_hook():
     shown = airflow_command("providers", "get", "airflow-provider-lamini", "--full", "-o", "json")
@@ -87,6 +88,7 @@ def test_the_command_line_of_airflow_lists_provider_and_hook():
     assert "lamini_conn_id" in line
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("airflow_db")
 def test_the_command_line_of_airflow_lists_the_fields_of_the_form():
     shown = airflow_command("providers", "widgets", "-o", "plain")
