@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
 import time
 from pathlib import Path
@@ -218,16 +219,24 @@ def _limits(settings: ClientSettings) -> httpx.Limits:
 
 def _tls(settings: ClientSettings) -> ssl.SSLContext:
     """Return how certificates are checked, and the client's own certificate."""
-    if isinstance(settings.verify, bool):
+    if not isinstance(settings.verify, bool):
+        context = _trusting(settings.verify)
+    elif settings.client_cert:
         context = httpx.create_ssl_context(verify=settings.verify)
     else:
-        context = _trusting(settings.verify)
+        return _plain_tls(verify=settings.verify)
     if settings.client_cert:
         try:
             context.load_cert_chain(settings.client_cert, settings.client_key)
         except OSError as error:
             raise ValueError(f"client_cert and client_key cannot be used: {_why(error)}") from None
     return context
+
+
+@functools.cache
+def _plain_tls(*, verify: bool) -> ssl.SSLContext:
+    """Loading the usual authorities takes 30 ms and more, on an event loop too, so that it is done once."""
+    return httpx.create_ssl_context(verify=verify)
 
 
 def _trusting(bundle: str) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 import sys
 import time
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 _HOPS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEP_METHOD = frozenset({307, 308})
+_TRANSPORT = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError)
+"""What sending may raise. On an event loop, TLS errors after the handshake come as they are."""
+
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 _WARNINGS_KEPT = 1000
@@ -147,7 +151,7 @@ class Exchange:
             fetch = outgoing.fetch(url, target)
             try:
                 yield fetch
-            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            except _TRANSPORT as error:
                 raise failures.of_transport(call, error, self._settings.origin, outgoing.timeout) from None
             if fetch.status not in _REDIRECTS:
                 return fetch

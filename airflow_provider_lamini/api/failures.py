@@ -192,16 +192,24 @@ def of_transport(call: Call[object], error: Exception, origin: str, timeout: flo
     :param timeout: seconds that an answer was waited for
     """
     asked = f"{call.method} {call.path}"
-    if isinstance(error, _NEVER_SENT):
+    if isinstance(error, _NEVER_SENT) or _client_refused(error):
         return _unreached(error, origin)
     if isinstance(error, httpx.TimeoutException):
         what = f"{origin} gave no answer to {asked} within {timeout:g} s."
         return AttemptFailed(errors.PlatformTimeoutError, what, passing=True, refused=False)
-    if isinstance(error, httpx.RemoteProtocolError | httpx.NetworkError):
+    if isinstance(error, httpx.RemoteProtocolError | httpx.NetworkError | ssl.SSLError):
         what = f"The connection to {origin} was lost before {asked} was fully answered."
         return AttemptFailed(errors.UnavailableError, what, passing=True, refused=False)
     what = f"{asked} of {origin} failed: {type(error).__name__}."
     return AttemptFailed(errors.ProtocolError, what, passing=False, refused=False)
+
+
+def _client_refused(error: Exception) -> bool:
+    """Whether the server broke off over the client's certificate, which TLS 1.3 tells after the handshake."""
+    reasons = [cause.reason or "" for cause in _causes(error) if isinstance(cause, ssl.SSLError)]
+    return any(
+        "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason) for reason in reasons
+    )
 
 
 def _unreached(error: Exception, origin: str) -> AttemptFailed:
@@ -212,6 +220,9 @@ def _unreached(error: Exception, origin: str) -> AttemptFailed:
         reason = "no connection became free in time; max_connections bounds them"
     elif isinstance(error, httpx.ProxyError):
         reason = "the proxy refused"
+    elif _client_refused(error):
+        reason = "it asks for a client certificate, or for another than client_cert"
+        passing = False
     else:
         reason, passing = _why_no_connection(error)
     what = f"{origin} could not be reached: {reason}."

@@ -1,0 +1,325 @@
+"""Clients against real sockets: lost answers, cut answers, slow answers, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from airflow_provider_lamini.api import errors
+from airflow_provider_lamini.api.client import AsyncClient, Client
+from airflow_provider_lamini.api.lamini import batches, platform
+
+LOOK = platform.version()
+START = batches.start_completions(model_name="m", prompt=["p"] * 3)
+
+
+@pytest.fixture
+def driver(driver):
+    """Real time runs while a socket is waited for; pauses are still not slept."""
+    driver.clock = time.monotonic
+    return driver
+
+
+def test_a_lost_answer_is_asked_for_again_where_the_call_only_reads(driver, settings, raw_server, raw):
+    server = raw_server(raw.drop, raw.drop, raw.reply(b'{"server": "7"}'))
+    assert driver.send(settings(server.url), LOOK).server == "7"
+    assert len(server.requests) == 3
+
+
+def test_work_whose_answer_was_lost_is_not_asked_for_again(driver, settings, raw_server, raw):
+    server = raw_server(raw.drop, raw.reply(b'{"id": "second"}'))
+    with pytest.raises(errors.UnavailableError, match="lost before POST /v1/batch_completions") as caught:
+        driver.send(settings(server.url), START)
+    assert caught.value.may_have_started is True
+    assert "look there before submitting again" in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_again(driver, settings, raw_server, raw):
+    server = raw_server(raw.cut(), raw.reply(b'{"server": "7"}'))
+    assert driver.send(settings(server.url), LOOK).server == "7"
+
+
+def test_work_whose_answer_was_cut_off_is_not_asked_for_again(driver, settings, raw_server, raw):
+    server = raw_server(raw.cut(b'{"id": "b1"}'))
+    with pytest.raises(errors.UnavailableError) as caught:
+        driver.send(settings(server.url), START)
+    assert caught.value.may_have_started is True
+    assert len(server.requests) == 1
+
+
+def test_an_answer_that_comes_too_late_is_a_timeout(driver, settings, raw_server, raw):
+    server = raw_server(raw.late(0.6, raw.reply()))
+    with pytest.raises(errors.PlatformTimeoutError, match=r"gave no answer to GET /v1/version within 0.2 s"):
+        driver.send(settings(server.url, read_timeout=0.2, retry_budget=0.0), LOOK)
+
+
+def test_a_platform_that_comes_up_late_is_waited_for(driver, settings, raw_server, raw, fake_time):
+    """A refused connection never reached the platform, so that work is asked for again too."""
+    server = raw_server(raw.reply(b'{"id": "b1"}'))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(errors.UnavailableError, match="the connection was refused") as caught:
+            driver.send(settings(nobody, retry_budget=0.0), START)
+        assert caught.value.may_have_started is False
+        with pytest.raises(errors.UnavailableError, match="tried"):
+            driver.send(settings(nobody, retry_budget=20.0), START)
+        assert len(fake_time.slept) >= 3
+    assert driver.send(settings(server.url), START) == "b1"
+
+
+def test_a_host_that_is_not_known_is_said_in_one_sentence(driver, settings):
+    with pytest.raises(errors.UnavailableError) as caught:
+        driver.send(settings("http://no-such-host.invalid:81/x", retry_budget=0.0), LOOK)
+    assert str(caught.value) == (
+        "http://no-such-host.invalid:81 could not be reached: its host name is not known; check the address."
+    )
+
+
+def test_a_server_that_speaks_no_http_is_a_lost_connection(driver, settings, raw_server):
+    server = raw_server(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.0\r\n"))
+    with pytest.raises(errors.PlatformError) as caught:
+        driver.send(settings(server.url, retry_budget=0.0), LOOK)
+    assert "SSH" not in str(caught.value)
+
+
+def test_the_loop_stays_responsive_while_an_answer_is_waited_for_and_paused(settings, raw_server, raw):
+    server = raw_server(
+        raw.late(0.3, raw.reply(status="503 No")), raw.late(0.3, raw.reply(b'{"server": "1"}'))
+    )
+
+    async def run():
+        gaps, stop = [], asyncio.Event()
+
+        async def tick():
+            while not stop.is_set():
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                gaps.append(time.monotonic() - before)
+
+        ticking = asyncio.create_task(tick())
+        async with AsyncClient(settings(server.url)) as client:
+            found = await client.send(LOOK)
+        stop.set()
+        await ticking
+        return found, max(gaps), len(gaps)
+
+    found, longest, ticks = asyncio.run(run())
+    assert found.server == "1"
+    assert longest < 0.2
+    assert ticks > 50
+
+
+def test_a_cancelled_call_leaves_the_client_usable(settings, raw_server, raw):
+    server = raw_server(raw.late(1.0, raw.reply()), raw.reply(b'{"server": "2"}'))
+
+    async def run():
+        async with AsyncClient(settings(server.url, max_connections=1)) as client:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.send(LOOK), 0.2)
+            return await client.send(LOOK)
+
+    assert asyncio.run(run()).server == "2"
+
+
+def test_one_client_may_be_used_from_many_threads(settings, raw_server, raw):
+    server = raw_server(raw.reply(b'{"server": "3"}'))
+    with Client(settings(server.url, max_connections=4, requests_per_second=1000)) as client:
+        found = []
+        threads = [threading.Thread(target=lambda: found.append(client.send(LOOK).server)) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert found == ["3"] * 12
+
+
+class Tls:
+    """A server with a certificate of an authority of its own."""
+
+    def __init__(self, folder, *, ask_client=False):
+        self.ca, ca_key = self._certificate(folder / "ca.pem", "Test authority", None)
+        self.cert, _ = self._certificate(folder / "server.pem", "127.0.0.1", (self.ca, ca_key))
+        self._certificate(folder / "client.pem", "A client", (self.ca, ca_key))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.pem")
+        if ask_client:
+            context.load_verify_locations(folder / "ca.pem")
+            context.verify_mode = ssl.CERT_REQUIRED
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_):
+                """Failed handshakes are what is tested."""
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", "15")
+                self.end_headers()
+                self.wfile.write(b'{"server": "s"}')
+
+            def log_message(self, *_):
+                """Nothing on the test's output."""
+
+        self.server = Quiet(("127.0.0.1", 0), Answer)
+        self.server.socket = context.wrap_socket(
+            self.server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(5)
+
+    @staticmethod
+    def _certificate(path, name, issuer):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = dt.datetime.now(dt.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer[0].subject if issuer else subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+                critical=False,
+            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        )
+        authority = issuer[1] if issuer else key
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False
+        )
+        if issuer is None:
+            usage = dict.fromkeys(
+                ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"), False
+            )
+            usage |= dict.fromkeys(("key_agreement", "encipher_only", "decipher_only"), False)
+            builder = builder.add_extension(
+                x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True
+            )
+        certificate = builder.sign(authority, hashes.SHA256())
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        return certificate, key
+
+
+@pytest.fixture
+def tls(tmp_path):
+    servers = []
+
+    def start(**given):
+        servers.append(Tls(tmp_path, **given))
+        return f"https://127.0.0.1:{servers[-1].port}"
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def test_a_certificate_that_is_not_trusted_is_said_at_once(driver, settings, tls, fake_time):
+    with pytest.raises(errors.UnavailableError, match="its certificate is not trusted") as caught:
+        driver.send(settings(tls()), START)
+    assert caught.value.may_have_started is False
+    assert fake_time.slept == []
+
+
+def test_a_ca_bundle_makes_a_certificate_trusted(driver, settings, tls, tmp_path):
+    url = tls()
+    assert driver.send(settings(url, verify=str(tmp_path / "ca.pem")), LOOK).server == "s"
+
+
+def test_verify_off_trusts_any_certificate(driver, settings, tls):
+    assert driver.send(settings(tls(), verify=False), LOOK).server == "s"
+
+
+def test_a_client_certificate_is_shown_where_it_is_asked_for(driver, settings, tls, tmp_path):
+    url, bundle = tls(ask_client=True), str(tmp_path / "ca.pem")
+    mine = str(tmp_path / "client.pem")
+    assert driver.send(settings(url, verify=bundle, client_cert=mine), LOOK).server == "s"
+    assert driver.send(settings(url, verify=bundle, client_cert=mine, client_key=mine), LOOK).server == "s"
+    assert driver.send(settings(url, verify=False, client_cert=mine), LOOK).server == "s"
+
+
+def test_a_missing_client_certificate_is_not_tried_again(driver, settings, tls, tmp_path, fake_time):
+    """The server's alert may be read, or the connection may be gone before that."""
+    url, bundle = tls(ask_client=True), str(tmp_path / "ca.pem")
+    with pytest.raises(errors.UnavailableError, match=r"client certificate|was lost") as caught:
+        driver.send(settings(url, verify=bundle), START)
+    assert "client certificate" in str(caught.value) or caught.value.may_have_started
+    assert fake_time.slept == []
+
+
+def test_https_to_a_server_without_tls_is_said_at_once(driver, settings, raw_server, raw, fake_time):
+    def answer_in_plain_words(connection):
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    server = raw_server(raw.reply())
+    server.serve = answer_in_plain_words
+    with pytest.raises(errors.UnavailableError, match="it speaks no TLS there") as caught:
+        driver.send(settings(server.url.replace("http:", "https:")), START)
+    assert caught.value.may_have_started is False
+    assert fake_time.slept == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"verify": "/no/such/bundle.pem"}, "verify names no CA bundle"),
+        ({"client_cert": "/no/such/cert.pem"}, "client_cert and client_key cannot be used: No such file"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_certificate_file_that_cannot_be_used_is_named(settings, given, words, kind):
+    with pytest.raises(ValueError, match=words):
+        kind(settings(**given))
+
+
+def test_a_bundle_that_holds_no_certificate_is_named(settings, tmp_path):
+    (tmp_path / "empty.pem").write_text("nothing")
+    with pytest.raises(ValueError, match=r"verify names no CA bundle.*empty\.pem"):
+        Client(settings(verify=str(tmp_path / "empty.pem")))
+
+
+def test_requests_go_through_the_proxy_that_is_set(driver, settings, raw_server, raw):
+    proxy = raw_server(raw.reply(b'{"server": "via"}'))
+    found = driver.send(settings("http://platform.invalid/p", proxy=proxy.url), LOOK)
+    assert found.server == "via"
+    assert proxy.requests[0][0].startswith("GET http://platform.invalid/p/v1/version HTTP/1.1")
+
+
+def test_a_proxy_that_refuses_never_let_the_request_through(driver, settings, raw_server, raw):
+    proxy = raw_server(raw.reply(status="407 Proxy Authentication Required"))
+    with pytest.raises(errors.UnavailableError, match="the proxy refused") as caught:
+        driver.send(settings("https://platform.invalid", proxy=proxy.url, retry_budget=0.0), START)
+    assert caught.value.may_have_started is False
