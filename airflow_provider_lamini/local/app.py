@@ -10,7 +10,15 @@ import airflow_provider_lamini
 from airflow_provider_lamini.local import errors
 from airflow_provider_lamini.local.faults import InjectFaults
 from airflow_provider_lamini.local.guard import AnswerBroken, CountRequests, RequireKey
-from airflow_provider_lamini.local.routes import about, batches, chat, completions, control, embeddings
+from airflow_provider_lamini.local.routes import (
+    about,
+    batches,
+    chat,
+    completions,
+    control,
+    embeddings,
+    models,
+)
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -34,7 +42,7 @@ def create_app(platform: Platform, key: str, control_connections: Connections | 
         redoc_url=None,
     )
     app.state.platform = platform
-    for resource in (about, completions, batches, embeddings, chat):
+    for resource in (about, completions, batches, embeddings, chat, models):
         app.include_router(resource.router)
     errors.install(app)
     app.add_middleware(AnswerBroken)

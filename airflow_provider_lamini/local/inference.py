@@ -17,6 +17,8 @@ from airflow_provider_lamini.local.engines.base import (
 from airflow_provider_lamini.local.errors import ModelLoadingError, PlatformError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.api.output_types import OutputType
     from airflow_provider_lamini.local.engines.base import EmbeddingEngine, OnText, TextEngine
@@ -84,12 +86,20 @@ class Inference:
     :param texts: generates text
     :param vectors: makes vectors
     :param faults: what is to go wrong on purpose
+    :param arriving: whether a model that is not served is on its way
     """
 
-    def __init__(self, texts: TextEngine, vectors: EmbeddingEngine, faults: Faults) -> None:
+    def __init__(
+        self,
+        texts: TextEngine,
+        vectors: EmbeddingEngine,
+        faults: Faults,
+        arriving: Callable[[str], bool],
+    ) -> None:
         self.texts = texts
         self.vectors = vectors
         self._faults = faults
+        self._arriving = arriving
 
     def check_text_model(self, model_name: str) -> None:
         """Return if the model can be used for text now.
@@ -111,6 +121,8 @@ class Inference:
         if self._faults.loading(model_name):
             raise ModelLoadingError(model_name)
         if model_name not in served:
+            if self._arriving(model_name):
+                raise ModelLoadingError(model_name)
             raise ModelNotFound(model_name, served)
 
     def complete(self, what: Task, prompt: str, on_text: OnText | None = None) -> Answer:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.faults import Faults
 from airflow_provider_lamini.local.guard import Requests
 from airflow_provider_lamini.local.inference import Inference
+from airflow_provider_lamini.local.jobs.downloads import ModelDownloads
 from airflow_provider_lamini.local.jobs.pool import WorkPool
 from airflow_provider_lamini.local.jobs.rows import BatchCompletions, BatchEmbeddings, StreamingCompletions
 from airflow_provider_lamini.local.jobs.runner import JobRunner
+from airflow_provider_lamini.local.served import ServedTexts
 from airflow_provider_lamini.local.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from airflow_provider_lamini.local.engines.base import EmbeddingEngine, TextEngine
+    from airflow_provider_lamini.local.jobs.runner import JobKind
+    from airflow_provider_lamini.local.models.store import ModelStore
 
 VECTOR_WORKERS: Final = 2
 """Requests to the embedding engine at a time; each holds many texts."""
@@ -28,16 +34,26 @@ class Platform:
     :param data: folder of what outlives the process; one platform at a time uses it
     :param texts: generates text
     :param vectors: makes vectors
+    :param models: the cache that further models are fetched into; None where an upstream engine has its own
+    :param open_text: makes the engine of a model in that cache
     :raises FolderInUseError: another platform uses the folder
     """
 
-    def __init__(self, data: Path, texts: TextEngine, vectors: EmbeddingEngine) -> None:
+    def __init__(
+        self,
+        data: Path,
+        texts: TextEngine,
+        vectors: EmbeddingEngine,
+        models: ModelStore | None = None,
+        open_text: Callable[[str], TextEngine] | None = None,
+    ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(data / "lock")
         self.store = Store(data / "platform.sqlite")
         self.faults = Faults()
         self.requests = Requests()
-        self.inference = Inference(texts, vectors, self.faults)
+        served = ServedTexts(texts)
+        self.inference = Inference(served, vectors, self.faults, self._is_arriving)
         # One worker more than the engine has room for: an interactive request waits inside the engine for the
         # next free place, whatever batches run, and batches lose no place to it meanwhile.
         self.text_pool = WorkPool(texts.parallel + 1, "text")
@@ -47,7 +63,20 @@ class Platform:
             BatchCompletions(self.inference, self.text_pool),
             BatchEmbeddings(self.inference, self.vector_pool),
         )
-        self.runner = JobRunner(self.store, [*batches, self.streams])
+        kinds: list[JobKind] = [*batches, self.streams]
+        self.can_download = models is not None and open_text is not None
+        self.download_lock = threading.Lock()
+        if models is not None and open_text is not None:
+            kinds.append(ModelDownloads(models, lambda name: served.add(open_text(name))))
+        self.runner = JobRunner(self.store, kinds)
+
+    def model_names(self) -> list[str]:
+        """The models that are served, each once."""
+        return list(dict.fromkeys([*self.inference.texts.models(), *self.inference.vectors.models()]))
+
+    def _is_arriving(self, model_name: str) -> bool:
+        names = (job.params["model_name"] for job in self.store.jobs(ModelDownloads.name, alive=True))
+        return model_name in names
 
     def close(self) -> None:
         """Stop working; jobs that live are taken up by the next process with the same data."""
@@ -70,6 +99,6 @@ def _lock(file: Path) -> IO[bytes]:
     except OSError:
         opened.close()
         raise FolderInUseError(
-            f"A local platform already works with {file.parent}: stop it, or give this one a --data folder of its own."
+            f"A local platform already works with {file.parent}: stop it, or choose another --data folder."
         ) from None
     return opened

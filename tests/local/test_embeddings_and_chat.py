@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL, Upstream, text_for, vector_for
 
 if TYPE_CHECKING:
-    import httpx
-
     from tests.support.local_platform import LocalPlatform
 
 MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "one two three"}]
@@ -136,17 +135,14 @@ def test_health_needs_no_key(platform: LocalPlatform, http: httpx.Client) -> Non
 
 
 @pytest.mark.parametrize(
-    "header", [None, "Bearer wrong", "Basic YTpi", "a-key-for-tests", "Bearer ", "Bearer \u00e9"]
+    "header", [None, "Bearer wrong", "Basic YTpi", "a-key-for-tests", "Bearer", "Bearer \u00e9"]
 )
-@pytest.mark.parametrize(
-    "path", ["/v1/version", "/v1/batch_completions/x/result", "/_control/stats", "/nowhere"]
-)
-def test_every_other_path_needs_the_key(http: httpx.Client, header: str | None, path: str) -> None:
-    request = http.build_request("GET", path)
-    del request.headers["authorization"]
-    if header is not None:
-        request.headers["authorization"] = header.encode()  # type: ignore[assignment]
-    answer = http.send(request)
-    assert answer.status_code == 401
-    assert "key" in answer.json()["detail"]
-    assert "wrong" not in answer.text.replace("a wrong API key", "")
+def test_every_other_path_needs_the_key(platform: LocalPlatform, header: str | None) -> None:
+    headers = [] if header is None else [(b"authorization", header.encode())]
+    for path in ("/v1/version", "/v1/batch_completions/x/result", "/_control/stats", "/nowhere"):
+        answer = httpx.get(platform.url + path, headers=headers, trust_env=False)
+        assert answer.status_code == 401
+        assert answer.json()["detail"].startswith(
+            f"The request carries {'no' if header is None else 'a wrong'} API key"
+        )
+        assert platform.key not in answer.text

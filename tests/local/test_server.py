@@ -50,22 +50,22 @@ def test_an_address_that_others_reach_needs_a_key_of_its_own(host: str, data: Pa
 
 def test_loopback_has_a_key_by_default_and_the_world_has_none(tmp_path: Path) -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
-        assert ServeOptions(host=host, data=tmp_path).checked_key() == DEFAULT_KEY
-    assert ServeOptions(host="0.0.0.0", key="own", data=tmp_path).checked_key() == "own"
+        assert ServeOptions(host=host, port=0, data=tmp_path).checked_key() == DEFAULT_KEY
+    assert ServeOptions(host="0.0.0.0", port=0, key="own", data=tmp_path).checked_key() == "own"
     for host in ("0.0.0.0", "::", "", "no-such-host.invalid"):
         assert not is_loopback(host)
         with pytest.raises(ServeError, match="--key"):
-            ServeOptions(host=host, data=tmp_path).checked_key()
+            ServeOptions(host=host, port=0, data=tmp_path).checked_key()
 
 
 @pytest.mark.parametrize("key", ["", "  ", "clef \u00e9", "two\nlines"])
 def test_a_key_that_no_header_carries_is_refused(key: str, tmp_path: Path) -> None:
     with pytest.raises(ServeError, match="key"):
-        ServeOptions(key=key, data=tmp_path).checked_key()
+        ServeOptions(host="127.0.0.1", port=0, key=key, data=tmp_path).checked_key()
 
 
 def test_options_do_not_show_the_key(tmp_path: Path) -> None:
-    assert "sesame" not in repr(ServeOptions(key="sesame", data=tmp_path))
+    assert "sesame" not in repr(ServeOptions(host="127.0.0.1", port=0, key="sesame", data=tmp_path))
 
 
 def test_a_port_that_is_taken_is_said_in_one_sentence(engine: Upstream, data: Path) -> None:

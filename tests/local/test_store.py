@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local import store as store_module
-from airflow_provider_lamini.local.store import RowResult, Store, StoreClosedError
+from airflow_provider_lamini.local.store import DonePrefix, RowResult, Store, StoreClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,9 +65,13 @@ def test_the_first_result_of_a_row_stays(store: Store) -> None:
 
 def test_the_prefix_ends_at_the_first_gap(store: Store) -> None:
     job = store.create("batch", {}, ["a"] * 5)
-    assert store.done_prefix(job.id) == ([], [])
-    store.save(job.id, [done(0), done(1), done(3)])
-    assert store.done_prefix(job.id) == (['"output 0"', '"output 1"'], ["stop", "stop"])
+    assert store.done_prefix(job.id) == DonePrefix(0, "", "")
+    store.save(job.id, [done(1)])
+    assert store.done_prefix(job.id) == DonePrefix(0, "", "")
+    store.save(job.id, [done(0), done(3)])
+    assert store.done_prefix(job.id) == DonePrefix(2, '"output 0","output 1"', '"stop","stop"')
+    store.save(job.id, [done(2), done(4)])
+    assert store.done_prefix(job.id).rows == 5
 
 
 def test_a_job_ends_once(store: Store) -> None:
@@ -108,7 +112,7 @@ def test_many_threads_read_and_write_at_once(store: Store) -> None:
 
     def read() -> None:
         while len(prefixes) < 10_000 and (not prefixes or prefixes[-1] < 400):
-            prefixes.append(len(store.done_prefix(job.id)[0]))
+            prefixes.append(store.done_prefix(job.id).rows)
 
     threads = [threading.Thread(target=write, args=(first,)) for first in range(4)]
     threads += [threading.Thread(target=read) for _ in range(2)]

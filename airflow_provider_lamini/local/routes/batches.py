@@ -71,8 +71,7 @@ async def embeddings_result(job_id: str, platform: PlatformOf) -> Response:
             raise PlatformError(
                 500, f"Batch {job_id} {job.state.value}: {job.detail or 'no reason is known'}"
             )
-        vectors, _ = platform.store.done_prefix(job.id)
-        return f'{{"embedding":[{",".join(vectors)}]}}'.encode()
+        return f'{{"embedding":[{platform.store.done_prefix(job.id).outputs}]}}'.encode()
 
     return raw_answer(await asyncio.to_thread(read))
 

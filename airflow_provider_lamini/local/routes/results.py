@@ -17,10 +17,10 @@ def rows_in_order(store: Store, job: Job) -> bytes:
         return b"{}"
     if job.ended is not None and job.done < job.total:
         return rows_so_far(store, job, {})
-    outputs, reasons = store.done_prefix(job.id)
-    missing = job.total - len(outputs)
-    outputs += ["null"] * missing
-    return _body(outputs, [*reasons, *[None] * missing])
+    done = store.done_prefix(job.id)
+    missing = ["null"] * (job.total - done.rows)
+    outputs, reasons = ([joined] if done.rows else [] for joined in (done.outputs, done.reasons))
+    return _body([*outputs, *missing], [*reasons, *missing])
 
 
 def rows_so_far(store: Store, job: Job, texts: dict[int, str]) -> bytes:
@@ -33,11 +33,11 @@ def rows_so_far(store: Store, job: Job, texts: dict[int, str]) -> bytes:
         return b"{}"
     unfinished = None if job.ended is None else UNFINISHED_REASON.get(job.state, "error")
     outputs = [as_json(texts.get(row)) for row in range(job.total)]
-    reasons: list[str | None] = [unfinished] * job.total
+    reasons = [as_json(unfinished)] * job.total
     for result in store.results(job.id):
-        outputs[result.row], reasons[result.row] = result.output, result.finish_reason
+        outputs[result.row], reasons[result.row] = result.output, as_json(result.finish_reason)
     return _body(outputs, reasons)
 
 
-def _body(outputs: list[str], reasons: list[str | None]) -> bytes:
-    return f'{{"outputs":[{",".join(outputs)}],"finish_reason":{as_json([*reasons])}}}'.encode()
+def _body(outputs: list[str], reasons: list[str]) -> bytes:
+    return f'{{"outputs":[{",".join(outputs)}],"finish_reason":[{",".join(reasons)}]}}'.encode()

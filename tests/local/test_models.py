@@ -1,0 +1,58 @@
+"""Which models are here, and asking for one more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL
+
+if TYPE_CHECKING:
+    import httpx
+
+PATHS = ["/v1alpha/downloaded_models", "/v1alpha/downloaded_models/"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_models_are_listed_with_and_without_the_slash(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == 200
+    models = {model["model_name"]: model for model in answer.json()}
+    assert models[TEXT_MODEL]["model_type"] == "transformer"
+    assert models[EMBEDDING_MODEL]["model_type"] == "embedding"
+    assert {model["status"] for model in models.values()} == {"available"}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_model_that_is_served_is_available(http: httpx.Client, path: str) -> None:
+    answer = http.post(path, json={"hf_model_name": TEXT_MODEL})
+    assert answer.status_code == 200
+    assert answer.json() | {"is_public": True} == {
+        "model_name": TEXT_MODEL,
+        "model_type": "transformer",
+        "is_public": True,
+        "status": "available",
+    }
+
+
+def test_an_upstream_engine_gets_no_further_models_from_here(http: httpx.Client) -> None:
+    answer = http.post(PATHS[0], json={"hf_model_name": "someone/else"})
+    assert answer.status_code == 400
+    assert "someone/else" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "hf_model_name"),
+        ({"hf_model_name": ""}, "hf_model_name"),
+        ({"hf_model_name": "a/b", "model_type": "video"}, "model_type"),
+    ],
+)
+def test_a_request_for_a_model_that_does_not_fit_is_422(
+    http: httpx.Client, body: dict[str, str], field: str
+) -> None:
+    answer = http.post(PATHS[1], json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", field]

@@ -1,0 +1,174 @@
+"""The platform with the models that it comes with: slow, and true."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_lamini.local.models.store import ModelStore
+from tests.support.local_platform import LocalPlatform, local_platform, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import httpx
+
+pytestmark = pytest.mark.slow
+
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+TYPES = {
+    "city": "str",
+    "people": "int",
+    "share": "float",
+    "large": "bool",
+    "size": ["small", "big"],
+    "rank": [1, 2],
+}
+PROMPT = "Question: What is the capital of {}?\nAnswer:"
+
+
+@pytest.fixture(scope="module")
+def shared_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    for name in (MODEL, "sentence-transformers/all-MiniLM-L6-v2"):
+        ModelStore().pull(name)
+    with local_platform(tmp_path_factory.mktemp("platform")) as running:
+        yield running
+
+
+@pytest.fixture
+def platform(shared_platform: LocalPlatform) -> Iterator[LocalPlatform]:
+    yield shared_platform
+    shared_platform.control.reset()
+
+
+def ask(http: httpx.Client, prompt: Any, **more: Any) -> Any:
+    body = {"model_name": MODEL, "prompt": prompt, **more}
+    return http.post("/v2/completions", json=body).raise_for_status().json()
+
+
+def test_it_says_what_the_model_says(http: httpx.Client) -> None:
+    answer = ask(
+        http, [PROMPT.format(country) for country in ("France", "Spain", "Italy")], max_new_tokens=10
+    )
+    for city, text in zip(("Paris", "Madrid", "Rome"), answer["outputs"], strict=True):
+        assert city in text
+
+
+def test_objects_keep_to_their_output_type(http: httpx.Client) -> None:
+    prompts = [PROMPT.format(country) for country in ("France", "Spain", "Italy", "Peru")]
+    answer = ask(http, prompts, output_type=TYPES, max_new_tokens=150)
+    whole = [output for output in answer["outputs"] if output is not None]
+    assert len(whole) >= 3
+    for output in whole:
+        assert [type(value) for value in output.values()] == [str, int, float, bool, str, int]
+        assert list(output) == list(TYPES)
+        assert output["size"] in TYPES["size"]
+        assert output["rank"] in TYPES["rank"]
+
+
+def test_an_object_without_room_is_null_and_says_length(http: httpx.Client) -> None:
+    assert ask(http, "Once", output_type=TYPES, max_new_tokens=3) == {
+        "outputs": None,
+        "finish_reason": "length",
+    }
+
+
+def test_a_prompt_beyond_the_context_fails_alone(http: httpx.Client) -> None:
+    body = {"model_name": MODEL, "prompt": ["Hello", "word " * 60_000, "Hello"], "max_new_tokens": 3}
+    job_id = http.post("/v1/batch_completions", json=body).json()["id"]
+    url = f"/v1/batch_completions/{job_id}/result"
+    wait_until(lambda: all(http.get(url).json().get("finish_reason", [None])), timeout=60)
+    answer = http.get(url).json()
+    assert answer["outputs"][1] is None
+    assert answer["outputs"][0] == answer["outputs"][2] != ""
+    single = http.post("/v2/completions", json={**body, "prompt": "word " * 60_000})
+    assert single.status_code == 400
+    assert "word" not in single.json()["detail"]
+
+
+def test_chat_uses_the_models_template(http: httpx.Client) -> None:
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    body = {"model": MODEL, "messages": messages, "max_tokens": 20}
+    answer = http.post("/inf/chat/completions", json=body).json()
+    assert "Paris" in answer["choices"][0]["message"]["content"]
+    assert answer["usage"]["completion_tokens"] > 0
+
+
+def test_vectors_are_those_of_the_reference_in_kind(http: httpx.Client) -> None:
+    texts = ["How do I reset my password?", "I forgot my password.", "The invoice has a wrong amount.", ""]
+    found = http.post("/v1/embedding", json={"prompt": texts}).json()["embedding"]
+    assert [len(vector) for vector in found] == [384] * 4
+    for vector in found:
+        assert math.isclose(math.fsum(number * number for number in vector), 1, abs_tol=1e-3)
+
+    def alike(first: list[float], second: list[float]) -> float:
+        return math.fsum(one * other for one, other in zip(first, second, strict=True))
+
+    assert alike(found[0], found[1]) > alike(found[0], found[2]) + 0.2
+
+
+def test_requests_at_once_are_faster_than_one_after_another(http: httpx.Client) -> None:
+    def run(prompt: str) -> None:
+        ask(http, prompt, max_new_tokens=40)
+
+    def seconds(way: str, clients: int) -> float:
+        prompts = [f"Ticket {way}{number}: the order has not arrived.\nReply:" for number in range(12)]
+        began = time.perf_counter()
+        with ThreadPoolExecutor(clients) as pool:
+            list(pool.map(run, prompts))
+        return time.perf_counter() - began
+
+    run("Warm up")
+    alone, together = seconds("a", 1), seconds("b", 6)
+    assert together < alone * 0.9
+
+
+def test_a_killed_platform_ends_its_batch_after_a_restart(platform: LocalPlatform) -> None:
+    prompts = [PROMPT.format(f"country {number}") for number in range(40)]
+    with platform.client() as http:
+        body = {"model_name": MODEL, "prompt": prompts, "max_new_tokens": 15}
+        job_id = http.post("/v1/batch_completions", json=body).json()["id"]
+    wait_until(lambda: platform.control.jobs()[-1]["done"] >= 8)
+    platform.kill()
+    platform.restart()
+    wait_until(lambda: platform.control.jobs()[-1]["ended"], timeout=60)
+    job = platform.control.jobs()[-1]
+    assert (job["state"], job["done"], job["runs"]) == ("succeeded", 40, 2)
+    assert job["computed_here"] <= 32
+    with platform.client() as http:
+        answer = http.get(f"/v1/batch_completions/{job_id}/result").json()
+    assert len(answer["outputs"]) == 40
+    assert all(isinstance(output, str) for output in answer["outputs"])
+
+
+def test_a_model_of_ones_own_is_fetched_and_served(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cache of its own, so that nothing of it is left."""
+    shutil.copytree(ModelStore().root, tmp_path / "cache")
+    monkeypatch.setenv("LAMINI_LOCAL_CACHE", str(tmp_path / "cache"))
+    own = tmp_path / "own.gguf"
+    shutil.copyfile(ModelStore().require(MODEL), own)
+    with local_platform(data) as running, running.client() as http:
+        body = {"hf_model_name": str(own)}
+        first = http.post("/v1alpha/downloaded_models/", json=body).raise_for_status().json()
+        assert first["status"] in ("requested", "downloading")
+        ask_own = {"model_name": str(own), "prompt": PROMPT.format("France"), "max_new_tokens": 8}
+        early = http.post("/v2/completions", json=ask_own)
+        assert early.status_code in (200, 513)
+        url = "/v1alpha/downloaded_models/"
+        wait_until(lambda: http.post(url, json=body).json()["status"] == "available", timeout=60)
+        assert "Paris" in http.post("/v2/completions", json=ask_own).json()["outputs"]
+        assert len(running.control.jobs("model_download")) == 1
+        missing = http.post(url, json={"hf_model_name": str(tmp_path / "nothing.gguf")})
+        assert missing.status_code == 400
+        assert "nothing.gguf" in missing.json()["detail"]
+        running.kill()
+        running.restart()
+        assert str(own) in running.models
