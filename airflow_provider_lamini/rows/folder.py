@@ -1,0 +1,133 @@
+"""The output folder of a run. Each file in it is whole or not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.rows.errors import OutputError
+from airflow_provider_lamini.rows.storage import SCHEME, LocalStore, locate, shown
+from airflow_provider_lamini.rows.values import kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_provider_lamini.rows.source import Source
+
+WORK = "_work"
+"""The folder within the output folder for what is needed only while a run lasts."""
+
+_NAME = re.compile(rf"(?:{WORK}/)?[A-Za-z0-9_][A-Za-z0-9._-]{{0,199}}")
+_STALE = 3600.0
+
+
+class OutputFolder:
+    """A folder on a local disk or on an object store.
+
+    :param uri: a path or a URI; it need not exist
+    :param conn_id: the Airflow connection to the object store
+    :raises OutputError: for what is not a path
+    :raises InputError: for a scheme that this Airflow has no file system for
+    """
+
+    def __init__(self, uri: str, conn_id: str | None = None) -> None:
+        if not isinstance(uri, str):
+            raise OutputError(f"The output folder is {kind(uri)}. Give a path or a URI.")
+        if not uri.strip() or "\n" in uri or "\0" in uri:
+            raise OutputError("The output folder is empty or no path. Give a path or a URI.")
+        if SCHEME.match(uri) and ".." in uri.split("/"):
+            raise OutputError(f"The output folder {shown(uri)} has '..' in it. Write the path out.")
+        self._store, self._path = locate(uri, conn_id)
+        self._path = self._path.rstrip("/") or "/"
+        local = isinstance(self._store, LocalStore)
+        self.location = self._path if local else shown(uri).rstrip("/")
+        """The folder, absolute, as users may write it."""
+
+    def __str__(self) -> str:
+        return self.location
+
+    def uri(self, name: str) -> str:
+        """The URI, or the absolute path, of a file in the folder."""
+        return f"{self.location.rstrip('/')}/{_checked(name)}"
+
+    def write(self, name: str, data: bytes | Iterable[bytes], *, durable: bool = True) -> None:
+        """Write a file, whole or not at all. A file that is there is replaced.
+
+        On a local disk: a temporary file in the same folder, then a rename. On an object store: one put.
+
+        :param name: the file
+        :param data: its content, at once or in pieces
+        :param durable: whether it must outlive a loss of power, not only of the process
+        :raises OutputError: where the folder cannot be written to
+        """
+        path = self._at(name)
+        try:
+            self._store.write(path, data, durable=durable)
+        except (NotADirectoryError, FileExistsError, IsADirectoryError, PermissionError) as error:
+            raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
+
+    def read(self, name: str) -> bytes:
+        """The whole of a file.
+
+        :raises FileNotFoundError: where there is none
+        """
+        return self._store.read(self._at(name))
+
+    def lines(self, name: str) -> Iterable[bytes]:
+        """The lines of a file, read as they are needed.
+
+        :raises FileNotFoundError: where there is none
+        """
+        with self._store.open(self._at(name)) as stream:
+            yield from stream
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is there."""
+        try:
+            self._store.info(self._at(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """Remove a file; nothing happens where there is none."""
+        self._store.delete(self._at(name))
+
+    def names(self, *, work: bool = False) -> list[str]:
+        """Names of the files in the folder, sorted, other people's too.
+
+        :param work: those below `WORK` instead, each with it before the name
+        """
+        if work:
+            return [f"{WORK}/{name}" for name in self._store.names(f"{self._path}/{WORK}")]
+        return self._store.names(self._path)
+
+    def clean(self, older_than: float = _STALE) -> None:
+        """Remove temporary files of ours that a killed process left.
+
+        :param older_than: seconds since they were last written to. Younger ones may be in use.
+        """
+        for folder in (self._path, f"{self._path}/{WORK}"):
+            self._store.clean(folder, older_than)
+
+    def close_work(self) -> None:
+        """Remove the folder `WORK`, where nothing is in it."""
+        self._store.prune(f"{self._path}/{WORK}")
+
+    def check_apart(self, source: Source) -> None:
+        """Make sure that no file of the input lies in this folder, where our own files would become input.
+
+        :raises OutputError: where one does
+        """
+        if any(str(Path(path).parent) == self._path for path in source.paths()):
+            raise OutputError(f"The output folder {self} holds files of the input. Choose another folder.")
+
+    def _at(self, name: str) -> str:
+        return f"{self._path.rstrip('/')}/{_checked(name)}"
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise OutputError(f"{name!r} is no name for a file in an output folder.")
+    return name

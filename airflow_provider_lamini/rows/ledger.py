@@ -1,0 +1,364 @@
+"""What is done, what is under way and what is left of a chunked run: one small file beside the results.
+
+The file, ``_ledger.json``, is written anew at each step. It does not grow with the run: chunks are
+numbered in the order of their rows, so all that were begun and are no longer open are finished, and only
+the open ones are listed.
+
+A chunk's life, and what a crash after each step leads to::
+
+    plan                 the chunk is open           it is read again from where it starts
+    intend               a job will be submitted     an intent without an id: `Ledger.unknown`
+    submitted            the job has an id           its result is fetched
+    (part is written)                                it is written again, the same
+    finish               the chunk is not open       nothing is left to do
+
+Each process that opens a ledger writes a token of its own into it. A writer that finds another token
+stops: a newer try of the task has taken over, or somebody else uses the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerTakenError
+from airflow_provider_lamini.rows.names import LEDGER, remove_run, run_files
+from airflow_provider_lamini.rows.record import Chunk, Document, Round, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from airflow_provider_lamini.rows.batch import Cursor
+    from airflow_provider_lamini.rows.counts import Counts
+    from airflow_provider_lamini.rows.folder import OutputFolder
+    from airflow_provider_lamini.rows.record import Header
+
+
+class Ledger:
+    """The record of one run. Make it with `open` or `resume`.
+
+    Each method that changes it writes the file before it returns; one that fails has changed nothing.
+    """
+
+    def __init__(self, folder: OutputFolder, document: Document, clock: Callable[[], float]) -> None:
+        self._folder = folder
+        self._document = document
+        self._clock = clock
+        self._unsaved: Document | None = None
+        self._durable = False
+        self._inherited = {chunk.number for chunk in document.open if chunk.state == "intended"}
+
+    @classmethod
+    def open(
+        cls,
+        folder: OutputFolder,
+        header: Header,
+        *,
+        if_same: Literal["continue", "replace"] = "continue",
+        if_other: Literal["fail", "replace"] = "fail",
+        clock: Callable[[], float] = time.time,
+    ) -> Ledger:
+        """Begin a run in a folder, or go on with it. From here on, no other process can write to the ledger.
+
+        :param folder: the output folder
+        :param header: what the run is
+        :param if_same: what to do where the folder holds this very run: go on, or remove its results and
+            begin anew
+        :param if_other: what to do where it holds another: fail, or remove its results and begin this one
+        :param clock: gives the time, in seconds since 1970
+        :raises LedgerConflictError: where the folder holds another run
+        :raises UnreadableLedgerError: where its ledger is no ledger of ours
+        """
+        folder.clean()
+        found = load(folder)
+        if found is None:
+            if run_files(folder):
+                if if_other == "fail":
+                    raise LedgerConflictError(
+                        f"The output folder {folder} holds results without a ledger, so they are not of "
+                        f"this run. {_REMEDY}"
+                    )
+                remove_run(folder)
+            return cls._begin(folder, header, clock)
+        other = _difference(found.header, header)
+        if other and if_other == "fail":
+            raise LedgerConflictError(f"The output folder {folder} holds the results of {other}. {_REMEDY}")
+        if other or if_same == "replace":
+            # The old run's ledger is taken over first, so that its writer stops; it is removed last, so
+            # that a crash in between leaves nothing that looks like results of the new run.
+            cls(folder, found, clock)._take()  # noqa: SLF001
+            remove_run(folder)
+            return cls._begin(folder, header, clock)
+        ledger = cls(folder, found, clock)
+        ledger._take()
+        return ledger
+
+    @classmethod
+    def resume(
+        cls, folder: OutputFolder, owner: dict[str, str | int], *, clock: Callable[[], float] = time.time
+    ) -> Ledger:
+        """Go on with a run that this task has begun, without surveying the input again.
+
+        The caller compares `header.stamp` with the input's.
+
+        :param folder: the output folder
+        :param owner: who goes on, as in `Header`
+        :param clock: gives the time, in seconds since 1970
+        :raises LedgerError: where there is no ledger
+        :raises LedgerConflictError: where it is of another task or run
+        :raises UnreadableLedgerError: where it is no ledger of ours
+        """
+        found = load(folder)
+        if found is None:
+            raise LedgerError(
+                f"The ledger {folder.uri(LEDGER)} is gone, though the run had begun. Somebody has removed "
+                f"it; its "
+                "jobs may still run and bill. Clear the task to begin anew."
+            )
+        if found.header.owner != owner:
+            raise LedgerConflictError(
+                f"The output folder {folder} now holds the results of {_owner(found.header.owner)}: "
+                f"another task has "
+                "replaced those of this run. Give each task a folder of its own."
+            )
+        ledger = cls(folder, found, clock)
+        ledger._take()
+        return ledger
+
+    @property
+    def header(self) -> Header:
+        """What the run is."""
+        return self._current.header
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the next chunk starts."""
+        return self._current.next
+
+    @property
+    def chunks(self) -> Sequence[Chunk]:
+        """The open chunks, in the order of their rows."""
+        return self._current.open
+
+    @property
+    def planned(self) -> int:
+        """How many chunks were begun."""
+        return self._current.planned
+
+    @property
+    def done(self) -> int:
+        """How many chunks are finished."""
+        return self._current.planned - len(self._current.open)
+
+    @property
+    def totals(self) -> Counts:
+        """The outcomes of the rows of all finished chunks."""
+        return self._current.totals
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all rows are in chunks that were begun."""
+        return self._current.next.row >= self.header.total
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.exhausted and not self._current.open
+
+    @property
+    def unknown(self) -> list[Chunk]:
+        """Open chunks with a submission that an earlier process intended and of which no id is recorded.
+
+        Their jobs may or may not have begun. Each is settled with `submitted` or `forget`.
+        """
+        return [
+            chunk for chunk in self.chunks if chunk.state == "intended" and chunk.number in self._inherited
+        ]
+
+    def chunk(self, number: int) -> Chunk:
+        """An open chunk as it is now.
+
+        :raises LedgerError: where the chunk is not open
+        """
+        for chunk in self.chunks:
+            if chunk.number == number:
+                return chunk
+        raise LedgerError(f"Chunk {number} of {self._folder} is not open.")
+
+    def plan(self, start: Cursor, after: Cursor, fingerprint: str) -> Chunk:
+        """Begin the next chunk.
+
+        :param start: the place before its first row, which is `cursor` or a place that means the same
+        :param after: the place after its last row
+        :param fingerprint: a hash of its prompts
+        :raises LedgerError: where these are not the rows that come next
+        """
+        now = self._current
+        header = now.header
+        rows = after.row - start.row
+        expected = min(header.chunk_size, header.total - now.next.row)
+        if start.row != now.next.row or rows != expected or not rows:
+            raise LedgerError(
+                f"Chunk {now.planned} of {self._folder} should be {expected} rows from row {now.next.row} "
+                f"on, but rows {start.row} to {after.row} were given. The input has changed since it was "
+                f"surveyed."
+            )
+        chunk = Chunk(now.planned, start, rows, fingerprint)
+        self._save(replace(now, planned=now.planned + 1, next=after, open=[*now.open, chunk]))
+        return chunk
+
+    def intend(self, chunk: Chunk, rows: list[int] | None = None) -> Chunk:
+        """Say that a chunk will be submitted. Call it before the request that starts the job.
+
+        :param chunk: the chunk
+        :param rows: the rows that are submitted, by their numbers in the chunk; ``None`` for all
+        :raises LedgerError: where an earlier intent is not settled, or a row is not in the chunk
+        """
+        now = self.chunk(chunk.number)
+        if now.state == "intended":
+            raise LedgerError(f"Chunk {chunk.number} of {self._folder} has an intent that is not settled.")
+        if rows is not None and not all(0 <= row < now.rows for row in rows):
+            raise LedgerError(f"Chunk {chunk.number} of {self._folder} has no such rows.")
+        # Lost with the power, an intent could become a job that is paid for twice: it must be on the disk.
+        return self._change(now, [*now.rounds, Round(self._clock(), rows)], durable=True)
+
+    def submitted(self, chunk: Chunk, job_id: str) -> Chunk:
+        """Record the id of the job that was intended. Call it right after the platform has told it.
+
+        :param chunk: the chunk
+        :param job_id: the platform's id
+        :raises LedgerError: where no job was intended
+        """
+        now = self.chunk(chunk.number)
+        if now.state != "intended":
+            raise LedgerError(
+                f"Chunk {chunk.number} of {self._folder} has no intent that an id would settle."
+            )
+        last = replace(now.rounds[-1], job_id=job_id, submitted_at=self._clock())
+        self._inherited.discard(chunk.number)
+        return self._change(now, [*now.rounds[:-1], last], durable=False)
+
+    def forget(self, chunk: Chunk) -> Chunk:
+        """Drop a chunk's last submission: it did not begin, or its job is lost. It can then be intended anew.
+
+        :raises LedgerError: where it has none
+        """
+        now = self.chunk(chunk.number)
+        if not now.rounds:
+            raise LedgerError(f"Chunk {chunk.number} of {self._folder} has no submission to forget.")
+        self._inherited.discard(chunk.number)
+        return self._change(now, now.rounds[:-1], durable=False)
+
+    def finish(self, chunk: Chunk, counts: Counts) -> None:
+        """Record that a chunk's part is written, and how its rows came out.
+
+        :param chunk: the chunk
+        :param counts: the outcomes of its rows
+        :raises LedgerError: where they are not as many as the chunk has rows
+        """
+        done = self.chunk(chunk.number)
+        if counts.rows != done.rows or counts.ok + counts.failed != done.rows:
+            raise LedgerError(
+                f"Chunk {chunk.number} of {self._folder} has {done.rows} rows, but {counts.ok} with an "
+                f"output and {counts.failed} with an error were counted."
+            )
+        now = self._current
+        rest = [other for other in now.open if other.number != done.number]
+        self._save(replace(now, open=rest, totals=now.totals + counts))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write once for all changes within, at the end; nothing where they fail.
+
+        Submit nothing within: an intent is on the disk only after the end.
+        """
+        if self._unsaved is not None:
+            raise LedgerError("Changes are already collected.")
+        self._unsaved = self._document
+        try:
+            yield
+            changed, self._unsaved = self._unsaved, None
+            if changed is not self._document:
+                self._save(changed, durable=self._durable)
+        finally:
+            self._unsaved = None
+            self._durable = False
+
+    def check(self) -> None:
+        """Make sure that this process is still in charge. Call it before a part is written.
+
+        :raises LedgerTakenError: where it is not
+        """
+        found = load(self._folder)
+        if found is None or found.writer != self._document.writer:
+            raise LedgerTakenError(
+                f"Another process now works on the output folder {self._folder}: a newer try of this task, "
+                f"or a task "
+                "with the same folder. This one stops and leaves everything to the other."
+            )
+
+    @property
+    def _current(self) -> Document:
+        return self._document if self._unsaved is None else self._unsaved
+
+    @classmethod
+    def _begin(cls, folder: OutputFolder, header: Header, clock: Callable[[], float]) -> Ledger:
+        header = replace(header, created_at=clock())
+        ledger = cls(folder, Document(header), clock)
+        ledger._take()
+        return ledger
+
+    def _take(self) -> None:
+        self._document = replace(self._document, writer=uuid.uuid4().hex)
+        self._write(self._document, durable=True)
+
+    def _change(self, chunk: Chunk, rounds: list[Round], *, durable: bool) -> Chunk:
+        changed = replace(chunk, rounds=rounds)
+        now = self._current
+        others = [changed if other.number == chunk.number else other for other in now.open]
+        self._save(replace(now, open=others), durable=durable)
+        return changed
+
+    def _save(self, document: Document, *, durable: bool = False) -> None:
+        if self._unsaved is not None:
+            self._unsaved = document
+            self._durable = self._durable or durable
+            return
+        self.check()
+        self._write(document, durable=durable)
+        self._document = document
+
+    def _write(self, document: Document, *, durable: bool) -> None:
+        self._folder.write(LEDGER, msgspec.json.encode(document), durable=durable)
+
+
+def fingerprint(prompts: Iterable[str]) -> str:
+    """A hash of prompts, for `Ledger.plan`."""
+    return hashlib.blake2b(msgspec.json.encode(list(prompts)), digest_size=16).hexdigest()
+
+
+_REMEDY = (
+    "Choose another folder, for example with {{ run_id }} in its name, "
+    "or allow this task to replace what is there."
+)
+
+
+def _difference(found: Header, wanted: Header) -> str:
+    """What a folder holds instead of what is wanted; empty where it is the same."""
+    if found.owner != wanted.owner:
+        return f"{_owner(found.owner)}, not of {_owner(wanted.owner)}"
+    if (found.content, found.total) != (wanted.content, wanted.total):
+        return f"this task and run with another input ({found.total} rows then, {wanted.total} now)"
+    if (found.settings, found.chunk_size) != (wanted.settings, wanted.chunk_size):
+        return "this task and run with other settings"
+    return ""
+
+
+def _owner(owner: dict[str, str | int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in owner.items())

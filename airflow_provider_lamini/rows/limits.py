@@ -1,0 +1,84 @@
+"""How many rows may fail before the task does."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from airflow_provider_lamini.rows.values import kind
+
+_COUNT = re.compile(r"\d+")
+_PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%")
+_SHARE = re.compile(r"\d*\.\d*(?:[eE][+-]?\d+)?|\d+[eE]-\d+")
+_NO_LIMIT = frozenset({"", "none", "null"})
+
+
+@dataclass(frozen=True, slots=True)
+class FailureLimit:
+    """How many rows of a run may fail.
+
+    :param count: the number of rows; ``None`` where a share is given, or there is no limit
+    :param share: the share of all rows, 0 to 1; ``None`` where a count is given, or there is no limit
+    """
+
+    count: int | None = None
+    share: Fraction | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> FailureLimit:
+        """Read the limit that a user gave, also out of a template.
+
+        :param value: an integer, or its digits, for a number of rows; a number between 0 and 1 with a point
+            (``0.05``), or a percentage (``"5%"``), for a share of all rows; ``None`` for no limit
+        :raises ValueError: for all else
+        """
+        if value is None or (isinstance(value, str) and value.strip().lower() in _NO_LIMIT):
+            return cls()
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError(f"max_failed_rows is {kind(value)}. {_EXPECTED}")  # noqa: TRY004 - one kind for callers
+        if isinstance(value, int):
+            return cls._of_count(value)
+        if isinstance(value, float):
+            return cls._of_share(value)
+        text = value.strip()
+        if _COUNT.fullmatch(text):
+            return cls._of_count(int(text))
+        percent = _PERCENT.fullmatch(text)
+        if percent:
+            return cls._of_share(Fraction(percent[1]) / 100)
+        if _SHARE.fullmatch(text) and text != ".":
+            return cls._of_share(Fraction(text))
+        raise ValueError(f"max_failed_rows is {value!r}. {_EXPECTED}")
+
+    @classmethod
+    def _of_count(cls, value: int) -> FailureLimit:
+        if value < 0:
+            raise ValueError(f"max_failed_rows is {value}. {_EXPECTED}")
+        return cls(count=value)
+
+    @classmethod
+    def _of_share(cls, value: float | Fraction) -> FailureLimit:
+        if not math.isfinite(value) or not 0 <= value <= 1:
+            raise ValueError(f"max_failed_rows is {float(value)}, which is no share. {_EXPECTED}")
+        # By its digits, so that 0.1 of 30 rows is 3 rows and not a little more.
+        return cls(share=value if isinstance(value, Fraction) else Fraction(repr(value)))
+
+    def exceeded(self, failed: int, total: int) -> bool:
+        """Whether too many rows have failed.
+
+        :param failed: rows that have failed, so far or in all
+        :param total: all rows of the run, also those not yet worked on
+        """
+        if self.count is not None:
+            return failed > self.count
+        return self.share is not None and failed > self.share * total
+
+    def __str__(self) -> str:
+        if self.count is not None:
+            return f"{self.count} row" if self.count == 1 else f"{self.count} rows"
+        return "no limit" if self.share is None else f"{float(self.share * 100):g}% of all rows"
+
+
+_EXPECTED = "Give a number of rows (10), a share of all rows with a point (0.05), or a percentage ('5%')."

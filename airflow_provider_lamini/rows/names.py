@@ -1,0 +1,56 @@
+"""Names of the files of a run in its output folder."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.rows.folder import WORK
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.rows.folder import OutputFolder
+
+LEDGER = "_ledger.json"
+"""The record of the run."""
+MANIFEST = "manifest.json"
+"""Written last, when all parts are there."""
+
+_PART = re.compile(r"(?:part|errors)-\d{5,}\.jsonl")
+_STAGE = re.compile(rf"{WORK}/chunk-\d{{5,}}\.round-\d+\.json")
+
+
+def part_name(number: int) -> str:
+    """The file with the results of a chunk. Up to 100,000 of them, names sort as the rows do."""
+    return f"part-{number:05d}.jsonl"
+
+
+def errors_name(number: int) -> str:
+    """The file with those rows of a chunk that failed."""
+    return f"errors-{number:05d}.jsonl"
+
+
+def stage_name(number: int, rounds: int) -> str:
+    """The file with what earlier rounds of a chunk brought."""
+    return f"{WORK}/chunk-{number:05d}.round-{rounds}.json"
+
+
+def run_files(folder: OutputFolder) -> list[str]:
+    """Files of a run in a folder, but for its ledger. Other people's files are not among them."""
+    names = folder.names()
+    parts = [name for name in names if _PART.fullmatch(name)]
+    stages = [name for name in folder.names(work=True) if _STAGE.fullmatch(name)]
+    # The manifest is first, because it says that the others are there.
+    return [*(name for name in names if name == MANIFEST), *parts, *stages]
+
+
+def remove_run(folder: OutputFolder) -> None:
+    """Remove the files of a run from a folder, but for its ledger."""
+    for name in run_files(folder):
+        folder.delete(name)
+
+
+def remove_stages(folder: OutputFolder) -> None:
+    """Remove what was kept between the rounds of chunks."""
+    for name in folder.names(work=True):
+        if _STAGE.fullmatch(name):
+            folder.delete(name)

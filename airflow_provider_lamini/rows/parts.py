@@ -1,0 +1,242 @@
+"""Results on their way out: what a chunk's rows came to, and the files that it becomes.
+
+A finished chunk is one file ``part-00000.jsonl`` with a line per input row, in their order::
+
+    {"index": 0, <the columns passed through>, "output": ..., "finish_reason": "stop", "error": null}
+
+``index`` counts the rows of the whole input from 0. All keys are on every line. ``error`` is null where
+the row has an output, and else a text, with ``output`` null; ``finish_reason`` is null where the platform
+gave none. Rows that failed are repeated in ``errors-00000.jsonl`` as ``{"index", <the columns passed
+through>, "error"}``, a file which is there only where there are such rows. Prompts are in neither, unless
+their columns are passed through.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_lamini.rows.counts import Counts
+from airflow_provider_lamini.rows.errors import ColumnError, OutputError
+from airflow_provider_lamini.rows.names import errors_name, part_name, stage_name
+from airflow_provider_lamini.rows.values import kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.batch import Row
+    from airflow_provider_lamini.rows.folder import OutputFolder
+
+RESERVED = ("index", "output", "finish_reason", "error")
+"""Keys of a line that no column that is passed through may have."""
+
+NOT_ANSWERED = "the platform gave no answer for this row"
+"""The error of a row before anything else is known of it."""
+
+_LINES = 1000
+
+
+class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
+    """What the rows of a chunk came to so far. The three lists are as long as the chunk.
+
+    :param outputs: each row's output; ``None`` where it has none
+    :param finish_reasons: why the platform ended each output, in its own words
+    :param errors: why a row has no output; ``None`` where it has one
+    """
+
+    outputs: list[Any]
+    finish_reasons: list[str | None]
+    errors: list[str | None]
+
+    def __post_init__(self) -> None:
+        if not len(self.outputs) == len(self.finish_reasons) == len(self.errors):
+            raise ValueError("outputs, finish reasons and errors are not equally many")
+
+    @classmethod
+    def pending(cls, rows: int) -> ChunkResult:
+        """Rows of which nothing is known: each has the error `NOT_ANSWERED`."""
+        return cls([None] * rows, [None] * rows, [NOT_ANSWERED] * rows)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    @property
+    def failed(self) -> list[int]:
+        """Numbers in the chunk of the rows without an output."""
+        return [number for number, error in enumerate(self.errors) if error is not None]
+
+    def settle(self, row: int, output: Json, finish_reason: str | None = None) -> None:
+        """Note the output of a row.
+
+        :param row: its number in the chunk
+        :param output: the output
+        :param finish_reason: why the platform ended it
+        """
+        self.outputs[row] = output
+        self.finish_reasons[row] = finish_reason
+        self.errors[row] = None
+
+    def fail(self, row: int, error: str, finish_reason: str | None = None) -> None:
+        """Note why a row has no output.
+
+        :param row: its number in the chunk
+        :param error: the reason, for a person; never the prompt
+        :param finish_reason: why the platform ended it
+        """
+        self.outputs[row] = None
+        self.finish_reasons[row] = finish_reason
+        self.errors[row] = error
+
+    def counts(self, retried: int = 0, sums: Mapping[str, float] | None = None) -> Counts:
+        """The rows by outcome.
+
+        :param retried: how many were sent more than once (`ledger.Chunk.retried`)
+        :param sums: whatever else is worth summing up
+        """
+        failed = len(self) - self.errors.count(None)
+        ok = self.finish_reasons if not failed else map(itemgetter(0), self._succeeded())
+        reasons = Counter(ok)
+        del reasons[None]
+        named = {str(reason): count for reason, count in reasons.items()}
+        return Counts(len(self), len(self) - failed, failed, retried, named, dict(sums or {}))
+
+    def _succeeded(self) -> Iterator[tuple[str | None, str | None]]:
+        pairs = zip(self.finish_reasons, self.errors, strict=True)
+        return ((reason, error) for reason, error in pairs if error is None)
+
+
+def check_passthrough(columns: object) -> tuple[str, ...]:
+    """Check the columns that go into the output beside the answer.
+
+    :param columns: their names, a list
+    :return: the same
+    :raises ColumnError: for names that are no texts, that occur twice, or that a line has for itself
+    """
+    if columns is None:
+        return ()
+    if isinstance(columns, str) or not isinstance(columns, (list, tuple)):
+        raise ColumnError(f"passthrough is {kind(columns)}. Give a list of columns, such as ['id'].")
+    for column in columns:
+        if not isinstance(column, str) or not column:
+            raise ColumnError(f"passthrough has an entry {kind(column)} that is no name of a column.")
+        if column in RESERVED:
+            raise ColumnError(
+                f"passthrough: the output has a {column!r} of its own. Rename that column of the input. "
+                f"Reserved are: {', '.join(RESERVED)}."
+            )
+        if columns.count(column) > 1:
+            raise ColumnError(f"passthrough names the column {column!r} more than once.")
+    return tuple(columns)
+
+
+class PartWriter:
+    """Writes finished chunks into a folder.
+
+    :param folder: the folder
+    :param passthrough: columns that go into the output, already checked
+    """
+
+    def __init__(self, folder: OutputFolder, passthrough: Sequence[str] = ()) -> None:
+        self._folder = folder
+        self._columns = check_passthrough(list(passthrough))
+        self._encoder = msgspec.json.Encoder()
+        self._line = _line_type("Line", self._columns, RESERVED[1:])
+        self._error = _line_type("ErrorLine", self._columns, ("error",))
+
+    def write(self, number: int, first_row: int, rows: Sequence[Row], result: ChunkResult) -> None:
+        """Write a chunk's part and, where rows failed, its errors. Writing it again gives the same files.
+
+        :param number: the chunk's number
+        :param first_row: index of its first row
+        :param rows: its rows, as they were read
+        :param result: what they came to
+        :raises OutputError: where these are not equally many, or the folder cannot be written to
+        """
+        if len(rows) != len(result):
+            raise OutputError(f"Chunk {number} has {len(rows)} rows, but results for {len(result)}.")
+        columns = [[row.get(column) for row in rows] for column in self._columns]
+        failed = result.failed
+        if failed:
+            # Before the part: where a part is, its errors are.
+            bad = (
+                self._error(first_row + at, *(column[at] for column in columns), result.errors[at])
+                for at in failed
+            )
+            self._folder.write(errors_name(number), self._encoded(bad))
+        else:
+            self._folder.delete(errors_name(number))
+        # Done by C throughout: a million rows pass here.
+        lines = map(
+            self._line,
+            range(first_row, first_row + len(rows)),
+            *columns,
+            result.outputs,
+            result.finish_reasons,
+            result.errors,
+        )
+        self._folder.write(part_name(number), self._encoded(lines))
+
+    def stage(self, number: int, rounds: int, result: ChunkResult) -> None:
+        """Keep what a chunk's rounds have brought so far, before the rows that failed are sent again.
+
+        :param number: the chunk's number
+        :param rounds: how many rounds that is
+        :param result: what they brought
+        """
+        self._folder.write(stage_name(number, rounds), self._encoder.encode(result))
+
+    def staged(self, number: int, rounds: int, rows: int) -> ChunkResult | None:
+        """What was kept by `stage`, or ``None`` where nothing was.
+
+        :param number: the chunk's number
+        :param rounds: how many rounds it had then
+        :param rows: how many rows it has
+        :raises OutputError: for a file that is not ours
+        """
+        name = stage_name(number, rounds)
+        try:
+            result = msgspec.json.decode(self._folder.read(name), type=ChunkResult)
+        except FileNotFoundError:
+            return None
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise OutputError(
+                f"{self._folder.uri(name)} is damaged. Remove it; its rows are then sent again."
+            ) from None
+        if len(result) != rows:
+            raise OutputError(
+                f"{self._folder.uri(name)} has {len(result)} rows instead of {rows}. Remove it."
+            )
+        return result
+
+    def unstage(self, number: int, rounds: int) -> None:
+        """Remove what was kept for a chunk, once it is finished.
+
+        :param number: the chunk's number
+        :param rounds: how many rounds it had
+        """
+        for done in range(rounds + 1):
+            self._folder.delete(stage_name(number, done))
+
+    def _encoded(self, lines: Iterable[msgspec.Struct]) -> Iterator[bytes]:
+        several: list[msgspec.Struct] = []
+        for line in lines:
+            several.append(line)
+            if len(several) == _LINES:
+                yield self._encoder.encode_lines(several)
+                several.clear()
+        yield self._encoder.encode_lines(several)
+
+
+def _line_type(name: str, columns: Sequence[str], last: Sequence[str]) -> Callable[..., msgspec.Struct]:
+    """A class whose instances are encoded as a line with these columns: far faster than dictionaries."""
+    fields = [f"column_{number}" for number in range(len(columns))]
+    return msgspec.defstruct(
+        name,
+        [("index", int), *((field, Any) for field in (*fields, *last))],
+        rename=dict(zip(fields, columns, strict=True)),
+        gc=False,
+    )

@@ -1,0 +1,303 @@
+"""Where files lie: a local disk, or a store that Airflow has a file system for.
+
+Both have the same few operations. Local paths never touch Airflow, so a notebook can read results without it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
+from urllib.parse import urlsplit
+
+from airflow_provider_lamini.rows.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+GLOB = re.compile(r"[*?\[]")
+_TEMPORARY = re.compile(r"\.[A-Za-z0-9._-]+\.[0-9a-f]{32}\.lamini-tmp")
+_BLOCK = 4 * 1024 * 1024
+_SPOOL = 8 * 1024 * 1024
+# What stores call the things that change when an object is written anew.
+_VERSION_KEYS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "generation",
+    "version_id",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "created",
+)
+
+
+class FileInfo(NamedTuple):
+    """A file as its store sees it.
+
+    :param path: path in the store
+    :param size: bytes
+    :param version: changes when the file is written anew, as far as the store tells; may be empty
+    """
+
+    path: str
+    size: int
+    version: str
+
+
+class Store(Protocol):
+    """What rows need of a file system. Paths are its own; a missing file is a ``FileNotFoundError``."""
+
+    def glob(self, pattern: str) -> list[FileInfo]:
+        """The files that match, sorted by path."""
+        ...
+
+    def info(self, path: str) -> FileInfo:
+        """Size and version of one file."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """Whether the path is a folder."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading bytes, seekable."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The whole of a small file."""
+        ...
+
+    def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:
+        """Write a file whole or not at all."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove a file; nothing happens where there is none."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files directly in a folder, sorted; none where there is no folder."""
+        ...
+
+    def clean(self, folder: str, older_than: float) -> None:
+        """Remove our own temporary files that were left in a folder, older than so many seconds."""
+        ...
+
+    def prune(self, folder: str) -> None:
+        """Remove a folder that has nothing in it; nothing happens to others."""
+        ...
+
+
+class LocalStore:
+    """Files on this machine, or on a file system that it has mounted."""
+
+    def glob(self, pattern: str) -> list[FileInfo]:
+        """See `Store.glob`. Hidden files do not match."""
+        anchor = Path(Path(pattern).anchor)
+        found = anchor.glob(str(Path(pattern).relative_to(anchor)))
+        return [
+            self.info(str(path)) for path in sorted(found) if path.is_file() and not path.name.startswith(".")
+        ]
+
+    def info(self, path: str) -> FileInfo:
+        """See `Store.info`."""
+        stat = Path(path).stat()
+        return FileInfo(path, stat.st_size, str(stat.st_mtime_ns))
+
+    def is_folder(self, path: str) -> bool:
+        """See `Store.is_folder`."""
+        return Path(path).is_dir()
+
+    def open(self, path: str) -> BinaryIO:
+        """See `Store.open`."""
+        return Path(path).open("rb")
+
+    def read(self, path: str) -> bytes:
+        """See `Store.read`."""
+        return Path(path).read_bytes()
+
+    def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:
+        """See `Store.write`: a temporary file in the same folder, then a rename.
+
+        :param durable: wait until the disk has both, so that the file outlives a loss of power
+        """
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.lamini-tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.writelines((data,) if isinstance(data, bytes) else data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync_folder(target.parent)
+
+    def delete(self, path: str) -> None:
+        """See `Store.delete`."""
+        Path(path).unlink(missing_ok=True)
+
+    def names(self, folder: str) -> list[str]:
+        """See `Store.names`."""
+        try:
+            return sorted(path.name for path in Path(folder).iterdir() if path.is_file())
+        except FileNotFoundError:
+            return []
+
+    def clean(self, folder: str, older_than: float) -> None:
+        """See `Store.clean`."""
+        limit = time.time() - older_than
+        for name in self.names(folder):
+            path = Path(folder) / name
+            if _TEMPORARY.fullmatch(name) and path.stat().st_mtime <= limit:
+                path.unlink(missing_ok=True)
+
+    def prune(self, folder: str) -> None:
+        """See `Store.prune`."""
+        path = Path(folder)
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+class ObjectStore:
+    """Objects behind an fsspec file system that Airflow has set up.
+
+    :param files: the fsspec file system
+    """
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+
+    def glob(self, pattern: str) -> list[FileInfo]:
+        """See `Store.glob`."""
+        self._files.invalidate_cache()
+        found: dict[str, dict[str, Any]] = self._files.glob(pattern, detail=True)
+        return [_info(path, found[path]) for path in sorted(found) if found[path].get("type") == "file"]
+
+    def info(self, path: str) -> FileInfo:
+        """See `Store.info`."""
+        self._files.invalidate_cache()
+        return _info(path, self._files.info(path))
+
+    def is_folder(self, path: str) -> bool:
+        """See `Store.is_folder`."""
+        return bool(self._files.isdir(path))
+
+    def open(self, path: str) -> BinaryIO:
+        """See `Store.open`."""
+        return cast("BinaryIO", self._files.open(path, "rb", block_size=_BLOCK))
+
+    def read(self, path: str) -> bytes:
+        """See `Store.read`."""
+        return cast("bytes", self._files.cat_file(path))
+
+    def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:  # noqa: ARG002
+        """See `Store.write`: one put, which object stores show whole or not at all.
+
+        :param durable: makes no difference, a put that is answered is durable
+        """
+        if isinstance(data, bytes):
+            self._files.pipe_file(path, data)
+            return
+        # An upload that is fed piece by piece would show what it has when a later piece fails: collect first.
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as spool:
+            spool.writelines(data)
+            size = spool.tell()
+            spool.seek(0)
+            if size <= _SPOOL:
+                self._files.pipe_file(path, spool.read())
+                return
+            with tempfile.NamedTemporaryFile() as file:
+                while block := spool.read(_BLOCK):
+                    file.write(block)
+                file.flush()
+                self._files.put_file(file.name, path)
+
+    def delete(self, path: str) -> None:
+        """See `Store.delete`."""
+        try:
+            self._files.rm_file(path)
+        except FileNotFoundError:
+            return
+
+    def names(self, folder: str) -> list[str]:
+        """See `Store.names`."""
+        self._files.invalidate_cache()
+        try:
+            entries: list[dict[str, Any]] = self._files.ls(folder, detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(str(entry["name"]).rpartition("/")[2] for entry in entries if entry["type"] == "file")
+
+    def clean(self, folder: str, older_than: float) -> None:
+        """See `Store.clean`: a put leaves no temporary files."""
+
+    def prune(self, folder: str) -> None:
+        """See `Store.prune`: object stores have no folders."""
+
+
+def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
+    """Find the store of a URI or path, and the path in it.
+
+    :param uri: ``s3://bucket/key``, ``file:///folder``, an absolute path, or one relative to the working
+        directory
+    :param conn_id: the Airflow connection to the store
+    :raises InputError: for a scheme that this Airflow has no file system for
+    """
+    if not SCHEME.match(uri):
+        return LocalStore(), str(_absolute(Path(uri).expanduser()))
+    parts = urlsplit(uri)
+    if parts.scheme in ("file", "local"):
+        return LocalStore(), str(_absolute(Path(parts.path)))
+    from airflow_provider_lamini.compat import object_storage_path
+
+    try:
+        path = object_storage_path(uri, conn_id)
+        files = path.fs
+    except (ValueError, ImportError) as error:
+        raise InputError(
+            f"{shown(uri)}: Airflow has no file system for {parts.scheme}://. Install the provider that "
+            f"brings it "
+            "(s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google, "
+            "abfs: apache-airflow-providers-microsoft-azure)."
+        ) from error
+    return ObjectStore(files), str(path.path)
+
+
+def shown(uri: str) -> str:
+    """A URI for messages: without query and without a password."""
+    if not SCHEME.match(uri):
+        return uri
+    parts = urlsplit(uri)
+    user, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="", fragment="").geturl()
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolve(): a symbolic link that is moved between two tries must stay one.
+    return Path(os.path.normpath(Path.cwd() / path))
+
+
+def _info(path: str, info: dict[str, Any]) -> FileInfo:
+    version = "|".join(str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None)
+    return FileInfo(path, int(info.get("size") or 0), version)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

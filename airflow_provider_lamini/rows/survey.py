@@ -1,0 +1,112 @@
+"""One pass over an input before anything is sent: is every row fit to be sent, and how many are there."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_provider_lamini.rows.batch import Batch
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one pass over the input found.
+
+    :param total: number of rows
+    :param content: a hash of all rows and of how they lie in files
+    """
+
+    total: int
+    content: str
+
+
+def needed_columns(prompt: PromptTemplate, passthrough: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns to read: those of the prompt and those that are passed through, each once."""
+    return tuple(dict.fromkeys((*prompt.columns, *passthrough)))
+
+
+def survey(
+    source: Source,
+    prompt: PromptTemplate,
+    *,
+    passthrough: Sequence[str] = (),
+    allow_missing: bool = False,
+    max_prompt_chars: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Survey:
+    """Read the whole input once and check each row. Memory does not depend on the number of rows.
+
+    A column of the prompt must have a value in every row. A column that is passed through may lack one in
+    some rows, but not in all of them: then its name is wrong.
+
+    :param source: the input
+    :param prompt: how a row becomes a prompt
+    :param passthrough: columns that go into the output beside the answer
+    :param allow_missing: take a missing value in a prompt for an empty text
+    :param max_prompt_chars: characters of the longest prompt that is allowed
+    :param progress: is told the number of rows read so far, after each batch
+    :raises MissingColumnError: for the first row without a value that is needed
+    :raises BadRowError: for the first row that cannot be read, or whose prompt is too long
+    :raises InputError: for an input that cannot be read
+    """
+    columns = needed_columns(prompt, passthrough)
+    unseen = set(columns)
+    digest = hashlib.blake2b(source.layout().encode(), digest_size=20)
+    encoder = msgspec.json.Encoder()
+    total = 0
+    try:
+        for batch in source.batches(columns=columns, required=() if allow_missing else prompt.columns):
+            total += len(batch.rows)
+            digest.update(encoder.encode_lines(batch.rows) if batch.raw is None else batch.raw)
+            if not allow_missing and not batch.checked:
+                _check(source, batch, prompt)
+            if max_prompt_chars is not None:
+                _measure(batch, prompt, max_prompt_chars, allow_missing=allow_missing)
+            if unseen:
+                unseen -= {column for column in unseen if any(column in row for row in batch.rows)}
+            if progress is not None:
+                progress(total)
+    except MissingColumnError as error:
+        if error.column in prompt.columns:
+            raise prompt.missing(error.place, error.column, error.columns) from None
+        raise
+    if total and unseen:
+        first = next(source.read())
+        column = min(unseen)
+        if column in prompt.columns:
+            raise prompt.missing(source.describe(), column, first.row)
+        raise MissingColumnError.of(source.describe(), column, first.row)
+    return Survey(total, digest.hexdigest())
+
+
+def _check(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
+    for column in prompt.columns:
+        # A column is searched at the speed of C first; only a batch with a fault is looked at row by row.
+        values = [row.get(column) for row in batch.rows]
+        if None in values:
+            offset = values.index(None)
+            # The batch may hold the needed columns only: the message is better with all of them.
+            whole = next(islice(source.read(batch.start), offset, None)).row
+            raise prompt.missing(batch.where(offset), column, whole)
+
+
+def _measure(batch: Batch, prompt: PromptTemplate, limit: int, *, allow_missing: bool) -> None:
+    lengths = list(map(len, prompt.render_all(batch.rows, allow_missing=allow_missing)))
+    longest = max(lengths, default=0)
+    if longest > limit:
+        offset = next(number for number, length in enumerate(lengths) if length > limit)
+        raise BadRowError(
+            f"{batch.where(offset)}: the prompt has {lengths[offset]} characters, and {limit} are allowed. "
+            "Shorten the row, leave it out, or raise the limit."
+        )
