@@ -79,3 +79,26 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidArgumentError(f"{name} must be a text that is not empty, not {type(value).__name__}.")
     return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Yes or no.
+
+    :param name: the argument, for the message
+    :param value: a truth value, or its text
+    :raises InvalidArgumentError: where it is neither
+    """
+    words = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "": False,
+        "none": False,
+    }
+    found = value if isinstance(value, bool) else words.get(str(value).strip().lower())
+    if found is None:
+        raise InvalidArgumentError(f"{name} must be true or false, not {value!r}.")
+    return found

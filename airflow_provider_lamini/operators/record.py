@@ -1,0 +1,202 @@
+"""The submission record: what a task has asked the platform to do, kept where a retry finds it.
+
+It lives in Airflow's task state store (3.3 and newer), else in a small file under ``state_path``. Its identity is
+Dag, task, run and map index, never the try; its fingerprint covers everything that decides what is submitted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_lamini.operators.base import Log
+    from airflow_provider_lamini.rows.folder import OutputFolder
+
+VERSION = 1
+KEY = "lamini_submission"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What is known of one submission.
+
+    :param fingerprint: a hash of everything that decides what is submitted
+    :param mark: a text that the job carries on the platform, where it can carry one
+    :param intended_at: when it was decided on, seconds since 1970
+    :param job_id: the platform's id; ``None`` until it is known
+    :param submitted_at: when the id became known, seconds since 1970
+    :param attached_at: when a later try attached to it, seconds since 1970
+    :param resumes: how often the job was resumed after it had failed or timed out
+    """
+
+    fingerprint: str
+    mark: str
+    intended_at: float
+    job_id: str | None = None
+    submitted_at: float | None = None
+    attached_at: float | None = None
+    resumes: int = 0
+
+    def submitted(self, job_id: str, now: float) -> Submission:
+        """The record with the platform's id."""
+        return replace(self, job_id=job_id, submitted_at=now)
+
+
+class RecordStore(Protocol):
+    """Keeps the record of one task, whatever its try."""
+
+    def read(self) -> Submission | None:
+        """The record; ``None`` where nothing was submitted."""
+        ...
+
+    def write(self, submission: Submission) -> None:
+        """Keep a record; it is durable when this returns."""
+        ...
+
+    def forget(self) -> None:
+        """Remove the record: the next try submits anew."""
+        ...
+
+
+class TaskState(Protocol):
+    """Airflow's task state store, as far as it is used here."""
+
+    def get(self, key: str) -> object:
+        """A value."""
+        ...
+
+    def set(self, key: str, value: object) -> None:
+        """Keep a value."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a value."""
+        ...
+
+
+class TaskStateRecord:
+    """The record in Airflow's task state store.
+
+    :param state: ``context["task_state_store"]``
+    """
+
+    def __init__(self, state: TaskState) -> None:
+        self._state = state
+
+    def read(self) -> Submission | None:
+        """See `RecordStore.read`."""
+        return _decoded(self._state.get(KEY))
+
+    def write(self, submission: Submission) -> None:
+        """See `RecordStore.write`."""
+        self._state.set(KEY, _encoded(submission))
+
+    def forget(self) -> None:
+        """See `RecordStore.forget`."""
+        self._state.delete(KEY)
+
+
+class FileRecord:
+    """The record in a file under ``state_path``.
+
+    :param folder: the folder
+    :param owner: who runs: Dag, task, run and map index
+    """
+
+    def __init__(self, folder: OutputFolder, owner: Mapping[str, str | int]) -> None:
+        self._folder = folder
+        self._name = f"submission-{digest(owner)}.json"
+
+    def read(self) -> Submission | None:
+        """See `RecordStore.read`."""
+        try:
+            return _decoded(json.loads(self._folder.read(self._name)))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UnreadableRecordError(
+                f"{self._folder.uri(self._name)} is damaged, so it is not known whether a job was submitted. "
+                "Look at the platform, then remove the file."
+            ) from error
+
+    def write(self, submission: Submission) -> None:
+        """See `RecordStore.write`."""
+        self._folder.write(self._name, json.dumps(_encoded(submission)).encode())
+
+    def forget(self) -> None:
+        """See `RecordStore.forget`."""
+        self._folder.delete(self._name)
+
+
+class NoRecord:
+    """No record: there is nowhere to keep one."""
+
+    def read(self) -> Submission | None:
+        """See `RecordStore.read`."""
+        return None
+
+    def write(self, submission: Submission) -> None:
+        """See `RecordStore.write`: nothing is kept, as the log has told."""
+
+    def forget(self) -> None:
+        """See `RecordStore.forget`."""
+
+
+class UnreadableRecordError(ValueError):
+    """The record is damaged or of a newer version."""
+
+
+def record_store(
+    context: Context, owner: Mapping[str, str | int], state_path: str | None, log: Log | None
+) -> RecordStore:
+    """The best place for a task's record that there is.
+
+    :param context: Airflow's context
+    :param owner: who runs: Dag, task, run and map index
+    :param state_path: a folder for records, where the user has given one; it wins
+    :param log: is told where a retry would submit again, because there is no place; ``None`` tells nobody
+    """
+    if state_path:
+        from airflow_provider_lamini.rows.folder import OutputFolder
+
+        return FileRecord(OutputFolder(state_path), owner)
+    state = context.get("task_state_store")
+    if state is not None:
+        return TaskStateRecord(state)  # type: ignore[arg-type]
+    if log is not None:
+        log.warning(
+            "There is no place for a record of what is submitted: if this try dies, a retry submits again. "
+            "Set state_path on the task, on the connection or in [lamini], or run Airflow 3.3 or newer."
+        )
+    return NoRecord()
+
+
+def digest(value: Mapping[str, object]) -> str:
+    """A hash of plain values.
+
+    :param value: anything that JSON holds
+    """
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _encoded(submission: Submission) -> dict[str, object]:
+    return {"version": VERSION, **asdict(submission)}
+
+
+def _decoded(value: object) -> Submission | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.get("version") != VERSION:
+        raise UnreadableRecordError(
+            "The task's submission record is of another version of airflow-provider-lamini. Finish the run with "
+            "the version that began it, or clear the task with force_new=True once its job has ended."
+        )
+    return Submission(**{name: item for name, item in value.items() if name != "version"})

@@ -1,0 +1,283 @@
+"""Operators whose work is one remote job: attach to it or submit it, wait, fetch what it made."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from airflow_provider_lamini.exceptions import (
+    InvalidArgumentError,
+    JobCancelledError,
+    JobError,
+    JobFailedError,
+    JobLostError,
+    JobTimedOutError,
+)
+from airflow_provider_lamini.operators.arguments import flag, one_of
+from airflow_provider_lamini.operators.base import Finished, JobOperator, Waiting, owner_of
+from airflow_provider_lamini.operators.record import Submission, digest, record_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
+    from airflow_provider_lamini.jobs.kinds import JobKind
+    from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.operators.record import RecordStore
+
+R = TypeVar("R")
+
+KILL_SETTLES = 120.0
+"""A job that is cancelled within so many seconds after a try attached to it was cancelled by the killing of the try before:
+Airflow does not order that before the new try."""
+
+
+class SingleJobOperator(JobOperator[R]):
+    """Submits one job, once, whatever happens to the task in between.
+
+    :param wait: wait for the end and return the result; ``False`` returns the job's id right after the submission
+    :param state_path: folder, a path or URI, for the record of the submission; by default Airflow's task state store
+        (3.3 and newer), else the connection's ``state_path``, else ``[lamini] state_path``
+    :param on_changed_input: what to do when this run has submitted a job with other arguments before: ``cancel`` it and submit
+        anew, or ``fail``
+    :param on_unknown_submission: what to do when it is not known whether a job was started, and the platform does not tell:
+        ``fail``, or ``submit`` (again)
+    :param force_new: submit a new job in any case, also where this run has a finished one
+    """
+
+    template_fields: Sequence[str] = (
+        *JobOperator.template_fields,
+        "state_path",
+        "on_changed_input",
+        "on_unknown_submission",
+        "force_new",
+    )
+
+    def __init__(
+        self,
+        *,
+        wait: bool = True,
+        state_path: str | None = None,
+        on_changed_input: str = "cancel",
+        on_unknown_submission: str = "fail",
+        force_new: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait = wait
+        self.state_path = state_path
+        self.on_changed_input = on_changed_input
+        self.on_unknown_submission = on_unknown_submission
+        self.force_new = force_new
+        self._records: RecordStore
+
+    @property
+    @abstractmethod
+    def kind(self) -> JobKind:
+        """The kind of the job."""
+
+    @abstractmethod
+    def decides(self) -> Mapping[str, object]:
+        """Everything that decides what is submitted, as plain values. The connection is added here."""
+
+    @abstractmethod
+    def submit(self, mark: str) -> str:
+        """Start the job.
+
+        :param mark: a text to put on the job, where the platform takes one, so that :meth:`find` finds it
+        :return: the platform's id
+        """
+
+    @abstractmethod
+    def fetch(self, job_id: str, status: EndedJob | JobStatus) -> R:
+        """What the task returns for a job that ended well.
+
+        :param job_id: the platform's id
+        :param status: how it ended
+        """
+
+    @abstractmethod
+    def handed_over(self, job_id: str) -> R:
+        """What the task returns without waiting.
+
+        :param job_id: the platform's id
+        """
+
+    def find(self, submission: Submission) -> str | None:
+        """Look for a job of which only the intent is recorded.
+
+        :param submission: the record
+        :return: the platform's id; ``None`` where the platform cannot tell
+        """
+        del submission
+        return None
+
+    def check(self) -> None:
+        """Validate the rendered arguments; see :class:`JobOperator`."""
+        self._cancel_changed = (
+            one_of("on_changed_input", self.on_changed_input, ("cancel", "fail")) == "cancel"
+        )
+        unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("fail", "submit"))
+        self._submit_unknown = unknown == "submit"
+        self._force_new = flag("force_new", self.force_new)
+
+    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[R]:
+        """Attach or submit at the start of a try, judge the end afterwards; see :class:`JobOperator`."""
+        state_path = self.state_path or self.hook.state_path()
+        # Only the beginning of a try tells that there is no place for a record.
+        log = self.log if event is None else None
+        self._records = record_store(context, owner_of(context), state_path, log)
+        if event is None:
+            return self._begin()
+        for lost in event.lost.values():
+            if lost.vanished:
+                self._records.forget()
+            raise JobLostError(
+                f"The {self.kind.name} job cannot be looked at any more: {lost.reason} "
+                + (
+                    "A retry submits it anew."
+                    if lost.vanished
+                    else "It may still run and bill; a retry looks again."
+                )
+            )
+        ((job_id, ended),) = event.ended.items()
+        return self._conclude(job_id, ended)
+
+    def _begin(self) -> Waiting | Finished[R]:
+        mark_of = digest({**self.decides(), "platform": self.settings.base_url})
+        known = self._known(mark_of)
+        if known is None:
+            known = self._submit(mark_of)
+            job_id = str(known.job_id)
+        else:
+            job_id = str(known.job_id)
+            self._records.write(replace(known, attached_at=time.time()))
+            self.log.info("Attached to %s job %s.", self.kind.name, job_id)
+        self.announce(job_id)
+        if not self.wait:
+            return Finished(self.handed_over(job_id))
+        status = self.hook.send(self.kind.look(job_id))
+        if status.state.ended:
+            return self._conclude(job_id, status)
+        return self._waiting_for(job_id, known)
+
+    def announce(self, job_id: str) -> None:
+        """Tell people of the job as soon as there is one, for example by a link.
+
+        :param job_id: the platform's id
+        """
+
+    def _known(self, fingerprint: str) -> Submission | None:
+        """The job that this run has submitted before, if it is the one that is wanted now."""
+        known = self._records.read()
+        if known is None or self._force_new:
+            return None
+        if known.fingerprint != fingerprint:
+            self._drop_changed(known)
+            return None
+        if known.job_id is not None:
+            return known
+        found = self.find(known)
+        if found is not None:
+            self.log.info("Found %s job %s, whose id was not recorded.", self.kind.name, found)
+            known = known.submitted(found, time.time())
+            self._records.write(known)
+            return known
+        if not self._submit_unknown:
+            raise JobLostError(
+                f"Whether a {self.kind.name} job was started is not known: the task stopped while it was submitted. If so, it "
+                "runs and bills. Look at the platform, then clear the task with on_unknown_submission='submit'."
+            )
+        self.log.warning("A %s job may have been started before; it is submitted again.", self.kind.name)
+        return None
+
+    def _drop_changed(self, known: Submission) -> None:
+        """This run has submitted something else before."""
+        name = f"{self.kind.name} job {known.job_id or '(id not known)'}"
+        if not self._cancel_changed:
+            raise InvalidArgumentError(
+                f"This run has submitted {name} with other arguments. Bring them back, or set on_changed_input='cancel' to "
+                "cancel it and submit anew."
+            )
+        if known.job_id is None or self.kind.cancel is None:
+            self.log.warning("The arguments have changed; %s cannot be cancelled and may still bill.", name)
+            return
+        self.hook.send(self.kind.cancel(known.job_id))
+        self.log.info("The arguments have changed: %s is cancelled.", name)
+
+    def _submit(self, fingerprint: str) -> Submission:
+        from airflow_provider_lamini.api.errors import PlatformError
+
+        now = time.time()
+        intent = Submission(
+            fingerprint=fingerprint, mark=f"airflow-{fingerprint[:12]}-{now:.0f}", intended_at=now
+        )
+        self._records.write(intent)
+        try:
+            job_id = self.submit(intent.mark)
+        except PlatformError as error:
+            if not error.may_have_started:
+                self._records.forget()
+            raise
+        except ValueError as error:
+            self._records.forget()
+            raise InvalidArgumentError(str(error)) from error
+        submitted = intent.submitted(job_id, time.time())
+        self._records.write(submitted)
+        self.log.info("Submitted %s job %s.", self.kind.name, job_id)
+        return submitted
+
+    def _waiting_for(self, job_id: str, submission: Submission) -> Waiting:
+        return Waiting(
+            kind=self.kind.name, job_ids=[job_id], submitted_at=submission.submitted_at or self.started_at
+        )
+
+    def _conclude(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[R]:
+        from airflow_provider_lamini.jobs.state import JobState
+
+        if status.state is JobState.SUCCEEDED:
+            return Finished(self.fetch(job_id, status))
+        if status.state is JobState.CANCELLED and self._killed_with_the_try_before():
+            self.log.info(
+                "Job %s was cancelled when the try before was killed; it is submitted anew.", job_id
+            )
+            self._records.forget()
+            return self._begin()
+        return self.ended_badly(job_id, status)
+
+    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[R]:
+        """What to do about a job that did not end well: fail, so that a retry submits anew.
+
+        :param job_id: the platform's id
+        :param status: how it ended
+        :raises JobError: always, here
+        """
+        self._records.forget()
+        self.fail(job_id, status, "A retry submits it anew.")
+
+    def fail(self, job_id: str, status: EndedJob | JobStatus, next_step: str) -> NoReturn:
+        """Fail with the exception that fits how a job ended.
+
+        :param job_id: the platform's id
+        :param status: how it ended
+        :param next_step: what the user may do
+        """
+        from airflow_provider_lamini.jobs.state import JobState
+
+        kinds: dict[JobState, type[JobError]] = {
+            JobState.CANCELLED: JobCancelledError,
+            JobState.TIMED_OUT: JobTimedOutError,
+        }
+        reason = f": {status.detail}" if status.detail else ""
+        raise kinds.get(status.state, JobFailedError)(
+            f"{self.kind.name} job {job_id} ended as {status.raw}{reason}. It no longer runs. {next_step}"
+        )
+
+    def _killed_with_the_try_before(self) -> bool:
+        known = self._records.read()
+        attached_at = known.attached_at if known else None
+        return attached_at is not None and time.time() - attached_at < KILL_SETTLES
