@@ -1,0 +1,35 @@
+"""A local platform, in front of a tiny engine, for Dags to run against."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.demo import Tickets, first_tickets
+from tests.support.local_platform import LocalPlatform, local_platform
+from tests.support.upstream import Upstream, upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Upstream]:
+    """The engine behind the module's platform."""
+    with upstream() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def shared_platform(engine: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    """The module's platform, as the tests before left it."""
+    with local_platform(tmp_path_factory.mktemp("platform"), engine.url) as running:
+        yield running
+
+
+@pytest.fixture
+def tickets(tmp_path: Path) -> Tickets:
+    """The rows that the demo takes, in a folder of the test's own."""
+    return first_tickets(tmp_path)

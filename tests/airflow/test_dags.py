@@ -1,0 +1,62 @@
+"""The example Dags in Airflow's own hands: parsed, and run with ``airflow dags test``. On every line of Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import demo
+from tests.support.upstream import TEXT_MODEL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.demo import Tickets
+    from tests.support.local_platform import LocalPlatform
+
+pytestmark = [pytest.mark.dag, pytest.mark.usefixtures("airflow_db")]
+
+
+def run(*arguments: str, **environment: str) -> str:
+    """Run Python, with the example Dags as Airflow's; returns what it said, on both outputs."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(demo.EXAMPLES), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, _ = process.communicate()
+        pytest.fail(f"it takes too long, perhaps since a task waits for its retry:\n{said}")
+    assert process.returncode == 0, said
+    return said
+
+
+@pytest.mark.parametrize("file", sorted(demo.EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
+def test_an_example_is_read_without_an_error(file: Path):
+    run(str(file))
+
+
+def test_the_demo_runs_with_deferral(shared_platform: LocalPlatform, tickets: Tickets):
+    connection = {"conn_type": "lamini", "host": shared_platform.url, "password": shared_platform.key}
+    conf = {"input": str(tickets.file), "output": str(tickets.output), "model": TEXT_MODEL}
+
+    said = run(
+        *("-m", "airflow", "dags", "test", demo.DAG_ID, "--conf", json.dumps(conf)),
+        AIRFLOW_CONN_LAMINI_DEFAULT=json.dumps(connection),
+    )
+
+    assert "deferr" in said.lower()
+    assert shared_platform.key not in said
+    (manifest,) = tickets.output.glob("*/manifest.json")
+    demo.assert_every_row_once(json.loads(manifest.read_text()) | {"output": str(manifest.parent)}, tickets)
+    assert len(shared_platform.control.jobs()) == demo.CHUNKS

@@ -1,0 +1,103 @@
+"""The demo's Dag under Airflow's real scheduler and triggerer, with one worker slot, on a local platform.
+
+Between deferral and result things die: what a user keeps is every row once, and each job submitted once.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import demo
+from tests.support.airflow_stack import AirflowStack, Run, airflow_stack
+from tests.support.demo import TASK_ID, Tickets
+from tests.support.local_platform import LocalPlatform, wait_until
+from tests.support.upstream import TEXT_MODEL
+
+pytestmark = pytest.mark.slow
+
+PROBES = Path(__file__).parent / "dags" / "probes.py"
+
+
+@pytest.fixture
+def platform(shared_platform: LocalPlatform):
+    """The module's platform, on which every job stops after five rows until it is released or restarted."""
+    shared_platform.control.reset()
+    shared_platform.control.hold(after_rows=5)
+    yield shared_platform
+    shared_platform.control.release()
+
+
+@pytest.fixture(scope="module")
+def airflow(airflow_db, shared_platform: LocalPlatform, tmp_path_factory):
+    connection = {"conn_type": "lamini", "host": shared_platform.url, "password": shared_platform.key}
+    env = {"AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps(connection)}
+    home = tmp_path_factory.mktemp("stack") / "airflow"
+    with airflow_stack(home, [demo.DAG_FILE, PROBES], env, database=airflow_db, parallelism=1) as stack:
+        yield stack
+
+
+def start_demo(airflow: AirflowStack, platform: LocalPlatform, tickets: Tickets) -> Run:
+    """Start the Dag; returns when its task is deferred, its jobs are submitted and work on them has begun."""
+    conf = {"input": str(tickets.file), "output": str(tickets.output), "model": TEXT_MODEL}
+    run = airflow.trigger_dag(demo.DAG_ID, conf)
+    airflow.wait_task(run, TASK_ID, "deferred")
+    assert len(platform.control.jobs()) == demo.CHUNKS
+    wait_until(lambda: any(job["done"] == 5 for job in platform.control.jobs()))
+    return run
+
+
+def assert_done_at_the_first_try(
+    airflow: AirflowStack, platform: LocalPlatform, run: Run, tickets: Tickets
+) -> None:
+    """Every row is there once, no try was lost, and no job was submitted twice."""
+    assert airflow.wait_run(run) == "success"
+    demo.assert_every_row_once(airflow.xcom(run, TASK_ID), tickets)
+    assert 0 <= airflow.xcom(run, "share_that_agrees") <= 1
+    assert {task["try_number"] for task in airflow.task_instances(run)} == {1}
+    assert len(platform.control.jobs()) == demo.CHUNKS
+
+
+def test_the_only_worker_slot_is_free_while_the_demo_waits(
+    airflow: AirflowStack, platform: LocalPlatform, tickets: Tickets
+):
+    """Another Dag runs from start to end on the one slot while the demo's task is deferred."""
+    run = start_demo(airflow, platform, tickets)
+
+    other = airflow.trigger_dag("probe_works")
+    assert airflow.wait_run(other) == "success"
+    assert airflow.run_state(run) == "running"
+    assert airflow.states_seen(run, TASK_ID)[-1] == "deferred"
+
+    platform.control.release()
+    assert_done_at_the_first_try(airflow, platform, run, tickets)
+
+
+def test_a_platform_that_is_killed_and_started_again_costs_no_row(
+    airflow: AirflowStack, platform: LocalPlatform, tickets: Tickets
+):
+    """The platform is away for longer than a poll, then resumes its jobs; the task waits on."""
+    run = start_demo(airflow, platform, tickets)
+
+    platform.kill()
+    time.sleep(1.5 * demo.POLL_SECONDS)
+    assert airflow.run_state(run) == "running"
+    platform.restart()
+
+    assert_done_at_the_first_try(airflow, platform, run, tickets)
+
+
+def test_a_triggerer_that_is_killed_leaves_the_waiting_to_the_next(
+    airflow: AirflowStack, platform: LocalPlatform, tickets: Tickets
+):
+    run = start_demo(airflow, platform, tickets)
+
+    airflow.stop("triggerer", signal.SIGKILL)
+    platform.control.release()
+    airflow.start("triggerer")
+
+    assert_done_at_the_first_try(airflow, platform, run, tickets)

@@ -1,0 +1,61 @@
+"""The demo's Dag and data, and what its output has to be."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
+DAG_FILE = EXAMPLES / "nightly_batch_inference.py"
+DAG_ID = "nightly_batch_inference"
+TASK_ID = "categorize_tickets"
+CATEGORIES = {"billing", "login", "shipping", "defect", "feature request"}
+ROWS = 60
+CHUNKS = 3
+"""What the Dag cuts 60 rows into."""
+POLL_SECONDS = 5
+"""The Dag's ``poll_interval``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tickets:
+    """The input of one run.
+
+    :param file: where the rows lie, as JSON Lines
+    :param rows: the same rows
+    """
+
+    file: Path
+    rows: list[dict[str, Any]]
+
+    @property
+    def output(self) -> Path:
+        """Where the run shall write."""
+        return self.file.parent / "output"
+
+
+def first_tickets(folder: Path, count: int = ROWS) -> Tickets:
+    """Copy the first rows of the demo's data into a folder."""
+    with (EXAMPLES / "data" / "support_tickets.jsonl").open(encoding="utf-8") as lines:
+        rows = list(itertools.islice(lines, count))
+    file = folder / "tickets.jsonl"
+    file.write_text("".join(rows), encoding="utf-8")
+    return Tickets(file, [json.loads(row) for row in rows])
+
+
+def assert_every_row_once(manifest: Mapping[str, Any], tickets: Tickets) -> None:
+    """Hold a manifest, and the files that it speaks of, against the input, reading them as any user could."""
+    parts = sorted(Path(str(manifest["output"])).glob("part-*.jsonl"))
+    rows = [json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
+    assert [row["index"] for row in rows] == list(range(len(tickets.rows)))
+    assert [row["ticket_id"] for row in rows] == [ticket["ticket_id"] for ticket in tickets.rows]
+    assert {row["error"] for row in rows} == {None}
+    assert {row["output"]["category"] for row in rows} <= CATEGORIES
+    counts = (manifest["rows"], manifest["succeeded"], manifest["failed"])
+    assert counts == (len(tickets.rows), len(tickets.rows), 0)
