@@ -140,7 +140,7 @@ CALLS = [
     classifier_projects.download_dataset(project_name="p", dataset_name="d"),
     models.list_downloaded(),
     models.list_downloaded(trailing_slash=False),
-    models.download("org/m"),
+    models.download("org/m", "embedding", "hub-token"),
     models.download("org/m", "embedding", "hub-token", trailing_slash=False),
     platform.version(),
 ]
