@@ -75,7 +75,7 @@ def test_a_running_batch_shows_what_is_done(http: httpx.Client, platform: LocalP
 def test_rows_in_a_running_batch_are_shown_without_a_gap(http: httpx.Client, engine: Upstream) -> None:
     """The official client counts the rows that are done and reads as many from the front."""
     engine.tokens_per_second = 200
-    prompts = [" ".join(["slow"] * (40 if number % 5 == 0 else 1)) for number in range(40)]
+    prompts = [" ".join(["slow"] * (40 if number % 5 == 0 else 1)) for number in range(200)]
     job_id = start(http, prompts)
     seen: list[int] = []
     while True:
