@@ -415,11 +415,19 @@ def test_a_training_log_is_read():
         ({"job_id": "j2", "status": "TRAINING_MODEL", "model_id": None}, "j2", "TRAINING_MODEL", None),
         ({"job_id": 9, "status": "FAILED", "error": "why"}, "9", "FAILED", None),
         ({"outputs": {"status": "CREATED"}}, "j", "CREATED", None),
+        ({"job_id": "j"}, "j", None, None),
+        ({"model_id": "u-1"}, "j", None, "u-1"),
     ],
 )
 def test_the_state_of_a_classifiers_job_is_read(answer, job_id, state, model):
     found = read(classifiers.status("j"), answer)
     assert (found.job_id, found.status, found.model_id) == (job_id, state, model)
+
+
+@pytest.mark.parametrize("answer", [{}, {"detail": "hm"}, [], {"status": 5.5, "model_id": {}}])
+def test_a_classifiers_job_without_a_state_is_refused(answer):
+    with pytest.raises(ValueError, match=r".+"):
+        read(classifiers.status("j"), answer)
 
 
 def test_a_started_classifier_is_read():

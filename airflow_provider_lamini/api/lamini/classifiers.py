@@ -305,11 +305,12 @@ def _read_predictions(content: bytes, expected: int) -> list[str]:
 
 
 def _read_status(content: bytes, job_id: str) -> ClassifierJob:
-    """Read ``{status, model_id}``; the job's id is not always in it."""
-    state = wire.answer(job_answers.JobAnswer)(content)
-    return ClassifierJob.model_validate(
-        {"job_id": job_id, **(state.model_extra or {}), "status": state.status}
-    )
+    """Read ``{status, model_id}``; the job's id, or the state, is not always in it."""
+    told = wire.answer(job_answers.MaybeAnswer)(content)
+    more = told.model_extra or {}
+    if told.status is None and not {"job_id", "model_id"} & set(more):
+        raise ValueError("neither status nor model_id is told")
+    return wire.fit(ClassifierJob, {"job_id": job_id, **more, "status": told.status})
 
 
 def _read_any(content: bytes) -> JsonValue:

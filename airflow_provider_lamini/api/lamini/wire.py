@@ -139,14 +139,18 @@ def answer(kind: type[AnswerT]) -> Callable[[bytes], AnswerT]:
 
 def answers(kind: type[AnswerT], *keys: str) -> Callable[[bytes], list[AnswerT]]:
     """Return a reader of a list of answers, be it bare or under one of ``keys`` of an object."""
+    return lambda content: [fit(kind, item) for item in items(decode(content), *keys)]
 
-    def read(content: bytes) -> list[AnswerT]:
-        try:
-            return [kind.model_validate(item) for item in items(decode(content), *keys)]
-        except ValidationError as error:
-            raise ValueError(explain(error)) from None
 
-    return read
+def fit(kind: type[AnswerT], value: object) -> AnswerT:
+    """Read decoded JSON as an answer.
+
+    :raises ValueError: where it does not fit, with places and reasons, no values
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
 
 
 def decode(content: bytes) -> Json:
