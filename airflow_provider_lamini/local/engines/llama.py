@@ -1,0 +1,248 @@
+"""Text and vectors from llama.cpp inside this process, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING
+
+import tokenizers
+
+from airflow_provider_lamini.local.engines.base import (
+    BadGenerationRequest,
+    EngineError,
+    EngineUnavailable,
+    Generation,
+    ModelNotFound,
+    PromptTooLong,
+)
+from airflow_provider_lamini.local.engines.llama_server import LlamaServer, Written
+from airflow_provider_lamini.local.engines.structured import Field, flat_fields, opening, schema_grammar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.local.engines.base import GenerationRequest, OnText
+
+PARALLEL = 8
+CONTEXT = 2048
+MARK = "\x01"
+"""Stands before a JSON value of any schema; llama.cpp drops a schema that it cannot follow without an error."""
+MARK_TOKENS = 8
+EMBEDDING_PARALLEL = 8
+EMBEDDING_CONTEXT = 512
+EMBEDDING_TOKENS = 256
+"""The model was trained on texts up to here; the reference implementation cuts here too."""
+EMBEDDING_BATCH = 64
+
+
+class LlamaTextEngine:
+    """Generates text with GGUF models. The first is loaded at once, each other when it is first asked for.
+
+    :param models: served name to GGUF file
+    :param aliases: other name to served name
+    :param parallel: requests computed together, per model
+    :param context: tokens that each request can hold, prompt and answer
+    :param threads: threads per model; by default half of the CPUs
+    :raises EngineUnavailable: the first file cannot be loaded
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Path],
+        aliases: Mapping[str, str] | None = None,
+        *,
+        parallel: int = PARALLEL,
+        context: int = CONTEXT,
+        threads: int | None = None,
+    ) -> None:
+        self._parallel = parallel
+        self._context = context
+        self._threads = threads
+        self._paths = dict(models)
+        self._servers: dict[str, LlamaServer] = {}
+        self._aliases = {alias: name for alias, name in (aliases or {}).items() if alias not in models}
+        self._followed: set[str] = set()
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._closed = False
+        for name in list(self._paths)[:1]:
+            self._server_of(name)
+
+    @property
+    def parallel(self) -> int:
+        """How many requests run at once usefully."""
+        return self._parallel
+
+    def models(self) -> list[str]:
+        """The names that are served, aliases last."""
+        return [*self._paths, *self._aliases]
+
+    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+        """Generate one text, see :class:`~airflow_provider_lamini.local.engines.base.TextEngine`."""
+        name = self._aliases.get(request.model_name, request.model_name)
+        if name not in self._paths:
+            raise ModelNotFound(request.model_name, self.models())
+        server = self._server_of(name)
+        if request.json_schema is None:
+            return self._free(server, request, on_text)
+        fields = flat_fields(request.json_schema)
+        if fields is None:
+            return self._any_schema(server, request, request.json_schema, on_text)
+        return self._object(server, request, fields, on_text)
+
+    def close(self) -> None:
+        """Free the models."""
+        with self._loading:
+            self._closed = True
+            for server in self._servers.values():
+                server.close()
+
+    def _server_of(self, name: str) -> LlamaServer:
+        with self._loading:
+            if self._closed:
+                raise EngineUnavailable("The engine is closed.")
+            if name not in self._servers:
+                self._servers[name] = LlamaServer(
+                    self._paths[name], parallel=self._parallel, context=self._context, threads=self._threads
+                )
+            return self._servers[name]
+
+    def _free(self, server: LlamaServer, request: GenerationRequest, on_text: OnText | None) -> Generation:
+        body, given = _body(request, "", request.max_tokens)
+        return _generation(server.write(body, on_text), given)
+
+    def _object(
+        self, server: LlamaServer, request: GenerationRequest, fields: list[Field], on_text: OnText | None
+    ) -> Generation:
+        emit = on_text or _nobody
+        text, prompt_tokens, tokens, is_cut = "", 0, 0, False
+        room, texts = request.max_tokens, sum(field.kind == "string" for field in fields)
+        for field in fields:
+            before = opening(field, first=not text)
+            emit(before + " ")
+            text += before
+            # The texts share max_tokens; other values are short by themselves and always whole.
+            limit = field.most_tokens() or max(1, room // texts)
+            body, given = _body(request, text, limit)
+            written = server.write(body | {"grammar": field.grammar()}, None)
+            if field.kind == "string":
+                room, texts = room - written.tokens, texts - 1
+            elif written.is_cut:
+                raise PromptTooLong(written.prompt_tokens, self._context)
+            value = field.value_of(written.text.removeprefix(given), cut=written.is_cut)
+            emit(value)
+            text += f" {value}"
+            prompt_tokens = prompt_tokens or written.prompt_tokens
+            tokens += written.tokens
+            is_cut = is_cut or written.is_cut
+        emit("}")
+        return Generation(text + "}", "length" if is_cut else "stop", prompt_tokens, tokens)
+
+    def _any_schema(
+        self,
+        server: LlamaServer,
+        request: GenerationRequest,
+        schema: dict[str, Json],
+        on_text: OnText | None,
+    ) -> Generation:
+        self._check_followed(server, request.temperature, schema)
+        body, given = _body(request, "", request.max_tokens)
+        generation = _generation(server.write(body | {"grammar": schema_grammar(schema, "")}, on_text), given)
+        if generation.finish_reason == "stop":
+            try:
+                json.loads(generation.text)
+            except ValueError:
+                raise EngineError("The engine did not keep to the JSON schema.") from None
+        return generation
+
+    def _check_followed(self, server: LlamaServer, temperature: float, schema: dict[str, Json]) -> None:
+        """Try each schema once on a short text: one that llama.cpp cannot follow does not force the mark."""
+        key = json.dumps(schema, sort_keys=True)
+        with self._lock:
+            if key in self._followed:
+                return
+        grammar = schema_grammar(schema, MARK)
+        body: dict[str, Json] = {"prompt": "x", "max_tokens": MARK_TOKENS, "temperature": temperature}
+        if not server.write(body | {"grammar": grammar}, None).text.startswith(MARK):
+            raise BadGenerationRequest("llama.cpp cannot follow this JSON schema; use a simpler one.")
+        with self._lock:
+            self._followed.add(key)
+
+
+class LlamaEmbeddingEngine:
+    """Makes vectors with one sentence transformer.
+
+    :param name: served name
+    :param path: the GGUF file
+    :param tokenizer: its ``tokenizer.json``
+    :param aliases: other names that it answers to
+    :param threads: threads to compute with; by default half of the CPUs
+    :raises EngineUnavailable: the file cannot be loaded
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        tokenizer: Path,
+        aliases: tuple[str, ...] = (),
+        *,
+        threads: int | None = None,
+    ) -> None:
+        self._names = [name, *aliases]
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(EMBEDDING_TOKENS)
+        self._server = LlamaServer(
+            path, parallel=EMBEDDING_PARALLEL, context=EMBEDDING_CONTEXT, threads=threads, embedding=True
+        )
+
+    def models(self) -> list[str]:
+        """The names that are served, aliases last."""
+        return list(self._names)
+
+    def embed(self, texts: list[str], model_name: str) -> list[list[float]]:
+        """One vector per text, see :class:`~airflow_provider_lamini.local.engines.base.EmbeddingEngine`."""
+        if model_name not in self._names:
+            raise ModelNotFound(model_name, self.models())
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), EMBEDDING_BATCH):
+            encoded = self._tokenizer.encode_batch(texts[start : start + EMBEDDING_BATCH])
+            vectors += self._server.vectors([encoding.ids for encoding in encoded])
+        return vectors
+
+    def close(self) -> None:
+        """Free the model."""
+        self._server.close()
+
+
+def _body(request: GenerationRequest, written: str, max_tokens: int) -> tuple[dict[str, Json], str]:
+    """Return the request to llama.cpp that goes on after what was written already.
+
+    :returns: the request, and what llama.cpp's unstreamed answer to it begins with before the new text
+    """
+    body: dict[str, Json] = {"max_tokens": max_tokens, "temperature": request.temperature}
+    if request.messages is None:
+        prompt = request.prompt or ""
+        gap = " " if written and prompt and not prompt[-1].isspace() else ""
+        return body | {"prompt": prompt + gap + written}, ""
+    messages = [dict(message) for message in request.messages]
+    given = written
+    if messages and messages[-1].get("role") == "assistant":
+        given = messages.pop().get("content", "") + written
+    if given:
+        messages.append({"role": "assistant", "content": given})
+    conversation: list[Json] = [{**message} for message in messages]
+    return body | {"messages": conversation}, given
+
+
+def _generation(written: Written, given: str) -> Generation:
+    text = written.text.removeprefix(given)
+    return Generation(text, "length" if written.is_cut else "stop", written.prompt_tokens, written.tokens)
+
+
+def _nobody(_: str) -> None:
+    """Take a piece that nobody waits for."""

@@ -1,0 +1,158 @@
+"""Flat objects field by field: the engine writes the JSON around the values, the model only the values.
+
+An ``output_type`` is a flat object. Left to itself a small model spends its tokens on braces and white space, goes
+on with digits for ever, and is cut before the object is whole. So the names and braces are given to it as part of the
+prompt, each value is bound by a grammar that ends, and a text that is too long is closed where it was cut: what comes
+back always fits.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from airflow_provider_lamini.local.engines.base import BadGenerationRequest, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_lamini.api.call import Json
+
+Kind = Literal["string", "integer", "number", "boolean", "enum"]
+
+GRAMMAR_HEADER = "%llguidance {}\n"
+INTEGER = "/-?(0|[1-9][0-9]{0,14})/"
+NUMBER = "/-?(0|[1-9][0-9]{0,14})(\\.[0-9]{1,9})?/"
+TIGHT: dict[str, Json] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+BOUNDED_TOKENS = 48
+"""Tokens that no number or boolean can need."""
+_KINDS: dict[Json, Kind] = {
+    "string": "string",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "boolean",
+}
+_PLAIN_KEYS = {"type", "enum", "title", "description"}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a flat object.
+
+    :param name: its name
+    :param kind: what its value is
+    :param allowed: the allowed values of an enum
+    """
+
+    name: str
+    kind: Kind
+    allowed: tuple[Json, ...] = ()
+
+    @property
+    def ends_itself(self) -> bool:
+        """Whether the value's own last character ends it; a number needs what follows it."""
+        return self.kind == "string" or (
+            self.kind == "enum" and all(isinstance(v, str) for v in self.allowed)
+        )
+
+    def most_tokens(self) -> int | None:
+        """Tokens that the value cannot exceed; ``None`` for a text."""
+        if self.kind == "string":
+            return None
+        return BOUNDED_TOKENS + max((len(json.dumps(value)) for value in self.allowed), default=0)
+
+    def grammar(self) -> str:
+        """Return the grammar of the value, from the space before it to what ends it."""
+        match self.kind:
+            case "string":
+                value = '%json {"type": "string"}'
+            case "enum":
+                value = f"%json {json.dumps({'enum': list(self.allowed)})}"
+            case "boolean":
+                value = '("true" | "false")'
+            case "integer":
+                value = INTEGER
+            case "number":
+                value = NUMBER
+        end = "" if self.ends_itself else ' ("," | "}")'
+        return f'{GRAMMAR_HEADER}start: " " {value}{end}'
+
+    def value_of(self, text: str, *, cut: bool) -> str:
+        """Return the JSON of a generated value.
+
+        :param text: what the model wrote under :meth:`grammar`
+        :param cut: whether it was cut at the limit of tokens; only a text may be
+        :raises EngineError: it is no such value
+        """
+        value = text.strip()
+        if cut and self.kind == "string":
+            return close_string(value)
+        if not self.ends_itself:
+            value = value[:-1]
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            raise EngineError(f"The engine wrote no {self.kind} for the field {self.name!r}.") from None
+        if self.kind == "enum" and parsed not in self.allowed:
+            raise EngineError(f"The engine wrote a value that is not allowed for the field {self.name!r}.")
+        return value
+
+
+def close_string(text: str) -> str:
+    """Return a JSON string that was cut as a whole one, short of an escape that was cut too.
+
+    :param text: the JSON string from its opening quote on; may be empty
+    """
+    # The longest escape is a pair of \\uXXXX: 12 characters.
+    for dropped in range(min(12, len(text)) + 1):
+        candidate = text[: len(text) - dropped] + '"'
+        try:
+            if isinstance(json.loads(candidate), str):
+                json.loads(candidate).encode()
+                return candidate
+        except ValueError:
+            continue
+    return '""'
+
+
+def flat_fields(schema: Mapping[str, Json]) -> list[Field] | None:
+    """Return the fields of a schema that describes a flat object of plain values, else ``None``.
+
+    :param schema: a JSON schema
+    """
+    properties = schema.get("properties")
+    if schema.get("type") != "object" or not isinstance(properties, dict) or not properties:
+        return None
+    if set(schema) - {"type", "properties", "required", "additionalProperties", "title", "description"}:
+        return None
+    fields = [_field(name, part) for name, part in properties.items()]
+    plain = [field for field in fields if field is not None]
+    return plain if len(plain) == len(fields) else None
+
+
+def _field(name: str, schema: Json) -> Field | None:
+    if not isinstance(schema, dict) or set(schema) - _PLAIN_KEYS:
+        return None
+    if "enum" in schema:
+        allowed = schema["enum"]
+        if not isinstance(allowed, list) or not allowed:
+            raise BadGenerationRequest(f"The JSON schema allows no value for {name!r}: its enum is empty.")
+        return Field(name, "enum", tuple(allowed)) if all(_is_scalar(value) for value in allowed) else None
+    kind = schema.get("type")
+    return Field(name, _KINDS[kind]) if isinstance(kind, str) and kind in _KINDS else None
+
+
+def _is_scalar(value: Json) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def opening(field: Field, *, first: bool) -> str:
+    """Return what stands before a field's value, its space left to the grammar."""
+    return f"{'{' if first else ', '}{json.dumps(field.name, ensure_ascii=False)}:"
+
+
+def schema_grammar(schema: Mapping[str, Json], mark: str) -> str:
+    """Return the grammar of a mark followed by a JSON value of any schema, written without loose white space."""
+    schema = {**schema, "x-guidance": TIGHT}
+    return f"{GRAMMAR_HEADER}start: {json.dumps(mark) if mark else ''} %json {json.dumps(schema)}"
