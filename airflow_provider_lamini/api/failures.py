@@ -274,7 +274,7 @@ def detail_of(content: bytes, content_type: str) -> str:
     """
     try:
         value: Json = msgspec.json.decode(content)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return _plain(content, content_type)
     for name in ("detail", "error", "message"):
         if isinstance(value, dict) and value.get(name):

@@ -62,6 +62,7 @@ CALLS = [
     batches.start_embeddings(prompt=["p", "q"], model_name="e"),
     batches.start_embeddings(prompt="p"),
     batches.embeddings_result("e1"),
+    batches.embeddings_progress("e1"),
     embeddings.embed(prompt="p"),
     embeddings.embed(prompt=["p", "q"], model_name="e", latency_sensitive=False),
     chat.complete(model="m", messages=[{"role": "user", "content": "hello"}]),

@@ -209,10 +209,14 @@ def test_vectors_that_do_not_fit_the_texts_are_refused(answer):
 @pytest.mark.parametrize("answer", [{}, {"embedding": []}, {"embedding": None}, b"", b"null", b"[]", b" \n"])
 def test_a_batch_of_vectors_is_not_done_while_it_is_empty(answer):
     assert read(batches.embeddings_result("1"), answer) is None
+    assert read(batches.embeddings_progress("1"), answer) == 0
 
 
 def test_a_batch_of_vectors_is_read():
-    assert read(batches.embeddings_result("1"), {"embedding": [[1, 2], [3, 4]]}) == [[1.0, 2.0], [3.0, 4.0]]
+    answer = {"embedding": [[1, 2], [3, 4]]}
+    assert read(batches.embeddings_result("1"), answer) == [[1.0, 2.0], [3.0, 4.0]]
+    assert read(batches.embeddings_progress("1"), answer) == 2
+    assert read(batches.embeddings_progress("1"), {"embedding": [1, 2, 3]}) == 1
 
 
 def test_a_chat_answer_is_read():

@@ -64,6 +64,16 @@ class _Rows(msgspec.Struct):
     outputs: list[msgspec.Raw] = msgspec.field(default_factory=list)
 
 
+class _Vectors(msgspec.Struct):
+    """The vectors of a result, counted and not decoded."""
+
+    embedding: list[msgspec.Raw] | None = None
+
+
+_NOTHING = (b"", b"null", b"[]")
+"""Answers that say beside ``{}`` that there is nothing yet."""
+
+
 def start_completions(
     *,
     model_name: str,
@@ -145,13 +155,16 @@ def embeddings_result(id: str) -> Call[list[list[float]] | None]:  # noqa: A002 
     :param id: what :func:`start_embeddings` returned
     :returns: one vector per text, in order; ``None`` until all are done
     """
-    return Call(
-        operation="batch_embeddings_result_get",
-        method="GET",
-        path=f"/v1/batch_embeddings/{wire.segment(id)}/result",
-        read=_read_vectors,
-        repeat=Repeat.SAFE,
-    )
+    return _embeddings_result(id, _read_vectors)
+
+
+def embeddings_progress(id: str) -> Call[int]:  # noqa: A002 - the platform's name for it
+    """Ask whether a batch's vectors are there: :func:`embeddings_result` without decoding the numbers.
+
+    :param id: what :func:`start_embeddings` returned
+    :returns: how many vectors there are; 0 until all are done
+    """
+    return _embeddings_result(id, _count_vectors)
 
 
 def _completions_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
@@ -164,13 +177,31 @@ def _completions_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
     )
 
 
+def _embeddings_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
+    return Call(
+        operation="batch_embeddings_result_get",
+        method="GET",
+        path=f"/v1/batch_embeddings/{wire.segment(batch_id)}/result",
+        read=read,
+        repeat=Repeat.SAFE,
+    )
+
+
 def _read_progress(content: bytes) -> BatchProgress:
-    reasons = msgspec.json.decode(content, type=_Reasons).finish_reason
+    reasons = wire.decode_as(content, _Reasons).finish_reason
     if isinstance(reasons, list):
         return BatchProgress(len(reasons), len(reasons) - reasons.count(None))
-    total = len(msgspec.json.decode(content, type=_Rows).outputs)
+    total = len(wire.decode_as(content, _Rows).outputs)
     return BatchProgress(total, total if reasons else 0)
 
 
 def _read_vectors(content: bytes) -> list[list[float]] | None:
-    return embeddings.read_vectors(content) if content.strip() not in (b"", b"null", b"[]") else None
+    return None if content.strip() in _NOTHING else embeddings.read_vectors(content)
+
+
+def _count_vectors(content: bytes) -> int:
+    if content.strip() in _NOTHING:
+        return 0
+    vectors = wire.decode_as(content, _Vectors).embedding or []
+    flat = bool(vectors) and not bytes(vectors[0]).lstrip().startswith(b"[")
+    return 1 if flat else len(vectors)

@@ -59,9 +59,9 @@ def read_vectors(content: bytes) -> list[list[float]] | None:
     :raises ValueError: where it is neither, or vectors differ in length
     """
     try:
-        vectors = msgspec.json.decode(content, type=_Vectors).embedding
-    except msgspec.ValidationError:
-        flat = msgspec.json.decode(content, type=_Vector).embedding
+        vectors = wire.decode_as(content, _Vectors).embedding
+    except ValueError:
+        flat = wire.decode_as(content, _Vector).embedding
         vectors = [flat] if flat else []
     if len({len(vector) for vector in vectors}) > 1 or [] in vectors[:1]:
         raise ValueError("the vectors must be of one length above 0")
