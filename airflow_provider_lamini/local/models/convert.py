@@ -53,6 +53,9 @@ def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
 def _array(
     data: NDArray[np.uint8], dtype: str, shape: list[int], begin: int, end: int
 ) -> NDArray[np.generic]:
+    # numpy would cut a range that is too long, and guess a negative side.
+    if not 0 <= begin <= end <= data.size or min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape} lies at bytes {begin} to {end} of {data.size}")
     array: NDArray[np.generic] = data[begin:end].view(_DTYPES[dtype]).reshape(shape)
     return array
 
@@ -65,10 +68,10 @@ def read_vocabulary(tokenizer: Path) -> list[str]:
     try:
         vocabulary: dict[str, int] = json.loads(tokenizer.read_bytes())["model"]["vocab"]
         pieces = sorted(vocabulary, key=vocabulary.__getitem__)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnreadableModel(f"{tokenizer.name} holds no vocabulary: {error}") from error
-    if [vocabulary[piece] for piece in pieces] != list(range(len(pieces))):
-        raise UnreadableModel(f"{tokenizer.name}: the ids of its vocabulary have gaps")
+    if not pieces or [vocabulary[piece] for piece in pieces] != list(range(len(pieces))):
+        raise UnreadableModel(f"{tokenizer.name}: its vocabulary is empty or its ids have gaps")
     return pieces
 
 

