@@ -58,7 +58,7 @@ class OutputFolder:
 
         :param name: the file
         :param data: its content, at once or in pieces
-        :param durable: whether it must outlive a loss of power, not only of the process
+        :param durable: whether not even a loss of power may tear it; the end of the process never does
         :raises OutputError: where the folder cannot be written to
         """
         path = self._at(name)
@@ -66,6 +66,10 @@ class OutputFolder:
             self._store.write(path, data, durable=durable)
         except (NotADirectoryError, FileExistsError, IsADirectoryError, PermissionError) as error:
             raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
+
+    def sync(self) -> None:
+        """Wait until all that was written so far outlives a loss of power."""
+        self._store.sync(self._path)
 
     def read(self, name: str) -> bytes:
         """The whole of a file.

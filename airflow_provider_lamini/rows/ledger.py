@@ -336,6 +336,8 @@ class Ledger:
 
     def _write(self, document: Document, *, durable: bool) -> None:
         self._folder.write(LEDGER, msgspec.json.encode(document), durable=durable)
+        if durable:
+            self._folder.sync()
 
 
 def fingerprint(prompts: Iterable[str]) -> str:

@@ -108,20 +108,21 @@ def write_manifest(
             f"{len(gone)} of {len(parts)} parts of {folder} are gone, the first is {gone[0]}. Somebody has "
             f"removed them."
         )
-    if MANIFEST in there:
-        return read_manifest(folder)
-    errors = (errors_name(number) for number in range(len(parts)))
-    manifest = Manifest(
-        output=folder.location,
-        parts=parts,
-        errors=[name for name in errors if name in there],
-        counts=ledger.totals,
-        model=model,
-        input=source,
-        seconds=round(max(0.0, clock() - header.created_at), 3),
-    )
     ledger.check()
-    folder.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    if MANIFEST in there:
+        manifest = read_manifest(folder)
+    else:
+        errors = (errors_name(number) for number in range(len(parts)))
+        manifest = Manifest(
+            output=folder.location,
+            parts=parts,
+            errors=[name for name in errors if name in there],
+            counts=ledger.totals,
+            model=model,
+            input=source,
+            seconds=round(max(0.0, clock() - header.created_at), 3),
+        )
+        folder.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     remove_stages(folder)
     folder.clean(older_than=0)
     folder.close_work()

@@ -79,6 +79,10 @@ class Store(Protocol):
         """Write a file whole or not at all."""
         ...
 
+    def sync(self, folder: str) -> None:
+        """Wait until the names of the files in a folder are safe from a loss of power."""
+        ...
+
     def delete(self, path: str) -> None:
         """Remove a file; nothing happens where there is none."""
         ...
@@ -127,13 +131,12 @@ class LocalStore:
     def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:
         """See `Store.write`: a temporary file in the same folder, then a rename.
 
-        :param durable: wait until the disk has both, so that the file outlives a loss of power
+        :param durable: rename only when the disk has the content, so that not even a loss of power tears the file
         """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.lamini-tmp"
         try:
-            with temporary.open("wb") as file:
+            with _create(temporary) as file:
                 file.writelines((data,) if isinstance(data, bytes) else data)
                 if durable:
                     file.flush()
@@ -142,8 +145,14 @@ class LocalStore:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        if durable:
-            _sync_folder(target.parent)
+
+    def sync(self, folder: str) -> None:
+        """See `Store.sync`."""
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def delete(self, path: str) -> None:
         """See `Store.delete`."""
@@ -153,7 +162,7 @@ class LocalStore:
         """See `Store.names`."""
         try:
             return sorted(path.name for path in Path(folder).iterdir() if path.is_file())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def clean(self, folder: str, older_than: float) -> None:
@@ -225,6 +234,9 @@ class ObjectStore:
                 file.flush()
                 self._files.put_file(file.name, path)
 
+    def sync(self, folder: str) -> None:
+        """See `Store.sync`: a put that is answered is safe."""
+
     def delete(self, path: str) -> None:
         """See `Store.delete`."""
         try:
@@ -295,9 +307,9 @@ def _info(path: str, info: dict[str, Any]) -> FileInfo:
     return FileInfo(path, int(info.get("size") or 0), version)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _create(path: Path) -> BinaryIO:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")

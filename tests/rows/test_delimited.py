@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.rows.batch import MAX_LINE
+from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
+from airflow_provider_lamini.rows.source import open_source
+
+
+def rows_of(path: str, **options) -> list[dict]:
+    return [each.row for each in open_source(path).read(**options)]
+
+
+def test_values_stay_text(file):
+    path = file("a.csv", "id,text,empty\n007,1.50,\nnull,true,\n")
+    assert rows_of(path) == [
+        {"id": "007", "text": "1.50", "empty": ""},
+        {"id": "null", "text": "true", "empty": ""},
+    ]
+
+
+def test_quotes_delimiters_and_line_ends_within_values_are_read(file):
+    path = file("a.csv", 'id,text\r\n1,"a ""b"", c\r\nd\ne"\r\n2,plain\r\n')
+    rows = list(open_source(path).read())
+    assert [each.row["text"] for each in rows] == ['a "b", c\r\nd\ne', "plain"]
+    assert [each.place for each in rows] == ["a.csv, line 4", "a.csv, line 5"]
+
+
+def test_tabs_separate_values_in_tsv(file):
+    assert rows_of(file("a.tsv", "id\ttext\n1\ta, b\n")) == [{"id": "1", "text": "a, b"}]
+
+
+def test_a_byte_order_mark_blank_lines_and_a_missing_line_end_do_no_harm(file):
+    path = file("a.csv", "\ufeff\nid,text\n\n1,a\n\r\n2,b")
+    rows = list(open_source(path).read())
+    assert [each.row for each in rows] == [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}]
+    assert [each.place for each in rows] == ["a.csv, line 4", "a.csv, line 6"]
+
+
+def test_spaces_around_names_in_the_header_do_not_count(file):
+    assert rows_of(file("a.csv", "id, the text\n1, x\n")) == [{"id": "1", "the text": " x"}]
+
+
+def test_line_separators_that_are_no_line_ends_stay_in_their_values(file):
+    assert rows_of(file("a.csv", "id,text\n1,a\u2028b\x0bc\x1cd\x85e\n")) == [
+        {"id": "1", "text": "a\u2028b\x0bc\x1cd\x85e"}
+    ]
+
+
+def test_only_the_columns_that_are_needed_are_kept(file):
+    path = file("a.csv", 'a,b,c\n1,2,3\n4,"5",6\n')
+    assert rows_of(path, columns=("c", "a")) == [{"a": "1", "c": "3"}, {"a": "4", "c": "6"}]
+    assert rows_of(path, columns=("b",)) == [{"b": "2"}, {"b": "5"}]
+    assert rows_of(path, columns=()) == [{}, {}]
+
+
+def test_a_header_alone_is_no_row(file):
+    assert rows_of(file("a.csv", "a,b\n")) == []
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_a_file_without_a_header_is_refused(file, content):
+    with pytest.raises(InputError, match=r"a\.csv is empty: a header line"):
+        rows_of(file("a.csv", content))
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [("a,,c", "column 2 of the header has no name"), ("a,b,a", "names column 'a' more than once")],
+)
+def test_a_header_that_cannot_be_used_is_refused(file, header, reason):
+    with pytest.raises(ColumnError, match=reason):
+        rows_of(file("a.csv", f"{header}\n1,2,3\n"))
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(file):
+    with pytest.raises(MissingColumnError, match=r"a\.csv has no column 'c'. Columns there: a, b\."):
+        rows_of(file("a.csv", "a,b\n1,2\n"), columns=("a", "c"))
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b"1", r"line 4: 1 values, but the header names 2 columns"),
+        (b"1,2,3", r"line 4: 3 values, but the header names 2 columns"),
+        (b'1,"2"x', r"line 4: not valid CSV"),
+        (b'1,"secret\n\n', r"line 4: a quotation mark is opened here and never closed"),
+        (b"1,\xff", r"line 4: the line is not valid UTF-8"),
+        (b"1,2\r3,4", r"line 4: a carriage return"),
+        (b'1,"' + (b"x" * 999 + b"\n") * (MAX_LINE // 1000 + 10), r"line 4: a value is longer than 16 MiB"),
+        (b'1,"' + b"x" * (MAX_LINE + 600_000), r"line 4: the line is longer than 16 MiB"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(file, record, reason):
+    path = file("a.csv", b'a,b\n1,"2\n3"\n' + record + b"\n5,6\n")
+    with pytest.raises(BadRowError, match=rf"^a\.csv, {reason}") as caught:
+        rows_of(path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_long_value_is_read(file):
+    """The CSV module's own limit is 128 KiB."""
+    assert rows_of(file("a.csv", "a,b\n1," + "x" * 1_000_000)) == [{"a": "1", "b": "x" * 1_000_000}]
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12) | st.text(
+    '",\n\r\tab \u2028', max_size=8
+)
+
+
+@given(
+    rows=st.lists(st.tuples(texts, texts, texts), max_size=15),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    cut_end=st.booleans(),
+    suffix=st.sampled_from([".csv", ".tsv", ".csv.gz"]),
+)
+def test_what_is_written_is_read_from_any_place_on(tmp_path_factory, *, rows, quoting, end, cut_end, suffix):
+    """Offsets are counted in bytes and records span lines: every place must be one between two records."""
+    import gzip
+
+    if "\r" in "".join(map("".join, rows)):
+        quoting = (
+            csv.QUOTE_ALL
+        )  # QUOTE_MINIMAL leaves a carriage return bare, where it cannot be told from a line end
+    text = io.StringIO(newline="")
+    writer = csv.writer(
+        text, quoting=quoting, lineterminator=end, delimiter="\t" if suffix == ".tsv" else ","
+    )
+    writer.writerow(["a", "b b", 'c"'])
+    writer.writerows(rows)
+    content = text.getvalue().removesuffix(end if cut_end else "").encode()
+    path = tmp_path_factory.mktemp("rows") / f"a{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+
+    source = open_source(str(path))
+    straight = list(source.read())
+    assert [tuple(each.row.values()) for each in straight] == rows
+    for cut, each in enumerate(straight):
+        rest = [(one.index, one.row, one.place) for one in source.read(each.after)]
+        assert rest == [(one.index, one.row, one.place) for one in straight[cut + 1 :]]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_lamini.rows.errors import InputError, OutputError
+from airflow_provider_lamini.rows.folder import OutputFolder
+from airflow_provider_lamini.rows.source import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def test_what_is_written_is_read(folder: OutputFolder):
+    folder.write("part-00000.jsonl", b"one\ntwo\n")
+    folder.write("_work/chunk-00000.round-0.json", (piece for piece in (b"th", b"ree")))
+    assert folder.read("part-00000.jsonl") == b"one\ntwo\n"
+    assert list(folder.lines("part-00000.jsonl")) == [b"one\n", b"two\n"]
+    assert folder.read("_work/chunk-00000.round-0.json") == b"three"
+    assert folder.names() == ["part-00000.jsonl"]
+    assert folder.names(work=True) == ["_work/chunk-00000.round-0.json"]
+    assert folder.exists("part-00000.jsonl")
+
+
+def test_a_file_is_replaced_whole(folder: OutputFolder):
+    folder.write("a.json", b"a long one")
+    folder.write("a.json", b"short", durable=False)
+    assert folder.read("a.json") == b"short"
+
+
+def test_a_folder_that_is_not_there_is_empty(folder: OutputFolder):
+    assert folder.names() == []
+    assert folder.names(work=True) == []
+    assert not folder.exists("a.json")
+    folder.delete("a.json")
+    folder.clean()
+    folder.close_work()
+    with pytest.raises(FileNotFoundError):
+        folder.read("a.json")
+    with pytest.raises(FileNotFoundError):
+        list(folder.lines("a.json"))
+
+
+def test_a_write_that_fails_in_between_leaves_what_was_there(folder: OutputFolder):
+    def pieces() -> Iterator[bytes]:
+        yield b"x" * 10_000_000
+        raise RuntimeError("the disk caught fire")
+
+    folder.write("a.json", b"before")
+    with pytest.raises(RuntimeError, match="fire"):
+        folder.write("a.json", pieces())
+    assert folder.read("a.json") == b"before"
+    assert folder.names() == ["a.json"]
+
+
+def test_a_large_file_in_pieces_is_written(folder: OutputFolder):
+    folder.write("a.json", (b"x" * 1_000_000 for _ in range(12)))
+    assert len(folder.read("a.json")) == 12_000_000
+
+
+def test_a_removed_file_is_gone(folder: OutputFolder):
+    folder.write("a.json", b"")
+    folder.delete("a.json")
+    assert not folder.exists("a.json")
+    folder.delete("a.json")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../a",
+        "a/b",
+        "/a",
+        "_work/../a",
+        "_work/",
+        "_work/a/b",
+        "a\0",
+        "a\n",
+        ".a",
+        "a..b",
+        "ä",
+        "a b",
+        "x" * 201,
+    ],
+)
+def test_names_that_could_leave_the_folder_are_refused(folder: OutputFolder, name):
+    for act in (folder.read, folder.delete, folder.exists, folder.uri, lambda name: folder.write(name, b"")):
+        with pytest.raises(OutputError, match="no name for a file"):
+            act(name)
+    assert folder.names() == []
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "", "  ", "a\nb", "a\0b", "memory://bucket/../other", b"x"])
+def test_what_is_no_folder_is_refused(wrong):
+    with pytest.raises(OutputError, match="output folder"):
+        OutputFolder(wrong)
+
+
+def test_a_scheme_without_a_file_system_is_refused():
+    with pytest.raises(InputError, match="no file system for nosuch://"):
+        OutputFolder("nosuch://bucket/out")
+
+
+@pytest.mark.usefixtures("object_store")
+def test_uris_are_such_that_a_user_can_open_them(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert OutputFolder("out/").uri("a.json") == f"{tmp_path}/out/a.json"
+    assert OutputFolder("./x/../out").uri("a.json") == f"{tmp_path}/out/a.json"
+    assert OutputFolder(f"file://{tmp_path}/out").uri("a.json") == f"{tmp_path}/out/a.json"
+    assert OutputFolder("memory://bucket/out/").uri("a.json") == "memory://bucket/out/a.json"
+    assert str(OutputFolder("/")) == "/"
+    assert OutputFolder("/").uri("a.json") == "/a.json"
+
+
+def test_a_place_that_cannot_be_a_folder_is_named(tmp_path: Path):
+    (tmp_path / "out").write_text("a file")
+    folder = OutputFolder(f"{tmp_path}/out")
+    with pytest.raises(OutputError, match=rf"{tmp_path}/out/a\.json cannot be written"):
+        folder.write("a.json", b"")
+    assert not folder.exists("a.json")
+
+
+def test_old_temporary_files_of_ours_are_removed_and_nothing_else(tmp_path: Path):
+    folder = OutputFolder(str(tmp_path))
+    folder.write("a.json", b"")
+    folder.write("_work/b.json", b"")
+    hour_ago = time.time() - 3700
+    ours = ".part-00000.jsonl.0123456789abcdef0123456789abcdef.lamini-tmp"
+    young = ".part-00001.jsonl.0123456789abcdef0123456789abcdef.lamini-tmp"
+    foreign = [".lamini-tmp", "x.lamini-tmp", ".part.tmp", "b.txt"]
+    for name in (ours, f"_work/{ours}", young, *foreign):
+        (tmp_path / name).write_text("half")
+        if name != young:
+            os.utime(tmp_path / name, (hour_ago, hour_ago))
+    folder.clean()
+    assert sorted(folder.names()) == sorted([young, "a.json", *foreign])
+    assert folder.names(work=True) == ["_work/b.json"]
+    folder.clean(older_than=0)
+    assert sorted(folder.names()) == sorted(["a.json", *foreign])
+
+
+def test_the_work_folder_goes_only_when_it_is_empty(tmp_path: Path):
+    folder = OutputFolder(str(tmp_path))
+    folder.write("_work/b.json", b"")
+    folder.close_work()
+    assert folder.exists("_work/b.json")
+    folder.delete("_work/b.json")
+    folder.close_work()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_may_not_hold_the_input(file, tmp_path: Path):
+    source = open_source(file("in/a.jsonl", "{}"))
+    with pytest.raises(OutputError, match="holds files of the input"):
+        OutputFolder(f"{tmp_path}/in/").check_apart(source)
+    OutputFolder(f"{tmp_path}/out").check_apart(source)
+    OutputFolder(f"{tmp_path}/in").check_apart(open_source(["x"]))

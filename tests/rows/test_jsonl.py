@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.rows.batch import MAX_LINE
+from airflow_provider_lamini.rows.errors import BadRowError, InputError
+from airflow_provider_lamini.rows.source import open_source
+
+
+def rows_of(path: str, **options) -> list[dict]:
+    return [each.row for each in open_source(path).read(**options)]
+
+
+def places_of(path: str) -> list[str]:
+    return [each.place for each in open_source(path).read()]
+
+
+def test_each_line_is_a_row(file):
+    path = file("a.jsonl", '{"a": 1, "b": "x"}\n{"a": null, "b": [1, {"c": true}]}\n')
+    assert rows_of(path) == [{"a": 1, "b": "x"}, {"a": None, "b": [1, {"c": True}]}]
+
+
+def test_a_text_is_a_row_with_the_column_prompt(file):
+    assert rows_of(file("a.jsonl", '"one"\n{"prompt": "two"}\n')) == [{"prompt": "one"}, {"prompt": "two"}]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json", "A.JSONL"])
+def test_the_name_tells_the_format(file, name):
+    assert rows_of(file(name, '{"a": 1}\n')) == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ('{"a": 1}\n{"a": 2}', [1, 2]),
+        ('{"a": 1}\r\n{"a": 2}\r\n', [1, 2]),
+        ('{"a": 1}\r\n{"a": 2}\n', [1, 2]),
+        ('\n{"a": 1}\n \t\r\n\n{"a": 2}\n\n', [2, 5]),
+        ('  {"a": 1}  \n\t{"a": 2}\n', [1, 2]),
+        ('\ufeff{"a": 1}\n{"a": 2}\n', [1, 2]),
+    ],
+)
+def test_line_ends_blank_lines_and_a_byte_order_mark_do_no_harm(file, content, lines):
+    """The numbers of lines stay right, because errors name them."""
+    path = file("a.jsonl", content)
+    assert rows_of(path) == [{"a": 1}, {"a": 2}]
+    assert places_of(path) == [f"a.jsonl, line {number}" for number in lines]
+
+
+def test_an_empty_file_has_no_rows(file):
+    assert rows_of(file("a.jsonl", "")) == []
+    assert rows_of(file("b.jsonl", "\n\r\n  \n")) == []
+    assert rows_of(file("c.jsonl", b"\xef\xbb\xbf")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "not valid JSON"),
+        (b'{"a": NaN}', "not valid JSON"),
+        (b'{"a": Infinity}', "not valid JSON"),
+        (b'{"a": 1e999}', "out of range"),
+        (b'{"a": "\xff"}', "not valid UTF-8"),
+        (b'"\xc3"', "not valid UTF-8"),
+        (b'{"a": "\\ud800"}', "not valid JSON"),
+        (b'{"a": "\t"}', "not valid JSON"),
+        (b'{"a": 1}{"a": 2}', "not valid JSON"),
+        (b'{"a": 1} {"a": 2}', "not valid JSON"),
+        (b'{"a": 1},', "not valid JSON"),
+        (b"{'a': 1}", "not valid JSON"),
+        (b"secret words", "not valid JSON"),
+        (b"[1]", "not an array"),
+        (b"[", "one array"),
+        (b"1", "not a number"),
+        (b"null", "not null"),
+        (b"true", "not a flag"),
+        (b"\x00", "not valid JSON"),
+        (b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}", "nested too deep"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(file, line, reason):
+    path = file("a.jsonl", b'{"a": 1}\n\n' + line + b'\n{"a": 3}\n')
+    with pytest.raises(BadRowError, match=reason) as caught:
+        rows_of(path)
+    assert str(caught.value).startswith("a.jsonl, line 3: ")
+    assert "secret" not in str(caught.value)
+
+
+def test_two_objects_on_one_line_are_refused_even_where_the_counts_fit(file):
+    """As many objects as lines, but not one on each: places would be wrong after a restart."""
+    for content in (
+        '{"a": 1}{"a": 2}\n\n',
+        '{"a": 1}{"a":\n2}\n',
+        '{"a": 1}{"b":\n{"a": 2}}\n',
+        '{"a":\n1}\n{"a": 2}\n',
+    ):
+        with pytest.raises(BadRowError, match=r"line 1"):
+            rows_of(file("a.jsonl", content))
+
+
+def test_the_last_of_equal_keys_counts(file):
+    assert rows_of(file("a.jsonl", '{"a": 1, "a": 2}\n')) == [{"a": 2}]
+
+
+def test_only_the_columns_that_are_needed_are_kept(file):
+    path = file("a.jsonl", '{"a": 1, "b": 2, "the c": 3}\n{"b": 4}\n \n')
+    assert rows_of(path, columns=("a", "the c")) == [{"a": 1, "the c": 3}, {}]
+
+
+def test_utf_16_is_refused_with_a_remedy(file):
+    with pytest.raises(InputError, match=r"UTF-16.*Convert it to UTF-8"):
+        rows_of(file("a.jsonl", '{"a": 1}\n'.encode("utf-16")))
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(file):
+    path = file("a.jsonl", b'{"a": 1}\n{"a": "' + b"x" * (MAX_LINE + 600_000))
+    with pytest.raises(BadRowError, match=r"a\.jsonl, line 2: the line is longer than 16 MiB"):
+        rows_of(path)
+
+
+def test_a_long_line_is_read(file):
+    assert rows_of(file("a.jsonl", json.dumps({"a": "x" * 3_000_000}))) == [{"a": "x" * 3_000_000}]
+
+
+def test_a_broken_gzip_file_is_named(file):
+    import gzip
+
+    whole = gzip.compress(b'{"a": 1}\n' * 50_000)
+    for content in (
+        whole[:-10],
+        whole[: len(whole) // 2],
+        b"no gzip",
+        whole[:40] + b"\x00" * 40 + whole[80:],
+    ):
+        with pytest.raises(InputError, match=r"a\.jsonl\.gz is not whole"):
+            rows_of(file("a.jsonl.gz", content))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    rows=st.lists(st.dictionaries(st.text(), values, max_size=4), max_size=20),
+    ends=st.lists(st.sampled_from(["\n", "\r\n", "\n\n", " \n", "\n \t\n"]), min_size=20, max_size=20),
+    ascii_only=st.booleans(),
+)
+def test_what_is_written_is_read(tmp_path_factory, rows, ends, ascii_only):
+    path = tmp_path_factory.mktemp("rows") / "a.jsonl"
+    lines = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
+    path.write_text("".join(line + end for line, end in zip(lines, ends, strict=False)), newline="")
+    assert rows_of(str(path)) == rows

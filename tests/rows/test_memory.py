@@ -1,0 +1,86 @@
+"""Memory depends on the size of a chunk, not on the number of rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCRIPT = """
+import sys
+from airflow_provider_lamini.rows.folder import OutputFolder
+from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.manifest import read_outputs, write_manifest
+from airflow_provider_lamini.rows.parts import ChunkResult, PartWriter
+from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.record import Header
+from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.rows.survey import needed_columns, survey
+
+path, output = sys.argv[1:]
+source, folder, prompt = open_source(path), OutputFolder(output), PromptTemplate.parse("Say: {text}")
+seen = survey(source, prompt, passthrough=["id"])
+ledger = Ledger.open(folder, Header({"task": "t"}, "s", seen.content, seen.total, 1000))
+writer = PartWriter(folder, ["id"])
+for found in source.chunks(1000, columns=needed_columns(prompt, ["id"])):
+    prompts = prompt.render_all(found.rows)
+    chunk = ledger.plan(found.start, found.after, fingerprint(prompts))
+    result = ChunkResult(prompts, ["stop"] * chunk.rows, [None] * chunk.rows)
+    writer.write(chunk.number, chunk.first_row, found.rows, result)
+    ledger.finish(chunk, result.counts())
+write_manifest(folder, ledger, model="m", source="s")
+assert sum(1 for _ in read_outputs(folder)) == seen.total
+status = open("/proc/self/status").read()
+print(seen.total, int(status.split("VmHWM:")[1].split()[0]) / 1024)
+"""
+
+
+def write_rows(path: Path, count: int) -> None:
+    text = "It stopped working after the update, please help. " * 4
+    if path.suffix == ".parquet":
+        pa = pytest.importorskip("pyarrow")
+        import pyarrow.parquet as pq
+
+        with pq.ParquetWriter(
+            path, pa.schema({"id": pa.int64(), "text": pa.string(), "more": pa.string()})
+        ) as file:
+            for first in range(0, count, 20_000):
+                ids = range(first, first + 20_000)
+                columns = {"id": ids, "text": [f"{text}{number}" for number in ids], "more": [text] * 20_000}
+                file.write_table(pa.table(columns))
+        return
+    with path.open("w") as file:
+        if path.suffix == ".csv":
+            file.write("id,text,more\n")
+            file.writelines(f'{number},"{text}, ""{number}""","{text}"\n' for number in range(count))
+        else:
+            file.writelines(
+                f'{{"id":{number},"text":"{text}{number}","more":"{text}"}}\n' for number in range(count)
+            )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_peak_memory_is_the_same_for_ten_times_the_rows(tmp_path, suffix):
+    peaks = []
+    for count in (20_000, 200_000):
+        path = tmp_path / f"{count}{suffix}"
+        write_rows(path, count)
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / f"out-{count}")],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        total, peak = done.stdout.split()
+        assert int(total) == count
+        peaks.append(float(peak))
+    print(suffix, peaks)
+    assert peaks[1] <= peaks[0] * 1.1 + 2, f"MiB for 20,000 and 200,000 rows: {peaks}"

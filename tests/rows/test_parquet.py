@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
+from airflow_provider_lamini.rows.source import open_source
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture
+def table(tmp_path: Path):
+    def write(columns: dict, name: str = "a.parquet", **options) -> str:
+        path = tmp_path / name
+        pq.write_table(pa.table(columns), path, **options)
+        return str(path)
+
+    return write
+
+
+def rows_of(path: str, **options) -> list[dict]:
+    return [each.row for each in open_source(path).read(**options)]
+
+
+def test_values_come_as_json_has_them(table):
+    path = table(
+        {
+            "text": ["a", None],
+            "number": [1, 2],
+            "share": [0.5, None],
+            "flag": [True, False],
+            "many": [["a"], []],
+            "deep": [{"x": 1, "y": [1.5]}, None],
+            "kind": pa.array(["k", "l"]).dictionary_encode(),
+            "nothing": pa.nulls(2),
+        }
+    )
+    first = {
+        "text": "a",
+        "number": 1,
+        "share": 0.5,
+        "flag": True,
+        "many": ["a"],
+        "deep": {"x": 1, "y": [1.5]},
+    }
+    second = {"text": None, "number": 2, "share": None, "flag": False, "many": [], "deep": None}
+    assert rows_of(path) == [first | {"kind": "k", "nothing": None}, second | {"kind": "l", "nothing": None}]
+
+
+def test_dates_times_and_decimals_become_text_without_loss(table):
+    path = table(
+        {
+            "day": [dt.date(2026, 1, 2)],
+            "moment": [dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)],
+            "time": [dt.time(3, 4)],
+            "price": [decimal.Decimal("1.10")],
+            "days": [[dt.date(2026, 1, 2)]],
+        }
+    )
+    assert rows_of(path) == [
+        {
+            "day": "2026-01-02",
+            "moment": "2026-01-02T03:04:05.000006+00:00",
+            "time": "03:04:00",
+            "price": "1.10",
+            "days": ["2026-01-02"],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([b"x"]),
+        pa.array([[b"x"]]),
+        pa.array([{"x": b"x"}]),
+        pa.array([dt.timedelta(1)]),
+        pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    ],
+    ids=["bytes", "list of bytes", "struct of bytes", "duration", "map"],
+)
+def test_types_that_json_lacks_are_refused_by_name_of_the_column(table, column):
+    path = table({"id": [1], "the one": column})
+    with pytest.raises(
+        ColumnError, match=r"a\.parquet: column 'the one' has the type .* cannot be said in JSON"
+    ):
+        rows_of(path)
+    assert rows_of(path, columns=("id",)) == [{"id": 1}]
+
+
+@pytest.mark.parametrize(
+    "column", [[0.5, float("nan")], [[1.0], [float("inf")]], [{"x": 1.0}, {"x": float("-inf")}]]
+)
+def test_numbers_that_json_lacks_are_refused_by_row(table, column):
+    with pytest.raises(
+        BadRowError, match=r"row 1 \(a\.parquet, row group 0, row 1 of it\): column 'x' is NaN or inf"
+    ):
+        rows_of(table({"x": column}))
+
+
+def test_only_the_columns_that_are_needed_are_read(table):
+    path = table({"a": [1, 2], "b": [3, 4], "a.b": [5, 6]})
+    assert rows_of(path, columns=("a",)) == [{"a": 1}, {"a": 2}]
+    assert rows_of(path, columns=("b", "a.b")) == [{"b": 3, "a.b": 5}, {"b": 4, "a.b": 6}]
+    assert rows_of(path, columns=()) == [{}, {}]
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(table):
+    with pytest.raises(MissingColumnError, match=r"a\.parquet has no column 'c'. Columns there: a, b\."):
+        rows_of(table({"a": [1], "b": [2]}), columns=("c",))
+
+
+def test_reading_goes_on_in_the_middle_of_a_row_group(table):
+    path = table({"n": list(range(5000))}, row_group_size=2100)
+    source = open_source(path)
+    straight = [(each.index, each.row["n"], each.place) for each in source.read()]
+    assert [n for _, n, _ in straight] == list(range(5000))
+    for each in source.read():
+        if each.index in {0, 1, 1023, 1024, 2098, 2099, 2100, 4199, 4998, 4999}:
+            rest = [(one.index, one.row["n"], one.place) for one in source.read(each.after)]
+            assert rest == straight[each.index + 1 :]
+    assert next(iter(source.chunks(100, Cursor(2150, 0, 1, 50)))).rows[0] == {"n": 2150}
+
+
+def test_a_file_without_rows_has_none(table):
+    assert rows_of(table({"a": pa.array([], pa.string())})) == []
+
+
+def test_files_that_are_not_whole_are_named(tmp_path: Path, table):
+    whole = Path(table({"a": [str(n) for n in range(5000)]})).read_bytes()
+    for content in (b"", b"PAR1", b"a,b\n1,2\n", whole[:-20], whole[20:]):
+        (tmp_path / "b.parquet").write_bytes(content)
+        with pytest.raises(InputError, match=r"b\.parquet is (not a whole Parquet file|damaged)"):
+            rows_of(str(tmp_path / "b.parquet"))
+    damaged = bytearray(whole)
+    damaged[4:2000] = b"\xff" * 1996
+    (tmp_path / "b.parquet").write_bytes(damaged)
+    with pytest.raises((InputError, BadRowError), match=r"b\.parquet"):
+        rows_of(str(tmp_path / "b.parquet"))
+
+
+def test_gzip_around_parquet_is_refused(tmp_path: Path):
+    (tmp_path / "a.parquet.gz").write_bytes(b"")
+    with pytest.raises(InputError, match="gzip around it"):
+        open_source(str(tmp_path / "a.parquet.gz"))
+
+
+def test_without_pyarrow_the_extra_is_named(table):
+    path = table({"a": [1]})
+    code = (
+        "import sys; sys.modules['pyarrow'] = None\n"
+        "from airflow_provider_lamini.rows.errors import MissingExtraError\n"
+        "from airflow_provider_lamini.rows.source import open_source\n"
+        f"try: list(open_source({path!r}).read())\n"
+        "except MissingExtraError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "airflow-provider-lamini[parquet]" in done.stdout

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError
+from airflow_provider_lamini.rows.prompt import PromptTemplate
+
+
+@pytest.mark.parametrize(
+    ("template", "columns", "prompt"),
+    [
+        ("Summarize: {body}", ("body",), "Summarize: B"),
+        ("{body}", ("body",), "B"),
+        ("{body}{subject}{body}", ("body", "subject"), "BSB"),
+        ("{the subject} of {a-b.c}", ("the subject", "a-b.c"), "T of D"),
+        ("100% of {body} %s %(x)s %%", ("body",), "100% of B %s %(x)s %%"),
+        (r"\{body\} is {body}", ("body",), "{body} is B"),
+        ('{"label": 1} {} { body } {body', None, None),
+        ('Give {"label": "{subject}", "n": {"x": []}} {} { body } {1} {a: b} {', ("subject",), None),
+        ("{größe}", ("größe",), "G"),
+    ],
+)
+def test_columns_in_braces_are_replaced_and_all_else_stays(template, columns, prompt):
+    row = {"body": "B", "subject": "S", "the subject": "T", "a-b.c": "D", "größe": "G"}
+    parsed = PromptTemplate.parse(template)
+    if columns is None:
+        assert parsed.bare
+        return
+    assert parsed.columns == columns
+    assert parsed.render(row) == (prompt or template.replace("{subject}", "S"))
+    assert parsed.render_all([row, row]) == [parsed.render(row)] * 2
+
+
+def test_a_text_without_braces_is_the_name_of_a_column():
+    parsed = PromptTemplate.parse("the whole prompt")
+    assert parsed.columns == ("the whole prompt",)
+    assert parsed.render({"the whole prompt": "100% {x}"}) == "100% {x}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a\n{b} %s", "a\n{b} %s"),
+        ("", ""),
+        (1, "1"),
+        (10**20, "1" + "0" * 20),
+        (1.5, "1.5"),
+        (True, "true"),
+        (False, "false"),
+        ([1, "ä", None], '[1,"ä",null]'),
+        ({"a": {"b": 1}}, '{"a":{"b":1}}'),
+    ],
+)
+def test_values_stand_as_json_and_texts_as_they_are(value, text):
+    parsed = PromptTemplate.parse("<{a}>")
+    assert parsed.render({"a": value}) == f"<{text}>"
+    assert parsed.render_all([{"a": value}, {"a": "x"}]) == [f"<{text}>", "<x>"]
+
+
+@pytest.mark.parametrize("wrong", [None, "", " \n", 5, ["{a}"]])
+def test_what_is_no_template_is_refused(wrong):
+    with pytest.raises(ColumnError, match="prompt must be a text"):
+        PromptTemplate.parse(wrong)
+
+
+def test_an_absent_column_is_named_with_those_that_are_there():
+    parsed = PromptTemplate.parse("{subjekt}")
+    for render in (parsed.render, lambda row: parsed.render_all([row])):
+        with pytest.raises(MissingColumnError, match=r"no column 'subjekt'. Columns there: subject, body\."):
+            render({"subject": "S", "body": "B"})
+        with pytest.raises(MissingColumnError, match="no value in the column 'subjekt'"):
+            render({"subjekt": None})
+
+
+def test_a_prompt_taken_for_a_column_is_not_repeated_in_the_error():
+    parsed = PromptTemplate.parse("Tell me the secret")
+    with pytest.raises(
+        MissingColumnError, match=r"names no column in braces.*Columns there: body\."
+    ) as caught:
+        parsed.render({"body": "x"})
+    assert "secret" not in str(caught.value)
+
+
+def test_missing_values_may_be_allowed():
+    assert PromptTemplate.parse("<{a}|{b}>").render_all([{"a": None}, {"b": 1}], allow_missing=True) == [
+        "<|>",
+        "<|1>",
+    ]
+
+
+def test_no_rows_make_no_prompts():
+    assert PromptTemplate.parse("{a} {b}").render_all([]) == []
+    assert PromptTemplate.parse("a").render_all([]) == []
+
+
+def test_the_error_survives_a_process_boundary():
+    error = MissingColumnError.of("a.csv", "c", ["a", "b"])
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.column, again.columns) == (str(error), "c", ("a", "b"))
+
+
+@given(
+    pieces=st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}\\")), min_size=1, max_size=4
+    ),
+    rows=st.lists(
+        st.fixed_dictionaries({"a": st.text(), "b_2": st.integers() | st.text() | st.booleans()}), max_size=4
+    ),
+)
+def test_rendering_is_plain_replacement(pieces, rows):
+    template = "{a}" + "{b_2}".join(pieces)
+    parsed = PromptTemplate.parse(template)
+
+    def plain(row: dict) -> str:
+        text = row["b_2"] if isinstance(row["b_2"], str) else json.dumps(row["b_2"])
+        return row["a"] + text.join(pieces)
+
+    assert parsed.render_all(rows) == [parsed.render(row) for row in rows] == [plain(row) for row in rows]

@@ -1,0 +1,117 @@
+"""Whatever kills the process, each row comes out once and in order, and what is finished is not paid for again."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.rows.counts import Counts
+from airflow_provider_lamini.rows.folder import OutputFolder
+from airflow_provider_lamini.rows.manifest import read_manifest, read_outputs
+from airflow_provider_lamini.rows.source import open_source
+from tests.rows.run_model import Fate, KilledError, Run
+
+SENTENCES = ["fine", "a", "retry", "b", "fail", "", "r", "c"]
+
+
+def finish(run: Run, kills: list[int]) -> list[int]:
+    """Try until the run ends, killed each time as told. Returns how many steps each try took."""
+    steps = []
+    for kill in [*kills, 0]:
+        fate = Fate(kill)
+        try:
+            run.attempt(fate)
+        except KilledError:
+            steps.append(fate.step)
+        else:
+            return [*steps, fate.step]
+    raise AssertionError("a try that is not killed must end")
+
+
+def check(run: Run, texts: list[str], kills: int) -> None:
+    """Each row once, in order, with what the platform said of it, and nothing paid for without need."""
+    outputs = list(read_outputs(run.output))
+    expected = []
+    for index, text in enumerate(texts):
+        prompt = f"Say: {text}{index}"
+        failed = "f" in prompt
+        expected.append(
+            (index, index, None if failed else prompt.upper(), None if failed else "stop", failed)
+        )
+    assert [
+        (row["index"], row["id"], row["output"], row["finish_reason"], row["error"] is not None)
+        for row in outputs
+    ] == expected
+    failed = sum(error for *_, error in expected)
+    again = sum("f" in f"{text}" or "r" in text for text in texts)
+    manifest = read_manifest(OutputFolder(run.output))
+    ok = len(texts) - failed
+    assert manifest.counts == Counts(len(texts), ok, failed, again, {"stop": ok} if ok else {}, {})
+    assert sorted(set(OutputFolder(run.output).names(work=True))) == []
+    needed = len(texts) + again
+    paid = sum(run.platform.asked.values())
+    # A kill costs at most the submission of which nothing is known, which the policy here is to repeat.
+    assert needed <= paid <= needed + run.unknown * run.chunk_size
+    assert run.unknown <= kills
+
+
+def rows_of(texts: list[str]) -> list[dict]:
+    return [{"id": index, "text": f"{text}{index}"} for index, text in enumerate(texts)]
+
+
+@pytest.mark.usefixtures("object_store")
+@pytest.mark.parametrize("where", ["local", "object store"])
+def test_killed_at_every_step_in_turn(tmp_path, where):
+    """Kill the first try at step 1, then at step 2, and so on until a try ends before it is killed."""
+    for kill in count(1):
+        output = f"{tmp_path}/{kill}" if where == "local" else f"memory://bucket/{kill}"
+        run = Run(open_source(rows_of(SENTENCES)), output, chunk_size=3, in_flight=2)
+        steps = finish(run, [kill])
+        check(run, SENTENCES, 1)
+        if len(steps) == 1:
+            break
+    assert kill > 60
+
+
+def test_killed_at_every_step_of_the_try_that_follows_a_kill(tmp_path):
+    for first in (9, 17, 25, 40):
+        for kill in range(1, 60, 2):
+            run = Run(
+                open_source(rows_of(SENTENCES)), f"{tmp_path}/{first}-{kill}", chunk_size=3, in_flight=2
+            )
+            finish(run, [first, kill])
+            check(run, SENTENCES, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(st.sampled_from(SENTENCES), max_size=14),
+    chunk_size=st.integers(1, 5),
+    in_flight=st.integers(1, 4),
+    kills=st.lists(st.integers(1, 70), max_size=6),
+    suffix=st.sampled_from([".jsonl", "list"]),
+)
+def test_killed_at_any_steps(tmp_path_factory, *, texts, chunk_size, in_flight, kills, suffix):
+    folder = tmp_path_factory.mktemp("run")
+    rows = rows_of(texts)
+    source: object = rows
+    if suffix == ".jsonl":
+        (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        source = str(folder / "in.jsonl")
+    run = Run(open_source(source), str(folder / "out"), chunk_size, in_flight)
+    finish(run, kills)
+    check(run, texts, len(kills))
+
+
+def test_a_run_that_has_ended_pays_nothing_when_it_is_tried_again(tmp_path):
+    run = Run(open_source(rows_of(SENTENCES)), str(tmp_path / "out"), chunk_size=3, in_flight=2)
+    finish(run, [])
+    paid = len(run.platform.jobs)
+    before = read_manifest(OutputFolder(run.output))
+    finish(run, [])
+    assert len(run.platform.jobs) == paid
+    assert read_manifest(OutputFolder(run.output)) == before

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import gzip
+import io
+import json
+import os
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, InputError
+from airflow_provider_lamini.rows.source import open_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def rows_of(given_input: object) -> list[dict]:
+    return [each.row for each in open_source(given_input).read()]
+
+
+class TestLists:
+    def test_texts_become_rows_with_a_prompt(self):
+        assert rows_of(["a", "b"]) == [{"prompt": "a"}, {"prompt": "b"}]
+
+    def test_mappings_are_rows(self):
+        assert rows_of(({"a": 1}, {"b": [1, {"c": None}]})) == [{"a": 1}, {"b": [1, {"c": None}]}]
+
+    def test_an_empty_list_has_no_rows(self):
+        assert rows_of([]) == []
+
+    def test_numbers_are_taken_for_the_texts_that_they_were(self):
+        """``render_template_as_native_obj`` makes numbers of prompts such as ``"42"``."""
+        assert rows_of([42, 1.5]) == [{"prompt": "42"}, {"prompt": "1.5"}]
+
+    def test_dates_and_decimals_become_text(self):
+        moment = dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC)
+        rows = rows_of([{"at": moment, "day": moment.date(), "price": Decimal("1.10")}])
+        assert rows == [{"at": "2026-01-02T03:00:00+00:00", "day": "2026-01-02", "price": "1.10"}]
+
+    @pytest.mark.parametrize(
+        ("item", "reason"),
+        [
+            (None, "is of type NoneType: a text or a mapping"),
+            (True, "is of type bool: a text or a mapping"),
+            (["secret"], "is of type list: a text or a mapping"),
+            (b"secret", "it is of type bytes, which JSON cannot say"),
+            (float("nan"), "it is NaN or infinite"),
+            ({"a": 1, "b": float("inf")}, "column 'b' is NaN or infinite"),
+            ({"a": {"x": b"secret"}}, "column 'a' is of type bytes"),
+            ({"a": {1: 2}}, "column 'a' has a key of type int"),
+            ({1: 2}, "it has a key of type int"),
+            ({"a": {1, 2}}, "column 'a' is of type set"),
+            ({"a": "\ud800"}, "column 'a' is text with half a surrogate pair"),
+            ({"a": Decimal("NaN")}, "column 'a' is a decimal that is not a finite number"),
+        ],
+    )
+    def test_an_item_that_is_no_row_is_named_without_its_content(self, item, reason):
+        with pytest.raises(BadRowError) as caught:
+            open_source(["fine", item])
+        assert str(caught.value).startswith("row 1 of the list")
+        assert reason in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+    def test_a_list_that_contains_itself_is_refused(self):
+        knot: list = []
+        knot.append(knot)
+        with pytest.raises(BadRowError, match="nested more than 100 deep"):
+            open_source([{"a": knot}])
+
+
+class TestKinds:
+    @pytest.mark.parametrize("wrong", [None, 1, 1.5, True, {"a": 1}, b"x", {"a"}, object()])
+    def test_what_is_no_input_is_refused(self, wrong):
+        with pytest.raises(InputError, match="The input is of type"):
+            open_source(wrong)
+
+    @pytest.mark.parametrize("text", ["", "  ", "\n"])
+    def test_an_empty_text_is_refused(self, text):
+        with pytest.raises(InputError, match="empty text"):
+            open_source(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["What is a secret?", "Summarize:\nsecret.csv", "['secret', 'b']", "x" * 5000, "secret\0", "a * b?"],
+    )
+    def test_a_text_that_is_no_path_is_taken_for_a_forgotten_list(self, text):
+        with pytest.raises(InputError, match="give a list of them") as caught:
+            open_source(text)
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("path", ["no/such.jsonl", "/no/such.csv.gz", "~/no-such.parquet", "no.tsv"])
+    def test_a_file_that_is_not_there_is_named(self, path):
+        with pytest.raises(InputError, match=f"The input {path} does not exist"):
+            open_source(path)
+
+    def test_a_glob_without_a_match_is_named(self, tmp_path: Path):
+        with pytest.raises(InputError, match=r"No file matches the input .*/x\*\.jsonl"):
+            open_source(f"{tmp_path}/x*.jsonl")
+
+    def test_a_folder_is_refused_with_a_remedy(self, tmp_path: Path):
+        with pytest.raises(
+            InputError, match=rf"{tmp_path} is a folder. Name its files, as in {tmp_path}/\*\.jsonl"
+        ):
+            open_source(f"{tmp_path}/")
+
+    def test_an_unknown_format_is_refused(self, file):
+        with pytest.raises(InputError, match=r"a\.txt: the format cannot be told from the name"):
+            open_source(file("a.txt", "x"))
+
+    def test_a_scheme_without_a_file_system_is_refused_with_a_remedy(self):
+        with pytest.raises(
+            InputError, match=r"no file system for nosuch://.*apache-airflow-providers-amazon"
+        ):
+            open_source("nosuch://bucket/a.jsonl?token=secret")
+
+
+class TestFiles:
+    def test_a_path_may_be_relative_or_a_file_uri(self, file, tmp_path: Path, monkeypatch):
+        path = file("a b.jsonl", '{"a": 1}\n')
+        monkeypatch.chdir(tmp_path)
+        for text in (path, "a b.jsonl", "./a b.jsonl", f"file://{path}"):
+            assert rows_of(text) == [{"a": 1}]
+
+    def test_the_files_of_a_glob_are_read_in_order_and_hidden_ones_are_not(self, file, tmp_path: Path):
+        for name in ("b/2.jsonl", "a/10.jsonl", "a/9.jsonl", ".h.jsonl", "a/.9.jsonl"):
+            file(name, json.dumps({"from": name}))
+        names = [each["from"] for each in rows_of(f"{tmp_path}/**/*.jsonl")]
+        assert names == ["a/10.jsonl", "a/9.jsonl", "b/2.jsonl"]
+
+    def test_indexes_go_on_over_files_and_formats(self, file, tmp_path: Path):
+        file("1.jsonl", '{"a": "1"}\n{"a": "2"}\n')
+        file("2.jsonl", "")
+        file("3.csv", "a\n3\n")
+        file("4.jsonl.gz", gzip.compress(b'{"a": "4"}'))
+        source = open_source(f"{tmp_path}/*")
+        assert [(each.index, each.row["a"], each.place) for each in source.read()] == [
+            (0, "1", "1.jsonl, line 1"),
+            (1, "2", "1.jsonl, line 2"),
+            (2, "3", "3.csv, line 2"),
+            (3, "4", "4.jsonl.gz, line 1"),
+        ]
+        assert source.describe() == f"{tmp_path}/* (0.0 MB, 4 files)"
+
+    def test_files_of_one_name_in_several_folders_are_told_apart(self, file, tmp_path: Path):
+        file("x/a.jsonl", "{}\n")
+        file("y/a.jsonl", "{\n")
+        with pytest.raises(BadRowError, match=rf"{tmp_path}/y/a\.jsonl, line 1"):
+            rows_of(f"{tmp_path}/*/a.jsonl")
+
+    def test_brackets_in_a_name_that_is_there_are_no_glob(self, file):
+        assert rows_of(file("a[1].jsonl", '{"a": 1}')) == [{"a": 1}]
+
+    def test_objects_are_read_through_the_file_system_of_airflow(self, object_store):
+        object_store.pipe("/bucket/in/b.jsonl", b'{"a": 2}\n')
+        object_store.pipe("/bucket/in/a.jsonl", b'{"a": 1}\n')
+        object_store.pipe("/bucket/in/c.csv.gz", gzip.compress(b"a\n3\n"))
+        assert rows_of("memory://bucket/in/b.jsonl") == [{"a": 2}]
+        source = open_source("memory://bucket/in/*")
+        assert [each.row for each in source.read()] == [{"a": 1}, {"a": 2}, {"a": "3"}]
+        second = next(islice(source.read(), 1, None))
+        assert [each.index for each in source.read(second.after)] == [2]
+        with pytest.raises(InputError, match=r"memory://bucket/in/d\.jsonl does not exist"):
+            open_source("memory://bucket/in/d.jsonl")
+        with pytest.raises(InputError, match="No file matches"):
+            open_source("memory://bucket/in/x*.jsonl")
+        with pytest.raises(InputError, match="is a folder"):
+            open_source("memory://bucket/in")
+
+    def test_a_password_or_token_in_a_uri_is_not_shown(self, object_store):
+        object_store.pipe("/bucket/a.jsonl", b"{}")
+        with pytest.raises(InputError) as caught:
+            open_source("memory://bucket/b.jsonl?token=secret#secret")
+        assert "secret" not in str(caught.value)
+
+    def test_a_file_that_may_not_be_read_is_named(self, file, tmp_path: Path):
+        source = open_source(file("a.jsonl", "{}"))
+        (tmp_path / "a.jsonl").unlink()
+        with pytest.raises(InputError, match=r"a\.jsonl cannot be opened: FileNotFoundError"):
+            list(source.read())
+
+
+class TestStamp:
+    def test_it_stays_while_the_files_stay(self, file, tmp_path: Path):
+        file("a.jsonl", '{"a": 1}')
+        glob = f"{tmp_path}/*.jsonl"
+        assert open_source(glob).stamp() == open_source(glob).stamp()
+
+    def test_it_changes_with_time_size_and_number_of_files(self, file, tmp_path: Path):
+        path = file("a.jsonl", '{"a": 1}')
+        source = open_source(f"{tmp_path}/*.jsonl")
+        seen = {source.stamp()}
+        os.utime(path, (1, 1))
+        seen.add(source.stamp())
+        file("a.jsonl", '{"a": 12}')
+        os.utime(path, (1, 1))
+        seen.add(source.stamp())
+        file("b.jsonl", "")
+        seen.add(source.stamp())
+        assert len(seen) == 4
+
+    def test_it_changes_with_an_object_of_the_same_size(self, object_store):
+        object_store.pipe("/bucket/a.jsonl", b"{}")
+        source = open_source("memory://bucket/a.jsonl")
+        before = source.stamp()
+        assert source.stamp() == before
+        object_store.rm("/bucket/a.jsonl")
+        object_store.pipe("/bucket/a.jsonl", b"[]")
+        assert source.stamp() != before
+
+    def test_it_changes_with_the_rows_of_a_list(self):
+        assert (
+            open_source(["a"]).stamp() == open_source([{"prompt": "a"}]).stamp() != open_source(["b"]).stamp()
+        )
+
+    def test_a_cursor_into_a_file_that_is_gone_is_refused(self, file, tmp_path: Path):
+        file("a.jsonl", "{}")
+        with pytest.raises(InputChangedError, match="file number 1"):
+            list(open_source(f"{tmp_path}/*.jsonl").read(Cursor(1, 1)))
+
+    def test_a_cursor_behind_the_end_of_a_list_is_refused(self):
+        with pytest.raises(InputError, match="has 1 rows"):
+            list(open_source(["a"]).read(Cursor(2)))
+
+
+def test_a_cursor_is_small_and_survives_json():
+    cursor = Cursor(10, 1, 300, 12)
+    data = msgspec.json.encode(cursor)
+    assert data == b'{"row":10,"file":1,"at":300,"line":12}'
+    assert msgspec.json.decode(data, type=Cursor) == cursor
+    assert msgspec.json.encode(Cursor()) == b"{}"
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=10)
+
+
+def _jsonl(rows: list[str], blanks: bool) -> bytes:
+    return "".join(
+        json.dumps({"a": row}) + ("\n\n" if blanks and len(row) % 2 else "\n") for row in rows
+    ).encode()
+
+
+def _csv(rows: list[str]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=csv.QUOTE_NONNUMERIC).writerows([["a"], *([row] for row in rows)])
+    return text.getvalue().encode()
+
+
+@given(
+    files=st.lists(st.lists(texts, max_size=8), min_size=1, max_size=3),
+    formats=st.lists(st.sampled_from(["plain", "blanks", "gz", "csv", "list"]), min_size=3, max_size=3),
+    size=st.integers(1, 7),
+)
+def test_chunks_and_cursors_give_each_row_once_in_order(tmp_path_factory, files, formats, size):
+    """Whatever the format: chunks cover the rows, and reading goes on from any chunk's end, and from any row."""
+    folder = tmp_path_factory.mktemp("in")
+    if "list" in formats:
+        source = open_source([{"a": row} for rows in files for row in rows])
+    else:
+        for number, (rows, kind) in enumerate(zip(files, formats, strict=False)):
+            data = _csv(rows) if kind == "csv" else _jsonl(rows, blanks=kind == "blanks")
+            name = {"csv": "csv", "gz": "jsonl.gz"}.get(kind, "jsonl")
+            (folder / f"{number}.{name}").write_bytes(gzip.compress(data) if kind == "gz" else data)
+        source = open_source(f"{folder}/*")
+
+    expected = [{"a": row} for rows in files for row in rows]
+    assert [each.row for each in source.read()] == expected
+    chunks = list(source.chunks(size))
+    assert [row for chunk in chunks for row in chunk.rows] == expected
+    assert [len(chunk.rows) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
+    for number, chunk in enumerate(chunks):
+        again = next(source.chunks(size, chunk.start))
+        assert (again.rows, again.after) == (chunk.rows, chunk.after)
+        assert [each.rows for each in source.chunks(size, chunk.after)] == [
+            each.rows for each in chunks[number + 1 :]
+        ]
+    for each in source.read():
+        assert [one.row for one in source.read(each.after)] == expected[each.index + 1 :]
