@@ -46,11 +46,13 @@ class JobEvent:
     :param ended: the jobs that have ended, by id
     :param lost: the jobs at which looking was given up, by id
     :param timed_out: whether the deadline has passed before enough jobs had ended
+    :param deadline: when waiting ends or ended, seconds since 1970
     """
 
     ended: Mapping[str, EndedJob] = field(default_factory=dict)
     lost: Mapping[str, LostJob] = field(default_factory=dict)
     timed_out: bool = False
+    deadline: float
 
     def payload(self) -> dict[str, object]:
         """The event as plain values, for a ``TriggerEvent``."""
@@ -64,6 +66,7 @@ class JobEvent:
                 job_id: {"reason": job.reason, "vanished": job.vanished} for job_id, job in self.lost.items()
             },
             "timed_out": self.timed_out,
+            "deadline": self.deadline,
         }
 
     @classmethod
@@ -88,4 +91,5 @@ class JobEvent:
                 for job_id, job in payload["lost"].items()
             },
             timed_out=bool(payload["timed_out"]),
+            deadline=float(payload["deadline"]),
         )

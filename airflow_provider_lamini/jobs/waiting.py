@@ -52,10 +52,10 @@ async def wait_for(
         for wait in pending:
             wait.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-    return _event(over)
+    return _event(over, plan.deadline)
 
 
-def _event(over: Mapping[str, Outcome]) -> JobEvent:
+def _event(over: Mapping[str, Outcome], deadline: float) -> JobEvent:
     ended, lost = {}, {}
     for job_id, outcome in over.items():
         if isinstance(outcome, Ended):
@@ -63,4 +63,4 @@ def _event(over: Mapping[str, Outcome]) -> JobEvent:
         elif isinstance(outcome, Lost):
             vanished = isinstance(outcome.error, JobNotFoundError | NotFoundError)
             lost[job_id] = LostJob(str(outcome.error), vanished)
-    return JobEvent(ended=ended, lost=lost, timed_out=len(ended) + len(lost) < len(over))
+    return JobEvent(ended=ended, lost=lost, timed_out=len(ended) + len(lost) < len(over), deadline=deadline)

@@ -44,7 +44,8 @@ class Waiting:
 
     :param kind: name of the jobs' kind in ``jobs.kinds``
     :param job_ids: the platform's ids
-    :param submitted_at: when the oldest was submitted, seconds since 1970
+    :param submitted_at: when the youngest was submitted, seconds since 1970: so long may the platform not
+        know it
     :param enough: how many must have ended before there is something to do
     :param progress: numbers for the log, from ``jobs.progress.Progress.payload``
     """
@@ -131,19 +132,16 @@ class JobOperator(BaseOperator, Generic[R]):
 
     def execute(self, context: Context) -> R:
         """Begin a try of the task."""
-        self.started_at = time.time()
         return self._go_on(context, None)
 
-    def execute_complete(self, context: Context, event: object, started_at: float) -> R:
+    def execute_complete(self, context: Context, event: object) -> R:
         """Go on after the trigger has seen jobs end.
 
         :param context: Airflow's context
         :param event: what the trigger has yielded
-        :param started_at: when this try began, seconds since 1970
         """
         from airflow_provider_lamini.jobs.event import JobEvent
 
-        self.started_at = started_at
         return self._go_on(context, JobEvent.from_payload(event))
 
     def on_kill(self) -> None:
@@ -164,18 +162,21 @@ class JobOperator(BaseOperator, Generic[R]):
 
         self._check_waiting()
         self.check()
+        # The try began when its deadline was set; the trigger hands it back.
+        self.started_at = time.time() if event is None else event.deadline - self._timeout_seconds
         self.hook = LaminiHook(self.lamini_conn_id)
         self.settings = self.hook.settings()
-        while True:
-            if event is not None and event.timed_out:
-                self._fail_in_time()
-            step = self.advance(context, event)
-            if isinstance(step, Finished):
-                return step.result
-            self._waiting = step
-            if self.deferrable:
-                self._defer(step)
-            event = asyncio.run(self._wait(step))
+        with self.hook:
+            while True:
+                if event is not None and event.timed_out:
+                    self._fail_in_time()
+                step = self.advance(context, event)
+                if isinstance(step, Finished):
+                    return step.result
+                self._waiting = step
+                if self.deferrable:
+                    self._defer(step)
+                event = asyncio.run(self._wait(step))
 
     def _check_waiting(self) -> None:
         from airflow_provider_lamini.operators.arguments import positive_number, seconds
@@ -205,7 +206,6 @@ class JobOperator(BaseOperator, Generic[R]):
                 progress=dict(step.progress) if step.progress else None,
             ),
             method_name="execute_complete",
-            kwargs={"started_at": self.started_at},
         )
 
     async def _wait(self, step: Waiting) -> JobEvent:

@@ -15,10 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).resolve().parent
 DAGS = HERE.parent
@@ -192,7 +194,9 @@ def _report(output: Path, expected: int, dag_seconds: float, all_seconds: float)
     print(f"rows      {manifest['rows']} in, {manifest['succeeded']} answered, {manifest['failed']} failed")
     share = f"{agree / max(1, len(labelled)):.0%}"
     print(f"agreement {agree} of {len(labelled)} labelled rows ({share}; chance is 20%)")
-    print(f"time      {manifest['seconds']:.0f} s inference, {dag_seconds:.0f} s Dag, {all_seconds:.0f} s in all")
+    print(
+        f"time      {manifest['seconds']:.0f} s inference, {dag_seconds:.0f} s Dag, {all_seconds:.0f} s in all"
+    )
     print(f"files     {output}")
     if len(rows) != expected or manifest["failed"]:
         raise DemoError(f"{expected} rows went in, {len(rows)} came out, {manifest['failed']} failed")

@@ -13,6 +13,7 @@ def test_an_event_survives_the_way_through_the_database():
         ended={"7": EndedJob(JobState.FAILED, "FAILED", "out of memory")},
         lost={"8": LostJob("gone", vanished=True)},
         timed_out=True,
+        deadline=12.5,
     )
     assert JobEvent.from_payload(json.loads(json.dumps(event.payload()))) == event
 
