@@ -37,10 +37,8 @@ if TYPE_CHECKING:
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 VECTORS = "sentence-transformers/all-MiniLM-L6-v2"
-PROMPT = "Question: What is the capital of France?\nAnswer:"
-PROMPTS = [
-    f"Question: What is the capital of {country}?\nAnswer:" for country in ("France", "Spain", "Italy")
-]
+PROMPT = "The capital of France is"
+PROMPTS = [f"The capital of {country} is" for country in ("France", "Spain", "Italy")]
 TYPES = {
     "city": "str",
     "people": "int",
@@ -122,7 +120,7 @@ def read_a_batch_as_it_is_done() -> None:
     rows = list(BatchCompletions().streaming_generate(prompts, MODEL, max_new_tokens=8, polling_interval=0.2))
     assert len(rows) == len(prompts), rows
     assert all(row["output"] and row["finish_reason"] for row in rows), rows
-    assert all("Spain" in row["output"] or "Madrid" in row["output"] for row in rows[1::3]), rows
+    assert all("Madrid" in row["output"] for row in rows[1::3]), rows
 
 
 async def run_a_typed_batch_asynchronously() -> None:
@@ -162,7 +160,8 @@ def run_a_batch_of_embeddings() -> None:
 
 def build_and_ask_an_index() -> None:
     index = LaminiIndex.build_index([["Cats purr.", "The bank raises its interest rate."], ["Dogs bark."]])
-    assert index.query("What do cats do?", k=1) == ["Cats purr."]
+    question = Embedding().generate("What do cats do?")[0]
+    assert index.query_with_embedding(question, k=1) == ["Cats purr."]
 
 
 def list_models() -> None:
@@ -231,14 +230,14 @@ async def chat_with_a_schema() -> None:
 def chat_in_pieces() -> None:
     client = BaseOpenAIClient(lamini.api_key, lamini.api_url).client
     assert MODEL in [model.id for model in client.models.list()]
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    messages = [{"role": "user", "content": "What is 2+2?"}]
     whole = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=20, temperature=0)
     pieces = client.chat.completions.create(
         model=MODEL, messages=messages, max_tokens=20, temperature=0, stream=True
     )
     text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
-    assert "Paris" in whole.choices[0].message.content, whole
-    assert "Paris" in text, text
+    assert "4" in whole.choices[0].message.content, whole
+    assert "4" in text, text
     assert whole.usage.completion_tokens > 0, whole
 
 

@@ -30,7 +30,7 @@ TYPES = {
     "size": ["small", "big"],
     "rank": [1, 2],
 }
-PROMPT = "Question: What is the capital of {}?\nAnswer:"
+PROMPT = "The capital of {} is"
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +72,11 @@ def test_objects_keep_to_their_output_type(http: httpx.Client) -> None:
         assert output["rank"] in TYPES["rank"]
 
 
-def test_an_object_without_room_is_null_and_says_length(http: httpx.Client) -> None:
-    assert ask(http, "Once", output_type=TYPES, max_new_tokens=3) == {
-        "outputs": None,
-        "finish_reason": "length",
-    }
+def test_an_object_with_too_little_room_says_length(http: httpx.Client) -> None:
+    """Its text is cut; what is short by itself is whole."""
+    answer = ask(http, "Once upon a time,", output_type=TYPES, max_new_tokens=3)
+    assert answer["finish_reason"] == "length"
+    assert list(answer["outputs"]) == list(TYPES)
 
 
 def test_a_prompt_beyond_the_context_fails_alone(http: httpx.Client) -> None:
@@ -93,10 +93,10 @@ def test_a_prompt_beyond_the_context_fails_alone(http: httpx.Client) -> None:
 
 
 def test_chat_uses_the_models_template(http: httpx.Client) -> None:
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    messages = [{"role": "user", "content": "What is 2+2?"}]
     body = {"model": MODEL, "messages": messages, "max_tokens": 20}
     answer = http.post("/inf/chat/completions", json=body).json()
-    assert "Paris" in answer["choices"][0]["message"]["content"]
+    assert "4" in answer["choices"][0]["message"]["content"]
     assert answer["usage"]["completion_tokens"] > 0
 
 
@@ -114,19 +114,22 @@ def test_vectors_are_those_of_the_reference_in_kind(http: httpx.Client) -> None:
 
 
 def test_requests_at_once_are_faster_than_one_after_another(http: httpx.Client) -> None:
+    """Measured in turns, so that what else the machine does slows both."""
+
     def run(prompt: str) -> None:
-        ask(http, prompt, max_new_tokens=40)
+        ask(http, prompt, max_new_tokens=30)
 
     def seconds(way: str, clients: int) -> float:
-        prompts = [f"Ticket {way}{number}: the order has not arrived.\nReply:" for number in range(12)]
+        prompts = [f"Ticket {way}{number}: the order has not arrived.\nReply:" for number in range(6)]
         began = time.perf_counter()
         with ThreadPoolExecutor(clients) as pool:
             list(pool.map(run, prompts))
         return time.perf_counter() - began
 
     run("Warm up")
-    alone, together = seconds("a", 1), seconds("b", 6)
-    assert together < alone * 0.9
+    took = [(seconds(f"a{turn}", 1), seconds(f"b{turn}", 6)) for turn in range(3)]
+    alone, together = map(sum, zip(*took, strict=True))
+    assert together < alone
 
 
 def test_a_killed_platform_ends_its_batch_after_a_restart(platform: LocalPlatform) -> None:
