@@ -55,6 +55,9 @@ class MortalFolder(OutputFolder):
         super().write(name, data, durable=False)
         self._fate.pass_by()
 
+    def sync(self) -> None:
+        """Nothing to wait for, see `write`."""
+
     def delete(self, name: str) -> None:
         self._fate.pass_by()
         super().delete(name)

@@ -94,7 +94,7 @@ class TestAChunksLife:
         assert again.header.created_at == 1000.0
 
     def test_the_file_does_not_grow_with_the_run(self, folder):
-        total = 400
+        total = 120
         ledger = Ledger.open(folder, replace(HEADER, total=total, chunk_size=1))
         sizes = []
         for _ in range(total):
