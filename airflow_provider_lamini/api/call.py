@@ -27,7 +27,7 @@ class Repeat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """One file of a multipart body; it is opened when sent and read in blocks.
+    """One file of a body, or a whole body; it is opened when sent and read in blocks.
 
     :param name: file name that the platform sees
     :param open: opens the file anew for reading bytes, once per attempt
@@ -65,6 +65,7 @@ class Call(Generic[T_co]):
     :param repeat: whether a failed attempt may be repeated
     :param json: body to send as JSON; ``None`` sends no body
     :param multipart: body to send as a form with files, instead of ``json``
+    :param content: body to send as it lies in a file, read in blocks, instead of ``json``
     :param params: query parameters
     :param timeout: seconds to wait for an answer, where the call needs other than the client's
     """
@@ -76,6 +77,7 @@ class Call(Generic[T_co]):
     repeat: Repeat
     json: Json = field(default=None, repr=False)
     multipart: Multipart | None = None
+    content: FilePart | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
 

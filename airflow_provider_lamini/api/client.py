@@ -53,7 +53,7 @@ class Client:
     ) -> None:
         self._http = httpx.Client(
             transport=transport,
-            verify=_tls(settings) if transport is None else True,
+            verify=tls_context(settings) if transport is None else True,
             proxy=settings.proxy,
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),
@@ -139,7 +139,7 @@ class AsyncClient:
     ) -> None:
         self._http = httpx.AsyncClient(
             transport=transport,
-            verify=_tls(settings) if transport is None else True,
+            verify=tls_context(settings) if transport is None else True,
             proxy=settings.proxy,
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),
@@ -217,7 +217,7 @@ def _limits(settings: ClientSettings) -> httpx.Limits:
     )
 
 
-def _tls(settings: ClientSettings) -> ssl.SSLContext:
+def tls_context(settings: ClientSettings) -> ssl.SSLContext:
     """Return how certificates are checked, and the client's own certificate."""
     if not isinstance(settings.verify, bool):
         context = _trusting(settings.verify)

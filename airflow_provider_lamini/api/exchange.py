@@ -178,10 +178,11 @@ class Exchange:
 
     def _refusal(self, call: Call[T], fetch: Fetch) -> failures.AttemptFailed:
         said = failures.detail_of(bytes(fetch.body), fetch.headers.get("content-type", ""))
+        detail = redact.shown(said, key=self._settings.key, sent=call.json)
         return failures.of_status(
             call,
             fetch.status,
-            detail=redact.shown(said, key=self._settings.key, sent=call.json),
+            detail=redact.unless_in(call.content, detail) if call.content else detail,
             request_id=_request_id(fetch.headers),
             retry_after=parse_retry_after(fetch.headers.get("retry-after"), time.time()),
         )

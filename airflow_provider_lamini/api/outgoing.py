@@ -36,7 +36,9 @@ class Outgoing:
         self._settings = settings
         self._http = http
         self._content = None if call.json is None else _as_json(call.json, call.operation)
-        self._parts = tuple(call.multipart.files) if call.multipart else ()
+        self._parts = (
+            (call.content,) if call.content else tuple(call.multipart.files if call.multipart else ())
+        )
         self.url = httpx.URL(settings.base_url + call.path)
         if call.params:
             self.url = self.url.copy_merge_params(dict(call.params))
@@ -65,7 +67,7 @@ class Outgoing:
             self._call.method,
             url,
             headers=self._headers(url),
-            content=self._content,
+            content=uploads[0] if self._call.content else self._content,
             data=dict(form.fields) if form else None,
             files=files or None,
             timeout=client_timeout(self._settings, self.timeout),
@@ -79,7 +81,9 @@ class Outgoing:
             headers["Lamini-Version"] = __version__
             if self._settings.key:
                 headers["Authorization"] = f"Bearer {self._settings.key}"
-        if self._content is not None:
+        if self._call.content is not None:
+            headers["Content-Type"] = self._call.content.content_type
+        elif self._content is not None:
             headers["Content-Type"] = "application/json"
         elif self._parts and "Content-Type" in headers:
             del headers["Content-Type"]

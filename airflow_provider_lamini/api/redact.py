@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.api.call import FilePart, Json
 
 LONGEST = 300
 """Characters of a platform's text that are shown at most."""
@@ -18,6 +18,7 @@ _LEFT_OUT = "[...]"
 _SHORTEST_TEXT = 6
 _WINDOW = 16
 _STEP = 8
+_BLOCK = 1 << 20
 
 
 def shown(text: str, *, key: str, sent: Json) -> str:
@@ -35,8 +36,28 @@ def shown(text: str, *, key: str, sent: Json) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 
+def unless_in(content: FilePart, line: str) -> str:
+    """Leave a text out that repeats a piece of a body that was sent from a file.
+
+    :param content: the body; it is read once, in blocks
+    :param line: what the platform said, short
+    """
+    pieces = [line[start : start + _WINDOW].encode() for start in range(0, len(line) - _WINDOW + 1, _STEP)]
+    before = b""
+    with content.open() as file:
+        while block := file.read(_BLOCK):
+            here = before + block
+            if any(piece in here for piece in pieces):
+                return _LEFT_OUT
+            before = here[-4 * _WINDOW :]
+    return line
+
+
 def _one_line(text: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    line = " ".join(text.split())
+    if line.isprintable():
+        return line
+    return " ".join("".join(char if char.isprintable() else " " for char in line).split())
 
 
 def _data_texts(sent: Json) -> Iterator[str]:

@@ -1,10 +1,13 @@
 """Datasets for tuning: where rows go, and under which id and location they are found."""
 
+import io
+import json
 from collections.abc import Mapping, Sequence
+from typing import BinaryIO, cast
 
 from pydantic import Field, JsonValue, NonNegativeInt
 
-from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.call import Call, FilePart, Json, Repeat
 from airflow_provider_lamini.api.lamini import wire
 
 
@@ -93,6 +96,32 @@ def upload(
     )
 
 
+def upload_file(*, upload_base_path: str, data: FilePart, is_public: bool | None = None) -> Call[Dataset]:
+    """Make a dataset of rows that lie in a file, read in blocks: ``POST /v1/local-data``.
+
+    The platform takes all rows in one request; only blocks of it are in memory here.
+
+    :param upload_base_path: as :func:`upload_base_path` told it
+    :param data: the rows as JSON Lines, each with ``input`` and ``output``; at least one
+    :param is_public: whether others may use it
+    :raises ValueError: where an argument does not fit
+    """
+    given = wire.body(CreateDatasetRequest, {"upload_base_path": upload_base_path, "is_public": is_public})
+    head = json.dumps(given, separators=(",", ":")).encode()[:-1] + b',"data":['
+
+    def open_body() -> BinaryIO:
+        return cast("BinaryIO", _RowsBody(head, data.open(), b"]}"))
+
+    return Call(
+        operation="local_data_post",
+        method="POST",
+        path="/v1/local-data",
+        content=FilePart("rows.json", open_body, "application/json"),
+        read=wire.answer(Dataset),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
 def create(*, upload_base_path: str, is_public: bool | None = None) -> Call[Dataset]:
     """Make a dataset whose rows go to an Azure blob: ``POST /v1/data``.
 
@@ -148,3 +177,46 @@ def existing(*, dataset_id: str, upload_base_path: str) -> Call[DatasetLocation]
         read=wire.answer(DatasetLocation),
         repeat=Repeat.SAFE,
     )
+
+
+class _RowsBody(io.RawIOBase):
+    """JSON Lines as a JSON list: the line breaks become commas, so that the length is known beforehand.
+
+    :param head: what stands before the rows
+    :param rows: the rows; it is closed with this
+    :param tail: what stands after them
+    """
+
+    def __init__(self, head: bytes, rows: BinaryIO, tail: bytes) -> None:
+        super().__init__()
+        self._rows = rows
+        self._left = rows.seek(0, io.SEEK_END)
+        if self._left and rows.seek(-1, io.SEEK_END) >= 0 and rows.read(1) == b"\n":
+            self._left -= 1
+        rows.seek(0)
+        self._length = len(head) + self._left + len(tail)
+        self._ready, self._tail = head, tail
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Tell the length: nobody asks more of it."""
+        if whence == io.SEEK_END and offset == 0:
+            return self._length
+        raise io.UnsupportedOperation("only the end can be sought")
+
+    def read(self, size: int = -1) -> bytes:
+        """Read the next block, which may be shorter than asked for; empty at the end only."""
+        if not self._ready:
+            block = self._rows.read(self._left if size < 0 else min(size, self._left))
+            self._left -= len(block)
+            self._ready = block.replace(b"\n", b",") if block else self._tail
+            self._tail = self._tail if block else b""
+        taken = self._ready if size < 0 else self._ready[:size]
+        self._ready = self._ready[len(taken) :]
+        return taken
+
+    def close(self) -> None:
+        self._rows.close()
+        super().close()
