@@ -21,7 +21,7 @@ from airflow_provider_lamini.operators.base import Waiting
 from airflow_provider_lamini.operators.endpoints import note
 from airflow_provider_lamini.rows.errors import InputChangedError
 from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.ledger import Ledger
+from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.parts import ChunkResult, PartWriter
 from airflow_provider_lamini.rows.record import Header, load
 from airflow_provider_lamini.rows.source import open_source
@@ -150,16 +150,6 @@ def open_rows(
     return Rows(source=source, prompt=prompt, passthrough=passthrough, folder=folder, ledger=ledger)
 
 
-def fingerprint(prompts: Sequence[str]) -> str:
-    """A hash of a chunk's prompts."""
-    digest = hashlib.blake2b(digest_size=16)
-    for prompt in prompts:
-        data = prompt.encode()
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()
-
-
 class Failures:
     """Ends a run when too many of its rows have failed.
 
@@ -263,6 +253,8 @@ class JobRun:
         :param chunk_size: rows per chunk
         :raises TooManyFailedRowsError: where too many rows have failed already
         """
+        if self._ledger.finished:  # the manifest is written first
+            return
         self._failures.check()
         if self._ledger.exhausted or len(self._ledger.chunks) >= self._max_in_flight:
             return
@@ -287,7 +279,8 @@ class JobRun:
         return Waiting(
             kind=self._endpoint.kind,
             job_ids=[chunk.job_id for chunk in chunks if chunk.job_id],
-            submitted_at=min(times),
+            # A job that is not known yet must not be taken for one that has vanished: it would be paid for twice.
+            submitted_at=max(times),
             enough=enough,
             progress=progress.payload(),
         )

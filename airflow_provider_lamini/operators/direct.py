@@ -119,14 +119,19 @@ class DirectRun:
         done, pending = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-        self._failures.check()
+        if not self._rows.ledger.finished:  # else the manifest is written first
+            self._failures.check()
         return pending
 
     async def _chunk(self, client: AsyncClient, begun: Begun) -> None:
         chunk, rows, prompts = begun
         result = ChunkResult.pending(len(rows))
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._row(client, prompt)) for prompt in prompts]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._row(client, prompt)) for prompt in prompts]
+        except BaseExceptionGroup as several:
+            # It concerns every row, so the requests under way say much the same.
+            raise several.exceptions[0] from None
         retried = 0
         for offset, task in enumerate(tasks):
             row, tries = task.result()

@@ -221,7 +221,8 @@ def _misfit(output: Json, output_type: OutputType) -> str | None:
             return f"field {name!r} is missing"
         value = output[name]
         if isinstance(kind, list):
-            if value not in kind:
+            # By type too: to Python, True and 1.0 are in [1, 2].
+            if not any(value == allowed and type(value) is type(allowed) for allowed in kind):
                 return f"field {name!r} is none of the allowed values"
         elif not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
             return f"field {name!r} is no {kind}"

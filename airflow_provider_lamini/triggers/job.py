@@ -22,7 +22,7 @@ class JobTrigger(BaseTrigger):
     :param conn_id: the connection to the platform; it is looked up when the trigger runs
     :param kind: the kind of the jobs, a name in ``jobs.kinds``
     :param job_ids: the platform's ids of the jobs
-    :param submitted_at: when the oldest of the jobs was submitted, seconds since 1970
+    :param submitted_at: when the youngest of the jobs was submitted, seconds since 1970
     :param deadline: when waiting ends, seconds since 1970; it stays the same when the trigger moves to
         another triggerer
     :param poll_interval: seconds between two looks at a job at the most; young jobs are looked at more often

@@ -1,0 +1,181 @@
+"""Arguments are checked when a task runs, before anything is sent, and each error names the one that is wrong."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from tests.support.platforms import posts
+from tests.support.tasks import begin, run_to_end
+from tests.support.upstream import text_for
+
+WRONG = {
+    "poll_interval": [0, -1, "often", None, True, float("nan"), "inf", "{{ params.x }}"],
+    "timeout": [0, "-5", "a day", None, timedelta(0), float("inf")],
+    "lamini_conn_id": ["", None],
+    "model_name": ["", "  ", None, 7],
+    "chunk_size": [0, -1, "ten", 1.5, None, True, ""],
+    "max_in_flight": [0, "no", None],
+    "row_retries": [-1, "some", None, 0.5],
+    "max_failed_rows": [-1, "many", 1.5, "101%", True, [1]],
+    "max_new_tokens": [0, "few", -3, "", False],
+    "endpoint": ["v2", "", None, "BATCH"],
+    "on_other_run": ["overwrite", None],
+    "on_unknown_submission": ["maybe", None],
+    "prompt": ["", None, 5],
+    "passthrough": ["id", [""], [3], ["error"], ["index"], ["id", "id"], {"id": 1}],
+    "output_type": [
+        "str",
+        {},
+        {"mood": "text"},
+        {"mood": []},
+        {"mood": None},
+        {"": "str"},
+        {"mood": ["a", 1]},
+        {"mood": {"a": "str"}},
+    ],
+    "output": ["", None, 5],
+    "input": ["", None, 5, {"prompt": "a"}, b"prompt", "no such prompt", "/no/such/file.jsonl"],
+}
+NAMED_OTHERWISE = {"output": "output folder"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [pytest.param(name, value, id=f"{name}={value!r}") for name, values in WRONG.items() for value in values],
+)
+def test_a_wrong_argument_fails_at_once_and_is_named(platform, inference, out, name, value):
+    with pytest.raises(InvalidArgumentError) as caught:
+        run_to_end(inference(**{name: value}))
+    message = str(caught.value)
+    assert NAMED_OTHERWISE.get(name, name) in message.lower()
+    assert "\n" not in message
+    assert len(message) < 500
+    assert posts(platform) == {}
+    assert not out.exists()
+
+
+def test_a_wrong_argument_is_no_reason_to_try_again():
+    from airflow.providers.common.compat.sdk import AirflowFailException
+
+    assert issubclass(InvalidArgumentError, AirflowFailException)
+
+
+def test_nothing_is_checked_while_a_dag_is_parsed(inference):
+    inference(**{name: values[0] for name, values in WRONG.items()})()
+
+
+@pytest.mark.parametrize("item", [None, ["a"], b"a", {1: "a"}, {"body": b"a"}, float("nan"), True])
+def test_an_item_of_a_list_that_is_no_row_is_numbered(platform, inference, out, item):
+    with pytest.raises(InvalidArgumentError, match=r"^row 2 of the list"):
+        run_to_end(inference(input=["a", "b", item]))
+    assert posts(platform) == {}
+    assert not out.exists()
+
+
+ROWS = [{"id": 1, "body": "one"}, {"id": 2, "text": "two"}]
+
+
+@pytest.mark.parametrize("kind", ["list", "jsonl"])
+def test_a_template_with_a_missing_column_fails_before_anything_is_sent(
+    platform, inference, out, tmp_path, kind
+):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    given = ROWS if kind == "list" else str(path)
+    with pytest.raises(InvalidArgumentError) as caught:
+        run_to_end(inference(input=given, prompt="About {body}"))
+    message = str(caught.value)
+    assert ("item 1 of the list" if kind == "list" else "rows.jsonl, line 2") in message
+    assert "'body'" in message
+    assert "Columns there: id, text." in message
+    assert posts(platform) == {}
+    assert not out.exists()
+
+
+def test_a_column_to_pass_through_that_no_row_has_fails_before_anything_is_sent(platform, inference, out):
+    with pytest.raises(InvalidArgumentError, match=r"'bodi'.*Columns there: id, body") as caught:
+        run_to_end(inference(input=ROWS[:1], prompt="{body}", passthrough=["bodi"]))
+    assert "one" not in str(caught.value)
+    assert posts(platform) == {}
+    assert not out.exists()
+
+
+def test_a_prompt_given_for_a_column_is_not_repeated(inference):
+    with pytest.raises(InvalidArgumentError, match="name of a column") as caught:
+        run_to_end(inference(input=ROWS, prompt="Tell me the secret word"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_row_that_cannot_be_read_is_named(platform, inference, out, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": \n')
+    with pytest.raises(InvalidArgumentError, match=r"rows\.jsonl, line 2"):
+        run_to_end(inference(input=str(path)))
+    assert posts(platform) == {}
+    assert not out.exists()
+
+
+def test_an_output_folder_within_a_file_is_refused(platform, inference, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidArgumentError, match="file"):
+        run_to_end(inference(output=str(tmp_path / "file" / "out")))
+    assert posts(platform) == {}
+
+
+def test_an_output_folder_that_holds_the_input_is_refused(platform, inference, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
+    with pytest.raises(InvalidArgumentError, match="holds files of the input"):
+        run_to_end(inference(input=str(tmp_path / "rows.jsonl"), output=str(tmp_path)))
+    assert posts(platform) == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_numbers_may_be_texts_as_templates_render_them(inference, rows):
+    before = time.time()
+    ended = run_to_end(
+        inference(
+            input=[f"row {number}" for number in range(5)],
+            chunk_size="2",
+            max_in_flight="3",
+            max_new_tokens="8",
+            poll_interval="0.5",
+            timeout="20.5",
+            row_retries="2",
+            max_failed_rows="50%",
+        )
+    )
+    assert ended.result["chunks"] == 3
+    assert len(ended.deferrals[0].trigger["job_ids"]) == 3
+    assert ended.deferrals[0].trigger["poll_interval"] == 0.5
+    assert ended.deferrals[0].trigger["deadline"] - before == pytest.approx(20.5, abs=0.5)
+    assert len(rows()) == 5
+
+
+def test_prompts_that_a_template_turned_into_numbers_are_texts_again(inference, rows):
+    """``render_template_as_native_obj`` makes a number of ``"7"``."""
+    run_to_end(inference(input=[7, 2.5, "seven"]))
+    assert [row["output"] for row in rows()] == ["7", "2.5", "seven"]
+
+
+def test_a_timeout_may_be_a_timedelta(inference):
+    before = time.time()
+    deferral = begin(inference(timeout=timedelta(minutes=2)))
+    assert deferral.trigger["deadline"] - before == pytest.approx(120, abs=1)
+
+
+def test_a_tuple_of_prompts_is_a_list_too(inference, rows):
+    run_to_end(inference(input=("a b", "c d")))
+    assert [row["output"] for row in rows()] == [text_for("a b"), text_for("c d")]
+
+
+def test_a_connection_that_is_not_there_is_named(inference, out):
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+    with pytest.raises(AirflowNotFoundException, match="lamini_elsewhere"):
+        run_to_end(inference(lamini_conn_id="lamini_elsewhere"))
+    assert not out.exists()

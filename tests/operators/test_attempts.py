@@ -1,0 +1,403 @@
+"""Tries of one task: a job is never started twice, never lost, and never another task's."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_lamini.api.errors import UnavailableError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, WaitTimeoutError
+from tests.support.local_platform import wait_until
+from tests.support.platforms import posts, submissions
+from tests.support.tasks import TI, begin, log_lines, run_to_end, wake
+from tests.support.upstream import text_for
+
+PROMPTS = [f"row {number} of all" for number in range(25)]
+OUTPUTS = [text_for(prompt) for prompt in PROMPTS]
+RESULT = "/v1/batch_completions/.*/result"
+
+
+def outputs(rows):
+    assert [row["index"] for row in rows] == list(range(len(rows)))
+    return [row["output"] for row in rows]
+
+
+def totals(platform):
+    """How many rows each batch has, in the order in which they were started."""
+    return [job["total"] for job in platform.control.jobs()]
+
+
+# -- a try that is gone -------------------------------------------------------------------------------
+
+
+def test_a_try_that_died_while_it_waited_has_its_jobs_found_by_the_next(platform, inference, rows, engine):
+    platform.control.hold()
+    begin(inference())
+    assert submissions(platform) == 2
+    platform.control.release()
+    wait_until(lambda: all(job["ended"] for job in platform.control.jobs()))
+
+    with log_lines() as lines:
+        ended = run_to_end(inference())
+    assert totals(platform) == [10, 10, 5]
+    assert outputs(rows()) == OUTPUTS
+    assert sorted(engine.prompts) == sorted(PROMPTS)
+    assert ended.result["counts"]["retried"] == 0
+    jobs = [job["id"] for job in platform.control.jobs()]
+    assert f"Attached to job {jobs[0]} for rows 0 to 9." in lines
+    assert f"Attached to job {jobs[1]} for rows 10 to 19." in lines
+
+
+def test_the_next_try_waits_for_jobs_that_still_run(platform, inference, rows):
+    platform.control.hold()
+    first = begin(inference())
+    second = begin(inference())
+    assert second.trigger["job_ids"] == first.trigger["job_ids"]
+    assert second.trigger["submitted_at"] == first.trigger["submitted_at"]
+    assert second.trigger["deadline"] > first.trigger["deadline"]
+    platform.control.release()
+    run_to_end(inference())
+    assert submissions(platform) == 3
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_an_old_try_that_wakes_late_finds_nothing_left_to_do(platform, inference):
+    """As when a triggerer that was thought dead hands its event in after all."""
+    old = begin(inference())
+    event = old.wait()
+    ended = run_to_end(inference())
+    before = posts(platform)
+    assert wake(inference(), old, event) == ended.result
+    assert posts(platform) == before
+
+
+def test_two_tries_at_once_send_each_chunk_once(platform, inference, rows):
+    """The old one is not dead, as Airflow thinks: it waits in its worker."""
+    platform.control.hold()
+    with ThreadPoolExecutor(1) as thread:
+        old = thread.submit(run_to_end, inference(deferrable=False))
+        wait_until(lambda: submissions(platform) == 2)
+        new = begin(inference())
+        platform.control.release()
+        assert old.result(30).result["counts"]["ok"] == 25
+    assert wake(inference(), new, new.wait())["counts"]["ok"] == 25
+    assert submissions(platform) == 3
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_a_finished_run_that_is_cleared_sends_nothing_and_returns_the_same(platform, inference):
+    first = run_to_end(inference())
+    before = posts(platform)
+    again = run_to_end(inference())
+    assert again.result == first.result
+    assert again.deferrals == []
+    assert posts(platform) == before
+
+
+def test_settings_that_do_not_decide_results_may_change_between_tries(platform, inference, rows):
+    platform.control.hold()
+    begin(inference())
+    platform.control.release()
+    run_to_end(inference(max_in_flight=1, row_retries=3, poll_interval=0.7, max_failed_rows="1%", timeout=60))
+    assert submissions(platform) == 3
+    assert outputs(rows()) == OUTPUTS
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"max_new_tokens": 5},
+        {"output_type": {"said": "str"}},
+        {"chunk_size": 5},
+        {"prompt": "Say {prompt}"},
+        {"passthrough": ["prompt"]},
+        {"endpoint": "completions"},
+    ],
+)
+def test_other_settings_between_tries_are_refused(platform, inference, changed):
+    platform.control.hold()
+    begin(inference())
+    before = posts(platform)
+    with pytest.raises(InvalidArgumentError, match="this task and run with other settings"):
+        run_to_end(inference(**changed))
+    assert posts(platform) == before
+
+
+def test_another_platform_behind_the_connection_is_another_run(platform, inference, monkeypatch):
+    from tests.support.platforms import connect
+
+    platform.control.hold()
+    begin(inference())
+    connect(monkeypatch, platform, host=platform.url.replace("127.0.0.1", "localhost"))
+    with pytest.raises(InvalidArgumentError, match="this task and run with other settings"):
+        run_to_end(inference())
+
+
+# -- a submission whose answer was lost -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", [{"drop": True}, {"status": 504}, {"truncate": 5}])
+def test_a_submission_without_an_answer_says_that_it_may_have_begun(platform, inference, rows, lost):
+    platform.control.fault("/v1/batch_completions", when="after", skip=1, **lost)
+    with pytest.raises(Exception, match="may run and bill") as caught:
+        run_to_end(inference())
+    assert caught.value.may_have_started
+    assert totals(platform) == [10, 10]
+
+    with log_lines() as lines:
+        run_to_end(inference())
+    assert totals(platform) == [10, 10, 10, 5]  # the second chunk again, nothing else
+    assert outputs(rows()) == OUTPUTS
+    assert "The job for rows 10 to 19 may have been started before; it is submitted again." in lines
+
+
+def test_a_submission_without_an_answer_is_not_repeated_where_that_is_forbidden(platform, inference):
+    make = inference(on_unknown_submission="fail")
+    platform.control.fault("/v1/batch_completions", when="after", drop=True)
+    with pytest.raises(UnavailableError):
+        run_to_end(make)
+    for _ in range(2):
+        with pytest.raises(JobLostError, match=r"rows 0 to 9 is not known.*on_unknown_submission='submit'"):
+            run_to_end(make)
+    assert totals(platform) == [10]
+
+    run_to_end(inference(on_unknown_submission="submit"))
+    assert totals(platform) == [10, 10, 10, 5]
+
+
+@pytest.mark.parametrize("refused", [{"status": 400}, {"status": 401}, {"status": 422}, {"status": 497}])
+def test_a_refused_submission_leaves_no_doubt(platform, inference, rows, refused):
+    platform.control.fault("/v1/batch_completions", skip=1, **refused)
+    with pytest.raises(Exception, match="Nothing was started") as caught:
+        run_to_end(inference())
+    assert not caught.value.may_have_started
+    run_to_end(inference(on_unknown_submission="fail"))
+    assert totals(platform) == [10, 10, 5]
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_a_platform_that_is_too_busy_is_asked_again_until_it_takes_the_job(platform, inference):
+    platform.control.fault("/v1/batch_completions", status=429, times=2, headers={"Retry-After": "0.2"})
+    run_to_end(inference())
+    assert totals(platform) == [10, 10, 5]
+
+
+# -- jobs that the platform does not know any more ------------------------------------------------------
+
+
+def age_submissions(out, seconds, chunks=None):
+    """Let the jobs of chunks that are under way be older than they are."""
+    ledger = json.loads((out / "_ledger.json").read_text())
+    for chunk in ledger["open"]:
+        if chunks is None or chunk["number"] in chunks:
+            for once in chunk["rounds"]:
+                once["submitted_at"] -= seconds
+    (out / "_ledger.json").write_text(json.dumps(ledger))
+
+
+def test_a_vanished_job_is_sent_again_once(platform, inference, rows):
+    platform.control.hold()
+    deferral = begin(inference())
+    job_id = deferral.trigger["job_ids"][0]
+    path = f"/v1/batch_completions/{job_id}/result"
+    platform.control.fault(path, status=498, times=None)
+    event = deferral.wait(submitted_at=time.time() - 600)
+    assert event["lost"][job_id]["vanished"]
+    platform.control.release()
+
+    with log_lines() as lines, pytest.raises(TaskDeferred):
+        wake(inference(), deferral, event)
+    assert totals(platform) == [10, 10, 10]
+    assert f"Job {job_id} has vanished from the platform; rows 0 to 9 is sent again." in lines
+    run_to_end(inference())
+    assert totals(platform) == [10, 10, 10, 5]
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_a_vanished_job_fails_the_task_where_sending_again_is_forbidden(platform, inference):
+    platform.control.hold()
+    make = inference(on_unknown_submission="fail")
+    deferral = begin(make)
+    platform.control.fault(RESULT, status=498, times=None)
+    event = deferral.wait(submitted_at=time.time() - 600)
+    with pytest.raises(JobLostError, match="on_unknown_submission='submit'"):
+        wake(make, deferral, event)
+    assert totals(platform) == [10, 10]
+
+
+def test_a_young_job_that_is_not_known_yet_is_waited_for(platform, inference, rows):
+    """Replicas of a platform learn of a job one after the other."""
+    platform.control.fault(RESULT, status=498, times=4)
+    run_to_end(inference())
+    assert totals(platform) == [10, 10, 5]
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_a_young_job_is_not_taken_for_vanished_because_an_old_one_is_waited_for_too(
+    platform, inference, rows, out
+):
+    platform.control.hold()
+    begin(inference())
+    age_submissions(out, 3600, chunks=[0])
+    young = platform.control.jobs()[1]["id"]
+    platform.control.fault(f"/v1/batch_completions/{young}/result", status=498, times=3)
+
+    run_to_end(inference(), while_deferred=lambda _: platform.control.release())
+    assert totals(platform) == [10, 10, 5]
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_a_job_that_cannot_be_looked_at_fails_the_task_and_is_kept(platform, inference, rows):
+    platform.control.hold()
+    deferral = begin(inference())
+    platform.control.fault(RESULT, status=400, times=None)
+    with pytest.raises(JobLostError, match="may still run and bill") as caught:
+        wake(inference(), deferral, deferral.wait())
+    assert any(job_id in str(caught.value) for job_id in deferral.trigger["job_ids"])
+    platform.control.clear_faults()
+    platform.control.release()
+    run_to_end(inference())
+    assert totals(platform) == [10, 10, 5]
+    assert outputs(rows()) == OUTPUTS
+
+
+# -- whose folder ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TI, run_id="run-2"),
+        replace(TI, task_id="other"),
+        replace(TI, dag_id="other"),
+        replace(TI, map_index=0),
+    ],
+)
+def test_another_runs_folder_is_left_alone(platform, inference, out, other):
+    run_to_end(inference(input=PROMPTS[:3]))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    sent = posts(platform)
+    with pytest.raises(InvalidArgumentError, match="holds the results of dag nightly, task infer, run run-1"):
+        run_to_end(inference(input=PROMPTS[:3]), other)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert posts(platform) == sent
+
+
+def test_another_runs_folder_is_replaced_where_that_is_asked_for(inference, rows, out):
+    run_to_end(inference())
+    (out / "notes.txt").write_text("mine")
+    make = inference(input=PROMPTS[20:23], on_other_run="replace")
+    ended = run_to_end(make, replace(TI, run_id="run-2"))
+    assert ended.result["counts"]["ok"] == 3
+    assert outputs(rows()) == OUTPUTS[20:23]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "_ledger.json",
+        "manifest.json",
+        "notes.txt",
+        "part-00000.jsonl",
+    ]
+
+
+def test_a_task_may_replace_its_own_results_with_other_settings(inference, rows):
+    run_to_end(inference())
+    run_to_end(inference(max_new_tokens=1, on_other_run="replace"))
+    assert outputs(rows()) == ["all"] * 25
+
+
+def test_a_run_that_replaces_is_not_begun_anew_by_its_own_retry(platform, inference, rows):
+    run_to_end(inference(input=PROMPTS[:3]), replace(TI, run_id="run-0"))
+    make = inference(on_other_run="replace")
+    platform.control.hold()
+    begin(make)
+    platform.control.release()
+    run_to_end(make)
+    assert totals(platform) == [3, 10, 10, 5]
+    assert outputs(rows()) == OUTPUTS
+
+
+# -- the input changes ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
+    return path
+
+
+def test_an_input_that_changed_between_tries_is_refused(platform, inference, file):
+    platform.control.hold()
+    make = inference(input=str(file))
+    begin(make)
+    file.write_text(file.read_text().replace("row 7", "line 7"))
+    before = posts(platform)
+    with pytest.raises(InvalidArgumentError, match="with another input"):
+        run_to_end(make)
+    assert posts(platform) == before
+
+
+def test_an_input_that_changed_while_the_task_waited_is_refused(platform, inference, file, rows):
+    make = inference(input=str(file))
+    deferral = begin(make)
+    event = deferral.wait()
+    file.write_text(file.read_text().replace("row 7", "line 7"))
+    before = posts(platform)
+    with pytest.raises(InvalidArgumentError, match="input"):
+        wake(make, deferral, event)
+    assert posts(platform) == before
+    assert rows() == []
+
+
+def test_an_input_written_anew_with_the_same_content_is_the_same_input(platform, inference, file, rows):
+    platform.control.hold()
+    make = inference(input=str(file))
+    begin(make)
+    content = file.read_text()
+    file.unlink()
+    file.write_text(content)
+    platform.control.release()
+    run_to_end(make)
+    assert submissions(platform) == 3
+    assert outputs(rows()) == OUTPUTS
+
+
+# -- time is up -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_timeout_fails_the_task_and_the_next_try_takes_the_jobs_up(platform, inference, rows, deferrable):
+    platform.control.hold()
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError, match=r"timeout of 1 s has passed.*a retry attaches"):
+        run_to_end(inference(timeout=1, deferrable=deferrable))
+    assert 0.9 < time.monotonic() - began < 4
+    platform.control.release()
+    run_to_end(inference(deferrable=deferrable))
+    assert submissions(platform) == 3
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_the_deadline_counts_from_the_beginning_of_the_try_over_all_its_deferrals(inference):
+    before = time.time()
+    ended = run_to_end(inference(chunk_size=5))
+    assert len(ended.deferrals) >= 2
+    assert before + 30 <= ended.deferrals[0].trigger["deadline"] <= before + 31
+    assert {each.trigger["deadline"] for each in ended.deferrals} == {ended.deferrals[0].trigger["deadline"]}
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_a_timeout_ends_a_direct_run_and_keeps_its_chunks(platform, inference, rows, endpoint):
+    make = inference(endpoint=endpoint, max_in_flight=1, timeout=1.5)
+    path = {"completions": "/v2/completions", "chat": "/inf/chat/completions"}[endpoint]
+    platform.control.fault(path, delay=30, skip=12, times=None)
+    with pytest.raises(WaitTimeoutError, match="chunks that are done are kept"):
+        run_to_end(make)
+    assert len(rows()) == 10
+    platform.control.clear_faults()
+    run_to_end(inference(endpoint=endpoint))
+    assert outputs(rows()) == OUTPUTS
