@@ -55,7 +55,7 @@ with DAG(
         """Compare with the categories that people gave, where they did."""
         from airflow_provider_lamini.rows.manifest import read_outputs
 
-        labelled = [row for row in read_outputs(str(manifest["output"])) if row["expected_category"]]
+        labelled = [row for row in read_outputs(manifest["output"]) if row["expected_category"]]
         agree = sum(
             row["output"]["category"] == row["expected_category"] for row in labelled if row["output"]
         )

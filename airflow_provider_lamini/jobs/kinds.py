@@ -69,16 +69,6 @@ def _look_at_download(name: str) -> Call[JobStatus]:
     return models.list_downloaded().then(lambda listed: _downloads(listed).get(name, waiting))
 
 
-def _look_at_batch_embeddings(job_id: str) -> Call[JobStatus]:
-    return batches.embeddings_result(job_id).then(
-        lambda vectors: (
-            JobStatus(job_id, JobState.RUNNING, "no result yet")
-            if vectors is None
-            else _rows_status(job_id, len(vectors), len(vectors))
-        )
-    )
-
-
 def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
     """A batch has no state of its own: it has ended when each of its rows has."""
     if total == 0:
@@ -110,7 +100,12 @@ BATCH_COMPLETIONS = JobKind(
         lambda seen: _rows_status(job_id, seen.done, seen.total)
     ),
 )
-BATCH_EMBEDDINGS = JobKind(name="batch embeddings", look=_look_at_batch_embeddings)
+BATCH_EMBEDDINGS = JobKind(
+    name="batch embeddings",
+    look=lambda job_id: batches.embeddings_progress(job_id).then(
+        lambda rows: _rows_status(job_id, rows, rows)
+    ),
+)
 MODEL_DOWNLOAD = JobKind(
     name="model download",
     look=_look_at_download,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.batch import Row
     from airflow_provider_lamini.rows.ledger import Ledger
 
 _FORMAT = "lamini-rows"
@@ -149,7 +148,7 @@ def read_manifest(folder: OutputFolder) -> Manifest:
     return manifest
 
 
-def read_outputs(folder: OutputFolder | str, conn_id: str | None = None) -> Iterator[Row]:
+def read_outputs(folder: OutputFolder | str, conn_id: str | None = None) -> Iterator[dict[str, Any]]:
     """The results of a finished run, row by row in the order of the input, with constant memory.
 
     Each is a dictionary with ``index``, the columns that were passed through, ``output``,
@@ -164,7 +163,7 @@ def read_outputs(folder: OutputFolder | str, conn_id: str | None = None) -> Iter
         yield from _read_part(place, part)
 
 
-def _read_part(folder: OutputFolder, part: Part) -> Iterator[Row]:
+def _read_part(folder: OutputFolder, part: Part) -> Iterator[dict[str, Any]]:
     decoder = msgspec.json.Decoder(dict[str, Any])
     expected = part.first_row
     end = part.first_row + part.rows

@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -27,8 +28,12 @@ DAGS = HERE.parent
 TICKETS = DAGS / "data" / "support_tickets.jsonl"
 DAG_ID = "nightly_batch_inference"
 BIN = Path(sys.executable).parent
-SHOWN = ("rows done", "chunk", "Pausing task as DEFERRED", "deferr", "ERROR")
+SHOWN = re.compile(
+    r"\] (.*?)\s+\[(?:airflow_provider_lamini|airflow\.task\.operators\.airflow_provider_lamini|task)\b"
+)
+TOLD = ("rows", "DEFERRED", "Attached", "failed")
 START_SECONDS = 120
+SHOWN_ROWS = 12
 
 
 class DemoError(Exception):
@@ -167,8 +172,9 @@ def _run_dag(folder: Path, environment: dict[str, str], tickets: Path) -> Path:
         assert dag.stdout is not None  # noqa: S101 - it was asked for
         for line in dag.stdout:
             file.write(line)
-            if any(word in line for word in SHOWN):
-                print(f"   {line.rstrip()[:160]}", flush=True)
+            said = SHOWN.search(line)
+            if said and any(word in said[1] for word in TOLD):
+                print(f"   {said[1]}", flush=True)
     if dag.wait():
         raise DemoError(f"the Dag run failed; its log: {log}")
     if "deferr" not in log.read_text().lower():
@@ -180,26 +186,31 @@ def _run_dag(folder: Path, environment: dict[str, str], tickets: Path) -> Path:
 
 
 def _report(output: Path, expected: int, dag_seconds: float, all_seconds: float) -> None:
-    from airflow_provider_lamini.rows.manifest import read_outputs
+    from airflow_provider_lamini.rows.folder import OutputFolder
+    from airflow_provider_lamini.rows.manifest import read_manifest, read_outputs
 
-    manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-    rows = list(read_outputs(str(output)))
+    folder = OutputFolder(str(output))
+    manifest = read_manifest(folder)
+    rows = list(read_outputs(folder))
     print(f"\n{'ticket':<9}{'subject':<46}{'expected':<17}the model says")
-    for row in rows[:12]:
+    for row in rows[:SHOWN_ROWS]:
         said = row["output"]["category"] if row["output"] else f"failed: {row['error']}"
         print(f"{row['ticket_id']:<9}{row['subject'][:44]:<46}{row['expected_category'] or '-':<17}{said}")
+    print(f"... {len(rows)} rows in all\n")
     labelled = [row for row in rows if row["expected_category"] and row["output"]]
     agree = sum(row["output"]["category"] == row["expected_category"] for row in labelled)
-    print(f"... {len(rows)} rows in all\n")
-    print(f"rows      {manifest['rows']} in, {manifest['succeeded']} answered, {manifest['failed']} failed")
     share = f"{agree / max(1, len(labelled)):.0%}"
-    print(f"agreement {agree} of {len(labelled)} labelled rows ({share}; chance is 20%)")
+    counts = manifest.counts
+    speed = counts.rows / max(manifest.seconds, 0.001)
+    print(f"rows       {counts.rows} in, {counts.ok} answered, {counts.failed} failed")
+    print(f"agreement  {agree} of {len(labelled)} labelled rows ({share}; a guess would be right in 20%)")
     print(
-        f"time      {manifest['seconds']:.0f} s inference, {dag_seconds:.0f} s Dag, {all_seconds:.0f} s in all"
+        f"time       {manifest.seconds:.0f} s for the rows ({speed:.1f} rows/s), {dag_seconds:.0f} s for the Dag run,"
     )
-    print(f"files     {output}")
-    if len(rows) != expected or manifest["failed"]:
-        raise DemoError(f"{expected} rows went in, {len(rows)} came out, {manifest['failed']} failed")
+    print(f"           {all_seconds:.0f} s in all")
+    print(f"files      {output}")
+    if len(rows) != expected or counts.failed:
+        raise DemoError(f"{expected} rows went in, {len(rows)} came out, {counts.failed} failed")
 
 
 if __name__ == "__main__":
