@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.folder import OutputFolder
 
 VERSION = 1
-KEY = "lamini_submission"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +33,7 @@ class Submission:
     :param submitted_at: when the id became known, seconds since 1970
     :param attached_at: when a later try attached to it, seconds since 1970
     :param resumes: how often the job was resumed after it had failed or timed out
+    :param numbers: what else a retry has to know, such as how many rows a dataset has
     """
 
     fingerprint: str
@@ -43,6 +43,7 @@ class Submission:
     submitted_at: float | None = None
     attached_at: float | None = None
     resumes: int = 0
+    numbers: dict[str, int] = field(default_factory=dict)
 
     def submitted(self, job_id: str, now: float) -> Submission:
         """The record with the platform's id."""
@@ -85,22 +86,24 @@ class TaskStateRecord:
     """The record in Airflow's task state store.
 
     :param state: ``context["task_state_store"]``
+    :param name: what the record is of
     """
 
-    def __init__(self, state: TaskState) -> None:
+    def __init__(self, state: TaskState, name: str = "submission") -> None:
         self._state = state
+        self._key = f"lamini_{name}"
 
     def read(self) -> Submission | None:
         """See `RecordStore.read`."""
-        return _decoded(self._state.get(KEY))
+        return _decoded(self._state.get(self._key))
 
     def write(self, submission: Submission) -> None:
         """See `RecordStore.write`."""
-        self._state.set(KEY, _encoded(submission))
+        self._state.set(self._key, _encoded(submission))
 
     def forget(self) -> None:
         """See `RecordStore.forget`."""
-        self._state.delete(KEY)
+        self._state.delete(self._key)
 
 
 class FileRecord:
@@ -108,11 +111,14 @@ class FileRecord:
 
     :param folder: the folder
     :param owner: who runs: Dag, task, run and map index
+    :param name: what the record is of
     """
 
-    def __init__(self, folder: OutputFolder, owner: Mapping[str, str | int]) -> None:
+    def __init__(
+        self, folder: OutputFolder, owner: Mapping[str, str | int], name: str = "submission"
+    ) -> None:
         self._folder = folder
-        self._name = f"submission-{digest(owner)}.json"
+        self._name = f"{name}-{digest(owner)}.json"
 
     def read(self) -> Submission | None:
         """See `RecordStore.read`."""
@@ -154,7 +160,11 @@ class UnreadableRecordError(ValueError):
 
 
 def record_store(
-    context: Context, owner: Mapping[str, str | int], state_path: str | None, log: Log | None
+    context: Context,
+    owner: Mapping[str, str | int],
+    state_path: str | None,
+    log: Log | None,
+    name: str = "submission",
 ) -> RecordStore:
     """The best place for a task's record that there is.
 
@@ -162,14 +172,15 @@ def record_store(
     :param owner: who runs: Dag, task, run and map index
     :param state_path: a folder for records, where the user has given one; it wins
     :param log: is told where a retry would submit again, because there is no place; ``None`` tells nobody
+    :param name: what the record is of, where a task keeps several
     """
     if state_path:
         from airflow_provider_lamini.rows.folder import OutputFolder
 
-        return FileRecord(OutputFolder(state_path), owner)
+        return FileRecord(OutputFolder(state_path), owner, name)
     state = context.get("task_state_store")
     if state is not None:
-        return TaskStateRecord(state)  # type: ignore[arg-type]
+        return TaskStateRecord(state, name)  # type: ignore[arg-type]
     if log is not None:
         log.warning(
             "There is no place for a record of what is submitted: if this try dies, a retry submits again. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from dataclasses import replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_lamini.exceptions import (
@@ -34,6 +35,15 @@ R = TypeVar("R")
 KILL_SETTLES = 120.0
 """A job that is cancelled within so many seconds after a try attached to it was cancelled by the killing of the try before:
 Airflow does not order that before the new try."""
+
+
+class Lookup(Enum):
+    """What looking for a job may come to, beside its id."""
+
+    NOT_STARTED = "not started"
+    """The platform would know it by now, and does not."""
+    UNKNOWN = "unknown"
+    """The platform cannot tell."""
 
 
 class SingleJobOperator(JobOperator[R]):
@@ -107,14 +117,14 @@ class SingleJobOperator(JobOperator[R]):
         :param job_id: the platform's id
         """
 
-    def find(self, submission: Submission) -> str | None:
+    def find(self, submission: Submission) -> str | Lookup:
         """Look for a job of which only the intent is recorded.
 
         :param submission: the record
-        :return: the platform's id; ``None`` where the platform cannot tell
+        :return: the platform's id; or that it was not started, or that the platform cannot tell
         """
         del submission
-        return None
+        return Lookup.UNKNOWN
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
@@ -182,7 +192,10 @@ class SingleJobOperator(JobOperator[R]):
         if known.job_id is not None:
             return known
         found = self.find(known)
-        if found is not None:
+        if found is Lookup.NOT_STARTED:
+            self.log.info("An earlier try stopped before the %s job was started.", self.kind.name)
+            return None
+        if found is not Lookup.UNKNOWN:
             self.log.info("Found %s job %s, whose id was not recorded.", self.kind.name, found)
             known = known.submitted(found, time.time())
             self._records.write(known)
