@@ -49,5 +49,7 @@ def create_app(platform: Platform, key: str, control_connections: Connections | 
     guarded: ASGIApp = RequireKey(app, key)
     if control_connections is not None:
         app.include_router(control.router, include_in_schema=False)
-        guarded = InjectFaults(guarded, platform.faults, control_connections)
-    return CountRequests(guarded, platform.requests)
+        guarded = CountRequests(
+            InjectFaults(guarded, platform.faults, control_connections), platform.requests
+        )
+    return guarded

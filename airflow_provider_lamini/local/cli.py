@@ -99,15 +99,14 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         listening = bind(chosen.host, chosen.port)
         platform = open_platform(chosen)
+        names = ", ".join(platform.model_names())
     except (ServeError, FolderInUseError, ModelError, EngineError) as error:
         return _refuse(error, 1)
 
     def ready() -> None:
-        print(
-            f"lamini-local: serving {url_of(listening)} (models: {', '.join(platform.model_names())})",
-            flush=True,
-        )
-        platform.runner.resume()
+        print(f"lamini-local: serving {url_of(listening)} (models: {names})", flush=True)
+        if unfinished := platform.runner.resume():
+            logging.info("taking up %d jobs that an earlier process left", unfinished)  # noqa: LOG015 - a command
 
     def stopping() -> None:
         timer = threading.Timer(STOP_LIMIT, _end)

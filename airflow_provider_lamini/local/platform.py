@@ -47,16 +47,15 @@ class Platform:
         models: ModelStore | None = None,
         open_text: Callable[[str], TextEngine] | None = None,
     ) -> None:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts lie there
         self._lock = _lock(data / "lock")
         self.store = Store(data / "platform.sqlite")
         self.faults = Faults()
         self.requests = Requests()
         served = ServedTexts(texts)
         self.inference = Inference(served, vectors, self.faults, self._is_arriving)
-        # One worker more than the engine has room for: an interactive request waits inside the engine for the
-        # next free place, whatever batches run, and batches lose no place to it meanwhile.
-        self.text_pool = WorkPool(texts.parallel + 1, "text")
+        # As many workers as the engine has places: batches leave one of them free for interactive requests.
+        self.text_pool = WorkPool(texts.parallel, "text")
         self.vector_pool = WorkPool(VECTOR_WORKERS, "vectors")
         self.streams = StreamingCompletions(self.inference, self.text_pool)
         batches = (

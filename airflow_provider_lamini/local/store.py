@@ -220,13 +220,16 @@ class Store:
             last = page[-1][0]
 
     def save(self, job_id: str, results: Iterable[RowResult]) -> int:
-        """Store results of rows; the first result of a row stays.
+        """Store results of rows; the first result of a row stays. Of a job that was deleted nothing is stored.
 
         :returns: how many were new
         """
         rows = [(job_id, r.row, r.output, r.finish_reason, r.error) for r in results]
         with self._write() as db:
             db.execute("BEGIN")
+            if not db.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone():
+                db.execute("ROLLBACK")
+                return 0
             new = db.executemany("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?)", rows).rowcount
             db.execute("UPDATE jobs SET done = done + ? WHERE id = ?", (new, job_id))
             db.execute("COMMIT")

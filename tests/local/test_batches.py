@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from tests.support.local_platform import wait_until
 from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL, Upstream, text_for, vector_for
 
 if TYPE_CHECKING:
-    import httpx
-
     from tests.support.local_platform import LocalPlatform
 
 PROMPTS = [f"row {number}" for number in range(20)]
@@ -130,6 +129,17 @@ def test_a_batch_does_not_keep_a_waiting_person_waiting(http: httpx.Client, engi
     assert None in result(http, job_id)["finish_reason"]
     engine.tokens_per_second = 100_000
     finished(http, job_id)
+
+
+def test_a_client_that_goes_away_is_not_worked_for(http: httpx.Client, engine: Upstream) -> None:
+    engine.tokens_per_second = 10
+    body = {"model_name": TEXT_MODEL, "prompt": ["a b c"] * 400}
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/completions", json=body, timeout=0.5)
+    time.sleep(2)
+    asked = len(engine.prompts)
+    time.sleep(1)
+    assert len(engine.prompts) == asked < 400
 
 
 def test_two_batches_share_the_workers(http: httpx.Client, engine: Upstream, platform: LocalPlatform) -> None:

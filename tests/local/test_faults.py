@@ -139,6 +139,18 @@ def test_a_row_fails_as_often_as_asked(http: httpx.Client, platform: LocalPlatfo
     assert statuses == [500, 500, 200]
 
 
+def test_a_reset_ends_what_still_runs(http: httpx.Client, platform: LocalPlatform, engine: Upstream) -> None:
+    engine.open.clear()
+    job_id = http.post("/v1/batch_completions", json=BATCH).json()["id"]
+    wait_until(lambda: len(engine.prompts) == 2)
+    platform.control.reset()
+    engine.open.set()
+    assert platform.control.jobs() == []
+    assert http.get(f"/v1/batch_completions/{job_id}/result").status_code == 498
+    assert http.post("/v1/completions", json={**BATCH, "prompt": "a b"}).json() == {"output": "b a"}
+    assert "broke" not in platform.log
+
+
 def test_counts_say_what_was_sent_and_done(
     http: httpx.Client, platform: LocalPlatform, engine: Upstream
 ) -> None:

@@ -139,3 +139,38 @@ def test_the_folder_may_not_be_used_by_two_platforms_at_once(
 def test_help_names_every_command() -> None:
     told = command("--help").stdout
     assert all(name in told for name in ("serve", "pull", "status"))
+
+
+def test_an_upstream_that_does_not_answer_is_said_in_one_sentence(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    refused = command("serve", "--port", "0", "--data", str(data), "--upstream", url)
+    assert refused.returncode == 1
+    assert url in refused.stderr.splitlines()[-1]
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("pull", "nobody/nothing"), 1, "nobody/nothing"),
+        (("pull", "own", "--from", "/no/such/file.gguf"), 1, "/no/such/file.gguf"),
+        (("pull", "--from", "/some/file.gguf"), 2, "--from"),
+        (("serve", "--upstream", "ftp://engine", "--port", "0"), 1, "ftp://engine"),
+    ],
+)
+def test_a_command_that_cannot_be_done_says_why_in_one_sentence(
+    arguments: tuple[str, ...], status: int, said: str, tmp_path: Path
+) -> None:
+    data = ("--data", str(tmp_path / "data")) if arguments[0] == "serve" else ()
+    refused = command(*arguments, *data, LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
+    assert refused.returncode == status
+    assert refused.stderr.count("\n") == 1
+    assert said in refused.stderr
+
+
+def test_a_missing_model_is_said_with_what_to_run(data: Path, tmp_path: Path) -> None:
+    refused = command("serve", "--port", "0", "--data", str(data), LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
+    assert refused.returncode == 1
+    assert "lamini-local pull" in refused.stderr
+    assert refused.stderr.count("\n") == 1

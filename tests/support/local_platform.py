@@ -89,7 +89,7 @@ class Control:
         return self._get("/stats")  # type: ignore[no-any-return]
 
     def reset(self) -> None:
-        """Forget faults, holds, counts and the jobs that have ended."""
+        """Forget faults, holds, counts and jobs; those that live are cancelled."""
         self._post("/reset", None)
 
     def close(self) -> None:

@@ -119,7 +119,9 @@ class RunningJob:
         return self._runner.holds(self.job, rows_begun)
 
     def keep(self, results: Sequence[RowResult]) -> None:
-        """Store results of rows."""
+        """Store results of rows, unless the job was made to end meanwhile."""
+        if self.ending[0] is not None:
+            return
         self._runner.count_rows(self.job.id, self.store.save(self.job.id, results))
 
     def sleep(self, seconds: float) -> None:

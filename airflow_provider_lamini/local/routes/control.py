@@ -153,11 +153,17 @@ def _stats(platform: Platform) -> dict[str, Json]:
 
 @router.post("/reset")
 async def reset(platform: PlatformOf) -> Response:
-    """Forget faults, holds, counts and the jobs that have ended."""
+    """Forget faults, holds, counts and jobs; those that live are cancelled."""
+
+    def forget_jobs() -> None:
+        for job in platform.store.jobs(alive=True):
+            platform.runner.end(job.id, JobState.CANCELLED)
+        platform.store.delete_ended()
+
     platform.faults.reset()
+    await asyncio.to_thread(forget_jobs)
     platform.runner.reset()
     platform.requests.reset()
-    await asyncio.to_thread(platform.store.delete_ended)
     return Response(status_code=204)
 
 
