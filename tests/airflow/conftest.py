@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.airflow_stack import migrate
 from tests.support.demo import Tickets, first_tickets
 from tests.support.local_platform import LocalPlatform, local_platform
 from tests.support.upstream import Upstream, upstream
@@ -27,6 +29,16 @@ def shared_platform(engine: Upstream, tmp_path_factory: pytest.TempPathFactory) 
     """The module's platform, as the tests before left it."""
     with local_platform(tmp_path_factory.mktemp("platform"), engine.url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def unused_airflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database to copy. The session's own knows other tests' Dags, and holds them paused."""
+    home = tmp_path_factory.mktemp("unused_airflow")
+    file = home / "airflow.db"
+    location = {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{file}"}
+    migrate(os.environ | location)
+    return file
 
 
 @pytest.fixture

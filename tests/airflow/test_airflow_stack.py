@@ -16,10 +16,10 @@ PROBES = Path(__file__).parent / "dags" / "probes.py"
 
 
 @pytest.fixture(scope="module")
-def airflow(airflow_db, tmp_path_factory):
+def airflow(unused_airflow_db, tmp_path_factory):
     home = tmp_path_factory.mktemp("stack") / "airflow"
     env = {"AIRFLOW_CONN_FS_DEFAULT": "fs://"}
-    with airflow_stack(home, [PROBES], env, database=airflow_db, parallelism=1) as stack:
+    with airflow_stack(home, [PROBES], env, database=unused_airflow_db, parallelism=1) as stack:
         yield stack
 
 
@@ -59,8 +59,8 @@ def test_waiting_for_a_state_that_cannot_come_any_more_fails_at_once(airflow: Ai
         airflow.wait_task(run, "work", "deferred")
 
 
-def test_nothing_that_the_stack_started_outlives_it(airflow_db, tmp_path):
-    with airflow_stack(tmp_path / "airflow", [PROBES], database=airflow_db, parallelism=1) as stack:
+def test_nothing_that_the_stack_started_outlives_it(unused_airflow_db, tmp_path):
+    with airflow_stack(tmp_path / "airflow", [PROBES], database=unused_airflow_db, parallelism=1) as stack:
         started = [psutil.Process(stack.processes[name].pid) for name in COMPONENTS]
         started += [child for process in started for child in process.children(recursive=True)]
         assert len(started) > len(COMPONENTS)

@@ -33,11 +33,13 @@ def platform(shared_platform: LocalPlatform):
 
 
 @pytest.fixture(scope="module")
-def airflow(airflow_db, shared_platform: LocalPlatform, tmp_path_factory):
+def airflow(unused_airflow_db, shared_platform: LocalPlatform, tmp_path_factory):
     connection = {"conn_type": "lamini", "host": shared_platform.url, "password": shared_platform.key}
     env = {"AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps(connection)}
     home = tmp_path_factory.mktemp("stack") / "airflow"
-    with airflow_stack(home, [demo.DAG_FILE, PROBES], env, database=airflow_db, parallelism=1) as stack:
+    with airflow_stack(
+        home, [demo.DAG_FILE, PROBES], env, database=unused_airflow_db, parallelism=1
+    ) as stack:
         yield stack
 
 

@@ -164,7 +164,10 @@ class AirflowStack:
     def wait_run(self, run: Run, timeout: float = 120) -> str:
         """Wait for the end of a run and return its state, ``success`` or ``failed``."""
         self._until(f"the end of {run.dag_id}", timeout, lambda: self.run_state(run) in ENDED_RUN)
-        return self.run_state(run)
+        state = self.run_state(run)
+        if state == "failed":
+            self.show_logs()
+        return state
 
     def wait_task(self, run: Run, task_id: str, state: str, timeout: float = 60) -> None:
         """Wait until an instance of a task is in a state; an end in another state is a failure at once."""
@@ -173,7 +176,7 @@ class AirflowStack:
             ended = self.run_state(run) in ENDED_RUN
             states = {task["state"] for task in self.task_instances(run) if task["task_id"] == task_id}
             if state not in states and (ended or (states and states <= ENDED_TASK)):
-                raise AssertionError(f"{run.dag_id}.{task_id} ended as {states} and never was seen {state}")
+                self._fail(f"{run.dag_id}.{task_id} ended as {states} and never was seen {state}")
             return state in states
 
         self._until(f"{run.dag_id}.{task_id} {state}", timeout, reached)
@@ -196,7 +199,7 @@ class AirflowStack:
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         answer = self._request(method, path, body)
         if answer.is_error:
-            raise AssertionError(f"{method} {path} answered {answer.status_code}: {answer.text[:2000]}")
+            self._fail(f"{method} {path} answered {answer.status_code}: {answer.text[:2000]}")
         decoded: dict[str, Any] = answer.json()
         return decoded
 
@@ -214,10 +217,14 @@ class AirflowStack:
         while not true():
             dead = {name: p.returncode for name, p in self.processes.items() if p.poll() is not None}
             if dead:
-                raise AssertionError(f"while waiting for {what}: components ended by themselves: {dead}")
+                self._fail(f"while waiting for {what}: components ended by themselves: {dead}")
             if time.monotonic() > end:
-                raise AssertionError(f"waited {timeout:.0f} s in vain for {what}")
+                self._fail(f"waited {timeout:.0f} s in vain for {what}")
             time.sleep(0.25)
+
+    def _fail(self, message: str) -> NoReturn:
+        self.show_logs()
+        raise AssertionError(message)
 
     def show_logs(self, lines: int = 60) -> None:
         """Print the end of each component's log and of each task's, for whoever reads a failed test."""
@@ -241,7 +248,7 @@ def airflow_stack(
     :param home: a folder that does not exist yet, for ``AIRFLOW_HOME``; all is written there, and stays
     :param dags: Dag files; they are copied into the Dags folder
     :param env: more environment, such as ``AIRFLOW_CONN_...``
-    :param database: a migrated SQLite file to start from; without it, one is made (6 s)
+    :param database: a migrated SQLite file to start from, otherwise unused; without it, one is made (6 s)
     :param parallelism: how many tasks may run at a time; the executor forks that many workers
     :returns: the running components, all healthy
     """
@@ -251,7 +258,7 @@ def airflow_stack(
     for dag in dags:
         shutil.copy(dag, home / "dags" / dag.name)
     if database is None:
-        _migrate(settings)
+        migrate(settings)
     else:
         shutil.copy(database, home / "airflow.db")
     stack = AirflowStack(home, settings, port)
@@ -266,6 +273,14 @@ def airflow_stack(
             raise
         finally:
             stack.close()
+
+
+def migrate(env: Mapping[str, str]) -> None:
+    """Bring the database of an environment into being."""
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
+    if done.returncode:
+        raise AssertionError(f"airflow db migrate failed:\n{done.stdout}{done.stderr}")
 
 
 def _environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
@@ -293,13 +308,6 @@ def _environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [clean.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _migrate(env: Mapping[str, str]) -> None:
-    command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
-    if done.returncode:
-        raise AssertionError(f"airflow db migrate failed:\n{done.stdout}{done.stderr}")
 
 
 @contextmanager

@@ -57,5 +57,5 @@ def assert_every_row_once(manifest: Mapping[str, Any], tickets: Tickets) -> None
     assert [row["ticket_id"] for row in rows] == [ticket["ticket_id"] for ticket in tickets.rows]
     assert {row["error"] for row in rows} == {None}
     assert {row["output"]["category"] for row in rows} <= CATEGORIES
-    counts = (manifest["rows"], manifest["succeeded"], manifest["failed"])
-    assert counts == (len(tickets.rows), len(tickets.rows), 0)
+    counts = manifest["counts"]
+    assert (counts["rows"], counts["ok"], counts["failed"]) == (len(tickets.rows), len(tickets.rows), 0)
