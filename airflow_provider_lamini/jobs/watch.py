@@ -197,18 +197,16 @@ class Watch:
 
     async def _look(self, queue: _Queue, waiters: list[_Waiter]) -> None:
         """One request for these jobs, and what follows from its answer."""
-        found: Mapping[str, JobStatus] = {}
-        failure: PlatformError | None = None
         try:
-            found = await self._ask(queue.kind, [waiter.job_id for waiter in waiters])
-        except PlatformError as error:
-            failure = error
-            if isinstance(error, AuthenticationError):
-                await self._read_key_anew()
-        except Exception as error:  # noqa: BLE001 - it ends these waits and no others
+            found, failure = await self._try(queue.kind, [waiter.job_id for waiter in waiters])
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - it ends these waits and no others
+            # Some versions of Airflow fail to look a connection up with what is no Exception.
             for waiter in waiters:
                 if not waiter.outcome.done():
                     waiter.outcome.set_exception(error)
+            return
         finally:
             self._slots.release()
             queue.changed.set()
@@ -230,6 +228,17 @@ class Watch:
             return PollAgain(0.0)
         sight.error, sight.errors = failure, sight.errors + 1
         return after_error(waiter.plan, failure, sight.errors, now, chance)
+
+    async def _try(
+        self, kind: JobKind, job_ids: list[str]
+    ) -> tuple[Mapping[str, JobStatus], PlatformError | None]:
+        """Ask, and take what the platform says against it for an answer too."""
+        try:
+            return await self._ask(kind, job_ids), None
+        except PlatformError as error:
+            if isinstance(error, AuthenticationError):
+                await self._read_key_anew()
+            return {}, error
 
     async def _ask(self, kind: JobKind, job_ids: list[str]) -> Mapping[str, JobStatus]:
         client = await self._open()

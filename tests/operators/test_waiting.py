@@ -1,0 +1,155 @@
+"""While a task waits: what Airflow keeps of it, what its log says, and how it is ended by a person."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.local_platform import wait_until
+from tests.support.platforms import submissions
+from tests.support.tasks import TI, begin, log_lines, run_to_end, wake
+from tests.support.upstream import text_for
+
+PROMPTS = [f"row {number} of all" for number in range(25)]
+PROGRESS = re.compile(r"(\d+) of 25 rows done, 2 job\(s\) under way(, [\d.]+ rows/s, about \d+ s left)?")
+
+
+def test_what_airflow_keeps_are_ids_and_numbers(platform, inference):
+    ended = run_to_end(inference(prompt="a secret: {prompt}", output_type={"mood": ["good", "bad"]}))
+    first = ended.deferrals[0]
+    assert first.classpath == "airflow_provider_lamini.triggers.job.JobTrigger"
+    assert first.kwargs == {}
+    trigger = dict(first.trigger)
+    jobs = [job["id"] for job in platform.control.jobs()]
+    assert trigger.pop("job_ids") == jobs[:2]
+    progress = trigger.pop("progress")
+    assert (progress["done"], progress["total"]) == (0, 25)
+    assert all(isinstance(value, int | float) for value in progress.values())
+    assert time.time() - 30 < trigger.pop("submitted_at") < trigger.pop("deadline") < time.time() + 30
+    assert trigger == {
+        "conn_id": "lamini_default",
+        "kind": "batch completions",
+        "poll_interval": 0.5,
+        "enough": 1,
+        "cancel_on_kill": True,
+    }
+    for kept in (*(each.trigger for each in ended.deferrals), *ended.events):
+        text = json.dumps(kept)
+        assert not any(word in text for word in ("secret", "of all", "good", platform.key))
+
+
+def test_even_two_hundred_jobs_are_little_to_keep(platform, inference, rows):
+    platform.control.hold()
+    prompts = [f"one long prompt {'x' * 500} {number}" for number in range(200)]
+    make = inference(input=prompts, chunk_size=1, max_in_flight=200)
+    deferral = begin(make)
+    assert submissions(platform) == 200
+    assert len(deferral.trigger["job_ids"]) == 200
+    assert len(json.dumps(deferral.trigger)) < 10_000
+    platform.control.release()
+    event = deferral.wait()
+    assert len(event["ended"]) == 200
+    assert len(json.dumps(event)) < 30_000
+    assert wake(make, deferral, event)["counts"]["ok"] == 200
+    assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in prompts]
+
+
+@pytest.mark.parametrize("event", [None, {}, {"version": 0}, {"status": "success"}, "done"])
+def test_a_task_that_is_woken_by_something_else_says_so(inference, event):
+    make = inference()
+    deferral = begin(make)
+    with pytest.raises(ValueError, match="not an event of JobTrigger"):
+        wake(make, deferral, event)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_log_tells_the_progress_at_most_once_per_poll(platform, inference, deferrable):
+    platform.control.hold(after_rows=4)
+    with log_lines() as lines, ThreadPoolExecutor(1) as thread:
+        began = time.monotonic()
+        running = thread.submit(run_to_end, inference(deferrable=deferrable))
+        wait_until(lambda: any(line.startswith("8 of 25") for line in lines))
+        waited = time.monotonic() - began
+        told = [line for line in lines if PROGRESS.match(line)]
+        platform.control.release()
+        assert running.result(30).result["counts"]["ok"] == 25
+    assert 1 <= len(told) <= waited / 0.5
+    assert PROGRESS.fullmatch(told[-1])[2] is not None
+
+
+def test_the_log_tells_what_a_run_begins_with_and_ends_with(inference, out):
+    with log_lines() as lines:
+        run_to_end(inference())
+    assert f"Read a list of 25 rows: 25 rows. The output goes to {out}." in lines
+    assert f"25 rows are in {out}, 0 of them failed." in lines
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_a_direct_run_tells_its_progress_too(inference, engine, endpoint):
+    engine.tokens_per_second = 80  # a row takes 50 ms
+    with log_lines() as lines:
+        run_to_end(inference(endpoint=endpoint, max_in_flight=1, poll_interval=0.4))
+    told = [line for line in lines if re.match(r"\d+ of 25 rows done", line)]
+    assert 1 <= len(told) <= 25 * 0.15 / 0.4
+    assert "rows/s" in told[-1]
+
+
+# -- ended by a person ------------------------------------------------------------------------------------
+
+
+class TerminatedError(BaseException):
+    """As Airflow's own: no ``except Exception`` holds it up."""
+
+
+BILLS = "Job {} (batch completions) cannot be cancelled, the platform has no call for it: it runs to its end, and bills."
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_on_kill):
+    platform.control.hold()
+    operator = inference(deferrable=False, cancel_on_kill=cancel_on_kill)()
+
+    def die(*_):
+        operator.on_kill()
+        raise TerminatedError
+
+    old = signal.signal(signal.SIGALRM, die)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        with log_lines() as lines, pytest.raises(TerminatedError):
+            operator.execute({"ti": TI})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    jobs = [job["id"] for job in platform.control.jobs()]
+    assert len(jobs) == 2
+    if cancel_on_kill:
+        assert [BILLS.format(job_id) for job_id in jobs] == [line for line in lines if "bills" in line]
+    else:
+        assert f"The jobs {jobs[0]}, {jobs[1]} go on: cancel_on_kill is off." in lines
+    assert all(job["ended"] is None for job in platform.control.jobs())
+
+
+def test_a_task_that_is_killed_before_it_sent_anything_says_nothing(inference):
+    with log_lines() as lines:
+        inference()().on_kill()
+    assert lines == []
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_the_trigger_of_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_on_kill):
+    platform.control.hold()
+    deferral = begin(inference(cancel_on_kill=cancel_on_kill))
+    with log_lines() as lines:
+        asyncio.run(deferral.make_trigger().on_kill())
+    jobs = deferral.trigger["job_ids"]
+    if cancel_on_kill:
+        assert lines == [BILLS.format(job_id) for job_id in jobs]
+    else:
+        assert lines == [f"The jobs {jobs[0]}, {jobs[1]} go on: cancel_on_kill is off."]

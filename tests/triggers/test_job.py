@@ -1,0 +1,247 @@
+"""Triggers as a triggerer runs them: many in one loop, each made anew from what a database kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import psutil
+import pytest
+
+from airflow_provider_lamini.hooks.connection import InvalidConnectionError
+from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
+from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.triggers.job import JobTrigger
+from tests.support.platforms import connect
+from tests.support.tasks import first_event, log_lines, made, through_json
+
+ARGUMENTS = {
+    "conn_id": "lamini_night",
+    "kind": "batch completions",
+    "job_ids": ["a", "b"],
+    "submitted_at": 1.5,
+    "deadline": 2.5,
+    "poll_interval": 3.0,
+    "enough": 2,
+    "cancel_on_kill": False,
+    "progress": {"done": 1, "total": 2, "skipped": 0, "since": 0.5},
+}
+
+
+def event_of(trigger, timeout=20):
+    return JobEvent.from_payload(asyncio.run(asyncio.wait_for(first_event(trigger), timeout)))
+
+
+def looks(platform):
+    return platform.control.stats()["requests"].get("GET /v1/batch_completions/{id}/result", 0)
+
+
+def connections_to(platform):
+    """How many connections this process has open to the platform; the control has one of its own."""
+    port = int(platform.url.rsplit(":", 1)[1])
+    mine = psutil.Process().net_connections("tcp")
+    return sum(1 for each in mine if each.raddr and each.raddr.port == port and each.status == "ESTABLISHED")
+
+
+async def until(true, seconds=10):
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what is waited for is in another process
+            await asyncio.sleep(0.02)
+
+
+def test_a_trigger_is_made_anew_from_what_is_kept_of_it():
+    classpath, kwargs = JobTrigger(**ARGUMENTS).serialize()
+    assert kwargs == ARGUMENTS
+    assert made(classpath, through_json(kwargs)).serialize() == (classpath, ARGUMENTS)
+
+
+def test_airflow_itself_can_keep_a_trigger():
+    from airflow.serialization.serialized_objects import BaseSerialization
+
+    _, kwargs = JobTrigger(**ARGUMENTS).serialize()
+    kept = json.loads(json.dumps(BaseSerialization.serialize(kwargs)))
+    assert BaseSerialization.deserialize(kept) == ARGUMENTS
+
+
+def test_a_batch_that_ends_is_an_event(start, trigger):
+    (job_id,) = start()
+    one = trigger([job_id])
+    ended = {job_id: EndedJob(JobState.SUCCEEDED, "all 2 rows")}
+    assert event_of(one) == JobEvent(ended=ended, deadline=one.deadline)
+
+
+def test_there_is_one_event_and_it_is_the_end(start, trigger):
+    async def all_events():
+        return [event async for event in trigger(start()).run()]
+
+    assert len(asyncio.run(asyncio.wait_for(all_events(), 20))) == 1
+
+
+def test_enough_ended_batches_wake_the_task(platform, start, trigger):
+    job_ids = start(3)
+    asyncio.run(until(lambda: all(job["ended"] for job in platform.control.jobs())))
+    platform.control.hold()
+    (held,) = start()
+    event = event_of(trigger([held, *job_ids], enough=3))
+    assert sorted(event.ended) == sorted(job_ids)
+    assert not event.timed_out
+
+
+def test_after_the_deadline_the_event_says_so(platform, start, trigger):
+    platform.control.hold()
+    began = time.monotonic()
+    event = event_of(trigger(start(2), seconds=0.8))
+    assert event.timed_out
+    assert not event.ended
+    assert 0.7 < time.monotonic() - began < 4
+
+
+def test_a_trigger_that_starts_after_its_deadline_reports_what_has_ended(platform, start, trigger):
+    """As after a night without a triggerer."""
+    (ended,) = start()
+    asyncio.run(until(lambda: platform.control.jobs()[0]["ended"]))
+    event = event_of(trigger([ended], age=7200, seconds=-3600))
+    assert list(event.ended) == [ended]
+    assert not event.timed_out
+
+
+def test_a_trigger_that_starts_after_its_deadline_looks_once_at_what_still_runs(platform, start, trigger):
+    platform.control.hold()
+    event = event_of(trigger(start(), age=7200, seconds=-3600))
+    assert event.timed_out
+    assert looks(platform) == 1
+
+
+def test_an_outage_is_sat_out_and_shown_in_the_log(platform, start, trigger):
+    platform.control.fault("/v1/batch_completions/.*", status=503, times=2)
+    with log_lines() as lines:
+        event = event_of(trigger(start(), poll_interval=0.6))
+    assert len(event.ended) == 1
+    assert any("failed, trying on: The platform answered GET" in line for line in lines)
+
+
+@pytest.mark.usefixtures("platform")
+def test_a_batch_that_the_platform_never_heard_of_is_lost(trigger):
+    event = event_of(trigger(["0" * 32], age=600))
+    assert event.lost["0" * 32].vanished
+    assert "498 (no such job)" in event.lost["0" * 32].reason
+
+
+def test_a_refused_key_is_lost_but_not_vanished(platform, start, trigger, monkeypatch):
+    (job_id,) = start()
+    connect(monkeypatch, platform, password="another-key-0123456789")
+    event = event_of(trigger([job_id]))
+    assert not event.lost[job_id].vanished
+    assert "401" in event.lost[job_id].reason
+    assert "another-key" not in json.dumps(event.payload())
+
+
+def test_a_connection_that_is_not_there_is_named(trigger):
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+    one = trigger(["a"], conn_id="lamini_elsewhere")
+    with pytest.raises(AirflowNotFoundException, match="lamini_elsewhere"):
+        event_of(one)
+
+
+def test_a_connection_that_cannot_work_is_one_sentence(platform, trigger, monkeypatch):
+    connect(monkeypatch, platform, password="")
+    with pytest.raises(InvalidConnectionError, match="password field is empty"):
+        event_of(trigger(["a"]))
+
+
+@pytest.mark.usefixtures("platform")
+def test_an_unknown_kind_of_job_is_refused_with_the_known_ones(trigger):
+    with pytest.raises(ValueError, match="batch completions"):
+        event_of(trigger(["a"], kind="telepathy"))
+
+
+def test_two_hundred_triggers_share_one_client_and_let_the_loop_breathe(platform, start, trigger):
+    platform.control.hold()
+    job_ids = start(200, rows=1)
+
+    async def run():
+        waits = [asyncio.create_task(first_event(trigger([job_id]))) for job_id in job_ids]
+        lags, most = [], 0
+        for _ in range(40):
+            before = time.monotonic()
+            await asyncio.sleep(0.05)
+            lags.append(time.monotonic() - before - 0.05)
+            most = max(most, connections_to(platform))
+        platform.control.release()
+        events = await asyncio.wait_for(asyncio.gather(*waits), 30)
+        return events, sorted(lags), most
+
+    events, lags, most = asyncio.run(run())
+    assert [list(event["ended"]) for event in events] == [[job_id] for job_id in job_ids]
+    assert 1 <= most <= 16 + 1  # looks at once, and the control
+    assert lags[len(lags) // 2] < 0.1
+    assert looks(platform) >= 200
+    asyncio.run(until(lambda: connections_to(platform) <= 1))
+
+
+def test_a_trigger_that_is_cancelled_leaves_the_others_alone(platform, start, trigger):
+    platform.control.hold()
+    leaving, staying = start(2)
+
+    async def run():
+        first = asyncio.create_task(first_event(trigger([leaving])))
+        second = asyncio.create_task(first_event(trigger([staying])))
+        await until(lambda: looks(platform) >= 4)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        platform.control.release()
+        return await asyncio.wait_for(second, 20)
+
+    assert list(asyncio.run(run())["ended"]) == [staying]
+
+
+def test_the_last_trigger_to_leave_closes_the_client_and_the_next_opens_another(platform, start, trigger):
+    platform.control.hold()
+    (job_id,) = start()
+
+    async def run():
+        for _ in range(2):
+            before = looks(platform)
+            wait = asyncio.create_task(first_event(trigger([job_id])))
+            await until(lambda before=before: looks(platform) > before)
+            wait.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await wait
+            await until(lambda: connections_to(platform) <= 1)
+        platform.control.release()
+        return await first_event(trigger([job_id]))
+
+    assert list(asyncio.run(asyncio.wait_for(run(), 20))["ended"]) == [job_id]
+
+
+def test_triggers_of_two_connections_do_not_share_a_key(platform, start, trigger, monkeypatch):
+    connect(monkeypatch, platform, "lamini_other", password="another-key")
+    mine, others = start(2)
+
+    async def run():
+        return await asyncio.gather(
+            first_event(trigger([mine])), first_event(trigger([others], conn_id="lamini_other"))
+        )
+
+    good, bad = asyncio.run(asyncio.wait_for(run(), 20))
+    assert list(good["ended"]) == [mine]
+    assert list(bad["lost"]) == [others]
+
+
+def test_on_kill_of_one_trigger_leaves_the_others_alone(platform, start, trigger):
+    platform.control.hold()
+    killed, staying = start(2)
+
+    async def run():
+        wait = asyncio.create_task(first_event(trigger([staying])))
+        await until(lambda: looks(platform) >= 1)
+        with log_lines() as lines:
+            await trigger([killed]).on_kill()
+        assert [line for line in lines if killed in line]
+        platform.control.release()
+        return await asyncio.wait_for(wait, 20)
+
+    assert list(asyncio.run(run())["ended"]) == [staying]

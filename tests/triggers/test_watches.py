@@ -1,0 +1,54 @@
+"""What a watch does when its connection cannot be looked up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS
+from airflow_provider_lamini.jobs.polling import PollPlan
+from airflow_provider_lamini.jobs.watch import Sight, Watch
+
+
+class DeadlockError(BaseException):
+    """Some versions of Airflow raise such a one where a connection is looked up."""
+
+
+def waits_on(lookup):
+    """Wait for three jobs at once."""
+
+    async def run():
+        watch = Watch(lookup)
+        plan = PollPlan(submitted_at=time.time(), deadline=time.time() + 60, min_interval=0.05)
+        try:
+            await asyncio.gather(*(watch.wait(BATCH_COMPLETIONS, f"job{n}", plan, Sight()) for n in range(3)))
+        finally:
+            await watch.close()
+
+    asyncio.run(asyncio.wait_for(run(), 5))
+
+
+@pytest.mark.parametrize("error", [LookupError("nowhere"), DeadlockError("nowhere"), OSError("nowhere")])
+def test_no_way_to_fail_leaves_a_trigger_waiting_for_ever(error):
+    async def lookup():
+        raise error
+
+    with pytest.raises(type(error), match="nowhere"):
+        waits_on(lookup)
+
+
+@pytest.mark.parametrize("error", [LookupError("gone"), DeadlockError("gone")])
+def test_a_connection_that_goes_while_its_key_is_refused_ends_the_waits(platform, error):
+    settings = ClientSettings(base_url=platform.url, key="a-key-of-yesterday")
+    answers = [settings]
+
+    async def lookup():
+        if answers:
+            return answers.pop()
+        raise error
+
+    with pytest.raises(type(error), match="gone"):
+        waits_on(lookup)
