@@ -56,6 +56,7 @@ def get_provider_info() -> dict[str, object]:
                 },
             },
         ],
+        "extra-links": ["airflow_provider_lamini.links.LaminiJobLink"],
         "config": {
             "lamini": {
                 "description": "Options of the Lamini provider.",

@@ -20,8 +20,10 @@ LOADED_BY_RUNNING_TASKS = {
     "airflow_provider_lamini.hooks.probe",
     "airflow_provider_lamini.hooks.watches",
     "airflow_provider_lamini.operators.chunked",
+    "airflow_provider_lamini.operators.datasets",
     "airflow_provider_lamini.operators.direct",
     "airflow_provider_lamini.operators.endpoints",
+    "airflow_provider_lamini.operators.tuning",
 }
 """Modules of those rooms that only running tasks and triggers import; one that imports them at once fails."""
 HEAVY = ("pyarrow", "numpy", "pandas", "wtforms", "flask_appbuilder")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.lamini import batches, classifiers, memory_rag, models, training
+from airflow_provider_lamini.jobs.progress import duration
 from airflow_provider_lamini.jobs.state import JobState, JobStatus, state_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,24 @@ def _tuning_status(job: training.TrainJob) -> JobStatus:
     if state is JobState.TIMED_OUT and (job.resume_count or 0) < (job.resume_limit or 0):
         # The platform takes such a job up again by itself.
         state, raw = JobState.QUEUED, f"{job.status}, to be resumed by the platform"
-    return JobStatus(job.job_id, state, raw)
+    step = None if state.ended else job.last_step()
+    if step is None:
+        return JobStatus(job.job_id, state, raw)
+    return JobStatus(job.job_id, state, raw, done=step.step, detail=_step_in_words(step))
+
+
+def _step_in_words(step: training.TrainingStep) -> str | None:
+    """How far a tuning job is, for a person."""
+    words = []
+    if step.step is not None:
+        words.append(f"step {step.step}")
+    if step.loss is not None:
+        words.append(f"loss {step.loss:.4g}")
+    if step.learning_rate is not None:
+        words.append(f"learning rate {step.learning_rate:.3g}")
+    if step.remaining_time is not None:
+        words.append(f"about {duration(step.remaining_time)} left")
+    return ", ".join(words) or None
 
 
 def _tuning_jobs(jobs: list[training.TrainJob]) -> Mapping[str, JobStatus]:
@@ -117,6 +135,11 @@ _KINDS = {
     kind.name: kind
     for kind in (TUNING, MEMORY_RAG, CLASSIFIER, BATCH_COMPLETIONS, BATCH_EMBEDDINGS, MODEL_DOWNLOAD)
 }
+
+
+def kind_names() -> list[str]:
+    """The names of all kinds."""
+    return list(_KINDS)
 
 
 def kind_named(name: str) -> JobKind:

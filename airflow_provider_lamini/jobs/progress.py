@@ -80,7 +80,7 @@ class Progress:
 
     def _states(self, sights: Mapping[str, Sight]) -> str:
         words = [
-            f"job {job_id}: {sight.status.raw}"
+            f"job {job_id}: {sight.status.raw}" + (f" ({sight.status.detail})" if sight.status.detail else "")
             for job_id, sight in sights.items()
             if sight.status is not None
         ]

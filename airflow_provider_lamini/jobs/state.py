@@ -75,7 +75,8 @@ class JobStatus:
     :param raw: the platform's own word for it
     :param done: how much is done, in rows or steps, where the platform tells
     :param total: of how much
-    :param detail: a short text for a person, such as the platform's reason for a failure
+    :param detail: a short text for a person: while a job runs, how far it is; once it has ended, the platform's
+        reason for a failure
     """
 
     job_id: str

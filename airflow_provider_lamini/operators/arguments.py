@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.jobs.kinds import JobKind
 
 
 def positive_number(name: str, value: object) -> float:
@@ -102,3 +109,52 @@ def flag(name: str, value: object) -> bool:
     if found is None:
         raise InvalidArgumentError(f"{name} must be true or false, not {value!r}.")
     return found
+
+
+def json_object(name: str, value: object) -> dict[str, Json] | None:
+    """A mapping, as it is or as JSON text, which is what a template makes of it.
+
+    :param name: the argument, for the message
+    :param value: a mapping, the text of a JSON object, or ``None``
+    :raises InvalidArgumentError: where it is none
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise InvalidArgumentError(
+                f"{name} is a text that is no JSON. Give a mapping, or write it with the filter tojson."
+            ) from None
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InvalidArgumentError(
+            f"{name} must be a mapping of names to values, not {type(value).__name__}."
+        )
+    return dict(value)
+
+
+def identifier(name: str, value: object) -> str:
+    """An id of the platform's: a text, or a number as XCom may hold it.
+
+    :param name: the argument, for the message
+    :param value: the id
+    :raises InvalidArgumentError: where it is none
+    """
+    return text(name, str(value) if isinstance(value, int) and not isinstance(value, bool) else value).strip()
+
+
+def job_kind(name: str, value: object) -> JobKind:
+    """A kind of job, by its name in any case, with spaces or underscores.
+
+    :param name: the argument, for the message
+    :param value: such as ``tuning`` or ``memory_rag``
+    :raises InvalidArgumentError: where there is none of that name
+    """
+    from airflow_provider_lamini.jobs.kinds import kind_named, kind_names
+
+    names = {known.casefold(): known for known in kind_names()}
+    found = names.get(value.replace("_", " ").strip().casefold()) if isinstance(value, str) else None
+    if found is None:
+        raise InvalidArgumentError(f"{name} must be one of {', '.join(names.values())}, not {value!r}.")
+    return kind_named(found)

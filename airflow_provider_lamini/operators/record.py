@@ -33,6 +33,8 @@ class Submission:
     :param submitted_at: when the id became known, seconds since 1970
     :param attached_at: when a later try attached to it, seconds since 1970
     :param resumes: how often the job was resumed after it had failed or timed out
+    :param before: jobs on the platform that looked like this one before it was submitted; ``None`` until that
+        was asked
     :param numbers: what else a retry has to know, such as how many rows a dataset has
     """
 
@@ -43,6 +45,7 @@ class Submission:
     submitted_at: float | None = None
     attached_at: float | None = None
     resumes: int = 0
+    before: list[str] | None = None
     numbers: dict[str, int] = field(default_factory=dict)
 
     def submitted(self, job_id: str, now: float) -> Submission:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.operators.base import Log
     from airflow_provider_lamini.operators.record import RecordStore
 
 R = TypeVar("R")
@@ -137,10 +138,9 @@ class SingleJobOperator(JobOperator[R]):
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[R]:
         """Attach or submit at the start of a try, judge the end afterwards; see :class:`JobOperator`."""
-        state_path = self.state_path or self.hook.state_path()
         # Only the beginning of a try tells that there is no place for a record.
-        log = self.log if event is None else None
-        self._records = record_store(context, owner_of(context), state_path, log)
+        self._records = self.open_records(context, self.log if event is None else None)
+        event = self.take_up(event)
         if event is None:
             return self._begin()
         for lost in event.lost.values():
@@ -158,6 +158,8 @@ class SingleJobOperator(JobOperator[R]):
         return self._conclude(job_id, ended)
 
     def _begin(self) -> Waiting | Finished[R]:
+        from airflow_provider_lamini.api.errors import PlatformError
+
         mark_of = digest({**self.decides(), "platform": self.settings.base_url})
         known = self._known(mark_of)
         if known is None:
@@ -170,10 +172,40 @@ class SingleJobOperator(JobOperator[R]):
         self.announce(job_id)
         if not self.wait:
             return Finished(self.handed_over(job_id))
-        status = self.hook.send(self.kind.look(job_id))
+        try:
+            status = self.hook.send(self.kind.look(job_id))
+        except PlatformError as error:
+            # A job that has vanished, or that this replica does not know yet: the watch tells them apart.
+            self.log.info("Job %s is not settled here, the watch goes on: %s", job_id, error)
+            return self._waiting_for(job_id, known)
         if status.state.ended:
             return self._conclude(job_id, status)
         return self._waiting_for(job_id, known)
+
+    def open_records(self, context: Context, log: Log | None) -> RecordStore:
+        """Find the place for the record of the submission.
+
+        :param context: Airflow's context
+        :param log: is told where there is no place; ``None`` tells nobody
+        """
+        return record_store(context, owner_of(context), self.state_path or self.hook.state_path(), log)
+
+    def take_up(self, event: JobEvent | None) -> JobEvent | None:
+        """Say whether an event is the end of the submitted job. A task that waits for other jobs too overrides this.
+
+        :param event: what woke the task; ``None`` at the start of a try
+        :return: the same; or ``None`` to begin again
+        """
+        return event
+
+    def note(self, **known: Any) -> None:
+        """Add to the record of the intent, within :meth:`submit` and before the job is started.
+
+        :param known: fields of the record: what a retry, or :meth:`find`, has to know
+        """
+        intent = self._records.read()
+        if intent is not None:
+            self._records.write(replace(intent, **known))
 
     def announce(self, job_id: str) -> None:
         """Tell people of the job as soon as there is one, for example by a link.
@@ -239,7 +271,7 @@ class SingleJobOperator(JobOperator[R]):
         except ValueError as error:
             self._records.forget()
             raise InvalidArgumentError(str(error)) from error
-        submitted = intent.submitted(job_id, time.time())
+        submitted = (self._records.read() or intent).submitted(job_id, time.time())
         self._records.write(submitted)
         self.log.info("Submitted %s job %s.", self.kind.name, job_id)
         return submitted
@@ -279,18 +311,29 @@ class SingleJobOperator(JobOperator[R]):
         :param status: how it ended
         :param next_step: what the user may do
         """
-        from airflow_provider_lamini.jobs.state import JobState
-
-        kinds: dict[JobState, type[JobError]] = {
-            JobState.CANCELLED: JobCancelledError,
-            JobState.TIMED_OUT: JobTimedOutError,
-        }
-        reason = f": {status.detail}" if status.detail else ""
-        raise kinds.get(status.state, JobFailedError)(
-            f"{self.kind.name} job {job_id} ended as {status.raw}{reason}. It no longer runs. {next_step}"
-        )
+        raise job_error(self.kind, job_id, status, next_step)
 
     def _killed_with_the_try_before(self) -> bool:
         known = self._records.read()
         attached_at = known.attached_at if known else None
         return attached_at is not None and time.time() - attached_at < KILL_SETTLES
+
+
+def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, next_step: str) -> JobError:
+    """The exception that fits how a job ended.
+
+    :param kind: the job's kind
+    :param job_id: the platform's id
+    :param status: how it ended
+    :param next_step: what the user may do, a sentence
+    """
+    from airflow_provider_lamini.jobs.state import JobState
+
+    kinds: dict[JobState, type[JobError]] = {
+        JobState.CANCELLED: JobCancelledError,
+        JobState.TIMED_OUT: JobTimedOutError,
+    }
+    reason = f": {status.detail}" if status.detail else ""
+    return kinds.get(status.state, JobFailedError)(
+        f"{kind.name} job {job_id} ended as {status.raw}{reason}. It no longer runs. {next_step}"
+    )

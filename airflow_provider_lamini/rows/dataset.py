@@ -43,10 +43,12 @@ class Columns:
 
     :param prompt: makes the input
     :param answer: makes the output
+    :param texts: both, as the user wrote them
     """
 
     prompt: PromptTemplate
     answer: PromptTemplate
+    texts: tuple[str, str]
 
     @classmethod
     def parse(cls, prompt: object, answer: object) -> Columns:
@@ -56,7 +58,7 @@ class Columns:
         :param answer: the same, for the output
         :raises ColumnError: for what is not a text, or an empty one
         """
-        return cls(_template("prompt", prompt), _template("answer", answer))
+        return cls(_template("prompt", prompt), _template("answer", answer), (str(prompt), str(answer)))
 
     @property
     def needed(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -86,3 +87,48 @@ def test_what_can_be_cancelled_is_cancelled_by_its_id(kind, method):
     call = kind_named(kind).cancel("7")
     assert call.method == method
     assert "7" in f"{call.path} {call.json}"
+
+
+def steps(*each):
+    return json.dumps([{"step": step, "loss": loss, "learning_rate": 9e-4, "epoch": 0.5} for step, loss in each])
+
+
+def test_a_running_tuning_job_tells_how_far_it_is():
+    history = json.dumps([{"step": 60, "loss": 2.5, "learning_rate": 9e-4, "remaining_time": 750.2}])
+    status = look("tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history})
+    assert status.done == 60
+    assert status.detail == "step 60, loss 2.5, learning rate 0.0009, about 13 min left"
+
+
+@pytest.mark.parametrize(
+    ("history", "step"),
+    [
+        (steps((10, 2.0), (20, 1.5)), 20),
+        (steps((10, 2.0), (20, 1.5)) + "\n", 20),
+        (json.dumps([{"step": 1}, {"step": 2, "loss": 1, "more": {"deep": 1}}]), 2),
+        ("[]", None),
+        ("", None),
+        (None, None),
+        ("not json }", None),
+        ([{"step": 5}], 5),
+    ],
+)
+def test_the_last_step_is_found_in_histories_of_all_forms(history, step):
+    assert look("tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history}).done == step
+
+
+def test_an_ended_tuning_job_tells_no_step_as_its_reason():
+    answer = {"job_id": 7, "status": "FAILED", "history": steps((10, 2.0))}
+    assert look("tuning", answer).detail is None
+
+
+def test_a_list_of_long_histories_is_read_quickly():
+    """One list answers for hundreds of jobs, each with thousands of steps, while a triggerer waits."""
+    history = steps(*((step, 1.0) for step in range(5000)))
+    call = kind_named("tuning").look_all()
+    jobs = [{"job_id": n, "status": "TRAINING MODEL", "history": history} for n in range(200)]
+    answer = json.dumps(jobs).encode()
+    started = time.perf_counter()
+    found = call.read(answer)
+    assert time.perf_counter() - started < 5
+    assert {status.done for status in found.values()} == {4999}

@@ -126,6 +126,18 @@ class TrainJob(wire.Answer):
         return readable
 
 
+    def last_step(self) -> TrainingStep | None:
+        """Return the last step, without reading all the steps before it; ``None`` where there is none."""
+        history = (self.history or "").rstrip().removesuffix("]")
+        if "}" not in history:
+            return None
+        try:
+            # Its object is the last one and holds no other, or else all have to be read.
+            return TrainingStep.model_validate_json(history[history.rindex("{") :])
+        except ValueError:
+            return next(reversed(self.steps()), None)
+
+
 class EvaluatedOutput(wire.Answer):
     """What one model answered."""
 

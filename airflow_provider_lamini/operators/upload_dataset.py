@@ -1,0 +1,105 @@
+"""Datasets for tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.operators.arguments import flag, text
+from airflow_provider_lamini.operators.base import owner_of
+from airflow_provider_lamini.operators.record import record_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+
+class LaminiUploadDatasetOperator(BaseOperator):
+    """Makes a dataset on the platform of rows from a list or from storage.
+
+    Every row is read and checked before anything is sent; rows that cannot be used are named by number. The rows
+    wait in a temporary file on the worker, so its disk must have room for them, but memory does not depend on
+    their number. Where the platform keeps datasets itself they go there in one request, streamed; where it keeps
+    them in Azure, in blocks to a blob. A retry does not upload again what an earlier try has uploaded.
+
+    Endpoints: ``GET /v1/get-upload-base-path``, then ``POST /v1/local-data``, or ``POST /v1/data`` and
+    ``POST /v1/data/num-datapoints``.
+
+    :param input: a list of rows (mappings), or a path, URI or glob on object storage: JSON Lines, CSV, or Parquet
+        (extra ``parquet``)
+    :param prompt: what the model is asked: the name of a column, or a template over a row's columns, such as
+        ``"Categorize: {subject}"``. The platform adds no chat template: write what the model is to see.
+    :param answer: what it should answer, likewise
+    :param is_public: whether others may use the dataset; the platform's default if not given
+    :param lamini_conn_id: the connection to the platform
+    :param input_conn_id: the connection for the input's object storage
+    :param state_path: folder, a path or URI, for the record of the upload; by default Airflow's task state store
+        (3.3 and newer), else the connection's ``state_path``, else ``[lamini] state_path``
+    :param force_new: upload in any case, also what this run has uploaded before
+    :return: ``dataset_id``, ``rows``, ``bytes`` (of the rows as JSON Lines) and ``new`` (whether this try has
+        uploaded it)
+    """
+
+    template_fields: Sequence[str] = (
+        "lamini_conn_id",
+        "input",
+        "prompt",
+        "answer",
+        "is_public",
+        "input_conn_id",
+        "state_path",
+        "force_new",
+    )
+    template_fields_renderers = {"prompt": "md"}  # noqa: RUF012 - as Airflow declares it
+    ui_color = "#e8f0ea"
+
+    def __init__(
+        self,
+        *,
+        input: str | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
+        prompt: str = "input",
+        answer: str = "output",
+        is_public: bool | str | None = None,
+        lamini_conn_id: str = "lamini_default",
+        input_conn_id: str | None = None,
+        state_path: str | None = None,
+        force_new: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input = input
+        self.prompt = prompt
+        self.answer = answer
+        self.is_public = is_public
+        self.lamini_conn_id = lamini_conn_id
+        self.input_conn_id = input_conn_id
+        self.state_path = state_path
+        self.force_new = force_new
+
+    def execute(self, context: Context) -> dict[str, object]:
+        """Check the rows, upload them, return the dataset."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.operators.datasets import RECORD, DatasetUpload, Wanted
+        from airflow_provider_lamini.rows.dataset import Columns
+        from airflow_provider_lamini.rows.errors import RowError
+
+        is_public = None if self.is_public is None else flag("is_public", self.is_public)
+        anew = flag("force_new", self.force_new)
+        hook = LaminiHook(text("lamini_conn_id", self.lamini_conn_id))
+        with hook:
+            state_path = self.state_path or hook.state_path()
+            try:
+                wanted = Wanted(
+                    given=self.input,
+                    columns=Columns.parse(self.prompt, self.answer),
+                    is_public=is_public,
+                    conn_id=self.input_conn_id,
+                )
+                records = record_store(context, owner_of(context), state_path, self.log, RECORD)
+                made = DatasetUpload(wanted, hook=hook, records=records, log=self.log).make(anew=anew)
+            except RowError as error:
+                raise InvalidArgumentError(str(error)) from error
+        return {"dataset_id": made.dataset_id, "rows": made.rows, "bytes": made.size, "new": made.new}

@@ -1,0 +1,1 @@
+"""Waiting for what other tasks have begun."""

@@ -1,0 +1,167 @@
+"""Waiting for a job that another task, or a person, has started."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_lamini.exceptions import JobLostError
+from airflow_provider_lamini.operators.arguments import flag, identifier, job_kind, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_lamini.jobs.event import EndedJob
+    from airflow_provider_lamini.jobs.kinds import JobKind
+    from airflow_provider_lamini.jobs.state import JobStatus
+
+
+class LaminiJobSensor(BaseSensorOperator):
+    """Waits until a job of any kind has ended. It fails where the job did not end well, and never cancels it.
+
+    It goes with operators that are told ``wait=False``::
+
+        train = LaminiTrainOperator(task_id="train", ..., wait=False)
+        done = LaminiJobSensor(task_id="trained", job_id=train.output["job_id"], deferrable=True)
+
+    Outages of the platform are sat out until ``timeout``. With ``soft_fail`` the task is skipped in place of failing.
+
+    :param job_id: the platform's id of the job; for a model download the model's name
+    :param kind: the job's kind: ``tuning``, ``memory_rag``, ``classifier``, ``batch_completions``,
+        ``batch_embeddings`` or ``model_download``
+    :param accept_partial: whether a job that ended as ``PARTIALLY COMPLETED`` is good enough
+    :param lamini_conn_id: the connection to the platform
+    :param deferrable: wait in the triggerer, without holding a worker slot; by default as ``[operators]
+        default_deferrable``
+    :param poke_interval: seconds between two looks at the job at the most
+    :return: ``job_id``, ``kind``, ``state`` (such as ``succeeded``) and ``status``, the platform's own word
+    """
+
+    template_fields: Sequence[str] = ("lamini_conn_id", "job_id", "kind", "accept_partial")
+    ui_color = "#e8f0ea"
+
+    def __init__(
+        self,
+        *,
+        job_id: str | int,
+        kind: str = "tuning",
+        accept_partial: bool | str = False,
+        lamini_conn_id: str = "lamini_default",
+        deferrable: bool | None = None,
+        poke_interval: float = 30.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.job_id = job_id
+        self.kind = kind
+        self.accept_partial = accept_partial
+        self.lamini_conn_id = lamini_conn_id
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False)
+            if deferrable is None
+            else deferrable
+        )
+
+    def execute(self, context: Context) -> Any:
+        """Look at the job, and wait in the triggerer if it has not ended."""
+        if not self.deferrable:
+            return super().execute(context)
+        found = self.poke(context)
+        if isinstance(found, PokeReturnValue):
+            return found.xcom_value
+        return self._defer()
+
+    def _defer(self) -> NoReturn:
+        from airflow_provider_lamini.triggers.job import JobTrigger
+
+        job_id, kind = self._job()
+        now = time.time()
+        self.defer(
+            trigger=JobTrigger(
+                conn_id=self.lamini_conn_id,
+                kind=kind.name,
+                job_ids=[job_id],
+                submitted_at=now,
+                deadline=now + self.timeout,
+                poll_interval=max(self.poke_interval, 0.5),
+                cancel_on_kill=False,
+            ),
+            method_name="execute_complete",
+        )
+
+    def poke(self, context: Context) -> PokeReturnValue | bool:
+        """Look at the job once.
+
+        :param context: Airflow's context
+        :return: what the task returns, once the job has ended well; before that, false
+        :raises JobError: where it has not ended well
+        """
+        from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.jobs.polling import PASSING
+
+        del context
+        job_id, kind = self._job()
+        with LaminiHook(text("lamini_conn_id", self.lamini_conn_id)) as hook:
+            try:
+                status = hook.send(kind.look(job_id))
+            except PASSING as error:
+                self.log.warning("The platform did not tell how the job stands, trying on: %s", error)
+                return False
+            except (JobNotFoundError, NotFoundError) as error:
+                raise JobLostError(f"The platform knows no {kind.name} job {job_id}: {error}") from error
+        if status.state.ended:
+            return PokeReturnValue(is_done=True, xcom_value=self._judge(kind, job_id, status))
+        detail = f" ({status.detail})" if status.detail else ""
+        self.log.info("%s job %s: %s%s", kind.name, job_id, status.raw, detail)
+        return False
+
+    def execute_complete(self, context: Context, event: object) -> dict[str, object]:
+        """Judge what the trigger has seen.
+
+        :param context: Airflow's context
+        :param event: what the trigger has yielded
+        """
+        from airflow_provider_lamini.jobs.event import JobEvent
+
+        del context
+        job_id, kind = self._job()
+        seen = JobEvent.from_payload(event)
+        if job_id in seen.ended:
+            return self._judge(kind, job_id, seen.ended[job_id])
+        if job_id in seen.lost:
+            raise JobLostError(
+                f"{kind.name} job {job_id} cannot be looked at any more: {seen.lost[job_id].reason}"
+            )
+        message = (
+            f"{kind.name} job {job_id} has not ended within {self.timeout:g} s. It may still run and bill."
+        )
+        if self.soft_fail:
+            raise AirflowSkipException(message)
+        raise AirflowSensorTimeout(message)
+
+    def _job(self) -> tuple[str, JobKind]:
+        return identifier("job_id", self.job_id), job_kind("kind", self.kind)
+
+    def _judge(self, kind: JobKind, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
+        from airflow_provider_lamini.jobs.state import JobState
+        from airflow_provider_lamini.operators.single import job_error
+
+        partly = status.state is JobState.PARTLY_SUCCEEDED and flag("accept_partial", self.accept_partial)
+        if status.state is not JobState.SUCCEEDED and not partly:
+            error = job_error(kind, job_id, status, "Another try of this task will find the same.")
+            if self.soft_fail:
+                raise AirflowSkipException(str(error))
+            raise error
+        self.log.info("%s job %s ended as %s.", kind.name, job_id, status.raw)
+        return {"job_id": job_id, "kind": kind.name, "state": status.state.value, "status": status.raw}
