@@ -17,7 +17,14 @@ from airflow_provider_lamini.local.engines.base import (
     PromptTooLong,
 )
 from airflow_provider_lamini.local.engines.llama_server import LlamaServer, Written
-from airflow_provider_lamini.local.engines.structured import Field, flat_fields, opening, schema_grammar
+from airflow_provider_lamini.local.engines.structured import (
+    Field,
+    Label,
+    flat_fields,
+    opening,
+    schema_grammar,
+    single_label,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +98,9 @@ class LlamaTextEngine:
         fields = flat_fields(request.json_schema)
         if fields is None:
             return self._any_schema(server, request, request.json_schema, on_text)
+        label = single_label(fields)
+        if label is not None:
+            return self._label(server, request, label, on_text)
         return self._object(server, request, fields, on_text)
 
     def close(self) -> None:
@@ -113,6 +123,19 @@ class LlamaTextEngine:
     def _free(self, server: LlamaServer, request: GenerationRequest, on_text: OnText | None) -> Generation:
         body, given = _body(request, "", request.max_tokens)
         return _generation(server.write(body, on_text), given)
+
+    def _label(
+        self, server: LlamaServer, request: GenerationRequest, label: Label, on_text: OnText | None
+    ) -> Generation:
+        body, given = _body(request, "", label.most_tokens())
+        before = given if request.prompt is None else request.prompt
+        gap = " " if before and not before[-1].isspace() else ""
+        written = server.write(body | {"grammar": label.grammar(gap)}, None)
+        if written.is_cut:
+            raise PromptTooLong(written.prompt_tokens, self._context)
+        text = label.object_of(written.text.removeprefix(given))
+        (on_text or _nobody)(text)
+        return Generation(text, "stop", written.prompt_tokens, written.tokens)
 
     def _object(
         self, server: LlamaServer, request: GenerationRequest, fields: list[Field], on_text: OnText | None

@@ -4,6 +4,9 @@ An ``output_type`` is a flat object. Left to itself a small model spends its tok
 on with digits for ever, and is cut before the object is whole. So the names and braces are given to it as part of the
 prompt, each value is bound by a grammar that ends, and a text that is too long is closed where it was cut: what comes
 back always fits.
+
+An object of one enum alone is not even shown as JSON: the prompt is continued with the bare label, which is what a
+prompt such as ``Ticket: ... Category:`` asks for, and what a small model is far better at.
 """
 
 from __future__ import annotations
@@ -129,6 +132,55 @@ def flat_fields(schema: Mapping[str, Json]) -> list[Field] | None:
     fields = [_field(name, part) for name, part in properties.items()]
     plain = [field for field in fields if field is not None]
     return plain if len(plain) == len(fields) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The one enum of an object that has no other field, written without JSON.
+
+    :param name: the field's name
+    :param allowed: the allowed words
+    """
+
+    name: str
+    allowed: tuple[str, ...]
+
+    def grammar(self, gap: str) -> str:
+        """Return the grammar of the bare word.
+
+        :param gap: what stands between the prompt and the word
+        """
+        # Where one word begins another, a line's end must be as likely as the rest of the longer one.
+        ends_early = any(a != b and b.startswith(a) for a in self.allowed for b in self.allowed)
+        words = " | ".join(json.dumps(word, ensure_ascii=False) for word in self.allowed)
+        start = json.dumps(gap) if gap else ""
+        end = '"\\n"' if ends_early else ""
+        return f"{GRAMMAR_HEADER}start: {start} ({words}) {end}"
+
+    def most_tokens(self) -> int:
+        """Tokens that the word cannot exceed."""
+        return 2 + max(len(word.encode()) for word in self.allowed)
+
+    def object_of(self, text: str) -> str:
+        """Return the object for a generated word.
+
+        :param text: what the model wrote under :meth:`grammar`
+        :raises EngineError: it is none of the allowed words
+        """
+        word = next((word for word in self.allowed if word == text.strip()), None)
+        if word is None:
+            raise EngineError(f"The engine wrote a value that is not allowed for the field {self.name!r}.")
+        return json.dumps({self.name: word}, ensure_ascii=False)
+
+
+def single_label(fields: list[Field]) -> Label | None:
+    """Return the label that an object consists of, if it is one enum of plain words."""
+    if len(fields) != 1 or fields[0].kind != "enum":
+        return None
+    words = [word for word in fields[0].allowed if isinstance(word, str) and word == word.strip()]
+    if len(words) != len(fields[0].allowed) or not all(word and word.isprintable() for word in words):
+        return None
+    return Label(fields[0].name, tuple(words))
 
 
 def _field(name: str, schema: Json) -> Field | None:

@@ -1,0 +1,129 @@
+"""Flat objects, field by field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.api.output_types import json_schema
+from airflow_provider_lamini.local.engines.base import BadGenerationRequest, EngineError
+from airflow_provider_lamini.local.engines.structured import (
+    Field,
+    Label,
+    close_string,
+    flat_fields,
+    opening,
+    single_label,
+)
+
+
+def test_every_output_type_is_a_flat_object() -> None:
+    schema = json_schema(
+        {"s": "str", "i": "int", "f": "float", "b": "bool", "words": ["a", "b"], "numbers": [1, 10]}
+    )
+    assert flat_fields(schema) == [
+        Field("s", "string"),
+        Field("i", "integer"),
+        Field("f", "number"),
+        Field("b", "boolean"),
+        Field("words", "enum", ("a", "b")),
+        Field("numbers", "enum", (1, 10)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "object"},
+        {"type": "object", "properties": {}},
+        {"type": "object", "properties": {"a": {"type": "object"}}},
+        {"type": "object", "properties": {"a": {"type": ["string", "null"]}}},
+        {"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}},
+        {"type": "object", "properties": {"a": {"enum": [["x"]]}}},
+        {"type": "object", "properties": {"a": {"type": "string"}}, "patternProperties": {}},
+        {"type": "object", "properties": {"a": True}},
+    ],
+)
+def test_what_says_more_than_a_flat_object_is_left_to_the_general_way(schema: dict[str, Any]) -> None:
+    assert flat_fields(schema) is None
+
+
+def test_an_enum_of_nothing_is_refused() -> None:
+    with pytest.raises(BadGenerationRequest, match="'a'"):
+        flat_fields({"type": "object", "properties": {"a": {"enum": []}}})
+
+
+@settings(deadline=None)
+@given(text=st.text(), cut=st.integers(0, 400))
+def test_a_text_that_was_cut_anywhere_is_closed_to_a_beginning_of_itself(text: str, cut: int) -> None:
+    """Escapes of every length included: it is cut in its ASCII form."""
+    whole = json.dumps(text)
+    begun = whole[: min(cut, len(whole) - 1)]
+    assert text.startswith(json.loads(close_string(begun)))
+
+
+def test_a_cut_text_keeps_all_but_the_broken_escape() -> None:
+    assert close_string('"caf\\u00e9 \\ud83d\\ud8') == '"café "'.replace("é", "\\u00e9")
+    assert close_string('"half a sen') == '"half a sen"'
+    assert close_string('"ends with \\') == '"ends with "'
+    assert close_string("") == '""'
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        (Field("a", "integer"), " -12,", "-12"),
+        (Field("a", "number"), " 0.50}", "0.50"),
+        (Field("a", "boolean"), " true}", "true"),
+        (Field("a", "enum", (1, 10)), " 1}", "1"),
+        (Field("a", "enum", ("x", "y")), ' "x"', '"x"'),
+        (Field("a", "string"), ' "x, y}"', '"x, y}"'),
+    ],
+)
+def test_a_value_is_taken_without_what_ends_it(field: Field, text: str, value: str) -> None:
+    assert field.value_of(text, cut=False) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [(Field("a", "integer"), " twelve}"), (Field("a", "enum", ("x",)), ' "y"'), (Field("a", "string"), " x")],
+)
+def test_a_value_that_does_not_fit_is_an_error(field: Field, text: str) -> None:
+    with pytest.raises(EngineError, match="'a'"):
+        field.value_of(text, cut=False)
+
+
+def test_names_are_written_as_json() -> None:
+    assert opening(Field('na"me', "string"), first=True) == '{"na\\"me":'
+    assert opening(Field("naïve", "string"), first=False) == ', "naïve":'
+
+
+@pytest.mark.parametrize(
+    ("output_type", "words"),
+    [
+        ({"a": ["x", "long word"]}, ("x", "long word")),
+        ({"a": [1, 2]}, None),
+        ({"a": ["x"], "b": "bool"}, None),
+        ({"a": "str"}, None),
+        ({"a": ["two\nlines"]}, None),
+        ({"a": [" padded"]}, None),
+    ],
+)
+def test_one_enum_of_plain_words_is_a_label(
+    output_type: dict[str, Any], words: tuple[str, ...] | None
+) -> None:
+    label = single_label(flat_fields(json_schema(output_type)) or [])
+    assert (label.allowed if label else None) == words
+
+
+def test_a_label_comes_back_as_its_object() -> None:
+    label = Label("a", ("x", 'a "b"'))
+    assert label.object_of(" x\n") == '{"a": "x"}'
+    assert json.loads(label.object_of('a "b"')) == {"a": 'a "b"'}
+    with pytest.raises(EngineError, match="'a'"):
+        label.object_of(" y")
