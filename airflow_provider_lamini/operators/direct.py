@@ -22,7 +22,7 @@ from airflow_provider_lamini.operators.endpoints import RowResult, note
 from airflow_provider_lamini.rows.parts import ChunkResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.operators.base import Log
@@ -44,11 +44,11 @@ ROW_ERRORS = (*REFUSALS, PlatformTimeoutError, ProtocolError)
 
 
 class DirectRun:
-    """Rows as single requests.
+    """Rows as requests, each with as many rows as the endpoint takes at once.
 
     :param rows: input, output and ledger
     :param settings: how to reach the platform
-    :param endpoint: makes a request of a prompt
+    :param endpoint: makes a request of prompts
     :param max_in_flight: requests under way at once
     :param row_retries: how often a row that failed alone is sent again
     :param failures: ends the run when too many rows have failed
@@ -125,34 +125,49 @@ class DirectRun:
 
     async def _chunk(self, client: AsyncClient, begun: Begun) -> None:
         chunk, rows, prompts = begun
-        result = ChunkResult.pending(len(rows))
+        several = self._endpoint.per_request
+        groups = [prompts[at : at + several] for at in range(0, len(prompts), several)]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._row(client, prompt)) for prompt in prompts]
-        except BaseExceptionGroup as several:
+                tasks = [group.create_task(self._group(client, each)) for each in groups]
+        except BaseExceptionGroup as several_errors:
             # It concerns every row, so the requests under way say much the same.
-            raise several.exceptions[0] from None
-        retried = 0
-        for offset, task in enumerate(tasks):
-            row, tries = task.result()
+            raise several_errors.exceptions[0] from None
+        result, retried = ChunkResult.pending(len(rows)), 0
+        for offset, (row, tries) in enumerate(chain.from_iterable(task.result() for task in tasks)):
             retried += tries > 1
             note(result, offset, row)
         self._rows.finish(chunk, rows, result, retried)
 
-    async def _row(self, client: AsyncClient, prompt: str) -> tuple[RowResult, int]:
-        """Ask for one row until it is answered or its tries are used up."""
+    async def _group(self, client: AsyncClient, prompts: Sequence[str]) -> list[tuple[RowResult, int]]:
+        """Ask for some rows in one request; each with how often it was sent."""
         async with self._slots:
-            for tries in range(1, self._tries + 1):
-                with_retry = tries < self._tries
-                try:
-                    row = await client.send(self._endpoint.ask(prompt))
-                except ROW_ERRORS as error:
-                    row = RowResult(None, None, str(error))
-                    with_retry = with_retry and not isinstance(error, REFUSALS)
-                if row.error is None or not with_retry:
-                    break
-        self._done += 1
-        return row, tries
+            outcomes = await self._ask(client, prompts, 1)
+        self._done += len(prompts)
+        return outcomes
+
+    async def _ask(
+        self, client: AsyncClient, prompts: Sequence[str], tries: int
+    ) -> list[tuple[RowResult, int]]:
+        try:
+            answered = await client.send(self._endpoint.ask(prompts))
+        except ROW_ERRORS as error:
+            if len(prompts) > 1:
+                # One row may spoil the request for all: halves find it in a few steps.
+                middle = len(prompts) // 2
+                return [
+                    *await self._ask(client, prompts[:middle], tries),
+                    *await self._ask(client, prompts[middle:], tries),
+                ]
+            answered = [RowResult(None, None, str(error))]
+            if isinstance(error, REFUSALS):
+                return [(answered[0], tries)]
+        return [
+            (row, tries)
+            if row.error is None or tries >= self._tries
+            else (await self._ask(client, [prompt], tries + 1))[0]
+            for prompt, row in zip(prompts, answered, strict=True)
+        ]
 
     async def _report(self, since: float, every: float) -> None:
         total, before = self._rows.ledger.header.total, self._done

@@ -66,10 +66,17 @@ class JobEndpoint(Protocol):
 
 
 class DirectEndpoint(Protocol):
-    """An endpoint that takes one prompt and answers at once."""
+    """An endpoint that answers at once."""
 
-    def ask(self, prompt: str) -> Call[RowResult]:
-        """Answer one prompt."""
+    per_request: int
+    """How many prompts one request takes at the most."""
+
+    def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
+        """Answer some prompts.
+
+        :param prompts: at least one, at most ``per_request``
+        :return: a call that answers one outcome per prompt, in their order
+        """
         ...
 
 
@@ -114,21 +121,23 @@ class DirectCompletions:
     :param inference: what is asked for every row
     """
 
+    per_request = 1  # else the slowest of several prompts would hold up the answers to the others
+
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
 
-    def ask(self, prompt: str) -> Call[RowResult]:
+    def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
         """See `DirectEndpoint.ask`."""
         asked = self._inference
         call = completions.complete(
             model_name=asked.model_name,
-            prompt=prompt,
+            prompt=prompts[0],
             output_type=asked.output_type,
             max_new_tokens=asked.max_new_tokens,
         )
         # This endpoint may leave the reason out for a single prompt; it has answered, so the row is done.
         return call.then(
-            lambda answer: outcome(answer.outputs[0], answer.finish_reason[0] or "stop", asked.output_type)
+            lambda answer: [outcome(answer.outputs[0], answer.finish_reason[0] or "stop", asked.output_type)]
         )
 
 
@@ -138,21 +147,23 @@ class Chat:
     :param inference: what is asked for every row
     """
 
+    per_request = 1
+
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
         kind = inference.output_type
         self._format = None if kind is None else chat.json_format(json_schema(kind))
 
-    def ask(self, prompt: str) -> Call[RowResult]:
+    def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
         """See `DirectEndpoint.ask`."""
         asked = self._inference
 
-        def read(answer: ChatAnswer) -> RowResult:
-            return outcome(answer.content, answer.finish_reason or "stop", asked.output_type)
+        def read(answer: ChatAnswer) -> list[RowResult]:
+            return [outcome(answer.content, answer.finish_reason or "stop", asked.output_type)]
 
         return chat.complete(
             model=asked.model_name,
-            messages=[{"role": "user", "content": prompt}],
+            messages=[{"role": "user", "content": prompts[0]}],
             max_tokens=asked.max_new_tokens,
             response_format=self._format,
         ).then(read)

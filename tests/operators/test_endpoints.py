@@ -142,22 +142,22 @@ def test_a_batch_asks_what_was_said_and_leaves_out_what_was_not():
     "answer", [{"outputs": "a", "finish_reason": "length"}, {"outputs": ["a"], "finish_reason": ["length"]}]
 )
 def test_a_single_completion_may_be_answered_bare_or_as_a_list(answer):
-    row = DirectCompletions(asked()).ask("p").read(json.dumps(answer).encode())
-    assert row == RowResult("a", "length")
+    row = DirectCompletions(asked()).ask(["p"]).read(json.dumps(answer).encode())
+    assert row == [RowResult("a", "length")]
 
 
 def test_a_single_completion_without_a_reason_is_done():
-    assert DirectCompletions(asked()).ask("p").read(b'{"outputs": "a"}') == RowResult("a", "stop")
+    assert DirectCompletions(asked()).ask(["p"]).read(b'{"outputs": "a"}') == [RowResult("a", "stop")]
 
 
 def test_a_chat_reads_the_object_in_the_message_and_asks_for_it():
-    call = Chat(asked({"n": "int"}, 9)).ask("p")
+    call = Chat(asked({"n": "int"}, 9)).ask(["p"])
     assert call.json["messages"] == [{"role": "user", "content": "p"}]
     assert call.json["max_tokens"] == 9
     assert call.json["response_format"]["type"] == "json_schema"
     message = {"role": "assistant", "content": '{"n": 5}'}
     answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-    assert call.read(json.dumps(answer).encode()) == RowResult({"n": 5}, "stop")
+    assert call.read(json.dumps(answer).encode()) == [RowResult({"n": 5}, "stop")]
 
 
 def test_a_row_is_noted_as_settled_or_as_failed():

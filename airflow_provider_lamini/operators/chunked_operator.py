@@ -1,0 +1,233 @@
+"""What all operators have in common that do the same to every row of an input."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.operators.arguments import one_of, whole_number
+from airflow_provider_lamini.operators.base import Finished, JobOperator, Waiting, owner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_lamini.jobs.event import JobEvent
+    from airflow_provider_lamini.operators.chunked import Failures, Rows
+    from airflow_provider_lamini.operators.endpoints import DirectEndpoint, JobEndpoint
+
+
+class ChunkedOperator(JobOperator[dict[str, object]]):
+    """Sends the rows of an input to the platform and leaves one output row for each of them in a folder, in order.
+
+    Rows are read, sent and written in chunks, so memory does not depend on their number. What is done is recorded
+    in a ledger beside the output: a retry goes on from there, and no finished chunk is sent twice. The output
+    folder then holds ``part-*.jsonl`` (every row with its ``index``, the ``passthrough`` columns, ``output``,
+    ``finish_reason`` and, if it failed, ``error``), ``errors-*.jsonl`` (the failed rows again) and
+    ``manifest.json``.
+
+    A concrete operator says in :meth:`check` what else it accepts, in :meth:`decides` what of that decides the
+    results, and gives one of :meth:`job_endpoint` and :meth:`direct_endpoint`.
+
+    :param input: a list of texts, a list of rows (mappings), or a path, URI or glob on object storage: JSON
+        Lines, CSV, or Parquet (extra ``parquet``)
+    :param output: the folder for the results, a path or URI. Give each run its own, as with ``{{ run_id }}``
+        in it.
+    :param prompt: a template over a row's columns, such as ``"Summarize: {body}"``, or the name of a column
+    :param passthrough: columns of the input that are copied into the output
+    :param chunk_size: rows per chunk: per job where the platform has jobs for it, per part of the output always
+    :param max_in_flight: jobs under way at once; without jobs, requests under way at once
+    :param row_retries: how often a row that failed alone is sent again
+    :param max_failed_rows: rows that may fail: a number, a share such as ``0.01``, or ``"1%"``
+    :param on_other_run: what to do when the folder holds another run's results: ``fail``, or ``replace`` them
+    :param on_unknown_submission: what a retry does with a chunk of which it cannot know whether its job was
+        started: ``submit`` it (again), or ``fail``
+    :param input_conn_id: the connection for the input's object storage
+    :param output_conn_id: the connection for the output's object storage
+    :return: the manifest without its list of parts: URIs, counts by outcome, chunks, seconds, model
+    """
+
+    template_fields: Sequence[str] = (
+        *JobOperator.template_fields,
+        "input",
+        "output_folder",
+        "prompt",
+        "passthrough",
+        "chunk_size",
+        "max_in_flight",
+        "row_retries",
+        "max_failed_rows",
+        "on_other_run",
+        "on_unknown_submission",
+        "input_conn_id",
+        "output_conn_id",
+    )
+    template_fields_renderers = {"prompt": "md"}  # noqa: RUF012 - as Airflow declares it
+
+    def __init__(
+        self,
+        *,
+        input: str | Sequence[str] | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
+        output: str,
+        prompt: str = "prompt",
+        passthrough: Sequence[str] = (),
+        chunk_size: int | str = 1000,
+        max_in_flight: int | str = 8,
+        row_retries: int | str = 1,
+        max_failed_rows: float | str = 0,
+        on_other_run: str = "fail",
+        on_unknown_submission: str = "submit",
+        input_conn_id: str | None = None,
+        output_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input = input
+        self.output_folder = output  # an operator's own ``output`` is its XCom
+        self.prompt = prompt
+        self.passthrough = passthrough
+        self.chunk_size = chunk_size
+        self.max_in_flight = max_in_flight
+        self.row_retries = row_retries
+        self.max_failed_rows = max_failed_rows
+        self.on_other_run = on_other_run
+        self.on_unknown_submission = on_unknown_submission
+        self.input_conn_id = input_conn_id
+        self.output_conn_id = output_conn_id
+
+    @abstractmethod
+    def decides(self) -> Mapping[str, object]:
+        """The arguments beside prompt and passthrough that decide the results, as plain values.
+
+        A folder that holds results of other values is another run's.
+        """
+
+    @abstractmethod
+    def answered_by(self) -> str:
+        """The model that answers, for the manifest."""
+
+    def job_endpoint(self) -> JobEndpoint | None:
+        """The endpoint that takes a chunk as a job; ``None`` where rows are answered at once."""
+        return None
+
+    def direct_endpoint(self) -> DirectEndpoint | None:
+        """The endpoint that answers rows at once, asked where there is no :meth:`job_endpoint`."""
+        return None
+
+    def check(self) -> None:
+        """Validate the rendered arguments; see :class:`JobOperator`."""
+        from airflow_provider_lamini.rows.limits import FailureLimit
+        from airflow_provider_lamini.rows.parts import check_passthrough
+        from airflow_provider_lamini.rows.prompt import PromptTemplate
+
+        self._rows_per_chunk = whole_number("chunk_size", self.chunk_size, least=1)
+        self._in_flight = whole_number("max_in_flight", self.max_in_flight, least=1)
+        self._retries_per_row = whole_number("row_retries", self.row_retries, least=0)
+        self._replace_other = one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace"
+        unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("submit", "fail"))
+        self._submit_unknown = unknown == "submit"
+        try:
+            self._limit = FailureLimit.parse(self.max_failed_rows)
+            self._passthrough = check_passthrough(self.passthrough)
+            self._template = PromptTemplate.parse(self.prompt)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from error
+
+    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+        """Harvest, refill, and wait or return the manifest; see :class:`JobOperator`."""
+        from airflow_provider_lamini.rows.errors import LedgerTakenError, RowError
+
+        try:
+            return self._advance(context, event)
+        except LedgerTakenError:
+            raise
+        except RowError as error:
+            raise InvalidArgumentError(str(error)) from error
+
+    def _advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+        from airflow_provider_lamini.operators.chunked import Failures
+        from airflow_provider_lamini.rows.manifest import write_manifest
+
+        rows = self._open(context)
+        failures = Failures(rows, self._limit)
+        jobs, direct = self.job_endpoint(), self.direct_endpoint()
+        if jobs is not None:
+            waiting = self._advance_jobs(jobs, rows, failures, event)
+            if waiting is not None:
+                return waiting
+        elif direct is not None:
+            self._answer_directly(direct, rows, failures)
+        else:
+            raise NotImplementedError(f"{type(self).__name__} names no endpoint.")
+        manifest = write_manifest(
+            rows.folder, rows.ledger, model=self.answered_by(), source=rows.source.describe()
+        )
+        failures.check()
+        totals = manifest.counts
+        self.log.info("%d rows are in %s, %d of them failed.", totals.rows, manifest.output, totals.failed)
+        return Finished(dict(manifest.for_xcom()))
+
+    def _open(self, context: Context) -> Rows:
+        from airflow_provider_lamini.operators.chunked import open_rows
+
+        return open_rows(
+            self.input,
+            self.output_folder,
+            prompt=self._template,
+            passthrough=self._passthrough,
+            owner=owner_of(context),
+            decides={
+                "platform": self.settings.base_url,
+                "prompt": self.prompt,
+                "passthrough": self._passthrough,
+                **self.decides(),
+            },
+            chunk_size=self._rows_per_chunk,
+            replace_other=self._replace_other,
+            input_conn_id=self.input_conn_id,
+            output_conn_id=self.output_conn_id,
+            log=self.log,
+        )
+
+    def _advance_jobs(
+        self, endpoint: JobEndpoint, rows: Rows, failures: Failures, event: JobEvent | None
+    ) -> Waiting | None:
+        from airflow_provider_lamini.operators.chunked import JobRun
+
+        run = JobRun(
+            rows,
+            client=self.hook.client(),
+            endpoint=endpoint,
+            max_in_flight=self._in_flight,
+            row_retries=self._retries_per_row,
+            failures=failures,
+            submit_unknown=self._submit_unknown,
+            log=self.log,
+        )
+        if event is None:
+            run.attach()
+        else:
+            run.harvest(event)
+        run.refill(self._rows_per_chunk)
+        return None if rows.ledger.finished else run.waiting(self.started_at)
+
+    def _answer_directly(self, endpoint: DirectEndpoint, rows: Rows, failures: Failures) -> None:
+        from airflow_provider_lamini.operators.direct import DirectRun
+
+        run = DirectRun(
+            rows,
+            settings=self.settings,
+            endpoint=endpoint,
+            max_in_flight=self._in_flight,
+            row_retries=self._retries_per_row,
+            failures=failures,
+            log=self.log,
+        )
+        run.run(
+            self._rows_per_chunk,
+            since=self.started_at,
+            deadline=self._deadline,
+            report_every=self._poll_seconds,
+        )
