@@ -1,0 +1,87 @@
+"""The manifest of an index: whole or not there, and with one writer at a time."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_lamini.rows.documents import Stamp
+from airflow_provider_lamini.rows.errors import OutputError
+from airflow_provider_lamini.rows.index_manifest import (
+    Building,
+    IndexManifest,
+    ManifestFile,
+    ManifestTakenError,
+    Outcome,
+)
+
+FULL = IndexManifest(
+    platform="http://localhost",
+    model_name="m",
+    index_id="12",
+    files={"a.md": Stamp(3, "ab" * 32, "7")},
+    building=Building({"b.md": Stamp(1, "cd" * 32)}, {"mark": "x", "numbers": {"files": 1}}),
+    wanted=Outcome("run", "rebuilt", "a.md is gone", removed=1, replaced="12"),
+    adding="c.md",
+    outcome=Outcome("run", "built", "there was no index", added=1),
+)
+
+
+def test_what_is_written_is_read(folder):
+    file = ManifestFile(folder.uri("index.json"))
+    assert file.content is None
+    assert file.known == {}
+    file.write(FULL)
+    again = ManifestFile(folder.uri("index.json"))
+    assert again.content == file.content
+    assert again.known == FULL.files
+    again.change(adding=None)
+    assert ManifestFile(folder.uri("index.json")).content.adding is None
+
+
+def test_a_second_writer_is_refused(folder):
+    one, other = ManifestFile(folder.uri("index.json")), ManifestFile(folder.uri("index.json"))
+    one.write(FULL)
+    with pytest.raises(ManifestTakenError, match="written to by another task"):
+        other.write(FULL)
+    other = ManifestFile(folder.uri("index.json"))
+    other.change(index_id="13")
+    with pytest.raises(ManifestTakenError):
+        one.change(index_id="14")
+    assert ManifestFile(folder.uri("index.json")).content.index_id == "13"
+
+
+def test_a_manifest_that_somebody_removes_is_missed(folder):
+    file = ManifestFile(folder.uri("index.json"))
+    with pytest.raises(OutputError, match="is gone"):
+        file.change(adding=None)
+    file.write(FULL)
+    folder.delete("index.json")
+    with pytest.raises(ManifestTakenError):
+        file.change(adding=None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"\xff",
+        b'{"platform": "x"',
+        json.dumps({"platform": "x", "model_name": "m", "version": 2}),
+    ],
+)
+def test_another_file_is_never_overwritten(folder, content):
+    folder.write("index.json", content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(OutputError, match="no manifest of an index"):
+        ManifestFile(folder.uri("index.json"))
+
+
+def test_a_folder_is_no_manifest_and_a_bare_name_lies_in_the_working_folder(tmp_path, monkeypatch):
+    with pytest.raises(OutputError, match="is a folder"):
+        ManifestFile(f"{tmp_path}/")
+    monkeypatch.chdir(tmp_path)
+    ManifestFile("index.json").write(FULL)
+    assert (tmp_path / "index.json").exists()
