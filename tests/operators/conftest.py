@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.knowledge_platform import knowledge  # noqa: F401 - fixtures
 from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures
+from tests.support.tuning_platform import blobs, tuning, tuning_with_blobs  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

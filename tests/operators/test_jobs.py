@@ -1,0 +1,190 @@
+"""Jobs that are there already are resumed once, or cancelled, whoever started them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_lamini.api.errors import BadRequestError, JobNotFoundError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
+from airflow_provider_lamini.operators.jobs import LaminiCancelJobOperator, LaminiResumeJobOperator
+from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.tuning_platform import Job, LinkedTask
+
+BODY = {"dataset_id": "given", "custom_model_name": "mine"}
+
+
+@pytest.fixture
+def task():
+    return LinkedTask(task_id="resume")
+
+
+@pytest.fixture
+def resume(tmp_path):
+    """Returns a function that makes a new operator of the same arguments each time."""
+
+    def of(**given):
+        arguments = {
+            "task_id": "resume",
+            "job_id": 7,
+            "state_path": str(tmp_path / "state"),
+            "deferrable": True,
+            "poll_interval": 0.5,
+            "timeout": 30,
+        } | given
+        return lambda: LaminiResumeJobOperator(**arguments)
+
+    return of
+
+
+def put(tuning, *states):
+    tuning.jobs["7"] = Job(7, BODY, list(states), [{"step": 9, "loss": 0.5}])
+    return tuning.jobs["7"]
+
+
+@pytest.mark.parametrize(
+    ("word", "deferrable"), [("FAILED", True), ("CANCELLED", False), ("TIMED OUT", True)]
+)
+def test_an_ended_job_goes_on_to_its_end(tuning, resume, tmp_path, word, deferrable):
+    task, job = LinkedTask(task_id="resume"), put(tuning, word)
+    tuning.after_resume = [("TRAINING MODEL", "TRAINING MODEL", "COMPLETED")]
+    ended = run_to_end(resume(deferrable=deferrable, output=str(tmp_path / "out")), task)
+    assert job.resumes == 1
+    assert ended.result == {
+        "job_id": "7",
+        "status": "COMPLETED",
+        "model_name": "tuned-7",
+        "custom_model_name": "mine",
+        "dataset_id": "given",
+        "steps": 9,
+        "final_loss": 0.5,
+        "history": f"{tmp_path}/out/loss_history.jsonl",
+    }
+    assert json.loads((tmp_path / "out" / "loss_history.jsonl").read_text()) == {"step": 9, "loss": 0.5}
+    assert task.xcoms == {"lamini_job_url": "https://web.test/train/7"}
+
+
+@pytest.mark.parametrize(
+    "states", [("COMPLETED",), ("PARTIALLY COMPLETED",), ("TRAINING MODEL", "COMPLETED")]
+)
+def test_a_job_that_runs_or_ended_well_is_not_touched(tuning, resume, task, states):
+    job = put(tuning, *states)
+    assert run_to_end(resume(), task).result["status"] == states[-1]
+    assert job.resumes == 0
+
+
+def test_a_task_that_does_not_wait_returns_the_job(tuning, resume, task):
+    job = put(tuning, "FAILED")
+    assert run_to_end(resume(wait=False), task).result == {"job_id": "7"}
+    assert job.resumes == 1
+
+
+def test_a_retry_attaches_to_the_job_that_it_has_resumed(tuning, resume, task):
+    job = put(tuning, "FAILED")
+    tuning.after_resume = [(*["TRAINING MODEL"] * 4, "COMPLETED")]
+    begin(resume(), task)
+    run_to_end(resume(), task)
+    assert job.resumes == 1
+
+
+def test_a_retry_resumes_a_job_again_that_failed_again(tuning, resume, task):
+    job = put(tuning, "FAILED")
+    tuning.after_resume = [("TRAINING MODEL", "FAILED"), ("TRAINING MODEL", "COMPLETED")]
+    with pytest.raises(JobFailedError, match="A retry resumes it again"):
+        run_to_end(resume(), task)
+    assert run_to_end(resume(), task).result["status"] == "COMPLETED"
+    assert job.resumes == 2
+
+
+def test_a_lost_answer_is_looked_after_and_the_job_not_resumed_twice(tuning, resume, task):
+    job = put(tuning, "FAILED")
+    tuning.lose = ["/v1/train/jobs/7/resume"]
+    assert run_to_end(resume(), task).result["status"] == "COMPLETED"
+    assert job.resumes == 1
+
+
+def test_a_refusal_to_resume_fails_the_task(tuning, resume, task):
+    put(tuning, "FAILED")
+    tuning.fail["/v1/train/jobs/7/resume"] = [(400, "max_steps is reached")]
+    with pytest.raises(BadRequestError, match="max_steps is reached"):
+        run_to_end(resume(), task)
+
+
+@pytest.mark.parametrize("job_id", ["", None, 1.5, True, ["7"]])
+def test_what_is_no_id_is_refused_before_anything_is_sent(tuning, resume, task, job_id):
+    with pytest.raises(InvalidArgumentError, match="job_id"):
+        run_to_end(resume(job_id=job_id), task)
+    assert not tuning.asked
+
+
+def test_a_job_that_is_not_there_fails_the_task(tuning, resume, task):
+    with pytest.raises(JobNotFoundError):
+        run_to_end(resume(), task)
+    assert list(tuning.asked) == ["GET /v1/train/jobs/7"]
+
+
+def test_killing_the_task_cancels_the_job_again(tuning, resume, task):
+    job = put(tuning, "FAILED")
+    tuning.after_resume = [("TRAINING MODEL",)]
+    operator = resume()()
+    from airflow.providers.common.compat.sdk import TaskDeferred
+
+    with pytest.raises(TaskDeferred):
+        operator.execute({"ti": task})
+    operator.on_kill()
+    assert job.state == "CANCELLED"
+
+
+# ---- cancel -------------------------------------------------------------------------------------------------
+
+
+def cancel(**given):
+    return LaminiCancelJobOperator(task_id="cancel", **{"job_id": "7", **given}).execute({})
+
+
+def test_a_running_job_is_cancelled(tuning):
+    put(tuning, "TRAINING MODEL", "TRAINING MODEL")
+    assert cancel(job_id=7) == {"job_id": "7", "kind": "tuning", "cancelled": True, "status": "CANCELLED"}
+
+
+@pytest.mark.parametrize("word", ["COMPLETED", "FAILED", "CANCELLED"])
+def test_a_job_that_has_ended_is_left_as_it_is(tuning, word):
+    job = put(tuning, word)
+    assert cancel() == {"job_id": "7", "kind": "tuning", "cancelled": False, "status": word}
+    assert job.state == word
+    assert "POST /v1/train/jobs/7/cancel" not in tuning.asked
+
+
+def test_cancelling_twice_does_no_harm(tuning):
+    put(tuning, "TRAINING MODEL", "TRAINING MODEL")
+    assert [cancel()["cancelled"], cancel()["cancelled"]] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["memory_rag", "Batch Completions", "model download"])
+def test_kinds_that_cannot_be_cancelled_are_refused_before_anything_is_sent(tuning, kind):
+    with pytest.raises(InvalidArgumentError, match=r"no call to cancel .* and bills"):
+        cancel(kind=kind)
+    assert not tuning.asked
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"kind": "deployment"}, "kind must be one of tuning, Memory RAG, classifier"),
+        ({"kind": None}, "kind must be one of"),
+        ({"job_id": " "}, "job_id"),
+        ({"lamini_conn_id": ""}, "lamini_conn_id"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused_before_anything_is_sent(tuning, given, problem):
+    with pytest.raises(InvalidArgumentError, match=problem):
+        cancel(**given)
+    assert not tuning.asked
+
+
+def test_what_was_cancelled_is_told_in_the_log(tuning):
+    put(tuning, "TRAINING MODEL", "TRAINING MODEL")
+    with log_lines() as lines:
+        cancel()
+    assert any("tuning job 7 is cancelled" in line for line in lines)

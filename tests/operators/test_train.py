@@ -1,0 +1,383 @@
+"""A model is tuned once, whatever happens to the task; what the job did is told and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from airflow_provider_lamini.api.errors import BadRequestError, UnavailableError
+from airflow_provider_lamini.exceptions import (
+    InvalidArgumentError,
+    JobCancelledError,
+    JobFailedError,
+    JobLostError,
+    JobTimedOutError,
+    WaitTimeoutError,
+)
+from airflow_provider_lamini.operators.train import LaminiTrainOperator
+from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.tuning_platform import LinkedTask, connect
+
+ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(4)]
+HISTORY = [
+    {"step": 50, "loss": 2.5, "learning_rate": 9e-4, "epoch": 0.5, "remaining_time": 60.0},
+    {"step": 100, "loss": 1.25, "learning_rate": 1e-4, "epoch": 1.0, "remaining_time": 0.0},
+]
+SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
+
+
+class QuickTrain(LaminiTrainOperator):
+    """Looks for a job a second time at once."""
+
+    list_again_after = 0.05
+
+
+@pytest.fixture
+def task():
+    return LinkedTask()
+
+
+@pytest.fixture
+def train(tuning, tmp_path):
+    """Returns a function that makes a new operator of the same arguments each time."""
+    tuning.datasets["given"] = ROWS
+
+    def of(**given):
+        arguments = {
+            "task_id": "train",
+            "model_name": "base-model",
+            "dataset_id": "given",
+            "state_path": str(tmp_path / "state"),
+            "deferrable": True,
+            "poll_interval": 0.5,
+            "timeout": 30,
+        } | given
+        return lambda: QuickTrain(**arguments)
+
+    return of
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_model_is_tuned_and_named(tuning, train, task, deferrable):
+    tuning.history = HISTORY
+    ended = run_to_end(train(finetune_args={"max_steps": 100}, deferrable=deferrable), task)
+    assert ended.result == {
+        "job_id": "1",
+        "status": "COMPLETED",
+        "model_name": "tuned-1",
+        "custom_model_name": None,
+        "dataset_id": "given",
+        "steps": 100,
+        "final_loss": 1.25,
+        "history": None,
+        "base_model": "base-model",
+        "resumes": 0,
+    }
+    assert tuning.sent("/v1/train") == [
+        {
+            "model_name": "base-model",
+            "dataset_id": "given",
+            "upload_file_path": "/app/datasets/given.jsonl",
+            "finetune_args": {"max_steps": 100},
+        }
+    ]
+    assert len(ended.deferrals) == deferrable
+
+
+def test_arguments_come_through_as_they_are_checked(tuning, train, task):
+    arguments = {
+        "finetune_args": '{"max_steps": "50", "learning_rate": 3e-4, "something_new": [1]}',
+        "gpu_config": {"gpus": 2, "nodes": 1},
+        "custom_model_name": "mine",
+        "train_type": "mome_mini",
+        "is_public": "false",
+    }
+    result = run_to_end(train(**arguments), task).result
+    (sent,) = tuning.sent("/v1/train")
+    assert sent["finetune_args"] == {"max_steps": 50, "learning_rate": 3e-4, "something_new": [1]}
+    assert sent["gpu_config"] == {"gpus": 2, "nodes": 1}
+    assert (sent["custom_model_name"], sent["train_type"], sent["is_public"]) == ("mine", "mome_mini", False)
+    assert result["custom_model_name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"finetune_args": {"max_length": 3000}}, "finetune_args.max_length: .*power of two"),
+        ({"finetune_args": {"max_length": 16384}}, "max_length"),
+        ({"finetune_args": {"optim": "sgd"}}, "optim"),
+        ({"finetune_args": {"index_pq_nbits": 17}}, "index_pq_nbits"),
+        ({"finetune_args": "max_steps=3"}, "finetune_args is a text that is no JSON"),
+        ({"finetune_args": [1]}, "finetune_args must be a mapping"),
+        ({"gpu_config": {"gpus": -1}}, "gpus"),
+        ({"train_type": "distillation"}, "train_type"),
+        ({"model_name": ""}, "model_name"),
+        ({"dataset_id": None}, "exactly one of dataset_id and input"),
+        ({"input": ROWS}, "exactly one of dataset_id and input"),
+        ({"max_resumes": -1}, "max_resumes"),
+        ({"accept_partial": "maybe"}, "accept_partial"),
+        ({"on_unknown_submission": "guess"}, "on_unknown_submission"),
+        ({"dataset_id": None, "input": [*ROWS, {"input": "q"}]}, "row 4 .* no column 'output'"),
+        ({"dataset_id": None, "input": "gone.jsonl"}, "does not exist"),
+        ({"dataset_id": None, "input": ROWS, "prompt": 5}, "prompt must be a text"),
+        ({"timeout": "soon"}, "timeout"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_sent(tuning, train, task, given, problem):
+    with pytest.raises(InvalidArgumentError, match=problem):
+        run_to_end(train(**given), task)
+    assert not tuning.asked
+
+
+def test_rows_are_uploaded_first_and_once(tuning, train, task):
+    tuning.fail["/v1/train"] = [(400, "no such model")]
+    rows = {"dataset_id": None, "input": [{"q": "1 + 1", "a": 2}], "prompt": "q", "answer": "a"}
+    with pytest.raises(BadRequestError, match="no such model"):
+        run_to_end(train(**rows), task)
+    result = run_to_end(train(**rows), task).result
+    assert tuning.datasets.keys() == {"given", "dataset2"}
+    assert tuning.datasets["dataset2"] == [{"input": "1 + 1", "output": "2"}]
+    assert result["dataset_id"] == "dataset2"
+
+
+def test_the_losses_are_written_to_the_output(tuning, train, task, tmp_path):
+    tuning.history = [*HISTORY, {"step": 101, "loss": float("nan")}]
+    result = run_to_end(train(output=str(tmp_path / "out")), task).result
+    assert result["history"] == f"{tmp_path}/out/loss_history.jsonl"
+    lines = [json.loads(line) for line in (tmp_path / "out" / "loss_history.jsonl").read_text().splitlines()]
+    assert lines[:2] == HISTORY
+    assert len(lines) == 3
+    assert (result["steps"], result["final_loss"]) == (101, 1.25)
+
+
+def test_the_log_shows_step_loss_learning_rate_and_time_left(tuning, train, task):
+    tuning.history = HISTORY[:1]
+    tuning.script = [("CREATED", *["TRAINING MODEL"] * 3, "COMPLETED")]
+    with log_lines() as lines:
+        run_to_end(train(), task)
+    shown = "TRAINING MODEL (step 50, loss 2.5, learning rate 0.0009, about 1 min left)"
+    assert any(shown in line for line in lines)
+
+
+def test_the_jobs_page_is_linked_as_soon_as_there_is_a_job(tuning, train, task):
+    tuning.script = [SLOW]
+    begin(train(), task)
+    assert task.xcoms == {"lamini_job_url": "https://web.test/train/1"}
+
+
+def test_without_an_address_of_web_pages_there_is_no_link(tuning, train, task, monkeypatch):
+    connect(monkeypatch, tuning, web_url="")
+    run_to_end(train(), task)
+    assert task.xcoms == {}
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_task_that_does_not_wait_hands_the_job_over(tuning, train, task, deferrable):
+    tuning.script = [SLOW]
+    ended = run_to_end(train(wait=False, deferrable=deferrable), task)
+    assert ended.result == {"job_id": "1", "base_model": "base-model"}
+    assert run_to_end(train(wait=False), task).result["job_id"] == "1"
+    assert len(tuning.jobs) == 1
+
+
+# ---- how a job ends -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "error"),
+    [("FAILED", JobFailedError), ("TIMED OUT", JobTimedOutError), ("CANCELED", JobCancelledError)],
+)
+def test_a_job_that_did_not_end_well_fails_the_task_and_a_retry_trains_anew(tuning, train, task, word, error):
+    tuning.script = [("CREATED", word), ("CREATED", "COMPLETED")]
+    with pytest.raises(error, match=f"tuning job 1 ended as {word}. It no longer runs. A retry"):
+        run_to_end(train(max_resumes=0), task)
+    assert run_to_end(train(max_resumes=0), task).result["model_name"] == "tuned-2"
+    assert tuning.jobs["1"].resumes == 0
+
+
+@pytest.mark.parametrize("word", ["FAILED", "TIMED OUT"])
+def test_a_job_that_failed_or_timed_out_is_resumed(tuning, train, task, word):
+    tuning.script = [("CREATED", word)]
+    tuning.after_resume = [("TRAINING MODEL", "TRAINING MODEL", word), ("TRAINING MODEL", "COMPLETED")]
+    result = run_to_end(train(max_resumes=2), task).result
+    assert (result["job_id"], result["resumes"], result["status"]) == ("1", 2, "COMPLETED")
+    assert len(tuning.jobs) == 1
+
+
+def test_resumes_are_counted_over_all_tries(tuning, train, task):
+    """The first try uses one resume and dies; the second has one left, then trains anew."""
+    tuning.script = [("FAILED",), ("COMPLETED",)]
+    tuning.after_resume = [("TRAINING MODEL", "TRAINING MODEL", "FAILED")]
+    make = train(max_resumes=2)
+
+    begin(make, task)
+    assert tuning.jobs["1"].resumes == 1
+    with pytest.raises(JobFailedError, match="resumed 2 time"):
+        run_to_end(make, task)
+    assert tuning.jobs["1"].resumes == 2
+    assert run_to_end(make, task).result["job_id"] == "2"
+
+
+def test_a_platform_that_refuses_to_resume_fails_the_task(tuning, train, task):
+    tuning.script = [("CREATED", "FAILED"), ("COMPLETED",)]
+    tuning.fail["/v1/train/jobs/1/resume"] = [(400, "max_steps is reached")]
+    with pytest.raises(JobFailedError, match=r"cannot be resumed: .*max_steps is reached.*trains anew"):
+        run_to_end(train(), task)
+    assert run_to_end(train(), task).result["job_id"] == "2"
+
+
+def test_a_resume_whose_answer_was_lost_is_looked_at_and_not_repeated(tuning, train, task):
+    tuning.script = [("CREATED", "FAILED")]
+    tuning.lose = ["/v1/train/jobs/1/resume"]
+    result = run_to_end(train(), task).result
+    assert (result["status"], result["resumes"]) == ("COMPLETED", 1)
+    assert tuning.jobs["1"].resumes == 1
+
+
+def test_without_a_record_a_job_is_not_resumed(tuning, train, task):
+    tuning.script = [("CREATED", "FAILED")]
+    with pytest.raises(JobFailedError):
+        run_to_end(train(state_path=None), task)
+    assert tuning.jobs["1"].resumes == 0
+
+
+def test_a_job_that_ended_in_part_is_the_users_decision(tuning, train, task):
+    tuning.script = [("CREATED", "PARTIALLY COMPLETED")]
+    for _ in range(2):
+        with pytest.raises(JobFailedError, match="accept_partial=True to take its model"):
+            run_to_end(train(), task)
+    result = run_to_end(train(accept_partial="true"), task).result
+    assert (result["job_id"], result["status"]) == ("1", "PARTIALLY COMPLETED")
+    assert len(tuning.jobs) == 1
+    assert run_to_end(train(accept_partial=True, force_new=True), task).result["job_id"] == "2"
+
+
+def test_a_job_that_vanishes_is_lost(tuning, train, task):
+    tuning.script = [SLOW]
+    deferral = begin(train(), task)
+    del tuning.jobs["1"]
+    event = deferral.wait(submitted_at=0.0)
+    assert event["lost"]["1"]["vanished"]
+    with pytest.raises(JobLostError, match="A retry submits it anew"):
+        train()().execute_complete({"ti": task}, event=event, **deferral.kwargs)
+
+
+def test_the_tasks_own_timeout_leaves_the_job_to_a_retry(tuning, train, task):
+    tuning.script = [("CREATED", *["TRAINING MODEL"] * 4, "COMPLETED")]
+    with pytest.raises(WaitTimeoutError, match="may still run and bill"):
+        run_to_end(train(timeout=0.7), task)
+    assert run_to_end(train(), task).result["job_id"] == "1"
+
+
+# ---- never a second job -------------------------------------------------------------------------------------
+
+
+def test_a_retry_attaches_to_the_job_that_runs(tuning, train, task):
+    tuning.script = [("CREATED", *["TRAINING MODEL"] * 3, "COMPLETED")]
+    begin(train(), task)
+    with log_lines() as lines:
+        assert run_to_end(train(), task).result["job_id"] == "1"
+    assert any("Attached to tuning job 1" in line for line in lines)
+    assert len(tuning.jobs) == 1
+
+
+def test_a_run_that_is_repeated_takes_the_model_that_there_is(train, task):
+    run_to_end(train(), task)
+    assert run_to_end(train(), task).result["model_name"] == "tuned-1"
+    assert run_to_end(train(force_new="true"), task).result["model_name"] == "tuned-2"
+
+
+@pytest.mark.parametrize("policy", ["cancel", "fail"])
+def test_other_arguments_cancel_the_job_or_fail_the_task(tuning, train, task, policy):
+    tuning.script = [SLOW, ("COMPLETED",)]
+    begin(train(), task)
+    changed = train(finetune_args={"max_steps": 7}, on_changed_input=policy)
+    if policy == "cancel":
+        assert run_to_end(changed, task).result["job_id"] == "2"
+        assert tuning.jobs["1"].state == "CANCELLED"
+    else:
+        with pytest.raises(InvalidArgumentError, match="with other arguments"):
+            run_to_end(changed, task)
+        assert len(tuning.jobs) == 1
+
+
+def die_at(tuning, make, task, path):
+    """The try loses the answer of a request; a record of the intent is all that is left."""
+    tuning.lose = [path]
+    with pytest.raises(UnavailableError) as failed:
+        run_to_end(make, task)
+    assert failed.value.may_have_started
+
+
+@pytest.mark.parametrize(
+    "marked", [{"custom_model_name": "run-1-model"}, {"dataset_id": None, "input": ROWS}]
+)
+def test_a_job_whose_id_was_never_told_is_found_in_the_platforms_list(tuning, train, task, marked):
+    """Older jobs of the same name, and other people's, are told apart."""
+    make = train(**marked)
+    run_to_end(make, task)
+    die_at(tuning, train(**marked, force_new=True), task, "/v1/train")
+    run_to_end(train(model_name="others", custom_model_name="theirs"), LinkedTask(task_id="other"))
+    with log_lines() as lines:
+        assert run_to_end(make, task).result["job_id"] == "2"
+    assert any("Found tuning job 2, whose id was not recorded" in line for line in lines)
+    assert len(tuning.jobs) == 3
+
+
+def test_a_job_that_is_in_no_list_was_not_started_and_is_submitted(tuning, train, task):
+    make = train()
+    die_at(tuning, make, task, "/v1/train")
+    tuning.jobs.clear()
+    with log_lines() as lines:
+        assert run_to_end(make, task).result["job_id"] == "1"
+    assert any("stopped before the tuning job was started" in line for line in lines)
+
+
+def test_a_job_that_nothing_marks_is_left_to_a_person(tuning, train, task):
+    """Another task may have started it on the same dataset."""
+    die_at(tuning, train(), task, "/v1/train")
+    with pytest.raises(JobLostError, match="Whether a tuning job was started is not known"):
+        run_to_end(train(), task)
+    assert len(tuning.jobs) == 1
+    assert run_to_end(train(on_unknown_submission="submit"), task).result["job_id"] == "2"
+
+
+def test_an_upload_that_was_cut_off_starts_no_job(tuning, train, task):
+    make = train(dataset_id=None, input=ROWS)
+    die_at(tuning, make, task, "/v1/local-data")
+    result = run_to_end(make, task).result
+    assert (result["job_id"], result["dataset_id"]) == ("1", "dataset3")
+
+
+# ---- killed -------------------------------------------------------------------------------------------------
+
+
+def test_killing_the_task_cancels_the_job(tuning, train, task):
+    tuning.script = [SLOW]
+    operator = train(wait=True, deferrable=True)()
+    from airflow.providers.common.compat.sdk import TaskDeferred
+
+    with pytest.raises(TaskDeferred):
+        operator.execute({"ti": task})
+    with log_lines() as lines:
+        operator.on_kill()
+    assert tuning.jobs["1"].state == "CANCELLED"
+    assert any("Job 1 (tuning) is cancelled." in line for line in lines)
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_killing_the_deferred_task_cancels_the_job_where_that_is_wanted(tuning, train, task, cancel):
+    tuning.script = [SLOW]
+    trigger = begin(train(cancel_on_kill=cancel), task).make_trigger()
+    asyncio.run(trigger.on_kill())
+    assert (tuning.jobs["1"].state == "CANCELLED") is cancel
+
+
+def test_a_new_try_does_not_take_the_job_that_was_killed_with_the_old_one(tuning, train, task):
+    tuning.script = [SLOW, ("COMPLETED",)]
+    deferral = begin(train(), task)
+    begin(train(), task)  # the new try has attached before the old one's trigger cancels
+    asyncio.run(deferral.make_trigger().on_kill())
+    assert run_to_end(train(), task).result["job_id"] == "2"
