@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.local_platform import wait_until
 from tests.support.platforms import submissions
-from tests.support.tasks import TI, begin, log_lines, run_to_end, wake
+from tests.support.tasks import begin, execute, log_lines, run_to_end, wake
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -123,7 +123,7 @@ def test_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_o
     signal.setitimer(signal.ITIMER_REAL, 1.0)
     try:
         with log_lines() as lines, pytest.raises(TerminatedError):
-            operator.execute({"ti": TI})
+            execute(operator)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
