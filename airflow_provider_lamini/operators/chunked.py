@@ -7,6 +7,7 @@ wakes up.
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
     from airflow_provider_lamini.operators.base import Log
     from airflow_provider_lamini.operators.endpoints import JobEndpoint
-    from airflow_provider_lamini.rows.batch import Row
+    from airflow_provider_lamini.rows.batch import Row, SourceChunk
     from airflow_provider_lamini.rows.limits import FailureLimit
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.record import Chunk
@@ -75,15 +76,25 @@ class Rows:
             )
         return rows, prompts
 
-    def begin(self, size: int) -> Iterator[tuple[Chunk, list[Row], list[str]]]:
-        """Begin the chunks that come next, one at a time: the chunk, its rows and their prompts."""
+    def coming(self, size: int) -> Iterator[tuple[SourceChunk, list[str]]]:
+        """The rows that no chunk has yet, in chunks, with their prompts; `begin` begins one of them."""
         columns = needed_columns(self.prompt, self.passthrough)
         for found in self.source.chunks(size, self.ledger.cursor, columns=columns):
-            prompts = self.prompt.render_all(found.rows)
-            yield self.ledger.plan(found.start, found.after, fingerprint(prompts)), found.rows, prompts
+            yield found, self.prompt.render_all(found.rows)
 
-    def finish(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult, retried: int) -> None:
-        """Write a chunk's part and record that it is done.
+    def begin(self, found: SourceChunk, prompts: list[str]) -> Chunk:
+        """Record that the chunk that comes next is begun.
+
+        :param found: its rows
+        :param prompts: their prompts
+        """
+        return self.ledger.plan(found.start, found.after, fingerprint(prompts))
+
+    @contextmanager
+    def finishing(
+        self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult, retried: int
+    ) -> Iterator[None]:
+        """Write a chunk's part and record that it is done, with whatever the block changes in the ledger.
 
         :param chunk: the chunk
         :param rows: its rows
@@ -92,7 +103,9 @@ class Rows:
         """
         self.ledger.check()
         self.writer.write(chunk.number, chunk.first_row, rows, result)
-        self.ledger.finish(chunk, result.counts(retried))
+        with self.ledger.together():
+            self.ledger.finish(chunk, result.counts(retried))
+            yield
         self.writer.unstage(chunk.number, len(chunk.rounds))
 
     @property
@@ -161,15 +174,21 @@ class Failures:
         self._rows = rows
         self._limit = limit
 
+    @property
+    def exceeded(self) -> bool:
+        """Whether more rows have failed so far than may."""
+        ledger = self._rows.ledger
+        return self._limit.exceeded(ledger.totals.failed, ledger.header.total)
+
     def check(self) -> None:
         """Compare what has failed so far with the limit.
 
         :raises TooManyFailedRowsError: where it is exceeded
         """
+        if not self.exceeded:
+            return
         ledger = self._rows.ledger
         failed, total = ledger.totals.failed, ledger.header.total
-        if not self._limit.exceeded(failed, total):
-            return
         under_way = [chunk.job_id for chunk in ledger.chunks if chunk.job_id]
         running = f" Still running, and billing: {', '.join(under_way)}." if under_way else ""
         raise TooManyFailedRowsError(
@@ -184,6 +203,7 @@ class JobRun:
     :param rows: input, output and ledger
     :param client: sends calls
     :param endpoint: makes jobs of prompts and results of jobs
+    :param chunk_size: rows per chunk
     :param max_in_flight: jobs under way at once
     :param row_retries: how often rows that failed alone are sent again
     :param failures: ends the run when too many rows have failed
@@ -197,6 +217,7 @@ class JobRun:
         *,
         client: Client,
         endpoint: JobEndpoint,
+        chunk_size: int,
         max_in_flight: int,
         row_retries: int,
         failures: Failures,
@@ -208,11 +229,14 @@ class JobRun:
         self._client = client
         self._endpoint = endpoint
         self._kind = kind_named(endpoint.kind)
+        self._chunk_size = chunk_size
         self._max_in_flight = max_in_flight
         self._row_retries = row_retries
         self._failures = failures
         self._submit_unknown = submit_unknown
         self._log = log
+        self._coming: Iterator[tuple[SourceChunk, list[str]]] | None = None
+        self._refills = False
 
     def attach(self) -> None:
         """Take up what an earlier try left: jobs that ended meanwhile, submissions of which nothing is known.
@@ -240,6 +264,10 @@ class JobRun:
         :raises JobError: where a job failed or is lost
         """
         by_job = {chunk.job_id: chunk for chunk in self._ledger.chunks if chunk.job_id}
+        # Each chunk that is done makes room for the next at once, unless this try is about to fail.
+        self._refills = not event.lost and all(
+            job.state is JobState.SUCCEEDED for job in event.ended.values()
+        )
         for job_id, job in event.ended.items():
             if job_id in by_job:  # else it was harvested before the task was interrupted
                 self._harvest(by_job[job_id], job_id, job)
@@ -247,21 +275,18 @@ class JobRun:
             if job_id in by_job:
                 self._lose(by_job[job_id], lost)
 
-    def refill(self, chunk_size: int) -> None:
+    def refill(self) -> None:
         """Submit chunks until enough jobs are under way or the input is used up.
 
-        :param chunk_size: rows per chunk
         :raises TooManyFailedRowsError: where too many rows have failed already
         """
         if self._ledger.finished:  # the manifest is written first
             return
         self._failures.check()
-        if self._ledger.exhausted or len(self._ledger.chunks) >= self._max_in_flight:
-            return
-        for chunk, _, prompts in self._rows.begin(chunk_size):
-            self._submit(chunk, prompts)
-            if len(self._ledger.chunks) >= self._max_in_flight:
-                return
+        while len(self._ledger.chunks) < self._max_in_flight and (coming := self._next()):
+            with self._ledger.together():
+                chunk = self._begin(*coming)
+            self._send(chunk, coming[1])
 
     def waiting(self, since: float) -> Waiting:
         """What to wait for now.
@@ -315,7 +340,33 @@ class JobRun:
             self._rows.writer.stage(chunk.number, len(chunk.rounds), result)
             self._submit(chunk, prompts, failed)
             return
-        self._rows.finish(chunk, rows, result, chunk.retried)
+        self._finish(chunk, rows, result)
+
+    def _finish(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult) -> None:
+        """Write a chunk's part, and send the next chunk in its place; one change of the ledger for both."""
+        coming = begun = None
+        with self._rows.finishing(chunk, rows, result, chunk.retried):
+            if (
+                self._refills
+                and len(self._ledger.chunks) < self._max_in_flight
+                and not self._failures.exceeded
+            ):
+                coming = self._next()
+                begun = self._begin(*coming) if coming else None
+        if coming and begun:
+            self._send(begun, coming[1])
+
+    def _next(self) -> tuple[SourceChunk, list[str]] | None:
+        """The rows that come next, and their prompts; ``None`` where all are in chunks."""
+        if self._ledger.exhausted:
+            return None
+        if self._coming is None:
+            self._coming = self._rows.coming(self._chunk_size)
+        return next(self._coming, None)
+
+    def _begin(self, found: SourceChunk, prompts: list[str]) -> Chunk:
+        """Record that the next chunk is begun, and is about to be submitted."""
+        return self._ledger.intend(self._rows.begin(found, prompts))
 
     def _before(self, chunk: Chunk) -> ChunkResult:
         """What the chunk's earlier rounds have brought."""
@@ -334,7 +385,10 @@ class JobRun:
     def _submit(self, chunk: Chunk, prompts: Sequence[str], only: list[int] | None = None) -> None:
         """Start a job for a chunk, or for some of its rows; the ledger knows before and after."""
         chunk = self._ledger.intend(chunk, only)
-        sent = prompts if only is None else [prompts[offset] for offset in only]
+        self._send(chunk, prompts if only is None else [prompts[offset] for offset in only])
+
+    def _send(self, chunk: Chunk, sent: Sequence[str]) -> None:
+        """Start the job that the ledger says is intended, and record its id."""
         try:
             job_id = self._client.send(self._endpoint.submit(sent))
         except PlatformError as error:

@@ -200,6 +200,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             rows,
             client=self.hook.client(),
             endpoint=endpoint,
+            chunk_size=self._rows_per_chunk,
             max_in_flight=self._in_flight,
             row_retries=self._retries_per_row,
             failures=failures,
@@ -210,7 +211,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             run.attach()
         else:
             run.harvest(event)
-        run.refill(self._rows_per_chunk)
+        run.refill()
         return None if rows.ledger.finished else run.waiting(self.started_at)
 
     def _answer_directly(self, endpoint: DirectEndpoint, rows: Rows, failures: Failures) -> None:

@@ -99,7 +99,7 @@ class DirectRun:
             reporter = asyncio.create_task(self._report(since, report_every))
             running: set[asyncio.Task[None]] = set()
             try:
-                for begun in chain(self._left_open(), self._rows.begin(chunk_size)):
+                for begun in chain(self._left_open(), self._new(chunk_size)):
                     running.add(asyncio.create_task(self._chunk(client, begun)))
                     if len(running) >= CHUNKS_AT_ONCE:
                         running = await self._settle(running)
@@ -114,6 +114,11 @@ class DirectRun:
         """The chunks that an earlier try has begun and not finished."""
         for chunk in list(self._rows.ledger.chunks):
             yield chunk, *self._rows.read(chunk)
+
+    def _new(self, chunk_size: int) -> Iterator[Begun]:
+        """The chunks that come next, each begun when it is asked for."""
+        for found, prompts in self._rows.coming(chunk_size):
+            yield self._rows.begin(found, prompts), found.rows, prompts
 
     async def _settle(self, running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
         done, pending = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -137,7 +142,8 @@ class DirectRun:
         for offset, (row, tries) in enumerate(chain.from_iterable(task.result() for task in tasks)):
             retried += tries > 1
             note(result, offset, row)
-        self._rows.finish(chunk, rows, result, retried)
+        with self._rows.finishing(chunk, rows, result, retried):
+            pass
 
     async def _group(self, client: AsyncClient, prompts: Sequence[str]) -> list[tuple[RowResult, int]]:
         """Ask for some rows in one request; each with how often it was sent."""
