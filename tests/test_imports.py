@@ -23,6 +23,7 @@ LOADED_BY_RUNNING_TASKS = {
     "airflow_provider_lamini.operators.datasets",
     "airflow_provider_lamini.operators.direct",
     "airflow_provider_lamini.operators.endpoints",
+    "airflow_provider_lamini.operators.refreshing",
     "airflow_provider_lamini.operators.tuning",
 }
 """Modules of those rooms that only running tasks and triggers import; one that imports them at once fails."""

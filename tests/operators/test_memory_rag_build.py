@@ -1,0 +1,249 @@
+"""An index is built once over the files that are meant, whatever happens to the task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from airflow_provider_lamini.api.errors import BadRequestError, UnavailableError
+from airflow_provider_lamini.exceptions import (
+    InvalidArgumentError,
+    JobCancelledError,
+    JobFailedError,
+    JobLostError,
+    JobTimedOutError,
+    WaitTimeoutError,
+)
+from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
+from tests.support.knowledge_platform import RAG
+from tests.support.tasks import begin, log_lines, run_to_end, wake
+from tests.support.tuning_platform import LinkedTask
+
+TRAIN = f"{RAG}/train"
+FILES = {"a.md": b"# Alpha", "b.txt": b"beta", "more/c.pdf": b"%PDF-1.4 \xff\0"}
+SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
+
+
+@pytest.fixture
+def docs(tmp_path):
+    folder = tmp_path / "docs"
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def build(knowledge, docs, tmp_path):  # noqa: ARG001 - the operator talks to it
+    """Returns a function that makes a new operator of the same arguments each time."""
+
+    def of(kind_of=LaminiMemoryRagBuildOperator, **given):
+        arguments = {
+            "task_id": "build",
+            "files": str(docs),
+            "model_name": "base-model",
+            "state_path": str(tmp_path / "state"),
+            "deferrable": True,
+            "poll_interval": 0.5,
+            "timeout": 30,
+        } | given
+        return lambda: kind_of(**arguments)
+
+    return of
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_index_is_built_over_all_files_of_a_folder(knowledge, build, deferrable):
+    ended = run_to_end(build(deferrable=deferrable))
+    assert ended.result == {
+        "index_id": "1",
+        "model_name": "base-model",
+        "status": "COMPLETED",
+        "files": 3,
+        "bytes": sum(map(len, FILES.values())),
+    }
+    assert knowledge.sent(TRAIN)[0]["model_name"] == "base-model"
+    assert knowledge.indexes["1"].files == {name.replace("/", "__"): data for name, data in FILES.items()}
+    assert len(ended.deferrals) == deferrable
+
+
+def test_deferral_carries_ids_only(build):
+    trigger = begin(build()).trigger
+    assert (trigger["job_ids"], trigger["kind"], trigger["progress"]) == (["1"], "Memory RAG", None)
+
+
+def test_files_may_be_named_by_globs_on_object_storage(knowledge, build, docs):
+    run_to_end(build(files=[f"file://{docs}/*.md", f"{docs}/more/*"]))
+    assert sorted(knowledge.indexes["1"].files) == ["a.md", "c.pdf"]
+
+
+def test_without_waiting_the_id_is_returned_at_once(knowledge, build):
+    knowledge.script = [SLOW]
+    ended = run_to_end(build(wait=False))
+    assert (ended.result["index_id"], ended.result["status"], ended.deferrals) == ("1", None, [])
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [("FAILED", JobFailedError), ("CANCELLED", JobCancelledError), ("TIMED OUT", JobTimedOutError)],
+)
+def test_a_build_that_ends_badly_fails_the_task_and_a_retry_builds_anew(knowledge, build, state, error):
+    knowledge.script = [("CREATED", state), ("COMPLETED",)]
+    with pytest.raises(error, match=f"Memory RAG job 1 ended as {state}. It no longer runs"):
+        run_to_end(build())
+    assert run_to_end(build()).result["index_id"] == "2"
+
+
+def test_partial_success_is_no_success(knowledge, build):
+    knowledge.script = [("PARTIALLY COMPLETED",)]
+    with pytest.raises(JobFailedError, match="PARTIALLY COMPLETED"):
+        run_to_end(build())
+
+
+def test_a_state_that_is_not_known_is_no_end(knowledge, build):
+    knowledge.script = [("CREATED", "PONDERING", "COMPLETED")]
+    assert run_to_end(build()).result["status"] == "COMPLETED"
+
+
+def test_a_retry_attaches_to_the_build_that_runs(knowledge, build):
+    knowledge.script = [("CREATED",) * 2 + ("COMPLETED",)]
+    begin(build())
+    ended = run_to_end(build())
+    assert (ended.result["index_id"], len(knowledge.indexes)) == ("1", 1)
+    assert ended.result["files"] == 3
+
+
+def test_touching_a_file_is_no_change_and_writing_to_it_is_one(build, docs):
+    run_to_end(build())
+    (docs / "a.md").touch()
+    assert run_to_end(build()).result["index_id"] == "1"
+    (docs / "a.md").write_bytes(b"# Other")
+    with log_lines() as lines:
+        assert run_to_end(build()).result["index_id"] == "2"
+    assert any("cannot be cancelled and may still bill" in line for line in lines)
+
+
+def test_changed_arguments_may_be_refused(build):
+    run_to_end(build())
+    with pytest.raises(InvalidArgumentError, match="with other arguments"):
+        run_to_end(build(model_name="other", on_changed_input="fail"))
+    assert run_to_end(build(force_new="True")).result["index_id"] == "2"
+
+
+def test_a_platform_that_has_forgotten_the_build_is_asked_anew(knowledge, build, tmp_path):
+    """The look right after attaching must not fail every retry."""
+    begin(build())
+    knowledge.indexes.clear()
+    (record,) = (tmp_path / "state").glob("submission-*.json")
+    known = json.loads(record.read_text())
+    # A platform may need some time until it knows a job; this one was started long ago.
+    record.write_text(json.dumps(known | {"submitted_at": known["submitted_at"] - 3600}))
+    with pytest.raises(JobLostError, match="A retry submits it anew"):
+        run_to_end(build())
+    assert run_to_end(build()).result["index_id"] == "1"
+
+
+def test_an_answer_that_was_lost_is_not_followed_by_a_second_build(knowledge, build):
+    knowledge.lose.append(TRAIN)
+    with pytest.raises(UnavailableError) as caught:
+        run_to_end(build())
+    assert caught.value.may_have_started
+    with pytest.raises(JobLostError, match="on_unknown_submission='submit'"):
+        run_to_end(build())
+    assert len(knowledge.indexes) == 1
+    assert run_to_end(build(on_unknown_submission="submit")).result["index_id"] == "2"
+
+
+def test_a_refusal_leaves_nothing_behind(knowledge, build):
+    knowledge.fail[TRAIN] = [(400, "no such model")]
+    with pytest.raises(BadRequestError, match="no such model"):
+        run_to_end(build())
+    assert run_to_end(build()).result["index_id"] == "1"
+
+
+def test_a_file_that_vanishes_before_it_is_sent_is_no_build_and_a_retry_sends_the_rest(
+    knowledge, build, docs
+):
+    class Late(LaminiMemoryRagBuildOperator):
+        def submit(self, mark):
+            (docs / "a.md").unlink()
+            return super().submit(mark)
+
+    with pytest.raises(FileNotFoundError):
+        run_to_end(build(kind_of=Late))
+    assert knowledge.asked == {}
+    assert run_to_end(build()).result["files"] == 2
+
+
+def test_a_dangling_link_is_no_document(build, docs):
+    (docs / "a.md").unlink()
+    (docs / "a.md").symlink_to(docs / "gone")
+    assert run_to_end(build()).result["files"] == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"files": "/nowhere/at/all"},
+        {"files": []},
+        {"files": 5},
+        {"model_name": ""},
+        {"model_name": None},
+        {"timeout": "soon"},
+        {"on_unknown_submission": "guess"},
+        {"force_new": "perhaps"},
+        {"lamini_conn_id": ""},
+    ],
+)
+def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, build, wrong):
+    with pytest.raises(InvalidArgumentError):
+        run_to_end(build(**wrong))
+    assert not knowledge.asked
+
+
+def test_killing_says_that_the_build_goes_on(knowledge, build):
+    knowledge.script = [SLOW]
+    make = build()
+    deferral = begin(make)
+    with log_lines() as lines:
+        asyncio.run(deferral.make_trigger().on_kill())
+    operator = make()
+    operator.on_kill()  # nothing is under way in this process
+    assert any("Job 1 (Memory RAG) cannot be cancelled" in line for line in lines)
+
+
+def test_the_timeout_is_the_tasks_own_and_a_retry_attaches(knowledge, build):
+    knowledge.script = [SLOW]
+    with pytest.raises(WaitTimeoutError, match="may still run and bill"):
+        run_to_end(build(timeout=1))
+    knowledge.indexes["1"].states = ["COMPLETED"]
+    assert run_to_end(build()).result["index_id"] == "1"
+
+
+def test_an_old_event_is_judged_as_it_is(build):
+    deferral = begin(build())
+    assert wake(build(), deferral, deferral.wait())["index_id"] == "1"
+
+
+def test_without_a_place_for_the_record_the_log_tells(build):
+    with log_lines() as lines:
+        assert run_to_end(build(state_path=None)).result == {
+            "index_id": "1",
+            "model_name": "base-model",
+            "status": "COMPLETED",
+        }
+    assert any("no place for a record" in line for line in lines)
+
+
+def test_each_mapped_task_has_its_own_index(build):
+    for number in range(2):
+        ended = run_to_end(build(), LinkedTask(map_index=number))
+        assert ended.result["index_id"] == str(number + 1)
+
+
+def test_names_of_files_are_all_that_the_log_tells_of_them(knowledge, build):
+    with log_lines() as lines:
+        run_to_end(build())
+    assert not [line for line in lines if "Alpha" in line or "beta" in line or knowledge.key in line]

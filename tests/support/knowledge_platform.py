@@ -1,0 +1,240 @@
+"""A platform on loopback that has Memory RAG indexes and classifiers, by a script, and checks what it is asked."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_lamini.api.lamini.classifiers import (
+    ClassifierAddRequest,
+    ClassifierInitializeRequest,
+    ClassifierTrainRequest,
+    ClassifierUpdateJobRequest,
+    ClassifyRequest,
+)
+from airflow_provider_lamini.api.lamini.memory_rag import (
+    MemoryRagAddIndexRequest,
+    MemoryRagCompletionsRequest,
+    MemoryRagJobRequest,
+)
+from tests.support.tuning_platform import Refusal, TuningPlatform, connect, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+READY = ("CREATED", "COMPLETED")
+RAG = "/alpha/memory-rag"
+
+
+class Scripted:
+    """A job that goes through states, one more with each look; the last one stays.
+
+    :param states: the states
+    """
+
+    def __init__(self, states: tuple[str, ...]) -> None:
+        self.states = list(states)
+        self.files: dict[str, bytes] = {}
+        self.texts: list[str] = []
+        self.project = ""
+
+    def look(self) -> str:
+        """The state, and one further."""
+        state = self.states[0]
+        self.states = self.states[1:] or self.states
+        return state
+
+
+class KnowledgePlatform(TuningPlatform):
+    """The platform.
+
+    :ivar script: the states of the next jobs; the last entry is for all further ones
+    :ivar indexes: the indexes, by id
+    :ivar trainings: the classifiers' jobs, by id; a model's id is ``model-<job>``
+    :ivar projects: the datasets of each classifier project
+    :ivar not_now: texts that are refused once
+    :ivar names_models: whether the state of an ended classifier's job names the model
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.script = [READY]
+        self.indexes: dict[str, Scripted] = {}
+        self.trainings: dict[str, Scripted] = {}
+        self.projects: dict[str, dict[str, dict[str, list[str]]]] = {}
+        self.not_now: set[str] = set()
+        self.names_models = True
+
+    def _read(self, content: bytes) -> dict[str, Any]:
+        if not content.startswith(b"--"):
+            return super()._read(content)
+        boundary = content.partition(b"\r\n")[0]
+        body: dict[str, Any] = {"files": {}}
+        for part in content.split(boundary)[1:-1]:
+            head, _, value = part.partition(b"\r\n\r\n")
+            names = dict(re.findall(r'(name|filename)="([^"]*)"', head.decode()))
+            value = value.removesuffix(b"\r\n")
+            if "filename" in names:
+                body["files"][names["filename"]] = value
+            else:
+                body[names["name"]] = value.decode()
+        return body
+
+    def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
+        if method == "GET":
+            return [
+                (r"/v2/classifier/projects", lambda _: list(self.projects)),
+                (r"/v2/classifier/([\w-]+)/status", self._classifier_status),
+                (r"/v2/classifier/([\w-]+)/datasets", lambda _, name: list(self._project(name))),
+                (r"/v2/classifier/([\w-]+)/jobs", self._classifier_jobs),
+                (r"/v2/classifier/([\w-]+)/models", self._classifier_models),
+                *super()._routes(method),
+            ]
+        return [
+            (f"{RAG}/train", self._build),
+            (f"{RAG}/status", self._rag_status),
+            (f"{RAG}/add-index", self._add_text),
+            (f"{RAG}/completions", self._ask),
+            ("/v2/classifier/initialize", self._initialize),
+            ("/v2/classifier/add", self._add_examples),
+            ("/v2/classifier/train", self._train_classifier),
+            ("/v2/classifier/update_job", self._update_job),
+            (r"/v2/classifier/([\w-]+)/classify", self._classify),
+            *super()._routes(method),
+        ]
+
+    def _scripted(self) -> Scripted:
+        return Scripted(self.script.pop(0) if len(self.script) > 1 else self.script[0])
+
+    # -- Memory RAG
+
+    def _build(self, body: dict[str, Any]) -> dict[str, Any]:
+        if not body["files"] or not body["model_name"]:
+            raise Refusal(422, "files and model_name are needed")
+        index = self._scripted()
+        index.files = body["files"]
+        self.indexes[str(len(self.indexes) + 1)] = index
+        return {"job_id": len(self.indexes), "status": index.states[0]}
+
+    def _index(self, body: dict[str, Any]) -> Scripted:
+        if str(body["job_id"]) not in self.indexes:
+            raise Refusal(498, "no such job")
+        return self.indexes[str(body["job_id"])]
+
+    def _ready(self, body: dict[str, Any]) -> Scripted:
+        index = self._index(body)
+        if index.states[0] != "COMPLETED":
+            raise Refusal(400, f"The job's status is not COMPLETED, current status: {index.states[0]}.")
+        return index
+
+    def _rag_status(self, body: dict[str, Any]) -> dict[str, Any]:
+        MemoryRagJobRequest.model_validate(body)
+        return {"outputs": {"status": self._index(body).look()}}
+
+    def _add_text(self, body: dict[str, Any]) -> dict[str, Any]:
+        MemoryRagAddIndexRequest.model_validate(body)
+        if body["prompt"] in self.not_now:
+            self.not_now.remove(body["prompt"])
+            raise Refusal(400, "not now")
+        self._ready(body).texts.append(body["prompt"])
+        return {"job_id": body["job_id"], "status": "success"}
+
+    def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer with the documents that have the prompt's first word in them."""
+        MemoryRagCompletionsRequest.model_validate(body)
+        index = self._ready(body)
+        if "refuse" in body["prompt"]:
+            raise Refusal(422, "the prompt is refused")
+        texts = [*(file.decode() for file in index.files.values()), *index.texts]
+        found = [text for text in texts if body["prompt"].split()[0] in text]
+        return {
+            "outputs": " / ".join(found[: body.get("rag_query_size", 3)]) or "nothing",
+            "finish_reason": "stop",
+        }
+
+    # -- classifiers
+
+    def _project(self, name: str) -> dict[str, dict[str, list[str]]]:
+        if name not in self.projects:
+            raise Refusal(499, "no such project")
+        return self.projects[name]
+
+    def _start(self, project: str) -> dict[str, Any]:
+        job = self._scripted()
+        job.project = project
+        job_id = f"c{len(self.trainings) + 1}"
+        self.trainings[job_id] = job
+        return {"job_id": job_id, "status": job.states[0], "model_id": None}
+
+    def _initialize(self, body: dict[str, Any]) -> dict[str, Any]:
+        ClassifierInitializeRequest.model_validate(body)
+        if body["name"] in self.projects:
+            raise Refusal(497, "the project exists")
+        self.projects[body["name"]] = {}
+        return self._start(body["name"])
+
+    def _add_examples(self, body: dict[str, Any]) -> dict[str, str]:
+        ClassifierAddRequest.model_validate(body)
+        datasets = self._project(body["project_name"])
+        if body["dataset_name"] in datasets:
+            raise Refusal(497, "the dataset exists")
+        datasets[body["dataset_name"]] = body["data"]
+        return {}
+
+    def _train_classifier(self, body: dict[str, Any]) -> dict[str, Any]:
+        ClassifierTrainRequest.model_validate(body)
+        self._project(body["name"])
+        return self._start(body["name"])
+
+    def _update_job(self, body: dict[str, Any]) -> dict[str, str]:
+        ClassifierUpdateJobRequest.model_validate(body)
+        self.trainings[body["job_id"]].states = [body["status"]]
+        return {}
+
+    def _classifier_status(self, _: dict[str, Any], job_id: str) -> dict[str, Any]:
+        if job_id not in self.trainings:
+            raise Refusal(498, "no such job")
+        state = self.trainings[job_id].look()
+        named = state == "COMPLETED" and self.names_models
+        return {"status": state, "model_id": f"model-{job_id}" if named else None}
+
+    def _classifier_jobs(self, _: dict[str, Any], project: str) -> list[dict[str, Any]]:
+        self._project(project)
+        jobs = [(job_id, job) for job_id, job in self.trainings.items() if job.project == project]
+        return [{"job_id": job_id, "status": job.states[0]} for job_id, job in jobs]
+
+    def _classifier_models(self, _: dict[str, Any], project: str) -> list[dict[str, Any]]:
+        jobs = self._classifier_jobs({}, project)
+        return [{"model_id": f"model-{job['job_id']}", "job_id": job["job_id"]} for job in jobs]
+
+    def _classify(self, body: dict[str, Any], model_id: str) -> dict[str, Any]:
+        """A text is the likelier of a class, the more often it names it."""
+        ClassifyRequest.model_validate(body)
+        if not model_id.startswith("model-"):
+            raise Refusal(594, "no such model")
+        prompts = [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
+        if any("refuse" in prompt for prompt in prompts):
+            raise Refusal(422, "a text is refused")
+        return {"classification": [self._scores(prompt, body) for prompt in prompts]}
+
+    @staticmethod
+    def _scores(text: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        names = re.findall(r"spam|ham|eggs", text)
+        scores = {name: names.count(name) / max(1, len(names)) for name in ("spam", "ham", "eggs")}
+        best = sorted(scores.items(), key=lambda score: -score[1])[: body.get("top_n")]
+        return [
+            {"class_id": number, "class_name": name, "prob": prob}
+            for number, (name, prob) in enumerate(best)
+            if prob >= body.get("threshold", 0)
+        ]
+
+
+@pytest.fixture
+def knowledge(monkeypatch: pytest.MonkeyPatch) -> Iterator[KnowledgePlatform]:
+    """A platform; ``lamini_default`` leads to it."""
+    platform = KnowledgePlatform()
+    with serving(platform):
+        connect(monkeypatch, platform)
+        yield platform
