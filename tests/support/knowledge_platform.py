@@ -56,6 +56,7 @@ class KnowledgePlatform(TuningPlatform):
     :ivar projects: the datasets of each classifier project
     :ivar not_now: texts that are refused once
     :ivar names_models: whether the state of an ended classifier's job names the model
+    :ivar lists_models: whether the list of a project's models does
     """
 
     def __init__(self) -> None:
@@ -66,6 +67,7 @@ class KnowledgePlatform(TuningPlatform):
         self.projects: dict[str, dict[str, dict[str, list[str]]]] = {}
         self.not_now: set[str] = set()
         self.names_models = True
+        self.lists_models = True
 
     def _read(self, content: bytes) -> dict[str, Any]:
         if not content.startswith(b"--"):
@@ -206,7 +208,7 @@ class KnowledgePlatform(TuningPlatform):
         return [{"job_id": job_id, "status": job.states[0]} for job_id, job in jobs]
 
     def _classifier_models(self, _: dict[str, Any], project: str) -> list[dict[str, Any]]:
-        jobs = self._classifier_jobs({}, project)
+        jobs = self._classifier_jobs({}, project) if self.lists_models else []
         return [{"model_id": f"model-{job['job_id']}", "job_id": job["job_id"]} for job in jobs]
 
     def _classify(self, body: dict[str, Any], model_id: str) -> dict[str, Any]:
