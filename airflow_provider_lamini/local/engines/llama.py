@@ -121,46 +121,53 @@ class LlamaTextEngine:
             return self._servers[name]
 
     def _free(self, server: LlamaServer, request: GenerationRequest, on_text: OnText | None) -> Generation:
-        body, given = _body(request, "", request.max_tokens)
+        body, given = _body(request)
         return _generation(server.write(body, on_text), given)
 
     def _label(
         self, server: LlamaServer, request: GenerationRequest, label: Label, on_text: OnText | None
     ) -> Generation:
-        body, given = _body(request, "", label.most_tokens())
-        before = given if request.prompt is None else request.prompt
-        gap = " " if before and not before[-1].isspace() else ""
-        written = server.write(body | {"grammar": label.grammar(gap)}, None)
-        if written.is_cut:
-            raise PromptTooLong(written.prompt_tokens, self._context)
-        text = label.object_of(written.text.removeprefix(given))
+        prompt = _text_of(server, request)
+        # A space at the end of a prompt belongs to the token of the word after it.
+        begun = prompt.rstrip(" ")
+        gap = " " if prompt and not begun.endswith(("\n", "\t")) else ""
+        number, read, written = server.choose(begun, label.choices(gap), request.temperature)
+        text = label.chosen(number)
         (on_text or _nobody)(text)
-        return Generation(text, "stop", written.prompt_tokens, written.tokens)
+        return Generation(text, "stop", read, written)
 
     def _object(
         self, server: LlamaServer, request: GenerationRequest, fields: list[Field], on_text: OnText | None
     ) -> Generation:
         emit = on_text or _nobody
+        prompt = _text_of(server, request)
+        if prompt and not prompt[-1].isspace():
+            prompt += " "
         text, prompt_tokens, tokens, is_cut = "", 0, 0, False
         room, texts = request.max_tokens, sum(field.kind == "string" for field in fields)
         for field in fields:
             before = opening(field, first=not text)
             emit(before + " ")
             text += before
-            # The texts share max_tokens; other values are short by themselves and always whole.
-            limit = field.most_tokens() or max(1, room // texts)
-            body, given = _body(request, text, limit)
-            written = server.write(body | {"grammar": field.grammar()}, None)
-            if field.kind == "string":
-                room, texts = room - written.tokens, texts - 1
-            elif written.is_cut:
-                raise PromptTooLong(written.prompt_tokens, self._context)
-            value = field.value_of(written.text.removeprefix(given), cut=written.is_cut)
+            choices = field.choices(last=field is fields[-1])
+            if choices is not None:
+                number, read, written = server.choose(prompt + text, choices, request.temperature)
+                value = field.chosen(number)
+            else:
+                # The texts share max_tokens; numbers are short by themselves and always whole.
+                limit = field.most_tokens() or max(1, room // texts)
+                body: dict[str, Json] = {"prompt": prompt + text, "max_tokens": limit}
+                body |= {"temperature": request.temperature, "grammar": field.grammar()}
+                done = server.write(body, None)
+                if done.is_cut and field.kind != "string":
+                    raise PromptTooLong(done.prompt_tokens, self._context)
+                if field.kind == "string":
+                    room, texts, is_cut = room - done.tokens, texts - 1, is_cut or done.is_cut
+                value = field.value_of(done.text, cut=done.is_cut)
+                read, written = done.prompt_tokens, done.tokens
             emit(value)
             text += f" {value}"
-            prompt_tokens = prompt_tokens or written.prompt_tokens
-            tokens += written.tokens
-            is_cut = is_cut or written.is_cut
+            prompt_tokens, tokens = prompt_tokens or read, tokens + written
         emit("}")
         return Generation(text + "}", "length" if is_cut else "stop", prompt_tokens, tokens)
 
@@ -172,7 +179,7 @@ class LlamaTextEngine:
         on_text: OnText | None,
     ) -> Generation:
         self._check_followed(server, request.temperature, schema)
-        body, given = _body(request, "", request.max_tokens)
+        body, given = _body(request)
         generation = _generation(server.write(body | {"grammar": schema_grammar(schema, "")}, on_text), given)
         if generation.finish_reason == "stop":
             try:
@@ -242,24 +249,21 @@ class LlamaEmbeddingEngine:
         self._server.close()
 
 
-def _body(request: GenerationRequest, written: str, max_tokens: int) -> tuple[dict[str, Json], str]:
-    """Return the request to llama.cpp that goes on after what was written already.
-
-    :returns: the request, and what llama.cpp's unstreamed answer to it begins with before the new text
-    """
-    body: dict[str, Json] = {"max_tokens": max_tokens, "temperature": request.temperature}
+def _body(request: GenerationRequest) -> tuple[dict[str, Json], str]:
+    """Return the request to llama.cpp, and what its unstreamed answer begins with before the new text."""
+    body: dict[str, Json] = {"max_tokens": request.max_tokens, "temperature": request.temperature}
     if request.messages is None:
-        prompt = request.prompt or ""
-        gap = " " if written and prompt and not prompt[-1].isspace() else ""
-        return body | {"prompt": prompt + gap + written}, ""
-    messages = [dict(message) for message in request.messages]
-    given = written
-    if messages and messages[-1].get("role") == "assistant":
-        given = messages.pop().get("content", "") + written
-    if given:
-        messages.append({"role": "assistant", "content": given})
-    conversation: list[Json] = [{**message} for message in messages]
-    return body | {"messages": conversation}, given
+        return body | {"prompt": request.prompt}, ""
+    last = request.messages[-1] if request.messages else {}
+    given = last.get("content", "") if last.get("role") == "assistant" else ""
+    return body | {"messages": [{**message} for message in request.messages]}, given
+
+
+def _text_of(server: LlamaServer, request: GenerationRequest) -> str:
+    """Return the text that the model continues."""
+    if request.messages is None:
+        return request.prompt or ""
+    return server.prompt_of(request.messages)
 
 
 def _generation(written: Written, given: str) -> Generation:

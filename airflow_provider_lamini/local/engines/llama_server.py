@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import xllamacpp
 
 from airflow_provider_lamini.local.engines.base import (
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.engines.base import OnText
 
 THREADS_LIMIT = 8
-ERRORS_ONLY = 1
 SILENT = 0
+HTTP_TIMEOUT = 60.0
+SPLIT_CACHE = 4096
+ALLOWED_BIAS = 200
+"""Lifts a token above every other; two lifted ones keep their distance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,9 @@ class LlamaServer:
         params.n_ctx = context * parallel
         # The cache of prompts in memory forgets which adapter a prompt was read with.
         params.cache_ram_mib = 0
-        # llama.cpp also listens on a free port of loopback: only with a key that nobody is told.
-        params.api_keys = [secrets.token_urlsafe(32)]
+        # llama.cpp also listens on a free port of loopback: only with a key that nobody else is told.
+        key = secrets.token_urlsafe(32)
+        params.api_keys = [key]
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or default_threads()
         if embedding:
             params.embedding = True
@@ -88,6 +94,14 @@ class LlamaServer:
             raise EngineUnavailable(
                 f"llama.cpp cannot load {path}: it is no whole GGUF file, or memory is short."
             ) from None
+        # Splitting texts and applying the chat template are offered there only.
+        self._http = httpx.Client(
+            base_url=self._server.listening_address,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=HTTP_TIMEOUT,
+            trust_env=False,
+        )
+        self._split = lru_cache(SPLIT_CACHE)(self._split_now)
 
     def write(self, body: dict[str, Json], on_text: OnText | None) -> Written:
         """Generate a text.
@@ -117,6 +131,83 @@ class LlamaServer:
             tokens=usage.get("completion_tokens", 0),
         )
 
+    def choose(self, prompt: str, choices: list[str], temperature: float) -> tuple[int, int, int]:
+        """Continue a prompt with the likeliest of some texts, or at a temperature with one by its likeliness.
+
+        Each text is taken as its own tokens, as the model has learned to read it. A grammar would not do: it lets in
+        every way to spell a text, so that a likely space before something else decides for a spelling that begins
+        with a space.
+
+        :param prompt: what to continue
+        :param choices: the texts, none of which begins another
+        :param temperature: 0 always takes the likeliest
+        :returns: the number of the chosen one, tokens of the prompt, tokens generated
+        :raises PromptTooLong: the prompt does not fit the context
+        :raises EngineUnavailable: it was closed
+        """
+        tokens = [self._tokens_after(prompt[-1:], choice) for choice in choices]
+        alive = list(range(len(choices)))
+        given: list[Json] = []
+        prompt_tokens = generated = 0
+        while len(alive) > 1:
+            nexts = sorted({tokens[number][len(given)] for number in alive})
+            picked = nexts[0]
+            if len(nexts) > 1:
+                picked, read = self._pick(prompt, given, nexts, temperature)
+                prompt_tokens, generated = prompt_tokens or read, generated + 1
+            alive = [number for number in alive if tokens[number][len(given)] == picked]
+            given.append(picked)
+        return alive[0], prompt_tokens, generated
+
+    def prompt_of(self, messages: list[dict[str, str]]) -> str:
+        """Return a conversation as the text that the model continues.
+
+        :param messages: the conversation; where it ends with the assistant, that message is continued
+        :raises BadGenerationRequest: the chat template cannot take it
+        """
+        return str(
+            self._ask("/apply-template", {"messages": [{**message} for message in messages]})["prompt"]
+        )
+
+    def _pick(
+        self, prompt: str, given: list[Json], allowed: list[int], temperature: float
+    ) -> tuple[int, int]:
+        biases: dict[str, Json] = {str(token): ALLOWED_BIAS for token in allowed}
+        answer = self._open_server().handle_completions(
+            {
+                "prompt": [prompt, *given] if given else prompt,
+                "max_tokens": 1,
+                "temperature": temperature,
+                "logit_bias": biases,
+                "n_probs": 1,
+            }
+        )
+        _raise_error(answer)
+        picked = int(answer["choices"][0]["logprobs"]["content"][0]["id"])
+        if picked not in allowed:
+            raise EngineError("llama.cpp chose what was not allowed.")
+        return picked, int(answer["usage"]["prompt_tokens"])
+
+    def _tokens_after(self, before: str, text: str) -> list[int]:
+        """Split a text as it is split after another."""
+        head, whole = self._split(before), self._split(before + text)
+        return whole[len(head) :] if whole[: len(head)] == head else self._split(text)
+
+    def _split_now(self, text: str) -> list[int]:
+        return [int(token) for token in self._ask("/tokenize", {"content": text})["tokens"]]
+
+    def _ask(self, path: str, body: dict[str, Json]) -> dict[str, Any]:
+        self._open_server()
+        try:
+            response = self._http.post(path, json=body)
+        except (httpx.HTTPError, RuntimeError) as error:
+            raise EngineUnavailable(f"llama.cpp does not answer: {type(error).__name__}.") from None
+        answer: dict[str, Any] = response.json()
+        if response.is_error:
+            message = str(answer.get("error", {}).get("message"))[:200]
+            raise BadGenerationRequest(f"llama.cpp refuses the request: {message}")
+        return answer
+
     def vectors(self, inputs: list[list[int]]) -> list[list[float]]:
         """Return one vector per list of token ids.
 
@@ -131,6 +222,7 @@ class LlamaServer:
     def close(self) -> None:
         """Free the model when the last request that uses it has ended."""
         self._server = None
+        self._http.close()
 
     def _open_server(self) -> xllamacpp.Server:
         server = self._server

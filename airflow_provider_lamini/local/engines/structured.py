@@ -2,8 +2,8 @@
 
 An ``output_type`` is a flat object. Left to itself a small model spends its tokens on braces and white space, goes
 on with digits for ever, and is cut before the object is whole. So the names and braces are given to it as part of the
-prompt, each value is bound by a grammar that ends, and a text that is too long is closed where it was cut: what comes
-back always fits.
+prompt; a value from a list is chosen by asking for the likeliest of the listed ones; any other is bound by a grammar
+that ends, and a text that is too long is closed where it was cut: what comes back always fits.
 
 An object of one enum alone is not even shown as JSON: the prompt is continued with the bare label, which is what a
 prompt such as ``Ticket: ... Category:`` asks for, and what a small model is far better at.
@@ -52,37 +52,41 @@ class Field:
     kind: Kind
     allowed: tuple[Json, ...] = ()
 
-    @property
-    def ends_itself(self) -> bool:
-        """Whether the value's own last character ends it; a number needs what follows it."""
-        return self.kind == "string" or (
-            self.kind == "enum" and all(isinstance(v, str) for v in self.allowed)
-        )
+    def choices(self, *, last: bool) -> list[str] | None:
+        """Return what may be written for the value, from the space before it on; ``None`` for one that is free.
+
+        None of them begins another: where it could, what follows the value belongs to it.
+
+        :param last: whether it is the object's last field
+        """
+        if self.kind == "boolean":
+            return [" true", " false"]
+        if self.kind != "enum":
+            return None
+        end = "}" if last else ","
+        texts = [isinstance(value, str) for value in self.allowed]
+        written = [f" {json.dumps(value, ensure_ascii=False)}" for value in self.allowed]
+        return [one if is_text else one + end for one, is_text in zip(written, texts, strict=True)]
+
+    def chosen(self, number: int) -> str:
+        """Return the JSON of the choice with this number."""
+        if self.kind == "boolean":
+            return ("true", "false")[number]
+        return json.dumps(self.allowed[number], ensure_ascii=False)
 
     def most_tokens(self) -> int | None:
-        """Tokens that the value cannot exceed; ``None`` for a text."""
-        if self.kind == "string":
-            return None
-        return BOUNDED_TOKENS + max((len(json.dumps(value)) for value in self.allowed), default=0)
+        """Tokens that a free value cannot exceed; ``None`` for a text."""
+        return None if self.kind == "string" else BOUNDED_TOKENS
 
     def grammar(self) -> str:
-        """Return the grammar of the value, from the space before it to what ends it."""
-        match self.kind:
-            case "string":
-                value = '%json {"type": "string"}'
-            case "enum":
-                value = f"%json {json.dumps({'enum': list(self.allowed)})}"
-            case "boolean":
-                value = '("true" | "false")'
-            case "integer":
-                value = INTEGER
-            case "number":
-                value = NUMBER
-        end = "" if self.ends_itself else ' ("," | "}")'
-        return f'{GRAMMAR_HEADER}start: " " {value}{end}'
+        """Return the grammar of a free value, from the space before it to what ends it."""
+        if self.kind == "string":
+            return f'{GRAMMAR_HEADER}start: " " %json {{"type": "string"}}'
+        # A number needs what follows it to end.
+        return f'{GRAMMAR_HEADER}start: " " {INTEGER if self.kind == "integer" else NUMBER} ("," | "}}")'
 
     def value_of(self, text: str, *, cut: bool) -> str:
-        """Return the JSON of a generated value.
+        """Return the JSON of a free value.
 
         :param text: what the model wrote under :meth:`grammar`
         :param cut: whether it was cut at the limit of tokens; only a text may be
@@ -91,14 +95,12 @@ class Field:
         value = text.strip()
         if cut and self.kind == "string":
             return close_string(value)
-        if not self.ends_itself:
+        if self.kind != "string":
             value = value[:-1]
         try:
-            parsed = json.loads(value)
+            json.loads(value)
         except ValueError:
             raise EngineError(f"The engine wrote no {self.kind} for the field {self.name!r}.") from None
-        if self.kind == "enum" and parsed not in self.allowed:
-            raise EngineError(f"The engine wrote a value that is not allowed for the field {self.name!r}.")
         return value
 
 
@@ -145,32 +147,16 @@ class Label:
     name: str
     allowed: tuple[str, ...]
 
-    def grammar(self, gap: str) -> str:
-        """Return the grammar of the bare word.
+    def choices(self, gap: str) -> list[str]:
+        """Return what may be written.
 
         :param gap: what stands between the prompt and the word
         """
-        # Where one word begins another, a line's end must be as likely as the rest of the longer one.
-        ends_early = any(a != b and b.startswith(a) for a in self.allowed for b in self.allowed)
-        words = " | ".join(json.dumps(word, ensure_ascii=False) for word in self.allowed)
-        start = json.dumps(gap) if gap else ""
-        end = '"\\n"' if ends_early else ""
-        return f"{GRAMMAR_HEADER}start: {start} ({words}) {end}"
+        return [f"{gap}{word}\n" for word in self.allowed]
 
-    def most_tokens(self) -> int:
-        """Tokens that the word cannot exceed."""
-        return 2 + max(len(word.encode()) for word in self.allowed)
-
-    def object_of(self, text: str) -> str:
-        """Return the object for a generated word.
-
-        :param text: what the model wrote under :meth:`grammar`
-        :raises EngineError: it is none of the allowed words
-        """
-        word = next((word for word in self.allowed if word == text.strip()), None)
-        if word is None:
-            raise EngineError(f"The engine wrote a value that is not allowed for the field {self.name!r}.")
-        return json.dumps({self.name: word}, ensure_ascii=False)
+    def chosen(self, number: int) -> str:
+        """Return the object of the choice with this number."""
+        return json.dumps({self.name: self.allowed[number]}, ensure_ascii=False)
 
 
 def single_label(fields: list[Field]) -> Label | None:

@@ -196,7 +196,7 @@ def test_a_prompt_that_is_too_long_says_by_how_much(
 ) -> None:
     with pytest.raises(PromptTooLong, match="does not fit") as caught:
         texts.generate(asked("word " * 3000, json_schema=schema))
-    assert caught.value.tokens > 3000
+    assert caught.value.tokens >= 3000
     assert caught.value.limit == 2048
 
 
