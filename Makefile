@@ -40,7 +40,7 @@ wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and look at the wheel 
 	@.ci/check-wheel
 
 clean:  ## remove what was made here: environments, builds, caches
-	@rm -rf .venv .venv-2.11 .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-2.11 .venv-client .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): $(PINS) $(SET_UP)
