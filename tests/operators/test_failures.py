@@ -160,20 +160,16 @@ def test_a_model_that_is_not_there_is_said_once(inference, endpoint):
         run_to_end(inference(endpoint=endpoint, model_name="test/nothing"))
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("endpoint", ["batch", "chat"])
 def test_a_model_that_is_being_loaded_is_waited_for(platform, inference, rows, endpoint):
     platform.control.loading(0.6)
     run_to_end(inference(endpoint=endpoint, input=PROMPTS[:3]))
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS[:3]]
 
 
-@pytest.mark.parametrize("endpoint", ["completions", "chat"])
-def test_a_platform_that_stays_away_ends_a_direct_run_and_keeps_whole_chunks(
-    platform, inference, rows, endpoint
-):
-    path = {"completions": "/v2/completions", "chat": "/inf/chat/completions"}[endpoint]
-    platform.control.fault(path, status=503, skip=12, times=None)
-    make = inference(endpoint=endpoint, max_in_flight=1)
+def test_a_platform_that_stays_away_ends_a_direct_run_and_keeps_whole_chunks(platform, inference, rows):
+    platform.control.fault("/v2/completions", status=503, skip=12, times=None)
+    make = inference(endpoint="completions", max_in_flight=1)
     with pytest.raises(UnavailableError, match="503"):
         run_to_end(make)
     assert [row["index"] for row in rows()] == list(range(10))
