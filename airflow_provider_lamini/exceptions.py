@@ -4,6 +4,7 @@
 
     AirflowFailException                   a retry cannot help
       InvalidArgumentError                 an argument or an input is wrong; nothing was sent
+      NotGoodEnoughError                   a model has missed a threshold of its evaluation
     AirflowException
       JobError                             a remote job did not end well
         JobFailedError                     the platform says that it failed
@@ -12,6 +13,7 @@
         JobLostError                       its state cannot be read any more
       WaitTimeoutError                     this task's own time was over; the job may still run
       TooManyFailedRowsError               more rows failed than the task allows
+      AnswerError                          the platform answered, but not with what was asked for
 
 Errors of the platform's API itself are in ``airflow_provider_lamini.api.errors``.
 """
@@ -23,6 +25,10 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 class InvalidArgumentError(AirflowFailException):
     """An argument or an input of the task is wrong. Nothing was sent, and no retry is made."""
+
+
+class NotGoodEnoughError(AirflowFailException):
+    """A model has missed a threshold of its evaluation. The report says by how much; no retry is made."""
 
 
 class JobError(AirflowException):
@@ -51,3 +57,7 @@ class WaitTimeoutError(AirflowException):
 
 class TooManyFailedRowsError(AirflowException):
     """More rows failed than ``max_failed_rows`` allows. All rows, good and bad, are in the output folder."""
+
+
+class AnswerError(AirflowException):
+    """The platform answered, but not with what was asked for. Nothing goes on there; a retry asks again."""

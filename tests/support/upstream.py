@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TEXT_MODEL = "test/reverser"
+PARROT_MODEL = "test/parrot"
+"""Says the prompt as it is; it is served where a test asks for it."""
 EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DIMENSIONS = 8
 
@@ -52,7 +54,8 @@ class Upstream:
     :ivar open: whether it answers; while it is not set, requests wait
     """
 
-    def __init__(self, tokens_per_second: float) -> None:
+    def __init__(self, tokens_per_second: float, more_models: tuple[str, ...] = ()) -> None:
+        self.models = (TEXT_MODEL, EMBEDDING_MODEL, *more_models)
         self.tokens_per_second = tokens_per_second
         self.prompts: list[str] = []
         self.bodies: list[dict[str, Any]] = []
@@ -126,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
-        models = [{"id": name, "object": "model"} for name in (TEXT_MODEL, EMBEDDING_MODEL)]
+        models = [{"id": name, "object": "model"} for name in self.server.engine.models]
         self._answer(200, json.dumps({"object": "list", "data": models}))
 
     def do_POST(self) -> None:
@@ -152,7 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         prompt = body["messages"][-1]["content"] if is_chat else body["prompt"]
         self.server.engine.asked([prompt])
         schema = schema_of(body)
-        whole = text_for(prompt) if schema is None else json.dumps(instance_of(schema, prompt))
+        plain = prompt if body["model"] == PARROT_MODEL else text_for(prompt)
+        whole = plain if schema is None else json.dumps(instance_of(schema, prompt))
         words = whole.split(" ")
         kept = words[: body.get("max_tokens") or len(words)]
         reason = "stop" if len(kept) == len(words) else "length"
@@ -209,12 +213,13 @@ def schema_of(body: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @contextmanager
-def upstream(tokens_per_second: float = 100_000) -> Iterator[Upstream]:
+def upstream(tokens_per_second: float = 100_000, more_models: tuple[str, ...] = ()) -> Iterator[Upstream]:
     """Serve the engine on a free port of loopback.
 
     :param tokens_per_second: how fast each request goes
+    :param more_models: models that it serves besides
     """
-    engine = Upstream(tokens_per_second)
+    engine = Upstream(tokens_per_second, more_models)
     engine.start()
     try:
         yield engine

@@ -1,0 +1,214 @@
+"""How good a classifier is on rows whose class is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.operators.arguments import flag, identifier, one_of, positive_number, text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_lamini.api.lamini.evaluation import Evaluation
+    from airflow_provider_lamini.operators.gate import Verdict
+    from airflow_provider_lamini.rows.dataset import Columns, Pair
+
+MOST_ROWS = 50_000
+"""The platform takes all rows in one request, and answers when it is done."""
+
+PREDICTIONS = "predictions.jsonl"
+REPORT = "report.md"
+
+
+class LaminiEvaluateClassifierOperator(BaseOperator):
+    """Has the platform evaluate a classifier, and another one to compare it with, on rows whose class is known.
+
+    All rows go in one request and are in memory meanwhile, at most 50,000. The worker waits for the answer. For more
+    rows, classify a sample, or classify storage to storage and compare there.
+
+    Endpoint: ``POST /v1/eval/run``.
+
+    :param model_id: the classifier's model id (a UUID)
+    :param base_model_id: a classifier to compare with
+    :param input: the rows: a list of mappings, or a path, URI or glob on object storage
+    :param prompt: the text to classify: the name of a column, or a template over a row's columns
+    :param answer: the class that is right, likewise
+    :param thresholds: by name of the platform's metrics, such as ``{"accuracy": 0.9}``, the least value; a name
+        within a name is written with a dot
+    :param gate: what to do where a threshold is missed: ``fail`` the task, ``skip`` it (and with it what comes
+        after), or ``return`` with ``passed`` false, so that a branch decides
+    :param fuzzy_comparison: take answers as right that differ a little
+    :param output: a folder for ``predictions.jsonl`` and ``report.md``
+    :param request_timeout: seconds to wait for the answer
+    :param lamini_conn_id: the connection to the platform
+    :param input_conn_id: the connection for the input's object storage
+    :param output_conn_id: the connection for the output's object storage
+    :return: ``passed``, ``metrics`` (the platform's, as one flat mapping), ``rows``, ``missed`` (sentences),
+        ``model_id``, ``base_model_id``, ``eval_job_id``, ``report``, ``predictions``
+    """
+
+    template_fields: Sequence[str] = (
+        "lamini_conn_id",
+        "model_id",
+        "base_model_id",
+        "input",
+        "prompt",
+        "answer",
+        "thresholds",
+        "gate",
+        "fuzzy_comparison",
+        "output_folder",
+        "request_timeout",
+        "input_conn_id",
+        "output_conn_id",
+    )
+    ui_color = "#e8f0ea"
+
+    def __init__(
+        self,
+        *,
+        model_id: str,
+        input: str | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
+        base_model_id: str | None = None,
+        prompt: str = "input",
+        answer: str = "output",
+        thresholds: Mapping[str, float] | str | None = None,
+        gate: str = "fail",
+        fuzzy_comparison: bool | str = False,
+        output: str | None = None,
+        request_timeout: float | str = 1800.0,
+        lamini_conn_id: str = "lamini_default",
+        input_conn_id: str | None = None,
+        output_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_id = model_id
+        self.base_model_id = base_model_id
+        self.input = input
+        self.prompt = prompt
+        self.answer = answer
+        self.thresholds = thresholds
+        self.gate = gate
+        self.fuzzy_comparison = fuzzy_comparison
+        self.output_folder = output  # an operator's own ``output`` is its XCom
+        self.request_timeout = request_timeout
+        self.lamini_conn_id = lamini_conn_id
+        self.input_conn_id = input_conn_id
+        self.output_conn_id = output_conn_id
+
+    def execute(self, context: Context) -> dict[str, object]:
+        """Check the rows, have them evaluated, judge the numbers."""
+        from airflow_provider_lamini.rows.errors import RowError
+
+        del context
+        try:
+            return self._evaluate()
+        except RowError as error:
+            raise InvalidArgumentError(str(error)) from error
+
+    def _evaluate(self) -> dict[str, object]:
+        from dataclasses import replace
+
+        from airflow_provider_lamini.api.lamini import evaluation
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.operators.gate import GATES, Verdict, check_names, decide, thresholds_of
+        from airflow_provider_lamini.rows.dataset import Columns
+
+        model = identifier("model_id", self.model_id)
+        base = None if self.base_model_id is None else identifier("base_model_id", self.base_model_id)
+        gate, least = one_of("gate", self.gate, GATES), thresholds_of("thresholds", self.thresholds)
+        fuzzy = flag("fuzzy_comparison", self.fuzzy_comparison)
+        timeout = positive_number("request_timeout", self.request_timeout)
+        rows, name = self._rows(Columns.parse(self.prompt, self.answer))
+        call = evaluation.run(
+            test_model_id=model,
+            test_eval_type="classifier",
+            base_model_id=base,
+            base_eval_type="classifier" if base else None,
+            eval_data=[{"input": row.input, "target": row.output} for row in rows],
+            eval_data_id=name,
+            fuzzy_comparison=fuzzy,
+        )
+        with LaminiHook(text("lamini_conn_id", self.lamini_conn_id)) as hook:
+            done = hook.send(replace(call, timeout=timeout))
+        metrics = flat(done.metrics)
+        self.log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        check_names("thresholds", least, metrics)
+        verdicts = [Verdict(key, metrics[key], value) for key, value in least.items()]
+        report, predictions = self._write(done, metrics, verdicts, len(rows))
+        return {
+            "passed": decide(gate, verdicts, report or "the task's log"),
+            "metrics": metrics,
+            "rows": len(rows),
+            "missed": [str(verdict) for verdict in verdicts if not verdict.met],
+            "model_id": model,
+            "base_model_id": base,
+            "eval_job_id": done.eval_job_id,
+            "report": report,
+            "predictions": predictions,
+        }
+
+    def _rows(self, columns: Columns) -> tuple[list[Pair], str]:
+        """The rows, and a name for them that is the same for the same rows."""
+        from airflow_provider_lamini.operators.record import digest
+        from airflow_provider_lamini.rows.dataset import checked
+        from airflow_provider_lamini.rows.source import open_source
+
+        source = open_source(self.input, conn_id=self.input_conn_id)
+        rows: list[Pair] = []
+        for pairs in checked(source, columns):
+            rows += pairs
+            if len(rows) > MOST_ROWS:
+                raise InvalidArgumentError(
+                    f"{source.describe()} has more than {MOST_ROWS} rows, and the platform takes them in one request. "
+                    "Evaluate on a sample."
+                )
+        return rows, f"airflow-{digest({'input': source.stamp(), 'columns': columns.texts})[:16]}"
+
+    def _write(
+        self, done: Evaluation, metrics: Mapping[str, float], verdicts: list[Verdict], rows: int
+    ) -> tuple[str | None, str | None]:
+        """Write report and predictions, where there is a folder for them; return their URIs."""
+        from airflow_provider_lamini.rows.folder import OutputFolder
+
+        if self.output_folder is None:
+            return None, None
+        folder = OutputFolder(self.output_folder, self.output_conn_id)
+        lines = (f"{row.model_dump_json(exclude_unset=True)}\n".encode() for row in done.predictions)
+        folder.write(PREDICTIONS, lines)
+        passed = all(verdict.met for verdict in verdicts)
+        title = ("good enough" if passed else "not good enough") if verdicts else "no thresholds set"
+        report = [f"# Evaluation of classifier {self.model_id}: {title}", ""]
+        report += [
+            f"{rows} rows; evaluation {done.eval_job_id} of the platform.",
+            "",
+            "| metric | value |",
+            "|---|---|",
+        ]
+        report += [f"| {key} | {value:.4f} |" for key, value in metrics.items()]
+        if verdicts:
+            report += ["", "## Thresholds", ""]
+            report += [f"- {'met' if verdict.met else '**missed**'}: {verdict}" for verdict in verdicts]
+        folder.write(REPORT, "\n".join([*report, ""]).encode())
+        return folder.uri(REPORT), folder.uri(PREDICTIONS)
+
+
+def flat(metrics: Mapping[str, object], before: str = "") -> dict[str, float]:
+    """Numbers within mappings as one mapping, names joined with dots.
+
+    :param metrics: the platform's metrics
+    :param before: what stands before each name
+    """
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{before}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{before}{name}"] = float(value)
+    return found

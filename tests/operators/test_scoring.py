@@ -1,0 +1,122 @@
+"""Metrics give what their names promise, and what a user brings is checked."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.operators.gate import Verdict, thresholds_of
+from airflow_provider_lamini.operators.scoring import exact_match, metrics_of, score, token_f1
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "exact", "f1"),
+    [
+        ("Paris", "paris.", 1, 1),
+        ("the capital is Paris", "Paris", 0, 0.4),
+        ("a a b", "a b b", 0, 2 / 3),
+        ("yes", "no", 0, 0),
+        ("ﬁve", "five", 1, 1),
+        ("Straße", "STRASSE", 1, 1),
+        ("?", "!", 1, 1),
+        ("yes", "", 0, 0),
+        ("2", 2, 1, 1),
+        ('{"a": 1}', {"a": 1}, 1, 1),
+    ],
+)
+def test_known_pairs_have_known_scores(expected, output, exact, f1):
+    assert exact_match(expected, output) == exact
+    assert token_f1(expected, output) == pytest.approx(f1)
+
+
+@given(st.text(), st.text())
+def test_scores_are_symmetric_between_0_and_1_and_1_for_the_same(one, other):
+    for metric in (exact_match, token_f1):
+        assert 0 <= metric(one, other) <= 1
+        assert metric(one, other) == pytest.approx(metric(other, one))
+        assert metric(one, one) == 1
+    assert exact_match(one, other) <= token_f1(one, other) + 1e-9
+
+
+def by_length(expected, output):
+    return len(expected) == len(output)
+
+
+def test_metrics_are_named_given_or_imported():
+    found = metrics_of(["token_f1", by_length, "operator.eq", "math:isclose"])
+    assert list(found) == ["token_f1", "by_length", "eq", "isclose"]
+    assert found["by_length"] is by_length
+    assert found["isclose"] is math.isclose
+
+
+@pytest.mark.parametrize(
+    ("given_", "problem"),
+    [
+        ("exact_match", "metrics must be a list"),
+        ([], "metrics must be a list"),
+        (None, "metrics must be a list"),
+        ([5], "metrics holds a int"),
+        (["bleu"], "'bleu' is not known"),
+        (["no.such.module"], "'no.such.module' cannot be imported"),
+        (["math.no_such"], "'math.no_such' cannot be imported"),
+        (["math.pi"], "'math.pi' is a float, not a callable"),
+        (["token_f1", "token_f1"], "two that are called 'token_f1'"),
+    ],
+)
+def test_what_is_no_metric_is_refused(given_, problem):
+    with pytest.raises(InvalidArgumentError, match=problem):
+        metrics_of(given_)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (None, "gave a NoneType for row 3"),
+        ("1", "gave a str for row 3"),
+        (math.nan, "gave nan"),
+        (math.inf, "gave inf"),
+    ],
+)
+def test_a_metric_that_gives_no_number_is_told_with_the_row(value, problem):
+    with pytest.raises(InvalidArgumentError, match=problem):
+        score("mine", lambda *_: value, "a", "b", 3)
+
+
+def test_a_metric_that_raises_is_told_with_the_row_and_without_the_rows_content():
+    def divide(expected, output):
+        raise ZeroDivisionError(expected + output)
+
+    with pytest.raises(
+        InvalidArgumentError, match="'divide' failed on row 3 with ZeroDivisionError"
+    ) as failed:
+        score("divide", divide, "secret", "secret", 3)
+    assert "secret" not in str(failed.value)
+
+
+def test_a_flag_counts_as_0_or_1():
+    assert score("mine", by_length, "ab", "cd", 0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"), [(None, {}), ('{"a": "0.5"}', {"a": 0.5}), ({"a": 1}, {"a": 1.0})]
+)
+def test_thresholds_come_as_mappings_or_text(given_, expected):
+    assert thresholds_of("thresholds", given_) == expected
+
+
+@pytest.mark.parametrize(
+    "given_", [{"a": "much"}, {"a": None}, {"a": True}, {"a": math.nan}, [0.5], "0.5", "much"]
+)
+def test_thresholds_that_are_none_are_refused(given_):
+    with pytest.raises(InvalidArgumentError, match="thresholds"):
+        thresholds_of("thresholds", given_)
+
+
+def test_a_threshold_is_met_in_spite_of_the_last_digit():
+    assert Verdict("a", 0.1 + 0.2 - 0.1, 0.2).met
+    assert Verdict("a", 0.2, 0.1 + 0.2 - 0.1).met
+    assert not Verdict("a", 0.19, 0.2).met
