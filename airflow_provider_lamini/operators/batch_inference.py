@@ -64,13 +64,14 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
     def __init__(
         self,
         *,
+        output: str,
         model_name: str,
         output_type: Mapping[str, str | list[str] | list[int]] | None = None,
         max_new_tokens: int | str | None = None,
         endpoint: str = "batch",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(output=output, **kwargs)
         self.model_name = model_name
         self.output_type = output_type
         self.max_new_tokens = max_new_tokens

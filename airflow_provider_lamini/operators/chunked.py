@@ -23,7 +23,7 @@ from airflow_provider_lamini.operators.endpoints import note
 from airflow_provider_lamini.rows.errors import InputChangedError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
-from airflow_provider_lamini.rows.parts import ChunkResult, PartWriter
+from airflow_provider_lamini.rows.parts import ChunkResult
 from airflow_provider_lamini.rows.record import Header, load
 from airflow_provider_lamini.rows.source import open_source
 from airflow_provider_lamini.rows.survey import needed_columns, survey
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.operators.endpoints import JobEndpoint
     from airflow_provider_lamini.rows.batch import Row, SourceChunk
     from airflow_provider_lamini.rows.limits import FailureLimit
+    from airflow_provider_lamini.rows.parts import PartWriter
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.record import Chunk
     from airflow_provider_lamini.rows.source import Source
@@ -51,6 +52,7 @@ class Rows:
     :param passthrough: columns that go into the output
     :param folder: the output
     :param ledger: what is done
+    :param writer: writes the parts
     """
 
     source: Source
@@ -58,6 +60,7 @@ class Rows:
     passthrough: Sequence[str]
     folder: OutputFolder
     ledger: Ledger
+    writer: PartWriter
 
     def read(self, chunk: Chunk) -> tuple[list[Row], list[str]]:
         """The rows of a chunk that was begun, and their prompts.
@@ -104,14 +107,9 @@ class Rows:
         self.ledger.check()
         self.writer.write(chunk.number, chunk.first_row, rows, result)
         with self.ledger.together():
-            self.ledger.finish(chunk, result.counts(retried))
+            self.ledger.finish(chunk, result.counts(retried, self.writer.sums(result)))
             yield
         self.writer.unstage(chunk.number, len(chunk.rounds))
-
-    @property
-    def writer(self) -> PartWriter:
-        """Writes the parts."""
-        return PartWriter(self.folder, self.passthrough)
 
 
 def open_rows(
@@ -120,6 +118,7 @@ def open_rows(
     *,
     prompt: PromptTemplate,
     passthrough: Sequence[str],
+    writer: type[PartWriter],
     owner: dict[str, str | int],
     decides: Mapping[str, object],
     chunk_size: int,
@@ -136,6 +135,7 @@ def open_rows(
     :param output: the output folder
     :param prompt: how a row becomes a prompt
     :param passthrough: columns that go into the output
+    :param writer: writes the parts
     :param owner: who runs: Dag, task, run and map index
     :param decides: all arguments that decide the results
     :param chunk_size: rows per chunk
@@ -157,10 +157,17 @@ def open_rows(
         log.info("%d of %d rows are done.", ledger.totals.rows, ledger.header.total)
     else:
         seen = survey(source, prompt, passthrough=passthrough)
-        header = Header(owner, settings, seen.content, seen.total, chunk_size, stamp)
+        header = Header(owner, settings, seen.content, seen.total, chunk_size, stamp, kinds=seen.kinds)
         ledger = Ledger.open(folder, header, if_other="replace" if replace_other else "fail")
         log.info("Read %s: %d rows. The output goes to %s.", source.describe(), seen.total, folder)
-    return Rows(source=source, prompt=prompt, passthrough=passthrough, folder=folder, ledger=ledger)
+    return Rows(
+        source=source,
+        prompt=prompt,
+        passthrough=passthrough,
+        folder=folder,
+        ledger=ledger,
+        writer=writer.of_run(folder, passthrough, ledger),
+    )
 
 
 class Failures:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.operators.chunked import Failures, Rows
-    from airflow_provider_lamini.operators.endpoints import DirectEndpoint, JobEndpoint
+    from airflow_provider_lamini.operators.endpoints import DirectEndpoint, JobEndpoint, RowResult
+    from airflow_provider_lamini.rows.ledger import Ledger
+    from airflow_provider_lamini.rows.manifest import Manifest
+    from airflow_provider_lamini.rows.parts import PartWriter
 
 
 class ChunkedOperator(JobOperator[dict[str, object]]):
@@ -29,12 +32,13 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     ``manifest.json``.
 
     A concrete operator says in :meth:`check` what else it accepts, in :meth:`decides` what of that decides the
-    results, and gives one of :meth:`job_endpoint` and :meth:`direct_endpoint`.
+    results, and gives one of :meth:`job_endpoint` and :meth:`direct_endpoint`. One that sets :attr:`most_inline`
+    also answers a few rows without an output folder, in the task's own result: :meth:`inline_result`.
 
     :param input: a list of texts, a list of rows (mappings), or a path, URI or glob on object storage: JSON
-        Lines, CSV, or Parquet (extra ``parquet``)
+        Lines, CSV, or Parquet (extra ``parquet``). Without ``output`` it may be one text.
     :param output: the folder for the results, a path or URI. Give each run its own, as with ``{{ run_id }}``
-        in it.
+        in it. ``None`` where the operator answers a few rows at once.
     :param prompt: a template over a row's columns, such as ``"Summarize: {body}"``, or the name of a column
     :param passthrough: columns of the input that are copied into the output
     :param chunk_size: rows per chunk: per job where the platform has jobs for it, per part of the output always
@@ -66,11 +70,14 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     )
     template_fields_renderers = {"prompt": "md"}  # noqa: RUF012 - as Airflow declares it
 
+    most_inline = 0
+    """How many rows are answered without an output folder, by the direct endpoint. With 0 there must be a folder."""
+
     def __init__(
         self,
         *,
         input: str | Sequence[str] | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
-        output: str,
+        output: str | None = None,
         prompt: str = "prompt",
         passthrough: Sequence[str] = (),
         chunk_size: int | str = 1000,
@@ -108,13 +115,43 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     def answered_by(self) -> str:
         """The model that answers, for the manifest."""
 
+    def results_folder(self) -> str:
+        """Where the rows' results go.
+
+        :raises InvalidArgumentError: where no folder is given
+        """
+        if self.output_folder is None:
+            raise InvalidArgumentError("output must name the output folder, a path or a URI.")
+        return self.output_folder
+
     def job_endpoint(self) -> JobEndpoint | None:
         """The endpoint that takes a chunk as a job; ``None`` where rows are answered at once."""
         return None
 
     def direct_endpoint(self) -> DirectEndpoint | None:
-        """The endpoint that answers rows at once, asked where there is no :meth:`job_endpoint`."""
+        """The endpoint that answers rows at once: where there is no :meth:`job_endpoint`, or no ``output``."""
         return None
+
+    def part_writer(self) -> type[PartWriter]:
+        """What writes the parts of the output."""
+        from airflow_provider_lamini.rows.parts import PartWriter
+
+        return PartWriter
+
+    def folder_result(self, manifest: Manifest, ledger: Ledger) -> dict[str, object]:  # noqa: ARG002 - for others
+        """What the task returns where the results are in a folder.
+
+        :param manifest: what is there
+        :param ledger: the run's record
+        """
+        return dict(manifest.for_xcom())
+
+    def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
+        """What the task returns where there is no folder.
+
+        :param rows: the outcomes of its rows, in order; none has failed
+        """
+        raise NotImplementedError
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
@@ -128,9 +165,11 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         self._replace_other = one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace"
         unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("submit", "fail"))
         self._submit_unknown = unknown == "submit"
+        if not self.most_inline:
+            self.results_folder()
         try:
             self._limit = FailureLimit.parse(self.max_failed_rows)
-            self._passthrough = check_passthrough(self.passthrough)
+            self._passthrough = check_passthrough(self.passthrough, self.part_writer().reserved)
             self._template = PromptTemplate.parse(self.prompt)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error
@@ -140,6 +179,8 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         from airflow_provider_lamini.rows.errors import LedgerTakenError, RowError
 
         try:
+            if self.output_folder is None and self.most_inline:
+                return Finished(self._answer_inline())
             return self._advance(context, event)
         except LedgerTakenError:
             raise
@@ -162,21 +203,38 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         else:
             raise NotImplementedError(f"{type(self).__name__} names no endpoint.")
         manifest = write_manifest(
-            rows.folder, rows.ledger, model=self.answered_by(), source=rows.source.describe()
+            rows.folder,
+            rows.ledger,
+            model=self.answered_by(),
+            source=rows.source.describe(),
+            suffix=rows.writer.suffix,
         )
         failures.check()
         totals = manifest.counts
         self.log.info("%d rows are in %s, %d of them failed.", totals.rows, manifest.output, totals.failed)
-        return Finished(dict(manifest.for_xcom()))
+        return Finished(self.folder_result(manifest, rows.ledger))
+
+    def _answer_inline(self) -> dict[str, object]:
+        from airflow_provider_lamini.operators.few import checked, inline_rows, send_all
+
+        prompts = self._template.render_all(inline_rows(self.input, self.most_inline))
+        endpoint = self.direct_endpoint()
+        if endpoint is None:
+            raise NotImplementedError(f"{type(self).__name__} answers nothing without output.")
+        several = endpoint.per_request
+        calls = [endpoint.ask(prompts[at : at + several]) for at in range(0, len(prompts), several)]
+        answers = send_all(self.settings, calls, at_once=self._in_flight, log=self.log)
+        return self.inline_result(checked([row for answer in answers for row in answer]))
 
     def _open(self, context: Context) -> Rows:
         from airflow_provider_lamini.operators.chunked import open_rows
 
         return open_rows(
             self.input,
-            self.output_folder,
+            self.results_folder(),
             prompt=self._template,
             passthrough=self._passthrough,
+            writer=self.part_writer(),
             owner=owner_of(context),
             decides={
                 "platform": self.settings.base_url,

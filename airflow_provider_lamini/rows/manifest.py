@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_lamini.rows.counts import Counts  # noqa: TC001 - msgspec reads the annotation
-from airflow_provider_lamini.rows.errors import IncompleteOutputError
+from airflow_provider_lamini.rows.errors import IncompleteOutputError, RowError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.names import MANIFEST, errors_name, part_name, remove_stages
 
@@ -80,7 +80,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_manifest(
-    folder: OutputFolder, ledger: Ledger, *, model: str, source: str, clock: Callable[[], float] = time.time
+    folder: OutputFolder,
+    ledger: Ledger,
+    *,
+    model: str,
+    source: str,
+    suffix: str = "jsonl",
+    clock: Callable[[], float] = time.time,
 ) -> Manifest:
     """End a run: see that all parts are there, write the manifest, remove what only the run needed.
 
@@ -90,6 +96,7 @@ def write_manifest(
     :param ledger: its ledger, finished
     :param model: the model that answered
     :param source: what was read, for a person (`source.Source.describe`)
+    :param suffix: how the names of its parts end (`parts.PartWriter.suffix`)
     :param clock: gives the time, in seconds since 1970
     :raises IncompleteOutputError: where the run is not finished, or a part is gone
     """
@@ -97,7 +104,7 @@ def write_manifest(
         raise IncompleteOutputError(f"The run in {folder} is not finished.")
     header = ledger.header
     parts = [
-        Part(part_name(number), first, min(header.chunk_size, header.total - first))
+        Part(part_name(number, suffix), first, min(header.chunk_size, header.total - first))
         for number, first in enumerate(range(0, header.total, header.chunk_size))
     ]
     there = set(folder.names())
@@ -152,7 +159,7 @@ def read_outputs(folder: OutputFolder | str, conn_id: str | None = None) -> Iter
     """The results of a finished run, row by row in the order of the input, with constant memory.
 
     Each is a dictionary with ``index``, the columns that were passed through, ``output``,
-    ``finish_reason`` and ``error``.
+    ``finish_reason`` and ``error``; with vectors, ``embedding`` and ``error``.
 
     :param folder: the output folder of the run
     :param conn_id: the Airflow connection to the object store
@@ -164,12 +171,10 @@ def read_outputs(folder: OutputFolder | str, conn_id: str | None = None) -> Iter
 
 
 def _read_part(folder: OutputFolder, part: Part) -> Iterator[dict[str, Any]]:
-    decoder = msgspec.json.Decoder(dict[str, Any])
     expected = part.first_row
     end = part.first_row + part.rows
     try:
-        for line in folder.lines(part.name):
-            row = decoder.decode(line)
+        for row in _rows_of(folder, part.name):
             if row.get("index") != expected or expected == end:
                 raise IncompleteOutputError(
                     f"{folder.uri(part.name)}: row {expected} is not where it should be."
@@ -184,3 +189,17 @@ def _read_part(folder: OutputFolder, part: Part) -> Iterator[dict[str, Any]]:
         raise IncompleteOutputError(
             f"{folder.uri(part.name)} has {expected - part.first_row} of {part.rows} rows."
         )
+
+
+def _rows_of(folder: OutputFolder, name: str) -> Iterator[dict[str, Any]]:
+    if name.endswith(".parquet"):
+        from airflow_provider_lamini.rows.vectors import table_rows
+
+        try:
+            yield from table_rows(folder.read(name))
+        except RowError:
+            raise
+        except ValueError as error:
+            raise IncompleteOutputError(f"{folder.uri(name)} is damaged: {error}.") from error
+        return
+    yield from map(msgspec.json.Decoder(dict[str, Any]).decode, folder.lines(name))

@@ -15,13 +15,13 @@ LEDGER = "_ledger.json"
 MANIFEST = "manifest.json"
 """Written last, when all parts are there."""
 
-_PART = re.compile(r"(?:part|errors)-\d{5,}\.jsonl")
+_PART = re.compile(r"(?:(?:part|errors)-\d{5,}\.jsonl|part-\d{5,}\.parquet)")
 _STAGE = re.compile(rf"{WORK}/chunk-\d{{5,}}\.round-\d+\.json")
 
 
-def part_name(number: int) -> str:
+def part_name(number: int, suffix: str = "jsonl") -> str:
     """The file with the results of a chunk. Up to 100,000 of them, names sort as the rows do."""
-    return f"part-{number:05d}.jsonl"
+    return f"part-{number:05d}.{suffix}"
 
 
 def errors_name(number: int) -> str:

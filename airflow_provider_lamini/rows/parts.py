@@ -26,10 +26,12 @@ from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Self
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.batch import Row
     from airflow_provider_lamini.rows.folder import OutputFolder
+    from airflow_provider_lamini.rows.ledger import Ledger
 
 RESERVED = ("index", "output", "finish_reason", "error")
 """Keys of a line that no column that is passed through may have."""
@@ -109,10 +111,11 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
         return ((reason, error) for reason, error in pairs if error is None)
 
 
-def check_passthrough(columns: object) -> tuple[str, ...]:
+def check_passthrough(columns: object, reserved: Sequence[str] = RESERVED) -> tuple[str, ...]:
     """Check the columns that go into the output beside the answer.
 
     :param columns: their names, a list
+    :param reserved: names that the output has itself
     :return: the same
     :raises ColumnError: for names that are no texts, that occur twice, or that a line has for itself
     """
@@ -123,10 +126,10 @@ def check_passthrough(columns: object) -> tuple[str, ...]:
     for column in columns:
         if not isinstance(column, str) or not column:
             raise ColumnError(f"passthrough has an entry {kind(column)} that is no name of a column.")
-        if column in RESERVED:
+        if column in reserved:
             raise ColumnError(
                 f"passthrough: the output has a {column!r} of its own. Rename that column of the input. "
-                f"Reserved are: {', '.join(RESERVED)}."
+                f"Reserved are: {', '.join(reserved)}."
             )
         if columns.count(column) > 1:
             raise ColumnError(f"passthrough names the column {column!r} more than once.")
@@ -134,18 +137,33 @@ def check_passthrough(columns: object) -> tuple[str, ...]:
 
 
 class PartWriter:
-    """Writes finished chunks into a folder.
+    """Writes finished chunks into a folder, each part as JSON Lines.
 
     :param folder: the folder
     :param passthrough: columns that go into the output, already checked
     """
 
+    suffix = "jsonl"
+    """How the names of parts end."""
+    reserved: tuple[str, ...] = RESERVED
+    """What a part has beside the columns that are passed through: ``index`` before them, the rest after."""
+
     def __init__(self, folder: OutputFolder, passthrough: Sequence[str] = ()) -> None:
         self._folder = folder
-        self._columns = check_passthrough(list(passthrough))
+        self._columns = check_passthrough(list(passthrough), self.reserved)
         self._encoder = msgspec.json.Encoder()
-        self._line = _line_type("Line", self._columns, RESERVED[1:])
+        self._line = _line_type("Line", self._columns, self.reserved[1:])
         self._error = _line_type("ErrorLine", self._columns, ("error",))
+
+    @classmethod
+    def of_run(cls, folder: OutputFolder, passthrough: Sequence[str], ledger: Ledger) -> Self:  # noqa: ARG003
+        """A writer for a run that may have been begun.
+
+        :param folder: the folder
+        :param passthrough: columns that go into the output, already checked
+        :param ledger: the run's
+        """
+        return cls(folder, passthrough)
 
     def write(self, number: int, first_row: int, rows: Sequence[Row], result: ChunkResult) -> None:
         """Write a chunk's part and, where rows failed, its errors. Writing it again gives the same files.
@@ -169,16 +187,28 @@ class PartWriter:
             self._folder.write(errors_name(number), self._encoded(bad))
         else:
             self._folder.delete(errors_name(number))
+        self._folder.write(part_name(number, self.suffix), self._part(first_row, columns, result))
+
+    def sums(self, result: ChunkResult) -> dict[str, float]:  # noqa: ARG002 - there is nothing by default
+        """What is worth summing over the rows of a chunk, for the ledger."""
+        return {}
+
+    def _part(
+        self, first_row: int, columns: Sequence[Sequence[Json]], result: ChunkResult
+    ) -> bytes | Iterator[bytes]:
+        """The content of a part.
+
+        :param first_row: index of its first row
+        :param columns: the columns that are passed through
+        :param result: what its rows came to
+        """
         # Done by C throughout: a million rows pass here.
-        lines = map(
-            self._line,
-            range(first_row, first_row + len(rows)),
-            *columns,
-            result.outputs,
-            result.finish_reasons,
-            result.errors,
-        )
-        self._folder.write(part_name(number), self._encoded(lines))
+        indices = range(first_row, first_row + len(result))
+        return self._encoded(map(self._line, indices, *columns, *self._answers(result)))
+
+    def _answers(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
+        """The columns after those that are passed through."""
+        return result.outputs, result.finish_reasons, result.errors
 
     def stage(self, number: int, rounds: int, result: ChunkResult) -> None:
         """Keep what a chunk's rounds have brought so far, before the rows that failed are sent again.

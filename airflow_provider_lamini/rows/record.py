@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.columns import ColumnKind  # noqa: TC001 - msgspec reads the annotation
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import UnreadableLedgerError
 from airflow_provider_lamini.rows.names import LEDGER
@@ -19,7 +20,7 @@ _VERSION = 1
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a run is. Two tries of one run have the same header, but for its last two fields.
+    """What a run is. Two tries of one run have the same header, but for its last three fields.
 
     :param owner: who runs it: Dag, task, run and map index, never the try
     :param settings: a hash of all arguments that decide the results
@@ -28,6 +29,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param chunk_size: rows of each chunk but the last
     :param stamp: the input's cheap identity (`source.Source.stamp`) when it was surveyed
     :param created_at: when the run began, in seconds since 1970
+    :param kinds: what is in each column that is passed through (`survey.Survey.kinds`)
     """
 
     owner: dict[str, str | int]
@@ -37,6 +39,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chunk_size: int
     stamp: str = ""
     created_at: float = 0.0
+    kinds: dict[str, ColumnKind] = {}
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -241,8 +241,7 @@ def open_source(given: object, *, conn_id: str | None = None) -> Source:
 def _open_text(text: str, conn_id: str | None) -> Source:
     if not text.strip():
         raise InputError("The input is an empty text. Give a list of prompts, a list of rows, or a path.")
-    one_line = "\n" not in text and len(text) <= _LONGEST_PATH
-    if not one_line or not (SCHEME.match(text) or _is_path(text)):
+    if not is_path(text):
         # The text may be a prompt, so it is not repeated here.
         raise InputError(
             "The input is a text, but not the path of a file that is there. If prompts are meant, give a "
@@ -253,8 +252,12 @@ def _open_text(text: str, conn_id: str | None) -> Source:
     return FileSource(text, store, path)
 
 
-def _is_path(text: str) -> bool:
-    """Whether a text without a scheme is meant as a path: it ends like one of ours, or lies there."""
+def is_path(text: str) -> bool:
+    """Whether a text is meant as a path or URI: it has a scheme, ends like one of ours, or lies there."""
+    if "\n" in text or len(text) > _LONGEST_PATH:
+        return False
+    if SCHEME.match(text):
+        return True
     if _suffix(text)[0] in {*_JSON_LINES, *_DELIMITERS, _PARQUET}:
         return True
     store, path = locate(text)

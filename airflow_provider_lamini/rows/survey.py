@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.columns import ColumnKinds
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow_provider_lamini.rows.batch import Batch
+    from airflow_provider_lamini.rows.columns import ColumnKind
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.source import Source
 
@@ -25,10 +27,12 @@ class Survey:
 
     :param total: number of rows
     :param content: a hash of all rows and of how they lie in files
+    :param kinds: what is in each column that is passed through
     """
 
     total: int
     content: str
+    kinds: dict[str, ColumnKind] = field(default_factory=dict)
 
 
 def needed_columns(prompt: PromptTemplate, passthrough: Sequence[str] = ()) -> tuple[str, ...]:
@@ -62,12 +66,14 @@ def survey(
     """
     columns = needed_columns(prompt, passthrough)
     unseen = set(columns)
+    kinds = ColumnKinds(passthrough)
     digest = hashlib.blake2b(source.layout().encode(), digest_size=20)
     encoder = msgspec.json.Encoder()
     total = 0
     try:
         for batch in source.batches(columns=columns, required=() if allow_missing else prompt.columns):
             total += len(batch.rows)
+            kinds.look(batch.rows)
             digest.update(encoder.encode_lines(batch.rows) if batch.raw is None else batch.raw)
             if not allow_missing and not batch.checked:
                 _check(source, batch, prompt)
@@ -87,7 +93,7 @@ def survey(
         if column in prompt.columns:
             raise prompt.missing(source.describe(), column, first.row)
         raise MissingColumnError.of(source.describe(), column, first.row)
-    return Survey(total, digest.hexdigest())
+    return Survey(total, digest.hexdigest(), kinds.found())
 
 
 def _check(source: Source, batch: Batch, prompt: PromptTemplate) -> None:

@@ -1,0 +1,50 @@
+"""What is in a column, over all rows of an input: files of typed columns need one type for all their parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_lamini.rows.batch import Row
+
+ColumnKind = Literal["text", "integer", "number", "flag", "json"]
+"""``integer`` has 64 bits; ``json`` is for lists, mappings, and values of several kinds."""
+
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+
+
+class ColumnKinds:
+    """Looks at columns batch by batch.
+
+    :param columns: the columns' names
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._seen: dict[str, set[type]] = {column: set() for column in columns}
+
+    def look(self, rows: Sequence[Row]) -> None:
+        """Take some rows into account."""
+        for column, seen in self._seen.items():
+            values = [row.get(column) for row in rows]
+            kinds: set[type] = set(map(type, values))
+            if int in kinds and not all(
+                _SMALLEST <= value <= _LARGEST for value in values if type(value) is int
+            ):
+                kinds.add(object)
+            seen.update(kinds)
+
+    def found(self) -> dict[str, ColumnKind]:
+        """What is in each column; ``text`` where there is nothing."""
+        return {column: _kind(seen - {type(None)}) for column, seen in self._seen.items()}
+
+
+def _kind(types: set[type]) -> ColumnKind:
+    if types <= {str}:
+        return "text"
+    if types == {bool}:
+        return "flag"
+    if types == {int}:
+        return "integer"
+    return "number" if types <= {int, float} else "json"
