@@ -41,7 +41,6 @@ WRONG = {
     "output": ["", None, 5],
     "input": ["", None, 5, {"prompt": "a"}, b"prompt", "no such prompt", "/no/such/file.jsonl"],
 }
-NAMED_OTHERWISE = {"output": "output folder"}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_a_wrong_argument_fails_at_once_and_is_named(platform, inference, out, n
     with pytest.raises(InvalidArgumentError) as caught:
         run_to_end(inference(**{name: value}))
     message = str(caught.value)
-    assert NAMED_OTHERWISE.get(name, name) in message.lower()
+    assert name in message.lower()
     assert "\n" not in message
     assert len(message) < 500
     assert posts(platform) == {}
