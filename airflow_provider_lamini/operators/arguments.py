@@ -22,15 +22,34 @@ def positive_number(name: str, value: object) -> float:
     :param value: a number, or its text
     :raises InvalidArgumentError: where it is none
     """
-    try:
-        number = (
-            float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-        )
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
+    number = _number(value)
+    if not number > 0:  # neither is NaN
         raise InvalidArgumentError(f"{name} must be a number above 0, not {value!r}.")
     return number
+
+
+def share(name: str, value: object) -> float:
+    """A number from 0 to 1.
+
+    :param name: the argument, for the message
+    :param value: a number, or its text
+    :raises InvalidArgumentError: where it is none
+    """
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise InvalidArgumentError(f"{name} must be a number from 0 to 1, not {value!r}.")
+    return number
+
+
+def _number(value: object) -> float:
+    """A finite number, or NaN for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def seconds(name: str, value: object) -> float:

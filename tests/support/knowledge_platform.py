@@ -57,6 +57,7 @@ class KnowledgePlatform(TuningPlatform):
     :ivar not_now: texts that are refused once
     :ivar names_models: whether the state of an ended classifier's job names the model
     :ivar lists_models: whether the list of a project's models does
+    :ivar forgets_a_text: whether a list of texts is classified but for its last
     """
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class KnowledgePlatform(TuningPlatform):
         self.not_now: set[str] = set()
         self.names_models = True
         self.lists_models = True
+        self.forgets_a_text = False
 
     def _read(self, content: bytes) -> dict[str, Any]:
         if not content.startswith(b"--"):
@@ -219,6 +221,8 @@ class KnowledgePlatform(TuningPlatform):
         prompts = [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
         if any("refuse" in prompt for prompt in prompts):
             raise Refusal(422, "a text is refused")
+        if self.forgets_a_text:
+            prompts = prompts[:-1]
         return {"classification": [self._scores(prompt, body) for prompt in prompts]}
 
     @staticmethod

@@ -1,0 +1,223 @@
+"""An index is asked: one prompt, a few, or rows from storage to storage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from airflow_provider_lamini.api.errors import InvalidRequestError, JobNotFoundError
+from airflow_provider_lamini.exceptions import (
+    AnswerError,
+    InvalidArgumentError,
+    JobFailedError,
+    JobLostError,
+    TooManyFailedRowsError,
+    WaitTimeoutError,
+)
+from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQueryOperator
+from tests.support.knowledge_platform import RAG, Scripted
+from tests.support.tasks import begin, log_lines, run_to_end
+
+FILES = {
+    "a.md": b"alpha is first",
+    "b.md": b"beta is second",
+    "c.md": b"alpha again",
+    "d.md": b"alpha, thrice",
+}
+PROMPTS = ["alpha where?", "beta where?", "gamma where?"]
+ANSWERS = ["alpha is first / alpha again / alpha, thrice", "beta is second", "nothing"]
+ASKED = f"POST {RAG}/completions"
+SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
+
+
+@pytest.fixture
+def index(knowledge):
+    made = Scripted(("COMPLETED",))
+    made.files = FILES
+    knowledge.indexes["1"] = made
+    return made
+
+
+@pytest.fixture
+def query(index, tmp_path):  # noqa: ARG001 - the operator asks it
+    """Returns a function that makes a new operator of the same arguments each time."""
+
+    def of(**given):
+        arguments = {
+            "task_id": "ask",
+            "index_id": "1",
+            "input": PROMPTS,
+            "deferrable": True,
+            "poll_interval": 0.5,
+            "timeout": 30,
+        } | given
+        return lambda: LaminiMemoryRagQueryOperator(**arguments)
+
+    return of
+
+
+def rows_in(folder):
+    lines = [line for part in sorted(folder.glob("part-*.jsonl")) for line in part.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def test_one_prompt_has_its_answer_as_the_result(knowledge, query):
+    ended = run_to_end(query(input=PROMPTS[0], index_id=1))
+    assert ended.result == {"index_id": "1", "output": ANSWERS[0], "finish_reason": "stop"}
+    assert knowledge.sent(f"{RAG}/completions") == [{"prompt": PROMPTS[0], "job_id": "1"}]
+
+
+def test_a_few_prompts_have_their_answers_in_order(query):
+    answers = run_to_end(query()).result["answers"]
+    assert answers == [{"output": answer, "finish_reason": "stop"} for answer in ANSWERS]
+
+
+def test_the_arguments_of_a_query_are_sent(knowledge, query):
+    given = {"rag_query_size": "1", "model_name": "other", "max_new_tokens": 7}
+    ended = run_to_end(query(input=PROMPTS[0], **given))
+    assert ended.result["output"] == "alpha is first"
+    assert knowledge.sent(f"{RAG}/completions")[0] == {
+        "prompt": PROMPTS[0],
+        "job_id": "1",
+        "rag_query_size": 1,
+        "model_name": "other",
+        "max_new_tokens": 7,
+    }
+
+
+def test_an_output_type_is_sent_and_held_against_the_answer(knowledge, query):
+    with pytest.raises(AnswerError, match="does not fit output_type"):
+        run_to_end(query(input=PROMPTS[0], output_type='{"place": "str"}'))
+    assert knowledge.sent(f"{RAG}/completions")[0]["output_type"] == {"place": "str"}
+
+
+def test_rows_go_from_storage_to_storage(knowledge, query, tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text(
+        "".join(json.dumps({"id": place, "q": each}) + "\n" for place, each in enumerate(PROMPTS))
+    )
+    out = tmp_path / "out"
+    ended = run_to_end(
+        query(input=str(source), prompt="{q} Say so.", output=str(out), passthrough=["id"], chunk_size=2)
+    )
+    assert [(row["id"], row["output"], row["finish_reason"]) for row in rows_in(out)] == [
+        (number, answer, "stop") for number, answer in enumerate(ANSWERS)
+    ]
+    assert ended.result["counts"]["ok"] == 3
+    assert ended.result["chunks"] == 2
+    assert ended.result["model"] == "index 1"
+    assert sorted(body["prompt"] for body in knowledge.sent(f"{RAG}/completions")) == sorted(
+        f"{prompt} Say so." for prompt in PROMPTS
+    )
+
+
+def test_a_row_that_is_refused_is_an_error_of_that_row(query, tmp_path):
+    prompts = [*PROMPTS, "refuse this"]
+    arguments = {"input": prompts, "output": str(tmp_path / "out"), "max_failed_rows": 1}
+    assert run_to_end(query(**arguments)).result["counts"]["failed"] == 1
+    with pytest.raises(TooManyFailedRowsError):
+        run_to_end(query(**arguments | {"max_failed_rows": 0}))
+    with pytest.raises(InvalidRequestError, match="the prompt is refused"):
+        run_to_end(query(input=prompts))
+
+
+def test_a_retry_asks_only_for_what_is_left(knowledge, query, tmp_path):
+    arguments = {"output": str(tmp_path / "out"), "chunk_size": 1, "max_in_flight": 1, "row_retries": 0}
+    knowledge.fail[f"{RAG}/completions"] = [(401, "key changed")]
+    with pytest.raises(Exception, match="key changed"):
+        run_to_end(query(**arguments))
+    run_to_end(query(**arguments))
+    asked = knowledge.asked[ASKED]
+    assert asked >= 4
+    run_to_end(query(**arguments))
+    assert knowledge.asked[ASKED] == asked
+    assert [row["output"] for row in rows_in(tmp_path / "out")] == ANSWERS
+
+
+def test_results_of_another_question_are_not_mixed_in(query, tmp_path):
+    run_to_end(query(output=str(tmp_path / "out")))
+    with pytest.raises(InvalidArgumentError, match="other settings"):
+        run_to_end(query(output=str(tmp_path / "out"), rag_query_size=1))
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_index_that_is_being_built_is_waited_for(index, query, deferrable):
+    index.states = ["CREATED", "TRAINING MODEL", "COMPLETED"]
+    ended = run_to_end(query(input=PROMPTS[0], deferrable=deferrable))
+    assert ended.result["output"] == ANSWERS[0]
+    assert len(ended.deferrals) == deferrable
+
+
+@pytest.mark.parametrize("states", [["FAILED"], ["CREATED", "FAILED"]])
+def test_an_index_that_failed_is_not_asked(knowledge, index, query, states):
+    index.states = states
+    with pytest.raises(JobFailedError, match=r"Memory RAG job 1 ended as FAILED.*Build the index anew"):
+        run_to_end(query())
+    assert knowledge.asked[ASKED] == 0
+
+
+def test_an_index_that_is_not_there_is_named(query):
+    with pytest.raises(JobNotFoundError):
+        run_to_end(query(index_id="7"))
+
+
+def test_an_index_that_vanishes_while_it_is_waited_for_is_an_error(index, query):
+    index.states = list(SLOW)
+    deferral = begin(query())
+    event = {"version": 1, "ended": {}, "timed_out": False, "deadline": deferral.trigger["deadline"]}
+    lost = {"1": {"reason": "HTTP 403.", "vanished": False}}
+    with pytest.raises(JobLostError, match="403"):
+        query()().execute_complete({"ti": None}, event={**event, "lost": lost})
+
+
+def test_waiting_for_an_index_ends_at_the_timeout(index, query):
+    index.states = list(SLOW)
+    with pytest.raises(WaitTimeoutError):
+        run_to_end(query(timeout=1))
+
+
+def test_killing_a_task_that_waits_leaves_the_build_alone(index, query):
+    index.states = list(SLOW)
+    with log_lines() as lines:
+        asyncio.run(begin(query()).make_trigger().on_kill())
+    assert any("cannot be cancelled" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"index_id": ""},
+        {"index_id": None},
+        {"index_id": True},
+        {"input": None},
+        {"input": 5},
+        {"input": ""},
+        {"input": ["x"] * 101},
+        {"input": [5.0, None]},
+        {"input": "missing.jsonl"},
+        {"input": "missing.jsonl", "output": "/tmp/x"},
+        {"prompt": ""},
+        {"prompt": "{missing}"},
+        {"model_name": ""},
+        {"rag_query_size": 0},
+        {"rag_query_size": "three"},
+        {"max_new_tokens": "0"},
+        {"output_type": {"a": "date"}},
+        {"output_type": "str"},
+        {"max_failed_rows": "some"},
+    ],
+)
+def test_a_wrong_argument_fails_before_anything_is_asked(knowledge, query, wrong):
+    with pytest.raises(InvalidArgumentError):
+        run_to_end(query(**wrong))
+    assert knowledge.asked[ASKED] == 0
+
+
+def test_neither_prompts_nor_the_key_are_in_the_log(knowledge, query, tmp_path):
+    with log_lines() as lines:
+        run_to_end(query())
+        run_to_end(query(output=str(tmp_path / "out")))
+    assert lines
+    assert not [line for line in lines if "where?" in line or "alpha" in line or knowledge.key in line]
