@@ -13,10 +13,15 @@ from airflow_provider_lamini.local.guard import AnswerBroken, CountRequests, Req
 from airflow_provider_lamini.local.routes import (
     about,
     batches,
+    blobs,
     chat,
+    classifiers,
     completions,
     control,
+    datasets,
     embeddings,
+    evaluation,
+    memory_rag,
     models,
 )
 
@@ -42,13 +47,15 @@ def create_app(platform: Platform, key: str, control_connections: Connections | 
         redoc_url=None,
     )
     app.state.platform = platform
-    for resource in (about, completions, batches, embeddings, chat, models):
+    inference = (about, completions, batches, embeddings, chat, models)
+    for resource in (*inference, datasets, blobs, memory_rag, classifiers, evaluation):
         app.include_router(resource.router)
     errors.install(app)
     app.add_middleware(AnswerBroken)
     guarded: ASGIApp = RequireKey(app, key)
     if control_connections is not None:
-        app.include_router(control.router, include_in_schema=False)
+        for switches in (control.router, datasets.control_router):
+            app.include_router(switches, include_in_schema=False)
         guarded = CountRequests(
             InjectFaults(guarded, platform.faults, control_connections), platform.requests
         )

@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--control", action="store_true", help="serve /_control too, which makes things fail for tests"
     )
+    serve.add_argument(
+        "--upload-base",
+        choices=("local", "azure"),
+        default="local",
+        help="how datasets come in: sent to the platform, or put into a blob by a signed URL (default: %(default)s)",
+    )
 
     pull = commands.add_parser("pull", help="fetch models into the cache, once")
     pull.add_argument("model", nargs="?", help="a model's name (default: all that the platform needs)")
@@ -91,6 +97,7 @@ def _serve(options: argparse.Namespace) -> int:
         data=options.data.expanduser().absolute(),
         upstream=options.upstream,
         control=options.control,
+        upload_base=options.upload_base,
     )
     try:
         key = chosen.checked_key()

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 OPEN_PATHS: Final = frozenset({"/healthz"})
 """Paths that need no key."""
 
+SIGNED_PREFIX: Final = "/blobs/"
+"""Paths below it carry a signature of their own instead of the key."""
+
 _ID: Final = re.compile(r"/[0-9a-f]{32}(?=/|$)")
 
 
@@ -38,12 +41,16 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection or request."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._allows(Headers(scope=scope)):
+        if scope["type"] != "http" or self._is_open(scope["path"]) or self._allows(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         said = "a wrong API key" if "authorization" in Headers(scope=scope) else "no API key"
         detail = f"The request carries {said}: send the platform's key as 'Authorization: Bearer <key>'."
         await JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+
+    @staticmethod
+    def _is_open(path: str) -> bool:
+        return path in OPEN_PATHS or path.startswith(SIGNED_PREFIX)
 
     def _allows(self, headers: Headers) -> bool:
         scheme, _, key = headers.get("authorization", "").partition(" ")

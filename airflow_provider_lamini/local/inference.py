@@ -125,19 +125,23 @@ class Inference:
                 raise ModelLoadingError(model_name)
             raise ModelNotFound(model_name, served)
 
-    def complete(self, what: Task, prompt: str, on_text: OnText | None = None) -> Answer:
+    def complete(
+        self, what: Task, prompt: str, on_text: OnText | None = None, *, chat: bool = False
+    ) -> Answer:
         """Generate the answer for one prompt.
 
         :param what: what to generate
         :param prompt: the model continues it as it is
         :param on_text: takes each new piece of the text
+        :param chat: the prompt is the user's turn of a conversation instead, in the model's chat template
         :raises EngineError: it could not be generated
         """
         if self._faults.spoils(prompt):
             raise PlatformError(500, "A row fault that was asked for.")
         request = GenerationRequest(
             model_name=what.model_name,
-            prompt=prompt,
+            prompt=None if chat else prompt,
+            messages=[{"role": "user", "content": prompt}] if chat else None,
             max_tokens=what.room(prompt),
             json_schema=None if what.output_type is None else json_schema(what.output_type),
         )

@@ -6,6 +6,9 @@ import fcntl
 import threading
 from typing import IO, TYPE_CHECKING, Final
 
+from airflow_provider_lamini.local.classifiers.projects import Projects
+from airflow_provider_lamini.local.classifiers.training import ClassifierTrainings
+from airflow_provider_lamini.local.datasets.shelf import Base, Datasets
 from airflow_provider_lamini.local.faults import Faults
 from airflow_provider_lamini.local.guard import Requests
 from airflow_provider_lamini.local.inference import Inference
@@ -13,6 +16,8 @@ from airflow_provider_lamini.local.jobs.downloads import ModelDownloads
 from airflow_provider_lamini.local.jobs.pool import WorkPool
 from airflow_provider_lamini.local.jobs.rows import BatchCompletions, BatchEmbeddings, StreamingCompletions
 from airflow_provider_lamini.local.jobs.runner import JobRunner
+from airflow_provider_lamini.local.rag.build import MemoryRagBuilds
+from airflow_provider_lamini.local.rag.indexes import Indexes
 from airflow_provider_lamini.local.served import ServedTexts
 from airflow_provider_lamini.local.store import Store
 
@@ -36,6 +41,7 @@ class Platform:
     :param vectors: makes vectors
     :param models: the cache that further models are fetched into; None where an upstream engine has its own
     :param open_text: makes the engine of a model in that cache
+    :param upload_base: how the rows of datasets are to come in
     :raises FolderInUseError: another platform uses the folder
     """
 
@@ -46,6 +52,8 @@ class Platform:
         vectors: EmbeddingEngine,
         models: ModelStore | None = None,
         open_text: Callable[[str], TextEngine] | None = None,
+        *,
+        upload_base: Base = "local",
     ) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts lie there
         self._lock = _lock(data / "lock")
@@ -62,7 +70,15 @@ class Platform:
             BatchCompletions(self.inference, self.text_pool),
             BatchEmbeddings(self.inference, self.vector_pool),
         )
-        kinds: list[JobKind] = [*batches, self.streams]
+        self.datasets = Datasets(data / "datasets", upload_base)
+        self.indexes = Indexes(data / "memory_rag", self.store)
+        self.classifiers = Projects(data / "classifiers")
+        kinds: list[JobKind] = [
+            *batches,
+            self.streams,
+            MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
+            ClassifierTrainings(self.classifiers, self.inference, self.vector_pool),
+        ]
         self.can_download = models is not None and open_text is not None
         self.download_lock = threading.Lock()
         if models is not None and open_text is not None:
@@ -83,6 +99,8 @@ class Platform:
         self.text_pool.close()
         self.vector_pool.close()
         self.store.close()
+        self.datasets.close()
+        self.classifiers.close()
         self._lock.close()
 
 

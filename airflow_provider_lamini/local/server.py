@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from airflow_provider_lamini.local.datasets.shelf import Base
     from airflow_provider_lamini.local.platform import Platform
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class ServeOptions:
     :param data: folder of what outlives the process
     :param upstream: base URL of an OpenAI-compatible engine to use instead of local models
     :param control: whether the control endpoints are there
+    :param upload_base: how the rows of datasets are to come in
     """
 
     host: str
@@ -56,6 +58,7 @@ class ServeOptions:
     data: Path
     upstream: str | None = None
     control: bool = False
+    upload_base: Base = "local"
 
     def checked_key(self) -> str:
         """The key to require.

@@ -35,7 +35,7 @@ def open_platform(options: ServeOptions) -> Platform:
             upstream = open_upstream(options.upstream, os.environ.get(UPSTREAM_KEY_VARIABLE))
         except ValueError as error:
             raise ServeError(str(error)) from None
-        return Platform(options.data, upstream, upstream)
+        return Platform(options.data, upstream, upstream, upload_base=options.upload_base)
 
     from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
 
@@ -45,4 +45,4 @@ def open_platform(options: ServeOptions) -> Platform:
         return LlamaTextEngine({name: models.require(name)})
 
     texts, vectors = open_text_engine(models), open_embedding_engine(models)
-    return Platform(options.data, texts, vectors, models, open_text)
+    return Platform(options.data, texts, vectors, models, open_text, upload_base=options.upload_base)

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from tests.support.local_platform import wait_until
+from tests.support.structure import STRUCTURE, check
 from tests.support.upstream import TEXT_MODEL
 
 if TYPE_CHECKING:
     import httpx
 
-STRUCTURE: dict[str, Any] = json.loads(
-    (Path(__file__).resolve().parents[1] / "contract" / "lamini.json").read_text(encoding="utf-8")
-)
 TYPED = {"answer": "str", "tone": ["calm", "angry"]}
 CHAT = {"model": TEXT_MODEL, "messages": [{"role": "user", "content": "a b"}]}
 TEXTS = {"model_name": TEXT_MODEL, "prompt": ["a b", "c d"]}
-
-
-def check(answer: httpx.Response, path: str) -> Any:
-    """Hold an answer against the structure of its path, and give its body."""
-    method = answer.request.method.lower()
-    described = STRUCTURE["paths"][path][method]["responses"]
-    assert str(answer.status_code) in described, (answer.status_code, answer.text)
-    schema = described[str(answer.status_code)]["content"]["application/json"]["schema"]
-    body = answer.json()
-    jsonschema.validate(body, schema | {"components": STRUCTURE["components"]})
-    return body
 
 
 @pytest.mark.parametrize(

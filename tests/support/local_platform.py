@@ -76,6 +76,10 @@ class Control:
         """Let held jobs go on."""
         self._http.delete("/holds").raise_for_status()
 
+    def upload_base(self, base: str) -> None:
+        """Let datasets come in as ``local`` or ``azure`` from now on, until the next reset."""
+        self._post("/upload-base", {"base": base})
+
     def jobs(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Jobs, oldest first: id, kind, state, detail, total, done, computed_here, runs, created, ended."""
         return self._get("/jobs", {"kind": kind} if kind else {})  # type: ignore[no-any-return]

@@ -7,7 +7,6 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 import airflow_provider_lamini
-from airflow_provider_lamini.local.faults import CONTROL_PREFIX
 from airflow_provider_lamini.local.guard import OPEN_PATHS
 from airflow_provider_lamini.local.routes.common import as_answer
 
@@ -29,8 +28,8 @@ async def healthz() -> dict[str, str]:
 @router.get("/v1/version")
 async def version(request: Request) -> Response:
     """The platform's version, the client's, and the endpoints."""
-    found = {route.path for route in request.app.routes if isinstance(route, APIRoute)} - OPEN_PATHS
-    paths = sorted(path for path in found if not path.startswith(CONTROL_PREFIX))
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
+    paths = sorted({route.path for route in routes if route.include_in_schema} - OPEN_PATHS)
     api: list[Json] = [{"name": _feature(path), "path": path} for path in paths]
     return as_answer({"server": airflow_provider_lamini.__version__, "client": CLIENT_VERSION, "api": api})
 

@@ -161,6 +161,7 @@ async def reset(platform: PlatformOf) -> Response:
         platform.store.delete_ended()
 
     platform.faults.reset()
+    platform.datasets.reset()
     await asyncio.to_thread(forget_jobs)
     platform.runner.reset()
     platform.requests.reset()

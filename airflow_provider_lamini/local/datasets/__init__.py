@@ -1,0 +1,1 @@
+"""Datasets for tuning: rows as JSON Lines on disk, and the two ways in which they are uploaded."""

@@ -1,0 +1,1 @@
+"""Evaluation: how well a model's answers fit the right ones."""
