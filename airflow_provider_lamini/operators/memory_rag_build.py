@@ -32,7 +32,8 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
 
     The platform has no call to cancel a build, and none to delete an index.
 
-    Endpoints: ``POST /alpha/memory-rag/train``, ``POST /alpha/memory-rag/status``.
+    Endpoints: ``POST /alpha/memory-rag/train``, ``POST /alpha/memory-rag/status``, and after a bad end
+    ``GET /alpha/memory-rag/training_log/{index}``.
 
     :param files: a path, a URI or a glob on object storage, or a list of such; a folder stands for all files in it and
         below it. Files whose names begin with a dot are left out.
@@ -110,6 +111,19 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
         """See :class:`SingleJobOperator`."""
         self.log.info("Index %s is ready.", job_id)
         return self._result(job_id, status.raw)
+
+    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[dict[str, object]]:
+        """See :class:`SingleJobOperator`: show how the platform's log of the build ends."""
+        from airflow_provider_lamini.api.errors import PlatformError
+        from airflow_provider_lamini.api.lamini import memory_rag
+
+        try:
+            lines = self.hook.send(memory_rag.training_log(job_id))
+        except PlatformError as error:
+            self.log.info("The platform shows no log of the build: %s", error)
+        else:
+            self.log.warning("The platform's log of the build ends with: %s", "; ".join(lines[-3:])[:1000])
+        return super().ended_badly(job_id, status)
 
     def handed_over(self, job_id: str) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""

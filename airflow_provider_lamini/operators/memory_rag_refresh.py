@@ -36,8 +36,9 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
     - ``unchanged``: nothing is sent, apart from the question whether the index is still there;
     - ``added``: only new files were found, and their texts are added to the index;
     - ``rebuilt``: files have changed or are gone, and an index over all files is built. It replaces the old one in the
-      manifest once it is ready; until then the old one can be asked. So too where the platform has lost the index, the
-      model or the platform is another one, or an earlier run was interrupted while it added a file.
+      manifest once it is ready; until then the old one can be asked. So too where the platform has lost the index or
+      refuses to add a text, the model or the platform is another one, or an earlier run was interrupted while it added
+      a file.
 
     The platform adds **texts** to an index, not files, and cannot take anything out of it. So a new file is added if its
     suffix is in ``text_suffixes`` and it is UTF-8; any other new file (PDF, HTML) has the index rebuilt, because reading
@@ -126,14 +127,19 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
                 return waiting
         self.log.info("The index is to be %s: %s.", plan.action, plan.reason)
         if plan.builds:
-            self._builds.wanted = self._outcome(plan)
-            self._builds.sends = self._there
-            return super()._begin()
+            return self._build(plan)
         if plan.added:
-            self._add(plan)
+            refused = self._add(plan)
+            if refused is not None:
+                return self._build(refused)
         elif self._content.outcome is None or self._content.outcome.run != self._run:
             self._file.change(outcome=self._outcome(plan))
         return Finished(self._told())
+
+    def _build(self, plan: Plan) -> Waiting | Finished[dict[str, object]]:
+        self._builds.wanted = self._outcome(plan)
+        self._builds.sends = self._there
+        return super()._begin()
 
     @property
     def _content(self) -> IndexManifest:
@@ -196,14 +202,20 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         self.log.info("Index %s is still being built (%s).", index_id, status.raw)
         return plan, Waiting(kind=self.kind.name, job_ids=[index_id], submitted_at=self.started_at)
 
-    def _add(self, plan: Plan) -> None:
-        """Add new files, one after the other. The manifest knows before and after each."""
+    def _add(self, plan: Plan) -> Plan | None:
+        """Add new files, one after the other. The manifest knows before and after each.
+
+        :return: what to do instead, where the platform refuses a text
+        """
+        from airflow_provider_lamini.operators.refreshing import REBUILT, Plan
+
         before = self._content.outcome
         count = before.added if before and before.run == self._run and before.action == plan.action else 0
         by_name = {document.name: document for document in self._documents}
         for name in plan.added:
             self._file.change(adding=name)
-            self._send_text(by_name[name])
+            if not self._send_text(by_name[name]):
+                return Plan(REBUILT, f"the platform refuses to add {name}", plan.added)
             count += 1
             self._file.change(
                 adding=None,
@@ -211,9 +223,15 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
                 outcome=self._outcome(plan, added=count),
             )
             self.log.info("Added %s to index %s.", name, self._content.index_id)
+        return None
 
-    def _send_text(self, document: Document) -> None:
-        from airflow_provider_lamini.api.errors import DuplicateError, PlatformError
+    def _send_text(self, document: Document) -> bool:
+        """Add the text of a file, in pieces.
+
+        :return: whether the platform takes it
+        :raises PlatformError: where that is not known
+        """
+        from airflow_provider_lamini.api import errors
         from airflow_provider_lamini.api.lamini import memory_rag
         from airflow_provider_lamini.rows.pieces import pieces
 
@@ -221,13 +239,17 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         for piece in pieces(document.text() or "", self._piece_size):
             try:
                 self.hook.send(memory_rag.add_index(prompt=piece, job_id=index_id))
-            except DuplicateError:
+            except errors.DuplicateError:
                 self.log.info("A text of %s is in the index already.", document.name)
-            except PlatformError as error:
+            except (errors.BadRequestError, errors.InvalidRequestError) as error:
+                self.log.warning("%s cannot be added, the index is built anew: %s", document.name, error)
+                return False
+            except errors.PlatformError as error:
                 if not sent and not error.may_have_started:
                     self._file.change(adding=None)
                 raise
             sent = True
+        return True
 
     def decides(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`: the model, and each file's name and checksum."""

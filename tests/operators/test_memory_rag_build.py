@@ -96,6 +96,14 @@ def test_a_build_that_ends_badly_fails_the_task_and_a_retry_builds_anew(knowledg
     assert run_to_end(build()).result["index_id"] == "2"
 
 
+def test_the_log_shows_how_the_platforms_log_of_a_failed_build_ends(knowledge, build):
+    knowledge.script = [("FAILED",)]
+    knowledge.log = ["reading", "broken.pdf cannot be read"]
+    with log_lines() as lines, pytest.raises(JobFailedError):
+        run_to_end(build())
+    assert "The platform's log of the build ends with: reading; broken.pdf cannot be read" in lines
+
+
 def test_partial_success_is_no_success(knowledge, build):
     knowledge.script = [("PARTIALLY COMPLETED",)]
     with pytest.raises(JobFailedError, match="PARTIALLY COMPLETED"):

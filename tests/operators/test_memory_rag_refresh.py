@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_provider_lamini.api.errors import BadRequestError, UnavailableError
+from airflow_provider_lamini.api.errors import AuthenticationError, UnavailableError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
 from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
 from airflow_provider_lamini.rows.index_manifest import ManifestFile, ManifestTakenError
@@ -232,11 +232,23 @@ def test_a_retry_adds_only_what_is_left(knowledge, night, docs):
     night(0)
     for name in "cde":
         (docs / f"{name}.md").write_text(name * 3)
-    knowledge.not_now.add("ddd")
-    with pytest.raises(BadRequestError, match="not now"):
+    knowledge.not_now["ddd"] = 401
+    with pytest.raises(AuthenticationError, match="not now"):
         night(1)
     assert numbers(night(1)) == ["added", "1", 5, 3, 0, 0, None]
     assert knowledge.indexes["1"].texts == ["ccc", "ddd", "eee"]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_text_that_the_platform_refuses_has_the_index_rebuilt_at_once(knowledge, night, docs, status):
+    night(0)
+    for name in "cd":
+        (docs / f"{name}.md").write_text(name * 3)
+    knowledge.not_now["ddd"] = status
+    result = night(1)
+    assert numbers(result) == ["rebuilt", "2", 4, 2, 0, 0, "1"]
+    assert result["reason"] == "the platform refuses to add d.md"
+    assert night(2)["action"] == "unchanged"
 
 
 def test_an_addition_whose_answer_was_lost_has_the_index_rebuilt(knowledge, night, docs):

@@ -54,7 +54,8 @@ class KnowledgePlatform(TuningPlatform):
     :ivar indexes: the indexes, by id
     :ivar trainings: the classifiers' jobs, by id; a model's id is ``model-<job>``
     :ivar projects: the datasets of each classifier project
-    :ivar not_now: texts that are refused once
+    :ivar not_now: texts that are refused once, with which status
+    :ivar log: the log of each build
     :ivar names_models: whether the state of an ended classifier's job names the model
     :ivar lists_models: whether the list of a project's models does
     :ivar forgets_a_text: whether a list of texts is classified but for its last
@@ -66,7 +67,8 @@ class KnowledgePlatform(TuningPlatform):
         self.indexes: dict[str, Scripted] = {}
         self.trainings: dict[str, Scripted] = {}
         self.projects: dict[str, dict[str, dict[str, list[str]]]] = {}
-        self.not_now: set[str] = set()
+        self.not_now: dict[str, int] = {}
+        self.log: list[str] = []
         self.names_models = True
         self.lists_models = True
         self.forgets_a_text = False
@@ -89,6 +91,7 @@ class KnowledgePlatform(TuningPlatform):
     def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
         if method == "GET":
             return [
+                (rf"{RAG}/training_log/(\d+)", lambda _, __: self.log),
                 (r"/v2/classifier/projects", lambda _: list(self.projects)),
                 (r"/v2/classifier/([\w-]+)/status", self._classifier_status),
                 (r"/v2/classifier/([\w-]+)/datasets", lambda _, name: list(self._project(name))),
@@ -140,8 +143,7 @@ class KnowledgePlatform(TuningPlatform):
     def _add_text(self, body: dict[str, Any]) -> dict[str, Any]:
         MemoryRagAddIndexRequest.model_validate(body)
         if body["prompt"] in self.not_now:
-            self.not_now.remove(body["prompt"])
-            raise Refusal(400, "not now")
+            raise Refusal(self.not_now.pop(body["prompt"]), "not now")
         self._ready(body).texts.append(body["prompt"])
         return {"job_id": body["job_id"], "status": "success"}
 
