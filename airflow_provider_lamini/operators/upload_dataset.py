@@ -69,6 +69,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
         force_new: bool | str = False,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write upload.output["dataset_id"]
         super().__init__(**kwargs)
         self.input = input
         self.prompt = prompt
