@@ -146,7 +146,7 @@ def forward(arrays: Arrays, ids: list[int]) -> NDArray[np.float32]:
 
     def norm(x: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON)
+        scaled: NDArray[np.float32] = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON)
         return scaled * arrays[f"{name}.weight"] + arrays[f"{name}.bias"]
 
     def dense(x: NDArray[np.float32], name: str) -> NDArray[np.float32]:
@@ -172,5 +172,6 @@ def forward(arrays: Arrays, ids: list[int]) -> NDArray[np.float32]:
         inner = dense(x, f"{at}.intermediate.dense")
         inner = inner * 0.5 * (1 + erf(inner / math.sqrt(2)))
         x = norm(x + dense(inner, f"{at}.output.dense"), f"{at}.output.LayerNorm")
-    mean = x.mean(0)
-    return mean / np.linalg.norm(mean)
+    mean: NDArray[np.float32] = x.mean(0)
+    length: np.float32 = np.linalg.norm(mean).astype(np.float32)
+    return mean / length
