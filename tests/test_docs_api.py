@@ -1,0 +1,51 @@
+"""The page of the API names each request that there is, and no other."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+import re
+from importlib import import_module
+from pathlib import Path
+
+import airflow_provider_lamini
+from airflow_provider_lamini.api import lamini
+from airflow_provider_lamini.api.call import Call
+
+PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
+
+
+def requests():
+    """Every function that makes a request, as ``module.function``."""
+    for module in pkgutil.iter_modules(lamini.__path__):
+        found = import_module(f"{lamini.__name__}.{module.name}")
+        for name, function in inspect.getmembers(found, inspect.isfunction):
+            given = inspect.get_annotations(function, eval_str=True).get("return")
+            is_request = getattr(given, "__origin__", given) is Call
+            if is_request and function.__module__ == found.__name__ and not name.startswith("_"):
+                yield f"{module.name}.{name}"
+
+
+def test_every_request_is_named_once_and_no_other():
+    named = re.findall(r"^\| ([^|]+) \|", PAGE, re.MULTILINE)
+    spans = [span for cell in named for span in re.findall(r"`(\w+\.\w+)`", cell)]
+    assert sorted(spans) == sorted(requests())
+
+
+def test_operators_that_are_named_exist():
+    package = Path(airflow_provider_lamini.__file__).parent
+    code = "".join(
+        file.read_text() for room in ("operators", "sensors") for file in (package / room).glob("*.py")
+    )
+    for name in set(re.findall(r"`(Lamini\w+(?:Operator|Sensor))`", PAGE)):
+        assert f"class {name}(" in code, name
+
+
+def test_the_example_is_python_and_imports_what_there_is():
+    (example,) = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
+    for node in ast.walk(ast.parse(example)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("airflow_provider_lamini"):
+            module = import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or import_module(f"{node.module}.{alias.name}")
