@@ -52,6 +52,20 @@ def _number(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
+def number(name: str, value: object, *, least: float) -> float:
+    """A number.
+
+    :param name: the argument, for the message
+    :param value: a number, or its text
+    :param least: the smallest value allowed
+    :raises InvalidArgumentError: where it is none
+    """
+    found = _number(value)
+    if not (math.isfinite(found) and found >= least):
+        raise InvalidArgumentError(f"{name} must be a number of at least {least:g}, not {value!r}.")
+    return found
+
+
 def seconds(name: str, value: object) -> float:
     """A duration.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Call, Json
-    from airflow_provider_lamini.api.lamini.chat import ChatAnswer
+    from airflow_provider_lamini.api.lamini.chat import ChatAnswer, Usage
     from airflow_provider_lamini.api.lamini.completions import Completions
     from airflow_provider_lamini.rows.parts import ChunkResult
 
@@ -45,6 +45,17 @@ class RowResult(NamedTuple):
     output: Json
     finish_reason: str | None
     error: str | None = None
+
+
+class Reply(NamedTuple):
+    """What the platform made of one conversation.
+
+    :param row: the outcome
+    :param usage: tokens that it took, where the platform tells
+    """
+
+    row: RowResult
+    usage: Usage | None
 
 
 class JobEndpoint(Protocol):
@@ -145,27 +156,43 @@ class Chat:
     """``/inf/chat/completions``: a row is one request with one message; the model's chat template is applied.
 
     :param inference: what is asked for every row
+    :param temperature: 0 gives the likeliest answer; ``None`` leaves it to the platform
+    :param cache_ttl: seconds that a third-party model stays loaded; ``None`` leaves it to the platform
     """
 
     per_request = 1
 
-    def __init__(self, inference: Inference) -> None:
+    def __init__(
+        self, inference: Inference, temperature: float | None = None, cache_ttl: int | None = None
+    ) -> None:
         self._inference = inference
+        self._temperature = temperature
+        self._cache_ttl = cache_ttl
         kind = inference.output_type
         self._format = None if kind is None else chat.json_format(json_schema(kind))
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
         """See `DirectEndpoint.ask`."""
+        return self.reply([{"role": "user", "content": prompts[0]}]).then(lambda reply: [reply.row])
+
+    def reply(self, messages: Sequence[Mapping[str, str]]) -> Call[Reply]:
+        """Answer a conversation.
+
+        :param messages: each with ``role`` and ``content``
+        """
         asked = self._inference
 
-        def read(answer: ChatAnswer) -> list[RowResult]:
-            return [outcome(answer.content, answer.finish_reason or "stop", asked.output_type)]
+        def read(answer: ChatAnswer) -> Reply:
+            row = outcome(answer.content, answer.finish_reason or "stop", asked.output_type)
+            return Reply(row, answer.usage)
 
         return chat.complete(
             model=asked.model_name,
-            messages=[{"role": "user", "content": prompts[0]}],
+            messages=messages,
+            temperature=self._temperature,
             max_tokens=asked.max_new_tokens,
             response_format=self._format,
+            cache_ttl=self._cache_ttl,
         ).then(read)
 
 

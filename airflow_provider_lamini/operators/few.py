@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import PlatformError
+from airflow_provider_lamini.api.output_types import check_output_type
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
+from airflow_provider_lamini.operators.arguments import json_object, text
 from airflow_provider_lamini.rows.inline import check_rows
 from airflow_provider_lamini.rows.source import is_path
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.api.lamini.chat import Usage
+    from airflow_provider_lamini.api.output_types import OutputType
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.operators.base import Log
     from airflow_provider_lamini.operators.endpoints import RowResult
@@ -73,6 +77,123 @@ def checked(rows: list[RowResult]) -> list[RowResult]:
             f"{'; '.join(failed[:_NAMED])}{more}. A retry asks for all of them again."
         )
     return rows
+
+
+def answers(rows: Sequence[RowResult], *, single: bool) -> dict[str, object]:
+    """What a task returns of outcomes.
+
+    :param rows: the outcomes
+    :param single: whether the task was given one prompt, and no list
+    :return: ``output`` and ``finish_reason``, or lists of them
+    """
+    if single:
+        return {"output": rows[0].output, "finish_reason": rows[0].finish_reason}
+    return {
+        "outputs": [row.output for row in rows],
+        "finish_reasons": [row.finish_reason for row in rows],
+    }
+
+
+def tokens(usages: Sequence[Usage | None]) -> dict[str, int] | None:
+    """The tokens of all answers together; ``None`` where the platform does not tell them of each.
+
+    :param usages: those of each answer
+    """
+    told = [usage for usage in usages if usage is not None]
+    if not told or len(told) < len(usages):
+        return None
+    return {
+        "prompt_tokens": sum(usage.prompt_tokens for usage in told),
+        "completion_tokens": sum(usage.completion_tokens for usage in told),
+        "total_tokens": sum(usage.total_tokens for usage in told),
+    }
+
+
+def output_type(value: object) -> OutputType | None:
+    """An output type as an operator is given it.
+
+    :param value: a mapping, the text of a JSON object, or ``None``
+    :raises InvalidArgumentError: where it is none
+    """
+    found = json_object("output_type", value)
+    if found is None:
+        return None
+    try:
+        return check_output_type(found)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error
+
+
+def texts(name: str, value: object, most: int) -> tuple[list[str], bool]:
+    """One text or a few.
+
+    :param name: the argument, for messages
+    :param value: what it is
+    :param most: how many texts a list may have
+    :return: the texts, and whether it was one and no list
+    :raises InvalidArgumentError: where it is neither, or a text is empty
+    """
+    single = isinstance(value, str)
+    found = [value] if single else _listed(name, value, most)
+    for number, each in enumerate(found):
+        if not isinstance(each, str) or not each.strip():
+            place = name if single else f"{name} {number} (counted from 0)"
+            raise InvalidArgumentError(f"{place} must be a text that is not empty.")
+    return [str(each) for each in found], single
+
+
+def conversations(
+    name: str, value: object, most: int, *, system: object = None
+) -> tuple[list[list[dict[str, str]]], bool]:
+    """One conversation or a few.
+
+    :param name: the argument, for messages
+    :param value: a text, a list of messages, or a list of texts and such lists
+    :param most: how many a list may have
+    :param system: what the model is told first in each; ``None`` for nothing
+    :return: the conversations, each a list of messages, and whether it was one
+    :raises InvalidArgumentError: where it is none of that
+    """
+    first = [] if system is None else [{"role": "system", "content": text("system", system)}]
+    single = isinstance(value, str) or _is_conversation(value)
+    found = [value] if single else _listed(name, value, most)
+    return [
+        [*first, *_messages(name if single else f"{name} {number} (counted from 0)", talk)]
+        for number, talk in enumerate(found)
+    ], single
+
+
+def _is_conversation(value: object) -> bool:
+    return isinstance(value, Sequence) and any(isinstance(each, Mapping) for each in value)
+
+
+def _messages(place: str, talk: object) -> list[dict[str, str]]:
+    if isinstance(talk, str) and talk.strip():
+        return [{"role": "user", "content": talk}]
+    if isinstance(talk, str) or not isinstance(talk, Sequence) or not talk:
+        raise InvalidArgumentError(f"{place} must be a text, or a list of messages, that is not empty.")
+    messages = []
+    for message in talk:
+        role, content = (
+            (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (0, 0)
+        )
+        if not isinstance(role, str) or not role or not isinstance(content, str):
+            raise InvalidArgumentError(
+                f"{place}: each message must be a mapping with role and content, both texts."
+            )
+        messages.append({"role": role, "content": content})
+    return messages
+
+
+def _listed(name: str, value: object, most: int) -> Sequence[object]:
+    if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
+        raise InvalidArgumentError(f"{name} must be a text or a list, not {type(value).__name__}.")
+    if not 0 < len(value) <= most:
+        raise InvalidArgumentError(
+            f"{name} has {len(value)} entries, and there may be 1 to {most}. For more, with the results on storage, "
+            "use LaminiBatchInferenceOperator."
+        )
+    return value
 
 
 def inline_rows(given: object, most: int) -> list[Row]:

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 ColumnKind = Literal["text", "integer", "number", "flag", "json"]
 """``integer`` has 64 bits; ``json`` is for lists, mappings, and values of several kinds."""
 
+_EXACT = 2**53
+"""Up to here a double has every integer."""
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+
+
+class _Large:
+    """Stands for integers that a double cannot hold exactly."""
+
+
+class _Huge:
+    """Stands for integers that 64 bits cannot hold."""
 
 
 class ColumnKinds:
@@ -29,10 +39,11 @@ class ColumnKinds:
         for column, seen in self._seen.items():
             values = [row.get(column) for row in rows]
             kinds: set[type] = set(map(type, values))
-            if int in kinds and not all(
-                _SMALLEST <= value <= _LARGEST for value in values if type(value) is int
-            ):
-                kinds.add(object)
+            if int in kinds:
+                integers = [value for value in values if type(value) is int]
+                least, most = min(integers), max(integers)
+                if least < -_EXACT or most > _EXACT:
+                    kinds.add(_Large if least >= _SMALLEST and most <= _LARGEST else _Huge)
             seen.update(kinds)
 
     def found(self) -> dict[str, ColumnKind]:
@@ -45,6 +56,6 @@ def _kind(types: set[type]) -> ColumnKind:
         return "text"
     if types == {bool}:
         return "flag"
-    if types == {int}:
+    if types <= {int, _Large}:
         return "integer"
     return "number" if types <= {int, float} else "json"

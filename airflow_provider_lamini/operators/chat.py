@@ -1,0 +1,118 @@
+"""Chat: the answer to one conversation, or to a few."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_lamini.operators.arguments import number, text, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+MOST_CONVERSATIONS = 100
+
+
+class LaminiChatOperator(BaseOperator):
+    """Answers one message, a conversation, or at most 100 of either, and returns the answers.
+
+    The platform applies the model's chat template. The task holds a worker until all are answered, and fails if one
+    is not; nothing is kept between tries. For more messages, and for results on storage, use
+    :class:`~airflow_provider_lamini.operators.batch_inference.LaminiBatchInferenceOperator` with
+    ``endpoint="chat"``.
+
+    Endpoint: ``POST /inf/chat/completions``, one request per conversation.
+
+    :param messages: what the user says, a text; or a conversation, a list of mappings with ``role`` and ``content``;
+        or a list of texts and conversations
+    :param model_name: base model, tuned model, or a third-party model that the platform serves
+    :param system: what the model is told first in each conversation
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; plain text
+        if not given
+    :param temperature: 0 gives the likeliest answer; the platform's default if not given
+    :param max_new_tokens: tokens generated at most per answer; the platform's default if not given
+    :param cache_ttl: seconds that a third-party model stays loaded; the platform's default is 60
+    :param max_in_flight: requests under way at once
+    :param lamini_conn_id: the connection to the platform
+    :return: ``model`` with ``output`` and ``finish_reason`` for one conversation, with ``outputs`` and
+        ``finish_reasons`` in their order for a list of such; and ``tokens``: prompt_tokens, completion_tokens and
+        total_tokens of all, where the platform tells. An output is a text, or an object where there is an
+        ``output_type``.
+    """
+
+    template_fields: Sequence[str] = (
+        "lamini_conn_id",
+        "messages",
+        "model_name",
+        "system",
+        "output_type",
+        "temperature",
+        "max_new_tokens",
+        "cache_ttl",
+        "max_in_flight",
+    )
+    template_fields_renderers = {"system": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
+    ui_color = "#e8f0ea"
+
+    def __init__(
+        self,
+        *,
+        messages: str | Sequence[str | Mapping[str, str] | Sequence[Mapping[str, str]]],
+        model_name: str,
+        system: str | None = None,
+        output_type: Mapping[str, str | list[str] | list[int]] | str | None = None,
+        temperature: float | str | None = None,
+        max_new_tokens: int | str | None = None,
+        cache_ttl: int | str | None = None,
+        max_in_flight: int | str = 4,
+        lamini_conn_id: str = "lamini_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.messages = messages
+        self.model_name = model_name
+        self.system = system
+        self.output_type = output_type
+        self.temperature = temperature
+        self.max_new_tokens = max_new_tokens
+        self.cache_ttl = cache_ttl
+        self.max_in_flight = max_in_flight
+        self.lamini_conn_id = lamini_conn_id
+
+    def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
+        """Ask for all conversations and return the answers."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.operators.endpoints import Chat, Inference
+        from airflow_provider_lamini.operators.few import (
+            answers,
+            checked,
+            conversations,
+            output_type,
+            send_all,
+            tokens,
+        )
+
+        talks, single = conversations("messages", self.messages, MOST_CONVERSATIONS, system=self.system)
+        most, ttl, temperature = self.max_new_tokens, self.cache_ttl, self.temperature
+        asked = Inference(
+            model_name=text("model_name", self.model_name),
+            output_type=output_type(self.output_type),
+            max_new_tokens=None if most is None else whole_number("max_new_tokens", most, least=1),
+        )
+        endpoint = Chat(
+            asked,
+            temperature=None if temperature is None else number("temperature", temperature, least=0),
+            cache_ttl=None if ttl is None else whole_number("cache_ttl", ttl, least=0),
+        )
+        replies = send_all(
+            LaminiHook(text("lamini_conn_id", self.lamini_conn_id)).settings(),
+            [endpoint.reply(talk) for talk in talks],
+            at_once=whole_number("max_in_flight", self.max_in_flight, least=1),
+            log=self.log,
+        )
+        rows = checked([reply.row for reply in replies])
+        used = tokens([reply.usage for reply in replies])
+        return {"model": asked.model_name, **answers(rows, single=single), "tokens": used}

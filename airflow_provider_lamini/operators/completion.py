@@ -1,0 +1,90 @@
+"""Completions of one prompt, or of a few."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_lamini.operators.arguments import text, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+MOST_PROMPTS = 100
+
+
+class LaminiCompletionOperator(BaseOperator):
+    """Completes one prompt, or a list of at most 100, and returns the outputs.
+
+    The task holds a worker until all are answered, and fails if one is not; nothing is kept between tries. For more
+    prompts, and for results on storage, use
+    :class:`~airflow_provider_lamini.operators.batch_inference.LaminiBatchInferenceOperator`.
+
+    Endpoint: ``POST /v2/completions``, one request per prompt.
+
+    :param prompt: a prompt, or a list of prompts, sent as they are, without a chat template
+    :param model_name: base model or tuned model
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; plain text
+        if not given
+    :param max_new_tokens: tokens generated at most per prompt; the platform's default if not given
+    :param max_in_flight: requests under way at once
+    :param lamini_conn_id: the connection to the platform
+    :return: ``model`` with ``output`` and ``finish_reason`` for one prompt, with ``outputs`` and ``finish_reasons``
+        in the order of the prompts for a list. An output is a text, or an object where there is an ``output_type``.
+    """
+
+    template_fields: Sequence[str] = (
+        "lamini_conn_id",
+        "prompt",
+        "model_name",
+        "output_type",
+        "max_new_tokens",
+        "max_in_flight",
+    )
+    template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
+    ui_color = "#e8f0ea"
+
+    def __init__(
+        self,
+        *,
+        prompt: str | Sequence[str],
+        model_name: str,
+        output_type: Mapping[str, str | list[str] | list[int]] | str | None = None,
+        max_new_tokens: int | str | None = None,
+        max_in_flight: int | str = 4,
+        lamini_conn_id: str = "lamini_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.prompt = prompt
+        self.model_name = model_name
+        self.output_type = output_type
+        self.max_new_tokens = max_new_tokens
+        self.max_in_flight = max_in_flight
+        self.lamini_conn_id = lamini_conn_id
+
+    def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
+        """Ask for all prompts and return the outputs."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.operators.endpoints import DirectCompletions, Inference
+        from airflow_provider_lamini.operators.few import answers, checked, output_type, send_all, texts
+
+        prompts, single = texts("prompt", self.prompt, MOST_PROMPTS)
+        tokens = self.max_new_tokens
+        asked = Inference(
+            model_name=text("model_name", self.model_name),
+            output_type=output_type(self.output_type),
+            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
+        )
+        endpoint = DirectCompletions(asked)
+        found = send_all(
+            LaminiHook(text("lamini_conn_id", self.lamini_conn_id)).settings(),
+            [endpoint.ask([prompt]) for prompt in prompts],
+            at_once=whole_number("max_in_flight", self.max_in_flight, least=1),
+            log=self.log,
+        )
+        rows = checked([row for answered in found for row in answered])
+        return {"model": asked.model_name, **answers(rows, single=single)}
