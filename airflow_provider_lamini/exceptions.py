@@ -12,6 +12,7 @@
         JobTimedOutError                   the platform stopped it
         JobLostError                       its state cannot be read any more
       WaitTimeoutError                     this task's own time was over; the job may still run
+      TaskKilledError                      the task was killed before it had submitted everything
       TooManyFailedRowsError               more rows failed than the task allows
       AnswerError                          the platform answered, but not with what was asked for
 
@@ -61,3 +62,7 @@ class TooManyFailedRowsError(AirflowException):
 
 class AnswerError(AirflowException):
     """The platform answered, but not with what was asked for. Nothing goes on there; a retry asks again."""
+
+
+class TaskKilledError(AirflowException):
+    """The task was killed, so it submits nothing more. What it had submitted before is in its record."""

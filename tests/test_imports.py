@@ -20,6 +20,7 @@ LOADED_BY_RUNNING_TASKS = {
     "airflow_provider_lamini.hooks.probe",
     "airflow_provider_lamini.hooks.watches",
     "airflow_provider_lamini.operators.chunked",
+    "airflow_provider_lamini.operators.job_run",
     "airflow_provider_lamini.operators.datasets",
     "airflow_provider_lamini.operators.direct",
     "airflow_provider_lamini.operators.embedding_endpoints",

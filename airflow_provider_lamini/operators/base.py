@@ -110,6 +110,7 @@ class JobOperator(BaseOperator, Generic[R]):
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
         self.started_at = 0.0
+        self.killed = False
         self._waiting: Waiting | None = None
         self.hook: LaminiHook
         self.settings: ClientSettings
@@ -146,6 +147,7 @@ class JobOperator(BaseOperator, Generic[R]):
 
     def on_kill(self) -> None:
         """Cancel the jobs that are under way. Airflow calls it when a running task is killed."""
+        self.killed = True
         if self._waiting is None:
             return
         if not self.cancel_on_kill:

@@ -252,7 +252,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     def _advance_jobs(
         self, endpoint: JobEndpoint, rows: Rows, failures: Failures, event: JobEvent | None
     ) -> Waiting | None:
-        from airflow_provider_lamini.operators.chunked import JobRun
+        from airflow_provider_lamini.operators.job_run import JobRun
 
         run = JobRun(
             rows,
@@ -263,6 +263,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             row_retries=self._retries_per_row,
             failures=failures,
             submit_unknown=self._submit_unknown,
+            killed=lambda: self.killed,
             log=self.log,
         )
         if event is None:
@@ -282,6 +283,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             max_in_flight=self._in_flight,
             row_retries=self._retries_per_row,
             failures=failures,
+            killed=lambda: self.killed,
             log=self.log,
         )
         run.run(

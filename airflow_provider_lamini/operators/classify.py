@@ -53,6 +53,7 @@ class LaminiClassifyOperator(ChunkedOperator):
         threshold: float | str | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write classify.output["class"]
         super().__init__(**kwargs)
         self.model_id = model_id
         self.top_n = top_n

@@ -16,13 +16,13 @@ from airflow_provider_lamini.api.errors import (
     PlatformTimeoutError,
     ProtocolError,
 )
-from airflow_provider_lamini.exceptions import WaitTimeoutError
+from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.operators.endpoints import RowResult, note
 from airflow_provider_lamini.rows.parts import ChunkResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.operators.base import Log
@@ -52,6 +52,7 @@ class DirectRun:
     :param max_in_flight: requests under way at once
     :param row_retries: how often a row that failed alone is sent again
     :param failures: ends the run when too many rows have failed
+    :param killed: whether the task was killed: then nothing more is sent
     :param log: the task's log
     """
 
@@ -64,6 +65,7 @@ class DirectRun:
         max_in_flight: int,
         row_retries: int,
         failures: Failures,
+        killed: Callable[[], bool],
         log: Log,
     ) -> None:
         self._rows = rows
@@ -72,6 +74,7 @@ class DirectRun:
         self._max_in_flight = max_in_flight
         self._tries = row_retries + 1
         self._failures = failures
+        self._killed = killed
         self._log = log
         self._done = rows.ledger.totals.rows
 
@@ -148,6 +151,8 @@ class DirectRun:
     async def _group(self, client: AsyncClient, prompts: Sequence[str]) -> list[tuple[RowResult, int]]:
         """Ask for some rows in one request; each with how often it was sent."""
         async with self._slots:
+            if self._killed():
+                raise TaskKilledError("The task was killed; what is done is kept, and nothing more is sent.")
             outcomes = await self._ask(client, prompts, 1)
         self._done += len(prompts)
         return outcomes

@@ -71,6 +71,7 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
         max_new_tokens: int | str | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write ask.output["output"]
         super().__init__(**kwargs)
         self.index_id = index_id
         self.model_name = model_name
