@@ -83,6 +83,14 @@ async def receive(request: Request, folder: Path, file_field: str) -> Form:
     return Form(receiver.fields, receiver.files)
 
 
+def _name(given: bytes) -> str:
+    """A name in a form's header, where three signs are escaped."""
+    name = given.decode(errors="replace")
+    for escaped, sign in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
+        name = name.replace(escaped, sign)
+    return name
+
+
 @dataclass(slots=True)
 class _Part:
     name: str = ""
@@ -130,9 +138,9 @@ class _Receiver:
     def _end_header(self) -> None:
         if bytes(self._header).lower() == b"content-disposition":
             _, options = parse_options_header(bytes(self._value))
-            self._part.name = options.get(b"name", b"").decode(errors="replace")
+            self._part.name = _name(options.get(b"name", b""))
             if b"filename" in options:
-                self._part.file_name = options[b"filename"].decode(errors="replace")
+                self._part.file_name = _name(options[b"filename"])
         self._header.clear()
         self._value.clear()
 

@@ -119,6 +119,7 @@ class ClassifierTrainings:
             self._projects.set_vectors(DEFAULT_MODEL, part, vectors)
             for place, vector in zip(places, vectors, strict=True):
                 found[place] = vector
+        wait_while_held(job, len(texts))
         return np.asarray(found, dtype=np.float64)
 
 

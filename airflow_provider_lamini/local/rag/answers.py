@@ -36,6 +36,8 @@ def query_of(prompt: str) -> str:
 
     :param prompt: the prompt as it was sent
     """
+    if not _SPECIAL.search(prompt):
+        return prompt
     return " ".join(_SPECIAL.sub(" ", _ROLE.sub(" ", prompt)).split()) or prompt
 
 
