@@ -47,7 +47,8 @@ def test_the_platforms_reason_is_kept(reason):
 def test_no_output_is_a_failed_row_with_the_platforms_reason(reason, kind):
     row = outcome(None, reason, kind)
     assert (row.output, row.finish_reason) == (None, reason)
-    assert row.error == f"the platform gave no output (finish_reason {reason or 'missing'})"
+    hint = "; max_new_tokens may be too small" if reason == "length" else ""
+    assert row.error == f"the platform gave no output (finish_reason {reason or 'missing'}){hint}"
 
 
 def test_an_output_without_a_reason_is_not_done_and_hence_failed():

@@ -1,0 +1,76 @@
+"""Dags of the tests, as a user writes them. ``test_answers_in_dag.py`` copies this file into Airflow's Dags folder."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_lamini.operators.chat import LaminiChatOperator
+from airflow_provider_lamini.operators.completion import LaminiCompletionOperator
+from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
+
+ALWAYS = {
+    "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+    "params": {"model": "none", "output": "none", "topic": "parcels", "size": 2, "kind": {"said": "str"}},
+}
+
+
+@task
+def keep(found: object, name: str, params: dict) -> None:
+    """Write down what a task returned."""
+    Path(params["output"], f"{name}.json").write_text(json.dumps(found, default=list))
+
+
+with DAG("answers_embeddings", schedule=None, **ALWAYS) as embeddings:
+    folder = LaminiEmbeddingOperator(
+        task_id="embed",
+        input="{{ params.output }}/docs.jsonl",
+        prompt="{title} on {{ params.topic }}",
+        passthrough=["{{ 'i' }}d"],
+        output="{{ params.output }}/{{ run_id }}",
+        output_format="{{ 'par' + 'quet' }}",
+        chunk_size="{{ params.size }}",
+        deferrable=True,
+        poll_interval=0.5,
+        timeout=60,
+    )
+    keep.override(task_id="keep_folder")(folder.output, "folder")
+    few = LaminiEmbeddingOperator(task_id="embed_few", input=["a", "b of {{ params.topic }}"])
+    keep.override(task_id="keep_few")(few.output, "few")
+
+with DAG("answers_texts", schedule=None, **ALWAYS, render_template_as_native_obj=True) as texts:
+    complete = LaminiCompletionOperator(
+        task_id="complete",
+        prompt="about {{ params.topic }}",
+        model_name="{{ params.model }}",
+        output_type="{{ params.kind }}",
+        max_new_tokens="{{ 4 + 4 }}",
+    )
+    chat = LaminiChatOperator(
+        task_id="chat",
+        messages=[
+            "{{ ti.xcom_pull(task_ids='complete')['output']['said'] }} again",
+            [{"role": "user", "content": "b c"}],
+        ],
+        model_name="{{ params.model }}",
+        system="You know {{ params.topic }}.",
+    )
+    complete >> chat
+    keep(chat.output, "chat")
+
+with DAG("answers_mapped", schedule=None, **ALWAYS) as mapped:
+    each = LaminiCompletionOperator.partial(task_id="complete", model_name="{{ params.model }}").expand(
+        prompt=["one two", ["three four", "five six"]]
+    )
+    keep.override(task_id="keep_mapped")(each.output, "mapped")
+
+    @task
+    def shout(text: str) -> str:
+        """Make a text louder."""
+        return text.upper()
+
+    loud = LaminiEmbeddingOperator(task_id="embed_mapped", input=shout.expand(text=["a", "b"]))
+    keep.override(task_id="keep_loud")(loud.output, "loud")

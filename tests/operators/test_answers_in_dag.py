@@ -1,0 +1,77 @@
+"""Embeddings, completions and chat in Airflow's own hands: templates, mapping, XComs."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_lamini.rows.manifest import read_outputs
+from tests.support.platforms import posts
+from tests.support.upstream import DIMENSIONS, TEXT_MODEL, text_for, vector_for
+
+pytestmark = [pytest.mark.dag, pytest.mark.usefixtures("airflow_db", "platform")]
+
+FILE = Path(__file__).with_name("answer_dags.py")
+
+
+@pytest.fixture(scope="module")
+def dags(airflow_home):
+    """The Dags by name, from a file in Airflow's Dags folder."""
+    there = airflow_home / "dags" / FILE.name
+    shutil.copy(FILE, there)
+    yield runpy.run_path(str(there))
+    there.unlink()
+
+
+@pytest.fixture
+def run(dags, tmp_path):
+    """Returns a function that runs a Dag in this process, its triggers too, and returns the run."""
+
+    def to_end(name):
+        ended = dags[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path)})
+        states = {(ti.task_id, ti.map_index): str(ti.state) for ti in ended.get_task_instances()}
+        assert set(states.values()) == {"success"}, states
+        return ended
+
+    return to_end
+
+
+def kept(tmp_path, name):
+    return json.loads((tmp_path / f"{name}.json").read_text())
+
+
+def test_vectors_go_to_parquet_or_into_the_result(run, tmp_path, platform):
+    pytest.importorskip("pyarrow")
+    docs = [{"id": number, "title": f"title {number}"} for number in range(5)]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    ended = run("embeddings")
+    result = kept(tmp_path, "folder")
+    assert result["output"] == str(tmp_path / ended.run_id)
+    assert (result["counts"]["ok"], result["chunks"], result["dimensions"]) == (5, 3, DIMENSIONS)
+    assert [(row["id"], row["embedding"]) for row in read_outputs(result["output"])] == [
+        (doc["id"], pytest.approx(vector_for(f"{doc['title']} on parcels"), abs=1e-6)) for doc in docs
+    ]
+    vectors = [pytest.approx(vector_for(text)) for text in ("a", "b of parcels")]
+    assert kept(tmp_path, "few")["embeddings"] == vectors
+    assert posts(platform) == {"POST /v1/batch_embeddings": 3, "POST /v1/embedding": 1}
+
+
+def test_an_answer_goes_into_the_next_question(run, tmp_path, engine):
+    run("texts")
+    found = kept(tmp_path, "chat")
+    first = f"{text_for('about parcels')} again"
+    assert found["outputs"] == [text_for(first), "c b"]
+    asked = [body["messages"] for body in engine.bodies if "messages" in body]
+    assert [{"role": "system", "content": "You know parcels."}, {"role": "user", "content": first}] in asked
+
+
+def test_prompts_are_mapped_over_and_mapped_results_are_an_input(run, tmp_path):
+    run("mapped")
+    one, several = kept(tmp_path, "mapped")
+    assert one["output"] == "two one"
+    assert several["outputs"] == ["four three", "six five"]
+    assert kept(tmp_path, "loud")["embeddings"] == [pytest.approx(vector_for(text)) for text in "AB"]

@@ -1,0 +1,151 @@
+"""Chat in one task: one conversation, or a few."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_lamini.api.errors import AuthenticationError, BadRequestError, UnavailableError
+from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
+from tests.support.platforms import connect, posts
+from tests.support.tasks import log_lines, run_to_end
+from tests.support.upstream import TEXT_MODEL, instance_of, text_for
+
+PATH = "/inf/chat/completions"
+TALK = [
+    {"role": "user", "content": "who are you"},
+    {"role": "assistant", "content": "a model"},
+    {"role": "user", "content": "since when then"},
+]
+
+
+@pytest.fixture
+def chat(platform):  # noqa: ARG001 - the connection leads to the platform
+    """Returns a function that makes a new operator of the same arguments each time."""
+    from airflow_provider_lamini.operators.chat import LaminiChatOperator
+
+    def of(**given):
+        arguments = {"task_id": "chat", "messages": "how are you", "model_name": TEXT_MODEL} | given
+        return lambda: LaminiChatOperator(**arguments)
+
+    return of
+
+
+def test_one_message_gives_one_answer_and_tells_the_tokens(platform, chat):
+    assert run_to_end(chat()).result == {
+        "model": TEXT_MODEL,
+        "output": text_for("how are you"),
+        "finish_reason": "stop",
+        "tokens": {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6},
+    }
+    assert posts(platform) == {f"POST {PATH}": 1}
+
+
+def test_a_conversation_is_one_question(chat, engine):
+    found = run_to_end(chat(messages=TALK)).result
+    assert found["output"] == text_for("since when then")
+    assert engine.bodies[-1]["messages"] == TALK
+
+
+def test_a_list_of_texts_and_conversations_gives_answers_in_its_order(platform, chat):
+    found = run_to_end(chat(messages=["one two", TALK, "three four"])).result
+    assert found == {
+        "model": TEXT_MODEL,
+        "outputs": ["two one", text_for("since when then"), "four three"],
+        "finish_reasons": ["stop"] * 3,
+        "tokens": {"prompt_tokens": 7, "completion_tokens": 7, "total_tokens": 14},
+    }
+    assert posts(platform) == {f"POST {PATH}": 3}
+
+
+def test_the_model_is_told_first_what_it_is(chat, engine):
+    run_to_end(chat(messages=[TALK, "one"], system="You are terse.", max_in_flight=1))
+    system = {"role": "system", "content": "You are terse."}
+    assert [body["messages"] for body in engine.bodies] == [
+        [system, *TALK],
+        [system, {"role": "user", "content": "one"}],
+    ]
+
+
+def test_an_output_type_gives_objects(chat):
+    found = run_to_end(chat(output_type={"mood": ["good", "bad"], "loud": "bool"})).result
+    properties = {"mood": {"enum": ["good", "bad"]}, "loud": {"type": "boolean"}}
+    assert found["output"] == instance_of({"type": "object", "properties": properties}, "how are you")
+
+
+def test_what_is_asked_for_reaches_the_platform(chat, engine):
+    found = run_to_end(chat(temperature="0.5", max_new_tokens="2", cache_ttl="120")).result
+    assert (found["output"], found["finish_reason"]) == ("you are", "length")
+    assert engine.bodies[-1]["temperature"] == 0.5
+    assert engine.bodies[-1]["max_tokens"] == 2
+
+
+def test_more_conversations_than_may_be_under_way_wait(chat, engine):
+    engine.tokens_per_second = 100
+    run_to_end(chat(messages=[f"one two {number}" for number in range(12)], max_in_flight=3))
+    assert engine.most_at_once <= 3
+
+
+def test_an_answer_that_does_not_fit_the_type_fails_the_task(chat):
+    with pytest.raises(AnswerError, match=r"1 of 1 prompts .* max_new_tokens may be too small"):
+        run_to_end(chat(output_type={"said": "str"}, max_new_tokens=1))
+
+
+def test_a_refused_conversation_fails_the_task(platform, chat):
+    platform.control.fault(PATH, status=400, times=1, skip=1)
+    with pytest.raises(BadRequestError), log_lines() as lines:
+        run_to_end(chat(messages=["the secret one", "the secret two"], max_in_flight=1))
+    assert "Request 2 of 2 failed." in lines
+    assert not any("secret" in line for line in lines)
+
+
+def test_a_retry_asks_again(platform, chat):
+    platform.control.fault(PATH, status=503, times=None)
+    make = chat(messages=["one two", "three four"])
+    with pytest.raises(UnavailableError):
+        run_to_end(make)
+    platform.control.clear_faults()
+    assert run_to_end(make).result["outputs"] == ["two one", "four three"]
+
+
+def test_a_wrong_key_is_one_clear_sentence(platform, chat, monkeypatch):
+    connect(monkeypatch, platform, password="not-the-key-0123456789")
+    with pytest.raises(AuthenticationError, match="the key is missing or wrong") as caught:
+        run_to_end(chat())
+    assert "not-the-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("messages", ""),
+        ("messages", []),
+        ("messages", None),
+        ("messages", {"role": "user", "content": "a"}),
+        ("messages", [{"role": "user"}]),
+        ("messages", [{"role": "", "content": "a"}]),
+        ("messages", [{"role": "user", "content": 5}]),
+        ("messages", [{"role": "user", "content": "a"}, "b"]),
+        ("messages", ["a", []]),
+        ("messages", ["a", None]),
+        ("messages", ["a"] * 101),
+        ("model_name", None),
+        ("system", ""),
+        ("temperature", -0.1),
+        ("temperature", "warm"),
+        ("temperature", float("nan")),
+        ("max_new_tokens", "0"),
+        ("cache_ttl", -1),
+        ("max_in_flight", 0),
+        ("output_type", {"a": []}),
+    ],
+)
+def test_a_wrong_argument_fails_before_anything_is_sent_and_is_named(platform, chat, name, value):
+    with pytest.raises(InvalidArgumentError) as caught:
+        run_to_end(chat(**{name: value}))
+    assert name in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert posts(platform) == {}
+
+
+def test_nothing_is_checked_while_a_dag_is_parsed(chat):
+    chat(messages=None, model_name=None, output_type="{{ params.kind }}", temperature="{{ 1 + 1 }}")()
