@@ -19,6 +19,8 @@ from airflow_provider_lamini.local.errors import JobNotFoundError, PlatformError
 from airflow_provider_lamini.local.jobs.runner import JobFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     import numpy.typing as npt
 
     from airflow_provider_lamini.local.classifiers.projects import Projects
@@ -72,33 +74,8 @@ class ClassifierTrainings:
         project = self._projects.get(str(job.job.params["project"]))
         classes = self._projects.classes(project)
         given = self._projects.examples(project)
-        texts = [f"{name}: {description}" for name, description in classes.items()]
-        vectors = self._vectors(job, [*texts, *(text for _, text in given)])
-        number = {name: place for place, name in enumerate(classes)}
-        descriptions = len(classes)
-        examples = Examples(
-            vectors=vectors,
-            labels=np.array([*range(descriptions), *(number[name] for name, _ in given)], dtype=np.intp),
-            weights=np.array([DESCRIPTION_WEIGHT] * descriptions + [1.0] * len(given)),
-            held_out=np.array([False] * descriptions + [True] * len(given)),
-        )
-        calibration = calibrate(examples, descriptions, job.check)
-        weights = fit(examples, descriptions, job.check)
-        counts = Counter(name for name, _ in given)
-        model = ClassifierModel(
-            format=FORMAT,
-            project=project.name,
-            embedding_model=DEFAULT_MODEL,
-            classes=[
-                LearnedClass(name=name, description=description, examples=counts[name])
-                for name, description in classes.items()
-            ],
-            slopes=weights.slopes.tolist(),
-            offsets=weights.offsets.tolist(),
-            sharpness=calibration.sharpness,
-            accuracy=calibration.accuracy,
-            created=time.time(),
-        )
+        vectors = self._vectors(job, learned_texts(classes, given))
+        model = learned(project.name, classes, given, vectors, job.check)
         job.check()
         self._projects.keep(model, job.job.id, project)
 
@@ -121,6 +98,59 @@ class ClassifierTrainings:
                 found[place] = vector
         wait_while_held(job, len(texts))
         return np.asarray(found, dtype=np.float64)
+
+
+def learned_texts(classes: Mapping[str, str], given: Sequence[tuple[str, str]]) -> list[str]:
+    """The texts whose vectors a training needs: descriptions, then examples.
+
+    :param classes: class to description
+    :param given: class and text of each example
+    """
+    return [
+        *(f"{name}: {description}" for name, description in classes.items()),
+        *(text for _, text in given),
+    ]
+
+
+def learned(
+    project: str,
+    classes: Mapping[str, str],
+    given: Sequence[tuple[str, str]],
+    vectors: npt.NDArray[np.float64],
+    check: Callable[[], None],
+) -> ClassifierModel:
+    """Train a classifier.
+
+    :param project: name of its project
+    :param classes: class to description
+    :param given: class and text of each example
+    :param vectors: the vectors of :func:`learned_texts`
+    :param check: called now and then; what it raises ends the training
+    """
+    number = {name: place for place, name in enumerate(classes)}
+    examples = Examples(
+        vectors=vectors,
+        labels=np.array([*number.values(), *(number[name] for name, _ in given)], dtype=np.intp),
+        weights=np.array([DESCRIPTION_WEIGHT] * len(classes) + [1.0] * len(given)),
+        held_out=np.array([False] * len(classes) + [True] * len(given)),
+    )
+    calibration = calibrate(examples, len(classes), check)
+    weights = fit(examples, len(classes), check)
+    counts = Counter(name for name, _ in given)
+    return ClassifierModel(
+        format=FORMAT,
+        project=project,
+        embedding_model=DEFAULT_MODEL,
+        classes=[
+            LearnedClass(name=name, description=description, examples=counts[name])
+            for name, description in classes.items()
+        ],
+        slopes=weights.slopes.tolist(),
+        offsets=weights.offsets.tolist(),
+        sharpness=calibration.sharpness,
+        accuracy=calibration.accuracy,
+        created=time.time(),
+    )
 
 
 def shown_job(projects: Projects, store: Store, job_id: str) -> dict[str, str | None]:

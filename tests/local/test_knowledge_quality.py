@@ -1,0 +1,199 @@
+"""How well the local platform finds passages and sorts texts with the real embedding model; ``pytest -s`` shows figures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+
+from airflow_provider_lamini.local.app import create_app
+from airflow_provider_lamini.local.classifiers.features import features
+from airflow_provider_lamini.local.classifiers.training import learned, learned_texts
+from airflow_provider_lamini.local.engines.opening import open_embedding_engine, open_upstream
+from airflow_provider_lamini.local.models.catalogue import VECTORS
+from airflow_provider_lamini.local.models.store import ModelStore
+from airflow_provider_lamini.local.platform import Platform
+from tests.support.local_platform import KEY, wait_until
+from tests.support.upstream import TEXT_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_lamini.local.engines.llama import LlamaEmbeddingEngine
+    from tests.support.upstream import Upstream
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+DATA = HERE / "data"
+TICKETS = HERE.parents[1] / "dags_examples" / "data" / "support_tickets.jsonl"
+CLASSES = {
+    "billing": "asks about money: a charge, an invoice, a refund, a plan's price",
+    "login": "cannot get into an account, or must prove who they are",
+    "shipping": "waits for a parcel, got a wrong or incomplete one, or wants it sent elsewhere",
+    "defect": "has a device or an app that does not do what it should",
+    "feature request": "wishes for something that does not exist yet",
+}
+EXAMPLES = 8
+SPLITS = 20
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Iterator[LlamaEmbeddingEngine]:
+    store = ModelStore()
+    store.pull(VECTORS.name)
+    engine = open_embedding_engine(store)
+    yield engine
+    engine.close()
+
+
+class InProcess:
+    """A platform in this process: real vectors, and texts from an engine that shows what it is asked."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._app = create_app(platform, KEY)
+
+    def send(self, method: str, path: str, **how: Any) -> Any:
+        async def sending() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app)
+            headers = {"Authorization": f"Bearer {KEY}"}
+            async with httpx.AsyncClient(transport=transport, base_url="http://here", timeout=300) as client:
+                return await client.request(method, path, headers=headers, **how)
+
+        answer = asyncio.run(sending())
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def here(tmp_path: Path, vectors: LlamaEmbeddingEngine, engine: Upstream) -> Iterator[InProcess]:
+    texts = open_upstream(engine.url)
+    platform = Platform(tmp_path / "platform", texts, vectors)
+    yield InProcess(platform)
+    platform.close()
+    texts.close()
+
+
+def test_the_right_passage_is_found_for_nine_of_ten_questions(here: InProcess, engine: Upstream) -> None:
+    """30 short documents in four formats, 40 questions in other words than theirs, 3 passages for each."""
+    documents = sorted((DATA / "documents").iterdir())
+    assert len(documents) == 30
+    files = [("files", (path.name, path.read_bytes())) for path in documents]
+    rag = "/alpha/memory-rag"
+    job_id = here.send("POST", f"{rag}/train", data={"model_name": TEXT_MODEL}, files=files)["job_id"]
+
+    def is_ready() -> bool:
+        return bool(here.send("POST", f"{rag}/status", json={"job_id": job_id})["status"] == "COMPLETED")
+
+    wait_until(is_ready, timeout=120, pause=0.2)
+    lines = (DATA / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    questions = [json.loads(line) for line in lines]
+    assert len(questions) == 40
+    first = found = 0
+    for asked in questions:
+        engine.prompts.clear()
+        here.send("POST", f"{rag}/completions", json={"job_id": job_id, "prompt": asked["question"]})
+        prompt = " ".join(engine.prompts[-1].split())
+        found += asked["passage_with"] in prompt
+        engine.prompts.clear()
+        alone = {"job_id": job_id, "prompt": asked["question"], "rag_query_size": 1}
+        here.send("POST", f"{rag}/completions", json=alone)
+        first += asked["passage_with"] in " ".join(engine.prompts[-1].split())
+    print(f"\nright passage among 3: {found} of 40; first of all: {first} of 40")
+    assert found >= 36
+
+
+@pytest.fixture(scope="module")
+def tickets(vectors: LlamaEmbeddingEngine) -> tuple[list[str], list[str], np.ndarray[Any, Any]]:
+    """Texts, categories and vectors of the tickets that have a category."""
+    rows = [json.loads(line) for line in TICKETS.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if "expected_category" in row]
+    texts = [f"{row['subject']}\n{row['body']}" for row in rows]
+    made = features(texts, lambda some: vectors.embed(some, VECTORS.name))
+    return texts, [row["expected_category"] for row in rows], made
+
+
+def test_eight_examples_per_class_find_nine_of_ten_categories_with_honest_probabilities(
+    vectors: LlamaEmbeddingEngine, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
+) -> None:
+    """Over 20 random choices of examples: mean accuracy on the other 210 tickets, and confidence next to it."""
+    texts, categories, made = tickets
+    described = features(learned_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
+    accuracies, gaps = [], []
+    for split in range(SPLITS):
+        order = np.random.default_rng(split).permutation(len(texts))
+        chosen = [
+            place for name in CLASSES for place in [p for p in order if categories[p] == name][:EXAMPLES]
+        ]
+        rest = [place for place in range(len(texts)) if place not in set(chosen)]
+        given = [(categories[place], texts[place]) for place in chosen]
+        model = learned("tickets", CLASSES, given, np.vstack([described, made[chosen]]), lambda: None)
+        likely = np.asarray(model.probabilities(made[rest]))
+        names = list(CLASSES)
+        right = [names[best] == categories[place] for best, place in zip(likely.argmax(1), rest, strict=True)]
+        accuracies.append(float(np.mean(right)))
+        gaps.append(float(likely.max(axis=1).mean()) - accuracies[-1])
+    print(
+        f"\naccuracy {np.mean(accuracies):.3f}, worst split {min(accuracies):.3f}; "
+        f"confidence minus accuracy {np.mean(gaps):+.3f}, at most {max(map(abs, gaps)):.3f}"
+    )
+    assert np.mean(accuracies) >= 0.9
+    assert min(accuracies) >= 0.85
+    assert abs(np.mean(gaps)) < 0.03
+    assert max(map(abs, gaps)) < 0.1
+
+
+def test_descriptions_alone_find_most_categories(
+    vectors: LlamaEmbeddingEngine, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
+) -> None:
+    _, categories, made = tickets
+    described = features(learned_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
+    model = learned("tickets", CLASSES, [], described, lambda: None)
+    likely = np.asarray(model.probabilities(made))
+    names = list(CLASSES)
+    accuracy = np.mean([names[best] == name for best, name in zip(likely.argmax(1), categories, strict=True)])
+    print(f"\naccuracy {accuracy:.3f}, confidence {likely.max(axis=1).mean():.3f}")
+    assert accuracy >= 0.7
+    assert abs(likely.max(axis=1).mean() - accuracy) < 0.1
+
+
+def test_the_endpoints_train_evaluate_and_classify_so(
+    here: InProcess, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
+) -> None:
+    """The 9th to 12th ticket of each category in the file are sorted by what the first 8 teach."""
+    texts, categories, _ = tickets
+    by_class = {name: [t for t, c in zip(texts, categories, strict=True) if c == name] for name in CLASSES}
+    examples = {name: found[:EXAMPLES] for name, found in by_class.items()}
+    body = {"name": "tickets", "model_name": TEXT_MODEL, "classes": CLASSES, "examples": examples}
+    job_id = here.send("POST", "/v2/classifier/initialize", json=body)["job_id"]
+
+    def model_id() -> Any:
+        return here.send("GET", f"/v2/classifier/{job_id}/status")["model_id"]
+
+    wait_until(model_id, timeout=120, pause=0.2)
+    rows = [
+        {"input": text, "target": name}
+        for name, found in by_class.items()
+        for text in found[EXAMPLES : EXAMPLES + 4]
+    ]
+    evaluated = here.send(
+        "POST",
+        "/v1/eval/run",
+        json={
+            "test_model_id": model_id(),
+            "test_eval_type": "classifier",
+            "eval_data": rows,
+            "eval_data_id": "held out",
+        },
+    )
+    print(f"\n{evaluated['metrics']}")
+    assert evaluated["metrics"]["accuracy"] >= 0.85
+    url = f"/v2/classifier/{model_id()}/classify"
+    answer = here.send("POST", url, json={"prompt": [row["input"] for row in rows], "top_n": 1})
+    said = [scores[0]["class_name"] for scores in answer["classification"]]
+    assert said == [one["test_output"] for one in evaluated["predictions"]]
