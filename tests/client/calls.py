@@ -13,6 +13,7 @@ import uuid
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import knowledge
 import lamini
 import numpy as np
 from lamini import (
@@ -281,6 +282,7 @@ CHECKS: list[Callable[[], Any]] = [
     chat_in_pieces,
     run_a_pipeline,
     run_an_embedding_pipeline,
+    *knowledge.CHECKS,
     meet_errors,
 ]
 
