@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_lamini.rows.manifest import read_outputs
+from tests.support.demo import EXAMPLES, first_tickets
 from tests.support.platforms import posts
 from tests.support.upstream import DIMENSIONS, TEXT_MODEL, text_for, vector_for
 
@@ -75,3 +76,33 @@ def test_prompts_are_mapped_over_and_mapped_results_are_an_input(run, tmp_path):
     assert one["output"] == "two one"
     assert several["outputs"] == ["four three", "six five"]
     assert kept(tmp_path, "loud")["embeddings"] == [pytest.approx(vector_for(text)) for text in "AB"]
+
+
+@pytest.fixture
+def example(airflow_home):
+    """The example Dag."""
+    there = airflow_home / "dags" / "embedding_refresh.py"
+    shutil.copy(EXAMPLES / there.name, there)
+    yield runpy.run_path(str(there))["dag"]
+    there.unlink()
+
+
+def test_the_example_finds_the_ticket_that_is_asked_for(example, tmp_path, platform):
+    pytest.importorskip("pyarrow")
+    tickets = first_tickets(tmp_path, 250)
+    wanted = tickets.rows[123]
+    ended = example.test(
+        run_conf={
+            "input": str(tickets.file),
+            "output": str(tickets.output),
+            "question": f"{wanted['subject']}\n{wanted['body']}",
+        }
+    )
+    states = {ti.task_id: str(ti.state) for ti in ended.get_task_instances()}
+    assert states == dict.fromkeys(["embed_tickets", "embed_question", "nearest"], "success")
+    found = next(ti for ti in ended.get_task_instances() if ti.task_id == "nearest").xcom_pull("nearest")
+    assert len(found) == 3
+    assert found[0] == {"ticket": wanted["ticket_id"], "subject": wanted["subject"]}
+    rows = list(read_outputs(str(tickets.output / ended.run_id)))
+    assert [row["ticket_id"] for row in rows] == [ticket["ticket_id"] for ticket in tickets.rows]
+    assert posts(platform) == {"POST /v1/batch_embeddings": 3, "POST /v1/embedding": 1}
