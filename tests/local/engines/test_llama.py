@@ -239,24 +239,25 @@ def test_many_threads_get_their_own_answers(texts: LlamaTextEngine) -> None:
     assert len(set(alone)) > len(alone) / 2
 
 
-def test_requests_that_run_together_are_faster_than_one_after_another(texts: LlamaTextEngine) -> None:
-    prompts = [f"Write a story about {name}." for name in ("a fox", "a king", "the sea", "two sisters")] * 2
+def test_requests_that_run_together_cost_less_than_one_after_another(texts: LlamaTextEngine) -> None:
+    """Measured in this process's CPU time, which other processes do not change much."""
+    prompts = [f"Count up: {number}, {number + 1}, {number + 2}," for number in range(10, 90, 10)]
 
-    def seconds(run: Callable[[], object]) -> float:
-        began = time.perf_counter()
+    def cost(run: Callable[[], object]) -> float:
+        began = time.process_time()
         run()
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     def one(prompt: str) -> Generation:
-        return texts.generate(asked(prompt, max_tokens=24))
+        return texts.generate(asked(prompt, max_tokens=16))
 
     def together() -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(one, prompts))
 
     together()  # what is read once stays in the cache of each slot
-    best_of_three = min(seconds(together) for _ in range(3))
-    assert best_of_three < min(seconds(lambda: [one(prompt) for prompt in prompts]) for _ in range(2))
+    alone = cost(lambda: [one(prompt) for prompt in prompts])
+    assert min(cost(together) for _ in range(2)) < 0.85 * alone
 
 
 QUIET = """
