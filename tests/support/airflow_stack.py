@@ -169,7 +169,7 @@ class AirflowStack:
             self.show_logs()
         return state
 
-    def wait_task(self, run: Run, task_id: str, state: str, timeout: float = 60) -> None:
+    def wait_task(self, run: Run, task_id: str, state: str, timeout: float = 120) -> None:
         """Wait until an instance of a task is in a state; an end in another state is a failure at once."""
 
         def reached() -> bool:
