@@ -13,17 +13,14 @@ from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
-# A word that a small model knows, the category that people gave, two examples. A large model needs no such help.
+# What the model may answer, in words that a small one knows, and what people called it. A large model needs no such help.
 CATEGORIES = {
-    "idea": ("feature request", "Please add a dark mode", "Would love a weekly report"),
-    "password": ("login", "Password reset link expired", "Locked out of my account"),
-    "broken": ("defect", "Screen stays black after update", "Battery dies within an hour"),
-    "money": ("billing", "Charged twice this month", "Refund for the cancelled plan"),
-    "delivery": ("shipping", "Parcel has not arrived yet", "Wrong address on my delivery"),
+    "payment": "billing",
+    "password": "login",
+    "delivery": "shipping",
+    "problem": "defect",
+    "idea": "feature request",
 }
-EXAMPLES = [
-    f"Subject: {known[i]}\nCategory: {word}\n\n" for i in (1, 2) for word, known in CATEGORIES.items()
-]
 
 with DAG(
     "nightly_batch_inference",
@@ -41,7 +38,7 @@ with DAG(
     categorize = LaminiBatchInferenceOperator(
         task_id="categorize_tickets",
         input="{{ params.input }}",
-        prompt="".join(EXAMPLES) + "Subject: {subject}\nCategory:",  # columns stand in single braces
+        prompt='The subject of this message is "{subject}". It is about',  # columns stand in single braces
         model_name="{{ params.model }}",
         output_type={"category": list(CATEGORIES)},
         chunk_size=20,  # small, to see it at work; thousands for a real table
@@ -60,7 +57,7 @@ with DAG(
         from airflow_provider_lamini.rows.manifest import read_outputs
 
         rows = [row for row in read_outputs(manifest["output"]) if row["expected_category"] and row["output"]]
-        agree = [row for row in rows if CATEGORIES[row["output"]["category"]][0] == row["expected_category"]]
+        agree = [row for row in rows if CATEGORIES[row["output"]["category"]] == row["expected_category"]]
         return len(agree) / max(1, len(rows))
 
     share_that_agrees(categorize.output)  # type: ignore[arg-type]

@@ -140,7 +140,8 @@ def open_rows(
     known = found and (found.header.owner, found.header.settings, found.header.chunk_size, found.header.stamp)
     if known == (owner, settings, chunk_size, stamp):
         ledger = Ledger.resume(folder, owner)
-        log.info("%d of %d rows are done.", ledger.totals.rows, ledger.header.total)
+        if ledger.totals.rows:
+            log.info("%d of %d rows were done before.", ledger.totals.rows, ledger.header.total)
     else:
         seen = survey(source, prompt, passthrough=passthrough)
         header = Header(owner, settings, seen.content, seen.total, chunk_size, stamp, kinds=seen.kinds)

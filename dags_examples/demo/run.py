@@ -28,11 +28,11 @@ DAGS = HERE.parent
 TICKETS = DAGS / "data" / "support_tickets.jsonl"
 DAG_ID = "nightly_batch_inference"
 MEANING = {
-    "idea": "feature request",
+    "payment": "billing",
     "password": "login",
-    "broken": "defect",
-    "money": "billing",
     "delivery": "shipping",
+    "problem": "defect",
+    "idea": "feature request",
 }
 """The words that the Dag lets the model choose from, and what people called it in the tickets."""
 BIN = Path(sys.executable).parent

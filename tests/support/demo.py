@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
 DAG_FILE = EXAMPLES / "nightly_batch_inference.py"
 DAG_ID = "nightly_batch_inference"
 TASK_ID = "categorize_tickets"
-CATEGORIES = {"idea", "password", "broken", "money", "delivery"}
+CATEGORIES = {"payment", "password", "delivery", "problem", "idea"}
 ROWS = 60
 CHUNKS = 3
 """What the Dag cuts 60 rows into."""
