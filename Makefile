@@ -28,7 +28,7 @@ check: $(READY_DEV)  ## the inner loop: lint, format, types, and the tests that 
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
-	@.venv/bin/python -m pytest -q -m "not slow and not dag" -n auto --dist worksteal
+	@.venv/bin/python -m pytest -q -m "not slow and not long" -n auto --dist worksteal
 
 test-2.11: $(READY_2_11)  ## run the unit and Dag tests on Airflow 2.11
 	@.venv-2.11/bin/python -m pytest -m "not slow" -n auto --dist worksteal

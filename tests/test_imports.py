@@ -13,6 +13,8 @@ import pytest
 
 import airflow_provider_lamini
 
+pytestmark = pytest.mark.long
+
 ROOMS_WITHOUT_AIRFLOW = ("api", "jobs")
 ROOMS_THAT_DAGS_IMPORT = ("operators", "sensors", "decorators", "triggers", "hooks", "notifications")
 LOCAL_ONLY = ("fastapi", "uvicorn", "starlette", "xllamacpp", "gguf", "tokenizers", "torch", "transformers")

@@ -17,6 +17,18 @@ KEY_VARIABLE: Final = "LAMINI_LOCAL_KEY"
 DATA_DEFAULT: Final = Path("~/.local/share/airflow-provider-lamini")
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8787
+_EXTRA: Final = {
+    "fastapi",
+    "gguf",
+    "numpy",
+    "pypdf",
+    "python_multipart",
+    "starlette",
+    "tokenizers",
+    "uvicorn",
+    "xllamacpp",
+}
+"""What the extra [local] brings, by the names that are imported."""
 STOP_LIMIT: Final = 1.5
 """Seconds after which a platform that was told to stop ends, whatever it still waits for."""
 
@@ -37,7 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for noisy in ("uvicorn", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     chosen = {"serve": _serve, "pull": _pull, "status": _status}[options.command]
-    return chosen(options)
+    try:
+        return chosen(options)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
+            raise
+        print(
+            f"lamini-local needs the package {missing}: install 'airflow-provider-lamini[local]'.",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.demo import Tickets
     from tests.support.local_platform import LocalPlatform
 
-pytestmark = [pytest.mark.dag, pytest.mark.usefixtures("airflow_db")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db")]
 
 
 def run(*arguments: str, **environment: str) -> str:

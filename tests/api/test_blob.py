@@ -78,7 +78,9 @@ def test_an_expired_signature_is_told_without_it(store, caplog):
     assert failed.value.__cause__ is None
 
 
-def test_no_log_line_holds_the_signature(store, caplog):
+def test_no_log_line_holds_the_signature(store, caplog, monkeypatch):
+    # Airflow's own logging set-up disables loggers that are there before it.
+    monkeypatch.setattr(logging.getLogger("httpx"), "disabled", False)
     caplog.set_level(logging.DEBUG, "httpx")  # as a user may set it
     with caplog.at_level(logging.DEBUG):
         upload(store, b"x" * 3000)

@@ -90,7 +90,9 @@ def test_what_can_be_cancelled_is_cancelled_by_its_id(kind, method):
 
 
 def steps(*each):
-    return json.dumps([{"step": step, "loss": loss, "learning_rate": 9e-4, "epoch": 0.5} for step, loss in each])
+    return json.dumps(
+        [{"step": step, "loss": loss, "learning_rate": 9e-4, "epoch": 0.5} for step, loss in each]
+    )
 
 
 def test_a_running_tuning_job_tells_how_far_it_is():

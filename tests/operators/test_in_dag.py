@@ -13,7 +13,7 @@ import pytest
 from tests.support.platforms import submissions
 from tests.support.upstream import TEXT_MODEL, text_for
 
-pytestmark = [pytest.mark.dag, pytest.mark.usefixtures("airflow_db", "platform")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]
 
 FILE = Path(__file__).with_name("inference_dags.py")
 

@@ -11,6 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import sys
 from airflow_provider_lamini.rows.folder import OutputFolder

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 import airflow_provider_lamini
@@ -28,8 +27,7 @@ async def healthz() -> dict[str, str]:
 @router.get("/v1/version")
 async def version(request: Request) -> Response:
     """The platform's version, the client's, and the endpoints."""
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
-    paths = sorted({route.path for route in routes if route.include_in_schema} - OPEN_PATHS)
+    paths = sorted(set(request.app.openapi()["paths"]) - OPEN_PATHS)
     api: list[Json] = [{"name": _feature(path), "path": path} for path in paths]
     return as_answer({"server": airflow_provider_lamini.__version__, "client": CLIENT_VERSION, "api": api})
 

@@ -1,0 +1,141 @@
+"""Real Dags with indexes and classifiers in Airflow's own hands, against the local platform: the examples too."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.demo import EXAMPLES
+from tests.support.platforms import posts
+from tests.support.site import site
+from tests.support.upstream import TEXT_MODEL
+
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]
+
+OURS = Path(__file__).with_name("knowledge_dags.py")
+RAG = "POST /alpha/memory-rag"
+
+
+@pytest.fixture
+def dag_in(airflow_home):
+    """Returns a function that puts a file into Airflow's Dags folder and returns what it defines."""
+    there = []
+
+    def read(file):
+        there.append(airflow_home / "dags" / file.name)
+        shutil.copy(file, there[-1])
+        return runpy.run_path(str(there[-1]))
+
+    yield read
+    for file in there:
+        file.unlink()
+
+
+def run(dag, **conf):
+    """Run a Dag in this process, its triggers too; returns what each task returned."""
+    ended = dag.test(run_conf={"model": TEXT_MODEL, **conf})
+    tasks = ended.get_task_instances()
+    assert {str(ti.state) for ti in tasks} == {"success"}, {ti.task_id: str(ti.state) for ti in tasks}
+    return {ti.task_id: ti.xcom_pull(ti.task_id) for ti in tasks if ti.map_index == -1}
+
+
+def rows_in(folder):
+    lines = [
+        line for part in sorted(folder.glob("**/part-*.jsonl")) for line in part.read_text().splitlines()
+    ]
+    return [json.loads(line) for line in lines]
+
+
+def test_an_index_that_is_handed_over_is_waited_for_and_asked(dag_in, tmp_path, platform):
+    docs = tmp_path / "docs"
+    (docs / "more").mkdir(parents=True)
+    (docs / "a.md").write_text("# Alpha\n\nAlpha is the first letter.")
+    (docs / "more" / "b.txt").write_text("Beta is the second letter.")
+    (docs / "left-out.txt").write_text("Gamma is the third letter.")
+    told = run(dag_in(OURS)["handed_over"], docs=str(docs), output=str(tmp_path))
+    assert told["build"]["files"] == 2
+    assert told["ask"]["counts"]["ok"] == 2
+    found = rows_in(tmp_path / "answers")
+    assert [row["name"] for row in found] == ["alpha", "beta"]
+    assert all("letter" in row["output"] for row in found)  # the engine repeats the passages, backwards
+    (job,) = platform.control.jobs()
+    assert job["kind"] == "memory_rag"
+
+
+def test_a_classifier_is_trained_and_used_with_native_templates(dag_in, tmp_path, platform):
+    told = run(dag_in(OURS)["native"], output=str(tmp_path))
+    assert told["train"]["created"] == 1
+    assert told["classify"]["model_id"] == told["train"]["model_id"]
+    assert told["classify"]["class"] == "spam"  # the very words of the example
+    assert len(told["classify"]["classes"]) == 1
+    assert posts(platform)["POST /v2/classifier/initialize"] == 1
+
+
+# The HTTP provider itself imports a name from where Airflow 3 had it before.
+@pytest.mark.filterwarnings("ignore:.*operator_helpers.determine_kwargs")
+def test_the_rag_example_refreshes_with_as_little_work_as_possible(dag_in, tmp_path, platform, monkeypatch):
+    pages = tmp_path / "site"
+    shutil.copytree(EXAMPLES / "data" / "help_site", pages)
+    listed = (pages / "pages.txt").read_text()
+    dag = dag_in(EXAMPLES / "rag_index_refresh.py")["refresh"].dag
+    with site(pages) as url:
+        monkeypatch.setenv("AIRFLOW_CONN_HELP_SITE", url)
+
+        def night():
+            return run(dag, folder=str(tmp_path / "rag"))["refresh"]
+
+        built = night()
+        assert (built["action"], built["files"]) == ("built", len(listed.split()))
+        assert night()["action"] == "unchanged"
+        (pages / "warranty.md").write_text("# Warranty\n\nEverything has a warranty of two years.\n")
+        (pages / "pages.txt").write_text(listed + "warranty.md\n")
+        added = night()
+        assert (added["action"], added["added"], added["index_id"]) == ("added", 1, built["index_id"])
+        (pages / "pages.txt").write_text(listed.replace("hub.md\n", ""))
+        rebuilt = night()
+        assert (rebuilt["action"], rebuilt["removed"], rebuilt["files"]) == ("rebuilt", 2, 5)
+    asked = posts(platform)
+    work = [asked[f"{RAG}/{what}"] for what in ("train", "add-index", "completions")]
+    assert work == [2, 1, 4]
+
+
+def test_the_classifier_example_trains_evaluates_and_classifies(dag_in, tmp_path, platform):
+    """The engine's vectors mean nothing, so only the way is looked at here, and no accuracy is asked for."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, rows in (("support_tickets", 40), ("tickets_examples", 50), ("tickets_held_out", 100)):
+        lines = (EXAMPLES / "data" / f"{name}.jsonl").read_text().splitlines(keepends=True)
+        (data / f"{name}.jsonl").write_text("".join(lines[:rows]))
+    dag = dag_in(EXAMPLES / "classifier_train_and_classify.py")["train"].dag
+    conf = {"data": str(data), "output": str(tmp_path / "out"), "accuracy": 0}
+    told = run(dag, **conf)
+    assert (told["train"]["created"], told["train"]["examples"]) == (1, 50)
+    assert (told["evaluate"]["passed"], told["evaluate"]["rows"]) == (True, 100)
+    assert told["classify"]["counts"]["ok"] == 40
+    assert [row["ticket_id"] for row in rows_in(tmp_path / "out")][:2] == ["T-10023", "T-10024"]
+    again = run(dag, **conf)
+    assert again["train"]["created"] == 0
+    assert posts(platform)["POST /v2/classifier/initialize"] == 1
+    assert posts(platform)["POST /v2/classifier/train"] == 1
+
+
+def test_the_examples_of_the_classifier_are_the_demos_tickets_and_none_is_used_twice():
+    def rows(name):
+        text = (EXAMPLES / "data" / f"{name}.jsonl").read_text(encoding="utf-8")
+        return {row["ticket_id"]: row for row in map(json.loads, text.splitlines())}
+
+    examples, held_out, tickets = rows("tickets_examples"), rows("tickets_held_out"), rows("support_tickets")
+    assert (len(examples), len(held_out)) == (50, 100)
+    assert not examples.keys() & held_out.keys()
+    for ticket_id, row in (examples | held_out).items():
+        whole = tickets[ticket_id]
+        assert row == {
+            "ticket_id": ticket_id,
+            "subject": whole["subject"],
+            "body": whole["body"],
+            "category": whole["expected_category"],
+        }
