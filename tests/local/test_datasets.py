@@ -24,6 +24,9 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
+DEEP = b'{"deep": ' + b"[" * 5000 + b"]" * 5000 + b"}"
+
+
 def send(http: httpx.Client, content: bytes | Iterator[bytes]) -> httpx.Response:
     return http.post("/v1/local-data", content=content, headers={"Content-Type": "application/json"})
 
@@ -97,6 +100,8 @@ def test_a_body_larger_than_memory_is_stored_as_it_comes(http: httpx.Client, pla
         (body(ROWS)[:-1], ["body"]),
         (body(ROWS)[:60], ["body"]),
         (body(ROWS) + b"{", ["body"]),
+        (body(ROWS).replace(b"0.25", b"1e999"), ["body"]),
+        (body([ROWS[0], "deep"]).replace(b'"deep"', DEEP), ["body", "data", 1]),
         (b"[]", ["body"]),
         (b"", ["body"]),
         (b"no json: secret text", ["body"]),

@@ -50,12 +50,18 @@ class RowsReader:
             else:
                 self._parser.close()
         except ijson.JSONError:
-            raise _error((), "The body is no valid JSON, or it is cut off.", "json_invalid") from None
+            raise self._no_json() from None
         for event, value in self._events:
             self._handle(event, value)
         del self._events[:]
         if not block and not self._ended:
-            raise _error((), "The body is no valid JSON, or it is cut off.", "json_invalid")
+            raise self._no_json()
+
+    def _no_json(self) -> RequestValidationError:
+        said = (
+            f"After {self.rows} rows the body is no valid JSON, is cut off, or holds a number beyond 64 bits."
+        )
+        return _error((), said, "json_invalid")
 
     def _handle(self, event: str, value: Json) -> None:
         if self._builder is not None:
@@ -98,7 +104,10 @@ class RowsReader:
             return
         self._builder = None
         if self._in_rows:
-            self._take(builder.value)
+            try:
+                self._take(builder.value)
+            except RecursionError:
+                raise _error((ROWS, self.rows), "The row is nested too deeply.", "value_error") from None
             self.rows += 1
         else:
             self.fields[self._key] = builder.value
