@@ -46,8 +46,9 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
     :param classes: class to its description, a mapping or JSON text; needed to create a project
     :param examples: class to a list of texts; or a list of rows; or a path, URI or glob on object storage: JSON Lines,
         CSV, or Parquet (extra ``parquet``). All of them go in one request and are held in memory.
-    :param text_column: where ``examples`` are rows: the column of the text
-    :param class_column: where ``examples`` are rows: the column of the class
+    :param prompt: where ``examples`` are rows: the text, the name of a column or a template over columns, such as
+        ``"{subject}: {body}"``
+    :param answer: where ``examples`` are rows: the class that is right, likewise
     :param dataset_name: name of the dataset that examples for an existing project go to
     :param on_existing: what to do where the project exists: ``extend`` it, or ``fail``
     :param input_conn_id: the connection for the examples' object storage
@@ -61,8 +62,8 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         "model_name",
         "classes",
         "examples",
-        "text_column",
-        "class_column",
+        "prompt",
+        "answer",
         "dataset_name",
         "on_existing",
         "input_conn_id",
@@ -79,8 +80,8 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         model_name: str | None = None,
         classes: Mapping[str, str] | str | None = None,
         examples: Mapping[str, Sequence[str]] | Sequence[Mapping[str, object]] | str | None = None,
-        text_column: str = "text",
-        class_column: str = "class",
+        prompt: str = "text",
+        answer: str = "class",
         dataset_name: str | None = None,
         on_existing: str = "extend",
         input_conn_id: str | None = None,
@@ -92,8 +93,8 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         self.model_name = model_name
         self.classes = classes
         self.examples = examples
-        self.text_column = text_column
-        self.class_column = class_column
+        self.prompt = prompt
+        self.answer = answer
         self.dataset_name = dataset_name
         self.on_existing = on_existing
         self.input_conn_id = input_conn_id
@@ -108,10 +109,14 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
+        from airflow_provider_lamini.rows.dataset import Columns
+
         super().check()
         text("project", self.project)
-        text("text_column", self.text_column)
-        text("class_column", self.class_column)
+        try:
+            self._columns = Columns.parse(self.prompt, self.answer)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from error
         for name, value in (("model_name", self.model_name), ("dataset_name", self.dataset_name)):
             if value is not None:
                 text(name, value)
@@ -147,12 +152,9 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         from airflow_provider_lamini.rows.examples import read_examples
 
         if self.examples is not None:
+            known = None if self._classes is None else tuple(self._classes)
             self._examples = read_examples(
-                self.examples,
-                text_column=self.text_column,
-                class_column=self.class_column,
-                classes=None if self._classes is None else tuple(self._classes),
-                conn_id=self.input_conn_id,
+                self.examples, self._columns, classes=known, conn_id=self.input_conn_id
             )
         return {
             "project": self.project,

@@ -38,8 +38,8 @@ class LaminiClassifyOperator(ChunkedOperator):
     :param kwargs: see :class:`~airflow_provider_lamini.operators.chunked_operator.ChunkedOperator`: ``passthrough``,
         ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``, ``input_conn_id``,
         ``output_conn_id``
-    :return: ``model_id`` with ``class``, ``prob`` and ``classes`` for one text, with ``answers``, a list of such, for
-        several; or the manifest of the output folder: URIs, counts by outcome, chunks, seconds, model
+    :return: ``model_id`` with ``class``, ``prob`` and ``classes`` for one text, with ``outputs``, a list of such, for
+        a list; or the manifest of the output folder: URIs, counts by outcome, chunks, seconds, model
     """
 
     template_fields: Sequence[str] = (*ChunkedOperator.template_fields, "model_id", "top_n", "threshold")
@@ -86,6 +86,6 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
-        answers = [row.output for row in rows]
-        found = answers[0] if isinstance(self.input, str) else {"answers": answers}
+        outputs = [row.output for row in rows]
+        found = outputs[0] if isinstance(self.input, str) else {"outputs": outputs}
         return {"model_id": self._sorting.model_id, **cast("dict[str, object]", found)}

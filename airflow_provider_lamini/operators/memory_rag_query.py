@@ -46,8 +46,8 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
     :param kwargs: see :class:`~airflow_provider_lamini.operators.chunked_operator.ChunkedOperator`: ``passthrough``,
         ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``, ``input_conn_id``,
         ``output_conn_id``
-    :return: ``index_id`` with ``output`` and ``finish_reason`` for one prompt, with ``answers``, a list of such, for
-        several; or the manifest of the output folder: URIs, counts by outcome, chunks, seconds, model
+    :return: ``index_id`` with ``output`` and ``finish_reason`` for one prompt, with ``outputs`` and ``finish_reasons``
+        for a list; or the manifest of the output folder: URIs, counts by outcome, chunks, seconds, model
     """
 
     template_fields: Sequence[str] = (
@@ -144,6 +144,6 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
-        answers = [{"output": row.output, "finish_reason": row.finish_reason} for row in rows]
-        found = answers[0] if isinstance(self.input, str) else {"answers": answers}
-        return {"index_id": self._lookup.index_id, **found}
+        from airflow_provider_lamini.operators.few import answers
+
+        return {"index_id": self._lookup.index_id, **answers(rows, single=isinstance(self.input, str))}

@@ -112,7 +112,7 @@ def test_examples_come_from_rows_and_files(knowledge, train, tmp_path):
     table = tmp_path / "examples.csv"
     table.write_text("kind,mail,more\n" + "".join(f"{row['class']},{row['text']},1\n" for row in ROWS))
     knowledge.projects.clear()
-    run_to_end(train(examples=str(table), text_column="mail", class_column="kind"), NEXT)
+    run_to_end(train(examples=str(table), prompt="mail", answer="{kind}"), NEXT)
     assert [body["examples"] for body in knowledge.sent(INITIALIZE)] == [EXAMPLES] * 2
 
 
@@ -292,8 +292,8 @@ def test_without_waiting_the_job_is_returned_at_once(knowledge, train):
         {"examples": []},
         {"examples": "missing.csv"},
         {"examples": [{"text": "x"}]},
-        {"text_column": ""},
-        {"class_column": None},
+        {"prompt": ""},
+        {"answer": None},
         {"dataset_name": ""},
         {"on_existing": "replace"},
     ],

@@ -48,11 +48,11 @@ def test_one_text_has_its_classes_as_the_result(knowledge, classify):
 
 
 def test_a_few_texts_have_their_classes_in_order(classify):
-    assert [answer["class"] for answer in run_to_end(classify()).result["answers"]] == CLASSES
+    assert [answer["class"] for answer in run_to_end(classify()).result["outputs"]] == CLASSES
 
 
 def test_top_n_and_threshold_are_sent(knowledge, classify):
-    answers = run_to_end(classify(top_n="2", threshold="0.4")).result["answers"]
+    answers = run_to_end(classify(top_n="2", threshold="0.4")).result["outputs"]
     assert [[each["class"] for each in answer["classes"]] for answer in answers] == [
         ["spam"],
         ["ham"],

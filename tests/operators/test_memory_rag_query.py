@@ -70,8 +70,8 @@ def test_one_prompt_has_its_answer_as_the_result(knowledge, query):
 
 
 def test_a_few_prompts_have_their_answers_in_order(query):
-    answers = run_to_end(query()).result["answers"]
-    assert answers == [{"output": answer, "finish_reason": "stop"} for answer in ANSWERS]
+    result = run_to_end(query()).result
+    assert result == {"index_id": "1", "outputs": ANSWERS, "finish_reasons": ["stop"] * 3}
 
 
 def test_the_arguments_of_a_query_are_sent(knowledge, query):
