@@ -1,0 +1,367 @@
+"""The pages for users: what they name is there, what they show can be run, and nothing that counts is left out."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import shlex
+import subprocess
+from dataclasses import MISSING, fields
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from airflow_provider_lamini import exceptions
+from airflow_provider_lamini.api import errors
+from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.hooks.fields import LAMINI_FIELDS
+from airflow_provider_lamini.rows.counts import Counts
+from airflow_provider_lamini.rows.manifest import Manifest, Part
+from airflow_provider_lamini.rows.parts import RESERVED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")]
+    + [page for page in (ROOT / "dags_examples").rglob("README.md") if ".venv" not in page.parts]
+)
+LONGEST_PAGE = 150
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+OUR_FILE = re.compile(r"`((?:airflow_provider_lamini|bench|dags_examples|docs|tests)/[\w./-]+\.\w+)`")
+OUR_CLASS = re.compile(r"\bLamini\w*(?:Operator|Sensor|Hook)\b|\bJob(?:Operator|Trigger)\b")
+OUR_MODULE = re.compile(r"\bairflow_provider_lamini(?:\.[a-z_]+)+")
+CELL = re.compile(r"`([^`]+)`")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def text_of(name: str) -> str:
+    """A page of ``docs`` without its blocks of code."""
+    return prose(DOCS / name)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """A page's blocks of code in one language."""
+    return [code for name, code in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
+def all_blocks(language: str) -> list[object]:
+    return [
+        pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
+        for page in PAGES
+        for number, code in enumerate(blocks(page, language))
+    ]
+
+
+def first_cells(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Each name in the first cell of a table's row, with the row's other cells."""
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            first, *others = [cell.strip() for cell in line.strip("|").split(" | ")]
+            for name in CELL.findall(first):
+                yield name, others
+
+
+def anchor(heading: str) -> str:
+    """How a heading is linked to."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+# -- what pages name --------------------------------------------------------------------------------------
+
+
+@each_page
+def test_links_lead_to_files_and_headings_that_are_there(page):
+    broken = []
+    for link in LINK.findall(prose(page)):
+        if link.startswith(("https://", "mailto:")):
+            continue
+        name, _, wanted = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        headings = re.findall(r"^#+ (.*)$", prose(target), re.MULTILINE) if target.suffix == ".md" else []
+        if not target.exists() or (wanted and wanted not in map(anchor, headings)):
+            broken.append(link)
+    assert broken == []
+
+
+@each_page
+def test_files_classes_and_modules_that_a_page_names_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    gone = [name for name in OUR_FILE.findall(text) if not (ROOT / name).exists()]
+    gone += sorted(set(OUR_CLASS.findall(text)) - our_classes())
+    gone += [name for name in sorted(set(OUR_MODULE.findall(text))) if not importable(name)]
+    assert gone == []
+
+
+@cache
+def our_classes() -> set[str]:
+    sources = (ROOT / "airflow_provider_lamini").rglob("*.py")
+    trees = (ast.parse(source.read_text(encoding="utf-8")) for source in sources)
+    return {node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def importable(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        module, _, last = name.rpartition(".")
+        return error.name == name and bool(module) and hasattr(importlib.import_module(module), last)
+    return True
+
+
+@each_page
+def test_a_page_is_short(page):
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= LONGEST_PAGE
+
+
+@each_page
+def test_a_page_speaks_of_nobodys_machine(page):
+    """No folder of a developer, no host of a package index: neither means anything to a reader."""
+    text = page.read_text(encoding="utf-8")
+    hosts = re.findall(r"\b[\w.-]*(?:pypi|pythonhosted|artifactory|devpi|nexus)[\w.-]*\.\w+\b", text)
+    folders = re.findall(r"(?<![\w./~-])/(?:root|work|home|Users|tmp/pytest|opt)\b[\w./-]*", text)
+    assert hosts + folders == []
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        if page.suffix == ".md" and page not in reached and page.exists():
+            reached.add(page)
+            links = (link.partition("#")[0] for link in LINK.findall(prose(page)))
+            left += [(page.parent / link).resolve() for link in links if not link.startswith("https://")]
+    assert [page.name for page in DOCS.glob("*.md") if page not in reached] == []
+
+
+# -- what pages show --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", all_blocks("python"))
+def test_python_is_whole_and_imports_what_is_there(code):
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("airflow_provider_lamini"):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importable(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.parametrize("code", all_blocks("json"))
+def test_json_can_be_read(code):
+    decoder, rest = json.JSONDecoder(), code.strip()
+    while rest:
+        _, end = decoder.raw_decode(rest)
+        rest = rest[end:].strip()
+
+
+@pytest.mark.parametrize("code", all_blocks("sh"))
+def test_shell_is_whole_and_our_command_knows_its_options(code):
+    done = subprocess.run(["bash", "-n"], input=code, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    parser = importlib.import_module("airflow_provider_lamini.local.cli")._parser()
+    for line in code.splitlines():
+        if line.startswith("lamini-local "):
+            parser.parse_args(
+                shlex.split(line, comments=True)[1:]
+            )  # ends the test where it does not know them
+
+
+def test_the_dag_of_the_readme_is_short_and_is_a_dag():
+    (code,) = (code for code in blocks(ROOT / "README.md", "python") if "DAG(" in code)
+    assert len(code.strip().splitlines()) < 25
+    if find_spec("airflow.sdk") is None:
+        code = code.replace("from airflow.sdk import DAG", "from airflow import DAG")  # as the README says
+    tree = ast.parse(code)
+    (block,) = (node for node in tree.body if isinstance(node, ast.With))
+    block.items[0].optional_vars = ast.Name("dag", ast.Store())
+    made: dict[str, Any] = {}
+    exec(compile(ast.fix_missing_locations(tree), "README.md", "exec"), made)
+    (task,) = made["dag"].tasks
+    assert task.deferrable
+    task.render_template_fields({"ds": "2026-01-02", "run_id": "nightly"})
+    assert task.input == "s3://reviews/2026-01-02/*.jsonl"
+    assert task.output_folder == "s3://summaries/nightly"
+    assert "{body}" in task.prompt
+    task._check_waiting()
+    task.check()
+
+
+def test_lines_of_results_are_shown_as_they_are_written():
+    (code,) = (code for code in blocks(DOCS / "batch-inference.md", "json") if '"index"' in code)
+    for number, line in enumerate(code.splitlines()):
+        row = json.loads(line)
+        assert (row["index"], next(iter(row)), *list(row)[-3:]) == (number, *RESERVED)
+
+
+def test_the_manifest_is_shown_as_a_task_returns_it():
+    (code,) = (code for code in blocks(DOCS / "batch-inference.md", "json") if '"manifest"' in code)
+    shown = json.loads(code)
+    returned = Manifest(
+        output=shown["output"],
+        parts=[Part(f"part-0000{number}.jsonl", number * 6, 6) for number in range(2)],
+        errors=["errors-00000.jsonl"],
+        counts=msgspec.convert(shown["counts"], Counts),
+        model=shown["model"],
+        input=shown["input"],
+        seconds=shown["seconds"],
+    )
+    assert shown == returned.for_xcom()
+
+
+# -- what pages must not leave out ------------------------------------------------------------------------
+
+
+def table_of_fields() -> str:
+    """The table of a connection's extra fields, as ``docs/connection.md`` must have it."""
+    defaults = {each.name: each.default for each in fields(ClientSettings) if each.default is not MISSING}
+    lines = []
+    for field in LAMINI_FIELDS:
+        default = json.dumps(defaults.get(field.name))
+        shown = "none" if default == "null" else f"`{default.removesuffix('.0')}`"
+        what = re.sub(r"\s*[^.]+ if empty\.$", "", field.help)
+        lines.append(f"| `{field.name}` | {field.title} | {field.kind.value} | {shown} | {what} |")
+    return "\n".join(lines)
+
+
+def test_every_field_of_a_connection_is_in_its_table():
+    """Where this fails, put the table that the message shows into the page."""
+    table = table_of_fields()
+    assert table in text_of("connection.md"), f"docs/connection.md must hold:\n{table}"
+
+
+def test_the_help_of_a_field_tells_the_default_that_it_has():
+    table = dict(zip([each.name for each in LAMINI_FIELDS], table_of_fields().splitlines(), strict=True))
+    for field in LAMINI_FIELDS:
+        told = re.search(r"(\S+) if empty\.$", field.help)
+        if told and told[1] != "limit":
+            assert f"| `{told[1].lower()}` |" in table[field.name]
+
+
+def arguments_of(operator: type) -> dict[str, inspect.Parameter]:
+    """All arguments that the provider's own classes give an operator."""
+    own = [each for each in operator.__mro__ if each.__module__.startswith("airflow_provider_lamini")]
+    found: dict[str, inspect.Parameter] = {}
+    for each in own:
+        parameters = inspect.signature(vars(each).get("__init__", each)).parameters.values()
+        named = (one for one in parameters if one.kind is one.KEYWORD_ONLY)
+        found |= {one.name: one for one in named if one.name not in found}
+    return found
+
+
+def test_every_argument_of_batch_inference_is_in_its_table_with_its_default():
+    from airflow_provider_lamini.operators.base import JobOperator
+    from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
+
+    arguments = arguments_of(LaminiBatchInferenceOperator)
+    assert set(arguments) > set(arguments_of(JobOperator))
+    rows = dict(first_cells(text_of("batch-inference.md")))
+    assert sorted(set(arguments) - set(rows)) == []
+    for name, argument in arguments.items():
+        told, default = rows[name][0], argument.default
+        if default is argument.empty:
+            assert told == "required", name
+        elif default is not None and default != ():
+            assert told == f"`{str(default).removesuffix('.0')}`", name
+
+
+def test_the_arguments_that_are_no_templates_are_named():
+    from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
+
+    templated = {name.removesuffix("_folder") for name in LaminiBatchInferenceOperator.template_fields}
+    plain = sorted(set(arguments_of(LaminiBatchInferenceOperator)) - templated)
+    assert plain == ["cancel_on_kill", "deferrable"]
+    assert "All but `deferrable` and `cancel_on_kill` are templated" in text_of("batch-inference.md")
+
+
+def test_every_error_of_the_platform_is_explained():
+    told = {name for name, _ in first_cells(text_of("connection.md"))}
+    kinds = {kind.__name__ for kind in errors.PlatformError.__subclasses__()}
+    assert sorted(kinds - told) == []
+    for status, kind in errors.BY_STATUS.items():
+        (answer,) = (
+            cells[0] for name, cells in first_cells(text_of("connection.md")) if name == kind.__name__
+        )
+        assert str(status) in answer
+
+
+def test_every_way_for_a_task_to_fail_is_explained():
+    told = {name for name, _ in first_cells(text_of("reliability.md"))}
+    kinds = {
+        name
+        for name, kind in vars(exceptions).items()
+        if isinstance(kind, type) and kind.__module__ == exceptions.__name__
+    }
+    assert sorted(kinds - told - {"JobError"}) == []  # the root of several
+
+
+def routes() -> list[tuple[set[str], str]]:
+    """Methods and path of each endpoint of the local platform."""
+    package = importlib.import_module("airflow_provider_lamini.local.routes")
+    modules = (
+        importlib.import_module(f"{package.__name__}.{each.name}")
+        for each in pkgutil.iter_modules(package.__path__)
+    )
+    routers = (module.router for module in modules if hasattr(module, "router"))
+    return [(route.methods, route.path) for router in routers for route in router.routes]
+
+
+def test_every_endpoint_of_the_local_platform_is_told():
+    named = [name for name, _ in first_cells(text_of("local-platform.md")) if name.startswith("/")]
+    missing = [path for _, path in routes() if not any(path.startswith(name) for name in named)]
+    assert [path for path in missing if not path.startswith("/_control")] == []
+    assert [name for name in named if not any(path.startswith(name) for _, path in routes())] == []
+
+
+def test_every_control_of_the_local_platform_is_told():
+    told = set(CELL.findall(text_of("local-platform.md")))
+    calls = {f"{method} {path}" for methods, path in routes() for method in methods}
+    assert sorted(call for call in calls if "/_control" in call and call not in told) == []
+
+
+def test_every_option_of_serve_is_told():
+    parser = importlib.import_module("airflow_provider_lamini.local.cli")._parser()
+    (commands,) = (action.choices for action in parser._actions if isinstance(action.choices, dict))
+    rows = dict(first_cells(text_of("local-platform.md")))
+    for action in commands["serve"]._actions:
+        option = action.option_strings[-1]
+        if option != "--help":
+            told = rows[option][0]
+            assert action.default in (None, False) or CELL.findall(told)[-1] == str(action.default), option
+
+
+def test_the_models_of_the_catalogue_are_told_with_their_sizes():
+    catalogue = importlib.import_module("airflow_provider_lamini.local.models.catalogue")
+    rows = dict(first_cells(text_of("local-platform.md")))
+    for model in catalogue.CATALOGUE:
+        told = rows[model.name]
+        assert model.licence in told
+        assert f"{model.wheel_size / 1e6:.0f} MB" in told[1]
+        assert all(alias in rows for alias in model.aliases)
+
+
+def test_the_address_of_the_local_platform_is_the_one_it_has():
+    cli = importlib.import_module("airflow_provider_lamini.local.cli")
+    for page in PAGES:
+        ports = set(
+            re.findall(r"lamini-local serve\s+# http://127\.0\.0\.1:(\d+)", page.read_text(encoding="utf-8"))
+        )
+        assert ports <= {str(cli.DEFAULT_PORT)}, page
