@@ -21,19 +21,6 @@ LOCAL_ONLY = ("fastapi", "uvicorn", "starlette", "xllamacpp", "gguf", "tokenizer
 LOADED_BY_RUNNING_TASKS = {
     "airflow_provider_lamini.hooks.probe",
     "airflow_provider_lamini.hooks.watches",
-    "airflow_provider_lamini.operators.chunked",
-    "airflow_provider_lamini.operators.job_run",
-    "airflow_provider_lamini.operators.datasets",
-    "airflow_provider_lamini.operators.direct",
-    "airflow_provider_lamini.operators.embedding_endpoints",
-    "airflow_provider_lamini.operators.endpoints",
-    "airflow_provider_lamini.operators.knowledge_endpoints",
-    "airflow_provider_lamini.operators.few",
-    "airflow_provider_lamini.operators.refreshing",
-    "airflow_provider_lamini.operators.gate",
-    "airflow_provider_lamini.operators.reporting",
-    "airflow_provider_lamini.operators.scoring",
-    "airflow_provider_lamini.operators.tuning",
 }
 """Modules of those rooms that only running tasks and triggers import; one that imports them at once fails."""
 HEAVY = ("pyarrow", "numpy", "pandas", "wtforms", "flask_appbuilder")

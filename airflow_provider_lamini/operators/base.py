@@ -6,15 +6,15 @@ import asyncio
 import time
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, WaitTimeoutError
+from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
@@ -28,60 +28,19 @@ R = TypeVar("R")
 DAY = 86_400.0
 
 
-class Log(Protocol):
-    """A task's log, of whichever Airflow."""
-
-    def info(self, message: str, /, *args: object) -> object:
-        """Tell a person how the task is."""
-
-    def warning(self, message: str, /, *args: object) -> object:
-        """Tell a person of something that they may not expect."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """Jobs are under way; nothing is to be done until some of them have ended.
-
-    :param kind: name of the jobs' kind in ``jobs.kinds``
-    :param job_ids: the platform's ids
-    :param submitted_at: when the youngest was submitted, seconds since 1970: so long may the platform not
-        know it
-    :param enough: how many must have ended before there is something to do
-    :param progress: numbers for the log, from ``jobs.progress.Progress.payload``
-    """
-
-    kind: str
-    job_ids: Sequence[str]
-    submitted_at: float
-    enough: int = 1
-    progress: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finished(Generic[R]):
-    """The work is done.
-
-    :param result: what the task returns
-    """
-
-    result: R
-
-
 class JobOperator(BaseOperator, Generic[R]):
     """Submits jobs, waits for them and fetches what they made.
 
     A concrete operator says in :meth:`check` what it accepts and in :meth:`advance` what is to be done now.
-    ``advance`` is
-    called at the start and whenever jobs have ended, in a new process each time, so what it must remember
-    lies on storage.
+    ``advance`` is called at the start and whenever jobs have ended, in a new process each time, so what it
+    must remember lies on storage.
 
     :param lamini_conn_id: the connection to the platform
     :param deferrable: wait in the triggerer, without holding a worker slot; by default as ``[operators]
         default_deferrable``
     :param poll_interval: seconds between two looks at a job at the most; young jobs are looked at more often
     :param timeout: seconds, or a ``timedelta``, that one try may take, counted by the clock while jobs run
-        and while the task is
-        deferred; afterwards the task fails, and a retry attaches to its jobs
+        and while the task is deferred; afterwards the task fails, and a retry attaches to its jobs
     :param cancel_on_kill: cancel the jobs when the task is killed, cleared or marked by a person, where the
         platform can
     """
@@ -181,7 +140,7 @@ class JobOperator(BaseOperator, Generic[R]):
                 event = asyncio.run(self._wait(step))
 
     def _check_waiting(self) -> None:
-        from airflow_provider_lamini.operators.arguments import positive_number, seconds
+        from airflow_provider_lamini.runs.arguments import positive_number, seconds
 
         self._poll_seconds = positive_number("poll_interval", self.poll_interval)
         self._timeout_seconds = seconds("timeout", self.timeout)
@@ -245,17 +204,3 @@ class JobOperator(BaseOperator, Generic[R]):
             f"The task's timeout of {self._timeout_seconds:g} s has passed. Its jobs may still run and bill; a "
             "retry attaches to them. Raise timeout if the work is larger than expected."
         )
-
-
-def owner_of(context: Context) -> dict[str, str | int]:
-    """Who runs: Dag, task, run and map index. It is the same for every try.
-
-    :param context: Airflow's context
-    """
-    ti = context["ti"]
-    return {
-        "dag": str(ti.dag_id),
-        "task": str(ti.task_id),
-        "run": str(ti.run_id),
-        "map_index": int(ti.map_index if ti.map_index is not None else -1),
-    }

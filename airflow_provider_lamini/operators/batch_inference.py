@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.arguments import one_of, text, whole_number
 from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
+from airflow_provider_lamini.runs.arguments import one_of, text, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_lamini.operators.endpoints import DirectEndpoint, JobEndpoint
+    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, JobEndpoint
 
 ENDPOINTS = ("batch", "completions", "chat")
 
@@ -80,7 +80,7 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
         from airflow_provider_lamini.api.output_types import check_output_type
-        from airflow_provider_lamini.operators.endpoints import Inference
+        from airflow_provider_lamini.runs.endpoints import Inference
 
         super().check()
         tokens = self.max_new_tokens
@@ -105,13 +105,13 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
 
     def job_endpoint(self) -> JobEndpoint | None:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.operators.endpoints import BatchCompletions
+        from airflow_provider_lamini.runs.endpoints import BatchCompletions
 
         return BatchCompletions(self._inference) if self._endpoint_name == "batch" else None
 
     def direct_endpoint(self) -> DirectEndpoint | None:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.operators.endpoints import Chat, DirectCompletions
+        from airflow_provider_lamini.runs.endpoints import Chat, DirectCompletions
 
         if self._endpoint_name == "chat":
             return Chat(self._inference)

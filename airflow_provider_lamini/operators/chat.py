@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_lamini.operators.arguments import number, text, whole_number
+from airflow_provider_lamini.runs.arguments import number, text, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,8 +85,8 @@ class LaminiChatOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Ask for all conversations and return the answers."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.operators.endpoints import Chat, Inference
-        from airflow_provider_lamini.operators.few import (
+        from airflow_provider_lamini.runs.endpoints import Chat, Inference
+        from airflow_provider_lamini.runs.few import (
             answers,
             checked,
             conversations,

@@ -6,8 +6,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.arguments import one_of, whole_number
-from airflow_provider_lamini.operators.base import Finished, JobOperator, Waiting, owner_of
+from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.runs.arguments import one_of, whole_number
+from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.jobs.event import JobEvent
-    from airflow_provider_lamini.operators.chunked import Failures, Rows
-    from airflow_provider_lamini.operators.endpoints import DirectEndpoint, JobEndpoint, RowResult
     from airflow_provider_lamini.rows.ledger import Ledger
     from airflow_provider_lamini.rows.manifest import Manifest
     from airflow_provider_lamini.rows.parts import PartWriter
+    from airflow_provider_lamini.runs.chunked import Failures, Rows
+    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, JobEndpoint, RowResult
 
 
 class ChunkedOperator(JobOperator[dict[str, object]]):
@@ -188,10 +189,10 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             raise InvalidArgumentError(str(error)) from error
 
     def _advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
-        from airflow_provider_lamini.operators.chunked import Failures
         from airflow_provider_lamini.rows.manifest import write_manifest
+        from airflow_provider_lamini.runs.chunked import Failures
 
-        rows = self._open(context)
+        rows = self._open(context, woken=event is not None)
         failures = Failures(rows, self._limit)
         jobs, direct = self.job_endpoint(), self.direct_endpoint()
         if jobs is not None:
@@ -215,7 +216,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         return Finished(self.folder_result(manifest, rows.ledger))
 
     def _answer_inline(self) -> dict[str, object]:
-        from airflow_provider_lamini.operators.few import checked, inline_rows, send_all
+        from airflow_provider_lamini.runs.few import checked, inline_rows, send_all
 
         prompts = self._template.render_all(inline_rows(self.input, self.most_inline))
         endpoint = self.direct_endpoint()
@@ -226,8 +227,8 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         answers = send_all(self.settings, calls, at_once=self._in_flight, log=self.log)
         return self.inline_result(checked([row for answer in answers for row in answer]))
 
-    def _open(self, context: Context) -> Rows:
-        from airflow_provider_lamini.operators.chunked import open_rows
+    def _open(self, context: Context, *, woken: bool) -> Rows:
+        from airflow_provider_lamini.runs.chunked import open_rows
 
         return open_rows(
             self.input,
@@ -244,6 +245,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             },
             chunk_size=self._rows_per_chunk,
             replace_other=self._replace_other,
+            woken=woken,
             input_conn_id=self.input_conn_id,
             output_conn_id=self.output_conn_id,
             log=self.log,
@@ -252,7 +254,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     def _advance_jobs(
         self, endpoint: JobEndpoint, rows: Rows, failures: Failures, event: JobEvent | None
     ) -> Waiting | None:
-        from airflow_provider_lamini.operators.job_run import JobRun
+        from airflow_provider_lamini.runs.job_run import JobRun
 
         run = JobRun(
             rows,
@@ -274,7 +276,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         return None if rows.ledger.finished else run.waiting(self.started_at)
 
     def _answer_directly(self, endpoint: DirectEndpoint, rows: Rows, failures: Failures) -> None:
-        from airflow_provider_lamini.operators.direct import DirectRun
+        from airflow_provider_lamini.runs.direct import DirectRun
 
         run = DirectRun(
             rows,

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
-from airflow_provider_lamini.operators.arguments import json_object, one_of, text
-from airflow_provider_lamini.operators.record import digest
 from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
+from airflow_provider_lamini.runs.arguments import json_object, one_of, text
+from airflow_provider_lamini.runs.record import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.operators.base import Finished, Waiting
-    from airflow_provider_lamini.operators.record import Submission
     from airflow_provider_lamini.rows.examples import Examples
+    from airflow_provider_lamini.runs.record import Submission
+    from airflow_provider_lamini.runs.step import Finished, Waiting
 
 
 class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):

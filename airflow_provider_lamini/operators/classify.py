@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_lamini.operators.arguments import identifier, share, whole_number
 from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
+from airflow_provider_lamini.runs.arguments import identifier, share, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_lamini.operators.endpoints import DirectEndpoint, RowResult
+    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, RowResult
 
 
 class LaminiClassifyOperator(ChunkedOperator):
@@ -61,7 +61,7 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.operators.knowledge_endpoints import Sorting
+        from airflow_provider_lamini.runs.knowledge_endpoints import Sorting
 
         super().check()
         self._sorting = Sorting(
@@ -80,7 +80,7 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.operators.knowledge_endpoints import Classify
+        from airflow_provider_lamini.runs.knowledge_endpoints import Classify
 
         return Classify(self._sorting)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_lamini.operators.arguments import text, whole_number
+from airflow_provider_lamini.runs.arguments import text, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,8 +69,8 @@ class LaminiCompletionOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Ask for all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.operators.endpoints import DirectCompletions, Inference
-        from airflow_provider_lamini.operators.few import answers, checked, output_type, send_all, texts
+        from airflow_provider_lamini.runs.endpoints import DirectCompletions, Inference
+        from airflow_provider_lamini.runs.few import answers, checked, output_type, send_all, texts
 
         prompts, single = texts("prompt", self.prompt, MOST_PROMPTS)
         tokens = self.max_new_tokens

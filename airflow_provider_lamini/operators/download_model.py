@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
-from airflow_provider_lamini.operators.arguments import one_of, text
-from airflow_provider_lamini.operators.base import Finished, JobOperator, Waiting
+from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.runs.arguments import one_of, text
+from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.arguments import one_of, text, whole_number
 from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
+from airflow_provider_lamini.runs.arguments import one_of, text, whole_number
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.operators.endpoints import DirectEndpoint, JobEndpoint, RowResult
     from airflow_provider_lamini.rows.ledger import Ledger
     from airflow_provider_lamini.rows.manifest import Manifest
     from airflow_provider_lamini.rows.parts import PartWriter
+    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, JobEndpoint, RowResult
 
 ENDPOINTS = ("batch", "embedding")
 FORMATS = ("jsonl", "parquet")
@@ -102,13 +102,13 @@ class LaminiEmbeddingOperator(ChunkedOperator):
 
     def job_endpoint(self) -> JobEndpoint | None:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.operators.embedding_endpoints import BatchEmbeddings
+        from airflow_provider_lamini.runs.embedding_endpoints import BatchEmbeddings
 
         return BatchEmbeddings(self._model) if self._endpoint_name == "batch" else None
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.operators.embedding_endpoints import DirectEmbeddings
+        from airflow_provider_lamini.runs.embedding_endpoints import DirectEmbeddings
 
         return DirectEmbeddings(self._model, self._texts_per_request)
 

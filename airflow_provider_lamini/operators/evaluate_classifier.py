@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.arguments import flag, identifier, one_of, positive_number, text
+from airflow_provider_lamini.runs.arguments import flag, identifier, one_of, positive_number, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.api.lamini.evaluation import Evaluation
-    from airflow_provider_lamini.operators.gate import Verdict
     from airflow_provider_lamini.rows.dataset import Columns, Pair
+    from airflow_provider_lamini.runs.gate import Verdict
 
 MOST_ROWS = 50_000
 """The platform takes all rows in one request, and answers when it is done."""
@@ -117,8 +117,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
 
         from airflow_provider_lamini.api.lamini import evaluation
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.operators.gate import GATES, Verdict, check_names, decide, thresholds_of
         from airflow_provider_lamini.rows.dataset import Columns
+        from airflow_provider_lamini.runs.gate import GATES, Verdict, check_names, decide, thresholds_of
 
         model = identifier("model_id", self.model_id)
         base = None if self.base_model_id is None else identifier("base_model_id", self.base_model_id)
@@ -156,9 +156,9 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
 
     def _rows(self, columns: Columns) -> tuple[list[Pair], str]:
         """The rows, and a name for them that is the same for the same rows."""
-        from airflow_provider_lamini.operators.record import digest
         from airflow_provider_lamini.rows.dataset import checked
         from airflow_provider_lamini.rows.source import open_source
+        from airflow_provider_lamini.runs.record import digest
 
         source = open_source(self.input, conn_id=self.input_conn_id)
         rows: list[Pair] = []

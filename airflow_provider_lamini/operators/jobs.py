@@ -8,9 +8,9 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import LaminiJobLink, push_job_url
-from airflow_provider_lamini.operators.arguments import identifier, job_kind, text
-from airflow_provider_lamini.operators.base import Finished, Waiting
 from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
+from airflow_provider_lamini.runs.arguments import identifier, job_kind, text
+from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.operators.record import Submission
+    from airflow_provider_lamini.runs.record import Submission
 
 
 class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
@@ -83,7 +83,7 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
     def submit(self, mark: str) -> str:
         """Resume the job, unless it runs or has ended well; see :class:`SingleJobOperator`."""
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.operators.tuning import resume
+        from airflow_provider_lamini.runs.tuning import resume
 
         del mark
         status = self.hook.send(self.kind.look(self._job_id))
@@ -108,8 +108,8 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
 
     def fetch(self, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.operators.tuning import result_of
         from airflow_provider_lamini.rows.errors import RowError
+        from airflow_provider_lamini.runs.tuning import result_of
 
         try:
             return result_of(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.arguments import text
 from airflow_provider_lamini.operators.single import SingleJobOperator
+from airflow_provider_lamini.runs.arguments import text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.operators.base import Finished, Waiting
     from airflow_provider_lamini.rows.documents import Document
+    from airflow_provider_lamini.runs.step import Finished, Waiting
 
 
 class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError
-from airflow_provider_lamini.operators.arguments import identifier, json_object, text, whole_number
-from airflow_provider_lamini.operators.base import Finished, Waiting
 from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
 from airflow_provider_lamini.operators.single import job_error
+from airflow_provider_lamini.runs.arguments import identifier, json_object, text, whole_number
+from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.operators.endpoints import DirectEndpoint, RowResult
+    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, RowResult
 
 
 class LaminiMemoryRagQueryOperator(ChunkedOperator):
@@ -82,7 +82,7 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
         from airflow_provider_lamini.api.output_types import check_output_type
-        from airflow_provider_lamini.operators.knowledge_endpoints import Lookup
+        from airflow_provider_lamini.runs.knowledge_endpoints import Lookup
 
         super().check()
         size, tokens, kind = (
@@ -138,12 +138,12 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.operators.knowledge_endpoints import MemoryRagCompletions
+        from airflow_provider_lamini.runs.knowledge_endpoints import MemoryRagCompletions
 
         return MemoryRagCompletions(self._lookup)
 
     def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.operators.few import answers
+        from airflow_provider_lamini.runs.few import answers
 
         return {"index_id": self._lookup.index_id, **answers(rows, single=isinstance(self.input, str))}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError
-from airflow_provider_lamini.operators.arguments import text, whole_number
-from airflow_provider_lamini.operators.base import Finished, Waiting, owner_of
 from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
-from airflow_provider_lamini.operators.record import digest
+from airflow_provider_lamini.runs.arguments import text, whole_number
+from airflow_provider_lamini.runs.record import digest
+from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.operators.base import Log
-    from airflow_provider_lamini.operators.record import RecordStore
-    from airflow_provider_lamini.operators.refreshing import Plan
     from airflow_provider_lamini.rows.documents import Document
     from airflow_provider_lamini.rows.index_manifest import IndexManifest, Outcome
+    from airflow_provider_lamini.runs.record import RecordStore
+    from airflow_provider_lamini.runs.refreshing import Plan
+    from airflow_provider_lamini.runs.step import Log
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst")
 
@@ -103,8 +103,8 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
 
     def open_records(self, context: Context, log: Log | None) -> RecordStore:
         """See :class:`SingleJobOperator`: the record lies in the manifest."""
-        from airflow_provider_lamini.operators.refreshing import ManifestRecord
         from airflow_provider_lamini.rows.index_manifest import IndexManifest, ManifestFile
+        from airflow_provider_lamini.runs.refreshing import ManifestRecord
 
         del context, log
         self._file = ManifestFile(self.manifest, self.manifest_conn_id)
@@ -151,8 +151,8 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
 
     def _plan(self) -> Plan:
         """Compare the manifest with the files. Those that their store says are the same are not read."""
-        from airflow_provider_lamini.operators.refreshing import REBUILT, Plan, plan_refresh
         from airflow_provider_lamini.rows.documents import find_documents, stamps
+        from airflow_provider_lamini.runs.refreshing import REBUILT, Plan, plan_refresh
 
         self._documents = find_documents(
             self.files, conn_id=self.files_conn_id, leave_out=self._file.uri if self._beside else None
@@ -186,7 +186,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         """Look whether the index is still there and usable."""
         from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.operators.refreshing import REBUILT, Plan
+        from airflow_provider_lamini.runs.refreshing import REBUILT, Plan
 
         index_id = str(self._content.index_id)
         try:
@@ -207,7 +207,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
 
         :return: what to do instead, where the platform refuses a text
         """
-        from airflow_provider_lamini.operators.refreshing import REBUILT, Plan
+        from airflow_provider_lamini.runs.refreshing import REBUILT, Plan
 
         before = self._content.outcome
         count = before.added if before and before.run == self._run and before.action == plan.action else 0

@@ -16,9 +16,10 @@ from airflow_provider_lamini.exceptions import (
     JobLostError,
     JobTimedOutError,
 )
-from airflow_provider_lamini.operators.arguments import flag, one_of
-from airflow_provider_lamini.operators.base import Finished, JobOperator, Waiting, owner_of
-from airflow_provider_lamini.operators.record import Submission, digest, record_store
+from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.runs.arguments import flag, one_of
+from airflow_provider_lamini.runs.record import Submission, digest, record_store
+from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.operators.base import Log
-    from airflow_provider_lamini.operators.record import RecordStore
+    from airflow_provider_lamini.runs.record import RecordStore
+    from airflow_provider_lamini.runs.step import Log
 
 R = TypeVar("R")
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.links import LaminiJobLink, push_job_url
-from airflow_provider_lamini.operators.arguments import flag, json_object, text, whole_number
-from airflow_provider_lamini.operators.base import Finished, Waiting, owner_of
-from airflow_provider_lamini.operators.record import record_store
 from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
+from airflow_provider_lamini.runs.arguments import flag, json_object, text, whole_number
+from airflow_provider_lamini.runs.record import record_store
+from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.operators.datasets import DatasetUpload
-    from airflow_provider_lamini.operators.record import Submission
+    from airflow_provider_lamini.runs.datasets import DatasetUpload
+    from airflow_provider_lamini.runs.record import Submission
 
 
 class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
@@ -223,7 +223,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def _uploading(self) -> DatasetUpload:
         """The dataset of ``input``; its record is beside that of the submission."""
-        from airflow_provider_lamini.operators.datasets import RECORD, DatasetUpload, Wanted
+        from airflow_provider_lamini.runs.datasets import RECORD, DatasetUpload, Wanted
 
         if self._upload is None:
             assert self._columns is not None  # noqa: S101 - for the type checker; check() has made it
@@ -251,7 +251,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def fetch(self, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.operators.tuning import result_of
+        from airflow_provider_lamini.runs.tuning import result_of
 
         known = self._records.read()
         result = result_of(
@@ -292,7 +292,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         self, job_id: str, status: EndedJob | JobStatus, known: Submission
     ) -> Waiting | Finished[dict[str, object]]:
         from airflow_provider_lamini.api.errors import BadRequestError, InvalidRequestError
-        from airflow_provider_lamini.operators.tuning import resume
+        from airflow_provider_lamini.runs.tuning import resume
 
         reason = f" ({status.detail})" if status.detail else ""
         count = known.resumes + 1

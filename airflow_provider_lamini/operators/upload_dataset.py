@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.arguments import flag, text
-from airflow_provider_lamini.operators.base import owner_of
-from airflow_provider_lamini.operators.record import record_store
+from airflow_provider_lamini.runs.arguments import flag, text
+from airflow_provider_lamini.runs.record import record_store
+from airflow_provider_lamini.runs.step import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,9 +83,9 @@ class LaminiUploadDatasetOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, upload them, return the dataset."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.operators.datasets import RECORD, DatasetUpload, Wanted
         from airflow_provider_lamini.rows.dataset import Columns
         from airflow_provider_lamini.rows.errors import RowError
+        from airflow_provider_lamini.runs.datasets import RECORD, DatasetUpload, Wanted
 
         is_public = None if self.is_public is None else flag("is_public", self.is_public)
         anew = flag("force_new", self.force_new)

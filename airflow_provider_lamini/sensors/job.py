@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_lamini.exceptions import JobLostError
-from airflow_provider_lamini.operators.arguments import flag, identifier, job_kind, text
+from airflow_provider_lamini.runs.arguments import flag, identifier, job_kind, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,12 +1,12 @@
-"""A killed task, which Airflow lets run on for a while, starts nothing more that would be paid for."""
+"""Where a task must not go on submitting: it was killed, the platform is away, or its folder is another now."""
 
 from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.exceptions import TaskKilledError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, TaskKilledError
 from tests.support.platforms import connect, posts, submissions
-from tests.support.tasks import begin, execute, log_lines, run_to_end
+from tests.support.tasks import begin, execute, log_lines, run_to_end, wake
 
 RESULT = "/v1/batch_completions/.*/result"
 
@@ -43,3 +43,12 @@ def test_an_outage_is_left_to_the_watch_after_the_first_look_that_failed(
     run_to_end(inference(max_in_flight=3))
     assert len(rows()) == 25
     assert submissions(platform) == 3
+
+
+def test_a_woken_task_whose_output_folder_is_another_does_not_begin_anew(platform, inference, tmp_path):
+    """A clock in the template of the output folder must not submit everything again at each waking."""
+    deferral = begin(inference(output=str(tmp_path / "at-10-00")))
+    assert submissions(platform) == 2
+    with pytest.raises(InvalidArgumentError, match="keep clocks and chance out"):
+        wake(inference(output=str(tmp_path / "at-10-01")), deferral, deferral.wait())
+    assert submissions(platform) == 2

@@ -125,7 +125,6 @@ class TrainJob(wire.Answer):
                 continue
         return readable
 
-
     def last_step(self) -> TrainingStep | None:
         """Return the last step, without reading all the steps before it; ``None`` where there is none."""
         history = (self.history or "").rstrip().removesuffix("]")

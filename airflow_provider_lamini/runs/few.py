@@ -11,18 +11,18 @@ from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.api.output_types import check_output_type
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
-from airflow_provider_lamini.operators.arguments import json_object, text
 from airflow_provider_lamini.rows.inline import check_rows
 from airflow_provider_lamini.rows.source import is_path
+from airflow_provider_lamini.runs.arguments import json_object, text
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.lamini.chat import Usage
     from airflow_provider_lamini.api.output_types import OutputType
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.operators.base import Log
-    from airflow_provider_lamini.operators.endpoints import RowResult
     from airflow_provider_lamini.rows.batch import Row
+    from airflow_provider_lamini.runs.endpoints import RowResult
+    from airflow_provider_lamini.runs.step import Log
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, NotGoodEnoughError
-from airflow_provider_lamini.operators.arguments import json_object
+from airflow_provider_lamini.runs.arguments import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

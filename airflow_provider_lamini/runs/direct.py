@@ -18,18 +18,18 @@ from airflow_provider_lamini.api.errors import (
 )
 from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
-from airflow_provider_lamini.operators.endpoints import RowResult, note
 from airflow_provider_lamini.rows.parts import ChunkResult
+from airflow_provider_lamini.runs.endpoints import RowResult, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.operators.base import Log
-    from airflow_provider_lamini.operators.chunked import Failures, Rows
-    from airflow_provider_lamini.operators.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.batch import Row
     from airflow_provider_lamini.rows.record import Chunk
+    from airflow_provider_lamini.runs.chunked import Failures, Rows
+    from airflow_provider_lamini.runs.endpoints import DirectEndpoint
+    from airflow_provider_lamini.runs.step import Log
 
     Begun = tuple[Chunk, list[Row], list[str]]
 

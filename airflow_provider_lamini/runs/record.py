@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_lamini.operators.base import Log
     from airflow_provider_lamini.rows.folder import OutputFolder
+    from airflow_provider_lamini.runs.step import Log
 
 VERSION = 1
 

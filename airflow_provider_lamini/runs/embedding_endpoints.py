@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from airflow_provider_lamini.api.lamini import batches, embeddings
 from airflow_provider_lamini.jobs.kinds import BATCH_EMBEDDINGS
-from airflow_provider_lamini.operators.endpoints import RowResult
+from airflow_provider_lamini.runs.endpoints import RowResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

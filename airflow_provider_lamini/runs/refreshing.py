@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.operators.record import Submission
 from airflow_provider_lamini.rows.index_manifest import Building, IndexManifest
+from airflow_provider_lamini.runs.record import Submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.exceptions import TooManyFailedRowsError
-from airflow_provider_lamini.rows.errors import InputChangedError
+from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.record import Header, load
@@ -20,13 +20,13 @@ from airflow_provider_lamini.rows.survey import needed_columns, survey
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from airflow_provider_lamini.operators.base import Log
     from airflow_provider_lamini.rows.batch import Row, SourceChunk
     from airflow_provider_lamini.rows.limits import FailureLimit
     from airflow_provider_lamini.rows.parts import ChunkResult, PartWriter
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.record import Chunk
     from airflow_provider_lamini.rows.source import Source
+    from airflow_provider_lamini.runs.step import Log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +109,7 @@ def open_rows(
     decides: Mapping[str, object],
     chunk_size: int,
     replace_other: bool,
+    woken: bool,
     input_conn_id: str | None,
     output_conn_id: str | None,
     log: Log,
@@ -126,6 +127,7 @@ def open_rows(
     :param decides: all arguments that decide the results
     :param chunk_size: rows per chunk
     :param replace_other: remove another run's results, where the folder holds such, instead of failing
+    :param woken: whether the task goes on after a deferral: then its run must be there already
     :param input_conn_id: the connection for the input's object storage
     :param output_conn_id: the connection for the output's object storage
     :param log: the task's log
@@ -142,10 +144,16 @@ def open_rows(
         ledger = Ledger.resume(folder, owner)
         if ledger.totals.rows:
             log.info("%d of %d rows were done before.", ledger.totals.rows, ledger.header.total)
+    elif woken and found is None:
+        # Beginning anew here would submit everything again at each waking, for as long as the task lives.
+        raise LedgerError(
+            f"The run that this task has begun is not in {folder}; its jobs may still run and bill. Somebody removed it, or "
+            "the output folder is another than before the task was deferred: keep clocks and chance out of its template."
+        )
     else:
         seen = survey(source, prompt, passthrough=passthrough)
         header = Header(owner, settings, seen.content, seen.total, chunk_size, stamp, kinds=seen.kinds)
-        ledger = Ledger.open(folder, header, if_other="replace" if replace_other else "fail")
+        ledger = Ledger.open(folder, header, if_other="replace" if replace_other and not woken else "fail")
         log.info("Read %s: %d rows. The output goes to %s.", source.describe(), seen.total, folder)
     return Rows(
         source=source,
@@ -187,7 +195,8 @@ class Failures:
         running = f" Still running, and billing: {', '.join(under_way)}." if under_way else ""
         raise TooManyFailedRowsError(
             f"{failed} of {total} rows failed, and max_failed_rows allows {self._limit}. Why each of them failed "
-            f"is in errors-*.jsonl in {self._rows.folder}.{running} To send rows again, choose another folder."
+            f"is in errors-*.jsonl in {self._rows.folder}.{running} Raise max_failed_rows and clear the task to accept "
+            "them; choose another folder to send rows again."
         )
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from airflow_provider_lamini.operators.endpoints import (
+from airflow_provider_lamini.rows.parts import ChunkResult
+from airflow_provider_lamini.runs.endpoints import (
     BatchCompletions,
     Chat,
     DirectCompletions,
@@ -15,7 +16,6 @@ from airflow_provider_lamini.operators.endpoints import (
     note,
     outcome,
 )
-from airflow_provider_lamini.rows.parts import ChunkResult
 
 KIND = {
     "mood": ["good", "bad"],

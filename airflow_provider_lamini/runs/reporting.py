@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.operators.scoring import score
+from airflow_provider_lamini.runs.scoring import score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.operators.gate import Verdict
-    from airflow_provider_lamini.operators.scoring import Metric
     from airflow_provider_lamini.rows.dataset import Pair
+    from airflow_provider_lamini.runs.gate import Verdict
+    from airflow_provider_lamini.runs.scoring import Metric
 
 EXAMPLES = 5
 _LONGEST = 200

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.lamini import classifiers, memory_rag
-from airflow_provider_lamini.operators.endpoints import RowResult, outcome
+from airflow_provider_lamini.runs.endpoints import RowResult, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

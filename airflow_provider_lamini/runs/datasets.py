@@ -11,15 +11,15 @@ from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_lamini.api import blob
 from airflow_provider_lamini.api.lamini import datasets
-from airflow_provider_lamini.operators.record import Submission, digest
 from airflow_provider_lamini.rows.dataset import Columns, kept
 from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.runs.record import Submission, digest
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.lamini import LaminiHook
-    from airflow_provider_lamini.operators.base import Log
-    from airflow_provider_lamini.operators.record import RecordStore
     from airflow_provider_lamini.rows.dataset import Dataset
+    from airflow_provider_lamini.runs.record import RecordStore
+    from airflow_provider_lamini.runs.step import Log
 
 RECORD = "dataset"
 """The name of the record of an upload, beside that of a submission."""

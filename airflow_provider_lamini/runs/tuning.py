@@ -12,7 +12,7 @@ from airflow_provider_lamini.rows.folder import OutputFolder
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.lamini import LaminiHook
-    from airflow_provider_lamini.operators.base import Log
+    from airflow_provider_lamini.runs.step import Log
 
 HISTORY = "loss_history.jsonl"
 """The file with a job's steps, in the task's output folder."""

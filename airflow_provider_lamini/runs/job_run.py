@@ -14,21 +14,21 @@ from airflow_provider_lamini.jobs.kinds import kind_named
 from airflow_provider_lamini.jobs.polling import PASSING
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
-from airflow_provider_lamini.operators.base import Waiting
-from airflow_provider_lamini.operators.chunked import chunk_name
-from airflow_provider_lamini.operators.endpoints import note
 from airflow_provider_lamini.rows.parts import ChunkResult
+from airflow_provider_lamini.runs.chunked import chunk_name
+from airflow_provider_lamini.runs.endpoints import note
+from airflow_provider_lamini.runs.step import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_lamini.api.client import Client
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
-    from airflow_provider_lamini.operators.base import Log
-    from airflow_provider_lamini.operators.chunked import Failures, Rows
-    from airflow_provider_lamini.operators.endpoints import JobEndpoint
     from airflow_provider_lamini.rows.batch import Row, SourceChunk
     from airflow_provider_lamini.rows.record import Chunk
+    from airflow_provider_lamini.runs.chunked import Failures, Rows
+    from airflow_provider_lamini.runs.endpoints import JobEndpoint
+    from airflow_provider_lamini.runs.step import Log
 
 
 class JobRun:

@@ -1,0 +1,66 @@
+"""The steps of a task: wait for jobs, or be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+R = TypeVar("R")
+
+
+class Log(Protocol):
+    """A task's log, of whichever Airflow."""
+
+    def info(self, message: str, /, *args: object) -> object:
+        """Tell a person how the task is."""
+
+    def warning(self, message: str, /, *args: object) -> object:
+        """Tell a person of something that they may not expect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Jobs are under way; nothing is to be done until some of them have ended.
+
+    :param kind: name of the jobs' kind in ``jobs.kinds``
+    :param job_ids: the platform's ids
+    :param submitted_at: when the youngest was submitted, seconds since 1970: so long may the platform not
+        know it
+    :param enough: how many must have ended before there is something to do
+    :param progress: numbers for the log, from ``jobs.progress.Progress.payload``
+    """
+
+    kind: str
+    job_ids: Sequence[str]
+    submitted_at: float
+    enough: int = 1
+    progress: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[R]):
+    """The work is done.
+
+    :param result: what the task returns
+    """
+
+    result: R
+
+
+def owner_of(context: Context) -> dict[str, str | int]:
+    """Who runs: Dag, task, run and map index. It is the same for every try.
+
+    :param context: Airflow's context
+    """
+    ti = context["ti"]
+    return {
+        "dag": str(ti.dag_id),
+        "task": str(ti.task_id),
+        "run": str(ti.run_id),
+        "map_index": int(ti.map_index if ti.map_index is not None else -1),
+    }
