@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_lamini.jobs.watch import Sight
+    from airflow_provider_lamini.jobs.state import Sight
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600

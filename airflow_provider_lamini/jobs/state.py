@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.api.errors import PlatformError
 
 
 class JobState(StrEnum):
@@ -85,3 +89,17 @@ class JobStatus:
     done: int | None = None
     total: int | None = None
     detail: str | None = None
+
+
+@dataclass(slots=True)
+class Sight:
+    """What the last looks at a job have shown.
+
+    :param status: the last answer
+    :param error: why the last look failed, if it did
+    :param errors: how many looks in a row have failed
+    """
+
+    status: JobStatus | None = None
+    error: PlatformError | None = None
+    errors: int = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
-from airflow_provider_lamini.jobs.watch import Sight
+from airflow_provider_lamini.jobs.state import Sight
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.kinds import JobKind

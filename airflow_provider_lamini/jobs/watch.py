@@ -34,7 +34,7 @@ from airflow_provider_lamini.jobs.polling import (
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.jobs.kinds import JobKind
-    from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.jobs.state import JobStatus, Sight
 
 Outcome = Ended | DeadlinePassed | Lost
 Lookup = Callable[[], Awaitable["ClientSettings"]]
@@ -51,20 +51,6 @@ wait."""
 
 TIME_FOR_ONE_LOOK = 60.0
 """A look that takes longer (seconds) has failed; the next one comes by the plan."""
-
-
-@dataclass(slots=True)
-class Sight:
-    """What the last looks at a job have shown.
-
-    :param status: the last answer
-    :param error: why the last look failed, if it did
-    :param errors: how many looks in a row have failed
-    """
-
-    status: JobStatus | None = None
-    error: PlatformError | None = None
-    errors: int = 0
 
 
 @dataclass(slots=True)

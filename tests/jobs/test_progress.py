@@ -4,8 +4,7 @@ import pytest
 
 from airflow_provider_lamini.api.errors import UnavailableError
 from airflow_provider_lamini.jobs.progress import Progress, duration
-from airflow_provider_lamini.jobs.state import JobState, JobStatus
-from airflow_provider_lamini.jobs.watch import Sight
+from airflow_provider_lamini.jobs.state import JobState, JobStatus, Sight
 
 
 def seen(done: int) -> Sight:

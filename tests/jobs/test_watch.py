@@ -11,9 +11,9 @@ from airflow_provider_lamini.api.call import Call, Repeat
 from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError
 from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS, JobKind, kind_named
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
-from airflow_provider_lamini.jobs.state import JobState, JobStatus
+from airflow_provider_lamini.jobs.state import JobState, JobStatus, Sight
 from airflow_provider_lamini.jobs.waiting import wait_for
-from airflow_provider_lamini.jobs.watch import Sight, Watch
+from airflow_provider_lamini.jobs.watch import Watch
 
 OLD = 3600.0
 

@@ -114,7 +114,7 @@ def test_vectors_are_those_of_the_reference_in_kind(http: httpx.Client) -> None:
 
 
 def test_requests_at_once_are_faster_than_one_after_another(http: httpx.Client) -> None:
-    """Measured in turns, so that what else the machine does slows both."""
+    """Measured in turns and by the best of each, so that what else the machine does counts least."""
 
     def run(prompt: str) -> None:
         ask(http, prompt, max_new_tokens=30)
@@ -128,7 +128,7 @@ def test_requests_at_once_are_faster_than_one_after_another(http: httpx.Client) 
 
     run("Warm up")
     took = [(seconds(f"a{turn}", 1), seconds(f"b{turn}", 6)) for turn in range(3)]
-    alone, together = map(sum, zip(*took, strict=True))
+    alone, together = map(min, zip(*took, strict=True))
     assert together < alone
 
 

@@ -10,7 +10,8 @@ import pytest
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS
 from airflow_provider_lamini.jobs.polling import PollPlan
-from airflow_provider_lamini.jobs.watch import Sight, Watch
+from airflow_provider_lamini.jobs.state import Sight
+from airflow_provider_lamini.jobs.watch import Watch
 
 
 class DeadlockError(BaseException):
