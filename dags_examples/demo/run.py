@@ -15,6 +15,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ SHOWN = re.compile(
 TOLD = ("rows", "DEFERRED", "Attached", "failed")
 START_SECONDS = 120
 SHOWN_ROWS = 12
+LONGEST_DAG_SECONDS = 1800
 
 
 class DemoError(Exception):
@@ -179,13 +181,20 @@ def _run_dag(folder: Path, environment: dict[str, str], tickets: Path) -> Path:
             text=True,
         )
         assert dag.stdout is not None  # noqa: S101 - it was asked for
+        timer = threading.Timer(LONGEST_DAG_SECONDS, dag.kill)
+        timer.daemon = True
+        timer.start()
         for line in dag.stdout:
             file.write(line)
             said = SHOWN.search(line)
             if said and any(word in said[1] for word in TOLD):
                 print(f"   {said[1]}", flush=True)
-    if dag.wait():
-        raise DemoError(f"the Dag run failed; its log: {log}")
+    code = dag.wait()
+    timer.cancel()
+    if code:
+        raise DemoError(
+            f"the Dag run failed, or took over {LONGEST_DAG_SECONDS / 60:.0f} minutes; its log: {log}"
+        )
     if "deferr" not in log.read_text().lower():
         raise DemoError(f"the task was not deferred; its log: {log}")
     manifests = list(output.glob("*/manifest.json"))
