@@ -15,6 +15,7 @@ from airflow_provider_lamini.exceptions import (
     JobFailedError,
     JobLostError,
     JobTimedOutError,
+    TaskKilledError,
 )
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import flag, one_of
@@ -173,15 +174,16 @@ class SingleJobOperator(JobOperator[R]):
         self.announce(job_id)
         if not self.wait:
             return Finished(self.handed_over(job_id))
+        self._waiting = self._waiting_for(job_id, known)  # a kill from here on cancels the job
         try:
             status = self.hook.send(self.kind.look(job_id))
         except PlatformError as error:
             # A job that has vanished, or that this replica does not know yet: the watch tells them apart.
             self.log.info("Job %s is not settled here, the watch goes on: %s", job_id, error)
-            return self._waiting_for(job_id, known)
+            return self._waiting
         if status.state.ended:
             return self._conclude(job_id, status)
-        return self._waiting_for(job_id, known)
+        return self._waiting
 
     def open_records(self, context: Context, log: Log | None) -> RecordStore:
         """Find the place for the record of the submission.
@@ -258,6 +260,8 @@ class SingleJobOperator(JobOperator[R]):
     def _submit(self, fingerprint: str) -> Submission:
         from airflow_provider_lamini.api.errors import PlatformError
 
+        if self.killed:
+            raise TaskKilledError(f"The task was killed before it started a {self.kind.name} job.")
         now = time.time()
         intent = Submission(
             fingerprint=fingerprint, mark=f"airflow-{fingerprint[:12]}-{now:.0f}", intended_at=now

@@ -14,6 +14,7 @@ from airflow_provider_lamini.exceptions import (
     JobFailedError,
     JobLostError,
     JobTimedOutError,
+    TaskKilledError,
     WaitTimeoutError,
 )
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
@@ -365,6 +366,14 @@ def test_killing_the_task_cancels_the_job(tuning, train, task):
         operator.on_kill()
     assert tuning.jobs["1"].state == "CANCELLED"
     assert any("Job 1 (tuning) is cancelled." in line for line in lines)
+
+
+def test_a_task_that_was_killed_before_it_submitted_starts_no_job(tuning, train, task):
+    operator = train()()
+    operator.on_kill()
+    with pytest.raises(TaskKilledError, match="before it started a tuning job"):
+        operator.execute({"ti": task})
+    assert not tuning.jobs
 
 
 @pytest.mark.parametrize("cancel", [True, False])
