@@ -192,7 +192,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         from airflow_provider_lamini.rows.manifest import write_manifest
         from airflow_provider_lamini.runs.chunked import Failures
 
-        rows = self._open(context, woken=event is not None)
+        rows = self._open(context, woken=self.has_begun(event))
         failures = Failures(rows, self._limit)
         jobs, direct = self.job_endpoint(), self.direct_endpoint()
         if jobs is not None:
@@ -226,6 +226,13 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         calls = [endpoint.ask(prompts[at : at + several]) for at in range(0, len(prompts), several)]
         answers = send_all(self.settings, calls, at_once=self._in_flight, log=self.log)
         return self.inline_result(checked([row for answer in answers for row in answer]))
+
+    def has_begun(self, event: JobEvent | None) -> bool:
+        """Whether the run must be there already. An operator with several runs, one after another, overrides this.
+
+        :param event: what woke the task; ``None`` at the start of a try
+        """
+        return event is not None
 
     def _open(self, context: Context, *, woken: bool) -> Rows:
         from airflow_provider_lamini.runs.chunked import open_rows

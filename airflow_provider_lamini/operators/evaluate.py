@@ -133,6 +133,10 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             rows, failed[role] = int(counts["rows"]), int(counts["failed"])
         return Finished(self._judge(failed, rows))
 
+    def has_begun(self, event: JobEvent | None) -> bool:
+        """See :class:`ChunkedOperator`: the second model's run begins when the first one's has ended."""
+        return event is not None and self._role == next(iter(self._models))
+
     def _check_rows(self) -> None:
         """Look at every row, its right answer too, before a model is asked."""
         from airflow_provider_lamini.rows.dataset import checked
