@@ -16,10 +16,10 @@ from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferen
 # What the model may answer, in words that a small one knows, and what people called it. A large model needs no such help.
 CATEGORIES = {
     "payment": "billing",
-    "password": "login",
+    "login": "login",
     "delivery": "shipping",
-    "problem": "defect",
-    "idea": "feature request",
+    "broken": "defect",
+    "wish": "feature request",
 }
 
 with DAG(
@@ -38,7 +38,8 @@ with DAG(
     categorize = LaminiBatchInferenceOperator(
         task_id="categorize_tickets",
         input="{{ params.input }}",
-        prompt='The subject of this message is "{subject}". It is about',  # columns stand in single braces
+        # Columns stand in single braces.
+        prompt='{body}\n\nThe subject of this message is "{subject}". It is about',
         model_name="{{ params.model }}",
         output_type={"category": list(CATEGORIES)},
         chunk_size=20,  # small, to see it at work; thousands for a real table

@@ -30,10 +30,10 @@ TICKETS = DAGS / "data" / "support_tickets.jsonl"
 DAG_ID = "nightly_batch_inference"
 MEANING = {
     "payment": "billing",
-    "password": "login",
+    "login": "login",
     "delivery": "shipping",
-    "problem": "defect",
-    "idea": "feature request",
+    "broken": "defect",
+    "wish": "feature request",
 }
 """The words that the Dag lets the model choose from, and what people called it in the tickets."""
 BIN = Path(sys.executable).parent

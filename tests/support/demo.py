@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
 DAG_FILE = EXAMPLES / "nightly_batch_inference.py"
 DAG_ID = "nightly_batch_inference"
 TASK_ID = "categorize_tickets"
-CATEGORIES = {"payment", "password", "delivery", "problem", "idea"}
+CATEGORIES = {"payment", "login", "delivery", "broken", "wish"}
 ROWS = 60
 CHUNKS = 3
 """What the Dag cuts 60 rows into."""
