@@ -24,11 +24,12 @@ demo: $(READY)  ## run the nightly batch inference Dag against the local platfor
 test: $(READY_DEV)  ## run the whole test suite on Airflow 3.3
 	@.venv/bin/python -m pytest
 
-check: $(READY_DEV)  ## the inner loop: lint, format, types, and the tests that take no time
+check: $(READY_DEV)  ## the inner loop: lint, format, types, and the tests that start no platform
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
-	@.venv/bin/python -m pytest -q -m "not slow and not long" -n auto --dist worksteal
+	@.venv/bin/python -m pytest -q -m "not slow and not long" -n auto --dist worksteal \
+		--ignore tests/local --ignore tests/operators --ignore tests/sensors --ignore tests/triggers
 
 test-2.11: $(READY_2_11)  ## run the unit and Dag tests on Airflow 2.11
 	@.venv-2.11/bin/python -m pytest -m "not slow" -n auto --dist worksteal
