@@ -190,11 +190,6 @@ class Store:
             )
             return changed.rowcount == 1
 
-    def set_params(self, job_id: str, params: dict[str, Json]) -> None:
-        """Replace what a kind keeps about its job."""
-        with self._write() as db:
-            db.execute("UPDATE jobs SET params = ? WHERE id = ?", (json.dumps(params), job_id))
-
     def delete_ended(self) -> None:
         """Forget every job that has ended."""
         with self._write() as db:

@@ -162,10 +162,10 @@ class SingleJobOperator(JobOperator[R]):
     def _begin(self) -> Waiting | Finished[R]:
         from airflow_provider_lamini.api.errors import PlatformError
 
-        mark_of = digest({**self.decides(), "platform": self.settings.base_url})
-        known = self._known(mark_of)
+        fingerprint = digest({**self.decides(), "platform": self.settings.base_url})
+        known = self._known(fingerprint)
         if known is None:
-            known = self._submit(mark_of)
+            known = self._submit(fingerprint)
             job_id = str(known.job_id)
         else:
             job_id = str(known.job_id)

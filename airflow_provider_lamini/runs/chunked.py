@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from airflow_provider_lamini.exceptions import TooManyFailedRowsError
 from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
@@ -16,6 +13,7 @@ from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.record import Header, load
 from airflow_provider_lamini.rows.source import open_source
 from airflow_provider_lamini.rows.survey import needed_columns, survey
+from airflow_provider_lamini.runs.record import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -136,7 +134,7 @@ def open_rows(
     source = open_source(given, conn_id=input_conn_id)
     folder = OutputFolder(output, output_conn_id)
     folder.check_apart(source)
-    settings = hashlib.blake2b(msgspec.json.encode(decides, order="sorted"), digest_size=16).hexdigest()
+    settings = digest(decides)
     stamp = source.stamp()
     found = load(folder)
     known = found and (found.header.owner, found.header.settings, found.header.chunk_size, found.header.stamp)

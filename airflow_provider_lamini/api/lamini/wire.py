@@ -40,7 +40,6 @@ BoundType = Annotated[OutputType, BeforeValidator(check_output_type)]
 TokenBound = Annotated[int, Field(ge=1)]
 """How many tokens at most."""
 
-RequestT = TypeVar("RequestT", bound=Request)
 T = TypeVar("T")
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
