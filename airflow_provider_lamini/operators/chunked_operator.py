@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
-from airflow_provider_lamini.runs.arguments import one_of, whole_number
+from airflow_provider_lamini.runs.arguments import folder, one_of, optional_name, whole_number
 from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
 
 if TYPE_CHECKING:
@@ -166,7 +167,11 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         self._replace_other = one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace"
         unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("submit", "fail"))
         self._submit_unknown = unknown == "submit"
-        if not self.most_inline:
+        optional_name("input_conn_id", self.input_conn_id)
+        optional_name("output_conn_id", self.output_conn_id)
+        if self.output_folder is not None:
+            folder("output", self.output_folder, self.output_conn_id)
+        elif not self.most_inline:
             self.results_folder()
         try:
             self._limit = FailureLimit.parse(self.max_failed_rows)
@@ -177,13 +182,13 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         """Harvest, refill, and wait or return the manifest; see :class:`JobOperator`."""
-        from airflow_provider_lamini.rows.errors import LedgerTakenError, RowError
+        from airflow_provider_lamini.rows.errors import FolderBusyError, LedgerTakenError, RowError
 
         try:
             if self.output_folder is None and self.most_inline:
                 return Finished(self._answer_inline())
             return self._advance(context, event)
-        except LedgerTakenError:
+        except (FolderBusyError, LedgerTakenError):
             raise
         except RowError as error:
             raise InvalidArgumentError(str(error)) from error
@@ -192,17 +197,19 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         from airflow_provider_lamini.rows.manifest import write_manifest
         from airflow_provider_lamini.runs.chunked import Failures
 
-        rows = self._open(context, woken=self.has_begun(event))
-        failures = Failures(rows, self._limit)
-        jobs, direct = self.job_endpoint(), self.direct_endpoint()
-        if jobs is not None:
-            waiting = self._advance_jobs(jobs, rows, failures, event)
-            if waiting is not None:
-                return waiting
-        elif direct is not None:
+        with ExitStack() as inside:
+            rows = self._open(context, woken=self.has_begun(event), inside=inside)
+            failures = Failures(rows, self._limit)
+            jobs, direct = self.job_endpoint(), self.direct_endpoint()
+            if jobs is not None:
+                # Nobody else comes in until what is submitted has been recorded.
+                waiting = self._advance_jobs(jobs, rows, failures, event)
+                if waiting is not None:
+                    return waiting
+            elif direct is None:
+                raise NotImplementedError(f"{type(self).__name__} names no endpoint.")
+        if jobs is None and direct is not None:
             self._answer_directly(direct, rows, failures)
-        else:
-            raise NotImplementedError(f"{type(self).__name__} names no endpoint.")
         manifest = write_manifest(
             rows.folder,
             rows.ledger,
@@ -234,7 +241,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         """
         return event is not None
 
-    def _open(self, context: Context, *, woken: bool) -> Rows:
+    def _open(self, context: Context, *, woken: bool, inside: ExitStack) -> Rows:
         from airflow_provider_lamini.runs.chunked import open_rows
 
         return open_rows(
@@ -255,6 +262,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             woken=woken,
             input_conn_id=self.input_conn_id,
             output_conn_id=self.output_conn_id,
+            inside=inside,
             log=self.log,
         )
 
@@ -276,7 +284,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             log=self.log,
         )
         if event is None:
-            run.attach()
+            run.attach(self.started_at)
         else:
             run.harvest(event)
         run.refill()

@@ -9,6 +9,7 @@
       ColumnError             the name of a column cannot be used
         MissingColumnError    a column that is asked for is not there
       OutputError             the output folder cannot be used
+        FolderBusyError       another process works in the folder
         IncompleteOutputError parts of a finished run are missing or damaged
         LedgerError           the ledger of the folder
           LedgerConflictError   the folder belongs to another run, input or settings
@@ -17,8 +18,8 @@
       MissingExtraError       a file format needs an extra of this package
 
 Messages name the file, the line or row, the column, what is wrong and what to do. They never hold a row's
-content. None of them passes by itself, except that `LedgerTakenError` ends a process that is no longer in
-charge.
+content. None of them passes by itself, except `FolderBusyError`, and that `LedgerTakenError` ends a process that
+is no longer in charge.
 """
 
 from __future__ import annotations
@@ -30,12 +31,24 @@ if TYPE_CHECKING:
     from typing import Self
 
 _SHOWN = 50
+_LONGEST = 60
 
 
 def listed(columns: Sequence[str]) -> str:
     """The columns that are there, as a sentence."""
     more = ", ..." if len(columns) > _SHOWN else ""
-    return f"Columns there: {', '.join(columns[:_SHOWN]) or 'none'}{more}."
+    return f"Columns there: {', '.join(map(short, columns[:_SHOWN])) or 'none'}{more}."
+
+
+def short(name: str) -> str:
+    """The name of a column for a message: on one line, and no longer than names are.
+
+    Of a file without a header line, what stands in the place of names is data.
+
+    :param name: the column
+    """
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 class RowError(ValueError):
@@ -77,13 +90,17 @@ class MissingColumnError(ColumnError):
         :param available: the columns that are there
         """
         columns = tuple(available)
-        error = cls(f"{place} has no column {column!r}. {listed(columns)}")
+        error = cls(f"{place} has no column {short(column)!r}. {listed(columns)}")
         error.place, error.column, error.columns = place, column, columns
         return error
 
 
 class OutputError(RowError):
     """The output folder, or a name in it, cannot be used."""
+
+
+class FolderBusyError(OutputError):
+    """Another process works in the folder, and has not left it in time. Retrying later helps."""
 
 
 class IncompleteOutputError(OutputError):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.errors import OutputError
+from airflow_provider_lamini.rows.errors import FolderBusyError, OutputError
+from airflow_provider_lamini.rows.locks import BusyError
 from airflow_provider_lamini.rows.storage import SCHEME, LocalStore, locate, shown
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from airflow_provider_lamini.rows.source import Source
 
@@ -20,6 +22,17 @@ WORK = "_work"
 
 _NAME = re.compile(rf"(?:{WORK}/)?[A-Za-z0-9_][A-Za-z0-9._-]{{0,199}}")
 _STALE = 3600.0
+_SAMPLES = (
+    "part-00000.jsonl",
+    "part-00000.parquet",
+    "errors-00000.jsonl",
+    "manifest.json",
+    "scores.jsonl",
+    "predictions.jsonl",
+    f"{WORK}/chunk-00000.round-1.json",
+)
+"""Names of the kinds of files that come to lie here."""
+_PATIENCE = 600.0
 
 
 class OutputFolder:
@@ -43,6 +56,8 @@ class OutputFolder:
         local = isinstance(self._store, LocalStore)
         self.location = self._path if local else shown(uri).rstrip("/")
         """The folder, absolute, as users may write it."""
+        self._inside = 0
+        self._has_locks = False
 
     def __str__(self) -> str:
         return self.location
@@ -66,6 +81,57 @@ class OutputFolder:
             self._store.write(path, data, durable=durable)
         except (NotADirectoryError, FileExistsError, IsADirectoryError, PermissionError) as error:
             raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
+
+    @contextmanager
+    def alone(self, name: str = "ledger", patience: float = _PATIENCE) -> Iterator[bool]:
+        """Be the only process that works here, as long as the block lasts. Blocks may be nested.
+
+        :param name: what in the folder it is about
+        :param patience: seconds to wait for another process at the most
+        :return: whether that is sure: object stores, and file systems without locks, let several in
+        :raises FolderBusyError: where the other process takes longer
+        """
+        if self._inside:
+            self._inside += 1
+            try:
+                yield self._has_locks
+            finally:
+                self._inside -= 1
+            return
+        with ExitStack() as inside:
+            try:
+                lock = self._store.locked(f"{self._path.rstrip('/')}/.{_checked(name)}.lock", patience)
+                self._has_locks = inside.enter_context(lock)
+            except BusyError:
+                raise FolderBusyError(
+                    f"Another process has been working in {self} for more than {patience:g} s. Nothing was sent here; a "
+                    "retry goes on from what the other one leaves."
+                ) from None
+            except (NotADirectoryError, FileExistsError, PermissionError) as error:
+                raise OutputError(f"{self} cannot be written to: {type(error).__name__}.") from error
+            self._inside = 1
+            try:
+                yield self._has_locks
+            finally:
+                self._inside = 0
+
+    def claim(self, name: str, data: bytes) -> bool | None:
+        """Write a file that is not there yet; of all processes that try, one succeeds.
+
+        :param name: the file
+        :param data: its content, which no other process writes
+        :return: whether it was this one; ``None`` where the store cannot tell
+        """
+        return self._store.claim(self._at(name), data)
+
+    def check_writable(self) -> None:
+        """Make sure that files can be written here, as far as the store tells without writing one.
+
+        :raises OutputError: where they surely cannot
+        """
+        obstacle = self._store.obstacle(self._path)
+        if obstacle is not None:
+            raise OutputError(f"The output folder {self} cannot be written to: {obstacle}.")
 
     def sync(self) -> None:
         """Wait until all that was written so far outlives a loss of power."""
@@ -126,6 +192,10 @@ class OutputFolder:
         """
         if any(str(Path(path).parent) == self._path for path in source.paths()):
             raise OutputError(f"The output folder {self} holds files of the input. Choose another folder.")
+        if any(source.takes(f"{self._path.rstrip('/')}/{name}") for name in _SAMPLES):
+            raise OutputError(
+                f"The output folder {self} lies where the pattern of the input looks for files. Choose another folder."
+            )
 
     def _at(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{_checked(name)}"

@@ -12,17 +12,17 @@ A chunk's life, and what a crash after each step leads to::
     (part is written)                                it is written again, the same
     finish               the chunk is not open       nothing is left to do
 
-Each process that opens a ledger writes a token of its own into it. A writer that finds another token
-stops: a newer try of the task has taken over, or somebody else uses the folder.
+Each process that opens a ledger writes a token of its own into it, and the number of its generation. A writer that
+finds another token stops: a newer try of the task has taken over, or somebody else uses the folder.
+How that is sure where two do so at once: `takeover`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -30,6 +30,7 @@ from msgspec.structs import replace
 from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerTakenError
 from airflow_provider_lamini.rows.names import LEDGER, remove_run, run_files
 from airflow_provider_lamini.rows.record import Chunk, Document, Round, load
+from airflow_provider_lamini.rows.takeover import check_in_charge, taken_over, tell_late, told_late
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,12 +47,16 @@ class Ledger:
     Each method that changes it writes the file before it returns; one that fails has changed nothing.
     """
 
+    late_answer: ClassVar[float] = 30.0
+    """Without locks: seconds after an intent until which the process that wrote it may still tell its job's id."""
+
     def __init__(self, folder: OutputFolder, document: Document, clock: Callable[[], float]) -> None:
         self._folder = folder
         self._document = document
         self._clock = clock
         self._unsaved: Document | None = None
         self._durable = False
+        self._claims = False
         self._inherited = {chunk.number for chunk in document.open if chunk.state == "intended"}
 
     @classmethod
@@ -75,29 +80,30 @@ class Ledger:
         :raises LedgerConflictError: where the folder holds another run
         :raises UnreadableLedgerError: where its ledger is no ledger of ours
         """
-        folder.clean()
-        found = load(folder)
-        if found is None:
-            if run_files(folder):
-                if if_other == "fail":
-                    raise LedgerConflictError(
-                        f"The output folder {folder} holds results without a ledger, so they are not of "
-                        f"this run. {_REMEDY}"
-                    )
+        with folder.alone():
+            folder.clean()
+            found = load(folder)
+            if found is None:
+                if run_files(folder):
+                    if if_other == "fail":
+                        raise LedgerConflictError(
+                            f"The output folder {folder} holds results without a ledger, so they are not of "
+                            f"this run. {_REMEDY}"
+                        )
+                    remove_run(folder)
+                return cls._begin(folder, header, clock)
+            other = _difference(found.header, header)
+            if other and if_other == "fail":
+                raise LedgerConflictError(
+                    f"The output folder {folder} holds the results of {other}. {_REMEDY}"
+                )
+            if other or if_same == "replace":
+                # The old run's ledger is taken over first, so that its writer stops; it is removed last, so
+                # that a crash in between leaves nothing that looks like results of the new run.
+                old = cls._taken(folder, found, clock)
                 remove_run(folder)
-            return cls._begin(folder, header, clock)
-        other = _difference(found.header, header)
-        if other and if_other == "fail":
-            raise LedgerConflictError(f"The output folder {folder} holds the results of {other}. {_REMEDY}")
-        if other or if_same == "replace":
-            # The old run's ledger is taken over first, so that its writer stops; it is removed last, so
-            # that a crash in between leaves nothing that looks like results of the new run.
-            cls(folder, found, clock)._take()  # noqa: SLF001
-            remove_run(folder)
-            return cls._begin(folder, header, clock)
-        ledger = cls(folder, found, clock)
-        ledger._take()
-        return ledger
+                return cls._begin(folder, header, clock, old._document.generation)  # noqa: SLF001
+            return cls._taken(folder, found, clock)
 
     @classmethod
     def resume(
@@ -114,22 +120,20 @@ class Ledger:
         :raises LedgerConflictError: where it is of another task or run
         :raises UnreadableLedgerError: where it is no ledger of ours
         """
-        found = load(folder)
-        if found is None:
-            raise LedgerError(
-                f"The ledger {folder.uri(LEDGER)} is gone, though the run had begun. Somebody has removed "
-                f"it; its "
-                "jobs may still run and bill. Clear the task to begin anew."
-            )
-        if found.header.owner != owner:
-            raise LedgerConflictError(
-                f"The output folder {folder} now holds the results of {_owner(found.header.owner)}: "
-                f"another task has "
-                "replaced those of this run. Give each task a folder of its own."
-            )
-        ledger = cls(folder, found, clock)
-        ledger._take()
-        return ledger
+        with folder.alone():
+            found = load(folder)
+            if found is None:
+                raise LedgerError(
+                    f"The ledger {folder.uri(LEDGER)} is gone, though the run had begun. Somebody has removed it; its "
+                    "jobs may still run and bill. Clear the task to begin anew."
+                )
+            if found.header.owner != owner:
+                raise LedgerConflictError(
+                    f"The output folder {folder} now holds the results of {_owner(found.header.owner)}: "
+                    f"another task has "
+                    "replaced those of this run. Give each task a folder of its own."
+                )
+            return cls._taken(folder, found, clock)
 
     @property
     def header(self) -> Header:
@@ -242,7 +246,36 @@ class Ledger:
             )
         last = replace(now.rounds[-1], job_id=job_id, submitted_at=self._clock())
         self._inherited.discard(chunk.number)
-        return self._change(now, [*now.rounds[:-1], last], durable=False)
+        try:
+            return self._change(now, [*now.rounds[:-1], last], durable=False)
+        except LedgerTakenError:
+            tell_late(self._folder, now, job_id)
+            raise
+
+    def told_late(self, chunk: Chunk) -> str | None:
+        """The id of the job of an unknown submission, where the process that has lost the folder tells it after all.
+
+        Waits for it as long as that process may still be at it. Where there are locks it is not.
+
+        :param chunk: one of `unknown`
+        """
+        with self._folder.alone() as sure:
+            if sure:
+                return None
+        left = chunk.rounds[-1].intended_at + self.late_answer - self._clock()
+        return told_late(self._folder, chunk, wait=min(max(left, 0.0), self.late_answer))
+
+    def begin_try(self, now: float) -> None:
+        """Note when a try of the task began, and how much was done then.
+
+        :param now: seconds since 1970
+        """
+        self._save(replace(self._current, try_began=now, done_before=self.totals.rows))
+
+    @property
+    def try_began(self) -> tuple[float, int]:
+        """When this try of the task began, in seconds since 1970, and how many rows were done then."""
+        return self._current.try_began, self._current.done_before
 
     def forget(self, chunk: Chunk) -> Chunk:
         """Drop a chunk's last submission: it did not begin, or its job is lost. It can then be intended anew.
@@ -295,28 +328,34 @@ class Ledger:
 
         :raises LedgerTakenError: where it is not
         """
-        found = load(self._folder)
-        if found is None or found.writer != self._document.writer:
-            raise LedgerTakenError(
-                f"Another process now works on the output folder {self._folder}: a newer try of this task, "
-                f"or a task "
-                "with the same folder. This one stops and leaves everything to the other."
-            )
+        check_in_charge(self._folder, self._document, claims=self._claims)
 
     @property
     def _current(self) -> Document:
         return self._document if self._unsaved is None else self._unsaved
 
     @classmethod
-    def _begin(cls, folder: OutputFolder, header: Header, clock: Callable[[], float]) -> Ledger:
-        header = replace(header, created_at=clock())
-        ledger = cls(folder, Document(header), clock)
-        ledger._take()
-        return ledger
+    def _begin(
+        cls, folder: OutputFolder, header: Header, clock: Callable[[], float], generation: int = 0
+    ) -> Ledger:
+        document = Document(replace(header, created_at=clock()), generation=generation)
+        return cls._taken(folder, document, clock, begun=False)
 
-    def _take(self) -> None:
-        self._document = replace(self._document, writer=uuid.uuid4().hex)
-        self._write(self._document, durable=True)
+    @classmethod
+    def _taken(
+        cls,
+        folder: OutputFolder,
+        document: Document,
+        clock: Callable[[], float],
+        *,
+        begun: bool = True,
+    ) -> Ledger:
+        """Take a run over; `begun` says whether it lies in the folder already."""
+        document, claims = taken_over(folder, document, begun=begun)
+        ledger = cls(folder, document, clock)
+        ledger._claims = claims
+        ledger._write(document, durable=True)
+        return ledger
 
     def _change(self, chunk: Chunk, rounds: list[Round], *, durable: bool) -> Chunk:
         changed = replace(chunk, rounds=rounds)
@@ -330,9 +369,12 @@ class Ledger:
             self._unsaved = document
             self._durable = self._durable or durable
             return
-        self.check()
-        self._write(document, durable=durable)
+        with self._folder.alone():
+            self.check()
+            self._write(document, durable=durable)
         self._document = document
+        if self._claims and durable:
+            self.check()  # an intent is written: what comes next is paid for
 
     def _write(self, document: Document, *, durable: bool) -> None:
         self._folder.write(LEDGER, msgspec.json.encode(document), durable=durable)

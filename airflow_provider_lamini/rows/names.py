@@ -15,8 +15,9 @@ LEDGER = "_ledger.json"
 MANIFEST = "manifest.json"
 """Written last, when all parts are there."""
 
+_OWNER = re.compile(rf"{WORK}/owner-\d+")
 _PART = re.compile(r"(?:(?:part|errors)-\d{5,}\.jsonl|part-\d{5,}\.parquet)")
-_STAGE = re.compile(rf"{WORK}/chunk-\d{{5,}}\.round-\d+\.json")
+_STAGE = re.compile(rf"{WORK}/(?:chunk-\d{{5,}}\.round-\d+\.json|late-\d{{5,}}\.round-\d+)")
 
 
 def part_name(number: int, suffix: str = "jsonl") -> str:
@@ -32,6 +33,16 @@ def errors_name(number: int) -> str:
 def stage_name(number: int, rounds: int) -> str:
     """The file with what earlier rounds of a chunk brought."""
     return f"{WORK}/chunk-{number:05d}.round-{rounds}.json"
+
+
+def owner_name(generation: int) -> str:
+    """The file whose writer is the process that took the folder over as the so-many-eth."""
+    return f"{WORK}/owner-{generation}"
+
+
+def late_name(number: int, rounds: int) -> str:
+    """The file with the id of a job that was told to a process that was no longer in charge."""
+    return f"{WORK}/late-{number:05d}.round-{rounds}"
 
 
 def run_files(folder: OutputFolder) -> list[str]:
@@ -50,7 +61,7 @@ def remove_run(folder: OutputFolder) -> None:
 
 
 def remove_stages(folder: OutputFolder) -> None:
-    """Remove what was kept between the rounds of chunks."""
+    """Remove what was kept while the run lasted: between the rounds of chunks, and of who was in charge."""
     for name in folder.names(work=True):
-        if _STAGE.fullmatch(name):
+        if _STAGE.fullmatch(name) or _OWNER.fullmatch(name):
             folder.delete(name)

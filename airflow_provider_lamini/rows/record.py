@@ -104,20 +104,26 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     :param header: what the run is
     :param writer: the token of the process that may write
+    :param generation: how many processes have taken the folder over, one after the other
     :param next: where the next chunk starts
     :param planned: how many chunks were begun
     :param open: those of them that are not finished, in the order of their rows
     :param totals: the rows of finished chunks by outcome
+    :param try_began: when this try of the task began, in seconds since 1970
+    :param done_before: how many rows were done then
     """
 
     header: Header
     format: str = _FORMAT
     version: int = _VERSION
     writer: str = ""
+    generation: int = 0
     next: Cursor = Cursor()
     planned: int = 0
     open: list[Chunk] = []
     totals: Counts = Counts()
+    try_began: float = 0.0
+    done_before: int = 0
 
 
 def load(folder: OutputFolder) -> Document | None:

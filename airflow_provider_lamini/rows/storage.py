@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 import time
 import uuid
+from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 from airflow_provider_lamini.rows.errors import InputError
+from airflow_provider_lamini.rows.locks import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 GLOB = re.compile(r"[*?\[]")
 _TEMPORARY = re.compile(r"\.[A-Za-z0-9._-]+\.[0-9a-f]{32}\.lamini-tmp")
 _BLOCK = 4 * 1024 * 1024
 _SPOOL = 8 * 1024 * 1024
+_LONGEST_PATH, _LONGEST_NAME = 4096, 255
+_SHOWN = 100
 # What stores call the things that change when an object is written anew.
 _VERSION_KEYS = (
     "ETag",
@@ -67,6 +74,10 @@ class Store(Protocol):
         """Whether the path is a folder."""
         ...
 
+    def obstacle(self, folder: str) -> str | None:
+        """Why nothing can be written into a folder, which need not exist; ``None`` where the store shows no reason."""
+        ...
+
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading bytes, seekable."""
         ...
@@ -99,6 +110,21 @@ class Store(Protocol):
         """Remove a folder that has nothing in it; nothing happens to others."""
         ...
 
+    def locked(self, path: str, patience: float) -> AbstractContextManager[bool]:
+        """Be the only process inside, as long as the block lasts; gives whether there are locks at all.
+
+        :param path: the lock file
+        :param patience: seconds to wait for another process at the most
+        """
+        ...
+
+    def claim(self, path: str, data: bytes) -> bool | None:
+        """Write a file that is not there yet; of all processes that try, one succeeds.
+
+        :return: whether it was this one; ``None`` where the store cannot tell
+        """
+        ...
+
 
 class LocalStore:
     """Files on this machine, or on a file system that it has mounted."""
@@ -106,19 +132,35 @@ class LocalStore:
     def glob(self, pattern: str) -> list[FileInfo]:
         """See `Store.glob`. Hidden files do not match."""
         anchor = Path(Path(pattern).anchor)
-        found = anchor.glob(str(Path(pattern).relative_to(anchor)))
-        return [
-            self.info(str(path)) for path in sorted(found) if path.is_file() and not path.name.startswith(".")
-        ]
+        try:
+            found = sorted(anchor.glob(str(Path(pattern).relative_to(anchor))))
+        except ValueError as error:  # Python before 3.13 takes "**" as a whole folder's name only
+            raise InputError(f"{shown(pattern)} is no pattern for files: {error}.") from None
+        return [self.info(str(path)) for path in found if path.is_file() and not path.name.startswith(".")]
 
     def info(self, path: str) -> FileInfo:
         """See `Store.info`."""
-        stat = Path(path).stat()
-        return FileInfo(path, stat.st_size, str(stat.st_mtime_ns))
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe or a device: to open it may wait forever, and to read it may never end.
+            raise InputError(f"{shown(path)} is no regular file.")
+        return FileInfo(path, status.st_size, str(status.st_mtime_ns))
 
     def is_folder(self, path: str) -> bool:
         """See `Store.is_folder`."""
-        return Path(path).is_dir()
+        try:
+            return Path(path).is_dir()
+        except PermissionError:
+            return False
+
+    def obstacle(self, folder: str) -> str | None:
+        """See `Store.obstacle`: the folder that is there, or the one it would be made in."""
+        place = Path(folder)
+        while not os.path.lexists(place):
+            place = place.parent
+        if not place.is_dir():
+            return f"{shown(str(place))} is no folder"
+        return None if os.access(place, os.W_OK | os.X_OK) else f"{shown(str(place))} may not be written to"
 
     def open(self, path: str) -> BinaryIO:
         """See `Store.open`."""
@@ -179,6 +221,14 @@ class LocalStore:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
+    def locked(self, path: str, patience: float) -> AbstractContextManager[bool]:
+        """See `Store.locked`."""
+        return locked(path, patience)
+
+    def claim(self, path: str, data: bytes) -> bool | None:  # noqa: ARG002
+        """See `Store.claim`: there are locks, which are better."""
+        return None
+
 
 class ObjectStore:
     """Objects behind an fsspec file system that Airflow has set up.
@@ -188,6 +238,7 @@ class ObjectStore:
 
     def __init__(self, files: Any) -> None:
         self._files = files
+        self._claims = _creates_alone(files)
 
     def glob(self, pattern: str) -> list[FileInfo]:
         """See `Store.glob`."""
@@ -203,6 +254,10 @@ class ObjectStore:
     def is_folder(self, path: str) -> bool:
         """See `Store.is_folder`."""
         return bool(self._files.isdir(path))
+
+    def obstacle(self, folder: str) -> str | None:  # noqa: ARG002
+        """See `Store.obstacle`: object stores tell at the first put only."""
+        return None
 
     def open(self, path: str) -> BinaryIO:
         """See `Store.open`."""
@@ -259,6 +314,26 @@ class ObjectStore:
     def prune(self, folder: str) -> None:
         """See `Store.prune`: object stores have no folders."""
 
+    @contextmanager
+    def locked(self, path: str, patience: float) -> Iterator[bool]:  # noqa: ARG002
+        """See `Store.locked`: object stores have none."""
+        yield False
+
+    def claim(self, path: str, data: bytes) -> bool | None:
+        """See `Store.claim`: a put on the condition that there is no such object."""
+        if not self._claims:
+            return None
+        try:
+            self._files.pipe_file(path, data, mode="create")
+        except OSError:
+            # Stores say in different words that it is there. It may even be what this put, repeated, has written.
+            try:
+                return self.read(path) == data
+            except FileNotFoundError:
+                pass
+            raise
+        return True
+
 
 def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
     """Find the store of a URI or path, and the path in it.
@@ -266,13 +341,17 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
     :param uri: ``s3://bucket/key``, ``file:///folder``, an absolute path, or one relative to the working
         directory
     :param conn_id: the Airflow connection to the store
-    :raises InputError: for a scheme that this Airflow has no file system for
+    :raises InputError: for what can be no path or URI, and for a scheme that this Airflow has no file system for
     """
+    _check_text(uri)
     if not SCHEME.match(uri):
-        return LocalStore(), str(_absolute(Path(uri).expanduser()))
-    parts = urlsplit(uri)
+        return LocalStore(), _local(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # its text may repeat a password
+        raise InputError("The URI cannot be read: check its brackets and its host.") from None
     if parts.scheme in ("file", "local"):
-        return LocalStore(), str(_absolute(Path(parts.path)))
+        return LocalStore(), _local(parts.path)
     from airflow_provider_lamini.compat import object_storage_path
 
     try:
@@ -289,7 +368,14 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
 
 
 def shown(uri: str) -> str:
-    """A URI for messages: without query and without a password."""
+    """A path or URI for messages: without query and without a password, on one line and not too long."""
+    text = _public(uri)
+    if not text.isprintable():
+        text = repr(text)
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}...{text[-_SHOWN:]}"
+
+
+def _public(uri: str) -> str:
     if not SCHEME.match(uri):
         return uri
     parts = urlsplit(uri)
@@ -297,9 +383,44 @@ def shown(uri: str) -> str:
     return parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="", fragment="").geturl()
 
 
+def _check_text(uri: str) -> None:
+    if "\0" in uri or "\n" in uri:
+        raise InputError("A path or URI must not hold line breaks or NUL characters.")
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            "A path or URI holds half of a surrogate pair, which is not valid Unicode. "
+            "Rename files whose names are not UTF-8."
+        ) from None
+
+
+def _local(path: str) -> str:
+    try:
+        found = _absolute(Path(path).expanduser())
+    except RuntimeError:
+        raise InputError(
+            f"{shown(path)}: there is no home folder of that user. Write the path out."
+        ) from None
+    text = str(found)
+    longest = max((len(os.fsencode(part)) for part in found.parts), default=0)
+    if longest > _LONGEST_NAME or len(os.fsencode(text)) >= _LONGEST_PATH:
+        raise InputError(f"The path {shown(text)} is too long for a file system.")
+    return text
+
+
 def _absolute(path: Path) -> Path:
     # Not resolve(): a symbolic link that is moved between two tries must stay one.
     return Path(os.path.normpath(Path.cwd() / path))
+
+
+def _creates_alone(files: Any) -> bool:
+    """Whether a file system can put an object on the condition that it is not there yet."""
+    from fsspec import AbstractFileSystem
+
+    put = getattr(type(files), "_pipe_file", None) or type(files).pipe_file
+    # fsspec's own looks first and writes then, which proves nothing.
+    return put is not AbstractFileSystem.pipe_file and "mode" in signature(put).parameters
 
 
 def _info(path: str, info: dict[str, Any]) -> FileInfo:

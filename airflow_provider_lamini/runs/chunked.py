@@ -17,6 +17,7 @@ from airflow_provider_lamini.runs.record import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import ExitStack
 
     from airflow_provider_lamini.rows.batch import Row, SourceChunk
     from airflow_provider_lamini.rows.limits import FailureLimit
@@ -110,6 +111,7 @@ def open_rows(
     woken: bool,
     input_conn_id: str | None,
     output_conn_id: str | None,
+    inside: ExitStack,
     log: Log,
 ) -> Rows:
     """Open the input and the output of a task, and take the ledger over.
@@ -128,6 +130,7 @@ def open_rows(
     :param woken: whether the task goes on after a deferral: then its run must be there already
     :param input_conn_id: the connection for the input's object storage
     :param output_conn_id: the connection for the output's object storage
+    :param inside: is entered where this becomes the only process that works in the output folder
     :param log: the task's log
     :raises RowError: where the input or the output cannot be used
     """
@@ -139,6 +142,7 @@ def open_rows(
     found = load(folder)
     known = found and (found.header.owner, found.header.settings, found.header.chunk_size, found.header.stamp)
     if known == (owner, settings, chunk_size, stamp):
+        inside.enter_context(folder.alone())
         ledger = Ledger.resume(folder, owner)
         if ledger.totals.rows:
             log.info("%d of %d rows were done before.", ledger.totals.rows, ledger.header.total)
@@ -151,6 +155,7 @@ def open_rows(
     else:
         seen = survey(source, prompt, passthrough=passthrough)
         header = Header(owner, settings, seen.content, seen.total, chunk_size, stamp, kinds=seen.kinds)
+        inside.enter_context(folder.alone())
         ledger = Ledger.open(folder, header, if_other="replace" if replace_other and not woken else "fail")
         log.info("Read %s: %d rows. The output goes to %s.", source.describe(), seen.total, folder)
     return Rows(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.errors import PlatformError
+from airflow_provider_lamini.api.errors import PlatformError, ProtocolError
 from airflow_provider_lamini.exceptions import JobFailedError, JobLostError, TaskKilledError
 from airflow_provider_lamini.jobs.kinds import kind_named
 from airflow_provider_lamini.jobs.polling import PASSING
@@ -16,7 +16,6 @@ from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.rows.parts import ChunkResult
 from airflow_provider_lamini.runs.chunked import chunk_name
-from airflow_provider_lamini.runs.endpoints import note
 from airflow_provider_lamini.runs.step import Waiting
 
 if TYPE_CHECKING:
@@ -76,12 +75,19 @@ class JobRun:
         self._coming: Iterator[tuple[SourceChunk, list[str]]] | None = None
         self._refills = False
 
-    def attach(self) -> None:
+    def attach(self, now: float) -> None:
         """Take up what an earlier try left: jobs that ended meanwhile, submissions of which nothing is known.
 
+        :param now: when this try began, seconds since 1970
         :raises JobLostError: for such a submission, where it must not be repeated
         """
+        self._ledger.begin_try(now)
         for chunk in self._ledger.unknown:
+            told = self._ledger.told_late(chunk)
+            if told is not None:
+                self._log.info("The try before has left the id of job %s for %s.", told, chunk_name(chunk))
+                self._ledger.submitted(chunk, told)
+                continue
             if not self._submit_unknown:
                 raise JobLostError(
                     f"Whether a job was started for {chunk_name(chunk)} is not known: the task stopped while it was "
@@ -132,10 +138,14 @@ class JobRun:
         :param since: when this try began, seconds since 1970
         """
         chunks = self._ledger.chunks
-        header = self._ledger.header
+        began, before = self._ledger.try_began
         times = [chunk.rounds[-1].submitted_at or since for chunk in chunks]
         progress = Progress(
-            jobs=len(chunks), done=self._ledger.totals.rows, total=header.total, since=header.created_at
+            jobs=len(chunks),
+            done=self._ledger.totals.rows,
+            total=self._ledger.header.total,
+            skipped=before,
+            since=began or since,
         )
         # While there is more to submit, half of the jobs go on while the task wakes up and refills.
         enough = len(chunks) if self._ledger.exhausted else (len(chunks) + 1) // 2
@@ -169,12 +179,11 @@ class JobRun:
             raise JobFailedError(
                 f"Job {job_id} for {chunk_name(chunk)} ended as {job.raw}{reason}. A retry sends its rows again."
             )
-        sent = list(range(chunk.rows)) if chunk.rounds[-1].rows is None else chunk.rounds[-1].rows
-        fetched = self._client.send(self._endpoint.results(job_id, len(sent)))
+        sent = chunk.rounds[-1].rows
+        result = self._fetch(chunk, job_id, chunk.rows if sent is None else len(sent))
         rows, prompts = self._rows.read(chunk)
-        result = self._before(chunk)
-        for offset, row in zip(sent, fetched, strict=True):
-            note(result, offset, row)
+        if sent is not None:
+            result = self._before(chunk).with_rows(sent, result)
         failed = result.failed
         if failed and len(chunk.rounds) <= self._row_retries:
             self._log.info("%d row(s) of %s failed and are sent again.", len(failed), chunk_name(chunk))
@@ -182,6 +191,32 @@ class JobRun:
             self._submit(chunk, prompts, failed)
             return
         self._finish(chunk, rows, result)
+
+    def _fetch(self, chunk: Chunk, job_id: str, sent: int) -> ChunkResult:
+        """The outcomes of a job's rows; all failed where the platform keeps to another number of rows."""
+        try:
+            return self._client.send(self._endpoint.results(job_id, sent))
+        except PlatformError as error:
+            answered = self._rows_told(job_id) if isinstance(error, ProtocolError) else None
+            if answered in (None, sent):
+                self._log.warning(
+                    "Job %s for %s has ended and bills no more, but its results could not be fetched. A retry fetches them.",
+                    *(job_id, chunk_name(chunk)),
+                )
+                raise
+        self._log.warning(
+            "Job %s answered %d rows for the %d of %s.", job_id, answered, sent, chunk_name(chunk)
+        )
+        error_text = f"the platform answered {answered} rows for {sent}"
+        return ChunkResult([None] * sent, [None] * sent, [error_text] * sent)
+
+    def _rows_told(self, job_id: str) -> int | None:
+        """How many rows an ended job has by its own account; ``None`` where it says nothing of the kind."""
+        try:
+            status = self._client.send(self._kind.look(job_id))
+        except PlatformError:
+            return None
+        return status.total if status.state.ended else None
 
     def _finish(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult) -> None:
         """Write a chunk's part, and send the next chunk in its place; one change of the ledger for both."""
