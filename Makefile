@@ -19,7 +19,7 @@ help:  ## say what can be made
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(READY)  ## run the nightly batch inference Dag against the local platform (ROWS=60)
-	@.venv/bin/python dags_examples/demo/run.py --rows $(ROWS)
+	@.venv/bin/python -m dags_examples.demo.run --rows $(ROWS)
 
 test: $(READY_DEV)  ## run the whole test suite on Airflow 3.3
 	@.venv/bin/python -m pytest
