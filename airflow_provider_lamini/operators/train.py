@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.record import Submission
 
 
+RESUMING = "resuming"
+"""Among the numbers of the record: the resumption that is asked for, until it is known that it has begun."""
+
+
 class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
     """Tunes a model on a dataset, waits, and returns the name of the tuned model.
 
@@ -241,6 +245,14 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
             )
         return self._upload
 
+    def _begin(self) -> Waiting | Finished[dict[str, object]]:
+        step = super()._begin()
+        known = self._records.read()
+        if isinstance(step, Waiting) and known is not None and RESUMING in known.numbers:
+            # It runs, so the try before had resumed it when it died.
+            self._records.write(_resumed(known))
+        return step
+
     def announce(self, job_id: str) -> None:
         """See :class:`SingleJobOperator`: link the job's page to the task."""
         push_job_url(self._context, self.hook.web_job_url("tuning", job_id))
@@ -265,7 +277,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         return {
             **result,
             "base_model": self._arguments["model_name"],
-            "resumes": known.resumes if known else 0,
+            "resumes": _resumed(known).resumes if known else 0,
         }
 
     def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[dict[str, object]]:
@@ -300,13 +312,20 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
             "Tuning job %s ended as %s%s; it is resumed from its checkpoint, %d of %d time(s).",
             *(job_id, status.raw, reason, count, self._resumes_allowed),
         )
+        self._records.write(replace(known, numbers={**known.numbers, RESUMING: count}))
         try:
             resume(self.hook, job_id, self.log)
         except (BadRequestError, InvalidRequestError) as error:
             self._records.forget()
             self.fail(job_id, status, f"It cannot be resumed: {error} A retry trains anew.")
-        self._records.write(replace(known, resumes=count))
+        self._records.write(_resumed(known, count))
         return Waiting(kind=self.kind.name, job_ids=[job_id], submitted_at=time.time())
+
+
+def _resumed(known: Submission, count: int = 0) -> Submission:
+    """The record once it is known that a resumption, of which perhaps only the intent is recorded, has begun."""
+    numbers = {name: number for name, number in known.numbers.items() if name != RESUMING}
+    return replace(known, resumes=max(known.resumes, count, known.numbers.get(RESUMING, 0)), numbers=numbers)
 
 
 def _optional(name: str, value: object) -> str | None:

@@ -65,6 +65,7 @@ def result_of(
     if output is not None:
         folder = OutputFolder(output, output_conn_id)
         folder.write(HISTORY, (f"{step.model_dump_json(exclude_unset=True)}\n".encode() for step in steps))
+        folder.clean(older_than=0)
         history = folder.uri(HISTORY)
     losses = [step.loss for step in steps if step.loss is not None and math.isfinite(step.loss)]
     result: dict[str, object] = {
