@@ -14,11 +14,13 @@ their columns are passed through.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import ColumnError, OutputError
 from airflow_provider_lamini.rows.names import errors_name, part_name, stage_name
@@ -69,6 +71,8 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def failed(self) -> list[int]:
         """Numbers in the chunk of the rows without an output."""
+        if self.errors.count(None) == len(self.errors):
+            return []
         return [number for number, error in enumerate(self.errors) if error is not None]
 
     def settle(self, row: int, output: Json, finish_reason: str | None = None) -> None:
@@ -92,6 +96,21 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
         self.outputs[row] = None
         self.finish_reasons[row] = finish_reason
         self.errors[row] = error
+
+    def with_rows(self, rows: Sequence[int], later: ChunkResult) -> ChunkResult:
+        """The same, with later results for some of the rows.
+
+        :param rows: their numbers in the chunk
+        :param later: what they came to, as many and in this order
+        """
+        for column, others in (
+            (self.outputs, later.outputs),
+            (self.finish_reasons, later.finish_reasons),
+            (self.errors, later.errors),
+        ):
+            for row, other in zip(rows, others, strict=True):
+                column[row] = other
+        return self
 
     def counts(self, retried: int = 0, sums: Mapping[str, float] | None = None) -> Counts:
         """The rows by outcome.
@@ -176,7 +195,7 @@ class PartWriter:
         """
         if len(rows) != len(result):
             raise OutputError(f"Chunk {number} has {len(rows)} rows, but results for {len(result)}.")
-        columns = [[row.get(column) for row in rows] for column in self._columns]
+        columns = [column_of(rows, column) for column in self._columns]
         failed = result.failed
         if failed:
             # Before the part: where a part is, its errors are.
@@ -252,13 +271,9 @@ class PartWriter:
             self._folder.delete(stage_name(number, done))
 
     def _encoded(self, lines: Iterable[msgspec.Struct]) -> Iterator[bytes]:
-        several: list[msgspec.Struct] = []
-        for line in lines:
-            several.append(line)
-            if len(several) == _LINES:
-                yield self._encoder.encode_lines(several)
-                several.clear()
-        yield self._encoder.encode_lines(several)
+        left = iter(lines)
+        while several := list(islice(left, _LINES)):
+            yield self._encoder.encode_lines(several)
 
 
 def _line_type(name: str, columns: Sequence[str], last: Sequence[str]) -> Callable[..., msgspec.Struct]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from airflow_provider_lamini.api.lamini import batches, embeddings
 from airflow_provider_lamini.jobs.kinds import BATCH_EMBEDDINGS
+from airflow_provider_lamini.rows.parts import ChunkResult
 from airflow_provider_lamini.runs.endpoints import RowResult
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ class BatchEmbeddings:
         """See `JobEndpoint.submit`."""
         return batches.start_embeddings(prompt=prompts, model_name=self._model_name)
 
-    def results(self, job_id: str, rows: int) -> Call[list[RowResult]]:
+    def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
         """See `JobEndpoint.results`."""
 
-        def read(vectors: list[list[float]] | None) -> list[RowResult]:
-            if len(vectors or ()) != rows:
+        def read(vectors: list[list[float]] | None) -> ChunkResult:
+            if vectors is None or len(vectors) != rows:
                 raise ValueError(f"batch {job_id} answered {len(vectors or ())} vectors for {rows} texts")
-            return as_rows(vectors or [])
+            return ChunkResult(vectors, [None] * rows, [None] * rows)
 
         return batches.embeddings_result(job_id).then(read)
 

@@ -10,6 +10,7 @@ import msgspec
 from airflow_provider_lamini.api.lamini import batches, chat, completions
 from airflow_provider_lamini.api.output_types import OutputType, json_schema
 from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS
+from airflow_provider_lamini.rows.parts import ChunkResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call, Json
     from airflow_provider_lamini.api.lamini.chat import ChatAnswer, Usage
     from airflow_provider_lamini.api.lamini.completions import Completions
-    from airflow_provider_lamini.rows.parts import ChunkResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class JobEndpoint(Protocol):
         """Start a job for these prompts; the answer is its id."""
         ...
 
-    def results(self, job_id: str, rows: int) -> Call[list[RowResult]]:
+    def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
         """Fetch the outcomes of an ended job, in the order of its prompts.
 
         :param job_id: the platform's id
@@ -112,16 +112,13 @@ class BatchCompletions:
             max_new_tokens=asked.max_new_tokens,
         )
 
-    def results(self, job_id: str, rows: int) -> Call[list[RowResult]]:
+    def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
         """See `JobEndpoint.results`."""
 
-        def read(answer: Completions) -> list[RowResult]:
+        def read(answer: Completions) -> ChunkResult:
             if len(answer.outputs) != rows:
                 raise ValueError(f"batch {job_id} answered {len(answer.outputs)} rows for {rows} prompts")
-            return [
-                outcome(output, reason, self._inference.output_type)
-                for output, reason in zip(answer.outputs, answer.finish_reason, strict=True)
-            ]
+            return outcomes(answer.outputs, answer.finish_reason, self._inference.output_type)
 
         return batches.completions_result(job_id).then(read)
 
@@ -207,6 +204,22 @@ def note(result: ChunkResult, offset: int, row: RowResult) -> None:
         result.settle(offset, row.output, row.finish_reason)
     else:
         result.fail(offset, row.error, row.finish_reason)
+
+
+def outcomes(outputs: list[Json], reasons: list[str | None], output_type: OutputType | None) -> ChunkResult:
+    """Judge what the platform answered for many rows; see `outcome`.
+
+    :param outputs: the answer's outputs
+    :param reasons: why generation ended, as many
+    :param output_type: the shape that was asked for
+    """
+    if output_type is None and None not in outputs and not {None, "timeout"} & set(reasons):
+        # Plain texts of rows that are all done, as nearly always: nothing is left to judge row by row.
+        return ChunkResult(outputs, reasons, [None] * len(outputs))
+    result = ChunkResult.pending(len(outputs))
+    for offset, (output, reason) in enumerate(zip(outputs, reasons, strict=True)):
+        note(result, offset, outcome(output, reason, output_type))
+    return result
 
 
 def outcome(output: Json, reason: str | None, output_type: OutputType | None) -> RowResult:

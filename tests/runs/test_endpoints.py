@@ -15,6 +15,7 @@ from airflow_provider_lamini.runs.endpoints import (
     RowResult,
     note,
     outcome,
+    outcomes,
 )
 
 KIND = {
@@ -119,8 +120,28 @@ def test_where_the_bound_on_tokens_cut_the_object_the_error_says_so():
 def test_a_batch_answers_row_by_row():
     answer = {"outputs": ["a", None, "c"], "finish_reason": ["stop", "error", "length"]}
     rows = BatchCompletions(asked()).results("b1", 3).read(json.dumps(answer).encode())
-    assert [row.output for row in rows] == ["a", None, "c"]
-    assert [row.error is None for row in rows] == [True, False, True]
+    assert rows.outputs == ["a", None, "c"]
+    assert rows.finish_reasons == ["stop", "error", "length"]
+    assert [error is None for error in rows.errors] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "reasons"),
+    [
+        (["a", "b"], ["stop", "length"]),
+        (["a", None], ["stop", "stop"]),
+        (["a", "b"], ["stop", "timeout"]),
+        (["a", "b"], [None, "stop"]),
+        ([], []),
+    ],
+)
+@pytest.mark.parametrize("output_type", [None, {"said": "str"}])
+def test_many_rows_are_judged_as_each_alone(outputs, reasons, output_type):
+    together = outcomes(outputs, reasons, output_type)
+    alone = [outcome(*row, output_type) for row in zip(outputs, reasons, strict=True)]
+    assert together.outputs == [row.output for row in alone]
+    assert together.finish_reasons == [row.finish_reason for row in alone]
+    assert together.errors == [row.error for row in alone]
 
 
 def test_a_batch_of_another_number_of_rows_is_refused_as_a_whole():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pydantic import AliasChoices, Field
 
@@ -226,12 +227,10 @@ def checked_reasons(reasons: list[Json]) -> list[str | None]:
 
     :raises ValueError: where one is something else
     """
-    checked: list[str | None] = []
-    for reason in reasons:
-        if reason is not None and not isinstance(reason, str):
-            raise ValueError(f"a finish_reason must be a text or null, not {wire.kind_of(reason)}")
-        checked.append(reason)
-    return checked
+    if not {*map(type, reasons)} <= {str, type(None)}:
+        wrong = next(reason for reason in reasons if not isinstance(reason, str | None))
+        raise ValueError(f"a finish_reason must be a text or null, not {wire.kind_of(wrong)}")
+    return cast("list[str | None]", reasons)
 
 
 def _read_v1(content: bytes, expected: int, *, typed: bool) -> Completions:

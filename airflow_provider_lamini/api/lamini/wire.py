@@ -87,9 +87,10 @@ def texts(name: str, value: object) -> list[Json]:
         raise ValueError(f"{name} must be a list of texts, not a {type(value).__name__}")  # noqa: TRY004 - one kind of error for all arguments
     if not value:
         raise ValueError(f"{name} is an empty list: there is nothing to send")
-    for place, item in enumerate(value):
-        if not isinstance(item, str):
-            raise ValueError(f"{name} {place} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+    if {*map(type, value)} != {str}:
+        for place, item in enumerate(value):
+            if not isinstance(item, str):
+                raise ValueError(f"{name} {place} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
     return list(value)
 
 
