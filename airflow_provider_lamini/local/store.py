@@ -133,14 +133,17 @@ class Store:
 
     # -- jobs
 
-    def create(self, kind: str, params: dict[str, Json], prompts: Sequence[str] = ()) -> Job:
+    def create(
+        self, kind: str, params: dict[str, Json], prompts: Sequence[str] = (), job_id: str | None = None
+    ) -> Job:
         """Store a new job with its rows, queued.
 
         :param kind: the name of its kind
         :param params: what was asked for, without the prompts
         :param prompts: one text per row
+        :param job_id: its id, which no other job has; one is made up where none is given
         """
-        job_id, now = uuid.uuid4().hex, time.time()
+        job_id, now = job_id or uuid.uuid4().hex, time.time()
         with self._write() as db:
             db.execute("BEGIN")
             db.execute(

@@ -174,14 +174,17 @@ class JobRunner:
                 logger.warning("job %s is of kind %s, which this version does not run", job.id, job.kind)
         return len(jobs)
 
-    def submit(self, kind: str, params: dict[str, Json], prompts: Sequence[str] = ()) -> Job:
+    def submit(
+        self, kind: str, params: dict[str, Json], prompts: Sequence[str] = (), job_id: str | None = None
+    ) -> Job:
         """Store a job and run it as soon as its kind has room.
 
         :param kind: the name of its kind
         :param params: what was asked for, without the prompts
         :param prompts: one text per row
+        :param job_id: its id, which no other job has; one is made up where none is given
         """
-        job = self._store.create(kind, params, prompts)
+        job = self._store.create(kind, params, prompts, job_id)
         logger.info("%s %s queued, rows: %d", kind, job.id, job.total)
         self._enqueue(job)
         return job
