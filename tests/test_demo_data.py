@@ -135,3 +135,11 @@ def test_addresses_are_at_example_com_and_nothing_links_out(tickets: list[Ticket
         text = f"{ticket['subject']} {ticket['body']}"
         assert text.count("@") == len(re.findall(r"@example\.com\b", text)), ticket["ticket_id"]
         assert not re.search(r"https?:|www\.", text), ticket["ticket_id"]
+
+
+def test_the_shards_hold_tickets_of_one_product_each_as_they_came_in(tickets: list[Ticket]) -> None:
+    files = sorted((TICKETS.parent / "tickets_by_product").glob("*.jsonl"))
+    assert len(files) == 4
+    for file in files:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        assert rows == [ticket for ticket in tickets if ticket["product"] == rows[0]["product"]][:15]

@@ -1,0 +1,97 @@
+"""Many runs as one: the example that maps over the files of a folder, and the merging of what it leaves."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
+from airflow_provider_lamini.rows.shards import SHARDS, merge_shards, read_shards
+from tests.support.demo import EXAMPLES
+from tests.support.platforms import submissions
+from tests.support.tasks import run_to_end
+
+DATA = EXAMPLES / "data" / "tickets_by_product"
+
+
+@pytest.fixture
+def shards(inference, tmp_path):
+    """Returns a function that infers over a list of rows in a folder of its own."""
+
+    def infer(name, rows):
+        return run_to_end(inference(input=rows, output=str(tmp_path / "all" / name))).result
+
+    return infer
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("airflow_db")
+def test_the_example_works_on_each_file_of_a_folder_and_merges_what_comes_out(
+    airflow_home, platform, tmp_path
+):
+    there = airflow_home / "dags" / "sharded_batch_inference.py"
+    shutil.copy(EXAMPLES / there.name, there)
+    dag = runpy.run_path(str(there))["infer"].dag
+    ended = dag.test(
+        run_conf={"input": str(DATA), "output": str(tmp_path), "model": platform.models[0]},
+    )
+    there.unlink()
+    states = {(ti.task_id, ti.map_index): str(ti.state) for ti in ended.get_task_instances()}
+    assert states == dict.fromkeys(
+        [("list_shards", -1), *(("infer", number) for number in range(4)), ("merge", -1)], "success"
+    )
+    tickets = [
+        json.loads(line) for file in sorted(DATA.glob("*.jsonl")) for line in file.read_text().splitlines()
+    ]
+    rows = list(read_shards(str(tmp_path / ended.run_id)))
+    assert [row["index"] for row in rows] == list(range(len(tickets))) == list(range(60))
+    assert [row["ticket_id"] for row in rows] == [ticket["ticket_id"] for ticket in tickets]
+    assert submissions(platform) == 12
+
+
+def test_merging_adds_up_what_the_shards_came_to_and_may_be_done_again(shards, tmp_path):
+    manifests = [shards("b", ["row one", "row two"]), shards("a", ["row three"])]
+    whole = str(tmp_path / "all")
+    merged = merge_shards(manifests, whole)
+    assert merged == merge_shards([manifest["output"] for manifest in manifests], whole)
+    assert merged["counts"]["rows"] == merged["counts"]["ok"] == 3
+    assert merged["shards"] == 2
+    assert [row["index"] for row in read_shards(whole)] == [0, 1, 2]
+    outputs = [row["output"] for row in read_shards(whole)]
+    # Folders are named as they lie in the folder of the whole, which can be moved therefore.
+    shutil.move(whole, tmp_path / "moved")
+    assert [row["output"] for row in read_shards(str(tmp_path / "moved"))] == outputs
+
+
+def test_no_shards_are_a_whole_without_rows(tmp_path):
+    merged = merge_shards([], str(tmp_path))
+    assert merged["counts"]["rows"] == merged["shards"] == 0
+    assert list(read_shards(str(tmp_path))) == []
+
+
+def test_a_shard_that_has_not_ended_or_is_given_twice_is_not_merged(shards, tmp_path):
+    done = shards("a", ["row one"])
+    for wrong, what in [
+        ([done, str(tmp_path / "none")], "no manifest.json"),
+        ([done, done["output"] + "/"], "given twice"),
+    ]:
+        with pytest.raises(OutputError, match=what):
+            merge_shards(wrong, str(tmp_path / "all"))
+    assert not Path(tmp_path, "all", SHARDS).exists()
+
+
+def test_reading_tells_what_is_not_there_any_more(shards, tmp_path):
+    whole = str(tmp_path / "all")
+    with pytest.raises(IncompleteOutputError, match="have not been merged"):
+        list(read_shards(whole))
+    merge_shards([shards("a", ["row one"])], whole)
+    shutil.rmtree(Path(whole, "a"))
+    with pytest.raises(IncompleteOutputError, match=r"no manifest\.json"):
+        list(read_shards(whole))
+    Path(whole, SHARDS).write_text("{")
+    with pytest.raises(IncompleteOutputError, match="damaged"):
+        list(read_shards(whole))
