@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_provider_lamini.api.call import Json
 
 FinishReason = Literal["stop", "length", "timeout"]
@@ -104,6 +106,20 @@ class Generation:
     generated_tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A LoRA that is served as a model of its own, next to the model that it was trained on.
+
+    :param name: the name to serve it under
+    :param base: the served name of its model
+    :param path: its GGUF file
+    """
+
+    name: str
+    base: str
+    path: Path
+
+
 OnText = Callable[[str], None]
 """Takes each new piece of text as it is generated. What it raises ends the generation and comes out of it."""
 
@@ -134,6 +150,31 @@ class TextEngine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; calling it again does nothing."""
+
+
+@runtime_checkable
+class AdaptingEngine(Protocol):
+    """What a text engine can do besides, where it serves adapters. Every method may be called from many threads."""
+
+    def weights(self, model_name: str) -> Path:
+        """The GGUF file of a model that can be trained on.
+
+        :raises ModelNotFound: the model is not served
+        :raises EngineUnavailable: the model is itself an adapter
+        """
+
+    def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
+        """Serve adapters, each under its own name; loading several at once costs no more than one.
+
+        :param adapters: what to serve; one of a name that is served already replaces it
+        :returns: what went wrong, by the adapter's name; the others are served
+        """
+
+    def forget(self, name: str) -> None:
+        """Serve an adapter no longer.
+
+        :raises ModelNotFound: there is no such adapter
+        """
 
 
 class EmbeddingEngine(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import tokenizers
@@ -17,6 +18,7 @@ from airflow_provider_lamini.local.engines.base import (
     PromptTooLong,
 )
 from airflow_provider_lamini.local.engines.llama_server import LlamaServer, Written
+from airflow_provider_lamini.local.engines.loaded import LoadedModels, Voice
 from airflow_provider_lamini.local.engines.structured import (
     Field,
     Label,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.local.engines.base import GenerationRequest, OnText
+    from airflow_provider_lamini.local.engines.base import Adapter, GenerationRequest, OnText
 
 PARALLEL = 8
 CONTEXT = 2048
@@ -68,15 +70,12 @@ class LlamaTextEngine:
         self._parallel = parallel
         self._context = context
         self._threads = threads
-        self._paths = dict(models)
-        self._servers: dict[str, LlamaServer] = {}
+        self._models = LoadedModels(models, self._load)
         self._aliases = {alias: name for alias, name in (aliases or {}).items() if alias not in models}
         self._followed: set[str] = set()
         self._lock = threading.Lock()
-        self._loading = threading.Lock()
-        self._closed = False
-        for name in list(self._paths)[:1]:
-            self._server_of(name)
+        for name in list(models)[:1]:
+            self._models.load(name)
 
     @property
     def parallel(self) -> int:
@@ -85,62 +84,79 @@ class LlamaTextEngine:
 
     def models(self) -> list[str]:
         """The names that are served, aliases last."""
-        return [*self._paths, *self._aliases]
+        return [*self._models.names(), *self._aliases]
 
     def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         """Generate one text, see :class:`~airflow_provider_lamini.local.engines.base.TextEngine`."""
         name = self._aliases.get(request.model_name, request.model_name)
-        if name not in self._paths:
+        if name not in self._models.names():
             raise ModelNotFound(request.model_name, self.models())
-        server = self._server_of(name)
-        if request.json_schema is None:
-            return self._free(server, request, on_text)
-        fields = flat_fields(request.json_schema)
-        if fields is None:
-            return self._any_schema(server, request, request.json_schema, on_text)
-        label = single_label(fields)
-        if label is not None:
-            return self._label(server, request, label, on_text)
-        return self._object(server, request, fields, on_text)
+        with self._models.voice(name) as voice:
+            return self._generate(voice, request, on_text)
+
+    def weights(self, model_name: str) -> Path:
+        """The file of a model, see :class:`~airflow_provider_lamini.local.engines.base.AdaptingEngine`."""
+        name = self._aliases.get(model_name, model_name)
+        path = self._models.file_of(name)
+        if path is not None:
+            return path
+        if name in self._models.names():
+            raise EngineUnavailable(
+                f"{model_name!r} is itself a tuned model: tune the model that it is based on."
+            )
+        raise ModelNotFound(model_name, self.models())
+
+    def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
+        """Serve adapters, see :class:`~airflow_provider_lamini.local.engines.base.AdaptingEngine`."""
+        return self._models.adapt(
+            [replace(adapter, base=self._aliases.get(adapter.base, adapter.base)) for adapter in adapters]
+        )
+
+    def forget(self, name: str) -> None:
+        """Serve an adapter no longer, see :class:`~airflow_provider_lamini.local.engines.base.AdaptingEngine`."""
+        self._models.forget(name)
 
     def close(self) -> None:
         """Free the models."""
-        with self._loading:
-            self._closed = True
-            for server in self._servers.values():
-                server.close()
+        self._models.close()
 
-    def _server_of(self, name: str) -> LlamaServer:
-        with self._loading:
-            if self._closed:
-                raise EngineUnavailable("The engine is closed.")
-            if name not in self._servers:
-                self._servers[name] = LlamaServer(
-                    self._paths[name], parallel=self._parallel, context=self._context, threads=self._threads
-                )
-            return self._servers[name]
+    def _load(self, path: Path, adapters: list[Path]) -> LlamaServer:
+        return LlamaServer(
+            path, parallel=self._parallel, context=self._context, threads=self._threads, adapters=adapters
+        )
 
-    def _free(self, server: LlamaServer, request: GenerationRequest, on_text: OnText | None) -> Generation:
+    def _generate(self, voice: Voice, request: GenerationRequest, on_text: OnText | None) -> Generation:
+        if request.json_schema is None:
+            return self._free(voice, request, on_text)
+        fields = flat_fields(request.json_schema)
+        if fields is None:
+            return self._any_schema(voice, request, request.json_schema, on_text)
+        label = single_label(fields)
+        if label is not None:
+            return self._label(voice, request, label, on_text)
+        return self._object(voice, request, fields, on_text)
+
+    def _free(self, voice: Voice, request: GenerationRequest, on_text: OnText | None) -> Generation:
         body, given = _body(request)
-        return _generation(server.write(body, on_text), given)
+        return _generation(voice.write(body, on_text), given)
 
     def _label(
-        self, server: LlamaServer, request: GenerationRequest, label: Label, on_text: OnText | None
+        self, voice: Voice, request: GenerationRequest, label: Label, on_text: OnText | None
     ) -> Generation:
-        prompt = _text_of(server, request)
+        prompt = _text_of(voice, request)
         # A space at the end of a prompt belongs to the token of the word after it.
         begun = prompt.rstrip(" ")
         gap = " " if prompt and not begun.endswith(("\n", "\t")) else ""
-        number, read, written = server.choose(begun, label.choices(gap), request.temperature)
+        number, read, written = voice.choose(begun, label.choices(gap), request.temperature)
         text = label.chosen(number)
         (on_text or _nobody)(text)
         return Generation(text, "stop", read, written)
 
     def _object(
-        self, server: LlamaServer, request: GenerationRequest, fields: list[Field], on_text: OnText | None
+        self, voice: Voice, request: GenerationRequest, fields: list[Field], on_text: OnText | None
     ) -> Generation:
         emit = on_text or _nobody
-        prompt = _text_of(server, request)
+        prompt = _text_of(voice, request)
         if prompt and not prompt[-1].isspace():
             prompt += " "
         text, prompt_tokens, tokens, is_cut = "", 0, 0, False
@@ -151,14 +167,14 @@ class LlamaTextEngine:
             text += before
             choices = field.choices(last=field is fields[-1])
             if choices is not None:
-                number, read, written = server.choose(prompt + text, choices, request.temperature)
+                number, read, written = voice.choose(prompt + text, choices, request.temperature)
                 value = field.chosen(number)
             else:
                 # The texts share max_tokens; numbers are short by themselves and always whole.
                 limit = field.most_tokens() or max(1, room // texts)
                 body: dict[str, Json] = {"prompt": prompt + text, "max_tokens": limit}
                 body |= {"temperature": request.temperature, "grammar": field.grammar()}
-                done = server.write(body, None)
+                done = voice.write(body, None)
                 if done.is_cut and field.kind != "string":
                     raise PromptTooLong(done.prompt_tokens, self._context)
                 if field.kind == "string":
@@ -173,14 +189,14 @@ class LlamaTextEngine:
 
     def _any_schema(
         self,
-        server: LlamaServer,
+        voice: Voice,
         request: GenerationRequest,
         schema: dict[str, Json],
         on_text: OnText | None,
     ) -> Generation:
-        self._check_followed(server, request.temperature, schema)
+        self._check_followed(voice, request.temperature, schema)
         body, given = _body(request)
-        generation = _generation(server.write(body | {"grammar": schema_grammar(schema, "")}, on_text), given)
+        generation = _generation(voice.write(body | {"grammar": schema_grammar(schema, "")}, on_text), given)
         if generation.finish_reason == "stop":
             try:
                 json.loads(generation.text)
@@ -188,7 +204,7 @@ class LlamaTextEngine:
                 raise EngineError("The engine did not keep to the JSON schema.") from None
         return generation
 
-    def _check_followed(self, server: LlamaServer, temperature: float, schema: dict[str, Json]) -> None:
+    def _check_followed(self, voice: Voice, temperature: float, schema: dict[str, Json]) -> None:
         """Try each schema once on a short text: one that llama.cpp cannot follow does not force the mark."""
         key = json.dumps(schema, sort_keys=True)
         with self._lock:
@@ -196,7 +212,7 @@ class LlamaTextEngine:
                 return
         grammar = schema_grammar(schema, MARK)
         body: dict[str, Json] = {"prompt": "x", "max_tokens": MARK_TOKENS, "temperature": temperature}
-        if not server.write(body | {"grammar": grammar}, None).text.startswith(MARK):
+        if not voice.write(body | {"grammar": grammar}, None).text.startswith(MARK):
             raise BadGenerationRequest("llama.cpp cannot follow this JSON schema; use a simpler one.")
         with self._lock:
             self._followed.add(key)
@@ -259,11 +275,11 @@ def _body(request: GenerationRequest) -> tuple[dict[str, Json], str]:
     return body | {"messages": [{**message} for message in request.messages]}, given
 
 
-def _text_of(server: LlamaServer, request: GenerationRequest) -> str:
+def _text_of(voice: Voice, request: GenerationRequest) -> str:
     """Return the text that the model continues."""
     if request.messages is None:
         return request.prompt or ""
-    return server.prompt_of(request.messages)
+    return voice.prompt_of(request.messages)
 
 
 def _generation(written: Written, given: str) -> Generation:

@@ -19,7 +19,7 @@ from airflow_provider_lamini.local.engines.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from airflow_provider_lamini.api.call import Json
@@ -67,11 +67,19 @@ class LlamaServer:
     :param context: tokens that each of them can hold, prompt and answer
     :param threads: threads to compute with; by default half of the CPUs
     :param embedding: whether it makes vectors, not text
-    :raises EngineUnavailable: the file cannot be loaded
+    :param adapters: LoRA files of the model, each used by the requests that name its number
+    :raises EngineUnavailable: a file cannot be loaded
     """
 
     def __init__(
-        self, path: Path, *, parallel: int, context: int, threads: int | None = None, embedding: bool = False
+        self,
+        path: Path,
+        *,
+        parallel: int,
+        context: int,
+        threads: int | None = None,
+        embedding: bool = False,
+        adapters: Sequence[Path] = (),
     ) -> None:
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
@@ -84,6 +92,8 @@ class LlamaServer:
         key = secrets.token_urlsafe(32)
         params.api_keys = [key]
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or default_threads()
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 0.0) for adapter in adapters]
+        self._adapters = len(adapters)
         if embedding:
             params.embedding = True
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
@@ -92,7 +102,7 @@ class LlamaServer:
             self._server: xllamacpp.Server | None = xllamacpp.Server(params)
         except RuntimeError:
             raise EngineUnavailable(
-                f"llama.cpp cannot load {path}: it is no whole GGUF file, or memory is short."
+                f"llama.cpp cannot load {_listed([path, *adapters])}: no whole GGUF file, or memory is short."
             ) from None
         # Splitting texts and applying the chat template are offered there only.
         self._http = httpx.Client(
@@ -103,16 +113,18 @@ class LlamaServer:
         )
         self._split = lru_cache(SPLIT_CACHE)(self._split_now)
 
-    def write(self, body: dict[str, Json], on_text: OnText | None) -> Written:
+    def write(self, body: dict[str, Json], on_text: OnText | None, adapter: int | None = None) -> Written:
         """Generate a text.
 
         :param body: an OpenAI-shaped request, with ``prompt`` or ``messages``
         :param on_text: takes each new piece; what it raises ends the generation and is raised here
+        :param adapter: number of the adapter to use
         :raises PromptTooLong: the prompt does not fit the context
         :raises BadGenerationRequest: llama.cpp refuses the request
         :raises EngineUnavailable: it was closed
         """
         server = self._open_server()
+        body = body | self._scales(adapter)
         handle = server.handle_chat_completions if "messages" in body else server.handle_completions
         if on_text is None:
             answer = _handled(handle, body)
@@ -131,7 +143,9 @@ class LlamaServer:
             tokens=usage.get("completion_tokens", 0),
         )
 
-    def choose(self, prompt: str, choices: list[str], temperature: float) -> tuple[int, int, int]:
+    def choose(
+        self, prompt: str, choices: list[str], temperature: float, adapter: int | None = None
+    ) -> tuple[int, int, int]:
         """Continue a prompt with the likeliest of some texts, or at a temperature with one by its likeliness.
 
         Each text is taken as its own tokens, as the model has learned to read it. A grammar would not do: it lets in
@@ -141,6 +155,7 @@ class LlamaServer:
         :param prompt: what to continue
         :param choices: the texts, none of which begins another
         :param temperature: 0 always takes the likeliest
+        :param adapter: number of the adapter to use
         :returns: the number of the chosen one, tokens of the prompt, tokens generated
         :raises PromptTooLong: the prompt does not fit the context
         :raises EngineUnavailable: it was closed
@@ -148,12 +163,13 @@ class LlamaServer:
         tokens = [self._tokens_after(prompt[-1:], choice) for choice in choices]
         alive = list(range(len(choices)))
         given: list[Json] = []
+        settings = {"temperature": temperature} | self._scales(adapter)
         prompt_tokens = generated = 0
         while len(alive) > 1:
             nexts = sorted({tokens[number][len(given)] for number in alive})
             picked = nexts[0]
             if len(nexts) > 1:
-                picked, read = self._pick(prompt, given, nexts, temperature)
+                picked, read = self._pick(prompt, given, nexts, settings)
                 prompt_tokens, generated = prompt_tokens or read, generated + 1
             alive = [number for number in alive if tokens[number][len(given)] == picked]
             given.append(picked)
@@ -169,18 +185,27 @@ class LlamaServer:
             self._ask("/apply-template", {"messages": [{**message} for message in messages]})["prompt"]
         )
 
+    def _scales(self, adapter: int | None) -> dict[str, Json]:
+        # llama.cpp leaves on what a request does not name, and takes an unknown number without an error.
+        if adapter is not None and not 0 <= adapter < self._adapters:
+            raise EngineError(f"The model was loaded without an adapter {adapter}.")
+        scales: list[Json] = [
+            {"id": number, "scale": 1.0 if number == adapter else 0.0} for number in range(self._adapters)
+        ]
+        return {"lora": scales} if scales else {}
+
     def _pick(
-        self, prompt: str, given: list[Json], allowed: list[int], temperature: float
+        self, prompt: str, given: list[Json], allowed: list[int], settings: dict[str, Json]
     ) -> tuple[int, int]:
         biases: dict[str, Json] = {str(token): ALLOWED_BIAS for token in allowed}
         answer = self._open_server().handle_completions(
             {
                 "prompt": [prompt, *given] if given else prompt,
                 "max_tokens": 1,
-                "temperature": temperature,
                 "logit_bias": biases,
                 "n_probs": 1,
             }
+            | settings
         )
         _raise_error(answer)
         picked = int(answer["choices"][0]["logprobs"]["content"][0]["id"])
@@ -266,6 +291,10 @@ class _Stream:
         if self._failure is not None:
             raise self._failure
         return "".join(self._pieces), self._choice, self._usage
+
+
+def _listed(paths: list[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} with {', '.join(map(str, paths[1:]))}"
 
 
 def _handled(handle: Callable[..., Any], *arguments: object) -> Any:

@@ -331,7 +331,7 @@ def test_an_upstream_that_refuses_the_key_is_not_asked_again(llama_http: tuple[s
 
 
 def test_the_engine_listens_to_nobody_who_has_no_key(texts: LlamaTextEngine) -> None:
-    server = texts._servers[TEXT.name]._server
+    server = texts._models._loaded[TEXT.name].server._server
     assert server is not None
     address = server.listening_address
     assert address.startswith("http://127.0.0.1:")

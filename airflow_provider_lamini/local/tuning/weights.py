@@ -1,0 +1,133 @@
+"""A local model as torch reads it, made from its GGUF file once and kept beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import gguf
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ABOUT: Final = "base.json"
+LARGEST_HALF: Final = 65504.0
+BEGINNING_TOKEN_KINDS: Final = ("llama-bpe", "llama3", "llama-v3", "tekken")
+"""Ways to split text that begin with a token of their own, even where the file does not say so."""
+
+
+class BaseUnusable(Exception):  # noqa: N818 - says what is wrong
+    """The model cannot be trained here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What the GGUF file says and torch's files do not.
+
+    :param size: bytes of the GGUF file
+    :param changed: its time of modification, nanoseconds
+    :param architecture: what it calls the model's kind
+    :param begins: whether every input begins with a token of its own
+    """
+
+    size: int
+    changed: int
+    architecture: str
+    begins: bool
+
+
+def unpacked(base: Path, spare: Path, log: Callable[[str], None]) -> tuple[Path, About]:
+    """Return a folder that transformers can load a model from.
+
+    Reading a GGUF file with transformers takes some ten times as long as reading what is kept here, at two bytes a
+    weight, so that it is done once for each model.
+
+    :param base: the GGUF file
+    :param spare: folder to use where nothing can be written beside the file
+    :param log: takes a line for a person
+    :raises BaseUnusable: the file cannot be read
+    """
+    stat = base.stat()
+    for parent in (base.parent, spare):
+        folder = parent / f"{base.stem}.torch"
+        about = _about(folder)
+        if about is not None and (about.size, about.changed) == (stat.st_size, stat.st_mtime_ns):
+            return folder, about
+    log("Reading the model for the first time; what comes of it is kept for the next training.")
+    about = _read_about(base, stat.st_size, stat.st_mtime_ns)
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{base.stem}.torch-", dir=base.parent))
+    except OSError:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{base.stem}.torch-", dir=spare))
+    try:
+        _unpack(base, scratch)
+        (scratch / ABOUT).write_text(json.dumps(asdict(about)))
+        folder = scratch.parent / f"{base.stem}.torch"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            # Another training has just put the same there.
+            if _about(folder) != about:
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder, about
+
+
+def _about(folder: Path) -> About | None:
+    try:
+        return About(**json.loads((folder / ABOUT).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _read_about(base: Path, size: int, changed: int) -> About:
+    try:
+        reader = gguf.GGUFReader(base)
+        fields = reader.fields
+        architecture = str(fields["general.architecture"].contents())
+        begins = fields.get("tokenizer.ggml.add_bos_token")
+        if begins is not None:
+            is_begun = bool(begins.contents())
+        else:
+            kind, way = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre")
+            is_begun = kind.contents() == "llama" or (
+                way is not None and way.contents() in BEGINNING_TOKEN_KINDS
+            )
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise BaseUnusable(
+            f"{base.name} is no GGUF model that can be tuned: {type(error).__name__}."
+        ) from None
+    return About(size=size, changed=changed, architecture=architecture, begins=is_begun)
+
+
+def _unpack(base: Path, folder: Path) -> None:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.parent, gguf_file=base.name)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            base.parent, gguf_file=base.name, dtype=torch.float32
+        )
+    except (ValueError, KeyError, NotImplementedError, TypeError, AttributeError) as error:
+        raise BaseUnusable(
+            f"transformers cannot read {base.name}: {type(error).__name__}. Tune a model of another kind."
+        ) from None
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+    arrays = {name: _kept(array) for name, array in model.state_dict().items() if name not in tied}
+    # It is no longer quantized, and is not to be read as if it were.
+    del model.config.quantization_config
+    save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _kept(array: Any) -> Any:
+    fits = array.ndim > 1 and bool(array.abs().max() <= LARGEST_HALF)
+    return (array.half() if fits else array).contiguous()
