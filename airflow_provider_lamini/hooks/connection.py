@@ -209,6 +209,8 @@ def _extra_fields(extra: str | None) -> dict[str, object]:
         loaded = json.loads(extra)
     except ValueError as error:
         raise _ProblemError(f"Extra is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise _ProblemError("Extra is nested too deep.") from None
     if not isinstance(loaded, dict):
         raise _ProblemError("Extra must be a JSON object, such as {}.")
     prefixed = {name.removeprefix(_FORM_PREFIX): value for name, value in loaded.items()}

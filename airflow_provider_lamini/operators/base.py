@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError, WaitTimeoutError
+from airflow_provider_lamini.exceptions import WaitTimeoutError
 from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
@@ -140,12 +140,13 @@ class JobOperator(BaseOperator, Generic[R]):
                 event = asyncio.run(self._wait(step))
 
     def _check_waiting(self) -> None:
-        from airflow_provider_lamini.runs.arguments import positive_number, seconds
+        from airflow_provider_lamini.runs.arguments import flag, plain_name, positive_number, seconds
 
         self._poll_seconds = positive_number("poll_interval", self.poll_interval)
         self._timeout_seconds = seconds("timeout", self.timeout)
-        if not isinstance(self.lamini_conn_id, str) or not self.lamini_conn_id:
-            raise InvalidArgumentError("lamini_conn_id must name a connection.")
+        plain_name("lamini_conn_id", self.lamini_conn_id)
+        self.deferrable = flag("deferrable", self.deferrable)
+        self.cancel_on_kill = flag("cancel_on_kill", self.cancel_on_kill)
 
     @property
     def _deadline(self) -> float:

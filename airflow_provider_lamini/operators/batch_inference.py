@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
-from airflow_provider_lamini.runs.arguments import one_of, text, whole_number
+from airflow_provider_lamini.runs.arguments import one_of, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,19 +78,15 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.api.output_types import check_output_type
         from airflow_provider_lamini.runs.endpoints import Inference
+        from airflow_provider_lamini.runs.few import output_type
 
         super().check()
         tokens = self.max_new_tokens
         self._endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
-        try:
-            output_type = None if self.output_type is None else check_output_type(self.output_type)
-        except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
         self._inference = Inference(
-            model_name=text("model_name", self.model_name),
-            output_type=output_type,
+            model_name=plain_name("model_name", self.model_name),
+            output_type=output_type(self.output_type),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
         )
 

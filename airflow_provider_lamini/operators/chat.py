@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_lamini.runs.arguments import number, text, whole_number
+from airflow_provider_lamini.runs.arguments import number, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +98,7 @@ class LaminiChatOperator(BaseOperator):
         talks, single = conversations("messages", self.messages, MOST_CONVERSATIONS, system=self.system)
         most, ttl, temperature = self.max_new_tokens, self.cache_ttl, self.temperature
         asked = Inference(
-            model_name=text("model_name", self.model_name),
+            model_name=plain_name("model_name", self.model_name),
             output_type=output_type(self.output_type),
             max_new_tokens=None if most is None else whole_number("max_new_tokens", most, least=1),
         )
@@ -108,7 +108,7 @@ class LaminiChatOperator(BaseOperator):
             cache_ttl=None if ttl is None else whole_number("cache_ttl", ttl, least=0),
         )
         replies = send_all(
-            LaminiHook(text("lamini_conn_id", self.lamini_conn_id)).settings(),
+            LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings(),
             [endpoint.reply(talk) for talk in talks],
             at_once=whole_number("max_in_flight", self.max_in_flight, least=1),
             log=self.log,

@@ -170,7 +170,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         optional_name("input_conn_id", self.input_conn_id)
         optional_name("output_conn_id", self.output_conn_id)
         if self.output_folder is not None:
-            folder("output", self.output_folder, self.output_conn_id)
+            folder("output", self.output_folder, self.output_conn_id, look_up=False)
         elif not self.most_inline:
             self.results_folder()
         try:

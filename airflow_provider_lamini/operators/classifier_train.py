@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
-from airflow_provider_lamini.runs.arguments import json_object, one_of, text
+from airflow_provider_lamini.runs.arguments import json_object, one_of, optional_name, plain_name
 from airflow_provider_lamini.runs.record import digest
 
 if TYPE_CHECKING:
@@ -112,14 +112,14 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         from airflow_provider_lamini.rows.dataset import Columns
 
         super().check()
-        text("project", self.project)
+        plain_name("project", self.project)
         try:
             self._columns = Columns.parse(self.prompt, self.answer)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error
-        for name, value in (("model_name", self.model_name), ("dataset_name", self.dataset_name)):
-            if value is not None:
-                text(name, value)
+        optional_name("model_name", self.model_name)
+        optional_name("dataset_name", self.dataset_name)
+        optional_name("input_conn_id", self.input_conn_id)
         self._extends = one_of("on_existing", self.on_existing, ("extend", "fail")) == "extend"
         self._classes = self._described()
         if self._classes is None and not self._extends:
@@ -134,6 +134,8 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         described = {name: value for name, value in given.items() if isinstance(value, str) and value.strip()}
         if len(described) < len(given) or not all(name.strip() for name in described):
             raise InvalidArgumentError("classes must give each class a name and a description, both texts.")
+        if len({name.strip() for name in described}) < len(described):
+            raise InvalidArgumentError("classes has two whose names differ in blanks only.")
         if not described:
             raise InvalidArgumentError("classes is empty. Give each class a description.")
         return described
@@ -229,7 +231,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         from airflow_provider_lamini.api.lamini import classifier_projects
 
         try:
-            return [job.job_id for job in self.hook.send(classifier_projects.list_jobs(self.project))]
+            jobs = self.hook.send(classifier_projects.list_jobs(self.project))
         except (NotFoundError, ProjectNotFoundError):
             return []
 

@@ -86,6 +86,8 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
+        from airflow_provider_lamini.runs.few import is_single
+
         outputs = [row.output for row in rows]
-        found = outputs[0] if isinstance(self.input, str) else {"outputs": outputs}
+        found = outputs[0] if is_single(self.input) else {"outputs": outputs}
         return {"model_id": self._sorting.model_id, **cast("dict[str, object]", found)}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_lamini.runs.arguments import text, whole_number
+from airflow_provider_lamini.runs.arguments import plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,13 +75,13 @@ class LaminiCompletionOperator(BaseOperator):
         prompts, single = texts("prompt", self.prompt, MOST_PROMPTS)
         tokens = self.max_new_tokens
         asked = Inference(
-            model_name=text("model_name", self.model_name),
+            model_name=plain_name("model_name", self.model_name),
             output_type=output_type(self.output_type),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
         )
         endpoint = DirectCompletions(asked)
         found = send_all(
-            LaminiHook(text("lamini_conn_id", self.lamini_conn_id)).settings(),
+            LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings(),
             [endpoint.ask([prompt]) for prompt in prompts],
             at_once=whole_number("max_in_flight", self.max_in_flight, least=1),
             log=self.log,

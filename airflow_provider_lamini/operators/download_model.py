@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
 from airflow_provider_lamini.operators.base import JobOperator
-from airflow_provider_lamini.runs.arguments import one_of, text
+from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name
 from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
@@ -58,8 +58,10 @@ class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        self._name = text("model_name", self.model_name).strip()
+        self._name = plain_name("model_name", self.model_name).strip()
         self._type = one_of("model_type", self.model_type, ("transformer", "embedding"))
+        optional_name("hub_conn_id", self.hub_conn_id)
+        self.wait = flag("wait", self.wait)
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         """Ask for the model, then judge how its download ended; see :class:`JobOperator`."""

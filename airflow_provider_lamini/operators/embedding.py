@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
-from airflow_provider_lamini.runs.arguments import one_of, text, whole_number
+from airflow_provider_lamini.runs.arguments import one_of, optional_name, whole_number
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger import Ledger
@@ -82,7 +82,7 @@ class LaminiEmbeddingOperator(ChunkedOperator):
         self._endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
         self._format = one_of("output_format", self.output_format, FORMATS)
         self._texts_per_request = whole_number("texts_per_request", self.texts_per_request, least=1)
-        self._model = None if self.model_name is None else text("model_name", self.model_name)
+        self._model = optional_name("model_name", self.model_name)
         super().check()
         if self._format == "parquet" and self.output_folder is not None:
             try:

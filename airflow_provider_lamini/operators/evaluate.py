@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
-from airflow_provider_lamini.runs.arguments import one_of, text
+from airflow_provider_lamini.runs.arguments import one_of, optional_name, plain_name, shown
 from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
         check_names("min_gain", self._min_gain, self._metrics)
         self._models = {"model": self._inference.model_name}
         if self.base_model_name is not None:
-            self._models["base"] = text("base_model_name", self.base_model_name)
+            self._models["base"] = plain_name("base_model_name", self.base_model_name)
         elif self._min_gain:
             raise InvalidArgumentError("min_gain compares two models: give base_model_name as well.")
         self._field = self._scored_field()
@@ -140,9 +140,12 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
     def _check_rows(self) -> None:
         """Look at every row, its right answer too, before a model is asked."""
         from airflow_provider_lamini.rows.dataset import checked
+        from airflow_provider_lamini.rows.folder import OutputFolder
         from airflow_provider_lamini.rows.source import open_source
 
-        for _ in checked(open_source(self.input, conn_id=self.input_conn_id), self._columns):
+        source = open_source(self.input, conn_id=self.input_conn_id)
+        OutputFolder(super().results_folder(), self.output_conn_id).check_apart(source)
+        for _ in checked(source, self._columns):
             pass
 
     def _judge(self, failed: Mapping[str, int], rows: int) -> dict[str, object]:
@@ -216,6 +219,7 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             yield output[self._field] if self._field is not None and isinstance(output, dict) else output
 
     def _scored_field(self) -> str | None:
+        optional_name("output_field", self.output_field)
         fields = self._inference.output_type
         if fields is None:
             if self.output_field is not None:
@@ -225,6 +229,6 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             return next(iter(fields)) if len(fields) == 1 else None
         if self.output_field not in fields:
             raise InvalidArgumentError(
-                f"output_field is {self.output_field!r}, but output_type has only {', '.join(fields)}."
+                f"output_field is {shown(self.output_field)}, but output_type has only {', '.join(fields)}."
             )
         return self.output_field

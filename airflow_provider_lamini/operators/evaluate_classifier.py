@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.runs.arguments import flag, identifier, one_of, positive_number, text
+from airflow_provider_lamini.runs.arguments import (
+    flag,
+    folder,
+    identifier,
+    one_of,
+    optional_name,
+    plain_name,
+    positive_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,6 +133,11 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         gate, least = one_of("gate", self.gate, GATES), thresholds_of("thresholds", self.thresholds)
         fuzzy = flag("fuzzy_comparison", self.fuzzy_comparison)
         timeout = positive_number("request_timeout", self.request_timeout)
+        conn_id = plain_name("lamini_conn_id", self.lamini_conn_id)
+        optional_name("input_conn_id", self.input_conn_id)
+        optional_name("output_conn_id", self.output_conn_id)
+        if self.output_folder is not None:
+            folder("output", self.output_folder, self.output_conn_id)
         rows, name = self._rows(Columns.parse(self.prompt, self.answer))
         call = evaluation.run(
             test_model_id=model,
@@ -135,7 +148,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
             eval_data_id=name,
             fuzzy_comparison=fuzzy,
         )
-        with LaminiHook(text("lamini_conn_id", self.lamini_conn_id)) as hook:
+        with LaminiHook(conn_id) as hook:
             done = hook.send(replace(call, timeout=timeout))
         metrics = flat(done.metrics)
         self.log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
@@ -157,10 +170,13 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     def _rows(self, columns: Columns) -> tuple[list[Pair], str]:
         """The rows, and a name for them that is the same for the same rows."""
         from airflow_provider_lamini.rows.dataset import checked
+        from airflow_provider_lamini.rows.folder import OutputFolder
         from airflow_provider_lamini.rows.source import open_source
         from airflow_provider_lamini.runs.record import digest
 
         source = open_source(self.input, conn_id=self.input_conn_id)
+        if self.output_folder is not None:
+            OutputFolder(self.output_folder, self.output_conn_id).check_apart(source)
         rows: list[Pair] = []
         for pairs in checked(source, columns):
             rows += pairs

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import LaminiJobLink, push_job_url
 from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
-from airflow_provider_lamini.runs.arguments import identifier, job_kind, text
+from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
 from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
         """Validate the rendered arguments; see :class:`JobOperator`."""
         super().check()
         self._job_id = identifier("job_id", self.job_id)
+        optional_name("output_conn_id", self.output_conn_id)
+        if self.output_folder is not None:
+            folder("output", self.output_folder, self.output_conn_id)
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         """Resume, wait, or return; see :class:`SingleJobOperator`."""
@@ -172,7 +175,7 @@ class LaminiCancelJobOperator(BaseOperator):
             raise InvalidArgumentError(
                 f"The platform has no call to cancel a {kind.name} job: job {job_id} runs to its end, and bills."
             )
-        with LaminiHook(text("lamini_conn_id", self.lamini_conn_id)) as hook:
+        with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
             status = hook.send(kind.look(job_id))
             cancels = not status.state.ended
             if cancels:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.single import SingleJobOperator
-from airflow_provider_lamini.runs.arguments import text
+from airflow_provider_lamini.runs.arguments import optional_name, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +70,8 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
         super().check()
-        text("model_name", self.model_name)
+        plain_name("model_name", self.model_name)
+        optional_name("files_conn_id", self.files_conn_id)
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         """Attach or submit, then judge the end; see :class:`JobOperator`."""

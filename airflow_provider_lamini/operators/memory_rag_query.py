@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError
+from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
 from airflow_provider_lamini.operators.single import job_error
-from airflow_provider_lamini.runs.arguments import identifier, json_object, text, whole_number
+from airflow_provider_lamini.runs.arguments import identifier, optional_name, whole_number
 from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
@@ -81,24 +81,16 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.api.output_types import check_output_type
+        from airflow_provider_lamini.runs.few import output_type
         from airflow_provider_lamini.runs.knowledge_endpoints import Lookup
 
         super().check()
-        size, tokens, kind = (
-            self.rag_query_size,
-            self.max_new_tokens,
-            json_object("output_type", self.output_type),
-        )
-        try:
-            output_type = None if kind is None else check_output_type(kind)
-        except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
+        size, tokens = self.rag_query_size, self.max_new_tokens
         self._lookup = Lookup(
             index_id=identifier("index_id", self.index_id),
-            model_name=None if self.model_name is None else text("model_name", self.model_name),
+            model_name=optional_name("model_name", self.model_name),
             rag_query_size=None if size is None else whole_number("rag_query_size", size, least=1),
-            output_type=output_type,
+            output_type=output_type(self.output_type),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
         )
 
@@ -144,6 +136,6 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.few import answers
+        from airflow_provider_lamini.runs.few import answers, is_single
 
-        return {"index_id": self._lookup.index_id, **answers(rows, single=isinstance(self.input, str))}
+        return {"index_id": self._lookup.index_id, **answers(rows, single=is_single(self.input))}

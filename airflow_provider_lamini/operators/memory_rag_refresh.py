@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError
 from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
-from airflow_provider_lamini.runs.arguments import text, whole_number
+from airflow_provider_lamini.runs.arguments import optional_name, plain_name, whole_number
 from airflow_provider_lamini.runs.record import digest
 from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -85,16 +86,29 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
         super().check()
-        text("manifest", self.manifest)
+        optional_name("manifest_conn_id", self.manifest_conn_id)
+        self._check_manifest()
         self._piece_size = whole_number("piece_size", self.piece_size, least=200)
         suffixes = self.text_suffixes
-        if isinstance(suffixes, str) or not all(
-            isinstance(each, str) and each.startswith(".") for each in suffixes
+        if (
+            isinstance(suffixes, str)
+            or not isinstance(suffixes, Sequence)
+            or not all(isinstance(each, str) and each.startswith(".") for each in suffixes)
         ):
             raise InvalidArgumentError(
                 "text_suffixes must be a list of suffixes with their dots, such as ['.txt']."
             )
         self._suffixes = tuple(each.lower() for each in suffixes)
+
+    def _check_manifest(self) -> None:
+        from airflow_provider_lamini.rows.errors import RowError
+        from airflow_provider_lamini.rows.index_manifest import ManifestFile
+
+        plain_name("manifest", self.manifest)
+        try:
+            ManifestFile.check_place(self.manifest, self.manifest_conn_id)
+        except RowError as error:
+            raise InvalidArgumentError(f"manifest: {error}") from error
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         """Compare, then do what is needed; see :class:`JobOperator`."""

@@ -18,7 +18,7 @@ from airflow_provider_lamini.exceptions import (
     TaskKilledError,
 )
 from airflow_provider_lamini.operators.base import JobOperator
-from airflow_provider_lamini.runs.arguments import flag, one_of
+from airflow_provider_lamini.runs.arguments import flag, folder, one_of
 from airflow_provider_lamini.runs.record import Submission, digest, record_store
 from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
 
@@ -137,6 +137,9 @@ class SingleJobOperator(JobOperator[R]):
         unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("fail", "submit"))
         self._submit_unknown = unknown == "submit"
         self._force_new = flag("force_new", self.force_new)
+        self.wait = flag("wait", self.wait)
+        if self.state_path is not None:
+            folder("state_path", self.state_path)
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[R]:
         """Attach or submit at the start of a try, judge the end afterwards; see :class:`JobOperator`."""

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.links import LaminiJobLink, push_job_url
 from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
-from airflow_provider_lamini.runs.arguments import flag, json_object, text, whole_number
+from airflow_provider_lamini.runs.arguments import (
+    flag,
+    folder,
+    json_object,
+    optional_name,
+    plain_name,
+    whole_number,
+)
 from airflow_provider_lamini.runs.record import record_store
 from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
 
@@ -146,15 +153,19 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         self._partial_is_good = flag("accept_partial", self.accept_partial)
         if (self.dataset_id is None) == (self.input is None):
             raise InvalidArgumentError("Give exactly one of dataset_id and input.")
+        optional_name("input_conn_id", self.input_conn_id)
+        optional_name("output_conn_id", self.output_conn_id)
+        if self.output_folder is not None:
+            folder("output", self.output_folder, self.output_conn_id)
         self._arguments: dict[str, Any] = {
-            "model_name": text("model_name", self.model_name),
+            "model_name": plain_name("model_name", self.model_name),
             "finetune_args": json_object("finetune_args", self.finetune_args),
             "gpu_config": json_object("gpu_config", self.gpu_config),
-            "custom_model_name": _optional("custom_model_name", self.custom_model_name),
-            "train_type": _optional("train_type", self.train_type),
+            "custom_model_name": optional_name("custom_model_name", self.custom_model_name),
+            "train_type": optional_name("train_type", self.train_type),
             "is_public": None if self.is_public is None else flag("is_public", self.is_public),
         }
-        self._dataset_id = None if self.dataset_id is None else text("dataset_id", self.dataset_id)
+        self._dataset_id = optional_name("dataset_id", self.dataset_id)
         try:
             training.train(**self._arguments)
             self._columns = None if self.input is None else Columns.parse(self.prompt, self.answer)
@@ -326,7 +337,3 @@ def _resumed(known: Submission, count: int = 0) -> Submission:
     """The record once it is known that a resumption, of which perhaps only the intent is recorded, has begun."""
     numbers = {name: number for name, number in known.numbers.items() if name != RESUMING}
     return replace(known, resumes=max(known.resumes, count, known.numbers.get(RESUMING, 0)), numbers=numbers)
-
-
-def _optional(name: str, value: object) -> str | None:
-    return None if value is None else text(name, value)

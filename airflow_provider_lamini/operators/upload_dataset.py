@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.runs.arguments import flag, text
+from airflow_provider_lamini.runs.arguments import flag, folder, optional_name, plain_name
 from airflow_provider_lamini.runs.record import record_store
 from airflow_provider_lamini.runs.step import owner_of
 
@@ -89,7 +89,10 @@ class LaminiUploadDatasetOperator(BaseOperator):
 
         is_public = None if self.is_public is None else flag("is_public", self.is_public)
         anew = flag("force_new", self.force_new)
-        hook = LaminiHook(text("lamini_conn_id", self.lamini_conn_id))
+        optional_name("input_conn_id", self.input_conn_id)
+        if self.state_path is not None:
+            folder("state_path", self.state_path)
+        hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
         with hook:
             state_path = self.state_path or hook.state_path()
             try:

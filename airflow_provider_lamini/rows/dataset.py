@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.api.call import FilePart
-from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, listed
+from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, listed, short
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.source import Source
 
 _NAMED = 10
+_WORDS = 3
 """Bad rows that a message names at most."""
 
 
@@ -171,13 +172,21 @@ def _problem(row: Row, columns: Columns) -> str | None:
     """What is wrong with a row, without its content."""
     for column in columns.needed:
         if column not in row:
-            return f"has no column {column!r} ({listed(tuple(row)).rstrip('.')})"
+            return f"has no column {_called(column, columns)} ({listed(tuple(row)).rstrip('.')})"
         if row[column] is None:
-            return f"has no value in the column {column!r}"
+            return f"has no value in the column {short(column)!r}"
     for name, template in (("input", columns.prompt), ("output", columns.answer)):
         if not template.render(row).strip():
             return f"makes an empty {name}"
     return None
+
+
+def _called(column: str, columns: Columns) -> str:
+    """The name of a missing column. A whole prompt that was given in the place of a name is not repeated."""
+    bare = [template for template in (columns.prompt, columns.answer) if template.bare]
+    if any(column in template.columns for template in bare) and len(column.split()) > _WORDS:
+        return f"called as the text of {len(column)} characters that was given without columns in braces"
+    return repr(short(column))
 
 
 def _template(name: str, text: object) -> PromptTemplate:

@@ -9,7 +9,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.rows.batch import MAX_LINE, Batch, Cursor, Row, TextBatch
-from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
+from airflow_provider_lamini.rows.errors import (
+    BadRowError,
+    ColumnError,
+    InputError,
+    MissingColumnError,
+    short,
+)
 from airflow_provider_lamini.rows.textfile import InputFile, LineReader
 
 if TYPE_CHECKING:
@@ -111,7 +117,10 @@ class DelimitedReader:
 
     def _header(self, feed: _Feed) -> list[str]:
         name = self._file.name
-        header = next((record for record in self._records(feed) if record), None)
+        try:
+            header = next((record for record in self._records(feed) if record), None)
+        except csv.Error as error:
+            raise InputError(f"{name}, the header line: {_reason(error)}") from None
         if header is None:
             raise InputError(f"{name} is empty: a header line with the names of the columns is expected.")
         header = [column.strip() for column in header]
@@ -119,7 +128,7 @@ class DelimitedReader:
             raise ColumnError(f"{name}: column {header.index('') + 1} of the header has no name.")
         twice = next((column for column in header if header.count(column) > 1), None)
         if twice is not None:
-            raise ColumnError(f"{name}: the header names column {twice!r} more than once.")
+            raise ColumnError(f"{name}: the header names column {short(twice)!r} more than once.")
         return header
 
     def _records(self, lines: Iterable[str]) -> Iterator[list[str]]:

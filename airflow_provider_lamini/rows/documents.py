@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import mimetypes
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +16,17 @@ import msgspec
 
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.errors import InputError
-from airflow_provider_lamini.rows.storage import GLOB, locate, shown
+from airflow_provider_lamini.rows.storage import GLOB, locate
+from airflow_provider_lamini.rows.uris import brief
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from airflow_provider_lamini.rows.storage import FileInfo, Store
 
 _BLOCK = 1024 * 1024
+_NAMED = 5
 
 
 class Stamp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +108,7 @@ def find_documents(
     if not isinstance(places, Sequence) or not all(
         isinstance(place, str) and place.strip() for place in places
     ):
-        raise InputError(f"files is {kind(given)}. Give a path, a URI or a glob, or a list of such.")
+        raise InputError(f"files is {_kind(given)}. Give a path, a URI or a glob, or a list of such.")
     without = None if leave_out is None else locate(leave_out, conn_id)[1]
     found = {
         document.info.path: document
@@ -114,7 +117,9 @@ def find_documents(
         if document.info.path != without
     }
     if not found:
-        raise InputError(f"There are no documents in {', '.join(map(shown, places)) or 'an empty list'}.")
+        raise InputError(f"files: there are no documents in {_listed(places)}.")
+    if not any(document.info.size for document in found.values()):
+        raise InputError(f"files: all documents in {_listed(places)} are empty.")
     _check_names(found.values())
     return sorted(found.values(), key=lambda document: document.name)
 
@@ -137,7 +142,7 @@ def _at(place: str, conn_id: str | None) -> list[Document]:
             root, found = str(PurePosixPath(path).parent), [store.info(path)]
         except (FileNotFoundError, NotADirectoryError):
             if not GLOB.search(path):
-                raise InputError(f"{shown(place)} does not exist.") from None
+                raise InputError(f"files: {brief(place)} does not exist.") from None
             root, found = _before_pattern(path), store.glob(path)
     named = ((PurePosixPath(info.path).relative_to(PurePosixPath(root)), info) for info in found)
     return [
@@ -147,6 +152,17 @@ def _at(place: str, conn_id: str | None) -> list[Document]:
     ]
 
 
+def _kind(given: object) -> str:
+    if isinstance(given, str):
+        return "an empty text"
+    return "a list with an entry that is no path" if isinstance(given, Sequence) else kind(given)
+
+
+def _listed(places: Sequence[str]) -> str:
+    more = ", ..." if len(places) > _NAMED else ""
+    return f"{', '.join(map(brief, places[:_NAMED]))}{more}" if places else "an empty list"
+
+
 def _before_pattern(path: str) -> str:
     """The folder above the first part of a path that is a pattern."""
     parts = PurePosixPath(path).parts
@@ -154,11 +170,17 @@ def _before_pattern(path: str) -> str:
     return str(PurePosixPath(*parts[:first]))
 
 
-def _check_names(documents: Iterable[Document]) -> None:
+def _check_names(documents: Collection[Document]) -> None:
+    for document in documents:
+        # Bytes that are no UTF-8 are surrogates here.
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in document.name):
+            raise InputError(
+                f"files: the name {document.name!a} has characters that cannot be sent. Rename the file."
+            )
     # Two folders may hold files of one name, and "a/b" is sent as "a__b".
     names = Counter(document.sent_name for document in documents)
     name, count = names.most_common(1)[0]
     if count > 1:
         raise InputError(
-            f"{count} documents would be called {name} in the index. Name the folder above them, or rename one."
+            f"files: {count} documents would be called {name} in the index. Name the folder above them, or rename one."
         )

@@ -37,8 +37,11 @@ def read_examples(
     """
     pairs = _of_mapping(given) if isinstance(given, Mapping) else _of_rows(given, columns, conn_id)
     found: Examples = {}
-    for name, text in pairs:
-        found.setdefault(name, []).append(text)
+    try:
+        for name, text in pairs:
+            found.setdefault(name, []).append(text)
+    except InputError as error:
+        raise InputError(f"examples: {error}") from error
     if not found:
         raise InputError("There is no example in examples. Leave it out to train without.")
     unknown = [name for name in found if classes is not None and name not in classes]
@@ -53,9 +56,9 @@ def read_examples(
 def _of_mapping(given: Mapping[object, object]) -> Iterator[tuple[str, str]]:
     for name, texts in given.items():
         if not isinstance(name, str) or not name.strip():
-            raise InputError(f"examples has a class {kind(name)} that is no name.")
+            raise InputError(f"there is a class {kind(name)} that is no name.")
         if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise InputError(f"examples: what class {name!r} has is {kind(texts)}, not a list of texts.")
+            raise InputError(f"what class {name!r} has is {kind(texts)}, not a list of texts.")
         for number, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 raise BadRowError(f"Text {number} of class {name!r} (counted from 0) is empty or no text.")

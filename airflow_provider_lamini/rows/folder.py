@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.errors import FolderBusyError, OutputError
 from airflow_provider_lamini.rows.locks import BusyError
-from airflow_provider_lamini.rows.storage import SCHEME, LocalStore, locate, shown
+from airflow_provider_lamini.rows.storage import LocalStore, locate
+from airflow_provider_lamini.rows.uris import SCHEME, shown
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:

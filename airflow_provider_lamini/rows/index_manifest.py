@@ -10,6 +10,8 @@ import msgspec
 from airflow_provider_lamini.rows.documents import Stamp  # noqa: TC001 - msgspec reads the annotations
 from airflow_provider_lamini.rows.errors import OutputError
 from airflow_provider_lamini.rows.folder import OutputFolder
+from airflow_provider_lamini.rows.storage import locate
+from airflow_provider_lamini.rows.uris import brief
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,15 +88,33 @@ class ManifestFile:
     """
 
     def __init__(self, uri: str, conn_id: str | None = None) -> None:
-        folder, slash, self._name = uri.rpartition("/")
-        if not self._name:
-            raise OutputError(
-                f"The manifest {uri!r} is a folder. Give the path of a file, such as {uri}index.json."
-            )
-        self._folder = OutputFolder((folder or "/") if slash else ".", conn_id)
+        self._folder, self._name = self._split(uri, conn_id)
         self.uri = self._folder.uri(self._name)
         """The file, absolute."""
         self.content = self._read()
+
+    @staticmethod
+    def _split(uri: str, conn_id: str | None) -> tuple[OutputFolder, str]:
+        folder, slash, name = uri.rpartition("/")
+        if not name or locate(uri, conn_id)[0].is_folder(locate(uri, conn_id)[1]):
+            place = brief(uri).rstrip("/")
+            raise OutputError(
+                f"The manifest {brief(uri)} is a folder. Give the path of a file, such as {place}/index.json."
+            )
+        return OutputFolder((folder or "/") if slash else ".", conn_id), name
+
+    @classmethod
+    def check_place(cls, uri: str, conn_id: str | None = None) -> None:
+        """Make sure that a manifest can be written, as far as the store tells without writing one.
+
+        :param uri: path or URI of the file
+        :param conn_id: the Airflow connection to the object store
+        :raises OutputError: where it surely cannot
+        :raises InputError: for what can be no path or URI
+        """
+        folder, name = cls._split(uri, conn_id)
+        folder.uri(name)
+        folder.check_writable()
 
     @property
     def known(self) -> Mapping[str, Stamp]:

@@ -11,7 +11,8 @@ from airflow_provider_lamini.rows.values import kind
 
 _COUNT = re.compile(r"\d+")
 _PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%")
-_SHARE = re.compile(r"\d*\.\d*(?:[eE][+-]?\d+)?|\d+[eE]-\d+")
+_SHARE = re.compile(r"\d*\.\d*(?:[eE][+-]?\d{1,3})?|\d+[eE]-\d{1,3}")
+_LONGEST = 40
 _NO_LIMIT = frozenset({"", "none", "null"})
 
 
@@ -43,6 +44,8 @@ class FailureLimit:
         if isinstance(value, float):
             return cls._of_share(value)
         text = value.strip()
+        if len(text) > _LONGEST:
+            raise ValueError(f"max_failed_rows is a text of {len(text)} characters. {_EXPECTED}")
         if _COUNT.fullmatch(text):
             return cls._of_count(int(text))
         percent = _PERCENT.fullmatch(text)

@@ -112,6 +112,12 @@ def _rows(part: pa.RecordBatch, columns: dict[str, _Column], place: Cursor, name
         rows: list[Row] = part.select(list(columns)).to_pylist()
     except UnicodeDecodeError as error:
         raise BadRowError(f"{name}, row group {place.at}: a text is not valid UTF-8.") from error
+    except (ValueError, OverflowError) as error:
+        # Arrow has times with nanoseconds, and years beyond 9999; Python, and so ISO 8601 as it writes it, has not.
+        raise BadRowError(
+            f"{name}, row group {place.at}: a date or a time cannot be said in text. Python knows microseconds and "
+            "the years 1 to 9999; turn the column into text first, or leave it out."
+        ) from error
     for column in columns.values():
         column.convert(rows, place, name)
     return rows

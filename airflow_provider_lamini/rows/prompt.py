@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, listed
+from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, listed, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,7 +102,7 @@ class PromptTemplate:
         """
         error = MissingColumnError.of(place, column, available)
         if column in error.columns:
-            text = f"{place} has no value in the column {column!r}, which the prompt needs."
+            text = f"{place} has no value in the column {short(column)!r}, which the prompt needs."
         elif self.bare:
             # The text may be a whole prompt by mistake: it is not repeated.
             text = (

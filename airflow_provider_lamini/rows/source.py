@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ import msgspec
 
 from airflow_provider_lamini.rows.batch import Cursor, SourceChunk, SourceRow
 from airflow_provider_lamini.rows.errors import InputChangedError, InputError
-from airflow_provider_lamini.rows.storage import GLOB, SCHEME, locate, shown
+from airflow_provider_lamini.rows.storage import GLOB, locate
 from airflow_provider_lamini.rows.textfile import InputFile
+from airflow_provider_lamini.rows.uris import SCHEME, shown
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
@@ -50,6 +52,13 @@ class Source(ABC):
         """The files that are read, as paths in their store."""
 
     @abstractmethod
+    def takes(self, path: str) -> bool:
+        """Whether a file of this path would belong to the input, were it there.
+
+        :param path: a path in the input's store
+        """
+
+    @abstractmethod
     def batches(
         self,
         cursor: Cursor | None = None,
@@ -82,7 +91,6 @@ class Source(ABC):
         """Read in chunks of ``size`` rows, the last one of what is left. All else is as for `batches`."""
         rows: list[Row] = []
         start: Cursor | None = None
-        after = cursor or Cursor()
         for batch in self.batches(cursor, columns=columns):
             begin = 0
             while begin < len(batch.rows):
@@ -91,12 +99,11 @@ class Source(ABC):
                 end = min(begin + size - len(rows), len(batch.rows))
                 rows += batch.rows[begin:end]
                 begin = end
-                after = batch.after(end)
                 if len(rows) == size:
-                    yield SourceChunk(start, after, rows)
+                    yield SourceChunk(start, batch.after(end), rows)
                     rows, start = [], None
         if start is not None:
-            yield SourceChunk(start, after, rows)
+            yield SourceChunk(start, batch.after(len(batch.rows)), rows)
 
 
 class ListSource(Source):
@@ -126,6 +133,10 @@ class ListSource(Source):
         """See `Source.paths`: none."""
         return []
 
+    def takes(self, path: str) -> bool:  # noqa: ARG002
+        """See `Source.takes`: no file does."""
+        return False
+
     def batches(
         self,
         cursor: Cursor | None = None,
@@ -151,6 +162,7 @@ class FileSource(Source):
         self._uri = shown(uri)
         self._store = store
         self._path = path
+        self._by_pattern = False
         self._files = self._find()
 
     def describe(self) -> str:
@@ -170,6 +182,12 @@ class FileSource(Source):
     def paths(self) -> list[str]:
         """See `Source.paths`."""
         return [file.info.path for file in self._files]
+
+    def takes(self, path: str) -> bool:
+        """See `Source.takes`."""
+        if path == self._path:
+            return True
+        return self._by_pattern and _matches(PurePosixPath(path).parts, PurePosixPath(self._path).parts)
 
     def batches(
         self,
@@ -209,9 +227,12 @@ class FileSource(Source):
             raise InputError(f"The input {folder} is a folder. Name its files, as in {folder}/*.jsonl.")
         try:
             return [self._store.info(self._path)]
+        except PermissionError:
+            raise InputError(f"The input {self._uri} may not be read.") from None
         except (FileNotFoundError, NotADirectoryError):
             if not GLOB.search(self._path):
                 raise InputError(f"The input {self._uri} does not exist.") from None
+        self._by_pattern = True
         found = self._store.glob(self._path)
         if not found:
             raise InputError(f"No file matches the input {self._uri}.")
@@ -254,20 +275,30 @@ def _open_text(text: str, conn_id: str | None) -> Source:
 
 def is_path(text: str) -> bool:
     """Whether a text is meant as a path or URI: it has a scheme, ends like one of ours, or lies there."""
-    if "\n" in text or len(text) > _LONGEST_PATH:
+    if "\n" in text or "\0" in text or len(text) > _LONGEST_PATH:
         return False
     if SCHEME.match(text):
         return True
     if _suffix(text)[0] in {*_JSON_LINES, *_DELIMITERS, _PARQUET}:
         return True
-    store, path = locate(text)
-    if store.is_folder(path) or (GLOB.search(path) and "/" in text):
-        return True
     try:
+        store, path = locate(text)
+        if store.is_folder(path) or (GLOB.search(path) and "/" in text):
+            return True
         store.info(path)
     except (OSError, ValueError):
         return False
     return True
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path fit those of a pattern, of which ``**`` stands for any number of folders."""
+    if not pattern:
+        return not parts
+    first, rest = pattern[0], pattern[1:]
+    if first == "**":
+        return any(_matches(parts[begin:], rest) for begin in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], first) and _matches(parts[1:], rest)
 
 
 def _open(

@@ -15,22 +15,19 @@ from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
-from urllib.parse import urlsplit
 
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.locks import locked
+from airflow_provider_lamini.rows.uris import brief, is_remote, local_path, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 GLOB = re.compile(r"[*?\[]")
 _TEMPORARY = re.compile(r"\.[A-Za-z0-9._-]+\.[0-9a-f]{32}\.lamini-tmp")
 _BLOCK = 4 * 1024 * 1024
 _SPOOL = 8 * 1024 * 1024
-_LONGEST_PATH, _LONGEST_NAME = 4096, 255
-_SHOWN = 100
 # What stores call the things that change when an object is written anew.
 _VERSION_KEYS = (
     "ETag",
@@ -135,7 +132,7 @@ class LocalStore:
         try:
             found = sorted(anchor.glob(str(Path(pattern).relative_to(anchor))))
         except ValueError as error:  # Python before 3.13 takes "**" as a whole folder's name only
-            raise InputError(f"{shown(pattern)} is no pattern for files: {error}.") from None
+            raise InputError(f"{brief(pattern)} is no pattern for files: {error}.") from None
         return [self.info(str(path)) for path in found if path.is_file() and not path.name.startswith(".")]
 
     def info(self, path: str) -> FileInfo:
@@ -143,7 +140,7 @@ class LocalStore:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
             # A pipe or a device: to open it may wait forever, and to read it may never end.
-            raise InputError(f"{shown(path)} is no regular file.")
+            raise InputError(f"{brief(path)} is no regular file.")
         return FileInfo(path, status.st_size, str(status.st_mtime_ns))
 
     def is_folder(self, path: str) -> bool:
@@ -159,8 +156,8 @@ class LocalStore:
         while not os.path.lexists(place):
             place = place.parent
         if not place.is_dir():
-            return f"{shown(str(place))} is no folder"
-        return None if os.access(place, os.W_OK | os.X_OK) else f"{shown(str(place))} may not be written to"
+            return f"{brief(str(place))} is no folder"
+        return None if os.access(place, os.W_OK | os.X_OK) else f"{brief(str(place))} may not be written to"
 
     def open(self, path: str) -> BinaryIO:
         """See `Store.open`."""
@@ -343,15 +340,8 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
     :param conn_id: the Airflow connection to the store
     :raises InputError: for what can be no path or URI, and for a scheme that this Airflow has no file system for
     """
-    _check_text(uri)
-    if not SCHEME.match(uri):
-        return LocalStore(), _local(uri)
-    try:
-        parts = urlsplit(uri)
-    except ValueError:  # its text may repeat a password
-        raise InputError("The URI cannot be read: check its brackets and its host.") from None
-    if parts.scheme in ("file", "local"):
-        return LocalStore(), _local(parts.path)
+    if not is_remote(uri):
+        return LocalStore(), local_path(uri)
     from airflow_provider_lamini.compat import object_storage_path
 
     try:
@@ -359,59 +349,12 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
         files = path.fs
     except (ValueError, ImportError) as error:
         raise InputError(
-            f"{shown(uri)}: Airflow has no file system for {parts.scheme}://. Install the provider that "
+            f"{shown(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. Install the provider that "
             f"brings it "
             "(s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google, "
             "abfs: apache-airflow-providers-microsoft-azure)."
         ) from error
     return ObjectStore(files), str(path.path)
-
-
-def shown(uri: str) -> str:
-    """A path or URI for messages: without query and without a password, on one line and not too long."""
-    text = _public(uri)
-    if not text.isprintable():
-        text = repr(text)
-    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}...{text[-_SHOWN:]}"
-
-
-def _public(uri: str) -> str:
-    if not SCHEME.match(uri):
-        return uri
-    parts = urlsplit(uri)
-    user, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="", fragment="").geturl()
-
-
-def _check_text(uri: str) -> None:
-    if "\0" in uri or "\n" in uri:
-        raise InputError("A path or URI must not hold line breaks or NUL characters.")
-    try:
-        uri.encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            "A path or URI holds half of a surrogate pair, which is not valid Unicode. "
-            "Rename files whose names are not UTF-8."
-        ) from None
-
-
-def _local(path: str) -> str:
-    try:
-        found = _absolute(Path(path).expanduser())
-    except RuntimeError:
-        raise InputError(
-            f"{shown(path)}: there is no home folder of that user. Write the path out."
-        ) from None
-    text = str(found)
-    longest = max((len(os.fsencode(part)) for part in found.parts), default=0)
-    if longest > _LONGEST_NAME or len(os.fsencode(text)) >= _LONGEST_PATH:
-        raise InputError(f"The path {shown(text)} is too long for a file system.")
-    return text
-
-
-def _absolute(path: Path) -> Path:
-    # Not resolve(): a symbolic link that is moved between two tries must stay one.
-    return Path(os.path.normpath(Path.cwd() / path))
 
 
 def _creates_alone(files: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ from airflow_provider_lamini.api.output_types import check_output_type
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.rows.inline import check_rows
 from airflow_provider_lamini.rows.source import is_path
-from airflow_provider_lamini.runs.arguments import json_object, text
+from airflow_provider_lamini.runs.arguments import finite, json_object, plain_name, text, valid_unicode
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
@@ -133,13 +134,23 @@ def texts(name: str, value: object, most: int) -> tuple[list[str], bool]:
     :return: the texts, and whether it was one and no list
     :raises InvalidArgumentError: where it is neither, or a text is empty
     """
-    single = isinstance(value, str)
+    single = is_single(value)
     found = [value] if single else _listed(name, value, most)
-    for number, each in enumerate(found):
-        if not isinstance(each, str) or not each.strip():
-            place = name if single else f"{name} {number} (counted from 0)"
-            raise InvalidArgumentError(f"{place} must be a text that is not empty.")
-    return [str(each) for each in found], single
+    places = [name] if single else [f"{name} {number} (counted from 0)" for number in range(len(found))]
+    return [text(place, _as_text(each)) for place, each in zip(places, found, strict=True)], single
+
+
+def is_single(value: object) -> bool:
+    """Whether an input is one text and no list. ``render_template_as_native_obj`` makes a number of ``"7"``.
+
+    :param value: the input
+    """
+    return isinstance(_as_text(value), str)
+
+
+def _as_text(value: object) -> object:
+    """The text that a number was before a template was rendered to native objects."""
+    return str(value) if math.isfinite(finite(value)) and not isinstance(value, str) else value
 
 
 def conversations(
@@ -155,7 +166,7 @@ def conversations(
     :raises InvalidArgumentError: where it is none of that
     """
     first = [] if system is None else [{"role": "system", "content": text("system", system)}]
-    single = isinstance(value, str) or _is_conversation(value)
+    single = is_single(value) or _is_conversation(value)
     found = [value] if single else _listed(name, value, most)
     return [
         [*first, *_messages(name if single else f"{name} {number} (counted from 0)", talk)]
@@ -168,19 +179,23 @@ def _is_conversation(value: object) -> bool:
 
 
 def _messages(place: str, talk: object) -> list[dict[str, str]]:
+    talk = _as_text(talk)
     if isinstance(talk, str) and talk.strip():
-        return [{"role": "user", "content": talk}]
+        return [{"role": "user", "content": text(place, talk)}]
     if isinstance(talk, str) or not isinstance(talk, Sequence) or not talk:
         raise InvalidArgumentError(f"{place} must be a text, or a list of messages, that is not empty.")
     messages = []
     for message in talk:
         role, content = (
-            (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (0, 0)
+            (message.get("role"), _as_text(message.get("content")))
+            if isinstance(message, Mapping)
+            else (0, 0)
         )
         if not isinstance(role, str) or not role or not isinstance(content, str):
             raise InvalidArgumentError(
                 f"{place}: each message must be a mapping with role and content, both texts."
             )
+        role, content = plain_name(f"{place}: a role", role), valid_unicode(f"{place}: a message", content)
         messages.append({"role": role, "content": content})
     return messages
 
@@ -204,6 +219,7 @@ def inline_rows(given: object, most: int) -> list[Row]:
     :raises InvalidArgumentError: for a path, for too many, or for none
     :raises RowError: for a row that cannot be used
     """
+    given = _as_text(given)
     if isinstance(given, str):
         if not given.strip():
             raise InvalidArgumentError("input is an empty text.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, NotGoodEnoughError
-from airflow_provider_lamini.runs.arguments import json_object
+from airflow_provider_lamini.runs.arguments import finite, json_object, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,17 +49,10 @@ def thresholds_of(name: str, given: object) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for metric, value in (json_object(name, given) or {}).items():
-        try:
-            number = (
-                float(value)
-                if isinstance(value, int | float | str) and not isinstance(value, bool)
-                else math.nan
-            )
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+        number = finite(value)
+        if math.isnan(number):
             raise InvalidArgumentError(
-                f"{name}: the threshold of {metric!r} must be a number, not {value!r}."
+                f"{name}: the threshold of {shown(metric)} must be a number, not {shown(value)}."
             )
         found[metric] = number
     return found
@@ -76,7 +69,7 @@ def check_names(name: str, thresholds: Mapping[str, float], known: Mapping[str, 
     for metric in thresholds:
         if metric not in known:
             raise InvalidArgumentError(
-                f"{name} names the metric {metric!r}, but there are only {', '.join(known) or 'none'}."
+                f"{name} names the metric {shown(metric)}, but there are only {', '.join(known) or 'none'}."
             )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.runs.arguments import shown
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
@@ -58,7 +59,7 @@ def metrics_of(given: object) -> dict[str, Metric]:
     """
     if isinstance(given, str) or not isinstance(given, Sequence) or not given:
         raise InvalidArgumentError(
-            f"metrics must be a list of {', '.join(_OWN)}, callables or their dotted paths, not {given!r}."
+            f"metrics must be a list of {', '.join(_OWN)}, callables or their dotted paths, not {shown(given)}."
         )
     found: dict[str, Metric] = {}
     for each in given:
@@ -108,14 +109,14 @@ def _imported(path: str) -> tuple[str, Metric]:
     module, _, name = path.replace(":", ".").rpartition(".")
     if not module or not name:
         raise InvalidArgumentError(
-            f"metric {path!r} is not known: give {', '.join(_OWN)}, or a path such as 'my_package.metrics.rouge'."
+            f"metrics: {shown(path)} is not known: give {', '.join(_OWN)}, or a path such as 'my_package.metrics.rouge'."
         )
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidArgumentError(f"metric {path!r} cannot be imported: {error}.") from error
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"metrics: {shown(path)} cannot be imported: {error}.") from error
     if not callable(found):
-        raise InvalidArgumentError(f"metric {path!r} is a {type(found).__name__}, not a callable.")
+        raise InvalidArgumentError(f"metrics: {shown(path)} is a {type(found).__name__}, not a callable.")
     return name, found
 
 

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_lamini.exceptions import JobLostError
-from airflow_provider_lamini.runs.arguments import flag, identifier, job_kind, text
+from airflow_provider_lamini.runs.arguments import flag, identifier, job_kind, model_or_id, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +112,7 @@ class LaminiJobSensor(BaseSensorOperator):
 
         del context
         job_id, kind = self._job()
-        with LaminiHook(text("lamini_conn_id", self.lamini_conn_id)) as hook:
+        with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
             try:
                 status = hook.send(kind.look(job_id))
             except PASSING as error:
@@ -151,7 +151,12 @@ class LaminiJobSensor(BaseSensorOperator):
         raise AirflowSensorTimeout(message)
 
     def _job(self) -> tuple[str, JobKind]:
-        return identifier("job_id", self.job_id), job_kind("kind", self.kind)
+        from airflow_provider_lamini.jobs.kinds import MODEL_DOWNLOAD
+
+        flag("accept_partial", self.accept_partial)
+        kind = job_kind("kind", self.kind)
+        named = model_or_id if kind is MODEL_DOWNLOAD else identifier
+        return named("job_id", self.job_id), kind
 
     def _judge(self, kind: JobKind, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         from airflow_provider_lamini.jobs.state import JobState

@@ -123,7 +123,7 @@ def test_a_wrong_key_is_one_clear_sentence(platform, chat, monkeypatch):
         ("messages", {"role": "user", "content": "a"}),
         ("messages", [{"role": "user"}]),
         ("messages", [{"role": "", "content": "a"}]),
-        ("messages", [{"role": "user", "content": 5}]),
+        ("messages", [{"role": "user", "content": [5]}]),
         ("messages", [{"role": "user", "content": "a"}, "b"]),
         ("messages", ["a", []]),
         ("messages", ["a", None]),

@@ -128,7 +128,7 @@ def test_a_wrong_key_is_one_clear_sentence(platform, complete, monkeypatch):
         ("prompt", None),
         ("prompt", {"prompt": "a"}),
         ("prompt", ["a", " "]),
-        ("prompt", ["a", 5]),
+        ("prompt", ["a", True]),
         ("prompt", ["a"] * 101),
         ("model_name", ""),
         ("output_type", {"a": "text"}),

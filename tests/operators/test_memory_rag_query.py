@@ -192,7 +192,7 @@ def test_killing_a_task_that_waits_leaves_the_build_alone(index, query):
         {"index_id": None},
         {"index_id": True},
         {"input": None},
-        {"input": 5},
+        {"input": True},
         {"input": ""},
         {"input": ["x"] * 101},
         {"input": [5.0, None]},

@@ -151,5 +151,11 @@ def test_a_store_that_tells_no_version_has_its_files_read_each_time(tmp_path):
     ],
 )
 def test_only_utf_8_without_zero_bytes_is_text(tmp_path, content, text):
-    put(tmp_path, {"a.txt": content})
+    put(tmp_path, {"a.txt": content, "b.txt": b"another"})
     assert find_documents(str(tmp_path))[0].text() == text
+
+
+def test_documents_that_are_all_empty_are_refused(tmp_path):
+    put(tmp_path, {"a.txt": b"", "b.txt": b""})
+    with pytest.raises(InputError, match="all documents in .* are empty"):
+        find_documents(str(tmp_path))
