@@ -16,6 +16,7 @@
     |-- UnavailableError         500, 502, 503, 504, no connection
     |-- PlatformTimeoutError     524, no answer in time
     `-- ProtocolError            an answer that the API does not allow
+        `-- NotThePlatformError  a web page, nothing, or a redirect elsewhere
 """
 
 from __future__ import annotations
@@ -130,6 +131,13 @@ class ProtocolError(PlatformError):
     """The answer is not what the API allows: a web page, a redirect elsewhere, broken or unexpected JSON.
 
     Often something else than the platform answers at that address. Retrying seldom helps.
+    """
+
+
+class NotThePlatformError(ProtocolError):
+    """A web page, nothing, or a redirect elsewhere came in place of an answer: something in between answered.
+
+    That may be a proxy under maintenance; then retrying later helps. Else check the base URL.
     """
 
 

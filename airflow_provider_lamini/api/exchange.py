@@ -7,7 +7,6 @@ decided is decided here, once.
 from __future__ import annotations
 
 import logging
-import re
 import ssl
 import sys
 import time
@@ -39,8 +38,6 @@ _KEEP_METHOD = frozenset({307, 308})
 _TRANSPORT = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError)
 """What sending may raise. On an event loop, TLS errors after the handshake come as they are."""
 
-_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
-_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 _WARNINGS_KEPT = 1000
 _warned: set[str] = set()
 
@@ -68,7 +65,7 @@ class Exchange:
         :returns: at the generator's end, the answer
         :raises PlatformError: where it failed for good
         """
-        outgoing = Outgoing(call, self._settings, self._http)
+        outgoing = Outgoing(call, self._settings, self._http, self._clock)
         return (yield from self._with_retries(call, lambda number: self._ask(call, outgoing, number)))
 
     def download(self, call: Call[T], to: BinaryIO) -> Flow[int]:
@@ -79,7 +76,7 @@ class Exchange:
         :returns: at the generator's end, how many bytes were written
         :raises PlatformError: where it failed for good, or broke off and ``to`` cannot be rewound
         """
-        outgoing, target = Outgoing(call, self._settings, self._http), Target(to)
+        outgoing, target = Outgoing(call, self._settings, self._http, self._clock), Target(to)
         return (
             yield from self._with_retries(call, lambda number: self._save(call, outgoing, number, target))
         )
@@ -109,9 +106,8 @@ class Exchange:
         try:
             return call.read(bytes(fetch.body))
         except (ValueError, RecursionError) as error:
-            reason = self._what_is_wrong(fetch, error)
-        reason = redact.shown(reason, key=self._settings.key, sent=call.json)
-        raise failures.of_answer(call, fetch.status, reason, request_id=_request_id(fetch.headers))
+            failed = failures.of_content(call, fetch, error, lambda text: self._shown(text, call))
+        raise failed
 
     def _save(self, call: Call[T], outgoing: Outgoing, number: int, target: Target) -> Flow[int]:
         target.rewind()
@@ -156,7 +152,9 @@ class Exchange:
             if fetch.status not in _REDIRECTS:
                 return fetch
             url = self._redirected(call, fetch, url, anywhere=target is not None)
-        raise failures.of_answer(call, fetch.status, "it redirects in circles", request_id=None, refused=True)
+        raise failures.of_answer(
+            call, fetch.status, "it redirects in circles", request_id=None, redirected=True
+        )
 
     def _redirected(self, call: Call[T], fetch: Fetch, url: httpx.URL, *, anywhere: bool) -> httpx.URL:
         """Return where to go. Only a download may lead away from the platform, and without the key."""
@@ -173,17 +171,17 @@ class Exchange:
         if home:
             reason = "it redirects without end or to another method; check the connection's address"
         raise failures.of_answer(
-            call, fetch.status, reason, request_id=_request_id(fetch.headers), refused=True
+            call, fetch.status, reason, request_id=failures.request_id(fetch.headers), redirected=True
         )
 
     def _refusal(self, call: Call[T], fetch: Fetch) -> failures.AttemptFailed:
         said = failures.detail_of(bytes(fetch.body), fetch.headers.get("content-type", ""))
-        detail = redact.shown(said, key=self._settings.key, sent=call.json)
+        detail = self._shown(said, call)
         return failures.of_status(
             call,
             fetch.status,
             detail=redact.unless_in(call.content, detail) if call.content else detail,
-            request_id=_request_id(fetch.headers),
+            request_id=failures.request_id(fetch.headers),
             retry_after=parse_retry_after(fetch.headers.get("retry-after"), time.time()),
         )
 
@@ -196,22 +194,10 @@ class Exchange:
             _warned.add(text)
             log.warning("The platform at %s warns: %s", self._settings.origin, text)
 
-    @staticmethod
-    def _what_is_wrong(fetch: Fetch, error: Exception) -> str:
-        if not fetch.body.strip():
-            return "it is empty"
-        if "html" in fetch.headers.get("content-type", "").lower() or fetch.body.lstrip().startswith(b"<"):
-            return "it is a web page; perhaps something else than the platform answers at that address"
-        return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    def _shown(self, text: str, call: Call[object]) -> str:
+        return redact.shown(text, key=self._settings.key, sent=call.json)
 
 
 def _what(state: RetryCallState) -> str:
     failure = state.outcome.exception() if state.outcome else None
     return failure.what if isinstance(failure, failures.AttemptFailed) else ""
-
-
-def _request_id(headers: httpx.Headers) -> str | None:
-    for name in _REQUEST_ID_HEADERS:
-        if _REQUEST_ID.fullmatch(headers.get(name, "")):
-            return headers[name]
-    return None

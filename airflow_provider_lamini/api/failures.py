@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.call import Repeat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_lamini.api.call import Call, Json
+    from airflow_provider_lamini.api.steps import Fetch
 
 _MEANING: dict[int, str] = {
     400: "the request is refused",
@@ -47,6 +49,8 @@ _ADVICE: dict[type[errors.PlatformError], str] = {
 }
 _PASSING = frozenset({429, 500, 502, 503, 504, 513, 524})
 _REFUSED = frozenset({429, 513})
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
@@ -61,6 +65,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
     :param detail: the platform's own text, fit to be shown
     :param request_id: the platform's id of the request
     :param retry_after: seconds that the platform asked to wait
+    :param unreadable: whether there was an answer, with a status of success, that is no JSON
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         detail: str = "",
         request_id: str | None = None,
         retry_after: float | None = None,
+        unreadable: bool = False,
     ) -> None:
         super().__init__(what)
         self.kind = kind
@@ -84,6 +90,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         self.detail = detail
         self.request_id = request_id
         self.retry_after = retry_after
+        self.unreadable = unreadable
 
     @property
     def loading(self) -> bool:
@@ -162,7 +169,7 @@ def of_status(
 
 
 def of_answer(
-    call: Call[object], status: int, reason: str, *, request_id: str | None, refused: bool = False
+    call: Call[object], status: int, reason: str, *, request_id: str | None, redirected: bool = False
 ) -> AttemptFailed:
     """Say that an answer is not what the API allows.
 
@@ -170,17 +177,67 @@ def of_answer(
     :param status: the answer's status
     :param reason: what is wrong with the answer, without its content
     :param request_id: the platform's id of the request
-    :param refused: whether the platform surely did not begin the work
+    :param redirected: whether it leads elsewhere, so that the platform surely did not begin the work
     """
     return AttemptFailed(
-        errors.ProtocolError,
+        errors.NotThePlatformError if redirected else errors.ProtocolError,
         f"The answer to {call.method} {call.path} is not what the API allows: {reason}.",
         passing=False,
-        refused=refused,
+        refused=redirected,
         status=status,
         detail=reason,
         request_id=request_id,
     )
+
+
+def of_content(
+    call: Call[object], fetch: Fetch, error: Exception, shown: Callable[[str], str]
+) -> AttemptFailed:
+    """Say that the body of a good answer cannot be read.
+
+    What is no JSON at all may come from something in between, and pass; JSON of another form stays as it is.
+
+    :param call: what was sent
+    :param fetch: the answer
+    :param error: what reading it raised
+    :param shown: makes a text fit to be shown
+    """
+    kind, content = errors.ProtocolError, bytes(fetch.body)
+    unreadable = not _is_json(content)
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    if unreadable and not content.strip():
+        kind, reason = errors.NotThePlatformError, "it is empty"
+    elif unreadable and _is_page(content, fetch.headers.get("content-type", "")):
+        kind = errors.NotThePlatformError
+        reason = "it is a web page; perhaps something else than the platform answers at that address"
+    failed = of_answer(call, fetch.status, shown(reason), request_id=request_id(fetch.headers))
+    failed.kind, failed.passing, failed.unreadable = kind, unreadable, unreadable
+    return failed
+
+
+def request_id(headers: httpx.Headers) -> str | None:
+    """The platform's id of a request, where it tells one.
+
+    :param headers: the answer's
+    """
+    for name in _REQUEST_ID_HEADERS:
+        if _REQUEST_ID.fullmatch(headers.get(name, "")):
+            return headers[name]
+    return None
+
+
+def _is_page(content: bytes, content_type: str) -> bool:
+    return "html" in content_type.lower() or content.lstrip().startswith(b"<")
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        msgspec.json.decode(content)
+    except (msgspec.MsgspecError, ValueError):
+        return False
+    except RecursionError:
+        return True
+    return True
 
 
 def of_transport(call: Call[object], error: Exception, origin: str, timeout: float) -> AttemptFailed:
@@ -296,6 +353,6 @@ def _finding(item: Json) -> str:
 
 def _plain(content: bytes, content_type: str) -> str:
     text = content[:4000].decode("utf-8", errors="ignore").strip()
-    if "html" in content_type.lower() or text.startswith("<"):
+    if _is_page(content, content_type):
         return "a web page instead of JSON, perhaps from a proxy in between"
     return text if all(char.isprintable() or char.isspace() for char in text) else ""

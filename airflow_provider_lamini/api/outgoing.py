@@ -12,7 +12,7 @@ from airflow_provider_lamini import __version__
 from airflow_provider_lamini.api.steps import Fetch, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import IO
 
     from airflow_provider_lamini.api.call import Call, Json
@@ -26,15 +26,21 @@ class Outgoing:
     :param call: what to send
     :param settings: how to reach the platform
     :param http: builds the requests
+    :param clock: the time in seconds, from any start
     :raises ValueError: where the body cannot be written as JSON
     """
 
     def __init__(
-        self, call: Call[object], settings: ClientSettings, http: httpx.Client | httpx.AsyncClient
+        self,
+        call: Call[object],
+        settings: ClientSettings,
+        http: httpx.Client | httpx.AsyncClient,
+        clock: Callable[[], float],
     ) -> None:
         self._call = call
         self._settings = settings
         self._http = http
+        self._clock = clock
         self._content = None if call.json is None else _as_json(call.json, call.operation)
         self._parts = (
             (call.content,) if call.content else tuple(call.multipart.files if call.multipart else ())
@@ -54,7 +60,7 @@ class Outgoing:
         :param url: elsewhere than at the platform, neither key nor further headers are sent
         :param to: where a good answer's body goes; ``None`` keeps it in memory
         """
-        return Fetch(partial(self._request, url), self._parts, to)
+        return Fetch(partial(self._request, url), self._parts, to, timeout=self.timeout, clock=self._clock)
 
     def _request(self, url: httpx.URL, uploads: Sequence[Upload]) -> httpx.Request:
         form = self._call.multipart

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LONGEST_RETRY_AFTER = 300.0
 """Seconds: a platform that asks for more is asked again after this."""
 
+UNREADABLE_ANSWERS = 5
+"""So many answers to one call may be no JSON: more often, it does not come from something that passes."""
+
 _SHORTEST_RETRY_AFTER = 0.5
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{0,9})?")
 
@@ -61,6 +64,7 @@ class Retries:
         self._clock = clock
         self._left = {False: settings.retry_budget, True: settings.model_loading_budget}
         self._failures = {False: 0, True: 0}
+        self._unreadable = 0
         self._spent = False
         self._started = clock()
 
@@ -79,6 +83,9 @@ class Retries:
 
     def _may_repeat(self, failure: BaseException) -> bool:
         if not isinstance(failure, AttemptFailed) or not failure.passing:
+            return False
+        self._unreadable += failure.unreadable
+        if self._unreadable >= UNREADABLE_ANSWERS:
             return False
         return failure.refused or self._repeat is Repeat.SAFE
 

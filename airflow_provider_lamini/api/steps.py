@@ -16,6 +16,9 @@ R = TypeVar("R")
 
 _ERROR_BYTES = 65_536
 
+SLOWEST = 1000.0
+"""Bytes per second, beyond the time for an answer: what comes slower, a few bytes now and then, never ends."""
+
 
 class Pause:
     """Wait before the next step.
@@ -65,6 +68,8 @@ class Fetch:
     :param make: makes the request from the files to upload
     :param parts: those files
     :param to: where a good answer's body goes; ``None`` keeps it in memory
+    :param timeout: seconds that the body may take, and longer only where it comes at a speed of ``SLOWEST``
+    :param clock: the time in seconds, from any start
     """
 
     def __init__(
@@ -72,10 +77,16 @@ class Fetch:
         make: Callable[[Sequence[Upload]], httpx.Request],
         parts: Sequence[FilePart] = (),
         to: Target | None = None,
+        *,
+        timeout: float,
+        clock: Callable[[], float],
     ) -> None:
         self._make = make
         self._parts = parts
         self._to = to
+        self._patience = timeout
+        self._clock = clock
+        self._ends = 0.0
         self._uploads: list[Upload] = []
         self.status = 0
         self.headers = httpx.Headers()
@@ -112,13 +123,18 @@ class Fetch:
         """
         self.status = response.status_code
         self.headers = response.headers
+        self._ends = self._clock() + self._patience
 
     def take(self, block: bytes) -> bool:
         """Take the next block of the body.
 
         :param block: some bytes
         :returns: whether more is wanted: of an error, only the beginning is
+        :raises httpx.ReadTimeout: where the body comes too slowly
         """
+        self._ends += len(block) / SLOWEST
+        if self._clock() > self._ends:  # each block came in time, so that nobody else notices
+            raise httpx.ReadTimeout("the body comes too slowly")
         if not self.ok:
             self.body += block[: _ERROR_BYTES - len(self.body)]
             return len(self.body) < _ERROR_BYTES

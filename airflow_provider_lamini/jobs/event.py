@@ -47,12 +47,14 @@ class JobEvent:
     :param lost: the jobs at which looking was given up, by id
     :param timed_out: whether the deadline has passed before enough jobs had ended
     :param deadline: when waiting ends or ended, seconds since 1970
+    :param trouble: where time was up, why the last look at a job had failed
     """
 
     ended: Mapping[str, EndedJob] = field(default_factory=dict)
     lost: Mapping[str, LostJob] = field(default_factory=dict)
     timed_out: bool = False
     deadline: float
+    trouble: str | None = None
 
     def payload(self) -> dict[str, object]:
         """The event as plain values, for a ``TriggerEvent``."""
@@ -67,6 +69,7 @@ class JobEvent:
             },
             "timed_out": self.timed_out,
             "deadline": self.deadline,
+            "trouble": self.trouble,
         }
 
     @classmethod
@@ -92,4 +95,5 @@ class JobEvent:
             },
             timed_out=bool(payload["timed_out"]),
             deadline=float(payload["deadline"]),
+            trouble=payload.get("trouble"),
         )

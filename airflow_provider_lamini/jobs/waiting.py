@@ -52,10 +52,10 @@ async def wait_for(
         for wait in pending:
             wait.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-    return _event(over, plan.deadline)
+    return _event(over, sights, plan.deadline)
 
 
-def _event(over: Mapping[str, Outcome], deadline: float) -> JobEvent:
+def _event(over: Mapping[str, Outcome], sights: Mapping[str, Sight], deadline: float) -> JobEvent:
     ended, lost = {}, {}
     for job_id, outcome in over.items():
         if isinstance(outcome, Ended):
@@ -63,4 +63,12 @@ def _event(over: Mapping[str, Outcome], deadline: float) -> JobEvent:
         elif isinstance(outcome, Lost):
             vanished = isinstance(outcome.error, JobNotFoundError | NotFoundError)
             lost[job_id] = LostJob(str(outcome.error), vanished)
-    return JobEvent(ended=ended, lost=lost, timed_out=len(ended) + len(lost) < len(over), deadline=deadline)
+    timed_out = len(ended) + len(lost) < len(over)
+    troubles = [str(sight.error) for sight in sights.values() if sight.error is not None]
+    return JobEvent(
+        ended=ended,
+        lost=lost,
+        timed_out=timed_out,
+        deadline=deadline,
+        trouble=troubles[-1] if timed_out and troubles else None,
+    )

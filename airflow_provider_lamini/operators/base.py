@@ -130,7 +130,7 @@ class JobOperator(BaseOperator, Generic[R]):
         with self.hook:
             while True:
                 if event is not None and event.timed_out:
-                    self._fail_in_time()
+                    self._fail_in_time(event)
                 step = self.advance(context, event)
                 if isinstance(step, Finished):
                     return step.result
@@ -200,8 +200,11 @@ class JobOperator(BaseOperator, Generic[R]):
         async with private_watch(self.settings) as watch, asyncio.timeout(CANCEL_TIMEOUT):
             return await cancel_all(watch, kind_named(step.kind), step.job_ids)
 
-    def _fail_in_time(self) -> NoReturn:
+    def _fail_in_time(self, event: JobEvent) -> NoReturn:
+        advice = "Raise timeout if the work is larger than expected."
+        if event.trouble is not None:
+            advice = f"The last look at a job has failed: {event.trouble}"
         raise WaitTimeoutError(
             f"The task's timeout of {self._timeout_seconds:g} s has passed. Its jobs may still run and bill; a "
-            "retry attaches to them. Raise timeout if the work is larger than expected."
+            f"retry attaches to them. {advice}"
         )

@@ -234,6 +234,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
             jobs = self.hook.send(classifier_projects.list_jobs(self.project))
         except (NotFoundError, ProjectNotFoundError):
             return []
+        return list(dict.fromkeys(job.job_id for job in jobs))  # a list may name a job twice
 
     def fetch(self, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         """See :class:`SingleJobOperator`: ask for the id of the model."""
@@ -248,7 +249,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         if told is not None:
             return told
         models = self.hook.send(classifier_projects.list_models(self.project))
-        made = [model.model_id for model in models if model.job_id == job_id]
+        made = list(dict.fromkeys(model.model_id for model in models if model.job_id == job_id))
         if len(made) != 1:
             raise JobFailedError(
                 f"{self.kind.name} job {job_id} ended well, but the platform tells no model of it. It no longer runs. "

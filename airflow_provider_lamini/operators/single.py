@@ -293,7 +293,7 @@ class SingleJobOperator(JobOperator[R]):
         from airflow_provider_lamini.jobs.state import JobState
 
         if status.state is JobState.SUCCEEDED:
-            return Finished(self.fetch(job_id, status))
+            return self.fetched(job_id, status)
         if status.state is JobState.CANCELLED and self._killed_with_the_try_before():
             self.log.info(
                 "Job %s was cancelled when the try before was killed; it is submitted anew.", job_id
@@ -301,6 +301,24 @@ class SingleJobOperator(JobOperator[R]):
             self._records.forget()
             return self._begin()
         return self.ended_badly(job_id, status)
+
+    def fetched(self, job_id: str, status: EndedJob | JobStatus) -> Finished[R]:
+        """Return what the job has made; where the platform fails now, say that the job is not at fault.
+
+        :param job_id: the platform's id
+        :param status: how it ended
+        :raises PlatformError: where the platform could not be asked; the record is kept
+        """
+        from airflow_provider_lamini.api.errors import PlatformError
+
+        try:
+            return Finished(self.fetch(job_id, status))
+        except PlatformError:
+            self.log.warning(
+                "Job %s (%s) has ended well, what follows has failed. A retry goes on from here with the same job.",
+                *(job_id, self.kind.name),
+            )
+            raise
 
     def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[R]:
         """What to do about a job that did not end well: fail, so that a retry submits anew.

@@ -297,7 +297,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
         if status.state is JobState.PARTLY_SUCCEEDED:
             if self._partial_is_good:
-                return Finished(self.fetch(job_id, status))
+                return self.fetched(job_id, status)
             raise JobFailedError(
                 f"tuning job {job_id} ended as {status.raw}. Clear the task with accept_partial=True to take its model, "
                 "or with force_new=True to train anew."

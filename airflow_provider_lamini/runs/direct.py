@@ -13,6 +13,7 @@ from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import (
     BadRequestError,
     InvalidRequestError,
+    NotThePlatformError,
     PlatformTimeoutError,
     ProtocolError,
 )
@@ -162,6 +163,8 @@ class DirectRun:
     ) -> list[tuple[RowResult, int]]:
         try:
             answered = await client.send(self._endpoint.ask(prompts))
+        except NotThePlatformError:  # no row is at fault
+            raise
         except ROW_ERRORS as error:
             if len(prompts) > 1:
                 # One row may spoil the request for all: halves find it in a few steps.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 import socket
 import ssl
 import threading
@@ -12,14 +10,11 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.client import AsyncClient, Client
 from airflow_provider_lamini.api.lamini import batches, platform
+from tests.support.certificates import Authority
 
 LOOK = platform.version()
 START = batches.start_completions(model_name="m", prompt=["p"] * 3)
@@ -151,9 +146,9 @@ class Tls:
     """A server with a certificate of an authority of its own."""
 
     def __init__(self, folder, *, ask_client=False):
-        self.ca, ca_key = self._certificate(folder / "ca.pem", "Test authority", None)
-        self.cert, _ = self._certificate(folder / "server.pem", "127.0.0.1", (self.ca, ca_key))
-        self._certificate(folder / "client.pem", "A client", (self.ca, ca_key))
+        authority = Authority(folder / "ca.pem")
+        authority.issue(folder / "server.pem")
+        authority.issue(folder / "client.pem")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "server.pem")
         if ask_client:
@@ -188,49 +183,6 @@ class Tls:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(5)
-
-    @staticmethod
-    def _certificate(path, name, issuer):
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer[0].subject if issuer else subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        )
-        authority = issuer[1] if issuer else key
-        builder = builder.add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False
-        )
-        if issuer is None:
-            usage = dict.fromkeys(
-                ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"), False
-            )
-            usage |= dict.fromkeys(("key_agreement", "encipher_only", "decipher_only"), False)
-            builder = builder.add_extension(
-                x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True
-            )
-        certificate = builder.sign(authority, hashes.SHA256())
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        return certificate, key
 
 
 @pytest.fixture

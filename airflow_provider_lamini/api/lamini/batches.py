@@ -61,7 +61,7 @@ class _Reasons(msgspec.Struct):
 class _Rows(msgspec.Struct):
     """The rows of a result, counted and not decoded."""
 
-    outputs: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    outputs: list[msgspec.Raw] | None = None
 
 
 class _Vectors(msgspec.Struct):
@@ -191,7 +191,10 @@ def _read_progress(content: bytes) -> BatchProgress:
     reasons = wire.decode_as(content, _Reasons).finish_reason
     if isinstance(reasons, list):
         return BatchProgress(len(reasons), len(reasons) - reasons.count(None))
-    total = len(wire.decode_as(content, _Rows).outputs)
+    rows = wire.decode_as(content, _Rows).outputs
+    if rows is None:
+        _check_nothing(content, "outputs")
+    total = len(rows or ())
     return BatchProgress(total, total if reasons else 0)
 
 
@@ -202,6 +205,16 @@ def _read_vectors(content: bytes) -> list[list[float]] | None:
 def _count_vectors(content: bytes) -> int:
     if content.strip() in _NOTHING:
         return 0
-    vectors = wire.decode_as(content, _Vectors).embedding or []
+    vectors = wire.decode_as(content, _Vectors).embedding
+    if vectors is None:
+        _check_nothing(content, "embedding")
+        return 0
     flat = bool(vectors) and not bytes(vectors[0]).lstrip().startswith(b"[")
     return 1 if flat else len(vectors)
+
+
+def _check_nothing(content: bytes, name: str) -> None:
+    """Refuse an object of something else, which would be waited for without end; ``{}`` says that nothing is there yet."""
+    found = wire.decode(content)
+    if found and not (isinstance(found, dict) and name in found):
+        raise ValueError(f"an object with {name} was expected, not {wire.kind_of(found)}")

@@ -1,0 +1,371 @@
+"""Each fault of a platform, on each way in which an operator meets it: what becomes of the task, and what is paid.
+
+The table is the promise. The cases of one way run at once, in threads, since they mostly wait.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pytest
+
+from airflow_provider_lamini.api import errors
+from airflow_provider_lamini.exceptions import JobLostError, TooManyFailedRowsError, WaitTimeoutError
+from tests.support.certificates import Authority
+from tests.support.fault_ways import DIRECT, WAYS, Case, maker, meet
+from tests.support.faulty_platform import Fault
+
+HTML = {"Content-Type": "text/html"}
+PAGE = "<html><body>Down for maintenance</body></html>"
+AT_ONCE = 48
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a try ends.
+
+    :param error: what it raises; ``None`` where it succeeds
+    :param says: what its message says
+    :param next_error: what the next try raises, with a platform that does well again
+    :param more: how many more jobs there are then than there would be without the fault
+    """
+
+    error: type[Exception] | None = None
+    says: str = ""
+    next_error: type[Exception] | None = None
+    more: int = 0
+
+
+WELL = Outcome()
+UNKNOWN = "it may run and bill: look there before submitting again"
+NOTHING = "Nothing was started"
+
+
+def unknown(error):
+    """It is not known whether the work was begun."""
+    return Outcome(error, UNKNOWN)
+
+
+def refused(error):
+    """The work was surely not begun."""
+    return Outcome(error, NOTHING)
+
+
+def out_of_time(why):
+    """The task's own time is over, the job goes on, and the message says why the last look failed."""
+    return Outcome(
+        WaitTimeoutError,
+        f"may still run and bill; a retry attaches to them. The last look at a job has failed: {why}",
+    )
+
+
+BUSY, AWAY, SLOW, LOADING = (
+    errors.RateLimitedError,
+    errors.UnavailableError,
+    errors.PlatformTimeoutError,
+    errors.ModelLoadingError,
+)
+WRONG, ELSEWHERE, KEY = errors.ProtocolError, errors.NotThePlatformError, errors.AuthenticationError
+GONE, SPOILED = (
+    errors.JobNotFoundError,
+    Outcome(TooManyFailedRowsError, "3 of 3 rows failed", TooManyFailedRowsError),
+)
+SOON = {"Retry-After": "0.5"}
+
+
+def another(**fields):
+    """Change fields of the true answer."""
+    return lambda answer, _: answer | fields
+
+
+def fewer(answer, _):
+    """One row too few."""
+    return {name: rows[:-1] if isinstance(rows, list) else [] for name, rows in answer.items()}
+
+
+def more(answer, _):
+    """One row too many."""
+    return {
+        name: [*rows, rows[-1]] if isinstance(rows, list) else [rows] * 2 for name, rows in answer.items()
+    }
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table.
+
+    :param fault: what goes wrong
+    :param submit: how that ends while the work is started
+    :param wait: while it is waited for, in the trigger or in the worker
+    :param read: while its result is fetched, and where rows are answered at once
+    :param direct: where rows are answered at once, if that is another end
+    :param read_timeout: seconds that an answer is waited for
+    """
+
+    name: str
+    fault: Fault
+    submit: Outcome
+    wait: Outcome = WELL
+    read: Outcome = WELL
+    direct: Outcome | None = None
+    read_timeout: float = 10.0
+
+
+def twice(**how):
+    """Two answers go wrong."""
+    return Fault(times=2, **how)
+
+
+def ever(**how):
+    """All answers go wrong."""
+    return Fault(times=None, **how)
+
+
+ANSWERED, CONTENT, CONNECTION = "The platform answered", "The answer", "The connection"
+LOGIN = {"Location": "https://login.example.test/?next=x"}
+NO_JSON = '{"id": b1, "job_id": }'
+
+# A fault with a status does no work unless it comes after it; one that only spoils the answer does.
+TABLE = [
+    # -- the platform is away
+    Line("503 twice", twice(status=503), unknown(AWAY)),
+    Line("503 for long", ever(status=503), unknown(AWAY), out_of_time(ANSWERED), Outcome(AWAY, "503")),
+    Line("500 twice", twice(status=500, body='{"detail": ""}'), unknown(AWAY)),
+    Line("500 after the work", twice(status=500, after=True, body="{}"), unknown(AWAY)),
+    Line("504 twice", twice(status=504), unknown(AWAY)),
+    Line("524 twice", twice(status=524), unknown(SLOW)),
+    Line("502 with a web page", twice(status=502, body=PAGE, headers=HTML), unknown(AWAY)),
+    # -- the platform is busy
+    Line("429 with Retry-After", twice(status=429, headers=SOON), WELL),
+    Line("429 without", twice(status=429), WELL),
+    Line(
+        "429 for long",
+        ever(status=429, headers=SOON),
+        refused(BUSY),
+        out_of_time(ANSWERED),
+        Outcome(BUSY, "429"),
+    ),
+    Line("513 twice", twice(status=513, headers=SOON), WELL),
+    Line("513 for long", ever(status=513), refused(LOADING), out_of_time(ANSWERED), Outcome(LOADING, "513")),
+    # -- the platform refuses
+    Line("401 twice", twice(status=401), refused(KEY), WELL, Outcome(KEY, "Check the key")),
+    Line(
+        "401 for long",
+        ever(status=401),
+        refused(KEY),
+        Outcome(JobLostError, "may still run and bill"),
+        Outcome(KEY, "Check the key"),
+    ),
+    Line("498 of a young job", twice(status=498), refused(GONE), WELL, Outcome(GONE, "498")),
+    # -- the answer is none
+    Line("a web page twice", twice(body=PAGE, headers=HTML), unknown(ELSEWHERE)),
+    Line(
+        "a web page for long",
+        ever(body=PAGE, headers=HTML),
+        unknown(ELSEWHERE),
+        out_of_time(CONTENT),
+        Outcome(ELSEWHERE, "web page"),
+    ),
+    Line("an empty answer", twice(after=True, body=""), unknown(ELSEWHERE)),
+    Line("half of the JSON", twice(after=True, part=0.5), unknown(WRONG)),
+    Line("malformed JSON", twice(after=True, body=NO_JSON), unknown(WRONG)),
+    Line(
+        "malformed JSON for long",
+        ever(after=True, body=NO_JSON),
+        unknown(WRONG),
+        out_of_time(CONTENT),
+        Outcome(WRONG, "not what the API allows"),
+        SPOILED,
+    ),
+    Line(
+        "another object for long",
+        ever(after=True, body='{"hello": 1}'),
+        unknown(WRONG),
+        out_of_time(CONTENT),
+        Outcome(WRONG, "not what the API allows"),
+        SPOILED,
+    ),
+    # -- the connection
+    Line("dropped before the work", twice(drop=True), unknown(AWAY)),
+    Line("dropped after the work", twice(drop=True, after=True), unknown(AWAY)),
+    Line(
+        "dropped for long", ever(drop=True), unknown(AWAY), out_of_time(CONNECTION), Outcome(AWAY, "was lost")
+    ),
+    Line("cut off amid the body", twice(after=True, cut=True), unknown(AWAY)),
+    # -- time
+    Line("no answer in time", Fault(after=True, silence=2.5), unknown(SLOW), read_timeout=1.0),
+    Line("a body that never ends", Fault(after=True, trickle=0.3), unknown(SLOW), read_timeout=1.0),
+    Line("a slow body", twice(after=True, trickle=0.002), WELL),
+    # -- somewhere else
+    Line(
+        "a redirect to another host",
+        twice(status=302, headers=LOGIN),
+        refused(ELSEWHERE),
+        WELL,
+        Outcome(ELSEWHERE, "redirects to https://login.example.test;"),
+    ),
+    Line(
+        "a redirect in circles",
+        ever(status=307, headers={"Location": "?again"}),
+        refused(ELSEWHERE),
+        out_of_time(CONTENT),
+        Outcome(ELSEWHERE, "redirects"),
+    ),
+]
+
+# -- a certificate that is not good: the platform was not reached, and another try at once would not help
+BAD_CERTIFICATES = {
+    "self-signed": "self-signed certificate",
+    "for another host": "IP address mismatch",
+    "expired": "certificate has expired",
+}
+
+# -- faults of one phase
+WORD = {"status": "PONDERING"}
+STILL_RUNS = Outcome(WaitTimeoutError, "may still run and bill; a retry attaches")
+STATED = ("train", "memory rag", "classifier")
+SPECIAL = [
+    *[
+        (way, phase, "an unknown state twice", Fault(times=2, change=another(**WORD)), WELL)
+        for way in STATED
+        for phase in ("trigger", "worker")
+    ],
+    *[
+        (way, "trigger", "an unknown state for long", ever(change=another(**WORD)), STILL_RUNS)
+        for way in STATED
+    ],
+    (
+        "train",
+        "trigger",
+        "an untrusted certificate for long",
+        Fault(certificate="expired", times=None),
+        out_of_time(r"https://127.0.0.1:\d+ could not be reached: its certificate"),
+    ),
+    *[
+        (way, "fetch", f"{name} rows", Fault(times=1, change=change), Outcome(WRONG, "answered"))
+        for way in ("batch", "vectors")
+        for name, change in (("fewer", fewer), ("more", more))
+    ],
+    *[
+        (way, "fetch", f"{name} rows for good", Fault(times=None, change=change), replace(SPOILED, more=1))
+        for way in ("batch", "vectors")
+        for name, change in (("fewer", fewer), ("more", more))
+    ],
+    *[
+        (way, "direct", f"{name} rows", Fault(times=1, change=change), WELL)
+        for way in ("completions", "embedding")
+        for name, change in (("fewer", fewer), ("more", more))
+    ],
+    *[
+        (way, "direct", f"{name} rows for good", Fault(times=None, change=change), SPOILED)
+        for way in ("completions", "embedding")
+        for name, change in (("fewer", fewer), ("more", more))
+    ],
+]
+
+
+def phases(way):
+    """The phases of a way."""
+    if way in DIRECT:
+        return ("direct",)
+    waits = ("trigger", "worker") if WAYS[way].looks else ()
+    return ("submit", *waits, *(("fetch",) if WAYS[way].fetches else ()))
+
+
+def cases_of(way):
+    """Each case of a way with what is to come of it."""
+    for line in TABLE:
+        by_phase = {"submit": line.submit, "trigger": line.wait, "worker": line.wait, "fetch": line.read}
+        for phase in phases(way):
+            outcome = by_phase.get(phase, line.direct or line.read)
+            yield Case(way, phase, line.name, line.fault, line.read_timeout), outcome
+    for kind, words in BAD_CERTIFICATES.items():
+        untrusted = Outcome(AWAY, rf"certificate is not trusted \({words}")
+        for phase in phases(way):
+            case = Case(way, phase, f"a certificate that is {kind}", Fault(certificate=kind, times=2))
+            yield case, WELL if phase in ("trigger", "worker") else untrusted
+    for each, phase, name, fault, outcome in SPECIAL:
+        if each == way:
+            yield Case(way, phase, name, fault), outcome
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """The authority, a good certificate and bad ones, by name."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = Authority(folder / "ca.pem")
+    other = Authority(folder / "other.pem")
+    return {
+        "authority": folder / "ca.pem",
+        "good": authority.issue(folder / "good.pem"),
+        "self-signed": other.path,
+        "for another host": authority.issue(folder / "host.pem", address="127.0.0.9"),
+        "expired": authority.issue(folder / "expired.pem", days=-1),
+    }
+
+
+@pytest.mark.slow  # it is the same code on all versions of Airflow
+# A look that is cancelled while hands are shaken leaves its socket to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_each_fault_of_the_platform_ends_as_the_table_says(way, certificates, tmp_path):
+    cases = list(cases_of(way))
+    assert len({case.id for case, _ in cases}) == len(cases) > 30
+    maker(way, tmp_path, "lamini_default")()  # so that no two threads import the same at once
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        seen = [
+            pool.submit(
+                meet,
+                with_certificate(case, certificates),
+                tmp_path / str(number),
+                certificates["authority"],
+                certificates["good"],
+            )
+            for number, (case, _) in enumerate(cases)
+        ]
+        wrong = [
+            f"{case.id}: {problem}"
+            for (case, outcome), future in zip(cases, seen, strict=True)
+            for problem in problems(case, outcome, future.result(120))
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+def with_certificate(case, certificates):
+    """The case with the path of the certificate that its fault names."""
+    kind = case.fault.certificate
+    return replace(case, fault=replace(case.fault, certificate=kind and certificates[kind]))
+
+
+def problems(case, outcome, seen):
+    """What is not as the table says."""
+    begun, finally_begun, next_error = paid(case, outcome)
+    if type(seen.error) is not (outcome.error or type(None)):
+        yield f"the try ended with {seen.error!r}"
+    elif not re.search(outcome.says, str(seen.error)):
+        yield f"it says {seen.error}"
+    if seen.started != begun:
+        yield f"{seen.started} jobs were started, not {begun}"
+    if type(seen.next_error) is not (next_error or type(None)):
+        yield f"the next try ended with {seen.next_error!r}"
+    if seen.finally_started != finally_begun:
+        yield f"{seen.finally_started} jobs were started in the end, not {finally_begun}"
+    if seen.good is not (next_error is None):
+        yield "the result is not good" if not seen.good else "the result is good"
+
+
+def paid(case, outcome):
+    """How many jobs are begun in the try and in the end, and what the next try raises."""
+    if case.phase == "direct":
+        return 0, 0, outcome.next_error
+    if case.phase != "submit" or outcome.error is None:
+        return 1 + outcome.more, 1 + outcome.more, outcome.next_error
+    if outcome.says == NOTHING or outcome.says.startswith("certificate"):
+        return 0, 1, None
+    begun = int(case.fault.after)
+    lost = WAYS[case.way].lost
+    if lost == "asks":
+        return begun, begun, JobLostError
+    return begun, 1 if lost == "found" else begun + 1, None

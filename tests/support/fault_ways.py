@@ -1,0 +1,254 @@
+"""The ways in which operators meet a platform, and what becomes of a task there when the platform goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from tests.support.faulty_platform import MODEL, Fault, FaultyPlatform, faulty_platform
+from tests.support.tasks import TaskInstance, begin, run_to_end, wake
+from tests.support.upstream import text_for, vector_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PROMPTS = ["one of three", "two of three", "three of three"]
+ROWS = [{"input": prompt, "output": "an answer"} for prompt in PROMPTS]
+TASK = TaskInstance()
+BRIEF_PATIENCE = {"retry_budget": 1.5, "model_loading_budget": 1.5}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one operator meets a platform.
+
+    :param submits: the request that starts the work, or that is answered at once; ``METHOD /path``, a regular expression
+    :param looks: the request that asks how the job stands
+    :param fetches: the request for what the job has made
+    :param lost: what the next try does about a submission whose answer was lost: ``again`` submits it, ``found`` looks it
+        up, ``asks`` fails until a person has looked
+    """
+
+    operator: str
+    submits: str
+    looks: str | None = None
+    fetches: str | None = None
+    lost: str = "again"
+
+
+WAYS = {
+    "batch": Way(
+        "batch_inference.LaminiBatchInferenceOperator",
+        submits="POST /v1/batch_completions",
+        looks="GET /v1/batch_completions/b1/result",
+        fetches="GET /v1/batch_completions/.*/result",
+    ),
+    "vectors": Way(
+        "embedding.LaminiEmbeddingOperator",
+        submits="POST /v1/batch_embeddings",
+        looks="GET /v1/batch_embeddings/b1/result",
+        fetches="GET /v1/batch_embeddings/.*/result",
+    ),
+    "completions": Way("batch_inference.LaminiBatchInferenceOperator", submits="POST /v2/completions"),
+    "chat": Way("batch_inference.LaminiBatchInferenceOperator", submits="POST /inf/chat/completions"),
+    "embedding": Way("embedding.LaminiEmbeddingOperator", submits="POST /v1/embedding"),
+    "train": Way(
+        "train.LaminiTrainOperator",
+        submits="POST /v1/train",
+        looks="GET /v1/train/jobs/1",
+        fetches="GET /v1/train/jobs/1",
+        lost="found",
+    ),
+    "memory rag": Way(
+        "memory_rag_build.LaminiMemoryRagBuildOperator",
+        submits="POST /alpha/memory-rag/train",
+        looks="POST /alpha/memory-rag/status",
+        lost="asks",
+    ),
+    "classifier": Way(
+        "classifier_train.LaminiClassifierTrainOperator",
+        submits="POST /v2/classifier/initialize",
+        looks="GET /v2/classifier/c1/status",
+        fetches="GET /v2/classifier/c1/status",
+        lost="found",
+    ),
+    "upload": Way("upload_dataset.LaminiUploadDatasetOperator", submits="POST /v1/local-data"),
+}
+DIRECT = ("completions", "chat", "embedding")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault on one way.
+
+    :param way: the way's name
+    :param phase: ``submit``, ``trigger``, ``worker``, ``fetch`` or ``direct``
+    :param fault: what goes wrong then
+    :param read_timeout: seconds that an answer is waited for
+    """
+
+    way: str
+    phase: str
+    name: str
+    fault: Fault
+    read_timeout: float = 10.0
+
+    @property
+    def id(self) -> str:
+        """The case's name in the test's report."""
+        return f"{self.name}, {self.way} {self.phase}"
+
+
+@dataclass
+class Seen:
+    """What became of the task.
+
+    :param error: how the try under the fault ended
+    :param started: how many jobs the platform had begun by then
+    :param next_error: how the next try ended, with a platform that does well
+    :param finally_started: how many jobs the platform had begun at last
+    :param good: whether the task returned what it should at last
+    :param lines: the log of both
+    """
+
+    error: BaseException | None = None
+    started: int = 0
+    next_error: BaseException | None = None
+    finally_started: int = 0
+    good: bool = False
+    lines: list[str] = field(default_factory=list)
+
+
+def meet(case: Case, folder: Path, authority: Path, good_certificate: Path) -> Seen:
+    """Run a task through a fault, and once more when all is well again.
+
+    :param case: the fault and the way
+    :param folder: an empty folder
+    :param authority: the authority to trust, as PEM
+    :param good_certificate: a certificate of it, shown where the fault is one of certificates
+    """
+    seen, conn_id = Seen(), f"lamini_{abs(hash(case.id))}"
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    with faulty_platform(good_certificate if case.fault.certificate else None) as platform:
+        platform.script = [("CREATED", "TRAINING MODEL", "COMPLETED")]
+        platform.datasets["given"] = ROWS
+        before = platform.started
+        fields = {"conn_type": "lamini", "host": platform.url, "password": platform.key}
+        extra = {"ca_path": str(authority)} if case.fault.certificate else {}
+        patient = {"read_timeout": case.read_timeout} | BRIEF_PATIENCE
+        try:
+            os.environ[variable] = json.dumps(fields | {"extra": extra | patient})
+            make = maker(case.way, folder, conn_id)
+            try:
+                _under_the_fault(case, platform, make)
+            except Exception as error:  # noqa: BLE001 - it is what is to be seen
+                seen.error = error
+            seen.started = platform.started - before
+            platform.go_right()
+            os.environ[variable] = json.dumps(fields | {"extra": extra})
+            try:
+                seen.good = is_good(case.way, run_to_end(make(), TASK).result, folder)
+            except Exception as error:  # noqa: BLE001 - it is what is to be seen
+                seen.next_error = error
+            seen.finally_started = platform.started - before
+        finally:
+            os.environ.pop(variable, None)
+    return seen
+
+
+def _under_the_fault(case: Case, platform: FaultyPlatform, make: Callable[..., Callable[[], Any]]) -> None:
+    way = WAYS[case.way]
+    timeout = 2.5 if case.fault.times is None and case.phase in ("trigger", "worker") else 30
+    if case.phase in ("submit", "direct"):
+        platform.go_wrong(way.submits, case.fault)
+        run_to_end(make(), TASK)
+    elif case.phase == "trigger":
+        run_to_end(
+            make(timeout=timeout),
+            TASK,
+            while_deferred=lambda _: platform.go_wrong(str(way.looks), case.fault),
+        )
+    elif case.phase == "worker":
+        platform.go_wrong(str(way.looks), replace(case.fault, begun=platform.started + 1))
+        run_to_end(make(deferrable=False, timeout=timeout), TASK)
+    else:
+        deferral = begin(make(), TASK)
+        event = deferral.wait()
+        platform.go_wrong(str(way.fetches), case.fault)
+        try:
+            wake(make(), deferral, event, TASK)
+        except TaskDeferred:  # rows were sent again
+            run_to_end(make(), TASK)
+
+
+def maker(way: str, folder: Path, conn_id: str) -> Callable[..., Callable[[], Any]]:
+    """Return what makes the function that makes a way's operator anew, deferred, and looking often.
+
+    :param way: its name
+    :param folder: for files in and out and for records
+    :param conn_id: the connection
+    """
+    from importlib import import_module
+
+    module, name = WAYS[way].operator.split(".")
+    kind = getattr(import_module(f"airflow_provider_lamini.operators.{module}"), name)
+    quick = type(f"Quick{name}", (kind,), {"list_again_after": 0.05})
+    fixed = {"task_id": "infer", "lamini_conn_id": conn_id} | _arguments(way, folder)
+    if way != "upload":
+        fixed |= {"deferrable": True, "poll_interval": 0.5}
+
+    def of(**given: object) -> Callable[[], Any]:
+        return lambda: quick(**(fixed | given))
+
+    return of
+
+
+def _arguments(way: str, folder: Path) -> dict[str, Any]:
+    rows: dict[str, Any] = {
+        "input": PROMPTS,
+        "output": str(folder / "out"),
+        "model_name": MODEL,
+        "max_in_flight": 2,
+    }
+    recorded: dict[str, Any] = {"state_path": str(folder / "state")}
+    documents = folder / "documents"
+    documents.mkdir(parents=True, exist_ok=True)
+    (documents / "a.txt").write_text("a document about ham")
+    return {
+        "batch": rows,
+        "vectors": rows,
+        "completions": rows | {"endpoint": "completions"},
+        "chat": rows | {"endpoint": "chat"},
+        "embedding": rows | {"endpoint": "embedding"},
+        "train": recorded | {"model_name": MODEL, "dataset_id": "given", "custom_model_name": "weekly"},
+        "memory rag": recorded | {"model_name": MODEL, "files": str(documents)},
+        "classifier": recorded
+        | {"project": "mail", "model_name": MODEL, "classes": {"spam": "bad mail", "ham": "good mail"}},
+        "upload": recorded | {"input": ROWS, "prompt": "input", "answer": "output"},
+    }[way]
+
+
+def is_good(way: str, result: dict[str, Any], folder: Path) -> bool:
+    """Whether a task returned what it should, and left it behind."""
+    if way == "upload":
+        return bool(result["rows"] == len(ROWS))
+    if way in ("train", "memory rag", "classifier"):
+        return str(result["status"]).endswith("COMPLETED")
+    lines = (folder / "out" / "part-00000.jsonl").read_text().splitlines()
+    expected: list[Any] = [text_for(prompt) for prompt in PROMPTS]
+    if way in ("vectors", "embedding"):
+        expected = [vector_for(prompt) for prompt in PROMPTS]
+    made = [json.loads(line) for line in lines]
+    outputs = [row.get("output", row.get("embedding", row.get("vector"))) for row in made]
+    return len(outputs) == len(expected) and all(map(_same, outputs, expected))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(other, list):
+        return len(one) == len(other) and all(abs(a - b) < 1e-6 for a, b in zip(one, other, strict=True))
+    return bool(one == other)

@@ -1,0 +1,291 @@
+"""A platform on loopback for every operator, whose answers go wrong as a test says. It runs in the test's process."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from tests.support.knowledge_platform import KnowledgePlatform
+from tests.support.tuning_platform import Refusal
+from tests.support.upstream import text_for, vector_for
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MODEL = "test/reverser"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with an answer.
+
+    :param times: so many answers; ``None`` for all
+    :param after: the work is done before the answer goes wrong; else nothing is done
+    :param status: the answer's status
+    :param headers: headers of it
+    :param body: its body; ``None`` is the true one
+    :param change: makes another answer of the true one, and of how often the fault was met before
+    :param part: of the true body, this share is sent as the whole
+    :param cut: the connection ends before the body does
+    :param drop: the connection ends without an answer
+    :param silence: seconds before the answer
+    :param trickle: seconds between two bytes of the body
+    :param certificate: the certificate that is shown, as PEM; the server speaks TLS
+    :param begun: a certificate is shown once so many jobs and datasets are begun
+    """
+
+    times: int | None = 1
+    after: bool = False
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str | None = None
+    change: Callable[[Any, int], Any] | None = None
+    part: float = 1.0
+    cut: bool = False
+    drop: bool = False
+    silence: float = 0.0
+    trickle: float = 0.0
+    certificate: Path | None = None
+    begun: int = 0
+
+
+class FaultyPlatform(KnowledgePlatform):
+    """The platform; it knows batches, completions, chat and embeddings besides, and does well until :meth:`go_wrong`.
+
+    :ivar batches: the prompts of each batch, by its id
+    :ivar looks_needed: how often a batch is looked at until its rows are done
+    :ivar forgets: whether it says that it knows no job
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: dict[str, list[str]] = {}
+        self.looks_needed = 2
+        self.forgets = False
+        self.certificate: Path | None = None
+        self._looks: dict[str, int] = {}
+        self._faults: list[tuple[str, Fault, list[int]]] = []
+
+    def go_wrong(self, path: str, fault: Fault) -> None:
+        """Let answers to a path, a regular expression over method and path, go wrong from now on."""
+        self._faults.append((path, fault, [0]))
+
+    def go_right(self) -> None:
+        """Let all answers be right again."""
+        self._faults.clear()
+        self.forgets = False
+
+    @property
+    def started(self) -> int:
+        """How many jobs and datasets it has begun."""
+        jobs = len(self.jobs) + len(self.indexes) + len(self.trainings) + len(self.batches)
+        return jobs + len(self.datasets)
+
+    def fault(self, request: str) -> tuple[Fault, int] | None:
+        """What goes wrong with a request, and how often it was met before; it is counted."""
+        with self._lock:
+            for path, fault, met in self._faults:
+                if re.fullmatch(path, request.partition("?")[0]) and (
+                    fault.times is None or met[0] < fault.times
+                ):
+                    met[0] += 1
+                    return fault, met[0] - 1
+        return None
+
+    def shown_certificate(self) -> Path | None:
+        """The certificate for the next connection."""
+        with self._lock:
+            for _, fault, met in self._faults:
+                if (
+                    fault.certificate
+                    and self.started >= fault.begun
+                    and (fault.times is None or met[0] < fault.times)
+                ):
+                    met[0] += 1
+                    return fault.certificate
+        return self.certificate
+
+    def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
+        """Carry one request out; see `TuningPlatform`."""
+        if self.forgets and re.search(r"/status$|/jobs/\w+$|/result$", path):
+            raise Refusal(498, "no such job")
+        return super().answer(method, path, key, content)
+
+    def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
+        if method == "GET":
+            mine: list[tuple[str, Callable[..., Any]]] = [
+                (r"/v1/batch_completions/(\w+)/result", self._batch_rows),
+                (r"/v1/batch_embeddings/(\w+)/result", self._batch_vectors),
+            ]
+        else:
+            mine = [
+                ("/v1/batch_completions", self._batch),
+                ("/v1/batch_embeddings", self._batch),
+                ("/v2/completions", self._complete),
+                ("/v1/embedding", lambda body: {"embedding": [vector_for(each) for each in _listed(body)]}),
+                ("/inf/chat/completions", self._chat),
+            ]
+        return mine + super()._routes(method)
+
+    def _batch(self, body: dict[str, Any]) -> dict[str, str]:
+        batch_id = f"b{len(self.batches) + 1}"
+        self.batches[batch_id] = body["prompt"]
+        return {"id": batch_id}
+
+    def _is_done(self, batch_id: str) -> bool:
+        if batch_id not in self.batches:
+            raise Refusal(498, "no such job")
+        self._looks[batch_id] = self._looks.get(batch_id, 0) + 1
+        return self._looks[batch_id] >= self.looks_needed
+
+    def _batch_rows(self, _: dict[str, Any], batch_id: str) -> dict[str, Any]:
+        if not self._is_done(batch_id):
+            return {}
+        outputs = [text_for(prompt) for prompt in self.batches[batch_id]]
+        return {"outputs": outputs, "finish_reason": ["stop"] * len(outputs)}
+
+    def _batch_vectors(self, _: dict[str, Any], batch_id: str) -> dict[str, Any]:
+        if not self._is_done(batch_id):
+            return {}
+        return {"embedding": [vector_for(prompt) for prompt in self.batches[batch_id]]}
+
+    @staticmethod
+    def _complete(body: dict[str, Any]) -> dict[str, Any]:
+        outputs = [text_for(prompt) for prompt in _listed(body)]
+        single = isinstance(body["prompt"], str)
+        reasons = ["stop"] * len(outputs)
+        return {
+            "outputs": outputs[0] if single else outputs,
+            "finish_reason": reasons[0] if single else reasons,
+        }
+
+    @staticmethod
+    def _chat(body: dict[str, Any]) -> dict[str, Any]:
+        message = {"role": "assistant", "content": text_for(body["messages"][-1]["content"])}
+        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+
+def _listed(body: dict[str, Any]) -> list[str]:
+    return [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, platform: FaultyPlatform) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.platform = platform
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection, with the certificate that is due; hands are shaken when it is read."""
+        connection, address = super().get_request()
+        certificate = self.platform.shown_certificate()
+        if certificate is None:
+            return connection, address
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        shaking = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return shaking, address
+
+    def handle_error(self, *_: object) -> None:
+        """A connection that broke off on purpose is no error."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def setup(self) -> None:
+        if isinstance(self.request, ssl.SSLSocket):
+            self.protocol_version = "HTTP/1.0"  # so that the next request meets the next certificate
+        super().setup()
+
+    def log_message(self, *_: object) -> None:
+        """The test prints nothing."""
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        fault, before = self.server.platform.fault(f"{self.command} {self.path}") or (None, 0)
+        if fault is None:
+            self._answer(*self._work(content))
+        else:
+            self._go_wrong(fault, before, content)
+
+    def _work(self, content: bytes) -> tuple[int, Any]:
+        platform = self.server.platform
+        try:
+            return 200, platform.answer(
+                self.command, self.path, self.headers.get("Authorization", ""), content
+            )
+        except Refusal as refusal:
+            return refusal.status, {"detail": refusal.detail}
+
+    def _go_wrong(self, fault: Fault, before: int, content: bytes) -> None:
+        status, answer = fault.status, None
+        if fault.after or (fault.body is None and fault.status == 200 and not fault.drop):
+            status, answer = self._work(content)
+        time.sleep(fault.silence)
+        if fault.drop:
+            self.close_connection = True
+            with suppress(OSError):
+                self.connection.shutdown(2)
+            return
+        if fault.change is not None:
+            answer = fault.change(answer, before)
+        status = fault.status if fault.status != 200 else status
+        body = json.dumps(answer).encode() if fault.body is None else fault.body.encode()
+        self._send(fault, status, body)
+
+    def _send(self, fault: Fault, status: int, body: bytes) -> None:
+        shown = body[: int(len(body) * fault.part)]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(shown) + 10 * fault.cut))
+        for name, value in ({"Content-Type": "application/json"} | fault.headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        pieces = [shown[at : at + 1] for at in range(len(shown))] if fault.trickle else [shown]
+        for piece in pieces:
+            self.wfile.write(piece)
+            time.sleep(fault.trickle)
+        self.close_connection = fault.cut
+
+    def _answer(self, status: int, answer: Any) -> None:
+        self._send(Fault(), status, json.dumps(answer).encode())
+
+
+@contextmanager
+def faulty_platform(certificate: Path | None = None) -> Iterator[FaultyPlatform]:
+    """Serve a platform while the block lasts.
+
+    :param certificate: the certificate to show, as PEM with its key; ``None`` serves without TLS
+    """
+    platform = FaultyPlatform()
+    platform.certificate = certificate
+    server = _Server(platform)
+    scheme = "https" if certificate else "http"
+    platform.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield platform
+    finally:
+        server.shutdown()
+        thread.join(5)
+        server.server_close()
