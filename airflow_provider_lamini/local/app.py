@@ -23,6 +23,7 @@ from airflow_provider_lamini.local.routes import (
     evaluation,
     memory_rag,
     models,
+    training,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def create_app(platform: Platform, key: str, control_connections: Connections | 
     )
     app.state.platform = platform
     inference = (about, completions, batches, embeddings, chat, models)
-    for resource in (*inference, datasets, blobs, memory_rag, classifiers, evaluation):
+    for resource in (*inference, datasets, blobs, memory_rag, classifiers, evaluation, training):
         app.include_router(resource.router)
     errors.install(app)
     app.add_middleware(AnswerBroken)

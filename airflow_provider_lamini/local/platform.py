@@ -20,6 +20,10 @@ from airflow_provider_lamini.local.rag.build import MemoryRagBuilds
 from airflow_provider_lamini.local.rag.indexes import Indexes
 from airflow_provider_lamini.local.served import ServedTexts
 from airflow_provider_lamini.local.store import Store
+from airflow_provider_lamini.local.tuning import trainer
+from airflow_provider_lamini.local.tuning.jobs import TuningJobs, number_of, serve_tuned
+from airflow_provider_lamini.local.tuning.shelf import KIND as TUNING
+from airflow_provider_lamini.local.tuning.shelf import Tunings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.engines.base import EmbeddingEngine, TextEngine
     from airflow_provider_lamini.local.jobs.runner import JobKind
     from airflow_provider_lamini.local.models.store import ModelStore
+    from airflow_provider_lamini.local.tuning.jobs import Trainer
 
 VECTOR_WORKERS: Final = 2
 """Requests to the embedding engine at a time; each holds many texts."""
@@ -42,6 +47,7 @@ class Platform:
     :param models: the cache that further models are fetched into; None where an upstream engine has its own
     :param open_text: makes the engine of a model in that cache
     :param upload_base: how the rows of datasets are to come in
+    :param trainer: trains
     :raises FolderInUseError: another platform uses the folder
     """
 
@@ -54,6 +60,7 @@ class Platform:
         open_text: Callable[[str], TextEngine] | None = None,
         *,
         upload_base: Base = "local",
+        trainer: Trainer = trainer,
     ) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts lie there
         self._lock = _lock(data / "lock")
@@ -73,21 +80,33 @@ class Platform:
         self.datasets = Datasets(data / "datasets", upload_base)
         self.indexes = Indexes(data / "memory_rag", self.store)
         self.classifiers = Projects(data / "classifiers")
+        self.texts = served
+        self.trainer = trainer
+        self.tunings = Tunings(data / "tuning")
+        self.tuning = TuningJobs(self.tunings, self.datasets, served, trainer, self.model_names)
         kinds: list[JobKind] = [
             *batches,
             self.streams,
             MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
             ClassifierTrainings(self.classifiers, self.inference, self.vector_pool),
+            self.tuning,
         ]
         self.can_download = models is not None and open_text is not None
         self.download_lock = threading.Lock()
         if models is not None and open_text is not None:
             kinds.append(ModelDownloads(models, lambda name: served.add(open_text(name))))
         self.runner = JobRunner(self.store, kinds)
+        serve_tuned(self.tunings, served)
+        self.forget_old_tunings()
 
     def model_names(self) -> list[str]:
         """The models that are served, each once."""
         return list(dict.fromkeys([*self.inference.texts.models(), *self.inference.vectors.models()]))
+
+    def forget_old_tunings(self) -> None:
+        """Forget tuning jobs that the store knows no more, but for those whose model is still there."""
+        kept = {number_of(run) for run in self.store.jobs(TUNING)}
+        self.tunings.forget(kept | {model.job for model in self.tunings.models()})
 
     def _is_arriving(self, model_name: str) -> bool:
         names = (job.params["model_name"] for job in self.store.jobs(ModelDownloads.name, alive=True))
@@ -101,6 +120,7 @@ class Platform:
         self.store.close()
         self.datasets.close()
         self.classifiers.close()
+        self.tunings.close()
         self._lock.close()
 
 

@@ -1,0 +1,471 @@
+"""Tuning jobs by the API: started, watched, ended in every way, resumed, taken up again. The trainer is scripted."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_lamini.local.routes.training import MOST_MODELS
+from tests.support.local_platform import local_platform, wait_until
+from tests.support.scripted_tuning import (
+    BASE,
+    OTHER_BASE,
+    VECTORS,
+    ScriptedTrainer,
+    tunable_platform,
+)
+from tests.support.structure import check
+from tests.support.upstream import TEXT_MODEL, upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.scripted_tuning import TunablePlatform
+
+ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(8)]
+JOB = "/v1/train/jobs/{job_id}"
+FEW = {"max_steps": 4, "save_steps": 2}
+
+
+@pytest.fixture
+def trainer() -> ScriptedTrainer:
+    return ScriptedTrainer()
+
+
+@pytest.fixture
+def platform(tmp_path: Path, trainer: ScriptedTrainer) -> Iterator[TunablePlatform]:
+    with tunable_platform(tmp_path / "platform", trainer) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatform]:
+    """A platform for requests that start nothing."""
+    with tunable_platform(tmp_path_factory.mktemp("refusing") / "platform", ScriptedTrainer()) as running:
+        yield running
+
+
+def dataset(platform: TunablePlatform, rows: list[dict[str, Any]] = ROWS) -> str:
+    answer = platform.http.post("/v1/local-data", json={"upload_base_path": "local", "data": rows})
+    return answer.json()["dataset_id"]
+
+
+def begin(platform: TunablePlatform, **body: Any) -> int:
+    body = {"model_name": BASE, "finetune_args": FEW, **body}
+    if not {"dataset_id", "data", "upload_file_path"} & body.keys():
+        body["dataset_id"] = dataset(platform)
+    return check(platform.http.post("/v1/train", json=body), "/v1/train")["job_id"]
+
+
+def look(platform: TunablePlatform, job_id: int) -> dict[str, Any]:
+    return check(platform.http.get(f"/v1/train/jobs/{job_id}"), JOB)
+
+
+def wait_for(platform: TunablePlatform, job_id: int, status: str) -> dict[str, Any]:
+    wait_until(lambda: look(platform, job_id)["status"] == status)
+    return look(platform, job_id)
+
+
+def steps_of(job: dict[str, Any]) -> list[int]:
+    return [step["step"] for step in json.loads(job["history"])]
+
+
+def change(platform: TunablePlatform, job_id: int, what: str) -> str:
+    answer = platform.http.post(f"/v1/train/jobs/{job_id}/{what}")
+    return check(answer, f"{JOB}/{what}")["status"]
+
+
+def ask(platform: TunablePlatform, model: str, prompt: str = "hello") -> Any:
+    return platform.http.post("/v1/completions", json={"model_name": model, "prompt": prompt})
+
+
+def test_a_job_learns_and_its_model_is_served_beside_its_base(platform, trainer):
+    dataset_id = dataset(platform)
+    answer = platform.http.post(
+        "/v1/train",
+        json={
+            "model_name": BASE,
+            "dataset_id": dataset_id,
+            "upload_file_path": f"local/{dataset_id}.jsonl",
+            "custom_model_name": "tickets",
+            "is_public": True,
+            "train_type": "memory_tuning",
+            "gpu_config": {"gpus": 2, "nodes": 1},
+            "finetune_args": {
+                **FEW,
+                "learning_rate": 1e-3,
+                "r_value": 8,
+                "gradient_accumulation_steps": 4,
+                "new": 1,
+            },
+        },
+    )
+    started = check(answer, "/v1/train")
+    assert started["status"] == "CREATED"
+    job = wait_for(platform, started["job_id"], "COMPLETED")
+    assert (job["model_name"], job["custom_model_name"]) == ("tickets", "tickets")
+    assert (job["dataset_id"], job["base_model_name"], job["is_public"]) == (dataset_id, BASE, True)
+    assert (job["resume_count"], job["resume_limit"]) == (0, 0)
+    history = json.loads(job["history"])
+    assert history[-1] == {
+        "step": 4,
+        "loss": 1.0,
+        "learning_rate": 1e-3,
+        "epoch": 10.0,
+        "remaining_time": 0.0,
+    }
+    assert history[0]["remaining_time"] == 6.0
+    (recipe,) = trainer.recipes
+    assert (recipe.max_steps, recipe.batch_size, recipe.rank, recipe.alpha) == (4, 20, 8, 16.0)
+    assert recipe.checkpoint_every == 2
+    assert ask(platform, "tickets").json() == {"output": "tickets: hello learnt 8 rows"}
+    assert ask(platform, BASE).json() == {"output": f"{BASE}: hello"}
+
+
+def test_a_tuned_model_is_listed_and_used_like_any_other(platform):
+    name = wait_for(platform, begin(platform), "COMPLETED")["model_name"]
+    assert name == "base-tuned-1"
+    http = platform.http
+    assert name in [model["id"] for model in http.get("/inf/models").json()["data"]]
+    assert name in [model["model_name"] for model in http.get("/v1alpha/downloaded_models/").json()]
+    chat = http.post(
+        "/inf/chat/completions", json={"model": name, "messages": [{"role": "user", "content": "hi"}]}
+    )
+    assert "learnt 8 rows" in chat.json()["choices"][0]["message"]["content"]
+    for path in ("/v1/batch_completions", "/v3/streaming_completions"):
+        job_id = http.post(path, json={"model_name": name, "prompt": ["a"]}).json()["id"]
+        wait_until(lambda where=f"{path}/{job_id}/result": "learnt 8 rows" in http.get(where).text)
+    rows = [{"input": "a", "target": f"{name}: a learnt 8 rows"}]
+    compared = {"test_model_id": name, "base_model_id": BASE, "eval_data_id": "e", "eval_data": rows}
+    metrics = http.post("/v1/eval/run", json={**compared, "test_eval_type": "text"}).json()["metrics"]
+    assert (metrics["accuracy"], metrics["base_accuracy"]) == (1.0, 0.0)
+
+
+def test_the_model_and_its_base_answer_the_first_rows_side_by_side(platform):
+    job_id = begin(platform)
+    wait_for(platform, job_id, "COMPLETED")
+    found = check(platform.http.get(f"/v1/train/jobs/{job_id}/eval"), f"{JOB}/eval")
+    assert [row["input"] for row in found["eval_results"]] == [row["input"] for row in ROWS[:5]]
+    assert found["eval_results"][0]["outputs"] == [
+        {"model_name": BASE, "output": f"{BASE}: question 0"},
+        {"model_name": "base-tuned-1", "output": "base-tuned-1: question 0 learnt 8 rows"},
+    ]
+
+
+def test_a_job_without_a_model_cannot_be_compared(platform, trainer):
+    trainer.allowed = 0
+    answer = platform.http.get(f"/v1/train/jobs/{begin(platform)}/eval")
+    assert answer.status_code == 400
+    assert "has no model to evaluate, current status:" in answer.json()["detail"]
+
+
+def test_a_name_that_is_taken_gets_the_jobs_number(platform):
+    names = [
+        wait_for(platform, begin(platform, custom_model_name=custom), "COMPLETED")["model_name"]
+        for custom in ("tickets", "tickets", BASE)
+    ]
+    assert names == ["tickets", "tickets-2", f"{BASE}-3"]
+
+
+def test_rows_may_come_with_the_request(platform):
+    job = wait_for(platform, begin(platform, data=ROWS[:3]), "COMPLETED")
+    assert "learnt 3 rows" in ask(platform, job["model_name"]).text
+    assert check(platform.http.get("/v1/train/jobs"), "/v1/train/jobs") == [job]
+    path = f"local/{job['dataset_id']}.jsonl"
+    assert (
+        wait_for(platform, begin(platform, upload_file_path=path), "COMPLETED")["dataset_id"]
+        == job["dataset_id"]
+    )
+
+
+def test_one_job_trains_while_the_next_waits(platform, trainer):
+    trainer.allowed = 2
+    first, second = begin(platform), begin(platform)
+    job = wait_for(platform, first, "TRAINING MODEL")
+    wait_until(lambda: steps_of(look(platform, first)) == [1, 2])
+    assert job["model_name"] is None
+    assert look(platform, second)["status"] == "QUEUED"
+    trainer.allowed = 100
+    wait_for(platform, second, "COMPLETED")
+    assert [job["job_id"] for job in platform.http.get("/v1/train/jobs").json()] == [first, second]
+
+
+def test_a_cancelled_job_goes_on_from_its_checkpoint_when_it_is_resumed(platform, trainer):
+    trainer.allowed = 3
+    job_id = begin(platform)
+    wait_until(lambda: steps_of(look(platform, job_id)) == [1, 2, 3])
+    assert change(platform, job_id, "cancel") == "CANCELLED"
+    assert change(platform, job_id, "cancel") == "CANCELLED"
+    assert look(platform, job_id)["status"] == "CANCELLED"
+    trainer.allowed = 100
+    assert change(platform, job_id, "resume") in ("QUEUED", "LOADING DATA")
+    job = wait_for(platform, job_id, "COMPLETED")
+    assert trainer.taken == [1, 2, 3, 3, 4]
+    assert steps_of(job) == [1, 2, 3, 4]
+    assert job["resume_count"] == 1
+
+
+def test_a_job_that_failed_says_why_and_may_be_resumed_more_than_once(platform, trainer):
+    trainer.breaks_at = 3
+    job_id = begin(platform)
+    job = wait_for(platform, job_id, "FAILED")
+    assert job["detail"] == "The training process died: out of luck."
+    trainer.breaks_at = 4
+    change(platform, job_id, "resume")
+    wait_until(lambda: look(platform, job_id)["resume_count"] == 1)
+    wait_for(platform, job_id, "FAILED")
+    change(platform, job_id, "resume")
+    job = wait_for(platform, job_id, "COMPLETED")
+    assert job["resume_count"] == 2
+    assert "detail" not in job
+
+
+def test_only_a_job_that_ended_badly_is_resumed(platform, trainer):
+    trainer.allowed = 1
+    job_id = begin(platform)
+    wait_for(platform, job_id, "TRAINING MODEL")
+    early = platform.http.post(f"/v1/train/jobs/{job_id}/resume")
+    trainer.allowed = 100
+    wait_for(platform, job_id, "COMPLETED")
+    late = platform.http.post(f"/v1/train/jobs/{job_id}/resume")
+    assert [answer.status_code for answer in (early, late)] == [400, 400]
+    assert "is TRAINING MODEL" in early.json()["detail"]
+    assert "is COMPLETED" in late.json()["detail"]
+    assert change(platform, job_id, "cancel") == "COMPLETED"
+
+
+def test_all_jobs_are_cancelled_at_once(platform, trainer):
+    done = begin(platform)
+    wait_for(platform, done, "COMPLETED")
+    trainer.allowed = 0
+    jobs = [begin(platform), begin(platform)]
+    answer = platform.http.post("/v1/train/jobs/cancel")
+    assert answer.json() == {"status": "CANCELLED", "job_ids": jobs}
+    assert [look(platform, job_id)["status"] for job_id in (done, *jobs)] == [
+        "COMPLETED",
+        "CANCELLED",
+        "CANCELLED",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        ("failed", "FAILED"),
+        ("timed out", "TIMED OUT"),
+        ("cancelled", "CANCELLED"),
+        ("partly succeeded", "PARTIALLY COMPLETED"),
+    ],
+)
+def test_every_end_can_be_provoked(platform, trainer, state, word):
+    trainer.allowed = 1
+    job_id = begin(platform)
+    wait_for(platform, job_id, "TRAINING MODEL")
+    body = {"state": state, "detail": "a test wanted it"}
+    assert platform.http.post(f"/_control/jobs/{job_id}/end", json=body).json() == {"ended": True}
+    job = wait_for(platform, job_id, word)
+    assert (job["model_name"], job["detail"]) == (None, "a test wanted it")
+
+
+def test_a_held_job_takes_no_further_steps(platform):
+    hold = {"kind": "tuning", "after_rows": 2}
+    platform.http.post("/_control/holds", json=hold)
+    job_id = begin(platform)
+    wait_until(lambda: steps_of(look(platform, job_id)) == [1, 2])
+    assert change(platform, job_id, "cancel") == "CANCELLED"
+    platform.http.delete("/_control/holds")
+    change(platform, job_id, "resume")
+    wait_for(platform, job_id, "COMPLETED")
+
+
+def test_a_model_that_is_loading_is_not_tuned_yet(platform):
+    platform.http.post("/_control/loading", json={"model_name": BASE, "seconds": 60})
+    body = {"model_name": BASE, "dataset_id": dataset(platform)}
+    assert platform.http.post("/v1/train", json=body).status_code == 513
+
+
+def test_a_restarted_platform_goes_on_from_the_checkpoint_and_serves_what_was_tuned(platform, trainer):
+    first = wait_for(platform, begin(platform, custom_model_name="first"), "COMPLETED")
+    trainer.allowed, trainer.taken = 3, []
+    job_id, waiting = begin(platform), begin(platform)
+    wait_until(lambda: steps_of(look(platform, job_id)) == [1, 2, 3])
+    platform.stop()
+    trainer.allowed = 100
+    platform.start()
+    assert "learnt 8 rows" in ask(platform, first["model_name"]).text
+    job = wait_for(platform, job_id, "COMPLETED")
+    assert (steps_of(job), job["resume_count"]) == ([1, 2, 3, 4], 0)
+    assert trainer.taken[:5] == [1, 2, 3, 3, 4]
+    wait_for(platform, waiting, "COMPLETED")
+    assert look(platform, first["job_id"]) == first
+
+
+def test_a_platform_that_died_after_training_trains_nothing_again(platform, trainer):
+    """The adapter is in place, and neither the model's name nor the job's end was noted."""
+    trainer.allowed = 1
+    job_id = begin(platform)
+    wait_for(platform, job_id, "TRAINING MODEL")
+    platform.stop()
+    trainer.taken = []
+    platform.platform.tunings.adapter(job_id).write_text("learnt before")
+    platform.start()
+    job = wait_for(platform, job_id, "COMPLETED")
+    assert "learnt before" in ask(platform, job["model_name"]).text
+    assert trainer.taken == []
+
+
+def test_an_adapter_that_somebody_deleted_is_served_no_more(platform):
+    job_id = begin(platform)
+    name = wait_for(platform, job_id, "COMPLETED")["model_name"]
+    platform.stop()
+    platform.platform.tunings.adapter(job_id).unlink()
+    platform.start()
+    assert ask(platform, name).status_code == 594
+
+
+def test_rows_and_checkpoints_are_deleted_once_the_model_is_there(platform, trainer):
+    trainer.allowed = 3
+    job_id = begin(platform)
+    folder = platform.data / "tuning" / "jobs" / str(job_id)
+    wait_until((folder / "checkpoint.txt").exists)
+    trainer.allowed = 100
+    wait_for(platform, job_id, "COMPLETED")
+    assert not folder.exists()
+
+
+def test_a_reset_forgets_jobs_and_keeps_models(platform, trainer):
+    name = wait_for(platform, begin(platform), "COMPLETED")["model_name"]
+    trainer.allowed = 0
+    begin(platform)
+    platform.http.post("/_control/reset")
+    assert platform.http.get("/v1/train/jobs").json() == []
+    assert list((platform.data / "tuning" / "jobs").iterdir()) == []
+    assert ask(platform, name).status_code == 200
+    trainer.allowed = 100
+    assert begin(platform) == 3
+
+
+def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_resuming(platform, trainer):
+    platform.engine.refuses = "no room"
+    job_id = begin(platform)
+    job = wait_for(platform, job_id, "FAILED")
+    assert job["detail"] == "The model is tuned, but cannot be served: no room"
+    platform.engine.refuses = None
+    change(platform, job_id, "resume")
+    wait_for(platform, job_id, "COMPLETED")
+    assert trainer.taken == [1, 2, 3, 4]
+
+
+def refused(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
+    answer = platform.http.post("/v1/train", json=body)
+    detail = answer.json()["detail"]
+    return answer.status_code, detail if isinstance(detail, str) else json.dumps(detail)
+
+
+def test_without_torch_a_job_is_refused_with_what_to_install(platform, trainer):
+    trainer.installed = False
+    told = refused(platform, model_name=BASE, dataset_id=dataset(platform))
+    assert told == (400, "Nothing to train with is installed.")
+    assert platform.http.get("/v1/train/jobs").json() == []
+
+
+def test_a_model_that_an_upstream_engine_serves_cannot_be_tuned_here(tmp_path):
+    with upstream() as engine, local_platform(tmp_path / "platform", engine.url) as platform:
+        with platform.client() as http:
+            answer = http.post("/v1/train", json={"model_name": TEXT_MODEL, "data": ROWS})
+        assert answer.status_code == 400
+        assert "upstream engine" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"model_name": "nobody/nothing"}, 594, "is not served here"),
+        ({"model_name": VECTORS}, 400, "makes vectors"),
+        ({"model_name": OTHER_BASE}, 400, "has no file"),
+        ({"model_name": ""}, 422, "model_name"),
+        ({"dataset_id": "none"}, 404, "Dataset 'none' not found"),
+        ({"dataset_id": None}, 422, "Exactly one of dataset_id and data"),
+        ({"data": ROWS}, 422, "Exactly one of dataset_id and data"),
+        ({"dataset_id": None, "data": []}, 422, "at least 1 item"),
+        ({"upload_file_path": "local/" + "0" * 32 + ".jsonl"}, 404, "not found"),
+        ({"finetune_args": {"max_steps": 0}}, 422, "max_steps"),
+        ({"finetune_args": {"max_steps": "many"}}, 422, "max_steps"),
+        ({"finetune_args": {"learning_rate": -1}}, 422, "learning_rate"),
+        ({"finetune_args": {"r_value": 1000}}, 422, "r_value"),
+        ({"finetune_args": {"max_length": 100}}, 422, "power of two"),
+        ({"finetune_args": {"gradient_accumulation_steps": 33}}, 422, "gradient_accumulation_steps"),
+        ({"finetune_args": {"optim": "magic"}}, 422, "optim"),
+        ({"gpu_config": {"gpus": -1}}, 422, "gpus"),
+        ({"train_type": "other"}, 422, "train_type"),
+        ({"custom_model_name": "a\nb"}, 422, "control characters"),
+        ({"custom_model_name": ""}, 422, "custom_model_name"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_no_job_is_made(refusing, body, status, said):
+    whole = {"model_name": BASE, "dataset_id": dataset(refusing), **body}
+    told = refused(refusing, **whole)
+    assert told[0] == status
+    assert said in told[1]
+    assert refusing.http.get("/v1/train/jobs").json() == []
+
+
+def test_two_datasets_at_once_are_refused(refusing):
+    one, other = dataset(refusing), dataset(refusing)
+    told = refused(refusing, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl")
+    assert told == (400, "upload_file_path is another dataset's than dataset_id.")
+
+
+def test_a_tuned_model_cannot_be_tuned_again(platform):
+    name = wait_for(platform, begin(platform), "COMPLETED")["model_name"]
+    status, said = refused(platform, model_name=name, dataset_id=dataset(platform))
+    assert (status, "cannot be tuned again" in said) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"input": "a"}, "has no text 'output'"),
+        ({"input": 3, "output": "b"}, "has no text 'input'"),
+        ({"input": "a", "output": " "}, "has an empty 'output'"),
+    ],
+)
+def test_a_row_that_cannot_be_learnt_is_named_by_its_number(platform, row, said):
+    job = wait_for(platform, begin(platform, dataset_id=dataset(platform, [*ROWS, row])), "FAILED")
+    assert job["detail"].startswith("Row 8 of dataset ")
+    assert said in job["detail"]
+
+
+@pytest.mark.parametrize("what", ["", "/cancel", "/resume", "/eval"])
+def test_an_unknown_job_is_told_as_the_platform_does(refusing, what):
+    method = "POST" if what in ("/cancel", "/resume") else "GET"
+    assert refusing.http.request(method, f"/v1/train/jobs/77{what}").status_code == 498
+    assert refusing.http.request(method, f"/v1/train/jobs/none{what}").status_code == 422
+
+
+def test_no_more_models_are_tuned_than_can_be_served(platform):
+    tunings = platform.platform.tunings
+    for _ in range(MOST_MODELS):
+        job = tunings.create(BASE, "d", None, {}, is_public=False)
+        tunings.keep(job, [])
+    status, said = refused(platform, model_name=BASE, dataset_id=dataset(platform))
+    assert (status, "tuning/models" in said) == (400, True)
+
+
+def test_jobs_that_the_store_forgot_go_with_their_checkpoints_but_models_stay(platform, trainer):
+    kept = wait_for(platform, begin(platform), "COMPLETED")
+    trainer.allowed = 3
+    gone = begin(platform)
+    wait_until(lambda: steps_of(look(platform, gone)) == [1, 2, 3])
+    change(platform, gone, "cancel")
+    wait_until(lambda: not platform.platform.runner._running)
+    platform.platform.store.delete_ended()
+    platform.stop()
+    platform.start()
+    assert platform.http.get(f"/v1/train/jobs/{gone}").status_code == 498
+    assert look(platform, kept["job_id"])["status"] == "COMPLETED"
+    assert look(platform, kept["job_id"])["history"] == kept["history"]
+    assert list((platform.data / "tuning" / "jobs").iterdir()) == []
