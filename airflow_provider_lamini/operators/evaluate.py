@@ -174,6 +174,7 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
         ]
         source = open_source(self.input, conn_id=self.input_conn_id).describe()
         folder.write(REPORT, report_of(tally, verdicts, names=self._models, failed=failed, source=source))
+        folder.clean(older_than=0)
         report = folder.uri(REPORT)
         for role, means in tally.numbers().items():
             shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())

@@ -212,6 +212,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
             report += ["", "## Thresholds", ""]
             report += [f"- {'met' if verdict.met else '**missed**'}: {verdict}" for verdict in verdicts]
         folder.write(REPORT, "\n".join([*report, ""]).encode())
+        folder.clean(older_than=0)
         return folder.uri(REPORT), folder.uri(PREDICTIONS)
 
 
