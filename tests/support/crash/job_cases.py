@@ -1,0 +1,386 @@
+"""Tasks whose work is one job."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tests.support.crash.case import Case, Found, ScriptCase, World, recorded
+from tests.support.local_platform import wait_until
+from tests.support.upstream import TEXT_MODEL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.crash.zygote import Outcome
+
+ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(6)]
+CLASSES = {"spam": "unwanted advertising", "ham": "a letter that somebody wrote to me"}
+EXAMPLES = {"spam": ["cheap watches", "win a prize"], "ham": ["see you on Monday", "thank you for the cake"]}
+WAITING: dict[str, Any] = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
+
+
+def state_record(place: Path, key: str = "lamini_submission") -> Any:
+    """What the task state store, or the one file under the state path, has of a submission."""
+    file = place / "task-state.json"
+    if file.exists():
+        return json.loads(file.read_text()).get(key)
+    files = list((place / "state").glob("submission-*.json"))
+    return json.loads(files[0].read_text()) if files else None
+
+
+def returned(outcome: Outcome, **wanted: object) -> list[str]:
+    """What of a result is not as wanted."""
+    value = outcome.value if isinstance(outcome.value, dict) else {}
+    return [
+        f"{name} is {value.get(name)!r} instead of {wish!r}"
+        for name, wish in wanted.items()
+        if value.get(name) != wish
+    ]
+
+
+class Train(ScriptCase):
+    """Rows are uploaded, a model is tuned; the record is in the task state store."""
+
+    name = "tuning"
+    starts = "/v1/train"
+    task_state = True
+    record_file: ClassVar[bool] = False
+    script: ClassVar[tuple[str, ...]] = ("CREATED", "TRAINING MODEL", "COMPLETED")
+    resumes = 0
+
+    def prepare(self, place: Path, world: World) -> None:
+        """See `Case.prepare`."""
+        (place / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n")
+        world.tuning.script = [self.script, ("CREATED", "COMPLETED")]
+        world.tuning.history = [{"step": 1, "loss": 0.5}]
+
+    def operator(self, place: Path) -> Any:
+        """See `Case.operator`."""
+        from airflow_provider_lamini.operators.train import LaminiTrainOperator
+
+        class Quick(LaminiTrainOperator):
+            list_again_after = 0.05
+
+        return Quick(
+            task_id="train",
+            model_name="base",
+            input=str(place / "rows.jsonl"),
+            output=str(place / "out"),
+            on_unknown_submission=self.on_unknown(place),
+            state_path=str(place / "state") if self.record_file else None,
+            **WAITING,
+        )
+
+    def paid(self, place: Path, world: World) -> Counter[str]:
+        """See `Case.paid`."""
+        del place
+        resumed = sum(job.resumes for job in world.tuning.jobs.values())
+        return Counter({"job": len(world.tuning.jobs), "resume": 1 + max(0, resumed - self.resumes)})
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        """See `Case.unknown`: the platform lists the job, so there is none."""
+        del place
+        return set()
+
+    def found(self, place: Path, world: World, outcome: Outcome) -> Found:
+        """See `Case.found`."""
+        found = Found(wrong=returned(outcome, status="COMPLETED", model_name="tuned-1", resumes=self.resumes))
+        if not any(job.state == "COMPLETED" for job in world.tuning.jobs.values()):
+            found.lost = 1
+        job = world.tuning.jobs["1"]
+        if world.tuning.datasets.get(job.body["dataset_id"]) != ROWS:
+            found.wrong.append("the model was tuned on other rows")
+        litter = {path.name for path in (place / "out").iterdir()} - {"loss_history.jsonl"}
+        if litter:
+            found.wrong.append(f"left behind: {sorted(litter)}")
+        return found
+
+
+class TrainAndResume(Train):
+    """The job fails and goes on from its checkpoint; the record is in a file."""
+
+    name = "tuning that fails and is resumed"
+    task_state = False
+    record_file = True
+    script = ("CREATED", "FAILED")
+    resumes = 1
+
+
+class TrainWithoutRecord(Train):
+    """There is no place for a record, as the log says: the harness must see what a retry costs then."""
+
+    name = "tuning without a record"
+    task_state = False
+
+
+class UploadDataset(ScriptCase):
+    """A dataset. A retry takes what an earlier try has uploaded; one that a crash has interrupted is left unused."""
+
+    name = "dataset upload"
+    starts = "/v1/local-data"
+    task_state = True
+
+    def prepare(self, place: Path, world: World) -> None:
+        """See `Case.prepare`."""
+        del world
+        (place / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n")
+
+    def operator(self, place: Path) -> Any:
+        """See `Case.operator`."""
+        from airflow_provider_lamini.operators.upload_dataset import LaminiUploadDatasetOperator
+
+        return LaminiUploadDatasetOperator(task_id="upload", input=str(place / "rows.jsonl"))
+
+    def paid(self, place: Path, world: World) -> Counter[str]:
+        """See `Case.paid`."""
+        del place
+        return Counter({"job": len(world.tuning.datasets)})
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        """See `Case.unknown`."""
+        return recorded(state_record(place, "lamini_dataset"))
+
+    def found(self, place: Path, world: World, outcome: Outcome) -> Found:
+        """See `Case.found`."""
+        del place
+        found = Found(wrong=returned(outcome, rows=len(ROWS)))
+        if world.tuning.datasets.get(outcome.value["dataset_id"]) != ROWS:
+            found.lost = len(ROWS)
+        return found
+
+
+class DownloadModel(ScriptCase):
+    """A download, which is asked for as often as one likes and happens once."""
+
+    name = "model download"
+
+    def prepare(self, place: Path, world: World) -> None:
+        """See `Case.prepare`."""
+        del place
+        world.tuning.downloads["org/model"] = ["requested", "downloading", "available"]
+
+    def operator(self, place: Path) -> Any:
+        """See `Case.operator`."""
+        del place
+        from airflow_provider_lamini.operators.download_model import LaminiDownloadModelOperator
+
+        return LaminiDownloadModelOperator(task_id="download", model_name="org/model", **WAITING)
+
+    def paid(self, place: Path, world: World) -> Counter[str]:
+        """See `Case.paid`: one model, by its name."""
+        del place
+        return Counter({"job": len(world.tuning.downloads)})
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        """See `Case.unknown`."""
+        del place
+        return set()
+
+    def found(self, place: Path, world: World, outcome: Outcome) -> Found:
+        """See `Case.found`."""
+        del place, world
+        return Found(wrong=returned(outcome, model_name="org/model", status="available"))
+
+
+class RagBuild(Case):
+    """An index over documents. The platform cannot tell of a build whose id was lost: a person decides."""
+
+    name = "Memory RAG build"
+    starts = "/alpha/memory-rag/train"
+    task_state = True
+
+    def prepare(self, place: Path, world: World) -> None:
+        """See `Case.prepare`."""
+        del world
+        (place / "docs").mkdir()
+        for name in ("alpha", "beta"):
+            (place / "docs" / f"{name}.txt").write_text(f"{name} is a letter of life {place.name}")
+
+    def operator(self, place: Path) -> Any:
+        """See `Case.operator`."""
+        from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
+
+        return LaminiMemoryRagBuildOperator(
+            task_id="build",
+            files=str(place / "docs"),
+            model_name=TEXT_MODEL,
+            on_unknown_submission=self.on_unknown(place),
+            **WAITING,
+        )
+
+    def paid(self, place: Path, world: World) -> Counter[str]:
+        """See `Case.paid`."""
+        del place
+        return Counter({"job": len(world.local.control.jobs("memory_rag"))})
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        """See `Case.unknown`."""
+        return recorded(state_record(place))
+
+    def found(self, place: Path, world: World, outcome: Outcome) -> Found:
+        """See `Case.found`."""
+        del place
+        found = Found(wrong=returned(outcome, files=2, model_name=TEXT_MODEL))
+        ready = [job["id"] for job in world.local.control.jobs("memory_rag") if job["state"] == "succeeded"]
+        if str(outcome.value["index_id"]) not in map(str, ready):
+            found.lost = 1
+        return found
+
+
+class RagRefresh(RagBuild):
+    """An index is built anew, because a file has changed; the record is in the manifest."""
+
+    name = "Memory RAG refresh, rebuilt"
+    task_state = False
+    action = "rebuilt"
+
+    def prepare(self, place: Path, world: World) -> None:
+        """See `Case.prepare`: there is an index already."""
+        super().prepare(place, world)
+        if self.action == "added":
+            (place / "docs" / "beta.txt").unlink()
+        self._build_the_first(place, world)
+        (place / "docs" / "beta.txt").write_text(f"beta is another letter of life {place.name}")
+
+    def _build_the_first(self, place: Path, world: World) -> None:
+        """Write the manifest of an index that an earlier run has built."""
+        from airflow_provider_lamini.rows.documents import find_documents, stamps
+        from airflow_provider_lamini.rows.index_manifest import IndexManifest, ManifestFile
+
+        documents = find_documents(str(place / "docs"), conn_id=None)
+        with world.local.client() as http:
+            files = [("files", (document.name, document.text() or "")) for document in documents]
+            answer = http.post("/alpha/memory-rag/train", data={"model_name": TEXT_MODEL}, files=files)
+            index_id = str(answer.raise_for_status().json()["job_id"])
+        world.settle()
+        manifest = IndexManifest(
+            platform=world.local.url, model_name=TEXT_MODEL, index_id=index_id, files=stamps(documents, {})
+        )
+        ManifestFile(str(place / "index.json")).write(manifest)
+
+    def operator(self, place: Path) -> Any:
+        """See `Case.operator`."""
+        from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
+
+        return LaminiMemoryRagRefreshOperator(
+            task_id="refresh",
+            files=str(place / "docs"),
+            model_name=TEXT_MODEL,
+            manifest=str(place / "index.json"),
+            on_unknown_submission=self.on_unknown(place),
+            **WAITING,
+        )
+
+    def paid(self, place: Path, world: World) -> Counter[str]:
+        """See `Case.paid`: the first index was there before."""
+        return Counter({"job": super().paid(place, world)["job"] - 1})
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        """See `Case.unknown`."""
+        file = place / "index.json"
+        building = json.loads(file.read_text()).get("building") if file.exists() else None
+        return recorded(building["submission"] if building else None)
+
+    def found(self, place: Path, world: World, outcome: Outcome) -> Found:
+        """See `Case.found`."""
+        found = super().found(place, world, outcome)
+        content = json.loads((place / "index.json").read_text())
+        if sorted(content["files"]) != ["alpha.txt", "beta.txt"] or content["building"] or content["adding"]:
+            found.wrong.append("the manifest does not tell what the index holds")
+        return found
+
+
+class RagAdd(RagRefresh):
+    """A file is new, and its text is added to the index. Interrupted in that, the index is built anew, as documented."""
+
+    name = "Memory RAG refresh, added"
+    starts = "/alpha/memory-rag/add-index"
+    action = "added"
+
+    def paid(self, place: Path, world: World) -> Counter[str]:
+        """See `Case.paid`: a text that was added, or a build that was needed instead."""
+        adds = world.local.control.stats()["requests"].get("POST /alpha/memory-rag/add-index", 0)
+        return Counter({"job": super().paid(place, world)["job"] + adds})
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        """See `Case.unknown`: also a text of which it is not known whether it was added."""
+        content = json.loads((place / "index.json").read_text())
+        adding = {("job", 0.0)} if content.get("adding") else set()
+        return super().unknown(place) | adding
+
+
+class ClassifierTrain(Case):
+    """A project and its classifier. The job is found in the project's list."""
+
+    name = "classifier training"
+    starts = "/v2/classifier/initialize"
+    task_state = True
+
+    def prepare(self, place: Path, world: World) -> None:
+        """See `Case.prepare`."""
+        del place, world
+
+    def operator(self, place: Path) -> Any:
+        """See `Case.operator`."""
+        from airflow_provider_lamini.operators.classifier_train import LaminiClassifierTrainOperator
+
+        class Quick(LaminiClassifierTrainOperator):
+            list_again_after = 0.05
+
+        return Quick(
+            task_id="train",
+            project=f"project {place.name}",
+            model_name=TEXT_MODEL,
+            classes=CLASSES,
+            examples=EXAMPLES,
+            on_unknown_submission=self.on_unknown(place),
+            **WAITING,
+        )
+
+    def paid(self, place: Path, world: World) -> Counter[str]:
+        """See `Case.paid`."""
+        del place
+        return Counter({"job": len(world.local.control.jobs("classifier"))})
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        """See `Case.unknown`: the project lists its jobs, so there is none."""
+        del place
+        return set()
+
+    def found(self, place: Path, world: World, outcome: Outcome) -> Found:
+        """See `Case.found`."""
+        del world
+        wanted = {"project": f"project {place.name}", "created": 1, "status": "COMPLETED", "classes": 2}
+        found = Found(wrong=returned(outcome, **wanted))
+        if not outcome.value.get("model_id"):
+            found.lost = 1
+        return found
+
+
+_trained: dict[int, str] = {}
+
+
+def trained_classifier(world: World) -> str:
+    """The id of a classifier that the local platform has, made at the first call."""
+    if world.local.pid not in _trained:
+        body = {"name": "harness", "model_name": TEXT_MODEL, "classes": CLASSES, "examples": EXAMPLES}
+        with world.local.client() as http:
+            job_id = http.post("/v2/classifier/initialize", json=body).raise_for_status().json()["job_id"]
+            status = f"/v2/classifier/{job_id}/status"
+            wait_until(lambda: http.get(status).json()["status"] == "COMPLETED")
+            _trained[world.local.pid] = str(http.get(status).json()["model_id"])
+    return _trained[world.local.pid]
+
+
+JOB_CASES: list[Case] = [
+    Train(),
+    TrainAndResume(),
+    RagBuild(),
+    RagRefresh(),
+    RagAdd(),
+    ClassifierTrain(),
+    UploadDataset(),
+    DownloadModel(),
+]

@@ -1,0 +1,101 @@
+"""One step in the life of a task: a try begins, the trigger waits, or the task goes on. Runs in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.crash.steps import Watch
+from tests.support.crash.zygote import Outcome
+from tests.support.tasks import Deferral, first_event, through_json
+from tests.support.tuning_platform import LinkedTask
+
+if TYPE_CHECKING:
+    from tests.support.crash.case import Case
+
+
+class TaskStateFile:
+    """Airflow's task state store, as a task sees it: JSON values that outlive a try once ``set`` returns.
+
+    :param file: where it lies
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def get(self, key: str, default: object = None) -> object:
+        """A value."""
+        return self._all().get(key, default)
+
+    def set(self, key: str, value: object) -> None:
+        """Keep a value; the server commits it before it answers."""
+        self._commit({**self._all(), key: value})
+
+    def delete(self, key: str) -> None:
+        """Remove a value."""
+        self._commit({name: value for name, value in self._all().items() if name != key})
+
+    def clear(self) -> None:
+        """Remove all values."""
+        self._commit({})
+
+    def _all(self) -> dict[str, object]:
+        return json.loads(self._file.read_text()) if self._file.exists() else {}
+
+    def _commit(self, values: dict[str, object]) -> None:
+        whole = self._file.with_suffix(".new")
+        whole.write_text(json.dumps(values))
+        whole.replace(self._file)
+
+
+def run(order: dict[str, Any]) -> dict[str, Any]:
+    """Carry out an order; see `zygote.Order`."""
+    cases: dict[str, Case] = import_module(order["cases"]).ALL
+    case = cases[order["case"]]
+    place = Path(order["place"])
+    watch = Watch((order["step"][0], order["step"][1]) if order["step"] else None, order["call"])
+    case.learn(watch)
+    watch.start()
+    try:
+        outcome = _carry_out(case, order, place, watch)
+    finally:
+        watch.stop()
+    return asdict(outcome) | {"steps": watch.steps, "calls": watch.calls}
+
+
+def _carry_out(case: Case, order: dict[str, Any], place: Path, watch: Watch) -> Outcome:
+    from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+    try:
+        if order["phase"] == "wait":
+            trigger = Deferral(**order["deferral"]).make_trigger()
+            event = asyncio.run(first_event(trigger))
+            watch.passed("the event is on its way")
+            return Outcome(how="yielded", value=event)
+        result = through_json(_task(case, order, place))
+        watch.passed("the result is on its way")
+        return Outcome(how="returned", value=result)
+    except TaskDeferred as deferred:
+        classpath, kwargs = deferred.trigger.serialize()
+        watch.passed("the deferral is on its way")
+        method, given = deferred.method_name, through_json(deferred.kwargs or {})
+        kept = Deferral(classpath, through_json(kwargs), method, given)
+        return Outcome(how="deferred", value=asdict(kept))
+    except Exception as error:  # noqa: BLE001 - Airflow, too, takes it for the end of the try
+        name = type(error).__name__
+        return Outcome(how="raised", error=(name, str(error)), fatal=isinstance(error, AirflowFailException))
+
+
+def _task(case: Case, order: dict[str, Any], place: Path) -> Any:
+    context: dict[str, Any] = {"ti": LinkedTask()}
+    if case.task_state:
+        context["task_state_store"] = TaskStateFile(place / "task-state.json")
+    operator = case.operator(place)
+    if order["phase"] == "execute":
+        return type(operator).execute.__wrapped__(operator, context)
+    kept = Deferral(**order["deferral"])
+    return getattr(operator, kept.method)(context, event=order["event"], **kept.kwargs)

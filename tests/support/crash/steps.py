@@ -1,0 +1,200 @@
+"""Watches a process pass the steps at which a crash could matter, and kills it at one of them.
+
+No line of the watched code is changed: the interpreter's profile hook reports each call and return. Steps get their names from
+what is sent and written (``POST /v1/train is about to be sent``, ``_ledger.json (intend) is whole, not yet named``), so a new
+call or a new file is a new step by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+
+    Namer = Callable[[FrameType, Any], str | None]
+    """Names a step from the frame and what it returns; ``None`` for no step."""
+
+PACKAGE = "airflow_provider_lamini"
+OPERATORS = f"{os.sep}{PACKAGE}{os.sep}operators{os.sep}"
+WORK = {
+    "submit": "submits",
+    "find": "looks for its job",
+    "fetch": "fetches",
+    "ended_badly": "judges a bad end",
+}
+"""Methods of operators that are steps wherever they are defined."""
+
+
+def plain(name: str) -> str:
+    """A path or a file's name without what differs from run to run."""
+    name = re.sub(r"[0-9a-f]{32}|examples-[0-9a-f]{16}", "*", name)
+    return re.sub(r"\d+", "N", re.sub(r"(?<=/)[\w-]*\d[\w-]*(?=/|$)(?<!/v\d)", "*", name))
+
+
+def request(method: str, path: str) -> str:
+    """The name of a request, whatever the job's id in its path."""
+    kept = [part if re.fullmatch(r"v\d\w*|[a-z_-]+", part) else "*" for part in path.split("/") if part]
+    return f"{method} /{'/'.join(kept)}"
+
+
+class Watch:
+    """Names steps as they are passed.
+
+    :param kill: what to do at a step: given its name and how often it was passed before; at most one is named per call
+    :param at_call: kill at this call of any function, whatever it is; ``None`` for no such
+    """
+
+    def __init__(self, kill: tuple[str, int] | None = None, at_call: int | None = None) -> None:
+        self._kill = kill
+        self._at_call = at_call
+        self._seen: dict[str, int] = {}
+        self._calls = 0
+        self.steps: list[str] = []
+        self._before: dict[CodeType, Namer] = {}
+        self._after: dict[CodeType, Namer] = {}
+        self._store_write: CodeType | None = None
+
+    @property
+    def calls(self) -> int:
+        """How many functions were called."""
+        return self._calls
+
+    def learn(self) -> None:
+        """Find the functions of the provider that are steps.
+
+        :raises AttributeError: where one is gone: the harness must follow the code
+        """
+        fetch = _of("api.steps", "Fetch.build"), _of("api.steps", "Fetch.begin")
+        self._after[fetch[0]] = lambda _, made: made and f"{_sent(made)} is about to be sent"
+        self._before[fetch[1]] = lambda frame, _: f"{_sent(frame.f_locals['response'].request)} is answered"
+        self._after[_of("api.client", "Client.send")] = lambda frame, _: (
+            f"{request(frame.f_locals['call'].method, frame.f_locals['call'].path)} is read"
+        )
+        store = "rows.storage"
+        self._store_write = _of(store, "LocalStore.write")
+        self._before[self._store_write] = lambda frame, _: f"{self._file(frame)} is about to be written"
+        self._after[self._store_write] = lambda frame, _: f"{self._file(frame)} is written"
+        self._before[_of(store, "LocalStore.delete")] = lambda frame, _: (
+            f"{_name(frame)} is about to be removed"
+        )
+        self._after[_of(store, "LocalStore.delete")] = lambda frame, _: f"{_name(frame)} is removed"
+        code = _of("runs.record", "TaskStateRecord.write")
+        self._before[code] = lambda frame, _: f"the task state{_record(frame)} is about to be written"
+        self._after[code] = lambda frame, _: f"the task state{_record(frame)} is written"
+        self._before[_of("runs.record", "TaskStateRecord.forget")] = _constant(
+            "the task state is about to be removed"
+        )
+        self._before[_of("operators.base", "JobOperator.execute")] = _constant("the task begins")
+        self._before[_of("operators.base", "JobOperator.execute_complete")] = _constant("the task wakes up")
+        self._before[_of("operators.base", "JobOperator._defer")] = _constant("the task is about to defer")
+        self._before[_of("operators.upload_dataset", "LaminiUploadDatasetOperator.execute")] = _constant(
+            "the task begins"
+        )
+        self._before[_of("triggers.job", "JobTrigger.run")] = _constant("the trigger runs")
+
+    def start(self) -> None:
+        """Watch this thread and those that it starts."""
+        threading.setprofile(self._on)
+        sys.setprofile(self._on)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+    def passed(self, step: str) -> None:
+        """Note a step, and die there if it is the one."""
+        before = self._seen.get(step, 0)
+        self._seen[step] = before + 1
+        self.steps.append(step)
+        if self._kill == (step, before):
+            die()
+
+    def _on(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            self._calls += 1
+            if self._calls == self._at_call:
+                die()
+            namer = self._before.get(frame.f_code)
+            if namer is not None:
+                self._note(namer(frame, None))
+            elif OPERATORS in frame.f_code.co_filename and frame.f_code.co_name in WORK:
+                self._note(f"the task {WORK[frame.f_code.co_name]}")
+        elif event == "return":
+            namer = self._after.get(frame.f_code)
+            if namer is not None:
+                self._note(namer(frame, arg))
+        elif event == "c_call" and arg is os.replace:
+            store = _caller(frame, self._store_write)
+            if store is not None:
+                self._note(f"{self._file(store)} is whole, not yet named")
+
+    def _note(self, step: str | None) -> None:
+        if step:
+            self.passed(step)
+
+    def _file(self, frame: FrameType) -> str:
+        name = _name(frame)
+        if name != "_ledger.json":
+            return f"{name}{_record(frame)}"
+        above: FrameType | None = frame
+        change = ""
+        while above is not None:
+            if above.f_code.co_qualname.startswith("Ledger."):
+                change = above.f_code.co_name.strip("_")
+            above = above.f_back
+        return f"{name} ({change})"
+
+
+def die() -> None:
+    """End this process as a crash does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _of(module: str, name: str) -> CodeType:
+    found: Any = import_module(f"{PACKAGE}.{module}")
+    for part in name.split("."):
+        found = getattr(found, part)
+    code: CodeType = getattr(found, "__wrapped__", found).__code__
+    return code
+
+
+def _constant(step: str) -> Namer:
+    return lambda _, __: step
+
+
+def _sent(sent: Any) -> str:
+    return request(sent.method, sent.url.path)
+
+
+def _name(frame: FrameType) -> str:
+    return plain(os.path.basename(frame.f_locals["path"]))  # noqa: PTH119 - a Path would call watched functions
+
+
+def _record(frame: FrameType) -> str:
+    """Which change of the record of a submission this is, if it is one."""
+    above: FrameType | None = frame
+    while above is not None:
+        submission = above.f_locals.get("submission") if above.f_code.co_name == "write" else None
+        if submission is not None:
+            attached = " (attached)" if submission.attached_at else " (id)"
+            return attached if submission.job_id is not None else " (intent)"
+        above = above.f_back
+    return ""
+
+
+def _caller(frame: FrameType, code: CodeType | None) -> FrameType | None:
+    above: FrameType | None = frame
+    while above is not None:
+        if above.f_code is code:
+            return above
+        above = above.f_back
+    return None
