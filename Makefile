@@ -1,9 +1,10 @@
 # Everything here starts from a clean clone: Python 3.11 to 3.13, make, and a package index are all it takes.
 
 ROWS ?= 60
+KILLS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-2.11 test-client wheel clean
+.PHONY: help demo test check test-2.11 test-client faults wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # another interpreter than the one that .ci/python finds
@@ -33,6 +34,9 @@ check: $(READY_DEV)  ## the inner loop: lint, format, types, and the tests that 
 
 test-2.11: $(READY_2_11)  ## run the unit and Dag tests on Airflow 2.11
 	@.venv-2.11/bin/python -m pytest -m "not slow" -n auto --dist worksteal
+
+faults: $(READY_DEV)  ## kill tasks at every step and at random, and print what that costs (KILLS=500, SEED=...)
+	@.venv/bin/python -m tests.faults.run --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 test-client: $(READY)  ## run the official lamini client against the local platform, in an environment of its own
 	@.venv/bin/python tests/client/run.py
