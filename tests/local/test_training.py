@@ -78,7 +78,7 @@ def change(platform: TunablePlatform, job_id: int, what: str) -> str:
     return check(answer, f"{JOB}/{what}")["status"]
 
 
-def ask(platform: TunablePlatform, model: str, prompt: str = "hello") -> Any:
+def ask(platform: TunablePlatform, model: str, prompt: str = "question 1") -> Any:
     return platform.http.post("/v1/completions", json={"model_name": model, "prompt": prompt})
 
 
@@ -121,8 +121,8 @@ def test_a_job_learns_and_its_model_is_served_beside_its_base(platform, trainer)
     (recipe,) = trainer.recipes
     assert (recipe.max_steps, recipe.batch_size, recipe.rank, recipe.alpha) == (4, 20, 8, 16.0)
     assert recipe.checkpoint_every == 2
-    assert ask(platform, "tickets").json() == {"output": "tickets: hello learnt 8 rows"}
-    assert ask(platform, BASE).json() == {"output": f"{BASE}: hello"}
+    assert ask(platform, "tickets", "question 3").json() == {"output": "answer 3"}
+    assert ask(platform, BASE, "question 3").json() == {"output": f"{BASE}: question 3"}
 
 
 def test_a_tuned_model_is_listed_and_used_like_any_other(platform):
@@ -132,13 +132,13 @@ def test_a_tuned_model_is_listed_and_used_like_any_other(platform):
     assert name in [model["id"] for model in http.get("/inf/models").json()["data"]]
     assert name in [model["model_name"] for model in http.get("/v1alpha/downloaded_models/").json()]
     chat = http.post(
-        "/inf/chat/completions", json={"model": name, "messages": [{"role": "user", "content": "hi"}]}
+        "/inf/chat/completions", json={"model": name, "messages": [{"role": "user", "content": "question 1"}]}
     )
-    assert "learnt 8 rows" in chat.json()["choices"][0]["message"]["content"]
+    assert "answer 1" in chat.json()["choices"][0]["message"]["content"]
     for path in ("/v1/batch_completions", "/v3/streaming_completions"):
-        job_id = http.post(path, json={"model_name": name, "prompt": ["a"]}).json()["id"]
-        wait_until(lambda where=f"{path}/{job_id}/result": "learnt 8 rows" in http.get(where).text)
-    rows = [{"input": "a", "target": f"{name}: a learnt 8 rows"}]
+        job_id = http.post(path, json={"model_name": name, "prompt": ["question 1"]}).json()["id"]
+        wait_until(lambda where=f"{path}/{job_id}/result": "answer 1" in http.get(where).text)
+    rows = [{"input": "question 1", "target": "answer 1"}]
     compared = {"test_model_id": name, "base_model_id": BASE, "eval_data_id": "e", "eval_data": rows}
     metrics = http.post("/v1/eval/run", json={**compared, "test_eval_type": "text"}).json()["metrics"]
     assert (metrics["accuracy"], metrics["base_accuracy"]) == (1.0, 0.0)
@@ -151,7 +151,7 @@ def test_the_model_and_its_base_answer_the_first_rows_side_by_side(platform):
     assert [row["input"] for row in found["eval_results"]] == [row["input"] for row in ROWS[:5]]
     assert found["eval_results"][0]["outputs"] == [
         {"model_name": BASE, "output": f"{BASE}: question 0"},
-        {"model_name": "base-tuned-1", "output": "base-tuned-1: question 0 learnt 8 rows"},
+        {"model_name": "base-tuned-1", "output": "answer 0"},
     ]
 
 
@@ -172,7 +172,8 @@ def test_a_name_that_is_taken_gets_the_jobs_number(platform):
 
 def test_rows_may_come_with_the_request(platform):
     job = wait_for(platform, begin(platform, data=ROWS[:3]), "COMPLETED")
-    assert "learnt 3 rows" in ask(platform, job["model_name"]).text
+    assert "answer 2" in ask(platform, job["model_name"], "question 2").text
+    assert "answer 3" not in ask(platform, job["model_name"], "question 3").text
     assert check(platform.http.get("/v1/train/jobs"), "/v1/train/jobs") == [job]
     path = f"local/{job['dataset_id']}.jsonl"
     assert (
@@ -295,7 +296,7 @@ def test_a_restarted_platform_goes_on_from_the_checkpoint_and_serves_what_was_tu
     platform.stop()
     trainer.allowed = 100
     platform.start()
-    assert "learnt 8 rows" in ask(platform, first["model_name"]).text
+    assert "answer 1" in ask(platform, first["model_name"]).text
     job = wait_for(platform, job_id, "COMPLETED")
     assert (steps_of(job), job["resume_count"]) == ([1, 2, 3, 4], 0)
     assert trainer.taken[:5] == [1, 2, 3, 3, 4]
@@ -310,7 +311,7 @@ def test_a_platform_that_died_after_training_trains_nothing_again(platform, trai
     wait_for(platform, job_id, "TRAINING MODEL")
     platform.stop()
     trainer.taken = []
-    platform.platform.tunings.adapter(job_id).write_text("learnt before")
+    platform.platform.tunings.adapter(job_id).write_text('{"question 1": "learnt before"}')
     platform.start()
     job = wait_for(platform, job_id, "COMPLETED")
     assert "learnt before" in ask(platform, job["model_name"]).text

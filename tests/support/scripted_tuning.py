@@ -1,4 +1,4 @@
-"""The local platform in this process, whose trainer learns nothing: it takes its steps as a test says.
+"""The local platform in this process, whose trainer learns rows by heart, and takes its steps as a test says.
 
 Everything else is real: endpoints, jobs, store, history, checkpoints' folders. What really learns needs torch, and has
 tests of its own.
@@ -6,10 +6,11 @@ tests of its own.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import uvicorn
@@ -83,18 +84,19 @@ class ScriptedTrainer:
             if step % recipe.checkpoint_every == 0:
                 checkpoint.write_text(str(step))
         adapter = recipe.folder / "adapter.gguf"
-        adapter.write_text(f"learnt {len(recipe.rows.read_text().splitlines())} rows")
+        rows = [json.loads(line) for line in recipe.rows.read_text().splitlines()]
+        adapter.write_text(json.dumps({row["input"]: row["output"] for row in rows}))
         return adapter
 
 
 class EchoEngine:
-    """Says the prompt after the model's name; a tuned model says what its adapter holds as well."""
+    """Says the prompt after the model's name; a tuned model knows the prompts that it has learnt."""
 
     parallel = 2
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.adapters: dict[str, str] = {}
+        self.adapters: dict[str, dict[str, str]] = {}
         self.refuses: str | None = None
 
     def models(self) -> list[str]:
@@ -106,7 +108,10 @@ class EchoEngine:
         if request.model_name not in self.models():
             raise ModelNotFound(request.model_name, self.models())
         prompt = request.prompt or (request.messages or [{}])[-1].get("content", "")
-        text = f"{request.model_name}: {prompt} {self.adapters.get(request.model_name, '')}".strip()
+        learnt = self.adapters.get(request.model_name, {})
+        text = learnt.get(prompt, f"{request.model_name}: {prompt}")
+        if request.json_schema is not None:
+            text = _fitted(request.json_schema, text)
         if on_text is not None:
             on_text(text)
         return Generation(text, "stop", 1, 1)
@@ -122,7 +127,7 @@ class EchoEngine:
         if self.refuses is not None:
             return {adapter.name: EngineUnavailable(self.refuses) for adapter in adapters}
         assert {adapter.base for adapter in adapters} <= {BASE}
-        self.adapters |= {adapter.name: adapter.path.read_text() for adapter in adapters}
+        self.adapters |= {adapter.name: json.loads(adapter.path.read_text()) for adapter in adapters}
         return {}
 
     def forget(self, name: str) -> None:
@@ -136,6 +141,12 @@ class EchoEngine:
 
     def close(self) -> None:
         """Hold nothing."""
+
+
+def _fitted(schema: dict[str, Any], text: str) -> str:
+    """An object of one field, which is one of several texts: the one that is meant, or else the first."""
+    ((name, field),) = schema["properties"].items()
+    return json.dumps({name: text if text in field["enum"] else field["enum"][0]})
 
 
 class VectorEngine(EchoEngine):
