@@ -1,0 +1,108 @@
+"""The fine-tuning example in Airflow's own hands: what is promoted, and what is not."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from contextlib import closing
+from pathlib import Path
+from sqlite3 import connect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.demo import EXAMPLES
+from tests.support.local_platform import local_platform
+from tests.support.scripted_tuning import BASE, KEY, ScriptedTrainer, tunable_platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("airflow_db")
+
+REAL_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+FILE = EXAMPLES / "scheduled_fine_tuning.py"
+
+
+@pytest.fixture
+def dag(airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The example, with a place for records also where Airflow has none."""
+    monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(tmp_path / "state"))
+    file = airflow_home / "dags" / FILE.name
+    shutil.copy(FILE, file)
+    yield runpy.run_path(str(file))["train"].dag
+    file.unlink()
+
+
+def connect_to(monkeypatch: pytest.MonkeyPatch, url: str, key: str) -> None:
+    fields = {"conn_type": "lamini", "host": url, "password": key}
+    monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", json.dumps(fields))
+
+
+def tickets(folder: Path, held_out: int, *, same: bool = False) -> Path:
+    """The example's tickets, with so many to check with; ``same``: those that were learnt."""
+    folder.mkdir()
+    for name, source in (
+        ("tickets_examples", "tickets_examples"),
+        ("tickets_held_out", "tickets_examples" if same else "tickets_held_out"),
+    ):
+        lines = (EXAMPLES / "data" / f"{source}.jsonl").read_text().splitlines(keepends=True)
+        (folder / f"{name}.jsonl").write_text("".join(lines[:held_out] if name.endswith("out") else lines))
+    return folder
+
+
+def run(dag: Any, **conf: Any) -> tuple[dict[str, str], dict[str, Any]]:
+    """Run the Dag in this process: the state of each task, and what each returned."""
+    ended = dag.test(run_conf=conf)
+    tasks = ended.get_task_instances()
+    states = {ti.task_id: str(ti.state) for ti in tasks}
+    return states, {ti.task_id: ti.xcom_pull(ti.task_id) for ti in tasks}
+
+
+def promoted(airflow_db: Path) -> list[dict[str, Any]]:
+    """The events of the model's asset, as Airflow has noted them."""
+    with closing(connect(airflow_db)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        table = "asset_event" if "asset_event" in tables else "dataset_event"
+        found = database.execute(
+            f"SELECT extra FROM {table} WHERE source_dag_id = 'scheduled_fine_tuning' ORDER BY id"
+        )
+        return [json.loads(extra) for (extra,) in found]
+
+
+@pytest.mark.long
+def test_only_a_model_that_became_better_is_promoted(dag, tmp_path, airflow_db, monkeypatch):
+    """The scripted trainer learns tickets by heart, so it knows those that it has seen, and no others."""
+    with tunable_platform(tmp_path / "platform", ScriptedTrainer()) as platform:
+        connect_to(monkeypatch, platform.url, KEY)
+        conf = {"model": BASE, "output": str(tmp_path / "out")}
+        states, told = run(dag, data=str(tickets(tmp_path / "seen", 20, same=True)), **conf)
+        assert set(states.values()) == {"success"}
+        event = promoted(airflow_db)[-1]
+        assert event["model_name"] == told["train"]["model_name"] == f"tickets-{dag_run_of(told)}"
+        assert event["metrics"]["model"]["exact_match"] == 1.0
+        assert event["metrics"]["gain"]["exact_match"] >= 0.2
+        assert "# Evaluation of tickets-" in Path(event["report"]).read_text()
+        before = len(promoted(airflow_db))
+        states, told = run(dag, data=str(tickets(tmp_path / "unseen", 10)), **conf)
+        assert (states["evaluate"], states["promote"]) == ("skipped", "skipped")
+        assert len(promoted(airflow_db)) == before
+
+
+def dag_run_of(told: dict[str, Any]) -> str:
+    """The run's id, out of the evaluation's folder."""
+    return told["evaluate"]["output"].rstrip("/").rpartition("/")[2]
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_local_model_learns_from_50_tickets_and_is_promoted(dag, tmp_path, airflow_db, monkeypatch):
+    with local_platform(tmp_path / "platform") as platform:
+        connect_to(monkeypatch, platform.url, platform.key)
+        data = str(tickets(tmp_path / "tickets", 20))
+        states, told = run(dag, data=data, model=REAL_BASE, output=str(tmp_path / "out"), max_steps=12)
+    assert set(states.values()) == {"success"}
+    assert told["train"]["steps"] == 12
+    assert promoted(airflow_db)[-1]["metrics"]["gain"]["exact_match"] >= 0.2
