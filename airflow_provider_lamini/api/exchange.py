@@ -104,7 +104,7 @@ class Exchange:
     def _ask(self, call: Call[T], outgoing: Outgoing, number: int) -> Flow[T]:
         fetch = yield from self._attempt(call, outgoing, number, None)
         try:
-            return call.read(bytes(fetch.body))
+            return call.read(redact.without(bytes(fetch.body), self._settings.secrets))
         except (ValueError, RecursionError) as error:
             failed = failures.of_content(call, fetch, error, lambda text: self._shown(text, call))
         raise failed
@@ -139,7 +139,7 @@ class Exchange:
         self._warn(fetch.headers)
         if fetch.ok:
             return fetch
-        raise self._refusal(call, fetch)
+        raise self._refusal(call, outgoing, fetch)
 
     def _follow(self, call: Call[T], outgoing: Outgoing, target: Target | None) -> Flow[Fetch]:
         url = outgoing.url
@@ -174,20 +174,22 @@ class Exchange:
             call, fetch.status, reason, request_id=failures.request_id(fetch.headers), redirected=True
         )
 
-    def _refusal(self, call: Call[T], fetch: Fetch) -> failures.AttemptFailed:
+    def _refusal(self, call: Call[T], outgoing: Outgoing, fetch: Fetch) -> failures.AttemptFailed:
         said = failures.detail_of(bytes(fetch.body), fetch.headers.get("content-type", ""))
         detail = self._shown(said, call)
+        for part in outgoing.parts:
+            detail = redact.unless_in(part, detail)
         return failures.of_status(
             call,
             fetch.status,
-            detail=redact.unless_in(call.content, detail) if call.content else detail,
+            detail=detail,
             request_id=failures.request_id(fetch.headers),
             retry_after=parse_retry_after(fetch.headers.get("retry-after"), time.time()),
         )
 
     def _warn(self, headers: httpx.Headers) -> None:
         """Log what the platform wants a person to know, each text once per process."""
-        text = redact.shown(headers.get("x-warning", ""), key=self._settings.key, sent=None)
+        text = redact.shown(headers.get("x-warning", ""), secrets=self._settings.secrets, sent=None)
         if text and text not in _warned:
             if len(_warned) >= _WARNINGS_KEPT:
                 _warned.clear()
@@ -195,7 +197,7 @@ class Exchange:
             log.warning("The platform at %s warns: %s", self._settings.origin, text)
 
     def _shown(self, text: str, call: Call[object]) -> str:
-        return redact.shown(text, key=self._settings.key, sent=call.json)
+        return redact.shown(text, secrets=self._settings.secrets, sent=call.json)
 
 
 def _what(state: RetryCallState) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +12,17 @@ LONGEST = 300
 """Characters of a platform's text that are shown at most."""
 
 _CARRY_DATA = frozenset(
-    {"classes", "data", "eval_data", "examples", "messages", "private_hf_token", "prompt", "source"}
+    {
+        "classes",
+        "data",
+        "eval_data",
+        "examples",
+        "messages",
+        "private_hf_token",
+        "prompt",
+        "source",
+        "upload_file_path",  # it may be signed
+    }
 )
 _LEFT_OUT = "[...]"
 _SHORTEST_TEXT = 6
@@ -21,15 +31,31 @@ _STEP = 8
 _BLOCK = 1 << 20
 
 
-def shown(text: str, *, key: str, sent: Json) -> str:
-    """Make a text of the platform fit to be shown: one line, short, without the key and what was sent.
+_SURELY_SECRET = 16
+
+
+def without(content: bytes, secrets: Sequence[str]) -> bytes:
+    """Take secrets out of an answer that repeats them: states and logs of jobs go on to logs and events.
+
+    :param content: the answer
+    :param secrets: the settings' secrets; short ones stay, which may be words of a text
+    """
+    for secret in secrets:
+        found = secret.encode()
+        if len(found) >= _SURELY_SECRET and found in content:
+            content = content.replace(found, b"***")
+    return content
+
+
+def shown(text: str, *, secrets: Sequence[str], sent: Json) -> str:
+    """Make a text of the platform fit to be shown: one line, short, without secrets and what was sent.
 
     :param text: what the platform said
-    :param key: the key of the call; an empty one hides nothing
+    :param secrets: the settings' secrets
     :param sent: the body of the call; its prompts and rows are left out where the text repeats them
     """
-    if key:
-        text = text.replace(key, "***")
+    for secret in secrets:
+        text = text.replace(secret, "***")
     # A cut may leave a piece of something sent at the end, so that what was sent goes first, then the rest.
     line = _one_line(text[: LONGEST * 4])
     line = _without_sent(line, [_one_line(each) for each in _data_texts(sent)])

@@ -8,7 +8,7 @@ import re
 import secrets
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _SALT = secrets.token_bytes(32)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_SHORTEST_SECRET = 8
+"""Characters; what is shorter, as the value of a header, would hide parts of words."""
 _KEY = re.compile(r"[\x21-\x7e]*")
 
 
@@ -81,6 +83,17 @@ class ClientSettings:
         """Scheme, host and port of the platform, for messages."""
         parts = urlsplit(self.base_url)
         return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that nothing may show, whoever repeats them: key, values of further headers, the proxy's password."""
+        found = {self.key}
+        for value in self.headers.values():
+            found |= {value, value.rpartition(" ")[2]}  # the latter without a scheme, such as Bearer
+        if self.proxy is not None and (password := urlsplit(self.proxy).password):
+            found |= {self.proxy, password, unquote(password)}
+        found = {each for each in found if each == self.key or len(each) >= _SHORTEST_SECRET}
+        return tuple(sorted(found - {""}, key=len, reverse=True))
 
     @property
     def fingerprint(self) -> str:

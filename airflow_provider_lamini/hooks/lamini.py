@@ -115,6 +115,10 @@ class LaminiHook(BaseHook):
         """
         return self.client().send(call)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Neither the key nor an open client is pickled."""
+        return {**self.__dict__, "_target": None, "_client": None}
+
     def close(self) -> None:
         """Close the client. The hook can be used again; it then opens a new one."""
         if self._client is not None:

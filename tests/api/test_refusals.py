@@ -154,7 +154,7 @@ def test_a_long_reason_is_cut(failure):
 )
 def test_no_long_piece_of_a_prompt_passes_the_redaction(prompt, before, after, start):
     piece = prompt[start % (len(prompt) - 23) :]
-    line = shown(before + piece + after, key="", sent={"prompt": ["other", prompt]})
+    line = shown(before + piece + after, secrets=(), sent={"prompt": ["other", prompt]})
     flat = " ".join("".join(char if char.isprintable() else " " for char in piece).split())
     assert all(flat[place : place + 24] not in line for place in range(len(flat) - 23))
 
