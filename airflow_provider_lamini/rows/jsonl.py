@@ -5,6 +5,7 @@ Of a key that occurs twice in an object the last value counts, as JSON parsers h
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 PROMPT = "prompt"
 """The column of rows that are plain texts."""
+
+_ODD_LF = re.compile(rb"\n(?:(?<!\}\n)|[^{])")
+_ODD_CRLF = re.compile(rb"\n(?:(?<!\}\r\n)|[^{])")
+"""A line end that lies elsewhere than after an object and before another, or the block's end."""
 
 _Value = str | int | float | bool | list[Any] | dict[str, Any]
 _HINTS = {
@@ -39,7 +44,9 @@ class _LineBatch(Batch):
 
     def after(self, count: int) -> Cursor:
         rows, at = self._seen if count >= self._seen[0] else (0, 0)
-        if count > rows:
+        if count == len(self.rows):
+            at = len(self._block)
+        elif count > rows:
             at = len(self._block) - len(self._block[at:].split(b"\n", count - rows)[-1])
             self._seen = (count, at)
         start = self.start
@@ -96,15 +103,16 @@ def _one_per_line(decoder: msgspec.json.Decoder[Row], block: bytes) -> list[Row]
     The decoder itself lets objects share a line or span some. Where each line begins with ``{`` and ends with
     ``}``, no line end lies within an object, as JSON has no ``}`` directly before ``{``; so with as many
     objects as lines, each line is one.
+
+    Line ends are found by the length that is left without them: several times as fast as counting them.
     """
     try:
         rows: list[Row] = decoder.decode_lines(block)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if not block.startswith(b"{") or block.count(b"\n") != len(rows):
+    if not block.startswith(b"{") or len(block) - len(block.replace(b"\n", b"")) != len(rows):
         return None
-    end = b"}\r\n" if block.endswith(b"\r\n") else b"}\n"
-    return rows if block.endswith(end) and block.count(end + b"{") == len(rows) - 1 else None
+    return rows if not (_ODD_CRLF if block.endswith(b"\r\n") else _ODD_LF).search(block) else None
 
 
 def _read_lines(decoder: msgspec.json.Decoder[Row], block: bytes, start: Cursor, name: str) -> Batch:

@@ -35,6 +35,11 @@ _KNOWN = "*.jsonl, *.ndjson, *.json (JSON Lines), *.csv, *.tsv, each also with .
 class Source(ABC):
     """Rows in a fixed order."""
 
+    @property
+    def begins_fast(self) -> bool:
+        """Whether reading can begin at any place without reading what is before it."""
+        return True
+
     @abstractmethod
     def describe(self) -> str:
         """A short text for logs: what is read, without any of it."""
@@ -164,6 +169,11 @@ class FileSource(Source):
         self._path = path
         self._by_pattern = False
         self._files = self._find()
+
+    @property
+    def begins_fast(self) -> bool:
+        """See `Source.begins_fast`."""
+        return not any(file.gzipped for file in self._files)
 
     def describe(self) -> str:
         """See `Source.describe`."""

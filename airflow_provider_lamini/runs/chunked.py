@@ -11,6 +11,7 @@ from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.record import Header, load
+from airflow_provider_lamini.rows.rereading import ChunkReader
 from airflow_provider_lamini.rows.source import open_source
 from airflow_provider_lamini.rows.survey import needed_columns, survey
 from airflow_provider_lamini.runs.record import digest
@@ -38,6 +39,7 @@ class Rows:
     :param folder: the output
     :param ledger: what is done
     :param writer: writes the parts
+    :param again: reads chunks that were begun
     """
 
     source: Source
@@ -46,15 +48,14 @@ class Rows:
     folder: OutputFolder
     ledger: Ledger
     writer: PartWriter
+    again: ChunkReader
 
     def read(self, chunk: Chunk) -> tuple[list[Row], list[str]]:
         """The rows of a chunk that was begun, and their prompts.
 
         :raises InputChangedError: where they are no longer those that the chunk was begun with
         """
-        columns = needed_columns(self.prompt, self.passthrough)
-        found = next(self.source.chunks(chunk.rows, chunk.start, columns=columns), None)
-        rows = found.rows if found else []
+        rows = self.again.read(chunk.start)
         prompts = self.prompt.render_all(rows)
         if fingerprint(prompts) != chunk.fingerprint:
             raise InputChangedError(
@@ -165,6 +166,7 @@ def open_rows(
         folder=folder,
         ledger=ledger,
         writer=writer.of_run(folder, passthrough, ledger),
+        again=ChunkReader(source, chunk_size, needed_columns(prompt, passthrough)),
     )
 
 

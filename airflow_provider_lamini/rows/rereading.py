@@ -1,0 +1,45 @@
+"""Chunks of an input, read again when their results are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from airflow_provider_lamini.rows.batch import Cursor, Row, SourceChunk
+    from airflow_provider_lamini.rows.source import Source
+
+
+class ChunkReader:
+    """Reads chunks from where each starts, best in their order: one that follows the last is read on from there.
+
+    A gzipped file can be read from its beginning only. So there what lies between two chunks is read, too: without
+    that, each chunk would cost as much as all before it, and the last ones of a large file would take minutes.
+
+    :param source: the input
+    :param size: rows of each chunk but the last
+    :param columns: the columns that are needed
+    """
+
+    def __init__(self, source: Source, size: int, columns: Collection[str]) -> None:
+        self._source = source
+        self._size = size
+        self._columns = columns
+        self._chunks: Iterator[SourceChunk] = iter(())
+        self._row = -1
+
+    def read(self, start: Cursor) -> list[Row]:
+        """The rows of a chunk; fewer or others where the input has changed.
+
+        :param start: the place before its first row
+        """
+        ahead, odd = divmod(start.row - self._row, self._size)
+        if self._row < 0 or ahead < 0 or odd or (ahead and self._source.begins_fast):
+            self._chunks = self._source.chunks(self._size, start, columns=self._columns)
+            ahead = 0
+        for _ in range(ahead):
+            next(self._chunks, None)
+        found = next(self._chunks, None)
+        self._row = start.row + self._size
+        return found.rows if found else []

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import gzip
+import json
+import time
+
+import pytest
+
+from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.rereading import ChunkReader
+from airflow_provider_lamini.rows.source import open_source
+
+SIZE = 7
+COUNT = 100
+
+
+@pytest.fixture(params=["in.jsonl", "in.jsonl.gz", "*.jsonl"])
+def path(request, tmp_path):
+    """A file, a gzipped file, and a glob of two, of a hundred rows."""
+    lines = [json.dumps({"n": number, "more": "x"}) + "\n" for number in range(COUNT)]
+    if request.param == "*.jsonl":
+        (tmp_path / "a.jsonl").write_text("".join(lines[:40]))
+        (tmp_path / "b.jsonl").write_text("".join(lines[40:]))
+    else:
+        opened = gzip.open if request.param.endswith(".gz") else open
+        with opened(tmp_path / request.param, "wt") as file:
+            file.writelines(lines)
+    return str(tmp_path / request.param)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        list(range(15)),
+        list(reversed(range(15))),
+        [3, 4, 4, 8, 2, 14, 0, 13, 14],
+        [0, 5, 6, 14],
+    ],
+    ids=["forward", "backward", "mixed", "with gaps"],
+)
+def test_chunks_are_read_again_in_any_order(path, order):
+    source = open_source(path)
+    starts = [found.start for found in source.chunks(SIZE, columns=["n"])]
+    reader = ChunkReader(source, SIZE, ["n"])
+    for number in order:
+        expected = [{"n": row} for row in range(number * SIZE, min((number + 1) * SIZE, COUNT))]
+        assert reader.read(starts[number]) == expected
+
+
+def test_a_chunk_behind_the_end_has_no_rows(tmp_path):
+    """The file has become shorter; whoever reads sees it by the number of rows."""
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"n": 1}\n')
+    source = open_source(str(path))
+    reader = ChunkReader(source, 1, ["n"])
+    assert reader.read(Cursor()) == [{"n": 1}]
+    assert reader.read(Cursor(1, 0, 9, 1)) == []
+    assert reader.read(Cursor(2, 0, 18, 2)) == []
+
+
+def test_chunks_of_a_gzipped_file_that_follow_one_another_unpack_it_once(tmp_path):
+    path = tmp_path / "in.jsonl.gz"
+    with gzip.open(path, "wt", compresslevel=1) as file:
+        file.writelines(f'{{"n": {number}, "more": "{number % 977:0300d}"}}\n' for number in range(40_000))
+    source = open_source(str(path))
+    began = time.process_time()
+    starts = [found.start for found in source.chunks(200, columns=["n"])]
+    once = time.process_time() - began
+    reader = ChunkReader(source, 200, ["n"])
+    began = time.process_time()
+    assert sum(len(reader.read(start)) for start in starts[::2]) == 20_000
+    again = time.process_time() - began
+    assert again < 5 * once  # from the beginning each time, it is a hundred times as much
