@@ -2,9 +2,11 @@
 
 ROWS ?= 60
 KILLS ?= 500
+STEPS ?= 15
+HELD_OUT ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-2.11 test-client faults wheel clean
+.PHONY: help demo demo-tuning test check test-2.11 test-tuning test-client faults wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # another interpreter than the one that .ci/python finds
@@ -14,6 +16,7 @@ PINS_2_11 := .ci/constraints-2.11.txt
 READY := .venv/.ready-local
 READY_DEV := .venv/.ready-dev
 READY_2_11 := .venv-2.11/.ready-dev
+READY_TRAIN := .venv-train/.ready-train
 SET_UP := pyproject.toml .ci/venv .ci/python
 
 help:  ## say what can be made
@@ -21,6 +24,9 @@ help:  ## say what can be made
 
 demo: $(READY)  ## run the nightly batch inference Dag against the local platform (ROWS=60)
 	@.venv/bin/python -m dags_examples.demo.run --rows $(ROWS)
+
+demo-tuning: $(READY_TRAIN)  ## tune the local model on 50 tickets, and let the fine-tuning Dag judge it (STEPS=15)
+	@.venv-train/bin/python -m dags_examples.demo.tuning --steps $(STEPS) --held-out $(HELD_OUT)
 
 test: $(READY_DEV)  ## run the whole test suite on Airflow 3.3
 	@.venv/bin/python -m pytest
@@ -35,6 +41,10 @@ check: $(READY_DEV)  ## the inner loop: lint, format, types, and the tests that 
 test-2.11: $(READY_2_11)  ## run the unit and Dag tests on Airflow 2.11
 	@.venv-2.11/bin/python -m pytest -m "not slow" -n auto --dist worksteal
 
+test-tuning: $(READY_TRAIN)  ## run the tests that tune models, in an environment with torch
+	@.venv-train/bin/python -m pytest -m torch
+	@.venv-train/bin/python tests/client/run.py tune
+
 faults: $(READY_DEV)  ## kill tasks at every step and at random, and print what that costs (KILLS=500, SEED=...)
 	@.venv/bin/python -m tests.faults.run --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
@@ -45,7 +55,7 @@ wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and look at the wheel 
 	@.ci/check-wheel
 
 clean:  ## remove what was made here: environments, builds, caches
-	@rm -rf .venv .venv-2.11 .venv-client .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-2.11 .venv-train .venv-client .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): $(PINS) $(SET_UP)
@@ -58,4 +68,9 @@ $(READY_DEV): $(PINS) $(SET_UP)
 
 $(READY_2_11): $(PINS_2_11) $(SET_UP)
 	@.ci/venv .venv-2.11 $(PINS_2_11) local,parquet,http,dev 12
+	@touch $@
+
+# torch takes 1 GB: what trains has an environment of its own, so that no other test meets it.
+$(READY_TRAIN): $(PINS) $(SET_UP)
+	@.ci/venv .venv-train $(PINS) local,train,parquet,http,dev
 	@touch $@
