@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 VERSION = 1
 
@@ -20,11 +20,13 @@ class EndedJob:
     :param state: how it ended
     :param raw: the platform's own word
     :param detail: the platform's reason, where it gave one
+    :param alive_at: when it was last seen before its end, seconds since 1970; ``None`` where it was not
     """
 
     state: JobState
     raw: str
     detail: str | None = None
+    alive_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class JobEvent:
     :param lost: the jobs at which looking was given up, by id
     :param timed_out: whether the deadline has passed before enough jobs had ended
     :param deadline: when waiting ends or ended, seconds since 1970
+    :param pending: where time was up, the jobs that had not ended
     :param trouble: where time was up, why the last look at a job had failed
     """
 
@@ -55,13 +58,19 @@ class JobEvent:
     timed_out: bool = False
     deadline: float
     trouble: str | None = None
+    pending: Sequence[str] = ()
 
     def payload(self) -> dict[str, object]:
         """The event as plain values, for a ``TriggerEvent``."""
         return {
             "version": VERSION,
             "ended": {
-                job_id: {"state": job.state.value, "raw": job.raw, "detail": job.detail}
+                job_id: {
+                    "state": job.state.value,
+                    "raw": job.raw,
+                    "detail": job.detail,
+                    "alive_at": job.alive_at,
+                }
                 for job_id, job in self.ended.items()
             },
             "lost": {
@@ -70,6 +79,7 @@ class JobEvent:
             "timed_out": self.timed_out,
             "deadline": self.deadline,
             "trouble": self.trouble,
+            "pending": list(self.pending),
         }
 
     @classmethod
@@ -86,7 +96,9 @@ class JobEvent:
             )
         return cls(
             ended={
-                str(job_id): EndedJob(JobState(job["state"]), str(job["raw"]), job.get("detail"))
+                str(job_id): EndedJob(
+                    JobState(job["state"]), str(job["raw"]), job.get("detail"), job.get("alive_at")
+                )
                 for job_id, job in payload["ended"].items()
             },
             lost={
@@ -96,4 +108,5 @@ class JobEvent:
             timed_out=bool(payload["timed_out"]),
             deadline=float(payload["deadline"]),
             trouble=payload.get("trouble"),
+            pending=[str(job_id) for job_id in payload.get("pending", ())],
         )

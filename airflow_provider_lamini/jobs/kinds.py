@@ -5,18 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.lamini import batches, classifiers, memory_rag, models, training
+from airflow_provider_lamini.api.lamini import (
+    batches,
+    classifiers,
+    memory_rag,
+    models,
+    training,
+    training_list,
+)
 from airflow_provider_lamini.jobs.progress import duration
 from airflow_provider_lamini.jobs.state import JobState, JobStatus, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from airflow_provider_lamini.api.call import Call
 
     Look = Callable[[str], Call[JobStatus]]
-    LookAll = Callable[[], Call[Mapping[str, JobStatus]]]
+    LookAll = Callable[[], Call["Listing"]]
     Change = Callable[[str], Call[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the platform's list of jobs says.
+
+    :param size: bytes of the answer
+    :param read: finds the jobs with these ids, a piece of the list at a time: others get a turn in between
+    """
+
+    size: int
+    read: Callable[[Collection[str]], Iterator[Mapping[str, JobStatus]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +63,8 @@ def _tuning_status(job: training.TrainJob) -> JobStatus:
         state, raw = JobState.QUEUED, f"{job.status}, to be resumed by the platform"
     step = None if state.ended else job.last_step()
     if step is None:
-        return JobStatus(job.job_id, state, raw)
+        reason = job.detail if state.ended and isinstance(job.detail, str) else None
+        return JobStatus(job.job_id, state, raw, detail=reason)
     return JobStatus(job.job_id, state, raw, done=step.step, detail=_step_in_words(step))
 
 
@@ -62,8 +82,11 @@ def _step_in_words(step: training.TrainingStep) -> str | None:
     return ", ".join(words) or None
 
 
-def _tuning_jobs(jobs: list[training.TrainJob]) -> Mapping[str, JobStatus]:
-    return {job.job_id: _tuning_status(job) for job in jobs}
+def _tuning_jobs(listed: training_list.TrainJobList) -> Listing:
+    def read(job_ids: Collection[str]) -> Iterator[Mapping[str, JobStatus]]:
+        return ({job.job_id: _tuning_status(job) for job in piece} for piece in listed.only(job_ids))
+
+    return Listing(len(listed), read)
 
 
 def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus:
@@ -75,6 +98,11 @@ def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus
 
 def _downloads(listed: list[models.DownloadedModel]) -> Mapping[str, JobStatus]:
     return {model.model_name: _download_status(model) for model in listed}
+
+
+def _all_downloads(listed: list[models.DownloadedModel]) -> Listing:
+    # A platform holds few models: the size of their list plays no part.
+    return Listing(0, lambda _: iter([_downloads(listed)]))
 
 
 def _download_status(model: models.DownloadedModel) -> JobStatus:
@@ -99,7 +127,7 @@ def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
 TUNING = JobKind(
     name="tuning",
     look=lambda job_id: training.job(job_id).then(_tuning_status),
-    look_all=lambda: training.list_jobs().then(_tuning_jobs),
+    look_all=lambda: training_list.list_unread().then(_tuning_jobs),
     cancel=training.cancel,
     resume=training.resume,
 )
@@ -127,7 +155,7 @@ BATCH_EMBEDDINGS = JobKind(
 MODEL_DOWNLOAD = JobKind(
     name="model download",
     look=_look_at_download,
-    look_all=lambda: models.list_downloaded().then(_downloads),
+    look_all=lambda: models.list_downloaded().then(_all_downloads),
 )
 """The id of such a job is the model's name."""
 

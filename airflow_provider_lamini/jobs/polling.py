@@ -32,6 +32,9 @@ TRIES_WITH_A_REFUSED_KEY = 3
 SHARE_OF_AGE = 0.08
 """A job that has run for a while is asked after again when this share of its age has passed."""
 
+LONGEST_SILENCE = 300.0
+"""Seconds between two lines in a task's log that say how far its jobs are, at the most."""
+
 JITTER = 0.2
 """Waiting times differ by up to this share, so that jobs submitted together spread out."""
 
@@ -117,7 +120,8 @@ def after_error(plan: PollPlan, error: PlatformError, errors: int, now: float, c
     if isinstance(error, PASSING):
         pause = max(error.retry_after or 0.0, min(2.0**errors, plan.max_interval))
         return _again(plan, now, chance, at_least=pause)
-    settling = 0 <= now - plan.submitted_at < SETTLING_SECONDS
+    # Before its submission by this clock: then the clocks differ, and a job that is there must not be paid for twice.
+    settling = now - plan.submitted_at < SETTLING_SECONDS
     if isinstance(error, JobNotFoundError | NotFoundError) and settling:
         return _again(plan, now, chance)
     if isinstance(error, AuthenticationError) and errors < TRIES_WITH_A_REFUSED_KEY:
@@ -140,10 +144,25 @@ def first_look(plan: PollPlan, now: float, chance: float) -> Decision:
     return PollAgain(pause.seconds * chance)
 
 
+def next_report(plan: PollPlan, now: float) -> float:
+    """Decide after how many seconds a task's log is told again how far its jobs are.
+
+    Thousands of waiting tasks would else write a line for each of their looks, which costs many times the looks.
+
+    :param plan: how the jobs are watched
+    :param now: seconds since 1970
+    """
+    age = max(0.0, now - plan.submitted_at)
+    return max(plan.max_interval, min(age * SHARE_OF_AGE, LONGEST_SILENCE))
+
+
 def _again(plan: PollPlan, now: float, chance: float, at_least: float = 0.0) -> PollAgain | DeadlinePassed:
     if now >= plan.deadline:
         return DeadlinePassed()
-    age = max(0.0, now - plan.submitted_at)
+    age = now - plan.submitted_at
+    if age < -SETTLING_SECONDS:  # the clock was set back: how young the job is cannot be told
+        age = plan.max_interval / SHARE_OF_AGE
+    age = max(0.0, age)
     pause = min(max(age * SHARE_OF_AGE, plan.min_interval), max(plan.max_interval, plan.min_interval))
     pause *= 1 + JITTER * (2 * chance - 1)
     return PollAgain(min(max(pause, at_least), plan.deadline - now))

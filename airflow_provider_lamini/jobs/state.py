@@ -98,8 +98,10 @@ class Sight:
     :param status: the last answer
     :param error: why the last look failed, if it did
     :param errors: how many looks in a row have failed
+    :param alive_at: when a look last showed a job that had not ended, seconds since 1970
     """
 
     status: JobStatus | None = None
     error: PlatformError | None = None
     errors: int = 0
+    alive_at: float | None = None

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
-from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
+from airflow_provider_lamini.jobs.polling import (
+    DeadlinePassed,
+    Ended,
+    Lost,
+    PollPlan,
+    next_report,
+)
 from airflow_provider_lamini.jobs.state import Sight
 
 if TYPE_CHECKING:
@@ -28,20 +35,17 @@ async def wait_for(
     :param job_ids: the platform's ids
     :param plan: how often to look, and until when
     :param enough: how many jobs must have ended before the wait is over
-    :param report: is told about every ``plan.max_interval`` seconds what the last looks have shown
+    :param report: is told now and then what the last looks have shown, see :func:`~.polling.next_report`
     :return: how the jobs stand that are no longer waited for
     :raises PlatformError: where the platform cannot be asked at all
     """
     sights = {job_id: Sight() for job_id in job_ids}
-    pending = {
-        asyncio.ensure_future(watch.wait(kind, job_id, plan, sight)): job_id
-        for job_id, sight in sights.items()
-    }
+    pending = {watch.outcome(kind, job_id, plan, sight): job_id for job_id, sight in sights.items()}
     over: dict[str, Outcome] = {}
     try:
         while pending and len(over) < enough:
             done, _ = await asyncio.wait(
-                pending, timeout=plan.max_interval, return_when=asyncio.FIRST_COMPLETED
+                pending, timeout=next_report(plan, time.time()), return_when=asyncio.FIRST_COMPLETED
             )
             over.update({pending.pop(wait): wait.result() for wait in done})
             if not done:
@@ -50,8 +54,8 @@ async def wait_for(
                 break
     finally:
         for wait in pending:
-            wait.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+            if not wait.cancel():
+                wait.exception()  # else asyncio complains that nobody has looked at it
     return _event(over, sights, plan.deadline)
 
 
@@ -59,7 +63,9 @@ def _event(over: Mapping[str, Outcome], sights: Mapping[str, Sight], deadline: f
     ended, lost = {}, {}
     for job_id, outcome in over.items():
         if isinstance(outcome, Ended):
-            ended[job_id] = EndedJob(outcome.status.state, outcome.status.raw, outcome.status.detail)
+            ended[job_id] = EndedJob(
+                outcome.status.state, outcome.status.raw, outcome.status.detail, sights[job_id].alive_at
+            )
         elif isinstance(outcome, Lost):
             vanished = isinstance(outcome.error, JobNotFoundError | NotFoundError)
             lost[job_id] = LostJob(str(outcome.error), vanished)
@@ -70,5 +76,6 @@ def _event(over: Mapping[str, Outcome], sights: Mapping[str, Sight], deadline: f
         lost=lost,
         timed_out=timed_out,
         deadline=deadline,
+        pending=[job_id for job_id in sights if job_id not in ended and job_id not in lost] if timed_out else (),
         trouble=troubles[-1] if timed_out and troubles else None,
     )

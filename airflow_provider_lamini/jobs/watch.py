@@ -1,8 +1,7 @@
 """The shared watch: everything in one process that waits on one platform, behind one client.
 
 However many triggers wait, the platform sees few connections and evenly spread requests. Kinds of jobs that
-can be listed
-are asked about together, with one request for all of them.
+can be listed are asked about together, with one request for all of them, where that costs less.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +18,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.client import AsyncClient
-from airflow_provider_lamini.api.errors import AuthenticationError, PlatformError
+from airflow_provider_lamini.api.errors import (
+    AuthenticationError,
+    ModelLoadingError,
+    PlatformError,
+    RateLimitedError,
+    UnavailableError,
+)
 from airflow_provider_lamini.jobs.polling import (
     DeadlinePassed,
     Decision,
@@ -30,31 +36,54 @@ from airflow_provider_lamini.jobs.polling import (
     after_status,
     first_look,
 )
+from airflow_provider_lamini.jobs.rounds import WITHOUT_LIST, Rounds, Way
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.jobs.kinds import JobKind
+    from airflow_provider_lamini.jobs.kinds import JobKind, LookAll
     from airflow_provider_lamini.jobs.state import JobStatus, Sight
 
 Outcome = Ended | DeadlinePassed | Lost
 Lookup = Callable[[], Awaitable["ClientSettings"]]
 
+log = logging.getLogger(__name__)
+
+OF_THE_PLATFORM = (AuthenticationError, ModelLoadingError, RateLimitedError, UnavailableError)
+"""Errors that a look at one job would meet as well as the list does."""
+
 LOOKS_AT_ONCE = 16
-"""Requests under way at the most, for kinds that cannot be listed."""
+"""Requests under way at the most."""
+
+ROUND_SECONDS = 0.1
+"""Jobs that are due within this time are looked at in one go: a look right after another costs half as much as one
+that has to wake everything up."""
+
+LOOKS_PER_ROUND = 10
+"""So many jobs are asked about one by one in one go: 100 a second, a tenth of a processor. Where more are due, as
+when thousands were submitted together, each waits for its turn."""
+
+SIDE_BY_SIDE = 2
+"""So many looks are under way where the platform answers at once; more connections cost more to look after."""
+
+PATIENCE = 0.01
+"""Seconds after which the next look begins all the same, where the platform takes longer to answer."""
 
 TOGETHER_SECONDS = 0.25
-"""Jobs that are due within this time are looked at in one go."""
+"""Jobs of a listable kind that are due within this time may be answered by one list."""
 
-LIST_FROM = 5
-"""So many jobs of a listable kind due in one go are answered by one list, and with them all others that
-wait."""
+TURN = 100
+"""So many jobs are decided on without giving others a turn: thousands that end at once wake as many triggers."""
 
 TIME_FOR_ONE_LOOK = 60.0
-"""A look that takes longer (seconds) has failed; the next one comes by the plan."""
+"""A look that takes longer (seconds), or than the connection's ``read_timeout``, has failed; the next one comes by the plan."""
+
+NO_JITTER = 0.5
+"""The chance that is no jitter: jobs that were answered for together stay together."""
 
 
 @dataclass(slots=True)
 class _Waiter:
+    number: int
     job_id: str
     plan: PollPlan
     sight: Sight
@@ -63,14 +92,86 @@ class _Waiter:
     """Whether the platform's list holds the job, as far as is known."""
 
 
+_Entry = tuple[float, int]
+"""When a waiter is due, and its number. Of numbers only: what a look leaves behind for long makes Python's garbage
+collector go through everything now and then, and with thousands of triggers that stops the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Jobs that one request answers for.
+
+    :param waiters: who waits for them; one where there is no ``look_all``
+    :param look_all: asks for the list
+    """
+
+    waiters: list[_Waiter]
+    look_all: LookAll | None = None
+
+
 @dataclass(slots=True)
 class _Queue:
     """The jobs of one kind, by the time when each is due."""
 
     kind: JobKind
-    heap: list[tuple[float, int, _Waiter]] = field(default_factory=list)
+    heap: list[_Entry] = field(default_factory=list)
+    waiters: dict[int, _Waiter] = field(default_factory=dict)
+    """By their numbers: those in the heap, and those that are being asked for."""
+    rounds: Rounds = field(default_factory=Rounds)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+
+    def push(self, waiter: _Waiter, due: float) -> None:
+        """Add a job; whoever sleeps until the first one is due is told of a new first one."""
+        entry = (due, waiter.number)
+        self.waiters[waiter.number] = waiter
+        heapq.heappush(self.heap, entry)
+        if self.heap[0] is entry:
+            self.changed.set()
+
+    def take(self, now: float) -> list[_Group]:
+        """Take out what is to be asked for now, each group with one request."""
+        if not self.heap or self.heap[0][0] > now:
+            return []
+        if self.kind.look_all is None:
+            return [_Group([waiter]) for waiter in self._pop(now + ROUND_SECONDS, LOOKS_PER_ROUND)]
+        due = self._pop(now + TOGETHER_SECONDS, max(self.rounds.worth, LOOKS_PER_ROUND))
+        listed = [waiter for waiter in due if waiter.listed]
+        way = self.rounds.way(len(listed), len(listed) + len(self.heap), now)
+        if way is Way.EACH:
+            return self._each(due, now)
+        groups = self._each([waiter for waiter in due if not waiter.listed], now)
+        if way is Way.LIST and listed:
+            self.rounds.list_begins()
+            return [_Group(listed + self._pop_listed(), self.kind.look_all), *groups]
+        for waiter in listed:
+            self.push(waiter, max(self.rounds.not_before, now + TOGETHER_SECONDS))
+        return groups
+
+    def _pop(self, until: float, most: int) -> list[_Waiter]:
+        due: list[_Waiter] = []
+        while self.heap and self.heap[0][0] <= until and len(due) < most:
+            waiter = self.waiters[heapq.heappop(self.heap)[1]]
+            if waiter.outcome.done():  # its trigger has left
+                del self.waiters[waiter.number]
+            else:
+                due.append(waiter)
+        return due
+
+    def _pop_listed(self) -> list[_Waiter]:
+        """All others that a list answers for, be they due or not."""
+        rest = [entry for entry in self.heap if not self.waiters[entry[1]].listed]
+        listed = [self.waiters[number] for _, number in self.heap if self.waiters[number].listed]
+        heapq.heapify(rest)
+        self.heap = rest
+        return listed
+
+    def _each(self, due: list[_Waiter], now: float) -> list[_Group]:
+        for waiter in due[LOOKS_PER_ROUND:]:
+            self.push(waiter, now)
+        asked = due[:LOOKS_PER_ROUND]
+        self.rounds.asked_each(sum(waiter.listed for waiter in asked))
+        return [_Group([waiter]) for waiter in asked]
 
 
 class Watch:
@@ -86,7 +187,7 @@ class Watch:
         self._settings: ClientSettings
         self._opening = asyncio.Lock()
         self._queues: dict[str, _Queue] = {}
-        self._order = itertools.count()
+        self._numbers = itertools.count()
         self._slots = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def wait(self, kind: JobKind, job_id: str, plan: PollPlan, sight: Sight) -> Outcome:
@@ -99,12 +200,16 @@ class Watch:
         :return: what became of the job
         :raises PlatformError: where no look is possible at all, as with a connection that is not defined
         """
-        waiter = _Waiter(job_id, plan, sight, asyncio.get_running_loop().create_future())
+        return await self.outcome(kind, job_id, plan, sight)
+
+    def outcome(self, kind: JobKind, job_id: str, plan: PollPlan, sight: Sight) -> asyncio.Future[Outcome]:
+        """The same as :meth:`wait`, as a future; whoever waits no longer cancels it."""
+        waiter = _Waiter(next(self._numbers), job_id, plan, sight, asyncio.get_running_loop().create_future())
         queue = self._queues.setdefault(kind.name, _Queue(kind))
         self._push(queue, waiter, first_look(plan, time.time(), random.random()))
         if queue.task is None or queue.task.done():
             queue.task = asyncio.create_task(self._run(queue), name=f"watch {kind.name}")
-        return await waiter.outcome
+        return waiter.outcome
 
     async def cancel(self, kind: JobKind, job_id: str) -> bool:
         """Ask the platform to cancel a job.
@@ -132,64 +237,49 @@ class Watch:
 
     def _push(self, queue: _Queue, waiter: _Waiter, decision: Decision) -> None:
         if waiter.outcome.done():
-            return
-        if isinstance(decision, PollAgain):
-            heapq.heappush(queue.heap, (time.monotonic() + decision.seconds, next(self._order), waiter))
-            queue.changed.set()
+            queue.waiters.pop(waiter.number, None)
+        elif isinstance(decision, PollAgain):
+            queue.push(waiter, time.monotonic() + decision.seconds)
         else:
             waiter.outcome.set_result(decision)
+            queue.waiters.pop(waiter.number, None)
 
     async def _run(self, queue: _Queue) -> None:
         """Look at each job of one kind when it is due, until none is left."""
         looks: set[asyncio.Task[None]] = set()
         try:
             while queue.heap or looks:
-                due = self._take_due(queue)
-                if due:
-                    for group in self._groups(queue.kind, due):
-                        await self._slots.acquire()
-                        look = asyncio.create_task(self._look(queue, group))
-                        looks.add(look)
-                        look.add_done_callback(looks.discard)
-                    continue
+                now = time.monotonic()
                 queue.changed.clear()
-                pause = queue.heap[0][0] - time.monotonic() if queue.heap else None
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(queue.changed.wait(), pause)
+                groups = queue.take(now)
+                for group in groups:
+                    if len(looks) >= SIDE_BY_SIDE:
+                        await asyncio.wait(looks, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+                    await self._slots.acquire()
+                    look = asyncio.create_task(self._look(queue, group))
+                    looks.add(look)
+                    look.add_done_callback(looks.discard)
+                if groups:
+                    await asyncio.sleep(ROUND_SECONDS)
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(queue.heap[0][0] - now if queue.heap else None):
+                            await queue.changed.wait()
         finally:
             for look in looks:
                 look.cancel()
 
-    @staticmethod
-    def _take_due(queue: _Queue) -> list[_Waiter]:
-        now = time.monotonic()
-        if not queue.heap or queue.heap[0][0] > now:
-            return []
-        due = []
-        while queue.heap and queue.heap[0][0] <= now + TOGETHER_SECONDS:
-            due.append(heapq.heappop(queue.heap)[2])
-        if queue.kind.look_all is not None and len(due) >= LIST_FROM:
-            due.extend(entry[2] for entry in queue.heap)
-            queue.heap.clear()
-        return [waiter for waiter in due if not waiter.outcome.done()]  # a done one's trigger has left
-
-    @staticmethod
-    def _groups(kind: JobKind, due: list[_Waiter]) -> list[list[_Waiter]]:
-        """The jobs that one request can answer for, together."""
-        listed = [waiter for waiter in due if waiter.listed] if kind.look_all is not None else []
-        if len(listed) < LIST_FROM:
-            return [[waiter] for waiter in due]
-        return [listed, *([waiter] for waiter in due if not waiter.listed)]
-
-    async def _look(self, queue: _Queue, waiters: list[_Waiter]) -> None:
+    async def _look(self, queue: _Queue, group: _Group) -> None:
         """One request for these jobs, and what follows from its answer."""
+        waiters, together = group.waiters, group.look_all is not None
         try:
-            found, failure = await self._try(queue.kind, [waiter.job_id for waiter in waiters])
+            found, failure = await self._try(queue, group)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - it ends these waits and no others
             # Some versions of Airflow fail to look a connection up with what is no Exception.
             for waiter in waiters:
+                queue.waiters.pop(waiter.number, None)
                 if not waiter.outcome.done():
                     waiter.outcome.set_exception(error)
             return
@@ -197,41 +287,69 @@ class Watch:
             self._slots.release()
             queue.changed.set()
         now = time.time()
-        for waiter in waiters:
-            self._push(queue, waiter, self._decide(waiter, found.get(waiter.job_id), failure, now))
-
-    @staticmethod
-    def _decide(
-        waiter: _Waiter, status: JobStatus | None, failure: PlatformError | None, now: float
-    ) -> Decision:
-        chance = random.random()
-        sight = waiter.sight
-        if status is not None:
-            sight.status, sight.error, sight.errors = status, None, 0
-            return after_status(waiter.plan, status, now, chance)
-        if failure is None:  # a list without the job says nothing of it: ask for the job itself
-            waiter.listed = False
-            return PollAgain(0.0)
-        sight.error, sight.errors = failure, sight.errors + 1
-        return after_error(waiter.plan, failure, sight.errors, now, chance)
+        for number, waiter in enumerate(waiters, 1):
+            answer = failure or found.get(waiter.job_id)
+            if answer is None:  # a list without the job says nothing of it
+                waiter.listed = not queue.rounds.usable(time.monotonic())
+                self._push(queue, waiter, PollAgain(0.0))
+            else:
+                chance = NO_JITTER if together else random.random()
+                self._push(queue, waiter, _decide(waiter, answer, now, chance))
+            if number % TURN == 0:
+                await asyncio.sleep(0)
+                now = time.time()
 
     async def _try(
-        self, kind: JobKind, job_ids: list[str]
+        self, queue: _Queue, group: _Group
     ) -> tuple[Mapping[str, JobStatus], PlatformError | None]:
-        """Ask, and take what the platform says against it for an answer too."""
+        """Look, and take what the platform says against it for an answer too."""
         try:
-            return await self._ask(kind, job_ids), None
+            if group.look_all is not None:
+                return await self._look_at_all(queue, group.waiters, group.look_all), None
+            return await self._look_at_one(queue.kind, group.waiters[0]), None
         except PlatformError as error:
             if isinstance(error, AuthenticationError):
                 await self._read_key_anew()
             return {}, error
 
-    async def _ask(self, kind: JobKind, job_ids: list[str]) -> Mapping[str, JobStatus]:
+    @property
+    def _look_seconds(self) -> float:
+        return min(TIME_FOR_ONE_LOOK, self._settings.read_timeout)
+
+    async def _look_at_one(self, kind: JobKind, waiter: _Waiter) -> Mapping[str, JobStatus]:
         client = await self._open()
-        if len(job_ids) == 1 or kind.look_all is None:
-            status = await client.send(replace(kind.look(job_ids[0]), timeout=TIME_FOR_ONE_LOOK))
-            return {status.job_id: status}
-        return await client.send(replace(kind.look_all(), timeout=TIME_FOR_ONE_LOOK))
+        status = await client.send(replace(kind.look(waiter.job_id), timeout=self._look_seconds))
+        return {waiter.job_id: status}
+
+    async def _look_at_all(
+        self, queue: _Queue, waiters: list[_Waiter], look_all: LookAll
+    ) -> Mapping[str, JobStatus]:
+        """Ask for the list, and find these jobs in it.
+
+        :return: how the jobs stand that it holds; none where there is no use in it
+        """
+        job_ids, size, by_itself = {waiter.job_id for waiter in waiters}, None, False
+        found: dict[str, JobStatus] = {}
+        try:
+            client = await self._open()
+            listing = await client.send(replace(look_all(), timeout=self._look_seconds))
+            for piece in listing.read(job_ids):
+                found.update(piece)
+                await asyncio.sleep(0)
+            size = listing.size
+        except OF_THE_PLATFORM:
+            raise
+        except (PlatformError, ValueError) as error:
+            by_itself = True
+            log.warning(
+                "The list of all jobs (%s) cannot be used, each job is asked for by itself for %.0f minutes: %s",
+                queue.kind.name,
+                WITHOUT_LIST / 60,
+                error,
+            )
+        finally:
+            queue.rounds.list_over(time.monotonic(), size, by_itself=by_itself)
+        return found
 
     async def _open(self) -> AsyncClient:
         async with self._opening:
@@ -250,3 +368,16 @@ class Watch:
             settings = await self._lookup()
             if settings.fingerprint != self._settings.fingerprint:
                 self._use(settings)
+
+
+def _decide(waiter: _Waiter, answer: JobStatus | PlatformError, now: float, chance: float) -> Decision:
+    sight = waiter.sight
+    if isinstance(answer, PlatformError):
+        sight.error, sight.errors = answer, sight.errors + 1
+        return after_error(waiter.plan, answer, sight.errors, now, chance)
+    sight.error, sight.errors = None, 0
+    if not answer.state.ended:
+        sight.alive_at = now
+    if sight.status != answer:
+        sight.status = answer
+    return after_status(waiter.plan, answer, now, chance)

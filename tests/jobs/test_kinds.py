@@ -27,10 +27,24 @@ def test_a_timed_out_tuning_job_has_not_ended_while_the_platform_resumes_it_itse
     assert look("tuning", answer).state is state
 
 
+@pytest.mark.parametrize(
+    ("told", "detail"),
+    [({"detail": "out of memory"}, "out of memory"), ({"detail": {"a": 1}}, None), ({}, None)],
+)
+def test_a_tuning_job_that_failed_tells_why_where_the_platform_does(told, detail):
+    status = look("tuning", {"job_id": 7, "status": "FAILED", **told})
+    assert (status.state, status.detail) == (JobState.FAILED, detail)
+
+
+def in_list(listing, job_ids):
+    """How these jobs stand by a list."""
+    return {job: status for piece in listing.read(job_ids) for job, status in piece.items()}
+
+
 def test_all_tuning_jobs_are_told_by_one_list():
     call = kind_named("tuning").look_all()
     answer = [{"job_id": 1, "status": "COMPLETED"}, {"job_id": "2", "status": "FAILED"}]
-    found = call.read(json.dumps(answer).encode())
+    found = in_list(call.read(json.dumps(answer).encode()), ["1", "2"])
     assert {job: status.state for job, status in found.items()} == {
         "1": JobState.SUCCEEDED,
         "2": JobState.FAILED,
@@ -131,6 +145,6 @@ def test_a_list_of_long_histories_is_read_quickly():
     jobs = [{"job_id": n, "status": "TRAINING MODEL", "history": history} for n in range(200)]
     answer = json.dumps(jobs).encode()
     started = time.perf_counter()
-    found = call.read(answer)
+    found = in_list(call.read(answer), [str(n) for n in range(200)])
     assert time.perf_counter() - started < 5
     assert {status.done for status in found.values()} == {4999}

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_lamini.api.call import Call, Repeat
 from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError
-from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS, JobKind, kind_named
+from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS, JobKind, Listing, kind_named
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
 from airflow_provider_lamini.jobs.state import JobState, JobStatus, Sight
 from airflow_provider_lamini.jobs.waiting import wait_for
@@ -190,12 +190,14 @@ def listable(platform):
     def call(path: str, read) -> Call:
         return Call(operation="test", method="GET", path=path, read=read, repeat=Repeat.SAFE)
 
+    def listed() -> Listing:
+        found = {job: status(job) for job in platform.rows if job[0] == "j"}
+        return Listing(0, lambda job_ids: iter([{job: found[job] for job in found if job in job_ids}]))
+
     return JobKind(
         name="listable",
         look=lambda job_id: call(f"/v1/one/{job_id}/", lambda _: status(job_id)),
-        look_all=lambda: call(
-            "/v1/list/all/", lambda _: {job: status(job) for job in platform.rows if job[0] == "j"}
-        ),
+        look_all=lambda: call("/v1/list/all/", lambda _: listed()),
     )
 
 
