@@ -108,9 +108,13 @@ class LlamaTextEngine:
 
     def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
         """Serve adapters, see :class:`~airflow_provider_lamini.local.engines.base.AdaptingEngine`."""
-        return self._models.adapt(
-            [replace(adapter, base=self._aliases.get(adapter.base, adapter.base)) for adapter in adapters]
-        )
+        taken = {
+            adapter.name: EngineError(f"{adapter.name!r} is the name of another model.")
+            for adapter in adapters
+            if adapter.name in self._aliases
+        }
+        known = [replace(adapter, base=self._aliases.get(adapter.base, adapter.base)) for adapter in adapters]
+        return taken | self._models.adapt([adapter for adapter in known if adapter.name not in taken])
 
     def forget(self, name: str) -> None:
         """Serve an adapter no longer, see :class:`~airflow_provider_lamini.local.engines.base.AdaptingEngine`."""
@@ -134,10 +138,17 @@ class LlamaTextEngine:
         label = single_label(fields)
         if label is not None:
             return self._label(voice, request, label, on_text)
+        if voice.is_tuned and [field.kind for field in fields] == ["string"]:
+            return self._answer(voice, request, fields[0], on_text)
         return self._object(voice, request, fields, on_text)
 
     def _free(self, voice: Voice, request: GenerationRequest, on_text: OnText | None) -> Generation:
         body, given = _body(request)
+        begun = (request.prompt or "").rstrip(" ")
+        if voice.is_tuned and begun and begun != request.prompt:
+            # It was trained on the prompt without the space, which belongs to the token of the word after it.
+            body["prompt"], given = begun, " "
+            on_text = on_text and _without_gap(on_text)
         return _generation(voice.write(body, on_text), given)
 
     def _label(
@@ -151,6 +162,17 @@ class LlamaTextEngine:
         text = label.chosen(number)
         (on_text or _nobody)(text)
         return Generation(text, "stop", read, written)
+
+    def _answer(
+        self, voice: Voice, request: GenerationRequest, field: Field, on_text: OnText | None
+    ) -> Generation:
+        """Write an object's only text as a tuned model has learned to: after the prompt, without JSON, to its end."""
+        prompt = _text_of(voice, request).rstrip(" ")
+        body: dict[str, Json] = {"prompt": prompt, "max_tokens": request.max_tokens}
+        written = voice.write(body | {"temperature": request.temperature}, None)
+        text = field.object_of(written.text)
+        (on_text or _nobody)(text)
+        return _generation(replace(written, text=text), "")
 
     def _object(
         self, voice: Voice, request: GenerationRequest, fields: list[Field], on_text: OnText | None
@@ -289,3 +311,17 @@ def _generation(written: Written, given: str) -> Generation:
 
 def _nobody(_: str) -> None:
     """Take a piece that nobody waits for."""
+
+
+def _without_gap(on_text: OnText) -> OnText:
+    """Hand on the pieces of a text without the space that it begins with."""
+    begun = False
+
+    def take(piece: str) -> None:
+        nonlocal begun
+        if not begun:
+            begun, piece = True, piece.removeprefix(" ")
+        if piece:
+            on_text(piece)
+
+    return take

@@ -33,6 +33,11 @@ class Voice:
     server: LlamaServer
     adapter: int | None
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it writes with an adapter."""
+        return self.adapter is not None
+
     def write(self, body: dict[str, Json], on_text: OnText | None) -> Written:
         """Generate a text, see :meth:`LlamaServer.write`."""
         return self.server.write(body, on_text, self.adapter)
@@ -178,10 +183,6 @@ class LoadedModels:
                 raise EngineError(f"{one.name!r} is the name of another model.")
         names = {one.name for one in adapters}
         kept = [one for one in self._adapters.values() if one.base == base and one.name not in names]
-        if base in self._loaded and all(one in self._loaded[base].adapters for one in adapters):
-            with self._lock:
-                self._adapters |= {one.name: one for one in adapters}
-            return
         self._exchange(base, [*kept, *adapters])
 
     def _exchange(self, base: str, adapters: list[Adapter]) -> None:

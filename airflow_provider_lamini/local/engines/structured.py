@@ -7,6 +7,7 @@ that ends, and a text that is too long is closed where it was cut: what comes ba
 
 An object of one enum alone is not even shown as JSON: the prompt is continued with the bare label, which is what a
 prompt such as ``Ticket: ... Category:`` asks for, and what a small model is far better at.
+A tuned model has learned what follows a prompt: it writes an object of one text alone without JSON, too.
 """
 
 from __future__ import annotations
@@ -102,6 +103,23 @@ class Field:
         except ValueError:
             raise EngineError(f"The engine wrote no {self.kind} for the field {self.name!r}.") from None
         return value
+
+    def object_of(self, text: str) -> str:
+        """Return the object whose only field this is, from what a tuned model wrote.
+
+        :param text: the value of a text as it is; or the object, where the model has learned to write that
+        """
+        try:
+            written = json.loads(text)
+        except ValueError:
+            written = None
+        if (
+            isinstance(written, dict)
+            and written.keys() == {self.name}
+            and isinstance(written[self.name], str)
+        ):
+            return json.dumps(written, ensure_ascii=False)
+        return json.dumps({self.name: text.strip()}, ensure_ascii=False)
 
 
 def close_string(text: str) -> str:

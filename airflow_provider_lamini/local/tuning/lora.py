@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from airflow_provider_lamini.local.tuning.adapter import TARGETS, LayersUnknown, layer_names, write_adapter
-from airflow_provider_lamini.local.tuning.examples import Example, Examples, RowsUnusable, batches, pieces
+from airflow_provider_lamini.local.tuning.examples import Example, Examples, batches, pieces
 from airflow_provider_lamini.local.tuning.trainer import CHECKPOINT, Recipe
 from airflow_provider_lamini.local.tuning.weights import BaseUnusable, unpacked
 
@@ -30,6 +30,10 @@ PREFIX: Final = "base_model.model."
 
 class CheckpointUnusable(Exception):  # noqa: N818 - says what is wrong
     """The folder holds the checkpoint of another training."""
+
+
+class Diverged(Exception):  # noqa: N818 - says what happened
+    """The loss is no number any more."""
 
 
 class Training:
@@ -76,19 +80,18 @@ class Training:
 
         :returns: mean loss of the answers' tokens, before the step
         :raises RowsUnusable: a row is no object with two texts
+        :raises Diverged: the loss is no number any more
         """
         batch = self._examples.batch(next(self._batches))
         self._note_cut(batch)
-        learnt = sum(len(example.tokens) - max(1, example.prompt) for example in batch)
+        learnt = max(1, sum(len(example.tokens) - max(1, example.prompt) for example in batch))
         total = 0.0
         for piece in pieces(batch, PIECE_TOKENS):
             loss = self._loss(piece) / learnt
             loss.backward()
             total += float(loss.detach())
         if not math.isfinite(total):
-            raise RowsUnusable(
-                f"The loss became infinite at step {self.step + 1}: try a smaller learning rate."
-            )
+            raise Diverged(f"The loss became infinite at step {self.step + 1}: try a smaller learning rate.")
         torch.nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_GRADIENT)
         self._optimizer.step()
         self._optimizer.zero_grad()

@@ -78,7 +78,9 @@ class Recipe:
     def __post_init__(self) -> None:
         counts = (self.max_steps, self.batch_size, self.rank, self.checkpoint_every, self.threads or 1)
         if min(counts) < 1 or self.context < 2 or min(self.learning_rate, self.alpha) <= 0:  # noqa: PLR2004
-            raise ValueError("Steps, batch, rank, checkpoints, threads, rate and alpha must be above 0.")
+            raise ValueError(
+                "Steps, batch, rank, checkpoints, threads, rate and alpha must be above 0, context above 1."
+            )
 
     def fingerprint(self) -> str:
         """What two trainings must share for one to go on from the other's checkpoint.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,23 +62,28 @@ def unpacked(base: Path, spare: Path, log: Callable[[str], None]) -> tuple[Path,
     log("Reading the model for the first time; what comes of it is kept for the next training.")
     about = _read_about(base, stat.st_size, stat.st_mtime_ns)
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{base.stem}.torch-", dir=base.parent))
+        return _keep(base, base.parent, about), about
     except OSError:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{base.stem}.torch-", dir=spare))
-    try:
-        _unpack(base, scratch)
-        (scratch / ABOUT).write_text(json.dumps(asdict(about)))
-        folder = scratch.parent / f"{base.stem}.torch"
-        shutil.rmtree(folder, ignore_errors=True)
+        return _keep(base, spare, about), about
+
+
+def _keep(base: Path, parent: Path, about: About) -> Path:
+    """Make the folder; it appears whole or not at all."""
+    folder = parent / f"{base.stem}.torch"
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as scratch:
+        made = Path(scratch, "made")
+        made.mkdir()
+        _unpack(base, made)
+        (made / ABOUT).write_text(json.dumps(asdict(about)))
+        if folder.is_dir():
+            folder.rename(Path(scratch, "replaced"))
         try:
-            scratch.rename(folder)
+            made.rename(folder)
         except OSError:
-            # Another training has just put the same there.
+            # Another training may have just put the same there.
             if _about(folder) != about:
                 raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return folder, about
+    return folder
 
 
 def _about(folder: Path) -> About | None:

@@ -111,12 +111,14 @@ def _words_of(error: Exception) -> str:
     from airflow_provider_lamini.local.errors import place_of
     from airflow_provider_lamini.local.tuning.adapter import LayersUnknown
     from airflow_provider_lamini.local.tuning.examples import RowsUnusable
-    from airflow_provider_lamini.local.tuning.lora import CheckpointUnusable
+    from airflow_provider_lamini.local.tuning.lora import CheckpointUnusable, Diverged
     from airflow_provider_lamini.local.tuning.weights import BaseUnusable
 
-    own: Any = (LayersUnknown, RowsUnusable, CheckpointUnusable, BaseUnusable)
+    own: Any = (LayersUnknown, RowsUnusable, CheckpointUnusable, Diverged, BaseUnusable)
     if isinstance(error, own):
         return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"The training could not go on: {error.strerror}: {error.filename or 'no file'}."
     if isinstance(error, MemoryError):
         return "Memory ran out: try a smaller batch."
     return f"The training broke: {place_of(error)}."
