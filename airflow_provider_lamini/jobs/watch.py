@@ -354,12 +354,14 @@ class Watch:
     async def _open(self) -> AsyncClient:
         async with self._opening:
             if not self._clients:
-                self._use(await self._lookup())
+                await self._use(await self._lookup())
             return self._clients[-1]
 
-    def _use(self, settings: ClientSettings) -> None:
+    async def _use(self, settings: ClientSettings) -> None:
         # A look that failed is repeated by the plan, which knows the deadline; not inside the client.
-        self._clients.append(AsyncClient(replace(settings, retry_budget=0.0, model_loading_budget=0.0)))
+        for_looks = replace(settings, retry_budget=0.0, model_loading_budget=0.0)
+        # In a thread: reading the certificates of all authorities takes 50 ms.
+        self._clients.append(await asyncio.to_thread(AsyncClient, for_looks))
         self._settings = settings
 
     async def _read_key_anew(self) -> None:
@@ -367,7 +369,7 @@ class Watch:
         async with self._opening:
             settings = await self._lookup()
             if settings.fingerprint != self._settings.fingerprint:
-                self._use(settings)
+                await self._use(settings)
 
 
 def _decide(waiter: _Waiter, answer: JobStatus | PlatformError, now: float, chance: float) -> Decision:

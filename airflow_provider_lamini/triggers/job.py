@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from airflow_provider_lamini.jobs.progress import Progress
+
+WAITING = ("hooks.watches", "jobs.cancelling", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
+"""The modules that a wait needs."""
 
 
 class JobTrigger(BaseTrigger):
@@ -76,6 +80,7 @@ class JobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event that says how the jobs stand."""
+        await _load()
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.kinds import kind_named
         from airflow_provider_lamini.jobs.polling import PollPlan
@@ -98,6 +103,7 @@ class JobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the jobs: a person has ended the task. Called by Airflow 3.3 and newer."""
+        await _load()
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.cancelling import CANCEL_TIMEOUT, cancel_all
         from airflow_provider_lamini.jobs.kinds import kind_named
@@ -113,3 +119,17 @@ class JobTrigger(BaseTrigger):
         from airflow_provider_lamini.jobs.progress import Progress
 
         return Progress.from_payload(self.progress, jobs=len(self.job_ids))
+
+
+async def _load() -> None:
+    """Import what a wait needs, in a thread: done by the first wait itself, it would hold all triggers up for 0.3 s."""
+    global _is_loaded  # noqa: PLW0603 - modules are loaded once for a process, too
+    if not _is_loaded:
+        # A module that another thread is still importing would hold the event loop up as well.
+        await asyncio.to_thread(
+            lambda: [import_module(f"airflow_provider_lamini.{name}") for name in WAITING]
+        )
+        _is_loaded = True
+
+
+_is_loaded = False
