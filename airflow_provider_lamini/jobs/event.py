@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 VERSION = 1
 
@@ -58,7 +58,7 @@ class JobEvent:
     timed_out: bool = False
     deadline: float
     trouble: str | None = None
-    pending: Sequence[str] = ()
+    pending: tuple[str, ...] = ()
 
     def payload(self) -> dict[str, object]:
         """The event as plain values, for a ``TriggerEvent``."""
@@ -108,5 +108,5 @@ class JobEvent:
             timed_out=bool(payload["timed_out"]),
             deadline=float(payload["deadline"]),
             trouble=payload.get("trouble"),
-            pending=[str(job_id) for job_id in payload.get("pending", ())],
+            pending=tuple(map(str, payload.get("pending", ()))),
         )

@@ -130,7 +130,7 @@ class JobOperator(BaseOperator, Generic[R]):
         with self.hook:
             while True:
                 if event is not None and event.timed_out:
-                    self._fail_in_time(event)
+                    self._fail_in_time(context, event)
                 step = self.advance(context, event)
                 if isinstance(step, Finished):
                     return step.result
@@ -200,11 +200,21 @@ class JobOperator(BaseOperator, Generic[R]):
         async with private_watch(self.settings) as watch, asyncio.timeout(CANCEL_TIMEOUT):
             return await cancel_all(watch, kind_named(step.kind), step.job_ids)
 
-    def _fail_in_time(self, event: JobEvent) -> NoReturn:
+    def time_is_up(self, context: Context, event: JobEvent) -> str:
+        """Do what is to be done about jobs that still run when the time is up.
+
+        :param context: Airflow's context
+        :param event: how the jobs stand
+        :return: for the error: whether they still run and bill, and what a retry does
+        """
+        del context
+        names = f"The jobs {', '.join(event.pending)}" if event.pending else "Its jobs"
+        return f"{names} may still run and bill; a retry attaches to them."
+
+    def _fail_in_time(self, context: Context, event: JobEvent) -> NoReturn:
         advice = "Raise timeout if the work is larger than expected."
         if event.trouble is not None:
             advice = f"The last look at a job has failed: {event.trouble}"
         raise WaitTimeoutError(
-            f"The task's timeout of {self._timeout_seconds:g} s has passed. Its jobs may still run and bill; a "
-            f"retry attaches to them. {advice}"
+            f"The task's timeout of {self._timeout_seconds:g} s has passed. {self.time_is_up(context, event)} {advice}"
         )

@@ -210,13 +210,14 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
                 raise NotImplementedError(f"{type(self).__name__} names no endpoint.")
         if jobs is None and direct is not None:
             self._answer_directly(direct, rows, failures)
-        manifest = write_manifest(
-            rows.folder,
-            rows.ledger,
-            model=self.answered_by(),
-            source=rows.source.describe(),
-            suffix=rows.writer.suffix,
-        )
+        with rows.folder.alone():  # it removes what others may be writing
+            manifest = write_manifest(
+                rows.folder,
+                rows.ledger,
+                model=self.answered_by(),
+                source=rows.source.describe(),
+                suffix=rows.writer.suffix,
+            )
         failures.check()
         totals = manifest.counts
         self.log.info("%d rows are in %s, %d of them failed.", totals.rows, manifest.output, totals.failed)

@@ -180,7 +180,8 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
             model_name=self.model_name,
             problem=lambda name: self._problem(by_name[name]),
         )
-        if self._force_new and not plan.builds:
+        outcome = self._file.content.outcome if self._file.content else None
+        if self._force_new and not plan.builds and (outcome is None or outcome.forced_by != self._request):
             return Plan(REBUILT, "force_new is set", plan.added)
         return plan
 
@@ -309,6 +310,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
             changed=len(plan.changed),
             removed=len(plan.removed),
             replaced=self._file.content.index_id if self._file.content and plan.builds else None,
+            forced_by=self._request if self._force_new else None,
         )
 
     def _told(self) -> dict[str, object]:

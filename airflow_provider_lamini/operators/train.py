@@ -200,8 +200,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
             upload_file_path=self.hook.send(known).dataset_location,
             **self._arguments,
         )
-        if intent := self._records.read():
-            self._records.write(replace(intent, before=list(self._alike(dataset_id))))
+        self.note(before=list(self._alike(dataset_id)))
         return self.hook.send(call).job_id
 
     def find(self, submission: Submission) -> str | Lookup:
@@ -311,6 +310,12 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
             self.fail(job_id, status, f"{times}A retry trains anew.")
         return super().ended_badly(job_id, status)
 
+    def go_on_after_timeout(
+        self, job_id: str, status: EndedJob | JobStatus, known: Submission
+    ) -> Waiting | Finished[dict[str, object]]:
+        """See :class:`SingleJobOperator`: what it has learned by then is not lost."""
+        return self._resume(job_id, status, replace(known, stopped_at=None))
+
     def _resume(
         self, job_id: str, status: EndedJob | JobStatus, known: Submission
     ) -> Waiting | Finished[dict[str, object]]:
@@ -324,6 +329,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
             *(job_id, status.raw, reason, count, self._resumes_allowed),
         )
         self._records.write(replace(known, numbers={**known.numbers, RESUMING: count}))
+        self._waiting = self._waiting_for(job_id, known)  # a kill from here on cancels the job
         try:
             resume(self.hook, job_id, self.log)
         except (BadRequestError, InvalidRequestError) as error:

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.runs.arguments import flag, folder, optional_name, plain_name
 from airflow_provider_lamini.runs.record import record_store
-from airflow_provider_lamini.runs.step import owner_of
+from airflow_provider_lamini.runs.step import owner_of, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
     :param input_conn_id: the connection for the input's object storage
     :param state_path: folder, a path or URI, for the record of the upload; by default Airflow's task state store
         (3.3 and newer), else the connection's ``state_path``, else ``[lamini] state_path``
-    :param force_new: upload in any case, also what this run has uploaded before
+    :param force_new: upload in any case, also what this run has uploaded before; once for each run and each clearing
     :return: ``dataset_id``, ``rows``, ``bytes`` (of the rows as JSON Lines) and ``new`` (whether this try has
         uploaded it)
     """
@@ -103,7 +103,9 @@ class LaminiUploadDatasetOperator(BaseOperator):
                     conn_id=self.input_conn_id,
                 )
                 records = record_store(context, owner_of(context), state_path, self.log, RECORD)
-                made = DatasetUpload(wanted, hook=hook, records=records, log=self.log).make(anew=anew)
+                made = DatasetUpload(wanted, hook=hook, records=records, log=self.log).make(
+                    forced_by=request_of(context) if anew else None
+                )
             except RowError as error:
                 raise InvalidArgumentError(str(error)) from error
         return {"dataset_id": made.dataset_id, "rows": made.rows, "bytes": made.size, "new": made.new}

@@ -41,6 +41,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param changed: files whose content was another
     :param removed: files that were gone
     :param replaced: the index that was in use before, where a new one was built
+    :param forced_by: the request whose ``force_new`` has asked for it
     """
 
     run: str
@@ -50,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changed: int = 0
     removed: int = 0
     replaced: str | None = None
+    forced_by: str | None = None
 
 
 class IndexManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -127,6 +129,10 @@ class ManifestFile:
         :param content: the new content
         :raises ManifestTakenError: where another process has written to it since it was read here
         """
+        with self._folder.alone(self._name):
+            self._write(content)
+
+    def _write(self, content: IndexManifest) -> None:
         there = self._read()
         if (there.token if there else None) != (self.content.token if self.content else None):
             raise ManifestTakenError(

@@ -246,18 +246,15 @@ class Ledger:
             )
         last = replace(now.rounds[-1], job_id=job_id, submitted_at=self._clock())
         self._inherited.discard(chunk.number)
-        try:
-            return self._change(now, [*now.rounds[:-1], last], durable=False)
-        except LedgerTakenError:
-            tell_late(self._folder, now, job_id)
-            raise
+        return self._settle(now, [*now.rounds[:-1], last], job_id)
 
     def told_late(self, chunk: Chunk) -> str | None:
-        """The id of the job of an unknown submission, where the process that has lost the folder tells it after all.
+        """What became of an unknown submission, where the process that has lost the folder tells it after all.
 
         Waits for it as long as that process may still be at it. Where there are locks it is not.
 
         :param chunk: one of `unknown`
+        :return: the id of its job; empty where none was started, ``None`` where it is not told
         """
         with self._folder.alone() as sure:
             if sure:
@@ -285,8 +282,9 @@ class Ledger:
         now = self.chunk(chunk.number)
         if not now.rounds:
             raise LedgerError(f"Chunk {chunk.number} of {self._folder} has no submission to forget.")
+        ours = now.state == "intended" and chunk.number not in self._inherited
         self._inherited.discard(chunk.number)
-        return self._change(now, now.rounds[:-1], durable=False)
+        return self._settle(now, now.rounds[:-1], "" if ours else None)
 
     def finish(self, chunk: Chunk, counts: Counts) -> None:
         """Record that a chunk's part is written, and how its rows came out.
@@ -373,8 +371,33 @@ class Ledger:
             self.check()
             self._write(document, durable=durable)
         self._document = document
-        if self._claims and durable:
-            self.check()  # an intent is written: what comes next is paid for
+        if durable:
+            self._check_before_paying()
+
+    def _settle(self, chunk: Chunk, rounds: list[Round], told: str | None) -> Chunk:
+        """Record what became of a submission; where this process was taken over, tell it to the one that has."""
+        try:
+            changed = self._change(chunk, rounds, durable=False)
+            self._check_written()
+        except LedgerTakenError:
+            if told is not None:
+                tell_late(self._folder, chunk, told)
+            raise
+        return changed
+
+    def _check_written(self) -> None:
+        """Make sure that a process which takes over from now on will see what was written."""
+        if self._claims and self._unsaved is None:
+            self.check()
+
+    def _check_before_paying(self) -> None:
+        try:
+            self._check_written()
+        except LedgerTakenError:
+            for chunk in self._document.open:
+                if chunk.state == "intended" and chunk.number not in self._inherited:
+                    tell_late(self._folder, chunk, "")
+            raise
 
     def _write(self, document: Document, *, durable: bool) -> None:
         self._folder.write(LEDGER, msgspec.json.encode(document), durable=durable)

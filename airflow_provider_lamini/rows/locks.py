@@ -31,7 +31,7 @@ def locked(path: str, patience: float) -> Iterator[bool]:
     :raises BusyError: where the other process stays longer
     """
     file = Path(path)
-    made = _missing(file.parent)
+    made = [each for each in (file.parent, *file.parent.parents) if not each.exists()]
     handle = _take(file, patience)
     try:
         yield handle is not None
@@ -42,11 +42,6 @@ def locked(path: str, patience: float) -> Iterator[bool]:
         with suppress(OSError):  # something lies in them now
             for folder in made:
                 folder.rmdir()
-
-
-def _missing(folder: Path) -> list[Path]:
-    """The folders that have to be made, the innermost first."""
-    return [each for each in (folder, *folder.parents) if not each.exists()]
 
 
 def _take(file: Path, patience: float) -> int | None:

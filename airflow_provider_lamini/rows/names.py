@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 
 _OWNER = re.compile(rf"{WORK}/owner-\d+")
 _PART = re.compile(r"(?:(?:part|errors)-\d{5,}\.jsonl|part-\d{5,}\.parquet)")
-_STAGE = re.compile(rf"{WORK}/(?:chunk-\d{{5,}}\.round-\d+\.json|late-\d{{5,}}\.round-\d+)")
+_STAGE = re.compile(rf"{WORK}/(?:chunk-\d{{5,}}\.round-\d+\.json|late-\d{{5,}}\.\d+)")
 
 
 def part_name(number: int, suffix: str = "jsonl") -> str:
@@ -40,9 +40,9 @@ def owner_name(generation: int) -> str:
     return f"{WORK}/owner-{generation}"
 
 
-def late_name(number: int, rounds: int) -> str:
-    """The file with the id of a job that was told to a process that was no longer in charge."""
-    return f"{WORK}/late-{number:05d}.round-{rounds}"
+def late_name(number: int, intended_at: float) -> str:
+    """The file with what became of an intent whose process was no longer in charge when it was known."""
+    return f"{WORK}/late-{number:05d}.{intended_at * 1e6:.0f}"
 
 
 def run_files(folder: OutputFolder) -> list[str]:

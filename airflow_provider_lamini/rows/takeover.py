@@ -69,17 +69,17 @@ def check_in_charge(folder: OutputFolder, mine: Document, *, claims: bool) -> No
 
 
 def tell_late(folder: OutputFolder, chunk: Chunk, job_id: str) -> None:
-    """Leave the id of a job to the process that has taken over while it was submitted.
+    """Tell the process that has taken over what became of a submission that was intended before.
 
     :param folder: the output folder
-    :param chunk: the chunk that was submitted
-    :param job_id: the platform's id
+    :param chunk: the chunk that was to be submitted
+    :param job_id: the platform's id; empty where nothing was started
     """
-    folder.write(late_name(chunk.number, len(chunk.rounds)), job_id.encode())
+    folder.write(late_name(chunk.number, chunk.rounds[-1].intended_at), job_id.encode())
 
 
 def told_late(folder: OutputFolder, chunk: Chunk, *, wait: float) -> str | None:
-    """What `tell_late` has left of a submission.
+    """What `tell_late` tells of a submission: the job's id, empty where nothing was started.
 
     :param folder: the output folder
     :param chunk: a chunk of whose last submission no id is known
@@ -88,7 +88,7 @@ def told_late(folder: OutputFolder, chunk: Chunk, *, wait: float) -> str | None:
     until = time.monotonic() + wait
     while True:
         try:
-            return folder.read(late_name(chunk.number, len(chunk.rounds))).decode()
+            return folder.read(late_name(chunk.number, chunk.rounds[-1].intended_at)).decode()
         except FileNotFoundError:
             if time.monotonic() >= until:
                 return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -91,16 +91,17 @@ class DatasetUpload:
         found = self._records.read()
         return found.job_id if found and found.fingerprint == self.fingerprint else None
 
-    def make(self, *, anew: bool = False) -> Uploaded:
+    def make(self, *, forced_by: str | None = None) -> Uploaded:
         """Upload the dataset, unless an earlier try has.
 
-        :param anew: upload it in any case
+        :param forced_by: upload it in any case, once for this request (`step.request_of`)
         :raises RowError: where the input cannot be read, or rows cannot be used; nothing was sent then
         :raises PlatformError: where the platform, or its store, failed or refused
         """
         fingerprint = self.fingerprint
         before = self._records.read()
-        if before and before.fingerprint == fingerprint and not anew:
+        wanted = before is not None and (forced_by is None or before.forced_by == forced_by)
+        if before and before.fingerprint == fingerprint and wanted:
             if before.job_id is not None:
                 rows, size = before.numbers["rows"], before.numbers["bytes"]
                 self._log.info("Dataset %s with %d rows was uploaded before.", before.job_id, rows)
@@ -109,18 +110,11 @@ class DatasetUpload:
         with kept(self._source, self._wanted.columns) as dataset:
             self._log.info("Read %s: %d rows, all fit.", self._source.describe(), dataset.rows)
             now = time.time()
-            intent = Submission(fingerprint=fingerprint, mark="", intended_at=now)
+            intent = Submission(fingerprint=fingerprint, mark="", intended_at=now, forced_by=forced_by)
             self._records.write(intent)
             dataset_id = self._send(dataset)
         numbers = {"rows": dataset.rows, "bytes": dataset.size}
-        done = Submission(
-            fingerprint=fingerprint,
-            mark="",
-            intended_at=now,
-            job_id=dataset_id,
-            submitted_at=time.time(),
-            numbers=numbers,
-        )
+        done = replace(intent.submitted(dataset_id, time.time()), numbers=numbers)
         self._records.write(done)
         self._log.info("Uploaded dataset %s: %d rows, %d bytes.", dataset_id, dataset.rows, dataset.size)
         return Uploaded(dataset_id, dataset.rows, dataset.size, new=True)

@@ -84,6 +84,9 @@ class JobRun:
         self._ledger.begin_try(now)
         for chunk in self._ledger.unknown:
             told = self._ledger.told_late(chunk)
+            if told == "":
+                self._ledger.forget(chunk)
+                continue
             if told is not None:
                 self._log.info("The try before has left the id of job %s for %s.", told, chunk_name(chunk))
                 self._ledger.submitted(chunk, told)
@@ -112,9 +115,11 @@ class JobRun:
         self._refills = not event.lost and all(
             job.state is JobState.SUCCEEDED for job in event.ended.values()
         )
-        for job_id, job in event.ended.items():
-            if job_id in by_job:  # else it was harvested before the task was interrupted
-                self._harvest(by_job[job_id], job_id, job)
+        # In the order of the rows, which is the fastest to read. Jobs that no chunk has were harvested before the
+        # task was interrupted.
+        for job_id, chunk in by_job.items():
+            if job_id in event.ended:
+                self._harvest(chunk, job_id, event.ended[job_id])
         for job_id, lost in event.lost.items():
             if job_id in by_job:
                 self._lose(by_job[job_id], lost)

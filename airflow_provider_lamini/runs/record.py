@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -36,6 +38,8 @@ class Submission:
     :param before: jobs on the platform that looked like this one before it was submitted; ``None`` until that
         was asked
     :param numbers: what else a retry has to know, such as how many rows a dataset has
+    :param forced_by: the request (`step.request_of`) whose ``force_new`` has asked for it
+    :param stopped_at: when the task cancelled it because its time was up, seconds since 1970
     """
 
     fingerprint: str
@@ -47,6 +51,8 @@ class Submission:
     resumes: int = 0
     before: list[str] | None = None
     numbers: dict[str, int] = field(default_factory=dict)
+    forced_by: str | None = None
+    stopped_at: float | None = None
 
     def submitted(self, job_id: str, now: float) -> Submission:
         """The record with the platform's id."""
@@ -66,6 +72,13 @@ class RecordStore(Protocol):
 
     def forget(self) -> None:
         """Remove the record: the next try submits anew."""
+        ...
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Be the only process that works with the record while the block lasts, where that can be had.
+
+        :raises FolderBusyError: where another process takes too long
+        """
         ...
 
 
@@ -108,6 +121,10 @@ class TaskStateRecord:
         """See `RecordStore.forget`."""
         self._state.delete(self._key)
 
+    def alone(self) -> AbstractContextManager[object]:
+        """See `RecordStore.alone`: Airflow's store has no locks."""
+        return nullcontext()
+
 
 class FileRecord:
     """The record in a file under ``state_path``.
@@ -129,10 +146,12 @@ class FileRecord:
             return _decoded(json.loads(self._folder.read(self._name)))
         except FileNotFoundError:
             return None
+        except UnreadableRecordError:
+            raise
         except ValueError as error:
             raise UnreadableRecordError(
                 f"{self._folder.uri(self._name)} is damaged, so it is not known whether a job was submitted. "
-                "Look at the platform, then remove the file."
+                "Look at the platform, then remove the file, or clear the task with force_new=True."
             ) from error
 
     def write(self, submission: Submission) -> None:
@@ -142,6 +161,10 @@ class FileRecord:
     def forget(self) -> None:
         """See `RecordStore.forget`."""
         self._folder.delete(self._name)
+
+    def alone(self) -> AbstractContextManager[object]:
+        """See `RecordStore.alone`: on a local disk there is a lock."""
+        return self._folder.alone(self._name)
 
 
 class NoRecord:
@@ -156,6 +179,10 @@ class NoRecord:
 
     def forget(self) -> None:
         """See `RecordStore.forget`."""
+
+    def alone(self) -> AbstractContextManager[object]:
+        """See `RecordStore.alone`."""
+        return nullcontext()
 
 
 class UnreadableRecordError(ValueError):
@@ -213,4 +240,10 @@ def _decoded(value: object) -> Submission | None:
             "The task's submission record is of another version of airflow-provider-lamini. Finish the run with "
             "the version that began it, or clear the task with force_new=True once its job has ended."
         )
-    return Submission(**{name: item for name, item in value.items() if name != "version"})
+    try:
+        return Submission(**{name: item for name, item in value.items() if name != "version"})
+    except TypeError:
+        raise UnreadableRecordError(
+            "The task's submission record is damaged, so it is not known whether a job was submitted. Look at the "
+            "platform, then clear the task with force_new=True."
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from airflow_provider_lamini.runs.record import Submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from airflow_provider_lamini.rows.documents import Stamp
     from airflow_provider_lamini.rows.index_manifest import ManifestFile, Outcome
@@ -115,6 +117,10 @@ class ManifestRecord:
         same = before is not None and before.submission["mark"] == submission.mark
         files = before.files if before is not None and same else self.sends
         self._file.change(building=Building(files, asdict(submission)), wanted=self.wanted)
+
+    def alone(self) -> AbstractContextManager[object]:
+        """See `RecordStore.alone`: the manifest has one writer at a time, and tells the others."""
+        return nullcontext()
 
     def forget(self) -> None:
         """See `RecordStore.forget`."""

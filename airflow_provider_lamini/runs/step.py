@@ -52,6 +52,25 @@ class Finished(Generic[R]):
     result: R
 
 
+def request_of(context: Context) -> str:
+    """Who asked for this: the run as it began, or the person who cleared it. It is the same for all retries after that.
+
+    Airflow sets anew how many tries a task has when it is cleared, and at no other time.
+
+    :param context: Airflow's context
+    """
+    return f"{'/'.join(map(str, owner_of(context).values()))}/{getattr(context['ti'], 'max_tries', 0)}"
+
+
+def retry_follows(context: Context) -> bool:
+    """Whether Airflow will try the task again by itself if this try fails.
+
+    :param context: Airflow's context
+    """
+    ti = context["ti"]
+    return int(getattr(ti, "try_number", 1)) <= int(getattr(ti, "max_tries", 0))
+
+
 def owner_of(context: Context) -> dict[str, str | int]:
     """Who runs: Dag, task, run and map index. It is the same for every try.
 

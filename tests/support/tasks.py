@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,16 @@ class TaskInstance:
     task_id: str = "infer"
     run_id: str = "run-1"
     map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 1
+
+    def cleared(self, retries: int = 1) -> TaskInstance:
+        """The same after a person has cleared it: Airflow counts its tries on, and allows as many again."""
+        return replace(self, try_number=self.try_number + 1, max_tries=self.try_number + retries)
+
+    def retried(self) -> TaskInstance:
+        """The same when Airflow tries it again by itself."""
+        return replace(self, try_number=self.try_number + 1)
 
 
 TI = TaskInstance()

@@ -366,6 +366,8 @@ class LinkedTask:
     task_id: str = "train"
     run_id: str = "run-1"
     map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 1
     xcoms: dict[str, object] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: object) -> None:

@@ -1,0 +1,41 @@
+"""Two live tries of one task at the same moment: nothing is paid for twice, wherever the output lies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.races import batch_platform, race
+from tests.support.racing_tasks import ROWS, infer
+
+
+@pytest.fixture
+def platform(monkeypatch):
+    with batch_platform() as serving:
+        fields = {"conn_type": "lamini", "host": serving.url, "password": "key", "extra": {"retry_budget": 5}}
+        monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", json.dumps(fields))
+        yield serving
+
+
+@pytest.fixture
+def race_folder(monkeypatch, tmp_path):
+    """Returns a function that says where the processes work: on which store."""
+    return lambda store: monkeypatch.setenv("RACE_FOLDER", f"{store}{tmp_path}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("where", "rounds", "processes"), [("", 100, 3), ("memory://", 60, 2)], ids=["local disk", "object store"]
+)
+def test_no_chunk_is_sent_twice_by_processes_that_race_for_a_folder(
+    platform, race_folder, where, rounds, processes
+):
+    """On a local disk all of them come to the end; on an object store all but the last one stop."""
+    race_folder(where)
+    ended = race(infer, rounds, processes, timeout=240)
+    well = f"{ROWS} ok"
+    assert {each for one in ended for each in one} <= {well} | ({"taken over"} if where else set())
+    assert all(well in one for one in ended)
+    assert {prompt: times for prompt, times in platform.prompts.items() if times > 1} == {}
+    assert len(platform.prompts) == rounds * ROWS
