@@ -173,7 +173,7 @@ class LaminiCancelJobOperator(BaseOperator):
         job_id, kind = identifier("job_id", self.job_id), job_kind("kind", self.kind)
         if kind.cancel is None:
             raise InvalidArgumentError(
-                f"The platform has no call to cancel a {kind.name} job: job {job_id} runs to its end, and bills."
+                f"kind is {kind.name}, and the platform has no call to cancel such a job: job {job_id} runs to its end, and bills."
             )
         with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
             status = hook.send(kind.look(job_id))

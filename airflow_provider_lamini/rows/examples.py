@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.rows.dataset import checked
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.source import open_source
-from airflow_provider_lamini.rows.values import kind
+from airflow_provider_lamini.rows.values import json_value, kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -40,8 +40,8 @@ def read_examples(
     try:
         for name, text in pairs:
             found.setdefault(name, []).append(text)
-    except InputError as error:
-        raise InputError(f"examples: {error}") from error
+    except (InputError, BadRowError) as error:
+        raise type(error)(f"examples: {error}") from error
     if not found:
         raise InputError("There is no example in examples. Leave it out to train without.")
     unknown = [name for name in found if classes is not None and name not in classes]
@@ -61,7 +61,13 @@ def _of_mapping(given: Mapping[object, object]) -> Iterator[tuple[str, str]]:
             raise InputError(f"what class {name!r} has is {kind(texts)}, not a list of texts.")
         for number, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
-                raise BadRowError(f"Text {number} of class {name!r} (counted from 0) is empty or no text.")
+                raise BadRowError(f"text {number} of class {name!r} (counted from 0) is empty or no text.")
+            try:
+                json_value({name: text})
+            except ValueError as error:
+                raise BadRowError(
+                    f"text {number} of class {name!r} (counted from 0), or the class, {error}."
+                ) from None
             yield name, text
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.errors import FolderBusyError, OutputError
+from airflow_provider_lamini.rows.errors import FolderBusyError, InputError, OutputError
 from airflow_provider_lamini.rows.locks import BusyError
 from airflow_provider_lamini.rows.storage import LocalStore, locate
 from airflow_provider_lamini.rows.uris import SCHEME, shown
@@ -41,8 +41,7 @@ class OutputFolder:
 
     :param uri: a path or a URI; it need not exist
     :param conn_id: the Airflow connection to the object store
-    :raises OutputError: for what is not a path
-    :raises InputError: for a scheme that this Airflow has no file system for
+    :raises OutputError: for what is not a path, and for a scheme that this Airflow has no file system for
     """
 
     def __init__(self, uri: str, conn_id: str | None = None) -> None:
@@ -52,7 +51,10 @@ class OutputFolder:
             raise OutputError("The output folder is empty or no path. Give a path or a URI.")
         if SCHEME.match(uri) and ".." in uri.split("/"):
             raise OutputError(f"The output folder {shown(uri)} has '..' in it. Write the path out.")
-        self._store, self._path = locate(uri, conn_id)
+        try:
+            self._store, self._path = locate(uri, conn_id)
+        except InputError as error:
+            raise OutputError(f"The output folder cannot be used: {error}") from error
         self._path = self._path.rstrip("/") or "/"
         local = isinstance(self._store, LocalStore)
         self.location = self._path if local else shown(uri).rstrip("/")

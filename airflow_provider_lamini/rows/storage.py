@@ -5,6 +5,7 @@ Both have the same few operations. Local paths never touch Airflow, so a noteboo
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -137,7 +138,12 @@ class LocalStore:
 
     def info(self, path: str) -> FileInfo:
         """See `Store.info`."""
-        status = Path(path).stat()
+        try:
+            status = Path(path).stat()
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise InputError(f"{brief(path)} is a symbolic link that leads to itself.") from None
         if not stat.S_ISREG(status.st_mode):
             # A pipe or a device: to open it may wait forever, and to read it may never end.
             raise InputError(f"{brief(path)} is no regular file.")

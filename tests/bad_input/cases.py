@@ -1,0 +1,450 @@
+"""Arguments that are wrong: for each operator, and for what operators have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from tests.bad_input.world import SECRET
+
+Values = Mapping[str, list[object]]
+"""Argument to values of it that are wrong."""
+
+NAN, INFINITY = float("nan"), float("inf")
+HALF = "\ud800"
+"""Half of a surrogate pair: a text to Python, and to nobody else."""
+NUMBERS: list[object] = [True, NAN, INFINITY, "None", "", "true", [1], "9" * 5000]
+"""What is no number, wherever one is meant."""
+COUNTS: list[object] = [*NUMBERS, 1.5, "2.0", -1, 10**30, b"1"]
+"""What is no count of anything."""
+NAMES: list[object] = ["", " ", None, 7, True, ["m"], {"m": 1}, b"m", "None", "a\0b", "a\nb", HALF, "m" * 501]
+"""What is no name of anything."""
+OPTIONAL_NAMES = [each for each in NAMES if each is not None]
+IDS: list[object] = [*OPTIONAL_NAMES, None, 2.5, "a/b", "../1", "..", ".", "a b", "a\\b"]
+IDS.remove(7)
+CONN_IDS: list[object] = ["", 7, ["c"], "None", "a\nb"]
+FLAGS: list[object] = ["maybe", 2, "None?", [True], {}, NAN]
+MAPPINGS: list[object] = [
+    7,
+    [],
+    ["a"],
+    "a",
+    "[]",
+    "[" * 20_000,
+    '{"a": 1, "a": 2}',
+    '{"a": NaN}',
+    {1: "a"},
+    {"a": NAN},
+    {"a": {1, 2}},
+    {"a": object()},
+    {"a": HALF},
+    {HALF: "a"},
+    {"a": b"a"},
+]
+"""What is no mapping that JSON can say."""
+FOLDERS: list[object] = [
+    "",
+    " ",
+    7,
+    True,
+    b"out",
+    ["out"],
+    "None",
+    "a\0b",
+    "a\nb",
+    HALF,
+    "x" * 300,
+    "x/" * 3000,
+    "~nobody-of-this-name/out",
+    "{here}/file/out",
+    "{here}/file",
+    "zz://bucket/out",
+    "s3://[bucket/out",
+    "s3://bucket/../out",
+]
+"""Where nothing can be written."""
+INPUTS: list[object] = [
+    "",
+    " ",
+    None,
+    7,
+    True,
+    b"rows",
+    {"prompt": "a"},
+    {"a"},
+    "None",
+    f"{SECRET} {SECRET}",
+    "a\0b",
+    HALF,
+    "~nobody-of-this-name/rows.jsonl",
+    f"{'x' * 300}.jsonl",
+    "s3://[bucket/rows.jsonl",
+    "zz://bucket/rows.jsonl",
+    "/no/such/place/rows.jsonl",
+    "../../../no/such/place/rows.csv",
+    "{here}",
+    "{here}/file",
+    "{here}/*.jsonl",
+    "{here}/**x/*.jsonl",
+    [None],
+    [SECRET, True],
+    [[SECRET]],
+    [{1: SECRET}],
+    [{"prompt": NAN}],
+    [{"prompt": {SECRET}}],
+    [{"prompt": f"{SECRET}{HALF}"}],
+    [{"prompt": [object()]}],
+]
+"""What is no input."""
+
+JOB: Values = {
+    "poll_interval": [*NUMBERS, 0, -1, 1e300, "1e10"],
+    "timeout": [*NUMBERS, 0, "-5", timedelta(0), timedelta(-1), 10**30],
+    "lamini_conn_id": CONN_IDS,
+    "deferrable": FLAGS,
+    "cancel_on_kill": FLAGS,
+}
+SINGLE: Values = {
+    "state_path": FOLDERS,
+    "on_changed_input": ["", "None", "keep", True, ["fail"]],
+    "on_unknown_submission": ["", "None", "maybe", 0],
+    "force_new": FLAGS,
+    "wait": FLAGS,
+    "on_timeout": ["", "None", "stop", True],
+}
+CHUNKED: Values = {
+    "input": INPUTS,
+    "output": FOLDERS,
+    "prompt": ["", " ", None, 7, ["prompt"], "{nothing}", "nothing", "{prompt} {nothing}"],
+    "passthrough": ["id", [""], [3], [None], ["index"], ["error"], ["id", "id"], {"id": 1}, ["nothing"], 7],
+    "chunk_size": [*COUNTS, 0],
+    "max_in_flight": [*COUNTS, 0],
+    "row_retries": COUNTS,
+    "max_failed_rows": [-1, "many", 1.5, "101%", True, [1], NAN, "1e-999999999", "9" * 5000, "-1%", INFINITY],
+    "on_other_run": ["", "overwrite", None, True],
+    "on_unknown_submission": ["", "maybe", None],
+    "input_conn_id": CONN_IDS,
+    "output_conn_id": CONN_IDS,
+}
+OUTPUT_TYPES: list[object] = [
+    *MAPPINGS,
+    {},
+    {"mood": "text"},
+    {"mood": []},
+    {"mood": ["a", 1]},
+    {"mood": ["a", "a"]},
+    {"mood": None},
+    {"": "str"},
+    "str",
+]
+THRESHOLDS: list[object] = [
+    *MAPPINGS[:8],
+    {"exact_match": NAN},
+    {"exact_match": "high"},
+    {"exact_match": True},
+]
+THRESHOLDS += [{"exact_match": 10**400}, {"exact_match": [0.5]}]
+GATES: list[object] = ["", "None", "stop", None, True]
+PAIRS: list[object] = [
+    [],
+    ["only a text"],
+    [{"input": "a"}],
+    [{"input": "a", "output": None}],
+    [{"input": " ", "output": "a"}],
+    [{"input": "a", "output": ""}],
+]
+"""Rows of which a dataset cannot be made."""
+TEMPLATES: list[object] = ["", None, 7, ["a"], "{nothing}", "nothing"]
+
+OWN: dict[str, Values] = {
+    "BatchInferenceOperator": {
+        **JOB,
+        **CHUNKED,
+        "model_name": NAMES,
+        "output_type": OUTPUT_TYPES,
+        "max_new_tokens": [*COUNTS, 0],
+        "endpoint": ["", "v2", None, "BATCH", 1],
+    },
+    "EmbeddingOperator": {
+        **CHUNKED,
+        "model_name": OPTIONAL_NAMES,
+        "output_format": ["", "csv", None, "None"],
+        "endpoint": ["", "completions", None],
+        "texts_per_request": [*COUNTS, 0],
+        "passthrough": [["embedding"], "id"],
+    },
+    "ClassifyOperator": {
+        "input": INPUTS,
+        "output": FOLDERS,
+        "model_id": IDS,
+        "top_n": [*COUNTS, 0],
+        "threshold": [*NUMBERS, -0.1, 1.1, "2"],
+    },
+    "MemoryRagQueryOperator": {
+        "output": FOLDERS,
+        "index_id": IDS,
+        "model_name": OPTIONAL_NAMES,
+        "rag_query_size": [*COUNTS, 0],
+        "output_type": OUTPUT_TYPES,
+        "max_new_tokens": [*COUNTS, 0],
+        "max_failed_rows": ["some"],
+    },
+    "CompletionOperator": {
+        "prompt": [
+            "",
+            " ",
+            None,
+            True,
+            [],
+            {"prompt": SECRET},
+            [SECRET, ""],
+            [SECRET, True],
+            ["a"] * 101,
+            HALF,
+            [HALF],
+        ],
+        "model_name": NAMES,
+        "output_type": OUTPUT_TYPES,
+        "max_new_tokens": [*COUNTS, 0],
+        "max_in_flight": [*COUNTS, 0],
+        "lamini_conn_id": CONN_IDS,
+    },
+    "ChatOperator": {
+        "messages": [
+            "",
+            None,
+            True,
+            [],
+            {"role": "user", "content": SECRET},
+            [{"role": "user"}],
+            [{"role": "", "content": SECRET}],
+            [{"role": "user\n", "content": SECRET}],
+            [{"role": "user", "content": [SECRET]}],
+            [{"role": "user", "content": f"{SECRET}{HALF}"}],
+            [{"role": "user", "content": SECRET}, SECRET],
+            [SECRET, []],
+            [SECRET] * 101,
+            f"{SECRET}{HALF}",
+        ],
+        "model_name": NAMES,
+        "system": ["", 7, [SECRET], HALF],
+        "output_type": OUTPUT_TYPES,
+        "temperature": [*NUMBERS, -0.1, "warm"],
+        "max_new_tokens": [*COUNTS, 0],
+        "cache_ttl": COUNTS,
+        "max_in_flight": [*COUNTS, 0],
+    },
+    "TrainOperator": {
+        **JOB,
+        **SINGLE,
+        "input": [*INPUTS[3:], *PAIRS],
+        "dataset_id": ["ds1", "None", 7],  # beside an input; see below for one alone
+        "prompt": TEMPLATES,
+        "answer": TEMPLATES,
+        "model_name": NAMES,
+        "custom_model_name": OPTIONAL_NAMES,
+        "train_type": [*OPTIONAL_NAMES, "lora"],
+        "is_public": FLAGS,
+        "max_resumes": COUNTS,
+        "accept_partial": FLAGS,
+        "finetune_args": [
+            *MAPPINGS,
+            {"max_steps": 0},
+            {"learning_rate": -1},
+            {"max_length": 1000},
+            {"optim": "sgd"},
+            {"r_value": "many"},
+        ],
+        "gpu_config": [*MAPPINGS, {"gpus": -1}, {"nodes": "two"}],
+        "output": FOLDERS,
+        "output_conn_id": CONN_IDS,
+    },
+    "UploadDatasetOperator": {
+        "input": [*INPUTS, *PAIRS],
+        "prompt": TEMPLATES,
+        "answer": TEMPLATES,
+        "is_public": FLAGS,
+        "force_new": FLAGS,
+        "state_path": FOLDERS,
+        "lamini_conn_id": [*CONN_IDS, None],
+        "input_conn_id": CONN_IDS,
+    },
+    "ClassifierTrainOperator": {
+        **SINGLE,
+        "project": NAMES,
+        "model_name": OPTIONAL_NAMES,
+        "classes": [*MAPPINGS, {}, {"spam": ""}, {"spam": 1}, {"": "a"}, {"a": "b", "a ": "c"}],
+        "examples": [
+            *INPUTS[:2],
+            *INPUTS[3:6],
+            *INPUTS[8:],
+            [],
+            {},
+            {"spam": []},
+            {"spam": SECRET},
+            {"spam": [SECRET, ""]},
+            {"spam": [7]},
+            {7: ["a"]},
+            {"": ["a"]},
+            {"spam": [HALF]},
+            {"eggs": [SECRET]},
+            [{"text": SECRET}],
+            [{"text": SECRET, "class": None}],
+            [{"text": SECRET, "class": "eggs"}],
+        ],
+        "prompt": TEMPLATES[:4],
+        "answer": TEMPLATES[:4],
+        "dataset_name": OPTIONAL_NAMES,
+        "on_existing": ["", "None", "replace", None],
+    },
+    "EvaluateOperator": {
+        "input": [*INPUTS, *PAIRS],
+        "output": FOLDERS,
+        "model_name": NAMES,
+        "base_model_name": OPTIONAL_NAMES,
+        "prompt": TEMPLATES,
+        "answer": TEMPLATES,
+        "output_field": [*OPTIONAL_NAMES, "mood"],
+        "metrics": [
+            "exact_match",
+            [],
+            None,
+            7,
+            [7],
+            ["nothing"],
+            ["no.such.metric"],
+            [".a"],
+            ["exact_match"] * 2,
+        ],
+        "thresholds": [*THRESHOLDS, {"bleu": 0.5}],
+        "min_gain": [*THRESHOLDS, {"exact_match": 0.1}],
+        "gate": GATES,
+        "output_type": OUTPUT_TYPES,
+    },
+    "EvaluateClassifierOperator": {
+        "input": [*INPUTS, *PAIRS, [{"input": "a", "output": "b"}] * 50_001],
+        "model_id": IDS,
+        "base_model_id": [each for each in IDS if each is not None],
+        "prompt": TEMPLATES,
+        "answer": TEMPLATES,
+        "thresholds": THRESHOLDS,
+        "gate": GATES,
+        "fuzzy_comparison": FLAGS,
+        "output": FOLDERS,
+        "request_timeout": [*NUMBERS, 0, -1, 1e300],
+        "output_conn_id": CONN_IDS,
+    },
+    "MemoryRagBuildOperator": {
+        **SINGLE,
+        "files": [
+            "",
+            None,
+            7,
+            [],
+            [None],
+            [""],
+            {"a": 1},
+            b"docs",
+            "None",
+            "a\0b",
+            HALF,
+            [HALF],
+            "x" * 300,
+            "~nobody-of-this-name",
+            "s3://[bucket",
+            "zz://bucket",
+            "{here}/nothing",
+            "{here}/../nothing",
+            "{here}/*.pdf",
+            "{here}/**x",
+            ["{docs}", "{here}/nothing"],
+        ],
+        "model_name": NAMES,
+        "files_conn_id": CONN_IDS,
+    },
+    "MemoryRagRefreshOperator": {
+        "files": [None, [], "{here}/nothing", "{here}/*.pdf"],
+        "model_name": NAMES,
+        "manifest": [
+            *NAMES,
+            "{here}",
+            "{here}/",
+            "{here}/file/m.json",
+            "zz://b/m.json",
+            "s3://[b/m.json",
+            "{here}/a b",
+        ],
+        "text_suffixes": [".txt", None, 7, ["txt"], [1], {".txt"}, True],
+        "piece_size": [*COUNTS, 0, 199],
+        "manifest_conn_id": CONN_IDS,
+    },
+    "DownloadModelOperator": {
+        **JOB,
+        "model_name": NAMES,
+        "model_type": ["", "None", "llama", None],
+        "hub_conn_id": CONN_IDS,
+        "wait": FLAGS,
+    },
+    "ResumeJobOperator": {**SINGLE, "job_id": IDS, "output": FOLDERS, "output_conn_id": CONN_IDS},
+    "CancelJobOperator": {
+        "job_id": IDS,
+        "kind": ["", "None", None, "training", 7, "memory_rag", "batch_completions"],
+        "lamini_conn_id": [*CONN_IDS, None],
+    },
+    "JobSensor": {
+        "job_id": IDS,
+        "kind": ["", "None", None, "training", ["tuning"]],
+        "accept_partial": FLAGS,
+        "lamini_conn_id": [*CONN_IDS, None],
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is wrong.
+
+    :param operator: the operator, without ``Lamini``
+    :param arguments: what it is given in place of good arguments
+    :param names: one of these texts has to be in the message
+    :param files: files that lie in the test's folder
+    """
+
+    operator: str
+    arguments: Mapping[str, object]
+    names: tuple[str, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """A name for the case that any terminal can show."""
+        ((name, value), *_) = self.arguments.items()
+        return f"{self.operator.removesuffix('Operator')}-{name}-{ascii(value)[:40]}"
+
+
+ROWS = ("input", "files", "examples", "prompt", "answer", "passthrough")
+"""Arguments about rows: the message may name the row, the file or the column in their place."""
+PLACES = (
+    "row ",
+    "path",
+    "URI",
+    "file system",
+    "no column",
+    "column in braces",
+    "regular file",
+    "not exist",
+    "folder",
+    "format",
+    "rows",
+)
+
+
+def argument_cases() -> list[Case]:
+    """Every value above as a case."""
+    return [
+        Case(operator, {name: value}, (name, *(PLACES if name in ROWS else ())), {"file": b"a file"})
+        for operator, values in OWN.items()
+        for name, wrong in values.items()
+        for value in wrong
+    ]

@@ -1,0 +1,32 @@
+"""One platform for all cases of a module, and a folder for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bad_input.world import StrictPlatform, World, connection
+from tests.support.tuning_platform import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def stub() -> Iterator[StrictPlatform]:
+    """The platform, warm."""
+    platform = StrictPlatform()
+    with serving(platform):
+        yield platform
+
+
+@pytest.fixture
+def world(stub: StrictPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Where a case runs. The working directory is the test's own, so that no relative path leads out of it."""
+    stub.reset()
+    monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", connection(stub.url))
+    (tmp_path / "at" / "work").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "at" / "work")
+    return World(stub, tmp_path)

@@ -1,0 +1,115 @@
+"""Whatever an argument is set to, and whatever is in a file: the task works, or fails with one error that is ours."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_lamini.api.errors import PlatformError
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from tests.bad_input.files import lines, parquet, table
+from tests.bad_input.world import GOOD, SECRET, operator_classes
+
+QUICK = settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+TEXTS = st.text(st.characters(exclude_characters="/\\~*?["), max_size=12)
+"""No paths: a test that reads or writes just anywhere would do harm."""
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=4)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+PLACES = ("output_folder", "state_path", "manifest")
+
+
+def arguments_of(operator: str) -> list[str]:
+    """What may be templated, under the names that a Dag uses."""
+    fields = operator_classes()[operator].template_fields
+    return sorted(
+        "output" if name == "output_folder" else name for name in fields if not name.endswith("conn_id")
+    )
+
+
+@pytest.mark.parametrize("operator", GOOD)
+@QUICK
+@given(data=st.data())
+def test_any_value_of_any_argument_works_or_is_refused(world, operator, data):
+    name = data.draw(st.sampled_from(arguments_of(operator)))
+    value = data.draw(VALUES)
+    world.platform.reset()
+    world.platform.downloads["m"] = ["available"]
+    shutil.rmtree(world.folder / "out", ignore_errors=True)
+    world.settle()
+    refused = None
+    try:
+        world.run(operator, {name: value})
+    except InvalidArgumentError as error:
+        refused = str(error)
+    except PlatformError as error:  # a good name, of nothing that this platform has
+        refused = str(error)
+        world.platform.reset()
+    if refused is not None:
+        assert refused
+        assert world.platform.work == {} or "names the metric" in refused
+
+
+def reads_or_refuses(world, name: str, content: bytes) -> None:
+    """Run a task over a file and make sure that it works, or fails before anything is sent."""
+    world.platform.reset()
+    shutil.rmtree(world.folder / "out", ignore_errors=True)
+    world.put(name, content)
+    refused = None
+    try:
+        world.run("BatchInferenceOperator", {"input": f"{{here}}/{name}", "endpoint": "completions"})
+    except InvalidArgumentError as error:
+        refused = str(error)
+    if refused is not None:
+        assert name in refused
+        assert SECRET not in refused
+        assert world.platform.work == {}
+        assert not (world.folder / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.csv", "r.tsv", "r.jsonl.gz", "r.csv.gz", "r.parquet"])
+@QUICK
+@given(content=st.binary(max_size=200), header=st.booleans())
+def test_any_bytes_are_read_or_refused(world, name, content, header):
+    text = (b"prompt\n" if "csv" in name else b'{"prompt": "a"}\n') + content if header else content
+    reads_or_refuses(world, name, gzip.compress(text) if header and name.endswith(".gz") else text)
+
+
+GOOD_FILES = {
+    "r.jsonl": lines(["prompt"], 8).replace(b"spam", SECRET.encode()),
+    "r.csv": table(["prompt", "id"], 8).replace(b"spam,", f'"{SECRET}, ",'.encode()),
+    "r.jsonl.gz": gzip.compress(lines(["prompt"], 8), mtime=0),
+    "r.parquet": parquet(["prompt", "id"], [SECRET] * 8),
+}
+
+
+@pytest.mark.parametrize("name", GOOD_FILES)
+@QUICK
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused(world, name, data):
+    content = bytearray(GOOD_FILES[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        change = data.draw(st.sampled_from(["turn", "cut", "insert", "drop"]))
+        if change == "turn":
+            content[at] ^= data.draw(st.integers(1, 255))
+        elif change == "cut":
+            content = content[: at + 1]
+        elif change == "insert":
+            content[at:at] = data.draw(st.binary(min_size=1, max_size=3))
+        elif len(content) > 1:
+            del content[at]
+    reads_or_refuses(world, name, bytes(content))

@@ -1,0 +1,82 @@
+"""A connection that cannot work is one error that names it and the field; nothing is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_lamini.hooks.connection import InvalidConnectionError
+from tests.bad_input.world import GOOD, connection
+
+KEY = "a-key-that-nobody-may-see"
+
+BROKEN = {
+    "no key": ({"password": ""}, "password"),
+    "a blank key": ({"password": "  "}, "password"),
+    "a key with a line break": ({"password": f"{KEY}\n{KEY}"}, "key"),
+    "no host": ({"host": ""}, "Host"),
+    "a host that is no URL": ({"host": "http://[half"}, "Host"),
+    "a host of another scheme": ({"host": "ftp://platform"}, "http"),
+    "a key in the host": ({"host": f"http://user:{KEY}@platform"}, "user name"),
+    "a timeout that is no number": ({"extra": {"read_timeout": "long"}}, "read_timeout"),
+    "a timeout that is NaN": ({"extra": {"read_timeout": float("nan")}}, "read_timeout"),
+    "a flag that is none": ({"extra": {"verify": "perhaps"}}, "verify"),
+    "headers that are none": ({"extra": {"headers": [KEY]}}, "headers"),
+    "half a connection": ({"extra": {"max_connections": 0.5}}, "max_connections"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("operator", GOOD)
+def test_a_broken_connection_is_refused_by_name(world, monkeypatch, operator, what):
+    fields, says = BROKEN[what]
+    broken = connection(world.platform.url, **{"password": KEY, **fields})
+    monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", broken)
+    world.settle()
+    with pytest.raises(InvalidConnectionError) as caught:
+        world.run(operator, {})
+    message = str(caught.value)
+    assert message.startswith("Connection 'lamini_default': ")
+    assert says in message
+    assert KEY not in message
+    assert world.platform.asked == {}
+    assert world.files() == world.made
+
+
+@pytest.mark.parametrize("extra", ["{half", "[1]"])
+@pytest.mark.parametrize("operator", GOOD)
+def test_a_connection_with_a_broken_extra_is_refused_by_name(world, monkeypatch, operator, extra):
+    """Airflow 2.11 looks at it itself, and then knows no such connection."""
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_LAMINI_DEFAULT", connection(world.platform.url, password=KEY, extra=extra)
+    )
+    world.settle()
+    with pytest.raises((InvalidConnectionError, AirflowNotFoundException)) as caught:
+        world.run(operator, {})
+    assert "lamini_default" in str(caught.value)
+    assert "Extra" in str(caught.value) or isinstance(caught.value, AirflowNotFoundException)
+    assert KEY not in str(caught.value)
+    assert world.platform.asked == {}
+    assert world.files() == world.made
+
+
+@pytest.mark.parametrize("operator", GOOD)
+def test_a_connection_that_is_not_there_is_named(world, operator):
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+    world.settle()
+    with pytest.raises(AirflowNotFoundException, match="nowhere"):
+        world.run(operator, {"lamini_conn_id": "nowhere"})
+    assert world.platform.asked == {}
+    assert world.files() == world.made
+
+
+def test_a_hub_connection_without_a_token_is_named(world, monkeypatch):
+    from airflow_provider_lamini.exceptions import InvalidArgumentError
+
+    monkeypatch.setenv("AIRFLOW_CONN_HUB", '{"conn_type": "http"}')
+    world.settle()
+    with pytest.raises(InvalidArgumentError, match="'hub' has no password"):
+        world.run("DownloadModelOperator", {"hub_conn_id": "hub"})
+    assert world.platform.asked == {}

@@ -1,0 +1,16 @@
+"""A wrong argument of any operator is one error that names it; nothing is sent, and nothing is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bad_input.cases import Case, argument_cases
+
+CASES = argument_cases()
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=f"{number}-{case.title}") for number, case in enumerate(CASES)]
+)
+def test_a_wrong_argument_is_refused_before_anything_is_sent(world, case: Case):
+    world.refuses(case)
