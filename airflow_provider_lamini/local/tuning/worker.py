@@ -7,15 +7,12 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.local.tuning.trainer import ADAPTER, CHECKPOINT, DONE, Recipe, Step
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
-
-NICENESS: Final = 5
-"""Training gives way to what answers requests."""
 
 
 class Line:
@@ -68,7 +65,6 @@ def main() -> int:
     :returns: the exit status
     """
     line = Line()
-    os.nice(NICENESS)
     try:
         _train(line)
     except Exception as error:  # noqa: BLE001 - it is told to the other process
