@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import ssl
 import time
 from pathlib import Path
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+# On 2.11, httpx would write a line for every request into the task's log, with the whole address; the lines of httpcore,
+# at DEBUG, hold the headers of answers: cookies, and signed addresses to which a download is redirected.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("httpcore").setLevel(logging.INFO)
 
 _IDLE_SECONDS = 3.0
 """Servers close idle connections after 5 s or more. A connection that is closed while a request is on its way

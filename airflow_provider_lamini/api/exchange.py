@@ -104,9 +104,9 @@ class Exchange:
     def _ask(self, call: Call[T], outgoing: Outgoing, number: int) -> Flow[T]:
         fetch = yield from self._attempt(call, outgoing, number, None)
         try:
-            return call.read(redact.without(bytes(fetch.body), self._settings.secrets))
+            return call.read(redact.without(bytes(fetch.body), outgoing.secrets))
         except (ValueError, RecursionError) as error:
-            failed = failures.of_content(call, fetch, error, lambda text: self._shown(text, call))
+            failed = failures.of_content(call, fetch, error, lambda text: self._shown(text, call, outgoing))
         raise failed
 
     def _save(self, call: Call[T], outgoing: Outgoing, number: int, target: Target) -> Flow[int]:
@@ -136,7 +136,7 @@ class Exchange:
                 self._clock() - started,
                 number,
             )
-        self._warn(fetch.headers)
+        self._warn(self._shown(fetch.headers.get("x-warning", ""), call, outgoing))
         if fetch.ok:
             return fetch
         raise self._refusal(call, outgoing, fetch)
@@ -176,28 +176,28 @@ class Exchange:
 
     def _refusal(self, call: Call[T], outgoing: Outgoing, fetch: Fetch) -> failures.AttemptFailed:
         said = failures.detail_of(bytes(fetch.body), fetch.headers.get("content-type", ""))
-        detail = self._shown(said, call)
-        for part in outgoing.parts:
-            detail = redact.unless_in(part, detail)
         return failures.of_status(
             call,
             fetch.status,
-            detail=detail,
+            detail=self._shown(said, call, outgoing),
             request_id=failures.request_id(fetch.headers),
             retry_after=parse_retry_after(fetch.headers.get("retry-after"), time.time()),
         )
 
-    def _warn(self, headers: httpx.Headers) -> None:
+    def _warn(self, text: str) -> None:
         """Log what the platform wants a person to know, each text once per process."""
-        text = redact.shown(headers.get("x-warning", ""), secrets=self._settings.secrets, sent=None)
         if text and text not in _warned:
             if len(_warned) >= _WARNINGS_KEPT:
                 _warned.clear()
             _warned.add(text)
             log.warning("The platform at %s warns: %s", self._settings.origin, text)
 
-    def _shown(self, text: str, call: Call[object]) -> str:
-        return redact.shown(text, secrets=self._settings.secrets, sent=call.json)
+    def _shown(self, text: str, call: Call[object], outgoing: Outgoing) -> str:
+        """A text of the platform's without what was sent to it."""
+        line = redact.shown(text, secrets=outgoing.secrets, sent=call.json)
+        for part in outgoing.parts:
+            line = redact.unless_in(part, line)
+        return line
 
 
 def _what(state: RetryCallState) -> str:

@@ -52,6 +52,13 @@ class Outgoing:
             self.url = self.url.copy_merge_params(dict(call.params))
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that nothing may show: the settings' secrets, and the token for a hub that is sent."""
+        sent = self._call.json
+        token = sent.get("private_hf_token") if isinstance(sent, dict) else None
+        return (*self._settings.secrets, *([token] if isinstance(token, str) and token else ()))
+
+    @property
     def timeout(self) -> float:
         """Seconds to wait for the answer."""
         return self._call.timeout or self._settings.read_timeout

@@ -54,6 +54,8 @@ def shown(text: str, *, secrets: Sequence[str], sent: Json) -> str:
     :param secrets: the settings' secrets
     :param sent: the body of the call; its prompts and rows are left out where the text repeats them
     """
+    if not text:
+        return ""  # what was sent may be long, and is looked at for nothing else
     for secret in secrets:
         text = text.replace(secret, "***")
     # A cut may leave a piece of something sent at the end, so that what was sent goes first, then the rest.
@@ -69,6 +71,8 @@ def unless_in(content: FilePart, line: str) -> str:
     :param line: what the platform said, short
     """
     pieces = [line[start : start + _WINDOW].encode() for start in range(0, len(line) - _WINDOW + 1, _STEP)]
+    if not pieces:
+        return line
     before = b""
     with content.open() as file:
         while block := file.read(_BLOCK):

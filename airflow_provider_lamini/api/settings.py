@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import secrets
+from base64 import b64encode
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -91,7 +92,8 @@ class ClientSettings:
         for value in self.headers.values():
             found |= {value, value.rpartition(" ")[2]}  # the latter without a scheme, such as Bearer
         if self.proxy is not None and (password := urlsplit(self.proxy).password):
-            found |= {self.proxy, password, unquote(password)}
+            user = f"{unquote(urlsplit(self.proxy).username or '')}:{unquote(password)}"
+            found |= {self.proxy, password, unquote(password), b64encode(user.encode()).decode()}
         found = {each for each in found if each == self.key or len(each) >= _SHORTEST_SECRET}
         return tuple(sorted(found - {""}, key=len, reverse=True))
 

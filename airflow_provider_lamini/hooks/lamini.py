@@ -26,9 +26,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Airflow 3 does so itself; on 2.11, httpx would write a line for every request into the task's log.
-logging.getLogger("httpx").setLevel(logging.WARNING)
-
 _WEB_PAGES = {"tuning": "train"}
 """The folder of the web pages for a kind of job. The platform has no page per job for the other kinds."""
 

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Fault:
     :param headers: headers of it
     :param body: its body; ``None`` is the true one
     :param change: makes another answer of the true one, and of how often the fault was met before
+    :param echo: makes the body of all that was sent: address, headers, body; a warning repeats it too
     :param part: of the true body, this share is sent as the whole
     :param cut: the connection ends before the body does
     :param drop: the connection ends without an answer
@@ -49,6 +50,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None
     change: Callable[[Any, int], Any] | None = None
+    echo: Callable[[str], str] | None = None
     part: float = 1.0
     cut: bool = False
     drop: bool = False
@@ -220,8 +222,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_PUT(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if self.path.startswith("http"):  # it serves as a proxy too, for any host
+            self.path = "/" + self.path.split("/", 3)[3]
         fault, before = self.server.platform.fault(f"{self.command} {self.path}") or (None, 0)
         if fault is None:
             self._answer(*self._work(content))
@@ -230,6 +237,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _work(self, content: bytes) -> tuple[int, Any]:
         platform = self.server.platform
+        if self.command == "PUT" and platform.blobs is not None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            return platform.blobs.put(self.path, headers, content), {}
         try:
             return 200, platform.answer(
                 self.command, self.path, self.headers.get("Authorization", ""), content
@@ -239,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _go_wrong(self, fault: Fault, before: int, content: bytes) -> None:
         status, answer = fault.status, None
-        if fault.after or (fault.body is None and fault.status == 200 and not fault.drop):
+        if fault.after or (fault.body is None and fault.status == 200 and not (fault.drop or fault.echo)):
             status, answer = self._work(content)
         time.sleep(fault.silence)
         if fault.drop:
@@ -251,6 +261,10 @@ class _Handler(BaseHTTPRequestHandler):
             answer = fault.change(answer, before)
         status = fault.status if fault.status != 200 else status
         body = json.dumps(answer).encode() if fault.body is None else fault.body.encode()
+        if fault.echo is not None:
+            sent = f"{self.path} {dict(self.headers)} {content.decode()}"
+            body = fault.echo(sent).encode()
+            fault = replace(fault, headers=fault.headers | {"X-Warning": json.dumps(sent)[:4000]})
         self._send(fault, status, body)
 
     def _send(self, fault: Fault, status: int, body: bytes) -> None:
