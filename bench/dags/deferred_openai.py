@@ -1,0 +1,13 @@
+"""The same with the OpenAI provider: one batch for each task, of a file that was uploaded before."""
+
+from __future__ import annotations
+
+import os
+
+from airflow.providers.openai.operators.openai import OpenAITriggerBatchOperator
+from airflow.sdk import DAG
+
+with DAG("deferred_openai", schedule=None, max_active_tasks=500):
+    OpenAITriggerBatchOperator.partial(
+        task_id="wait", file_id="file-1", endpoint="/v1/chat/completions", deferrable=True, poll_interval=30
+    ).expand(metadata=[{"number": str(number)} for number in range(int(os.environ["BENCH_TASKS"]))])
