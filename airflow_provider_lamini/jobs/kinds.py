@@ -133,7 +133,9 @@ TUNING = JobKind(
 )
 MEMORY_RAG = JobKind(
     name="Memory RAG",
-    look=lambda job_id: memory_rag.status(job_id).then(lambda raw: JobStatus(job_id, state_of(raw), raw)),
+    look=lambda job_id: memory_rag.job(job_id).then(
+        lambda job: JobStatus(job_id, state_of(job.status), job.status, detail=job.detail)
+    ),
 )
 CLASSIFIER = JobKind(
     name="classifier",

@@ -16,6 +16,8 @@ from airflow_provider_lamini.api.errors import (
     NotThePlatformError,
     PlatformTimeoutError,
     ProtocolError,
+    RateLimitedError,
+    UnavailableError,
 )
 from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
@@ -40,7 +42,27 @@ CHUNKS_AT_ONCE = 2
 REFUSALS = (BadRequestError, InvalidRequestError)
 """The platform will not take this row, however often it is sent."""
 
-ROW_ERRORS = (*REFUSALS, PlatformTimeoutError, ProtocolError)
+ROW_PATIENCE = 10.0
+"""Seconds that one row is asked for again while the platform answers 5xx; then it is seen whether others are answered."""
+
+LEAST_FAILURES = 2
+"""A row that fails while others are answered does so at least so often: an outage may have begun in between."""
+
+CHECK_EVERY = 1.0
+"""Seconds after which it is made sure again, before a request, that no other process has taken the output folder over."""
+
+
+class _RowFailedError(Exception):
+    """The platform fails at this row again and again, and answers others."""
+
+
+FINAL = (*REFUSALS, _RowFailedError)
+"""Errors after which a row is not sent again."""
+
+PASSING = (PlatformTimeoutError, RateLimitedError, UnavailableError)
+"""Errors that pass by themselves, unless they are the row's own."""
+
+ROW_ERRORS = (*FINAL, PlatformTimeoutError, ProtocolError)
 """Errors that concern one row. All others concern every row, and end the run."""
 
 
@@ -70,7 +92,13 @@ class DirectRun:
         log: Log,
     ) -> None:
         self._rows = rows
-        self._settings = replace(settings, max_connections=max_in_flight)
+        self._patience = settings.retry_budget
+        self._settings = replace(
+            settings, max_connections=max_in_flight, retry_budget=min(settings.retry_budget, ROW_PATIENCE)
+        )
+        self._answered: Sequence[str] | None = None
+        self._answered_at = self._check_again_at = 0.0
+        self._failing_since: float | None = None
         self._endpoint = endpoint
         self._max_in_flight = max_in_flight
         self._tries = row_retries + 1
@@ -151,18 +179,62 @@ class DirectRun:
 
     async def _group(self, client: AsyncClient, prompts: Sequence[str]) -> list[tuple[RowResult, int]]:
         """Ask for some rows in one request; each with how often it was sent."""
-        async with self._slots:
-            if self._killed():
-                raise TaskKilledError("The task was killed; what is done is kept, and nothing more is sent.")
-            outcomes = await self._ask(client, prompts, 1)
+        outcomes = await self._ask(client, prompts, 1)
         self._done += len(prompts)
         return outcomes
+
+    async def _send(self, client: AsyncClient, prompts: Sequence[str]) -> list[RowResult]:
+        """Send one request, if the output folder is still this process's."""
+        if self._killed():
+            raise TaskKilledError("The task was killed; what is done is kept, and nothing more is sent.")
+        if time.monotonic() >= self._check_again_at:
+            self._rows.ledger.check()
+            self._check_again_at = time.monotonic() + CHECK_EVERY
+        answered = await client.send(self._endpoint.ask(prompts))
+        self._answered, self._answered_at, self._failing_since = prompts, time.monotonic(), None
+        return answered
+
+    async def _answer(self, client: AsyncClient, prompts: Sequence[str]) -> list[RowResult]:
+        """Send a request until it is answered; a row that fails alone, while others are answered, has failed.
+
+        :raises PlatformError: where no row has been answered for as long as the connection's ``retry_budget``
+        """
+        failed = 0
+        while True:
+            async with self._slots:  # between two tries, others have their turn
+                began = time.monotonic()
+                try:
+                    return await self._send(client, prompts)
+                except PASSING as error:
+                    failure = error
+            if self._failing_since is None:
+                self._failing_since = began
+            reached = isinstance(failure, UnavailableError) and failure.status is not None
+            if reached and await self._others_are_answered(client, began):
+                failed += 1
+                if failed >= max(self._tries, LEAST_FAILURES):
+                    raise _RowFailedError(str(failure)) from failure
+            elif time.monotonic() - self._failing_since >= self._patience:
+                raise failure
+            if failure.retry_after:
+                await asyncio.sleep(min(failure.retry_after, self._patience))
+
+    async def _others_are_answered(self, client: AsyncClient, since: float) -> bool:
+        """Whether a row was answered while another one failed. Where no other was, the last good one is asked again."""
+        if self._answered is None:
+            return False
+        if self._answered_at < since:
+            try:
+                await self._send(client, self._answered)
+            except PASSING:
+                return False
+        return True
 
     async def _ask(
         self, client: AsyncClient, prompts: Sequence[str], tries: int
     ) -> list[tuple[RowResult, int]]:
         try:
-            answered = await client.send(self._endpoint.ask(prompts))
+            answered = await self._answer(client, prompts)
         except NotThePlatformError:  # no row is at fault
             raise
         except ROW_ERRORS as error:
@@ -174,7 +246,7 @@ class DirectRun:
                     *await self._ask(client, prompts[middle:], tries),
                 ]
             answered = [RowResult(None, None, str(error))]
-            if isinstance(error, REFUSALS):
+            if isinstance(error, FINAL):
                 return [(answered[0], tries)]
         return [
             (row, tries)

@@ -361,6 +361,12 @@ def test_the_state_of_an_index_is_read_flat_or_nested(call, state, wrap):
     assert read(call, wrap({"status": state})) == state
 
 
+@pytest.mark.parametrize("detail", ["broken.pdf cannot be read", None, "", {"a": 1}])
+def test_why_an_index_failed_is_read_where_it_is_a_text(detail):
+    told = read(memory_rag.job("1"), {"outputs": {"status": "FAILED", "detail": detail}}).detail
+    assert told == (detail if isinstance(detail, str) and detail else None)
+
+
 @pytest.mark.parametrize("answer", [{}, {"outputs": {}}, {"outputs": "x"}, {"status": None}, [], None, b""])
 def test_an_index_without_a_state_is_refused(answer):
     with pytest.raises(ValueError, match=r".+"):

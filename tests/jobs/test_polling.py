@@ -105,3 +105,24 @@ def test_any_other_refusal_loses_the_job(error):
 
 def test_a_watch_that_begins_after_the_deadline_looks_once():
     assert first_look(PLAN, START + 5000, 0.5) == PollAgain(0.0)
+
+
+def test_a_clock_that_was_set_back_neither_loses_a_job_nor_looks_at_it_all_the_time():
+    """Its submission lies hours ahead then."""
+    earlier = START - 5 * 3600
+    missing = after_error(PLAN, JobNotFoundError("gone"), 1, earlier, 0.5)
+    assert missing == PollAgain(30)
+    assert after_status(PLAN, status(JobState.RUNNING), earlier, 0.5) == PollAgain(30)
+
+
+def test_clocks_that_differ_a_little_make_a_young_job_no_lost_one():
+    assert isinstance(after_error(PLAN, JobNotFoundError("not yet"), 1, START - 2, 0.5), PollAgain)
+    assert after_status(PLAN, status(JobState.RUNNING), START - 2, 0.5) == PollAgain(0.5)
+
+
+def test_a_clock_that_was_set_forward_ends_the_wait_but_not_before_a_look():
+    later = START + 5 * 3600
+    assert first_look(PLAN, later, 0.5) == PollAgain(0.0)
+    ended = status(JobState.SUCCEEDED)
+    assert after_status(PLAN, ended, later, 0.5) == Ended(ended)
+    assert after_status(PLAN, status(JobState.RUNNING), later, 0.5) == DeadlinePassed()

@@ -178,6 +178,18 @@ def test_a_platform_that_stays_away_ends_a_direct_run_and_keeps_whole_chunks(pla
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
 
 
+def test_a_row_that_keeps_failing_the_platform_is_a_failed_row_while_others_are_answered(
+    inference, engine, rows, platform
+):
+    """Not even where it is the last one left: the platform is then asked for a good row once more."""
+    engine.broken = "row 7 of"
+    ended = run_to_end(inference(endpoint="completions", max_failed_rows=1, max_in_flight=2))
+    engine.broken = None
+    assert [row["index"] for row in rows() if row["error"] is not None] == [7]
+    assert ended.result["counts"]["ok"] == 24
+    assert posts(platform)["POST /v2/completions"] < 40
+
+
 def test_an_outage_while_jobs_run_is_sat_out(platform, inference, rows):
     def outage(times):
         if times == 0:

@@ -65,6 +65,8 @@ class Upstream:
         self._failures: list[tuple[int, str]] = []
         self._running = 0
         self.most_at_once = 0
+        self.broken: str | None = None
+        """Requests with this text fail, each time."""
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
@@ -94,6 +96,8 @@ class Upstream:
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
             self.bodies.append(body)
+            if self.broken is not None and self.broken in json.dumps(body):
+                return 500, '{"error": {"message": "asked for"}}'
             return self._failures.pop(0) if self._failures else None
 
     def asked(self, texts: list[str]) -> None:

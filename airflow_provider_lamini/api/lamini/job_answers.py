@@ -1,6 +1,6 @@
 """The answers that several kinds of jobs share. States stay the platform's own words."""
 
-from pydantic import AliasChoices, AliasPath, Field
+from pydantic import AliasChoices, AliasPath, Field, field_validator
 
 from airflow_provider_lamini.api.lamini import wire
 
@@ -18,6 +18,14 @@ class JobAnswer(wire.Answer):
     """The state of a job in the platform's own word, which some servers put below ``outputs``."""
 
     status: str = Field(validation_alias=AliasChoices("status", AliasPath("outputs", "status")))
+    detail: str | None = Field(
+        default=None, validation_alias=AliasChoices("detail", AliasPath("outputs", "detail"))
+    )
+
+    @field_validator("detail", mode="before")
+    @classmethod
+    def _only_text(cls, value: object) -> object:
+        return value if isinstance(value, str) and value.strip() else None
 
 
 class MaybeAnswer(wire.Answer):

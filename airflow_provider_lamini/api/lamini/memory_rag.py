@@ -80,12 +80,21 @@ def status(job_id: str | int) -> Call[str]:
     :param job_id: the index
     :returns: the state in the platform's own word
     """
+    return job(job_id).then(lambda answer: answer.status)
+
+
+def job(job_id: str | int) -> Call[job_answers.JobAnswer]:
+    """Ask how an index stands, and why it failed: ``POST /alpha/memory-rag/status``.
+
+    :param job_id: the index
+    :returns: the state in the platform's own word, and its reason where it gives one
+    """
     return Call(
         operation="memory_rag_status_post",
         method="POST",
         path="/alpha/memory-rag/status",
         json=wire.body(MemoryRagJobRequest, {"job_id": job_id}),
-        read=job_answers.read_state,
+        read=wire.answer(job_answers.JobAnswer),
         repeat=Repeat.SAFE,
     )
 

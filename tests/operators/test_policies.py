@@ -1,0 +1,286 @@
+"""Attach, submit or refuse: what a try does about the job of the try before, row by row of the table in the docs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_lamini.exceptions import JobCancelledError, TaskKilledError, WaitTimeoutError
+from airflow_provider_lamini.operators.single import KILL_SETTLES
+from airflow_provider_lamini.operators.train import LaminiTrainOperator
+from airflow_provider_lamini.runs.record import UnreadableRecordError
+from tests.support.tasks import begin, log_lines, run_to_end, wake
+from tests.support.tuning_platform import LinkedTask
+
+SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
+
+
+@pytest.fixture
+def task():
+    return LinkedTask()
+
+
+@pytest.fixture
+def train(tuning, tmp_path):
+    """Returns a function that makes a new operator of the same arguments each time."""
+    tuning.datasets["given"] = [{"input": "q", "output": "a"}]
+
+    def of(**given):
+        arguments = {
+            "task_id": "train",
+            "model_name": "base-model",
+            "dataset_id": "given",
+            "state_path": str(tmp_path / "state"),
+            "deferrable": True,
+            "poll_interval": 0.5,
+            "timeout": 30,
+        } | given
+        return lambda: LaminiTrainOperator(**arguments)
+
+    return of
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Returns a function that reads the submission record, with other values where some are given."""
+
+    def of(**changed):
+        (file,) = (tmp_path / "state").glob("submission-*.json")
+        values = json.loads(file.read_text()) | changed
+        if changed:
+            file.write_text(json.dumps(values))
+        return values
+
+    return of
+
+
+def retried(task):
+    return replace(task, try_number=task.try_number + 1)
+
+
+def cleared(task, retries=1):
+    return replace(task, try_number=task.try_number + 1, max_tries=task.try_number + retries)
+
+
+# ---- its time is up ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_timeout_leaves_the_job_to_the_retry_that_follows(tuning, train, task, deferrable):
+    tuning.script = [SLOW]
+    with pytest.raises(WaitTimeoutError, match="tuning job 1 may still run and bill; the retry attaches"):
+        run_to_end(train(timeout=0.6, deferrable=deferrable), task)
+    assert tuning.jobs["1"].state != "CANCELLED"
+    assert begin(train(), retried(task)).trigger["job_ids"] == ["1"]
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_last_tries_timeout_cancels_the_job_and_a_clear_resumes_it(tuning, train, task, deferrable):
+    tuning.script = [SLOW]
+    last = replace(task, try_number=2)
+    with pytest.raises(WaitTimeoutError, match="tuning job 1 is cancelled, since no retry follows"):
+        run_to_end(train(timeout=0.6, deferrable=deferrable), last)
+    assert tuning.jobs["1"].state == "CANCELLED"
+    result = run_to_end(train(), cleared(last)).result
+    assert (result["job_id"], tuning.jobs["1"].resumes, len(tuning.jobs)) == ("1", 1, 1)
+
+
+def test_on_timeout_leave_cancels_nothing(tuning, train, task):
+    tuning.script = [SLOW]
+    with pytest.raises(WaitTimeoutError, match="may still run and bill, for on_timeout is leave"):
+        run_to_end(train(timeout=0.6, on_timeout="leave"), replace(task, try_number=2))
+    assert tuning.jobs["1"].state != "CANCELLED"
+
+
+def test_a_job_that_no_retry_could_find_is_cancelled_at_the_timeout(tuning, train, task):
+    """Without a place for the record the retry would pay for a second one."""
+    tuning.script = [SLOW]
+    with pytest.raises(WaitTimeoutError, match="tuning job 1 is cancelled"):
+        run_to_end(train(timeout=0.6, state_path=None), task)
+    assert tuning.jobs["1"].state == "CANCELLED"
+
+
+def test_a_timeout_whose_cancelling_fails_says_so(tuning, train, task):
+    tuning.script = [SLOW]
+    tuning.fail["/v1/train/jobs/1/cancel"] = [(400, "not now")]
+    with pytest.raises(
+        WaitTimeoutError, match="Cancelling the tuning job 1 failed, it may still run and bill"
+    ):
+        run_to_end(train(timeout=0.6), replace(task, try_number=2))
+
+
+# ---- force_new -----------------------------------------------------------------------------------------------
+
+
+def test_force_new_submits_once_for_all_retries_and_again_for_each_clear(tuning, train, task):
+    tuning.script = [SLOW]
+    make = train(force_new="true")
+    assert begin(make, task).trigger["job_ids"] == ["1"]
+    assert begin(make, retried(task)).trigger["job_ids"] == ["1"]
+    again = cleared(retried(task))
+    assert begin(make, again).trigger["job_ids"] == ["2"]
+    assert begin(make, retried(again)).trigger["job_ids"] == ["2"]
+    assert len(tuning.jobs) == 2
+
+
+def test_force_new_after_a_run_without_it_submits(train, task):
+    run_to_end(train(), task)
+    assert run_to_end(train(force_new=True), cleared(task)).result["job_id"] == "2"
+    assert run_to_end(train(), cleared(cleared(task))).result["job_id"] == "2"
+
+
+# ---- killed --------------------------------------------------------------------------------------------------
+
+
+def kill(deferral):
+    asyncio.run(deferral.make_trigger().on_kill())
+
+
+@pytest.mark.parametrize("order", ["before the record is read", "after attaching", "long before it is seen"])
+def test_a_kill_in_any_order_leaves_the_new_try_with_a_job_of_its_own(tuning, train, task, order):
+    tuning.script = [SLOW, ("COMPLETED",)]
+    old = begin(train(), task)
+    new = cleared(task)
+    if order == "before the record is read":
+        kill(old)
+        assert run_to_end(train(), new).result["job_id"] == "2"
+        return
+    attached = begin(train(), new)
+    kill(old)
+    event = attached.wait()
+    if order == "long before it is seen":
+        event["ended"]["1"]["alive_at"] = None  # the first look was so late
+    assert wake(train(), attached, event, new)["job_id"] == "2"
+    assert tuning.asked["POST /v1/train/jobs/2/cancel"] == 0
+
+
+def test_a_job_that_a_person_cancels_later_fails_the_task(tuning, train, task):
+    tuning.script = [SLOW]
+    begin(train(), task)
+    attached = begin(train(), retried(task))
+    tuning.jobs["1"].states = ["CANCELLED"]
+    event = attached.wait()
+    event["ended"]["1"]["alive_at"] = time.time() + KILL_SETTLES + 1
+    with pytest.raises(JobCancelledError):
+        wake(train(), attached, event, retried(task))
+
+
+def test_a_kill_while_a_resumed_job_is_waited_for_leaves_a_job_of_its_own(tuning, train, task):
+    tuning.script = [("FAILED",), ("COMPLETED",)]
+    tuning.after_resume = [SLOW]
+    old = begin(train(), task)
+    attached = begin(train(), cleared(task))
+    kill(old)
+    assert wake(train(), attached, attached.wait(), cleared(task))["job_id"] == "2"
+
+
+def test_a_kill_while_the_submission_is_on_its_way_cancels_the_job(tuning, train, task):
+    operator = train()()
+    tuning.script = [SLOW]
+    answer = tuning._train
+
+    def killed_meanwhile(body):
+        operator.killed = True
+        return answer(body)
+
+    tuning._train = killed_meanwhile
+    with pytest.raises(TaskKilledError, match="while it started tuning job 1"):
+        operator.execute({"ti": task})
+    assert tuning.jobs["1"].state == "CANCELLED"
+    tuning._train = answer
+    tuning.script = [("COMPLETED",)]
+    assert run_to_end(train(), cleared(task)).result["job_id"] == "2"
+
+
+def test_changed_arguments_after_a_kill_are_submitted_though_there_is_nothing_to_cancel(tuning, train, task):
+    tuning.script = [SLOW, ("COMPLETED",)]
+    kill(begin(train(), task))
+    tuning.fail["/v1/train/jobs/1/cancel"] = [(400, "it has ended")]
+    assert run_to_end(train(finetune_args={"max_steps": 7}), cleared(task)).result["job_id"] == "2"
+
+
+def test_a_job_that_was_handed_over_and_came_to_nothing_is_submitted_anew(tuning, train, task):
+    tuning.script = [("CREATED", "FAILED"), SLOW]
+    make = train(wait=False)
+    assert run_to_end(make, task).result["job_id"] == "1"
+    assert run_to_end(make, retried(task)).result["job_id"] == "1"  # it still runs
+    assert run_to_end(make, cleared(task)).result["job_id"] == "2"
+
+
+# ---- clocks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_jumps_between_tries_costs_no_second_job(tuning, train, record, task, hours):
+    tuning.script = [("CREATED", *["TRAINING MODEL"] * 2, "COMPLETED")]
+    begin(train(), task)
+    known = record()
+    shifted = {name: known[name] - hours * 3600 for name in ("intended_at", "submitted_at")}
+    record(**shifted)
+    assert run_to_end(train(), retried(task)).result["job_id"] == "1"
+    assert len(tuning.jobs) == 1
+
+
+# ---- the record ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"version": 99}', '{"version": 1, "other": 2}'])
+def test_a_record_that_cannot_be_read_submits_nothing_unless_forced(tuning, train, tmp_path, task, content):
+    begin(train(), task)
+    (file,) = (tmp_path / "state").glob("submission-*.json")
+    file.write_text(content)
+    with pytest.raises(UnreadableRecordError, match="force_new=True"):
+        run_to_end(train(), retried(task))
+    assert len(tuning.jobs) == 1
+    assert run_to_end(train(force_new=True), cleared(task)).result["job_id"] == "2"
+
+
+class BrokenState:
+    """A task state store that cannot be reached."""
+
+    def get(self, key):
+        raise ConnectionError(key)
+
+    set = delete = get
+
+
+def test_a_store_that_cannot_be_reached_fails_before_anything_is_submitted(tuning, train, task):
+    with pytest.raises(ConnectionError):
+        LaminiTrainOperator.execute.__wrapped__(
+            train(state_path=None)(), {"ti": task, "task_state_store": BrokenState()}
+        )
+    assert not tuning.jobs
+
+
+class WriteOnlyOnceState(dict):
+    """A task state store that goes away after the intent is written."""
+
+    def set(self, key, value):
+        if value["before"] is not None and value["job_id"] is not None:
+            raise ConnectionError("gone")
+        self[key] = value
+
+    def delete(self, key):
+        self.pop(key)
+
+
+def test_an_id_that_cannot_be_recorded_is_in_the_log(tuning, train, task):
+    tuning.script = [SLOW]
+    with log_lines() as lines, pytest.raises(ConnectionError):
+        LaminiTrainOperator.execute.__wrapped__(
+            train(state_path=None)(), {"ti": task, "task_state_store": WriteOnlyOnceState()}
+        )
+    assert "Submitted tuning job 1." in lines
+
+
+def test_the_tasks_state_path_goes_before_airflows_store(train, tmp_path, task):
+    state = WriteOnlyOnceState()
+    with pytest.raises(TaskDeferred):
+        LaminiTrainOperator.execute.__wrapped__(train()(), {"ti": task, "task_state_store": state})
+    assert len(list((tmp_path / "state").iterdir())) == 1
+    assert not state
