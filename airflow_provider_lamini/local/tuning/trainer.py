@@ -289,6 +289,8 @@ def _environment(threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         # Threads that wait for each other leave the CPU to other processes instead of spinning.
         "OMP_WAIT_POLICY": "PASSIVE",
+        # What a process that died said last is to be its error, not a library's warning.
+        "PYTHONWARNINGS": "ignore",
         "TOKENIZERS_PARALLELISM": "false",
         # Everything lies on the disk: nothing is to be looked for on the network.
         "HF_HUB_OFFLINE": "1",
