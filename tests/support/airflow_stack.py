@@ -196,6 +196,11 @@ class AirflowStack:
             "value"
         ]
 
+    def clear(self, run: Run, task_id: str) -> None:
+        """Clear a task, as a person does in the UI."""
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": run.run_id, "task_ids": [task_id]}
+        self._call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
+
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         answer = self._request(method, path, body)
         if answer.is_error:

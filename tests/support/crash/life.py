@@ -54,16 +54,19 @@ class Trouble:
 class Life:
     """What has happened.
 
+    :param trouble: what went wrong besides
     :param kills: how often a process was killed
     :param tries: how often Airflow began a try
     :param asked: how often a person had to decide
     :param repeated: paid work that was done again where the documentation says so
     :param duplicates: paid work that was done again without that
     :param found: what lies on storage
+    :param plan: what was to be killed, and where
     :param phases: each process: what it did, and how that ended
     """
 
     case: str
+    trouble: Trouble
     kills: int = 0
     tries: int = 0
     asked: int = 0
@@ -72,6 +75,7 @@ class Life:
     duplicates: int = 0
     found: Found | None = None
     failed: str = ""
+    plan: list[str] = field(default_factory=list)
     phases: list[tuple[Phase, Outcome]] = field(default_factory=list)
 
     @property
@@ -92,7 +96,8 @@ class Life:
             f"  {phase}: {outcome.how} {outcome.error or ''}, after {outcome.steps[-1] if outcome.steps else '?'}"
             for phase, outcome in self.phases
         ]
-        return "\n".join([f"{self.case}: {'; '.join(self.wrong) or 'all is well'}", *lines])
+        head = f"{self.case}: {'; '.join(self.wrong) or 'all is well'} (to be killed: {'; '.join(self.plan)}; {self.trouble})"
+        return "\n".join([head, *lines])
 
 
 class Harness:
@@ -176,7 +181,7 @@ class _Living:
         kills: Callable[[int, Phase], Kill | None],
         trouble: Trouble,
     ) -> None:
-        self.life = Life(case.name)
+        self.life = Life(case.name, trouble)
         self._harness = harness
         self._case = case
         self._place = place
@@ -251,7 +256,10 @@ class _Living:
         if self._trouble.restart == number:
             self._harness.world.local.kill()
             threading.Timer(0.3, self._harness.world.local.restart).start()
-        outcome = self._harness.order(self._case, self._place, phase, self._kills(number, phase), **more)
+        kill = self._kills(number, phase)
+        outcome = self._harness.order(self._case, self._place, phase, kill, **more)
+        if kill is not None:
+            self.life.plan.append(f"process {number} ({phase}) at {kill}")
         self.life.kills += outcome.how == "killed"
         self.life.phases.append((phase, outcome))
         return outcome

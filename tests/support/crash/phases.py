@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.crash.steps import Watch
 from tests.support.crash.zygote import Outcome
-from tests.support.tasks import Deferral, first_event, through_json
-from tests.support.tuning_platform import LinkedTask
+from tests.support.tasks import Deferral, TaskInstance, first_event, through_json
 
 if TYPE_CHECKING:
     from tests.support.crash.case import Case
+
+
+class LinkedTask(TaskInstance):
+    """Who runs, and takes what the task tells."""
+
+    def xcom_push(self, key: str, value: object) -> None:
+        """Take a value, which a try that dies has not told."""
 
 
 class TaskStateFile:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.crash.zygote import Outcome
 
-ROWS = 16
+ROWS = 12
 CHUNK = 4
 KEPT = {"_ledger.json", "manifest.json"}
 

@@ -1,0 +1,54 @@
+"""The batch operator of the OpenAI provider, for the crash harness. Loaded in an environment that has that provider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.support.crash.steps import Watch, request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+
+class OpenAIBatch:
+    """One batch, waited for in the triggerer."""
+
+    name = "OpenAITriggerBatchOperator"
+    task_state = True
+
+    def learn(self, watch: Watch) -> None:
+        """Tell a watch what the steps are: the same as those of our operators, as far as there are such."""
+        import httpx2  # OpenAI's client sends by it
+        from airflow.providers.common.compat.sdk import BaseOperator
+        from airflow.providers.openai.operators.openai import OpenAITriggerBatchOperator
+        from airflow.providers.openai.triggers.openai import OpenAIBatchTrigger
+
+        def sent(frame: FrameType, told: str) -> str:
+            asked = frame.f_locals["request"]
+            return f"{request(asked.method, asked.url.path)} is {told}"
+
+        send = httpx2.Client.send.__code__
+        watch._before[send] = lambda frame, _: sent(frame, "about to be sent")
+        watch._after[send] = lambda frame, answer: answer and sent(frame, "answered")
+        wakes = OpenAITriggerBatchOperator.execute_complete.__code__
+        watch._before[wakes] = lambda *_: "the task wakes up"
+        watch._before[BaseOperator.defer.__code__] = lambda *_: "the task is about to defer"
+        watch._before[OpenAIBatchTrigger.run.__code__] = lambda *_: "the trigger runs"
+
+    def operator(self, place: Path) -> Any:
+        """Make the operator; the same each time."""
+        del place
+        from airflow.providers.openai.operators.openai import OpenAITriggerBatchOperator
+
+        return OpenAITriggerBatchOperator(
+            task_id="batch",
+            file_id="file-1",
+            endpoint="/v1/chat/completions",
+            deferrable=True,
+            poll_interval=0.2,
+        )
+
+
+ALL = {OpenAIBatch.name: OpenAIBatch()}
+WARM = ["airflow.providers.openai.operators.openai", "tests.support.crash.phases"]

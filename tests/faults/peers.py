@@ -1,0 +1,207 @@
+"""Kill the OpenAI provider's batch operator, and ours, at the same moments; count what is paid for. ``make faults-peers``.
+
+The stub of OpenAI's batch API begins a batch for each request that asks for one, as the true API does: it takes no key that would
+make a repetition harmless. A retry is a new process that begins with ``execute``, as Airflow's is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.crash.zygote import Outcome, Phase, Zygote
+
+MOMENTS = (
+    ("before the request that starts the job is sent", "execute: POST {} is about to be sent"),
+    ("the platform has begun the job; its id is not read yet", "execute: POST {} is answered"),
+    ("the id is known; before the task defers", "execute: the task is about to defer"),
+    ("the task is deferred; Airflow does not know it yet", "execute: the deferral is on its way"),
+    ("the trigger begins to wait (its process)", "wait: the trigger runs"),
+    ("the trigger has seen the end (its process)", "wait: the event is on its way"),
+    ("the task is woken up", "wake: the task wakes up"),
+    ("the task is done; Airflow does not know it yet", "wake: the result is on its way"),
+)
+"""When a process is killed, in words, and the name of the step."""
+LOST = "no crash: the answer to the request that starts the job is lost"
+MOST_TRIES = 5
+
+
+class Stub:
+    """OpenAI's batch API: a batch is completed at the second look.
+
+    :ivar batches: how often each batch was looked at
+    :ivar lose: whether the answer to the next submission is lost
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.lose = False
+
+    def answer(self, path: str) -> dict[str, Any]:
+        """Begin a batch, or tell of one."""
+        name = path.rpartition("/")[2]
+        number = len(self.batches) if name == "batches" else int(name.removeprefix("batch-"))
+        if name == "batches":
+            self.batches.append(0)
+        self.batches[number] += 1
+        return {
+            "id": f"batch-{number}",
+            "object": "batch",
+            "status": "completed" if self.batches[number] > 2 else "in_progress",
+            "completion_window": "24h",
+            "created_at": 0,
+            "endpoint": "/v1/chat/completions",
+            "input_file_id": "file-1",
+        }
+
+
+@contextmanager
+def serving(stub: Stub) -> Iterator[str]:
+    """Serve the stub; gives its base URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._answer()
+
+        def do_POST(self) -> None:
+            self._answer()
+
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            body = json.dumps(stub.answer(self.path)).encode()
+            if stub.lose and self.command == "POST":
+                stub.lose = False
+                self.close_connection = True
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join(5)
+        server.server_close()
+
+
+def openai_batches(zygote: Zygote, place: Path, step: str | None) -> int:
+    """Lead OpenAI's operator through one crash, or a lost answer; how many batches were begun.
+
+    :param step: where it is killed; ``None``: nowhere, the answer is lost
+    """
+    from tests.support.crash.zygote import Order
+
+    place.mkdir()
+    stub = Stub()
+    stub.lose = step is None
+    killed_in, _, name = (step or "").partition(": ")
+    killed = step is None
+
+    def run(phase: Phase, **more: Any) -> Outcome:
+        nonlocal killed
+        kill = (name, 0) if phase == killed_in and not killed else None
+        outcome = zygote.run(
+            Order(
+                cases="tests.faults.peer_cases",
+                case="OpenAITriggerBatchOperator",
+                place=str(place),
+                phase=phase,
+                env=env,
+                step=kill,
+                **more,
+            )
+        )
+        killed = killed or outcome.how == "killed"
+        return outcome
+
+    with serving(stub) as url:
+        fields = {"conn_type": "openai", "host": url, "password": "a-key-for-tests"}
+        env = {"AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps(fields)}
+        for _ in range(MOST_TRIES):
+            outcome = run("execute")
+            if outcome.how == "deferred":
+                kept = outcome.value
+                event = run("wait", deferral=kept)
+                if event.how == "killed":
+                    event = run("wait", deferral=kept)
+                outcome = run("wake", deferral=kept, event=event.value)
+            if outcome.how == "returned":
+                if not killed:
+                    raise AssertionError(f"it never came to: {step}")
+                return len(stub.batches)
+    raise AssertionError(f"{step}: not ended, at last it {outcome.how} {outcome.error}")
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer-python", required=True, help="an interpreter that has the OpenAI provider")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder, ExitStack() as stack:
+        home = Path(folder)
+        os.environ.update(AIRFLOW_HOME=str(home / "airflow"), AIRFLOW__CORE__LOAD_EXAMPLES="False")
+        from tests.support.crash.case import world
+        from tests.support.crash.cases import CASES
+        from tests.support.crash.life import Harness, Trouble
+        from tests.support.crash.plans import NAMED, survey
+        from tests.support.crash.zygote import Zygote
+
+        ours = Zygote("tests.support.crash.cases", home / "ours.log")
+        stack.callback(ours.close)
+        theirs = Zygote("tests.faults.peer_cases", home / "theirs.log", python=given.peer_python)
+        stack.callback(theirs.close)
+        harness = Harness(ours, stack.enter_context(world(home / "platform")), home / "lives")
+
+        known = {name: dict(survey(harness, CASES[name])[0].once) for name in ("batch inference", "tuning")}
+
+        def extra(name: str, step: str | None) -> int:
+            if step is None:
+                life = harness.live(CASES[name], {}, Trouble(fault="drop after", hold=True))
+            else:
+                life = harness.live(CASES[name], known[name][step], NAMED)
+            if life.wrong or (step and not life.kills):
+                raise AssertionError(life.story())
+            return life.repeated + life.duplicates
+
+        rows = []
+        for number, (words, step) in enumerate([*MOMENTS, (LOST, None)]):
+            peer = openai_batches(theirs, home / f"peer-{number}", step and step.format("/v1/batches")) - 1
+            batch = extra("batch inference", step and step.format("/v1/batch_completions"))
+            train = extra("tuning", step and step.format("/v1/train"))
+            rows.append((words, peer, batch, train))
+        rows.append(("**all**", *(sum(row[column] for row in rows) for column in (1, 2, 3))))
+    head = (
+        "killed when",
+        "`OpenAITriggerBatchOperator`",
+        "`LaminiBatchInferenceOperator`",
+        "`LaminiTrainOperator`",
+    )
+    for row in [head, ("---", "---:", "---:", "---:"), *rows]:
+        print(f"| {' | '.join(map(str, row))} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
