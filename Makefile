@@ -6,7 +6,7 @@ STEPS ?= 15
 HELD_OUT ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning test check test-2.11 test-tuning test-client faults wheel clean
+.PHONY: help demo demo-tuning test check test-2.11 test-tuning test-client faults faults-peers wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # another interpreter than the one that .ci/python finds
@@ -17,6 +17,7 @@ READY := .venv/.ready-local
 READY_DEV := .venv/.ready-dev
 READY_2_11 := .venv-2.11/.ready-dev
 READY_TRAIN := .venv-train/.ready-train
+READY_PEERS := .venv-peers/.ready-peers
 SET_UP := pyproject.toml .ci/venv .ci/python
 
 help:  ## say what can be made
@@ -48,6 +49,9 @@ test-tuning: $(READY_TRAIN)  ## run the tests that tune models, in an environmen
 faults: $(READY_DEV)  ## kill tasks at every step and at random, and print what that costs (KILLS=500, SEED=...)
 	@.venv/bin/python -m tests.faults.run --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
+faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the OpenAI provider's batch operator, and ours, at the same moments
+	@.venv/bin/python -m tests.faults.peers --peer-python .venv-peers/bin/python
+
 test-client: $(READY)  ## run the official lamini client against the local platform, in an environment of its own
 	@.venv/bin/python tests/client/run.py
 
@@ -55,7 +59,7 @@ wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and look at the wheel 
 	@.ci/check-wheel
 
 clean:  ## remove what was made here: environments, builds, caches
-	@rm -rf .venv .venv-2.11 .venv-train .venv-client .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-2.11 .venv-train .venv-client .venv-peers .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): $(PINS) $(SET_UP)
@@ -73,4 +77,11 @@ $(READY_2_11): $(PINS_2_11) $(SET_UP)
 # torch takes 1 GB: what trains has an environment of its own, so that no other test meets it.
 $(READY_TRAIN): $(PINS) $(SET_UP)
 	@.ci/venv .venv-train $(PINS) local,train,parquet,http,dev
+	@touch $@
+
+# Other providers bring what this one must not need: they have an environment of their own.
+$(READY_PEERS): .ci/constraints-peers.txt $(SET_UP)
+	@.ci/venv .venv-peers .ci/constraints-peers.txt local
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --constraint .ci/constraints-peers.txt \
+		apache-airflow-providers-openai apache-airflow-providers-common-ai
 	@touch $@
