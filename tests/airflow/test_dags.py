@@ -50,7 +50,7 @@ def test_an_example_is_read_without_an_error(file: Path):
     run(str(file))
 
 
-def test_the_demo_runs_with_deferral(shared_platform: LocalPlatform, tickets: Tickets):
+def test_the_demo_runs_with_deferral(shared_platform: LocalPlatform, tickets: Tickets, airflow_db: Path):
     connection = {"conn_type": "lamini", "host": shared_platform.url, "password": shared_platform.key}
     conf = {"input": str(tickets.file), "output": str(tickets.output), "model": TEXT_MODEL}
 
@@ -61,6 +61,9 @@ def test_the_demo_runs_with_deferral(shared_platform: LocalPlatform, tickets: Ti
 
     assert "deferr" in said.lower()
     assert shared_platform.key not in said
+    left = b"".join(file.read_bytes() for file in airflow_db.parent.glob("airflow.db*"))
+    assert demo.DAG_ID.encode() in left
+    assert not [each for each in (shared_platform.key, *tickets.texts) if each.encode() in left]
     (manifest,) = tickets.output.glob("*/manifest.json")
     demo.assert_every_row_once(json.loads(manifest.read_text()), tickets)
     assert len(shared_platform.control.jobs()) == demo.CHUNKS

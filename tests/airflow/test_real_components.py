@@ -20,6 +20,7 @@ from tests.support.upstream import TEXT_MODEL
 
 pytestmark = pytest.mark.slow
 
+TENANT = "a-header-for-tests-4711"
 PROBES = Path(__file__).parent / "dags" / "probes.py"
 
 
@@ -34,7 +35,12 @@ def platform(shared_platform: LocalPlatform):
 
 @pytest.fixture(scope="module")
 def airflow(unused_airflow_db, shared_platform: LocalPlatform, tmp_path_factory):
-    connection = {"conn_type": "lamini", "host": shared_platform.url, "password": shared_platform.key}
+    connection = {
+        "conn_type": "lamini",
+        "host": shared_platform.url,
+        "password": shared_platform.key,
+        "extra": {"headers": {"X-Tenant-Auth": f"Basic {TENANT}"}},
+    }
     env = {"AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps(connection)}
     home = tmp_path_factory.mktemp("stack") / "airflow"
     with airflow_stack(
@@ -103,3 +109,21 @@ def test_a_triggerer_that_is_killed_leaves_the_waiting_to_the_next(
     airflow.start("triggerer")
 
     assert_done_at_the_first_try(airflow, platform, run, tickets)
+
+
+def test_neither_the_database_nor_a_log_holds_a_secret_or_a_row(
+    airflow: AirflowStack, platform: LocalPlatform, tickets: Tickets
+):
+    """After a run that went well and one whose task has failed."""
+    run = start_demo(airflow, platform, tickets)
+    platform.control.release()
+    assert_done_at_the_first_try(airflow, platform, run, tickets)
+    conf = {"input": str(tickets.file), "output": str(tickets.output), "model": "test/nothing"}
+    failing = airflow.trigger_dag(demo.DAG_ID, conf)
+    airflow.wait_task(failing, TASK_ID, "up_for_retry")
+
+    files = [*airflow.home.glob("airflow.db*"), *airflow.home.rglob("*.log")]
+    left = {file: file.read_bytes() for file in files}
+    assert any(b"no such model" in content for content in left.values())
+    words = [platform.key, TENANT, *tickets.texts]
+    assert [(file, word) for word in words for file in files if word.encode() in left[file]] == []

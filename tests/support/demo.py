@@ -35,6 +35,11 @@ class Tickets:
     rows: list[dict[str, Any]]
 
     @property
+    def texts(self) -> list[str]:
+        """What customers wrote: it belongs to the input and the output, and nowhere else."""
+        return [row["body"] for row in self.rows]
+
+    @property
     def output(self) -> Path:
         """Where the run shall write."""
         return self.file.parent / "output"
