@@ -61,6 +61,33 @@ def test_an_answer_that_comes_too_late_is_a_timeout(driver, settings, raw_server
         driver.send(settings(server.url, read_timeout=0.2, retry_budget=0.0), LOOK)
 
 
+@pytest.mark.parametrize("status", ["200 OK", "500 No"])
+def test_a_body_that_trickles_without_end_is_a_timeout(driver, settings, raw_server, status):
+    def trickle(connection):
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 1000\r\n\r\n".encode())
+        for _ in range(200):
+            connection.sendall(b" ")
+            time.sleep(0.05)
+
+    server = raw_server(trickle)
+    began = time.monotonic()
+    with pytest.raises(errors.PlatformTimeoutError, match=r"gave no answer to GET /v1/version within 0\.3 s"):
+        driver.send(settings(server.url, read_timeout=0.3, retry_budget=0.0), LOOK)
+    assert time.monotonic() - began < 5
+
+
+def test_a_body_that_takes_long_because_it_is_large_is_read(driver, settings, raw_server):
+    def steady(connection):
+        body = b'{"server": "7"}' + b" " * 8000
+        connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        for at in range(0, len(body), 1000):
+            connection.sendall(body[at : at + 1000])
+            time.sleep(0.1)
+
+    server = raw_server(steady)
+    assert driver.send(settings(server.url, read_timeout=0.4), LOOK).server == "7"
+
+
 def test_a_platform_that_comes_up_late_is_waited_for(driver, settings, raw_server, raw, fake_time):
     """A refused connection never reached the platform, so that work is asked for again too."""
     server = raw_server(raw.reply(b'{"id": "b1"}'))

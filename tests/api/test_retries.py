@@ -40,6 +40,36 @@ def test_a_final_failure_is_raised_at_once(driver, settings, answers, fake_time,
     assert caught.value.may_have_started is False
 
 
+NO_JSON = {"a page": b"<html>Soon back</html>", "nothing": b"", "half": b'{"server": "'}
+
+
+@pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
+def test_an_answer_that_is_no_json_is_asked_for_five_times(driver, settings, answers, content):
+    app = answers(httpx.Response(200, content=content))
+    expected = errors.ProtocolError if content.startswith(b"{") else errors.NotThePlatformError
+    with pytest.raises(expected) as caught:
+        driver.send(settings(), LOOK, app=app)
+    assert caught.value.attempts == len(app.requests) == 5
+    app = answers(httpx.Response(200, content=content), OK)
+    assert driver.send(settings(), LOOK, app=app).server == "1"
+
+
+@pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
+def test_work_whose_answer_is_no_json_is_not_asked_for_again(driver, settings, answers, content):
+    app = answers(httpx.Response(200, content=content), OK)
+    with pytest.raises(errors.ProtocolError, match="it may run and bill"):
+        driver.send(settings(), START, app=app)
+    assert len(app.requests) == 1
+
+
+def test_json_of_another_form_is_not_asked_for_again(driver, settings, answers):
+    app = answers(httpx.Response(200, json={"server": [1]}, headers={"Content-Type": "text/html"}), OK)
+    with pytest.raises(errors.ProtocolError) as caught:
+        driver.send(settings(), LOOK, app=app)
+    assert type(caught.value) is errors.ProtocolError
+    assert len(app.requests) == 1
+
+
 @pytest.mark.parametrize("status", REFUSED)
 def test_a_call_that_starts_work_is_sent_again_where_the_platform_refused_it(
     driver, settings, answers, status
