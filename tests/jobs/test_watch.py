@@ -236,6 +236,61 @@ def test_a_job_that_the_list_does_not_hold_is_asked_for_by_itself(platform):
     assert "/v1/one/other/" in platform.asked
 
 
+def test_a_list_that_is_refused_loses_no_job(platform):
+    """As on a server that does not know the list, or where the gateway cuts it off."""
+    for number in range(9):
+        platform.rows[f"j{number}"] = ["stop"]
+    kind = listable(platform)  # nothing answers for its list: 498
+
+    async def scenario(watch):
+        jobs = [watch.wait(kind, job, plan(age=OLD), Sight()) for job in platform.rows]
+        return await asyncio.gather(*jobs)
+
+    outcomes = watching(platform, scenario)
+    assert all(isinstance(outcome, Ended) for outcome in outcomes)
+    assert platform.asked.count("/v1/list/all/") == 1
+
+
+def test_a_failing_platform_is_not_asked_for_each_job_in_place_of_the_list(platform):
+    for number in range(50):
+        platform.rows[f"j{number}"] = ["stop"]
+    platform.rows["all"] = ["stop"]
+    platform.fail_next = [503]
+    kind = listable(platform)
+    old = PollPlan(
+        submitted_at=time.time() - OLD, deadline=time.time() + 60, max_interval=0.01, min_interval=0.01
+    )
+
+    async def scenario(watch):
+        return await asyncio.gather(*(watch.wait(kind, f"j{n}", old, Sight()) for n in range(50)))
+
+    assert all(isinstance(outcome, Ended) for outcome in watching(platform, scenario))
+    assert platform.asked == ["/v1/list/all/"] * 2
+
+
+def test_thousands_that_were_submitted_together_are_asked_for_at_a_bounded_rate(platform):
+    for number in range(1000):
+        platform.rows[f"j{number}"] = [None]
+    eager = PollPlan(
+        submitted_at=time.time() - OLD, deadline=time.time() + 60, max_interval=0.05, min_interval=0.01
+    )
+
+    async def scenario(watch):
+        waits = [
+            asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, eager, Sight()))
+            for job_id in platform.rows
+        ]
+        await asyncio.sleep(2)
+        asked = platform.asked[:]
+        for wait in waits:
+            wait.cancel()
+        return asked
+
+    asked = watching(platform, scenario)
+    assert 20 < len(asked) <= 220
+    assert len(set(asked)) == len(asked), "nobody is asked for twice before all have had their turn"
+
+
 def test_enough_ended_jobs_wake_the_task_and_progress_is_reported(platform):
     platform.rows.update({"a": ["stop"], "b": [None], "c": ["stop"]})
     seen = []

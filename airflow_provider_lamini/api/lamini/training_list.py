@@ -40,13 +40,15 @@ class TrainJobList:
     """An answer with all tuning jobs, not read yet.
 
     :param content: the answer's body
+    :param piece: bytes that are decoded in one go, or a little more
     :raises ValueError: where it is no list of jobs, as far as its beginning shows
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, piece: int = PIECE) -> None:
         if content.lstrip()[:1] not in (b"[", b"{", b"n"):  # null is no jobs
             raise ValueError("a list of jobs was expected")
         self._content = content
+        self._piece = piece
 
     def __len__(self) -> int:
         """Its size in bytes."""
@@ -63,7 +65,7 @@ class TrainJobList:
             yield [job for each in piece if (job := _wanted(each, job_ids)) is not None]
 
     def _pieces(self) -> Iterator[list[_Listed]]:
-        content, start, size = self._content, 0, PIECE
+        content, start, size = self._content, 0, self._piece
         head = _HEAD.match(content)
         opening = b"["
         if head is not None:
@@ -79,7 +81,7 @@ class TrainJobList:
                     size *= 2
                     continue
                 yield piece
-                start, size = cut.end(1), PIECE
+                start, size = cut.end(1), self._piece
         rest = wire.items(wire.decode(opening + content[start:] if start else content), *_KEYS)
         yield wire.decode_as(msgspec.json.encode(rest), list[_Listed])
 
