@@ -408,3 +408,36 @@ def test_a_timeout_ends_a_direct_run_and_keeps_its_chunks(platform, inference, r
     platform.control.clear_faults()
     run_to_end(inference(endpoint="chat"))
     assert outputs(rows()) == OUTPUTS
+
+
+def test_progress_after_a_retry_counts_from_this_try(platform, inference, out):
+    """Rows of the try before, and the time in between, say nothing of the speed."""
+    platform.control.hold(after_rows=10)
+    deferral = begin(inference(max_in_flight=1))
+    platform.control.release()
+    platform.control.hold(after_rows=5)
+    with pytest.raises(TaskDeferred):
+        wake(inference(max_in_flight=1), deferral, deferral.wait())
+    ledger = json.loads((out / "_ledger.json").read_text())
+    ledger["header"]["created_at"] -= 3600
+    (out / "_ledger.json").write_text(json.dumps(ledger))
+    before = time.time()
+    progress = begin(inference(max_in_flight=1)).trigger["progress"]
+    assert (progress["done"], progress["skipped"], progress["total"]) == (10, 10, 25)
+    assert before <= progress["since"] <= time.time()
+
+
+def test_a_process_that_was_overtaken_leaves_the_folder_to_the_newer_one(platform, inference, rows):
+    """A direct run notices it before its next request, and not only when a chunk is done."""
+    from airflow_provider_lamini.rows.errors import LedgerTakenError
+
+    platform.control.fault("/v2/completions", delay=0.15, times=None)
+    make = inference(endpoint="completions", max_in_flight=1, chunk_size=25)
+    with ThreadPoolExecutor(1) as thread:
+        old = thread.submit(run_to_end, make)
+        wait_until(lambda: posts(platform).get("POST /v2/completions", 0) >= 2)
+        assert run_to_end(make).result["counts"]["ok"] == 25
+        with pytest.raises(LedgerTakenError):
+            old.result(30)
+    assert posts(platform)["POST /v2/completions"] < 45
+    assert outputs(rows()) == OUTPUTS
