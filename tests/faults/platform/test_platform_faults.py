@@ -53,12 +53,12 @@ def refused(error):
     return Outcome(error, NOTHING)
 
 
+RUNS_ON = "may still run and bill; (a|the) retry attaches"
+
+
 def out_of_time(why):
     """The task's own time is over, the job goes on, and the message says why the last look failed."""
-    return Outcome(
-        WaitTimeoutError,
-        f"may still run and bill; a retry attaches to them. The last look at a job has failed: {why}",
-    )
+    return Outcome(WaitTimeoutError, f"{RUNS_ON} to (it|them). The last look at a job has failed: {why}")
 
 
 BUSY, AWAY, SLOW, LOADING = (
@@ -224,7 +224,7 @@ BAD_CERTIFICATES = {
 
 # -- faults of one phase
 WORD = {"status": "PONDERING"}
-STILL_RUNS = Outcome(WaitTimeoutError, "may still run and bill; a retry attaches")
+STILL_RUNS = Outcome(WaitTimeoutError, RUNS_ON)
 STATED = ("train", "memory rag", "classifier")
 SPECIAL = [
     *[
@@ -284,8 +284,12 @@ def cases_of(way):
     for kind, words in BAD_CERTIFICATES.items():
         untrusted = Outcome(AWAY, rf"certificate is not trusted \({words}")
         for phase in phases(way):
-            case = Case(way, phase, f"a certificate that is {kind}", Fault(certificate=kind, times=2))
-            yield case, WELL if phase in ("trigger", "worker") else untrusted
+            # Rows that are answered at once are asked for again while others are answered.
+            fault = ever(certificate=kind) if phase == "direct" else twice(certificate=kind)
+            yield (
+                Case(way, phase, f"a certificate that is {kind}", fault),
+                WELL if phase in ("trigger", "worker") else untrusted,
+            )
     for each, phase, name, fault, outcome in SPECIAL:
         if each == way:
             yield Case(way, phase, name, fault), outcome
