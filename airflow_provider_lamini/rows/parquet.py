@@ -66,11 +66,13 @@ def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None
         try:
             # Without pre_buffer and with a buffer, a large row group is read piece by piece.
             table = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
+            converters = _converters(table.schema_arrow, columns, file.name)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file.name}: the name of a column is not valid UTF-8.") from error
         except (pa.ArrowException, OSError) as error:
             if not _is_damage(error):
                 raise
             raise InputError(f"{file.name} is not a whole Parquet file.") from error
-        converters = _converters(table.schema_arrow, columns, file.name)
         try:
             yield from _groups(table, start, converters, file.name)
         except (pa.ArrowException, OSError) as error:

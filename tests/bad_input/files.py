@@ -169,6 +169,11 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
     "Parquet that is text": ("r.parquet", lines, "Parquet"),
     "Parquet that is empty": ("r.parquet", lambda _: b"", "Parquet"),
     "Parquet that is zeros": ("r.parquet", lambda _: b"PAR1" + bytes(500) + b"PAR1", "Parquet"),
+    "Parquet with a name that is not UTF-8": (
+        "r.parquet",
+        lambda columns: parquet([*columns, "zebra"]).replace(b"zebra", b"z\xf0bra"),
+        "not valid UTF-8",
+    ),
     "Parquet in gzip": ("r.parquet.gz", zipped(parquet), "gzip"),
     "Parquet of another column": ("r.parquet", lambda _: parquet(["other"]), "Columns there: other"),
     "Parquet with NaN": ("r.parquet", lambda columns: parquet(columns, [1.5, float("nan")]), "row 1"),
