@@ -105,6 +105,8 @@ class TrainJob(wire.Answer):
     """The steps as a JSON text; :meth:`steps` reads it."""
     resume_count: int | None = None
     resume_limit: int | None = None
+    detail: JsonValue = None
+    """Why it ended as it did, where a platform tells; a text."""
 
     @field_validator("history", mode="before")
     @classmethod
