@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.columns import ColumnKinds
+from airflow_provider_lamini.rows.columns import ColumnKinds, column_of
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def survey(
 def _check(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
     for column in prompt.columns:
         # A column is searched at the speed of C first; only a batch with a fault is looked at row by row.
-        values = [row.get(column) for row in batch.rows]
+        values = column_of(batch.rows, column)
         if None in values:
             offset = values.index(None)
             # The batch may hold the needed columns only: the message is better with all of them.
