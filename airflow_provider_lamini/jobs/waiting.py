@@ -76,6 +76,8 @@ def _event(over: Mapping[str, Outcome], sights: Mapping[str, Sight], deadline: f
         lost=lost,
         timed_out=timed_out,
         deadline=deadline,
-        pending=tuple(job_id for job_id in sights if timed_out and job_id not in ended and job_id not in lost),
+        pending=tuple(
+            job_id for job_id in sights if timed_out and job_id not in ended and job_id not in lost
+        ),
         trouble=troubles[-1] if timed_out and troubles else None,
     )

@@ -15,6 +15,8 @@ from tests.support.fault_ways import TASK, WAYS, is_good, maker
 from tests.support.faulty_platform import Fault, faulty_platform
 from tests.support.tasks import begin, made, run_to_end, wake
 
+pytestmark = pytest.mark.long
+
 WAITING = [way for way in WAYS if WAYS[way].looks]
 LISTS = {
     "reversed": lambda jobs, _: jobs[::-1],

@@ -235,6 +235,7 @@ def conn_id_of(name):
     return f"lamini_{name.replace(' ', '_')}"
 
 
+@pytest.mark.long
 def test_no_secret_and_no_data_is_left_where_others_may_read_it(monkeypatch, tmp_path):
     """All operators run at once, since they mostly wait."""
     left = Left()
