@@ -206,11 +206,12 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
                 waiting = self._advance_jobs(jobs, rows, failures, event)
                 if waiting is not None:
                     return waiting
-            elif direct is None:
+            elif direct is not None:
+                inside.close()
+                self._answer_directly(direct, rows, failures)
+                inside.enter_context(rows.folder.alone())
+            else:
                 raise NotImplementedError(f"{type(self).__name__} names no endpoint.")
-        if jobs is None and direct is not None:
-            self._answer_directly(direct, rows, failures)
-        with rows.folder.alone():  # it removes what others may be writing
             manifest = write_manifest(
                 rows.folder,
                 rows.ledger,

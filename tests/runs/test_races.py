@@ -26,7 +26,7 @@ def race_folder(monkeypatch, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("where", "rounds", "processes"), [("", 100, 3), ("memory://", 60, 2)], ids=["local disk", "object store"]
+    ("where", "rounds", "processes"), [("", 60, 3), ("memory://", 40, 2)], ids=["local disk", "object store"]
 )
 def test_no_chunk_is_sent_twice_by_processes_that_race_for_a_folder(
     platform, race_folder, where, rounds, processes

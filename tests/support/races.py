@@ -141,7 +141,8 @@ def race(work: Callable[[int], str], rounds: int, processes: int, timeout: float
     context.set_forkserver_preload(IMPORTED_ONCE)
     barrier, answers = context.Barrier(processes), context.Queue()
     workers = [
-        context.Process(target=_rounds, args=(work, rounds, barrier, answers)) for _ in range(processes)
+        context.Process(target=_rounds, args=(work, rounds, barrier, answers, dict(os.environ)))
+        for _ in range(processes)
     ]
     until = time.monotonic() + timeout
     for worker in workers:
@@ -160,7 +161,10 @@ def race(work: Callable[[int], str], rounds: int, processes: int, timeout: float
                 worker.join(5)
 
 
-def _rounds(work: Callable[[int], str], rounds: int, barrier: Any, answers: Any) -> None:
+def _rounds(
+    work: Callable[[int], str], rounds: int, barrier: Any, answers: Any, environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)  # the server that forks has that of the first race
     attach_shared()
     for number in range(rounds):
         barrier.wait(60)
