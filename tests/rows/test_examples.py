@@ -39,7 +39,7 @@ def test_bad_examples_are_named_by_their_place_and_not_shown():
     with pytest.raises(BadRowError, match="3 rows of a list of 4 rows cannot be used") as caught:
         read_examples(rows, COLUMNS)
     assert "secret" not in str(caught.value)
-    with pytest.raises(BadRowError, match="Text 1 of class 'ham'"):
+    with pytest.raises(BadRowError, match="text 1 of class 'ham'"):
         read_examples({"ham": ["x", ""]}, COLUMNS)
 
 

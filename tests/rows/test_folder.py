@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.rows.errors import InputError, OutputError
+from airflow_provider_lamini.rows.errors import OutputError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.source import open_source
 
@@ -104,7 +104,7 @@ def test_what_is_no_folder_is_refused(wrong):
 
 
 def test_a_scheme_without_a_file_system_is_refused():
-    with pytest.raises(InputError, match="no file system for nosuch://"):
+    with pytest.raises(OutputError, match="no file system for nosuch://"):
         OutputFolder("nosuch://bucket/out")
 
 
