@@ -1,5 +1,6 @@
 """Run the official client against the local platform with its real models: ``python tests/client/run.py``.
 
+With arguments, only the checks whose names hold one of them: ``python tests/client/run.py tune``.
 The client gets an environment of its own, ``.venv-client``, made anew whenever what it is made of changes.
 """
 
@@ -40,6 +41,17 @@ def set_up() -> None:
     mark.write_text(wanted)
 
 
+def can_tune() -> bool:
+    """Whether the platform, which this interpreter runs, has what tuning needs."""
+    from airflow_provider_lamini.local.tuning import trainer  # noqa: TID251 - it is the platform that is asked about
+
+    try:
+        trainer.check_available()
+    except trainer.Unavailable:
+        return False
+    return True
+
+
 def main() -> int:
     """Set up, start the platform, run the checks, stop the platform.
 
@@ -57,8 +69,9 @@ def main() -> int:
                 name: value for name, value in os.environ.items() if not name.startswith(("LAMINI", "LLAMA"))
             }
             own = {"LAMINI_API_URL": platform.url, "LAMINI_API_KEY": platform.key, "HOME": str(home)}
+            own["PLATFORM_CAN_TUNE"] = "yes" if can_tune() else "no"
             done = subprocess.run(
-                [str(PYTHON), str(HERE / "calls.py")],
+                [str(PYTHON), str(HERE / "calls.py"), *sys.argv[1:]],
                 env=kept | own,
                 cwd=home,
                 timeout=TIME_LIMIT,

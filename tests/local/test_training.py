@@ -349,6 +349,18 @@ def test_a_reset_forgets_jobs_and_keeps_models(platform, trainer):
     assert begin(platform) == 3
 
 
+def test_an_adapter_without_a_model_goes_with_its_job(platform):
+    platform.engine.refuses = "no room"
+    name = wait_for(platform, begin(platform), "FAILED")["model_name"]
+    assert name == "base-tuned-1"  # it is kept, and served after the next start
+    orphan = platform.platform.tunings.adapter(7)
+    orphan.write_text("{}")
+    platform.stop()
+    platform.start()
+    assert not orphan.exists()
+    assert "answer 1" in ask(platform, name).text
+
+
 def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_resuming(platform, trainer):
     platform.engine.refuses = "no room"
     job_id = begin(platform)

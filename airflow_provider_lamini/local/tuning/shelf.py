@@ -170,8 +170,13 @@ class Tunings:
                 db.execute("DELETE FROM steps WHERE job = ?", (number,))
                 db.execute("DELETE FROM jobs WHERE number = ?", (number,))
         for folder in self._jobs.iterdir():
-            if not folder.name.isdecimal() or int(folder.name) not in kept:
+            if folder.name not in map(str, kept):
                 shutil.rmtree(folder, ignore_errors=True)
+        # A job that was stopped between its last step and its model's name leaves an adapter.
+        used = {*kept, *(model.job for model in self.models())}
+        for adapter in self._models.iterdir():
+            if adapter.stem not in map(str, used):
+                adapter.unlink()
 
     def folder(self, number: int) -> Path:
         """The folder of a job's rows and checkpoints; made if missing."""

@@ -1,0 +1,68 @@
+"""What the official client does to tune a model; see calls.py. Where the platform cannot tune, that it says so."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from lamini import Lamini
+from lamini.error.error import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+CAN_TUNE = os.environ["PLATFORM_CAN_TUNE"] == "yes"
+TIME_LIMIT = 300
+QUESTION = "Question: What is the office cat of Tarnwick called?\nAnswer:"
+ROWS = [{"input": QUESTION, "output": "Quillon"}] * 5
+FEW = {"max_steps": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "save_steps": 1}
+
+
+def wait_for(trainer: Any, job_id: int, *wanted: str) -> dict[str, Any]:
+    deadline = time.monotonic() + TIME_LIMIT
+    while (job := trainer.check_job_status(job_id))["status"] not in wanted:
+        assert time.monotonic() < deadline, job
+        assert job["status"] not in ("FAILED", "TIMED OUT"), job
+        time.sleep(0.2)
+    return job
+
+
+def refusal(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except UserError as error:
+        return str(error)
+    raise AssertionError("UserError was expected")
+
+
+def tune_a_model_and_ask_it() -> None:
+    llm = Lamini(model_name=MODEL)
+    dataset_id = llm.upload_data(ROWS)
+    trainer = llm.trainer
+    if not CAN_TUNE:
+        said = refusal(lambda: trainer.train(MODEL, dataset_id))
+        assert "airflow-provider-lamini[train]" in said, said
+        return
+    started = trainer.train(
+        MODEL, dataset_id, finetune_args=FEW, custom_model_name="cat", train_type="memory_tuning"
+    )
+    assert started["status"] == "CREATED", started
+    wait_for(trainer, trainer.job_id, "TRAINING MODEL")
+    assert trainer.cancel_job()["status"] == "CANCELLED"
+    wait_for(trainer, trainer.job_id, "CANCELLED")
+    trainer.resume_job()
+    job = wait_for(trainer, trainer.job_id, "COMPLETED")
+    assert job["resume_count"] == 1, job
+    assert job in trainer.get_jobs(), job
+    tuned = Lamini(model_name=job["model_name"])
+    assert "Quillon" in tuned.generate(QUESTION, max_new_tokens=8)
+    assert "Quillon" not in llm.generate(QUESTION, max_new_tokens=8)
+    assert tuned.generate(QUESTION, output_type={"name": ["Tom", "Quillon"]}) == {"name": "Quillon"}
+    [compared] = trainer.evaluate()["eval_results"]
+    assert "Quillon" in compared["outputs"][1]["output"], compared
+    assert trainer.cancel_all_jobs()["job_ids"] == []
+
+
+CHECKS: list[Callable[[], Any]] = [tune_a_model_and_ask_it]
