@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.local.engines.base import Adapter, EngineError, GenerationRequest, OnText
+    from airflow_provider_lamini.local.models.store import ModelStore
     from airflow_provider_lamini.local.tuning.trainer import Recipe
 
 KEY = "a-key-for-tests"
@@ -162,12 +163,14 @@ class TunablePlatform:
 
     :param data: its folder
     :param trainer: its trainer
+    :param models: the cache that it fetches further models into
     :ivar http: a client that sends the key
     """
 
-    def __init__(self, data: Path, trainer: ScriptedTrainer) -> None:
+    def __init__(self, data: Path, trainer: ScriptedTrainer, models: ModelStore | None = None) -> None:
         self.data = data
         self.trainer = trainer
+        self.models = models
         self.engine: EchoEngine
         self.url = ""
         self.http = httpx.Client()
@@ -178,7 +181,14 @@ class TunablePlatform:
         base = self.data.with_name("base.gguf")
         base.write_text("a model")
         self.engine = EchoEngine(base)
-        self.platform = Platform(self.data, self.engine, VectorEngine(base), trainer=self.trainer)
+        self.platform = Platform(
+            self.data,
+            self.engine,
+            VectorEngine(base),
+            self.models,
+            lambda _: EchoEngine(base),
+            trainer=self.trainer,
+        )
         listening = bind("127.0.0.1", 0)
         self.url = url_of(listening)
         config = uvicorn.Config(
@@ -204,14 +214,17 @@ class TunablePlatform:
 
 
 @contextmanager
-def tunable_platform(data: Path, trainer: ScriptedTrainer) -> Iterator[TunablePlatform]:
+def tunable_platform(
+    data: Path, trainer: ScriptedTrainer, models: ModelStore | None = None
+) -> Iterator[TunablePlatform]:
     """Serve a platform while the block lasts.
 
     :param data: its folder
     :param trainer: its trainer
+    :param models: the cache that it fetches further models into
     """
     data.parent.mkdir(exist_ok=True)
-    platform = TunablePlatform(data, trainer)
+    platform = TunablePlatform(data, trainer, models)
     platform.start()
     try:
         yield platform
