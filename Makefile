@@ -4,9 +4,10 @@ ROWS ?= 60
 KILLS ?= 500
 STEPS ?= 15
 HELD_OUT ?= 100
+BENCHES ?= waiting waiting_latency waiting_cost
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning test check test-2.11 test-tuning test-client faults faults-peers wheel clean
+.PHONY: help demo demo-tuning test check test-2.11 test-tuning test-client faults faults-peers bench bench-peers wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # another interpreter than the one that .ci/python finds
@@ -30,7 +31,8 @@ demo-tuning: $(READY_TRAIN)  ## tune the local model on 50 tickets, and let the 
 	@.venv-train/bin/python -m dags_examples.demo.tuning --steps $(STEPS) --held-out $(HELD_OUT)
 
 test: $(READY_DEV)  ## run the whole test suite on Airflow 3.3
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -m "not slow" -n auto --dist worksteal
+	@.venv/bin/python -m pytest -m slow  # one after the other: each fills the machine
 
 check: $(READY_DEV)  ## the inner loop: lint, format, types, and the tests that start no platform
 	@.venv/bin/ruff check
@@ -54,6 +56,13 @@ faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the OpenAI provider's batch o
 
 test-client: $(READY)  ## run the official lamini client against the local platform, in an environment of its own
 	@.venv/bin/python tests/client/run.py
+
+bench: $(READY_DEV)  ## what waiting costs: the short forms of the benchmarks of bench/README.md
+	@for each in $(BENCHES); do .venv/bin/python bench/$$each.py --check || failed=1; done; \
+		exit $${failed:-0}
+
+bench-peers: $(READY_DEV) $(READY_PEERS)  ## what waiting costs beside the OpenAI and the common.ai provider
+	@.venv/bin/python bench/waiting_peers.py --check --python .venv-peers/bin/python
 
 wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and look at the wheel in a fresh environment
 	@.ci/check-wheel
