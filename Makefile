@@ -2,7 +2,7 @@
 
 ROWS ?= 60
 KILLS ?= 500
-STEPS ?= 15
+STEPS ?= 20
 HELD_OUT ?= 100
 BENCHES ?= waiting waiting_latency waiting_cost
 
@@ -27,7 +27,7 @@ help:  ## say what can be made
 demo: $(READY)  ## run the nightly batch inference Dag against the local platform (ROWS=60)
 	@.venv/bin/python -m dags_examples.demo.run --rows $(ROWS)
 
-demo-tuning: $(READY_TRAIN)  ## tune the local model on 50 tickets, and let the fine-tuning Dag judge it (STEPS=15)
+demo-tuning: $(READY_TRAIN)  ## tune the local model on 50 tickets, and let the fine-tuning Dag judge it (STEPS=20)
 	@.venv-train/bin/python -m dags_examples.demo.tuning --steps $(STEPS) --held-out $(HELD_OUT)
 
 test: $(READY_DEV)  ## run the whole test suite on Airflow 3.3

@@ -24,7 +24,7 @@ with DAG(
         "data": str(Path(__file__).parent / "data"),  # any object storage that Airflow knows serves
         "output": "/tmp/scheduled_fine_tuning",  # noqa: S108
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "max_steps": 15,  # of ten rows: enough for 50 tickets, thousands of rows want hundreds
+        "max_steps": 20,  # of ten rows: enough for 50 tickets, thousands of rows want hundreds
         "gain": 0.2,  # promote if so much more of the held-out tickets is right
     },
 ):
@@ -37,7 +37,7 @@ with DAG(
         model_name="{{ params.model }}",
         dataset_id=upload.output["dataset_id"],
         custom_model_name="tickets-{{ run_id }}",  # one of its own for each run
-        finetune_args={"max_steps": "{{ params.max_steps }}", "learning_rate": 1e-3},
+        finetune_args={"max_steps": "{{ params.max_steps }}", "learning_rate": 3e-4},
     )
     evaluate = LaminiEvaluateOperator(
         task_id="evaluate",

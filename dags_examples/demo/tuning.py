@@ -89,7 +89,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=15, help="steps of ten tickets (default 15)")
+    parser.add_argument("--steps", type=int, default=20, help="steps of ten tickets (default 20)")
     parser.add_argument("--held-out", type=int, default=100, help="held-out tickets to sort (default 100)")
     parser.add_argument(
         "--folder", type=Path, default=Path(".demo/tuning"), help="where everything is written"
