@@ -45,7 +45,7 @@ test-2.11: $(READY_2_11)  ## run the unit and Dag tests on Airflow 2.11
 	@.venv-2.11/bin/python -m pytest -m "not slow" -n auto --dist worksteal
 
 test-tuning: $(READY_TRAIN)  ## run the tests that tune models, in an environment with torch
-	@.venv-train/bin/python -m pytest -m torch
+	@.venv-train/bin/python -m pytest -m torch tests/local tests/operators
 	@.venv-train/bin/python tests/client/run.py tune
 
 faults: $(READY_DEV)  ## kill tasks at every step and at random, and print what that costs (KILLS=500, SEED=...)
