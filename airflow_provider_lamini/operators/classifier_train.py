@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
-from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
+from airflow_provider_lamini.operators.single import SingleJobOperator
+from airflow_provider_lamini.operators.submit_once import Lookup
 from airflow_provider_lamini.runs.arguments import json_object, one_of, optional_name, plain_name
 from airflow_provider_lamini.runs.record import digest
 

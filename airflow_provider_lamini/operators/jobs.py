@@ -8,7 +8,8 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import LaminiJobLink, push_job_url
-from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
+from airflow_provider_lamini.operators.single import SingleJobOperator
+from airflow_provider_lamini.operators.submit_once import Lookup
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
 from airflow_provider_lamini.runs.step import Finished, Waiting
 
@@ -173,7 +174,8 @@ class LaminiCancelJobOperator(BaseOperator):
         job_id, kind = identifier("job_id", self.job_id), job_kind("kind", self.kind)
         if kind.cancel is None:
             raise InvalidArgumentError(
-                f"kind is {kind.name}, and the platform has no call to cancel such a job: job {job_id} runs to its end, and bills."
+                f"kind is {kind.name}, and the platform has no call to cancel such a job: job {job_id} runs to its end, "
+                "and bills."
             )
         with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
             status = hook.send(kind.look(job_id))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
-from airflow_provider_lamini.operators.single import job_error
 from airflow_provider_lamini.runs.arguments import identifier, optional_name, whole_number
+from airflow_provider_lamini.runs.ends import job_error
 from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.links import LaminiJobLink, push_job_url
-from airflow_provider_lamini.operators.single import Lookup, SingleJobOperator
+from airflow_provider_lamini.operators.single import SingleJobOperator
+from airflow_provider_lamini.operators.submit_once import Lookup
 from airflow_provider_lamini.runs.arguments import (
     flag,
     folder,

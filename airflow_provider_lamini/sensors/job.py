@@ -160,7 +160,7 @@ class LaminiJobSensor(BaseSensorOperator):
 
     def _judge(self, kind: JobKind, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.operators.single import job_error
+        from airflow_provider_lamini.runs.ends import job_error
 
         partly = status.state is JobState.PARTLY_SUCCEEDED and flag("accept_partial", self.accept_partial)
         if status.state is not JobState.SUCCEEDED and not partly:

@@ -11,10 +11,10 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_lamini.exceptions import JobCancelledError, TaskKilledError, WaitTimeoutError
-from airflow_provider_lamini.operators.single import KILL_SETTLES
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
+from airflow_provider_lamini.runs.ends import KILL_SETTLES
 from airflow_provider_lamini.runs.record import UnreadableRecordError
-from tests.support.tasks import begin, log_lines, run_to_end, wake
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
 from tests.support.tuning_platform import LinkedTask
 
 SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
@@ -29,20 +29,14 @@ def task():
 def train(tuning, tmp_path):
     """Returns a function that makes a new operator of the same arguments each time."""
     tuning.datasets["given"] = [{"input": "q", "output": "a"}]
-
-    def of(**given):
-        arguments = {
-            "task_id": "train",
-            "model_name": "base-model",
-            "dataset_id": "given",
-            "state_path": str(tmp_path / "state"),
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: LaminiTrainOperator(**arguments)
-
-    return of
+    return maker(
+        LaminiTrainOperator,
+        task_id="train",
+        model_name="base-model",
+        dataset_id="given",
+        state_path=str(tmp_path / "state"),
+        **WAITING,
+    )
 
 
 @pytest.fixture
