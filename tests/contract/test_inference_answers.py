@@ -1,0 +1,220 @@
+"""Our models read every form of an answer about texts and vectors that the platform's pages describe."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_lamini.api.lamini import batches, chat, completions, embeddings, memory_rag
+from tests.support.answers import read
+
+
+@pytest.mark.parametrize(
+    ("answer", "outputs", "reasons"),
+    [
+        ({"outputs": "text", "finish_reason": "stop"}, ["text"], ["stop"]),
+        ({"outputs": ["text"], "finish_reason": ["length"]}, ["text"], ["length"]),
+        ({"outputs": ["text"], "finish_reason": "timeout"}, ["text"], ["timeout"]),
+        ({"outputs": {"answer": "a"}, "finish_reason": "stop"}, [{"answer": "a"}], ["stop"]),
+        ({"outputs": [{"answer": "a"}], "finish_reason": ["stop"]}, [{"answer": "a"}], ["stop"]),
+        ({"outputs": [None], "finish_reason": [None]}, [None], [None]),
+        ({"outputs": [""]}, [""], [None]),
+        ({"outputs": ["t"], "finish_reason": None, "added_by_a_server": 1}, ["t"], [None]),
+        ({"outputs": ["t"], "finish_reason": ["a new reason"]}, ["t"], ["a new reason"]),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [completions.complete(model_name="m", prompt="p"), memory_rag.complete(prompt="p", job_id=1)],
+    ids=["completions", "memory rag"],
+)
+def test_one_prompts_completion_is_read_bare_or_listed(call, answer, outputs, reasons):
+    found = read(call, answer)
+    assert (found.outputs, found.finish_reason) == (outputs, reasons)
+
+
+def test_several_completions_are_read_in_order():
+    call = completions.complete(model_name="m", prompt=["p", "q"])
+    found = read(call, {"outputs": ["a", {"b": 1}], "finish_reason": ["stop", "length"]})
+    assert found.outputs == ["a", {"b": 1}]
+    assert found.done
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"outputs": []},
+        {"outputs": ["one"], "finish_reason": ["stop"]},
+        {"outputs": ["a", "b"], "finish_reason": ["stop"]},
+        {"outputs": ["a", "b"], "finish_reason": ["stop", 5]},
+        {"outputs": ["a", "b"], "finish_reason": {"0": "stop"}},
+        {"finish_reason": ["stop", "stop"]},
+        {"detail": "hm"},
+        ["a", "b"],
+        "a",
+        None,
+    ],
+)
+def test_completions_that_do_not_fit_the_prompts_are_refused(answer):
+    """A row too few or too many would put answers beside the wrong questions."""
+    with pytest.raises(ValueError, match=r"expected|prompts|must be"):
+        read(completions.complete(model_name="m", prompt=["p", "q"]), answer)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output_type", "answer", "outputs"),
+    [
+        ("p", None, {"output": "text"}, ["text"]),
+        ("p", None, [{"output": "text"}], ["text"]),
+        (["p", "q"], None, [{"output": "a"}, {"output": "b"}], ["a", "b"]),
+        (["p", "q"], None, {"output": ["a", "b"]}, ["a", "b"]),
+        (["p", "q"], None, {"outputs": ["a", "b"], "finish_reason": ["stop", "stop"]}, ["a", "b"]),
+        ("p", {"answer": "str"}, {"answer": "a"}, [{"answer": "a"}]),
+        ("p", {"output": "str"}, {"output": "a"}, [{"output": "a"}]),
+        ("p", {"outputs": "str"}, {"outputs": "a"}, [{"outputs": "a"}]),
+        (
+            ["p", "q"],
+            {"answer": "str"},
+            [{"answer": "a"}, {"answer": "b"}],
+            [{"answer": "a"}, {"answer": "b"}],
+        ),
+    ],
+)
+def test_the_older_completions_are_read(prompt, output_type, answer, outputs):
+    call = completions.complete_v1(model_name="m", prompt=prompt, output_type=output_type)
+    assert read(call, answer).outputs == outputs
+
+
+@pytest.mark.parametrize("answer", [{"text": "a"}, ["a"], "a", [{"output": "a"}, {"output": "b"}], None])
+def test_the_older_completions_refuse_what_they_cannot_place(answer):
+    with pytest.raises(ValueError, match=r"expected|prompts"):
+        read(completions.complete_v1(model_name="m", prompt="p"), answer)
+
+
+@pytest.mark.parametrize("ask", [batches.completions_result, completions.streaming_result])
+@pytest.mark.parametrize(
+    ("answer", "outputs", "reasons", "done"),
+    [
+        ({}, [], [], False),
+        ({"outputs": [], "finish_reason": []}, [], [], False),
+        ({"outputs": ["a", None], "finish_reason": ["stop", None]}, ["a", None], ["stop", None], False),
+        (
+            {"outputs": ["a", {"b": 1}], "finish_reason": ["stop", "length"]},
+            ["a", {"b": 1}],
+            ["stop", "length"],
+            True,
+        ),
+        ({"outputs": ["so far"], "finish_reason": [None]}, ["so far"], [None], False),
+        ({"outputs": "so far", "finish_reason": None}, ["so far"], [None], False),
+        ({"outputs": ["a", "b"], "finish_reason": "stop"}, ["a", "b"], ["stop", "stop"], True),
+    ],
+)
+def test_a_result_is_read_from_its_first_empty_answer_on(ask, answer, outputs, reasons, done):
+    found = read(ask("1"), answer)
+    assert (found.outputs, found.finish_reason, found.done) == (outputs, reasons, done)
+
+
+@pytest.mark.parametrize(
+    ("answer", "total", "done"),
+    [
+        ({}, 0, 0),
+        ({"outputs": [], "finish_reason": []}, 0, 0),
+        ({"outputs": ["a", None, None], "finish_reason": ["stop", None, None]}, 3, 1),
+        ({"outputs": ["a", "b"], "finish_reason": ["stop", "timeout"]}, 2, 2),
+        ({"outputs": ["a", {"b": [1, {}]}], "finish_reason": "stop"}, 2, 2),
+        ({"outputs": [None, None], "finish_reason": None}, 2, 0),
+    ],
+)
+def test_progress_counts_finish_reasons(answer, total, done):
+    assert read(batches.completions_progress("1"), answer) == batches.BatchProgress(total, done)
+
+
+@pytest.mark.parametrize("call", [batches.completions_progress("1"), batches.completions_result("1")])
+@pytest.mark.parametrize("answer", [[], "x", {"finish_reason": 5, "outputs": ["a"]}, b"{", b""])
+def test_a_result_of_another_form_is_refused(call, answer):
+    with pytest.raises(ValueError, match=r".+"):
+        read(call, answer)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        batches.start_completions(model_name="m", prompt=["p"]),
+        batches.start_embeddings(prompt=["p"]),
+        completions.start_streaming(model_name="m", prompt="p"),
+    ],
+    ids=lambda call: call.operation,
+)
+def test_the_id_of_started_work_is_a_text_even_where_a_server_counts(call):
+    assert read(call, {"id": "2af8"}) == "2af8"
+    assert read(call, {"id": 17}) == "17"
+
+
+@pytest.mark.parametrize(
+    ("answer", "vectors"),
+    [
+        ({"embedding": [0.5, -1, 2e-3]}, [[0.5, -1.0, 0.002]]),
+        ({"embedding": [[0.5, 1]]}, [[0.5, 1.0]]),
+    ],
+)
+def test_one_texts_vector_is_read_flat_or_nested(answer, vectors):
+    assert read(embeddings.embed(prompt="p"), answer) == vectors
+    assert read(embeddings.embed(prompt=["p"]), answer) == vectors
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"embedding": []},
+        {"embedding": [1.0, 2.0]},
+        {"embedding": [[1.0], [1.0, 2.0]]},
+        {"embedding": [[], []]},
+        {"embedding": [["a"], ["b"]]},
+        {"embedding": [[1.0]] * 3},
+        {"embedding": "x"},
+        [],
+    ],
+)
+def test_vectors_that_do_not_fit_the_texts_are_refused(answer):
+    with pytest.raises(ValueError, match=r".+"):
+        read(embeddings.embed(prompt=["p", "q"]), answer)
+
+
+@pytest.mark.parametrize("answer", [{}, {"embedding": []}, {"embedding": None}, b"", b"null", b"[]", b" \n"])
+def test_a_batch_of_vectors_is_not_done_while_it_is_empty(answer):
+    assert read(batches.embeddings_result("1"), answer) is None
+    assert read(batches.embeddings_progress("1"), answer) == 0
+
+
+def test_a_batch_of_vectors_is_read():
+    answer = {"embedding": [[1, 2], [3, 4]]}
+    assert read(batches.embeddings_result("1"), answer) == [[1.0, 2.0], [3.0, 4.0]]
+    assert read(batches.embeddings_progress("1"), answer) == 2
+    assert read(batches.embeddings_progress("1"), {"embedding": [1, 2, 3]}) == 1
+
+
+def test_a_chat_answer_is_read():
+    call = chat.complete(model="m", messages=[{"role": "user", "content": "u"}])
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    found = read(call, {"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage})
+    assert (found.content, found.finish_reason, found.usage.total_tokens) == ("hi", "stop", 4)
+    parts = {"message": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}
+    assert read(call, {"choices": [parts]}) == chat.ChatAnswer("ab", None, None)
+    assert read(call, {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}).content == ""
+    with pytest.raises(ValueError, match="choices"):
+        read(call, {"choices": []})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"object": "list", "data": [{"id": "a", "object": "model"}, {"id": "b"}]},
+        ["a", "b"],
+        [{"model_name": "a"}, {"id": "b"}],
+        {"models": ["a", {"name": "b"}]},
+    ],
+)
+def test_the_models_that_can_chat_are_named(answer):
+    assert read(chat.models(), answer) == ["a", "b"]
