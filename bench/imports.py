@@ -12,6 +12,7 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -47,6 +48,12 @@ import {{module}}
 took = time.process_time() - began
 print(json.dumps([len(set(sys.modules) - before), took]))
 """
+
+
+def _before_3() -> bool:
+    return version("apache-airflow").startswith("2.")
+
+
 DAG_FILE = """
 from airflow.providers.common.compat.sdk import DAG
 from {module} import {operator}
@@ -56,7 +63,9 @@ with DAG("many", schedule=None):
         {operator}(task_id=f"task_{{number}}"{arguments})
 """
 EMPTY = DAG_FILE.format(
-    module="airflow.providers.standard.operators.empty", operator="EmptyOperator", arguments=""
+    module="airflow.operators.empty" if _before_3() else "airflow.providers.standard.operators.empty",
+    operator="EmptyOperator",
+    arguments="",
 )
 OURS_100 = DAG_FILE.format(
     module="airflow_provider_lamini.operators.batch_inference",
