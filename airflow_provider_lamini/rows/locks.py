@@ -1,4 +1,4 @@
-"""A lock on a place on a local disk: of all processes, one at a time is inside. It ends with its process, however that ends."""
+"""Locks on a local disk: of all processes, one at a time is in a place, or holds a file. They end with their process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +42,33 @@ def locked(path: str, patience: float) -> Iterator[bool]:
         with suppress(OSError):  # something lies in them now
             for folder in made:
                 folder.rmdir()
+
+
+def hold(file: BinaryIO) -> None:
+    """Show other processes that a file is being written, until it is closed; where there are no locks, nothing shows.
+
+    :param file: the open file
+    """
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+    with suppress(OSError):
+        flock(file.fileno(), LOCK_EX | LOCK_NB)
+
+
+def is_held(file: Path) -> bool:
+    """Whether a process holds a file; where there are no locks, none seems to.
+
+    :param file: the file
+    :raises FileNotFoundError: where it is gone
+    """
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+    with file.open("rb") as handle:
+        try:
+            flock(handle.fileno(), LOCK_EX | LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
+    return False
 
 
 def _take(file: Path, patience: float) -> int | None:

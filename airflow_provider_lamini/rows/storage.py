@@ -12,13 +12,13 @@ import stat
 import tempfile
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
 
 from airflow_provider_lamini.rows.errors import InputError
-from airflow_provider_lamini.rows.locks import locked
+from airflow_provider_lamini.rows.locks import hold, is_held, locked
 from airflow_provider_lamini.rows.uris import brief, is_remote, local_path, shown
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Store(Protocol):
         ...
 
     def clean(self, folder: str, older_than: float) -> None:
-        """Remove our own temporary files that were left in a folder, older than so many seconds."""
+        """Remove our own temporary files that were left in a folder, older than so many seconds and held by nobody."""
         ...
 
     def prune(self, folder: str) -> None:
@@ -182,11 +182,12 @@ class LocalStore:
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.lamini-tmp"
         try:
             with _create(temporary) as file:
+                hold(file)
                 file.writelines((data,) if isinstance(data, bytes) else data)
+                file.flush()
                 if durable:
-                    file.flush()
                     os.fsync(file.fileno())
-            temporary.replace(target)
+                temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -215,8 +216,10 @@ class LocalStore:
         limit = time.time() - older_than
         for name in self.names(folder):
             path = Path(folder) / name
-            if _TEMPORARY.fullmatch(name) and path.stat().st_mtime <= limit:
-                path.unlink(missing_ok=True)
+            # The age alone is not enough: a clock that is set forward makes every file old.
+            with suppress(FileNotFoundError, PermissionError):
+                if _TEMPORARY.fullmatch(name) and path.stat().st_mtime <= limit and not is_held(path):
+                    path.unlink()
 
     def prune(self, folder: str) -> None:
         """See `Store.prune`."""

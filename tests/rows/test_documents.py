@@ -157,5 +157,5 @@ def test_only_utf_8_without_zero_bytes_is_text(tmp_path, content, text):
 
 def test_documents_that_are_all_empty_are_refused(tmp_path):
     put(tmp_path, {"a.txt": b"", "b.txt": b""})
-    with pytest.raises(InputError, match="all documents in .* are empty"):
+    with pytest.raises(InputError, match=r"all documents in .* are empty"):
         find_documents(str(tmp_path))

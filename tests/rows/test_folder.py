@@ -146,6 +146,21 @@ def test_old_temporary_files_of_ours_are_removed_and_nothing_else(tmp_path: Path
     assert sorted(folder.names()) == sorted(["a.json", *foreign])
 
 
+def test_a_temporary_file_that_is_being_written_stays_however_old_the_clock_says_it_is(tmp_path: Path):
+    folder = OutputFolder(str(tmp_path))
+
+    def content():
+        yield b"first "
+        (temporary,) = tmp_path.glob(".*.lamini-tmp")
+        os.utime(temporary, (0, 0))
+        OutputFolder(str(tmp_path)).clean()
+        assert temporary.exists()
+        yield b"second"
+
+    folder.write("a.json", content())
+    assert folder.read("a.json") == b"first second"
+
+
 def test_the_work_folder_goes_only_when_it_is_empty(tmp_path: Path):
     folder = OutputFolder(str(tmp_path))
     folder.write("_work/b.json", b"")
