@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,20 @@ _BLOCK = 1 << 20
 
 
 _SURELY_SECRET = 16
+_TOKENS = re.compile(
+    r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}"  # of the Hugging Face hub
+    r"|(?<=bearer )[\w.~+/=-]{8,}"
+    r"|(?<=://)[^/\s@]+(?=@)",  # user and password in a URL
+    re.IGNORECASE,
+)
+
+
+def without_tokens(text: str) -> str:
+    """Take out what looks like a token of some hub, whose value is not known here.
+
+    :param text: what the platform says of its work with a hub
+    """
+    return _TOKENS.sub("***", text)
 
 
 def without(content: bytes, secrets: Sequence[str]) -> bytes:

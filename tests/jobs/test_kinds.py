@@ -96,6 +96,23 @@ def test_a_model_download_is_found_in_the_list_by_its_name():
     assert look("model download", listed, "c").state is JobState.QUEUED
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("401 for hf_AbCdEfGhIjKlMnOpQrSt: no such repository", "401 for ***: no such repository"),
+        ("Authorization: Bearer abc.def-123456 was refused", "Authorization: Bearer *** was refused"),
+        (
+            "cannot clone https://me:secret@hub.example.com/org/b",
+            "cannot clone https://***@hub.example.com/org/b",
+        ),
+        ("hf_transfer is not installed", "hf_transfer is not installed"),
+    ],
+)
+def test_why_a_download_failed_is_told_without_the_hubs_token(reason, shown):
+    listed = [{"model_name": "b", "status": "failed", "prev_download_error": reason}]
+    assert look("model download", listed, "b").detail == shown
+
+
 @pytest.mark.parametrize(("kind", "method"), [("tuning", "POST"), ("classifier", "POST")])
 def test_what_can_be_cancelled_is_cancelled_by_its_id(kind, method):
     call = kind_named(kind).cancel("7")

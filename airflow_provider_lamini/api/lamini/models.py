@@ -1,9 +1,12 @@
 """The models that the platform has downloaded from a hub."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from airflow_provider_lamini.api.call import Call, Repeat
 from airflow_provider_lamini.api.lamini import wire
+from airflow_provider_lamini.api.redact import without_tokens
 
 
 class DownloadModelRequest(wire.Request):
@@ -24,8 +27,8 @@ class DownloadedModel(wire.Answer):
     is_public: bool | None = None
     creation_ts: str | None = None
     prev_download_ts: str | None = None
-    prev_download_error: str | None = None
-    """Why the last download failed, where it did."""
+    prev_download_error: Annotated[str, AfterValidator(without_tokens)] | None = None
+    """Why the last download failed, where it did; without the hub's token, which hubs' messages may repeat."""
     download_attempts: int | None = None
     status: str | None = None
     """``available`` once it can be used."""
