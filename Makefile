@@ -4,7 +4,7 @@ ROWS ?= 60
 KILLS ?= 500
 STEPS ?= 20
 HELD_OUT ?= 100
-BENCHES ?= waiting waiting_latency waiting_cost
+BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-tuning test check test-2.11 test-tuning test-client faults faults-peers bench bench-peers wheel clean
