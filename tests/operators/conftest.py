@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import runpy
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.knowledge_platform import knowledge  # noqa: F401 - fixtures
 from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures
+from tests.support.results import rows_in
+from tests.support.tasks import WAITING, maker
 from tests.support.tuning_platform import blobs, tuning, tuning_with_blobs  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -34,44 +37,56 @@ def inference(platform: LocalPlatform, out: Path) -> Callable[..., Callable[[], 
     """
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
-    def of(**given: Any) -> Callable[[], Any]:
-        arguments = {
-            "task_id": "infer",
-            "input": PROMPTS,
-            "model_name": platform.models[0],
-            "output": str(out),
-            "chunk_size": 10,
-            "max_in_flight": 2,
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: LaminiBatchInferenceOperator(**arguments)
+    return maker(
+        LaminiBatchInferenceOperator,
+        task_id="infer",
+        input=PROMPTS,
+        model_name=platform.models[0],
+        output=str(out),
+        chunk_size=10,
+        max_in_flight=2,
+        **WAITING,
+    )
 
-    return of
+
+@pytest.fixture
+def embed(platform: LocalPlatform, out: Path) -> Callable[..., Callable[[], Any]]:  # noqa: ARG001, F811 - it leads there
+    """The same for vectors of the 25 prompts."""
+    from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
+
+    return maker(
+        LaminiEmbeddingOperator,
+        task_id="embed",
+        input=PROMPTS,
+        output=str(out),
+        chunk_size=10,
+        max_in_flight=2,
+        **WAITING,
+    )
 
 
 @pytest.fixture
 def rows(out: Path) -> Callable[[], list[dict[str, Any]]]:
     """Returns a function that reads the rows of all parts, in the order of the parts."""
-
-    def read() -> list[dict[str, Any]]:
-        lines = (line for part in sorted(out.glob("part-*.jsonl")) for line in _lines(part))
-        return [json.loads(line) for line in lines]
-
-    return read
+    return lambda: rows_in(out)
 
 
 @pytest.fixture
 def error_rows(out: Path) -> Callable[[], list[dict[str, Any]]]:
     """Returns a function that reads the rows of all errors files."""
-
-    def read() -> list[dict[str, Any]]:
-        lines = (line for part in sorted(out.glob("errors-*.jsonl")) for line in _lines(part))
-        return [json.loads(line) for line in lines]
-
-    return read
+    return lambda: rows_in(out, "errors-*.jsonl")
 
 
-def _lines(path: Path) -> Iterator[str]:
-    yield from path.read_text().splitlines()
+@pytest.fixture
+def dag_in(airflow_home: Path) -> Iterator[Callable[[Path], dict[str, Any]]]:
+    """Returns a function that puts a file into Airflow's Dags folder and returns what it defines, by name."""
+    there: list[Path] = []
+
+    def read(file: Path) -> dict[str, Any]:
+        there.append(airflow_home / "dags" / file.name)
+        shutil.copy(file, there[-1])
+        return runpy.run_path(str(there[-1]))
+
+    yield read
+    for file in there:
+        file.unlink(missing_ok=True)

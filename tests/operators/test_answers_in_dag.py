@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import shutil
 from pathlib import Path
 
 import pytest
@@ -19,21 +17,12 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform"
 FILE = Path(__file__).with_name("answer_dags.py")
 
 
-@pytest.fixture(scope="module")
-def dags(airflow_home):
-    """The Dags by name, from a file in Airflow's Dags folder."""
-    there = airflow_home / "dags" / FILE.name
-    shutil.copy(FILE, there)
-    yield runpy.run_path(str(there))
-    there.unlink()
-
-
 @pytest.fixture
-def run(dags, tmp_path):
+def run(dag_in, tmp_path):
     """Returns a function that runs a Dag in this process, its triggers too, and returns the run."""
 
     def to_end(name):
-        ended = dags[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path)})
+        ended = dag_in(FILE)[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path)})
         states = {(ti.task_id, ti.map_index): str(ti.state) for ti in ended.get_task_instances()}
         assert set(states.values()) == {"success"}, states
         return ended
@@ -78,20 +67,11 @@ def test_prompts_are_mapped_over_and_mapped_results_are_an_input(run, tmp_path):
     assert kept(tmp_path, "loud")["embeddings"] == [pytest.approx(vector_for(text)) for text in "AB"]
 
 
-@pytest.fixture
-def example(airflow_home):
-    """The example Dag."""
-    there = airflow_home / "dags" / "embedding_refresh.py"
-    shutil.copy(EXAMPLES / there.name, there)
-    yield runpy.run_path(str(there))["dag"]
-    there.unlink()
-
-
-def test_the_example_finds_the_ticket_that_is_asked_for(example, tmp_path, platform):
+def test_the_example_finds_the_ticket_that_is_asked_for(dag_in, tmp_path, platform):
     pytest.importorskip("pyarrow")
     tickets = first_tickets(tmp_path, 250)
     wanted = tickets.rows[123]
-    ended = example.test(
+    ended = dag_in(EXAMPLES / "embedding_refresh.py")["dag"].test(
         run_conf={
             "input": str(tickets.file),
             "output": str(tickets.output),

@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_lamini.api.errors import AuthenticationError, BadRequestError, UnavailableError
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from tests.support.platforms import connect, posts
-from tests.support.tasks import log_lines, run_to_end
+from tests.support.tasks import log_lines, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL, instance_of, text_for
 
 PATH = "/inf/chat/completions"
@@ -23,11 +23,7 @@ def chat(platform):  # noqa: ARG001 - the connection leads to the platform
     """Returns a function that makes a new operator of the same arguments each time."""
     from airflow_provider_lamini.operators.chat import LaminiChatOperator
 
-    def of(**given):
-        arguments = {"task_id": "chat", "messages": "how are you", "model_name": TEXT_MODEL} | given
-        return lambda: LaminiChatOperator(**arguments)
-
-    return of
+    return maker(LaminiChatOperator, task_id="chat", messages="how are you", model_name=TEXT_MODEL)
 
 
 def test_one_message_gives_one_answer_and_tells_the_tokens(platform, chat):

@@ -17,7 +17,7 @@ from airflow_provider_lamini.exceptions import (
     WaitTimeoutError,
 )
 from airflow_provider_lamini.operators.classifier_train import LaminiClassifierTrainOperator
-from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
 CLASSES = {"spam": "offers that nobody asked for", "ham": "mail between people"}
@@ -37,22 +37,16 @@ class QuickTrain(LaminiClassifierTrainOperator):
 @pytest.fixture
 def train(knowledge, tmp_path):  # noqa: ARG001 - the operator talks to it
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(**given):
-        arguments = {
-            "task_id": "train",
-            "project": "mail",
-            "model_name": "base-model",
-            "classes": CLASSES,
-            "examples": EXAMPLES,
-            "state_path": str(tmp_path / "state"),
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: QuickTrain(**arguments)
-
-    return of
+    return maker(
+        QuickTrain,
+        task_id="train",
+        project="mail",
+        model_name="base-model",
+        classes=CLASSES,
+        examples=EXAMPLES,
+        state_path=str(tmp_path / "state"),
+        **WAITING,
+    )
 
 
 @pytest.mark.parametrize("deferrable", [True, False])

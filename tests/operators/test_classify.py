@@ -9,7 +9,8 @@ import pytest
 from airflow_provider_lamini.api.errors import ModelNotFoundError, ProtocolError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, TooManyFailedRowsError
 from airflow_provider_lamini.operators.classify import LaminiClassifyOperator
-from tests.support.tasks import log_lines, run_to_end
+from tests.support.results import rows_in
+from tests.support.tasks import log_lines, maker, run_to_end
 
 TEXTS = ["spam spam ham", "ham", "eggs and spam and eggs and eggs"]
 CLASSES = ["spam", "ham", "eggs"]
@@ -19,17 +20,7 @@ PATH = "/v2/classifier/model-c1/classify"
 @pytest.fixture
 def classify(knowledge):  # noqa: ARG001 - the operator talks to it
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(**given):
-        arguments = {"task_id": "sort", "model_id": "model-c1", "input": TEXTS, "timeout": 30} | given
-        return lambda: LaminiClassifyOperator(**arguments)
-
-    return of
-
-
-def rows_in(folder):
-    lines = [line for part in sorted(folder.glob("part-*.jsonl")) for line in part.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+    return maker(LaminiClassifyOperator, task_id="sort", model_id="model-c1", input=TEXTS, timeout=30)
 
 
 def test_one_text_has_its_classes_as_the_result(knowledge, classify):

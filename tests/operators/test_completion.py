@@ -14,7 +14,7 @@ from airflow_provider_lamini.api.errors import (
 )
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from tests.support.platforms import connect, posts
-from tests.support.tasks import log_lines, run_to_end
+from tests.support.tasks import log_lines, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL, instance_of, text_for
 
 PATH = "/v2/completions"
@@ -25,11 +25,7 @@ def complete(platform):  # noqa: ARG001 - the connection leads to the platform
     """Returns a function that makes a new operator of the same arguments each time."""
     from airflow_provider_lamini.operators.completion import LaminiCompletionOperator
 
-    def of(**given):
-        arguments = {"task_id": "complete", "prompt": "Say it again", "model_name": TEXT_MODEL} | given
-        return lambda: LaminiCompletionOperator(**arguments)
-
-    return of
+    return maker(LaminiCompletionOperator, task_id="complete", prompt="Say it again", model_name=TEXT_MODEL)
 
 
 def test_one_prompt_gives_one_output(platform, complete):

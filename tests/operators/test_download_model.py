@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_lamini.api.errors import ModelNotFoundError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, WaitTimeoutError
 from airflow_provider_lamini.operators.download_model import LaminiDownloadModelOperator
-from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL
 
 NAME = "org/model"
@@ -20,18 +20,7 @@ PATH = "/v1alpha/downloaded_models/"
 @pytest.fixture
 def download():
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(**given):
-        arguments = {
-            "task_id": "download",
-            "model_name": NAME,
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: LaminiDownloadModelOperator(**arguments)
-
-    return of
+    return maker(LaminiDownloadModelOperator, task_id="download", model_name=NAME, **WAITING)
 
 
 @pytest.mark.parametrize("deferrable", [True, False])

@@ -14,7 +14,7 @@ from airflow_provider_lamini.exceptions import (
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
 from tests.support.local_platform import local_platform
 from tests.support.platforms import connect, posts, submissions
-from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.tasks import begin, log_lines, maker, run_to_end
 from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, instance_of, text_for, upstream
 
 PALINDROMES = [{"input": f"word{number}", "output": f"word{number}"} for number in range(3)]
@@ -52,22 +52,18 @@ def server(serving, monkeypatch):
 @pytest.fixture
 def evaluate(server, tmp_path):  # noqa: ARG001 - the connection leads there
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(**given):
-        arguments = {
-            "task_id": "evaluate",
-            "input": ROWS,
-            "model_name": TEXT_MODEL,
-            "base_model_name": PARROT_MODEL,
-            "output": str(tmp_path / "out"),
-            "chunk_size": 4,
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 60,
-        } | given
-        return lambda: LaminiEvaluateOperator(**arguments)
-
-    return of
+    return maker(
+        LaminiEvaluateOperator,
+        task_id="evaluate",
+        input=ROWS,
+        model_name=TEXT_MODEL,
+        base_model_name=PARROT_MODEL,
+        output=str(tmp_path / "out"),
+        chunk_size=4,
+        deferrable=True,
+        poll_interval=0.5,
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize("endpoint", ["batch", "completions", "chat"])

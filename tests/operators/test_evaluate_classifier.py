@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_lamini.api.errors import NotFoundError, UnavailableError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, NotGoodEnoughError
 from airflow_provider_lamini.operators.evaluate_classifier import LaminiEvaluateClassifierOperator
-from tests.support.tasks import log_lines, run_to_end
+from tests.support.tasks import log_lines, maker, run_to_end
 
 TICKETS = [{"text": f"where is parcel {number}", "category": "shipping"} for number in range(3)]
 
@@ -17,19 +17,15 @@ TICKETS = [{"text": f"where is parcel {number}", "category": "shipping"} for num
 @pytest.fixture
 def evaluate(tmp_path):
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(**given):
-        arguments = {
-            "task_id": "evaluate",
-            "model_id": "model-1",
-            "input": TICKETS,
-            "prompt": "text",
-            "answer": "category",
-            "output": str(tmp_path / "out"),
-        } | given
-        return lambda: LaminiEvaluateClassifierOperator(**arguments)
-
-    return of
+    return maker(
+        LaminiEvaluateClassifierOperator,
+        task_id="evaluate",
+        model_id="model-1",
+        input=TICKETS,
+        prompt="text",
+        answer="category",
+        output=str(tmp_path / "out"),
+    )
 
 
 def test_rows_are_sent_and_numbers_come_back(tuning, evaluate, tmp_path):

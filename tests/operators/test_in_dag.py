@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import runpy
-import shutil
 from pathlib import Path
 
 import pendulum
 import pytest
 
 from tests.support.platforms import submissions
+from tests.support.results import rows_in
 from tests.support.upstream import TEXT_MODEL, text_for
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]
@@ -18,31 +17,17 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform"
 FILE = Path(__file__).with_name("inference_dags.py")
 
 
-@pytest.fixture(scope="module")
-def dags(airflow_home):
-    """The Dags by name, from a file in Airflow's Dags folder."""
-    there = airflow_home / "dags" / FILE.name
-    shutil.copy(FILE, there)
-    yield runpy.run_path(str(there))
-    there.unlink()
-
-
 @pytest.fixture
-def run(dags, tmp_path):
+def run(dag_in, tmp_path):
     """Returns a function that runs a Dag in this process, its triggers too, and returns the run."""
 
     def to_end(name, **conf):
-        ended = dags[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path), **conf})
+        ended = dag_in(FILE)[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path), **conf})
         states = {(ti.task_id, ti.map_index): str(ti.state) for ti in ended.get_task_instances()}
         assert set(states.values()) == {"success"}, states
         return ended
 
     return to_end
-
-
-def rows_in(folder):
-    lines = [line for part in sorted(folder.glob("part-*.jsonl")) for line in part.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
 
 
 def outputs_in(folder):

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_lamini.api.errors import BadRequestError, JobNotFoundError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.operators.jobs import LaminiCancelJobOperator, LaminiResumeJobOperator
-from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import Job, LinkedTask
 
 BODY = {"dataset_id": "given", "custom_model_name": "mine"}
@@ -23,19 +23,9 @@ def task():
 @pytest.fixture
 def resume(tmp_path):
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(**given):
-        arguments = {
-            "task_id": "resume",
-            "job_id": 7,
-            "state_path": str(tmp_path / "state"),
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: LaminiResumeJobOperator(**arguments)
-
-    return of
+    return maker(
+        LaminiResumeJobOperator, task_id="resume", job_id=7, state_path=str(tmp_path / "state"), **WAITING
+    )
 
 
 def put(tuning, *states):

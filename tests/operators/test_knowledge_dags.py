@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.support.demo import EXAMPLES
 from tests.support.platforms import posts
+from tests.support.results import rows_in
 from tests.support.site import site
 from tests.support.upstream import TEXT_MODEL
 
@@ -26,34 +26,12 @@ def state_path(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(tmp_path / "state"))
 
 
-@pytest.fixture
-def dag_in(airflow_home):
-    """Returns a function that puts a file into Airflow's Dags folder and returns what it defines."""
-    there = []
-
-    def read(file):
-        there.append(airflow_home / "dags" / file.name)
-        shutil.copy(file, there[-1])
-        return runpy.run_path(str(there[-1]))
-
-    yield read
-    for file in there:
-        file.unlink()
-
-
 def run(dag, **conf):
     """Run a Dag in this process, its triggers too; returns what each task returned."""
     ended = dag.test(run_conf={"model": TEXT_MODEL, **conf})
     tasks = ended.get_task_instances()
     assert {str(ti.state) for ti in tasks} == {"success"}, {ti.task_id: str(ti.state) for ti in tasks}
     return {ti.task_id: ti.xcom_pull(ti.task_id) for ti in tasks if ti.map_index == -1}
-
-
-def rows_in(folder):
-    lines = [
-        line for part in sorted(folder.glob("**/part-*.jsonl")) for line in part.read_text().splitlines()
-    ]
-    return [json.loads(line) for line in lines]
 
 
 def test_an_index_that_is_handed_over_is_waited_for_and_asked(dag_in, tmp_path, platform):
@@ -123,7 +101,10 @@ def test_the_classifier_example_trains_evaluates_and_classifies(dag_in, tmp_path
     assert (told["train"]["created"], told["train"]["examples"]) == (1, 50)
     assert (told["evaluate"]["passed"], told["evaluate"]["rows"]) == (True, 100)
     assert told["classify"]["counts"]["ok"] == 40
-    assert [row["ticket_id"] for row in rows_in(tmp_path / "out")][:2] == ["T-10023", "T-10024"]
+    assert [row["ticket_id"] for row in rows_in(tmp_path / "out", "**/part-*.jsonl")][:2] == [
+        "T-10023",
+        "T-10024",
+    ]
     again = run(dag, **conf)
     assert again["train"]["created"] == 0
     assert posts(platform)["POST /v2/classifier/initialize"] == 1

@@ -18,7 +18,7 @@ from airflow_provider_lamini.exceptions import (
 )
 from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
 from tests.support.knowledge_platform import RAG
-from tests.support.tasks import begin, log_lines, run_to_end, wake
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
 from tests.support.tuning_platform import LinkedTask
 
 TRAIN = f"{RAG}/train"
@@ -38,20 +38,14 @@ def docs(tmp_path):
 @pytest.fixture
 def build(knowledge, docs, tmp_path):  # noqa: ARG001 - the operator talks to it
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(kind_of=LaminiMemoryRagBuildOperator, **given):
-        arguments = {
-            "task_id": "build",
-            "files": str(docs),
-            "model_name": "base-model",
-            "state_path": str(tmp_path / "state"),
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: kind_of(**arguments)
-
-    return of
+    return maker(
+        LaminiMemoryRagBuildOperator,
+        task_id="build",
+        files=str(docs),
+        model_name="base-model",
+        state_path=str(tmp_path / "state"),
+        **WAITING,
+    )
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -180,7 +174,7 @@ def test_a_file_that_vanishes_before_it_is_sent_is_no_build_and_a_retry_sends_th
             return super().submit(mark)
 
     with pytest.raises(FileNotFoundError):
-        run_to_end(build(kind_of=Late))
+        run_to_end(build(operator=Late))
     assert knowledge.asked == {}
     assert run_to_end(build()).result["files"] == 2
 

@@ -18,7 +18,8 @@ from airflow_provider_lamini.exceptions import (
 )
 from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQueryOperator
 from tests.support.knowledge_platform import RAG, Scripted
-from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.results import rows_in
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 
 FILES = {
     "a.md": b"alpha is first",
@@ -43,24 +44,7 @@ def index(knowledge):
 @pytest.fixture
 def query(index, tmp_path):  # noqa: ARG001 - the operator asks it
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(**given):
-        arguments = {
-            "task_id": "ask",
-            "index_id": "1",
-            "input": PROMPTS,
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: LaminiMemoryRagQueryOperator(**arguments)
-
-    return of
-
-
-def rows_in(folder):
-    lines = [line for part in sorted(folder.glob("part-*.jsonl")) for line in part.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+    return maker(LaminiMemoryRagQueryOperator, task_id="ask", index_id="1", input=PROMPTS, **WAITING)
 
 
 def test_one_prompt_has_its_answer_as_the_result(knowledge, query):

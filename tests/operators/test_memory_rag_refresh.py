@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from airflow_provider_lamini.api.errors import AuthenticationError, UnavailableError
-from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
+from airflow_provider_lamini.exceptions import (
+    InvalidArgumentError,
+    JobCancelledError,
+    JobFailedError,
+    JobLostError,
+    JobTimedOutError,
+)
 from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
 from airflow_provider_lamini.rows.index_manifest import ManifestFile, ManifestTakenError
 from tests.support.knowledge_platform import RAG
-from tests.support.tasks import begin, run_to_end, wake
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
 from tests.support.tuning_platform import LinkedTask
 
 TRAIN, ADD, STATUS = f"POST {RAG}/train", f"POST {RAG}/add-index", f"POST {RAG}/status"
@@ -31,20 +38,14 @@ def docs(tmp_path):
 @pytest.fixture
 def refresh(knowledge, docs, tmp_path):  # noqa: ARG001 - the operator talks to it
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(kind_of=LaminiMemoryRagRefreshOperator, **given):
-        arguments = {
-            "task_id": "refresh",
-            "files": str(docs),
-            "model_name": "base-model",
-            "manifest": str(tmp_path / "rag" / "index.json"),
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: kind_of(**arguments)
-
-    return of
+    return maker(
+        LaminiMemoryRagRefreshOperator,
+        task_id="refresh",
+        files=str(docs),
+        model_name="base-model",
+        manifest=str(tmp_path / "rag" / "index.json"),
+        **WAITING,
+    )
 
 
 @pytest.fixture
@@ -198,6 +199,28 @@ def test_a_retry_attaches_to_the_build_that_runs(knowledge, refresh, night):
     assert knowledge.asked[TRAIN] == 1
 
 
+def test_killing_says_that_the_build_goes_on_and_the_next_try_takes_it_up(knowledge, refresh, night):
+    knowledge.script = [SLOW]
+    deferral = begin(refresh(), NIGHTS[0])
+    with log_lines() as lines:
+        asyncio.run(deferral.make_trigger().on_kill())
+    assert any("Job 1 (Memory RAG) cannot be cancelled" in line for line in lines)
+    knowledge.indexes["1"].states = ["COMPLETED"]
+    assert night(0)["index_id"] == "1"
+    assert knowledge.asked[TRAIN] == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [("FAILED", JobFailedError), ("CANCELLED", JobCancelledError), ("TIMED OUT", JobTimedOutError)],
+)
+def test_a_build_that_ends_badly_fails_the_task_and_a_retry_builds_anew(knowledge, night, state, error):
+    knowledge.script = [("CREATED", state), ("COMPLETED",)]
+    with pytest.raises(error):
+        night(0)
+    assert numbers(night(0)) == ["built", "2", 2, 2, 0, 0, None]
+
+
 def test_the_next_run_attaches_too_as_long_as_the_files_are_the_same(knowledge, refresh, night, docs):
     knowledge.script = [SLOW, ("COMPLETED",)]
     begin(refresh(), NIGHTS[0])
@@ -304,7 +327,7 @@ def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, night, docs, tmp
             super()._send_text(document)
 
     with pytest.raises(ManifestTakenError, match="max_active_runs=1"):
-        run_to_end(refresh(kind_of=Slow), NIGHTS[1])
+        run_to_end(refresh(operator=Slow), NIGHTS[1])
     assert ManifestFile(str(tmp_path / "rag" / "index.json")).content.index_id == "9"
 
 

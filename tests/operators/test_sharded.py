@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 from pathlib import Path
 
@@ -30,16 +29,11 @@ def shards(inference, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.usefixtures("airflow_db")
-def test_the_example_works_on_each_file_of_a_folder_and_merges_what_comes_out(
-    airflow_home, platform, tmp_path
-):
-    there = airflow_home / "dags" / "sharded_batch_inference.py"
-    shutil.copy(EXAMPLES / there.name, there)
-    dag = runpy.run_path(str(there))["infer"].dag
+def test_the_example_works_on_each_file_of_a_folder_and_merges_what_comes_out(dag_in, platform, tmp_path):
+    dag = dag_in(EXAMPLES / "sharded_batch_inference.py")["infer"].dag
     ended = dag.test(
         run_conf={"input": str(DATA), "output": str(tmp_path), "model": platform.models[0]},
     )
-    there.unlink()
     states = {(ti.task_id, ti.map_index): str(ti.state) for ti in ended.get_task_instances()}
     assert states == dict.fromkeys(
         [("list_shards", -1), *(("infer", number) for number in range(4)), ("merge", -1)], "success"

@@ -18,7 +18,7 @@ from airflow_provider_lamini.exceptions import (
     WaitTimeoutError,
 )
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
-from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import LinkedTask, connect
 
 ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(4)]
@@ -44,20 +44,14 @@ def task():
 def train(tuning, tmp_path):
     """Returns a function that makes a new operator of the same arguments each time."""
     tuning.datasets["given"] = ROWS
-
-    def of(**given):
-        arguments = {
-            "task_id": "train",
-            "model_name": "base-model",
-            "dataset_id": "given",
-            "state_path": str(tmp_path / "state"),
-            "deferrable": True,
-            "poll_interval": 0.5,
-            "timeout": 30,
-        } | given
-        return lambda: QuickTrain(**arguments)
-
-    return of
+    return maker(
+        QuickTrain,
+        task_id="train",
+        model_name="base-model",
+        dataset_id="given",
+        state_path=str(tmp_path / "state"),
+        **WAITING,
+    )
 
 
 @pytest.mark.parametrize("deferrable", [True, False])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import shutil
 from pathlib import Path
 
 import pytest
@@ -20,15 +18,6 @@ TICKETS = [{"subject": f"late parcel {number}", "category": f"{number} parcel la
 
 
 @pytest.fixture(scope="module")
-def dags(airflow_home):
-    """The Dags by name, from a file in Airflow's Dags folder."""
-    there = airflow_home / "dags" / FILE.name
-    shutil.copy(FILE, there)
-    yield runpy.run_path(str(there))
-    there.unlink()
-
-
-@pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """A platform whose tuned model is right on the tickets, and whose base model is not."""
     with (
@@ -39,11 +28,11 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def run(dags, tmp_path):
+def run(dag_in, tmp_path):
     """Returns a function that runs a Dag in this process, its triggers too, and returns the states of its tasks."""
 
     def to_end(name, **conf):
-        ended = dags[name].test(run_conf={"output": str(tmp_path), **conf})
+        ended = dag_in(FILE)[name].test(run_conf={"output": str(tmp_path), **conf})
         return {ti.task_id: str(ti.state) for ti in ended.get_task_instances()}
 
     return to_end

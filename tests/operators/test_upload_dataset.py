@@ -11,7 +11,7 @@ from airflow_provider_lamini.api.errors import AuthenticationError, UnavailableE
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.upload_dataset import LaminiUploadDatasetOperator
 from tests.support.blob_store import SIGNATURE
-from tests.support.tasks import TI, log_lines, run_to_end
+from tests.support.tasks import TI, log_lines, maker, run_to_end
 
 ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(4)]
 TICKETS = [{"subject": f"parcel {number}", "category": "shipping", "id": number} for number in range(4)]
@@ -20,12 +20,9 @@ TICKETS = [{"subject": f"parcel {number}", "category": "shipping", "id": number}
 @pytest.fixture
 def upload(tmp_path):
     """Returns a function that makes a new operator of the same arguments each time."""
-
-    def of(**given):
-        arguments = {"task_id": "upload", "input": ROWS, "state_path": str(tmp_path / "state")} | given
-        return lambda: LaminiUploadDatasetOperator(**arguments)
-
-    return of
+    return maker(
+        LaminiUploadDatasetOperator, task_id="upload", input=ROWS, state_path=str(tmp_path / "state")
+    )
 
 
 def test_rows_become_a_dataset(tuning, upload):

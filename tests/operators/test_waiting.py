@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.support.local_platform import wait_until
 from tests.support.platforms import submissions
-from tests.support.tasks import begin, execute, log_lines, run_to_end, wake
+from tests.support.tasks import begin, kill_once, log_lines, run_to_end, wake
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -103,30 +102,15 @@ def test_a_direct_run_tells_its_progress_too(inference, engine, endpoint):
 # -- ended by a person ------------------------------------------------------------------------------------
 
 
-class TerminatedError(BaseException):
-    """As Airflow's own: no ``except Exception`` holds it up."""
-
-
 BILLS = "Job {} (batch completions) cannot be cancelled, the platform has no call for it: it runs to its end, and bills."
 
 
 @pytest.mark.parametrize("cancel_on_kill", [True, False])
 def test_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_on_kill):
     platform.control.hold()
-    operator = inference(deferrable=False, cancel_on_kill=cancel_on_kill)()
-
-    def die(*_):
-        operator.on_kill()
-        raise TerminatedError
-
-    old = signal.signal(signal.SIGALRM, die)
-    signal.setitimer(signal.ITIMER_REAL, 1.0)
-    try:
-        with log_lines() as lines, pytest.raises(TerminatedError):
-            execute(operator)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+    make = inference(deferrable=False, cancel_on_kill=cancel_on_kill)
+    with log_lines() as lines:
+        kill_once(lambda: any(PROGRESS.match(line) for line in lines), make)
     jobs = [job["id"] for job in platform.control.jobs()]
     assert len(jobs) == 2
     if cancel_on_kill:

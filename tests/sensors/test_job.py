@@ -14,7 +14,7 @@ from airflow_provider_lamini.exceptions import (
     JobTimedOutError,
 )
 from airflow_provider_lamini.sensors.job import LaminiJobSensor
-from tests.support.tasks import begin, log_lines, run_to_end
+from tests.support.tasks import begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import Job
 
 TRAINING = "TRAINING MODEL"
@@ -23,18 +23,7 @@ TRAINING = "TRAINING MODEL"
 @pytest.fixture
 def sensor():
     """Returns a function that makes a new sensor of the same arguments each time."""
-
-    def of(**given):
-        arguments = {
-            "task_id": "wait",
-            "job_id": 7,
-            "deferrable": True,
-            "poke_interval": 0.1,
-            "timeout": 30,
-        } | given
-        return lambda: LaminiJobSensor(**arguments)
-
-    return of
+    return maker(LaminiJobSensor, task_id="wait", job_id=7, deferrable=True, poke_interval=0.1, timeout=30)
 
 
 @pytest.fixture(params=[True, False], ids=["deferred", "poking"])

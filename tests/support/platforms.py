@@ -78,3 +78,8 @@ def posts(platform: LocalPlatform) -> dict[str, int]:
         for path, count in requests.items()
         if path.startswith("POST") and "/_control/" not in path
     }
+
+
+def totals(platform: LocalPlatform) -> list[int]:
+    """How many rows each batch has, in the order in which they were started."""
+    return [job["total"] for job in platform.control.jobs()]

@@ -13,6 +13,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
+import threading
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -49,6 +52,23 @@ class TaskInstance:
 
 
 TI = TaskInstance()
+
+
+WAITING = {"deferrable": True, "poll_interval": 0.5, "timeout": 30}
+"""Arguments of an operator that waits: in a trigger, impatiently."""
+
+
+def maker(operator: Callable[..., Any], **always: object) -> Callable[..., Make]:
+    """Returns a function that takes arguments, and returns what makes a new operator of them each time.
+
+    :param operator: its class; another one may be given with the arguments, as ``operator``
+    :param always: arguments, where none with that name is given
+    """
+
+    def of(operator: Callable[..., Any] = operator, **given: object) -> Make:
+        return lambda: operator(**always | given)
+
+    return of
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +178,49 @@ def run_to_end(
         ended.deferrals.append(kept)
         ended.events.append(event)
         go_on = lambda kept=kept, event=event: wake(make, kept, event, ti)  # type: ignore[misc]  # noqa: E731
+
+
+class TerminatedError(BaseException):
+    """As Airflow's own: no ``except Exception`` holds it up."""
+
+
+def kill_once(ready: Callable[[], bool], make: Make, ti: TaskInstance = TI, *, patience: float = 20) -> float:
+    """Run a try of a task, and kill it as Airflow kills a running task.
+
+    :param ready: whether it is to be killed now
+    :param make: makes a new operator
+    :param ti: who runs
+    :param patience: seconds after which it is killed in any case
+    :returns: how many seconds after that it ended
+    """
+    operator, killed_at = make(), 0.0
+    over = threading.Event()
+
+    def die(*_: object) -> None:
+        nonlocal killed_at
+        killed_at = time.monotonic()
+        operator.on_kill()
+        raise TerminatedError
+
+    def watch() -> None:
+        end = time.monotonic() + patience
+        while not (over.wait(0.02) or ready() or time.monotonic() > end):
+            pass
+        if not over.is_set():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    watcher = threading.Thread(target=watch)
+    old = signal.signal(signal.SIGALRM, die)
+    watcher.start()
+    try:
+        execute(operator, ti)
+    except TerminatedError:
+        return time.monotonic() - killed_at
+    finally:
+        over.set()
+        watcher.join()
+        signal.signal(signal.SIGALRM, old)
+    raise AssertionError("the task ended before it was to be killed")
 
 
 def through_json(value: Any) -> Any:

@@ -1,0 +1,64 @@
+"""Vectors in the task's result: of a text, or of a few."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_lamini.api.errors import InvalidRequestError
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from tests.support.platforms import posts
+from tests.support.results import near
+from tests.support.tasks import log_lines, run_to_end
+from tests.support.upstream import DIMENSIONS, EMBEDDING_MODEL
+
+TEXTS = [f"row {number} of all" for number in range(25)]
+ROWS = [{"id": number, "title": f"title {number}", "body": f"body {number}"} for number in range(2)]
+DIRECT = "POST /v1/embedding"
+
+
+def test_one_text_gives_its_vector_in_the_result(platform, embed, out):
+    ended = run_to_end(embed(input="How do I reset my password?", output=None))
+    assert ended.deferrals == []
+    assert ended.result == {
+        "model": EMBEDDING_MODEL,
+        "dimensions": DIMENSIONS,
+        "embeddings": near(["How do I reset my password?"]),
+    }
+    assert posts(platform) == {DIRECT: 1}
+    assert not out.exists()
+
+
+def test_a_short_list_gives_its_vectors_in_the_result(platform, embed):
+    result = run_to_end(embed(input=TEXTS[:16], output=None, texts_per_request=5)).result
+    assert result["embeddings"] == near(TEXTS[:16])
+    assert posts(platform) == {DIRECT: 4}
+
+
+def test_a_template_makes_texts_of_rows_without_a_folder_too(embed):
+    result = run_to_end(embed(input=ROWS[:2], output=None, prompt="{title}, {body}")).result
+    assert result["embeddings"] == near(["title 0, body 0", "title 1, body 1"])
+
+
+def test_a_refused_text_without_a_folder_fails_the_task(platform, embed):
+    platform.control.fault("/v1/embedding", status=422, times=1)
+    with log_lines() as lines, pytest.raises(InvalidRequestError):
+        run_to_end(embed(input=TEXTS[:16], output=None, texts_per_request=8, max_in_flight=1))
+    assert "Request 1 of 2 failed." in lines
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (TEXTS[:17], "17 rows, and without output there may be 16"),
+        ("s3://bucket/docs.jsonl", "input is a path: give output"),
+        ("docs.parquet", "input is a path: give output"),
+        ("  ", "input is an empty text"),
+        (None, "input must be a text"),
+        ([{"body": "x"}], "the name of a column"),
+        (["a", None], "row 1 of the list"),
+    ],
+)
+def test_an_input_that_needs_a_folder_or_is_none_is_refused(platform, embed, given, why):
+    with pytest.raises(InvalidArgumentError, match=why):
+        run_to_end(embed(input=given, output=None))
+    assert posts(platform) == {}

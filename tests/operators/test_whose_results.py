@@ -1,0 +1,111 @@
+"""An output folder holds one run over one input: another run, or another input, does not mix in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from tests.support.platforms import posts, submissions, totals
+from tests.support.results import outputs
+from tests.support.tasks import TI, begin, run_to_end, wake
+from tests.support.upstream import text_for
+
+PROMPTS = [f"row {number} of all" for number in range(25)]
+OUTPUTS = [text_for(prompt) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TI, run_id="run-2"),
+        replace(TI, task_id="other"),
+        replace(TI, dag_id="other"),
+        replace(TI, map_index=0),
+    ],
+)
+def test_another_runs_folder_is_left_alone(platform, inference, out, other):
+    run_to_end(inference(input=PROMPTS[:3]))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    sent = posts(platform)
+    with pytest.raises(InvalidArgumentError, match="holds the results of dag nightly, task infer, run run-1"):
+        run_to_end(inference(input=PROMPTS[:3]), other)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert posts(platform) == sent
+
+
+def test_another_runs_folder_is_replaced_where_that_is_asked_for(inference, rows, out):
+    run_to_end(inference())
+    (out / "notes.txt").write_text("mine")
+    make = inference(input=PROMPTS[20:23], on_other_run="replace")
+    ended = run_to_end(make, replace(TI, run_id="run-2"))
+    assert ended.result["counts"]["ok"] == 3
+    assert outputs(rows()) == OUTPUTS[20:23]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "_ledger.json",
+        "manifest.json",
+        "notes.txt",
+        "part-00000.jsonl",
+    ]
+
+
+def test_a_task_may_replace_its_own_results_with_other_settings(inference, rows):
+    run_to_end(inference())
+    run_to_end(inference(max_new_tokens=1, on_other_run="replace"))
+    assert outputs(rows()) == ["all"] * 25
+
+
+def test_a_run_that_replaces_is_not_begun_anew_by_its_own_retry(platform, inference, rows):
+    run_to_end(inference(input=PROMPTS[:3]), replace(TI, run_id="run-0"))
+    make = inference(on_other_run="replace")
+    platform.control.hold()
+    begin(make)
+    platform.control.release()
+    run_to_end(make)
+    assert totals(platform) == [3, 10, 10, 5]
+    assert outputs(rows()) == OUTPUTS
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
+    return path
+
+
+def test_an_input_that_changed_between_tries_is_refused(platform, inference, file):
+    platform.control.hold()
+    make = inference(input=str(file))
+    begin(make)
+    file.write_text(file.read_text().replace("row 7", "line 7"))
+    before = posts(platform)
+    with pytest.raises(InvalidArgumentError, match="with another input"):
+        run_to_end(make)
+    assert posts(platform) == before
+
+
+def test_an_input_that_changed_while_the_task_waited_is_refused(platform, inference, file, rows):
+    make = inference(input=str(file))
+    deferral = begin(make)
+    event = deferral.wait()
+    file.write_text(file.read_text().replace("row 7", "line 7"))
+    before = posts(platform)
+    with pytest.raises(InvalidArgumentError, match="input"):
+        wake(make, deferral, event)
+    assert posts(platform) == before
+    assert rows() == []
+
+
+def test_an_input_written_anew_with_the_same_content_is_the_same_input(platform, inference, file, rows):
+    platform.control.hold()
+    make = inference(input=str(file))
+    begin(make)
+    content = file.read_text()
+    file.unlink()
+    file.write_text(content)
+    platform.control.release()
+    run_to_end(make)
+    assert submissions(platform) == 3
+    assert outputs(rows()) == OUTPUTS
