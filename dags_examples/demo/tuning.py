@@ -161,16 +161,19 @@ def _report(outcome: Outcome, dag_seconds: float, all_seconds: float) -> None:
     first, last = steps[0], steps[-1]
     rows = len(outcome.scores)
     print(f"\nbase model   {base:.0%} of {rows} held-out tickets right (a guess would be right in 20%)")
-    print(f"tuned model  {tuned:.0%}, {tuned - base:+.0%}")
+    print(f"tuned model  {tuned:.0%}: {100 * (tuned - base):+.0f} points")
     print(
         f"tuning       {last.step} steps in {outcome.seconds:.0f} s, loss {first.loss:.2f} at first, {last.loss:.2f} at last"
     )
     print(f"time         {dag_seconds:.0f} s for the Dag run, {all_seconds:.0f} s in all")
     if outcome.event is None:
-        raise DemoError(f"nothing was promoted: the gain is {tuned - base:.0%}, {WANTED_GAIN:.0%} are wanted")
+        points = f"{100 * (tuned - base):.0f} points, {100 * WANTED_GAIN:.0f} are wanted"
+        raise DemoError(f"nothing was promoted: the gain is {points}")
     gain = outcome.event["metrics"]["gain"]["exact_match"]
     print(f"promoted     {outcome.event['model_name']}")
-    print(f"             for its gain of {gain:.0%}, at least {WANTED_GAIN:.0%} was wanted")
+    print(
+        f"             for its gain of {100 * gain:.0f} points, at least {100 * WANTED_GAIN:.0f} were wanted"
+    )
     print(f"report       {outcome.event['report']}")
 
 
