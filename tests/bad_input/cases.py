@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -117,6 +118,7 @@ CHUNKED: Values = {
     "input": INPUTS,
     "output": FOLDERS,
     "prompt": ["", " ", None, 7, ["prompt"], "{nothing}", "nothing", "{prompt} {nothing}"],
+    "max_prompt_chars": [*COUNTS, 0, 1, "1"],
     "passthrough": ["id", [""], [3], [None], ["index"], ["error"], ["id", "id"], {"id": 1}, ["nothing"], 7],
     "chunk_size": [*COUNTS, 0],
     "max_in_flight": [*COUNTS, 0],
@@ -179,6 +181,7 @@ OWN: dict[str, Values] = {
         "output": FOLDERS,
         "model_id": IDS,
         "top_n": [*COUNTS, 0],
+        "max_prompt_chars": [1],
         "threshold": [*NUMBERS, -0.1, 1.1, "2"],
     },
     "MemoryRagQueryOperator": {
@@ -186,6 +189,7 @@ OWN: dict[str, Values] = {
         "index_id": IDS,
         "model_name": OPTIONAL_NAMES,
         "rag_query_size": [*COUNTS, 0],
+        "max_prompt_chars": [1],
         "output_type": OUTPUT_TYPES,
         "max_new_tokens": [*COUNTS, 0],
         "max_failed_rows": ["some"],
@@ -306,6 +310,7 @@ OWN: dict[str, Values] = {
         "prompt": TEMPLATES,
         "answer": TEMPLATES,
         "output_field": [*OPTIONAL_NAMES, "mood"],
+        "max_prompt_chars": [1],
         "metrics": [
             "exact_match",
             [],
@@ -418,9 +423,10 @@ class Case:
 
     @property
     def title(self) -> str:
-        """A name for the case that any terminal can show."""
+        """A name for the case that any terminal can show, the same in every process."""
         ((name, value), *_) = self.arguments.items()
-        return f"{self.operator.removesuffix('Operator')}-{name}-{ascii(value)[:40]}"
+        shown = re.sub(r" at 0x[0-9a-f]+", "", ascii(value))
+        return f"{self.operator.removesuffix('Operator')}-{name}-{shown[:40]}"
 
 
 ROWS = ("input", "files", "examples", "prompt", "answer", "passthrough")
