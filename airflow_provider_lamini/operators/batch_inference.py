@@ -36,6 +36,8 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
     :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; plain
         text if not given
     :param max_new_tokens: tokens generated at most per row; the platform's default if not given
+    :param max_prompt_chars: characters of the longest prompt that is allowed; a longer one fails the task before anything
+        is sent, when the input is read at the beginning of a run. ``None`` sets no limit.
     :param passthrough: columns of the input that are copied into the output
     :param chunk_size: rows per chunk: per job for ``endpoint="batch"``, per part of the output always
     :param max_in_flight: jobs under way at once; for the other endpoints requests under way at once

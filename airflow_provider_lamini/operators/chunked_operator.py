@@ -42,6 +42,8 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     :param output: the folder for the results, a path or URI. Give each run its own, as with ``{{ run_id }}``
         in it. ``None`` where the operator answers a few rows at once.
     :param prompt: a template over a row's columns, such as ``"Summarize: {body}"``, or the name of a column
+    :param max_prompt_chars: characters of the longest prompt that is allowed; a longer one fails the task before anything
+        is sent, when the input is read at the beginning of a run. ``None`` sets no limit.
     :param passthrough: columns of the input that are copied into the output
     :param chunk_size: rows per chunk: per job where the platform has jobs for it, per part of the output always
     :param max_in_flight: jobs under way at once; without jobs, requests under way at once
@@ -60,6 +62,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         "input",
         "output_folder",
         "prompt",
+        "max_prompt_chars",
         "passthrough",
         "chunk_size",
         "max_in_flight",
@@ -81,6 +84,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         input: str | Sequence[str] | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
         output: str | None = None,
         prompt: str = "prompt",
+        max_prompt_chars: int | str | None = None,
         passthrough: Sequence[str] = (),
         chunk_size: int | str = 1000,
         max_in_flight: int | str = 8,
@@ -96,6 +100,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         self.input = input
         self.output_folder = output  # an operator's own ``output`` is its XCom
         self.prompt = prompt
+        self.max_prompt_chars = max_prompt_chars
         self.passthrough = passthrough
         self.chunk_size = chunk_size
         self.max_in_flight = max_in_flight
@@ -162,6 +167,11 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         from airflow_provider_lamini.rows.prompt import PromptTemplate
 
         self._rows_per_chunk = whole_number("chunk_size", self.chunk_size, least=1)
+        self._longest_prompt = (
+            None
+            if self.max_prompt_chars is None
+            else whole_number("max_prompt_chars", self.max_prompt_chars, least=1)
+        )
         self._in_flight = whole_number("max_in_flight", self.max_in_flight, least=1)
         self._retries_per_row = whole_number("row_retries", self.row_retries, least=0)
         self._replace_other = one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace"
@@ -225,9 +235,12 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         return Finished(self.folder_result(manifest, rows.ledger))
 
     def _answer_inline(self) -> dict[str, object]:
+        from airflow_provider_lamini.rows.survey import check_lengths
         from airflow_provider_lamini.runs.few import checked, inline_rows, send_all
 
         prompts = self._template.render_all(inline_rows(self.input, self.most_inline))
+        if self._longest_prompt is not None:
+            check_lengths(prompts, self._longest_prompt, lambda number: f"row {number} of the list")
         endpoint = self.direct_endpoint()
         if endpoint is None:
             raise NotImplementedError(f"{type(self).__name__} answers nothing without output.")
@@ -250,6 +263,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             self.input,
             self.results_folder(),
             prompt=self._template,
+            max_prompt_chars=self._longest_prompt,
             passthrough=self._passthrough,
             writer=self.part_writer(),
             owner=owner_of(context),

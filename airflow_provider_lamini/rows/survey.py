@@ -108,11 +108,22 @@ def _check(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
 
 
 def _measure(batch: Batch, prompt: PromptTemplate, limit: int, *, allow_missing: bool) -> None:
-    lengths = list(map(len, prompt.render_all(batch.rows, allow_missing=allow_missing)))
-    longest = max(lengths, default=0)
-    if longest > limit:
-        offset = next(number for number, length in enumerate(lengths) if length > limit)
-        raise BadRowError(
-            f"{batch.where(offset)}: the prompt has {lengths[offset]} characters, and {limit} are allowed. "
-            "Shorten the row, leave it out, or raise the limit."
-        )
+    check_lengths(prompt.render_all(batch.rows, allow_missing=allow_missing), limit, batch.where)
+
+
+def check_lengths(prompts: Sequence[str], limit: int, place: Callable[[int], str]) -> None:
+    """Make sure that no prompt is longer than is allowed.
+
+    :param prompts: the prompts
+    :param limit: characters of the longest one that is allowed
+    :param place: names the row of a prompt, by its number in the list
+    :raises BadRowError: for the first that is longer
+    """
+    lengths = list(map(len, prompts))
+    if max(lengths, default=0) <= limit:
+        return
+    number, length = next((number, length) for number, length in enumerate(lengths) if length > limit)
+    raise BadRowError(
+        f"{place(number)}: the prompt has {length} characters, and max_prompt_chars allows {limit}. Shorten the row, "
+        "leave it out, or raise max_prompt_chars."
+    )

@@ -103,6 +103,7 @@ def open_rows(
     output: str,
     *,
     prompt: PromptTemplate,
+    max_prompt_chars: int | None,
     passthrough: Sequence[str],
     writer: type[PartWriter],
     owner: dict[str, str | int],
@@ -122,6 +123,7 @@ def open_rows(
     :param given: the task's input
     :param output: the output folder
     :param prompt: how a row becomes a prompt
+    :param max_prompt_chars: characters of the longest prompt that is allowed
     :param passthrough: columns that go into the output
     :param writer: writes the parts
     :param owner: who runs: Dag, task, run and map index
@@ -154,7 +156,7 @@ def open_rows(
             "the output folder is another than before the task was deferred: keep clocks and chance out of its template."
         )
     else:
-        seen = survey(source, prompt, passthrough=passthrough)
+        seen = survey(source, prompt, passthrough=passthrough, max_prompt_chars=max_prompt_chars)
         header = Header(owner, settings, seen.content, seen.total, chunk_size, stamp, kinds=seen.kinds)
         inside.enter_context(folder.alone())
         ledger = Ledger.open(folder, header, if_other="replace" if replace_other and not woken else "fail")

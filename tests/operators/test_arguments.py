@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
 from tests.support.platforms import posts
 from tests.support.tasks import begin, run_to_end
 from tests.support.upstream import text_for
@@ -178,3 +179,27 @@ def test_a_connection_that_is_not_there_is_named(inference, out):
     with pytest.raises(AirflowNotFoundException, match="lamini_elsewhere"):
         run_to_end(inference(lamini_conn_id="lamini_elsewhere"))
     assert not out.exists()
+
+
+def test_a_prompt_above_the_limit_is_refused_by_its_row_and_one_at_the_limit_is_sent(
+    platform, inference, out
+):
+    make = lambda limit: inference(input=["short", "longer", "the longest"], max_prompt_chars=limit)  # noqa: E731
+    with pytest.raises(
+        InvalidArgumentError, match=r"item 2 of the list.* 11 characters, .* allows 10"
+    ) as caught:
+        run_to_end(make(10))
+    assert "longest" not in str(caught.value)
+    assert posts(platform) == {}
+    assert not out.exists()
+    assert run_to_end(make("11")).result["counts"]["ok"] == 3
+
+
+def test_the_limit_holds_where_a_task_answers_a_few_rows_itself(platform):
+    make = lambda **given: LaminiEmbeddingOperator(  # noqa: E731
+        task_id="embed", input=["short", "longer"], **given
+    )
+    with pytest.raises(InvalidArgumentError, match="row 1 of the list: the prompt has 6 characters"):
+        run_to_end(lambda: make(max_prompt_chars=5))
+    assert posts(platform) == {}
+    assert len(run_to_end(lambda: make(max_prompt_chars=6)).result["embeddings"]) == 2

@@ -94,7 +94,8 @@ def test_a_prompt_that_is_too_long_is_named_by_its_row(file):
     source = open_source(file("a.csv", "body\n" + "x\n" * 3000 + "y" * 20 + "\n" + "z" * 30 + "\n"))
     assert survey(source, BODY, max_prompt_chars=41).total == 3002
     with pytest.raises(
-        BadRowError, match=r"row 3000 \(a\.csv, line 3002\): the prompt has 31 characters, and 30 are"
+        BadRowError,
+        match=r"row 3000 \(a\.csv, line 3002\): the prompt has 31 characters, and max_prompt_chars allows 30\.",
     ):
         survey(source, BODY, max_prompt_chars=30)
 
