@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from itertools import cycle
+from itertools import cycle, zip_longest
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -61,28 +61,30 @@ def report(harness: Harness, cases: list[Case], kills: int, seed: int) -> int:
     from tests.support.crash.plans import NAMED, random_life, survey
     from tests.support.crash.table import line, markdown
 
-    chance = {case.name: Random(f"{seed} {case.name}") for case in cases}
     known: dict[str, Survey] = {}
-    lives: dict[str, list[Life]] = {}
+    lives: dict[str, list[Life]] = {case.name: [] for case in cases}
 
     def note(life: Life) -> None:
         lives[life.case].append(life)
         if life.wrong:
             print(f"WRONG {life.story()}", flush=True)
 
-    for case in cases:
-        lives[case.name] = []
-        known[case.name], first = survey(harness, case)
-        for life in first:
-            note(life)
-        for _, kill in known[case.name].once:
-            note(harness.live(case, kill, NAMED))
-        print(f"{case.name}: {len(known[case.name].names)} steps", flush=True)
-    for case in cycle(cases):
-        if sum(life.kills for several in lives.values() for life in several) >= kills:
-            break
-        note(random_life(harness, known[case.name], chance[case.name]))
-    print(markdown(line(name, len(known[name].names), lives[name]) for name in lives))
+    try:
+        for case in cases:
+            known[case.name], first = survey(harness, case)
+            for life in first:
+                note(life)
+            print(f"{case.name}: {len(known[case.name].names)} steps", flush=True)
+        for several in zip_longest(*([(case, kill) for _, kill in known[case.name].once] for case in cases)):
+            for case, kill in filter(None, several):
+                note(harness.live(case, kill, NAMED))
+        chance = {case.name: Random(f"{seed} {case.name}") for case in cases}
+        for case in cycle(cases):
+            if sum(life.kills for of_case in lives.values() for life in of_case) >= kills:
+                break
+            note(random_life(harness, known[case.name], chance[case.name]))
+    finally:  # one that is interrupted tells what it has found so far
+        print(markdown(line(name, len(known[name].names), lives[name]) for name in known), flush=True)
     return int(any(life.wrong for several in lives.values() for life in several))
 
 

@@ -122,8 +122,8 @@ class Zygote:
         return self._log.read_text(errors="replace")[-3000:]
 
     def close(self) -> None:
-        """End it."""
-        self._process.communicate(timeout=20)
+        """End it, once its last child has ended."""
+        self._process.communicate(timeout=PATIENCE + 10)
 
 
 def main() -> None:
