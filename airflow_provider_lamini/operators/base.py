@@ -58,6 +58,7 @@ class JobOperator(BaseOperator, Generic[R]):
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write task.output["job_id"]
         super().__init__(**kwargs)
         self.lamini_conn_id = lamini_conn_id
         self.deferrable = (

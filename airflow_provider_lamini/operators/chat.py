@@ -71,6 +71,7 @@ class LaminiChatOperator(BaseOperator):
         lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write chat.output["output"]
         super().__init__(**kwargs)
         self.messages = messages
         self.model_name = model_name

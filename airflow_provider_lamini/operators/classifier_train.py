@@ -88,7 +88,6 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         input_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write train.output["model_id"]
         super().__init__(**kwargs)
         self.project = project
         self.model_name = model_name

@@ -36,8 +36,8 @@ class LaminiClassifyOperator(ChunkedOperator):
     :param top_n: classes answered at most for each text; the platform's default if not given
     :param threshold: leave out classes that are less likely, from 0 to 1
     :param kwargs: see :class:`~airflow_provider_lamini.operators.chunked_operator.ChunkedOperator`: ``passthrough``,
-        ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``, ``input_conn_id``,
-        ``output_conn_id``
+        ``max_prompt_chars``, ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
+        ``input_conn_id``, ``output_conn_id``
     :return: ``model_id`` with ``class``, ``prob`` and ``classes`` for one text, with ``outputs``, a list of such, for
         a list; or the manifest of the output folder: URIs, counts by outcome, chunks, seconds, model
     """
@@ -53,7 +53,6 @@ class LaminiClassifyOperator(ChunkedOperator):
         threshold: float | str | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write classify.output["class"]
         super().__init__(**kwargs)
         self.model_id = model_id
         self.top_n = top_n

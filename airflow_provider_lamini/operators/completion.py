@@ -58,6 +58,7 @@ class LaminiCompletionOperator(BaseOperator):
         lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write complete.output["output"]
         super().__init__(**kwargs)
         self.prompt = prompt
         self.model_name = model_name

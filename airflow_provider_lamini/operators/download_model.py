@@ -49,7 +49,6 @@ class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
         wait: bool = True,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write download.output["model_name"]
         super().__init__(**kwargs)
         self.model_name = model_name
         self.model_type = model_type

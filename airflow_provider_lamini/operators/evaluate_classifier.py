@@ -95,6 +95,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         output_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write evaluate.output["passed"]
         super().__init__(**kwargs)
         self.model_id = model_id
         self.base_model_id = base_model_id

@@ -53,7 +53,6 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
         output_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write resume.output["model_name"]
         super().__init__(**kwargs)
         self.job_id = job_id
         self.output_folder = output  # an operator's own ``output`` is its XCom
@@ -161,6 +160,7 @@ class LaminiCancelJobOperator(BaseOperator):
         lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write cancel.output["cancelled"]
         super().__init__(**kwargs)
         self.job_id = job_id
         self.kind = kind

@@ -53,7 +53,6 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
     def __init__(
         self, *, files: str | Sequence[str], model_name: str, files_conn_id: str | None = None, **kwargs: Any
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write build.output["index_id"]
         super().__init__(**kwargs)
         self.files = files
         self.model_name = model_name

@@ -44,8 +44,8 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
         text if not given
     :param max_new_tokens: tokens generated at most; the platform's default if not given
     :param kwargs: see :class:`~airflow_provider_lamini.operators.chunked_operator.ChunkedOperator`: ``passthrough``,
-        ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``, ``input_conn_id``,
-        ``output_conn_id``
+        ``max_prompt_chars``, ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
+        ``input_conn_id``, ``output_conn_id``
     :return: ``index_id`` with ``output`` and ``finish_reason`` for one prompt, with ``outputs`` and ``finish_reasons``
         for a list; or the manifest of the output folder: URIs, counts by outcome, chunks, seconds, model
     """
@@ -71,7 +71,6 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
         max_new_tokens: int | str | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write ask.output["output"]
         super().__init__(**kwargs)
         self.index_id = index_id
         self.model_name = model_name

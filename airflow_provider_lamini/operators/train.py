@@ -117,7 +117,6 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         output_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write train.output["model_name"]
         super().__init__(**kwargs)
         self.model_name = model_name
         self.dataset_id = dataset_id

@@ -61,6 +61,7 @@ class LaminiJobSensor(BaseSensorOperator):
         poke_interval: float = 30.0,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write done.output["status"]
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.job_id = job_id
         self.kind = kind

@@ -59,7 +59,7 @@ with DAG("answers_texts", schedule=None, **ALWAYS, render_template_as_native_obj
         system="You know {{ params.topic }}.",
     )
     complete >> chat
-    keep(chat.output, "chat")
+    keep({"outputs": chat.output["outputs"], "model": complete.output["model"]}, "chat")
 
 with DAG("answers_mapped", schedule=None, **ALWAYS) as mapped:
     each = LaminiCompletionOperator.partial(task_id="complete", model_name="{{ params.model }}").expand(

@@ -59,9 +59,9 @@ with DAG("tuning_weekly", schedule=None, **ALWAYS) as weekly:
     )
 
     @task.branch
-    def decide(result):
+    def decide(passed):
         """Promote the model only if it is better."""
-        return "promote" if result["passed"] else "keep"
+        return "promote" if passed else "keep"
 
     @task
     def promote(tuned, result, output, ti=None):
@@ -75,7 +75,10 @@ with DAG("tuning_weekly", schedule=None, **ALWAYS) as weekly:
         """Leave all as it is."""
 
     trained >> compared
-    decide(compared.output) >> [promote(trained.output, compared.output, "{{ params.output }}"), keep()]
+    decide(compared.output["passed"]) >> [
+        promote(trained.output, compared.output, "{{ params.output }}"),
+        keep(),
+    ]
 
 with DAG("tuning_handed_over", schedule=None, **ALWAYS, render_template_as_native_obj=True) as handed_over:
     begun = LaminiTrainOperator(
