@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 import airflow_provider_lamini
 from airflow_provider_lamini.get_provider_info import get_provider_info
+from tests.support.airflow_command import airflow as airflow_says
 
 SCHEMAS = Path(airflow.__file__).parent
 
@@ -66,24 +65,12 @@ def test_options_of_the_configuration_are_known_to_airflow():
     assert list(configs["airflow-provider-lamini"]["lamini"]["options"]) == ["state_path"]
 
 
-def airflow_command(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("airflow_db")
 def test_the_command_line_of_airflow_lists_provider_and_hook():
-    shown = airflow_command("providers", "get", "airflow-provider-lamini", "--full", "-o", "json")
+    shown = airflow_says("providers", "get", "airflow-provider-lamini", "--full", "-o", "json")
     assert "airflow_provider_lamini.hooks.lamini.LaminiHook" in shown
-    hooks = airflow_command("providers", "hooks", "-o", "plain")
+    hooks = airflow_says("providers", "hooks", "-o", "plain")
     (line,) = [line for line in hooks.splitlines() if line.startswith("lamini ")]
     assert "lamini_conn_id" in line
 
@@ -91,5 +78,5 @@ def test_the_command_line_of_airflow_lists_provider_and_hook():
 @pytest.mark.slow
 @pytest.mark.usefixtures("airflow_db")
 def test_the_command_line_of_airflow_lists_the_fields_of_the_form():
-    shown = airflow_command("providers", "widgets", "-o", "plain")
+    shown = airflow_says("providers", "widgets", "-o", "plain")
     assert "extra__lamini__connect_timeout" in shown

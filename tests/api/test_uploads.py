@@ -17,6 +17,7 @@ from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.lamini import memory_rag
+from tests.support.loops import with_gaps
 
 STARTED = httpx.Response(200, json={"job_id": 5, "status": "CREATED"})
 
@@ -185,23 +186,12 @@ def test_a_slow_disk_does_not_hold_up_the_loop(settings, answers):
             time.sleep(0.15)
             return super().seek(*given)
 
+    call = memory_rag.train(model_name="m", files=[FilePart("slow", lambda: Slow(b"a" * 150_000))])
+
     async def run():
-        gaps, stop = [], asyncio.Event()
-
-        async def tick():
-            while not stop.is_set():
-                before = time.monotonic()
-                await asyncio.sleep(0.01)
-                gaps.append(time.monotonic() - before)
-
-        ticking = asyncio.create_task(tick())
-        call = memory_rag.train(model_name="m", files=[FilePart("slow", lambda: Slow(b"a" * 150_000))])
         async with AsyncClient(settings(), transport=httpx.MockTransport(answers(STARTED))) as client:
-            await client.send(call)
-        stop.set()
-        await ticking
-        return gaps
+            return await with_gaps(client.send(call))
 
-    gaps = asyncio.run(run())
+    _, gaps = asyncio.run(run())
     assert sum(gaps) > 0.45
     assert max(gaps) < 0.12

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
+
+from tests.support.airflow_command import airflow
 
 KEY = "lamini-test-key-0123456789"
 
@@ -43,18 +43,6 @@ class LookupOperator(BaseOperator):
 with DAG("lamini_lookup", start_date=datetime(2026, 1, 1), schedule=None):
     LookupOperator(task_id="lookup")
 """
-
-
-def airflow(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET
+
+from tests.support.serving import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,12 +117,6 @@ def blob_store() -> Iterator[BlobStore]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    store.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(server) as address:
+        store.url = f"http://{address}"
         yield store
-    finally:
-        server.shutdown()
-        thread.join(5)
-        server.server_close()

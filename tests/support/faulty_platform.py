@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import ssl
-import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from tests.support.knowledge_platform import KnowledgePlatform
+from tests.support.serving import served
 from tests.support.tuning_platform import Refusal
 from tests.support.upstream import text_for, vector_for
 
@@ -294,12 +294,6 @@ def faulty_platform(certificate: Path | None = None) -> Iterator[FaultyPlatform]
     platform.certificate = certificate
     server = _Server(platform)
     scheme = "https" if certificate else "http"
-    platform.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(server) as address:
+        platform.url = f"{scheme}://{address}"
         yield platform
-    finally:
-        server.shutdown()
-        thread.join(5)
-        server.server_close()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
+from tests.support.serving import served
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -87,15 +89,9 @@ def batch_platform() -> Iterator[BatchPlatform]:
         request_queue_size = 64
 
     server = Server(("127.0.0.1", 0), Handler)
-    platform.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(server) as address:
+        platform.url = f"http://{address}"
         yield platform
-    finally:
-        server.shutdown()
-        thread.join(5)
-        server.server_close()
 
 
 class SharedBucket(LocalFileSystem):  # type: ignore[misc]

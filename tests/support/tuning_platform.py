@@ -23,6 +23,7 @@ from airflow_provider_lamini.api.lamini.evaluation import EvalRunRequest
 from airflow_provider_lamini.api.lamini.models import DownloadModelRequest
 from airflow_provider_lamini.api.lamini.training import TrainRequest
 from tests.support.blob_store import BlobStore, blob_store
+from tests.support.serving import served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -307,15 +308,9 @@ def serving(platform: TuningPlatform) -> Iterator[None]:
             """A connection that was closed on purpose is no error."""
 
     server = Server(("127.0.0.1", 0), Handler)
-    platform.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(server) as address:
+        platform.url = f"http://{address}"
         yield
-    finally:
-        server.shutdown()
-        thread.join(5)
-        server.server_close()
 
 
 @pytest.fixture

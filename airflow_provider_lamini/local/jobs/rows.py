@@ -41,14 +41,13 @@ UNFINISHED_REASON: Final = {JobState.TIMED_OUT: "timeout", JobState.CANCELLED: "
 """What is said of a row that has no result in a job that ended so; of others, ``error``."""
 
 
-class BatchCompletions:
-    """Batches of prompts: each row's answer or its error.
+class _JobsOfRows:
+    """What jobs made of rows have in common.
 
-    :param inference: generates the answers
+    :param inference: generates answers, makes vectors
     :param pool: whose workers do it
     """
 
-    name = "batch_completions"
     concurrency = 64
     time_limit = None
 
@@ -56,13 +55,19 @@ class BatchCompletions:
         self._inference = inference
         self._pool = pool
 
+
+class BatchCompletions(_JobsOfRows):
+    """Batches of prompts: each row's answer or its error."""
+
+    name = "batch_completions"
+
     def run(self, job: RunningJob) -> None:
         """Answer the rows that have no answer yet."""
         what = task_of(job.job.params)
         run_rows(job, self._pool, lambda rows: [answer_row(self._inference, job, what, *row) for row in rows])
 
 
-class StreamingCompletions:
+class StreamingCompletions(_JobsOfRows):
     """Prompts whose text can be read while it grows.
 
     :param inference: generates the answers
@@ -71,11 +76,9 @@ class StreamingCompletions:
 
     name = "streaming_completions"
     concurrency = 256
-    time_limit = None
 
     def __init__(self, inference: Inference, pool: WorkPool) -> None:
-        self._inference = inference
-        self._pool = pool
+        super().__init__(inference, pool)
         self._lock = threading.Lock()
         self._texts: dict[str, dict[int, str]] = {}
 
@@ -103,20 +106,10 @@ class StreamingCompletions:
             return dict(self._texts.get(job_id, {}))
 
 
-class BatchEmbeddings:
-    """Batches of texts to vectors. There is no error of one row: the batch fails as a whole.
-
-    :param inference: makes the vectors
-    :param pool: whose workers do it
-    """
+class BatchEmbeddings(_JobsOfRows):
+    """Batches of texts to vectors. There is no error of one row: the batch fails as a whole."""
 
     name = "batch_embeddings"
-    concurrency = 64
-    time_limit = None
-
-    def __init__(self, inference: Inference, pool: WorkPool) -> None:
-        self._inference = inference
-        self._pool = pool
 
     def run(self, job: RunningJob) -> None:
         """Make the vectors that are not there yet."""
