@@ -29,7 +29,7 @@ from msgspec.structs import replace
 
 from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerTakenError
 from airflow_provider_lamini.rows.names import LEDGER, remove_run, run_files
-from airflow_provider_lamini.rows.record import Chunk, Document, Round, load
+from airflow_provider_lamini.rows.record import Chunk, Document, Round, difference, load, owner_in_words
 from airflow_provider_lamini.rows.takeover import check_in_charge, taken_over, tell_late, told_late
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Ledger:
                         )
                     remove_run(folder)
                 return cls._begin(folder, header, clock)
-            other = _difference(found.header, header)
+            other = difference(found.header, header)
             if other and if_other == "fail":
                 raise LedgerConflictError(
                     f"The output folder {folder} holds the results of {other}. {_REMEDY}"
@@ -129,7 +129,7 @@ class Ledger:
                 )
             if found.header.owner != owner:
                 raise LedgerConflictError(
-                    f"The output folder {folder} now holds the results of {_owner(found.header.owner)}: "
+                    f"The output folder {folder} now holds the results of {owner_in_words(found.header.owner)}: "
                     f"another task has "
                     "replaced those of this run. Give each task a folder of its own."
                 )
@@ -414,18 +414,3 @@ _REMEDY = (
     "Choose another folder, for example with {{ run_id }} in its name, "
     "or allow this task to replace what is there."
 )
-
-
-def _difference(found: Header, wanted: Header) -> str:
-    """What a folder holds instead of what is wanted; empty where it is the same."""
-    if found.owner != wanted.owner:
-        return f"{_owner(found.owner)}, not of {_owner(wanted.owner)}"
-    if (found.content, found.total) != (wanted.content, wanted.total):
-        return f"this task and run with another input ({found.total} rows then, {wanted.total} now)"
-    if (found.settings, found.chunk_size) != (wanted.settings, wanted.chunk_size):
-        return "this task and run with other settings"
-    return ""
-
-
-def _owner(owner: dict[str, str | int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in owner.items())

@@ -160,6 +160,30 @@ def load(folder: OutputFolder) -> Document | None:
         ) from None
 
 
+def difference(found: Header, wanted: Header) -> str:
+    """What a folder holds instead of what is wanted, for a person.
+
+    :param found: the run that the folder holds
+    :param wanted: the run that is to go on there
+    :returns: empty where it is the same
+    """
+    if found.owner != wanted.owner:
+        return f"{owner_in_words(found.owner)}, not of {owner_in_words(wanted.owner)}"
+    if (found.content, found.total) != (wanted.content, wanted.total):
+        return f"this task and run with another input ({found.total} rows then, {wanted.total} now)"
+    if (found.settings, found.chunk_size) != (wanted.settings, wanted.chunk_size):
+        return "this task and run with other settings"
+    return ""
+
+
+def owner_in_words(owner: dict[str, str | int]) -> str:
+    """Who runs a run, for a person.
+
+    :param owner: as in the header
+    """
+    return ", ".join(f"{name} {value}" for name, value in owner.items())
+
+
 class _Kind(msgspec.Struct):
     format: str = ""
     version: int = 0
