@@ -76,7 +76,7 @@ $(READY): $(PINS) $(SET_UP)
 	@touch $@
 
 $(READY_DEV): $(PINS) $(SET_UP)
-	@.ci/venv .venv $(PINS) local,parquet,http,dev
+	@.ci/venv .venv $(PINS) local,parquet,http,fast,dev
 	@touch $(READY) $@
 
 $(READY_2_11): $(PINS_2_11) $(SET_UP)
@@ -90,7 +90,7 @@ $(READY_TRAIN): $(PINS) $(SET_UP)
 
 # Other providers bring what this one must not need: they have an environment of their own.
 $(READY_PEERS): .ci/constraints-peers.txt $(SET_UP)
-	@.ci/venv .venv-peers .ci/constraints-peers.txt local
+	@.ci/venv .venv-peers .ci/constraints-peers.txt local,fast
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --constraint .ci/constraints-peers.txt \
 		apache-airflow-providers-openai apache-airflow-providers-common-ai
 	@touch $@

@@ -31,7 +31,7 @@ def main() -> None:
         print("Short form: 150 triggers of each peer every 10 s in place of 500 every 30 s.")
     scenes = {
         "ours, listed": Scene("tuning", 10_000, interval=interval, intervals=2, tls=True),
-        "ours, one by one": Scene("batch", jobs, interval=interval, intervals=2, tls=True),
+        "ours, one by one": Scene("batch", 4 * jobs, interval=interval, intervals=2, tls=True),
         "OpenAI": Scene("openai", jobs, interval=interval, intervals=2, tls=True),
         "common.ai": Scene("common.ai", jobs, interval=interval, intervals=2, tls=True),
     }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import httpx
 
 from airflow_provider_lamini.api.exchange import Exchange
+from airflow_provider_lamini.api.fast import fast_transport
 from airflow_provider_lamini.api.outgoing import client_timeout
 from airflow_provider_lamini.api.steps import Fetch, Flow, Pause
 from airflow_provider_lamini.api.uploads import OffLoop
@@ -130,6 +131,7 @@ class AsyncClient:
 
     :param settings: how to reach the platform
     :param transport: sends the requests in place of the network, for tests
+    :param only_looks: nothing is sent that starts work, so that `fast.fast_transport` may be used
     :param sleep: waits so many seconds
     :param clock: the time in seconds, from any start
     :raises ValueError: where a certificate or the proxy of the settings cannot be used
@@ -140,9 +142,12 @@ class AsyncClient:
         settings: ClientSettings,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
+        only_looks: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if transport is None and only_looks:
+            transport = fast_transport(settings, tls_context(settings), _limits(settings))
         self._http = httpx.AsyncClient(
             transport=transport,
             verify=tls_context(settings) if transport is None else True,

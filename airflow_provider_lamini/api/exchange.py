@@ -16,7 +16,7 @@ import httpx
 from tenacity import DoSleep, RetryCallState
 
 from airflow_provider_lamini.api import failures, redact
-from airflow_provider_lamini.api.outgoing import Outgoing, same_origin
+from airflow_provider_lamini.api.outgoing import Outgoing, home_headers, same_origin
 from airflow_provider_lamini.api.pacing import Pacer
 from airflow_provider_lamini.api.retry import Retries, parse_retry_after
 from airflow_provider_lamini.api.steps import Fetch, Flow, Pause, Target
@@ -54,6 +54,7 @@ class Exchange:
         self, settings: ClientSettings, http: httpx.Client | httpx.AsyncClient, clock: Callable[[], float]
     ) -> None:
         self._settings = settings
+        self._home = home_headers(settings)
         self._http = http
         self._clock = clock
         self._pacer = Pacer(settings.requests_per_second, clock)
@@ -65,7 +66,7 @@ class Exchange:
         :returns: at the generator's end, the answer
         :raises PlatformError: where it failed for good
         """
-        outgoing = Outgoing(call, self._settings, self._http, self._clock)
+        outgoing = Outgoing(call, self._settings, self._home, self._http, self._clock)
         return (yield from self._with_retries(call, lambda number: self._ask(call, outgoing, number)))
 
     def download(self, call: Call[T], to: BinaryIO) -> Flow[int]:
@@ -76,7 +77,7 @@ class Exchange:
         :returns: at the generator's end, how many bytes were written
         :raises PlatformError: where it failed for good, or broke off and ``to`` cannot be rewound
         """
-        outgoing, target = Outgoing(call, self._settings, self._http, self._clock), Target(to)
+        outgoing, target = Outgoing(call, self._settings, self._home, self._http, self._clock), Target(to)
         return (
             yield from self._with_retries(call, lambda number: self._save(call, outgoing, number, target))
         )

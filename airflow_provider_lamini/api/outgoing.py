@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.uploads import Upload
 
 
+USER_AGENT = f"airflow-provider-lamini/{__version__}"
+
+
 class Outgoing:
     """A call made ready for sending, as often as needed.
 
     :param call: what to send
     :param settings: how to reach the platform
+    :param home: what every request to the platform carries, see :func:`home_headers`
     :param http: builds the requests
     :param clock: the time in seconds, from any start
     :raises ValueError: where the body cannot be written as JSON
@@ -35,6 +39,7 @@ class Outgoing:
         self,
         call: Call[object],
         settings: ClientSettings,
+        home: httpx.Headers,
         http: httpx.Client | httpx.AsyncClient,
         clock: Callable[[], float],
     ) -> None:
@@ -42,6 +47,7 @@ class Outgoing:
         self._settings = settings
         self._http = http
         self._clock = clock
+        self._home = home
         self._content = None if call.json is None else _as_json(call.json, call.operation)
         self.parts: tuple[FilePart, ...] = (
             (call.content,) if call.content else tuple(call.multipart.files if call.multipart else ())
@@ -89,20 +95,29 @@ class Outgoing:
         )
 
     def _headers(self, url: httpx.URL) -> httpx.Headers:
-        at_home = same_origin(url, self.url)
-        headers = httpx.Headers(dict(self._settings.headers) if at_home else None)
-        headers.setdefault("User-Agent", f"airflow-provider-lamini/{__version__}")
-        if at_home:
-            headers["Lamini-Version"] = __version__
-            if self._settings.key:
-                headers["Authorization"] = f"Bearer {self._settings.key}"
+        at_home = url is self.url or same_origin(url, self.url)
+        headers = self._home if at_home else httpx.Headers({"User-Agent": USER_AGENT})
         if self._call.content is not None:
-            headers["Content-Type"] = self._call.content.content_type
-        elif self._content is not None:
-            headers["Content-Type"] = "application/json"
-        elif self.parts and "Content-Type" in headers:
+            return httpx.Headers({**headers, "Content-Type": self._call.content.content_type})
+        if self._content is not None:
+            return httpx.Headers({**headers, "Content-Type": "application/json"})
+        if self.parts and "Content-Type" in headers:
+            headers = headers.copy()
             del headers["Content-Type"]
         return headers
+
+
+def home_headers(settings: ClientSettings) -> httpx.Headers:
+    """Return what every request to the platform carries: its key, and the connection's own headers.
+
+    :param settings: how to reach the platform
+    """
+    headers = httpx.Headers(dict(settings.headers))
+    headers.setdefault("User-Agent", USER_AGENT)
+    headers["Lamini-Version"] = __version__
+    if settings.key:
+        headers["Authorization"] = f"Bearer {settings.key}"
+    return headers
 
 
 def client_timeout(settings: ClientSettings, read: float) -> httpx.Timeout:

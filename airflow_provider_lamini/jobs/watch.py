@@ -58,6 +58,12 @@ ROUND_SECONDS = 0.1
 """Jobs that are due within this time are looked at in one go: a look right after another costs half as much as one
 that has to wake everything up."""
 
+GRID = 0.5
+"""Seconds. Jobs that are looked at seldom are due at its multiples, so that their looks come in rows, too."""
+
+SELDOM = 10.0
+"""Seconds between two looks that are seldom."""
+
 LOOKS_PER_ROUND = 10
 """So many jobs are asked about one by one in one go: 100 a second, a tenth of a processor. Where more are due, as
 when thousands were submitted together, each waits for its turn."""
@@ -239,7 +245,8 @@ class Watch:
         if waiter.outcome.done():
             queue.waiters.pop(waiter.number, None)
         elif isinstance(decision, PollAgain):
-            queue.push(waiter, time.monotonic() + decision.seconds)
+            due = time.monotonic() + decision.seconds
+            queue.push(waiter, due - due % GRID if decision.seconds > SELDOM else due)
         else:
             waiter.outcome.set_result(decision)
             queue.waiters.pop(waiter.number, None)
@@ -361,7 +368,7 @@ class Watch:
         # A look that failed is repeated by the plan, which knows the deadline; not inside the client.
         for_looks = replace(settings, retry_budget=0.0, model_loading_budget=0.0)
         # In a thread: reading the certificates of all authorities takes 50 ms.
-        self._clients.append(await asyncio.to_thread(AsyncClient, for_looks))
+        self._clients.append(await asyncio.to_thread(AsyncClient, for_looks, only_looks=True))
         self._settings = settings
 
     async def _read_key_anew(self) -> None:

@@ -1,0 +1,73 @@
+"""The transport of the extra ``fast``: for looks only, and only where no proxy is in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+
+import httpx
+import pytest
+
+from airflow_provider_lamini.api.client import AsyncClient, tls_context
+from airflow_provider_lamini.api.errors import JobNotFoundError, UnavailableError
+from airflow_provider_lamini.api.fast import fast_transport
+from airflow_provider_lamini.api.lamini import batches
+from airflow_provider_lamini.api.settings import ClientSettings
+from tests.support.processes import free_port
+
+IS_INSTALLED = importlib.util.find_spec("httpx_aiohttp") is not None
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def transport(**settings):
+    asked = ClientSettings(base_url="http://127.0.0.1:1", key="k", **settings)
+    return fast_transport(asked, tls_context(asked), httpx.Limits())
+
+
+def test_it_is_there_exactly_where_the_extra_is_installed():
+    assert (transport() is not None) == IS_INSTALLED
+
+
+def test_proxies_are_left_to_httpx(monkeypatch):
+    assert transport(proxy="http://127.0.0.1:2") is None
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:2")
+    assert transport() is None
+
+
+def test_nobody_there_is_a_passing_error():
+    async def look():
+        settings = ClientSettings(base_url=f"http://127.0.0.1:{free_port()}", key="k", retry_budget=0)
+        async with AsyncClient(settings, only_looks=True) as client:
+            await client.send(batches.completions_progress("b1"))
+
+    with pytest.raises(UnavailableError):
+        asyncio.run(look())
+
+
+async def one_answer(reader, writer):
+    await reader.readuntil(b"\r\n\r\n")
+    body = b'{"detail": "no such job"}'
+    writer.write(
+        b"HTTP/1.1 498 x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    writer.write(body)
+    await writer.drain()
+    writer.close()
+
+
+def test_a_refusal_is_the_same_error_as_elsewhere():
+    async def look():
+        server = await asyncio.start_server(one_answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        settings = ClientSettings(base_url=f"http://127.0.0.1:{port}", key="k", retry_budget=0)
+        async with server, AsyncClient(settings, only_looks=True) as client:
+            await client.send(batches.completions_progress("b1"))
+
+    with pytest.raises(JobNotFoundError, match="no such job"):
+        asyncio.run(look())
