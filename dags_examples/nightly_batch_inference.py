@@ -4,8 +4,6 @@ The rows are read from object storage, sent to the platform as batch jobs, and w
 The results lie in the output folder, one row per ticket, in order. ``make demo`` runs it on a laptop.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pendulum
@@ -29,8 +27,7 @@ with DAG(
     catchup=False,
     default_args={"retries": 2},
     params={
-        # Any object storage that Airflow knows serves: s3://, gs://, abfs://, or a local path.
-        "input": str(Path(__file__).parent / "data" / "support_tickets.jsonl"),
+        "input": str(Path(__file__).parent / "data" / "support_tickets.jsonl"),  # or s3://, gs://, abfs://
         "output": "/tmp/nightly_batch_inference",  # noqa: S108
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
     },
@@ -38,14 +35,12 @@ with DAG(
     categorize = LaminiBatchInferenceOperator(
         task_id="categorize_tickets",
         input="{{ params.input }}",
-        # Columns stand in single braces.
-        prompt='{body}\n\nThe subject of this message is "{subject}". It is about',
+        prompt='{body}\n\nThe subject of this message is "{subject}". It is about',  # columns in single braces
         model_name="{{ params.model }}",
         output_type={"category": list(CATEGORIES)},
         chunk_size=20,  # small, to see it at work; thousands for a real table
         max_in_flight=3,
-        # A folder for each run: a retry finds there what is done, the next night starts afresh.
-        output="{{ params.output }}/{{ run_id }}",
+        output="{{ params.output }}/{{ run_id }}",  # one for each run: a retry finds there what is done
         passthrough=["ticket_id", "subject", "expected_category"],
         max_failed_rows="10%",  # one bad ticket must not cost the night
         deferrable=True,
@@ -53,12 +48,12 @@ with DAG(
     )
 
     @task
-    def share_that_agrees(manifest: dict[str, str]) -> float:
+    def share_that_agrees(output: str) -> float:
         """Compare with the categories that people gave, where they did."""
         from airflow_provider_lamini.rows.manifest import read_outputs
 
-        rows = [row for row in read_outputs(manifest["output"]) if row["expected_category"] and row["output"]]
+        rows = [row for row in read_outputs(output) if row["expected_category"] and row["output"]]
         agree = [row for row in rows if CATEGORIES[row["output"]["category"]] == row["expected_category"]]
         return len(agree) / max(1, len(rows))
 
-    share_that_agrees(categorize.output)  # type: ignore[arg-type]
+    share_that_agrees(categorize.output["output"])
