@@ -89,6 +89,7 @@ class JobOperator(BaseOperator, Generic[R]):
         :param context: Airflow's context
         :param event: what became of the jobs waited for; ``None`` at the start of a try
         :return: what to wait for, or the result
+        :raises RowError: where rows or places cannot be used; to Airflow it is an :class:`InvalidArgumentError`
         """
 
     def execute(self, context: Context) -> R:
@@ -121,6 +122,7 @@ class JobOperator(BaseOperator, Generic[R]):
 
     def _go_on(self, context: Context, event: JobEvent | None) -> R:
         from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.runs.arguments import as_argument_errors
 
         self._check_waiting()
         self.check()
@@ -132,7 +134,8 @@ class JobOperator(BaseOperator, Generic[R]):
             while True:
                 if event is not None and event.timed_out:
                     self._fail_in_time(context, event)
-                step = self.advance(context, event)
+                with as_argument_errors():
+                    step = self.advance(context, event)
                 if isinstance(step, Finished):
                     return step.result
                 self._waiting = step

@@ -192,16 +192,9 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         """Harvest, refill, and wait or return the manifest; see :class:`JobOperator`."""
-        from airflow_provider_lamini.rows.errors import FolderBusyError, LedgerTakenError, RowError
-
-        try:
-            if self.output_folder is None and self.most_inline:
-                return Finished(self._answer_inline())
-            return self._advance(context, event)
-        except (FolderBusyError, LedgerTakenError):
-            raise
-        except RowError as error:
-            raise InvalidArgumentError(str(error)) from error
+        if self.output_folder is None and self.most_inline:
+            return Finished(self._answer_inline())
+        return self._advance(context, event)
 
     def _advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         from airflow_provider_lamini.rows.manifest import write_manifest

@@ -14,16 +14,13 @@ from airflow_provider_lamini.runs.record import digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.lamini.classifiers import ClassifierJob
-    from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
+    from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.rows.examples import Examples
     from airflow_provider_lamini.runs.record import Submission
-    from airflow_provider_lamini.runs.step import Finished, Waiting
 
 
 class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
@@ -139,15 +136,6 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         if not described:
             raise InvalidArgumentError("classes is empty. Give each class a description.")
         return described
-
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
-        """Attach or submit, then judge the end; see :class:`JobOperator`."""
-        from airflow_provider_lamini.rows.errors import RowError
-
-        try:
-            return super().advance(context, event)
-        except RowError as error:
-            raise InvalidArgumentError(str(error)) from error
 
     def decides(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`."""

@@ -44,7 +44,7 @@ class LaminiEmbeddingOperator(ChunkedOperator):
         once, many texts per request, and holds a worker; it can tell which rows failed.
     :param texts_per_request: texts in one request for ``endpoint="embedding"``
     :param kwargs: see :class:`~airflow_provider_lamini.operators.chunked_operator.ChunkedOperator`: ``passthrough``,
-        ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
+        ``max_prompt_chars``, ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
         ``on_unknown_submission``, ``input_conn_id``, ``output_conn_id``
     :return: ``model``, ``dimensions`` and ``embeddings``, a list of vectors also for one text; or the manifest of
         the output folder (URIs, counts by outcome, chunks, seconds, model) with ``dimensions``

@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.runs.arguments import (
+    as_argument_errors,
     flag,
     folder,
     identifier,
@@ -113,13 +114,9 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, have them evaluated, judge the numbers."""
-        from airflow_provider_lamini.rows.errors import RowError
-
         del context
-        try:
+        with as_argument_errors():
             return self._evaluate()
-        except RowError as error:
-            raise InvalidArgumentError(str(error)) from error
 
     def _evaluate(self) -> dict[str, object]:
         from dataclasses import replace

@@ -111,20 +111,16 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
 
     def fetch(self, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.rows.errors import RowError
         from airflow_provider_lamini.runs.tuning import result_of
 
-        try:
-            return result_of(
-                self.hook,
-                job_id,
-                status=status.raw,
-                output=self.output_folder,
-                output_conn_id=self.output_conn_id,
-                log=self.log,
-            )
-        except RowError as error:
-            raise InvalidArgumentError(str(error)) from error
+        return result_of(
+            self.hook,
+            job_id,
+            status=status.raw,
+            output=self.output_folder,
+            output_conn_id=self.output_conn_id,
+            log=self.log,
+        )
 
     def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[dict[str, object]]:
         """See :class:`SingleJobOperator`: a job that ended in part is what there is; else a retry resumes again."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.single import SingleJobOperator
 from airflow_provider_lamini.runs.arguments import optional_name, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-
-    from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
+    from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.rows.documents import Document
@@ -71,18 +68,6 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
         super().check()
         plain_name("model_name", self.model_name)
         optional_name("files_conn_id", self.files_conn_id)
-
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
-        """Attach or submit, then judge the end; see :class:`JobOperator`."""
-        from airflow_provider_lamini.rows.errors import RowError
-        from airflow_provider_lamini.rows.index_manifest import ManifestTakenError
-
-        try:
-            return super().advance(context, event)
-        except ManifestTakenError:
-            raise
-        except RowError as error:
-            raise InvalidArgumentError(str(error)) from error
 
     def decides(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`: the model, and each file's name and checksum."""

@@ -174,13 +174,8 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         """Attach or submit, resume, or return; see :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.rows.errors import RowError
-
         self._context = context
-        try:
-            return super().advance(context, event)
-        except RowError as error:
-            raise InvalidArgumentError(str(error)) from error
+        return super().advance(context, event)
 
     def decides(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`."""

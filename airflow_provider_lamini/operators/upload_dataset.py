@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.runs.arguments import flag, folder, optional_name, plain_name
+from airflow_provider_lamini.runs.arguments import as_argument_errors, flag, folder, optional_name, plain_name
 from airflow_provider_lamini.runs.record import record_store
 from airflow_provider_lamini.runs.step import owner_of, request_of
 
@@ -84,7 +83,6 @@ class LaminiUploadDatasetOperator(BaseOperator):
         """Check the rows, upload them, return the dataset."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.rows.dataset import Columns
-        from airflow_provider_lamini.rows.errors import RowError
         from airflow_provider_lamini.runs.datasets import RECORD, DatasetUpload, Wanted
 
         is_public = None if self.is_public is None else flag("is_public", self.is_public)
@@ -93,19 +91,16 @@ class LaminiUploadDatasetOperator(BaseOperator):
         if self.state_path is not None:
             folder("state_path", self.state_path)
         hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
-        with hook:
+        with hook, as_argument_errors():
             state_path = self.state_path or hook.state_path()
-            try:
-                wanted = Wanted(
-                    given=self.input,
-                    columns=Columns.parse(self.prompt, self.answer),
-                    is_public=is_public,
-                    conn_id=self.input_conn_id,
-                )
-                records = record_store(context, owner_of(context), state_path, self.log, RECORD)
-                made = DatasetUpload(wanted, hook=hook, records=records, log=self.log).make(
-                    forced_by=request_of(context) if anew else None
-                )
-            except RowError as error:
-                raise InvalidArgumentError(str(error)) from error
+            wanted = Wanted(
+                given=self.input,
+                columns=Columns.parse(self.prompt, self.answer),
+                is_public=is_public,
+                conn_id=self.input_conn_id,
+            )
+            records = record_store(context, owner_of(context), state_path, self.log, RECORD)
+            made = DatasetUpload(wanted, hook=hook, records=records, log=self.log).make(
+                forced_by=request_of(context) if anew else None
+            )
         return {"dataset_id": made.dataset_id, "rows": made.rows, "bytes": made.size, "new": made.new}

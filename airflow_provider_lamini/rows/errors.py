@@ -9,17 +9,17 @@
       ColumnError             the name of a column cannot be used
         MissingColumnError    a column that is asked for is not there
       OutputError             the output folder cannot be used
-        FolderBusyError       another process works in the folder
+        OthersAtWorkError     another process works in the same place
+          FolderBusyError     it does not leave in time
         IncompleteOutputError parts of a finished run are missing or damaged
         LedgerError           the ledger of the folder
           LedgerConflictError   the folder belongs to another run, input or settings
-          LedgerTakenError      another process has taken the folder over
+          LedgerTakenError      another process has taken the folder over (also an OthersAtWorkError)
           UnreadableLedgerError the file is not a ledger that this version can read
       MissingExtraError       a file format needs an extra of this package
 
 Messages name the file, the line or row, the column, what is wrong and what to do. They never hold a row's
-content. None of them passes by itself, except `FolderBusyError`, and that `LedgerTakenError` ends a process that
-is no longer in charge.
+content. None of them passes by itself, except `OthersAtWorkError`: nothing is wrong with what was given.
 """
 
 from __future__ import annotations
@@ -99,7 +99,11 @@ class OutputError(RowError):
     """The output folder, or a name in it, cannot be used."""
 
 
-class FolderBusyError(OutputError):
+class OthersAtWorkError(OutputError):
+    """Another process works in the same place. Nothing is wrong with the place, or with what was given."""
+
+
+class FolderBusyError(OthersAtWorkError):
     """Another process works in the folder, and has not left it in time. Retrying later helps."""
 
 
@@ -115,7 +119,7 @@ class LedgerConflictError(LedgerError):
     """The folder holds the results of another run, input or settings. Nothing was changed."""
 
 
-class LedgerTakenError(LedgerError):
+class LedgerTakenError(LedgerError, OthersAtWorkError):
     """Another process has opened the same ledger since. This one must stop; it changes nothing any more."""
 
 

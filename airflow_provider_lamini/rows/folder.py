@@ -80,10 +80,11 @@ class OutputFolder:
         :raises OutputError: where the folder cannot be written to
         """
         path = self._at(name)
-        try:
-            self._store.write(path, data, durable=durable)
-        except (NotADirectoryError, FileExistsError, IsADirectoryError, PermissionError) as error:
-            raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
+        with self._allowed():
+            try:
+                self._store.write(path, data, durable=durable)
+            except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+                raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
 
     @contextmanager
     def alone(self, name: str = "ledger", patience: float = _PATIENCE) -> Iterator[bool]:
@@ -125,7 +126,8 @@ class OutputFolder:
         :param data: its content, which no other process writes
         :return: whether it was this one; ``None`` where the store cannot tell
         """
-        return self._store.claim(self._at(name), data)
+        with self._allowed():
+            return self._store.claim(self._at(name), data)
 
     def check_writable(self) -> None:
         """Make sure that files can be written here, as far as the store tells without writing one.
@@ -145,36 +147,40 @@ class OutputFolder:
 
         :raises FileNotFoundError: where there is none
         """
-        return self._store.read(self._at(name))
+        with self._allowed():
+            return self._store.read(self._at(name))
 
     def lines(self, name: str) -> Iterable[bytes]:
         """The lines of a file, read as they are needed.
 
         :raises FileNotFoundError: where there is none
         """
-        with self._store.open(self._at(name)) as stream:
+        with self._allowed(), self._store.open(self._at(name)) as stream:
             yield from stream
 
     def exists(self, name: str) -> bool:
         """Whether a file is there."""
-        try:
-            self._store.info(self._at(name))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        with self._allowed():
+            try:
+                self._store.info(self._at(name))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
         return True
 
     def delete(self, name: str) -> None:
         """Remove a file; nothing happens where there is none."""
-        self._store.delete(self._at(name))
+        with self._allowed():
+            self._store.delete(self._at(name))
 
     def names(self, *, work: bool = False) -> list[str]:
         """Names of the files in the folder, sorted, other people's too.
 
         :param work: those below `WORK` instead, each with it before the name
         """
-        if work:
-            return [f"{WORK}/{name}" for name in self._store.names(f"{self._path}/{WORK}")]
-        return self._store.names(self._path)
+        with self._allowed():
+            if work:
+                return [f"{WORK}/{name}" for name in self._store.names(f"{self._path}/{WORK}")]
+            return self._store.names(self._path)
 
     def clean(self, older_than: float = _STALE) -> None:
         """Remove temporary files of ours that a killed process left.
@@ -199,6 +205,16 @@ class OutputFolder:
             raise OutputError(
                 f"The output folder {self} lies where the pattern of the input looks for files. Choose another folder."
             )
+
+    @contextmanager
+    def _allowed(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise OutputError(
+                f"{self} cannot be used: its store forbids to read or to write there. Look at the permissions, and at the "
+                "connection that is used for it."
+            ) from error
 
     def _at(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{_checked(name)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_lamini.rows.documents import Stamp  # noqa: TC001 - msgspec reads the annotations
-from airflow_provider_lamini.rows.errors import OutputError
+from airflow_provider_lamini.rows.errors import OthersAtWorkError, OutputError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.storage import locate
 from airflow_provider_lamini.rows.uris import brief
@@ -168,5 +168,5 @@ class ManifestFile:
         return content
 
 
-class ManifestTakenError(OutputError):
+class ManifestTakenError(OthersAtWorkError):
     """Another process refreshes the same index. This one must stop."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.jobs.kinds import JobKind
 
@@ -23,6 +26,22 @@ LONGEST = 1e9
 _SHOWN = 60
 _NAME = 500
 _DIGITS = 100
+
+
+@contextmanager
+def as_argument_errors() -> Iterator[None]:
+    """Rows and places that cannot be used are wrong arguments, of which Airflow makes no retry.
+
+    :raises InvalidArgumentError: in place of a `RowError`, except where only another process is in the way
+    """
+    from airflow_provider_lamini.rows.errors import OthersAtWorkError, RowError
+
+    try:
+        yield
+    except OthersAtWorkError:
+        raise
+    except RowError as error:
+        raise InvalidArgumentError(str(error)) from error
 
 
 def shown(value: object) -> str:

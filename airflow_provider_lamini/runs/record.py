@@ -143,16 +143,17 @@ class FileRecord:
     def read(self) -> Submission | None:
         """See `RecordStore.read`."""
         try:
-            return _decoded(json.loads(self._folder.read(self._name)))
+            content = self._folder.read(self._name)
         except FileNotFoundError:
             return None
-        except UnreadableRecordError:
-            raise
+        try:
+            value = json.loads(content)
         except ValueError as error:
             raise UnreadableRecordError(
                 f"{self._folder.uri(self._name)} is damaged, so it is not known whether a job was submitted. "
                 "Look at the platform, then remove the file, or clear the task with force_new=True."
             ) from error
+        return _decoded(value)
 
     def write(self, submission: Submission) -> None:
         """See `RecordStore.write`."""
