@@ -53,14 +53,6 @@ def record(tmp_path):
     return of
 
 
-def retried(task):
-    return replace(task, try_number=task.try_number + 1)
-
-
-def cleared(task, retries=1):
-    return replace(task, try_number=task.try_number + 1, max_tries=task.try_number + retries)
-
-
 # ---- its time is up ------------------------------------------------------------------------------------------
 
 
@@ -70,7 +62,7 @@ def test_a_timeout_leaves_the_job_to_the_retry_that_follows(tuning, train, task,
     with pytest.raises(WaitTimeoutError, match="tuning job 1 may still run and bill; the retry attaches"):
         run_to_end(train(timeout=0.6, deferrable=deferrable), task)
     assert tuning.jobs["1"].state != "CANCELLED"
-    assert begin(train(), retried(task)).trigger["job_ids"] == ["1"]
+    assert begin(train(), task.retried()).trigger["job_ids"] == ["1"]
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -80,7 +72,7 @@ def test_the_last_tries_timeout_cancels_the_job_and_a_clear_resumes_it(tuning, t
     with pytest.raises(WaitTimeoutError, match="tuning job 1 is cancelled, since no retry follows"):
         run_to_end(train(timeout=0.6, deferrable=deferrable), last)
     assert tuning.jobs["1"].state == "CANCELLED"
-    result = run_to_end(train(), cleared(last)).result
+    result = run_to_end(train(), last.cleared()).result
     assert (result["job_id"], tuning.jobs["1"].resumes, len(tuning.jobs)) == ("1", 1, 1)
 
 
@@ -115,17 +107,17 @@ def test_force_new_submits_once_for_all_retries_and_again_for_each_clear(tuning,
     tuning.script = [SLOW]
     make = train(force_new="true")
     assert begin(make, task).trigger["job_ids"] == ["1"]
-    assert begin(make, retried(task)).trigger["job_ids"] == ["1"]
-    again = cleared(retried(task))
+    assert begin(make, task.retried()).trigger["job_ids"] == ["1"]
+    again = task.retried().cleared()
     assert begin(make, again).trigger["job_ids"] == ["2"]
-    assert begin(make, retried(again)).trigger["job_ids"] == ["2"]
+    assert begin(make, again.retried()).trigger["job_ids"] == ["2"]
     assert len(tuning.jobs) == 2
 
 
 def test_force_new_after_a_run_without_it_submits(train, task):
     run_to_end(train(), task)
-    assert run_to_end(train(force_new=True), cleared(task)).result["job_id"] == "2"
-    assert run_to_end(train(), cleared(cleared(task))).result["job_id"] == "2"
+    assert run_to_end(train(force_new=True), task.cleared()).result["job_id"] == "2"
+    assert run_to_end(train(), task.cleared().cleared()).result["job_id"] == "2"
 
 
 # ---- killed --------------------------------------------------------------------------------------------------
@@ -139,7 +131,7 @@ def kill(deferral):
 def test_a_kill_in_any_order_leaves_the_new_try_with_a_job_of_its_own(tuning, train, task, order):
     tuning.script = [SLOW, ("COMPLETED",)]
     old = begin(train(), task)
-    new = cleared(task)
+    new = task.cleared()
     if order == "before the record is read":
         kill(old)
         assert run_to_end(train(), new).result["job_id"] == "2"
@@ -156,21 +148,21 @@ def test_a_kill_in_any_order_leaves_the_new_try_with_a_job_of_its_own(tuning, tr
 def test_a_job_that_a_person_cancels_later_fails_the_task(tuning, train, task):
     tuning.script = [SLOW]
     begin(train(), task)
-    attached = begin(train(), retried(task))
+    attached = begin(train(), task.retried())
     tuning.jobs["1"].states = ["CANCELLED"]
     event = attached.wait()
     event["ended"]["1"]["alive_at"] = time.time() + KILL_SETTLES + 1
     with pytest.raises(JobCancelledError):
-        wake(train(), attached, event, retried(task))
+        wake(train(), attached, event, task.retried())
 
 
 def test_a_kill_while_a_resumed_job_is_waited_for_leaves_a_job_of_its_own(tuning, train, task):
     tuning.script = [("FAILED",), ("COMPLETED",)]
     tuning.after_resume = [SLOW]
     old = begin(train(), task)
-    attached = begin(train(), cleared(task))
+    attached = begin(train(), task.cleared())
     kill(old)
-    assert wake(train(), attached, attached.wait(), cleared(task))["job_id"] == "2"
+    assert wake(train(), attached, attached.wait(), task.cleared())["job_id"] == "2"
 
 
 def test_a_kill_while_the_submission_is_on_its_way_cancels_the_job(tuning, train, task):
@@ -188,22 +180,22 @@ def test_a_kill_while_the_submission_is_on_its_way_cancels_the_job(tuning, train
     assert tuning.jobs["1"].state == "CANCELLED"
     tuning._train = answer
     tuning.script = [("COMPLETED",)]
-    assert run_to_end(train(), cleared(task)).result["job_id"] == "2"
+    assert run_to_end(train(), task.cleared()).result["job_id"] == "2"
 
 
 def test_changed_arguments_after_a_kill_are_submitted_though_there_is_nothing_to_cancel(tuning, train, task):
     tuning.script = [SLOW, ("COMPLETED",)]
     kill(begin(train(), task))
     tuning.fail["/v1/train/jobs/1/cancel"] = [(400, "it has ended")]
-    assert run_to_end(train(finetune_args={"max_steps": 7}), cleared(task)).result["job_id"] == "2"
+    assert run_to_end(train(finetune_args={"max_steps": 7}), task.cleared()).result["job_id"] == "2"
 
 
 def test_a_job_that_was_handed_over_and_came_to_nothing_is_submitted_anew(tuning, train, task):
     tuning.script = [("CREATED", "FAILED"), SLOW]
     make = train(wait=False)
     assert run_to_end(make, task).result["job_id"] == "1"
-    assert run_to_end(make, retried(task)).result["job_id"] == "1"  # it still runs
-    assert run_to_end(make, cleared(task)).result["job_id"] == "2"
+    assert run_to_end(make, task.retried()).result["job_id"] == "1"  # it still runs
+    assert run_to_end(make, task.cleared()).result["job_id"] == "2"
 
 
 # ---- clocks --------------------------------------------------------------------------------------------------
@@ -216,7 +208,7 @@ def test_a_clock_that_jumps_between_tries_costs_no_second_job(tuning, train, rec
     known = record()
     shifted = {name: known[name] - hours * 3600 for name in ("intended_at", "submitted_at")}
     record(**shifted)
-    assert run_to_end(train(), retried(task)).result["job_id"] == "1"
+    assert run_to_end(train(), task.retried()).result["job_id"] == "1"
     assert len(tuning.jobs) == 1
 
 
@@ -229,9 +221,9 @@ def test_a_record_that_cannot_be_read_submits_nothing_unless_forced(tuning, trai
     (file,) = (tmp_path / "state").glob("submission-*.json")
     file.write_text(content)
     with pytest.raises(UnreadableRecordError, match="force_new=True"):
-        run_to_end(train(), retried(task))
+        run_to_end(train(), task.retried())
     assert len(tuning.jobs) == 1
-    assert run_to_end(train(force_new=True), cleared(task)).result["job_id"] == "2"
+    assert run_to_end(train(force_new=True), task.cleared()).result["job_id"] == "2"
 
 
 class BrokenState:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.support.races import batch_platform, race
-from tests.support.racing_tasks import ROWS, infer
+from tests.support.racing_tasks import ROWS, infer, tune
+from tests.support.tuning_platform import tuning  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -39,3 +40,15 @@ def test_no_chunk_is_sent_twice_by_processes_that_race_for_a_folder(
     assert all(well in one for one in ended)
     assert {prompt: times for prompt, times in platform.prompts.items() if times > 1} == {}
     assert len(platform.prompts) == rounds * ROWS
+
+
+@pytest.mark.long
+def test_processes_that_race_for_the_record_of_a_job_submit_one(tuning, race_folder):  # noqa: F811
+    """One of them submits while the others wait for the lock; then they attach to its job."""
+    race_folder("")
+    tuning.datasets["given"] = [{"input": "q", "output": "a"}]
+    tuning.script = [("CREATED", *["TRAINING MODEL"] * 1000)]
+    ended = race(tune, 20, 3, timeout=120)
+    assert [len(set(one)) for one in ended] == [1] * 20
+    assert sorted({one[0] for one in ended}) == sorted(f"job {number}" for number in range(1, 21))
+    assert len(tuning.jobs) == 20

@@ -14,7 +14,7 @@ from airflow_provider_lamini.exceptions import (
     JobTimedOutError,
 )
 from airflow_provider_lamini.sensors.job import LaminiJobSensor
-from tests.support.tasks import begin, log_lines, maker, run_to_end
+from tests.support.tasks import begin, log_lines, maker, run_to_end, wake
 from tests.support.tuning_platform import Job
 
 TRAINING = "TRAINING MODEL"
@@ -138,6 +138,20 @@ def test_ending_the_task_leaves_the_job_alone(tuning, sensor):
         asyncio.run(trigger.on_kill())
     assert job.state == TRAINING
     assert any("go on" in line for line in lines)
+
+
+@pytest.mark.parametrize("order", ["before the next try", "while the next try waits"])
+def test_a_kill_of_the_try_before_does_the_next_one_no_harm_whenever_it_comes(tuning, sensor, order):
+    """Airflow does not order it before the next try."""
+    job = put(tuning, TRAINING)
+    old = begin(sensor()).make_trigger()
+    if order == "before the next try":
+        asyncio.run(old.on_kill())
+    new = begin(sensor())
+    if order == "while the next try waits":
+        asyncio.run(old.on_kill())
+    job.states = [TRAINING, "COMPLETED"]
+    assert wake(sensor(), new, new.wait())["status"] == "COMPLETED"
 
 
 def test_the_log_shows_how_far_the_job_is(tuning, sensor, deferrable):

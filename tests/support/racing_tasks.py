@@ -55,7 +55,7 @@ def _all_done(trigger: Any) -> dict[str, Any]:
 def tune(number: int) -> str:
     """Begin a try of a tuning task; say which job it waits for, or why it does not."""
     from airflow_provider_lamini.operators.train import LaminiTrainOperator
-    from tests.support.tasks import TaskInstance
+    from tests.support.tuning_platform import LinkedTask
 
     make = lambda: LaminiTrainOperator(  # noqa: E731
         task_id="train",
@@ -64,5 +64,5 @@ def tune(number: int) -> str:
         state_path=os.environ["RACE_FOLDER"],
         deferrable=True,
     )
-    ti = TaskInstance(dag_id="weekly", task_id="train", run_id=f"run-{number}")
+    ti = LinkedTask(run_id=f"run-{number}")
     return f"job {begin(make, ti).trigger['job_ids'][0]}"

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping
+    from typing import Self
 
     from airflow.triggers.base import BaseTrigger
 
@@ -42,11 +43,11 @@ class TaskInstance:
     try_number: int = 1
     max_tries: int = 1
 
-    def cleared(self, retries: int = 1) -> TaskInstance:
+    def cleared(self, retries: int = 1) -> Self:
         """The same after a person has cleared it: Airflow counts its tries on, and allows as many again."""
         return replace(self, try_number=self.try_number + 1, max_tries=self.try_number + retries)
 
-    def retried(self) -> TaskInstance:
+    def retried(self) -> Self:
         """The same when Airflow tries it again by itself."""
         return replace(self, try_number=self.try_number + 1)
 

@@ -24,6 +24,7 @@ from airflow_provider_lamini.api.lamini.models import DownloadModelRequest
 from airflow_provider_lamini.api.lamini.training import TrainRequest
 from tests.support.blob_store import BlobStore, blob_store
 from tests.support.serving import served
+from tests.support.tasks import TaskInstance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,6 +87,8 @@ class TuningPlatform:
     :ivar jobs: the tuning jobs
     :ivar script: the states of the next jobs; the last entry is for all further ones
     :ivar after_resume: the states of the next jobs that are resumed
+    :ivar away: whether it breaks each connection, as if it was restarting
+    :ivar drop: paths where the connection of the next POST breaks before anything is done
     :ivar lose: paths whose next answer is lost after the work was done
     :ivar fail: paths whose next answer is this status and detail, before anything is done
     :ivar downloads: the states of each model, one more with each look
@@ -102,6 +105,8 @@ class TuningPlatform:
         self.script: list[tuple[str, ...]] = [WELL]
         self.after_resume: list[tuple[str, ...]] = [("TRAINING MODEL", "COMPLETED")]
         self.history: list[dict[str, Any]] = []
+        self.away = False
+        self.drop: list[str] = []
         self.lose: list[str] = []
         self.fail: dict[str, list[tuple[int, Any]]] = {}
         self.downloads: dict[str, list[str]] = {}
@@ -113,6 +118,13 @@ class TuningPlatform:
     def sent(self, path: str) -> list[dict[str, Any]]:
         """The bodies that came to a path."""
         return [body for where, body in self.bodies if where == path]
+
+    def breaks_off(self, method: str, path: str) -> bool:
+        """Whether a request gets no answer, and nothing is done."""
+        if method == "POST" and path in self.drop:
+            self.drop.remove(path)
+            return True
+        return self.away
 
     def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
         """Carry one request out.
@@ -281,6 +293,9 @@ def serving(platform: TuningPlatform) -> Iterator[None]:
 
         def _answer(self, method: str) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            if platform.breaks_off(method, self.path):
+                self._break()
+                return
             try:
                 answer = platform.answer(method, self.path, self.headers.get("Authorization", ""), content)
                 status = 200
@@ -288,8 +303,7 @@ def serving(platform: TuningPlatform) -> Iterator[None]:
                 status, answer = refusal.status, {"detail": refusal.detail}
             if self.path in platform.lose:
                 platform.lose.remove(self.path)
-                self.close_connection = True
-                self.connection.close()
+                self._break()
                 return
             body = json.dumps(answer).encode()
             self.send_response(status)
@@ -297,6 +311,10 @@ def serving(platform: TuningPlatform) -> Iterator[None]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def _break(self) -> None:
+            self.close_connection = True
+            self.connection.close()
 
         def log_message(self, *_: object) -> None:
             """The test prints nothing."""
@@ -351,7 +369,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, platform: TuningPlatform, **extra: 
 
 
 @dataclass(frozen=True, slots=True)
-class LinkedTask:
+class LinkedTask(TaskInstance):
     """The part of Airflow's task instance that says who runs, and takes what the task tells.
 
     :param xcoms: what was told
@@ -359,10 +377,6 @@ class LinkedTask:
 
     dag_id: str = "weekly"
     task_id: str = "train"
-    run_id: str = "run-1"
-    map_index: int = -1
-    try_number: int = 1
-    max_tries: int = 1
     xcoms: dict[str, object] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: object) -> None:
