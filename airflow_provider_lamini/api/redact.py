@@ -30,8 +30,6 @@ _SHORTEST_TEXT = 6
 _WINDOW = 16
 _STEP = 8
 _BLOCK = 1 << 20
-
-
 _SURELY_SECRET = 16
 _TOKENS = re.compile(
     r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}"  # of the Hugging Face hub

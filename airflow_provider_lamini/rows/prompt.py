@@ -28,8 +28,7 @@ class PromptTemplate:
     are plain text. ``\{`` and ``\}`` are braces in any case. A text without any placeholder is the name of
     the column that holds the whole prompt.
 
-    Texts stand in the prompt as they are; numbers, flags, lists and mappings as JSON; a missing value,
-    where it is allowed, as nothing.
+    Texts stand in the prompt as they are; numbers, flags, lists and mappings as JSON.
 
     :param pieces: the plain text before each column, and after the last one
     :param columns: the columns, in the order of their placeholders
@@ -81,14 +80,13 @@ class PromptTemplate:
             values.append(_text(value))
         return self._pattern % tuple(values)
 
-    def render_all(self, rows: Sequence[Row], *, allow_missing: bool = False) -> list[str]:
+    def render_all(self, rows: Sequence[Row]) -> list[str]:
         """The prompts of many rows, much faster than one by one.
 
         :param rows: the rows
-        :param allow_missing: leave the place of a missing value empty
         :raises MissingColumnError: for the first row without a value that is needed
         """
-        columns = [_texts(self._values(column, rows, allow_missing=allow_missing)) for column in self._places]
+        columns = [_texts(self._values(column, rows)) for column in self._places]
         if self._pattern == "%s":
             return columns[0]
         return list(map(self._pattern.__mod__, zip(*columns, strict=True)))
@@ -115,9 +113,7 @@ class PromptTemplate:
         error.args = (text,)
         return error
 
-    def _values(self, column: str, rows: Sequence[Row], *, allow_missing: bool) -> list[Json]:
-        if allow_missing:
-            return [row.get(column) for row in rows]
+    def _values(self, column: str, rows: Sequence[Row]) -> list[Json]:
         try:
             values = list(map(itemgetter(column), rows))
         except KeyError:
@@ -136,6 +132,4 @@ def _texts(values: list[Json]) -> list[str]:
 
 
 def _text(value: Json) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -45,9 +45,7 @@ def survey(
     prompt: PromptTemplate,
     *,
     passthrough: Sequence[str] = (),
-    allow_missing: bool = False,
     max_prompt_chars: int | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Survey:
     """Read the whole input once and check each row. Memory does not depend on the number of rows.
 
@@ -57,9 +55,7 @@ def survey(
     :param source: the input
     :param prompt: how a row becomes a prompt
     :param passthrough: columns that go into the output beside the answer
-    :param allow_missing: take a missing value in a prompt for an empty text
     :param max_prompt_chars: characters of the longest prompt that is allowed
-    :param progress: is told the number of rows read so far, after each batch
     :raises MissingColumnError: for the first row without a value that is needed
     :raises BadRowError: for the first row that cannot be read, or whose prompt is too long
     :raises InputError: for an input that cannot be read
@@ -71,28 +67,22 @@ def survey(
     encoder = msgspec.json.Encoder()
     total = 0
     try:
-        for batch in source.batches(columns=columns, required=() if allow_missing else prompt.columns):
+        for batch in source.batches(columns=columns, required=prompt.columns):
             total += len(batch.rows)
             kinds.look(batch.rows)
             digest.update(encoder.encode_lines(batch.rows) if batch.raw is None else batch.raw)
-            if not allow_missing and not batch.checked:
+            if not batch.checked:
                 _check(source, batch, prompt)
             if max_prompt_chars is not None:
-                _measure(batch, prompt, max_prompt_chars, allow_missing=allow_missing)
+                check_lengths(prompt.render_all(batch.rows), max_prompt_chars, batch.where)
             if unseen:
                 unseen -= {column for column in unseen if any(column in row for row in batch.rows)}
-            if progress is not None:
-                progress(total)
     except MissingColumnError as error:
         if error.column in prompt.columns:
             raise prompt.missing(error.place, error.column, error.columns) from None
         raise
     if total and unseen:
-        first = next(source.read())
-        column = min(unseen)
-        if column in prompt.columns:
-            raise prompt.missing(source.describe(), column, first.row)
-        raise MissingColumnError.of(source.describe(), column, first.row)
+        raise MissingColumnError.of(source.describe(), min(unseen), next(source.read()).row)
     return Survey(total, digest.hexdigest(), kinds.found())
 
 
@@ -105,10 +95,6 @@ def _check(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
             # The batch may hold the needed columns only: the message is better with all of them.
             whole = next(islice(source.read(batch.start), offset, None)).row
             raise prompt.missing(batch.where(offset), column, whole)
-
-
-def _measure(batch: Batch, prompt: PromptTemplate, limit: int, *, allow_missing: bool) -> None:
-    check_lengths(prompt.render_all(batch.rows, allow_missing=allow_missing), limit, batch.where)
 
 
 def check_lengths(prompts: Sequence[str], limit: int, place: Callable[[int], str]) -> None:

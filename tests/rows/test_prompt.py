@@ -86,13 +86,6 @@ def test_a_prompt_taken_for_a_column_is_not_repeated_in_the_error():
     assert "secret" not in str(caught.value)
 
 
-def test_missing_values_may_be_allowed():
-    assert PromptTemplate.parse("<{a}|{b}>").render_all([{"a": None}, {"b": 1}], allow_missing=True) == [
-        "<|>",
-        "<|1>",
-    ]
-
-
 def test_no_rows_make_no_prompts():
     assert PromptTemplate.parse("{a} {b}").render_all([]) == []
     assert PromptTemplate.parse("a").render_all([]) == []

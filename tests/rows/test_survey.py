@@ -59,15 +59,14 @@ def test_a_row_without_a_value_that_the_prompt_needs_is_named_with_its_columns(f
         with pytest.raises(MissingColumnError, match=reason) as caught:
             survey(source, BODY, passthrough=["id"])
         assert str(caught.value).startswith("row 20000 (a.jsonl, line 20001)")
-        assert survey(source, BODY, passthrough=["id"], allow_missing=True).total == 40_001
 
 
-def test_a_column_that_no_row_has_is_a_wrong_name_even_where_missing_values_are_allowed(file):
+def test_a_column_that_no_row_has_is_a_wrong_name(file):
     source = open_source(file("a.jsonl", lines({"text": "x"}, {"text": "y"})))
     with pytest.raises(
         MissingColumnError, match=r"no column 'body'. Columns there: text\. The prompt needs it"
     ):
-        survey(source, BODY, allow_missing=True)
+        survey(source, BODY)
 
 
 def test_a_column_that_is_passed_through_may_lack_in_some_rows_but_not_in_all(file):
@@ -98,16 +97,6 @@ def test_a_prompt_that_is_too_long_is_named_by_its_row(file):
         match=r"row 3000 \(a\.csv, line 3002\): the prompt has 31 characters, and max_prompt_chars allows 30\.",
     ):
         survey(source, BODY, max_prompt_chars=30)
-
-
-def test_progress_is_told_while_reading(file):
-    told: list[int] = []
-    found = survey(
-        open_source(file("a.jsonl", lines(*[{"body": "x" * 100}] * 10_000))), BODY, progress=told.append
-    )
-    assert len(told) > 2
-    assert told == sorted(told)
-    assert told[-1] == found.total == 10_000
 
 
 def test_a_line_that_is_no_row_fails_the_survey(file):
