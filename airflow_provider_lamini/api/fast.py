@@ -19,8 +19,8 @@ def fast_transport(
 ) -> httpx.AsyncBaseTransport | None:
     """Requests over aiohttp, which reads and writes HTTP in C; for an `httpx.AsyncClient`.
 
-    Only for what may be repeated: its errors do not tell whether a request had reached the platform. Proxies are left
-    to httpx, which knows all the ways in which they are set.
+    Only for what may be repeated: its errors do not tell for sure whether a request had reached the platform. Proxies
+    are left to httpx, which knows all the ways in which they are set.
 
     :param settings: how to reach the platform
     :param tls: how certificates are checked
@@ -29,6 +29,6 @@ def fast_transport(
     """
     if settings.proxy or getproxies() or importlib.util.find_spec("httpx_aiohttp") is None:
         return None
-    from httpx_aiohttp import AiohttpTransport
+    from airflow_provider_lamini.api.over_aiohttp import OverAiohttp
 
-    return AiohttpTransport(verify=tls, limits=limits)
+    return OverAiohttp(verify=tls, limits=limits)
