@@ -179,7 +179,7 @@ def main() -> int:
 
         def extra(name: str, step: str | None) -> int:
             if step is None:
-                life = harness.live(CASES[name], {}, Trouble(fault="drop after", hold=True))
+                life = harness.live(CASES[name], {}, Trouble(fault="after", hold=True))
             else:
                 life = harness.live(CASES[name], known[name][step], NAMED)
             if life.wrong or (step and not life.kills):

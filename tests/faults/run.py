@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import signal
 import sys
@@ -19,12 +20,17 @@ from contextlib import ExitStack
 from itertools import cycle, zip_longest
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.support.crash.case import Case
     from tests.support.crash.life import Harness, Life
     from tests.support.crash.plans import Survey
+
+NAMED_SHARE = 0.7
+"""How much of all kills is for named steps, at the most; the rest is for crashes at random."""
+TROUBLES: tuple[dict[str, Any], ...] = ({"fault": "before"}, {"fault": "after"}, {"restart": True})
+"""What every kind of task meets besides crashes at random, before it is left to chance."""
 
 
 def main() -> int:
@@ -37,6 +43,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only operators whose name fits this regular expression")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else int(time.time())
+    began = time.time()
     print(f"seed {seed}, at least {given.kills} kills", flush=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ExitStack() as stack:
         home = Path(folder)
@@ -50,42 +57,113 @@ def main() -> int:
         stack.callback(zygote.close)
         harness = Harness(zygote, stack.enter_context(world(home / "platform")), home / "lives")
         cases = [case for name, case in CASES.items() if re.search(given.only, name)]
-        return report(harness, cases, given.kills, seed)
+        report = Report(harness, cases, seed)
+        try:
+            report.survey()
+            report.at_steps(int(given.kills * NAMED_SHARE))
+            report.at_random(given.kills)
+        finally:  # one that is interrupted tells what it has found so far
+            print(report.table(), flush=True)
+            print(
+                f"{versions()}, {time.strftime('%d %B %Y')}, {(time.time() - began) / 60:.0f} min", flush=True
+            )
+        return int(report.wrong)
 
 
-def report(harness: Harness, cases: list[Case], kills: int, seed: int) -> int:
-    """Lead lives until there are enough kills, and print what they came to.
+class Report:
+    """Leads lives, and notes what they came to.
 
-    :returns: the exit status
+    :param harness: leads them
+    :param cases: the kinds of tasks
+    :param seed: of all that is left to chance
     """
-    from tests.support.crash.plans import NAMED, random_life, survey
-    from tests.support.crash.table import line, markdown
 
-    known: dict[str, Survey] = {}
-    lives: dict[str, list[Life]] = {case.name: [] for case in cases}
+    def __init__(self, harness: Harness, cases: list[Case], seed: int) -> None:
+        self._harness = harness
+        self._cases = cases
+        self._chance = {case.name: Random(f"{seed} {case.name}") for case in cases}
+        self._known: dict[str, Survey] = {}
+        self._lives: dict[str, list[Life]] = {case.name: [] for case in cases}
+        self._killed_at: dict[str, set[str]] = {case.name: set() for case in cases}
 
-    def note(life: Life) -> None:
-        lives[life.case].append(life)
+    @property
+    def kills(self) -> int:
+        """How many processes were killed so far."""
+        return sum(life.kills for lives in self._lives.values() for life in lives)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether anything was not as it must be."""
+        return any(life.wrong for lives in self._lives.values() for life in lives)
+
+    def table(self) -> str:
+        """The figures so far."""
+        from tests.support.crash.table import line, markdown
+
+        return markdown(line(name, len(self._killed_at[name]), self._lives[name]) for name in self._killed_at)
+
+    def survey(self) -> None:
+        """Learn the steps of each kind."""
+        from tests.support.crash.plans import survey
+
+        for case in self._cases:
+            self._known[case.name], first = survey(self._harness, case)
+            for life in first:
+                self._note(life)
+            print(f"{case.name}: {len(self._known[case.name].names)} steps", flush=True)
+
+    def at_steps(self, most: int) -> None:
+        """Kill at all named steps, or of each kind of task at the same part of them, chosen by chance.
+
+        :param most: at how many at the most, over all kinds
+        """
+        from tests.support.crash.plans import NAMED
+
+        part = min(1.0, most / sum(len(known.once) for known in self._known.values()))
+        chosen = [
+            [
+                (case, *point)
+                for point in self._chance[case.name].sample(every, max(1, int(part * len(every))))
+            ]
+            for case in self._cases
+            for every in [self._known[case.name].once]
+        ]
+        for several in zip_longest(*chosen):
+            for case, step, kill in filter(None, several):
+                life = self._harness.live(case, kill, NAMED)
+                self._note(life)
+                if life.kills == len(kill):
+                    self._killed_at[case.name].add(step)
+
+    def at_random(self, least: int) -> None:
+        """Kill at random: each kind of task in each trouble, then as chance has it.
+
+        :param least: until there are so many kills in all
+        """
+        for trouble in TROUBLES:
+            for case in self._cases:
+                self._random(case, **trouble)
+        for case in cycle(self._cases):
+            if self.kills >= least:
+                return
+            self._random(case)
+
+    def _random(self, case: Case, **trouble: Any) -> None:
+        from tests.support.crash.plans import random_life
+
+        self._note(random_life(self._harness, self._known[case.name], self._chance[case.name], **trouble))
+
+    def _note(self, life: Life) -> None:
+        self._lives[life.case].append(life)
         if life.wrong:
             print(f"WRONG {life.story()}", flush=True)
 
-    try:
-        for case in cases:
-            known[case.name], first = survey(harness, case)
-            for life in first:
-                note(life)
-            print(f"{case.name}: {len(known[case.name].names)} steps", flush=True)
-        for several in zip_longest(*([(case, kill) for _, kill in known[case.name].once] for case in cases)):
-            for case, kill in filter(None, several):
-                note(harness.live(case, kill, NAMED))
-        chance = {case.name: Random(f"{seed} {case.name}") for case in cases}
-        for case in cycle(cases):
-            if sum(life.kills for of_case in lives.values() for life in of_case) >= kills:
-                break
-            note(random_life(harness, known[case.name], chance[case.name]))
-    finally:  # one that is interrupted tells what it has found so far
-        print(markdown(line(name, len(known[name].names), lives[name]) for name in known), flush=True)
-    return int(any(life.wrong for several in lives.values() for life in several))
+
+def versions() -> str:
+    """What it ran with."""
+    from airflow import __version__ as airflow_version
+
+    return f"Airflow {airflow_version}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

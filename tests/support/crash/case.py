@@ -70,16 +70,16 @@ class Case(ABC):
     """A kind of task.
 
     :ivar name: what it is, for people
-    :ivar starts: paths of the requests that start what is paid for
+    :ivar starts: path of the requests that start what is paid for, for the local platform a regular expression
     :ivar task_state: whether there is Airflow's task state store
     :ivar waits: whether it waits for jobs of the local platform without a worker
-    :ivar on_local: whether the local platform does the work
+    :ivar asks_again: whether a task asks at once again where an answer is lost, which may pay for one piece again
     """
 
     name: ClassVar[str]
     starts: ClassVar[str] = ""
     task_state: ClassVar[bool] = False
-    on_local: ClassVar[bool] = True
+    asks_again: ClassVar[bool] = False
     waits: ClassVar[bool] = True
 
     def learn(self, watch: Watch) -> None:
@@ -97,6 +97,25 @@ class Case(ABC):
     def env(self, world: World) -> dict[str, str]:
         """How tasks find the platform."""
         return connection(world.local.url, world.local.key)
+
+    def break_connection(self, world: World, when: str) -> None:
+        """Let the connection of the next request that starts something break.
+
+        :param when: ``before`` or ``after`` the work was done
+        """
+        world.local.control.fault(self.starts, method="POST", when=when, drop=True)
+
+    def has_broken(self, world: World) -> bool:
+        """Whether such a connection has come and is broken."""
+        return any(fault["hits"] for fault in world.local.control.faults())
+
+    def crash_platform(self, world: World) -> None:
+        """End the platform."""
+        world.local.kill()
+
+    def restart_platform(self, world: World) -> None:
+        """Start it again, with what it has kept."""
+        world.local.restart()
 
     @abstractmethod
     def prepare(self, place: Path, world: World) -> None:
@@ -150,7 +169,6 @@ def connection(url: str, key: str) -> dict[str, str]:
 class ScriptCase(Case):
     """A task for the platform with a script."""
 
-    on_local = False
     waits = False
 
     @contextmanager
@@ -163,6 +181,22 @@ class ScriptCase(Case):
     def env(self, world: World) -> dict[str, str]:
         """See `Case.env`."""
         return connection(world.tuning.url, world.tuning.key)
+
+    def break_connection(self, world: World, when: str) -> None:
+        """See `Case.break_connection`."""
+        (world.tuning.drop if when == "before" else world.tuning.lose).append(self.starts)
+
+    def has_broken(self, world: World) -> bool:
+        """See `Case.has_broken`."""
+        return not (world.tuning.drop or world.tuning.lose)
+
+    def crash_platform(self, world: World) -> None:
+        """See `Case.crash_platform`."""
+        world.tuning.away = True
+
+    def restart_platform(self, world: World) -> None:
+        """See `Case.restart_platform`."""
+        world.tuning.away = False
 
 
 def recorded(value: Any) -> set[tuple[str, float]]:

@@ -155,11 +155,12 @@ class DownloadModel(ScriptCase):
     """A download, which is asked for as often as one likes and happens once."""
 
     name = "model download"
+    starts = "/v1alpha/downloaded_models/"
 
     def prepare(self, place: Path, world: World) -> None:
         """See `Case.prepare`."""
         del place
-        world.tuning.downloads["org/model"] = ["requested", "downloading", "available"]
+        world.tuning.downloads["org/model"] = ["requested", "available"]
 
     def operator(self, place: Path) -> Any:
         """See `Case.operator`."""

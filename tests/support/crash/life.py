@@ -37,15 +37,16 @@ class Kill:
 class Trouble:
     """What goes wrong besides.
 
-    :param fault: what the local platform, or the one with a script, does to the first starting request: ``drop before`` or ``drop
-        after`` the work was done
-    :param restart: before which phase the local platform is killed and started again
+    :param fault: the connection of the first starting request breaks ``before`` or ``after`` the work was done
+    :param restart: in which process's time the platform is killed and started again
+    :param after: how long after the beginning of that process, in seconds
     :param slow: whether jobs take a while, so that tries meet them running
     :param hold: whether jobs make no step before the first process has ended
     """
 
     fault: str | None = None
     restart: int | None = None
+    after: float = 0.0
     slow: bool = False
     hold: bool = False
 
@@ -60,6 +61,8 @@ class Life:
     :param asked: how often a person had to decide
     :param repeated: paid work that was done again where the documentation says so
     :param duplicates: paid work that was done again without that
+    :param broken: whether the connection of a submission has broken
+    :param restarted: whether the platform was killed and started again
     :param found: what lies on storage
     :param plan: what was to be killed, and where
     :param phases: each process: what it did, and how that ended
@@ -73,6 +76,8 @@ class Life:
     unknown: int = 0
     repeated: int = 0
     duplicates: int = 0
+    broken: bool = False
+    restarted: bool = False
     found: Found | None = None
     failed: str = ""
     plan: list[str] = field(default_factory=list)
@@ -140,6 +145,8 @@ class Harness:
                 self, case, place, kills if callable(kills) else lambda number, _: kills.get(number), trouble
             )
             life.lead()
+            life.platform_is_back()
+            life.life.broken = trouble.fault is not None and case.has_broken(self.world)
             self.world.local.control.clear_faults()
             self.world.engine.tokens_per_second = 100_000
             self.world.settle()
@@ -159,15 +166,8 @@ class Harness:
             self.world.engine.tokens_per_second = 40
         if trouble.hold and case.waits:
             self.world.local.control.hold()
-        if trouble.fault is None:
-            return
-        if case.on_local:
-            when = trouble.fault.removeprefix("drop ")
-            self.world.local.control.fault(case.starts, method="POST", when=when, drop=True)
-        elif trouble.fault == "drop after":
-            self.world.tuning.lose.append(case.starts)
-        else:
-            self.world.tuning.fail[case.starts] = [(503, "not now")]
+        if trouble.fault is not None:
+            case.break_connection(self.world, trouble.fault)
 
 
 class _Living:
@@ -189,6 +189,7 @@ class _Living:
         self._trouble = trouble
         self._unknown: set[tuple[str, float]] = set()
         self._end: Outcome | None = None
+        self._restart: threading.Thread | None = None
 
     def lead(self) -> None:
         """Try until the task has ended."""
@@ -230,6 +231,8 @@ class _Living:
             again = max(0, times - 1)
             life.repeated += min(again, allowed[name])
             life.duplicates += max(0, again - allowed[name])
+        if life.broken and self._case.asks_again and life.duplicates:
+            life.duplicates, life.repeated = life.duplicates - 1, life.repeated + 1
         if self._end is not None:
             try:
                 life.found = self._case.found(self._place, self._harness.world, self._end)
@@ -252,10 +255,12 @@ class _Living:
     def _phase(self, phase: Phase, **more: Any) -> Outcome:
         number = len(self.life.phases)
         if number == 1 and self._trouble.hold and self._case.waits:
+            self.platform_is_back()
             self._harness.world.local.control.release()
         if self._trouble.restart == number:
-            self._harness.world.local.kill()
-            threading.Timer(0.3, self._harness.world.local.restart).start()
+            self.life.restarted = True
+            self._restart = threading.Thread(target=self._restart_platform)
+            self._restart.start()
         kill = self._kills(number, phase)
         outcome = self._harness.order(self._case, self._place, phase, kill, **more)
         if kill is not None:
@@ -263,3 +268,14 @@ class _Living:
         self.life.kills += outcome.how == "killed"
         self.life.phases.append((phase, outcome))
         return outcome
+
+    def _restart_platform(self) -> None:
+        time.sleep(self._trouble.after)
+        self._case.crash_platform(self._harness.world)
+        time.sleep(0.3)
+        self._case.restart_platform(self._harness.world)
+
+    def platform_is_back(self) -> None:
+        """Wait until a platform that was killed answers again."""
+        if self._restart is not None:
+            self._restart.join(60)

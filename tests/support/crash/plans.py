@@ -28,12 +28,14 @@ class Survey:
     :param points: kills, each with the step's name; several for a step that is passed in several processes
     :param steps: the names of steps in each phase; ``again`` is the beginning of a second try
     :param calls: the most functions that a process of each phase has called
+    :param processes: how many processes a life without a crash has
     """
 
     case: Case
     points: list[tuple[str, dict[int, Kill]]] = field(default_factory=list)
     steps: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
     calls: dict[Phase, int] = field(default_factory=lambda: defaultdict(int))
+    processes: int = 1
 
     @property
     def once(self) -> list[tuple[str, dict[int, Kill]]]:
@@ -53,6 +55,7 @@ def survey(harness: Harness, case: Case) -> tuple[Survey, list[Life]]:
     """
     found = Survey(case)
     quiet = harness.live(case, {}, NAMED)
+    found.processes = len(quiet.phases)
     last = Kill(step=(quiet.phases[0][1].steps[-1], 0))
     again = harness.live(case, {0: last}, NAMED)
     for number, (phase, outcome) in enumerate(quiet.phases):
@@ -72,10 +75,14 @@ def _learn(found: Survey, phase: str, number: int, steps: list[str], before: dic
         found.points.append((f"{phase}: {step}", {**before, number: Kill(step=point)}))
 
 
-def random_life(harness: Harness, known: Survey, random: Random) -> Life:
+def random_life(
+    harness: Harness, known: Survey, random: Random, *, fault: str | None = None, restart: bool = False
+) -> Life:
     """Lead a task through crashes at random: at steps, at any function call, and from outside at any time.
 
     :param random: seeded
+    :param fault: the connection of a submission breaks ``before`` or ``after`` the work; else it does so now and then
+    :param restart: the platform is killed and started again; else that happens now and then
     """
     left = random.randint(1, 4)
 
@@ -91,9 +98,14 @@ def random_life(harness: Harness, known: Survey, random: Random) -> Life:
             return Kill(call=random.randint(1, known.calls[phase]))
         return Kill(seconds=random.uniform(0.005, 0.3))
 
-    fault = (
-        random.choice(("drop before", "drop after")) if known.case.starts and random.random() < 0.25 else None
+    if fault is None and not restart:
+        fault = random.choice(("before", "after")) if random.random() < 0.25 else None
+        restart = random.random() < 0.1
+    trouble = Trouble(
+        fault,
+        random.randrange(known.processes) if restart else None,
+        random.uniform(0, 0.2),
+        slow=random.random() < 0.5,
+        hold=random.random() < 0.5,
     )
-    restart = random.randint(1, 3) if known.case.on_local and random.random() < 0.05 else None
-    hold = random.random() < 0.5
-    return harness.live(known.case, kill, Trouble(fault, restart, slow=random.random() < 0.5, hold=hold))
+    return harness.live(known.case, kill, trouble)

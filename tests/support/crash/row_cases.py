@@ -162,10 +162,11 @@ class InWorker(BatchInference):
 class Direct(RowCase):
     """Rows as requests. What is paid for is a request, so a chunk that a crash interrupts is asked for again.
 
-    So is a request whose answer is lost, by the client itself; that has tests of its own.
+    So is a request whose answer is lost, by the client itself.
     """
 
     waits = False
+    asks_again = True
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
         """See `Case.unknown`: every chunk that was not finished when a try ended."""
@@ -184,6 +185,7 @@ class Completions(Direct):
     """Rows answered one by one."""
 
     name = 'batch inference, endpoint="completions"'
+    starts = "/v[12]/completions"
 
     def operator(self, place: Path) -> Any:
         """See `Case.operator`."""
@@ -264,6 +266,7 @@ class Classify(Direct):
     """Texts sorted into classes, several per request."""
 
     name = "classification at scale"
+    starts = "/v2/classifier/.*/classify"
 
     def prepare(self, place: Path, world: World) -> None:
         """See `Case.prepare`: the platform has one classifier, for all lives."""

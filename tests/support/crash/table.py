@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 class Line:
     """The figures of one kind of task.
 
-    :param steps: different named steps that it was killed at
+    :param steps: different named steps that it was killed at, in lives of their own
     :param lives: how many tasks were led to their ends
     :param kills: processes that were killed
+    :param broken: connections of a submission that have broken
+    :param restarts: lives in which the platform was killed and started again
     :param retries: tries that Airflow had to begin after the first one of each life
     :param repeated: work that was paid for again where the documentation says so
     :param duplicates: work that was paid for again without that
@@ -30,6 +32,8 @@ class Line:
     steps: int
     lives: int
     kills: int
+    broken: int
+    restarts: int
     retries: int
     repeated: int
     duplicates: int
@@ -46,6 +50,8 @@ def line(case: str, steps: int, lives: Sequence[Life]) -> Line:
         steps,
         len(lives),
         sum(life.kills for life in lives),
+        sum(life.broken for life in lives),
+        sum(life.restarted for life in lives),
         sum(life.tries - 1 for life in lives),
         sum(life.repeated for life in lives),
         sum(life.duplicates for life in lives),
@@ -60,6 +66,8 @@ HEAD = (
     "steps",
     "tasks",
     "kills",
+    "broken connections",
+    "platform restarts",
     "retries",
     "repeated as documented",
     "duplicates",
