@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_lamini.rows.shards import read_shards
 from tests.support import demo
 from tests.support.airflow_stack import AirflowStack, Run, airflow_stack
 from tests.support.demo import TASK_ID, Tickets
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 TENANT = "a-header-for-tests-4711"
 PROBES = Path(__file__).parent / "dags" / "probes.py"
+SHARDED = demo.EXAMPLES / "sharded_batch_inference.py"
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def airflow(unused_airflow_db, shared_platform: LocalPlatform, tmp_path_factory)
     env = {"AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps(connection)}
     home = tmp_path_factory.mktemp("stack") / "airflow"
     with airflow_stack(
-        home, [demo.DAG_FILE, PROBES], env, database=unused_airflow_db, parallelism=1
+        home, [demo.DAG_FILE, SHARDED, PROBES], env, database=unused_airflow_db, parallelism=1
     ) as stack:
         yield stack
 
@@ -109,6 +111,26 @@ def test_a_triggerer_that_is_killed_leaves_the_waiting_to_the_next(
     airflow.start("triggerer")
 
     assert_done_at_the_first_try(airflow, platform, run, tickets)
+
+
+def test_four_shards_wait_at_once_on_one_worker_slot_and_are_merged(
+    airflow: AirflowStack, platform: LocalPlatform, tmp_path: Path
+):
+    platform.control.hold()
+    folder = demo.EXAMPLES / "data" / "tickets_by_product"
+    conf = {"input": str(folder), "output": str(tmp_path), "model": TEXT_MODEL}
+    run = airflow.trigger_dag("sharded_batch_inference", conf)
+
+    def deferred() -> int:
+        return sum(task["state"] == "deferred" for task in airflow.task_instances(run))
+
+    wait_until(lambda: deferred() == 4, timeout=90)
+    platform.control.release()
+    assert airflow.wait_run(run) == "success"
+    rows = list(read_shards(str(tmp_path / run.run_id)))
+    assert [row["index"] for row in rows] == list(range(60))
+    assert [row["error"] for row in rows] == [None] * 60
+    assert len(platform.control.jobs()) == 12
 
 
 def test_neither_the_database_nor_a_log_holds_a_secret_or_a_row(
