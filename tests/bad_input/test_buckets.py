@@ -8,43 +8,25 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.bad_input.cases import Case
 from tests.bad_input.world import GOOD, connection, operator_classes
 
-
-class Bucket(MemoryFileSystem):
-    """A store whose policy forbids something, as stores say it."""
-
-    forbids = ""
-
-    def _ask(self, what):
-        if self.forbids in ("both", what):
-            raise PermissionError("Access Denied")
-
-    def cat_file(self, path, start=None, end=None, **kwargs):
-        self._ask("reading")
-        return super().cat_file(path, start=start, end=end, **kwargs)
-
-    def info(self, path, **kwargs):
-        self._ask("reading")
-        return super().info(path, **kwargs)
-
-    def ls(self, path, detail=True, **kwargs):
-        self._ask("reading")
-        return super().ls(path, detail=detail, **kwargs)
-
-    def pipe_file(self, path, value, mode="overwrite", **kwargs):
-        self._ask("writing")
-        return super().pipe_file(path, value, mode=mode, **kwargs)
+READING, WRITING = ("cat_file", "info", "ls"), ("pipe_file",)
+FORBIDDEN = {"reading": READING, "writing": WRITING, "both": READING + WRITING}
 
 
-@pytest.fixture(params=["reading", "writing", "both"])
+@pytest.fixture(params=FORBIDDEN)
 def bucket(request, monkeypatch):
-    """``memory://guarded@...`` is this bucket."""
+    """A bucket whose policy forbids something; the store tells it as stores do."""
     try:
         from airflow.sdk.io import attach
     except ImportError:
         from airflow.io.store import attach
-    monkeypatch.setattr(Bucket, "forbids", request.param)  # Airflow keeps the first store of a connection
-    attach("memory", conn_id="guarded", fs=Bucket(skip_instance_cache=True))
-    return "memory://guarded@team-bucket/place"
+
+    def refuse(*_, **__):
+        raise PermissionError("Access Denied")
+
+    for operation in FORBIDDEN[request.param]:
+        monkeypatch.setattr(MemoryFileSystem, operation, refuse)
+    attach("memory", fs=MemoryFileSystem())
+    return "memory://team-bucket/place"
 
 
 FIELDS = {"state_path": "state_path", "output": "output_folder", "manifest": "manifest"}
