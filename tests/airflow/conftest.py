@@ -9,26 +9,10 @@ import pytest
 
 from tests.support.airflow_stack import migrate
 from tests.support.demo import Tickets, first_tickets
-from tests.support.local_platform import LocalPlatform, local_platform
-from tests.support.upstream import Upstream, upstream
+from tests.support.module_platform import engine, shared_platform  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Upstream]:
-    """The engine behind the module's platform."""
-    with upstream() as serving:
-        yield serving
-
-
-@pytest.fixture(scope="module")
-def shared_platform(engine: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """The module's platform, as the tests before left it."""
-    with local_platform(tmp_path_factory.mktemp("platform"), engine.url) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.local_platform import LocalPlatform, local_platform
-from tests.support.upstream import Upstream, upstream
+from tests.support.module_platform import engine, shared_platform  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,23 +14,12 @@ if TYPE_CHECKING:
 
     import httpx
 
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Upstream]:
-    """The engine behind the module's platform."""
-    with upstream() as serving:
-        yield serving
-
-
-@pytest.fixture(scope="module")
-def shared_platform(engine: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """The module's platform, as the tests before left it."""
-    with local_platform(tmp_path_factory.mktemp("platform"), engine.url) as running:
-        yield running
+    from tests.support.local_platform import LocalPlatform
+    from tests.support.upstream import Upstream
 
 
 @pytest.fixture
-def platform(shared_platform: LocalPlatform, engine: Upstream) -> Iterator[LocalPlatform]:
+def platform(shared_platform: LocalPlatform, engine: Upstream) -> Iterator[LocalPlatform]:  # noqa: F811
     """The module's platform, with no faults, holds or counts of an earlier test."""
     yield shared_platform
     engine.open.set()

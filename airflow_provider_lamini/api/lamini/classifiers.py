@@ -228,14 +228,10 @@ def classify(
     :returns: per text, its classes, the likeliest first
     :raises ValueError: where an argument does not fit
     """
-    body, expected = _classify_body(prompt, top_n, threshold, metadata=metadata)
-    return Call(
-        operation="classify_v2_classifier__model_id__classify_post",
-        method="POST",
-        path=f"/v2/classifier/{wire.segment(model_id, 'model_id')}/classify",
-        json=body,
-        read=lambda content: _read_classes(content, expected),
-        repeat=Repeat.SAFE,
+    return _classified(
+        "classify_v2_classifier__model_id__classify_post",
+        f"/v2/classifier/{wire.segment(model_id, 'model_id')}/classify",
+        _classify_body(prompt, top_n, threshold, metadata=metadata),
     )
 
 
@@ -251,14 +247,10 @@ def classify_v1(
 
     Takes and returns what :func:`classify` does.
     """
-    body, expected = _classify_body(prompt, top_n, threshold, metadata=metadata)
-    return Call(
-        operation="classification_v1_post",
-        method="POST",
-        path=f"/v1/classifier/{wire.segment(model_id, 'model_id')}/classification",
-        json=body,
-        read=lambda content: _read_classes(content, expected),
-        repeat=Repeat.SAFE,
+    return _classified(
+        "classification_v1_post",
+        f"/v1/classifier/{wire.segment(model_id, 'model_id')}/classification",
+        _classify_body(prompt, top_n, threshold, metadata=metadata),
     )
 
 
@@ -277,6 +269,20 @@ def predict_v1(*, model_id: str, prompt: str | Sequence[str]) -> Call[list[str]]
         path=f"/v1/classifier/{wire.segment(model_id, 'model_id')}/prediction",
         json=body,
         read=lambda content: _read_predictions(content, expected),
+        repeat=Repeat.SAFE,
+    )
+
+
+def _classified(
+    operation: str, path: str, asked: tuple[dict[str, Json], int]
+) -> Call[list[list[ClassScore]]]:
+    body, expected = asked
+    return Call(
+        operation=operation,
+        method="POST",
+        path=path,
+        json=body,
+        read=lambda content: _read_classes(content, expected),
         repeat=Repeat.SAFE,
     )
 
