@@ -40,14 +40,35 @@ def test_proxies_are_left_to_httpx(monkeypatch):
     assert transport() is None
 
 
-def test_nobody_there_is_a_passing_error():
-    async def look():
-        settings = ClientSettings(base_url=f"http://127.0.0.1:{free_port()}", key="k", retry_budget=0)
-        async with AsyncClient(settings, only_looks=True) as client:
-            await client.send(batches.completions_progress("b1"))
+async def look(url):
+    settings = ClientSettings(base_url=url, key="k", retry_budget=0)
+    async with AsyncClient(settings, only_looks=True) as client:
+        await client.send(batches.completions_progress("b1"))
 
-    with pytest.raises(UnavailableError):
-        asyncio.run(look())
+
+def test_nobody_there_is_a_passing_error():
+    with pytest.raises(UnavailableError, match="the connection was refused"):
+        asyncio.run(look(f"http://127.0.0.1:{free_port()}"))
+
+
+async def hang_up(reader, writer):
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+def test_a_connection_that_is_closed_on_a_request_was_lost():
+    async def lose():
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with server:
+            await look(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    with pytest.raises(UnavailableError, match="was lost before"):
+        asyncio.run(lose())
+
+
+def test_a_host_without_a_name_is_told_as_such():
+    with pytest.raises(UnavailableError, match="host name is not known"):
+        asyncio.run(look("http://no-such-host.invalid"))
 
 
 async def one_answer(reader, writer):
