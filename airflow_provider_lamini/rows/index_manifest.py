@@ -91,6 +91,7 @@ class ManifestFile:
 
     def __init__(self, uri: str, conn_id: str | None = None) -> None:
         self._folder, self._name = self._split(uri, conn_id)
+        self._folder.clean()
         self.uri = self._folder.uri(self._name)
         """The file, absolute."""
         self.content = self._read()

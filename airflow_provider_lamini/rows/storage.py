@@ -10,7 +10,6 @@ import os
 import re
 import stat
 import tempfile
-import time
 import uuid
 from contextlib import contextmanager, suppress
 from inspect import signature
@@ -213,13 +212,15 @@ class LocalStore:
 
     def clean(self, folder: str, older_than: float) -> None:
         """See `Store.clean`."""
-        limit = time.time() - older_than
-        for name in self.names(folder):
-            path = Path(folder) / name
-            # The age alone is not enough: a clock that is set forward makes every file old.
-            with suppress(FileNotFoundError, PermissionError):
-                if _TEMPORARY.fullmatch(name) and path.stat().st_mtime <= limit and not is_held(path):
-                    path.unlink()
+        # The folder may be other people's: what cannot be listed or removed stays.
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            ours = [path for path in Path(folder).iterdir() if _TEMPORARY.fullmatch(path.name)]
+            limit = _clock(folder) - older_than if ours else 0.0
+            for path in ours:
+                # The age alone is not enough: a clock that is set forward makes every file old.
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime <= limit and not is_held(path):
+                        path.unlink()
 
     def prune(self, folder: str) -> None:
         """See `Store.prune`."""
@@ -378,6 +379,16 @@ def _creates_alone(files: Any) -> bool:
 def _info(path: str, info: dict[str, Any]) -> FileInfo:
     version = "|".join(str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None)
     return FileInfo(path, int(info.get("size") or 0), version)
+
+
+def _clock(folder: str) -> float:
+    """The time by the clock that stamps the files in a folder: a network file system has its own."""
+    probe = Path(folder) / f".clock.{uuid.uuid4().hex}.lamini-tmp"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _create(path: Path) -> BinaryIO:

@@ -208,7 +208,9 @@ def record_store(
     if state_path:
         from airflow_provider_lamini.rows.folder import OutputFolder
 
-        return FileRecord(OutputFolder(state_path), owner, name)
+        folder = OutputFolder(state_path)
+        folder.clean()
+        return FileRecord(folder, owner, name)
     state = context.get("task_state_store")
     if state is not None:
         return TaskStateRecord(state, name)  # type: ignore[arg-type]

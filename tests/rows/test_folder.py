@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -144,6 +146,29 @@ def test_old_temporary_files_of_ours_are_removed_and_nothing_else(tmp_path: Path
     assert folder.names(work=True) == ["_work/b.json"]
     folder.clean(older_than=0)
     assert sorted(folder.names()) == sorted(["a.json", *foreign])
+
+
+def test_temporary_files_are_as_old_as_the_clock_of_their_file_system_says(tmp_path: Path):
+    """A worker whose clock is hours ahead takes no young file for an old one."""
+    young = tmp_path / ".part-00001.jsonl.0123456789abcdef0123456789abcdef.lamini-tmp"
+    young.write_text("half")
+    code = f"""
+import time
+there = time.time
+time.time = lambda: there() + 7200
+from airflow_provider_lamini.rows.folder import OutputFolder
+OutputFolder({str(tmp_path)!r}).clean()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == [young.name]
+
+
+def test_a_folder_that_cannot_be_listed_is_left_as_it_is(tmp_path: Path):
+    """Housekeeping fails no task: a record in such a folder can still be read."""
+    (tmp_path / "file").write_text("")
+    OutputFolder(str(tmp_path / "file")).clean()
+    OutputFolder(str(tmp_path / "none")).clean()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_temporary_file_that_is_being_written_stays_however_old_the_clock_says_it_is(tmp_path: Path):

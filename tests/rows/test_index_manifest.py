@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -38,6 +39,18 @@ def test_what_is_written_is_read(folder):
     assert again.known == FULL.files
     again.change(adding=None)
     assert ManifestFile(folder.uri("index.json")).content.adding is None
+
+
+def test_what_a_writer_that_was_killed_has_left_is_removed(tmp_path):
+    """Beside documents nobody else would tidy up."""
+    left = tmp_path / f".index.json.{'ab' * 16}.lamini-tmp"
+    left.write_text("half")
+    file = ManifestFile(str(tmp_path / "index.json"))
+    assert left.exists()
+    os.utime(left, (0, 0))
+    file.write(FULL)
+    assert ManifestFile(file.uri).known == FULL.files
+    assert not left.exists()
 
 
 def test_a_second_writer_is_refused(folder):
