@@ -260,9 +260,10 @@ def test_a_job_that_vanishes_is_lost(tuning, train, task):
 
 
 def test_the_tasks_own_timeout_leaves_the_job_to_a_retry(tuning, train, task):
-    tuning.script = [("CREATED", *["TRAINING MODEL"] * 4, "COMPLETED")]
+    tuning.script = [SLOW]
     with pytest.raises(WaitTimeoutError, match="may still run and bill"):
         run_to_end(train(timeout=0.7), task)
+    tuning.jobs["1"].states = ["COMPLETED"]
     assert run_to_end(train(), task).result["job_id"] == "1"
 
 
