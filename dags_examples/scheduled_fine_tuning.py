@@ -37,7 +37,7 @@ with DAG(
         model_name="{{ params.model }}",
         dataset_id=upload.output["dataset_id"],
         custom_model_name="tickets-{{ run_id }}",  # one of its own for each run
-        finetune_args={"max_steps": "{{ params.max_steps }}", "learning_rate": 3e-4},
+        finetune_args={"max_steps": "{{ params.max_steps }}", "learning_rate": 1e-3},
     )
     evaluate = LaminiEvaluateOperator(
         task_id="evaluate",

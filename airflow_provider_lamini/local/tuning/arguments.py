@@ -42,7 +42,7 @@ class Plan:
     """How a job tunes.
 
     :param max_steps: steps in all
-    :param learning_rate: at the beginning
+    :param learning_rate: the highest
     :param batch_size: rows of one step
     :param rank: of the adapters
     :param alpha: weight of the adapters, before it is divided by the rank

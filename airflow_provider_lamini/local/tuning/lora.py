@@ -51,7 +51,7 @@ class Training:
         self._recipe = recipe
         self._log = log
         folder, self._about = unpacked(recipe.base, recipe.folder, log)
-        tokenizer = _Tokenizer(folder, begins=self._about.begins)
+        tokenizer = Tokenizer(folder, begins=self._about.begins)
         dtype = torch.bfloat16 if computes_in_half() else torch.float32
         base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         context = min(recipe.context, int(getattr(base.config, "max_position_embeddings", recipe.context)))
@@ -93,6 +93,8 @@ class Training:
         if not math.isfinite(total):
             raise Diverged(f"The loss became infinite at step {self.step + 1}: try a smaller learning rate.")
         torch.nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_GRADIENT)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._recipe.rate_of(self.step + 1)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
@@ -166,7 +168,7 @@ class Training:
         return torch.nn.functional.cross_entropy(logits.float(), wanted[:, 1:][is_learnt], reduction="sum")
 
 
-class _Tokenizer:
+class Tokenizer:
     """Splits texts as llama.cpp does.
 
     :param folder: where the model lies

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import queue
 import subprocess
@@ -26,6 +27,10 @@ DONE: Final = "done.json"
 PACKAGES: Final = ("torch", "transformers", "peft")
 CONTEXT: Final = 2048
 THREADS_LIMIT: Final = 8
+WARM_UP: Final = 0.1
+"""The share of all steps over which the learning rate rises."""
+LAST_RATE: Final = 0.1
+"""The share of the highest learning rate that the last step has."""
 CHECK_SECONDS: Final = 0.1
 """Time between two looks at whether the training must end, while no step comes."""
 END_SECONDS: Final = 5.0
@@ -52,7 +57,7 @@ class Recipe:
     :param rows: JSON Lines file with the texts ``input`` and ``output``
     :param folder: where checkpoints and the adapter are kept; one training's own
     :param max_steps: optimizer steps in all, those before a restart included
-    :param learning_rate: of the optimizer AdamW, the same for every step
+    :param learning_rate: the highest of the optimizer AdamW; see :meth:`rate_of`
     :param batch_size: rows per step
     :param rank: rank of the LoRA matrices
     :param alpha: weight of the LoRA, divided by the rank
@@ -93,6 +98,19 @@ class Recipe:
         for name in ("folder", "max_steps", "checkpoint_every", "threads"):
             del deciding[name]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+    def rate_of(self, step: int) -> float:
+        """Return the learning rate of a step: it rises over the first steps, then falls evenly.
+
+        The first gradients are the largest, and what the last batches hold must not outweigh what came before.
+
+        :param step: its number, from 1 on
+        """
+        done = step - 1
+        rising = math.floor(WARM_UP * self.max_steps)
+        rise = min(1.0, step / (rising + 1))
+        fall = 1 - (1 - LAST_RATE) * done / max(1, self.max_steps - 1)
+        return self.learning_rate * rise * fall
 
     def encode(self) -> bytes:
         """As the training process reads it, on one line."""

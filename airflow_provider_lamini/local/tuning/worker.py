@@ -88,7 +88,7 @@ def _train(line: Line) -> None:
             step=training.step,
             total=recipe.max_steps,
             loss=loss,
-            learning_rate=recipe.learning_rate,
+            learning_rate=recipe.rate_of(training.step),
             seconds=seconds,
         )
         line.tell(step)
