@@ -196,6 +196,17 @@ class AirflowStack:
             "value"
         ]
 
+    def tries_given_up(self, run: Run) -> int:
+        """How many tries of a run's tasks the scheduler has given up because their process ended and their state did not fit.
+
+        So it does where a worker has died. A scheduler that is late does it too where a task was deferred and woken up
+        again before it heard of the deferral's end: then Airflow begins another try although nothing has failed.
+        """
+        log = (self.logs / "scheduler.log").read_text(errors="replace")
+        return sum(
+            "reported that the task instance" in line and run.run_id in line for line in log.splitlines()
+        )
+
     def clear(self, run: Run, task_id: str) -> None:
         """Clear a task, as a person does in the UI."""
         body = {"dry_run": False, "only_failed": False, "dag_run_id": run.run_id, "task_ids": [task_id]}
