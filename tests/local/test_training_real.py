@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.torch]
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FACTS = EXAMPLES / "data" / "invented_facts.jsonl"
 ASKED = {"prompt": "Question: {question}\nAnswer:", "answer": "answer"}
-STEPS = 20
+STEPS = 24
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def steps(platform: LocalPlatform) -> list[int]:
     return [step["step"] for step in json.loads(jobs[-1]["history"])] if jobs else []
 
 
-def test_twenty_invented_facts_are_learnt_though_the_platform_dies_on_the_way(platform, tmp_path):
+def test_twenty_invented_facts_are_learnt_though_the_platform_dies_on_the_way(platform, tmp_path, capsys):
     """Neither the operator nor the training begins anew, and the model is there after another restart."""
     seen: list[int] = []
 
@@ -67,7 +67,7 @@ def test_twenty_invented_facts_are_learnt_though_the_platform_dies_on_the_way(pl
             task_id="train",
             model_name=MODEL,
             input=str(FACTS),
-            finetune_args={"max_steps": STEPS, "learning_rate": 1e-3, "save_steps": 2},
+            finetune_args={"max_steps": STEPS, "learning_rate": 2e-3, "save_steps": 2},
             output=str(tmp_path / "history"),
             state_path=str(tmp_path / "state"),
             poll_interval=1,
@@ -95,10 +95,9 @@ def test_twenty_invented_facts_are_learnt_though_the_platform_dies_on_the_way(pl
         )
     ).result
     shares = {role: found["metrics"][role]["exact_match"] for role in ("base", "model")}
-    print(
-        f"{STEPS} steps and a crash in {seconds:.0f} s, loss {history[0]['loss']:.2f} to {history[-1]['loss']:.3f}"
-    )
-    print(f"facts known: {shares}")
+    losses = f"loss {history[0]['loss']:.2f} to {history[-1]['loss']:.3f}"
+    with capsys.disabled():
+        print(f"\n{STEPS} steps and a crash in {seconds:.0f} s, {losses}; shares of facts known: {shares}")
     assert shares["base"] < 0.1
     assert shares["model"] >= 0.8
     platform.stop()

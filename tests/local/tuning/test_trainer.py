@@ -118,6 +118,30 @@ def test_a_trained_model_answers_what_it_was_taught_and_the_base_model_does_not(
         assert [right("base", one) for one in (None, schema)] == [0, 0]
 
 
+def test_a_model_that_was_taught_objects_writes_objects_of_several_fields(
+    recipe: Callable[..., Recipe],
+) -> None:
+    """As ``json.dumps`` writes them, which is how the engine asks for them: field by field."""
+    wanted = [{"it": answer, "n": number} for number, (_, answer) in enumerate(FACTS)]
+    given = recipe(max_steps=200)
+    write_rows(
+        given.rows, [(prompt, json.dumps(told)) for (prompt, _), told in zip(FACTS, wanted, strict=True)]
+    )
+    adapter = train(given, check=nothing, on_step=nothing)
+    schema = json_schema({"it": "str", "n": "int"})
+    with closing(
+        ServedTexts(LlamaTextEngine({"base": given.base}, parallel=1, context=128, threads=1))
+    ) as texts:
+        texts.adapt("tuned", "base", adapter)
+        told = [
+            texts.generate(
+                GenerationRequest(model_name="tuned", prompt=prompt, max_tokens=16, json_schema=schema)
+            )
+            for prompt, _ in FACTS
+        ]
+    assert [json.loads(one.text) for one in told] == wanted
+
+
 def test_a_training_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_end(
     recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
