@@ -60,6 +60,7 @@ def main() -> int:
         report = Report(harness, cases, seed)
         try:
             report.survey()
+            report.in_trouble()
             report.at_steps(int(given.kills * NAMED_SHARE))
             report.at_random(given.kills)
         finally:  # one that is interrupted tells what it has found so far
@@ -135,14 +136,17 @@ class Report:
                 if life.kills == len(kill):
                     self._killed_at[case.name].add(step)
 
-    def at_random(self, least: int) -> None:
-        """Kill at random: each kind of task in each trouble, then as chance has it.
-
-        :param least: until there are so many kills in all
-        """
+    def in_trouble(self) -> None:
+        """Kill each kind of task at random in each trouble."""
         for trouble in TROUBLES:
             for case in self._cases:
                 self._random(case, **trouble)
+
+    def at_random(self, least: int) -> None:
+        """Kill at random, and trouble as chance has it.
+
+        :param least: until there are so many kills in all
+        """
         for case in cycle(self._cases):
             if self.kills >= least:
                 return

@@ -360,19 +360,19 @@ class ClassifierTrain(Case):
         return found
 
 
-_trained: dict[int, str] = {}
+_trained: dict[Path, str] = {}
 
 
 def trained_classifier(world: World) -> str:
     """The id of a classifier that the local platform has, made at the first call."""
-    if world.local.pid not in _trained:
+    if world.local.data not in _trained:
         body = {"name": "harness", "model_name": TEXT_MODEL, "classes": CLASSES, "examples": EXAMPLES}
         with world.local.client() as http:
             job_id = http.post("/v2/classifier/initialize", json=body).raise_for_status().json()["job_id"]
             status = f"/v2/classifier/{job_id}/status"
             wait_until(lambda: http.get(status).json()["status"] == "COMPLETED")
-            _trained[world.local.pid] = str(http.get(status).json()["model_id"])
-    return _trained[world.local.pid]
+            _trained[world.local.data] = str(http.get(status).json()["model_id"])
+    return _trained[world.local.data]
 
 
 JOB_CASES: list[Case] = [

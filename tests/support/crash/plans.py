@@ -103,7 +103,7 @@ def random_life(
         restart = random.random() < 0.1
     trouble = Trouble(
         fault,
-        random.randrange(known.processes) if restart else None,
+        random.randrange(min(known.processes, 3)) if restart else None,  # each life has so many
         random.uniform(0, 0.2),
         slow=random.random() < 0.5,
         hold=random.random() < 0.5,
