@@ -3,7 +3,7 @@
 ``python bench/deferred_tasks.py`` maps an operator over 500 inputs, waits until all tasks are deferred, watches the
 triggerer for a minute, then lets the platform finish. ``--provider openai`` does the same with that provider's batch
 operator (in an environment that holds it: ``make bench-peers``). The platform is the stub of ``bench/stubs``. Starting
-500 tasks and waking them takes Airflow itself a quarter of an hour on two cores: ``--tasks 40`` is the short form.
+500 tasks and waking them takes Airflow itself some ten minutes on two cores: ``--tasks 40`` is the short form.
 """
 
 from __future__ import annotations
