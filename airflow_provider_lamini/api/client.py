@@ -146,11 +146,14 @@ class AsyncClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if transport is None and only_looks:
-            transport = fast_transport(settings, tls_context(settings), _limits(settings))
+        tls: ssl.SSLContext | bool = True
+        if transport is None:
+            tls = tls_context(settings)
+            if only_looks:
+                transport = fast_transport(settings, tls, _limits(settings))
         self._http = httpx.AsyncClient(
             transport=transport,
-            verify=tls_context(settings) if transport is None else True,
+            verify=tls,
             proxy=settings.proxy,
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),
