@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 _FORMAT = "lamini-rows"
 _VERSION = 1
 _XCOM_PARTS = 100
+
+
+class Document(Protocol):
+    """What every such file says of itself."""
+
+    @property
+    def format(self) -> str:
+        """Whose it is."""
+
+    @property
+    def version(self) -> int:
+        """Of which version."""
+
+
+D = TypeVar("D", bound=Document)
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -140,19 +155,33 @@ def read_manifest(folder: OutputFolder) -> Manifest:
 
     :raises IncompleteOutputError: where there is none, or none of ours
     """
+    missing = f"{folder} has no {MANIFEST}: the run that writes there has not ended, or it is another folder."
+    return read_document(folder, MANIFEST, Manifest, (_FORMAT, _VERSION), missing)
+
+
+def read_document(
+    folder: OutputFolder, name: str, shape: type[D], expected: tuple[str, int], missing: str
+) -> D:
+    """One of the files that say what lies in a folder.
+
+    :param folder: the folder
+    :param name: the file
+    :param shape: what it holds
+    :param expected: its format and version
+    :param missing: what to say where there is none
+    :raises IncompleteOutputError: where there is none, or none of ours
+    """
     try:
-        manifest = msgspec.json.decode(folder.read(MANIFEST), type=Manifest)
+        document = msgspec.json.decode(folder.read(name), type=shape)
     except FileNotFoundError:
-        raise IncompleteOutputError(
-            f"{folder} has no {MANIFEST}: the run that writes there has not ended, or it is another folder."
-        ) from None
+        raise IncompleteOutputError(missing) from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise IncompleteOutputError(f"{folder.uri(MANIFEST)} is damaged or not ours.") from None
-    if (manifest.format, manifest.version) != (_FORMAT, _VERSION):
+        raise IncompleteOutputError(f"{folder.uri(name)} is damaged or not ours.") from None
+    if (document.format, document.version) != expected:
         raise IncompleteOutputError(
-            f"{folder.uri(MANIFEST)} is not ours, or of a newer version of airflow-provider-lamini."
+            f"{folder.uri(name)} is not ours, or of a newer version of airflow-provider-lamini."
         )
-    return manifest
+    return document
 
 
 def read_outputs(folder: OutputFolder | str, conn_id: str | None = None) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import msgspec
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
 from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.manifest import read_manifest, read_outputs
+from airflow_provider_lamini.rows.manifest import read_document, read_manifest, read_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -114,14 +114,5 @@ def read_shards(folder: str, conn_id: str | None = None) -> Iterator[dict[str, A
 
 
 def _read(place: OutputFolder) -> Shards:
-    try:
-        shards = msgspec.json.decode(place.read(SHARDS), type=Shards)
-    except FileNotFoundError:
-        raise IncompleteOutputError(f"{place} has no {SHARDS}: its shards have not been merged.") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise IncompleteOutputError(f"{place.uri(SHARDS)} is damaged or not ours.") from None
-    if (shards.format, shards.version) != (_FORMAT, _VERSION):
-        raise IncompleteOutputError(
-            f"{place.uri(SHARDS)} is not ours, or of a newer version of airflow-provider-lamini."
-        )
-    return shards
+    missing = f"{place} has no {SHARDS}: its shards have not been merged."
+    return read_document(place, SHARDS, Shards, (_FORMAT, _VERSION), missing)
