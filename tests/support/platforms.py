@@ -6,7 +6,7 @@ A ``conftest.py`` imports them. All tests of the session in its folder share one
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -17,18 +17,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="session")
-def engine() -> Iterator[Upstream]:
-    """The engine behind the platform."""
-    with upstream() as serving:
-        yield serving
+def platform_fixtures(scope: Literal["session", "module"]) -> tuple[Any, Any]:
+    """The fixtures ``engine`` and ``shared_platform``.
+
+    :param scope: how many tests share them
+    """
+
+    @pytest.fixture(scope=scope)
+    def engine() -> Iterator[Upstream]:
+        """The engine behind the platform."""
+        with upstream() as serving:
+            yield serving
+
+    @pytest.fixture(scope=scope)
+    def shared_platform(
+        engine: Upstream, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[LocalPlatform]:
+        """The platform, as the tests before left it."""
+        with local_platform(tmp_path_factory.mktemp("platform"), engine.url) as running:
+            yield running
+
+    return engine, shared_platform
 
 
-@pytest.fixture(scope="session")
-def shared_platform(engine: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """The platform, as the tests before left it."""
-    with local_platform(tmp_path_factory.mktemp("platform"), engine.url) as running:
-        yield running
+engine, shared_platform = platform_fixtures("session")
 
 
 @pytest.fixture
