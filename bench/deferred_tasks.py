@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from bench.stubs.running import Stub, running_stub
 from bench.support.bounds import Figures, exit_code
 from tests.support.airflow_stack import AirflowStack, airflow_stack
+from tests.support.local_platform import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,13 +58,10 @@ def states(home: Path) -> dict[str, int]:
     return {str(state): count for state, count in found}
 
 
-def until(what: str, timeout: float, true: Callable[[], bool]) -> float:
-    """Wait; returns the seconds that it took."""
+def waited(true: Callable[[], bool]) -> float:
+    """Wait, an hour at the most; returns the seconds that it took."""
     begin = time.monotonic()
-    while not true():
-        if time.monotonic() - begin > timeout:
-            raise SystemExit(f"waited {timeout:.0f} s in vain for {what}")
-        time.sleep(1)
+    wait_until(true, timeout=3600, pause=1)
     return time.monotonic() - begin
 
 
@@ -84,12 +83,10 @@ def play(provider: str, tasks: int, seconds: float) -> Figures:
         home = Path(folder) / "airflow"
         with airflow_stack(home, [dag], environment(stub, tasks, Path(folder) / "output")) as stack:
             run = stack.trigger_dag(dag.stem)
-            deferring = until(
-                "all tasks deferred", 3600, lambda: states(home).get("deferred", 0) == tasks or failed(home)
-            )
+            deferring = waited(lambda: states(home).get("deferred", 0) == tasks or failed(home))
             waiting = watch(stack, stub, seconds)
             stub.control("end")
-            ending = until("the end of the run", 3600, lambda: stack.run_state(run) in {"success", "failed"})
+            ending = waited(lambda: stack.run_state(run) in {"success", "failed"})
             ended = states(home)
             log = (stack.logs / "triggerer.log").read_text(errors="replace")
     for line in log.splitlines():
@@ -136,8 +133,6 @@ def watch(stack: AirflowStack, stub: Stub, seconds: float) -> dict[str, Any]:
 
 def idle(stack: AirflowStack, seconds: float) -> float:
     """CPU seconds of a second triggerer, which the first one leaves nothing to do."""
-    import subprocess
-
     command = [sys.executable, "-m", "airflow", "triggerer", "--skip-serve-logs"]
     with (stack.logs / "idle.log").open("ab") as log:
         second = subprocess.Popen(
