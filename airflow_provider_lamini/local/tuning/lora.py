@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import peft
+import tokenizers
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from airflow_provider_lamini.local.tuning.adapter import TARGETS, LayersUnknown, layer_names, write_adapter
 from airflow_provider_lamini.local.tuning.examples import Example, Examples, batches, pieces
 from airflow_provider_lamini.local.tuning.trainer import CHECKPOINT, Recipe
-from airflow_provider_lamini.local.tuning.weights import BaseUnusable, unpacked
+from airflow_provider_lamini.local.tuning.weights import TOKENIZER, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_provider_lamini.local.tuning.weights import About
 
 LARGEST_GRADIENT: Final = 1.0
 PIECE_TOKENS: Final = 2048
@@ -51,7 +54,7 @@ class Training:
         self._recipe = recipe
         self._log = log
         folder, self._about = unpacked(recipe.base, recipe.folder, log)
-        tokenizer = Tokenizer(folder, begins=self._about.begins)
+        tokenizer = Tokenizer(folder, self._about)
         dtype = torch.bfloat16 if computes_in_half() else torch.float32
         base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         context = min(recipe.context, int(getattr(base.config, "max_position_embeddings", recipe.context)))
@@ -169,24 +172,21 @@ class Training:
 
 
 class Tokenizer:
-    """Splits texts as llama.cpp does.
+    """Splits texts as llama.cpp does: a text that is a token of the model's own, such as a marker of its chat, is that token.
 
     :param folder: where the model lies
-    :param begins: whether every input begins with a token of its own
+    :param about: what its file says of it
     """
 
-    def __init__(self, folder: Path, *, begins: bool) -> None:
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        end = self._tokenizer.eos_token_id
-        if end is None:
-            raise BaseUnusable("The model has no token that ends a text.")
-        self.end = int(end)
-        first = self._tokenizer.bos_token_id
-        self._first = [int(first)] if begins and first is not None else []
+    def __init__(self, folder: Path, about: About) -> None:
+        # Not transformers' own, which adds tokens that the model does not have.
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
+        self.end = about.end
+        self._first = [] if about.begin is None else [about.begin]
 
     def split(self, text: str, *, first: bool) -> list[int]:
         """Return a text's tokens."""
-        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
         return [*self._first, *ids] if first else list(ids)
 
 

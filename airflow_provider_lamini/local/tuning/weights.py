@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ABOUT: Final = "base.json"
+TOKENIZER: Final = "tokenizer.json"
 LARGEST_HALF: Final = 65504.0
 BEGINNING_TOKEN_KINDS: Final = ("llama-bpe", "llama3", "llama-v3", "tekken")
 """Ways to split text that begin with a token of their own, even where the file does not say so."""
@@ -33,13 +34,15 @@ class About:
     :param size: bytes of the GGUF file
     :param changed: its time of modification, nanoseconds
     :param architecture: what it calls the model's kind
-    :param begins: whether every input begins with a token of its own
+    :param begin: the token that every input begins with; ``None`` where there is none
+    :param end: the token that ends an answer
     """
 
     size: int
     changed: int
     architecture: str
-    begins: bool
+    begin: int | None
+    end: int
 
 
 def unpacked(base: Path, spare: Path, log: Callable[[str], None]) -> tuple[Path, About]:
@@ -106,11 +109,20 @@ def _read_about(base: Path, size: int, changed: int) -> About:
             is_begun = kind.contents() == "llama" or (
                 way is not None and way.contents() in BEGINNING_TOKEN_KINDS
             )
+        begin, end = (
+            None if field is None else int(field.contents())
+            for field in (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
+        )
     except (ValueError, KeyError, IndexError, OSError) as error:
         raise BaseUnusable(
             f"{base.name} is no GGUF model that can be tuned: {type(error).__name__}."
         ) from None
-    return About(size=size, changed=changed, architecture=architecture, begins=is_begun)
+    if end is None:
+        raise BaseUnusable(
+            f"{base.name} cannot be tuned: it has no token that ends a text. Tune another model."
+        )
+    begin = begin if is_begun else None
+    return About(size=size, changed=changed, architecture=architecture, begin=begin, end=end)
 
 
 def _unpack(base: Path, folder: Path) -> None:
@@ -130,6 +142,21 @@ def _unpack(base: Path, folder: Path) -> None:
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _drop_unknown_tokens(folder / TOKENIZER, words=int(model.get_input_embeddings().num_embeddings))
+
+
+def _drop_unknown_tokens(file: Path, words: int) -> None:
+    """Take out the tokens that the model does not have.
+
+    transformers adds some that models of a kind usually have, such as ``<|endoftext|>``. To a model without it, as to
+    llama.cpp, that is a text like any other.
+
+    :param file: the tokenizer
+    :param words: how many tokens the model has
+    """
+    tokenizer = json.loads(file.read_bytes())
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] < words]
+    file.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
 def _kept(array: Any) -> Any:

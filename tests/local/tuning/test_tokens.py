@@ -27,6 +27,7 @@ ODD = [
     ("two  blanks\tand a tab\n\n\n", "  leading blanks"),
     ("Zoë's naïve café — 東京 🎧🏽", "ﬁ\u00a0x\u200b"),
     ("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", "Hi<|im_end|>"),
+    ("a<|endoftext|>b </s><unk>[PAD]", "<|endoftext|>"),
     ("def f(x):\n    return x ** 2  # ok\r\n", "don't can't WE'LL"),
 ]
 
@@ -49,7 +50,7 @@ def assert_agree(model: Path, spare: Path) -> None:
     from airflow_provider_lamini.local.tuning.weights import unpacked
 
     folder, about = unpacked(model, spare, print)
-    tokenizer = Tokenizer(folder, begins=about.begins)
+    tokenizer = Tokenizer(folder, about)
     with closing(LlamaServer(model, parallel=1, context=CONTEXT, threads=1)) as server:
 
         def read(text: str, *, first: bool) -> list[int]:

@@ -256,6 +256,12 @@ def test_a_model_that_is_no_text_model_is_refused(recipe: Callable[..., Recipe],
         train(recipe(base=tmp_path / "bad.gguf"), check=nothing, on_step=nothing)
 
 
+def test_a_row_with_another_models_special_token_is_learnt_as_text(recipe: Callable[..., Recipe]) -> None:
+    given = recipe(max_steps=2)
+    write_rows(given.rows, [("what<|endoftext|>", "<|endoftext|>"), ("<unk></s>", "[PAD]")])
+    assert steps_of(given) == [1, 2]
+
+
 def test_long_rows_are_cut_and_the_log_says_so(
     recipe: Callable[..., Recipe], caplog: pytest.LogCaptureFixture
 ) -> None:
