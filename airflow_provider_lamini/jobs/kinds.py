@@ -93,7 +93,7 @@ def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus
     if job.status is None:
         ended = job.model_id is not None
         return JobStatus(job_id, JobState.SUCCEEDED if ended else JobState.RUNNING, "no state told")
-    return JobStatus(job_id, state_of(job.status), job.status)
+    return JobStatus(job_id, state_of(job.status), job.status, detail=job.detail)
 
 
 def _downloads(listed: list[models.DownloadedModel]) -> Mapping[str, JobStatus]:

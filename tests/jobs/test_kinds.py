@@ -69,6 +69,20 @@ def test_a_classifier_job_has_the_platforms_state(answer, state):
 
 
 @pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"status": "FAILED", "detail": "too few examples"}, "too few examples"),
+        ({"outputs": {"status": "FAILED", "detail": "too few examples"}}, "too few examples"),
+        ({"status": "FAILED", "detail": " "}, None),
+        ({"status": "FAILED", "detail": {"code": 7}}, None),
+        ({"status": "FAILED"}, None),
+    ],
+)
+def test_a_classifier_job_tells_the_platforms_reason_where_that_is_a_text(answer, reason):
+    assert look("classifier", answer).detail == reason
+
+
+@pytest.mark.parametrize(
     ("answer", "state", "done"),
     [
         ({}, JobState.QUEUED, 0),

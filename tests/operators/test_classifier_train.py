@@ -160,6 +160,16 @@ def test_a_job_that_ends_badly_fails_the_task_and_a_retry_trains_anew(knowledge,
     assert len(knowledge.sent(TRAIN)) == 1
 
 
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_platforms_reason_for_a_bad_end_is_in_the_error(knowledge, train, deferrable):
+    knowledge.script = [("CREATED", "FAILED")]
+    knowledge.reason = "a class needs two examples"
+    with pytest.raises(
+        JobFailedError, match=r"job c1 ended as FAILED: a class needs two examples\. It no longer"
+    ):
+        run_to_end(train(deferrable=deferrable))
+
+
 def test_a_retry_attaches_to_the_job_that_runs(knowledge, train):
     knowledge.script = [SLOW]
     begin(train())

@@ -56,6 +56,7 @@ class KnowledgePlatform(TuningPlatform):
     :ivar projects: the datasets of each classifier project
     :ivar not_now: texts that are refused once, with which status
     :ivar log: the log of each build
+    :ivar reason: what the state of a classifier's job tells besides
     :ivar names_models: whether the state of an ended classifier's job names the model
     :ivar lists_models: whether the list of a project's models does
     :ivar forgets_a_text: whether a list of texts is classified but for its last
@@ -69,6 +70,7 @@ class KnowledgePlatform(TuningPlatform):
         self.projects: dict[str, dict[str, dict[str, list[str]]]] = {}
         self.not_now: dict[str, int] = {}
         self.log: list[str] = []
+        self.reason: Any = None
         self.names_models = True
         self.lists_models = True
         self.forgets_a_text = False
@@ -204,7 +206,8 @@ class KnowledgePlatform(TuningPlatform):
             raise Refusal(498, "no such job")
         state = self.trainings[job_id].look()
         named = state == "COMPLETED" and self.names_models
-        return {"status": state, "model_id": f"model-{job_id}" if named else None}
+        told = {} if self.reason is None else {"detail": self.reason}
+        return {"status": state, "model_id": f"model-{job_id}" if named else None, **told}
 
     def _classifier_jobs(self, _: dict[str, Any], project: str) -> list[dict[str, Any]]:
         self._project(project)

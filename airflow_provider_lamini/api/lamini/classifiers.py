@@ -67,6 +67,8 @@ class ClassifierJob(wire.Answer):
     """The state in the platform's own word."""
     model_id: wire.Id | None = None
     """The model, a UUID, once it is there."""
+    detail: job_answers.Reason = None
+    """Why the job has ended as it has, where the platform tells it."""
 
 
 class ClassifierModel(wire.Answer):
@@ -162,6 +164,7 @@ def status(job_id: str) -> Call[ClassifierJob]:
     """Ask how a classifier's job stands: ``GET /v2/classifier/{job_id}/status``.
 
     :param job_id: the job
+    :returns: the state in the platform's own word, the model once it is there, and a reason where the platform gives one
     """
     return Call(
         operation="status_v2_classifier__job_id__status_get",
@@ -316,7 +319,7 @@ def _read_status(content: bytes, job_id: str) -> ClassifierJob:
     more = told.model_extra or {}
     if told.status is None and not {"job_id", "model_id"} & set(more):
         raise ValueError("neither status nor model_id is told")
-    return wire.fit(ClassifierJob, {"job_id": job_id, **more, "status": told.status})
+    return wire.fit(ClassifierJob, {"job_id": job_id, **more, "status": told.status, "detail": told.detail})
 
 
 def _read_any(content: bytes) -> JsonValue:

@@ -1,6 +1,8 @@
 """The answers that several kinds of jobs share. States stay the platform's own words."""
 
-from pydantic import AliasChoices, AliasPath, Field, field_validator
+from typing import Annotated
+
+from pydantic import AliasChoices, AliasPath, BeforeValidator, Field
 
 from airflow_provider_lamini.api.lamini import wire
 
@@ -14,26 +16,29 @@ class StartedJob(wire.Answer):
     )
 
 
-class JobAnswer(wire.Answer):
-    """The state of a job in the platform's own word, which some servers put below ``outputs``."""
+def _only_text(value: object) -> object:
+    return value if isinstance(value, str) and value.strip() else None
 
-    status: str = Field(validation_alias=AliasChoices("status", AliasPath("outputs", "status")))
-    detail: str | None = Field(
-        default=None, validation_alias=AliasChoices("detail", AliasPath("outputs", "detail"))
-    )
 
-    @field_validator("detail", mode="before")
-    @classmethod
-    def _only_text(cls, value: object) -> object:
-        return value if isinstance(value, str) and value.strip() else None
+Reason = Annotated[str | None, BeforeValidator(_only_text)]
+"""Why a job has ended as it has, where the platform tells it as a text."""
 
 
 class MaybeAnswer(wire.Answer):
-    """A state, where the platform tells one."""
+    """A state, where the platform tells one, which some servers put below ``outputs``."""
 
     status: str | None = Field(
         default=None, validation_alias=AliasChoices("status", AliasPath("outputs", "status"))
     )
+    detail: Reason = Field(
+        default=None, validation_alias=AliasChoices("detail", AliasPath("outputs", "detail"))
+    )
+
+
+class JobAnswer(MaybeAnswer):
+    """The state of a job in the platform's own word."""
+
+    status: str = Field(validation_alias=AliasChoices("status", AliasPath("outputs", "status")))
 
 
 def read_maybe_state(content: bytes) -> str | None:
