@@ -133,6 +133,7 @@ PROOFS = {
         """operators/test_killed: a_killed_task_sends_nothing_more_and_the_next_try_sends_it_once
         operators/test_waiting: a_killed_task_says_that_its_batches_go_on""",
         """operators/test_train: killing_the_task_cancels_the_job
+        operators/test_tuning_dags: a_task_that_waits_in_its_worker_ends_at_its_execution_timeout_and_its_job_is_cancelled
         operators/test_classifier_train: a_killed_worker_cancels_the_job_unless_told_otherwise""",
     ),
     "a try attaches to a job that the kill before": (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -114,14 +113,14 @@ class JobOperator(BaseOperator, Generic[R]):
         if not self.cancel_on_kill:
             self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self._waiting.job_ids))
             return
-        # In a thread of its own: Airflow calls this from a signal handler, where an event loop may be running
-        # already.
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            for line in thread.submit(asyncio.run, self._cancel(self._waiting)).result():
-                self.log.info("%s", line)
+        from airflow_provider_lamini.runs.apart import run_apart
+
+        for line in run_apart(self._cancel(self._waiting)):
+            self.log.info("%s", line)
 
     def _go_on(self, context: Context, event: JobEvent | None) -> R:
         from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.runs.apart import run_apart
         from airflow_provider_lamini.runs.arguments import as_argument_errors
 
         self._check_waiting()
@@ -141,7 +140,7 @@ class JobOperator(BaseOperator, Generic[R]):
                 self._waiting = step
                 if self.deferrable:
                     self._defer(step)
-                event = asyncio.run(self._wait(step))
+                event = run_apart(self._wait(step))
 
     def _check_waiting(self) -> None:
         from airflow_provider_lamini.runs.arguments import flag, plain_name, positive_number, seconds

@@ -22,6 +22,7 @@ from airflow_provider_lamini.api.errors import (
 from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.rows.parts import ChunkResult
+from airflow_provider_lamini.runs.apart import run_apart
 from airflow_provider_lamini.runs.endpoints import RowResult, note
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class DirectRun:
         :raises TooManyFailedRowsError: as soon as too many rows have failed
         """
         try:
-            asyncio.run(self._run(chunk_size, since, deadline, report_every))
+            run_apart(self._run(chunk_size, since, deadline, report_every))
         except TimeoutError as error:
             raise WaitTimeoutError(
                 "The task's timeout has passed. The chunks that are done are kept; a retry sends the rest."

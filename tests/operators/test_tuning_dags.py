@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from tests.support.local_platform import local_platform
 from tests.support.platforms import connect
@@ -78,3 +81,12 @@ def test_a_job_is_handed_over_waited_for_resumed_and_judged(run, tuning):
     assert tuning.sent("/v1/train")[0]["finetune_args"] == {"max_steps": 50}
     assert tuning.sent("/v1/local-data")[0]["data"] == [{"input": "q", "output": "a"}]
     assert tuning.sent("/v1/eval/run")[0]["test_model_id"] == "12"
+
+
+def test_a_task_that_waits_in_its_worker_ends_at_its_execution_timeout_and_its_job_is_cancelled(run, tuning):
+    tuning.script = [("CREATED", *["TRAINING MODEL"] * 1000)]
+    began = time.monotonic()
+    with suppress(AirflowTaskTimeout):  # Airflow 2's dag.test() lets it through
+        assert run("impatient", base="base-model") == {"train": "failed"}
+    assert time.monotonic() - began < 20
+    assert [job.state for job in tuning.jobs.values()] == ["CANCELLED"]

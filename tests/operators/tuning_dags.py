@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.common.compat.sdk import DAG, task
@@ -101,3 +101,12 @@ with DAG("tuning_handed_over", schedule=None, **ALWAYS, render_template_as_nativ
         thresholds={"accuracy": "{{ 0.5 }}"},
     )
     waited >> after >> resumed >> downloaded >> judged
+
+with DAG("tuning_impatient", schedule=None, **ALWAYS) as impatient:
+    LaminiTrainOperator(
+        task_id="train",
+        input=[{"input": "q", "output": "a"}],
+        model_name="{{ params.base }}",
+        deferrable=False,
+        execution_timeout=timedelta(seconds=2),
+    )
