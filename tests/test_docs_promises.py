@@ -161,6 +161,7 @@ PROOFS = {
     "the place of the record cannot be reached": (
         "bad_input/test_buckets: a_bucket_that_refuses_is_named_before_anything_is_sent",
         """bad_input/test_buckets: a_bucket_that_refuses_is_named_before_anything_is_sent
+        bad_input/test_buckets: a_bucket_for_what_a_job_comes_to_is_tried_before_the_job_is_paid_for
         operators/test_policies: a_store_that_cannot_be_reached_fails_before_anything_is_submitted
         operators/test_policies: an_id_that_cannot_be_recorded_is_in_the_log""",
     ),

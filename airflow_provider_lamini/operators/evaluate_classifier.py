@@ -52,7 +52,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     :param gate: what to do where a threshold is missed: ``fail`` the task, ``skip`` it (and with it what comes
         after), or ``return`` with ``passed`` false, so that a branch decides
     :param fuzzy_comparison: take answers as right that differ a little
-    :param output: a folder for ``predictions.jsonl`` and ``report.md``
+    :param output: a folder for ``predictions.jsonl`` and ``report.md``. A small file shows before the evaluation whether
+        it can be written to.
     :param request_timeout: seconds to wait for the answer
     :param lamini_conn_id: the connection to the platform
     :param input_conn_id: the connection for the input's object storage
@@ -124,6 +125,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         from airflow_provider_lamini.api.lamini import evaluation
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.rows.dataset import Columns
+        from airflow_provider_lamini.rows.folder import OutputFolder
         from airflow_provider_lamini.runs.gate import GATES, Verdict, check_names, decide, thresholds_of
 
         model = identifier("model_id", self.model_id)
@@ -137,6 +139,9 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         if self.output_folder is not None:
             folder("output", self.output_folder, self.output_conn_id)
         rows, name = self._rows(Columns.parse(self.prompt, self.answer))
+        if self.output_folder is not None:
+            # A place that refuses to be written to is better known before the evaluation is paid for.
+            OutputFolder(self.output_folder, self.output_conn_id).try_writing()
         call = evaluation.run(
             test_model_id=model,
             test_eval_type="classifier",

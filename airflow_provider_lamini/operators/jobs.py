@@ -31,7 +31,7 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
     can be resumed: ``POST /v1/train/jobs/{job_id}/resume``.
 
     :param job_id: a job that failed, was cancelled or timed out before its ``max_steps``
-    :param output: a folder for ``loss_history.jsonl``, one line per step of the job
+    :param output: a folder for ``loss_history.jsonl``, one line per step of the job; as with ``LaminiTrainOperator``
     :param output_conn_id: the connection for the output's object storage
     :return: ``job_id``, ``status``, ``model_name`` (of the tuned model), ``custom_model_name``, ``dataset_id``,
         ``steps``, ``final_loss``, ``history`` (the file); with ``wait=False`` only ``job_id``
@@ -86,11 +86,13 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
     def submit(self, mark: str) -> str:
         """Resume the job, unless it runs or has ended well; see :class:`SingleJobOperator`."""
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.runs.tuning import resume
+        from airflow_provider_lamini.runs.tuning import check_output, resume
 
         del mark
         status = self.hook.send(self.kind.look(self._job_id))
         if status.state in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
+            if self.wait:
+                check_output(self.output_folder, self.output_conn_id)
             resume(self.hook, self._job_id, self.log)
         else:
             self.log.info("Job %s is %s: there is nothing to resume.", self._job_id, status.raw)

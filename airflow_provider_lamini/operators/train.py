@@ -65,7 +65,8 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         place for the record of the submission (see ``state_path``) it is not resumed.
     :param accept_partial: whether a job that ended as ``PARTIALLY COMPLETED`` is good enough. If not, the task fails
         and keeps the job: clear it with ``accept_partial=True`` to take its model, or ``force_new=True`` to train anew.
-    :param output: a folder for ``loss_history.jsonl``, one line per step of the job
+    :param output: a folder for ``loss_history.jsonl``, one line per step of the job. A small file shows before the
+        submission whether it can be written to. With ``wait=False`` nothing is written.
     :param input_conn_id: the connection for the input's object storage
     :param output_conn_id: the connection for the output's object storage
     :return: ``job_id``, ``status``, ``model_name`` (of the tuned model), ``custom_model_name``, ``dataset_id``,
@@ -185,8 +186,11 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
     def submit(self, mark: str) -> str:
         """Upload the rows where there are such, and start the job; see :class:`SingleJobOperator`."""
         from airflow_provider_lamini.api.lamini import datasets, training
+        from airflow_provider_lamini.runs.tuning import check_output
 
         del mark  # the model's name is the user's
+        if self.wait:
+            check_output(self.output_folder, self.output_conn_id)
         dataset_id = self._dataset_id or self._uploading().make().dataset_id
         place = self.hook.send(datasets.upload_base_path()).upload_base_path
         known = datasets.existing(dataset_id=dataset_id, upload_base_path=place)

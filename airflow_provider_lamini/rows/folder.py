@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ _SAMPLES = (
 )
 """Names of the kinds of files that come to lie here."""
 _PATIENCE = 600.0
+_PROBE = "_probe"
 
 
 class OutputFolder:
@@ -137,6 +138,24 @@ class OutputFolder:
         obstacle = self._store.obstacle(self._path)
         if obstacle is not None:
             raise OutputError(f"The output folder {self} cannot be written to: {obstacle}.")
+
+    def try_writing(self) -> None:
+        """Make sure that files can be written here, by writing one: object stores tell in no other way.
+
+        :raises OutputError: where they cannot
+        """
+        try:
+            self.write(
+                _PROBE,
+                b"Written to see whether files can be written here. It may be removed.\n",
+                durable=False,
+            )
+        except FileNotFoundError as error:
+            raise OutputError(
+                f"{self} cannot be written to: there is no such place. Make its bucket first, or name another one."
+            ) from error
+        with suppress(OutputError):  # who may write need not be allowed to remove
+            self.delete(_PROBE)
 
     def sync(self) -> None:
         """Wait until all that was written so far outlives a loss of power."""

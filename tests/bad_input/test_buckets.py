@@ -49,6 +49,13 @@ def test_a_bucket_that_refuses_is_named_before_anything_is_sent(world, bucket, o
     world.refuses(Case(operator, {place: bucket}, ("team-bucket",)))
 
 
+@pytest.mark.parametrize("bucket", ["writing", "both"], indirect=True)
+@pytest.mark.parametrize("operator", ["TrainOperator", "EvaluateClassifierOperator", "ResumeJobOperator"])
+def test_a_bucket_for_what_a_job_comes_to_is_tried_before_the_job_is_paid_for(world, bucket, operator):
+    world.platform.jobs["1"].states = ["FAILED"]  # the one that is to be resumed
+    world.refuses(Case(operator, {"output": bucket}, ("team-bucket",)))
+
+
 def test_a_bucket_that_refuses_from_the_connection_is_named_too(world, bucket, monkeypatch):
     monkeypatch.setenv(
         "AIRFLOW_CONN_LAMINI_DEFAULT", connection(world.platform.url, extra={"state_path": bucket})

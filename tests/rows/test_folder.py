@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fsspec.implementations.memory import MemoryFileSystem
+
 
 def test_what_is_written_is_read(folder: OutputFolder):
     folder.write("part-00000.jsonl", b"one\ntwo\n")
@@ -194,6 +196,44 @@ def test_the_work_folder_goes_only_when_it_is_empty(tmp_path: Path):
     folder.delete("_work/b.json")
     folder.close_work()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_trying_to_write_leaves_nothing_behind(folder: OutputFolder):
+    folder.try_writing()
+    assert folder.names() == []
+
+
+@pytest.fixture
+def forbid(object_store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
+    """Returns a function that has the object store answer an operation with an error."""
+
+    def forbid(operation: str, error: OSError) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(object_store, operation, refuse)
+
+    return forbid
+
+
+def test_a_store_that_lets_nobody_remove_files_can_be_written_to(forbid):
+    folder = OutputFolder("memory://team/out")
+    forbid("rm_file", PermissionError("Access Denied"))
+    folder.try_writing()
+    assert b"may be removed" in folder.read(*folder.names())
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (PermissionError("Access Denied"), "its store forbids to read or to write there"),
+        (FileNotFoundError("The specified bucket does not exist"), "no such place. Make its bucket first"),
+    ],
+)
+def test_a_store_that_cannot_be_written_to_is_named(forbid, error, problem):
+    forbid("pipe_file", error)
+    with pytest.raises(OutputError, match=f"memory://team/out .*{problem}"):
+        OutputFolder("memory://team/out").try_writing()
 
 
 def test_an_output_folder_may_not_hold_the_input(file, tmp_path: Path):
