@@ -44,11 +44,11 @@ _ADVICE: dict[type[errors.PlatformError], str] = {
     errors.RateLimitedError: "Send less at a time, set requests_per_second, or allow a longer retry_budget.",
     errors.JobNotFoundError: "Check the job's id and whose key it is.",
     errors.ModelLoadingError: "Allow a longer model_loading_budget or preload the model.",
-    errors.ModelNotFoundError: "Check the model's name, or have the platform download it first.",
+    errors.ModelNotFoundError: "Check the model's name or id, or have the platform download the model first.",
     errors.PlatformTimeoutError: "Ask for less at a time, or allow a longer read_timeout or retry_budget.",
 }
 _PASSING = frozenset({429, 500, 502, 503, 504, 513, 524})
-_REFUSED = frozenset({429, 513})
+_REFUSED = frozenset({429, 513, 594})
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)

@@ -88,7 +88,7 @@ def test_a_call_that_starts_work_is_sent_once_where_it_may_have_begun(driver, se
     assert caught.value.may_have_started is True
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 422, 497, 498, 499])
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 497, 498, 499, 594])
 def test_a_refusal_leaves_no_doubt_that_nothing_was_started(driver, settings, answers, status):
     with pytest.raises(errors.class_for(status), match="Nothing was started") as caught:
         driver.send(settings(), START, app=answers(httpx.Response(status)))

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from airflow_provider_lamini.api.errors import BadRequestError, UnavailableError
+from airflow_provider_lamini.api.errors import BadRequestError, ModelNotFoundError, UnavailableError
 from airflow_provider_lamini.exceptions import (
     InvalidArgumentError,
     JobCancelledError,
@@ -158,9 +158,10 @@ def test_an_answer_that_was_lost_is_not_followed_by_a_second_build(knowledge, bu
     assert run_to_end(build(on_unknown_submission="submit")).result["index_id"] == "2"
 
 
-def test_a_refusal_leaves_nothing_behind(knowledge, build):
-    knowledge.fail[TRAIN] = [(400, "no such model")]
-    with pytest.raises(BadRequestError, match="no such model"):
+@pytest.mark.parametrize(("status", "error"), [(400, BadRequestError), (594, ModelNotFoundError)])
+def test_a_refusal_leaves_nothing_behind(knowledge, build, status, error):
+    knowledge.fail[TRAIN] = [(status, "no such model")]
+    with pytest.raises(error, match=r"no such model.* Nothing was started"):
         run_to_end(build())
     assert run_to_end(build()).result["index_id"] == "1"
 
