@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.columns import column_of, kinds_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, "Json"]
 """One input row: column name to JSON value."""
+
+_ENCODER = msgspec.json.Encoder()
 
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of the longest line, or CSV field, that is read."""
@@ -45,12 +49,43 @@ class Batch(ABC):
     """
 
     def __init__(
-        self, rows: list[Row], start: Cursor, *, raw: bytes | None = None, checked: bool = False
+        self, rows: Sequence[Row], start: Cursor, *, raw: bytes | None = None, checked: bool = False
     ) -> None:
-        self.rows = rows
+        self._rows = rows
         self.start = start
         self.raw = raw
         self.checked = checked
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows."""
+        return self._rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def check(self) -> None:  # noqa: B027 - nothing is to be done by most
+        """Make sure that each value can be said in JSON, where that shows only when `rows` are asked for.
+
+        :raises BadRowError: for a value that cannot
+        """
+
+    def content(self) -> bytes | memoryview:
+        """Bytes that are others where the rows are others."""
+        return _ENCODER.encode_lines(self.rows) if self.raw is None else self.raw
+
+    def lacking(self, column: str) -> int | None:
+        """The first row without a value in a column, by its number in the batch; ``None`` where there is none such."""
+        values = column_of(self.rows, column)
+        return values.index(None) if None in values else None
+
+    def has(self, column: str) -> bool:
+        """Whether any of the rows has a column, be it without a value."""
+        return any(column in row for row in self.rows)
+
+    def kinds(self, column: str) -> set[type]:
+        """What is in a column, see `columns.kinds_of`."""
+        return kinds_of(column_of(self.rows, column))
 
     @abstractmethod
     def after(self, count: int) -> Cursor:
@@ -74,7 +109,7 @@ class TextBatch(Batch):
     """
 
     def __init__(
-        self, rows: list[Row], start: Cursor, *, name: str, ends: Sequence[int], lines: Sequence[int]
+        self, rows: Sequence[Row], start: Cursor, *, name: str, ends: Sequence[int], lines: Sequence[int]
     ) -> None:
         super().__init__(rows, start)
         self.name = name
@@ -129,7 +164,7 @@ class SourceChunk:
 
     start: Cursor
     after: Cursor
-    rows: list[Row]
+    rows: Sequence[Row]
 
     @property
     def first_row(self) -> int:

@@ -121,7 +121,7 @@ def checked(source: Source, columns: Columns) -> Iterator[list[Pair]]:
     total, bad = 0, _BadRows(source)
     for batch in source.batches(columns=columns.needed):
         pairs = bad.check(batch, columns)
-        total += len(batch.rows)
+        total += len(batch)
         if not bad.count:
             yield pairs
     if bad.count:

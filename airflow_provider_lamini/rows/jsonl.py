@@ -82,7 +82,7 @@ def read_batches(
                 if rows is None
                 else _LineBatch(rows, place, block=block, name=file.name, checked=checked)
             )
-            row += len(batch.rows)
+            row += len(batch)
             reader.lines += block.count(b"\n") if rows is None else len(rows)
             yield batch
 

@@ -195,12 +195,13 @@ class Ledger:
                 return chunk
         raise LedgerError(f"Chunk {number} of {self._folder} is not open.")
 
-    def plan(self, start: Cursor, after: Cursor, fingerprint: str) -> Chunk:
+    def plan(self, start: Cursor, after: Cursor, fingerprint: str, seal: str | None = None) -> Chunk:
         """Begin the next chunk.
 
         :param start: the place before its first row, which is `cursor` or a place that means the same
         :param after: the place after its last row
         :param fingerprint: a hash of its prompts
+        :param seal: of the files that hold them, see `source.Source.seal`
         :raises LedgerError: where these are not the rows that come next
         """
         now = self._current
@@ -213,7 +214,7 @@ class Ledger:
                 f"on, but rows {start.row} to {after.row} were given. The input has changed since it was "
                 f"surveyed."
             )
-        chunk = Chunk(now.planned, start, rows, fingerprint)
+        chunk = Chunk(now.planned, start, rows, fingerprint, seal=seal or "")
         self._save(replace(now, planned=now.planned + 1, next=after, open=[*now.open, chunk]))
         return chunk
 

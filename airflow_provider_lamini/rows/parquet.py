@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.rows.batch import Batch, Cursor, Row
+from airflow_provider_lamini.rows.batch import Batch, Cursor
+from airflow_provider_lamini.rows.columns import kinds_of_integers
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
@@ -13,10 +15,11 @@ from airflow_provider_lamini.rows.errors import (
     MissingColumnError,
     MissingExtraError,
 )
+from airflow_provider_lamini.rows.table import Table
 from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -28,17 +31,57 @@ _BUFFER = 1024 * 1024
 
 
 class _GroupBatch(Batch):
-    """Rows of one row group."""
+    """Rows of one row group. They stay as Arrow has them until somebody asks for them."""
 
-    def __init__(self, rows: list[Row], start: Cursor, *, name: str) -> None:
-        super().__init__(rows, start)
+    def __init__(
+        self, part: pa.RecordBatch, columns: Mapping[str, _Column], start: Cursor, *, name: str
+    ) -> None:
+        super().__init__((), start)
+        self._part = part
+        self._columns = columns
         self._name = name
+        # A survey asks Arrow, unless there are values that only Python can judge.
+        self._by_arrow = not any(column.deep for column in columns.values())
+
+    @cached_property
+    def rows(self) -> Table:
+        """See `Batch.rows`."""
+        return _table(self._part, self._columns, self.start, self._name)
+
+    def __len__(self) -> int:
+        return int(self._part.num_rows)
+
+    def check(self) -> None:
+        """See `Batch.check`."""
+        if not self._by_arrow or not _is_sayable(self._part, self._columns):
+            self.rows  # noqa: B018 - knows the row, and what is wrong with it
+
+    def content(self) -> bytes | memoryview:
+        """See `Batch.content`."""
+        return memoryview(self._part.serialize()) if self._by_arrow else super().content()
+
+    def lacking(self, column: str) -> int | None:
+        """See `Batch.lacking`."""
+        if self._part.column(column).null_count == 0:
+            return None
+        return super().lacking(column)
+
+    def has(self, column: str) -> bool:
+        """See `Batch.has`."""
+        return column in self._columns
+
+    def kinds(self, column: str) -> set[type]:
+        """See `Batch.kinds`."""
+        found = self._columns[column].kinds(self._part.column(column)) if self._by_arrow else None
+        return super().kinds(column) if found is None else found
 
     def after(self, count: int) -> Cursor:
+        """See `Batch.after`."""
         start = self.start
         return Cursor(start.row + count, start.file, start.at, start.line + count)
 
     def place(self, offset: int) -> str:
+        """See `Batch.place`."""
         return f"{self._name}, row group {self.start.at}, row {self.start.line + offset} of it"
 
 
@@ -66,7 +109,7 @@ def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None
         try:
             # Without pre_buffer and with a buffer, a large row group is read piece by piece.
             table = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
-            converters = _converters(table.schema_arrow, columns, file.name)
+            wanted = _columns(table.schema_arrow, columns, file.name)
         except UnicodeDecodeError as error:
             raise InputError(f"{file.name}: the name of a column is not valid UTF-8.") from error
         except (pa.ArrowException, OSError) as error:
@@ -74,7 +117,7 @@ def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None
                 raise
             raise InputError(f"{file.name} is not a whole Parquet file.") from error
         try:
-            yield from _groups(table, start, converters, file.name)
+            yield from _groups(table, start, wanted, file.name)
         except (pa.ArrowException, OSError) as error:
             if not _is_damage(error):
                 raise
@@ -87,7 +130,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _groups(
-    table: pq.ParquetFile, start: Cursor, converters: dict[str, _Column], name: str
+    table: pq.ParquetFile, start: Cursor, columns: Mapping[str, _Column], name: str
 ) -> Iterator[Batch]:
     place = start
     for group in range(start.at, table.num_row_groups):
@@ -95,23 +138,46 @@ def _groups(
             place = Cursor(place.row, place.file, group, 0)
         skip = place.line
         batches = table.iter_batches(
-            batch_size=_ROWS, row_groups=[group], columns=list(converters), use_threads=False
+            batch_size=_ROWS, row_groups=[group], columns=list(columns), use_threads=False
         )
         for part in batches:
             if skip >= part.num_rows:
                 skip -= part.num_rows
                 continue
-            batch = _GroupBatch(_rows(part.slice(skip), converters, place, name), place, name=name)
+            batch = _GroupBatch(_plain(part.slice(skip)), columns, place, name=name)
             skip = 0
-            place = batch.after(len(batch.rows))
+            place = batch.after(len(batch))
             yield batch
 
 
-def _rows(part: pa.RecordBatch, columns: dict[str, _Column], place: Cursor, name: str) -> list[Row]:
-    if not columns:
-        return [{} for _ in range(part.num_rows)]
+def _plain(part: pa.RecordBatch) -> pa.RecordBatch:
+    """The same with each text in its place, where Arrow has a dictionary of them."""
+    import pyarrow as pa
+
+    if not any(pa.types.is_dictionary(field.type) for field in part.schema):
+        return part
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in part
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
+
+
+def _is_sayable(part: pa.RecordBatch, columns: Mapping[str, _Column]) -> bool:
+    """Whether texts are valid UTF-8, and numbers are numbers."""
+    import pyarrow as pa
+    from pyarrow import compute
+
     try:
-        rows: list[Row] = part.select(list(columns)).to_pylist()
+        part.validate(full=True)
+    except pa.ArrowException:
+        return False
+    floats = [name for name, column in columns.items() if column.floats]
+    return all(compute.all(compute.is_finite(part.column(name))).as_py() is not False for name in floats)
+
+
+def _table(part: pa.RecordBatch, columns: Mapping[str, _Column], place: Cursor, name: str) -> Table:
+    try:
+        values: dict[str, list[Any]] = {column: part.column(column).to_pylist() for column in columns}
     except UnicodeDecodeError as error:
         raise BadRowError(f"{name}, row group {place.at}: a text is not valid UTF-8.") from error
     except (ValueError, OverflowError) as error:
@@ -120,43 +186,72 @@ def _rows(part: pa.RecordBatch, columns: dict[str, _Column], place: Cursor, name
             f"{name}, row group {place.at}: a date or a time cannot be said in text. Python knows microseconds and "
             "the years 1 to 9999; turn the column into text first, or leave it out."
         ) from error
-    for column in columns.values():
-        column.convert(rows, place, name)
-    return rows
+    for each, column in columns.items():
+        column.convert(values[each], place, name)
+    return Table(values, part.num_rows)
 
 
 class _Column:
     """Makes the values of one column JSON-able.
 
     :param name: the column
-    :param floats: whether the values are plain floating point numbers
-    :param deep: whether each value must be looked at in full
+    :param kind: its type, that of the values where Arrow has a dictionary of them
     """
 
-    def __init__(self, name: str, *, floats: bool, deep: bool) -> None:
-        self._name = name
-        self._floats = floats
-        self._deep = deep
+    def __init__(self, name: str, kind: pa.DataType) -> None:
+        from pyarrow import types
 
-    def convert(self, rows: list[Row], place: Cursor, file: str) -> None:
-        """Convert the column in all rows."""
-        if self._floats:
-            values: list[Any] = [row[self._name] for row in rows]
+        self._name = name
+        self._holds = next(
+            (held for test, held in _HELD if getattr(types, f"is_{test}")(kind)),
+            str if _is_text(kind) else None,
+        )
+        self.floats = self._holds is float
+        """Whether the values are plain floating point numbers."""
+        self.deep = self._holds is None
+        """Whether each value must be looked at in full."""
+
+    def convert(self, values: list[Any], place: Cursor, file: str) -> None:
+        """Convert the values in their list."""
+        if self.floats:
             if all(value is None or math.isfinite(value) for value in values):
                 return
-        elif not self._deep:
+        elif not self.deep:
             return
-        for offset, row in enumerate(rows):
+        for offset, value in enumerate(values):
             try:
-                row[self._name] = json_value(row[self._name])
+                values[offset] = json_value(value)
             except ValueError as error:
                 raise BadRowError(
                     f"row {place.row + offset} ({file}, row group {place.at}, row {place.line + offset} of "
                     f"it): column {self._name!r} {error}."
                 ) from None
 
+    def kinds(self, values: pa.Array) -> set[type] | None:
+        """See `Batch.kinds`; ``None`` where the type does not tell."""
+        from pyarrow import compute
 
-def _converters(schema: pa.Schema, columns: Collection[str] | None, name: str) -> dict[str, _Column]:
+        if self._holds is None:
+            return None
+        if values.null_count == len(values):
+            return set()
+        if self._holds is not int:
+            return {self._holds}
+        ends = compute.min_max(values)
+        return kinds_of_integers(ends["min"].as_py(), ends["max"].as_py())
+
+
+_HELD: tuple[tuple[str, type], ...] = (
+    ("boolean", bool),
+    ("integer", int),
+    ("float32", float),
+    ("float64", float),
+    ("null", type(None)),
+)
+"""What columns of a type hold, by Arrow's name of the type."""
+
+
+def _columns(schema: pa.Schema, columns: Collection[str] | None, name: str) -> dict[str, _Column]:
     names: list[str] = schema.names
     wanted = names if columns is None else [column for column in names if column in columns]
     missing = [column for column in columns or () if column not in names]
@@ -179,9 +274,7 @@ def _column(column: str, kind: pa.DataType, name: str) -> _Column:
             f"{name}: column {column!r} has the type {kind}, and {refused} cannot be said in JSON. "
             "Turn it into text first, or leave the column out."
         )
-    plain = types.is_boolean(kind) or types.is_integer(kind) or types.is_null(kind) or _is_text(kind)
-    floats = types.is_floating(kind)
-    return _Column(column, floats=floats, deep=not plain and not floats)
+    return _Column(column, kind)
 
 
 def _refused(kind: pa.DataType) -> str | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, listed, short
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class PromptTemplate:
         self._places = tuple(columns)
         self.columns = tuple(dict.fromkeys(columns))
         """The columns that a row needs, each once."""
+        self._around = (pieces[0], pieces[1]) if len(pieces) == 2 else None  # noqa: PLR2004 - one column between
         self._pattern = "%s".join(piece.replace("%", "%%") for piece in pieces)
 
     @classmethod
@@ -87,8 +88,9 @@ class PromptTemplate:
         :raises MissingColumnError: for the first row without a value that is needed
         """
         columns = [_texts(self._values(column, rows)) for column in self._places]
-        if self._pattern == "%s":
-            return columns[0]
+        if self._around is not None:
+            head, tail = self._around
+            return [f"{head}{text}{tail}" for text in columns[0]] if head or tail else columns[0]
         return list(map(self._pattern.__mod__, zip(*columns, strict=True)))
 
     def missing(self, place: str, column: str, available: Iterable[str]) -> MissingColumnError:
@@ -113,21 +115,17 @@ class PromptTemplate:
         error.args = (text,)
         return error
 
-    def _values(self, column: str, rows: Sequence[Row]) -> list[Json]:
-        try:
-            values = list(map(itemgetter(column), rows))
-        except KeyError:
-            row = next(row for row in rows if column not in row)
-            raise self.missing("A row", column, row) from None
+    def _values(self, column: str, rows: Sequence[Row]) -> Sequence[Json]:
+        values = column_of(rows, column)
         if None in values:
             raise self.missing("A row", column, rows[values.index(None)])
         return values
 
 
-def _texts(values: list[Json]) -> list[str]:
+def _texts(values: Sequence[Json]) -> list[str]:
     kinds = set(map(type, values))
     if kinds <= {str}:
-        return values  # type: ignore[return-value]
+        return list(values)  # type: ignore[arg-type]
     return list(map(_text, values))
 
 

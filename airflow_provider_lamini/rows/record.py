@@ -65,6 +65,7 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param rows: how many rows it has
     :param fingerprint: a hash of its prompts
     :param rounds: its submissions so far, the last one perhaps not yet known to the platform
+    :param seal: of the files that hold its rows (`source.Source.seal`); empty where there is none
     """
 
     number: int
@@ -72,6 +73,7 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: int
     fingerprint: str
     rounds: list[Round] = []
+    seal: str = ""
 
     @property
     def first_row(self) -> int:

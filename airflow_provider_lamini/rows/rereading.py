@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from airflow_provider_lamini.rows.batch import Cursor, Row, SourceChunk
+    from airflow_provider_lamini.rows.batch import Cursor, SourceChunk
     from airflow_provider_lamini.rows.source import Source
 
 
@@ -29,8 +29,8 @@ class ChunkReader:
         self._chunks: Iterator[SourceChunk] = iter(())
         self._row = -1
 
-    def read(self, start: Cursor) -> list[Row]:
-        """The rows of a chunk; fewer or others where the input has changed.
+    def read(self, start: Cursor) -> SourceChunk | None:
+        """The rows of a chunk; fewer, others or ``None`` where the input has changed.
 
         :param start: the place before its first row
         """
@@ -42,4 +42,4 @@ class ChunkReader:
             next(self._chunks, None)
         found = next(self._chunks, None)
         self._row = start.row + self._size
-        return found.rows if found else []
+        return found

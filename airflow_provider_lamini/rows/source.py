@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ import msgspec
 from airflow_provider_lamini.rows.batch import Cursor, SourceChunk, SourceRow
 from airflow_provider_lamini.rows.errors import InputChangedError, InputError
 from airflow_provider_lamini.rows.storage import GLOB, locate
+from airflow_provider_lamini.rows.table import joined
 from airflow_provider_lamini.rows.textfile import InputFile
 from airflow_provider_lamini.rows.uris import SCHEME, shown
 from airflow_provider_lamini.rows.values import kind
@@ -63,6 +65,15 @@ class Source(ABC):
         :param path: a path in the input's store
         """
 
+    def seal(self, start: Cursor, after: Cursor) -> str | None:  # noqa: ARG002 - for those that have one
+        """What stays the same for as long as nobody writes to the files that hold some rows. Ask after reading them.
+
+        :param start: the place before the first of the rows
+        :param after: the place after the last of them
+        :return: ``None`` where that cannot be told
+        """
+        return None
+
     @abstractmethod
     def batches(
         self,
@@ -94,21 +105,22 @@ class Source(ABC):
         self, size: int, cursor: Cursor | None = None, *, columns: Collection[str] | None = None
     ) -> Iterator[SourceChunk]:
         """Read in chunks of ``size`` rows, the last one of what is left. All else is as for `batches`."""
-        rows: list[Row] = []
-        start: Cursor | None = None
+        pieces: list[Sequence[Row]] = []
+        missing, start = size, None
         for batch in self.batches(cursor, columns=columns):
             begin = 0
-            while begin < len(batch.rows):
+            while begin < len(batch):
                 if start is None:
                     start = batch.after(begin)
-                end = min(begin + size - len(rows), len(batch.rows))
-                rows += batch.rows[begin:end]
+                end = min(begin + missing, len(batch))
+                pieces.append(batch.rows[begin:end])
+                missing -= end - begin
                 begin = end
-                if len(rows) == size:
-                    yield SourceChunk(start, batch.after(end), rows)
-                    rows, start = [], None
+                if not missing:
+                    yield SourceChunk(start, batch.after(end), joined(pieces))
+                    pieces, missing, start = [], size, None
         if start is not None:
-            yield SourceChunk(start, batch.after(len(batch.rows)), rows)
+            yield SourceChunk(start, batch.after(len(batch)), joined(pieces))
 
 
 class ListSource(Source):
@@ -168,6 +180,7 @@ class FileSource(Source):
         self._store = store
         self._path = path
         self._by_pattern = False
+        self._found_at = time.time()
         self._files = self._find()
 
     @property
@@ -199,6 +212,16 @@ class FileSource(Source):
             return True
         return self._by_pattern and _matches(PurePosixPath(path).parts, PurePosixPath(self._path).parts)
 
+    def seal(self, start: Cursor, after: Cursor) -> str | None:
+        """See `Source.seal`."""
+        seals = []
+        for file in self._files[start.file : after.file + 1]:
+            seal = self._store.seal(file.info, self._found_at)
+            if seal is None:
+                return None
+            seals.append(seal)
+        return " ".join(seals)
+
     def batches(
         self,
         cursor: Cursor | None = None,
@@ -219,7 +242,7 @@ class FileSource(Source):
                 place = Cursor(place.row, number)
             for batch in _open(self._files[number], place, columns, required):
                 yield batch
-                place = Cursor(batch.start.row + len(batch.rows), number)
+                place = Cursor(batch.start.row + len(batch), number)
 
     def _find(self) -> list[InputFile]:
         infos = self._look_up()

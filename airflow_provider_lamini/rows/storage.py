@@ -28,6 +28,8 @@ GLOB = re.compile(r"[*?\[]")
 _TEMPORARY = re.compile(r"\.[A-Za-z0-9._-]+\.[0-9a-f]{32}\.lamini-tmp")
 _BLOCK = 4 * 1024 * 1024
 _SPOOL = 8 * 1024 * 1024
+_TICK = 2.0
+"""Seconds between two times that file systems tell apart, at the most."""
 # What stores call the things that change when an object is written anew.
 _VERSION_KEYS = (
     "ETag",
@@ -119,6 +121,15 @@ class Store(Protocol):
         """Write a file that is not there yet; of all processes that try, one succeeds.
 
         :return: whether it was this one; ``None`` where the store cannot tell
+        """
+        ...
+
+    def seal(self, info: FileInfo, since: float) -> str | None:
+        """What stays the same for as long as nobody writes to a file.
+
+        :param info: the file, as it was found
+        :param since: when that was, in seconds since 1970
+        :return: ``None`` where it may have been written to since then, or the store cannot tell at no cost
         """
         ...
 
@@ -236,6 +247,17 @@ class LocalStore:
         """See `Store.claim`: there are locks, which are better."""
         return None
 
+    def seal(self, info: FileInfo, since: float) -> str | None:
+        """See `Store.seal`. A file that was written shortly before may have been written again at the same tick."""
+        try:
+            status = Path(info.path).stat()
+        except OSError:
+            return None
+        found = (status.st_size, str(status.st_mtime_ns))
+        if found != (info.size, info.version) or status.st_mtime > since - _TICK:
+            return None
+        return f"{status.st_ino}.{status.st_size}.{status.st_mtime_ns}.{status.st_ctime_ns}"
+
 
 class ObjectStore:
     """Objects behind an fsspec file system that Airflow has set up.
@@ -340,6 +362,10 @@ class ObjectStore:
                 pass
             raise
         return True
+
+    def seal(self, info: FileInfo, since: float) -> str | None:  # noqa: ARG002
+        """See `Store.seal`: it would take a request."""
+        return None
 
 
 def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from airflow_provider_lamini.rows.columns import ColumnKinds, column_of
+from airflow_provider_lamini.rows.columns import ColumnKinds
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
 
 if TYPE_CHECKING:
@@ -64,19 +62,19 @@ def survey(
     unseen = set(columns)
     kinds = ColumnKinds(passthrough)
     digest = hashlib.blake2b(source.layout().encode(), digest_size=20)
-    encoder = msgspec.json.Encoder()
     total = 0
     try:
         for batch in source.batches(columns=columns, required=prompt.columns):
-            total += len(batch.rows)
-            kinds.look(batch.rows)
-            digest.update(encoder.encode_lines(batch.rows) if batch.raw is None else batch.raw)
+            total += len(batch)
+            batch.check()
+            kinds.look(batch)
+            digest.update(batch.content())
             if not batch.checked:
                 _check(source, batch, prompt)
             if max_prompt_chars is not None:
                 check_lengths(prompt.render_all(batch.rows), max_prompt_chars, batch.where)
             if unseen:
-                unseen -= {column for column in unseen if any(column in row for row in batch.rows)}
+                unseen -= {column for column in unseen if batch.has(column)}
     except MissingColumnError as error:
         if error.column in prompt.columns:
             raise prompt.missing(error.place, error.column, error.columns) from None
@@ -88,10 +86,8 @@ def survey(
 
 def _check(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
     for column in prompt.columns:
-        # A column is searched at the speed of C first; only a batch with a fault is looked at row by row.
-        values = column_of(batch.rows, column)
-        if None in values:
-            offset = values.index(None)
+        offset = batch.lacking(column)
+        if offset is not None:
             # The batch may hold the needed columns only: the message is better with all of them.
             whole = next(islice(source.read(batch.start), offset, None)).row
             raise prompt.missing(batch.where(offset), column, whole)

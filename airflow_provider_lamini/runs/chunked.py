@@ -40,6 +40,7 @@ class Rows:
     :param ledger: what is done
     :param writer: writes the parts
     :param again: reads chunks that were begun
+    :param through: reads of them what goes into the output
     """
 
     source: Source
@@ -49,13 +50,27 @@ class Rows:
     ledger: Ledger
     writer: PartWriter
     again: ChunkReader
+    through: ChunkReader
 
-    def read(self, chunk: Chunk) -> tuple[list[Row], list[str]]:
+    def passed_through(self, chunk: Chunk) -> Sequence[Row]:
+        """The rows of a chunk that was begun, with no more than what goes into the output.
+
+        :raises InputChangedError: where they are no longer those that the chunk was begun with
+        """
+        if chunk.seal:
+            # Nobody has written to the file since the prompts were made: to make them again would prove nothing.
+            found = self.through.read(chunk.start)
+            if found and self.source.seal(found.start, found.after) == chunk.seal:
+                return found.rows
+        return self.read(chunk)[0]
+
+    def read(self, chunk: Chunk) -> tuple[Sequence[Row], list[str]]:
         """The rows of a chunk that was begun, and their prompts.
 
         :raises InputChangedError: where they are no longer those that the chunk was begun with
         """
-        rows = self.again.read(chunk.start)
+        found = self.again.read(chunk.start)
+        rows = found.rows if found else ()
         prompts = self.prompt.render_all(rows)
         if fingerprint(prompts) != chunk.fingerprint:
             raise InputChangedError(
@@ -77,7 +92,8 @@ class Rows:
         :param found: its rows
         :param prompts: their prompts
         """
-        return self.ledger.plan(found.start, found.after, fingerprint(prompts))
+        seal = self.source.seal(found.start, found.after)
+        return self.ledger.plan(found.start, found.after, fingerprint(prompts), seal)
 
     @contextmanager
     def finishing(
@@ -169,6 +185,7 @@ def open_rows(
         ledger=ledger,
         writer=writer.of_run(folder, passthrough, ledger),
         again=ChunkReader(source, chunk_size, needed_columns(prompt, passthrough)),
+        through=ChunkReader(source, chunk_size, passthrough),
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.endpoints import DirectEndpoint
     from airflow_provider_lamini.runs.step import Log
 
-    Begun = tuple[Chunk, list[Row], list[str]]
+    Begun = tuple[Chunk, Sequence[Row], list[str]]
 
 CHUNKS_AT_ONCE = 2
 """While the last rows of one chunk are answered, the next one keeps the requests going."""

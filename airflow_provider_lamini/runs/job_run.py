@@ -186,16 +186,16 @@ class JobRun:
             )
         sent = chunk.rounds[-1].rows
         result = self._fetch(chunk, job_id, chunk.rows if sent is None else len(sent))
-        rows, prompts = self._rows.read(chunk)
         if sent is not None:
             result = self._before(chunk).with_rows(sent, result)
         failed = result.failed
         if failed and len(chunk.rounds) <= self._row_retries:
+            _, prompts = self._rows.read(chunk)
             self._log.info("%d row(s) of %s failed and are sent again.", len(failed), chunk_name(chunk))
             self._rows.writer.stage(chunk.number, len(chunk.rounds), result)
             self._submit(chunk, prompts, failed)
             return
-        self._finish(chunk, rows, result)
+        self._finish(chunk, self._rows.passed_through(chunk), result)
 
     def _fetch(self, chunk: Chunk, job_id: str, sent: int) -> ChunkResult:
         """The outcomes of a job's rows; all failed where the platform keeps to another number of rows."""

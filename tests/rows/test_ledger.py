@@ -355,4 +355,4 @@ def test_the_ledger_holds_no_prompt_and_no_key(folder, ledger):
     said = {"format", "version", "writer", "generation", "header", "next", "planned", "open", "totals"}
     assert set(document) == said | {"try_began", "done_before"}
     assert set(document["header"]) == set(msgspec.structs.asdict(HEADER))
-    assert set(document["open"][0]) == {"number", "start", "rows", "fingerprint", "rounds"}
+    assert set(document["open"][0]) == {"number", "start", "rows", "fingerprint", "rounds", "seal"}

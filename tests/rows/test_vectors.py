@@ -28,7 +28,7 @@ NULL_ERROR = "why"
 def kinds_of(values):
     seen = ColumnKinds(["c"])
     for value in values:  # each a batch of its own
-        seen.look([{"c": value}])
+        seen.look(next(open_source([{"c": value}]).batches()))
     return seen.found()["c"]
 
 
@@ -58,7 +58,8 @@ def test_a_column_has_the_narrowest_kind_that_holds_all_its_values(values, kind)
 
 def begun(folder, rows, size, passthrough=("c",)):
     seen = ColumnKinds(passthrough)
-    seen.look(rows)
+    for batch in open_source(rows).batches():
+        seen.look(batch)
     header = Header({"task": "t"}, "s", "content", len(rows), size, kinds=seen.found())
     return Ledger.open(folder, header)
 
