@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -109,3 +111,48 @@ def test_an_input_written_anew_with_the_same_content_is_the_same_input(platform,
     run_to_end(make)
     assert submissions(platform) == 3
     assert outputs(rows()) == OUTPUTS
+
+
+@pytest.fixture(params=["in.jsonl", "in.parquet"])
+def path(request, tmp_path):
+    """Where an input is to lie."""
+    return tmp_path / request.param
+
+
+@pytest.mark.parametrize("seconds_old", [0, 3600])
+def test_an_input_that_was_changed_behind_its_stamp_is_refused(platform, inference, path, rows, seconds_old):
+    """Its size and its time are as before. A file that was written long before is not read for its prompts again."""
+    moment = time.time() - seconds_old
+    write_input(path, PROMPTS, moment)
+    make = inference(input=str(path), passthrough=["id"])
+    deferral = begin(make)
+    event = deferral.wait()
+    size = path.stat().st_size
+    write_input(path, [prompt.replace("row", "raw") for prompt in PROMPTS], moment)
+    assert path.stat().st_size == size
+    before = posts(platform)
+    with pytest.raises(InvalidArgumentError, match="are not the ones that were sent"):
+        wake(make, deferral, event)
+    assert posts(platform) == before
+    assert rows() == []
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_an_old_input_that_is_as_it_was_gives_its_columns(inference, path, rows, touched):
+    write_input(path, PROMPTS, time.time() - 3600)
+    make = inference(input=str(path), passthrough=["id"])
+    run_to_end(make, while_deferred=lambda _: path.chmod(0o600) if touched else None)
+    assert [row["id"] for row in rows()] == list(range(25))
+    assert outputs(rows()) == OUTPUTS
+
+
+def write_input(path, prompts, moment):
+    """Write prompts with an id each, as of a moment in seconds since 1970."""
+    if path.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = pytest.importorskip("pyarrow").table({"id": range(len(prompts)), "prompt": prompts})
+        parquet.write_table(table, path, compression="none")
+    else:
+        rows = [{"id": number, "prompt": prompt} for number, prompt in enumerate(prompts)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.utime(path, (moment, moment))

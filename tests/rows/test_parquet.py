@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.rows.columns import kinds_of
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
+from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.rows.survey import survey
+from airflow_provider_lamini.rows.table import Table, joined
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
+
+TEXT = PromptTemplate.parse("text")
 
 
 @pytest.fixture
@@ -166,3 +172,105 @@ def test_without_pyarrow_the_extra_is_named(table):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert "airflow-provider-lamini[parquet]" in done.stdout
+
+
+ODD = {
+    "number": [1, None, 2**60],
+    "share": [0.5, None, 2.0],
+    "half": [0.5, None, 2.0],
+    "flag": [True, None, False],
+    "text": ["a", "b", "c"],
+    "nothing": [None] * 3,
+    "kind": ["k", "l", "l"],
+    "day": [dt.date(2026, 1, 2), None, None],
+    "many": [["x"], None, []],
+    "large": [2**63, 1, None],
+}
+TYPES = {
+    "half": pa.float16,
+    "nothing": pa.null,
+    "kind": lambda: pa.dictionary(pa.int32(), pa.string()),
+    "large": pa.uint64,
+}
+
+
+@pytest.fixture
+def odd(table):
+    """A file of columns of many types."""
+    return table(
+        {name: pa.array(values, TYPES[name]() if name in TYPES else None) for name, values in ODD.items()}
+    )
+
+
+@pytest.mark.parametrize("column", list(ODD))
+def test_a_survey_by_columns_finds_what_rows_have(odd, column):
+    """Arrow is asked about plain columns; what it says is what Python would find in the rows."""
+    (batch,) = open_source(odd).batches(columns=[column])
+    values = [row[column] for row in batch.rows]
+    assert len(batch) == len(values) == 3
+    assert batch.kinds(column) - {type(None)} == kinds_of(values) - {type(None)}
+    assert batch.lacking(column) == (values.index(None) if None in values else None)
+    assert batch.has(column)
+    assert not batch.has("other")
+
+
+@pytest.mark.parametrize("column", list(ODD))
+def test_another_value_is_another_content(table, column):
+    contents = []
+    for values in (ODD[column], ODD[column][::-1]):
+        array = pa.array(values, TYPES[column]() if column in TYPES else None)
+        contents.append(
+            survey(open_source(table({"text": ["t"] * 3, column: array})), TEXT, passthrough=[column]).content
+        )
+        again = survey(
+            open_source(table({"text": ["t"] * 3, column: array})), TEXT, passthrough=[column]
+        ).content
+        assert contents[-1] == again
+    same = column == "nothing"
+    assert (contents[0] == contents[1]) is same
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        (
+            {"text": ["a"] * 2000 + [None]},
+            r"row 2000 \(a\.parquet, row group 0, row 2000 of it\) has no value in",
+        ),
+        (
+            {"text": ["a"] * 2, "id": [1.0, float("nan")]},
+            r"row 1 \(a\.parquet.*column 'id' is NaN or infinite",
+        ),
+        ({"text": [1.0, float("inf")]}, r"row 1 \(a\.parquet.*column 'text' is NaN or infinite"),
+        ({"text": ["a"], "id": [[float("nan")]]}, r"row 0 \(a\.parquet.*column 'id' is NaN or infinite"),
+    ],
+    ids=["no value", "NaN passed through", "infinite", "NaN in a list"],
+)
+def test_a_survey_by_columns_names_the_row_at_fault(table, columns, reason):
+    with pytest.raises((BadRowError, MissingColumnError), match=reason):
+        survey(
+            open_source(table(columns)),
+            PromptTemplate.parse("text"),
+            passthrough=[name for name in columns if name == "id"],
+        )
+
+
+def test_a_survey_by_columns_refuses_text_that_is_not_utf_8(table):
+    broken = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
+    )
+    with pytest.raises(BadRowError, match=r"a\.parquet, row group 0: a text is not valid UTF-8"):
+        survey(open_source(table({"text": broken})), TEXT)
+
+
+def test_rows_by_columns_are_rows():
+    rows = Table({"a": [1, 2, 3], "b": ["x", None, "z"]}, 3)
+    as_dicts = [{"a": 1, "b": "x"}, {"a": 2, "b": None}, {"a": 3, "b": "z"}]
+    assert list(rows) == as_dicts
+    assert (rows[0], rows[-1], list(rows[1:])) == (as_dicts[0], as_dicts[2], as_dicts[1:])
+    assert list(joined([rows[:1], rows[1:]])) == as_dicts
+    assert list(joined([rows[:1], as_dicts[1:]])) == as_dicts
+    assert list(Table({}, 2)) == [{}, {}]
+    assert list(Table({}, 3)[1:]) == [{}, {}]
+    with pytest.raises(IndexError):
+        rows[3]
