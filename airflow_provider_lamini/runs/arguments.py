@@ -64,7 +64,7 @@ def positive_number(name: str, value: object) -> float:
     """
     number = finite(value)
     if not number > 0:  # neither is NaN
-        raise InvalidArgumentError(f"{name} must be a number above 0, not {shown(value)}.")
+        raise InvalidArgumentError(f"{name} must be a number of seconds above 0, not {shown(value)}.")
     if number > LONGEST:
         raise InvalidArgumentError(
             f"{name} must be at most {LONGEST:g} seconds, which is some 30 years, not {shown(value)}."
@@ -353,5 +353,6 @@ def job_kind(name: str, value: object) -> JobKind:
     names = {known.casefold(): known for known in kind_names()}
     found = names.get(value.replace("_", " ").strip().casefold()) if isinstance(value, str) else None
     if found is None:
-        raise InvalidArgumentError(f"{name} must be one of {', '.join(names.values())}, not {shown(value)}.")
+        written = ", ".join(known.casefold().replace(" ", "_") for known in names.values())
+        raise InvalidArgumentError(f"{name} must be one of {written}, not {shown(value)}.")
     return kind_named(found)

@@ -107,7 +107,7 @@ class LaminiJobSensor(BaseSensorOperator):
         :return: what the task returns, once the job has ended well; before that, false
         :raises JobError: where it has not ended well
         """
-        from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
+        from airflow_provider_lamini.api.errors import InvalidRequestError, JobNotFoundError, NotFoundError
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.jobs.polling import PASSING
 
@@ -119,8 +119,10 @@ class LaminiJobSensor(BaseSensorOperator):
             except PASSING as error:
                 self.log.warning("The platform did not tell how the job stands, trying on: %s", error)
                 return False
-            except (JobNotFoundError, NotFoundError) as error:
-                raise JobLostError(f"The platform knows no {kind.name} job {job_id}: {error}") from error
+            except (InvalidRequestError, JobNotFoundError, NotFoundError) as error:
+                raise JobLostError(
+                    f"The platform knows no {kind.name} job {job_id}. Where it is a job of another kind, set kind. {error}"
+                ) from error
         if status.state.ended:
             return PokeReturnValue(is_done=True, xcom_value=self._judge(kind, job_id, status))
         detail = f" ({status.detail})" if status.detail else ""

@@ -161,7 +161,7 @@ def test_kinds_that_cannot_be_cancelled_are_refused_before_anything_is_sent(tuni
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"kind": "deployment"}, "kind must be one of tuning, Memory RAG, classifier"),
+        ({"kind": "deployment"}, "kind must be one of tuning, memory_rag, classifier"),
         ({"kind": None}, "kind must be one of"),
         ({"job_id": " "}, "job_id"),
         ({"lamini_conn_id": ""}, "lamini_conn_id"),

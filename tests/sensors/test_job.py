@@ -116,9 +116,11 @@ def test_outages_are_sat_out(tuning, sensor, deferrable):
     assert run_to_end(sensor(deferrable=deferrable)).result["status"] == "COMPLETED"
 
 
-@pytest.mark.usefixtures("tuning")
-def test_a_job_that_is_not_there_is_lost(sensor, deferrable):
-    with pytest.raises(JobLostError, match="knows no tuning job 7"):
+@pytest.mark.parametrize("status", [404, 422, 498])
+def test_a_job_that_is_not_there_is_lost(tuning, sensor, deferrable, status):
+    """Ids of another kind of job may not even look like ids to the platform."""
+    tuning.fail["/v1/train/jobs/7"] = [(status, "not an id")]
+    with pytest.raises(JobLostError, match=r"knows no tuning job 7\. .*set kind\. .*not an id"):
         run_to_end(sensor(deferrable=deferrable))
 
 
