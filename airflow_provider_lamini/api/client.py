@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import httpx
 
 from airflow_provider_lamini.api.exchange import Exchange
-from airflow_provider_lamini.api.fast import fast_transport
-from airflow_provider_lamini.api.outgoing import client_timeout
+from airflow_provider_lamini.api.fast import FastTransport, Looks, fast_transport
+from airflow_provider_lamini.api.outgoing import client_timeout, home_headers
 from airflow_provider_lamini.api.steps import Fetch, Flow, Pause
 from airflow_provider_lamini.api.uploads import OffLoop
 
@@ -120,7 +120,7 @@ class Client:
         with contextlib.closing(step):
             response = self._http.send(step.build(), stream=True)
             with contextlib.closing(response):
-                step.begin(response)
+                step.begin(response.status_code, response.headers.raw)
                 for block in response.iter_bytes():
                     if not step.take(block):
                         break
@@ -147,18 +147,23 @@ class AsyncClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         tls: ssl.SSLContext | bool = True
+        fast: FastTransport | None = None
         if transport is None:
             tls = tls_context(settings)
             if only_looks:
-                transport = fast_transport(settings, tls, _limits(settings))
+                fast = fast_transport(settings, tls, _limits(settings))
         self._http = httpx.AsyncClient(
-            transport=transport,
+            transport=fast or transport,
             verify=tls,
             proxy=settings.proxy,
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),
         )
         self._exchange = Exchange(settings, self._http, clock)
+        self._looks = None
+        if fast is not None:
+            request = self._http.build_request("GET", settings.base_url, headers=home_headers(settings))
+            self._looks = Looks(fast, request)
         self._sleep = sleep
 
     async def send(self, call: Call[T]) -> T:
@@ -210,13 +215,16 @@ class AsyncClient:
         if isinstance(step, Pause):
             await self._sleep(step.seconds)
             return
+        if self._looks is not None and step.path is not None:
+            await self._looks.carry_out(step, step.path)
+            return
         with contextlib.closing(step):
             request = await asyncio.to_thread(step.build) if step.reads_files else step.build()
             if step.reads_files and isinstance(request.stream, httpx.SyncByteStream):
                 request.stream = OffLoop(request.stream)
             response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
-                step.begin(response)
+                step.begin(response.status_code, response.headers.raw)
                 async for block in response.aiter_bytes():
                     more = await asyncio.to_thread(step.take, block) if step.writes_file else step.take(block)
                     if not more:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import logging
 import ssl
-import sys
 import time
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
-from tenacity import DoSleep, RetryCallState
 
 from airflow_provider_lamini.api import failures, redact
 from airflow_provider_lamini.api.outgoing import Outgoing, home_headers, same_origin
@@ -55,6 +53,7 @@ class Exchange:
     ) -> None:
         self._settings = settings
         self._home = home_headers(settings)
+        self._secrets = settings.secrets
         self._http = http
         self._clock = clock
         self._pacer = Pacer(settings.requests_per_second, clock)
@@ -66,7 +65,7 @@ class Exchange:
         :returns: at the generator's end, the answer
         :raises PlatformError: where it failed for good
         """
-        outgoing = Outgoing(call, self._settings, self._home, self._http, self._clock)
+        outgoing = self._outgoing(call)
         return (yield from self._with_retries(call, lambda number: self._ask(call, outgoing, number)))
 
     def download(self, call: Call[T], to: BinaryIO) -> Flow[int]:
@@ -77,30 +76,38 @@ class Exchange:
         :returns: at the generator's end, how many bytes were written
         :raises PlatformError: where it failed for good, or broke off and ``to`` cannot be rewound
         """
-        outgoing, target = Outgoing(call, self._settings, self._home, self._http, self._clock), Target(to)
+        outgoing, target = self._outgoing(call), Target(to)
         return (
             yield from self._with_retries(call, lambda number: self._save(call, outgoing, number, target))
         )
 
+    def _outgoing(self, call: Call[T]) -> Outgoing:
+        return Outgoing(
+            call,
+            self._settings,
+            home=self._home,
+            secrets=self._secrets,
+            http=self._http,
+            clock=self._clock,
+        )
+
     def _with_retries(self, call: Call[T], attempt: Callable[[int], Flow[R]]) -> Flow[R]:
-        started = self._clock()
-        retrying = Retries(self._settings, call.repeat, self._clock).retrying()
-        retrying.begin()
-        state = RetryCallState(retrying, None, (), {})
+        started = began = self._clock()
+        retries: Retries | None = None
+        number = 1
         try:
             while True:
-                step = retrying.iter(retry_state=state)
-                if isinstance(step, DoSleep):
-                    log.info("%s Trying again in %.1f s.", _what(state), step)
-                    state.prepare_for_next_attempt()
-                    yield Pause(float(step))
-                    continue
                 try:
-                    return (yield from attempt(state.attempt_number))
-                except failures.AttemptFailed:
-                    state.set_exception(sys.exc_info())  # type: ignore[arg-type]  # set inside except
+                    return (yield from attempt(number))
+                except failures.AttemptFailed as failed:
+                    # Made late: most calls go well, and one look in ten would be spent on it.
+                    retries = retries or Retries(self._settings, call.repeat, self._clock)
+                    pause = retries.pause_after(failed, began)
+                    log.info("%s Trying again in %.1f s.", failed.what, pause)
+                yield Pause(pause)
+                number, began = number + 1, self._clock()
         except failures.AttemptFailed as failed:
-            raise failed.as_error(call, state.attempt_number, self._clock() - started) from None
+            raise failed.as_error(call, number, self._clock() - started) from None
 
     def _ask(self, call: Call[T], outgoing: Outgoing, number: int) -> Flow[T]:
         fetch = yield from self._attempt(call, outgoing, number, None)
@@ -137,22 +144,23 @@ class Exchange:
                 self._clock() - started,
                 number,
             )
-        self._warn(self._shown(fetch.headers.get("x-warning", ""), call, outgoing))
+        if fetch.has_header(b"x-warning"):
+            self._warn(self._shown(fetch.headers["x-warning"], call, outgoing))
         if fetch.ok:
             return fetch
         raise self._refusal(call, outgoing, fetch)
 
     def _follow(self, call: Call[T], outgoing: Outgoing, target: Target | None) -> Flow[Fetch]:
-        url = outgoing.url
+        there: httpx.URL | None = None
         for _ in range(_HOPS + 1):
-            fetch = outgoing.fetch(url, target)
+            fetch = outgoing.fetch(there, target)
             try:
                 yield fetch
             except _TRANSPORT as error:
                 raise failures.of_transport(call, error, self._settings.origin, outgoing.timeout) from None
             if fetch.status not in _REDIRECTS:
                 return fetch
-            url = self._redirected(call, fetch, url, anywhere=target is not None)
+            there = self._redirected(call, fetch, there or outgoing.url, anywhere=target is not None)
         raise failures.of_answer(
             call, fetch.status, "it redirects in circles", request_id=None, redirected=True
         )
@@ -199,8 +207,3 @@ class Exchange:
         for part in outgoing.parts:
             line = redact.unless_in(part, line)
         return line
-
-
-def _what(state: RetryCallState) -> str:
-    failure = state.outcome.exception() if state.outcome else None
-    return failure.what if isinstance(failure, failures.AttemptFailed) else ""

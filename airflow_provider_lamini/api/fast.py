@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterator
 
+    import aiohttp
+
     from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.api.steps import Fetch
 
 
 def fast_transport(
     settings: ClientSettings, tls: ssl.SSLContext, limits: httpx.Limits
-) -> httpx.AsyncBaseTransport | None:
+) -> FastTransport | None:
     """Requests over aiohttp, which reads and writes HTTP in C; for an `httpx.AsyncClient`.
 
     Only for what may be repeated: its errors do not tell for sure whether a request had reached the platform. Proxies
@@ -31,18 +34,42 @@ def fast_transport(
     """
     if settings.proxy or getproxies() or importlib.util.find_spec("httpx_aiohttp") is None:
         return None
-    from httpx_aiohttp import AiohttpTransport
-
-    return _OverAiohttp(AiohttpTransport(verify=tls, limits=limits))
+    return FastTransport(tls, limits)
 
 
-class _OverAiohttp(httpx.AsyncBaseTransport):
-    """httpx's requests over aiohttp, with errors that say what has happened."""
+class FastTransport(httpx.AsyncBaseTransport):
+    """httpx's requests over aiohttp, with errors that say what has happened.
 
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
-        self._inner = inner
+    :param tls: how certificates are checked
+    :param limits: of connections
+    """
+
+    def __init__(self, tls: ssl.SSLContext, limits: httpx.Limits) -> None:
+        from httpx_aiohttp import AiohttpTransport
+
+        self._tls = tls
+        self._limits = limits
+        self._opened: aiohttp.ClientSession | None = None
+        self._inner = AiohttpTransport(verify=tls, client=self.session)
+
+    def session(self) -> aiohttp.ClientSession:
+        """The one pool of connections, made by the first request: it belongs to that one's event loop."""
+        if self._opened is None:
+            import aiohttp
+
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    ssl=self._tls,
+                    limit=self._limits.max_connections or 0,
+                    keepalive_timeout=self._limits.keepalive_expiry,
+                ),
+                cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),  # as httpx keeps cookies
+                auto_decompress=False,
+            )
+        return self._opened
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request of httpx."""
         with _told_apart():
             response = await self._inner.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for the types
@@ -50,7 +77,74 @@ class _OverAiohttp(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        """Close all connections."""
+        if self._opened is not None:
+            await self._opened.close()
+
+
+class Looks:
+    """Carries out calls that read one small thing from the platform, past httpx, which is most of their cost.
+
+    :param transport: with the connections
+    :param request: one to the platform's address, as httpx would send it: its headers and timeouts are every look's
+    """
+
+    def __init__(self, transport: FastTransport, request: httpx.Request) -> None:
+        from multidict import CIMultiDict
+
+        self._session = transport.session
+        self._base = str(request.url).rstrip("/")
+        self._headers = CIMultiDict(request.headers.multi_items())
+        self._connect: float = request.extensions["timeout"]["connect"]
+        self._timeout: tuple[float, aiohttp.ClientTimeout] | None = None
+
+    async def carry_out(self, fetch: Fetch, path: str) -> None:
+        """Send a ``GET`` and take its answer.
+
+        :param fetch: the step, told of the answer
+        :param path: below the platform's address
+        :raises httpx.HTTPError: where there was no answer, or not all of it
+        """
+        from yarl import URL
+
+        try:
+            async with self._session().get(
+                URL(self._base + path, encoded=True),
+                headers=self._headers,
+                timeout=self._patience(fetch.timeout),
+                allow_redirects=False,
+            ) as response:
+                if "Content-Encoding" in response.headers:
+                    await _decoded(response, fetch)
+                    return
+                fetch.begin(response.status, response.raw_headers)
+                while block := await response.content.readany():
+                    if not fetch.take(block):
+                        break
+        except Exception:
+            with _told_apart(), _as_httpx():
+                raise
+
+    def _patience(self, seconds: float) -> aiohttp.ClientTimeout:
+        if self._timeout is None or self._timeout[0] != seconds:
+            import aiohttp
+
+            timeout = aiohttp.ClientTimeout(sock_connect=self._connect, sock_read=seconds, connect=seconds)
+            self._timeout = seconds, timeout
+        return self._timeout[1]
+
+
+async def _decoded(response: aiohttp.ClientResponse, fetch: Fetch) -> None:
+    """Take a compressed answer as httpx does."""
+    from httpx_aiohttp.transport import AiohttpResponseStream
+
+    answer = httpx.Response(
+        response.status, headers=response.raw_headers, stream=AiohttpResponseStream(response)
+    )
+    fetch.begin(answer.status_code, answer.headers.raw)
+    async for block in answer.aiter_bytes():
+        if not fetch.take(block):
+            break
 
 
 class _Body(httpx.AsyncByteStream):
@@ -67,13 +161,26 @@ class _Body(httpx.AsyncByteStream):
 
 
 @contextmanager
+def _as_httpx() -> Iterator[None]:
+    from httpx_aiohttp.transport import map_aiohttp_exceptions
+
+    with map_aiohttp_exceptions():
+        yield
+
+
+@contextmanager
 def _told_apart() -> Iterator[None]:
-    """Whatever aiohttp says of a connection comes as the timeout of its making, which most of it is not."""
+    """Whatever aiohttp says of a connection comes as the timeout of its making, which most of it is not.
+
+    What is no HTTP comes as an error of aiohttp's own.
+    """
+    import aiohttp
+
     try:
         yield
+    except aiohttp.ClientError as error:
+        raise httpx.RemoteProtocolError("no HTTP") from error
     except httpx.ConnectTimeout as error:
-        import aiohttp
-
         cause = error.__cause__
         if isinstance(cause, aiohttp.ServerTimeoutError):
             raise

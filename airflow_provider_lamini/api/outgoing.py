@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+import re
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 import httpx
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.uploads import Upload
 
 
+_PLAIN_PATH = re.compile(r"(/[\w~%-][\w.~%-]*)+/?", re.ASCII)
+"""Paths that no client changes: quoted already, and without segments of dots."""
+
 USER_AGENT = f"airflow-provider-lamini/{__version__}"
 
 
@@ -30,6 +34,7 @@ class Outgoing:
     :param call: what to send
     :param settings: how to reach the platform
     :param home: what every request to the platform carries, see :func:`home_headers`
+    :param secrets: of the settings
     :param http: builds the requests
     :param clock: the time in seconds, from any start
     :raises ValueError: where the body cannot be written as JSON
@@ -39,7 +44,9 @@ class Outgoing:
         self,
         call: Call[object],
         settings: ClientSettings,
+        *,
         home: httpx.Headers,
+        secrets: tuple[str, ...],
         http: httpx.Client | httpx.AsyncClient,
         clock: Callable[[], float],
     ) -> None:
@@ -48,36 +55,52 @@ class Outgoing:
         self._http = http
         self._clock = clock
         self._home = home
+        self._secrets = secrets
         self._content = None if call.json is None else _as_json(call.json, call.operation)
         self.parts: tuple[FilePart, ...] = (
             (call.content,) if call.content else tuple(call.multipart.files if call.multipart else ())
         )
         """The files that are sent, as the body or in a form."""
-        self.url = httpx.URL(settings.base_url + call.path)
-        if call.params:
-            self.url = self.url.copy_merge_params(dict(call.params))
+
+    @cached_property
+    def url(self) -> httpx.URL:
+        """The call's address."""
+        url = httpx.URL(self._settings.base_url + self._call.path)
+        return url.copy_merge_params(dict(self._call.params)) if self._call.params else url
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that nothing may show: the settings' secrets, and the token for a hub that is sent."""
         sent = self._call.json
         token = sent.get("private_hf_token") if isinstance(sent, dict) else None
-        return (*self._settings.secrets, *([token] if isinstance(token, str) and token else ()))
+        return (*self._secrets, *([token] if isinstance(token, str) and token else ()))
 
     @property
     def timeout(self) -> float:
         """Seconds to wait for the answer."""
         return self._call.timeout or self._settings.read_timeout
 
-    def fetch(self, url: httpx.URL, to: Target | None = None) -> Fetch:
+    def fetch(self, there: httpx.URL | None, to: Target | None = None) -> Fetch:
         """Return the step that sends the call to its address, or to where the platform redirected it.
 
-        :param url: elsewhere than at the platform, neither key nor further headers are sent
+        :param there: where it was redirected to; elsewhere than at the platform, neither key nor further headers
+            are sent
         :param to: where a good answer's body goes; ``None`` keeps it in memory
         """
-        return Fetch(partial(self._request, url), self.parts, to, timeout=self.timeout, clock=self._clock)
+        call = self._call
+        only_asks = call.method == "GET" and there is None and to is None and self._content is None
+        plain = only_asks and not self.parts and not call.params and _PLAIN_PATH.fullmatch(call.path)
+        return Fetch(
+            partial(self._request, there),
+            self.parts,
+            to,
+            path=call.path if plain else None,
+            timeout=self.timeout,
+            clock=self._clock,
+        )
 
-    def _request(self, url: httpx.URL, uploads: Sequence[Upload]) -> httpx.Request:
+    def _request(self, there: httpx.URL | None, uploads: Sequence[Upload]) -> httpx.Request:
+        url = self.url if there is None else there
         form = self._call.multipart
         files = [
             (form.file_field, (part.name, cast("IO[bytes]", upload), part.content_type))

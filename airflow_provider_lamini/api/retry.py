@@ -6,7 +6,7 @@ import random
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
@@ -15,6 +15,8 @@ from airflow_provider_lamini.api.failures import AttemptFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tenacity import DoSleep
 
     from airflow_provider_lamini.api.settings import ClientSettings
 
@@ -66,20 +68,29 @@ class Retries:
         self._failures = {False: 0, True: 0}
         self._unreadable = 0
         self._spent = False
-        self._started = clock()
-
-    def retrying(self) -> Retrying:
-        """The decision, for tenacity."""
-        return Retrying(
+        self._began = 0.0
+        self._retrying = Retrying(
             retry=retry_if_exception(self._may_repeat),
             wait=self._pause,
             stop=lambda _: self._spent,
-            before=self._begin,
             reraise=True,
         )
+        self._retrying.begin()
+        self._state = RetryCallState(self._retrying, None, (), {})
 
-    def _begin(self, _: RetryCallState) -> None:
-        self._started = self._clock()
+    def pause_after(self, failure: AttemptFailed, began: float) -> float:
+        """Decide what follows a failed attempt.
+
+        :param failure: why it failed
+        :param began: when it began, by the clock
+        :returns: seconds to wait before the next attempt
+        :raises AttemptFailed: the same failure, where there is to be no other attempt
+        """
+        self._began = began
+        self._state.set_exception((type(failure), failure, failure.__traceback__))
+        pause = cast("DoSleep", self._retrying.iter(retry_state=self._state))
+        self._state.prepare_for_next_attempt()
+        return float(pause)
 
     def _may_repeat(self, failure: BaseException) -> bool:
         if not isinstance(failure, AttemptFailed) or not failure.passing:
@@ -92,7 +103,7 @@ class Retries:
     def _pause(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
         loading = isinstance(failure, AttemptFailed) and failure.loading
-        left = self._left[loading] - (self._clock() - self._started)
+        left = self._left[loading] - (self._clock() - self._began)
         self._spent = left <= 0
         pause = self._backoff(loading=loading)
         asked = failure.retry_after if isinstance(failure, AttemptFailed) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import FilePart
 
 R = TypeVar("R")
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _ERROR_BYTES = 65_536
 
@@ -68,6 +71,8 @@ class Fetch:
     :param make: makes the request from the files to upload
     :param parts: those files
     :param to: where a good answer's body goes; ``None`` keeps it in memory
+    :param path: of a request that only asks the platform for what lies below its address, so that a driver may send
+        it in a way of its own instead
     :param timeout: seconds that the body may take, and longer only where it comes at a speed of ``SLOWEST``
     :param clock: the time in seconds, from any start
     """
@@ -78,19 +83,33 @@ class Fetch:
         parts: Sequence[FilePart] = (),
         to: Target | None = None,
         *,
+        path: str | None = None,
         timeout: float,
         clock: Callable[[], float],
     ) -> None:
+        self.path = path
+        self.timeout = timeout
         self._make = make
         self._parts = parts
         self._to = to
-        self._patience = timeout
         self._clock = clock
         self._ends = 0.0
         self._uploads: list[Upload] = []
+        self._head: RawHeaders = ()
         self.status = 0
-        self.headers = httpx.Headers()
         self.body = bytearray()
+
+    @cached_property
+    def headers(self) -> httpx.Headers:
+        """The answer's headers."""
+        return httpx.Headers(list(self._head))
+
+    def has_header(self, name: bytes) -> bool:
+        """Whether the answer has a header; costs less than to read them all.
+
+        :param name: in lower case
+        """
+        return any(each.lower() == name for each, _ in self._head)
 
     @property
     def reads_files(self) -> bool:
@@ -116,14 +135,15 @@ class Fetch:
             self._uploads.append(Upload(part))
         return self._make(self._uploads)
 
-    def begin(self, response: httpx.Response) -> None:
+    def begin(self, status: int, headers: RawHeaders) -> None:
         """Note the answer's head.
 
-        :param response: the answer, its body unread
+        :param status: its status
+        :param headers: its headers, names and values as they came
         """
-        self.status = response.status_code
-        self.headers = response.headers
-        self._ends = self._clock() + self._patience
+        self.status = status
+        self._head = headers
+        self._ends = self._clock() + self.timeout
 
     def take(self, block: bytes) -> bool:
         """Take the next block of the body.

@@ -35,7 +35,10 @@ class FakeTime:
 
 
 class Driver:
-    """Runs a client of one kind; the tests do not know which."""
+    """Runs a client of one kind; the tests do not know which.
+
+    ``looks`` is the asynchronous one as triggers use it, which sends in a cheaper way what only reads.
+    """
 
     def __init__(self, kind, fake):
         self.kind = kind
@@ -59,7 +62,11 @@ class Driver:
 
         async def run():
             async with AsyncClient(
-                settings, transport=transport, sleep=self.time.asleep, clock=self.clock
+                settings,
+                transport=transport,
+                only_looks=self.kind == "looks",
+                sleep=self.time.asleep,
+                clock=self.clock,
             ) as client:
                 for name, *given in steps:
                     answer = await getattr(client, name)(*given)
@@ -76,6 +83,14 @@ def fake_time():
 @pytest.fixture(params=["sync", "async"])
 def driver(request, fake_time):
     return Driver(request.param, fake_time)
+
+
+@pytest.fixture(params=["sync", "async", "looks"])
+def looker(request, fake_time):
+    """A client that only reads, from a real socket."""
+    driver = Driver(request.param, fake_time)
+    driver.clock = time.monotonic
+    return driver
 
 
 @pytest.fixture

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib.util
+import zlib
 
 import httpx
 import pytest
 
+from airflow_provider_lamini import __version__
 from airflow_provider_lamini.api.client import AsyncClient, tls_context
-from airflow_provider_lamini.api.errors import JobNotFoundError, UnavailableError
+from airflow_provider_lamini.api.errors import (
+    JobNotFoundError,
+    NotThePlatformError,
+    ProtocolError,
+    UnavailableError,
+)
 from airflow_provider_lamini.api.fast import fast_transport
 from airflow_provider_lamini.api.lamini import batches
 from airflow_provider_lamini.api.settings import ClientSettings
@@ -92,3 +100,106 @@ def test_a_refusal_is_the_same_error_as_elsewhere():
 
     with pytest.raises(JobNotFoundError, match="no such job"):
         asyncio.run(look())
+
+
+def answer(body, *headers, status="200 OK"):
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return lambda connection: connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+
+def by_looks(settings, calls=1):
+    """What so many looks with one client have answered."""
+
+    async def run():
+        async with AsyncClient(settings, only_looks=True) as client:
+            return [await client.send(batches.completions_progress("b 1")) for _ in range(calls)]
+
+    return asyncio.run(run())
+
+
+DONE = b'{"outputs": ["a", "b"], "finish_reason": ["stop", null]}'
+
+
+def test_a_look_carries_the_same_head_as_any_other_request(looker, settings, raw_server):
+    server = raw_server(answer(DONE, "Connection: close"))
+    asked = settings(f"{server.url}/prefix/", headers={"X-Team": "blue"})
+    looker.send(asked, batches.completions_progress("b 1"))
+    request, *lines = server.requests[0][0].split("\r\n")
+    head = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    assert request == "GET /prefix/v1/batch_completions/b%201/result HTTP/1.1"
+    assert head.pop("accept-encoding").startswith("gzip, deflate")
+    assert head == {
+        "host": server.url.removeprefix("http://"),
+        "accept": "*/*",
+        "connection": "keep-alive",
+        "user-agent": f"airflow-provider-lamini/{__version__}",
+        "lamini-version": __version__,
+        "x-team": "blue",
+        "authorization": "Bearer secret-key-123",
+    }
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_compressed_answer_is_read(looker, settings, raw_server, coding, pack):
+    server = raw_server(answer(pack(DONE), f"Content-Encoding: {coding}", "Connection: close"))
+    found = looker.send(settings(server.url), batches.completions_progress("b1"))
+    assert (found.done, found.total) == (1, 2)
+
+
+def test_an_answer_that_is_not_compressed_as_it_says_is_not_tried_again(looker, settings, raw_server):
+    server = raw_server(answer(DONE, "Content-Encoding: gzip", "Connection: close"))
+    with pytest.raises(ProtocolError, match="failed: DecodingError"):
+        looker.send(settings(server.url), batches.completions_progress("b1"))
+    assert len(server.requests) == 1
+
+
+def test_an_answer_without_a_length_ends_with_its_connection(looker, settings, raw_server):
+    server = raw_server(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + DONE))
+    assert looker.send(settings(server.url), batches.completions_progress("b1")).total == 2
+
+
+def test_a_redirect_on_the_platform_is_followed_with_the_key(looker, settings, raw_server):
+    there = answer(b"", "Location: /elsewhere", "Connection: close", status="307 There")
+    server = raw_server(there, answer(DONE, "Connection: close"))
+    assert looker.send(settings(server.url), batches.completions_progress("b1")).total == 2
+    (first, _), (second, _) = server.requests
+    assert second.startswith("GET /elsewhere ")
+    assert "bearer secret-key-123" in first.lower()
+    assert "bearer secret-key-123" in second.lower()
+
+
+def test_a_redirect_elsewhere_is_not_followed(looker, settings, raw_server):
+    server = raw_server(answer(b"", "Location: http://other.invalid/", status="302 There"))
+    with pytest.raises(NotThePlatformError, match=r"it redirects to http://other\.invalid"):
+        looker.send(settings(server.url), batches.completions_progress("b1"))
+
+
+def test_a_web_page_is_said_to_be_one(looker, settings, raw_server):
+    server = raw_server(answer(b"<html>", "Content-Type: text/html", "Connection: close"))
+    with pytest.raises(NotThePlatformError, match="it is a web page"):
+        looker.send(settings(server.url, retry_budget=0), batches.completions_progress("b1"))
+
+
+def test_the_cookie_of_a_gateway_comes_back_to_it(looker, settings, raw_server):
+    server = raw_server(answer(DONE, "Set-Cookie: node=a|b; Path=/", "Connection: close"))
+    looker.send(settings(server.url), *[batches.completions_progress("b1")] * 2)
+    (first, _), (second, _) = server.requests
+    assert "cookie:" not in first.lower()
+    assert "cookie: node=a|b" in second.lower()
+
+
+def test_a_warning_that_comes_with_a_look_is_logged(looker, settings, raw_server, caplog):
+    server = raw_server(answer(DONE, f"X-WARNING: old, says {looker.kind}", "Connection: close"))
+    looker.send(settings(server.url), batches.completions_progress("b1"))
+    assert f"warns: old, says {looker.kind}" in caplog.text
+
+
+def test_looks_share_a_connection(settings, raw_server):
+    def twice(connection):
+        answer(DONE)(connection)
+        assert server._head(connection)[0] is not None
+        answer(DONE)(connection)
+
+    server = raw_server(twice)
+    assert [found.total for found in by_looks(settings(server.url), calls=2)] == [2, 2]
+    assert len(server.requests) == 1

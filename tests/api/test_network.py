@@ -28,9 +28,9 @@ def driver(driver):
     return driver
 
 
-def test_a_lost_answer_is_asked_for_again_where_the_call_only_reads(driver, settings, raw_server, raw):
+def test_a_lost_answer_is_asked_for_again_where_the_call_only_reads(looker, settings, raw_server, raw):
     server = raw_server(raw.drop, raw.drop, raw.reply(b'{"server": "7"}'))
-    assert driver.send(settings(server.url), LOOK).server == "7"
+    assert looker.send(settings(server.url), LOOK).server == "7"
     assert len(server.requests) == 3
 
 
@@ -43,9 +43,9 @@ def test_work_whose_answer_was_lost_is_not_asked_for_again(driver, settings, raw
     assert len(server.requests) == 1
 
 
-def test_an_answer_that_was_cut_off_is_asked_for_again(driver, settings, raw_server, raw):
+def test_an_answer_that_was_cut_off_is_asked_for_again(looker, settings, raw_server, raw):
     server = raw_server(raw.cut(), raw.reply(b'{"server": "7"}'))
-    assert driver.send(settings(server.url), LOOK).server == "7"
+    assert looker.send(settings(server.url), LOOK).server == "7"
 
 
 def test_work_whose_answer_was_cut_off_is_not_asked_for_again(driver, settings, raw_server, raw):
@@ -56,14 +56,14 @@ def test_work_whose_answer_was_cut_off_is_not_asked_for_again(driver, settings, 
     assert len(server.requests) == 1
 
 
-def test_an_answer_that_comes_too_late_is_a_timeout(driver, settings, raw_server, raw):
+def test_an_answer_that_comes_too_late_is_a_timeout(looker, settings, raw_server, raw):
     server = raw_server(raw.late(0.6, raw.reply()))
     with pytest.raises(errors.PlatformTimeoutError, match=r"gave no answer to GET /v1/version within 0.2 s"):
-        driver.send(settings(server.url, read_timeout=0.2, retry_budget=0.0), LOOK)
+        looker.send(settings(server.url, read_timeout=0.2, retry_budget=0.0), LOOK)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "500 No"])
-def test_a_body_that_trickles_without_end_is_a_timeout(driver, settings, raw_server, status):
+def test_a_body_that_trickles_without_end_is_a_timeout(looker, settings, raw_server, status):
     def trickle(connection):
         connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 1000\r\n\r\n".encode())
         for _ in range(200):
@@ -73,11 +73,11 @@ def test_a_body_that_trickles_without_end_is_a_timeout(driver, settings, raw_ser
     server = raw_server(trickle)
     began = time.monotonic()
     with pytest.raises(errors.PlatformTimeoutError, match=r"gave no answer to GET /v1/version within 0\.3 s"):
-        driver.send(settings(server.url, read_timeout=0.3, retry_budget=0.0), LOOK)
+        looker.send(settings(server.url, read_timeout=0.3, retry_budget=0.0), LOOK)
     assert time.monotonic() - began < 5
 
 
-def test_a_body_that_takes_long_because_it_is_large_is_read(driver, settings, raw_server):
+def test_a_body_that_takes_long_because_it_is_large_is_read(looker, settings, raw_server):
     def steady(connection):
         body = b'{"server": "7"}' + b" " * 8000
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
@@ -86,7 +86,7 @@ def test_a_body_that_takes_long_because_it_is_large_is_read(driver, settings, ra
             time.sleep(0.1)
 
     server = raw_server(steady)
-    assert driver.send(settings(server.url, read_timeout=0.4), LOOK).server == "7"
+    assert looker.send(settings(server.url, read_timeout=0.4), LOOK).server == "7"
 
 
 def test_a_platform_that_comes_up_late_is_waited_for(driver, settings, raw_server, raw, fake_time):
@@ -104,18 +104,18 @@ def test_a_platform_that_comes_up_late_is_waited_for(driver, settings, raw_serve
     assert driver.send(settings(server.url), START) == "b1"
 
 
-def test_a_host_that_is_not_known_is_said_in_one_sentence(driver, settings):
+def test_a_host_that_is_not_known_is_said_in_one_sentence(looker, settings):
     with pytest.raises(errors.UnavailableError) as caught:
-        driver.send(settings("http://no-such-host.invalid:81/x", retry_budget=0.0), LOOK)
+        looker.send(settings("http://no-such-host.invalid:81/x", retry_budget=0.0), LOOK)
     assert str(caught.value) == (
         "http://no-such-host.invalid:81 could not be reached: its host name is not known; check the address."
     )
 
 
-def test_a_server_that_speaks_no_http_is_a_lost_connection(driver, settings, raw_server):
+def test_a_server_that_speaks_no_http_is_a_lost_connection(looker, settings, raw_server):
     server = raw_server(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.0\r\n"))
     with pytest.raises(errors.PlatformError) as caught:
-        driver.send(settings(server.url, retry_budget=0.0), LOOK)
+        looker.send(settings(server.url, retry_budget=0.0), LOOK)
     assert "SSH" not in str(caught.value)
 
 
@@ -221,21 +221,21 @@ def test_a_certificate_that_is_not_trusted_is_said_at_once(driver, settings, tls
     assert fake_time.slept == []
 
 
-def test_a_ca_bundle_makes_a_certificate_trusted(driver, settings, tls, tmp_path):
+def test_a_ca_bundle_makes_a_certificate_trusted(looker, settings, tls, tmp_path):
     url = tls()
-    assert driver.send(settings(url, verify=str(tmp_path / "ca.pem")), LOOK).server == "s"
+    assert looker.send(settings(url, verify=str(tmp_path / "ca.pem")), LOOK).server == "s"
 
 
-def test_verify_off_trusts_any_certificate(driver, settings, tls):
-    assert driver.send(settings(tls(), verify=False), LOOK).server == "s"
+def test_verify_off_trusts_any_certificate(looker, settings, tls):
+    assert looker.send(settings(tls(), verify=False), LOOK).server == "s"
 
 
-def test_a_client_certificate_is_shown_where_it_is_asked_for(driver, settings, tls, tmp_path):
+def test_a_client_certificate_is_shown_where_it_is_asked_for(looker, settings, tls, tmp_path):
     url, bundle = tls(ask_client=True), str(tmp_path / "ca.pem")
     mine = str(tmp_path / "client.pem")
-    assert driver.send(settings(url, verify=bundle, client_cert=mine), LOOK).server == "s"
-    assert driver.send(settings(url, verify=bundle, client_cert=mine, client_key=mine), LOOK).server == "s"
-    assert driver.send(settings(url, verify=False, client_cert=mine), LOOK).server == "s"
+    assert looker.send(settings(url, verify=bundle, client_cert=mine), LOOK).server == "s"
+    assert looker.send(settings(url, verify=bundle, client_cert=mine, client_key=mine), LOOK).server == "s"
+    assert looker.send(settings(url, verify=False, client_cert=mine), LOOK).server == "s"
 
 
 def test_a_missing_client_certificate_is_not_tried_again(driver, settings, tls, tmp_path, fake_time):
@@ -279,9 +279,9 @@ def test_a_bundle_that_holds_no_certificate_is_named(settings, tmp_path):
         Client(settings(verify=str(tmp_path / "empty.pem")))
 
 
-def test_requests_go_through_the_proxy_that_is_set(driver, settings, raw_server, raw):
+def test_requests_go_through_the_proxy_that_is_set(looker, settings, raw_server, raw):
     proxy = raw_server(raw.reply(b'{"server": "via"}'))
-    found = driver.send(settings("http://platform.invalid/p", proxy=proxy.url), LOOK)
+    found = looker.send(settings("http://platform.invalid/p", proxy=proxy.url), LOOK)
     assert found.server == "via"
     assert proxy.requests[0][0].startswith("GET http://platform.invalid/p/v1/version HTTP/1.1")
 
