@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -126,10 +127,17 @@ async def _load() -> None:
     global _is_loaded  # noqa: PLW0603 - modules are loaded once for a process, too
     if not _is_loaded:
         # A module that another thread is still importing would hold the event loop up as well.
-        await asyncio.to_thread(
-            lambda: [import_module(f"airflow_provider_lamini.{name}") for name in WAITING]
-        )
+        await asyncio.to_thread(_import_all)
         _is_loaded = True
+
+
+def _import_all() -> None:
+    # With thousands of new objects, Python's garbage collector goes through everything: for 0.2 s no trigger runs, and
+    # nearly all that it looks at are modules, Airflow's and these, which stay for good. It is told to leave them out.
+    gc.freeze()
+    for name in WAITING:
+        import_module(f"airflow_provider_lamini.{name}")
+    gc.freeze()
 
 
 _is_loaded = False
