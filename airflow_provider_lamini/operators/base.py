@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_lamini.exceptions import WaitTimeoutError
+from airflow_provider_lamini.runs.places import write_out_paths
 from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class JobOperator(BaseOperator, Generic[R]):
         from airflow_provider_lamini.runs.apart import run_apart
         from airflow_provider_lamini.runs.arguments import as_argument_errors
 
+        write_out_paths(self)
         self._check_waiting()
         self.check()
         # The try began when its deadline was set; the trigger hands it back.

@@ -17,6 +17,7 @@ from airflow_provider_lamini.runs.arguments import (
     plain_name,
     positive_number,
 )
+from airflow_provider_lamini.runs.places import write_out_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,6 +117,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, have them evaluated, judge the numbers."""
         del context
+        write_out_paths(self)
         with as_argument_errors():
             return self._evaluate()
 

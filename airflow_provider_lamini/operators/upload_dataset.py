@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.runs.arguments import as_argument_errors, flag, folder, optional_name, plain_name
+from airflow_provider_lamini.runs.places import write_out_paths
 from airflow_provider_lamini.runs.record import record_store
 from airflow_provider_lamini.runs.step import owner_of, request_of
 
@@ -85,6 +86,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
         from airflow_provider_lamini.rows.dataset import Columns
         from airflow_provider_lamini.runs.datasets import RECORD, DatasetUpload, Wanted
 
+        write_out_paths(self)
         is_public = None if self.is_public is None else flag("is_public", self.is_public)
         anew = flag("force_new", self.force_new)
         optional_name("input_conn_id", self.input_conn_id)
