@@ -408,7 +408,7 @@ class Ledger:
 
 def fingerprint(prompts: Iterable[str]) -> str:
     """A hash of prompts, for `Ledger.plan`."""
-    return hashlib.blake2b(msgspec.json.encode(list(prompts)), digest_size=16).hexdigest()
+    return hashlib.sha1(msgspec.json.encode(list(prompts)), usedforsecurity=False).hexdigest()
 
 
 _REMEDY = (
