@@ -103,6 +103,7 @@ PROOFS = {
     ),
     "arguments or the input changed between two tries": (
         """operators/test_attempts: other_settings_between_tries_are_refused
+        operators/test_attempts: a_wrong_model_that_is_put_right_needs_no_other_folder
         operators/test_whose_results: an_input_that_changed_between_tries_is_refused
         operators/test_whose_results: a_task_may_replace_its_own_results_with_other_settings""",
         """operators/test_train: other_arguments_cancel_the_job_or_fail_the_task

@@ -75,7 +75,8 @@ class Ledger:
         :param header: what the run is
         :param if_same: what to do where the folder holds this very run: go on, or remove its results and
             begin anew
-        :param if_other: what to do where it holds another: fail, or remove its results and begin this one
+        :param if_other: what to do where it holds another: fail, or remove its results and begin this one. One of the
+            same task and run that has submitted nothing yet, such as with a wrong name of a model, has no results.
         :param clock: gives the time, in seconds since 1970
         :raises LedgerConflictError: where the folder holds another run
         :raises UnreadableLedgerError: where its ledger is no ledger of ours
@@ -93,7 +94,8 @@ class Ledger:
                     remove_run(folder)
                 return cls._begin(folder, header, clock)
             other = difference(found.header, header)
-            if other and if_other == "fail":
+            ours = found.header.owner == header.owner
+            if other and if_other == "fail" and not (ours and found.is_bare and not run_files(folder)):
                 raise LedgerConflictError(
                     f"The output folder {folder} holds the results of {other}. {_REMEDY}"
                 )
@@ -413,5 +415,5 @@ def fingerprint(prompts: Iterable[str]) -> str:
 
 _REMEDY = (
     "Choose another folder, for example with {{ run_id }} in its name, "
-    "or allow this task to replace what is there."
+    "or have this task replace what is there with on_other_run='replace'."
 )

@@ -127,6 +127,11 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     try_began: float = 0.0
     done_before: int = 0
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing was submitted yet, so that nothing is lost with it."""
+        return self.planned == len(self.open) and not any(chunk.rounds for chunk in self.open)
+
 
 def load(folder: OutputFolder) -> Document | None:
     """Read the ledger of a folder, or ``None`` where there is none.

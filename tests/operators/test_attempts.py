@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_lamini.api.errors import UnavailableError
+from airflow_provider_lamini.api.errors import ModelNotFoundError, UnavailableError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, WaitTimeoutError
 from tests.support.local_platform import wait_until
 from tests.support.platforms import posts, submissions, totals
@@ -125,6 +125,15 @@ def test_other_settings_between_tries_are_refused(platform, inference, changed):
     with pytest.raises(InvalidArgumentError, match="this task and run with other settings"):
         run_to_end(inference(**changed))
     assert posts(platform) == before
+
+
+@pytest.mark.parametrize("endpoint", ["batch", "completions"])
+def test_a_wrong_model_that_is_put_right_needs_no_other_folder(inference, rows, endpoint):
+    """Nothing was submitted, so there is nothing that other settings would lose."""
+    with pytest.raises(ModelNotFoundError, match="594"):
+        run_to_end(inference(endpoint=endpoint, model_name="test/nothing"))
+    run_to_end(inference(endpoint=endpoint))
+    assert outputs(rows()) == OUTPUTS
 
 
 def test_another_platform_behind_the_connection_is_another_run(platform, inference, monkeypatch):

@@ -230,6 +230,23 @@ class TestOpening:
         assert folder.read("part-00000.jsonl") == b"precious"
         ledger.check()
 
+    @pytest.mark.parametrize("other", [{"content": "x"}, {"settings": "x"}, {"chunk_size": 11, "total": 26}])
+    def test_another_try_of_the_task_begins_anew_where_nothing_was_submitted(self, folder, ledger, other):
+        ledger.forget(ledger.intend(begin(ledger)))
+        fresh = Ledger.open(folder, replace(HEADER, **other))
+        assert fresh.planned == 0
+        assert fresh.header.total == other.get("total", HEADER.total)
+        with pytest.raises(LedgerTakenError):
+            ledger.check()
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_what_was_submitted_or_may_have_been_is_not_given_up(self, folder, ledger, told):
+        intended = ledger.intend(begin(ledger))
+        if told:
+            ledger.submitted(intended, "job-1")
+        with pytest.raises(LedgerConflictError, match="with other settings"):
+            Ledger.open(folder, replace(HEADER, settings="x"))
+
     @pytest.mark.parametrize("same", [True, False])
     def test_replacing_removes_our_files_only(self, folder, ledger, same):
         begin(ledger)
