@@ -12,6 +12,7 @@ import itertools
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -125,6 +126,10 @@ class _Queue:
     """By their numbers: those in the heap, and those that are being asked for."""
     rounds: Rounds = field(default_factory=Rounds)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: deque[_Group] = field(default_factory=deque)
+    """What is to be asked for in this round."""
+    asked: int = 0
+    """How many requests are over."""
     task: asyncio.Task[None] | None = None
 
     def push(self, waiter: _Waiter, due: float) -> None:
@@ -253,28 +258,50 @@ class Watch:
 
     async def _run(self, queue: _Queue) -> None:
         """Look at each job of one kind when it is due, until none is left."""
-        looks: set[asyncio.Task[None]] = set()
+        lanes: set[asyncio.Task[None]] = set()
         try:
-            while queue.heap or looks:
+            while queue.heap or lanes:
                 now = time.monotonic()
                 queue.changed.clear()
-                groups = queue.take(now)
-                for group in groups:
-                    if len(looks) >= SIDE_BY_SIDE:
-                        await asyncio.wait(looks, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-                    await self._slots.acquire()
-                    look = asyncio.create_task(self._look(queue, group))
-                    looks.add(look)
-                    look.add_done_callback(looks.discard)
-                if groups:
+                queue.turn.extend(queue.take(now))
+                if queue.turn:
+                    await self._round(queue, lanes)
                     await asyncio.sleep(ROUND_SECONDS)
                 else:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(queue.heap[0][0] - now if queue.heap else None):
                             await queue.changed.wait()
         finally:
-            for look in looks:
-                look.cancel()
+            for lane in lanes:
+                lane.cancel()
+
+    async def _round(self, queue: _Queue, lanes: set[asyncio.Task[None]]) -> None:
+        """Have all that is due asked for, in few lanes, or in more where the platform takes its time."""
+
+        def over(lane: asyncio.Task[None]) -> None:
+            lanes.discard(lane)
+            queue.changed.set()
+
+        asked = -1
+        while queue.turn:
+            if len(lanes) < SIDE_BY_SIDE or (queue.asked == asked and len(lanes) < LOOKS_AT_ONCE):
+                lane = asyncio.create_task(self._lane(queue))
+                lanes.add(lane)
+                lane.add_done_callback(over)
+            asked = queue.asked
+            if len(lanes) >= SIDE_BY_SIDE:
+                patience = PATIENCE if len(lanes) < LOOKS_AT_ONCE else None
+                await asyncio.wait(lanes, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(0)
+
+    async def _lane(self, queue: _Queue) -> None:
+        """One request after the other: a task for each would cost a tenth of the look."""
+        while queue.turn:
+            async with self._slots:
+                if queue.turn:  # else others have been quicker
+                    await self._look(queue, queue.turn.popleft())
+                    queue.asked += 1
 
     async def _look(self, queue: _Queue, group: _Group) -> None:
         """One request for these jobs, and what follows from its answer."""
@@ -290,9 +317,6 @@ class Watch:
                 if not waiter.outcome.done():
                     waiter.outcome.set_exception(error)
             return
-        finally:
-            self._slots.release()
-            queue.changed.set()
         now = time.time()
         for number, waiter in enumerate(waiters, 1):
             answer = failure or found.get(waiter.job_id)
@@ -319,14 +343,9 @@ class Watch:
                 await self._read_key_anew()
             return {}, error
 
-    @property
-    def _look_seconds(self) -> float:
-        return min(TIME_FOR_ONE_LOOK, self._settings.read_timeout)
-
     async def _look_at_one(self, kind: JobKind, waiter: _Waiter) -> Mapping[str, JobStatus]:
         client = await self._open()
-        status = await client.send(replace(kind.look(waiter.job_id), timeout=self._look_seconds))
-        return {waiter.job_id: status}
+        return {waiter.job_id: await client.send(kind.look(waiter.job_id))}
 
     async def _look_at_all(
         self, queue: _Queue, waiters: list[_Waiter], look_all: LookAll
@@ -339,7 +358,7 @@ class Watch:
         found: dict[str, JobStatus] = {}
         try:
             client = await self._open()
-            listing = await client.send(replace(look_all(), timeout=self._look_seconds))
+            listing = await client.send(look_all())
             for piece in listing.read(job_ids):
                 found.update(piece)
                 await asyncio.sleep(0)
@@ -359,6 +378,8 @@ class Watch:
         return found
 
     async def _open(self) -> AsyncClient:
+        if self._clients and not self._opening.locked():
+            return self._clients[-1]
         async with self._opening:
             if not self._clients:
                 await self._use(await self._lookup())
@@ -366,7 +387,12 @@ class Watch:
 
     async def _use(self, settings: ClientSettings) -> None:
         # A look that failed is repeated by the plan, which knows the deadline; not inside the client.
-        for_looks = replace(settings, retry_budget=0.0, model_loading_budget=0.0)
+        for_looks = replace(
+            settings,
+            read_timeout=min(TIME_FOR_ONE_LOOK, settings.read_timeout),
+            retry_budget=0.0,
+            model_loading_budget=0.0,
+        )
         # In a thread: reading the certificates of all authorities takes 50 ms.
         self._clients.append(await asyncio.to_thread(AsyncClient, for_looks, only_looks=True))
         self._settings = settings
