@@ -54,7 +54,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
     :param prompt: with ``input``: what the model is asked, the name of a column or a template over columns
     :param answer: with ``input``: what it should answer, likewise
     :param finetune_args: how to tune, such as ``{"max_steps": 200, "learning_rate": 3e-4}``; known arguments are
-        checked against their bounds, unknown ones pass through
+        checked against their bounds, unknown ones pass through, and the log names them
     :param gpu_config: ``{"gpus": 2, "nodes": 1}``; the job is queued until they are free
     :param custom_model_name: a name for the tuned model. With a ``dataset_id`` that other tasks use as well, a job
         whose submission was cut off can only be told from theirs by this name: give each run one of its own, as with
@@ -191,6 +191,11 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         del mark  # the model's name is the user's
         if self.wait:
             check_output(self.output_folder, self.output_conn_id)
+        if unknown := training.unknown_arguments(self._arguments["finetune_args"]):
+            self.log.warning(
+                "finetune_args has %s, which the platform's documents do not name. It is passed on: mind the spelling.",
+                ", ".join(unknown),
+            )
         dataset_id = self._dataset_id or self._uploading().make().dataset_id
         place = self.hook.send(datasets.upload_base_path()).upload_base_path
         known = datasets.existing(dataset_id=dataset_id, upload_base_path=place)

@@ -233,8 +233,8 @@ def outcome(output: Json, reason: str | None, output_type: OutputType | None) ->
         where it does not
         have the shape
     """
-    hint = "; max_new_tokens may be too small" if reason == "length" else ""
     if output is None or reason is None:
+        hint = "; max_new_tokens may be too small, or the prompt too long" if reason == "length" else ""
         return RowResult(
             None, reason, f"the platform gave no output (finish_reason {reason or 'missing'}){hint}"
         )
@@ -246,6 +246,7 @@ def outcome(output: Json, reason: str | None, output_type: OutputType | None) ->
     wrong = _misfit(shaped, output_type)
     if wrong is None:
         return RowResult(shaped, reason)
+    hint = "; max_new_tokens may be too small" if reason == "length" else ""
     return RowResult(None, reason, f"the output does not fit output_type: {wrong}{hint}")
 
 

@@ -97,6 +97,16 @@ def test_arguments_come_through_as_they_are_checked(tuning, train, task):
     assert result["custom_model_name"] == "mine"
 
 
+def test_an_argument_that_is_not_documented_is_passed_on_with_a_word_in_the_log(tuning, train, task):
+    with log_lines() as lines:
+        run_to_end(train(finetune_args={"maxsteps": 5, "learning_rate": 1e-3}), task)
+    assert tuning.sent("/v1/train")[0]["finetune_args"] == {"maxsteps": 5, "learning_rate": 1e-3}
+    assert [line for line in lines if "finetune_args has maxsteps, which" in line]
+    with log_lines() as lines:
+        run_to_end(train(finetune_args={"max_steps": 5}, force_new=True), task)
+    assert not [line for line in lines if "finetune_args" in line]
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [

@@ -48,7 +48,7 @@ def test_the_platforms_reason_is_kept(reason):
 def test_no_output_is_a_failed_row_with_the_platforms_reason(reason, kind):
     row = outcome(None, reason, kind)
     assert (row.output, row.finish_reason) == (None, reason)
-    hint = "; max_new_tokens may be too small" if reason == "length" else ""
+    hint = "; max_new_tokens may be too small, or the prompt too long" if reason == "length" else ""
     assert row.error == f"the platform gave no output (finish_reason {reason or 'missing'}){hint}"
 
 

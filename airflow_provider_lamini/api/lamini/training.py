@@ -160,6 +160,14 @@ class TrainEvaluation(wire.Answer):
     eval_results: list[EvaluatedInput] = Field(default_factory=list)
 
 
+def unknown_arguments(finetune_args: Mapping[str, Json] | None) -> list[str]:
+    """Return the names among arguments of tuning that are not documented. Servers differ, so they may be right.
+
+    :param finetune_args: the arguments
+    """
+    return [name for name in finetune_args or () if name not in FinetuneArgs.model_fields]
+
+
 def train(
     *,
     model_name: str,
