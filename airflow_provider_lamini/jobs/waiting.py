@@ -19,8 +19,9 @@ from airflow_provider_lamini.jobs.polling import (
 from airflow_provider_lamini.jobs.state import Sight
 
 if TYPE_CHECKING:
+    from airflow_provider_lamini.jobs.due import Outcome
     from airflow_provider_lamini.jobs.kinds import JobKind
-    from airflow_provider_lamini.jobs.watch import Outcome, Watch
+    from airflow_provider_lamini.jobs.watch import Watch
 
 Report = Callable[[Mapping[str, Sight]], None]
 

@@ -7,15 +7,13 @@ can be listed are asked about together, with one request for all of them, where 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.client import AsyncClient
@@ -26,25 +24,23 @@ from airflow_provider_lamini.api.errors import (
     RateLimitedError,
     UnavailableError,
 )
+from airflow_provider_lamini.jobs.due import ROUND_SECONDS, Outcome, Queue, Waiter
 from airflow_provider_lamini.jobs.polling import (
-    DeadlinePassed,
     Decision,
-    Ended,
-    Lost,
     PollAgain,
-    PollPlan,
     after_error,
     after_status,
     first_look,
 )
-from airflow_provider_lamini.jobs.rounds import WITHOUT_LIST, Rounds, Way
+from airflow_provider_lamini.jobs.rounds import WITHOUT_LIST
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.jobs.due import Group
     from airflow_provider_lamini.jobs.kinds import JobKind, LookAll
+    from airflow_provider_lamini.jobs.polling import PollPlan
     from airflow_provider_lamini.jobs.state import JobStatus, Sight
 
-Outcome = Ended | DeadlinePassed | Lost
 Lookup = Callable[[], Awaitable["ClientSettings"]]
 
 log = logging.getLogger(__name__)
@@ -55,28 +51,17 @@ OF_THE_PLATFORM = (AuthenticationError, ModelLoadingError, RateLimitedError, Una
 LOOKS_AT_ONCE = 16
 """Requests under way at the most."""
 
-ROUND_SECONDS = 0.1
-"""Jobs that are due within this time are looked at in one go: a look right after another costs half as much as one
-that has to wake everything up."""
-
 GRID = 0.5
 """Seconds. Jobs that are looked at seldom are due at its multiples, so that their looks come in rows, too."""
 
 SELDOM = 10.0
 """Seconds between two looks that are seldom."""
 
-LOOKS_PER_ROUND = 10
-"""So many jobs are asked about one by one in one go: 100 a second, a tenth of a processor. Where more are due, as
-when thousands were submitted together, each waits for its turn."""
-
 SIDE_BY_SIDE = 2
 """So many looks are under way where the platform answers at once; more connections cost more to look after."""
 
 PATIENCE = 0.01
 """Seconds after which the next look begins all the same, where the platform takes longer to answer."""
-
-TOGETHER_SECONDS = 0.25
-"""Jobs of a listable kind that are due within this time may be answered by one list."""
 
 TURN = 100
 """So many jobs are decided on without giving others a turn: thousands that end at once wake as many triggers."""
@@ -86,103 +71,6 @@ TIME_FOR_ONE_LOOK = 60.0
 
 NO_JITTER = 0.5
 """The chance that is no jitter: jobs that were answered for together stay together."""
-
-
-@dataclass(slots=True)
-class _Waiter:
-    number: int
-    job_id: str
-    plan: PollPlan
-    sight: Sight
-    outcome: asyncio.Future[Outcome]
-    listed: bool = True
-    """Whether the platform's list holds the job, as far as is known."""
-
-
-_Entry = tuple[float, int]
-"""When a waiter is due, and its number. Of numbers only: what a look leaves behind for long makes Python's garbage
-collector go through everything now and then, and with thousands of triggers that stops the loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Jobs that one request answers for.
-
-    :param waiters: who waits for them; one where there is no ``look_all``
-    :param look_all: asks for the list
-    """
-
-    waiters: list[_Waiter]
-    look_all: LookAll | None = None
-
-
-@dataclass(slots=True)
-class _Queue:
-    """The jobs of one kind, by the time when each is due."""
-
-    kind: JobKind
-    heap: list[_Entry] = field(default_factory=list)
-    waiters: dict[int, _Waiter] = field(default_factory=dict)
-    """By their numbers: those in the heap, and those that are being asked for."""
-    rounds: Rounds = field(default_factory=Rounds)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    turn: deque[_Group] = field(default_factory=deque)
-    """What is to be asked for in this round."""
-    asked: int = 0
-    """How many requests are over."""
-    task: asyncio.Task[None] | None = None
-
-    def push(self, waiter: _Waiter, due: float) -> None:
-        """Add a job; whoever sleeps until the first one is due is told of a new first one."""
-        entry = (due, waiter.number)
-        self.waiters[waiter.number] = waiter
-        heapq.heappush(self.heap, entry)
-        if self.heap[0] is entry:
-            self.changed.set()
-
-    def take(self, now: float) -> list[_Group]:
-        """Take out what is to be asked for now, each group with one request."""
-        if not self.heap or self.heap[0][0] > now:
-            return []
-        if self.kind.look_all is None:
-            return [_Group([waiter]) for waiter in self._pop(now + ROUND_SECONDS, LOOKS_PER_ROUND)]
-        due = self._pop(now + TOGETHER_SECONDS, max(self.rounds.worth, LOOKS_PER_ROUND))
-        listed = [waiter for waiter in due if waiter.listed]
-        way = self.rounds.way(len(listed), len(listed) + len(self.heap), now)
-        if way is Way.EACH:
-            return self._each(due, now)
-        groups = self._each([waiter for waiter in due if not waiter.listed], now)
-        if way is Way.LIST and listed:
-            self.rounds.list_begins()
-            return [_Group(listed + self._pop_listed(), self.kind.look_all), *groups]
-        for waiter in listed:
-            self.push(waiter, max(self.rounds.not_before, now + TOGETHER_SECONDS))
-        return groups
-
-    def _pop(self, until: float, most: int) -> list[_Waiter]:
-        due: list[_Waiter] = []
-        while self.heap and self.heap[0][0] <= until and len(due) < most:
-            waiter = self.waiters[heapq.heappop(self.heap)[1]]
-            if waiter.outcome.done():  # its trigger has left
-                del self.waiters[waiter.number]
-            else:
-                due.append(waiter)
-        return due
-
-    def _pop_listed(self) -> list[_Waiter]:
-        """All others that a list answers for, be they due or not."""
-        rest = [entry for entry in self.heap if not self.waiters[entry[1]].listed]
-        listed = [self.waiters[number] for _, number in self.heap if self.waiters[number].listed]
-        heapq.heapify(rest)
-        self.heap = rest
-        return listed
-
-    def _each(self, due: list[_Waiter], now: float) -> list[_Group]:
-        for waiter in due[LOOKS_PER_ROUND:]:
-            self.push(waiter, now)
-        asked = due[:LOOKS_PER_ROUND]
-        self.rounds.asked_each(sum(waiter.listed for waiter in asked))
-        return [_Group([waiter]) for waiter in asked]
 
 
 class Watch:
@@ -197,7 +85,7 @@ class Watch:
         """The last one is in use; earlier ones may still be answering."""
         self._settings: ClientSettings
         self._opening = asyncio.Lock()
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, Queue] = {}
         self._numbers = itertools.count()
         self._slots = asyncio.Semaphore(LOOKS_AT_ONCE)
 
@@ -215,8 +103,8 @@ class Watch:
 
     def outcome(self, kind: JobKind, job_id: str, plan: PollPlan, sight: Sight) -> asyncio.Future[Outcome]:
         """The same as :meth:`wait`, as a future; whoever waits no longer cancels it."""
-        waiter = _Waiter(next(self._numbers), job_id, plan, sight, asyncio.get_running_loop().create_future())
-        queue = self._queues.setdefault(kind.name, _Queue(kind))
+        waiter = Waiter(next(self._numbers), job_id, plan, sight, asyncio.get_running_loop().create_future())
+        queue = self._queues.setdefault(kind.name, Queue(kind))
         self._push(queue, waiter, first_look(plan, time.time(), random.random()))
         if queue.task is None or queue.task.done():
             queue.task = asyncio.create_task(self._run(queue), name=f"watch {kind.name}")
@@ -246,7 +134,7 @@ class Watch:
             await client.aclose()
         self._clients.clear()
 
-    def _push(self, queue: _Queue, waiter: _Waiter, decision: Decision) -> None:
+    def _push(self, queue: Queue, waiter: Waiter, decision: Decision) -> None:
         if waiter.outcome.done():
             queue.waiters.pop(waiter.number, None)
         elif isinstance(decision, PollAgain):
@@ -256,7 +144,7 @@ class Watch:
             waiter.outcome.set_result(decision)
             queue.waiters.pop(waiter.number, None)
 
-    async def _run(self, queue: _Queue) -> None:
+    async def _run(self, queue: Queue) -> None:
         """Look at each job of one kind when it is due, until none is left."""
         lanes: set[asyncio.Task[None]] = set()
         try:
@@ -275,7 +163,7 @@ class Watch:
             for lane in lanes:
                 lane.cancel()
 
-    async def _round(self, queue: _Queue, lanes: set[asyncio.Task[None]]) -> None:
+    async def _round(self, queue: Queue, lanes: set[asyncio.Task[None]]) -> None:
         """Have all that is due asked for, in few lanes, or in more where the platform takes its time."""
 
         def over(lane: asyncio.Task[None]) -> None:
@@ -295,7 +183,7 @@ class Watch:
             else:
                 await asyncio.sleep(0)
 
-    async def _lane(self, queue: _Queue) -> None:
+    async def _lane(self, queue: Queue) -> None:
         """One request after the other: a task for each would cost a tenth of the look."""
         while queue.turn:
             async with self._slots:
@@ -303,7 +191,7 @@ class Watch:
                     await self._look(queue, queue.turn.popleft())
                     queue.asked += 1
 
-    async def _look(self, queue: _Queue, group: _Group) -> None:
+    async def _look(self, queue: Queue, group: Group) -> None:
         """One request for these jobs, and what follows from its answer."""
         waiters, together = group.waiters, group.look_all is not None
         try:
@@ -330,9 +218,7 @@ class Watch:
                 await asyncio.sleep(0)
                 now = time.time()
 
-    async def _try(
-        self, queue: _Queue, group: _Group
-    ) -> tuple[Mapping[str, JobStatus], PlatformError | None]:
+    async def _try(self, queue: Queue, group: Group) -> tuple[Mapping[str, JobStatus], PlatformError | None]:
         """Look, and take what the platform says against it for an answer too."""
         try:
             if group.look_all is not None:
@@ -343,12 +229,12 @@ class Watch:
                 await self._read_key_anew()
             return {}, error
 
-    async def _look_at_one(self, kind: JobKind, waiter: _Waiter) -> Mapping[str, JobStatus]:
+    async def _look_at_one(self, kind: JobKind, waiter: Waiter) -> Mapping[str, JobStatus]:
         client = await self._open()
         return {waiter.job_id: await client.send(kind.look(waiter.job_id))}
 
     async def _look_at_all(
-        self, queue: _Queue, waiters: list[_Waiter], look_all: LookAll
+        self, queue: Queue, waiters: list[Waiter], look_all: LookAll
     ) -> Mapping[str, JobStatus]:
         """Ask for the list, and find these jobs in it.
 
@@ -405,7 +291,7 @@ class Watch:
                 await self._use(settings)
 
 
-def _decide(waiter: _Waiter, answer: JobStatus | PlatformError, now: float, chance: float) -> Decision:
+def _decide(waiter: Waiter, answer: JobStatus | PlatformError, now: float, chance: float) -> Decision:
     sight = waiter.sight
     if isinstance(answer, PlatformError):
         sight.error, sight.errors = answer, sight.errors + 1
