@@ -38,8 +38,8 @@ REPORT = "report.md"
 class LaminiEvaluateClassifierOperator(BaseOperator):
     """Has the platform evaluate a classifier, and another one to compare it with, on rows whose class is known.
 
-    All rows go in one request and are in memory meanwhile, at most 50,000. The worker waits for the answer. For more
-    rows, classify a sample, or classify storage to storage and compare there.
+    All rows go in one request and are in memory meanwhile, at most 50,000. The worker waits for the answer, and a retry
+    has the platform evaluate again. For more rows, take a sample, or classify storage to storage and compare there.
 
     Endpoint: ``POST /v1/eval/run``.
 
@@ -78,6 +78,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         "input_conn_id",
         "output_conn_id",
     )
+    template_fields_renderers = {"prompt": "md", "thresholds": "json"}  # noqa: RUF012 - as Airflow declares it
     ui_color = "#e8f0ea"
 
     def __init__(
