@@ -39,6 +39,8 @@ _IDLE_SECONDS = 3.0
 """Servers close idle connections after 5 s or more. A connection that is closed while a request is on its way
 leaves open whether the request arrived, so that ours are closed first."""
 
+_NOTHING = httpx.ByteStream(b"")
+
 
 class Client:
     """Sends calls and waits for their answers. May be used from several threads.
@@ -119,11 +121,15 @@ class Client:
             return
         with contextlib.closing(step):
             response = self._http.send(step.build(), stream=True)
-            with contextlib.closing(response):
+            try:
                 step.begin(response.status_code, response.headers.raw)
                 for block in response.iter_bytes():
                     if not step.take(block):
                         break
+            finally:
+                response.close()
+                # httpx ties answer and stream in a circle; bodies of megabytes would wait for Python's collector.
+                response.stream = _NOTHING
 
 
 class AsyncClient:
