@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath, task
 
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
@@ -108,3 +108,22 @@ with DAG("inference_between_tasks", schedule=None, **ALWAYS) as between_tasks:
         Path(params["output"], "report.json").write_text(json.dumps(found))
 
     report(infer.output, infer.output["output"])
+
+with DAG("inference_paths", schedule=None, **ALWAYS) as paths:
+
+    @task
+    def written(params: dict) -> list[ObjectStoragePath]:
+        """Files for mapped tasks, handed on as Airflow's own kind of path."""
+        files = {"é.jsonl": b'{"prompt": "one"}\n', "b.csv": b"prompt\ntwo\n"}
+        found = []
+        for name, content in files.items():
+            found.append(ObjectStoragePath(f"file://{params['output']}/{name}"))
+            found[-1].write_bytes(content)
+        return found
+
+    LaminiBatchInferenceOperator.partial(
+        task_id="infer",
+        model_name="{{ params.model }}",
+        output="{{ params.output }}/{{ ti.map_index }}",
+        **COMMON,
+    ).expand(input=written())

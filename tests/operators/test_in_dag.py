@@ -74,3 +74,9 @@ def test_rows_come_from_a_task_and_the_manifest_goes_to_a_task(run, tmp_path, pl
     assert report["manifest"]["output"] == str(tmp_path / ended.run_id)
     assert report["manifest"]["counts"]["ok"] == 5
     assert submissions(platform) == 3
+
+
+def test_paths_of_airflow_come_from_a_task(run, tmp_path):
+    run("paths")
+    assert outputs_in(tmp_path / "0") == [text_for("one")]
+    assert outputs_in(tmp_path / "1") == [text_for("two")]
