@@ -127,7 +127,9 @@ def checked(source: Source, columns: Columns) -> Iterator[list[Pair]]:
     if bad.count:
         raise bad.error()
     if not total:
-        raise InputError(f"{source.describe()} has no rows: there is nothing to make a dataset of.")
+        raise InputError(
+            f"{source.describe()} has no rows: a model can neither learn from none nor be judged by them."
+        )
 
 
 class _BadRows:
