@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.stubs.running import Stub, running_stub
 from bench.support.bounds import Figures, exit_code
+from bench.support.loop import idle_loop
 from tests.support.airflow_stack import AirflowStack, airflow_stack
 from tests.support.local_platform import wait_until
 
@@ -79,7 +80,11 @@ def cpu_of(pid: int) -> float:
 def play(provider: str, tasks: int, seconds: float) -> Figures:
     """One Dag run, from start to end."""
     dag = ROOT / "bench" / "dags" / f"deferred_{provider}.py"
-    with tempfile.TemporaryDirectory() as folder, running_stub(seconds=FOREVER, rows=1) as stub:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_stub(seconds=FOREVER, rows=1) as stub,
+        idle_loop(str(ROOT)) as idle_meanwhile,
+    ):
         home = Path(folder) / "airflow"
         with airflow_stack(home, [dag], environment(stub, tasks, Path(folder) / "output")) as stack:
             run = stack.trigger_dag(dag.stem)
@@ -95,6 +100,8 @@ def play(provider: str, tasks: int, seconds: float) -> Figures:
     figures = Figures(f"{tasks} deferred tasks, {provider}, under real components")
     figures.bound("tasks that ended well", ended.get("success", 0), ">=", tasks)
     figures.bound("the triggerer's warnings of a blocked loop", log.count(BLOCKED), "<=", 0)
+    figures.note("   times that an idle loop was as late meanwhile", idle_meanwhile["blocked"])
+    figures.note("   an idle loop's latest meanwhile", idle_meanwhile["max"], "ms")
     figures.note("triggerer's CPU while all wait, share of a core", waiting["cpu"] / seconds * 100, "%")
     figures.note("   with nothing to wait for, share of a core", waiting["idle"] / seconds * 100, "%")
     figures.note("triggerer's memory while all wait", waiting["memory"] / 1e6, "MB")

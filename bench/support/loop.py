@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TICK = 0.01
 """Seconds between two looks at the clock."""
 
+BLOCKED = 0.1
+"""Seconds: where its event loop is later than this, Airflow's triggerer warns that something has blocked it."""
+
 IDLE = """
 import asyncio, sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -45,8 +48,11 @@ class LagMeter:
             self.lags.append(max(0.0, time.perf_counter() - before - TICK))
 
     def as_json(self) -> str:
-        """The two figures that matter, in milliseconds."""
-        return json.dumps({"p99": percentile(self.lags, 99) * 1e3, "max": max(self.lags) * 1e3})
+        """The figures that matter: the 99th percentile and the maximum in milliseconds, and how often it was blocked."""
+        blocked = sum(lag > BLOCKED for lag in self.lags)
+        return json.dumps(
+            {"p99": percentile(self.lags, 99) * 1e3, "max": max(self.lags) * 1e3, "blocked": blocked}
+        )
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -60,7 +66,7 @@ def idle_loop(root: str) -> Iterator[dict[str, float]]:
     """An idle loop in another process, meanwhile.
 
     :param root: the folder above ``bench``
-    :returns: filled at the end with ``p99`` and ``max`` of its lag, in milliseconds
+    :returns: filled at the end with ``p99`` and ``max`` of its lag, in milliseconds, and how often it was ``blocked``
     """
     lag: dict[str, float] = {}
     command = [sys.executable, "-c", IDLE, root]
