@@ -61,6 +61,7 @@ class Watch:
         self._before: dict[CodeType, Namer] = {}
         self._after: dict[CodeType, Namer] = {}
         self._store_write: CodeType | None = None
+        self._requests: dict[int, str] = {}
 
     @property
     def calls(self) -> int:
@@ -73,8 +74,8 @@ class Watch:
         :raises AttributeError: where one is gone: the harness must follow the code
         """
         fetch = _of("api.steps", "Fetch.build"), _of("api.steps", "Fetch.begin")
-        self._after[fetch[0]] = lambda _, made: made and f"{_sent(made)} is about to be sent"
-        self._before[fetch[1]] = lambda frame, _: f"{_sent(frame.f_locals['response'].request)} is answered"
+        self._after[fetch[0]] = self._built
+        self._before[fetch[1]] = self._begun
         self._after[_of("api.client", "Client.send")] = lambda frame, _: (
             f"{request(frame.f_locals['call'].method, frame.f_locals['call'].path)} is read"
         )
@@ -99,6 +100,17 @@ class Watch:
             "the task begins"
         )
         self._before[_of("triggers.job", "JobTrigger.run")] = _constant("the trigger runs")
+
+    def _built(self, frame: FrameType, made: Any) -> str:
+        if not made:
+            return ""
+        name = self._requests[id(frame.f_locals["self"])] = request(made.method, made.url.path)
+        return f"{name} is about to be sent"
+
+    def _begun(self, frame: FrameType, _: Any) -> str:
+        fetch = frame.f_locals["self"]
+        # One that was sent past httpx was not built; such are looks, and have a path.
+        return f"{self._requests.get(id(fetch)) or request('GET', fetch.path)} is answered"
 
     def start(self) -> None:
         """Watch this thread and those that it starts."""
@@ -169,10 +181,6 @@ def _of(module: str, name: str) -> CodeType:
 
 def _constant(step: str) -> Namer:
     return lambda _, __: step
-
-
-def _sent(sent: Any) -> str:
-    return request(sent.method, sent.url.path)
 
 
 def _name(frame: FrameType) -> str:
