@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -26,8 +27,25 @@ class Platform:
     fail_next: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     connections: set[object] = field(default_factory=set)
+    slow: dict[str, float] = field(default_factory=dict)
+    """Seconds that the answer for a job takes."""
+    at_once: int = 0
+    """How many requests were being answered at once, at the most."""
+    _now: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, path: str, key: str) -> tuple[int, object]:
+        with self._lock:
+            self._now += 1
+            self.at_once = max(self.at_once, self._now)
+        try:
+            time.sleep(self.slow.get(path.split("/")[3], 0.0))
+            return self._answer(path, key)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+    def _answer(self, path: str, key: str) -> tuple[int, object]:
         self.asked.append(path)
         if self.fail_next:
             return self.fail_next.pop(0), {"detail": "as the test wants"}

@@ -291,6 +291,37 @@ def test_thousands_that_were_submitted_together_are_asked_for_at_a_bounded_rate(
     assert len(set(asked)) == len(asked), "nobody is asked for twice before all have had their turn"
 
 
+def test_a_platform_that_takes_its_time_is_asked_for_several_jobs_at_once(platform):
+    """One after the other, or two by two, these answers would take 6 s and more."""
+    for number in range(30):
+        platform.rows[f"j{number}"], platform.slow[f"j{number}"] = ["stop"], 0.4
+
+    async def scenario(watch):
+        began = time.monotonic()
+        await asyncio.gather(
+            *(watch.wait(BATCH_COMPLETIONS, name, plan(), Sight()) for name in platform.rows)
+        )
+        return time.monotonic() - began
+
+    assert watching(platform, scenario) < 4
+    assert 5 < platform.at_once <= 16
+
+
+def test_an_answer_that_is_long_in_coming_holds_no_other_job_up(platform):
+    platform.rows.update({"slow": ["stop"], "one": ["stop"], "two": ["stop"], "three": ["stop"]})
+    platform.slow["slow"] = 1.5
+
+    async def scenario(watch):
+        slow = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "slow", plan(), Sight()))
+        await asyncio.sleep(0.3)
+        for name in ("one", "two", "three"):
+            assert isinstance(await watch.wait(BATCH_COMPLETIONS, name, plan(), Sight()), Ended)
+        assert not slow.done()
+        return await slow
+
+    assert isinstance(watching(platform, scenario), Ended)
+
+
 def test_enough_ended_jobs_wake_the_task_and_progress_is_reported(platform):
     platform.rows.update({"a": ["stop"], "b": [None], "c": ["stop"]})
     seen = []

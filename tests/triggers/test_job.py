@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import sys
 import time
 
 import psutil
@@ -69,6 +71,12 @@ def test_a_batch_that_ends_is_an_event(start, trigger):
     one = trigger([job_id])
     ended = {job_id: EndedJob(JobState.SUCCEEDED, "all 2 rows")}
     assert event_of(one) == JobEvent(ended=ended, deadline=one.deadline)
+
+
+def test_what_is_loaded_for_good_is_left_out_of_garbage_collections(start, trigger):
+    """To go through all that Airflow loads holds every trigger up for 0.2 s."""
+    event_of(trigger(start()))
+    assert gc.get_freeze_count() > len(sys.modules)
 
 
 def test_there_is_one_event_and_it_is_the_end(start, trigger):
