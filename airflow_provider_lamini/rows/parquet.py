@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.textfile import InputFile
 
-_ROWS = 1024
+_ROWS = 2048
+_LEAST_ROWS = 64
+_BATCH_BYTES = 4 * 1024 * 1024
 _BUFFER = 1024 * 1024
 
 
@@ -138,7 +140,10 @@ def _groups(
             place = Cursor(place.row, place.file, group, 0)
         skip = place.line
         batches = table.iter_batches(
-            batch_size=_ROWS, row_groups=[group], columns=list(columns), use_threads=False
+            batch_size=_rows_at_once(table.metadata.row_group(group)),
+            row_groups=[group],
+            columns=list(columns),
+            use_threads=False,
         )
         for part in batches:
             if skip >= part.num_rows:
@@ -148,6 +153,12 @@ def _groups(
             skip = 0
             place = batch.after(len(batch))
             yield batch
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """As many rows as are a few megabytes. The sizes are those before compression, but repeated values count once."""
+    size, count = int(group.total_byte_size), int(group.num_rows)
+    return max(_LEAST_ROWS, min(_ROWS, _BATCH_BYTES * count // max(size, 1)))
 
 
 def _plain(part: pa.RecordBatch) -> pa.RecordBatch:

@@ -120,8 +120,13 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
         :param sums: whatever else is worth summing up
         """
         failed = len(self) - self.errors.count(None)
-        ok = self.finish_reasons if not failed else map(itemgetter(0), self._succeeded())
-        reasons = Counter(ok)
+        ended = self.finish_reasons
+        if (
+            not failed and ended and ended.count(ended[0]) == len(ended)
+        ):  # as nearly always; several times as fast
+            reasons = Counter({ended[0]: len(ended)})
+        else:
+            reasons = Counter(map(itemgetter(0), self._succeeded()) if failed else ended)
         del reasons[None]
         named = {str(reason): count for reason, count in reasons.items()}
         return Counts(len(self), len(self) - failed, failed, retried, named, dict(sums or {}))
