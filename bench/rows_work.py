@@ -46,6 +46,7 @@ def measured(work: Callable[[], object]) -> dict[str, float]:
 def operator(path: str, output: str, url: str) -> Callable[[], object]:
     """The operator, as a worker has it when a task begins."""
     _airflow(url)
+    _libraries(path)
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
     from tests.support.tasks import execute
 
@@ -86,6 +87,8 @@ def embedding(path: str, output: str, url: str) -> Callable[[], object]:
 def bare(path: str, output: str, url: str) -> Callable[[], object]:
     """The barest loop: read, build the bodies, post, write the raw answers. It checks and remembers nothing."""
     import httpx
+
+    _libraries(path)
 
     def work() -> None:
         with httpx.Client(base_url=url) as http:
@@ -132,6 +135,14 @@ def _chunks(path: str) -> Iterator[list[dict[str, Any]]]:
     with Path(path).open("rb") as lines:
         while some := list(islice(lines, CHUNK)):
             yield [json.loads(line) for line in some]
+
+
+def _libraries(path: str) -> None:
+    """Load what both ways take from others, before either is measured: it costs both the same."""
+    import httpx  # noqa: F401
+
+    if path.endswith(".parquet"):
+        from pyarrow import parquet  # noqa: F401
 
 
 def _airflow(url: str) -> None:
