@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 Outcome = Ended | DeadlinePassed | Lost
 
-ROUND_SECONDS = 0.1
+ROUND_SECONDS = 0.2
 """Jobs that are due within this time are looked at in one go: a look right after another costs half as much as one
 that has to wake everything up."""
 
-LOOKS_PER_ROUND = 10
+LOOKS_PER_ROUND = 20
 """So many jobs are asked about one by one in one go: 100 a second, a tenth of a processor. Where more are due, as
 when thousands were submitted together, each waits for its turn."""
 
