@@ -15,6 +15,7 @@ from airflow_provider_lamini.runs.step import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.jobs.event import JobEvent
+    from airflow_provider_lamini.jobs.watch import Watch
 
 R = TypeVar("R")
 
@@ -121,7 +123,7 @@ class JobOperator(BaseOperator, Generic[R]):
 
     def _go_on(self, context: Context, event: JobEvent | None) -> R:
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.runs.apart import run_apart
+        from airflow_provider_lamini.runs.apart import Apart
         from airflow_provider_lamini.runs.arguments import as_argument_errors
 
         write_out_paths(self)
@@ -131,7 +133,8 @@ class JobOperator(BaseOperator, Generic[R]):
         self.started_at = time.time() if event is None else event.deadline - self._timeout_seconds
         self.hook = LaminiHook(self.lamini_conn_id)
         self.settings = self.hook.settings()
-        with self.hook:
+        with self.hook, Apart() as apart:
+            watch: Watch | None = None
             while True:
                 if event is not None and event.timed_out:
                     self._fail_in_time(context, event)
@@ -142,7 +145,8 @@ class JobOperator(BaseOperator, Generic[R]):
                 self._waiting = step
                 if self.deferrable:
                     self._defer(step)
-                event = run_apart(self._wait(step))
+                watch = watch or apart.enter(self._watch())
+                event = apart.run(self._wait(watch, step))
 
     def _check_waiting(self) -> None:
         from airflow_provider_lamini.runs.arguments import flag, plain_name, positive_number, seconds
@@ -175,9 +179,13 @@ class JobOperator(BaseOperator, Generic[R]):
             method_name="execute_complete",
         )
 
-    async def _wait(self, step: Waiting) -> JobEvent:
-        """Wait in this process, by the same watch as a trigger's."""
+    def _watch(self) -> AbstractAsyncContextManager[Watch]:
         from airflow_provider_lamini.hooks.watches import private_watch
+
+        return private_watch(self.settings)
+
+    async def _wait(self, watch: Watch, step: Waiting) -> JobEvent:
+        """Wait in this process, by the same watch as a trigger's."""
         from airflow_provider_lamini.jobs.kinds import kind_named
         from airflow_provider_lamini.jobs.polling import PollPlan
         from airflow_provider_lamini.jobs.progress import Progress
@@ -187,22 +195,20 @@ class JobOperator(BaseOperator, Generic[R]):
             submitted_at=step.submitted_at, deadline=self._deadline, max_interval=self._poll_seconds
         )
         progress = Progress.from_payload(step.progress, jobs=len(step.job_ids))
-        async with private_watch(self.settings) as watch:
-            return await wait_for(
-                watch,
-                kind_named(step.kind),
-                step.job_ids,
-                plan,
-                enough=step.enough,
-                report=lambda sights: self.log.info("%s", progress.line(sights)),
-            )
+        return await wait_for(
+            watch,
+            kind_named(step.kind),
+            step.job_ids,
+            plan,
+            enough=step.enough,
+            report=lambda sights: self.log.info("%s", progress.line(sights)),
+        )
 
     async def _cancel(self, step: Waiting) -> list[str]:
-        from airflow_provider_lamini.hooks.watches import private_watch
         from airflow_provider_lamini.jobs.cancelling import CANCEL_TIMEOUT, cancel_all
         from airflow_provider_lamini.jobs.kinds import kind_named
 
-        async with private_watch(self.settings) as watch, asyncio.timeout(CANCEL_TIMEOUT):
+        async with self._watch() as watch, asyncio.timeout(CANCEL_TIMEOUT):
             return await cancel_all(watch, kind_named(step.kind), step.job_ids)
 
     def time_is_up(self, context: Context, event: JobEvent) -> str:
