@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger import Ledger
     from airflow_provider_lamini.rows.manifest import Manifest
     from airflow_provider_lamini.rows.parts import PartWriter
+    from airflow_provider_lamini.rows.rereading import Readers
     from airflow_provider_lamini.runs.chunked import Failures, Rows
     from airflow_provider_lamini.runs.endpoints import DirectEndpoint, JobEndpoint, RowResult
 
@@ -110,6 +111,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         self.on_unknown_submission = on_unknown_submission
         self.input_conn_id = input_conn_id
         self.output_conn_id = output_conn_id
+        self._readers: Readers | None = None
 
     @abstractmethod
     def decides(self) -> Mapping[str, object]:
@@ -252,7 +254,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     def _open(self, context: Context, *, woken: bool, inside: ExitStack) -> Rows:
         from airflow_provider_lamini.runs.chunked import open_rows
 
-        return open_rows(
+        rows = open_rows(
             self.input,
             self.results_folder(),
             prompt=self._template,
@@ -269,11 +271,14 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             chunk_size=self._rows_per_chunk,
             replace_other=self._replace_other,
             woken=woken,
+            kept=self._readers,
             input_conn_id=self.input_conn_id,
             output_conn_id=self.output_conn_id,
             inside=inside,
             log=self.log,
         )
+        self._readers = rows.readers
+        return rows
 
     def _advance_jobs(
         self, endpoint: JobEndpoint, rows: Rows, failures: Failures, event: JobEvent | None
@@ -284,7 +289,6 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             rows,
             client=self.hook.client(),
             endpoint=endpoint,
-            chunk_size=self._rows_per_chunk,
             max_in_flight=self._in_flight,
             row_retries=self._retries_per_row,
             failures=failures,
@@ -312,9 +316,4 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             killed=lambda: self.killed,
             log=self.log,
         )
-        run.run(
-            self._rows_per_chunk,
-            since=self.started_at,
-            deadline=self._deadline,
-            report_every=self._poll_seconds,
-        )
+        run.run(since=self.started_at, deadline=self._deadline, report_every=self._poll_seconds)

@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.batch import Cursor, SourceChunk, SourceRow
 from airflow_provider_lamini.rows.errors import InputChangedError, InputError
-from airflow_provider_lamini.rows.storage import GLOB, locate
+from airflow_provider_lamini.rows.storage import GLOB, LocalStore, locate
 from airflow_provider_lamini.rows.table import joined
 from airflow_provider_lamini.rows.textfile import InputFile
 from airflow_provider_lamini.rows.uris import SCHEME, shown
@@ -64,6 +64,11 @@ class Source(ABC):
 
         :param path: a path in the input's store
         """
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether the input may be read on after hours: connections to stores do not last as long."""
+        return True
 
     def seal(self, start: Cursor, after: Cursor) -> str | None:  # noqa: ARG002 - for those that have one
         """What stays the same for as long as nobody writes to the files that hold some rows. Ask after reading them.
@@ -211,6 +216,11 @@ class FileSource(Source):
         if path == self._path:
             return True
         return self._by_pattern and _matches(PurePosixPath(path).parts, PurePosixPath(self._path).parts)
+
+    @property
+    def stays_open(self) -> bool:
+        """See `Source.stays_open`."""
+        return isinstance(self._store, LocalStore)
 
     def seal(self, start: Cursor, after: Cursor) -> str | None:
         """See `Source.seal`."""

@@ -11,7 +11,7 @@ from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.record import Header, load
-from airflow_provider_lamini.rows.rereading import ChunkReader
+from airflow_provider_lamini.rows.rereading import Readers
 from airflow_provider_lamini.rows.source import open_source
 from airflow_provider_lamini.rows.survey import needed_columns, survey
 from airflow_provider_lamini.runs.record import digest
@@ -33,24 +33,25 @@ if TYPE_CHECKING:
 class Rows:
     """Where rows come from and where their results go.
 
-    :param source: the input
+    :param readers: read the input
     :param prompt: how a row becomes a prompt
     :param passthrough: columns that go into the output
     :param folder: the output
     :param ledger: what is done
     :param writer: writes the parts
-    :param again: reads chunks that were begun
-    :param through: reads of them what goes into the output
     """
 
-    source: Source
+    readers: Readers
     prompt: PromptTemplate
     passthrough: Sequence[str]
     folder: OutputFolder
     ledger: Ledger
     writer: PartWriter
-    again: ChunkReader
-    through: ChunkReader
+
+    @property
+    def source(self) -> Source:
+        """The input."""
+        return self.readers.source
 
     def passed_through(self, chunk: Chunk) -> Sequence[Row]:
         """The rows of a chunk that was begun, with no more than what goes into the output.
@@ -59,7 +60,7 @@ class Rows:
         """
         if chunk.seal:
             # Nobody has written to the file since the prompts were made: to make them again would prove nothing.
-            found = self.through.read(chunk.start)
+            found = self.readers.through.read(chunk.start)
             if found and self.source.seal(found.start, found.after) == chunk.seal:
                 return found.rows
         return self.read(chunk)[0]
@@ -69,7 +70,7 @@ class Rows:
 
         :raises InputChangedError: where they are no longer those that the chunk was begun with
         """
-        found = self.again.read(chunk.start)
+        found = self.readers.again.read(chunk.start)
         rows = found.rows if found else ()
         prompts = self.prompt.render_all(rows)
         if fingerprint(prompts) != chunk.fingerprint:
@@ -80,11 +81,12 @@ class Rows:
             )
         return rows, prompts
 
-    def coming(self, size: int) -> Iterator[tuple[SourceChunk, list[str]]]:
-        """The rows that no chunk has yet, in chunks, with their prompts; `begin` begins one of them."""
-        columns = needed_columns(self.prompt, self.passthrough)
-        for found in self.source.chunks(size, self.ledger.cursor, columns=columns):
-            yield found, self.prompt.render_all(found.rows)
+    def coming(self) -> tuple[SourceChunk, list[str]] | None:
+        """The rows that come next, and their prompts; ``None`` where all are in chunks. `begin` begins the chunk."""
+        if self.ledger.exhausted:
+            return None
+        found = self.readers.ahead.read(self.ledger.cursor)
+        return (found, self.prompt.render_all(found.rows)) if found else None
 
     def begin(self, found: SourceChunk, prompts: list[str]) -> Chunk:
         """Record that the chunk that comes next is begun.
@@ -127,6 +129,7 @@ def open_rows(
     chunk_size: int,
     replace_other: bool,
     woken: bool,
+    kept: Readers | None,
     input_conn_id: str | None,
     output_conn_id: str | None,
     inside: ExitStack,
@@ -147,6 +150,7 @@ def open_rows(
     :param chunk_size: rows per chunk
     :param replace_other: remove another run's results, where the folder holds such, instead of failing
     :param woken: whether the task goes on after a deferral: then its run must be there already
+    :param kept: what this process read the input with before
     :param input_conn_id: the connection for the input's object storage
     :param output_conn_id: the connection for the output's object storage
     :param inside: is entered where this becomes the only process that works in the output folder
@@ -177,15 +181,14 @@ def open_rows(
         inside.enter_context(folder.alone())
         ledger = Ledger.open(folder, header, if_other="replace" if replace_other and not woken else "fail")
         log.info("Read %s: %d rows. The output goes to %s.", source.describe(), seen.total, folder)
+    readers = Readers(source, stamp, chunk_size, needed_columns(prompt, passthrough), passthrough)
     return Rows(
-        source=source,
+        readers=readers.or_kept(kept),
         prompt=prompt,
         passthrough=passthrough,
         folder=folder,
         ledger=ledger,
         writer=writer.of_run(folder, passthrough, ledger),
-        again=ChunkReader(source, chunk_size, needed_columns(prompt, passthrough)),
-        through=ChunkReader(source, chunk_size, passthrough),
     )
 
 

@@ -108,10 +108,9 @@ class DirectRun:
         self._log = log
         self._done = rows.ledger.totals.rows
 
-    def run(self, chunk_size: int, *, since: float, deadline: float, report_every: float) -> None:
+    def run(self, *, since: float, deadline: float, report_every: float) -> None:
         """Work until every row is done.
 
-        :param chunk_size: rows per chunk
         :param since: when this try began, seconds since 1970
         :param deadline: when to stop, seconds since 1970
         :param report_every: seconds between two lines in the log
@@ -120,19 +119,19 @@ class DirectRun:
         :raises TooManyFailedRowsError: as soon as too many rows have failed
         """
         try:
-            run_apart(self._run(chunk_size, since, deadline, report_every))
+            run_apart(self._run(since, deadline, report_every))
         except TimeoutError as error:
             raise WaitTimeoutError(
                 "The task's timeout has passed. The chunks that are done are kept; a retry sends the rest."
             ) from error
 
-    async def _run(self, chunk_size: int, since: float, deadline: float, report_every: float) -> None:
+    async def _run(self, since: float, deadline: float, report_every: float) -> None:
         self._slots = asyncio.Semaphore(self._max_in_flight)
         async with asyncio.timeout(deadline - time.time()), AsyncClient(self._settings) as client:
             reporter = asyncio.create_task(self._report(since, report_every))
             running: set[asyncio.Task[None]] = set()
             try:
-                for begun in chain(self._left_open(), self._new(chunk_size)):
+                for begun in chain(self._left_open(), self._new()):
                     running.add(asyncio.create_task(self._chunk(client, begun)))
                     if len(running) >= CHUNKS_AT_ONCE:
                         running = await self._settle(running)
@@ -148,9 +147,10 @@ class DirectRun:
         for chunk in list(self._rows.ledger.chunks):
             yield chunk, *self._rows.read(chunk)
 
-    def _new(self, chunk_size: int) -> Iterator[Begun]:
+    def _new(self) -> Iterator[Begun]:
         """The chunks that come next, each begun when it is asked for."""
-        for found, prompts in self._rows.coming(chunk_size):
+        while coming := self._rows.coming():
+            found, prompts = coming
             yield self._rows.begin(found, prompts), found.rows, prompts
 
     async def _settle(self, running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:

@@ -19,7 +19,7 @@ from airflow_provider_lamini.runs.chunked import chunk_name
 from airflow_provider_lamini.runs.step import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_provider_lamini.api.client import Client
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
@@ -36,7 +36,6 @@ class JobRun:
     :param rows: input, output and ledger
     :param client: sends calls
     :param endpoint: makes jobs of prompts and results of jobs
-    :param chunk_size: rows per chunk
     :param max_in_flight: jobs under way at once
     :param row_retries: how often rows that failed alone are sent again
     :param failures: ends the run when too many rows have failed
@@ -51,7 +50,6 @@ class JobRun:
         *,
         client: Client,
         endpoint: JobEndpoint,
-        chunk_size: int,
         max_in_flight: int,
         row_retries: int,
         failures: Failures,
@@ -64,7 +62,6 @@ class JobRun:
         self._client = client
         self._endpoint = endpoint
         self._kind = kind_named(endpoint.kind)
-        self._chunk_size = chunk_size
         self._max_in_flight = max_in_flight
         self._row_retries = row_retries
         self._failures = failures
@@ -72,7 +69,6 @@ class JobRun:
         self._killed = killed
         self._platform_answers = True
         self._log = log
-        self._coming: Iterator[tuple[SourceChunk, list[str]]] | None = None
         self._refills = False
 
     def attach(self, now: float) -> None:
@@ -132,7 +128,7 @@ class JobRun:
         if self._ledger.finished:  # the manifest is written first
             return
         self._failures.check()
-        while len(self._ledger.chunks) < self._max_in_flight and (coming := self._next()):
+        while len(self._ledger.chunks) < self._max_in_flight and (coming := self._rows.coming()):
             with self._ledger.together():
                 chunk = self._begin(*coming)
             self._send(chunk, coming[1])
@@ -232,18 +228,10 @@ class JobRun:
                 and len(self._ledger.chunks) < self._max_in_flight
                 and not self._failures.exceeded
             ):
-                coming = self._next()
+                coming = self._rows.coming()
                 begun = self._begin(*coming) if coming else None
         if coming and begun:
             self._send(begun, coming[1])
-
-    def _next(self) -> tuple[SourceChunk, list[str]] | None:
-        """The rows that come next, and their prompts; ``None`` where all are in chunks."""
-        if self._ledger.exhausted:
-            return None
-        if self._coming is None:
-            self._coming = self._rows.coming(self._chunk_size)
-        return next(self._coming, None)
 
     def _begin(self, found: SourceChunk, prompts: list[str]) -> Chunk:
         """Record that the next chunk is begun, and is about to be submitted."""
