@@ -313,6 +313,7 @@ def test_progress_after_a_retry_counts_from_this_try(platform, inference, out):
     """Rows of the try before, and the time in between, say nothing of the speed."""
     platform.control.hold(after_rows=10)
     deferral = begin(inference(max_in_flight=1))
+    wait_until(lambda: platform.control.jobs()[0]["ended"] is not None)
     platform.control.release()
     platform.control.hold(after_rows=5)
     with pytest.raises(TaskDeferred):
