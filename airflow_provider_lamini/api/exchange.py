@@ -112,7 +112,7 @@ class Exchange:
     def _ask(self, call: Call[T], outgoing: Outgoing, number: int) -> Flow[T]:
         fetch = yield from self._attempt(call, outgoing, number, None)
         try:
-            return call.read(redact.without(bytes(fetch.body), outgoing.secrets))
+            return call.read(redact.without(fetch.body, outgoing.secrets))
         except (ValueError, RecursionError) as error:
             failed = failures.of_content(call, fetch, error, lambda text: self._shown(text, call, outgoing))
         raise failed
@@ -184,7 +184,7 @@ class Exchange:
         )
 
     def _refusal(self, call: Call[T], outgoing: Outgoing, fetch: Fetch) -> failures.AttemptFailed:
-        said = failures.detail_of(bytes(fetch.body), fetch.headers.get("content-type", ""))
+        said = failures.detail_of(fetch.body, fetch.headers.get("content-type", ""))
         return failures.of_status(
             call,
             fetch.status,

@@ -202,7 +202,7 @@ def of_content(
     :param error: what reading it raised
     :param shown: makes a text fit to be shown
     """
-    kind, content = errors.ProtocolError, bytes(fetch.body)
+    kind, content = errors.ProtocolError, fetch.body
     unreadable = not _is_json(content)
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     if unreadable and not content.strip():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -97,7 +98,7 @@ class Fetch:
         self._uploads: list[Upload] = []
         self._head: RawHeaders = ()
         self.status = 0
-        self.body = bytearray()
+        self._body = io.BytesIO()  # it gives its bytes away without a copy
 
     @cached_property
     def headers(self) -> httpx.Headers:
@@ -110,6 +111,11 @@ class Fetch:
         :param name: in lower case
         """
         return any(each.lower() == name for each, _ in self._head)
+
+    @property
+    def body(self) -> bytes:
+        """The answer's body; of an error, its beginning."""
+        return self._body.getvalue()
 
     @property
     def reads_files(self) -> bool:
@@ -156,10 +162,10 @@ class Fetch:
         if self._clock() > self._ends:  # each block came in time, so that nobody else notices
             raise httpx.ReadTimeout("the body comes too slowly")
         if not self.ok:
-            self.body += block[: _ERROR_BYTES - len(self.body)]
-            return len(self.body) < _ERROR_BYTES
+            self._body.write(block[: _ERROR_BYTES - self._body.tell()])
+            return self._body.tell() < _ERROR_BYTES
         if self._to is None:
-            self.body += block
+            self._body.write(block)
         else:
             self._to.write(block)
         return True
