@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.providers.common.compat.sdk import DAG, task
 from airflow.providers.standard.sensors.filesystem import FileSensor
 
@@ -11,6 +13,8 @@ with DAG("probe_waits", schedule=None, catchup=False):
         filepath="{{ dag_run.conf['file'] }}",
         poke_interval=0.5,
         deferrable=True,
+        retries=2,  # a scheduler that is late gives a try up
+        retry_delay=timedelta(seconds=0),
     )
 
 with DAG("probe_works", schedule=None, catchup=False):
