@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import ssl
 import time
@@ -251,9 +252,7 @@ def tls_context(settings: ClientSettings) -> ssl.SSLContext:
     elif settings.client_cert:
         context = httpx.create_ssl_context(verify=settings.verify)
     else:
-        if settings.verify not in _plain:
-            _plain[settings.verify] = httpx.create_ssl_context(verify=settings.verify)
-        return _plain[settings.verify]
+        return _plain_tls(verify=settings.verify)
     if settings.client_cert:
         try:
             context.load_cert_chain(settings.client_cert, settings.client_key)
@@ -262,16 +261,10 @@ def tls_context(settings: ClientSettings) -> ssl.SSLContext:
     return context
 
 
-_plain: dict[bool, ssl.SSLContext] = {}
-"""Loading the usual authorities takes 30 ms and more, on an event loop too, so that it is done once."""
-
-
-def tls_at_hand(settings: ClientSettings) -> bool:
-    """Whether a client can be made without reading certificates first.
-
-    :param settings: how to reach the platform
-    """
-    return isinstance(settings.verify, bool) and not settings.client_cert and settings.verify in _plain
+@functools.cache
+def _plain_tls(*, verify: bool) -> ssl.SSLContext:
+    """Loading the usual authorities takes 30 ms and more, on an event loop too, so that it is done once."""
+    return httpx.create_ssl_context(verify=verify)
 
 
 def _trusting(bundle: str) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.client import AsyncClient, tls_at_hand
+from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import (
     AuthenticationError,
     ModelLoadingError,
@@ -279,11 +279,8 @@ class Watch:
             retry_budget=0.0,
             model_loading_budget=0.0,
         )
-        if tls_at_hand(settings):
-            client = AsyncClient(for_looks, only_looks=True)
-        else:  # in a thread: reading the certificates of all authorities takes 50 ms
-            client = await asyncio.to_thread(AsyncClient, for_looks, only_looks=True)
-        self._clients.append(client)
+        # In a thread: reading the certificates of all authorities takes 50 ms.
+        self._clients.append(await asyncio.to_thread(AsyncClient, for_looks, only_looks=True))
         self._settings = settings
 
     async def _read_key_anew(self) -> None:
