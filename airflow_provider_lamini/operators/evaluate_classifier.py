@@ -17,7 +17,7 @@ from airflow_provider_lamini.runs.arguments import (
     plain_name,
     positive_number,
 )
-from airflow_provider_lamini.runs.places import write_out_paths
+from airflow_provider_lamini.runs.places import check_output, write_out_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +128,6 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         from airflow_provider_lamini.api.lamini import evaluation
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.rows.dataset import Columns
-        from airflow_provider_lamini.rows.folder import OutputFolder
         from airflow_provider_lamini.runs.gate import GATES, Verdict, check_names, decide, thresholds_of
 
         model = identifier("model_id", self.model_id)
@@ -142,9 +141,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         if self.output_folder is not None:
             folder("output", self.output_folder, self.output_conn_id)
         rows, name = self._rows(Columns.parse(self.prompt, self.answer))
-        if self.output_folder is not None:
-            # A place that refuses to be written to is better known before the evaluation is paid for.
-            OutputFolder(self.output_folder, self.output_conn_id).try_writing()
+        check_output(self.output_folder, self.output_conn_id)
         call = evaluation.run(
             test_model_id=model,
             test_eval_type="classifier",

@@ -86,7 +86,8 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
     def submit(self, mark: str) -> str:
         """Resume the job, unless it runs or has ended well; see :class:`SingleJobOperator`."""
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.runs.tuning import check_output, resume
+        from airflow_provider_lamini.runs.places import check_output
+        from airflow_provider_lamini.runs.tuning import resume
 
         del mark
         status = self.hook.send(self.kind.look(self._job_id))

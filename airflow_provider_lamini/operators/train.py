@@ -186,7 +186,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
     def submit(self, mark: str) -> str:
         """Upload the rows where there are such, and start the job; see :class:`SingleJobOperator`."""
         from airflow_provider_lamini.api.lamini import datasets, training
-        from airflow_provider_lamini.runs.tuning import check_output
+        from airflow_provider_lamini.runs.places import check_output
 
         del mark  # the model's name is the user's
         if self.wait:

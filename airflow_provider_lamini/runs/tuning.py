@@ -21,17 +21,6 @@ SHOWS_AFTER = 15.0
 """Seconds until a platform shows that it has taken a job up again, at the most."""
 
 
-def check_output(output: str | None, output_conn_id: str | None) -> None:
-    """Make sure, before a job is paid for, that what it comes to can be written.
-
-    :param output: the task's output folder; ``None`` where nothing will be written
-    :param output_conn_id: the connection for that folder
-    :raises OutputError: where it cannot
-    """
-    if output is not None:
-        OutputFolder(output, output_conn_id).try_writing()
-
-
 def resume(hook: LaminiHook, job_id: str, log: Log) -> None:
     """Have an ended tuning job go on from its checkpoint, and wait until the platform shows it.
 
