@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
+from airflow_provider_lamini.jobs.kinds import kind_named
 from airflow_provider_lamini.jobs.polling import (
     DeadlinePassed,
     Ended,
@@ -16,6 +17,7 @@ from airflow_provider_lamini.jobs.polling import (
     PollPlan,
     next_report,
 )
+from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import Sight
 
 if TYPE_CHECKING:
@@ -58,6 +60,39 @@ async def wait_for(
             if not wait.cancel():
                 wait.exception()  # else asyncio complains that nobody has looked at it
     return _event(over, sights, plan.deadline)
+
+
+async def wait_and_tell(
+    watch: Watch,
+    kind: str,
+    job_ids: Sequence[str],
+    plan: PollPlan,
+    *,
+    enough: int,
+    progress: Mapping[str, float] | None,
+    tell: Callable[[str], None],
+) -> JobEvent:
+    """The same as :func:`wait_for`, telling now and then how far the work is.
+
+    :param watch: the watch on the platform
+    :param kind: the name of all the jobs' kind
+    :param job_ids: the platform's ids
+    :param plan: how often to look, and until when
+    :param enough: how many jobs must have ended before the wait is over
+    :param progress: what was done when the wait began, see :meth:`~.progress.Progress.from_payload`
+    :param tell: is told a line for the log
+    :return: how the jobs stand that are no longer waited for
+    :raises PlatformError: where the platform cannot be asked at all
+    """
+    known = Progress.from_payload(progress, jobs=len(job_ids))
+    return await wait_for(
+        watch,
+        kind_named(kind),
+        job_ids,
+        plan,
+        enough=enough,
+        report=lambda sights: tell(known.line(sights)),
+    )
 
 
 def _event(over: Mapping[str, Outcome], sights: Mapping[str, Sight], deadline: float) -> JobEvent:

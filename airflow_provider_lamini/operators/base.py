@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -186,22 +187,20 @@ class JobOperator(BaseOperator, Generic[R]):
 
     async def _wait(self, watch: Watch, step: Waiting) -> JobEvent:
         """Wait in this process, by the same watch as a trigger's."""
-        from airflow_provider_lamini.jobs.kinds import kind_named
         from airflow_provider_lamini.jobs.polling import PollPlan
-        from airflow_provider_lamini.jobs.progress import Progress
-        from airflow_provider_lamini.jobs.waiting import wait_for
+        from airflow_provider_lamini.jobs.waiting import wait_and_tell
 
         plan = PollPlan(
             submitted_at=step.submitted_at, deadline=self._deadline, max_interval=self._poll_seconds
         )
-        progress = Progress.from_payload(step.progress, jobs=len(step.job_ids))
-        return await wait_for(
+        return await wait_and_tell(
             watch,
-            kind_named(step.kind),
+            step.kind,
             step.job_ids,
             plan,
             enough=step.enough,
-            report=lambda sights: self.log.info("%s", progress.line(sights)),
+            progress=step.progress,
+            tell=partial(self.log.info, "%s"),
         )
 
     async def _cancel(self, step: Waiting) -> list[str]:

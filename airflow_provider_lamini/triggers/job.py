@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from airflow_provider_lamini.jobs.progress import Progress
 
 WAITING = ("hooks.watches", "jobs.cancelling", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
 """The modules that a wait needs."""
@@ -83,22 +83,21 @@ class JobTrigger(BaseTrigger):
         """Wait, and yield one event that says how the jobs stand."""
         await _load()
         from airflow_provider_lamini.hooks.watches import shared_watch
-        from airflow_provider_lamini.jobs.kinds import kind_named
         from airflow_provider_lamini.jobs.polling import PollPlan
-        from airflow_provider_lamini.jobs.waiting import wait_for
+        from airflow_provider_lamini.jobs.waiting import wait_and_tell
 
         plan = PollPlan(
             submitted_at=self.submitted_at, deadline=self.deadline, max_interval=self.poll_interval
         )
-        progress = self._progress()
         async with shared_watch(self.conn_id) as watch:
-            event = await wait_for(
+            event = await wait_and_tell(
                 watch,
-                kind_named(self.kind),
+                self.kind,
                 self.job_ids,
                 plan,
                 enough=self.enough,
-                report=lambda sights: self.log.info("%s", progress.line(sights)),
+                progress=self.progress,
+                tell=partial(self.log.info, "%s"),
             )
         yield TriggerEvent(event.payload())
 
@@ -115,11 +114,6 @@ class JobTrigger(BaseTrigger):
         async with shared_watch(self.conn_id) as watch, asyncio.timeout(CANCEL_TIMEOUT):
             for line in await cancel_all(watch, kind_named(self.kind), self.job_ids):
                 self.log.info("%s", line)
-
-    def _progress(self) -> Progress:
-        from airflow_provider_lamini.jobs.progress import Progress
-
-        return Progress.from_payload(self.progress, jobs=len(self.job_ids))
 
 
 async def _load() -> None:
