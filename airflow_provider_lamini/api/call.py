@@ -81,6 +81,14 @@ class Call(Generic[T_co]):
     params: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
 
+    def with_body(self) -> Call[tuple[bytes, T_co]]:
+        """The same request, with the body beside what is read from it."""
+        read = self.read
+        return cast(
+            "Call[tuple[bytes, T_co]]",
+            replace(self, read=cast("Callable[[bytes], T_co]", lambda body: (body, read(body)))),
+        )
+
     def then(self, turn: Callable[[T_co], U]) -> Call[U]:
         """The same request with its answer turned into something else.
 

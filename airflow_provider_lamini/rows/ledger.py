@@ -33,8 +33,9 @@ from airflow_provider_lamini.rows.record import Chunk, Document, Round, differen
 from airflow_provider_lamini.rows.takeover import check_in_charge, taken_over, tell_late, told_late
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from airflow_provider_lamini.api.texts import Texts
     from airflow_provider_lamini.rows.batch import Cursor
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.folder import OutputFolder
@@ -408,9 +409,9 @@ class Ledger:
             self._folder.sync()
 
 
-def fingerprint(prompts: Iterable[str]) -> str:
+def fingerprint(prompts: Texts) -> str:
     """A hash of prompts, for `Ledger.plan`."""
-    return hashlib.sha1(msgspec.json.encode(list(prompts)), usedforsecurity=False).hexdigest()
+    return hashlib.sha1(prompts.as_json, usedforsecurity=False).hexdigest()
 
 
 _REMEDY = (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from airflow_provider_lamini.api.texts import Texts
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, listed, short
 
@@ -81,7 +82,7 @@ class PromptTemplate:
             values.append(_text(value))
         return self._pattern % tuple(values)
 
-    def render_all(self, rows: Sequence[Row]) -> list[str]:
+    def render_all(self, rows: Sequence[Row]) -> Texts:
         """The prompts of many rows, much faster than one by one.
 
         :param rows: the rows
@@ -90,8 +91,10 @@ class PromptTemplate:
         columns = [_texts(self._values(column, rows)) for column in self._places]
         if self._around is not None:
             head, tail = self._around
-            return [f"{head}{text}{tail}" for text in columns[0]] if head or tail else columns[0]
-        return list(map(self._pattern.__mod__, zip(*columns, strict=True)))
+            if head or tail:
+                return Texts([f"{head}{text}{tail}" for text in columns[0]])
+            return Texts(columns[0])
+        return Texts(map(self._pattern.__mod__, zip(*columns, strict=True)))
 
     def missing(self, place: str, column: str, available: Iterable[str]) -> MissingColumnError:
         """What to say where a column of the template has no value.
@@ -122,10 +125,10 @@ class PromptTemplate:
         return values
 
 
-def _texts(values: Sequence[Json]) -> list[str]:
+def _texts(values: Sequence[Json]) -> Sequence[str]:
     kinds = set(map(type, values))
     if kinds <= {str}:
-        return list(values)  # type: ignore[arg-type]
+        return cast("Sequence[str]", values)
     return list(map(_text, values))
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from airflow_provider_lamini.api.texts import Texts
 from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
@@ -361,8 +362,9 @@ class TestTwoProcesses:
 
 
 def test_a_fingerprint_tells_prompts_apart():
-    assert fingerprint(["a", "b"]) == fingerprint(("a", "b"))
-    assert len({fingerprint(each) for each in (["a", "b"], ["ab"], ["a,b"], ["b", "a"], [], [""])}) == 6
+    assert fingerprint(Texts(["a", "b"])) == fingerprint(Texts(("a", "b")))
+    different = (["a", "b"], ["ab"], ["a,b"], ["b", "a"], [], [""])
+    assert len({fingerprint(Texts(each)) for each in different}) == len(different)
 
 
 def test_the_ledger_holds_no_prompt_and_no_key(folder, ledger):

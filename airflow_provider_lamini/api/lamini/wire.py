@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.api.output_types import OutputType, check_output_type
+from airflow_provider_lamini.api.texts import Texts
 
 
 class Request(BaseModel):
@@ -91,7 +92,7 @@ def texts(name: str, value: object) -> list[Json]:
         for place, item in enumerate(value):
             if not isinstance(item, str):
                 raise ValueError(f"{name} {place} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
-    return list(value)
+    return cast("list[Json]", value) if isinstance(value, Texts) else list(value)
 
 
 def rows(name: str, value: object) -> list[Json]:
