@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.textfile import InputFile
 
-_ROWS = 2048
+_ROWS = 16_384
 _LEAST_ROWS = 64
 _BATCH_BYTES = 4 * 1024 * 1024
 _BUFFER = 1024 * 1024
