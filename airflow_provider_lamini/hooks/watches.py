@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.jobs.answers import Answers
 
 
 @asynccontextmanager
-async def private_watch(settings: ClientSettings) -> AsyncIterator[Watch]:
+async def private_watch(settings: ClientSettings, answers: Answers) -> AsyncIterator[Watch]:
     """A watch for one task that waits in its own process.
 
     :param settings: the platform, as read from the connection when the task began
+    :param answers: is left the answers that bring results
     """
 
     async def lookup() -> ClientSettings:
         return settings
 
-    watch = Watch(lookup)
+    watch = Watch(lookup, answers)
     try:
         yield watch
     finally:

@@ -47,6 +47,7 @@ class JobKind:
     :param look_all: asks how all jobs stand, where the platform can list them
     :param cancel: cancels one job, where the platform can
     :param resume: has an ended job go on from its checkpoint, where the platform can
+    :param looks_bring_results: whether the request that asks how a job stands is the one that fetches its results
     """
 
     name: str
@@ -54,6 +55,7 @@ class JobKind:
     look_all: LookAll | None = None
     cancel: Change | None = None
     resume: Change | None = None
+    looks_bring_results: bool = False
 
 
 def _tuning_status(job: training.TrainJob) -> JobStatus:
@@ -147,12 +149,14 @@ BATCH_COMPLETIONS = JobKind(
     look=lambda job_id: batches.completions_progress(job_id).then(
         lambda seen: _rows_status(job_id, seen.done, seen.total)
     ),
+    looks_bring_results=True,
 )
 BATCH_EMBEDDINGS = JobKind(
     name="batch embeddings",
     look=lambda job_id: batches.embeddings_progress(job_id).then(
         lambda rows: _rows_status(job_id, rows, rows)
     ),
+    looks_bring_results=True,
 )
 MODEL_DOWNLOAD = JobKind(
     name="model download",

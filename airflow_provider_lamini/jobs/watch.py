@@ -33,9 +33,11 @@ from airflow_provider_lamini.jobs.polling import (
     first_look,
 )
 from airflow_provider_lamini.jobs.rounds import WITHOUT_LIST
+from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.due import Group
     from airflow_provider_lamini.jobs.kinds import JobKind, LookAll
     from airflow_provider_lamini.jobs.polling import PollPlan
@@ -77,10 +79,14 @@ class Watch:
     """Waits for the ends of jobs on one platform; belongs to one event loop.
 
     :param lookup: reads the connection; called once at the start and again where the platform refuses the key
+    :param answers: of a task that waits in its own process: is left the answers that bring results. There are no others
+        between whom looks would have to be spread, so that the first ones come at once.
     """
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, answers: Answers | None = None) -> None:
         self._lookup = lookup
+        self._answers = answers
+        self._pause = ROUND_SECONDS if answers is None else 0.0
         self._clients: list[AsyncClient] = []
         """The last one is in use; earlier ones may still be answering."""
         self._settings: ClientSettings
@@ -105,7 +111,8 @@ class Watch:
         """The same as :meth:`wait`, as a future; whoever waits no longer cancels it."""
         waiter = Waiter(next(self._numbers), job_id, plan, sight, asyncio.get_running_loop().create_future())
         queue = self._queues.setdefault(kind.name, Queue(kind))
-        self._push(queue, waiter, first_look(plan, time.time(), random.random()))
+        chance = random.random() if self._answers is None else 0.0
+        self._push(queue, waiter, first_look(plan, time.time(), chance))
         if queue.task is None or queue.task.done():
             queue.task = asyncio.create_task(self._run(queue), name=f"watch {kind.name}")
         return waiter.outcome
@@ -154,7 +161,7 @@ class Watch:
                 queue.turn.extend(queue.take(now))
                 if queue.turn:
                     await self._round(queue, lanes)
-                    await asyncio.sleep(ROUND_SECONDS)
+                    await asyncio.sleep(self._pause)
                 else:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(queue.heap[0][0] - now if queue.heap else None):
@@ -194,6 +201,9 @@ class Watch:
     async def _look(self, queue: Queue, group: Group) -> None:
         """One request for these jobs, and what follows from its answer."""
         waiters, together = group.waiters, group.look_all is not None
+        if not together and waiters[0].outcome.done():  # nobody waits for it any more
+            queue.waiters.pop(waiters[0].number, None)
+            return
         try:
             found, failure = await self._try(queue, group)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
@@ -230,8 +240,13 @@ class Watch:
             return {}, error
 
     async def _look_at_one(self, kind: JobKind, waiter: Waiter) -> Mapping[str, JobStatus]:
-        client = await self._open()
-        return {waiter.job_id: await client.send(kind.look(waiter.job_id))}
+        client, look = await self._open(), kind.look(waiter.job_id)
+        if self._answers is None or not kind.looks_bring_results:
+            return {waiter.job_id: await client.send(look)}
+        body, status = await client.send(look.with_body())
+        if status.state is JobState.SUCCEEDED:
+            self._answers.keep(look.path, body)
+        return {waiter.job_id: status}
 
     async def _look_at_all(
         self, queue: Queue, waiters: list[Waiter], look_all: LookAll

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.jobs.watch import Watch
 
@@ -77,6 +78,7 @@ class JobOperator(BaseOperator, Generic[R]):
         self._waiting: Waiting | None = None
         self.hook: LaminiHook
         self.settings: ClientSettings
+        self.answers: Answers
 
     @abstractmethod
     def check(self) -> None:
@@ -124,6 +126,7 @@ class JobOperator(BaseOperator, Generic[R]):
 
     def _go_on(self, context: Context, event: JobEvent | None) -> R:
         from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.jobs.answers import Answers
         from airflow_provider_lamini.runs.apart import Apart
         from airflow_provider_lamini.runs.arguments import as_argument_errors
 
@@ -134,6 +137,7 @@ class JobOperator(BaseOperator, Generic[R]):
         self.started_at = time.time() if event is None else event.deadline - self._timeout_seconds
         self.hook = LaminiHook(self.lamini_conn_id)
         self.settings = self.hook.settings()
+        self.answers = Answers()
         with self.hook, Apart() as apart:
             watch: Watch | None = None
             while True:
@@ -183,7 +187,7 @@ class JobOperator(BaseOperator, Generic[R]):
     def _watch(self) -> AbstractAsyncContextManager[Watch]:
         from airflow_provider_lamini.hooks.watches import private_watch
 
-        return private_watch(self.settings)
+        return private_watch(self.settings, self.answers)
 
     async def _wait(self, watch: Watch, step: Waiting) -> JobEvent:
         """Wait in this process, by the same watch as a trigger's."""

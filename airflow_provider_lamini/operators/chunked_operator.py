@@ -289,6 +289,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             rows,
             client=self.hook.client(),
             endpoint=endpoint,
+            answers=self.answers,
             max_in_flight=self._in_flight,
             row_retries=self._retries_per_row,
             failures=failures,

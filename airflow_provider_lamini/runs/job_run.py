@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow_provider_lamini.api.client import Client
+    from airflow_provider_lamini.api.texts import Texts
+    from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
     from airflow_provider_lamini.rows.batch import Row, SourceChunk
     from airflow_provider_lamini.rows.record import Chunk
@@ -36,6 +38,7 @@ class JobRun:
     :param rows: input, output and ledger
     :param client: sends calls
     :param endpoint: makes jobs of prompts and results of jobs
+    :param answers: what the watch has left of looks at jobs that had ended
     :param max_in_flight: jobs under way at once
     :param row_retries: how often rows that failed alone are sent again
     :param failures: ends the run when too many rows have failed
@@ -50,6 +53,7 @@ class JobRun:
         *,
         client: Client,
         endpoint: JobEndpoint,
+        answers: Answers,
         max_in_flight: int,
         row_retries: int,
         failures: Failures,
@@ -61,6 +65,7 @@ class JobRun:
         self._ledger = rows.ledger
         self._client = client
         self._endpoint = endpoint
+        self._answers = answers
         self._kind = kind_named(endpoint.kind)
         self._max_in_flight = max_in_flight
         self._row_retries = row_retries
@@ -195,8 +200,10 @@ class JobRun:
 
     def _fetch(self, chunk: Chunk, job_id: str, sent: int) -> ChunkResult:
         """The outcomes of a job's rows; all failed where the platform keeps to another number of rows."""
+        call = self._endpoint.results(job_id, sent)
         try:
-            return self._client.send(self._endpoint.results(job_id, sent))
+            looked = self._answers.read(call)
+            return self._client.send(call) if looked is None else looked
         except PlatformError as error:
             answered = self._rows_told(job_id) if isinstance(error, ProtocolError) else None
             if answered in (None, sent):
@@ -233,7 +240,7 @@ class JobRun:
         if coming and begun:
             self._send(begun, coming[1])
 
-    def _begin(self, found: SourceChunk, prompts: list[str]) -> Chunk:
+    def _begin(self, found: SourceChunk, prompts: Texts) -> Chunk:
         """Record that the next chunk is begun, and is about to be submitted."""
         return self._ledger.intend(self._rows.begin(found, prompts))
 

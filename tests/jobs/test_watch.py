@@ -9,6 +9,8 @@ import pytest
 
 from airflow_provider_lamini.api.call import Call, Repeat
 from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError
+from airflow_provider_lamini.api.lamini.batches import completions_result
+from airflow_provider_lamini.jobs.answers import Answers
 from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS, JobKind, Listing, kind_named
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
 from airflow_provider_lamini.jobs.state import JobState, JobStatus, Sight
@@ -23,14 +25,14 @@ def plan(*, seconds: float = 10.0, age: float = 0.0) -> PollPlan:
     return PollPlan(submitted_at=now - age, deadline=now + seconds, max_interval=0.2, min_interval=0.05)
 
 
-def watching(platform, scenario):
+def watching(platform, scenario, answers=None):
     """Run a scenario with a watch on the platform; it must not take longer than 20 s."""
 
     async def lookup():
         return platform.settings()
 
     async def run():
-        watch = Watch(lookup)
+        watch = Watch(lookup, answers)
         try:
             return await asyncio.wait_for(scenario(watch), 20)
         finally:
@@ -355,3 +357,54 @@ def test_a_wait_that_runs_out_says_so_and_keeps_what_ended(platform):
 def test_an_unknown_kind_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="batch completions"):
         kind_named("telepathy")
+
+
+# -- a task that waits in its own process -------------------------------------------------------------
+
+
+def seldom() -> PollPlan:
+    now = time.time()
+    return PollPlan(submitted_at=now, deadline=now + 20, max_interval=10, min_interval=10)
+
+
+def test_a_task_that_waits_in_its_own_process_looks_at_once(platform):
+    platform.rows.update({f"j{number}": ["stop"] for number in range(60)})
+
+    async def scenario(watch):
+        waits = (watch.wait(BATCH_COMPLETIONS, f"j{number}", seldom(), Sight()) for number in range(60))
+        return await asyncio.gather(*waits)
+
+    began = time.monotonic()
+    outcomes = watching(platform, scenario, Answers())
+    assert all(isinstance(outcome, Ended) for outcome in outcomes)
+    assert time.monotonic() - began < 5
+
+
+def test_it_is_left_the_answer_that_brings_the_results(platform):
+    platform.rows.update(done=["stop"], open=[None])
+
+    async def scenario(watch):
+        waits = [watch.outcome(BATCH_COMPLETIONS, name, seldom(), Sight()) for name in ("open", "done")]
+        await waits[1]
+        assert not waits[0].done()
+
+    answers = Answers()
+    watching(platform, scenario, answers)
+    found = answers.read(completions_result("done"))
+    assert found is not None
+    assert (found.outputs, found.finish_reason) == (["x" * 1000], ["stop"])
+    assert answers.read(completions_result("open")) is None
+
+
+def test_jobs_that_nobody_waits_for_any_more_are_not_asked_for(platform):
+    platform.rows.update({f"j{number}": ["stop"] for number in range(60)})
+    platform.slow.update({f"j{number}": 0.05 for number in range(60)})
+
+    async def scenario(watch):
+        names = [f"j{number}" for number in range(60)]
+        event = await wait_for(watch, BATCH_COMPLETIONS, names, seldom(), enough=1, report=lambda _: None)
+        await asyncio.sleep(0.5)
+        return event
+
+    event = watching(platform, scenario, Answers())
+    assert 1 <= len(event.ended) <= len(platform.asked) < 40
