@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger import Ledger
     from airflow_provider_lamini.rows.manifest import Manifest
     from airflow_provider_lamini.rows.parts import PartWriter
-    from airflow_provider_lamini.rows.rereading import Readers
     from airflow_provider_lamini.runs.chunked import Failures, Rows
     from airflow_provider_lamini.runs.endpoints import DirectEndpoint, JobEndpoint, RowResult
 
@@ -111,7 +110,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         self.on_unknown_submission = on_unknown_submission
         self.input_conn_id = input_conn_id
         self.output_conn_id = output_conn_id
-        self._readers: Readers | None = None
+        self._kept: dict[str, Rows] = {}
 
     @abstractmethod
     def decides(self) -> Mapping[str, object]:
@@ -203,13 +202,15 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         from airflow_provider_lamini.runs.chunked import Failures
 
         with ExitStack() as inside:
-            rows = self._open(context, woken=self.has_begun(event), inside=inside)
+            rows = self._opened(context, event, inside)
             failures = Failures(rows, self._limit)
             jobs, direct = self.job_endpoint(), self.direct_endpoint()
             if jobs is not None:
                 # Nobody else comes in until what is submitted has been recorded.
                 waiting = self._advance_jobs(jobs, rows, failures, event)
                 if waiting is not None:
+                    if not self.deferrable:
+                        self._kept[self.results_folder()] = rows
                     return waiting
             elif direct is not None:
                 inside.close()
@@ -251,10 +252,16 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         """
         return event is not None
 
+    def _opened(self, context: Context, event: JobEvent | None, inside: ExitStack) -> Rows:
+        """The run that this process has open since it began to wait; else it is opened now."""
+        kept = self._kept.pop(self.results_folder(), None)
+        rows = kept.go_on(inside) if kept is not None and event is not None else None
+        return rows or self._open(context, woken=self.has_begun(event), inside=inside)
+
     def _open(self, context: Context, *, woken: bool, inside: ExitStack) -> Rows:
         from airflow_provider_lamini.runs.chunked import open_rows
 
-        rows = open_rows(
+        return open_rows(
             self.input,
             self.results_folder(),
             prompt=self._template,
@@ -271,14 +278,12 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             chunk_size=self._rows_per_chunk,
             replace_other=self._replace_other,
             woken=woken,
-            kept=self._readers,
+            stays=not self.deferrable,
             input_conn_id=self.input_conn_id,
             output_conn_id=self.output_conn_id,
             inside=inside,
             log=self.log,
         )
-        self._readers = rows.readers
-        return rows
 
     def _advance_jobs(
         self, endpoint: JobEndpoint, rows: Rows, failures: Failures, event: JobEvent | None

@@ -49,34 +49,25 @@ class Readers:
     """What reads one input chunk by chunk.
 
     :param source: the input
-    :param stamp: its stamp now
     :param size: rows of each chunk but the last
     :param needed: the columns that prompts are made of, and those that go into the output
     :param passthrough: the columns that go into the output
 
     :ivar source: the input
-    :ivar made_for: what all of them depend on
     :ivar ahead: reads chunks that no job has yet
     :ivar again: reads chunks that were begun
     :ivar through: reads of them what goes into the output
     """
 
     def __init__(
-        self, source: Source, stamp: str, size: int, needed: Collection[str], passthrough: Collection[str]
+        self, source: Source, size: int, needed: Collection[str], passthrough: Collection[str]
     ) -> None:
         self.source = source
-        self.made_for = stamp, size, list(needed), list(passthrough)
+        self._made_of = size, needed, passthrough
         self.ahead = ChunkReader(source, size, needed)
         self.again = ChunkReader(source, size, needed)
         self.through = ChunkReader(source, size, passthrough)
 
-    def or_kept(self, kept: Readers | None) -> Readers:
-        """Those of the last wake-up of a task that waits in its worker, where they read the same.
-
-        To begin in the middle of a row group costs as much as to read all of it.
-
-        :param kept: what the task has kept
-        """
-        if kept is None or kept.made_for != self.made_for or not self.source.stays_open:
-            return self
-        return kept
+    def anew(self) -> Readers:
+        """The same, with nothing open."""
+        return Readers(self.source, *self._made_of)

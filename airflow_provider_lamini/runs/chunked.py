@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import TooManyFailedRowsError
@@ -11,6 +11,7 @@ from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.record import Header, load
+from airflow_provider_lamini.rows.remembered import ROOM, Remembered
 from airflow_provider_lamini.rows.rereading import Readers
 from airflow_provider_lamini.rows.source import open_source
 from airflow_provider_lamini.rows.survey import needed_columns, survey
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import ExitStack
 
+    from airflow_provider_lamini.api.texts import Texts
     from airflow_provider_lamini.rows.batch import Row, SourceChunk
     from airflow_provider_lamini.rows.limits import FailureLimit
     from airflow_provider_lamini.rows.parts import ChunkResult, PartWriter
@@ -34,6 +36,8 @@ class Rows:
     """Where rows come from and where their results go.
 
     :param readers: read the input
+    :param remembered: what goes into the output, of chunks that this process has begun
+    :param stamp: the input's, when it was opened
     :param prompt: how a row becomes a prompt
     :param passthrough: columns that go into the output
     :param folder: the output
@@ -42,6 +46,8 @@ class Rows:
     """
 
     readers: Readers
+    remembered: Remembered
+    stamp: str
     prompt: PromptTemplate
     passthrough: Sequence[str]
     folder: OutputFolder
@@ -53,11 +59,27 @@ class Rows:
         """The input."""
         return self.readers.source
 
+    def go_on(self, inside: ExitStack) -> Rows | None:
+        """Take the run up again in the process that has it open.
+
+        :param inside: is entered where this becomes the only process that works in the output folder
+        :return: the run; ``None`` where it must be opened anew, because the input has changed or the ledger is gone
+        :raises LedgerTakenError: where another process has taken it over
+        """
+        if self.source.stamp() != self.stamp or load(self.folder) is None:
+            return None
+        inside.enter_context(self.folder.alone())
+        self.ledger.check()
+        return self if self.source.stays_open else replace(self, readers=self.readers.anew())
+
     def passed_through(self, chunk: Chunk) -> Sequence[Row]:
         """The rows of a chunk that was begun, with no more than what goes into the output.
 
         :raises InputChangedError: where they are no longer those that the chunk was begun with
         """
+        remembered = self.remembered.take(chunk.number)
+        if remembered is not None:
+            return remembered
         if chunk.seal:
             # Nobody has written to the file since the prompts were made: to make them again would prove nothing.
             found = self.readers.through.read(chunk.start)
@@ -65,7 +87,7 @@ class Rows:
                 return found.rows
         return self.read(chunk)[0]
 
-    def read(self, chunk: Chunk) -> tuple[Sequence[Row], list[str]]:
+    def read(self, chunk: Chunk) -> tuple[Sequence[Row], Texts]:
         """The rows of a chunk that was begun, and their prompts.
 
         :raises InputChangedError: where they are no longer those that the chunk was begun with
@@ -81,21 +103,23 @@ class Rows:
             )
         return rows, prompts
 
-    def coming(self) -> tuple[SourceChunk, list[str]] | None:
+    def coming(self) -> tuple[SourceChunk, Texts] | None:
         """The rows that come next, and their prompts; ``None`` where all are in chunks. `begin` begins the chunk."""
         if self.ledger.exhausted:
             return None
         found = self.readers.ahead.read(self.ledger.cursor)
         return (found, self.prompt.render_all(found.rows)) if found else None
 
-    def begin(self, found: SourceChunk, prompts: list[str]) -> Chunk:
+    def begin(self, found: SourceChunk, prompts: Texts) -> Chunk:
         """Record that the chunk that comes next is begun.
 
         :param found: its rows
         :param prompts: their prompts
         """
         seal = self.source.seal(found.start, found.after)
-        return self.ledger.plan(found.start, found.after, fingerprint(prompts), seal)
+        chunk = self.ledger.plan(found.start, found.after, fingerprint(prompts), seal)
+        self.remembered.keep(chunk.number, found.rows)
+        return chunk
 
     @contextmanager
     def finishing(
@@ -129,7 +153,7 @@ def open_rows(
     chunk_size: int,
     replace_other: bool,
     woken: bool,
-    kept: Readers | None,
+    stays: bool,
     input_conn_id: str | None,
     output_conn_id: str | None,
     inside: ExitStack,
@@ -150,7 +174,7 @@ def open_rows(
     :param chunk_size: rows per chunk
     :param replace_other: remove another run's results, where the folder holds such, instead of failing
     :param woken: whether the task goes on after a deferral: then its run must be there already
-    :param kept: what this process read the input with before
+    :param stays: whether this process waits for its jobs itself
     :param input_conn_id: the connection for the input's object storage
     :param output_conn_id: the connection for the output's object storage
     :param inside: is entered where this becomes the only process that works in the output folder
@@ -181,9 +205,10 @@ def open_rows(
         inside.enter_context(folder.alone())
         ledger = Ledger.open(folder, header, if_other="replace" if replace_other and not woken else "fail")
         log.info("Read %s: %d rows. The output goes to %s.", source.describe(), seen.total, folder)
-    readers = Readers(source, stamp, chunk_size, needed_columns(prompt, passthrough), passthrough)
     return Rows(
-        readers=readers.or_kept(kept),
+        readers=Readers(source, chunk_size, needed_columns(prompt, passthrough), passthrough),
+        remembered=Remembered(passthrough, ROOM if stays else 0),
+        stamp=stamp,
         prompt=prompt,
         passthrough=passthrough,
         folder=folder,

@@ -3,28 +3,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_lamini.rows.folder import OutputFolder
+from tests.support.object_store import object_store  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture
-def object_store() -> MemoryFileSystem:
-    """An empty store behind ``memory://``, set up for Airflow as a provider's would be."""
-    try:
-        from airflow.sdk.io import attach
-    except ImportError:
-        from airflow.io.store import attach
-
-    files = MemoryFileSystem()
-    files.store.clear()
-    files.pseudo_dirs[:] = [""]
-    attach("memory", fs=files)
-    return files
 
 
 @pytest.fixture(params=["local", "object store"])

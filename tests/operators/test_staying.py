@@ -1,0 +1,148 @@
+"""A task that waits in its worker keeps what it has open, and reads and fetches nothing twice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from airflow_provider_lamini.api.client import Client
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.rows.source import FileSource
+from airflow_provider_lamini.rows.storage import ObjectStore
+from tests.support.local_platform import wait_until
+from tests.support.platforms import submissions
+from tests.support.results import outputs
+from tests.support.tasks import log_lines, run_to_end
+from tests.support.upstream import text_for
+
+PROMPTS = [f"row {number} of all" for number in range(25)]
+OUTPUTS = [text_for(prompt) for prompt in PROMPTS]
+
+
+@pytest.fixture
+def given(tmp_path):
+    """The 25 prompts in a file, each with a name."""
+    path = tmp_path / "in.jsonl"
+    write(path, PROMPTS)
+    return path
+
+
+@pytest.fixture
+def staying(inference, given):
+    """Returns a function that makes an operator which waits in its worker."""
+
+    def make(**changed):
+        return inference(**{"input": str(given), "passthrough": ["name"], "deferrable": False} | changed)
+
+    return make
+
+
+def write(path, prompts):
+    lines = [json.dumps({"prompt": prompt, "name": f"name of {prompt}"}) for prompt in prompts]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """How often the task itself has sent each operation; its looks are not among them."""
+    counts: Counter[str] = Counter()
+    send = Client.send
+
+    def counting(self, call):
+        counts[call.operation] += 1
+        return send(self, call)
+
+    monkeypatch.setattr(Client, "send", counting)
+    return counts
+
+
+FETCH = "batch_completion_result_v1_batch_completions__id__result_get"
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_results_come_with_the_looks_where_the_task_itself_looks(staying, rows, sent, deferrable):
+    run_to_end(staying(deferrable=deferrable))
+    assert sent[FETCH] == (3 if deferrable else 0)
+    assert outputs(rows()) == OUTPUTS
+    assert [row["name"] for row in rows()] == [f"name of {prompt}" for prompt in PROMPTS]
+
+
+def test_results_for_which_there_is_no_room_are_fetched(staying, rows, sent, monkeypatch):
+    monkeypatch.setattr("airflow_provider_lamini.jobs.answers.MOST", 0)
+    run_to_end(staying())
+    assert sent[FETCH] == 3
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_the_input_is_read_to_be_checked_and_to_be_sent_and_not_again(staying, rows, monkeypatch):
+    begun = []
+    batches = FileSource.batches
+
+    def counting(self, cursor=None, **how):
+        begun.append(cursor)
+        return batches(self, cursor, **how)
+
+    monkeypatch.setattr(FileSource, "batches", counting)
+    run_to_end(staying())
+    assert len(begun) == 2
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_the_log_does_not_tell_at_each_wake_up_what_was_done_before(staying):
+    with log_lines() as lines:
+        run_to_end(staying(max_in_flight=1))
+    assert not any("were done before" in line for line in lines)
+
+
+def while_it_waits(platform, make, change):
+    """Run a task that stays, and change something once it waits."""
+    platform.control.hold()
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(run_to_end, make)
+        wait_until(lambda: submissions(platform) == 2)
+        wait_until(lambda: platform.control.stats()["requests"].get(LOOKS, 0) >= 2)
+        change()
+        platform.control.release()
+        return running.result(30)
+
+
+LOOKS = "GET /v1/batch_completions/{id}/result"
+
+
+def test_an_input_that_changes_meanwhile_stops_it(platform, staying, given):
+    def change():
+        write(given, [*PROMPTS[:20], "another", *PROMPTS[21:]])
+
+    with pytest.raises(InvalidArgumentError, match="another input"):
+        while_it_waits(platform, staying(), change)
+    assert submissions(platform) == 2
+
+
+def test_an_input_that_is_written_anew_with_the_same_rows_does_not(platform, staying, given, rows):
+    ended = while_it_waits(platform, staying(), lambda: write(given, PROMPTS))
+    assert ended.result["counts"]["ok"] == 25
+    assert submissions(platform) == 3
+    assert outputs(rows()) == OUTPUTS
+
+
+def test_a_ledger_that_is_removed_meanwhile_stops_it(platform, staying, out):
+    with pytest.raises(InvalidArgumentError, match="is not in"):
+        while_it_waits(platform, staying(), (out / "_ledger.json").unlink)
+    assert submissions(platform) == 2
+
+
+def test_a_file_on_an_object_store_is_opened_anew_at_each_wake_up(
+    object_store, staying, given, rows, monkeypatch
+):
+    """Its connection may not outlive the wait; what was read is remembered all the same."""
+    opened = []
+    open_file = ObjectStore.open
+    monkeypatch.setattr(ObjectStore, "open", lambda self, path: opened.append(path) or open_file(self, path))
+    object_store.pipe_file("/bucket/in.jsonl", given.read_bytes())
+    run_to_end(staying(input="memory://bucket/in.jsonl", max_in_flight=1))
+    assert len(opened) == 1 + 3  # to be checked, and each chunk when it is sent
+    assert outputs(rows()) == OUTPUTS
+    assert [row["name"] for row in rows()] == [f"name of {prompt}" for prompt in PROMPTS]
