@@ -117,9 +117,7 @@ class Rows:
         :param prompts: their prompts
         """
         seal = self.source.seal(found.start, found.after)
-        chunk = self.ledger.plan(found.start, found.after, fingerprint(prompts), seal)
-        self.remembered.keep(chunk.number, found.rows)
-        return chunk
+        return self.ledger.plan(found.start, found.after, fingerprint(prompts), seal)
 
     @contextmanager
     def finishing(

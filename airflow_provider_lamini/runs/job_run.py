@@ -242,7 +242,9 @@ class JobRun:
 
     def _begin(self, found: SourceChunk, prompts: Texts) -> Chunk:
         """Record that the next chunk is begun, and is about to be submitted."""
-        return self._ledger.intend(self._rows.begin(found, prompts))
+        chunk = self._rows.begin(found, prompts)
+        self._rows.remembered.keep(chunk.number, found.rows)
+        return self._ledger.intend(chunk)
 
     def _before(self, chunk: Chunk) -> ChunkResult:
         """What the chunk's earlier rounds have brought."""
