@@ -57,6 +57,11 @@ class JobKind:
     resume: Change | None = None
     looks_bring_results: bool = False
 
+    @property
+    def written(self) -> str:
+        """The name as Dags write it, such as ``memory_rag``."""
+        return self.name.casefold().replace(" ", "_")
+
 
 def _tuning_status(job: training.TrainJob) -> JobStatus:
     state, raw = state_of(job.status), job.status
@@ -171,9 +176,9 @@ _KINDS = {
 }
 
 
-def kind_names() -> list[str]:
-    """The names of all kinds."""
-    return list(_KINDS)
+def all_kinds() -> list[JobKind]:
+    """All kinds that there are."""
+    return list(_KINDS.values())
 
 
 def kind_named(name: str) -> JobKind:

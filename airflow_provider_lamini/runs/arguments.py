@@ -348,11 +348,10 @@ def job_kind(name: str, value: object) -> JobKind:
     :param value: such as ``tuning`` or ``memory_rag``
     :raises InvalidArgumentError: where there is none of that name
     """
-    from airflow_provider_lamini.jobs.kinds import kind_named, kind_names
+    from airflow_provider_lamini.jobs.kinds import all_kinds
 
-    names = {known.casefold(): known for known in kind_names()}
-    found = names.get(value.replace("_", " ").strip().casefold()) if isinstance(value, str) else None
+    kinds = {kind.written: kind for kind in all_kinds()}
+    found = kinds.get(value.strip().replace(" ", "_").casefold()) if isinstance(value, str) else None
     if found is None:
-        written = ", ".join(known.casefold().replace(" ", "_") for known in names.values())
-        raise InvalidArgumentError(f"{name} must be one of {written}, not {shown(value)}.")
-    return kind_named(found)
+        raise InvalidArgumentError(f"{name} must be one of {', '.join(kinds)}, not {shown(value)}.")
+    return found

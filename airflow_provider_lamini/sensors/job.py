@@ -44,7 +44,7 @@ class LaminiJobSensor(BaseSensorOperator):
     :param deferrable: wait in the triggerer, without holding a worker slot; by default as ``[operators]
         default_deferrable``
     :param poke_interval: seconds between two looks at the job at the most
-    :return: ``job_id``, ``kind``, ``state`` (such as ``succeeded``) and ``status``, the platform's own word
+    :return: ``job_id``, ``kind`` as above, ``state`` (such as ``succeeded``) and ``status``, the platform's own word
     """
 
     template_fields: Sequence[str] = ("lamini_conn_id", "job_id", "kind", "accept_partial")
@@ -172,4 +172,4 @@ class LaminiJobSensor(BaseSensorOperator):
                 raise AirflowSkipException(str(error))
             raise error
         self.log.info("%s job %s ended as %s.", kind.name, job_id, status.raw)
-        return {"job_id": job_id, "kind": kind.name, "state": status.state.value, "status": status.raw}
+        return {"job_id": job_id, "kind": kind.written, "state": status.state.value, "status": status.raw}

@@ -20,7 +20,7 @@ from airflow_provider_lamini.api.lamini import (
     training,
 )
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.jobs.kinds import kind_named, kind_names
+from airflow_provider_lamini.jobs.kinds import all_kinds, kind_named
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.models.store import ModelStore
 from tests.support.local_platform import Control
@@ -106,7 +106,7 @@ START: dict[str, Callable[[Client, Path], str]] = {
 
 
 def test_each_kind_of_the_provider_is_looked_at_here() -> None:
-    assert sorted(START) == sorted(kind_names())
+    assert sorted(START) == sorted(kind.name for kind in all_kinds())
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed", "timed out"])

@@ -56,7 +56,7 @@ def test_other_kinds_are_waited_for_by_their_name(tuning, sensor, deferrable, ki
     result = run_to_end(sensor(job_id="org/model", kind=kind, deferrable=deferrable)).result
     assert result == {
         "job_id": "org/model",
-        "kind": "model download",
+        "kind": "model_download",
         "state": "succeeded",
         "status": "available",
     }
