@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_lamini.triggers.crowd import CROWD
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
@@ -89,16 +91,17 @@ class JobTrigger(BaseTrigger):
         plan = PollPlan(
             submitted_at=self.submitted_at, deadline=self.deadline, max_interval=self.poll_interval
         )
-        async with shared_watch(self.conn_id) as watch:
-            event = await wait_and_tell(
-                watch,
-                self.kind,
-                self.job_ids,
-                plan,
-                enough=self.enough,
-                progress=self.progress,
-                tell=partial(self.log.info, "%s"),
-            )
+        with CROWD.joined():
+            async with shared_watch(self.conn_id) as watch:
+                event = await wait_and_tell(
+                    watch,
+                    self.kind,
+                    self.job_ids,
+                    plan,
+                    enough=self.enough,
+                    progress=self.progress,
+                    tell=partial(self.log.info, "%s"),
+                )
         yield TriggerEvent(event.payload())
 
     async def on_kill(self) -> None:
