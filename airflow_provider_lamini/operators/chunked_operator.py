@@ -110,7 +110,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         self.on_unknown_submission = on_unknown_submission
         self.input_conn_id = input_conn_id
         self.output_conn_id = output_conn_id
-        self._kept: dict[str, Rows] = {}
+        self._kept: dict[str, Rows] = {}  # while this process waits for their jobs, by their folders
 
     @abstractmethod
     def decides(self) -> Mapping[str, object]:
@@ -196,6 +196,12 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         if self.output_folder is None and self.most_inline:
             return Finished(self._answer_inline())
         return self._advance(context, event)
+
+    def _go_on(self, context: Context, event: JobEvent | None) -> dict[str, object]:
+        try:
+            return super()._go_on(context, event)
+        finally:
+            self._kept.clear()  # whatever ends the try, no file stays open
 
     def _advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         from airflow_provider_lamini.rows.manifest import write_manifest

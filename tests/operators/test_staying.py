@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import pytest
 
@@ -15,7 +16,7 @@ from airflow_provider_lamini.rows.source import FileSource
 from tests.support.local_platform import wait_until
 from tests.support.platforms import submissions
 from tests.support.results import outputs
-from tests.support.tasks import log_lines, run_to_end
+from tests.support.tasks import kill_once, log_lines, run_to_end
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -97,19 +98,34 @@ def test_the_log_does_not_tell_at_each_wake_up_what_was_done_before(staying):
     assert not any("were done before" in line for line in lines)
 
 
+def test_a_try_that_is_killed_leaves_nothing_open(platform, staying):
+    """Airflow copies a task now and then, which an open file would not let it do."""
+    platform.control.hold()
+    operators = []
+
+    def make():
+        operators.append(staying()())
+        return operators[-1]
+
+    kill_once(lambda: submissions(platform) == 2 and looked(platform) >= 2, make)
+    assert deepcopy(operators[0]).output_folder == operators[0].output_folder
+
+
+def looked(platform):
+    """How often somebody has asked for results."""
+    return platform.control.stats()["requests"].get("GET /v1/batch_completions/{id}/result", 0)
+
+
 def while_it_waits(platform, make, change):
     """Run a task that stays, and change something once it waits."""
     platform.control.hold()
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(run_to_end, make)
         wait_until(lambda: submissions(platform) == 2)
-        wait_until(lambda: platform.control.stats()["requests"].get(LOOKS, 0) >= 2)
+        wait_until(lambda: looked(platform) >= 2)
         change()
         platform.control.release()
         return running.result(30)
-
-
-LOOKS = "GET /v1/batch_completions/{id}/result"
 
 
 def test_an_input_that_changes_meanwhile_stops_it(platform, staying, given):
