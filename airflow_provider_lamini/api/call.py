@@ -83,11 +83,7 @@ class Call(Generic[T_co]):
 
     def with_body(self) -> Call[tuple[bytes, T_co]]:
         """The same request, with the body beside what is read from it."""
-        read = self.read
-        return cast(
-            "Call[tuple[bytes, T_co]]",
-            replace(self, read=cast("Callable[[bytes], T_co]", lambda body: (body, read(body)))),
-        )
+        return self._read_as(lambda body: (body, self.read(body)))
 
     def then(self, turn: Callable[[T_co], U]) -> Call[U]:
         """The same request with its answer turned into something else.
@@ -95,7 +91,7 @@ class Call(Generic[T_co]):
         :param turn: what to make of the answer
         :returns: a call whose answer is ``turn`` of this call's answer
         """
-        read = self.read
-        return cast(
-            "Call[U]", replace(self, read=cast("Callable[[bytes], T_co]", lambda body: turn(read(body))))
-        )
+        return self._read_as(lambda body: turn(self.read(body)))
+
+    def _read_as(self, read: Callable[[bytes], U]) -> Call[U]:
+        return cast("Call[U]", replace(self, read=cast("Callable[[bytes], T_co]", read)))
