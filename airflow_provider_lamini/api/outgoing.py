@@ -174,10 +174,10 @@ def _dumped(value: Json) -> bytes:
 def _as_json(value: Json, operation: str) -> bytes:
     try:
         if isinstance(value, dict) and {*map(type, value)} == {str}:
-            pieces = [b"{"]
+            pieces: list[bytes] = []
             for key, item in value.items():
-                pieces += (_dumped(key), b":", _dumped(item), b",")
-            return b"".join((*pieces[:-1], b"}")) if value else b"{}"
+                pieces += (b",", _dumped(key), b":", _dumped(item))
+            return b"".join((b"{", *pieces[1:], b"}"))
         return _dumped(value)
     except UnicodeEncodeError:
         reason = "it holds half of a surrogate pair, which is no text"
