@@ -261,8 +261,9 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     def _opened(self, context: Context, event: JobEvent | None, inside: ExitStack) -> Rows:
         """The run that this process has open since it began to wait; else it is opened now."""
         kept = self._kept.pop(self.results_folder(), None)
-        rows = kept.go_on(inside) if kept is not None and event is not None else None
-        return rows or self._open(context, woken=self.has_begun(event), inside=inside)
+        if kept is not None and event is not None and kept.go_on(inside):
+            return kept
+        return self._open(context, woken=self.has_begun(event), inside=inside)
 
     def _open(self, context: Context, *, woken: bool, inside: ExitStack) -> Rows:
         from airflow_provider_lamini.runs.chunked import open_rows

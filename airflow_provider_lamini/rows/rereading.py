@@ -44,6 +44,11 @@ class ChunkReader:
         self._row = start.row + self._size
         return found
 
+    def let_go(self) -> None:
+        """Keep nothing open; the next chunk is read from where it starts."""
+        self._chunks = iter(())
+        self._row = -1
+
 
 class Readers:
     """What reads one input chunk by chunk.
@@ -63,11 +68,11 @@ class Readers:
         self, source: Source, size: int, needed: Collection[str], passthrough: Collection[str]
     ) -> None:
         self.source = source
-        self._made_of = size, needed, passthrough
         self.ahead = ChunkReader(source, size, needed)
         self.again = ChunkReader(source, size, needed)
         self.through = ChunkReader(source, size, passthrough)
 
-    def anew(self) -> Readers:
-        """The same, with nothing open."""
-        return Readers(self.source, *self._made_of)
+    def let_go(self) -> None:
+        """Keep nothing open; the next chunks are read from where they start."""
+        for reader in (self.ahead, self.again, self.through):
+            reader.let_go()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import TooManyFailedRowsError
 from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
 from airflow_provider_lamini.rows.folder import OutputFolder
 from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.names import LEDGER
 from airflow_provider_lamini.rows.record import Header, load
 from airflow_provider_lamini.rows.remembered import ROOM, Remembered
 from airflow_provider_lamini.rows.rereading import Readers
@@ -59,18 +60,20 @@ class Rows:
         """The input."""
         return self.readers.source
 
-    def go_on(self, inside: ExitStack) -> Rows | None:
+    def go_on(self, inside: ExitStack) -> bool:
         """Take the run up again in the process that has it open.
 
         :param inside: is entered where this becomes the only process that works in the output folder
-        :return: the run; ``None`` where it must be opened anew, because the input has changed or the ledger is gone
+        :return: whether it can be; else the input has changed, or the ledger is gone, and it must be opened anew
         :raises LedgerTakenError: where another process has taken it over
         """
-        if self.source.stamp() != self.stamp or load(self.folder) is None:
-            return None
+        if self.source.stamp() != self.stamp or not self.folder.exists(LEDGER):
+            return False
         inside.enter_context(self.folder.alone())
         self.ledger.check()
-        return self if self.source.stays_open else replace(self, readers=self.readers.anew())
+        if not self.source.stays_open:
+            self.readers.let_go()
+        return True
 
     def passed_through(self, chunk: Chunk) -> Sequence[Row]:
         """The rows of a chunk that was begun, with no more than what goes into the output.
