@@ -162,7 +162,7 @@ class AirflowStack:
     def _latest(self, run: Run) -> Iterable[Sighting]:
         return {(seen.task_id, seen.map_index): seen for seen in self.sightings[run]}.values()
 
-    def wait_run(self, run: Run, timeout: float = 120) -> str:
+    def wait_run(self, run: Run, timeout: float = 240) -> str:
         """Wait for the end of a run and return its state, ``success`` or ``failed``."""
         self._until(f"the end of {run.dag_id}", timeout, lambda: self.run_state(run) in ENDED_RUN)
         state = self.run_state(run)
@@ -316,6 +316,8 @@ def _environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        # For a try that a late scheduler has given up, see `tries_given_up`: the default is 5 minutes.
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
