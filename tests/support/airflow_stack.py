@@ -162,7 +162,7 @@ class AirflowStack:
     def _latest(self, run: Run) -> Iterable[Sighting]:
         return {(seen.task_id, seen.map_index): seen for seen in self.sightings[run]}.values()
 
-    def wait_run(self, run: Run, timeout: float = 240) -> str:
+    def wait_run(self, run: Run, timeout: float = 120) -> str:
         """Wait for the end of a run and return its state, ``success`` or ``failed``."""
         self._until(f"the end of {run.dag_id}", timeout, lambda: self.run_state(run) in ENDED_RUN)
         state = self.run_state(run)
