@@ -122,9 +122,10 @@ def test_a_waiting_job_that_is_cancelled_never_runs(
     kind = Kind(until_told, concurrency=1)
     runner = make_runner(kind)
     first, second, third = (runner.submit("errand", {}) for _ in range(3))
+    wait_until(lambda: kind.ran == [first.id])
     runner.end(second.id, JobState.CANCELLED)
     runner.end(first.id, JobState.CANCELLED)
-    wait_until(lambda: now(store, third).state is JobState.RUNNING)
+    wait_until(lambda: len(kind.ran) == 2)
     assert kind.ran == [first.id, third.id]
 
 
