@@ -11,6 +11,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+"""The same examples each time, however busy the machine is."""
+settings.load_profile("steady")
 
 _FOREIGN = ("AIRFLOW_", "LAMINI_", "LLAMA_")
 """Settings of the person who runs the tests: none of them may reach a test."""
