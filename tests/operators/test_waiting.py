@@ -52,6 +52,7 @@ def test_even_two_hundred_jobs_are_little_to_keep(platform, inference, rows):
     assert len(deferral.trigger["job_ids"]) == 200
     assert len(json.dumps(deferral.trigger)) < 10_000
     platform.control.release()
+    wait_until(lambda: all(job["ended"] for job in platform.control.jobs()))
     event = deferral.wait()
     assert len(event["ended"]) == 200
     assert len(json.dumps(event)) < 30_000
