@@ -242,7 +242,7 @@ def local_platform(
         platform.stop()
 
 
-def wait_until(true: Any, timeout: float = 20, pause: float = 0.02) -> None:
+def wait_until(true: Any, timeout: float = 60, pause: float = 0.02) -> None:
     """Wait until a function returns something true.
 
     :raises AssertionError: it did not in time

@@ -94,7 +94,7 @@ class Deferral:
         """
         return made(self.classpath, self.trigger | changed)
 
-    def wait(self, timeout: float = 30, **changed: object) -> dict[str, Any]:
+    def wait(self, timeout: float = 60, **changed: object) -> dict[str, Any]:
         """Run the trigger until it yields its event.
 
         :param timeout: seconds that it may take

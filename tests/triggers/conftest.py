@@ -42,7 +42,7 @@ def trigger() -> Callable[..., JobTrigger]:
             "kind": "batch completions",
             "job_ids": job_ids,
             "submitted_at": now - given.pop("age", 0),
-            "deadline": now + given.pop("seconds", 20),
+            "deadline": now + given.pop("seconds", 60),
             "poll_interval": 0.5,
         }
         return JobTrigger(**arguments | given)
