@@ -17,6 +17,7 @@ from airflow_provider_lamini.local.engines.base import (
     EngineUnavailable,
     PromptTooLong,
 )
+from airflow_provider_lamini.local.engines.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,6 +95,9 @@ class LlamaServer:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or default_threads()
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 0.0) for adapter in adapters]
         self._adapters = len(adapters)
+        # Left to itself, llama.cpp computes a request with another adapter only once no other is under way: never,
+        # while a batch keeps coming.
+        self._turns = Turns()
         if embedding:
             params.embedding = True
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
@@ -127,14 +131,17 @@ class LlamaServer:
         body = body | self._scales(adapter)
         handle = server.handle_chat_completions if "messages" in body else server.handle_completions
         if on_text is None:
-            answer = _handled(handle, body)
+            with self._turns.of(adapter):
+                answer = _handled(handle, body)
             _raise_error(answer)
             choice = answer["choices"][0]
             text = choice["message"]["content"] or "" if "messages" in body else choice["text"]
             usage = answer["usage"]
         else:
             stream = _Stream(on_text)
-            _handled(handle, body | {"stream": True, "stream_options": {"include_usage": True}}, stream.take)
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            with self._turns.of(adapter):
+                _handled(handle, body, stream.take)
             text, choice, usage = stream.ended()
         return Written(
             text=text,
@@ -163,13 +170,12 @@ class LlamaServer:
         tokens = [self._tokens_after(prompt[-1:], choice) for choice in choices]
         alive = list(range(len(choices)))
         given: list[Json] = []
-        settings = {"temperature": temperature} | self._scales(adapter)
         prompt_tokens = generated = 0
         while len(alive) > 1:
             nexts = sorted({tokens[number][len(given)] for number in alive})
             picked = nexts[0]
             if len(nexts) > 1:
-                picked, read = self._pick(prompt, given, nexts, settings)
+                picked, read = self._pick(prompt, given, nexts, temperature, adapter)
                 prompt_tokens, generated = prompt_tokens or read, generated + 1
             alive = [number for number in alive if tokens[number][len(given)] == picked]
             given.append(picked)
@@ -195,18 +201,19 @@ class LlamaServer:
         return {"lora": scales} if scales else {}
 
     def _pick(
-        self, prompt: str, given: list[Json], allowed: list[int], settings: dict[str, Json]
+        self, prompt: str, given: list[Json], allowed: list[int], temperature: float, adapter: int | None
     ) -> tuple[int, int]:
+        server = self._open_server()
         biases: dict[str, Json] = {str(token): ALLOWED_BIAS for token in allowed}
-        answer = self._open_server().handle_completions(
-            {
-                "prompt": [prompt, *given] if given else prompt,
-                "max_tokens": 1,
-                "logit_bias": biases,
-                "n_probs": 1,
-            }
-            | settings
-        )
+        body: dict[str, Json] = {
+            "prompt": [prompt, *given] if given else prompt,
+            "max_tokens": 1,
+            "temperature": temperature,
+            "logit_bias": biases,
+            "n_probs": 1,
+        }
+        with self._turns.of(adapter):
+            answer = server.handle_completions(body | self._scales(adapter))
         _raise_error(answer)
         picked = int(answer["choices"][0]["logprobs"]["content"][0]["id"])
         if picked not in allowed:

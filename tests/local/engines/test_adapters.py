@@ -156,6 +156,29 @@ def test_what_runs_while_adapters_come_and_go_ends_well(texts: ServedTexts, file
         assert all(one.result(60) for one in asking)
 
 
+def test_a_tuned_model_answers_while_its_base_model_is_always_asked(
+    texts: ServedTexts, files: dict[str, Path]
+) -> None:
+    texts.adapt("a", "base", files["a"])
+    expected = answers(texts, "a")
+    stop, answered = threading.Event(), threading.Semaphore(0)
+
+    def ask(length: int) -> None:
+        while not stop.is_set():
+            texts.generate(asked("base", max_tokens=length))
+            answered.release()
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, length) for length in (61, 83, 100)]
+        try:
+            assert all(answered.acquire(timeout=60) for _ in range(30))
+            assert pool.submit(answers, texts, "a").result(20) == expected
+        finally:
+            stop.set()
+        for one in asking:
+            one.result(60)
+
+
 def test_a_model_is_freed_once_the_last_request_that_uses_it_has_ended(files: dict[str, Path]) -> None:
     models = engine(files)
     first = models._models._loaded["base"].server
