@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.local.jobs.pool import Flow, WorkPool
+from tests.support.local_platform import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,11 +148,11 @@ def test_a_cancelled_flow_starts_nothing_more(make_pool: Callable[[int], WorkPoo
 
     def run(number: int) -> None:
         ran.append(number)
-        gate.wait(10)
+        gate.wait(60)
 
     flow = Flow(units(50, run), interactive=True)
     make_pool(2).add(flow)
-    time.sleep(0.05)
+    wait_until(lambda: len(ran) == 2)
     flow.cancel()
     gate.set()
     flow.finished.result(5)
