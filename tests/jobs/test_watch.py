@@ -282,14 +282,15 @@ def test_thousands_that_were_submitted_together_are_asked_for_at_a_bounded_rate(
             asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, eager, Sight()))
             for job_id in platform.rows
         ]
+        began = time.monotonic()
         await asyncio.sleep(2)
         asked = platform.asked[:]
         for wait in waits:
             wait.cancel()
-        return asked
+        return asked, time.monotonic() - began
 
-    asked = watching(platform, scenario)
-    assert 20 < len(asked) <= 220
+    asked, seconds = watching(platform, scenario)
+    assert 20 < len(asked) <= 110 * seconds
     assert len(set(asked)) == len(asked), "nobody is asked for twice before all have had their turn"
 
 
@@ -311,7 +312,7 @@ def test_a_platform_that_takes_its_time_is_asked_for_several_jobs_at_once(platfo
 
 def test_an_answer_that_is_long_in_coming_holds_no_other_job_up(platform):
     platform.rows.update({"slow": ["stop"], "one": ["stop"], "two": ["stop"], "three": ["stop"]})
-    platform.slow["slow"] = 1.5
+    platform.slow["slow"] = 2.5
 
     async def scenario(watch):
         slow = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "slow", plan(), Sight()))

@@ -73,7 +73,7 @@ def test_a_running_batch_shows_what_is_done(http: httpx.Client, platform: LocalP
 
 def test_rows_in_a_running_batch_are_shown_without_a_gap(http: httpx.Client, engine: Upstream) -> None:
     """The official client counts the rows that are done and reads as many from the front."""
-    engine.tokens_per_second = 200
+    engine.tokens_per_second = 50
     prompts = [" ".join(["slow"] * (40 if number % 5 == 0 else 1)) for number in range(200)]
     job_id = start(http, prompts)
     seen: list[int] = []
@@ -119,8 +119,8 @@ def test_a_batch_that_is_made_to_end_says_so_of_each_unfinished_row(
 
 
 def test_a_batch_does_not_keep_a_waiting_person_waiting(http: httpx.Client, engine: Upstream) -> None:
-    engine.tokens_per_second = 20
-    job_id = start(http, ["ten words " * 5] * 60)
+    engine.tokens_per_second = 5
+    job_id = start(http, ["ten words " * 5] * 90)
     wait_until(lambda: engine.most_at_once >= 4)
     began = time.monotonic()
     answer = http.post("/v1/completions", json={"model_name": TEXT_MODEL, "prompt": "quick question"})

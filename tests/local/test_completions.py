@@ -155,7 +155,7 @@ def test_an_unknown_path_is_404(http: httpx.Client) -> None:
 def test_streaming_repeats_the_text_so_far_until_every_reason_is_set(
     http: httpx.Client, engine: Upstream
 ) -> None:
-    engine.tokens_per_second = 20
+    engine.tokens_per_second = 8
     prompt = " ".join(f"w{number}" for number in range(12))
     job_id = ask(http, "/v3/streaming_completions", prompt).json()["id"]
     seen: list[str] = []

@@ -64,6 +64,7 @@ def test_units_are_made_when_a_worker_is_free_for_them(make_pool: Callable[[int]
 
     flow = Flow(lazily(), interactive=False)
     make_pool(3).add(flow)
+    wait_until(lambda: len(made) == 2)
     time.sleep(0.1)
     assert len(made) == 2  # the third worker is for those who wait
     gate.set()
