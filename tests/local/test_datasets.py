@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.local_platform import LocalPlatform, local_platform
+from tests.support.local_platform import LocalPlatform, local_platform, wait_until
 from tests.support.structure import check
 
 if TYPE_CHECKING:
@@ -124,12 +124,13 @@ def test_what_are_no_rows_is_refused_and_its_place_is_told(
 def test_an_upload_that_breaks_off_leaves_nothing(http: httpx.Client, platform: LocalPlatform) -> None:
     def broken() -> Iterator[bytes]:
         yield body(ROWS)[:50]
+        wait_until(lambda: left_over(platform))
         raise ConnectionAbortedError
 
     with pytest.raises(ConnectionAbortedError):
         send(http, broken())
     assert http.get("/healthz").status_code == 200
-    assert left_over(platform) == []
+    wait_until(lambda: left_over(platform) == [])
 
 
 def test_the_base_must_be_the_one_that_was_told(http: httpx.Client, platform: LocalPlatform) -> None:
