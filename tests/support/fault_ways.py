@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 PROMPTS = ["one of three", "two of three", "three of three"]
 ROWS = [{"input": prompt, "output": "an answer"} for prompt in PROMPTS]
 TASK = TaskInstance()
-BRIEF_PATIENCE = {"retry_budget": 1.5, "model_loading_budget": 1.5}
+BRIEF_PATIENCE, LONG_PATIENCE = 1.5, 30
+"""Seconds of retries: for a fault that never ends, and for one that does, on a busy machine too."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,12 @@ def meet(case: Case, folder: Path, authority: Path, good_certificate: Path) -> S
         before = platform.started
         fields = {"conn_type": "lamini", "host": platform.url, "password": platform.key}
         extra = {"ca_path": str(authority)} if case.fault.certificate else {}
-        patient = {"read_timeout": case.read_timeout} | BRIEF_PATIENCE
+        patience = BRIEF_PATIENCE if case.fault.times is None else LONG_PATIENCE
+        patient = {
+            "read_timeout": case.read_timeout,
+            "retry_budget": patience,
+            "model_loading_budget": patience,
+        }
         try:
             os.environ[variable] = json.dumps(fields | {"extra": extra | patient})
             make = maker(case.way, folder, conn_id)

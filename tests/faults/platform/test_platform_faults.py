@@ -195,8 +195,8 @@ TABLE = [
     ),
     Line("cut off amid the body", twice(after=True, cut=True), unknown(AWAY)),
     # -- time
-    Line("no answer in time", Fault(after=True, silence=2.5), unknown(SLOW), read_timeout=1.0),
-    Line("a body that never ends", Fault(after=True, trickle=0.3), unknown(SLOW), read_timeout=1.0),
+    Line("no answer in time", Fault(after=True, silence=4.5), unknown(SLOW), read_timeout=2.0),
+    Line("a body that never ends", Fault(after=True, trickle=0.3), unknown(SLOW), read_timeout=2.0),
     Line("a slow body", twice(after=True, trickle=0.002), WELL),
     # -- somewhere else
     Line(
