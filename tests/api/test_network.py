@@ -15,7 +15,7 @@ from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.client import AsyncClient, Client
 from airflow_provider_lamini.api.lamini import batches, platform
 from tests.support.certificates import Authority
-from tests.support.loops import with_gaps
+from tests.support.loops import quietest, with_gaps
 
 LOOK = platform.version()
 START = batches.start_completions(model_name="m", prompt=["p"] * 3)
@@ -120,18 +120,17 @@ def test_a_server_that_speaks_no_http_is_a_lost_connection(looker, settings, raw
 
 
 def test_the_loop_stays_responsive_while_an_answer_is_waited_for_and_paused(settings, raw_server, raw):
-    server = raw_server(
-        raw.late(0.3, raw.reply(status="503 No")), raw.late(0.3, raw.reply(b'{"server": "1"}'))
-    )
+    answers = raw.late(0.3, raw.reply(status="503 No")), raw.late(0.3, raw.reply(b'{"server": "1"}'))
+    server = raw_server(*answers * 3)
 
     async def run():
         async with AsyncClient(settings(server.url)) as client:
             return await with_gaps(client.send(LOOK))
 
-    found, gaps = asyncio.run(run())
+    found, gaps = quietest(lambda: asyncio.run(run()))
     assert found.server == "1"
-    assert sorted(gaps)[-2] < 0.2  # either answer would hold it up; one gap may be the machine's
-    assert len(gaps) > 20
+    assert max(gaps) < 0.2
+    assert len(gaps) > 50
 
 
 def test_a_cancelled_call_leaves_the_client_usable(settings, raw_server, raw):

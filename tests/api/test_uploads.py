@@ -17,7 +17,7 @@ from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.lamini import memory_rag
-from tests.support.loops import with_gaps
+from tests.support.loops import quietest, with_gaps
 
 STARTED = httpx.Response(200, json={"job_id": 5, "status": "CREATED"})
 
@@ -192,6 +192,6 @@ def test_a_slow_disk_does_not_hold_up_the_loop(settings, answers):
         async with AsyncClient(settings(), transport=httpx.MockTransport(answers(STARTED))) as client:
             return await with_gaps(client.send(call))
 
-    _, gaps = asyncio.run(run())
+    _, gaps = quietest(lambda: asyncio.run(run()))
     assert sum(gaps) > 0.45
-    assert sorted(gaps)[-2] < 0.12  # each of the reads would hold it up; one gap may be the machine's
+    assert max(gaps) < 0.12
