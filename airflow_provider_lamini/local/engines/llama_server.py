@@ -95,8 +95,6 @@ class LlamaServer:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or default_threads()
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 0.0) for adapter in adapters]
         self._adapters = len(adapters)
-        # Left to itself, llama.cpp computes a request with another adapter only once no other is under way: never,
-        # while a batch keeps coming.
         self._turns = Turns()
         if embedding:
             params.embedding = True
@@ -128,20 +126,17 @@ class LlamaServer:
         :raises EngineUnavailable: it was closed
         """
         server = self._open_server()
-        body = body | self._scales(adapter)
         handle = server.handle_chat_completions if "messages" in body else server.handle_completions
         if on_text is None:
-            with self._turns.of(adapter):
-                answer = _handled(handle, body)
+            answer = _handled(self._in_turn, adapter, handle, body)
             _raise_error(answer)
             choice = answer["choices"][0]
             text = choice["message"]["content"] or "" if "messages" in body else choice["text"]
             usage = answer["usage"]
         else:
             stream = _Stream(on_text)
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
-            with self._turns.of(adapter):
-                _handled(handle, body, stream.take)
+            body = body | {"stream": True, "stream_options": {"include_usage": True}}
+            _handled(self._in_turn, adapter, handle, body, stream.take)
             text, choice, usage = stream.ended()
         return Written(
             text=text,
@@ -191,6 +186,19 @@ class LlamaServer:
             self._ask("/apply-template", {"messages": [{**message} for message in messages]})["prompt"]
         )
 
+    def _in_turn(
+        self,
+        adapter: int | None,
+        handle: Callable[..., Any],
+        body: dict[str, Json],
+        *take: Callable[..., bool],
+    ) -> Any:
+        # Left to itself, llama.cpp computes a request with another adapter only once no other is under way: never,
+        # while a batch keeps coming.
+        body = body | self._scales(adapter)
+        with self._turns.of(adapter):
+            return handle(body, *take)
+
     def _scales(self, adapter: int | None) -> dict[str, Json]:
         # llama.cpp leaves on what a request does not name, and takes an unknown number without an error.
         if adapter is not None and not 0 <= adapter < self._adapters:
@@ -212,8 +220,7 @@ class LlamaServer:
             "logit_bias": biases,
             "n_probs": 1,
         }
-        with self._turns.of(adapter):
-            answer = server.handle_completions(body | self._scales(adapter))
+        answer = self._in_turn(adapter, server.handle_completions, body)
         _raise_error(answer)
         picked = int(answer["choices"][0]["logprobs"]["content"][0]["id"])
         if picked not in allowed:
