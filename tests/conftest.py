@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# The same examples each time, however busy the machine is.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-"""The same examples each time, however busy the machine is."""
 settings.load_profile("steady")
 
 _FOREIGN = ("AIRFLOW_", "LAMINI_", "LLAMA_")

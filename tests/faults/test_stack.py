@@ -142,7 +142,7 @@ def test_a_deferred_task_that_is_cleared_attaches_to_its_batch_jobs(site):
     site.airflow.wait_task(run, "work", "deferred")
     before = tries_of(site, run)
     site.clear(run)
-    wait_until(lambda: tries_of(site, run) > before, timeout=60)
+    wait_until(lambda: tries_of(site, run) > before)
     site.local.control.release()
     site.ended(run, cleared=1)
     site.every_row_once()

@@ -83,7 +83,7 @@ def test_a_prompt_beyond_the_context_fails_alone(http: httpx.Client) -> None:
     body = {"model_name": MODEL, "prompt": ["Hello", "word " * 60_000, "Hello"], "max_new_tokens": 3}
     job_id = http.post("/v1/batch_completions", json=body).json()["id"]
     url = f"/v1/batch_completions/{job_id}/result"
-    wait_until(lambda: all(http.get(url).json().get("finish_reason", [None])), timeout=60)
+    wait_until(lambda: all(http.get(url).json().get("finish_reason", [None])))
     answer = http.get(url).json()
     assert answer["outputs"][1] is None
     assert answer["outputs"][0] == answer["outputs"][2] != ""
@@ -140,7 +140,7 @@ def test_a_killed_platform_ends_its_batch_after_a_restart(platform: LocalPlatfor
     wait_until(lambda: platform.control.jobs()[-1]["done"] >= 8)
     platform.kill()
     platform.restart()
-    wait_until(lambda: platform.control.jobs()[-1]["ended"], timeout=60)
+    wait_until(lambda: platform.control.jobs()[-1]["ended"])
     job = platform.control.jobs()[-1]
     assert (job["state"], job["done"], job["runs"]) == ("succeeded", 40, 2)
     assert job["computed_here"] <= 32
@@ -166,7 +166,7 @@ def test_a_model_of_ones_own_is_fetched_and_served(
         early = http.post("/v2/completions", json=ask_own)
         assert early.status_code in (200, 513)
         url = "/v1alpha/downloaded_models/"
-        wait_until(lambda: http.post(url, json=body).json()["status"] == "available", timeout=60)
+        wait_until(lambda: http.post(url, json=body).json()["status"] == "available")
         assert "Paris" in http.post("/v2/completions", json=ask_own).json()["outputs"]
         assert len(running.control.jobs("model_download")) == 1
         missing = http.post(url, json={"hf_model_name": str(tmp_path / "nothing.gguf")})

@@ -38,7 +38,7 @@ class World:
 
     def settle(self) -> None:
         """Wait until nothing runs on the local platform."""
-        wait_until(lambda: all(job["state"] in ENDED for job in self.local.control.jobs()), timeout=30)
+        wait_until(lambda: all(job["state"] in ENDED for job in self.local.control.jobs()))
 
 
 @contextmanager
