@@ -7,13 +7,12 @@ Airflow.
 from __future__ import annotations
 
 from airflow_provider_lamini import __version__
-from airflow_provider_lamini.hooks.fields import (
+from airflow_provider_lamini.platforms.base import ConnectionField, FieldKind
+from airflow_provider_lamini.platforms.lamini.connection import (
     HIDDEN_FIELDS,
     LABELS,
     LAMINI_FIELDS,
     PLACEHOLDERS,
-    ConnectionField,
-    FieldKind,
 )
 
 

@@ -49,7 +49,7 @@ with DAG(
     @task
     def nearest(manifest: dict[str, object], asked: dict[str, object]) -> list[dict[str, object]]:
         """Find the tickets that are closest to the question; a vector database does so for millions."""
-        from airflow_provider_lamini.rows.manifest import read_outputs
+        from airflow_provider_lamini.results import read_outputs
 
         (wanted,) = asked["embeddings"]
         rows = [row for row in read_outputs(manifest["output"]) if row["embedding"]]

@@ -50,7 +50,7 @@ with DAG(
     @task
     def share_that_agrees(output: str) -> float:
         """Compare with the categories that people gave, where they did."""
-        from airflow_provider_lamini.rows.manifest import read_outputs
+        from airflow_provider_lamini.results import read_outputs
 
         rows = [row for row in read_outputs(output) if row["expected_category"] and row["output"]]
         agree = [row for row in rows if CATEGORIES[row["output"]["category"]] == row["expected_category"]]

@@ -50,7 +50,7 @@ with DAG(
     @task
     def merge(manifests: list[dict[str, object]], params: dict[str, str], run_id: str) -> dict[str, object]:
         """Write ``shards.json``; ``read_shards`` then gives all rows in order."""
-        from airflow_provider_lamini.rows.shards import merge_shards
+        from airflow_provider_lamini.results import merge_shards
 
         return merge_shards(manifests, f"{params['output']}/{run_id}")
 

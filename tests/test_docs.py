@@ -22,10 +22,10 @@ import pytest
 from airflow_provider_lamini import exceptions
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.hooks.fields import LAMINI_FIELDS
+from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FIELDS
 from airflow_provider_lamini.rows.counts import Counts
-from airflow_provider_lamini.rows.manifest import Manifest, Part
-from airflow_provider_lamini.rows.parts import RESERVED
+from airflow_provider_lamini.rows.output.manifest import Manifest, Part
+from airflow_provider_lamini.rows.output.parts import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

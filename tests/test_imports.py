@@ -104,7 +104,7 @@ def test_a_dag_that_imports_the_module_pays_little(module, of_base_operator):
 def test_a_dag_that_imports_the_module_loads_no_client(module, of_base_operator):
     added = loaded(f"import {module}") - of_base_operator - loaded("import airflow.triggers.base")
     assert not tops(added) & {"httpx", "pydantic", "msgspec", "tenacity", *HEAVY}, sorted(added)
-    assert not [name for name in added if name.startswith("airflow_provider_lamini.api.lamini")]
+    assert not [name for name in added if name.startswith("airflow_provider_lamini.platforms.lamini.api")]
 
 
 def test_the_package_itself_is_nearly_free_and_needs_no_airflow():

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+
+from functools import cached_property
+
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 
@@ -95,3 +98,17 @@ class Call(Generic[T_co]):
 
     def _read_as(self, read: Callable[[bytes], U]) -> Call[U]:
         return cast("Call[U]", replace(self, read=cast("Callable[[bytes], T_co]", read)))
+
+
+class Texts(list[str]):
+    """Texts that nobody changes any more: megabytes of them are written as JSON once, for their hash and for the body."""
+
+    @cached_property
+    def as_json(self) -> bytes:
+        """They as one list.
+
+        :raises UnicodeEncodeError: for half of a surrogate pair, which is no text
+        """
+        import msgspec  # calls are built where Dags are parsed, too
+
+        return msgspec.json.encode(list(self))

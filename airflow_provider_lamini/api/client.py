@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
 
+from airflow_provider_lamini.api.aiohttp_transport import FastTransport, Looks, fast_transport
 from airflow_provider_lamini.api.exchange import Exchange
-from airflow_provider_lamini.api.fast import FastTransport, Looks, fast_transport
-from airflow_provider_lamini.api.outgoing import client_timeout, home_headers
-from airflow_provider_lamini.api.steps import Fetch, Flow, Pause
-from airflow_provider_lamini.api.uploads import OffLoop
+from airflow_provider_lamini.api.request import client_timeout, home_headers
+from airflow_provider_lamini.api.transfer import Fetch, Flow, OffLoop, Pause
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
 
-from airflow_provider_lamini.api import failures, redact
-from airflow_provider_lamini.api.outgoing import Outgoing, home_headers, same_origin
-from airflow_provider_lamini.api.pacing import Pacer
+from airflow_provider_lamini.api import failures, redaction
+from airflow_provider_lamini.api.request import Outgoing, home_headers, same_origin
 from airflow_provider_lamini.api.retry import Retries, parse_retry_after
-from airflow_provider_lamini.api.steps import Fetch, Flow, Pause, Target
+from airflow_provider_lamini.api.transfer import Fetch, Flow, Pause, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.settings import ClientSettings
+
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -112,7 +118,7 @@ class Exchange:
     def _ask(self, call: Call[T], outgoing: Outgoing, number: int) -> Flow[T]:
         fetch = yield from self._attempt(call, outgoing, number, None)
         try:
-            return call.read(redact.without(fetch.body, outgoing.secrets))
+            return call.read(redaction.without(fetch.body, outgoing.secrets))
         except (ValueError, RecursionError) as error:
             failed = failures.of_content(call, fetch, error, lambda text: self._shown(text, call, outgoing))
         raise failed
@@ -203,7 +209,31 @@ class Exchange:
 
     def _shown(self, text: str, call: Call[object], outgoing: Outgoing) -> str:
         """A text of the platform's without what was sent to it."""
-        line = redact.shown(text, secrets=outgoing.secrets, sent=call.json)
+        line = redaction.shown(text, secrets=outgoing.secrets, sent=call.json)
         for part in outgoing.parts:
-            line = redact.unless_in(part, line)
+            line = redaction.unless_in(part, line)
         return line
+
+
+class Pacer:
+    """Spreads requests evenly. May be used from several threads.
+
+    :param per_second: requests at most; ``None`` sets no bound
+    :param clock: the time in seconds, from any start
+    """
+
+    def __init__(self, per_second: float | None, clock: Callable[[], float]) -> None:
+        self._interval = 1.0 / per_second if per_second else 0.0
+        self._clock = clock
+        self._next = clock()
+        self._lock = threading.Lock()
+
+    def seconds_to_wait(self) -> float:
+        """Take the next free place and return how many seconds it is away."""
+        if not self._interval:
+            return 0.0
+        with self._lock:
+            now = self._clock()
+            place = max(now, self._next)
+            self._next = place + self._interval
+        return place - now

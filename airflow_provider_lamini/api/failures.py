@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_lamini.api.call import Call, Json
-    from airflow_provider_lamini.api.steps import Fetch
+    from airflow_provider_lamini.api.transfer import Fetch
 
 _MEANING: dict[int, str] = {
     400: "the request is refused",

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.hooks.fields import LAMINI_FIELDS
+from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.hooks.fields import FieldKind
+from airflow_provider_lamini.platforms.base import FieldKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_lamini.hooks.fields import ConnectionField
+    from airflow_provider_lamini.platforms.base import ConnectionField
 
 
 def widgets(fields: Iterable[ConnectionField]) -> dict[str, Any]:

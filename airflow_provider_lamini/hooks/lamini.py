@@ -10,7 +10,12 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import BaseHook, conf
 
 from airflow_provider_lamini.hooks.connection import InvalidConnectionError, opened, target_from_connection
-from airflow_provider_lamini.hooks.fields import HIDDEN_FIELDS, LABELS, LAMINI_FIELDS, PLACEHOLDERS
+from airflow_provider_lamini.platforms.lamini.connection import (
+    HIDDEN_FIELDS,
+    LABELS,
+    LAMINI_FIELDS,
+    PLACEHOLDERS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,10 +41,10 @@ _warned: set[tuple[str, tuple[str, ...]]] = set()
 class LaminiHook(BaseHook):
     """The Lamini API behind an Airflow connection.
 
-    Every operation of the API is a function in :mod:`airflow_provider_lamini.api.lamini` that returns a typed
+    Every operation of the API is a function in :mod:`airflow_provider_lamini.platforms.lamini.api` that returns a typed
     request; the hook sends it. Keys, timeouts, retries and errors are the same for all of them::
 
-        from airflow_provider_lamini.api.lamini import completions, training
+        from airflow_provider_lamini.platforms.lamini.api import completions, training
 
         with LaminiHook("lamini_default") as hook:
             answer = hook.send(completions.complete(model_name="llama-3.1-8b", prompt=["Hello"]))
@@ -105,7 +110,7 @@ class LaminiHook(BaseHook):
     def send(self, call: Call[T]) -> T:
         """Send one request and return its answer.
 
-        :param call: the request, from a function in :mod:`airflow_provider_lamini.api.lamini`
+        :param call: the request, from a function in :mod:`airflow_provider_lamini.platforms.lamini.api`
         :return: the answer, checked and typed by the call
         :raises InvalidConnectionError: where the connection cannot work as it stands
         :raises airflow_provider_lamini.api.errors.PlatformError: where the platform fails or refuses
@@ -157,7 +162,7 @@ class LaminiHook(BaseHook):
     async def asend(self, call: Call[T]) -> T:
         """Send one request through a client of its own; for several, share one from :meth:`aclient`.
 
-        :param call: the request, from a function in :mod:`airflow_provider_lamini.api.lamini`
+        :param call: the request, from a function in :mod:`airflow_provider_lamini.platforms.lamini.api`
         :return: the answer, checked and typed by the call
         :raises InvalidConnectionError: where the connection cannot work as it stands
         :raises airflow_provider_lamini.api.errors.PlatformError: where the platform fails or refuses

@@ -16,8 +16,8 @@ from airflow_provider_lamini.api.errors import (
     PlatformTimeoutError,
     ProtocolError,
 )
-from airflow_provider_lamini.api.lamini import models
 from airflow_provider_lamini.hooks.connection import opened
+from airflow_provider_lamini.platforms.lamini.api import models
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings

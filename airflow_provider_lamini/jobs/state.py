@@ -39,36 +39,6 @@ ENDED = frozenset(
     }
 )
 
-_WORDS = {
-    "CREATED": JobState.QUEUED,
-    "SCHEDULED": JobState.QUEUED,
-    "QUEUED": JobState.QUEUED,
-    "PENDING": JobState.QUEUED,
-    "LOADING DATA": JobState.RUNNING,
-    "TRAINING MODEL": JobState.RUNNING,
-    "EVALUATING MODEL": JobState.RUNNING,
-    "SAVING MODEL": JobState.RUNNING,
-    "RUNNING": JobState.RUNNING,
-    "IN PROGRESS": JobState.RUNNING,
-    "DOWNLOADING": JobState.RUNNING,
-    "COMPLETED": JobState.SUCCEEDED,
-    "AVAILABLE": JobState.SUCCEEDED,
-    "PARTIALLY COMPLETED": JobState.PARTLY_SUCCEEDED,
-    "FAILED": JobState.FAILED,
-    "CANCELLED": JobState.CANCELLED,
-    "CANCELED": JobState.CANCELLED,
-    "TIMED OUT": JobState.TIMED_OUT,
-}
-
-
-def state_of(word: str) -> JobState:
-    """The state behind a platform's word, in any case and with spaces or underscores.
-
-    :param word: the platform's word, such as ``TRAINING MODEL`` or ``timed_out``
-    :return: the state; ``UNKNOWN`` for a word that is not known
-    """
-    return _WORDS.get(word.replace("_", " ").strip().upper(), JobState.UNKNOWN)
-
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:

@@ -24,7 +24,6 @@ from airflow_provider_lamini.api.errors import (
     RateLimitedError,
     UnavailableError,
 )
-from airflow_provider_lamini.jobs.due import ROUND_SECONDS, Outcome, Queue, Waiter
 from airflow_provider_lamini.jobs.polling import (
     Decision,
     PollAgain,
@@ -32,15 +31,15 @@ from airflow_provider_lamini.jobs.polling import (
     after_status,
     first_look,
 )
-from airflow_provider_lamini.jobs.rounds import WITHOUT_LIST
+from airflow_provider_lamini.jobs.schedule import ROUND_SECONDS, WITHOUT_LIST, Outcome, Queue, Waiter
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.jobs.answers import Answers
-    from airflow_provider_lamini.jobs.due import Group
     from airflow_provider_lamini.jobs.kinds import JobKind, LookAll
     from airflow_provider_lamini.jobs.polling import PollPlan
+    from airflow_provider_lamini.jobs.schedule import Group
     from airflow_provider_lamini.jobs.state import JobStatus, Sight
 
 Lookup = Callable[[], Awaitable["ClientSettings"]]

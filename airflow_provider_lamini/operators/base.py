@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_lamini.exceptions import WaitTimeoutError
-from airflow_provider_lamini.runs.places import write_out_paths
-from airflow_provider_lamini.runs.step import Finished, Waiting
+from airflow_provider_lamini.runs.arguments import write_out_paths
+from airflow_provider_lamini.runs.outcome import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +119,7 @@ class JobOperator(BaseOperator, Generic[R]):
         if not self.cancel_on_kill:
             self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self._waiting.job_ids))
             return
-        from airflow_provider_lamini.runs.apart import run_apart
+        from airflow_provider_lamini.runs.event_loop import run_apart
 
         for line in run_apart(self._cancel(self._waiting)):
             self.log.info("%s", line)
@@ -127,8 +127,8 @@ class JobOperator(BaseOperator, Generic[R]):
     def _go_on(self, context: Context, event: JobEvent | None) -> R:
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.jobs.answers import Answers
-        from airflow_provider_lamini.runs.apart import Apart
         from airflow_provider_lamini.runs.arguments import as_argument_errors
+        from airflow_provider_lamini.runs.event_loop import Apart
 
         write_out_paths(self)
         self._check_waiting()
@@ -208,8 +208,8 @@ class JobOperator(BaseOperator, Generic[R]):
         )
 
     async def _cancel(self, step: Waiting) -> list[str]:
-        from airflow_provider_lamini.jobs.cancelling import CANCEL_TIMEOUT, cancel_all
-        from airflow_provider_lamini.jobs.kinds import kind_named
+        from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all
+        from airflow_provider_lamini.platforms.lamini.kinds import kind_named
 
         async with self._watch() as watch, asyncio.timeout(CANCEL_TIMEOUT):
             return await cancel_all(watch, kind_named(step.kind), step.job_ids)

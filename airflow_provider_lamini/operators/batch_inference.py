@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
+from airflow_provider_lamini.operators.row_operator import ChunkedOperator
 from airflow_provider_lamini.runs.arguments import one_of, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, JobEndpoint
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
 
 ENDPOINTS = ("batch", "completions", "chat")
 
@@ -80,8 +80,8 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.runs.endpoints import Inference
-        from airflow_provider_lamini.runs.few import output_type
+        from airflow_provider_lamini.platforms.lamini.endpoints import Inference
+        from airflow_provider_lamini.runs.inline import output_type
 
         super().check()
         tokens = self.max_new_tokens
@@ -102,13 +102,13 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
 
     def job_endpoint(self) -> JobEndpoint | None:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.endpoints import BatchCompletions
+        from airflow_provider_lamini.platforms.lamini.endpoints import BatchCompletions
 
         return BatchCompletions(self._inference) if self._endpoint_name == "batch" else None
 
     def direct_endpoint(self) -> DirectEndpoint | None:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.endpoints import Chat, DirectCompletions
+        from airflow_provider_lamini.platforms.lamini.endpoints import Chat, DirectCompletions
 
         if self._endpoint_name == "chat":
             return Chat(self._inference)

@@ -86,8 +86,8 @@ class LaminiChatOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Ask for all conversations and return the answers."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.runs.endpoints import Chat, Inference
-        from airflow_provider_lamini.runs.few import (
+        from airflow_provider_lamini.platforms.lamini.endpoints import Chat, Inference
+        from airflow_provider_lamini.runs.inline import (
             answers,
             checked,
             conversations,

@@ -9,18 +9,18 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedEr
 from airflow_provider_lamini.operators.single import SingleJobOperator
 from airflow_provider_lamini.operators.submit_once import Lookup
 from airflow_provider_lamini.runs.arguments import json_object, one_of, optional_name, plain_name
-from airflow_provider_lamini.runs.record import digest
+from airflow_provider_lamini.runs.submission_record import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Call
-    from airflow_provider_lamini.api.lamini.classifiers import ClassifierJob
+    from airflow_provider_lamini.corpus.examples import Examples
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.rows.examples import Examples
-    from airflow_provider_lamini.runs.record import Submission
+    from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassifierJob
+    from airflow_provider_lamini.runs.submission_record import Submission
 
 
 class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
@@ -100,13 +100,13 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
     @property
     def kind(self) -> JobKind:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.jobs.kinds import CLASSIFIER
+        from airflow_provider_lamini.platforms.lamini.kinds import CLASSIFIER
 
         return CLASSIFIER
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.rows.dataset import Columns
+        from airflow_provider_lamini.corpus.pairs import Columns
 
         super().check()
         plain_name("project", self.project)
@@ -139,7 +139,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def decides(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.rows.examples import read_examples
+        from airflow_provider_lamini.corpus.examples import read_examples
 
         if self.examples is not None:
             known = None if self._classes is None else tuple(self._classes)
@@ -158,7 +158,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
     def submit(self, mark: str) -> str:
         """See :class:`SingleJobOperator`. Whether the project exists is asked at this moment."""
         del mark  # a job of a classifier has no place for one
-        from airflow_provider_lamini.api.lamini import classifier_projects
+        from airflow_provider_lamini.platforms.lamini.api import classifier_projects
 
         exists = self.project in self.hook.send(classifier_projects.list_projects())
         call = self._extend() if exists else self._create()
@@ -170,7 +170,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         return self.hook.send(call).job_id
 
     def _create(self) -> Call[ClassifierJob]:
-        from airflow_provider_lamini.api.lamini import classifiers
+        from airflow_provider_lamini.platforms.lamini.api import classifiers
 
         if self._classes is None or self.model_name is None:
             raise ValueError(
@@ -182,7 +182,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         )
 
     def _extend(self) -> Call[ClassifierJob]:
-        from airflow_provider_lamini.api.lamini import classifier_projects, classifiers
+        from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers
 
         if not self._extends:
             raise ValueError(
@@ -216,7 +216,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
     def _jobs(self) -> list[str]:
         """The ids of the project's jobs."""
         from airflow_provider_lamini.api.errors import NotFoundError, ProjectNotFoundError
-        from airflow_provider_lamini.api.lamini import classifier_projects
+        from airflow_provider_lamini.platforms.lamini.api import classifier_projects
 
         try:
             jobs = self.hook.send(classifier_projects.list_jobs(self.project))
@@ -231,7 +231,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         return {**self.handed_over(job_id), "model_id": model_id, "status": status.raw}
 
     def _model_of(self, job_id: str) -> str:
-        from airflow_provider_lamini.api.lamini import classifier_projects, classifiers
+        from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers
 
         told = self.hook.send(classifiers.status(job_id)).model_id
         if told is not None:

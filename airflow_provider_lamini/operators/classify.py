@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
+from airflow_provider_lamini.operators.row_operator import ChunkedOperator
 from airflow_provider_lamini.runs.arguments import identifier, share, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, RowResult
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, RowResult
 
 
 class LaminiClassifyOperator(ChunkedOperator):
@@ -35,7 +35,7 @@ class LaminiClassifyOperator(ChunkedOperator):
     :param output: the folder for the results, a path or URI. Give each run its own, as with ``{{ run_id }}`` in it.
     :param top_n: classes answered at most for each text; the platform's default if not given
     :param threshold: leave out classes that are less likely, from 0 to 1
-    :param kwargs: see :class:`~airflow_provider_lamini.operators.chunked_operator.ChunkedOperator`: ``passthrough``,
+    :param kwargs: see :class:`~airflow_provider_lamini.operators.row_operator.ChunkedOperator`: ``passthrough``,
         ``max_prompt_chars``, ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
         ``input_conn_id``, ``output_conn_id``
     :return: ``model_id`` with ``class``, ``prob`` and ``classes`` for one text, with ``outputs``, a list of such, for
@@ -60,7 +60,7 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.runs.knowledge_endpoints import Sorting
+        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import Sorting
 
         super().check()
         self._sorting = Sorting(
@@ -79,13 +79,13 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.knowledge_endpoints import Classify
+        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import Classify
 
         return Classify(self._sorting)
 
     def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.few import is_single
+        from airflow_provider_lamini.runs.inline import is_single
 
         outputs = [row.output for row in rows]
         found = outputs[0] if is_single(self.input) else {"outputs": outputs}

@@ -70,8 +70,8 @@ class LaminiCompletionOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Ask for all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.runs.endpoints import DirectCompletions, Inference
-        from airflow_provider_lamini.runs.few import answers, checked, output_type, send_all, texts
+        from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions, Inference
+        from airflow_provider_lamini.runs.inline import answers, checked, output_type, send_all, texts
 
         prompts, single = texts("prompt", self.prompt, MOST_PROMPTS)
         tokens = self.max_new_tokens

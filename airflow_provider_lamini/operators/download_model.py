@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name
-from airflow_provider_lamini.runs.step import Finished, Waiting
+from airflow_provider_lamini.runs.outcome import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,9 +80,9 @@ class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
         return Finished(self._result(name, ended.raw))
 
     def _request(self) -> Waiting | Finished[dict[str, object]]:
-        from airflow_provider_lamini.api.lamini import models
-        from airflow_provider_lamini.jobs.kinds import MODEL_DOWNLOAD
-        from airflow_provider_lamini.jobs.state import JobState, state_of
+        from airflow_provider_lamini.jobs.state import JobState
+        from airflow_provider_lamini.platforms.lamini.api import models
+        from airflow_provider_lamini.platforms.lamini.kinds import MODEL_DOWNLOAD, state_of
 
         asked = self.hook.send(models.download(self._name, self._type, self._token()))
         name = asked.model_name  # the platform may know it under another

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
+from airflow_provider_lamini.operators.row_operator import ChunkedOperator
 from airflow_provider_lamini.runs.arguments import one_of, optional_name, whole_number
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.rows.ledger import Ledger
-    from airflow_provider_lamini.rows.manifest import Manifest
-    from airflow_provider_lamini.rows.parts import PartWriter
-    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, JobEndpoint, RowResult
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint, RowResult
+    from airflow_provider_lamini.rows.ledger.ledger import Ledger
+    from airflow_provider_lamini.rows.output.manifest import Manifest
+    from airflow_provider_lamini.rows.output.parts import PartWriter
 
 ENDPOINTS = ("batch", "embedding")
 FORMATS = ("jsonl", "parquet")
@@ -43,7 +43,7 @@ class LaminiEmbeddingOperator(ChunkedOperator):
         such a job, so one that has failed looks like one that takes long: mind ``timeout``. ``embedding`` asks at
         once, many texts per request, and holds a worker; it can tell which rows failed.
     :param texts_per_request: texts in one request for ``endpoint="embedding"``
-    :param kwargs: see :class:`~airflow_provider_lamini.operators.chunked_operator.ChunkedOperator`: ``passthrough``,
+    :param kwargs: see :class:`~airflow_provider_lamini.operators.row_operator.ChunkedOperator`: ``passthrough``,
         ``max_prompt_chars``, ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
         ``on_unknown_submission``, ``input_conn_id``, ``output_conn_id``
     :return: ``model``, ``dimensions`` and ``embeddings``, a list of vectors also for one text; or the manifest of
@@ -77,7 +77,7 @@ class LaminiEmbeddingOperator(ChunkedOperator):
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
         from airflow_provider_lamini.rows.errors import MissingExtraError
-        from airflow_provider_lamini.rows.vectors import require_pyarrow
+        from airflow_provider_lamini.rows.output.vectors import require_pyarrow
 
         self._endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
         self._format = one_of("output_format", self.output_format, FORMATS)
@@ -96,31 +96,31 @@ class LaminiEmbeddingOperator(ChunkedOperator):
 
     def answered_by(self) -> str:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.api.lamini.embeddings import DEFAULT_MODEL
+        from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 
         return self._model or DEFAULT_MODEL
 
     def job_endpoint(self) -> JobEndpoint | None:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.embedding_endpoints import BatchEmbeddings
+        from airflow_provider_lamini.platforms.lamini.embedding_endpoints import BatchEmbeddings
 
         return BatchEmbeddings(self._model) if self._endpoint_name == "batch" else None
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.embedding_endpoints import DirectEmbeddings
+        from airflow_provider_lamini.platforms.lamini.embedding_endpoints import DirectEmbeddings
 
         return DirectEmbeddings(self._model, self._texts_per_request)
 
     def part_writer(self) -> type[PartWriter]:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.rows.vectors import VectorLines, VectorTable
+        from airflow_provider_lamini.rows.output.vectors import VectorLines, VectorTable
 
         return VectorTable if self._format == "parquet" else VectorLines
 
     def folder_result(self, manifest: Manifest, ledger: Ledger) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.rows.vectors import dimensions
+        from airflow_provider_lamini.rows.output.vectors import dimensions
 
         return {**super().folder_result(manifest, ledger), "dimensions": dimensions(ledger)}
 

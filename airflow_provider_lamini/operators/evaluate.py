@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from airflow_provider_lamini.runs.arguments import one_of, optional_name, plain_name, shown
-from airflow_provider_lamini.runs.step import Finished, Waiting
+from airflow_provider_lamini.runs.outcome import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.jobs.event import JobEvent
-    from airflow_provider_lamini.runs.reporting import Answers
+    from airflow_provider_lamini.runs.evaluation_report import Answers
 
 SCORES = "scores.jsonl"
 REPORT = "report.md"
@@ -91,9 +91,9 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.rows.dataset import Columns
-        from airflow_provider_lamini.runs.gate import GATES, check_names, thresholds_of
-        from airflow_provider_lamini.runs.scoring import metrics_of
+        from airflow_provider_lamini.corpus.pairs import Columns
+        from airflow_provider_lamini.runs.metrics import metrics_of
+        from airflow_provider_lamini.runs.thresholds import GATES, check_names, thresholds_of
 
         super().check()
         self._gate = one_of("gate", self.gate, GATES)
@@ -139,9 +139,9 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
 
     def _check_rows(self) -> None:
         """Look at every row, its right answer too, before a model is asked."""
-        from airflow_provider_lamini.rows.dataset import checked
-        from airflow_provider_lamini.rows.folder import OutputFolder
-        from airflow_provider_lamini.rows.source import open_source
+        from airflow_provider_lamini.corpus.pairs import checked
+        from airflow_provider_lamini.rows.sources.source import open_source
+        from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
         source = open_source(self.input, conn_id=self.input_conn_id)
         OutputFolder(super().results_folder(), self.output_conn_id).check_apart(source)
@@ -149,10 +149,10 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             pass
 
     def _judge(self, failed: Mapping[str, int], rows: int) -> dict[str, object]:
-        from airflow_provider_lamini.rows.folder import OutputFolder
-        from airflow_provider_lamini.rows.source import open_source
-        from airflow_provider_lamini.runs.gate import Verdict, decide
-        from airflow_provider_lamini.runs.reporting import Tally, report_of
+        from airflow_provider_lamini.rows.sources.source import open_source
+        from airflow_provider_lamini.rows.storage.folder import OutputFolder
+        from airflow_provider_lamini.runs.evaluation_report import Tally, report_of
+        from airflow_provider_lamini.runs.thresholds import Verdict, decide
 
         folder = OutputFolder(super().results_folder(), self.output_conn_id)
         tally = Tally(self._metrics, compared="base" in self._models)
@@ -199,9 +199,9 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
         """The rows with what the models said to them."""
         from itertools import chain, repeat
 
-        from airflow_provider_lamini.rows.dataset import checked
-        from airflow_provider_lamini.rows.source import open_source
-        from airflow_provider_lamini.runs.reporting import Answers
+        from airflow_provider_lamini.corpus.pairs import checked
+        from airflow_provider_lamini.rows.sources.source import open_source
+        from airflow_provider_lamini.runs.evaluation_report import Answers
 
         source = open_source(self.input, conn_id=self.input_conn_id)
         pairs = chain.from_iterable(checked(source, self._columns))
@@ -212,7 +212,7 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             yield Answers(index, pair, model, base)
 
     def _outputs(self, role: str) -> Iterator[Json]:
-        from airflow_provider_lamini.rows.manifest import read_outputs
+        from airflow_provider_lamini.results import read_outputs
 
         folder = f"{super().results_folder().rstrip('/')}/{role}"
         for row in read_outputs(folder, self.output_conn_id):

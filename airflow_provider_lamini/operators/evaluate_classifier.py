@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.runs.arguments import (
     as_argument_errors,
+    check_output,
     flag,
     folder,
     identifier,
@@ -16,17 +17,17 @@ from airflow_provider_lamini.runs.arguments import (
     optional_name,
     plain_name,
     positive_number,
+    write_out_paths,
 )
-from airflow_provider_lamini.runs.places import check_output, write_out_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_lamini.api.lamini.evaluation import Evaluation
-    from airflow_provider_lamini.rows.dataset import Columns, Pair
-    from airflow_provider_lamini.runs.gate import Verdict
+    from airflow_provider_lamini.corpus.pairs import Columns, Pair
+    from airflow_provider_lamini.platforms.lamini.api.evaluation import Evaluation
+    from airflow_provider_lamini.runs.thresholds import Verdict
 
 MOST_ROWS = 50_000
 """The platform takes all rows in one request, and answers when it is done."""
@@ -125,10 +126,10 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     def _evaluate(self) -> dict[str, object]:
         from dataclasses import replace
 
-        from airflow_provider_lamini.api.lamini import evaluation
+        from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.rows.dataset import Columns
-        from airflow_provider_lamini.runs.gate import GATES, Verdict, check_names, decide, thresholds_of
+        from airflow_provider_lamini.platforms.lamini.api import evaluation
+        from airflow_provider_lamini.runs.thresholds import GATES, Verdict, check_names, decide, thresholds_of
 
         model = identifier("model_id", self.model_id)
         base = None if self.base_model_id is None else identifier("base_model_id", self.base_model_id)
@@ -172,10 +173,10 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
 
     def _rows(self, columns: Columns) -> tuple[list[Pair], str]:
         """The rows, and a name for them that is the same for the same rows."""
-        from airflow_provider_lamini.rows.dataset import checked
-        from airflow_provider_lamini.rows.folder import OutputFolder
-        from airflow_provider_lamini.rows.source import open_source
-        from airflow_provider_lamini.runs.record import digest
+        from airflow_provider_lamini.corpus.pairs import checked
+        from airflow_provider_lamini.rows.sources.source import open_source
+        from airflow_provider_lamini.rows.storage.folder import OutputFolder
+        from airflow_provider_lamini.runs.submission_record import digest
 
         source = open_source(self.input, conn_id=self.input_conn_id)
         if self.output_folder is not None:
@@ -194,7 +195,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self, done: Evaluation, metrics: Mapping[str, float], verdicts: list[Verdict], rows: int
     ) -> tuple[str | None, str | None]:
         """Write report and predictions, where there is a folder for them; return their URIs."""
-        from airflow_provider_lamini.rows.folder import OutputFolder
+        from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
         if self.output_folder is None:
             return None, None

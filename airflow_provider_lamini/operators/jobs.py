@@ -11,7 +11,7 @@ from airflow_provider_lamini.links import LaminiJobLink, push_job_url
 from airflow_provider_lamini.operators.single import SingleJobOperator
 from airflow_provider_lamini.operators.submit_once import Lookup
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
-from airflow_provider_lamini.runs.step import Finished, Waiting
+from airflow_provider_lamini.runs.outcome import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.record import Submission
+    from airflow_provider_lamini.runs.submission_record import Submission
 
 
 class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
@@ -62,7 +62,7 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
     @property
     def kind(self) -> JobKind:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.jobs.kinds import TUNING
+        from airflow_provider_lamini.platforms.lamini.kinds import TUNING
 
         return TUNING
 
@@ -86,8 +86,8 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
     def submit(self, mark: str) -> str:
         """Resume the job, unless it runs or has ended well; see :class:`SingleJobOperator`."""
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.runs.places import check_output
-        from airflow_provider_lamini.runs.tuning import resume
+        from airflow_provider_lamini.runs.arguments import check_output
+        from airflow_provider_lamini.runs.lamini.tuning import resume
 
         del mark
         status = self.hook.send(self.kind.look(self._job_id))
@@ -114,7 +114,7 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
 
     def fetch(self, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.runs.tuning import result_of
+        from airflow_provider_lamini.runs.lamini.tuning import result_of
 
         return result_of(
             self.hook,

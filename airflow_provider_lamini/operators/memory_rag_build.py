@@ -10,11 +10,11 @@ from airflow_provider_lamini.runs.arguments import optional_name, plain_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_provider_lamini.corpus.documents import Document
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.rows.documents import Document
-    from airflow_provider_lamini.runs.step import Finished, Waiting
+    from airflow_provider_lamini.runs.outcome import Finished, Waiting
 
 
 class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
@@ -59,7 +59,7 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
     @property
     def kind(self) -> JobKind:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.jobs.kinds import MEMORY_RAG
+        from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 
         return MEMORY_RAG
 
@@ -71,7 +71,7 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
 
     def decides(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`: the model, and each file's name and checksum."""
-        from airflow_provider_lamini.rows.documents import find_documents
+        from airflow_provider_lamini.corpus.documents import find_documents
 
         self._documents = find_documents(self.files, conn_id=self.files_conn_id)
         sums = {document.name: document.stamp().sha256 for document in self._documents}
@@ -79,7 +79,7 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
 
     def submit(self, mark: str) -> str:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.api.lamini import memory_rag
+        from airflow_provider_lamini.platforms.lamini.api import memory_rag
 
         del mark  # the platform has no place for one
         count, size = len(self._documents), sum(document.info.size for document in self._documents)
@@ -101,7 +101,7 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
     def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[dict[str, object]]:
         """See :class:`SingleJobOperator`: show how the platform's log of the build ends."""
         from airflow_provider_lamini.api.errors import PlatformError
-        from airflow_provider_lamini.api.lamini import memory_rag
+        from airflow_provider_lamini.platforms.lamini.api import memory_rag
 
         try:
             lines = self.hook.send(memory_rag.training_log(job_id))

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import JobLostError
-from airflow_provider_lamini.operators.chunked_operator import ChunkedOperator
+from airflow_provider_lamini.operators.row_operator import ChunkedOperator
 from airflow_provider_lamini.runs.arguments import identifier, optional_name, whole_number
-from airflow_provider_lamini.runs.ends import job_error
-from airflow_provider_lamini.runs.step import Finished, Waiting
+from airflow_provider_lamini.runs.job_errors import job_error
+from airflow_provider_lamini.runs.outcome import Finished, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.endpoints import DirectEndpoint, RowResult
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, RowResult
 
 
 class LaminiMemoryRagQueryOperator(ChunkedOperator):
@@ -43,7 +43,7 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
     :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; plain
         text if not given
     :param max_new_tokens: tokens generated at most; the platform's default if not given
-    :param kwargs: see :class:`~airflow_provider_lamini.operators.chunked_operator.ChunkedOperator`: ``passthrough``,
+    :param kwargs: see :class:`~airflow_provider_lamini.operators.row_operator.ChunkedOperator`: ``passthrough``,
         ``max_prompt_chars``, ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
         ``input_conn_id``, ``output_conn_id``
     :return: ``index_id`` with ``output`` and ``finish_reason`` for one prompt, with ``outputs`` and ``finish_reasons``
@@ -80,8 +80,8 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.runs.few import output_type
-        from airflow_provider_lamini.runs.knowledge_endpoints import Lookup
+        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import Lookup
+        from airflow_provider_lamini.runs.inline import output_type
 
         super().check()
         size, tokens = self.rag_query_size, self.max_new_tokens
@@ -95,7 +95,7 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
         """Wait for the index if need be, then ask; see :class:`JobOperator`."""
-        from airflow_provider_lamini.jobs.kinds import MEMORY_RAG
+        from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 
         index_id = self._lookup.index_id
         if event is None:
@@ -113,8 +113,8 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
         return super().advance(context, None)
 
     def _require(self, status: EndedJob | JobStatus) -> None:
-        from airflow_provider_lamini.jobs.kinds import MEMORY_RAG
         from airflow_provider_lamini.jobs.state import JobState
+        from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 
         if status.state is not JobState.SUCCEEDED:
             raise job_error(MEMORY_RAG, self._lookup.index_id, status, "Build the index anew.")
@@ -129,12 +129,12 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.knowledge_endpoints import MemoryRagCompletions
+        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import MemoryRagCompletions
 
         return MemoryRagCompletions(self._lookup)
 
     def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.runs.few import answers, is_single
+        from airflow_provider_lamini.runs.inline import answers, is_single
 
         return {"index_id": self._lookup.index_id, **answers(rows, single=is_single(self.input))}

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError
 from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
 from airflow_provider_lamini.runs.arguments import optional_name, plain_name, whole_number
-from airflow_provider_lamini.runs.record import digest
-from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
+from airflow_provider_lamini.runs.outcome import Finished, Waiting, owner_of
+from airflow_provider_lamini.runs.submission_record import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_lamini.corpus.documents import Document
+    from airflow_provider_lamini.corpus.index_manifest import IndexManifest, Outcome
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.rows.documents import Document
-    from airflow_provider_lamini.rows.index_manifest import IndexManifest, Outcome
-    from airflow_provider_lamini.runs.record import RecordStore
-    from airflow_provider_lamini.runs.refreshing import Plan
-    from airflow_provider_lamini.runs.step import Log
+    from airflow_provider_lamini.runs.lamini.index_refresh import Plan
+    from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.submission_record import RecordStore
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst")
 
@@ -101,8 +101,8 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         self._suffixes = tuple(each.lower() for each in suffixes)
 
     def _check_manifest(self) -> None:
+        from airflow_provider_lamini.corpus.index_manifest import ManifestFile
         from airflow_provider_lamini.rows.errors import RowError
-        from airflow_provider_lamini.rows.index_manifest import ManifestFile
 
         plain_name("manifest", self.manifest)
         try:
@@ -117,8 +117,8 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
 
     def open_records(self, context: Context, log: Log | None) -> RecordStore:
         """See :class:`SingleJobOperator`: the record lies in the manifest."""
-        from airflow_provider_lamini.rows.index_manifest import IndexManifest, ManifestFile
-        from airflow_provider_lamini.runs.refreshing import ManifestRecord
+        from airflow_provider_lamini.corpus.index_manifest import IndexManifest, ManifestFile
+        from airflow_provider_lamini.runs.lamini.index_refresh import ManifestRecord
 
         del context, log
         self._file = ManifestFile(self.manifest, self.manifest_conn_id)
@@ -165,8 +165,8 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
 
     def _plan(self) -> Plan:
         """Compare the manifest with the files. Those that their store says are the same are not read."""
-        from airflow_provider_lamini.rows.documents import find_documents, stamps
-        from airflow_provider_lamini.runs.refreshing import REBUILT, Plan, plan_refresh
+        from airflow_provider_lamini.corpus.documents import find_documents, stamps
+        from airflow_provider_lamini.runs.lamini.index_refresh import REBUILT, Plan, plan_refresh
 
         self._documents = find_documents(
             self.files, conn_id=self.files_conn_id, leave_out=self._file.uri if self._beside else None
@@ -201,7 +201,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         """Look whether the index is still there and usable."""
         from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.runs.refreshing import REBUILT, Plan
+        from airflow_provider_lamini.runs.lamini.index_refresh import REBUILT, Plan
 
         index_id = str(self._content.index_id)
         try:
@@ -222,7 +222,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
 
         :return: what to do instead, where the platform refuses a text
         """
-        from airflow_provider_lamini.runs.refreshing import REBUILT, Plan
+        from airflow_provider_lamini.runs.lamini.index_refresh import REBUILT, Plan
 
         before = self._content.outcome
         count = before.added if before and before.run == self._run and before.action == plan.action else 0
@@ -247,8 +247,8 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         :raises PlatformError: where that is not known
         """
         from airflow_provider_lamini.api import errors
-        from airflow_provider_lamini.api.lamini import memory_rag
-        from airflow_provider_lamini.rows.pieces import pieces
+        from airflow_provider_lamini.corpus.text_splitter import pieces
+        from airflow_provider_lamini.platforms.lamini.api import memory_rag
 
         index_id, sent = str(self._content.index_id), False
         for piece in pieces(document.text() or "", self._piece_size):
@@ -300,7 +300,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         return self._told()
 
     def _outcome(self, plan: Plan, added: int | None = None) -> Outcome:
-        from airflow_provider_lamini.rows.index_manifest import Outcome
+        from airflow_provider_lamini.corpus.index_manifest import Outcome
 
         return Outcome(
             run=self._run,

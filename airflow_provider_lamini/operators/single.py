@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.operators.submit_once import SubmitOnceOperator
 from airflow_provider_lamini.runs.arguments import flag, one_of
-from airflow_provider_lamini.runs.ends import job_error, killed_with_the_try_before
-from airflow_provider_lamini.runs.step import Finished, Waiting, retry_follows
+from airflow_provider_lamini.runs.job_errors import job_error, killed_with_the_try_before
+from airflow_provider_lamini.runs.outcome import Finished, Waiting, retry_follows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.record import Submission
+    from airflow_provider_lamini.runs.submission_record import Submission
 
 R = TypeVar("R")
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, TaskKilledError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import flag, folder, one_of
-from airflow_provider_lamini.runs.record import Submission, digest, record_store
-from airflow_provider_lamini.runs.step import owner_of, request_of
+from airflow_provider_lamini.runs.outcome import owner_of, request_of
+from airflow_provider_lamini.runs.submission_record import Submission, digest, record_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.jobs.kinds import JobKind
-    from airflow_provider_lamini.runs.record import RecordStore
-    from airflow_provider_lamini.runs.step import Log
+    from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.submission_record import RecordStore
 
 R = TypeVar("R")
 
@@ -214,7 +214,7 @@ class SubmitOnceOperator(JobOperator[R]):
         return None
 
     def _recorded(self) -> Submission | None:
-        from airflow_provider_lamini.runs.record import UnreadableRecordError
+        from airflow_provider_lamini.runs.submission_record import UnreadableRecordError
 
         try:
             return self._records.read()

@@ -18,8 +18,8 @@ from airflow_provider_lamini.runs.arguments import (
     plain_name,
     whole_number,
 )
-from airflow_provider_lamini.runs.record import record_store
-from airflow_provider_lamini.runs.step import Finished, Waiting, owner_of
+from airflow_provider_lamini.runs.outcome import Finished, Waiting, owner_of
+from airflow_provider_lamini.runs.submission_record import record_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.datasets import DatasetUpload
-    from airflow_provider_lamini.runs.record import Submission
+    from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload
+    from airflow_provider_lamini.runs.submission_record import Submission
 
 
 RESUMING = "resuming"
@@ -140,14 +140,14 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
     @property
     def kind(self) -> JobKind:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.jobs.kinds import TUNING
+        from airflow_provider_lamini.platforms.lamini.kinds import TUNING
 
         return TUNING
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.api.lamini import training
-        from airflow_provider_lamini.rows.dataset import Columns
+        from airflow_provider_lamini.corpus.pairs import Columns
+        from airflow_provider_lamini.platforms.lamini.api import training
 
         super().check()
         self._resumes_allowed = whole_number("max_resumes", self.max_resumes, least=0)
@@ -185,8 +185,8 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def submit(self, mark: str) -> str:
         """Upload the rows where there are such, and start the job; see :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.api.lamini import datasets, training
-        from airflow_provider_lamini.runs.places import check_output
+        from airflow_provider_lamini.platforms.lamini.api import datasets, training
+        from airflow_provider_lamini.runs.arguments import check_output
 
         del mark  # the model's name is the user's
         if self.wait:
@@ -223,7 +223,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def _alike(self, dataset_id: str, but: Sequence[str] = ()) -> dict[str, bool]:
         """Jobs that may be this task's, and whether they surely are: nobody else has the dataset, or the name."""
-        from airflow_provider_lamini.api.lamini import training
+        from airflow_provider_lamini.platforms.lamini.api import training
 
         name = self._arguments["custom_model_name"]
         found = {}
@@ -241,7 +241,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def _uploading(self) -> DatasetUpload:
         """The dataset of ``input``; its record is beside that of the submission."""
-        from airflow_provider_lamini.runs.datasets import RECORD, DatasetUpload, Wanted
+        from airflow_provider_lamini.runs.lamini.dataset_upload import RECORD, DatasetUpload, Wanted
 
         if self._upload is None:
             assert self._columns is not None  # noqa: S101 - for the type checker; check() has made it
@@ -277,7 +277,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def fetch(self, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
-        from airflow_provider_lamini.runs.tuning import result_of
+        from airflow_provider_lamini.runs.lamini.tuning import result_of
 
         known = self._records.read()
         result = result_of(
@@ -324,7 +324,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         self, job_id: str, status: EndedJob | JobStatus, known: Submission
     ) -> Waiting | Finished[dict[str, object]]:
         from airflow_provider_lamini.api.errors import BadRequestError, InvalidRequestError
-        from airflow_provider_lamini.runs.tuning import resume
+        from airflow_provider_lamini.runs.lamini.tuning import resume
 
         reason = f" ({status.detail})" if status.detail else ""
         count = known.resumes + 1

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_lamini.runs.arguments import as_argument_errors, flag, folder, optional_name, plain_name
-from airflow_provider_lamini.runs.places import write_out_paths
-from airflow_provider_lamini.runs.record import record_store
-from airflow_provider_lamini.runs.step import owner_of, request_of
+from airflow_provider_lamini.runs.arguments import (
+    as_argument_errors,
+    flag,
+    folder,
+    optional_name,
+    plain_name,
+    write_out_paths,
+)
+from airflow_provider_lamini.runs.outcome import owner_of, request_of
+from airflow_provider_lamini.runs.submission_record import record_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,9 +88,9 @@ class LaminiUploadDatasetOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, upload them, return the dataset."""
+        from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.rows.dataset import Columns
-        from airflow_provider_lamini.runs.datasets import RECORD, DatasetUpload, Wanted
+        from airflow_provider_lamini.runs.lamini.dataset_upload import RECORD, DatasetUpload, Wanted
 
         write_out_paths(self)
         is_public = None if self.is_public is None else flag("is_public", self.is_public)

@@ -5,13 +5,23 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
-from airflow_provider_lamini.rows.table import Table
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.batch import Batch, Row
+    from airflow_provider_lamini.rows.values import Row
+
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Self
+
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.values import Row
 
 ColumnKind = Literal["text", "integer", "number", "flag", "json"]
 """``integer`` has 64 bits; ``json`` is for lists, mappings, and values of several kinds."""
@@ -66,30 +76,50 @@ def kinds_of_integers(least: int, most: int) -> set[type]:
     return {int, _Large if least >= _SMALLEST and most <= _LARGEST else _Huge}
 
 
-class ColumnKinds:
-    """Looks at columns batch by batch.
+class Table(Sequence["Row"]):
+    """Rows by columns: to make a dictionary of each costs more than all else that is done with them.
 
-    :param columns: the columns' names
+    :param columns: the values of each column, by its name
+    :param count: how many rows there are
     """
 
-    def __init__(self, columns: Sequence[str]) -> None:
-        self._seen: dict[str, set[type]] = {column: set() for column in columns}
+    def __init__(self, columns: Mapping[str, Sequence[Json]], count: int) -> None:
+        self.columns = columns
+        self._count = count
 
-    def look(self, batch: Batch) -> None:
-        """Take some rows into account."""
-        for column, seen in self._seen.items():
-            seen.update(batch.kinds(column))
+    def __len__(self) -> int:
+        return self._count
 
-    def found(self) -> dict[str, ColumnKind]:
-        """What is in each column; ``text`` where there is nothing."""
-        return {column: _kind(seen - {type(None)}) for column, seen in self._seen.items()}
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Self: ...
+
+    def __getitem__(self, at: int | slice) -> Row | Self:
+        numbers = range(self._count)
+        if isinstance(at, int):
+            return {name: values[numbers[at]] for name, values in self.columns.items()}
+        return type(self)({name: values[at] for name, values in self.columns.items()}, len(numbers[at]))
+
+    def __iter__(self) -> Iterator[Row]:
+        if not self.columns:
+            return ({} for _ in range(self._count))
+        names, rows = list(self.columns), zip(*self.columns.values(), strict=True)
+        return (dict(zip(names, values, strict=True)) for values in rows)
 
 
-def _kind(types: set[type]) -> ColumnKind:
-    if types <= {str}:
-        return "text"
-    if types == {bool}:
-        return "flag"
-    if types <= {int, _Large}:
-        return "integer"
-    return "number" if types <= {int, float} else "json"
+def joined(pieces: Sequence[Sequence[Row]]) -> Sequence[Row]:
+    """Rows that come one after the other; by columns, where all of them are.
+
+    :param pieces: the rows, with the same columns each
+    """
+    if len(pieces) == 1:
+        return pieces[0]
+    tables = [piece for piece in pieces if isinstance(piece, Table)]
+    if not tables or len(tables) < len(pieces):
+        return list(chain.from_iterable(pieces))
+    columns: dict[str, Sequence[Json]] = {}
+    for name in tables[0].columns:
+        columns[name] = list(chain.from_iterable(table.columns[name] for table in tables))
+    return Table(columns, sum(map(len, tables)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from airflow_provider_lamini.api.texts import Texts
+from airflow_provider_lamini.api.call import Texts
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, listed, short
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.batch import Row
+    from airflow_provider_lamini.rows.values import Row
 
 _TOKEN = re.compile(r"\\([{}])|\{([^\W\d]\w*(?:[ .-]+\w+)*)\}")
 

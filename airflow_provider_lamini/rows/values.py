@@ -84,3 +84,7 @@ _SCALARS: tuple[tuple[tuple[type, ...], Callable[[Any], Json]], ...] = (
     ((datetime, date, time), _moment),
     ((Decimal,), _digits),
 )
+
+
+Row = dict[str, "Json"]
+"""One input row: column name to JSON value."""

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.jobs.kinds import JobKind
 
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator
+
 LARGEST = 2**31 - 1
 """The largest whole number that an argument takes: more than any task needs, and every platform can read it."""
 
@@ -226,8 +233,8 @@ def folder(name: str, value: object, conn_id: str | None = None, *, look_up: boo
     :raises InvalidArgumentError: where it is none, or, on a local disk, cannot be made or written to
     """
     from airflow_provider_lamini.rows.errors import RowError
-    from airflow_provider_lamini.rows.folder import OutputFolder
-    from airflow_provider_lamini.rows.uris import is_remote
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+    from airflow_provider_lamini.rows.storage.uris import is_remote
 
     if value == "None":
         plain_name(name, value)
@@ -348,10 +355,45 @@ def job_kind(name: str, value: object) -> JobKind:
     :param value: such as ``tuning`` or ``memory_rag``
     :raises InvalidArgumentError: where there is none of that name
     """
-    from airflow_provider_lamini.jobs.kinds import all_kinds
+    from airflow_provider_lamini.platforms.lamini.kinds import all_kinds
 
     kinds = {kind.written: kind for kind in all_kinds()}
     found = kinds.get(value.strip().replace(" ", "_").casefold()) if isinstance(value, str) else None
     if found is None:
         raise InvalidArgumentError(f"{name} must be one of {', '.join(kinds)}, not {shown(value)}.")
     return found
+
+
+PLACES = ("input", "output_folder", "examples", "files", "manifest", "state_path")
+"""The attributes of operators that may hold one."""
+
+
+def write_out_paths(task: BaseOperator) -> None:
+    """Turn a task's path objects, such as another task's ``ObjectStoragePath``, into text, which all else here reads.
+
+    :param task: the task, its templates rendered; of its lists of files, each is looked at
+    """
+    for name in PLACES:
+        value = getattr(task, name, None)
+        if _is_path(value):
+            setattr(task, name, str(value))
+        elif name == "files" and isinstance(value, list | tuple):
+            setattr(task, name, [str(each) if _is_path(each) else each for each in value])
+
+
+def check_output(output: str | None, output_conn_id: str | None) -> None:
+    """Make sure, before work is paid for, that what it comes to can be written.
+
+    :param output: the task's output folder; ``None`` where nothing will be written
+    :param output_conn_id: the connection for that folder
+    :raises OutputError: where it cannot
+    """
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+    if output is not None:
+        OutputFolder(output, output_conn_id).try_writing()
+
+
+def _is_path(value: object) -> bool:
+    # Airflow's path is one of pathlib's only before Airflow 3. As text it names its connection, too.
+    return isinstance(value, PurePath) or type(value).__name__ == "ObjectStoragePath"

@@ -154,7 +154,7 @@ class LaminiJobSensor(BaseSensorOperator):
         raise AirflowSensorTimeout(message)
 
     def _job(self) -> tuple[str, JobKind]:
-        from airflow_provider_lamini.jobs.kinds import MODEL_DOWNLOAD
+        from airflow_provider_lamini.platforms.lamini.kinds import MODEL_DOWNLOAD
 
         flag("accept_partial", self.accept_partial)
         kind = job_kind("kind", self.kind)
@@ -163,7 +163,7 @@ class LaminiJobSensor(BaseSensorOperator):
 
     def _judge(self, kind: JobKind, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.runs.ends import job_error
+        from airflow_provider_lamini.runs.job_errors import job_error
 
         partly = status.state is JobState.PARTLY_SUCCEEDED and flag("accept_partial", self.accept_partial)
         if status.state is not JobState.SUCCEEDED and not partly:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_lamini.triggers.crowd import CROWD
+from airflow_provider_lamini.triggers.gc_tuning import CROWD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 
-WAITING = ("hooks.watches", "jobs.cancelling", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
+WAITING = ("hooks.watches", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
 """The modules that a wait needs."""
 
 
@@ -108,8 +108,8 @@ class JobTrigger(BaseTrigger):
         """Cancel the jobs: a person has ended the task. Called by Airflow 3.3 and newer."""
         await _load()
         from airflow_provider_lamini.hooks.watches import shared_watch
-        from airflow_provider_lamini.jobs.cancelling import CANCEL_TIMEOUT, cancel_all
-        from airflow_provider_lamini.jobs.kinds import kind_named
+        from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all
+        from airflow_provider_lamini.platforms.lamini.kinds import kind_named
 
         if not self.cancel_on_kill:
             self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self.job_ids))

@@ -89,8 +89,9 @@ def _run_dag(folder: Path, environment: dict[str, str], tickets: Path) -> Path:
 
 
 def _report(output: Path, expected: int, dag_seconds: float, all_seconds: float) -> None:
-    from airflow_provider_lamini.rows.folder import OutputFolder
-    from airflow_provider_lamini.rows.manifest import read_manifest, read_outputs
+    from airflow_provider_lamini.results import read_outputs
+    from airflow_provider_lamini.rows.output.manifest import read_manifest
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
     folder = OutputFolder(str(output))
     manifest = read_manifest(folder)

@@ -27,7 +27,7 @@ from dags_examples.demo.stage import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.api.lamini.training import TrainJob
+    from airflow_provider_lamini.platforms.lamini.api.training import TrainJob
 
 DAG_ID = "scheduled_fine_tuning"
 DATA = DAGS / "data"
@@ -154,8 +154,8 @@ def _events(folder: Path) -> list[dict[str, Any]]:
 def _tuning_job(connection: str) -> TrainJob:
     """The last tuning job of the platform."""
     from airflow_provider_lamini.api.client import Client
-    from airflow_provider_lamini.api.lamini import training
     from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.platforms.lamini.api import training
 
     fields = json.loads(connection)
     with Client(ClientSettings(base_url=fields["host"], key=fields["password"])) as client:

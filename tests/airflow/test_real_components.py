@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_lamini.rows.shards import read_shards
+from airflow_provider_lamini.results import read_shards
 from tests.support import demo
 from tests.support.airflow_stack import AirflowStack, Run, airflow_stack
 from tests.support.demo import TASK_ID, Tickets

@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from airflow_provider_lamini.api import blob, errors
+from airflow_provider_lamini.api import azure_blob, errors
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.settings import ClientSettings
 from tests.support.blob_store import SIGNATURE, blob_store
@@ -26,7 +26,7 @@ def upload(store, content, *, path="/datasets/one.jsonl", block=1000, url=None, 
         base_url="http://platform.test", key="secret-key-123", **{"retry_budget": 5, **settings}
     )
     part = FilePart("rows.jsonl", lambda: io.BytesIO(content), "application/jsonl")
-    return blob.upload(url or store.signed(path), part, known, block=block)
+    return azure_blob.upload(url or store.signed(path), part, known, block=block)
 
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000])
@@ -104,7 +104,7 @@ def test_memory_depends_on_blocks_and_not_on_the_file(store, tmp_path):
     store.put = lambda *_: 201  # keeps nothing
     tracemalloc.start()
     part = FilePart("rows.jsonl", lambda: file.open("rb"))
-    assert blob.upload(store.signed("/one"), part, known, block=1_000_000) == 40_000_000
+    assert azure_blob.upload(store.signed("/one"), part, known, block=1_000_000) == 40_000_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6_000_000

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.call import FilePart
-from airflow_provider_lamini.api.lamini import datasets
+from airflow_provider_lamini.platforms.lamini.api import datasets
 
 ROWS = [
     {"input": f"question {n} with ünïcode\nand lines", "output": 'an "answer", with commas'}

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from airflow_provider_lamini.api import errors
-from airflow_provider_lamini.api.lamini import classifier_projects
+from airflow_provider_lamini.platforms.lamini.api import classifier_projects
 
 CALL = classifier_projects.download_dataset(project_name="p", dataset_name="d")
 

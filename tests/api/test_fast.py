@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from airflow_provider_lamini import __version__
+from airflow_provider_lamini.api.aiohttp_transport import fast_transport
 from airflow_provider_lamini.api.client import AsyncClient, tls_context
 from airflow_provider_lamini.api.errors import (
     JobNotFoundError,
@@ -18,9 +19,8 @@ from airflow_provider_lamini.api.errors import (
     ProtocolError,
     UnavailableError,
 )
-from airflow_provider_lamini.api.fast import fast_transport
-from airflow_provider_lamini.api.lamini import batches
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.platforms.lamini.api import batches
 from tests.support.processes import free_port
 
 IS_INSTALLED = importlib.util.find_spec("httpx_aiohttp") is not None

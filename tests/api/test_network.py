@@ -13,11 +13,11 @@ import pytest
 
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.client import AsyncClient, Client
-from airflow_provider_lamini.api.lamini import batches, platform
+from airflow_provider_lamini.platforms.lamini.api import batches, version
 from tests.support.certificates import Authority
 from tests.support.loops import quietest, with_gaps
 
-LOOK = platform.version()
+LOOK = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"] * 3)
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.call import Call, Repeat
 from airflow_provider_lamini.api.client import AsyncClient, Client
-from airflow_provider_lamini.api.lamini import batches, chat, completions, platform, training
-from airflow_provider_lamini.api.redact import LONGEST, shown
+from airflow_provider_lamini.api.redaction import LONGEST, shown
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.platforms.lamini.api import batches, chat, completions, training, version
 
-LOOK = platform.version()
+LOOK = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"])
 SECRET = "The patient Erika Mustermann, born 1964, has been given"
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_lamini.api import errors
-from airflow_provider_lamini.api.lamini import batches, platform
 from airflow_provider_lamini.api.retry import parse_retry_after
+from airflow_provider_lamini.platforms.lamini.api import batches, version
 
 OK = httpx.Response(200, json={"server": "1", "id": "b1"})
 PASSING = [429, 500, 502, 503, 504, 513, 524]
 FINAL = [400, 401, 403, 404, 409, 418, 422, 497, 498, 499, 501, 594]
 REFUSED = [429, 513]
-LOOK = platform.version()
+LOOK = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"])
 
 

@@ -11,14 +11,14 @@ import pytest
 from airflow_provider_lamini import __version__
 from airflow_provider_lamini.api.call import Call, Repeat
 from airflow_provider_lamini.api.errors import NotFoundError, ProtocolError
-from airflow_provider_lamini.api.lamini import completions, memory_rag, models, platform
+from airflow_provider_lamini.platforms.lamini.api import completions, memory_rag, models, version
 
 OK = httpx.Response(200, json={"server": "1.0"})
 
 
 def test_a_request_carries_the_key_the_version_and_the_extra_headers(driver, settings, answers):
     app = answers(OK)
-    found = driver.send(settings(headers={"X-Team": "blue"}), platform.version(), app=app)
+    found = driver.send(settings(headers={"X-Team": "blue"}), version.version(), app=app)
     assert found.server == "1.0"
     (request,) = app.requests
     assert str(request.url) == "http://platform.test/v1/version"
@@ -29,7 +29,7 @@ def test_a_request_carries_the_key_the_version_and_the_extra_headers(driver, set
 
 def test_an_empty_key_sends_no_authorization(driver, settings, answers):
     app = answers(OK)
-    driver.send(settings(key=""), platform.version(), app=app)
+    driver.send(settings(key=""), version.version(), app=app)
     assert "authorization" not in app.requests[0].headers
 
 
@@ -75,7 +75,7 @@ def test_what_json_cannot_hold_fails_before_anything_is_sent(driver, settings, a
 def test_a_call_may_wait_longer_for_its_answer_than_others(driver, settings, answers):
     app = answers(OK)
     call = Call(operation="o", method="GET", path="/x", read=bytes, repeat=Repeat.SAFE, timeout=7.0)
-    driver.send(settings(connect_timeout=3.0, read_timeout=5.0), platform.version(), call, app=app)
+    driver.send(settings(connect_timeout=3.0, read_timeout=5.0), version.version(), call, app=app)
     first, second = (request.extensions["timeout"] for request in app.requests)
     assert (first["connect"], first["read"]) == (3.0, 5.0)
     assert (second["connect"], second["read"]) == (3.0, 7.0)
@@ -83,7 +83,7 @@ def test_a_call_may_wait_longer_for_its_answer_than_others(driver, settings, ans
 
 def test_requests_per_second_are_spread_evenly_also_over_retries(driver, settings, answers, fake_time):
     app = answers(OK, OK, httpx.Response(503), OK)
-    calls = [platform.version()] * 3
+    calls = [version.version()] * 3
     driver.send(settings(requests_per_second=2), *calls, app=app)
     assert len(app.requests) == 4
     assert fake_time.slept[:2] == [pytest.approx(0.5), pytest.approx(0.5)]
@@ -95,8 +95,8 @@ def test_a_warning_of_the_platform_is_logged_once(driver, settings, answers, cap
     text = f"your client is old ({driver.kind})\r\n"
     app = answers(httpx.Response(200, json={}, headers={"X-Warning": text.strip()}))
     with caplog.at_level(logging.WARNING, "airflow_provider_lamini"):
-        driver.send(settings(), platform.version(), platform.version(), app=app)
-        driver.send(settings(), platform.version(), app=app)
+        driver.send(settings(), version.version(), version.version(), app=app)
+        driver.send(settings(), version.version(), app=app)
     assert [record.getMessage() for record in caplog.records] == [
         f"The platform at http://platform.test warns: your client is old ({driver.kind})"
     ]
@@ -106,7 +106,7 @@ def test_a_warning_of_a_refusal_is_logged_too_and_never_shows_the_key(driver, se
     headers = {"X-Warning": f"key secret-key-123 expires soon ({driver.kind})"}
     app = answers(httpx.Response(404, headers=headers))
     with caplog.at_level(logging.WARNING, "airflow_provider_lamini"), pytest.raises(NotFoundError):
-        driver.send(settings(), platform.version(), app=app)
+        driver.send(settings(), version.version(), app=app)
     assert "expires soon" in caplog.text
     assert "secret-key-123" not in caplog.text
 
@@ -146,7 +146,7 @@ def test_a_redirect_on_the_platform_is_followed_with_method_body_and_key(driver,
 def test_a_redirect_elsewhere_is_not_followed_and_names_the_host(driver, settings, answers, status, target):
     app = answers(httpx.Response(status, headers={"Location": target}))
     with pytest.raises(ProtocolError, match=r"it redirects to http.*connection's address") as caught:
-        driver.send(settings(headers={"X-Token": "t"}), platform.version(), app=app)
+        driver.send(settings(headers={"X-Token": "t"}), version.version(), app=app)
     assert len(app.requests) == 1
     assert caught.value.status == status
 
@@ -164,5 +164,5 @@ def test_a_redirect_that_would_turn_a_post_into_a_get_is_an_error(driver, settin
 def test_redirects_without_an_end_are_an_error(driver, settings, answers, location):
     app = answers(httpx.Response(307, headers={"Location": location}))
     with pytest.raises(ProtocolError, match="redirects"):
-        driver.send(settings(), platform.version(), app=app)
+        driver.send(settings(), version.version(), app=app)
     assert len(app.requests) <= 6

@@ -122,7 +122,7 @@ def test_the_whole_api_room_imports_no_airflow():
         "import airflow_provider_lamini.api as room\n"
         "names = [each.name for each in pkgutil.walk_packages(room.__path__, room.__name__ + '.')]\n"
         "for name in names: importlib.import_module(name)\n"
-        "assert len(names) > 20, names\n"
+        "assert len(names) > 10, names\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('airflow', 'fastapi', 'uvicorn')])"
     )
     shown = subprocess.run(

@@ -11,7 +11,8 @@ import pytest
 
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.client import Client
-from airflow_provider_lamini.api.lamini import (
+from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.platforms.lamini.api import (
     batches,
     chat,
     classifier_projects,
@@ -22,10 +23,9 @@ from airflow_provider_lamini.api.lamini import (
     evaluation,
     memory_rag,
     models,
-    platform,
     training,
+    version,
 )
-from airflow_provider_lamini.api.settings import ClientSettings
 
 SPEC = json.loads((Path(__file__).parent / "lamini.json").read_text())
 OUTPUT_TYPE = {"answer": "str", "stars": [1, 2, 3], "mood": ["good", "bad"]}
@@ -143,7 +143,7 @@ CALLS = [
     models.list_downloaded(trailing_slash=False),
     models.download("org/m", "embedding", "hub-token"),
     models.download("org/m", "embedding", "hub-token", trailing_slash=False),
-    platform.version(),
+    version.version(),
 ]
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_provider_lamini.api.lamini import datasets, evaluation, models, platform, training
+from airflow_provider_lamini.platforms.lamini.api import datasets, evaluation, models, training, version
 from tests.support.answers import STATES, read
 
 
@@ -148,9 +148,9 @@ def test_a_download_tells_its_state():
 
 def test_the_version_is_read():
     apis = [{"name": "v1", "path": "/v1"}]
-    found = read(platform.version(), {"server": "1.13.6", "client": "3.4.6", "api": apis})
+    found = read(version.version(), {"server": "1.13.6", "client": "3.4.6", "api": apis})
     assert (found.server, found.api[0].path) == ("1.13.6", "/v1")
-    assert read(platform.version(), {}).server is None
+    assert read(version.version(), {}).server is None
 
 
 def test_an_evaluation_is_read():

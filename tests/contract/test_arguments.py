@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.api.lamini import (
+from airflow_provider_lamini.platforms.lamini.api import (
     batches,
     chat,
     classifiers,

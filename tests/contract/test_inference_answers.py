@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.api.lamini import batches, chat, completions, embeddings, memory_rag
+from airflow_provider_lamini.platforms.lamini.api import batches, chat, completions, embeddings, memory_rag
 from tests.support.answers import read
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.api.lamini import classifier_projects, classifiers, memory_rag
+from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers, memory_rag
 from tests.support.answers import STATES, read
 
 

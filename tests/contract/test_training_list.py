@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.api.lamini import training_list
+from airflow_provider_lamini.platforms.lamini.api import training_list
 
 HISTORY = [{"step": step, "loss": 1.0, "note": "},{"} for step in range(40)]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_lamini.rows.manifest import read_outputs
+from airflow_provider_lamini.results import read_outputs
 from tests.support.airflow_stack import AirflowStack, Run, airflow_stack
 from tests.support.local_platform import LocalPlatform, local_platform, wait_until
 from tests.support.tuning_platform import WELL, TuningPlatform, tuning_platform

@@ -17,7 +17,8 @@ from airflow_provider_lamini.hooks.connection import (
     settings_from_connection,
     target_from_connection,
 )
-from airflow_provider_lamini.hooks.fields import LAMINI_FIELDS, FieldKind
+from airflow_provider_lamini.platforms.base import FieldKind
+from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FIELDS
 
 KEY = "lamini-test-key-0123456789"
 

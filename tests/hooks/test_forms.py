@@ -9,7 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_lamini.hooks.connection import settings_from_connection
-from airflow_provider_lamini.hooks.fields import LAMINI_FIELDS, FieldKind
+from airflow_provider_lamini.platforms.base import FieldKind
+from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FIELDS
 
 declarative = pytest.mark.skipif(
     find_spec("airflow.sdk") is None, reason="Airflow 2 reads the form methods of hooks, not the metadata"

@@ -10,9 +10,9 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_lamini.api.call import Call, Repeat
 from airflow_provider_lamini.api.errors import AuthenticationError
-from airflow_provider_lamini.api.lamini import models
 from airflow_provider_lamini.hooks.connection import InvalidConnectionError
 from airflow_provider_lamini.hooks.lamini import LaminiHook
+from airflow_provider_lamini.platforms.lamini.api import models
 
 KEY = "lamini-test-key-0123456789"
 HEAD = Call(

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from airflow_provider_lamini.api.lamini.batches import completions_result
 from airflow_provider_lamini.jobs import answers
 from airflow_provider_lamini.jobs.answers import Answers
+from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
 
 BODY = b'{"outputs": ["a", "b"], "finish_reason": ["stop", "length"]}'
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.jobs.kinds import kind_named
 from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.platforms.lamini.kinds import kind_named
 
 
 def look(kind: str, answer: object, job_id: str = "7"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.jobs.rounds import (
+from airflow_provider_lamini.jobs.schedule import (
     BYTES_OF_ONE_LOOK,
     LIST_FROM,
     LONGEST_PAUSE,

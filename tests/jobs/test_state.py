@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.jobs.state import JobState, state_of
+from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.platforms.lamini.kinds import state_of
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ import pytest
 
 from airflow_provider_lamini.api.call import Call, Repeat
 from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError
-from airflow_provider_lamini.api.lamini.batches import completions_result
 from airflow_provider_lamini.jobs.answers import Answers
-from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS, JobKind, Listing, kind_named
+from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
 from airflow_provider_lamini.jobs.state import JobState, JobStatus, Sight
 from airflow_provider_lamini.jobs.waiting import wait_for
 from airflow_provider_lamini.jobs.watch import Watch
+from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
+from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS, kind_named
 
 OLD = 3600.0
 

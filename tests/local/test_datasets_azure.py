@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from airflow_provider_lamini.api import blob
+from airflow_provider_lamini.api import azure_blob
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.local.datasets.signing import Signer
@@ -104,7 +104,7 @@ def test_our_own_upload_works_with_one_block_and_with_many(
     settings = ClientSettings(base_url=platform.url, key=platform.key)
     for size in (1 << 20, 100):
         dataset_id, url = make(azure)
-        sent = blob.upload(url, FilePart("rows.jsonl", lambda: io.BytesIO(LINES)), settings, block=size)
+        sent = azure_blob.upload(url, FilePart("rows.jsonl", lambda: io.BytesIO(LINES)), settings, block=size)
         assert sent == len(LINES)
         assert count(azure, dataset_id, 50).status_code == 200
 

@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.client import Client
-from airflow_provider_lamini.api.lamini import memory_rag
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from tests.support.local_platform import wait_until
 from tests.support.pdf import locked, pdf
 from tests.support.structure import check

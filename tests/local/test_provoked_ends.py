@@ -10,7 +10,10 @@ import pytest
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.api.errors import ModelLoadingError, UnavailableError
-from airflow_provider_lamini.api.lamini import (
+from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.local.models.store import ModelStore
+from airflow_provider_lamini.platforms.lamini.api import (
     batches,
     classifiers,
     completions,
@@ -19,10 +22,7 @@ from airflow_provider_lamini.api.lamini import (
     models,
     training,
 )
-from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.jobs.kinds import all_kinds, kind_named
-from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.models.store import ModelStore
+from airflow_provider_lamini.platforms.lamini.kinds import all_kinds, kind_named
 from tests.support.local_platform import Control
 from tests.support.scripted_tuning import BASE, KEY, VECTORS, ScriptedTrainer, tunable_platform
 

@@ -102,7 +102,7 @@ with DAG("inference_between_tasks", schedule=None, **ALWAYS) as between_tasks:
     @task
     def report(manifest: dict, output: str, params: dict) -> None:
         """Read the results where the task says that they are."""
-        from airflow_provider_lamini.rows.manifest import read_outputs
+        from airflow_provider_lamini.results import read_outputs
 
         found = {"manifest": manifest, "rows": list(read_outputs(output))}
         Path(params["output"], "report.json").write_text(json.dumps(found))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_lamini.rows.manifest import read_outputs
+from airflow_provider_lamini.results import read_outputs
 from tests.support.demo import EXAMPLES, first_tickets
 from tests.support.platforms import posts
 from tests.support.upstream import DIMENSIONS, TEXT_MODEL, text_for, vector_for

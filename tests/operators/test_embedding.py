@@ -16,7 +16,7 @@ from airflow_provider_lamini.exceptions import (
     TooManyFailedRowsError,
     WaitTimeoutError,
 )
-from airflow_provider_lamini.rows.manifest import read_outputs
+from airflow_provider_lamini.results import read_outputs
 from tests.support.local_platform import wait_until
 from tests.support.platforms import connect, posts
 from tests.support.results import near

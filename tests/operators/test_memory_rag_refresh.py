@@ -8,6 +8,7 @@ import json
 import pytest
 
 from airflow_provider_lamini.api.errors import AuthenticationError, UnavailableError
+from airflow_provider_lamini.corpus.index_manifest import ManifestFile, ManifestTakenError
 from airflow_provider_lamini.exceptions import (
     InvalidArgumentError,
     JobCancelledError,
@@ -16,7 +17,6 @@ from airflow_provider_lamini.exceptions import (
     JobTimedOutError,
 )
 from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
-from airflow_provider_lamini.rows.index_manifest import ManifestFile, ManifestTakenError
 from tests.support.knowledge_platform import RAG
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
 from tests.support.tuning_platform import LinkedTask

@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_lamini.exceptions import JobCancelledError, TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
-from airflow_provider_lamini.runs.ends import KILL_SETTLES
-from airflow_provider_lamini.runs.record import UnreadableRecordError
+from airflow_provider_lamini.runs.job_errors import KILL_SETTLES
+from airflow_provider_lamini.runs.submission_record import UnreadableRecordError
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
 from tests.support.tuning_platform import LinkedTask
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_lamini.results import SHARDS, merge_shards, read_shards
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
-from airflow_provider_lamini.rows.shards import SHARDS, merge_shards, read_shards
 from tests.support.demo import EXAMPLES
 from tests.support.platforms import submissions
 from tests.support.tasks import run_to_end

@@ -11,8 +11,8 @@ import pytest
 
 from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.rows.objects import ObjectStore
-from airflow_provider_lamini.rows.source import FileSource
+from airflow_provider_lamini.rows.sources.source import FileSource
+from airflow_provider_lamini.rows.storage.objects import ObjectStore
 from tests.support.local_platform import wait_until
 from tests.support.platforms import submissions
 from tests.support.results import outputs

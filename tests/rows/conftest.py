@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.rows.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.support.object_store import object_store  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:

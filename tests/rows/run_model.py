@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
-from airflow_provider_lamini.rows.manifest import write_manifest
-from airflow_provider_lamini.rows.parts import ChunkResult, PartWriter
+from airflow_provider_lamini.rows.ledger.document import Header
+from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output.manifest import write_manifest
+from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.record import Header
-from airflow_provider_lamini.rows.survey import needed_columns, survey
+from airflow_provider_lamini.rows.sources.validation import needed_columns, survey
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_lamini.rows.record import Chunk
-    from airflow_provider_lamini.rows.source import Source
+    from airflow_provider_lamini.rows.ledger.document import Chunk
+    from airflow_provider_lamini.rows.sources.source import Source
 
 PROMPT = PromptTemplate.parse("Say: {text}")
 PASSTHROUGH = ("id",)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_lamini.rows.dataset import Columns, kept
+from airflow_provider_lamini.corpus.pairs import Columns, kept
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
-from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.rows.sources.source import open_source
 
 GOOD = [{"input": f"q{number}", "output": f"a{number}", "more": number} for number in range(3)]
 

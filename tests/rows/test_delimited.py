@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.rows.batch import MAX_LINE
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
-from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.rows.sources.batch import MAX_LINE
+from airflow_provider_lamini.rows.sources.source import open_source
 
 
 def rows_of(path: str, **options) -> list[dict]:

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from airflow_provider_lamini.rows.documents import Stamp, find_documents, stamps
+from airflow_provider_lamini.corpus.documents import Stamp, find_documents, stamps
 from airflow_provider_lamini.rows.errors import InputError
 
 FILES = {"a.md": "first", "b.txt": "second", "guides/c.html": "<p>third", "guides/deep/d.md": "fourth"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.rows.dataset import Columns
+from airflow_provider_lamini.corpus.examples import read_examples
+from airflow_provider_lamini.corpus.pairs import Columns
 from airflow_provider_lamini.rows.errors import BadRowError, InputError, RowError
-from airflow_provider_lamini.rows.examples import read_examples
 
 COLUMNS = Columns.parse("body", "kind")
 WANTED = {"spam": ["buy now", "win big"], "ham": ["see you at noon"]}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.rows.errors import OutputError
-from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,7 +158,7 @@ def test_temporary_files_are_as_old_as_the_clock_of_their_file_system_says(tmp_p
 import time
 there = time.time
 time.time = lambda: there() + 7200
-from airflow_provider_lamini.rows.folder import OutputFolder
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 OutputFolder({str(tmp_path)!r}).clean()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

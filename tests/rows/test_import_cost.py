@@ -11,8 +11,10 @@ import airflow_provider_lamini.rows
 def test_no_module_of_rows_loads_airflow_or_pyarrow():
     """A notebook reads results without Airflow, and a task without Parquet needs no pyarrow."""
     names = [
-        f"airflow_provider_lamini.rows.{module.name}"
-        for module in pkgutil.iter_modules(airflow_provider_lamini.rows.__path__)
+        module.name
+        for module in pkgutil.walk_packages(
+            airflow_provider_lamini.rows.__path__, "airflow_provider_lamini.rows."
+        )
     ]
     assert len(names) > 15
     code = f"import json, sys, {', '.join(names)}; print(json.dumps(list(sys.modules)))"

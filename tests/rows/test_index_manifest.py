@@ -7,15 +7,15 @@ import os
 
 import pytest
 
-from airflow_provider_lamini.rows.documents import Stamp
-from airflow_provider_lamini.rows.errors import OutputError
-from airflow_provider_lamini.rows.index_manifest import (
+from airflow_provider_lamini.corpus.documents import Stamp
+from airflow_provider_lamini.corpus.index_manifest import (
     Building,
     IndexManifest,
     ManifestFile,
     ManifestTakenError,
     Outcome,
 )
+from airflow_provider_lamini.rows.errors import OutputError
 
 FULL = IndexManifest(
     platform="http://localhost",

@@ -8,8 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider_lamini.api.texts import Texts
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.api.call import Texts
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     LedgerConflictError,
@@ -18,9 +17,10 @@ from airflow_provider_lamini.rows.errors import (
     OutputError,
     UnreadableLedgerError,
 )
-from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
-from airflow_provider_lamini.rows.record import Header
+from airflow_provider_lamini.rows.ledger.document import Header
+from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

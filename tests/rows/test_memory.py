@@ -15,14 +15,16 @@ pytestmark = pytest.mark.long
 
 SCRIPT = """
 import sys
-from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.ledger import Ledger, fingerprint
-from airflow_provider_lamini.rows.manifest import read_outputs, write_manifest
-from airflow_provider_lamini.rows.parts import ChunkResult, PartWriter
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.output.manifest import write_manifest
+from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.record import Header
-from airflow_provider_lamini.rows.source import open_source
-from airflow_provider_lamini.rows.survey import needed_columns, survey
+from airflow_provider_lamini.rows.ledger.document import Header
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.validation import needed_columns, survey
 
 path, output = sys.argv[1:]
 source, folder, prompt = open_source(path), OutputFolder(output), PromptTemplate.parse("Say: {text}")

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_lamini.rows.batch import Cursor
-from airflow_provider_lamini.rows.columns import kinds_of
+from airflow_provider_lamini.rows.columns import Table, joined, kinds_of
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
 from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.source import open_source
-from airflow_provider_lamini.rows.survey import survey
-from airflow_provider_lamini.rows.table import Table, joined
+from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.validation import survey
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -164,7 +163,7 @@ def test_without_pyarrow_the_extra_is_named(table):
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "from airflow_provider_lamini.rows.errors import MissingExtraError\n"
-        "from airflow_provider_lamini.rows.source import open_source\n"
+        "from airflow_provider_lamini.rows.sources.source import open_source\n"
         f"try: list(open_source({path!r}).read())\n"
         "except MissingExtraError as error: print(error)\n"
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider_lamini.rows.batch import Cursor
+from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     ColumnError,
@@ -14,13 +14,15 @@ from airflow_provider_lamini.rows.errors import (
     LedgerTakenError,
     OutputError,
 )
-from airflow_provider_lamini.rows.ledger import Ledger
-from airflow_provider_lamini.rows.manifest import read_manifest, read_outputs, write_manifest
-from airflow_provider_lamini.rows.parts import NOT_ANSWERED, ChunkResult, PartWriter, check_passthrough
-from airflow_provider_lamini.rows.record import Header
+from airflow_provider_lamini.rows.ledger.document import Header
+from airflow_provider_lamini.rows.ledger.ledger import Ledger
+from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED, ChunkResult
+from airflow_provider_lamini.rows.output.manifest import read_manifest, write_manifest
+from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
+from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.rows.folder import OutputFolder
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 
 def lines(folder: OutputFolder, name: str) -> list[dict]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.rows.remembered import Remembered
-from airflow_provider_lamini.rows.table import Table
+from airflow_provider_lamini.rows.columns import Table
+from airflow_provider_lamini.rows.passthrough_cache import Remembered
 
 ROWS = [{"id": number, "name": f"row {number}", "prompt": "x" * 100} for number in range(10)]
 

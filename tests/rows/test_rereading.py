@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.rows.batch import Cursor
-from airflow_provider_lamini.rows.rereading import ChunkReader
-from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
+from airflow_provider_lamini.rows.sources.source import open_source
 
 SIZE = 7
 COUNT = 100

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.counts import Counts
-from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.manifest import read_manifest, read_outputs
-from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.rows.output.manifest import read_manifest
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.rows.run_model import Fate, KilledError, Run
 
 SENTENCES = ["fine", "a", "retry", "b", "fail", "", "r", "c"]

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.rows.batch import Cursor
 from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, InputError
-from airflow_provider_lamini.rows.source import open_source
+from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.source import open_source
 
 if TYPE_CHECKING:
     from pathlib import Path

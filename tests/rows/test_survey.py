@@ -6,8 +6,8 @@ import pytest
 
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
 from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.source import open_source
-from airflow_provider_lamini.rows.survey import Survey, needed_columns, survey
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.validation import Survey, needed_columns, survey
 
 BODY = PromptTemplate.parse("Summarize: {body}")
 

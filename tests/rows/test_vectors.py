@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.rows.columns import ColumnKinds
+from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import ColumnError, IncompleteOutputError, OutputError
-from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.ledger import Ledger
-from airflow_provider_lamini.rows.manifest import read_outputs, write_manifest
-from airflow_provider_lamini.rows.names import remove_run, run_files
-from airflow_provider_lamini.rows.parts import ChunkResult
-from airflow_provider_lamini.rows.record import Header
-from airflow_provider_lamini.rows.source import open_source
-from airflow_provider_lamini.rows.vectors import VectorLines, VectorTable, dimensions, table_rows
+from airflow_provider_lamini.rows.ledger.document import Header
+from airflow_provider_lamini.rows.ledger.ledger import Ledger
+from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output.manifest import write_manifest
+from airflow_provider_lamini.rows.output.vectors import VectorLines, VectorTable, dimensions, table_rows
+from airflow_provider_lamini.rows.run_files import remove_run, run_files
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.validation import ColumnKinds
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 WRITERS = [VectorLines, VectorTable]
 NULL_ERROR = "why"
@@ -190,7 +191,7 @@ def test_columns_of_the_same_name_as_ours_cannot_be_passed_through(tmp_path):
 def test_without_pyarrow_the_extra_is_named():
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from airflow_provider_lamini.rows.vectors import require_pyarrow\n"
+        "from airflow_provider_lamini.rows.output.vectors import require_pyarrow\n"
         "from airflow_provider_lamini.rows.errors import MissingExtraError\n"
         "try:\n    require_pyarrow()\nexcept MissingExtraError as error:\n    print(error)\n"
     )

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.runs.apart import run_apart
+from airflow_provider_lamini.runs.event_loop import run_apart
 from tests.support.tasks import TerminatedError
 
 

@@ -6,17 +6,14 @@ import json
 
 import pytest
 
-from airflow_provider_lamini.rows.parts import ChunkResult
-from airflow_provider_lamini.runs.endpoints import (
+from airflow_provider_lamini.platforms.lamini.endpoints import (
     BatchCompletions,
     Chat,
     DirectCompletions,
     Inference,
-    RowResult,
-    note,
-    outcome,
-    outcomes,
 )
+from airflow_provider_lamini.rows.endpoints import RowResult, note, outcome, outcomes
+from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 
 KIND = {
     "mood": ["good", "bad"],

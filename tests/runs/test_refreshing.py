@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.rows.documents import Stamp
-from airflow_provider_lamini.rows.index_manifest import IndexManifest
-from airflow_provider_lamini.runs.refreshing import plan_refresh
+from airflow_provider_lamini.corpus.documents import Stamp
+from airflow_provider_lamini.corpus.index_manifest import IndexManifest
+from airflow_provider_lamini.runs.lamini.index_refresh import plan_refresh
 
 
 def stamped(**sums):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.runs.gate import Verdict, thresholds_of
-from airflow_provider_lamini.runs.scoring import exact_match, metrics_of, score, token_f1
+from airflow_provider_lamini.runs.metrics import exact_match, metrics_of, score, token_f1
+from airflow_provider_lamini.runs.thresholds import Verdict, thresholds_of
 
 
 @pytest.mark.parametrize(

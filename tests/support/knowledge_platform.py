@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_lamini.api.lamini.classifiers import (
+from airflow_provider_lamini.platforms.lamini.api.classifiers import (
     ClassifierAddRequest,
     ClassifierInitializeRequest,
     ClassifierTrainRequest,
     ClassifierUpdateJobRequest,
     ClassifyRequest,
 )
-from airflow_provider_lamini.api.lamini.memory_rag import (
+from airflow_provider_lamini.platforms.lamini.api.memory_rag import (
     MemoryRagAddIndexRequest,
     MemoryRagCompletionsRequest,
     MemoryRagJobRequest,

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_lamini.api.lamini.datasets import (
+from airflow_provider_lamini.platforms.lamini.api.datasets import (
     CreateDatasetRequest,
     ExistingDataRequest,
     LocalDataRequest,
     NumDatapointsRequest,
 )
-from airflow_provider_lamini.api.lamini.evaluation import EvalRunRequest
-from airflow_provider_lamini.api.lamini.models import DownloadModelRequest
-from airflow_provider_lamini.api.lamini.training import TrainRequest
+from airflow_provider_lamini.platforms.lamini.api.evaluation import EvalRunRequest
+from airflow_provider_lamini.platforms.lamini.api.models import DownloadModelRequest
+from airflow_provider_lamini.platforms.lamini.api.training import TrainRequest
 from tests.support.blob_store import BlobStore, blob_store
 from tests.support.serving import served
 from tests.support.tasks import TaskInstance

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from airflow_provider_lamini.triggers.crowd import STEP, Crowd
+from airflow_provider_lamini.triggers.gc_tuning import STEP, Crowd
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.jobs.kinds import BATCH_COMPLETIONS
 from airflow_provider_lamini.jobs.polling import PollPlan
 from airflow_provider_lamini.jobs.state import Sight
 from airflow_provider_lamini.jobs.watch import Watch
+from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
 
 
 class DeadlockError(BaseException):

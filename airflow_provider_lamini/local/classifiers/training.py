@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from airflow_provider_lamini.api.lamini.embeddings import DEFAULT_MODEL
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.background import embed_in_background, wait_while_held
 from airflow_provider_lamini.local.classifiers.features import features
@@ -17,6 +16,7 @@ from airflow_provider_lamini.local.classifiers.regression import Examples, calib
 from airflow_provider_lamini.local.engines.base import EngineError
 from airflow_provider_lamini.local.errors import JobNotFoundError, PlatformError
 from airflow_provider_lamini.local.jobs.runner import JobFailed
+from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

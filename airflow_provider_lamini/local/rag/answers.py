@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from airflow_provider_lamini.api.lamini.embeddings import DEFAULT_MODEL
 from airflow_provider_lamini.local.inference import Task
+from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

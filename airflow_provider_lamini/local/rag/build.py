@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_lamini.api.lamini.embeddings import DEFAULT_MODEL
 from airflow_provider_lamini.local.background import embed_in_background, wait_while_held
 from airflow_provider_lamini.local.engines.base import EngineError
 from airflow_provider_lamini.local.errors import PlatformError
@@ -15,6 +14,7 @@ from airflow_provider_lamini.local.rag.chunks import passages
 from airflow_provider_lamini.local.rag.extract import UnreadableDocumentError, read_document
 from airflow_provider_lamini.local.rag.index import Index
 from airflow_provider_lamini.local.rag.indexes import FILES, INDEX, KIND
+from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path

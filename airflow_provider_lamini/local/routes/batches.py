@@ -5,7 +5,6 @@ import asyncio
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from airflow_provider_lamini.api.lamini.embeddings import DEFAULT_MODEL
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.errors import JobNotFoundError, PlatformError
 from airflow_provider_lamini.local.inference import Task
@@ -15,6 +14,7 @@ from airflow_provider_lamini.local.routes.bodies import BatchBody, BatchEmbeddin
 from airflow_provider_lamini.local.routes.common import PlatformOf, raw_answer
 from airflow_provider_lamini.local.routes.results import rows_in_order
 from airflow_provider_lamini.local.store import Job
+from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 
 router = APIRouter()
 

@@ -4,10 +4,13 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, model_validator
 
-from airflow_provider_lamini.api.lamini import wire
-from airflow_provider_lamini.api.lamini.batches import BatchCompletionsRequest, BatchEmbeddingsRequest
-from airflow_provider_lamini.api.lamini.completions import StreamingCompletionsRequest
-from airflow_provider_lamini.api.lamini.embeddings import EmbeddingRequest
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.platforms.lamini.api.batches import (
+    BatchCompletionsRequest,
+    BatchEmbeddingsRequest,
+)
+from airflow_provider_lamini.platforms.lamini.api.completions import StreamingCompletionsRequest
+from airflow_provider_lamini.platforms.lamini.api.embeddings import EmbeddingRequest
 
 
 def _listed(value: object) -> object:
@@ -23,14 +26,14 @@ def _without_nulls(value: object) -> object:
 class BatchBody(BatchCompletionsRequest):
     """A batch of completions; one text is a batch of one."""
 
-    prompt: Annotated[wire.Prompts, BeforeValidator(_listed)]  # type: ignore[assignment]
+    prompt: Annotated[schema.Prompts, BeforeValidator(_listed)]  # type: ignore[assignment]
 
 
 class StreamingBody(StreamingCompletionsRequest):
     """Streaming completions of one prompt or several."""
 
-    prompt: wire.Prompts  # type: ignore[assignment]
-    max_tokens: wire.TokenBound | None = None
+    prompt: schema.Prompts  # type: ignore[assignment]
+    max_tokens: schema.TokenBound | None = None
 
 
 class EmbeddingBody(EmbeddingRequest):

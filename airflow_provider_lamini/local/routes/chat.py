@@ -12,14 +12,14 @@ from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from airflow_provider_lamini.api.call import Json
-from airflow_provider_lamini.api.lamini.chat import ChatRequest, ResponseFormat
-from airflow_provider_lamini.api.lamini.wire import TokenBound
+from airflow_provider_lamini.api.schema import TokenBound
 from airflow_provider_lamini.local.engines.base import EngineError, Generation, GenerationRequest
 from airflow_provider_lamini.local.errors import PlatformError, status_of
 from airflow_provider_lamini.local.inference import DEFAULT_NEW_TOKENS
 from airflow_provider_lamini.local.jobs.pool import Flow
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
+from airflow_provider_lamini.platforms.lamini.api.chat import ChatRequest, ResponseFormat
 
 router = APIRouter(prefix="/inf")
 

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from airflow_provider_lamini.api.lamini.classifiers import (
-    ClassifierAddRequest,
-    ClassifierInitializeRequest,
-    ClassifierRegisterRequest,
-    ClassifierTrainRequest,
-    ClassifierUpdateJobRequest,
-    ClassifyRequest,
-)
-from airflow_provider_lamini.jobs.state import JobState, state_of
+from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.classifiers import model as models
 from airflow_provider_lamini.local.classifiers.projects import Project
 from airflow_provider_lamini.local.classifiers.scores import best_first
@@ -29,6 +21,15 @@ from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.classifying import classify_texts
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer
 from airflow_provider_lamini.local.store import as_json
+from airflow_provider_lamini.platforms.lamini.api.classifiers import (
+    ClassifierAddRequest,
+    ClassifierInitializeRequest,
+    ClassifierRegisterRequest,
+    ClassifierTrainRequest,
+    ClassifierUpdateJobRequest,
+    ClassifyRequest,
+)
+from airflow_provider_lamini.platforms.lamini.kinds import state_of
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json

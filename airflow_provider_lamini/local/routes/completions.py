@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from airflow_provider_lamini.api.lamini.completions import CompletionsRequest, CompletionsV1Request
 from airflow_provider_lamini.local.errors import JobNotFoundError
 from airflow_provider_lamini.local.inference import Answer, Task
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.bodies import StreamingBody
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, raw_answer, work_on
 from airflow_provider_lamini.local.routes.results import rows_so_far
+from airflow_provider_lamini.platforms.lamini.api.completions import CompletionsRequest, CompletionsV1Request
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json

@@ -7,11 +7,6 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from airflow_provider_lamini.api.lamini.datasets import (
-    CreateDatasetRequest,
-    ExistingDataRequest,
-    NumDatapointsRequest,
-)
 from airflow_provider_lamini.local.datasets.incoming import ROWS, RowsReader
 from airflow_provider_lamini.local.datasets.shelf import Dataset, Writer
 from airflow_provider_lamini.local.datasets.signing import Signer
@@ -21,6 +16,11 @@ from airflow_provider_lamini.local.multipart import invalid
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.blobs import path_of
 from airflow_provider_lamini.local.routes.common import PlatformOf
+from airflow_provider_lamini.platforms.lamini.api.datasets import (
+    CreateDatasetRequest,
+    ExistingDataRequest,
+    NumDatapointsRequest,
+)
 
 router = APIRouter(prefix="/v1")
 control_router = APIRouter(prefix=CONTROL_PREFIX)

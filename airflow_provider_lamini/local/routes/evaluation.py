@@ -7,13 +7,13 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from airflow_provider_lamini.api.lamini.evaluation import EvalRunRequest
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.evaluation import metrics
 from airflow_provider_lamini.local.inference import Task
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.classifying import classify_texts
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
+from airflow_provider_lamini.platforms.lamini.api.evaluation import EvalRunRequest
 
 router = APIRouter(prefix="/v1/eval")
 

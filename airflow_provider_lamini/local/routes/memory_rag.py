@@ -9,12 +9,6 @@ from typing import TYPE_CHECKING, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from airflow_provider_lamini.api.lamini.embeddings import DEFAULT_MODEL
-from airflow_provider_lamini.api.lamini.memory_rag import (
-    MemoryRagAddIndexRequest,
-    MemoryRagCompletionsRequest,
-    MemoryRagJobRequest,
-)
 from airflow_provider_lamini.local.engines.base import PromptTooLong
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.inference import Answer, Task
@@ -26,6 +20,12 @@ from airflow_provider_lamini.local.rag.extract import markdown
 from airflow_provider_lamini.local.rag.index import Index
 from airflow_provider_lamini.local.rag.indexes import FILES, KIND
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
+from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
+from airflow_provider_lamini.platforms.lamini.api.memory_rag import (
+    MemoryRagAddIndexRequest,
+    MemoryRagCompletionsRequest,
+    MemoryRagJobRequest,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

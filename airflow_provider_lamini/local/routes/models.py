@@ -5,8 +5,6 @@ import asyncio
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from airflow_provider_lamini.api.lamini.embeddings import DEFAULT_MODEL
-from airflow_provider_lamini.api.lamini.models import DownloadModelRequest
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.jobs.downloads import ModelDownloads, source_of
@@ -15,6 +13,8 @@ from airflow_provider_lamini.local.models.errors import ModelError
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer
 from airflow_provider_lamini.local.store import Job
+from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
+from airflow_provider_lamini.platforms.lamini.api.models import DownloadModelRequest
 
 router = APIRouter(prefix="/v1alpha")
 

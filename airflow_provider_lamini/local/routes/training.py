@@ -8,7 +8,6 @@ from pydantic import Field, field_validator
 from starlette.responses import Response
 
 from airflow_provider_lamini.api.call import Json
-from airflow_provider_lamini.api.lamini.training import TrainRequest
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.datasets.shelf import Dataset
 from airflow_provider_lamini.local.engines.base import EngineUnavailable
@@ -22,6 +21,7 @@ from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
 from airflow_provider_lamini.local.tuning.jobs import CREATED, last_runs, resumes_of, run_id
 from airflow_provider_lamini.local.tuning.shelf import KIND, TunedModel, Tuning
 from airflow_provider_lamini.local.tuning.trainer import Unavailable
+from airflow_provider_lamini.platforms.lamini.api.training import TrainRequest
 
 router = APIRouter(prefix="/v1/train")
 

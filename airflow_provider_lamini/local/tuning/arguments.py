@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 
-from airflow_provider_lamini.api.lamini.training import LONGEST_INPUT, FinetuneArgs
+from airflow_provider_lamini.platforms.lamini.api.training import LONGEST_INPUT, FinetuneArgs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

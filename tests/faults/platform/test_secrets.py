@@ -284,7 +284,7 @@ def test_neither_the_hook_nor_the_test_of_a_connection_shows_a_secret(platform, 
         for each in (hook, hook.client(), hook.settings(), target, vars(hook), target.settings.fingerprint):
             left.add(type(each).__name__, each)
         left.add("pickled hook", pickle.dumps(hook).decode("latin-1"))
-        from airflow_provider_lamini.api.lamini import completions, models
+        from airflow_provider_lamini.platforms.lamini.api import completions, models
 
         for call in (
             models.download("m", "transformer", TOKEN),

@@ -247,8 +247,8 @@ class RagRefresh(RagBuild):
 
     def _build_the_first(self, place: Path, world: World) -> None:
         """Write the manifest of an index that an earlier run has built."""
-        from airflow_provider_lamini.rows.documents import find_documents, stamps
-        from airflow_provider_lamini.rows.index_manifest import IndexManifest, ManifestFile
+        from airflow_provider_lamini.corpus.documents import find_documents, stamps
+        from airflow_provider_lamini.corpus.index_manifest import IndexManifest, ManifestFile
 
         documents = find_documents(str(place / "docs"), conn_id=None)
         with world.local.client() as http:

@@ -6,9 +6,9 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_lamini.rows.folder import OutputFolder
-from airflow_provider_lamini.rows.manifest import read_outputs
-from airflow_provider_lamini.rows.record import load
+from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.ledger.document import load
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.support.crash.case import Case, Found, World
 from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, text_for, vector_for
 

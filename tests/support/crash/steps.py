@@ -73,13 +73,13 @@ class Watch:
 
         :raises AttributeError: where one is gone: the harness must follow the code
         """
-        fetch = _of("api.steps", "Fetch.build"), _of("api.steps", "Fetch.begin")
+        fetch = _of("api.transfer", "Fetch.build"), _of("api.transfer", "Fetch.begin")
         self._after[fetch[0]] = self._built
         self._before[fetch[1]] = self._begun
         self._after[_of("api.client", "Client.send")] = lambda frame, _: (
             f"{request(frame.f_locals['call'].method, frame.f_locals['call'].path)} is read"
         )
-        store = "rows.storage"
+        store = "rows.storage.local"
         self._store_write = _of(store, "LocalStore.write")
         self._before[self._store_write] = lambda frame, _: f"{self._file(frame)} is about to be written"
         self._after[self._store_write] = lambda frame, _: f"{self._file(frame)} is written"
@@ -87,10 +87,10 @@ class Watch:
             f"{_name(frame)} is about to be removed"
         )
         self._after[_of(store, "LocalStore.delete")] = lambda frame, _: f"{_name(frame)} is removed"
-        code = _of("runs.record", "TaskStateRecord.write")
+        code = _of("runs.submission_record", "TaskStateRecord.write")
         self._before[code] = lambda frame, _: f"the task state{_record(frame)} is about to be written"
         self._after[code] = lambda frame, _: f"the task state{_record(frame)} is written"
-        self._before[_of("runs.record", "TaskStateRecord.forget")] = _constant(
+        self._before[_of("runs.submission_record", "TaskStateRecord.forget")] = _constant(
             "the task state is about to be removed"
         )
         self._before[_of("operators.base", "JobOperator.execute")] = _constant("the task begins")

@@ -1,1 +1,0 @@
-"""The Lamini API, one module per resource."""

@@ -1,0 +1,1 @@
+"""The platforms. Each is a package of its own, imported when it is first used."""

@@ -1,0 +1,1 @@
+"""The Lamini API, one module per resource, one function per operation."""

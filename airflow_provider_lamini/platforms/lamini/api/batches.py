@@ -1,0 +1,221 @@
+"""Batches: prompts that the platform completes, or turns into vectors, on its own time.
+
+A batch has no state of its own. Its result is ``{}`` at first, then has a row per prompt.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+import msgspec
+from pydantic import Field
+
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.output_types import OutputType
+from airflow_provider_lamini.platforms.lamini.api import embeddings
+from airflow_provider_lamini.platforms.lamini.api.completions import Completions, Started, read_completions
+
+T = TypeVar("T")
+
+
+class BatchCompletionsRequest(schema.Request):
+    """The body of ``POST /v1/batch_completions``."""
+
+    model_name: str = Field(min_length=1)
+    prompt: Annotated[list[str], Field(min_length=1)]
+    output_type: schema.BoundType | None = None
+    max_new_tokens: schema.TokenBound | None = None
+    max_tokens: schema.TokenBound | None = None
+    reservation_id: int | None = None
+
+
+class BatchEmbeddingsRequest(schema.Request):
+    """The body of ``POST /v1/batch_embeddings``."""
+
+    prompt: schema.Prompts
+    model_name: str | None = None
+
+
+BatchResult = Completions
+"""Outputs and finish reasons in the order of the prompts; both empty before the platform has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """How far a batch is.
+
+    :param total: rows of the batch; 0 before the platform has begun
+    :param done: rows that have a finish reason
+    """
+
+    total: int
+    done: int
+
+
+class _Reasons(msgspec.Struct):
+    """The part of a result that tells progress: the outputs are skipped, not decoded."""
+
+    finish_reason: list[str | None] | str | None = None
+
+
+class _Rows(msgspec.Struct):
+    """The rows of a result, counted and not decoded."""
+
+    outputs: list[msgspec.Raw] | None = None
+
+
+class _Vectors(msgspec.Struct):
+    """The vectors of a result, counted and not decoded."""
+
+    embedding: list[msgspec.Raw] | None = None
+
+
+_NOTHING = (b"", b"null", b"[]")
+"""Answers that say beside ``{}`` that there is nothing yet."""
+
+
+def start_completions(
+    *,
+    model_name: str,
+    prompt: Sequence[str],
+    output_type: OutputType | None = None,
+    max_new_tokens: int | None = None,
+    max_tokens: int | None = None,
+    reservation_id: int | None = None,
+) -> Call[str]:
+    """Start a batch of completions: ``POST /v1/batch_completions``.
+
+    :param model_name: base model or tuned model
+    :param prompt: the prompts, sent as they are, without a chat template
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: tokens generated at most per prompt
+    :param max_tokens: tokens at most per prompt, prompt included
+    :param reservation_id: GPUs that were set aside for this
+    :returns: the batch's id
+    :raises ValueError: where an argument does not fit
+    """
+    given = {
+        "model_name": model_name,
+        "output_type": output_type,
+        "max_new_tokens": max_new_tokens,
+        "max_tokens": max_tokens,
+        "reservation_id": reservation_id,
+    }
+    prompts = schema.texts("prompt", prompt)
+    return Call(
+        operation="batch_completion_v1_batch_completions_post",
+        method="POST",
+        path="/v1/batch_completions",
+        json={**schema.body(BatchCompletionsRequest, {**given, "prompt": [""]}), "prompt": prompts},
+        read=lambda content: schema.answer(Started)(content).id,
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def completions_result(id: str) -> Call[BatchResult]:  # noqa: A002 - the platform's name for it
+    """Ask for a batch's rows so far: ``GET /v1/batch_completions/{id}/result``.
+
+    :param id: what :func:`start_completions` returned
+    :returns: the rows in the order of the prompts; a row with ``None`` as finish reason is not done. Both
+        lists are empty before the platform has begun.
+    """
+    return _completions_result(id, read_completions)
+
+
+def completions_progress(id: str) -> Call[BatchProgress]:  # noqa: A002 - the platform's name for it
+    """Ask how far a batch is: the request of :func:`completions_result`, without decoding the outputs.
+
+    :param id: what :func:`start_completions` returned
+    :returns: counts of rows; a total of 0 before the platform has begun
+    """
+    return _completions_result(id, _read_progress)
+
+
+def start_embeddings(*, prompt: str | Sequence[str], model_name: str | None = None) -> Call[str]:
+    """Start a batch of embeddings: ``POST /v1/batch_embeddings``.
+
+    :param prompt: the texts
+    :param model_name: embedding model; the platform's default is all-MiniLM-L6-v2
+    :returns: the batch's id
+    :raises ValueError: where an argument does not fit
+    """
+    return Call(
+        operation="batch_embeddings_post",
+        method="POST",
+        path="/v1/batch_embeddings",
+        json=schema.prompts_body(BatchEmbeddingsRequest, prompt, {"model_name": model_name}),
+        read=lambda content: schema.answer(Started)(content).id,
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def embeddings_result(id: str) -> Call[list[list[float]] | None]:  # noqa: A002 - the platform's name for it
+    """Ask for a batch's vectors: ``GET /v1/batch_embeddings/{id}/result``.
+
+    :param id: what :func:`start_embeddings` returned
+    :returns: one vector per text, in order; ``None`` until all are done
+    """
+    return _embeddings_result(id, _read_vectors)
+
+
+def embeddings_progress(id: str) -> Call[int]:  # noqa: A002 - the platform's name for it
+    """Ask whether a batch's vectors are there: :func:`embeddings_result` without decoding the numbers.
+
+    :param id: what :func:`start_embeddings` returned
+    :returns: how many vectors there are; 0 until all are done
+    """
+    return _embeddings_result(id, _count_vectors)
+
+
+def _completions_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
+    return Call(
+        operation="batch_completion_result_v1_batch_completions__id__result_get",
+        method="GET",
+        path=f"/v1/batch_completions/{schema.segment(batch_id)}/result",
+        read=read,
+        repeat=Repeat.SAFE,
+    )
+
+
+def _embeddings_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
+    return Call(
+        operation="batch_embeddings_result_get",
+        method="GET",
+        path=f"/v1/batch_embeddings/{schema.segment(batch_id)}/result",
+        read=read,
+        repeat=Repeat.SAFE,
+    )
+
+
+def _read_progress(content: bytes) -> BatchProgress:
+    reasons = schema.decode_as(content, _Reasons).finish_reason
+    if isinstance(reasons, list):
+        return BatchProgress(len(reasons), len(reasons) - reasons.count(None))
+    rows = schema.decode_as(content, _Rows).outputs
+    if rows is None:
+        _check_nothing(content, "outputs")
+    total = len(rows or ())
+    return BatchProgress(total, total if reasons else 0)
+
+
+def _read_vectors(content: bytes) -> list[list[float]] | None:
+    return None if content.strip() in _NOTHING else embeddings.read_vectors(content)
+
+
+def _count_vectors(content: bytes) -> int:
+    if content.strip() in _NOTHING:
+        return 0
+    vectors = schema.decode_as(content, _Vectors).embedding
+    if vectors is None:
+        _check_nothing(content, "embedding")
+        return 0
+    flat = bool(vectors) and not bytes(vectors[0]).lstrip().startswith(b"[")
+    return 1 if flat else len(vectors)
+
+
+def _check_nothing(content: bytes, name: str) -> None:
+    """Refuse an object of something else, which would be waited for without end; ``{}`` says that nothing is there yet."""
+    found = schema.decode(content)
+    if found and not (isinstance(found, dict) and name in found):
+        raise ValueError(f"an object with {name} was expected, not {schema.kind_of(found)}")

@@ -1,0 +1,163 @@
+"""OpenAI's chat API on the platform, below ``/inf``. Here the platform applies the model's chat template."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, NonNegativeInt
+
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.api.call import Call, Json, Repeat
+
+
+class Message(schema.Request):
+    """One message of a conversation."""
+
+    role: str = Field(min_length=1)
+    content: str
+
+
+class JsonSchema(schema.Request):
+    """A named JSON schema that the answer is bound to."""
+
+    name: str = "answer"
+    schema_: dict[str, JsonValue] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(schema.Request):
+    """``{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}``, or a plain type."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class CacheControl(schema.Request):
+    """How long a third-party model stays cached.
+
+    :param ttl: seconds
+    """
+
+    ttl: NonNegativeInt | None = None
+
+
+class ChatRequest(schema.Request):
+    """The body of ``POST /inf/chat/completions``."""
+
+    model: str = Field(min_length=1)
+    messages: Annotated[list[Message], Field(min_length=1)]
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_tokens: schema.TokenBound | None = None
+    response_format: ResponseFormat | None = None
+    cache: CacheControl | None = None
+
+
+class Usage(schema.Answer):
+    """The tokens that an answer took."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class _Part(schema.Answer):
+    text: str = ""
+
+
+class _AnsweredMessage(schema.Answer):
+    content: str | list[_Part] | None = None
+
+
+class _Choice(schema.Answer):
+    message: _AnsweredMessage
+    finish_reason: str | None = None
+
+
+class _ChatCompletion(schema.Answer):
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """What the model said.
+
+    :param content: its text; JSON text where a schema was asked for
+    :param finish_reason: ``stop``, ``length``, or what else the platform says
+    :param usage: tokens taken, where the platform tells
+    """
+
+    content: str
+    finish_reason: str | None
+    usage: Usage | None
+
+
+def complete(
+    *,
+    model: str,
+    messages: Sequence[Message | Mapping[str, str]],
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    response_format: Mapping[str, Json] | None = None,
+    cache_ttl: int | None = None,
+) -> Call[ChatAnswer]:
+    """Continue a conversation: ``POST /inf/chat/completions``.
+
+    :param model: the model's name
+    :param messages: the conversation so far, objects with role and content
+    :param temperature: 0 gives the likeliest answer
+    :param max_tokens: tokens generated at most
+    :param response_format: OpenAI's ``response_format``; see :func:`json_format`
+    :param cache_ttl: seconds that a third-party model stays cached; the platform's default is 60
+    :returns: the first choice
+    :raises ValueError: where an argument does not fit
+    """
+    given = {
+        "model": model,
+        "messages": [
+            each.model_dump(exclude_unset=True) if isinstance(each, Message) else each for each in messages
+        ],
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "response_format": response_format,
+        "cache": None if cache_ttl is None else {"ttl": cache_ttl},
+    }
+    return Call(
+        operation="inf_chat_completions_post",
+        method="POST",
+        path="/inf/chat/completions",
+        json=schema.body(ChatRequest, given),
+        read=_read_answer,
+        repeat=Repeat.SAFE,
+    )
+
+
+def json_format(schema: Mapping[str, Json], name: str = "answer") -> dict[str, Json]:
+    """Return the ``response_format`` that binds an answer to a JSON schema.
+
+    :param schema: the schema, such as ``json_schema`` of an output type
+    :param name: a name for it
+    """
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": dict(schema), "strict": True}}
+
+
+def models() -> Call[list[str]]:
+    """List the models that can chat: ``GET /inf/models``.
+
+    :returns: their names
+    """
+    return Call(
+        operation="inf_models_get",
+        method="GET",
+        path="/inf/models",
+        read=lambda content: schema.names(schema.decode(content), "id", "model_name", "name", "model"),
+        repeat=Repeat.SAFE,
+    )
+
+
+def _read_answer(content: bytes) -> ChatAnswer:
+    answered = schema.answer(_ChatCompletion)(content)
+    choice = answered.choices[0]
+    said = choice.message.content
+    text = "".join(part.text for part in said) if isinstance(said, list) else said or ""
+    return ChatAnswer(text, choice.finish_reason, answered.usage)

@@ -1,0 +1,327 @@
+"""Classifiers: their training, in jobs, and their use."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, JsonValue, PositiveInt
+
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.platforms.lamini.api import job_responses
+
+Texts = Annotated[list[str], Field(min_length=1)]
+
+
+class ClassifierInitializeRequest(schema.Request):
+    """The body of ``POST /v2/classifier/initialize``."""
+
+    name: str = Field(min_length=1)
+    model_name: str = Field(min_length=1)
+    classes: dict[str, str] = Field(min_length=1)
+    examples: dict[str, Texts] | None = None
+
+
+class ClassifierAddRequest(schema.Request):
+    """The body of ``POST /v2/classifier/add``."""
+
+    data: dict[str, Texts] = Field(min_length=1)
+    dataset_name: str = Field(min_length=1)
+    project_name: str = Field(min_length=1)
+
+
+class ClassifierTrainRequest(schema.Request):
+    """The body of ``POST /v2/classifier/train``."""
+
+    name: str = Field(min_length=1)
+    classifier_train_job_id: schema.Id | None = None
+
+
+class ClassifierUpdateJobRequest(schema.Request):
+    """The body of ``POST /v2/classifier/update_job``."""
+
+    job_id: schema.Id
+    status: str = Field(min_length=1)
+
+
+class ClassifierRegisterRequest(schema.Request):
+    """The body of ``POST /v2/classifier/register``."""
+
+    project_id: schema.Id
+    model_id: schema.Id
+    job_id: schema.Id
+
+
+class ClassifyRequest(schema.Request):
+    """The body of ``POST /v2/classifier/{model_id}/classify`` and of the v1 paths."""
+
+    prompt: schema.Prompts
+    top_n: PositiveInt | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    metadata: bool | None = None
+
+
+class ClassifierJob(schema.Answer):
+    """A classifier's job."""
+
+    job_id: schema.Id = Field(validation_alias=AliasChoices("job_id", "id"))
+    status: str | None = None
+    """The state in the platform's own word."""
+    model_id: schema.Id | None = None
+    """The model, a UUID, once it is there."""
+    detail: job_responses.Reason = None
+    """Why the job has ended as it has, where the platform tells it."""
+
+
+class ClassifierModel(schema.Answer):
+    """A trained classifier."""
+
+    model_id: schema.Id = Field(validation_alias=AliasChoices("model_id", "id"))
+    job_id: schema.Id | None = None
+
+
+class ClassScore(schema.Answer):
+    """How likely a class is."""
+
+    class_name: str
+    prob: float
+    class_id: int | None = None
+
+
+class _Classification(schema.Answer):
+    classification: list[list[ClassScore]]
+
+
+class _Prediction(schema.Answer):
+    prediction: str | list[str]
+
+
+def initialize(
+    *,
+    name: str,
+    model_name: str,
+    classes: Mapping[str, str],
+    examples: Mapping[str, Sequence[str]] | None = None,
+) -> Call[ClassifierJob]:
+    """Make a classifier from descriptions of its classes: ``POST /v2/classifier/initialize``.
+
+    It takes the platform about a minute per class.
+
+    :param name: name of the project
+    :param model_name: the model that reads the descriptions
+    :param classes: class to description
+    :param examples: class to texts that belong to it
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"name": name, "model_name": model_name, "classes": classes, "examples": examples}
+    return Call(
+        operation="initialize_v2_classifier_initialize_post",
+        method="POST",
+        path="/v2/classifier/initialize",
+        json=schema.body(ClassifierInitializeRequest, given),
+        read=schema.answer(ClassifierJob),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def add(*, project_name: str, dataset_name: str, data: Mapping[str, Sequence[str]]) -> Call[Json]:
+    """Add examples to a project: ``POST /v2/classifier/add``.
+
+    :param project_name: the project
+    :param dataset_name: the dataset that they go to
+    :param data: class to texts that belong to it
+    :returns: what the platform says of it; its form is not known
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"project_name": project_name, "dataset_name": dataset_name, "data": data}
+    return Call(
+        operation="add_v2_classifier_add_post",
+        method="POST",
+        path="/v2/classifier/add",
+        json=schema.body(ClassifierAddRequest, given),
+        read=_read_any,
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def train(*, name: str, classifier_train_job_id: str | None = None) -> Call[ClassifierJob]:
+    """Train a project's classifier on all its examples: ``POST /v2/classifier/train``.
+
+    :param name: the project
+    :param classifier_train_job_id: an earlier job to go on from
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"name": name, "classifier_train_job_id": classifier_train_job_id}
+    return Call(
+        operation="train_v2_classifier_train_post",
+        method="POST",
+        path="/v2/classifier/train",
+        json=schema.body(ClassifierTrainRequest, given),
+        read=schema.answer(ClassifierJob),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def status(job_id: str) -> Call[ClassifierJob]:
+    """Ask how a classifier's job stands: ``GET /v2/classifier/{job_id}/status``.
+
+    :param job_id: the job
+    :returns: the state in the platform's own word, the model once it is there, and a reason where the platform gives one
+    """
+    return Call(
+        operation="status_v2_classifier__job_id__status_get",
+        method="GET",
+        path=f"/v2/classifier/{schema.segment(job_id, 'job_id')}/status",
+        read=lambda content: _read_status(content, job_id),
+        repeat=Repeat.SAFE,
+    )
+
+
+def update_job(*, job_id: str, status: str) -> Call[Json]:
+    """Set the state of a classifier's job, such as to cancel it: ``POST /v2/classifier/update_job``.
+
+    :param job_id: the job
+    :param status: the state in the platform's own word, such as ``CANCELLED``
+    :returns: what the platform says of it; its form is not known
+    :raises ValueError: where an argument does not fit
+    """
+    return Call(
+        operation="update_job_v2_classifier_update_job_post",
+        method="POST",
+        path="/v2/classifier/update_job",
+        json=schema.body(ClassifierUpdateJobRequest, {"job_id": job_id, "status": status}),
+        read=_read_any,
+        repeat=Repeat.SAFE,
+    )
+
+
+def register(*, project_id: str, model_id: str, job_id: str) -> Call[Json]:
+    """Make a model a project's: ``POST /v2/classifier/register``.
+
+    :param project_id: the project
+    :param model_id: the model
+    :param job_id: the job that made it
+    :returns: what the platform says of it; its form is not known
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"project_id": project_id, "model_id": model_id, "job_id": job_id}
+    return Call(
+        operation="register_v2_classifier_register_post",
+        method="POST",
+        path="/v2/classifier/register",
+        json=schema.body(ClassifierRegisterRequest, given),
+        read=_read_any,
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def classify(
+    *,
+    model_id: str,
+    prompt: str | Sequence[str],
+    top_n: int | None = None,
+    threshold: float | None = None,
+    metadata: bool | None = None,
+) -> Call[list[list[ClassScore]]]:
+    """Sort texts into classes: ``POST /v2/classifier/{model_id}/classify``.
+
+    :param model_id: the classifier
+    :param prompt: one text or a list
+    :param top_n: classes answered at most per text
+    :param threshold: leave out classes that are less likely, 0 to 1
+    :param metadata: answer with what the platform notes about each class
+    :returns: per text, its classes, the likeliest first
+    :raises ValueError: where an argument does not fit
+    """
+    return _classified(
+        "classify_v2_classifier__model_id__classify_post",
+        f"/v2/classifier/{schema.segment(model_id, 'model_id')}/classify",
+        _classify_body(prompt, top_n, threshold, metadata=metadata),
+    )
+
+
+def classify_v1(
+    *,
+    model_id: str,
+    prompt: str | Sequence[str],
+    top_n: int | None = None,
+    threshold: float | None = None,
+    metadata: bool | None = None,
+) -> Call[list[list[ClassScore]]]:
+    """Sort texts with an uploaded model: ``POST /v1/classifier/{model_id}/classification``.
+
+    Takes and returns what :func:`classify` does.
+    """
+    return _classified(
+        "classification_v1_post",
+        f"/v1/classifier/{schema.segment(model_id, 'model_id')}/classification",
+        _classify_body(prompt, top_n, threshold, metadata=metadata),
+    )
+
+
+def predict_v1(*, model_id: str, prompt: str | Sequence[str]) -> Call[list[str]]:
+    """Name the likeliest class with an uploaded model: ``POST /v1/classifier/{model_id}/prediction``.
+
+    :param model_id: the classifier
+    :param prompt: one text or a list
+    :returns: one class per text
+    :raises ValueError: where an argument does not fit
+    """
+    body, expected = _classify_body(prompt, None, None, metadata=None)
+    return Call(
+        operation="prediction_v1_post",
+        method="POST",
+        path=f"/v1/classifier/{schema.segment(model_id, 'model_id')}/prediction",
+        json=body,
+        read=lambda content: _read_predictions(content, expected),
+        repeat=Repeat.SAFE,
+    )
+
+
+def _classified(
+    operation: str, path: str, asked: tuple[dict[str, Json], int]
+) -> Call[list[list[ClassScore]]]:
+    body, expected = asked
+    return Call(
+        operation=operation,
+        method="POST",
+        path=path,
+        json=body,
+        read=lambda content: _read_classes(content, expected),
+        repeat=Repeat.SAFE,
+    )
+
+
+def _classify_body(
+    prompt: str | Sequence[str], top_n: int | None, threshold: float | None, *, metadata: bool | None
+) -> tuple[dict[str, Json], int]:
+    given = {"top_n": top_n, "threshold": threshold, "metadata": metadata}
+    body = schema.prompts_body(ClassifyRequest, prompt, given)
+    return body, 1 if isinstance(prompt, str) else len(prompt)
+
+
+def _read_classes(content: bytes, expected: int) -> list[list[ClassScore]]:
+    classes = schema.answer(_Classification)(content).classification
+    if len(classes) != expected:
+        raise ValueError(f"{len(classes)} classifications were answered for {expected} texts")
+    return classes
+
+
+def _read_predictions(content: bytes, expected: int) -> list[str]:
+    prediction = schema.answer(_Prediction)(content).prediction
+    listed = [prediction] if isinstance(prediction, str) else prediction
+    if len(listed) != expected:
+        raise ValueError(f"{len(listed)} predictions were answered for {expected} texts")
+    return listed
+
+
+def _read_status(content: bytes, job_id: str) -> ClassifierJob:
+    """Read ``{status, model_id}``; the job's id, or the state, is not always in it."""
+    told = schema.answer(job_responses.MaybeAnswer)(content)
+    more = told.model_extra or {}
+    if told.status is None and not {"job_id", "model_id"} & set(more):
+        raise ValueError("neither status nor model_id is told")
+    return schema.fit(ClassifierJob, {"job_id": job_id, **more, "status": told.status, "detail": told.detail})
+
+
+def _read_any(content: bytes) -> JsonValue:
+    return schema.decode(content) if content.strip() else None

@@ -1,0 +1,250 @@
+"""Completions: text, or objects of an output type, for one prompt or several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from pydantic import AliasChoices, Field
+
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.output_types import OutputType
+
+
+class CompletionsRequest(schema.Request):
+    """The body of ``POST /v2/completions``."""
+
+    model_name: str = Field(min_length=1)
+    prompt: schema.Prompts
+    output_type: schema.BoundType | None = None
+    max_tokens: schema.TokenBound | None = None
+    max_new_tokens: schema.TokenBound | None = None
+    reservation_id: int | None = None
+
+
+class CompletionsV1Request(schema.Request):
+    """The body of ``POST /v1/completions``. The output type may be spelled ``out_type``."""
+
+    model_name: str = Field(min_length=1)
+    prompt: schema.Prompts
+    output_type: schema.BoundType | None = Field(
+        default=None, validation_alias=AliasChoices("output_type", "out_type")
+    )
+    max_tokens: schema.TokenBound | None = None
+    max_new_tokens: schema.TokenBound | None = None
+    cache_id: str | None = None
+
+
+class StreamingCompletionsRequest(schema.Request):
+    """The body of ``POST /v3/streaming_completions``."""
+
+    model_name: str = Field(min_length=1)
+    prompt: str
+    output_type: schema.BoundType | None = None
+    max_new_tokens: schema.TokenBound | None = None
+
+
+class Started(schema.Answer):
+    """The id under which started work is asked for."""
+
+    id: schema.Id
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """The outputs for some prompts, in their order.
+
+    :param outputs: one per prompt: a text, an object where an output type was asked for, or ``None``
+    :param finish_reason: one per prompt: ``stop``, ``length`` (cut at the token bound), ``timeout`` (cut by
+        the platform), or ``None`` where it is not done or not told
+    """
+
+    outputs: list[Json]
+    finish_reason: list[str | None]
+
+    @property
+    def done(self) -> bool:
+        """Whether there are outputs and each has a finish reason."""
+        return bool(self.finish_reason) and None not in self.finish_reason
+
+
+def complete(
+    *,
+    model_name: str,
+    prompt: str | Sequence[str],
+    output_type: OutputType | None = None,
+    max_new_tokens: int | None = None,
+    max_tokens: int | None = None,
+    reservation_id: int | None = None,
+) -> Call[Completions]:
+    """Complete prompts and wait for the answer: ``POST /v2/completions``.
+
+    :param model_name: base model or tuned model
+    :param prompt: one prompt or a list, sent as they are, without a chat template
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: tokens generated at most
+    :param max_tokens: tokens at most, prompt included
+    :param reservation_id: GPUs that were set aside for this
+    :returns: one output and one finish reason per prompt
+    :raises ValueError: where an argument does not fit
+    """
+    given = {
+        "model_name": model_name,
+        "output_type": output_type,
+        "max_new_tokens": max_new_tokens,
+        "max_tokens": max_tokens,
+        "reservation_id": reservation_id,
+    }
+    body = schema.prompts_body(CompletionsRequest, prompt, given)
+    expected = 1 if isinstance(prompt, str) else len(prompt)
+    return Call(
+        operation="completions_v2_completions_post",
+        method="POST",
+        path="/v2/completions",
+        json=body,
+        read=lambda content: read_completions(content, expected),
+        repeat=Repeat.SAFE,
+    )
+
+
+def complete_v1(
+    *,
+    model_name: str,
+    prompt: str | Sequence[str],
+    output_type: OutputType | None = None,
+    max_new_tokens: int | None = None,
+    max_tokens: int | None = None,
+    cache_id: str | None = None,
+    spelled_out_type: bool = False,
+) -> Call[Completions]:
+    """Complete prompts on the older endpoint: ``POST /v1/completions``.
+
+    :param model_name: base model or tuned model
+    :param prompt: one prompt or a list
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: tokens generated at most
+    :param max_tokens: tokens at most, prompt included
+    :param cache_id: name of a cache of prompts on the platform
+    :param spelled_out_type: send the output type as ``out_type``, as old servers read it
+    :returns: one output per prompt; this endpoint tells no finish reasons
+    :raises ValueError: where an argument does not fit
+    """
+    given = {
+        "model_name": model_name,
+        "output_type": output_type,
+        "max_new_tokens": max_new_tokens,
+        "max_tokens": max_tokens,
+        "cache_id": cache_id,
+    }
+    body = schema.prompts_body(CompletionsV1Request, prompt, given)
+    if spelled_out_type and "output_type" in body:
+        body["out_type"] = body.pop("output_type")
+    expected = 1 if isinstance(prompt, str) else len(prompt)
+    typed = output_type is not None
+    return Call(
+        operation="completions_v1_post",
+        method="POST",
+        path="/v1/completions",
+        json=body,
+        read=lambda content: _read_v1(content, expected, typed=typed),
+        repeat=Repeat.SAFE,
+    )
+
+
+def start_streaming(
+    *,
+    model_name: str,
+    prompt: str,
+    output_type: OutputType | None = None,
+    max_new_tokens: int | None = None,
+) -> Call[str]:
+    """Start a completion whose text so far can be asked for: ``POST /v3/streaming_completions``.
+
+    :param model_name: base model or tuned model
+    :param prompt: one prompt
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: tokens generated at most
+    :returns: the id for :func:`streaming_result`
+    :raises ValueError: where an argument does not fit
+    """
+    given = {
+        "model_name": model_name,
+        "prompt": prompt,
+        "output_type": output_type,
+        "max_new_tokens": max_new_tokens,
+    }
+    return Call(
+        operation="streaming_completions_v3_streaming_completions_post",
+        method="POST",
+        path="/v3/streaming_completions",
+        json=schema.body(StreamingCompletionsRequest, given),
+        read=lambda content: schema.answer(Started)(content).id,
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def streaming_result(id: str) -> Call[Completions]:  # noqa: A002 - the platform's name for it
+    """Ask for the text so far: ``GET /v3/streaming_completions/{id}/result``.
+
+    :param id: what :func:`start_streaming` returned
+    :returns: the outputs so far, none at first; ``done`` once each finish reason is set
+    """
+    return Call(
+        operation="streaming_completion_result_v3_streaming_completions__id__result_get",
+        method="GET",
+        path=f"/v3/streaming_completions/{schema.segment(id)}/result",
+        read=read_completions,
+        repeat=Repeat.SAFE,
+    )
+
+
+def read_completions(content: bytes, expected: int | None = None) -> Completions:
+    """Read ``{outputs, finish_reason}``, each a list or, for one prompt, the bare value.
+
+    :param content: the answer; ``{}`` says that there is nothing yet
+    :param expected: how many outputs there must be, where it is known
+    :raises ValueError: where it is none of that
+    """
+    value = schema.decode(content)
+    if not isinstance(value, dict) or (value and "outputs" not in value):
+        raise ValueError(f"an object with outputs was expected, not {schema.kind_of(value)}")
+    return _normalised(value.get("outputs"), value.get("finish_reason"), expected, empty=not value)
+
+
+def _normalised(outputs: Json, reasons: Json, expected: int | None, *, empty: bool = False) -> Completions:
+    listed: list[Json] = outputs if isinstance(outputs, list) else [] if empty else [outputs]
+    if expected is not None and len(listed) != expected:
+        raise ValueError(f"{len(listed)} outputs were answered for {expected} prompts")
+    if reasons is None or isinstance(reasons, str):
+        return Completions(listed, [reasons] * len(listed))
+    if not isinstance(reasons, list) or len(reasons) != len(listed):
+        raise ValueError(f"one finish_reason for each of {len(listed)} outputs was expected")
+    return Completions(listed, checked_reasons(reasons))
+
+
+def checked_reasons(reasons: list[Json]) -> list[str | None]:
+    """Return finish reasons, checked to be texts or nulls.
+
+    :raises ValueError: where one is something else
+    """
+    if not {*map(type, reasons)} <= {str, type(None)}:
+        wrong = next(reason for reason in reasons if not isinstance(reason, str | None))
+        raise ValueError(f"a finish_reason must be a text or null, not {schema.kind_of(wrong)}")
+    return cast("list[str | None]", reasons)
+
+
+def _read_v1(content: bytes, expected: int, *, typed: bool) -> Completions:
+    value = schema.decode(content)
+    if isinstance(value, dict) and "outputs" in value and not typed:
+        return _normalised(value["outputs"], value.get("finish_reason"), expected)
+    listed = value if isinstance(value, list) else [value]
+    if typed:
+        return _normalised(list(listed), None, expected)
+    if isinstance(value, dict) and isinstance(value.get("output"), list):
+        return _normalised(value["output"], None, expected)
+    outputs: list[Json] = []
+    for each in listed:
+        if not isinstance(each, dict) or "output" not in each:
+            raise ValueError(f"objects with output were expected, not {schema.kind_of(each)}")
+        outputs.append(each["output"])
+    return _normalised(outputs, None, expected)

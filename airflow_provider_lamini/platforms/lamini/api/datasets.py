@@ -1,0 +1,222 @@
+"""Datasets for tuning: where rows go, and under which id and location they are found."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, cast
+
+from pydantic import Field, JsonValue, NonNegativeInt
+
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.api.call import Call, FilePart, Json, Repeat
+
+
+class UploadBasePath(schema.Answer):
+    """Where the platform keeps datasets: ``azure``, or on its own disk."""
+
+    upload_base_path: str
+
+    @property
+    def azure(self) -> bool:
+        """Whether rows are uploaded to an Azure blob rather than sent to the platform."""
+        return self.upload_base_path == "azure"
+
+
+class Dataset(schema.Answer):
+    """A dataset."""
+
+    dataset_id: schema.Id
+    dataset_location: str
+    """A path of the platform's, or a signed URL to upload to. The URL is a secret while it is valid."""
+
+
+class DatasetLocation(schema.Answer):
+    """Where a dataset lies, for the ``upload_file_path`` of a tuning job."""
+
+    dataset_location: str
+
+
+class CreateDatasetRequest(schema.Request):
+    """The body of ``POST /v1/data``."""
+
+    upload_base_path: str = Field(min_length=1)
+    is_public: bool | None = None
+
+
+class LocalDataRequest(CreateDatasetRequest):
+    """The body of ``POST /v1/local-data``."""
+
+    data: list[dict[str, JsonValue]] = Field(min_length=1)
+
+
+class NumDatapointsRequest(schema.Request):
+    """The body of ``POST /v1/data/num-datapoints``."""
+
+    dataset_id: str = Field(min_length=1)
+    num_datapoints: NonNegativeInt
+
+
+class ExistingDataRequest(schema.Request):
+    """The body of ``POST /v1/existing-data``."""
+
+    dataset_id: str = Field(min_length=1)
+    upload_base_path: str = Field(min_length=1)
+
+
+def upload_base_path() -> Call[UploadBasePath]:
+    """Ask where the platform keeps datasets: ``GET /v1/get-upload-base-path``."""
+    return Call(
+        operation="upload_base_path_get",
+        method="GET",
+        path="/v1/get-upload-base-path",
+        read=schema.answer(UploadBasePath),
+        repeat=Repeat.SAFE,
+    )
+
+
+def upload(
+    *, upload_base_path: str, data: Sequence[Mapping[str, Json]], is_public: bool | None = None
+) -> Call[Dataset]:
+    """Make a dataset of rows that are sent to the platform: ``POST /v1/local-data``.
+
+    :param upload_base_path: as :func:`upload_base_path` told it
+    :param data: the rows, each with ``input`` and ``output``
+    :param is_public: whether others may use it
+    :raises ValueError: where an argument does not fit
+    """
+    rows = schema.rows("data", data)
+    given = {"upload_base_path": upload_base_path, "is_public": is_public}
+    return Call(
+        operation="local_data_post",
+        method="POST",
+        path="/v1/local-data",
+        json={**schema.body(CreateDatasetRequest, given), "data": rows},
+        read=schema.answer(Dataset),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def upload_file(*, upload_base_path: str, data: FilePart, is_public: bool | None = None) -> Call[Dataset]:
+    """Make a dataset of rows that lie in a file, read in blocks: ``POST /v1/local-data``.
+
+    The platform takes all rows in one request; only blocks of it are in memory here.
+
+    :param upload_base_path: as :func:`upload_base_path` told it
+    :param data: the rows as JSON Lines, each with ``input`` and ``output``; at least one
+    :param is_public: whether others may use it
+    :raises ValueError: where an argument does not fit
+    """
+    given = schema.body(CreateDatasetRequest, {"upload_base_path": upload_base_path, "is_public": is_public})
+    head = json.dumps(given, separators=(",", ":")).encode()[:-1] + b',"data":['
+
+    def open_body() -> BinaryIO:
+        return cast("BinaryIO", _RowsBody(head, data.open(), b"]}"))
+
+    return Call(
+        operation="local_data_post",
+        method="POST",
+        path="/v1/local-data",
+        content=FilePart("rows.json", open_body, "application/json"),
+        read=schema.answer(Dataset),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def create(*, upload_base_path: str, is_public: bool | None = None) -> Call[Dataset]:
+    """Make a dataset whose rows go to an Azure blob: ``POST /v1/data``.
+
+    :param upload_base_path: as :func:`upload_base_path` told it
+    :param is_public: whether others may use it
+    :returns: the dataset; its location is the signed URL to put JSON Lines to, then call :func:`count`
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"upload_base_path": upload_base_path, "is_public": is_public}
+    return Call(
+        operation="data_post",
+        method="POST",
+        path="/v1/data",
+        json=schema.body(CreateDatasetRequest, given),
+        read=schema.answer(Dataset),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def count(*, dataset_id: str, num_datapoints: int) -> Call[Json]:
+    """Tell the platform how many rows were uploaded: ``POST /v1/data/num-datapoints``.
+
+    :param dataset_id: the dataset
+    :param num_datapoints: rows
+    :returns: what the platform says of it; its form is not known
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"dataset_id": dataset_id, "num_datapoints": num_datapoints}
+    return Call(
+        operation="data_num_datapoints_post",
+        method="POST",
+        path="/v1/data/num-datapoints",
+        json=schema.body(NumDatapointsRequest, given),
+        read=lambda content: schema.decode(content) if content.strip() else None,
+        repeat=Repeat.SAFE,
+    )
+
+
+def existing(*, dataset_id: str, upload_base_path: str) -> Call[DatasetLocation]:
+    """Ask where a dataset lies: ``POST /v1/existing-data``.
+
+    :param dataset_id: the dataset
+    :param upload_base_path: as :func:`upload_base_path` told it
+    :returns: the location, for the ``upload_file_path`` of a tuning job
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"dataset_id": dataset_id, "upload_base_path": upload_base_path}
+    return Call(
+        operation="existing_data_post",
+        method="POST",
+        path="/v1/existing-data",
+        json=schema.body(ExistingDataRequest, given),
+        read=schema.answer(DatasetLocation),
+        repeat=Repeat.SAFE,
+    )
+
+
+class _RowsBody(io.RawIOBase):
+    """JSON Lines as a JSON list: the line breaks become commas, so that the length is known beforehand.
+
+    :param head: what stands before the rows
+    :param rows: the rows; it is closed with this
+    :param tail: what stands after them
+    """
+
+    def __init__(self, head: bytes, rows: BinaryIO, tail: bytes) -> None:
+        super().__init__()
+        self._rows = rows
+        self._left = rows.seek(0, io.SEEK_END)
+        if self._left and rows.seek(-1, io.SEEK_END) >= 0 and rows.read(1) == b"\n":
+            self._left -= 1
+        rows.seek(0)
+        self._length = len(head) + self._left + len(tail)
+        self._ready, self._tail = head, tail
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Tell the length: nobody asks more of it."""
+        if whence == io.SEEK_END and offset == 0:
+            return self._length
+        raise io.UnsupportedOperation("only the end can be sought")
+
+    def read(self, size: int = -1) -> bytes:
+        """Read the next block, which may be shorter than asked for; empty at the end only."""
+        if not self._ready:
+            block = self._rows.read(self._left if size < 0 else min(size, self._left))
+            self._left -= len(block)
+            self._ready = block.replace(b"\n", b",") if block else self._tail
+            self._tail = self._tail if block else b""
+        taken = self._ready if size < 0 else self._ready[:size]
+        self._ready = self._ready[len(taken) :]
+        return taken
+
+    def close(self) -> None:
+        self._rows.close()
+        super().close()

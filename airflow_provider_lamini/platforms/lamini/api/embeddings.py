@@ -1,0 +1,75 @@
+"""Embeddings: texts to vectors."""
+
+from collections.abc import Sequence
+
+import msgspec
+from pydantic import Field
+
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.api.call import Call, Repeat
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+"""What the platform takes where no model is named; 384 numbers per vector."""
+
+
+class EmbeddingRequest(schema.Request):
+    """The body of ``POST /v1/embedding``."""
+
+    prompt: schema.Prompts
+    model_name: str = Field(default=DEFAULT_MODEL, min_length=1)
+    latency_sensitive: bool = True
+
+
+class _Vectors(msgspec.Struct):
+    embedding: list[list[float]] = msgspec.field(default_factory=list)
+
+
+class _Vector(msgspec.Struct):
+    embedding: list[float] | None = None
+
+
+def embed(
+    *, prompt: str | Sequence[str], model_name: str | None = None, latency_sensitive: bool | None = None
+) -> Call[list[list[float]]]:
+    """Turn texts into vectors: ``POST /v1/embedding``.
+
+    :param prompt: one text or a list
+    :param model_name: embedding model; the platform's default is all-MiniLM-L6-v2
+    :param latency_sensitive: whether the platform shall prefer a quick answer over throughput
+    :returns: one vector per text, in order; one text gives a list of one vector
+    :raises ValueError: where an argument does not fit
+    """
+    given = {"model_name": model_name, "latency_sensitive": latency_sensitive}
+    body = schema.prompts_body(EmbeddingRequest, prompt, given)
+    expected = 1 if isinstance(prompt, str) else len(prompt)
+    return Call(
+        operation="embedding_v1_embedding_post",
+        method="POST",
+        path="/v1/embedding",
+        json=body,
+        read=lambda content: _read_expected(content, expected),
+        repeat=Repeat.SAFE,
+    )
+
+
+def read_vectors(content: bytes) -> list[list[float]] | None:
+    """Read ``{embedding}``, a list of vectors or one flat vector.
+
+    :returns: the vectors; ``None`` where there are none yet
+    :raises ValueError: where it is neither, or vectors differ in length
+    """
+    try:
+        vectors = schema.decode_as(content, _Vectors).embedding
+    except ValueError:
+        flat = schema.decode_as(content, _Vector).embedding
+        vectors = [flat] if flat else []
+    if len({len(vector) for vector in vectors}) > 1 or [] in vectors[:1]:
+        raise ValueError("the vectors must be of one length above 0")
+    return vectors or None
+
+
+def _read_expected(content: bytes, expected: int) -> list[list[float]]:
+    vectors = read_vectors(content) or []
+    if len(vectors) != expected:
+        raise ValueError(f"{len(vectors)} vectors were answered for {expected} texts")
+    return vectors

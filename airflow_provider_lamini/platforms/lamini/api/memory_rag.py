@@ -1,0 +1,231 @@
+"""Memory RAG: an index over documents, and completions that look things up in it."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from pydantic import Field, PositiveInt
+
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.api.call import Call, FilePart, Multipart, Repeat
+from airflow_provider_lamini.api.output_types import OutputType
+from airflow_provider_lamini.platforms.lamini.api import job_responses
+from airflow_provider_lamini.platforms.lamini.api.completions import Completions, read_completions
+
+_NOT_READY = re.compile(r"current status: *([A-Za-z][A-Za-z _]*[A-Za-z])")
+_NUMBER = re.compile(r"(?:question|answer)\b[ _]*(\d*)", re.IGNORECASE)
+
+
+class MemoryRagCompletionsRequest(schema.Request):
+    """The body of ``POST /alpha/memory-rag/completions``."""
+
+    prompt: schema.Prompts
+    job_id: schema.Id
+    model_name: str | None = None
+    rag_query_size: PositiveInt | None = None
+    output_type: schema.BoundType | None = None
+    max_tokens: schema.TokenBound | None = None
+    max_new_tokens: schema.TokenBound | None = None
+
+
+class MemoryRagAddIndexRequest(schema.Request):
+    """The body of ``POST /alpha/memory-rag/add-index``."""
+
+    prompt: str
+    job_id: schema.Id
+
+
+class MemoryRagJobRequest(schema.Request):
+    """The body of the requests that name an index only."""
+
+    job_id: schema.Id
+
+
+class MemoryRagTrainRequest(schema.Request):
+    """The form fields of ``POST /alpha/memory-rag/train`` beside the files."""
+
+    model_name: str = Field(min_length=1)
+
+
+class Suggestion(schema.Answer):
+    """A question that the index can answer."""
+
+    question: str
+    answer: str | None = None
+
+
+def train(*, model_name: str, files: Iterable[FilePart]) -> Call[job_responses.StartedJob]:
+    """Build an index over documents: ``POST /alpha/memory-rag/train``, a form with files.
+
+    :param model_name: the model that will answer
+    :param files: the documents; each is opened when sent and read in blocks
+    :returns: the job's id, which is the index's id too
+    :raises ValueError: where an argument does not fit or there is no file
+    """
+    schema.body(MemoryRagTrainRequest, {"model_name": model_name})
+    parts = tuple(files)
+    if not parts:
+        raise ValueError("files is empty: there is nothing to build an index over")
+    return Call(
+        operation="memory_rag_train_post",
+        method="POST",
+        path="/alpha/memory-rag/train",
+        multipart=Multipart({"model_name": model_name}, parts),
+        read=schema.answer(job_responses.StartedJob),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def status(job_id: str | int) -> Call[str]:
+    """Ask how an index stands, as the official client does: ``POST /alpha/memory-rag/status``.
+
+    :param job_id: the index
+    :returns: the state in the platform's own word
+    """
+    return job(job_id).then(lambda answer: answer.status)
+
+
+def job(job_id: str | int) -> Call[job_responses.JobAnswer]:
+    """Ask how an index stands, and why it failed: ``POST /alpha/memory-rag/status``.
+
+    :param job_id: the index
+    :returns: the state in the platform's own word, and its reason where it gives one
+    """
+    return Call(
+        operation="memory_rag_status_post",
+        method="POST",
+        path="/alpha/memory-rag/status",
+        json=schema.body(MemoryRagJobRequest, {"job_id": job_id}),
+        read=schema.answer(job_responses.JobAnswer),
+        repeat=Repeat.SAFE,
+    )
+
+
+def status_by_query(job_id: str | int) -> Call[str]:
+    """Ask how an index stands, as the platform's document describes: ``GET /alpha/memory-rag/status``.
+
+    :param job_id: the index
+    :returns: the state in the platform's own word
+    """
+    schema.segment(job_id, "job_id")
+    return Call(
+        operation="memory_rag_job_status",
+        method="GET",
+        path="/alpha/memory-rag/status",
+        params={"job_id": str(job_id)},
+        read=job_responses.read_state,
+        repeat=Repeat.SAFE,
+    )
+
+
+def state_in(detail: str) -> str | None:
+    """Return the state that an error names when an index is asked before it is ready.
+
+    :param detail: the error's detail, such as ``... status is not COMPLETED, current status: CREATED.``
+    :returns: the state in the platform's own word; ``None`` where the text names none
+    """
+    found = _NOT_READY.search(detail)
+    return found[1] if found else None
+
+
+def complete(
+    *,
+    prompt: str | Sequence[str],
+    job_id: str | int,
+    model_name: str | None = None,
+    rag_query_size: int | None = None,
+    output_type: OutputType | None = None,
+    max_new_tokens: int | None = None,
+    max_tokens: int | None = None,
+) -> Call[Completions]:
+    """Answer prompts with passages of an index: ``POST /alpha/memory-rag/completions``.
+
+    :param prompt: one prompt or a list
+    :param job_id: the index
+    :param model_name: model that answers, where it is not the index's
+    :param rag_query_size: passages looked up per prompt; the platform's default is 3
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: tokens generated at most
+    :param max_tokens: tokens at most, prompt included
+    :returns: one output and one finish reason per prompt
+    :raises ValueError: where an argument does not fit
+    """
+    given = {
+        "job_id": job_id,
+        "model_name": model_name,
+        "rag_query_size": rag_query_size,
+        "output_type": output_type,
+        "max_new_tokens": max_new_tokens,
+        "max_tokens": max_tokens,
+    }
+    body = schema.prompts_body(MemoryRagCompletionsRequest, prompt, given)
+    expected = 1 if isinstance(prompt, str) else len(prompt)
+    return Call(
+        operation="memory_rag_completions_post",
+        method="POST",
+        path="/alpha/memory-rag/completions",
+        json=body,
+        read=lambda content: read_completions(content, expected),
+        repeat=Repeat.SAFE,
+    )
+
+
+def add_index(*, prompt: str, job_id: str | int) -> Call[job_responses.StartedJob]:
+    """Add a text to an index: ``POST /alpha/memory-rag/add-index``.
+
+    :param prompt: the text
+    :param job_id: the index
+    """
+    return Call(
+        operation="memory_rag_add_index_post",
+        method="POST",
+        path="/alpha/memory-rag/add-index",
+        json=schema.body(MemoryRagAddIndexRequest, {"prompt": prompt, "job_id": job_id}),
+        read=schema.answer(job_responses.StartedJob),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def suggestions(job_id: str | int) -> Call[list[Suggestion]]:
+    """Ask for questions that an index can answer: ``POST /alpha/memory-rag/suggestions``.
+
+    :param job_id: the index
+    """
+    return Call(
+        operation="memory_rag_suggestions_post",
+        method="POST",
+        path="/alpha/memory-rag/suggestions",
+        json=schema.body(MemoryRagJobRequest, {"job_id": job_id}),
+        read=_read_suggestions,
+        repeat=Repeat.SAFE,
+    )
+
+
+def training_log(job_id: str | int) -> Call[list[str]]:
+    """Ask for the lines that building an index logged: ``GET /alpha/memory-rag/training_log/{job_id}``.
+
+    :param job_id: the index
+    """
+    return Call(
+        operation="memory_rag_training_log_get",
+        method="GET",
+        path=f"/alpha/memory-rag/training_log/{schema.segment(job_id, 'job_id')}",
+        read=lambda content: schema.names(schema.decode(content), "log", "training_log", "message"),
+        repeat=Repeat.SAFE,
+    )
+
+
+def _read_suggestions(content: bytes) -> list[Suggestion]:
+    """Read ``[{"Question 1": ..., "Answer 1": ...}, ...]``, the numbers optional."""
+    found: list[Suggestion] = []
+    for item in schema.items(schema.decode(content), "suggestions", "outputs", "data"):
+        if not isinstance(item, dict):
+            raise ValueError(f"objects with a question were expected, not {schema.kind_of(item)}")  # noqa: TRY004 - one kind of error for all answers
+        pairs: dict[str, dict[str, str]] = {}
+        for name, value in item.items():
+            match = _NUMBER.fullmatch(name)
+            if match and isinstance(value, str):
+                pairs.setdefault(match[1], {})[name[0].lower()] = value
+        found += [
+            Suggestion(question=pair["q"], answer=pair.get("a")) for pair in pairs.values() if "q" in pair
+        ]
+    return found

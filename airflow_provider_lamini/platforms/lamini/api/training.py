@@ -1,0 +1,307 @@
+"""Tuning jobs: a model learns from a dataset."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+
+from airflow_provider_lamini.api import schema
+from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.platforms.lamini.api import job_responses
+
+LONGEST_INPUT = 8192
+"""Tokens of one example at most."""
+
+
+class FinetuneArgs(schema.Request):
+    """How to tune. Unknown arguments pass through."""
+
+    max_steps: PositiveInt = 100
+    learning_rate: PositiveFloat = 9e-4
+    save_steps: PositiveInt | PositiveFloat = 60
+    max_finetuning_examples: PositiveInt | None = None
+    gradient_accumulation_steps: PositiveInt = 2
+    max_length: Annotated[int, Field(ge=1, le=LONGEST_INPUT)] = 2048
+    """Tokens of one example; a power of two."""
+    optim: Literal[
+        "adamw_hf",
+        "adamw_torch",
+        "adamw_torch_fused",
+        "adamw_apex_fused",
+        "adamw_anyprecision",
+        "adafactor",
+    ] = "adafactor"
+    r_value: PositiveInt = 64
+    """Rank of the adapters."""
+    index_method: Literal["IndexIVFPQ", "IndexHNSWPQ", "IndexHNSWFlat", "IndexFlatL2", "IndexPQ"] = (
+        "IndexIVFPQ"
+    )
+    index_k: PositiveInt = 2
+    index_max_size: PositiveInt = 65536
+    index_pq_m: PositiveInt = 8
+    index_pq_nbits: Annotated[int, Field(ge=1, le=16)] = 8
+    index_ivf_nlist: PositiveInt = 2048
+    index_ivf_nprobe: PositiveInt = 48
+    index_hnsw_m: Annotated[int, Field(ge=4, le=64)] = 32
+    index_hnsw_efConstruction: Annotated[int, Field(ge=8, le=512)] = 16  # noqa: N815 - the platform's name
+    index_hnsw_efSearch: PositiveInt = 8  # noqa: N815 - the platform's name
+
+    @field_validator("max_length")
+    @classmethod
+    def _power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError("Input should be a power of two")
+        return value
+
+
+class GpuConfig(schema.Request):
+    """The GPUs of a job. It is queued until they are free."""
+
+    gpus: NonNegativeInt = 0
+    nodes: NonNegativeInt = 0
+
+
+class TrainRequest(schema.Request):
+    """The body of ``POST /v1/train``."""
+
+    model_name: str = Field(min_length=1)
+    dataset_id: str | None = None
+    data: list[dict[str, JsonValue]] | None = None
+    """Rows sent along with the request, in place of a dataset."""
+    upload_file_path: str | None = None
+    finetune_args: FinetuneArgs | None = None
+    gpu_config: GpuConfig | None = None
+    custom_model_name: str | None = None
+    train_type: Literal["memory_tuning", "memory_rag", "mome_mini"] | None = None
+    is_public: bool | None = None
+    id: str | None = None
+    source: dict[str, JsonValue] | None = None
+
+
+class TrainingStep(schema.Answer):
+    """How a job stood after one of its steps."""
+
+    step: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    remaining_time: float | None = None
+    """Seconds to the end, as the platform guesses."""
+
+
+class TrainJob(schema.Answer):
+    """A tuning job."""
+
+    job_id: schema.Id
+    status: str
+    """The state in the platform's own word, such as ``TRAINING MODEL``."""
+    dataset_id: str | None = None
+    model_name: str | None = None
+    """The tuned model's name, once it is saved."""
+    custom_model_name: str | None = None
+    start_time: str | None = None
+    is_public: bool | None = None
+    history: str | None = None
+    """The steps as a JSON text; :meth:`steps` reads it."""
+    resume_count: int | None = None
+    resume_limit: int | None = None
+    detail: JsonValue = None
+    """Why it ended as it did, where a platform tells; a text."""
+
+    @field_validator("history", mode="before")
+    @classmethod
+    def _history_as_text(cls, value: object) -> object:
+        return value if value is None or isinstance(value, str) else json.dumps(value)
+
+    def steps(self) -> list[TrainingStep]:
+        """Return the steps so far; those that cannot be read are left out."""
+        try:
+            found = json.loads(self.history or "[]")
+        except (ValueError, RecursionError):
+            return []
+        readable: list[TrainingStep] = []
+        for each in found if isinstance(found, list) else []:
+            try:
+                readable.append(TrainingStep.model_validate(each))
+            except ValueError:
+                continue
+        return readable
+
+    def last_step(self) -> TrainingStep | None:
+        """Return the last step, without reading all the steps before it; ``None`` where there is none."""
+        history = (self.history or "").rstrip().removesuffix("]")
+        if "}" not in history:
+            return None
+        try:
+            # Its object is the last one and holds no other, or else all have to be read.
+            return TrainingStep.model_validate_json(history[history.rindex("{") :])
+        except ValueError:
+            return next(reversed(self.steps()), None)
+
+
+class EvaluatedOutput(schema.Answer):
+    """What one model answered."""
+
+    model_name: str | None = None
+    output: str | None = None
+
+
+class EvaluatedInput(schema.Answer):
+    """What the models answered to one input."""
+
+    input: str
+    outputs: list[EvaluatedOutput]
+
+
+class TrainEvaluation(schema.Answer):
+    """A tuned model beside its base model."""
+
+    job_id: schema.Id | None = None
+    eval_results: list[EvaluatedInput] = Field(default_factory=list)
+
+
+def unknown_arguments(finetune_args: Mapping[str, Json] | None) -> list[str]:
+    """Return the names among arguments of tuning that are not documented. Servers differ, so they may be right.
+
+    :param finetune_args: the arguments
+    """
+    return [name for name in finetune_args or () if name not in FinetuneArgs.model_fields]
+
+
+def train(
+    *,
+    model_name: str,
+    dataset_id: str | None = None,
+    data: Sequence[Mapping[str, Json]] | None = None,
+    upload_file_path: str | None = None,
+    finetune_args: FinetuneArgs | Mapping[str, Json] | None = None,
+    gpu_config: GpuConfig | Mapping[str, Json] | None = None,
+    custom_model_name: str | None = None,
+    train_type: str | None = None,
+    is_public: bool | None = None,
+    extra: Mapping[str, Json] | None = None,
+) -> Call[job_responses.StartedJob]:
+    """Start a tuning job: ``POST /v1/train``.
+
+    :param model_name: base model; a tuned model cannot be tuned again
+    :param dataset_id: dataset to learn from
+    :param data: rows to send along in place of a dataset, each with ``input`` and ``output``
+    :param upload_file_path: the dataset's location, as ``datasets.existing`` tells it
+    :param finetune_args: how to tune; only what is given is sent
+    :param gpu_config: ``gpus`` and ``nodes``; the job is queued until they are free
+    :param custom_model_name: name for the tuned model
+    :param train_type: ``memory_tuning`` (the platform's default), ``memory_rag`` or ``mome_mini``
+    :param is_public: whether others may use the dataset
+    :param extra: further fields of the body
+    :returns: the job's id and first state
+    :raises ValueError: where an argument does not fit
+    """
+    given: dict[str, object] = {
+        "model_name": model_name,
+        "dataset_id": dataset_id,
+        "upload_file_path": upload_file_path,
+        "finetune_args": _given(finetune_args),
+        "gpu_config": _given(gpu_config),
+        "custom_model_name": custom_model_name,
+        "train_type": train_type,
+        "is_public": is_public,
+    }
+    body = schema.body(TrainRequest, {**(extra or {}), **{k: v for k, v in given.items() if v is not None}})
+    if data is not None:
+        body["data"] = schema.rows("data", data)
+    return Call(
+        operation="train_v1_train_post",
+        method="POST",
+        path="/v1/train",
+        json=body,
+        read=schema.answer(job_responses.StartedJob),
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def list_jobs() -> Call[list[TrainJob]]:
+    """List all tuning jobs of the key: ``GET /v1/train/jobs``."""
+    return Call(
+        operation="train_jobs_get",
+        method="GET",
+        path="/v1/train/jobs",
+        read=schema.answers(TrainJob, "jobs", "data"),
+        repeat=Repeat.SAFE,
+    )
+
+
+def job(job_id: str | int) -> Call[TrainJob]:
+    """Ask how a tuning job stands: ``GET /v1/train/jobs/{job_id}``.
+
+    :param job_id: the job
+    """
+    return Call(
+        operation="train_status_v1_train_jobs__job_id__get",
+        method="GET",
+        path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}",
+        read=schema.answer(TrainJob),
+        repeat=Repeat.SAFE,
+    )
+
+
+def cancel(job_id: str | int) -> Call[str | None]:
+    """Cancel a tuning job: ``POST /v1/train/jobs/{job_id}/cancel``. It keeps its checkpoints.
+
+    :param job_id: the job
+    :returns: its state after that, in the platform's own word
+    """
+    return Call(
+        operation="cancel_training_job_v1_train_jobs__job_id__cancel_post",
+        method="POST",
+        path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/cancel",
+        read=job_responses.read_maybe_state,
+        repeat=Repeat.SAFE,
+    )
+
+
+def cancel_all() -> Call[Json]:
+    """Cancel all tuning jobs of the key: ``POST /v1/train/jobs/cancel``.
+
+    :returns: what the platform says of it; its form is not known
+    """
+    return Call(
+        operation="train_jobs_cancel_all_post",
+        method="POST",
+        path="/v1/train/jobs/cancel",
+        read=lambda content: schema.decode(content) if content.strip() else None,
+        repeat=Repeat.SAFE,
+    )
+
+
+def resume(job_id: str | int) -> Call[str | None]:
+    """Have an ended tuning job go on from its checkpoint: ``POST /v1/train/jobs/{job_id}/resume``.
+
+    :param job_id: a job that failed, was cancelled or timed out before its ``max_steps``
+    :returns: its state after that, in the platform's own word
+    """
+    return Call(
+        operation="resume_training_job_v1_train_jobs__job_id__resume_post",
+        method="POST",
+        path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/resume",
+        read=job_responses.read_maybe_state,
+        repeat=Repeat.IF_REFUSED,
+    )
+
+
+def evaluation(job_id: str | int) -> Call[TrainEvaluation]:
+    """Ask what the tuned model and its base model answer: ``GET /v1/train/jobs/{job_id}/eval``.
+
+    :param job_id: a job that ended well
+    """
+    return Call(
+        operation="train_eval_get",
+        method="GET",
+        path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/eval",
+        read=schema.answer(TrainEvaluation),
+        repeat=Repeat.SAFE,
+    )
+
+
+def _given(value: schema.Request | Mapping[str, Json] | None) -> object:
+    return value.model_dump(exclude_unset=True) if isinstance(value, schema.Request) else value

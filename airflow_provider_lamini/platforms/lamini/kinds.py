@@ -1,0 +1,199 @@
+"""The kinds of Lamini jobs, and what the platform can do for each. A new kind is one entry here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.jobs.progress import duration
+from airflow_provider_lamini.jobs.state import JobState, JobStatus
+from airflow_provider_lamini.platforms.lamini.api import (
+    batches,
+    classifiers,
+    memory_rag,
+    models,
+    training,
+    training_list,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from airflow_provider_lamini.api.call import Call
+
+    Look = Callable[[str], Call[JobStatus]]
+    LookAll = Callable[[], Call["Listing"]]
+    Change = Callable[[str], Call[object]]
+from airflow_provider_lamini.jobs.kinds import JobKind, Listing
+
+_WORDS = {
+    "CREATED": JobState.QUEUED,
+    "SCHEDULED": JobState.QUEUED,
+    "QUEUED": JobState.QUEUED,
+    "PENDING": JobState.QUEUED,
+    "LOADING DATA": JobState.RUNNING,
+    "TRAINING MODEL": JobState.RUNNING,
+    "EVALUATING MODEL": JobState.RUNNING,
+    "SAVING MODEL": JobState.RUNNING,
+    "RUNNING": JobState.RUNNING,
+    "IN PROGRESS": JobState.RUNNING,
+    "DOWNLOADING": JobState.RUNNING,
+    "COMPLETED": JobState.SUCCEEDED,
+    "AVAILABLE": JobState.SUCCEEDED,
+    "PARTIALLY COMPLETED": JobState.PARTLY_SUCCEEDED,
+    "FAILED": JobState.FAILED,
+    "CANCELLED": JobState.CANCELLED,
+    "CANCELED": JobState.CANCELLED,
+    "TIMED OUT": JobState.TIMED_OUT,
+}
+
+
+def state_of(word: str) -> JobState:
+    """The state behind a platform's word, in any case and with spaces or underscores.
+
+    :param word: the platform's word, such as ``TRAINING MODEL`` or ``timed_out``
+    :return: the state; ``UNKNOWN`` for a word that is not known
+    """
+    return _WORDS.get(word.replace("_", " ").strip().upper(), JobState.UNKNOWN)
+
+
+def _tuning_status(job: training.TrainJob) -> JobStatus:
+    state, raw = state_of(job.status), job.status
+    if state is JobState.TIMED_OUT and (job.resume_count or 0) < (job.resume_limit or 0):
+        # The platform takes such a job up again by itself.
+        state, raw = JobState.QUEUED, f"{job.status}, to be resumed by the platform"
+    step = None if state.ended else job.last_step()
+    if step is None:
+        reason = job.detail if state.ended and isinstance(job.detail, str) else None
+        return JobStatus(job.job_id, state, raw, detail=reason)
+    return JobStatus(job.job_id, state, raw, done=step.step, detail=_step_in_words(step))
+
+
+def _step_in_words(step: training.TrainingStep) -> str | None:
+    """How far a tuning job is, for a person."""
+    words = []
+    if step.step is not None:
+        words.append(f"step {step.step}")
+    if step.loss is not None:
+        words.append(f"loss {step.loss:.4g}")
+    if step.learning_rate is not None:
+        words.append(f"learning rate {step.learning_rate:.3g}")
+    if step.remaining_time is not None:
+        words.append(f"about {duration(step.remaining_time)} left")
+    return ", ".join(words) or None
+
+
+def _tuning_jobs(listed: training_list.TrainJobList) -> Listing:
+    def read(job_ids: Collection[str]) -> Iterator[Mapping[str, JobStatus]]:
+        return ({job.job_id: _tuning_status(job) for job in piece} for piece in listed.only(job_ids))
+
+    return Listing(len(listed), read)
+
+
+def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus:
+    if job.status is None:
+        ended = job.model_id is not None
+        return JobStatus(job_id, JobState.SUCCEEDED if ended else JobState.RUNNING, "no state told")
+    return JobStatus(job_id, state_of(job.status), job.status, detail=job.detail)
+
+
+def _downloads(listed: list[models.DownloadedModel]) -> Mapping[str, JobStatus]:
+    return {model.model_name: _download_status(model) for model in listed}
+
+
+def _all_downloads(listed: list[models.DownloadedModel]) -> Listing:
+    # A platform holds few models: the size of their list plays no part.
+    return Listing(0, lambda _: iter([_downloads(listed)]))
+
+
+def _download_status(model: models.DownloadedModel) -> JobStatus:
+    raw = model.status or "no state told"
+    return JobStatus(model.model_name, state_of(raw), raw, detail=model.prev_download_error or None)
+
+
+def _look_at_download(name: str) -> Call[JobStatus]:
+    waiting = JobStatus(name, JobState.QUEUED, "not listed yet")
+    return models.list_downloaded().then(lambda listed: _downloads(listed).get(name, waiting))
+
+
+def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
+    """A batch has no state of its own: it has ended when each of its rows has."""
+    if total == 0:
+        return JobStatus(job_id, JobState.QUEUED, "no rows yet", 0, 0)
+    if done < total:
+        return JobStatus(job_id, JobState.RUNNING, f"{done} of {total} rows", done, total)
+    return JobStatus(job_id, JobState.SUCCEEDED, f"all {total} rows", done, total)
+
+
+TUNING = JobKind(
+    name="tuning",
+    look=lambda job_id: training.job(job_id).then(_tuning_status),
+    look_all=lambda: training_list.list_unread().then(_tuning_jobs),
+    cancel=training.cancel,
+    resume=training.resume,
+)
+
+
+MEMORY_RAG = JobKind(
+    name="Memory RAG",
+    look=lambda job_id: memory_rag.job(job_id).then(
+        lambda job: JobStatus(job_id, state_of(job.status), job.status, detail=job.detail)
+    ),
+)
+
+
+CLASSIFIER = JobKind(
+    name="classifier",
+    look=lambda job_id: classifiers.status(job_id).then(lambda job: _classifier_status(job_id, job)),
+    cancel=lambda job_id: classifiers.update_job(job_id=job_id, status="CANCELLED"),
+)
+
+
+BATCH_COMPLETIONS = JobKind(
+    name="batch completions",
+    look=lambda job_id: batches.completions_progress(job_id).then(
+        lambda seen: _rows_status(job_id, seen.done, seen.total)
+    ),
+    looks_bring_results=True,
+)
+
+
+BATCH_EMBEDDINGS = JobKind(
+    name="batch embeddings",
+    look=lambda job_id: batches.embeddings_progress(job_id).then(
+        lambda rows: _rows_status(job_id, rows, rows)
+    ),
+    looks_bring_results=True,
+)
+
+
+MODEL_DOWNLOAD = JobKind(
+    name="model download",
+    look=_look_at_download,
+    look_all=lambda: models.list_downloaded().then(_all_downloads),
+)
+"""The id of such a job is the model's name."""
+
+
+_KINDS = {
+    kind.name: kind
+    for kind in (TUNING, MEMORY_RAG, CLASSIFIER, BATCH_COMPLETIONS, BATCH_EMBEDDINGS, MODEL_DOWNLOAD)
+}
+
+
+def all_kinds() -> list[JobKind]:
+    """All kinds that there are."""
+    return list(_KINDS.values())
+
+
+def kind_named(name: str) -> JobKind:
+    """The kind with this name.
+
+    :param name: as in a trigger's arguments
+    :raises ValueError: where there is none
+    """
+    try:
+        return _KINDS[name]
+    except KeyError:
+        raise ValueError(
+            f"No kind of job is called {name!r}; there are {', '.join(sorted(_KINDS))}."
+        ) from None

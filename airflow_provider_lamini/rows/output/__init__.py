@@ -1,0 +1,1 @@
+"""The output folder of a row run: parts, errors and the manifest."""

@@ -1,0 +1,1 @@
+"""The rows of an input: lists and files, read in chunks from any position."""

@@ -1,0 +1,222 @@
+"""CSV and TSV with a header line. Values stay text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from itertools import repeat
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_lamini.rows.errors import (
+    BadRowError,
+    ColumnError,
+    InputError,
+    MissingColumnError,
+    short,
+)
+from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch
+from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from airflow_provider_lamini.rows.values import Row
+
+_RECORDS = 1024
+_QUOTE = b'"'
+
+
+class _Feed:
+    """Gives the CSV parser one line at a time and knows how far it has read."""
+
+    def __init__(self, reader: LineReader, name: str) -> None:
+        self._reader = reader
+        self._name = name
+        self._blocks = reader.blocks()
+        self._block: list[bytes] = []
+        self._next = 0
+        self.at = 0
+        self.line = reader.lines
+
+    def fill(self) -> bool:
+        """Make sure that a line is at hand. Returns false at the end of the file."""
+        if self._next == len(self._block):
+            self._reader.lines = self.line
+            block = next(self._blocks, None)
+            if block is None:
+                return False
+            # Not bytes.splitlines(), which also cuts at a carriage return alone: it may stand in a quoted
+            # value.
+            self._block = [line + b"\n" for line in block.split(b"\n")[:-1]]
+            self._next = 0
+            self.at = self._reader.at
+        return True
+
+    def take(self) -> list[bytes]:
+        """All lines at hand. `at` and `line` stay where the first of them begins, until `passed`."""
+        taken = self._block[self._next :]
+        self._next = len(self._block)
+        return taken
+
+    def give_back(self, lines: list[bytes]) -> None:
+        """Undo `take`."""
+        self._block, self._next = lines, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not self.fill():
+            raise StopIteration
+        line = self._block[self._next]
+        self._next += 1
+        self.at += len(line)
+        self.line += 1
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            raise BadRowError(
+                f"{self._name}, line {self.line}: the line is not valid UTF-8. Convert the file to UTF-8."
+            ) from None
+
+
+class DelimitedReader:
+    """Reads one file.
+
+    :param file: the file
+    :param delimiter: what stands between two values
+    """
+
+    def __init__(self, file: InputFile, delimiter: str) -> None:
+        self._file = file
+        self._delimiter = delimiter
+        # The module's limit is one for the whole process, and too small for a long document in a field.
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
+
+    def read_batches(self, start: Cursor, columns: Collection[str] | None) -> Iterator[Batch]:
+        """Read from a place on.
+
+        :param start: the place, in this file
+        :param columns: the columns to keep; ``None`` for all
+        :raises BadRowError: for the first line that is not a row
+        :raises ColumnError: for a header that cannot be used, or lacks a column
+        :raises InputError: for a file that is not such text
+        """
+        with self._file.open() as stream:
+            feed = _Feed(LineReader(self._file, stream), self._file.name)
+            header = self._header(feed)
+            shape = _Shape(header, columns, self._file.name)
+            if start.at:
+                stream.seek(0)
+                feed = _Feed(LineReader(self._file, stream, start.at, start.line), self._file.name)
+            row = start.row
+            while feed.fill():
+                place = Cursor(row, start.file, feed.at, feed.line)
+                batch = self._plain(feed, shape, place) or self._quoted(feed, shape, place)
+                row += len(batch.rows)
+                yield batch
+
+    def _header(self, feed: _Feed) -> list[str]:
+        name = self._file.name
+        try:
+            header = next((record for record in self._records(feed) if record), None)
+        except csv.Error as error:
+            raise InputError(f"{name}, the header line: {_reason(error)}") from None
+        if header is None:
+            raise InputError(f"{name} is empty: a header line with the names of the columns is expected.")
+        header = [column.strip() for column in header]
+        if not all(header):
+            raise ColumnError(f"{name}: column {header.index('') + 1} of the header has no name.")
+        twice = next((column for column in header if header.count(column) > 1), None)
+        if twice is not None:
+            raise ColumnError(f"{name}: the header names column {short(twice)!r} more than once.")
+        return header
+
+    def _records(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        return iter(csv.reader(lines, delimiter=self._delimiter, strict=True))
+
+    def _plain(self, feed: _Feed, shape: _Shape, place: Cursor) -> Batch | None:
+        """Read the lines at hand at once, or give ``None`` where they are not one unquoted record each."""
+        lines = feed.take()
+        block = b"".join(lines)
+        try:
+            # Not str.splitlines(), which cuts at a dozen other characters too.
+            text = None if _QUOTE in block else io.StringIO(block.decode(), newline="\n")
+            records = None if text is None else list(self._records(text))
+        except (csv.Error, UnicodeDecodeError):
+            records = None
+        if records is None or len(records) != len(lines) or set(map(len, records)) != {shape.width}:
+            feed.give_back(lines)
+            return None
+        ends: list[int] = []
+        for line in lines:
+            feed.at += len(line)
+            ends.append(feed.at)
+        numbers = range(feed.line + 1, feed.line + len(lines) + 1)
+        feed.line += len(lines)
+        return TextBatch(shape.rows(records), place, name=self._file.name, ends=ends, lines=numbers)
+
+    def _quoted(self, feed: _Feed, shape: _Shape, place: Cursor) -> Batch:
+        records: list[list[str]] = []
+        ends: list[int] = []
+        numbers: list[int] = []
+        reader = self._records(feed)
+        first = feed.line + 1
+        while len(records) < _RECORDS:
+            first = feed.line + 1
+            try:
+                record = next(reader, None)
+            except csv.Error as error:
+                raise BadRowError(f"{self._file.name}, line {first}: {_reason(error)}") from None
+            if record is None:
+                break
+            if not record:
+                continue
+            if len(record) != shape.width:
+                raise BadRowError(
+                    f"{self._file.name}, line {first}: {len(record)} values, but the header names "
+                    f"{shape.width} "
+                    "columns. Is a quotation mark missing, or is the delimiter another one?"
+                )
+            records.append(record)
+            ends.append(feed.at)
+            numbers.append(feed.line)
+        return TextBatch(shape.rows(records), place, name=self._file.name, ends=ends, lines=numbers)
+
+
+class _Shape:
+    """Turns records into rows of the columns that are kept."""
+
+    def __init__(self, header: Sequence[str], columns: Collection[str] | None, name: str) -> None:
+        self.width = len(header)
+        self._names = list(header)
+        self._pick: itemgetter[Any] | None = None
+        if columns is None:
+            return
+        missing = [column for column in columns if column not in header]
+        if missing:
+            raise MissingColumnError.of(name, missing[0], header)
+        self._names = [column for column in header if column in columns]
+        self._pick = itemgetter(*map(header.index, self._names)) if self._names else None
+
+    def rows(self, records: list[list[str]]) -> list[Row]:
+        if not self._names:
+            return [{} for _ in records]
+        if self._pick is None:
+            return list(map(dict, map(zip, repeat(self._names), records)))
+        picked = map(self._pick, records)
+        if len(self._names) == 1:
+            return [{self._names[0]: value} for value in picked]
+        return list(map(dict, map(zip, repeat(self._names), picked)))
+
+
+def _reason(error: csv.Error) -> str:
+    text = str(error)
+    if "field larger" in text:
+        return f"a value is longer than {MAX_LINE >> 20} MiB. Is a closing quotation mark missing?"
+    if "end of data" in text:
+        return "a quotation mark is opened here and never closed."
+    if "new-line character" in text:
+        return "a carriage return stands outside of quotation marks. End lines with LF or CRLF."
+    return f"not valid CSV ({text})."

@@ -1,0 +1,83 @@
+"""Rows that stand in the task's own arguments: a list of texts or of mappings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.rows.errors import BadRowError, InputError
+from airflow_provider_lamini.rows.sources.batch import Batch, Cursor
+from airflow_provider_lamini.rows.sources.jsonl import PROMPT
+from airflow_provider_lamini.rows.values import Row, json_value, kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_ROWS = 1024
+
+
+class _ListBatch(Batch):
+    """Rows of a list."""
+
+    def after(self, count: int) -> Cursor:
+        return Cursor(self.start.row + count)
+
+    def place(self, offset: int) -> str:
+        return f"item {self.start.row + offset} of the list"
+
+
+def check_rows(items: Iterable[object]) -> list[Row]:
+    """Make rows of what was given as a list.
+
+    :param items: texts, each a row with the column ``prompt``, or mappings of column to value. A number is
+        taken for the text that it was before a template was rendered to native objects.
+    :raises BadRowError: for the first item that is neither, or holds a value that JSON cannot say
+    """
+    return [_row(item, number) for number, item in enumerate(items)]
+
+
+def read_batches(rows: list[Row], start: Cursor) -> Iterator[Batch]:
+    """Read a list from a place on.
+
+    :param rows: the whole list
+    :param start: the place
+    :raises InputError: where the list is shorter than that
+    """
+    if start.row > len(rows):
+        raise InputError(f"The list has {len(rows)} rows, but reading should go on after row {start.row}.")
+    rest = islice(rows, start.row, None)
+    row = start.row
+    while batch := list(islice(rest, _ROWS)):
+        yield _ListBatch(batch, Cursor(row))
+        row += len(batch)
+
+
+def _row(item: object, number: int) -> Row:
+    try:
+        value = json_value(item)
+    except ValueError as error:
+        raise BadRowError(f"row {number} of the list: {_place(item)}{error}.") from None
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, str):
+        return {PROMPT: value}
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {PROMPT: str(value)}
+    raise BadRowError(
+        f"row {number} of the list is {kind(item)}: a text or a mapping of columns is expected."
+    )
+
+
+def _place(item: object) -> str:
+    """The column of a mapping that cannot be used, for the message about it."""
+    if not isinstance(item, Mapping):
+        return "it "
+    for column, value in item.items():
+        if not isinstance(column, str):
+            return "it "
+        try:
+            json_value(value)
+        except ValueError:
+            return f"column {column!r} "
+    return "it "

@@ -1,0 +1,317 @@
+"""Parquet: only the columns that are needed, row group by row group, in small batches."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_lamini.rows.columns import Table, kinds_of_integers
+from airflow_provider_lamini.rows.errors import (
+    BadRowError,
+    ColumnError,
+    InputError,
+    MissingColumnError,
+    MissingExtraError,
+)
+from airflow_provider_lamini.rows.sources.batch import Batch, Cursor
+from airflow_provider_lamini.rows.values import json_value
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from airflow_provider_lamini.rows.sources.textfile import InputFile
+
+_ROWS = 16_384
+_LEAST_ROWS = 64
+_BATCH_BYTES = 4 * 1024 * 1024
+_BUFFER = 1024 * 1024
+
+
+class _GroupBatch(Batch):
+    """Rows of one row group. They stay as Arrow has them until somebody asks for them."""
+
+    def __init__(
+        self, part: pa.RecordBatch, columns: Mapping[str, _Column], start: Cursor, *, name: str
+    ) -> None:
+        super().__init__((), start)
+        self._part = part
+        self._columns = columns
+        self._name = name
+        # A survey asks Arrow, unless there are values that only Python can judge.
+        self._by_arrow = not any(column.deep for column in columns.values())
+
+    @cached_property
+    def rows(self) -> Table:
+        """See `Batch.rows`."""
+        return _table(self._part, self._columns, self.start, self._name)
+
+    def __len__(self) -> int:
+        return int(self._part.num_rows)
+
+    def check(self) -> None:
+        """See `Batch.check`."""
+        if not self._by_arrow or not _is_sayable(self._part, self._columns):
+            self.rows  # noqa: B018 - knows the row, and what is wrong with it
+
+    def content(self) -> bytes | memoryview:
+        """See `Batch.content`."""
+        return memoryview(self._part.serialize()) if self._by_arrow else super().content()
+
+    def lacking(self, column: str) -> int | None:
+        """See `Batch.lacking`."""
+        if self._part.column(column).null_count == 0:
+            return None
+        return super().lacking(column)
+
+    def has(self, column: str) -> bool:
+        """See `Batch.has`."""
+        return column in self._columns
+
+    def kinds(self, column: str) -> set[type]:
+        """See `Batch.kinds`."""
+        found = self._columns[column].kinds(self._part.column(column)) if self._by_arrow else None
+        return super().kinds(column) if found is None else found
+
+    def after(self, count: int) -> Cursor:
+        """See `Batch.after`."""
+        start = self.start
+        return Cursor(start.row + count, start.file, start.at, start.line + count)
+
+    def place(self, offset: int) -> str:
+        """See `Batch.place`."""
+        return f"{self._name}, row group {self.start.at}, row {self.start.line + offset} of it"
+
+
+def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None) -> Iterator[Batch]:
+    """Read a file from a place on.
+
+    Dates and times become ISO 8601 text, decimals become text with all their digits.
+
+    :param file: the file
+    :param start: the place, in this file
+    :param columns: the columns to read; ``None`` for all
+    :raises BadRowError: for a value that JSON cannot say, such as NaN
+    :raises ColumnError: for a column that is missing, or of a type that JSON cannot say
+    :raises InputError: for a file that is not whole or not Parquet
+    :raises MissingExtraError: without pyarrow
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{file.name}: reading Parquet needs pyarrow. Install airflow-provider-lamini[parquet]."
+        ) from error
+    with file.open() as stream:
+        try:
+            # Without pre_buffer and with a buffer, a large row group is read piece by piece.
+            table = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
+            wanted = _columns(table.schema_arrow, columns, file.name)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file.name}: the name of a column is not valid UTF-8.") from error
+        except (pa.ArrowException, OSError) as error:
+            if not _is_damage(error):
+                raise
+            raise InputError(f"{file.name} is not a whole Parquet file.") from error
+        try:
+            yield from _groups(table, start, wanted, file.name)
+        except (pa.ArrowException, OSError) as error:
+            if not _is_damage(error):
+                raise
+            raise InputError(f"{file.name} is damaged: its data cannot be decoded.") from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a failure of Arrow is the file's fault, and not that of a connection that broke while we read."""
+    return not isinstance(error, OSError) or (type(error) is OSError and error.errno is None)
+
+
+def _groups(
+    table: pq.ParquetFile, start: Cursor, columns: Mapping[str, _Column], name: str
+) -> Iterator[Batch]:
+    place = start
+    for group in range(start.at, table.num_row_groups):
+        if group > place.at:
+            place = Cursor(place.row, place.file, group, 0)
+        skip = place.line
+        batches = table.iter_batches(
+            batch_size=_rows_at_once(table.metadata.row_group(group)),
+            row_groups=[group],
+            columns=list(columns),
+            use_threads=False,
+        )
+        for part in batches:
+            if skip >= part.num_rows:
+                skip -= part.num_rows
+                continue
+            batch = _GroupBatch(_plain(part.slice(skip)), columns, place, name=name)
+            skip = 0
+            place = batch.after(len(batch))
+            yield batch
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """As many rows as are a few megabytes. The sizes are those before compression, but repeated values count once."""
+    size, count = int(group.total_byte_size), int(group.num_rows)
+    return max(_LEAST_ROWS, min(_ROWS, _BATCH_BYTES * count // max(size, 1)))
+
+
+def _plain(part: pa.RecordBatch) -> pa.RecordBatch:
+    """The same with each text in its place, where Arrow has a dictionary of them."""
+    import pyarrow as pa
+
+    if not any(pa.types.is_dictionary(field.type) for field in part.schema):
+        return part
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in part
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
+
+
+def _is_sayable(part: pa.RecordBatch, columns: Mapping[str, _Column]) -> bool:
+    """Whether texts are valid UTF-8, and numbers are numbers."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    try:
+        part.validate(full=True)
+    except pa.ArrowException:
+        return False
+    floats = [name for name, column in columns.items() if column.floats]
+    return all(compute.all(compute.is_finite(part.column(name))).as_py() is not False for name in floats)
+
+
+def _table(part: pa.RecordBatch, columns: Mapping[str, _Column], place: Cursor, name: str) -> Table:
+    try:
+        values: dict[str, list[Any]] = {column: part.column(column).to_pylist() for column in columns}
+    except UnicodeDecodeError as error:
+        raise BadRowError(f"{name}, row group {place.at}: a text is not valid UTF-8.") from error
+    except (ValueError, OverflowError) as error:
+        # Arrow has times with nanoseconds, and years beyond 9999; Python, and so ISO 8601 as it writes it, has not.
+        raise BadRowError(
+            f"{name}, row group {place.at}: a date or a time cannot be said in text. Python knows microseconds and "
+            "the years 1 to 9999; turn the column into text first, or leave it out."
+        ) from error
+    for each, column in columns.items():
+        column.convert(values[each], place, name)
+    return Table(values, part.num_rows)
+
+
+class _Column:
+    """Makes the values of one column JSON-able.
+
+    :param name: the column
+    :param kind: its type, that of the values where Arrow has a dictionary of them
+    """
+
+    def __init__(self, name: str, kind: pa.DataType) -> None:
+        from pyarrow import types
+
+        self._name = name
+        self._holds = next(
+            (held for test, held in _HELD if getattr(types, f"is_{test}")(kind)),
+            str if _is_text(kind) else None,
+        )
+        self.floats = self._holds is float
+        """Whether the values are plain floating point numbers."""
+        self.deep = self._holds is None
+        """Whether each value must be looked at in full."""
+
+    def convert(self, values: list[Any], place: Cursor, file: str) -> None:
+        """Convert the values in their list."""
+        if self.floats:
+            if all(value is None or math.isfinite(value) for value in values):
+                return
+        elif not self.deep:
+            return
+        for offset, value in enumerate(values):
+            try:
+                values[offset] = json_value(value)
+            except ValueError as error:
+                raise BadRowError(
+                    f"row {place.row + offset} ({file}, row group {place.at}, row {place.line + offset} of "
+                    f"it): column {self._name!r} {error}."
+                ) from None
+
+    def kinds(self, values: pa.Array) -> set[type] | None:
+        """See `Batch.kinds`; ``None`` where the type does not tell."""
+        from pyarrow import compute
+
+        if self._holds is None:
+            return None
+        if values.null_count == len(values):
+            return set()
+        if self._holds is not int:
+            return {self._holds}
+        ends = compute.min_max(values)
+        return kinds_of_integers(ends["min"].as_py(), ends["max"].as_py())
+
+
+_HELD: tuple[tuple[str, type], ...] = (
+    ("boolean", bool),
+    ("integer", int),
+    ("float32", float),
+    ("float64", float),
+    ("null", type(None)),
+)
+"""What columns of a type hold, by Arrow's name of the type."""
+
+
+def _columns(schema: pa.Schema, columns: Collection[str] | None, name: str) -> dict[str, _Column]:
+    names: list[str] = schema.names
+    wanted = names if columns is None else [column for column in names if column in columns]
+    missing = [column for column in columns or () if column not in names]
+    if missing:
+        raise MissingColumnError.of(name, missing[0], names)
+    twice = next((column for column in wanted if names.count(column) > 1), None)
+    if twice is not None:
+        raise ColumnError(f"{name} has more than one column {twice!r}.")
+    return {column: _column(column, schema.field(column).type, name) for column in wanted}
+
+
+def _column(column: str, kind: pa.DataType, name: str) -> _Column:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    refused = _refused(kind)
+    if refused is not None:
+        raise ColumnError(
+            f"{name}: column {column!r} has the type {kind}, and {refused} cannot be said in JSON. "
+            "Turn it into text first, or leave the column out."
+        )
+    return _Column(column, kind)
+
+
+def _refused(kind: pa.DataType) -> str | None:
+    """What in a type has no place in JSON, or ``None``."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind) or types.is_list(kind) or types.is_large_list(kind):
+        return _refused(kind.value_type)
+    if types.is_fixed_size_list(kind):
+        return _refused(kind.value_type)
+    if types.is_struct(kind):
+        inner = (_refused(kind.field(number).type) for number in range(kind.num_fields))
+        return next((found for found in inner if found is not None), None)
+    known = (
+        types.is_boolean,
+        types.is_integer,
+        types.is_floating,
+        types.is_null,
+        types.is_decimal,
+        types.is_date,
+        types.is_time,
+        types.is_timestamp,
+    )
+    return None if _is_text(kind) or any(test(kind) for test in known) else str(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

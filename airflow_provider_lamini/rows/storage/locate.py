@@ -1,0 +1,38 @@
+"""Find the store of a path or URI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.rows.errors import InputError
+from airflow_provider_lamini.rows.storage.local import LocalStore
+from airflow_provider_lamini.rows.storage.uris import is_remote, local_path, shown
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.rows.storage.base import Store
+
+
+def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
+    """Find the store of a URI or path, and the path in it.
+
+    :param uri: ``s3://bucket/key``, ``file:///folder``, an absolute path, or one relative to the working
+        directory
+    :param conn_id: the Airflow connection to the store
+    :raises InputError: for what can be no path or URI, and for a scheme that this Airflow has no file system for
+    """
+    if not is_remote(uri):
+        return LocalStore(), local_path(uri)
+    from airflow_provider_lamini.compat import object_storage_path
+    from airflow_provider_lamini.rows.storage.objects import ObjectStore
+
+    try:
+        path = object_storage_path(uri, conn_id)
+        files = path.fs
+    except (ValueError, ImportError) as error:
+        raise InputError(
+            f"{shown(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. Install the provider that "
+            f"brings it "
+            "(s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google, "
+            "abfs: apache-airflow-providers-microsoft-azure)."
+        ) from error
+    return ObjectStore(files), str(path.path)

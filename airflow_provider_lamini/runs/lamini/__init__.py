@@ -1,0 +1,1 @@
+"""What tasks do with Lamini jobs while they run."""
