@@ -4,7 +4,7 @@
 
     AirflowFailException                   a retry cannot help
       InvalidArgumentError                 an argument or an input is wrong; nothing was sent
-      NotGoodEnoughError                   a model has missed a threshold of its evaluation
+      ThresholdMissedError                   a model has missed a threshold of its evaluation
     AirflowException
       JobError                             a remote job did not end well
         JobFailedError                     the platform says that it failed
@@ -28,7 +28,7 @@ class InvalidArgumentError(AirflowFailException):
     """An argument or an input of the task is wrong. Nothing was sent, and no retry is made."""
 
 
-class NotGoodEnoughError(AirflowFailException):
+class ThresholdMissedError(AirflowFailException):
     """A model has missed a threshold of its evaluation. The report says by how much; no retry is made."""
 
 

@@ -38,7 +38,7 @@ LEAST_RATIO = 0.9
 MOST_OVERHEAD = 5.0
 """Milliseconds."""
 
-Way = dict[str, float]
+PollMode = dict[str, float]
 """What one round took: ``seconds``, and ``done``: characters, or vectors."""
 
 
@@ -50,7 +50,7 @@ def prompts(number: int, mark: str) -> list[str]:
     ]
 
 
-def at_once(ask: Callable[[Any], int], items: list[Any]) -> Way:
+def at_once(ask: Callable[[Any], int], items: list[Any]) -> PollMode:
     """Ask for all items, eight at once."""
     began = time.perf_counter()
     with ThreadPoolExecutor(AT_ONCE) as clients:
@@ -58,7 +58,9 @@ def at_once(ask: Callable[[Any], int], items: list[Any]) -> Way:
     return {"seconds": time.perf_counter() - began, "done": done}
 
 
-def rounds(write: Callable[[str, int], int], embed: Callable[[list[str]], int], asked: dict[str, Any]) -> Way:
+def rounds(
+    write: Callable[[str, int], int], embed: Callable[[list[str]], int], asked: dict[str, Any]
+) -> PollMode:
     """One round of what was asked, with either way to write and to embed.
 
     :param write: continues a prompt by at most so many tokens; gives the characters that came
@@ -94,7 +96,7 @@ def serve_directly() -> None:
 
 
 @contextmanager
-def direct() -> Iterator[Callable[[dict[str, Any]], Way]]:
+def direct() -> Iterator[Callable[[dict[str, Any]], PollMode]]:
     """The engine without a platform, in a process of its own.
 
     :returns: takes a round there
@@ -108,10 +110,10 @@ def direct() -> Iterator[Callable[[dict[str, Any]], Way]]:
             if back.readline().strip() != "ready":
                 raise RuntimeError("The engine did not start; are its models there? lamini-local pull")
 
-            def take(asked: dict[str, Any]) -> Way:
+            def take(asked: dict[str, Any]) -> PollMode:
                 to.write(json.dumps(asked) + "\n")
                 to.flush()
-                took: Way = json.loads(back.readline())
+                took: PollMode = json.loads(back.readline())
                 return took
 
             yield take
@@ -120,7 +122,7 @@ def direct() -> Iterator[Callable[[dict[str, Any]], Way]]:
             process.wait(30)
 
 
-def through(http: httpx.Client) -> Callable[[dict[str, Any]], Way]:
+def through(http: httpx.Client) -> Callable[[dict[str, Any]], PollMode]:
     """The platform over HTTP.
 
     :returns: takes a round there
@@ -141,17 +143,17 @@ def through(http: httpx.Client) -> Callable[[dict[str, Any]], Way]:
 
 
 def compare(
-    ways: dict[str, Callable[[dict[str, Any]], Way]], asked: dict[str, Any], pairs: int
-) -> dict[str, list[Way]]:
+    ways: dict[str, Callable[[dict[str, Any]], PollMode]], asked: dict[str, Any], pairs: int
+) -> dict[str, list[PollMode]]:
     """Rounds by turns, the first of each left out: it warms up."""
-    found: dict[str, list[Way]] = {name: [] for name in ways}
+    found: dict[str, list[PollMode]] = {name: [] for name in ways}
     for number in range(pairs + 1):
         for name, take in ways.items():
             found[name].append(take(asked | {"mark": f"{asked['what']}{number}."}))
     return {name: each[1:] for name, each in found.items()}
 
 
-def rates(figures: Figures, found: dict[str, list[Way]], what: str, unit: str) -> None:
+def rates(figures: Figures, found: dict[str, list[PollMode]], what: str, unit: str) -> None:
     """Print both rates and hold their ratio against its bound."""
     engine, platform = (
         [way["done"] / way["seconds"] for way in found[name]] for name in ("engine", "platform")

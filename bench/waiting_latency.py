@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from airflow_provider_lamini.jobs.polling import PollAgain, PollPlan, after_status, first_look
+from airflow_provider_lamini.jobs.polling import PollAgain, PollPlan, decide_after_status, first_poll
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from bench.stubs.running import running_stub
 from bench.support.bounds import Figures, exit_code
@@ -36,12 +36,12 @@ def watched(length: float, chance: random.Random) -> tuple[float, int]:
     """How late the end of a job of this length is seen, and after how many looks."""
     plan = PollPlan(submitted_at=0.0, deadline=1e9)
     now, looks = 0.0, 0
-    decision = first_look(plan, now, chance.random())
+    decision = first_poll(plan, now, chance.random())
     while isinstance(decision, PollAgain):
         now, looks = now + decision.seconds, looks + 1
         if now >= length:
             return now - length, looks
-        decision = after_status(plan, RUNNING, now, chance.random())
+        decision = decide_after_status(plan, RUNNING, now, chance.random())
     raise AssertionError(decision)
 
 

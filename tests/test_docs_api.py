@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 
 import airflow_provider_lamini
-from airflow_provider_lamini.platforms.lamini import api as lamini
 from airflow_provider_lamini.api.call import Call
+from airflow_provider_lamini.platforms.lamini import api as lamini
 
 PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
 

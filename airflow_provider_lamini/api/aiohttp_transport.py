@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.api.transfer import Fetch
+    from airflow_provider_lamini.api.transfer import Transfer
 
 
 def fast_transport(
@@ -98,7 +98,7 @@ class Looks:
         self._connect: float = request.extensions["timeout"]["connect"]
         self._timeout: tuple[float, aiohttp.ClientTimeout] | None = None
 
-    async def carry_out(self, fetch: Fetch, path: str) -> None:
+    async def carry_out(self, fetch: Transfer, path: str) -> None:
         """Send a ``GET`` and take its answer.
 
         :param fetch: the step, told of the answer
@@ -134,7 +134,7 @@ class Looks:
         return self._timeout[1]
 
 
-async def _decoded(response: aiohttp.ClientResponse, fetch: Fetch) -> None:
+async def _decoded(response: aiohttp.ClientResponse, fetch: Transfer) -> None:
     """Take a compressed answer as httpx does."""
     from httpx_aiohttp.transport import AiohttpResponseStream
 

@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from airflow_provider_lamini.api.call import Call, FilePart, Repeat
+from airflow_provider_lamini.api.call import Call, FilePart, Retry
 from airflow_provider_lamini.api.client import Client, tls_context
 from airflow_provider_lamini.api.errors import AuthenticationError, NotFoundError, ProtocolError
 
@@ -111,8 +111,8 @@ class _Blob:
             path=self._path,
             params=params,
             content=FilePart("block", lambda: io.BytesIO(held[0])),
-            read=lambda _: None,
-            repeat=Repeat.SAFE,
+            parse=lambda _: None,
+            retry=Retry.SAFE,
         )
         try:
             self._client.send(call)

@@ -19,12 +19,12 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 """A JSON value."""
 
 
-class Repeat(Enum):
+class Retry(Enum):
     """When a failed call may be sent again without asking anybody."""
 
     SAFE = "safe"
     """After any passing failure: the call reads, or writes the same thing again."""
-    IF_REFUSED = "if refused"
+    ONLY_IF_NOT_STARTED = "if refused"
     """Only where the platform surely did not begin: refused connection, 429, 513. The call starts work."""
 
 
@@ -63,9 +63,9 @@ class Call(Generic[T_co]):
     :param operation: the platform's operation id, for logs and errors
     :param method: HTTP method
     :param path: path below the base URL, quoted, with a leading slash
-    :param read: turns the body of a successful answer into what it means; raises ``ValueError`` where it
+    :param parse: turns the body of a successful answer into what it means; raises ``ValueError`` where it
         does not fit
-    :param repeat: whether a failed attempt may be repeated
+    :param retry: whether a failed attempt may be repeated
     :param json: body to send as JSON; ``None`` sends no body
     :param multipart: body to send as a form with files, instead of ``json``
     :param content: body to send as it lies in a file, read in blocks, instead of ``json``
@@ -76,8 +76,8 @@ class Call(Generic[T_co]):
     operation: str
     method: str
     path: str
-    read: Callable[[bytes], T_co]
-    repeat: Repeat
+    parse: Callable[[bytes], T_co]
+    retry: Retry
     json: Json = field(default=None, repr=False)
     multipart: Multipart | None = None
     content: FilePart | None = None
@@ -86,21 +86,21 @@ class Call(Generic[T_co]):
 
     def with_body(self) -> Call[tuple[bytes, T_co]]:
         """The same request, with the body beside what is read from it."""
-        return self._read_as(lambda body: (body, self.read(body)))
+        return self._read_as(lambda body: (body, self.parse(body)))
 
-    def then(self, turn: Callable[[T_co], U]) -> Call[U]:
+    def map(self, transform: Callable[[T_co], U]) -> Call[U]:
         """The same request with its answer turned into something else.
 
-        :param turn: what to make of the answer
-        :returns: a call whose answer is ``turn`` of this call's answer
+        :param transform: what to make of the answer
+        :returns: a call whose answer is ``transform`` of this call's answer
         """
-        return self._read_as(lambda body: turn(self.read(body)))
+        return self._read_as(lambda body: transform(self.parse(body)))
 
     def _read_as(self, read: Callable[[bytes], U]) -> Call[U]:
-        return cast("Call[U]", replace(self, read=cast("Callable[[bytes], T_co]", read)))
+        return cast("Call[U]", replace(self, parse=cast("Callable[[bytes], T_co]", read)))
 
 
-class Texts(list[str]):
+class PromptList(list[str]):
     """Texts that nobody changes any more: megabytes of them are written as JSON once, for their hash and for the body."""
 
     @cached_property

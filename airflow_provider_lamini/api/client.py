@@ -15,8 +15,8 @@ import httpx
 
 from airflow_provider_lamini.api.aiohttp_transport import FastTransport, Looks, fast_transport
 from airflow_provider_lamini.api.exchange import Exchange
-from airflow_provider_lamini.api.request import client_timeout, home_headers
-from airflow_provider_lamini.api.transfer import Fetch, Flow, OffLoop, Pause
+from airflow_provider_lamini.api.request import client_timeout, platform_headers
+from airflow_provider_lamini.api.transfer import Flow, OffLoop, Sleep, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -114,8 +114,8 @@ class Client:
                 result: R = end.value
                 return result
 
-    def _carry_out(self, step: Pause | Fetch) -> None:
-        if isinstance(step, Pause):
+    def _carry_out(self, step: Sleep | Transfer) -> None:
+        if isinstance(step, Sleep):
             self._sleep(step.seconds)
             return
         with contextlib.closing(step):
@@ -167,7 +167,7 @@ class AsyncClient:
         self._exchange = Exchange(settings, self._http, clock)
         self._looks = None
         if fast is not None:
-            request = self._http.build_request("GET", settings.base_url, headers=home_headers(settings))
+            request = self._http.build_request("GET", settings.base_url, headers=platform_headers(settings))
             self._looks = Looks(fast, request)
         self._sleep = sleep
 
@@ -216,8 +216,8 @@ class AsyncClient:
                 result: R = end.value
                 return result
 
-    async def _carry_out(self, step: Pause | Fetch) -> None:
-        if isinstance(step, Pause):
+    async def _carry_out(self, step: Sleep | Transfer) -> None:
+        if isinstance(step, Sleep):
             await self._sleep(step.seconds)
             return
         if self._looks is not None and step.path is not None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import httpx
 
 from airflow_provider_lamini.api import failures, redaction
-from airflow_provider_lamini.api.request import Outgoing, home_headers, same_origin
+from airflow_provider_lamini.api.request import PreparedCall, platform_headers, same_origin
 from airflow_provider_lamini.api.retry import Retries, parse_retry_after
-from airflow_provider_lamini.api.transfer import Fetch, Flow, Pause, Target
+from airflow_provider_lamini.api.transfer import DownloadTarget, Flow, Sleep, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class Exchange:
         self, settings: ClientSettings, http: httpx.Client | httpx.AsyncClient, clock: Callable[[], float]
     ) -> None:
         self._settings = settings
-        self._home = home_headers(settings)
+        self._home = platform_headers(settings)
         self._secrets = settings.secrets
         self._http = http
         self._clock = clock
@@ -82,13 +82,13 @@ class Exchange:
         :returns: at the generator's end, how many bytes were written
         :raises PlatformError: where it failed for good, or broke off and ``to`` cannot be rewound
         """
-        outgoing, target = self._outgoing(call), Target(to)
+        outgoing, target = self._outgoing(call), DownloadTarget(to)
         return (
             yield from self._with_retries(call, lambda number: self._save(call, outgoing, number, target))
         )
 
-    def _outgoing(self, call: Call[T]) -> Outgoing:
-        return Outgoing(
+    def _outgoing(self, call: Call[T]) -> PreparedCall:
+        return PreparedCall(
             call,
             self._settings,
             home=self._home,
@@ -107,23 +107,23 @@ class Exchange:
                     return (yield from attempt(number))
                 except failures.AttemptFailed as failed:
                     # Made late: most calls go well, and one look in ten would be spent on it.
-                    retries = retries or Retries(self._settings, call.repeat, self._clock)
+                    retries = retries or Retries(self._settings, call.retry, self._clock)
                     pause = retries.pause_after(failed, began)
                     log.info("%s Trying again in %.1f s.", failed.what, pause)
-                yield Pause(pause)
+                yield Sleep(pause)
                 number, began = number + 1, self._clock()
         except failures.AttemptFailed as failed:
             raise failed.as_error(call, number, self._clock() - started) from None
 
-    def _ask(self, call: Call[T], outgoing: Outgoing, number: int) -> Flow[T]:
+    def _ask(self, call: Call[T], outgoing: PreparedCall, number: int) -> Flow[T]:
         fetch = yield from self._attempt(call, outgoing, number, None)
         try:
-            return call.read(redaction.without(fetch.body, outgoing.secrets))
+            return call.parse(redaction.without(fetch.body, outgoing.secrets))
         except (ValueError, RecursionError) as error:
             failed = failures.of_content(call, fetch, error, lambda text: self._shown(text, call, outgoing))
         raise failed
 
-    def _save(self, call: Call[T], outgoing: Outgoing, number: int, target: Target) -> Flow[int]:
+    def _save(self, call: Call[T], outgoing: PreparedCall, number: int, target: DownloadTarget) -> Flow[int]:
         target.rewind()
         try:
             yield from self._attempt(call, outgoing, number, target)
@@ -131,13 +131,15 @@ class Exchange:
             if target.spoiled:
                 raise failed.for_good("A part is written already and cannot be taken back.") from None
             raise
-        return target.written
+        return target.short_name
 
-    def _attempt(self, call: Call[T], outgoing: Outgoing, number: int, target: Target | None) -> Flow[Fetch]:
+    def _attempt(
+        self, call: Call[T], outgoing: PreparedCall, number: int, target: DownloadTarget | None
+    ) -> Flow[Transfer]:
         """Send once, redirects followed; return a good answer, else raise."""
         wait = self._pacer.seconds_to_wait()
         if wait:
-            yield Pause(wait)
+            yield Sleep(wait)
         started, fetch = self._clock(), None
         try:
             fetch = yield from self._follow(call, outgoing, target)
@@ -156,7 +158,7 @@ class Exchange:
             return fetch
         raise self._refusal(call, outgoing, fetch)
 
-    def _follow(self, call: Call[T], outgoing: Outgoing, target: Target | None) -> Flow[Fetch]:
+    def _follow(self, call: Call[T], outgoing: PreparedCall, target: DownloadTarget | None) -> Flow[Transfer]:
         there: httpx.URL | None = None
         for _ in range(_HOPS + 1):
             fetch = outgoing.fetch(there, target)
@@ -171,7 +173,7 @@ class Exchange:
             call, fetch.status, "it redirects in circles", request_id=None, redirected=True
         )
 
-    def _redirected(self, call: Call[T], fetch: Fetch, url: httpx.URL, *, anywhere: bool) -> httpx.URL:
+    def _redirected(self, call: Call[T], fetch: Transfer, url: httpx.URL, *, anywhere: bool) -> httpx.URL:
         """Return where to go. Only a download may lead away from the platform, and without the key."""
         try:
             there = url.join(fetch.headers.get("location", ""))
@@ -189,7 +191,7 @@ class Exchange:
             call, fetch.status, reason, request_id=failures.request_id(fetch.headers), redirected=True
         )
 
-    def _refusal(self, call: Call[T], outgoing: Outgoing, fetch: Fetch) -> failures.AttemptFailed:
+    def _refusal(self, call: Call[T], outgoing: PreparedCall, fetch: Transfer) -> failures.AttemptFailed:
         said = failures.detail_of(fetch.body, fetch.headers.get("content-type", ""))
         return failures.of_status(
             call,
@@ -207,7 +209,7 @@ class Exchange:
             _warned.add(text)
             log.warning("The platform at %s warns: %s", self._settings.origin, text)
 
-    def _shown(self, text: str, call: Call[object], outgoing: Outgoing) -> str:
+    def _shown(self, text: str, call: Call[object], outgoing: PreparedCall) -> str:
         """A text of the platform's without what was sent to it."""
         line = redaction.shown(text, secrets=outgoing.secrets, sent=call.json)
         for part in outgoing.parts:

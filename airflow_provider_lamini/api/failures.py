@@ -11,13 +11,13 @@ import httpx
 import msgspec
 
 from airflow_provider_lamini.api import errors
-from airflow_provider_lamini.api.call import Repeat
+from airflow_provider_lamini.api.call import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_lamini.api.call import Call, Json
-    from airflow_provider_lamini.api.transfer import Fetch
+    from airflow_provider_lamini.api.transfer import Transfer
 
 _MEANING: dict[int, str] = {
     400: "the request is refused",
@@ -113,7 +113,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         :param attempts: how often
         :param seconds: within which time
         """
-        starts_work = call.repeat is Repeat.IF_REFUSED
+        starts_work = call.retry is Retry.ONLY_IF_NOT_STARTED
         may_have_started = starts_work and not self.refused
         sentences = [self.what]
         if attempts > 1:
@@ -191,7 +191,7 @@ def of_answer(
 
 
 def of_content(
-    call: Call[object], fetch: Fetch, error: Exception, shown: Callable[[str], str]
+    call: Call[object], fetch: Transfer, error: Exception, shown: Callable[[str], str]
 ) -> AttemptFailed:
     """Say that the body of a good answer cannot be read.
 

@@ -11,8 +11,8 @@ import httpx
 import msgspec
 
 from airflow_provider_lamini import __version__
-from airflow_provider_lamini.api.call import Texts
-from airflow_provider_lamini.api.transfer import Fetch, Target
+from airflow_provider_lamini.api.call import PromptList
+from airflow_provider_lamini.api.transfer import DownloadTarget, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,12 +29,12 @@ _PLAIN_PATH = re.compile(r"(/[\w~%-][\w.~%-]*)+/?", re.ASCII)
 USER_AGENT = f"airflow-provider-lamini/{__version__}"
 
 
-class Outgoing:
+class PreparedCall:
     """A call made ready for sending, as often as needed.
 
     :param call: what to send
     :param settings: how to reach the platform
-    :param home: what every request to the platform carries, see :func:`home_headers`
+    :param home: what every request to the platform carries, see :func:`platform_headers`
     :param secrets: of the settings
     :param http: builds the requests
     :param clock: the time in seconds, from any start
@@ -81,7 +81,7 @@ class Outgoing:
         """Seconds to wait for the answer."""
         return self._call.timeout or self._settings.read_timeout
 
-    def fetch(self, there: httpx.URL | None, to: Target | None = None) -> Fetch:
+    def fetch(self, there: httpx.URL | None, to: DownloadTarget | None = None) -> Transfer:
         """Return the step that sends the call to its address, or to where the platform redirected it.
 
         :param there: where it was redirected to; elsewhere than at the platform, neither key nor further headers
@@ -91,7 +91,7 @@ class Outgoing:
         call = self._call
         only_asks = call.method == "GET" and there is None and to is None and self._content is None
         plain = only_asks and not self.parts and not call.params and _PLAIN_PATH.fullmatch(call.path)
-        return Fetch(
+        return Transfer(
             partial(self._request, there),
             self.parts,
             to,
@@ -131,7 +131,7 @@ class Outgoing:
         return headers
 
 
-def home_headers(settings: ClientSettings) -> httpx.Headers:
+def platform_headers(settings: ClientSettings) -> httpx.Headers:
     """Return what every request to the platform carries: its key, and the connection's own headers.
 
     :param settings: how to reach the platform
@@ -164,7 +164,7 @@ def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
 
 
 def _dumped(value: Json) -> bytes:
-    if isinstance(value, Texts):
+    if isinstance(value, PromptList):
         return value.as_json
     if isinstance(value, list) and {*map(type, value)} == {str}:
         return msgspec.json.encode(value)  # five times as fast for the many prompts of a batch

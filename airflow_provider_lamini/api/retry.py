@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
-from airflow_provider_lamini.api.call import Repeat
+from airflow_provider_lamini.api.call import Retry
 from airflow_provider_lamini.api.failures import AttemptFailed
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Retries:
     :param clock: the time in seconds, from any start
     """
 
-    def __init__(self, settings: ClientSettings, repeat: Repeat, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: ClientSettings, repeat: Retry, clock: Callable[[], float]) -> None:
         self._repeat = repeat
         self._clock = clock
         self._left = {False: settings.retry_budget, True: settings.model_loading_budget}
@@ -98,7 +98,7 @@ class Retries:
         self._unreadable += failure.unreadable
         if self._unreadable >= UNREADABLE_ANSWERS:
             return False
-        return failure.refused or self._repeat is Repeat.SAFE
+        return failure.refused or self._repeat is Retry.SAFE
 
     def _pause(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from airflow_provider_lamini.api.call import Json, Texts
+from airflow_provider_lamini.api.call import Json, PromptList
 from airflow_provider_lamini.api.output_types import OutputType, check_output_type
 
 
@@ -91,7 +91,7 @@ def texts(name: str, value: object) -> list[Json]:
         for place, item in enumerate(value):
             if not isinstance(item, str):
                 raise ValueError(f"{name} {place} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
-    return cast("list[Json]", value) if isinstance(value, Texts) else list(value)
+    return cast("list[Json]", value) if isinstance(value, PromptList) else list(value)
 
 
 def rows(name: str, value: object) -> list[Json]:

@@ -32,7 +32,7 @@ SLOWEST = 1000.0
 """Bytes per second, beyond the time for an answer: what comes slower, a few bytes now and then, never ends."""
 
 
-class Pause:
+class Sleep:
     """Wait before the next step.
 
     :param seconds: how long
@@ -42,7 +42,7 @@ class Pause:
         self.seconds = seconds
 
 
-class Target:
+class DownloadTarget:
     """A file that an answer is written to.
 
     :param to: open for writing bytes
@@ -51,27 +51,27 @@ class Target:
     def __init__(self, to: BinaryIO) -> None:
         self._to = to
         self._start = to.tell() if to.seekable() else None
-        self.written = 0
+        self.short_name = 0
 
     @property
     def spoiled(self) -> bool:
         """Whether something was written that cannot be taken back."""
-        return self.written > 0 and self._start is None
+        return self.short_name > 0 and self._start is None
 
     def write(self, block: bytes) -> None:
         """Write the next bytes."""
         self._to.write(block)
-        self.written += len(block)
+        self.short_name += len(block)
 
     def rewind(self) -> None:
         """Take back what was written."""
-        if self.written and self._start is not None:
+        if self.short_name and self._start is not None:
             self._to.seek(self._start)
             self._to.truncate()
-            self.written = 0
+            self.short_name = 0
 
 
-class Fetch:
+class Transfer:
     """Send one request and take its answer.
 
     A driver calls :meth:`build` and sends that, then :meth:`begin`, :meth:`take` per block of the answer, and
@@ -90,7 +90,7 @@ class Fetch:
         self,
         make: Callable[[Sequence[Upload]], httpx.Request],
         parts: Sequence[FilePart] = (),
-        to: Target | None = None,
+        to: DownloadTarget | None = None,
         *,
         path: str | None = None,
         timeout: float,
@@ -184,7 +184,7 @@ class Fetch:
             upload.close()
 
 
-Flow = Generator[Pause | Fetch, None, R]
+Flow = Generator[Sleep | Transfer, None, R]
 """Yields steps; each is carried out before the next is asked for, and an error of a step is thrown in."""
 
 

@@ -30,7 +30,7 @@ _BLOCK = 1024 * 1024
 _NAMED = 5
 
 
-class Stamp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DocumentVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a document's content was.
 
     :param size: bytes
@@ -42,7 +42,7 @@ class Stamp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     version: str = ""
 
-    def same(self, other: Stamp) -> bool:
+    def same(self, other: DocumentVersion) -> bool:
         """Whether both are of the same content."""
         return self.sha256 == other.sha256
 
@@ -70,7 +70,7 @@ class Document:
         content_type = mimetypes.guess_type(self.name)[0] or "application/octet-stream"
         return FilePart(self.sent_name, lambda: self.store.open(self.info.path), content_type)
 
-    def stamp(self, known: Stamp | None = None) -> Stamp:
+    def stamp(self, known: DocumentVersion | None = None) -> DocumentVersion:
         """What the content is, read in blocks.
 
         :param known: what it was before; taken as it is where the store says that the file is the same
@@ -82,7 +82,7 @@ class Document:
         with self.store.open(self.info.path) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
-        return Stamp(size, digest.hexdigest(), version)
+        return DocumentVersion(size, digest.hexdigest(), version)
 
     def text(self) -> str | None:
         """The content as text; ``None`` where it is none, in UTF-8."""
@@ -125,7 +125,7 @@ def find_documents(
     return sorted(found.values(), key=lambda document: document.name)
 
 
-def stamps(documents: Iterable[Document], known: Mapping[str, Stamp]) -> dict[str, Stamp]:
+def stamps(documents: Iterable[Document], known: Mapping[str, DocumentVersion]) -> dict[str, DocumentVersion]:
     """What documents hold, by name.
 
     :param documents: the documents

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_lamini.corpus.documents import Stamp  # noqa: TC001 - msgspec reads the annotations
-from airflow_provider_lamini.rows.errors import OthersAtWorkError, OutputError
+from airflow_provider_lamini.corpus.documents import DocumentVersion  # noqa: TC001 - msgspec reads the annotations
+from airflow_provider_lamini.rows.errors import ConcurrentAccessError, OutputError
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.rows.storage.locate import locate
 from airflow_provider_lamini.rows.storage.uris import brief
@@ -27,11 +27,11 @@ class Building(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param submission: the record of its submission, as plain values
     """
 
-    files: dict[str, Stamp]
+    files: dict[str, DocumentVersion]
     submission: dict[str, Any]
 
 
-class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RefreshOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the last refresh has done.
 
     :param run: whose it was: a hash of Dag, task, run and map index
@@ -73,11 +73,11 @@ class IndexManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     platform: str
     model_name: str
     index_id: str | None = None
-    files: dict[str, Stamp] = {}
+    files: dict[str, DocumentVersion] = {}
     building: Building | None = None
-    wanted: Outcome | None = None
+    wanted: RefreshOutcome | None = None
     adding: str | None = None
-    outcome: Outcome | None = None
+    outcome: RefreshOutcome | None = None
     token: str = ""
 
 
@@ -120,7 +120,7 @@ class ManifestFile:
         folder.check_writable()
 
     @property
-    def known(self) -> Mapping[str, Stamp]:
+    def known(self) -> Mapping[str, DocumentVersion]:
         """What is in the index, by name."""
         return {} if self.content is None else self.content.files
 
@@ -130,13 +130,13 @@ class ManifestFile:
         :param content: the new content
         :raises ManifestTakenError: where another process has written to it since it was read here
         """
-        with self._folder.alone(self._name):
+        with self._folder.lock(self._name):
             self._write(content)
 
     def _write(self, content: IndexManifest) -> None:
         there = self._read()
         if (there.token if there else None) != (self.content.token if self.content else None):
-            raise ManifestTakenError(
+            raise ManifestChangedError(
                 f"{self.uri} was written to by another task while this one worked with it. Let one task at a time "
                 "refresh an index, as with max_active_runs=1 on the Dag; a retry starts from what is there now."
             )
@@ -169,5 +169,5 @@ class ManifestFile:
         return content
 
 
-class ManifestTakenError(OthersAtWorkError):
+class ManifestChangedError(ConcurrentAccessError):
     """Another process refreshes the same index. This one must stop."""

@@ -51,7 +51,7 @@ class InvalidConnectionError(AirflowFailException, ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class ConnectionInfo:
     """All that a connection says of a platform.
 
     :param settings: how to reach it
@@ -78,7 +78,7 @@ def settings_from_connection(conn: Connection) -> ClientSettings:
     return target_from_connection(conn).settings
 
 
-def target_from_connection(conn: Connection) -> Target:
+def target_from_connection(conn: Connection) -> ConnectionInfo:
     """All that a connection says of a platform.
 
     :param conn: an Airflow connection of type ``lamini``
@@ -119,14 +119,14 @@ class _ProblemError(Exception):
     """What is wrong with a connection, before its id is put in front."""
 
 
-def _target(conn: Connection) -> Target:
+def _target(conn: Connection) -> ConnectionInfo:
     extras = _Extras(_extra_fields(conn.extra))
     settings = _settings(conn, extras)
     cloud = urlsplit(settings.base_url).hostname == urlsplit(CLOUD_URL).hostname
     web_url = extras.text("web_url")
     if web_url is not None and urlsplit(web_url).scheme not in ("http", "https"):
         raise _ProblemError("web_url must begin with http:// or https://.")
-    return Target(
+    return ConnectionInfo(
         settings=settings,
         web_url=web_url.rstrip("/") if web_url else CLOUD_WEB_URL if cloud else None,
         state_path=extras.text("state_path"),

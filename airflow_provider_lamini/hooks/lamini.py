@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.client import AsyncClient, Client
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.hooks.connection import Target
+    from airflow_provider_lamini.hooks.connection import ConnectionInfo
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class LaminiHook(BaseHook):
     def __init__(self, lamini_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.lamini_conn_id = lamini_conn_id
-        self._target: Target | None = None
+        self._target: ConnectionInfo | None = None
         self._client: Client | None = None
 
     @classmethod
@@ -201,7 +201,7 @@ class LaminiHook(BaseHook):
         """
         return self._looked_up().state_path or conf.get("lamini", "state_path", fallback="") or None
 
-    def _looked_up(self) -> Target:
+    def _looked_up(self) -> ConnectionInfo:
         if self._target is None:
             from airflow.providers.common.compat.sdk import mask_secret
 
@@ -212,7 +212,7 @@ class LaminiHook(BaseHook):
             self._target = target
         return self._target
 
-    def _warn_of_unknown(self, target: Target) -> None:
+    def _warn_of_unknown(self, target: ConnectionInfo) -> None:
         mark = (self.lamini_conn_id, target.unknown)
         if target.unknown and mark not in _warned:
             _warned.add(mark)

@@ -26,7 +26,7 @@ class EndedJob:
     state: JobState
     raw: str
     detail: str | None = None
-    alive_at: float | None = None
+    last_alive_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class JobEvent:
                     "state": job.state.value,
                     "raw": job.raw,
                     "detail": job.detail,
-                    "alive_at": job.alive_at,
+                    "last_alive_at": job.last_alive_at,
                 }
                 for job_id, job in self.ended.items()
             },
@@ -97,7 +97,7 @@ class JobEvent:
         return cls(
             ended={
                 str(job_id): EndedJob(
-                    JobState(job["state"]), str(job["raw"]), job.get("detail"), job.get("alive_at")
+                    JobState(job["state"]), str(job["raw"]), job.get("detail"), job.get("last_alive_at")
                 )
                 for job_id, job in payload["ended"].items()
             },

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.jobs.state import JobStatus
 
-    Look = Callable[[str], Call[JobStatus]]
-    LookAll = Callable[[], Call["Listing"]]
+    StatusCall = Callable[[str], Call[JobStatus]]
+    ListCall = Callable[[], Call["Listing"]]
     Change = Callable[[str], Call[object]]
 
 
@@ -33,7 +33,7 @@ class JobKind:
     """What can be done with one kind of job.
 
     :param name: the kind's name, in trigger arguments and in messages
-    :param look: asks how one job stands
+    :param status: asks how one job stands
     :param look_all: asks how all jobs stand, where the platform can list them
     :param cancel: cancels one job, where the platform can
     :param resume: has an ended job go on from its checkpoint, where the platform can
@@ -41,13 +41,13 @@ class JobKind:
     """
 
     name: str
-    look: Look
-    look_all: LookAll | None = None
+    status: StatusCall
+    list_statuses: ListCall | None = None
     cancel: Change | None = None
     resume: Change | None = None
-    looks_bring_results: bool = False
+    status_call_returns_results: bool = False
 
     @property
-    def written(self) -> str:
+    def short_name(self) -> str:
         """The name as Dags write it, such as ``memory_rag``."""
         return self.name.casefold().replace(" ", "_")

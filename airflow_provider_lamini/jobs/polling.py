@@ -20,19 +20,25 @@ from airflow_provider_lamini.api.errors import (
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.state import JobStatus
 
-PASSING = (ModelLoadingError, PlatformTimeoutError, ProtocolError, RateLimitedError, UnavailableError)
+TRANSIENT_ERRORS = (
+    ModelLoadingError,
+    PlatformTimeoutError,
+    ProtocolError,
+    RateLimitedError,
+    UnavailableError,
+)
 """Errors that say nothing about the job and pass by themselves."""
 
-SETTLING_SECONDS = 60.0
+NOT_FOUND_GRACE = 60.0
 """A platform may need this long after a submission until every replica knows the job."""
 
-TRIES_WITH_A_REFUSED_KEY = 3
+REFUSED_KEY_ATTEMPTS = 3
 """A key may be rotated while a job runs: the watch reads the connection anew between these tries."""
 
-SHARE_OF_AGE = 0.08
+AGE_FRACTION = 0.08
 """A job that has run for a while is asked after again when this share of its age has passed."""
 
-LONGEST_SILENCE = 300.0
+MAX_REPORT_INTERVAL = 300.0
 """Seconds between two lines in a task's log that say how far its jobs are, at the most."""
 
 JITTER = 0.2
@@ -93,7 +99,7 @@ class Lost:
 Decision = PollAgain | Ended | DeadlinePassed | Lost
 
 
-def after_status(plan: PollPlan, status: JobStatus, now: float, chance: float) -> Decision:
+def decide_after_status(plan: PollPlan, status: JobStatus, now: float, chance: float) -> Decision:
     """Decide after the platform has answered.
 
     :param plan: how the job is watched
@@ -107,7 +113,9 @@ def after_status(plan: PollPlan, status: JobStatus, now: float, chance: float) -
     return _again(plan, now, chance)
 
 
-def after_error(plan: PollPlan, error: PlatformError, errors: int, now: float, chance: float) -> Decision:
+def decide_after_error(
+    plan: PollPlan, error: PlatformError, errors: int, now: float, chance: float
+) -> Decision:
     """Decide after a look has failed.
 
     :param plan: how the job is watched
@@ -117,19 +125,19 @@ def after_error(plan: PollPlan, error: PlatformError, errors: int, now: float, c
     :param chance: a random number from 0 to 1, for the jitter
     :return: when to look again, or that the job is lost; an outage is sat out until the deadline
     """
-    if isinstance(error, PASSING):
+    if isinstance(error, TRANSIENT_ERRORS):
         pause = max(error.retry_after or 0.0, min(2.0**errors, plan.max_interval))
         return _again(plan, now, chance, at_least=pause)
     # Before its submission by this clock: then the clocks differ, and a job that is there must not be paid for twice.
-    settling = now - plan.submitted_at < SETTLING_SECONDS
+    settling = now - plan.submitted_at < NOT_FOUND_GRACE
     if isinstance(error, JobNotFoundError | NotFoundError) and settling:
         return _again(plan, now, chance)
-    if isinstance(error, AuthenticationError) and errors < TRIES_WITH_A_REFUSED_KEY:
+    if isinstance(error, AuthenticationError) and errors < REFUSED_KEY_ATTEMPTS:
         return _again(plan, now, chance)
     return Lost(error)
 
 
-def first_look(plan: PollPlan, now: float, chance: float) -> Decision:
+def first_poll(plan: PollPlan, now: float, chance: float) -> Decision:
     """Decide when to look for the first time, also after the watch has moved to another process.
 
     :param plan: how the job is watched
@@ -144,7 +152,7 @@ def first_look(plan: PollPlan, now: float, chance: float) -> Decision:
     return PollAgain(pause.seconds * chance)
 
 
-def next_report(plan: PollPlan, now: float) -> float:
+def report_interval(plan: PollPlan, now: float) -> float:
     """Decide after how many seconds a task's log is told again how far its jobs are.
 
     Thousands of waiting tasks would else write a line for each of their looks, which costs many times the looks.
@@ -153,16 +161,16 @@ def next_report(plan: PollPlan, now: float) -> float:
     :param now: seconds since 1970
     """
     age = max(0.0, now - plan.submitted_at)
-    return max(plan.max_interval, min(age * SHARE_OF_AGE, LONGEST_SILENCE))
+    return max(plan.max_interval, min(age * AGE_FRACTION, MAX_REPORT_INTERVAL))
 
 
 def _again(plan: PollPlan, now: float, chance: float, at_least: float = 0.0) -> PollAgain | DeadlinePassed:
     if now >= plan.deadline:
         return DeadlinePassed()
     age = now - plan.submitted_at
-    if age < -SETTLING_SECONDS:  # the clock was set back: how young the job is cannot be told
-        age = plan.max_interval / SHARE_OF_AGE
+    if age < -NOT_FOUND_GRACE:  # the clock was set back: how young the job is cannot be told
+        age = plan.max_interval / AGE_FRACTION
     age = max(0.0, age)
-    pause = min(max(age * SHARE_OF_AGE, plan.min_interval), max(plan.max_interval, plan.min_interval))
+    pause = min(max(age * AGE_FRACTION, plan.min_interval), max(plan.max_interval, plan.min_interval))
     pause *= 1 + JITTER * (2 * chance - 1)
     return PollAgain(min(max(pause, at_least), plan.deadline - now))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_lamini.jobs.state import Sight
+    from airflow_provider_lamini.jobs.state import PollHistory
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
@@ -54,7 +54,7 @@ class Progress:
         del values["jobs"]
         return values
 
-    def line(self, sights: Mapping[str, Sight], now: float | None = None) -> str:
+    def line(self, sights: Mapping[str, PollHistory], now: float | None = None) -> str:
         """One line for the task's log.
 
         :param sights: what the last looks at the jobs have shown
@@ -69,7 +69,7 @@ class Progress:
             parts.append(f"the last {worst.errors} look(s) failed, trying on: {worst.error}")
         return "; ".join(parts)
 
-    def _rows(self, sights: Mapping[str, Sight], now: float) -> str:
+    def _rows(self, sights: Mapping[str, PollHistory], now: float) -> str:
         done = self.done + sum(sight.status.done or 0 for sight in sights.values() if sight.status)
         text = f"{done:,} of {self.total:,} rows done, {self.jobs} job(s) under way"
         seconds = now - self.since
@@ -78,7 +78,7 @@ class Progress:
         speed = (done - self.skipped) / seconds
         return f"{text}, {speed:.3g} rows/s, about {duration((self.total - done) / speed)} left"
 
-    def _states(self, sights: Mapping[str, Sight]) -> str:
+    def _states(self, sights: Mapping[str, PollHistory]) -> str:
         words = [
             f"job {job_id}: {sight.status.raw}" + (f" ({sight.status.detail})" if sight.status.detail else "")
             for job_id, sight in sights.items()

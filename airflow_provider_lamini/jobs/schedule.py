@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.jobs.kinds import JobKind, LookAll
+    from airflow_provider_lamini.jobs.kinds import JobKind, ListCall
     from airflow_provider_lamini.jobs.polling import PollPlan
-    from airflow_provider_lamini.jobs.state import Sight
+    from airflow_provider_lamini.jobs.state import PollHistory
 
 
 from enum import Enum
@@ -37,7 +37,7 @@ WITHOUT_LIST = 600.0
 """Seconds without lists after one that failed by itself, as where a gateway cuts it off."""
 
 
-class Way(Enum):
+class PollMode(Enum):
     """How to ask."""
 
     EACH = "each"
@@ -47,7 +47,7 @@ class Way(Enum):
 
 
 @dataclass(slots=True)
-class Rounds:
+class ListPolicy:
     """Decides for the jobs of one kind.
 
     :param worth: as many looks at one job take as long as one list
@@ -63,7 +63,7 @@ class Rounds:
     _each: int = 0
     """Looks at one job since the last list."""
 
-    def way(self, due: int, waiting: int, now: float) -> Way:
+    def way(self, due: int, waiting: int, now: float) -> PollMode:
         """Decide how to ask.
 
         :param due: jobs that are due now
@@ -71,12 +71,12 @@ class Rounds:
         :param now: seconds, from any start
         """
         if not self.usable(now):
-            return Way.EACH
+            return PollMode.EACH
         pays = due >= self.worth or (waiting >= self.worth and self._each + due >= self.worth)
         if not pays and not self.wanted:
-            return Way.EACH
+            return PollMode.EACH
         self.wanted = self.under_way or now < self.not_before
-        return Way.LATER if self.wanted else Way.LIST
+        return PollMode.LATER if self.wanted else PollMode.LIST
 
     def usable(self, now: float) -> bool:
         """Whether there is use in the list at all.
@@ -109,17 +109,17 @@ class Rounds:
         self.not_before = now + min(max(self.worth * SECONDS_PER_LOOK, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
-Outcome = Ended | DeadlinePassed | Lost
+WaitResult = Ended | DeadlinePassed | Lost
 
-ROUND_SECONDS = 0.2
+BATCH_SECONDS = 0.2
 """Jobs that are due within this time are looked at in one go: a look right after another costs half as much as one
 that has to wake everything up."""
 
-LOOKS_PER_ROUND = 20
+POLLS_PER_BATCH = 20
 """So many jobs are asked about one by one in one go: 100 a second, a tenth of a processor. Where more are due, as
 when thousands were submitted together, each waits for its turn."""
 
-TOGETHER_SECONDS = 0.25
+LIST_WINDOW = 0.25
 """Jobs of a listable kind that are due within this time may be answered by one list."""
 
 
@@ -138,8 +138,8 @@ class Waiter:
     number: int
     job_id: str
     plan: PollPlan
-    sight: Sight
-    outcome: asyncio.Future[Outcome]
+    sight: PollHistory
+    outcome: asyncio.Future[WaitResult]
     listed: bool = True
 
 
@@ -152,12 +152,12 @@ collector go through everything now and then, and with thousands of triggers tha
 class Group:
     """Jobs that one request answers for.
 
-    :param waiters: who waits for them; one where there is no ``look_all``
+    :param waiters: who waits for them; one where there is no ``list_statuses``
     :param look_all: asks for the list
     """
 
     waiters: list[Waiter]
-    look_all: LookAll | None = None
+    list_statuses: ListCall | None = None
 
 
 @dataclass(slots=True)
@@ -168,7 +168,7 @@ class Queue:
     heap: list[Entry] = field(default_factory=list)
     waiters: dict[int, Waiter] = field(default_factory=dict)
     """By their numbers: those in the heap, and those that are being asked for."""
-    rounds: Rounds = field(default_factory=Rounds)
+    rounds: ListPolicy = field(default_factory=ListPolicy)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     turn: deque[Group] = field(default_factory=deque)
     """What is to be asked for in this round."""
@@ -188,19 +188,19 @@ class Queue:
         """Take out what is to be asked for now, each group with one request."""
         if not self.heap or self.heap[0][0] > now:
             return []
-        if self.kind.look_all is None:
-            return [Group([waiter]) for waiter in self._pop(now + ROUND_SECONDS, LOOKS_PER_ROUND)]
-        due = self._pop(now + TOGETHER_SECONDS, max(self.rounds.worth, LOOKS_PER_ROUND))
+        if self.kind.list_statuses is None:
+            return [Group([waiter]) for waiter in self._pop(now + BATCH_SECONDS, POLLS_PER_BATCH)]
+        due = self._pop(now + LIST_WINDOW, max(self.rounds.worth, POLLS_PER_BATCH))
         listed = [waiter for waiter in due if waiter.listed]
         way = self.rounds.way(len(listed), len(listed) + len(self.heap), now)
-        if way is Way.EACH:
+        if way is PollMode.EACH:
             return self._each(due, now)
         groups = self._each([waiter for waiter in due if not waiter.listed], now)
-        if way is Way.LIST and listed:
+        if way is PollMode.LIST and listed:
             self.rounds.list_begins()
-            return [Group(listed + self._pop_listed(), self.kind.look_all), *groups]
+            return [Group(listed + self._pop_listed(), self.kind.list_statuses), *groups]
         for waiter in listed:
-            self.push(waiter, max(self.rounds.not_before, now + TOGETHER_SECONDS))
+            self.push(waiter, max(self.rounds.not_before, now + LIST_WINDOW))
         return groups
 
     def _pop(self, until: float, most: int) -> list[Waiter]:
@@ -222,8 +222,8 @@ class Queue:
         return listed
 
     def _each(self, due: list[Waiter], now: float) -> list[Group]:
-        for waiter in due[LOOKS_PER_ROUND:]:
+        for waiter in due[POLLS_PER_BATCH:]:
             self.push(waiter, now)
-        asked = due[:LOOKS_PER_ROUND]
+        asked = due[:POLLS_PER_BATCH]
         self.rounds.asked_each(sum(waiter.listed for waiter in asked))
         return [Group([waiter]) for waiter in asked]

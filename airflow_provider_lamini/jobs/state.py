@@ -62,7 +62,7 @@ class JobStatus:
 
 
 @dataclass(slots=True)
-class Sight:
+class PollHistory:
     """What the last looks at a job have shown.
 
     :param status: the last answer
@@ -74,4 +74,4 @@ class Sight:
     status: JobStatus | None = None
     error: PlatformError | None = None
     errors: int = 0
-    alive_at: float | None = None
+    last_alive_at: float | None = None

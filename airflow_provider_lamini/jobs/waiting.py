@@ -14,15 +14,15 @@ from airflow_provider_lamini.jobs.polling import (
     Ended,
     Lost,
     PollPlan,
-    next_report,
+    report_interval,
 )
 from airflow_provider_lamini.jobs.progress import Progress
-from airflow_provider_lamini.jobs.state import Sight
+from airflow_provider_lamini.jobs.state import PollHistory
 from airflow_provider_lamini.platforms.lamini.kinds import kind_named
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.kinds import JobKind
-    from airflow_provider_lamini.jobs.schedule import Outcome
+    from airflow_provider_lamini.jobs.schedule import WaitResult
     from airflow_provider_lamini.jobs.watch import Watch
 
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.watch import Watch
 
-Report = Callable[[Mapping[str, Sight]], None]
+Report = Callable[[Mapping[str, PollHistory]], None]
 
 
-async def wait_for(
-    watch: Watch, kind: JobKind, job_ids: Sequence[str], plan: PollPlan, *, enough: int, report: Report
+async def wait_for_jobs(
+    watch: Watch, kind: JobKind, job_ids: Sequence[str], plan: PollPlan, *, min_ended: int, report: Report
 ) -> JobEvent:
     """Wait until some of these jobs have ended or are lost, or the deadline has passed.
 
@@ -49,17 +49,17 @@ async def wait_for(
     :param job_ids: the platform's ids
     :param plan: how often to look, and until when
     :param enough: how many jobs must have ended before the wait is over
-    :param report: is told now and then what the last looks have shown, see :func:`~.polling.next_report`
+    :param report: is told now and then what the last looks have shown, see :func:`~.polling.report_interval`
     :return: how the jobs stand that are no longer waited for
     :raises PlatformError: where the platform cannot be asked at all
     """
-    sights = {job_id: Sight() for job_id in job_ids}
+    sights = {job_id: PollHistory() for job_id in job_ids}
     pending = {watch.outcome(kind, job_id, plan, sight): job_id for job_id, sight in sights.items()}
-    over: dict[str, Outcome] = {}
+    over: dict[str, WaitResult] = {}
     try:
-        while pending and len(over) < enough:
+        while pending and len(over) < min_ended:
             done, _ = await asyncio.wait(
-                pending, timeout=next_report(plan, time.time()), return_when=asyncio.FIRST_COMPLETED
+                pending, timeout=report_interval(plan, time.time()), return_when=asyncio.FIRST_COMPLETED
             )
             over.update({pending.pop(wait): wait.result() for wait in done})
             if not done:
@@ -73,17 +73,17 @@ async def wait_for(
     return _event(over, sights, plan.deadline)
 
 
-async def wait_and_tell(
+async def wait_with_progress(
     watch: Watch,
     kind: str,
     job_ids: Sequence[str],
     plan: PollPlan,
     *,
-    enough: int,
+    min_ended: int,
     progress: Mapping[str, float] | None,
     tell: Callable[[str], None],
 ) -> JobEvent:
-    """The same as :func:`wait_for`, telling now and then how far the work is.
+    """The same as :func:`wait_for_jobs`, telling now and then how far the work is.
 
     :param watch: the watch on the platform
     :param kind: the name of all the jobs' kind
@@ -96,22 +96,22 @@ async def wait_and_tell(
     :raises PlatformError: where the platform cannot be asked at all
     """
     known = Progress.from_payload(progress, jobs=len(job_ids))
-    return await wait_for(
+    return await wait_for_jobs(
         watch,
         kind_named(kind),
         job_ids,
         plan,
-        enough=enough,
+        min_ended=min_ended,
         report=lambda sights: tell(known.line(sights)),
     )
 
 
-def _event(over: Mapping[str, Outcome], sights: Mapping[str, Sight], deadline: float) -> JobEvent:
+def _event(over: Mapping[str, WaitResult], sights: Mapping[str, PollHistory], deadline: float) -> JobEvent:
     ended, lost = {}, {}
     for job_id, outcome in over.items():
         if isinstance(outcome, Ended):
             ended[job_id] = EndedJob(
-                outcome.status.state, outcome.status.raw, outcome.status.detail, sights[job_id].alive_at
+                outcome.status.state, outcome.status.raw, outcome.status.detail, sights[job_id].last_alive_at
             )
         elif isinstance(outcome, Lost):
             vanished = isinstance(outcome.error, JobNotFoundError | NotFoundError)

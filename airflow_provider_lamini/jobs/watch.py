@@ -27,20 +27,20 @@ from airflow_provider_lamini.api.errors import (
 from airflow_provider_lamini.jobs.polling import (
     Decision,
     PollAgain,
-    after_error,
-    after_status,
-    first_look,
+    decide_after_error,
+    decide_after_status,
+    first_poll,
 )
-from airflow_provider_lamini.jobs.schedule import ROUND_SECONDS, WITHOUT_LIST, Outcome, Queue, Waiter
+from airflow_provider_lamini.jobs.schedule import BATCH_SECONDS, WITHOUT_LIST, Queue, Waiter, WaitResult
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.jobs.answers import Answers
-    from airflow_provider_lamini.jobs.kinds import JobKind, LookAll
+    from airflow_provider_lamini.jobs.kinds import JobKind, ListCall
     from airflow_provider_lamini.jobs.polling import PollPlan
     from airflow_provider_lamini.jobs.schedule import Group
-    from airflow_provider_lamini.jobs.state import JobStatus, Sight
+    from airflow_provider_lamini.jobs.state import JobStatus, PollHistory
 
 Lookup = Callable[[], Awaitable["ClientSettings"]]
 
@@ -49,25 +49,25 @@ log = logging.getLogger(__name__)
 OF_THE_PLATFORM = (AuthenticationError, ModelLoadingError, RateLimitedError, UnavailableError)
 """Errors that a look at one job would meet as well as the list does."""
 
-LOOKS_AT_ONCE = 16
+MAX_REQUESTS = 16
 """Requests under way at the most."""
 
-GRID = 0.5
+POLL_GRID = 0.5
 """Seconds. Jobs that are looked at seldom are due at its multiples, so that their looks come in rows, too."""
 
-SELDOM = 10.0
+SLOW_POLL = 10.0
 """Seconds between two looks that are seldom."""
 
-SIDE_BY_SIDE = 2
+MIN_WORKERS = 2
 """So many looks are under way where the platform answers at once; more connections cost more to look after."""
 
-PATIENCE = 0.01
+WORKER_SPAWN_DELAY = 0.01
 """Seconds after which the next look begins all the same, where the platform takes longer to answer."""
 
 TURN = 100
 """So many jobs are decided on without giving others a turn: thousands that end at once wake as many triggers."""
 
-TIME_FOR_ONE_LOOK = 60.0
+POLL_TIMEOUT = 60.0
 """A look that takes longer (seconds), or than the connection's ``read_timeout``, has failed; the next one comes by the plan."""
 
 NO_JITTER = 0.5
@@ -85,16 +85,16 @@ class Watch:
     def __init__(self, lookup: Lookup, answers: Answers | None = None) -> None:
         self._lookup = lookup
         self._answers = answers
-        self._pause = ROUND_SECONDS if answers is None else 0.0
+        self._pause = BATCH_SECONDS if answers is None else 0.0
         self._clients: list[AsyncClient] = []
         """The last one is in use; earlier ones may still be answering."""
         self._settings: ClientSettings
         self._opening = asyncio.Lock()
         self._queues: dict[str, Queue] = {}
         self._numbers = itertools.count()
-        self._slots = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_REQUESTS)
 
-    async def wait(self, kind: JobKind, job_id: str, plan: PollPlan, sight: Sight) -> Outcome:
+    async def wait(self, kind: JobKind, job_id: str, plan: PollPlan, sight: PollHistory) -> WaitResult:
         """Wait until one job has ended, its deadline has passed or it is lost.
 
         :param kind: the kind of the job
@@ -106,12 +106,14 @@ class Watch:
         """
         return await self.outcome(kind, job_id, plan, sight)
 
-    def outcome(self, kind: JobKind, job_id: str, plan: PollPlan, sight: Sight) -> asyncio.Future[Outcome]:
+    def outcome(
+        self, kind: JobKind, job_id: str, plan: PollPlan, sight: PollHistory
+    ) -> asyncio.Future[WaitResult]:
         """The same as :meth:`wait`, as a future; whoever waits no longer cancels it."""
         waiter = Waiter(next(self._numbers), job_id, plan, sight, asyncio.get_running_loop().create_future())
         queue = self._queues.setdefault(kind.name, Queue(kind))
         chance = random.random() if self._answers is None else 0.0
-        self._push(queue, waiter, first_look(plan, time.time(), chance))
+        self._push(queue, waiter, first_poll(plan, time.time(), chance))
         if queue.task is None or queue.task.done():
             queue.task = asyncio.create_task(self._run(queue), name=f"watch {kind.name}")
         return waiter.outcome
@@ -145,7 +147,7 @@ class Watch:
             queue.waiters.pop(waiter.number, None)
         elif isinstance(decision, PollAgain):
             due = time.monotonic() + decision.seconds
-            queue.push(waiter, due - due % GRID if decision.seconds > SELDOM else due)
+            queue.push(waiter, due - due % POLL_GRID if decision.seconds > SLOW_POLL else due)
         else:
             waiter.outcome.set_result(decision)
             queue.waiters.pop(waiter.number, None)
@@ -178,13 +180,13 @@ class Watch:
 
         asked = -1
         while queue.turn:
-            if len(lanes) < SIDE_BY_SIDE or (queue.asked == asked and len(lanes) < LOOKS_AT_ONCE):
+            if len(lanes) < MIN_WORKERS or (queue.asked == asked and len(lanes) < MAX_REQUESTS):
                 lane = asyncio.create_task(self._lane(queue))
                 lanes.add(lane)
                 lane.add_done_callback(over)
             asked = queue.asked
-            if len(lanes) >= SIDE_BY_SIDE:
-                patience = PATIENCE if len(lanes) < LOOKS_AT_ONCE else None
+            if len(lanes) >= MIN_WORKERS:
+                patience = WORKER_SPAWN_DELAY if len(lanes) < MAX_REQUESTS else None
                 await asyncio.wait(lanes, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             else:
                 await asyncio.sleep(0)
@@ -199,7 +201,7 @@ class Watch:
 
     async def _look(self, queue: Queue, group: Group) -> None:
         """One request for these jobs, and what follows from its answer."""
-        waiters, together = group.waiters, group.look_all is not None
+        waiters, together = group.waiters, group.list_statuses is not None
         if not together and waiters[0].outcome.done():  # nobody waits for it any more
             queue.waiters.pop(waiters[0].number, None)
             return
@@ -230,8 +232,8 @@ class Watch:
     async def _try(self, queue: Queue, group: Group) -> tuple[Mapping[str, JobStatus], PlatformError | None]:
         """Look, and take what the platform says against it for an answer too."""
         try:
-            if group.look_all is not None:
-                return await self._look_at_all(queue, group.waiters, group.look_all), None
+            if group.list_statuses is not None:
+                return await self._look_at_all(queue, group.waiters, group.list_statuses), None
             return await self._look_at_one(queue.kind, group.waiters[0]), None
         except PlatformError as error:
             if isinstance(error, AuthenticationError):
@@ -239,8 +241,8 @@ class Watch:
             return {}, error
 
     async def _look_at_one(self, kind: JobKind, waiter: Waiter) -> Mapping[str, JobStatus]:
-        client, look = await self._open(), kind.look(waiter.job_id)
-        if self._answers is None or not kind.looks_bring_results:
+        client, look = await self._open(), kind.status(waiter.job_id)
+        if self._answers is None or not kind.status_call_returns_results:
             return {waiter.job_id: await client.send(look)}
         body, status = await client.send(look.with_body())
         if status.state is JobState.SUCCEEDED:
@@ -248,7 +250,7 @@ class Watch:
         return {waiter.job_id: status}
 
     async def _look_at_all(
-        self, queue: Queue, waiters: list[Waiter], look_all: LookAll
+        self, queue: Queue, waiters: list[Waiter], list_statuses: ListCall
     ) -> Mapping[str, JobStatus]:
         """Ask for the list, and find these jobs in it.
 
@@ -258,7 +260,7 @@ class Watch:
         found: dict[str, JobStatus] = {}
         try:
             client = await self._open()
-            listing = await client.send(look_all())
+            listing = await client.send(list_statuses())
             for piece in listing.read(job_ids):
                 found.update(piece)
                 await asyncio.sleep(0)
@@ -289,7 +291,7 @@ class Watch:
         # A look that failed is repeated by the plan, which knows the deadline; not inside the client.
         for_looks = replace(
             settings,
-            read_timeout=min(TIME_FOR_ONE_LOOK, settings.read_timeout),
+            read_timeout=min(POLL_TIMEOUT, settings.read_timeout),
             retry_budget=0.0,
             model_loading_budget=0.0,
         )
@@ -309,10 +311,10 @@ def _decide(waiter: Waiter, answer: JobStatus | PlatformError, now: float, chanc
     sight = waiter.sight
     if isinstance(answer, PlatformError):
         sight.error, sight.errors = answer, sight.errors + 1
-        return after_error(waiter.plan, answer, sight.errors, now, chance)
+        return decide_after_error(waiter.plan, answer, sight.errors, now, chance)
     sight.error, sight.errors = None, 0
     if not answer.state.ended:
-        sight.alive_at = now
+        sight.last_alive_at = now
     if sight.status != answer:
         sight.status = answer
-    return after_status(waiter.plan, answer, now, chance)
+    return decide_after_status(waiter.plan, answer, now, chance)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_lamini.exceptions import WaitTimeoutError
-from airflow_provider_lamini.runs.arguments import write_out_paths
-from airflow_provider_lamini.runs.outcome import Finished, Waiting
+from airflow_provider_lamini.runs.arguments import paths_to_text
+from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ class JobOperator(BaseOperator, Generic[R]):
         self.cancel_on_kill = cancel_on_kill
         self.started_at = 0.0
         self.killed = False
-        self._waiting: Waiting | None = None
+        self._waiting: WaitFor | None = None
         self.hook: LaminiHook
         self.settings: ClientSettings
         self.answers: Answers
@@ -88,7 +88,7 @@ class JobOperator(BaseOperator, Generic[R]):
         """
 
     @abstractmethod
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[R]:
+    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[R]:
         """Do what can be done now: attach or submit, harvest, submit more.
 
         :param context: Airflow's context
@@ -119,18 +119,18 @@ class JobOperator(BaseOperator, Generic[R]):
         if not self.cancel_on_kill:
             self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self._waiting.job_ids))
             return
-        from airflow_provider_lamini.runs.event_loop import run_apart
+        from airflow_provider_lamini.runs.event_loop import run_in_thread
 
-        for line in run_apart(self._cancel(self._waiting)):
+        for line in run_in_thread(self._cancel(self._waiting)):
             self.log.info("%s", line)
 
     def _go_on(self, context: Context, event: JobEvent | None) -> R:
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.jobs.answers import Answers
         from airflow_provider_lamini.runs.arguments import as_argument_errors
-        from airflow_provider_lamini.runs.event_loop import Apart
+        from airflow_provider_lamini.runs.event_loop import LoopThread
 
-        write_out_paths(self)
+        paths_to_text(self)
         self._check_waiting()
         self.check()
         # The try began when its deadline was set; the trigger hands it back.
@@ -138,14 +138,14 @@ class JobOperator(BaseOperator, Generic[R]):
         self.hook = LaminiHook(self.lamini_conn_id)
         self.settings = self.hook.settings()
         self.answers = Answers()
-        with self.hook, Apart() as apart:
+        with self.hook, LoopThread() as apart:
             watch: Watch | None = None
             while True:
                 if event is not None and event.timed_out:
                     self._fail_in_time(context, event)
                 with as_argument_errors():
                     step = self.advance(context, event)
-                if isinstance(step, Finished):
+                if isinstance(step, Done):
                     return step.result
                 self._waiting = step
                 if self.deferrable:
@@ -166,7 +166,7 @@ class JobOperator(BaseOperator, Generic[R]):
     def _deadline(self) -> float:
         return self.started_at + self._timeout_seconds
 
-    def _defer(self, step: Waiting) -> NoReturn:
+    def _defer(self, step: WaitFor) -> NoReturn:
         from airflow_provider_lamini.triggers.job import JobTrigger
 
         self.defer(
@@ -177,7 +177,7 @@ class JobOperator(BaseOperator, Generic[R]):
                 submitted_at=step.submitted_at,
                 deadline=self._deadline,
                 poll_interval=self._poll_seconds,
-                enough=step.enough,
+                min_ended=step.min_ended,
                 cancel_on_kill=self.cancel_on_kill,
                 progress=dict(step.progress) if step.progress else None,
             ),
@@ -189,32 +189,32 @@ class JobOperator(BaseOperator, Generic[R]):
 
         return private_watch(self.settings, self.answers)
 
-    async def _wait(self, watch: Watch, step: Waiting) -> JobEvent:
+    async def _wait(self, watch: Watch, step: WaitFor) -> JobEvent:
         """Wait in this process, by the same watch as a trigger's."""
         from airflow_provider_lamini.jobs.polling import PollPlan
-        from airflow_provider_lamini.jobs.waiting import wait_and_tell
+        from airflow_provider_lamini.jobs.waiting import wait_with_progress
 
         plan = PollPlan(
             submitted_at=step.submitted_at, deadline=self._deadline, max_interval=self._poll_seconds
         )
-        return await wait_and_tell(
+        return await wait_with_progress(
             watch,
             step.kind,
             step.job_ids,
             plan,
-            enough=step.enough,
+            min_ended=step.min_ended,
             progress=step.progress,
             tell=partial(self.log.info, "%s"),
         )
 
-    async def _cancel(self, step: Waiting) -> list[str]:
+    async def _cancel(self, step: WaitFor) -> list[str]:
         from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all
         from airflow_provider_lamini.platforms.lamini.kinds import kind_named
 
         async with self._watch() as watch, asyncio.timeout(CANCEL_TIMEOUT):
             return await cancel_all(watch, kind_named(step.kind), step.job_ids)
 
-    def time_is_up(self, context: Context, event: JobEvent) -> str:
+    def on_deadline(self, context: Context, event: JobEvent) -> str:
         """Do what is to be done about jobs that still run when the time is up.
 
         :param context: Airflow's context
@@ -230,5 +230,5 @@ class JobOperator(BaseOperator, Generic[R]):
         if event.trouble is not None:
             advice = f"The last look at a job has failed: {event.trouble}"
         raise WaitTimeoutError(
-            f"The task's timeout of {self._timeout_seconds:g} s has passed. {self.time_is_up(context, event)} {advice}"
+            f"The task's timeout of {self._timeout_seconds:g} s has passed. {self.on_deadline(context, event)} {advice}"
         )

@@ -92,7 +92,7 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
         )
 
-    def decides(self) -> dict[str, object]:
+    def fingerprint_inputs(self) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
         return {"endpoint": self._endpoint_name, "inference": asdict(self._inference)}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.operators.single import SingleJobOperator
-from airflow_provider_lamini.operators.submit_once import Lookup
+from airflow_provider_lamini.operators.submit_once import OrphanSearch
 from airflow_provider_lamini.runs.arguments import json_object, one_of, optional_name, plain_name
 from airflow_provider_lamini.runs.submission_record import digest
 
@@ -68,7 +68,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
     )
     template_fields_renderers = {"classes": "json"}  # noqa: RUF012 - as Airflow declares it
 
-    list_again_after: ClassVar[float] = 10.0
+    list_delay: ClassVar[float] = 10.0
     """Seconds after which a job that was submitted just before the task died is in the project's list at last."""
 
     def __init__(
@@ -137,7 +137,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
             raise InvalidArgumentError("classes is empty. Give each class a description.")
         return described
 
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`."""
         from airflow_provider_lamini.corpus.examples import read_examples
 
@@ -201,17 +201,17 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
                 self.log.info("Added the dataset %s to project %s.", name, self.project)
         return classifiers.train(name=self.project)
 
-    def find(self, submission: Submission) -> str | Lookup:
+    def find(self, submission: Submission) -> str | OrphanSearch:
         """Look for the job in the project's list; see :class:`SingleJobOperator`."""
         if submission.before is None:
-            return Lookup.NOT_STARTED  # that is noted before the job is started
+            return OrphanSearch.NOT_STARTED  # that is noted before the job is started
         new = [job for job in self._jobs() if job not in submission.before]
         if not new:
-            time.sleep(self.list_again_after)
+            time.sleep(self.list_delay)
             new = [job for job in self._jobs() if job not in submission.before]
         if not new:
-            return Lookup.NOT_STARTED
-        return new[0] if len(new) == 1 else Lookup.UNKNOWN
+            return OrphanSearch.NOT_STARTED
+        return new[0] if len(new) == 1 else OrphanSearch.UNKNOWN
 
     def _jobs(self) -> list[str]:
         """The ids of the project's jobs."""
@@ -228,7 +228,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         """See :class:`SingleJobOperator`: ask for the id of the model."""
         model_id = self._model_of(job_id)
         self.log.info("Classifier %s is trained.", model_id)
-        return {**self.handed_over(job_id), "model_id": model_id, "status": status.raw}
+        return {**self.result_without_waiting(job_id), "model_id": model_id, "status": status.raw}
 
     def _model_of(self, job_id: str) -> str:
         from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers
@@ -245,7 +245,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
             )
         return made[0]
 
-    def handed_over(self, job_id: str) -> dict[str, object]:
+    def result_without_waiting(self, job_id: str) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
         known = self._records.read()
         return {"project": self.project, "job_id": job_id, **(known.numbers if known else {})}

@@ -60,16 +60,16 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import Sorting
+        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import ClassifyOptions
 
         super().check()
-        self._sorting = Sorting(
+        self._sorting = ClassifyOptions(
             model_id=identifier("model_id", self.model_id),
             top_n=None if self.top_n is None else whole_number("top_n", self.top_n, least=1),
             threshold=None if self.threshold is None else share("threshold", self.threshold),
         )
 
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """See :class:`ChunkedOperator`."""
         return {"sorting": asdict(self._sorting)}
 

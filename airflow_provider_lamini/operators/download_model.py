@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name
-from airflow_provider_lamini.runs.outcome import Finished, Waiting
+from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
         optional_name("hub_conn_id", self.hub_conn_id)
         self.wait = flag("wait", self.wait)
 
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         """Ask for the model, then judge how its download ended; see :class:`JobOperator`."""
         del context
         if event is None:
@@ -77,9 +77,9 @@ class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
             raise JobFailedError(
                 f"The download of {name} ended as {ended.raw}{reason}. A retry asks for it again."
             )
-        return Finished(self._result(name, ended.raw))
+        return Done(self._result(name, ended.raw))
 
-    def _request(self) -> Waiting | Finished[dict[str, object]]:
+    def _request(self) -> WaitFor | Done[dict[str, object]]:
         from airflow_provider_lamini.jobs.state import JobState
         from airflow_provider_lamini.platforms.lamini.api import models
         from airflow_provider_lamini.platforms.lamini.kinds import MODEL_DOWNLOAD, state_of
@@ -88,8 +88,8 @@ class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
         name = asked.model_name  # the platform may know it under another
         self.log.info("Asked for model %s: %s.", name, asked.status)
         if not self.wait or state_of(asked.status) is JobState.SUCCEEDED:
-            return Finished(self._result(name, asked.status))
-        return Waiting(kind=MODEL_DOWNLOAD.name, job_ids=[name], submitted_at=time.time())
+            return Done(self._result(name, asked.status))
+        return WaitFor(kind=MODEL_DOWNLOAD.name, job_ids=[name], submitted_at=time.time())
 
     def _result(self, name: str, status: str) -> dict[str, object]:
         return {"model_name": name, "model_type": self._type, "status": status}

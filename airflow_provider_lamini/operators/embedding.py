@@ -90,7 +90,7 @@ class LaminiEmbeddingOperator(ChunkedOperator):
             except MissingExtraError as error:
                 raise InvalidArgumentError(str(error)) from error
 
-    def decides(self) -> dict[str, object]:
+    def fingerprint_inputs(self) -> dict[str, object]:
         """See :class:`ChunkedOperator`."""
         return {"endpoint": self._endpoint_name, "model": self._model, "format": self._format}
 

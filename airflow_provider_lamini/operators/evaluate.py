@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from airflow_provider_lamini.runs.arguments import one_of, optional_name, plain_name, shown
-from airflow_provider_lamini.runs.outcome import Finished, Waiting
+from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.jobs.event import JobEvent
-    from airflow_provider_lamini.runs.evaluation_report import Answers
+    from airflow_provider_lamini.runs.evaluation_report import RowAnswers
 
 SCORES = "scores.jsonl"
 REPORT = "report.md"
@@ -117,7 +117,7 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
         """See :class:`ChunkedOperator`: each model has a folder of its own."""
         return f"{super().results_folder().rstrip('/')}/{self._role}"
 
-    def _advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+    def _advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         if event is None:
             self._check_rows()
         failed: dict[str, int] = {}
@@ -126,12 +126,12 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             self._role, self._inference = role, replace(self._inference, model_name=name)
             # The jobs of an event may be any model's: those that a ledger does not know are left alone.
             step = super()._advance(context, event)
-            if isinstance(step, Waiting):
+            if isinstance(step, WaitFor):
                 return step
             counts = step.result["counts"]
             assert isinstance(counts, dict)  # noqa: S101 - a manifest has them
             rows, failed[role] = int(counts["rows"]), int(counts["failed"])
-        return Finished(self._judge(failed, rows))
+        return Done(self._judge(failed, rows))
 
     def has_begun(self, event: JobEvent | None) -> bool:
         """See :class:`ChunkedOperator`: the second model's run begins when the first one's has ended."""
@@ -152,7 +152,7 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
         from airflow_provider_lamini.rows.sources.source import open_source
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
         from airflow_provider_lamini.runs.evaluation_report import Tally, report_of
-        from airflow_provider_lamini.runs.thresholds import Verdict, decide
+        from airflow_provider_lamini.runs.thresholds import ThresholdResult, decide
 
         folder = OutputFolder(super().results_folder(), self.output_conn_id)
         tally = Tally(self._metrics, compared="base" in self._models)
@@ -164,11 +164,11 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             )
         verdicts = [
             *(
-                Verdict(f"{name} of the model", tally.mean("model", name), least)
+                ThresholdResult(f"{name} of the model", tally.mean("model", name), least)
                 for name, least in self._thresholds.items()
             ),
             *(
-                Verdict(f"the gain in {name}", tally.gain(name), least)
+                ThresholdResult(f"the gain in {name}", tally.gain(name), least)
                 for name, least in self._min_gain.items()
             ),
         ]
@@ -195,13 +195,13 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             "output": folder.location,
         }
 
-    def _answers(self) -> Iterator[Answers]:
+    def _answers(self) -> Iterator[RowAnswers]:
         """The rows with what the models said to them."""
         from itertools import chain, repeat
 
         from airflow_provider_lamini.corpus.pairs import checked
         from airflow_provider_lamini.rows.sources.source import open_source
-        from airflow_provider_lamini.runs.evaluation_report import Answers
+        from airflow_provider_lamini.runs.evaluation_report import RowAnswers
 
         source = open_source(self.input, conn_id=self.input_conn_id)
         pairs = chain.from_iterable(checked(source, self._columns))
@@ -209,7 +209,7 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             self._outputs(role) if role in self._models else repeat(None) for role in ("model", "base")
         ]
         for index, (pair, model, base) in enumerate(zip(pairs, *outputs, strict=False)):
-            yield Answers(index, pair, model, base)
+            yield RowAnswers(index, pair, model, base)
 
     def _outputs(self, role: str) -> Iterator[Json]:
         from airflow_provider_lamini.results import read_outputs

@@ -15,9 +15,9 @@ from airflow_provider_lamini.runs.arguments import (
     identifier,
     one_of,
     optional_name,
+    paths_to_text,
     plain_name,
     positive_number,
-    write_out_paths,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.corpus.pairs import Columns, Pair
     from airflow_provider_lamini.platforms.lamini.api.evaluation import Evaluation
-    from airflow_provider_lamini.runs.thresholds import Verdict
+    from airflow_provider_lamini.runs.thresholds import ThresholdResult
 
 MOST_ROWS = 50_000
 """The platform takes all rows in one request, and answers when it is done."""
@@ -119,7 +119,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, have them evaluated, judge the numbers."""
         del context
-        write_out_paths(self)
+        paths_to_text(self)
         with as_argument_errors():
             return self._evaluate()
 
@@ -129,7 +129,13 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.api import evaluation
-        from airflow_provider_lamini.runs.thresholds import GATES, Verdict, check_names, decide, thresholds_of
+        from airflow_provider_lamini.runs.thresholds import (
+            GATES,
+            ThresholdResult,
+            check_names,
+            decide,
+            thresholds_of,
+        )
 
         model = identifier("model_id", self.model_id)
         base = None if self.base_model_id is None else identifier("base_model_id", self.base_model_id)
@@ -157,7 +163,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         metrics = flat(done.metrics)
         self.log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
         check_names("thresholds", least, metrics)
-        verdicts = [Verdict(key, metrics[key], value) for key, value in least.items()]
+        verdicts = [ThresholdResult(key, metrics[key], value) for key, value in least.items()]
         report, predictions = self._write(done, metrics, verdicts, len(rows))
         return {
             "passed": decide(gate, verdicts, report or "the task's log"),
@@ -192,7 +198,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         return rows, f"airflow-{digest({'input': source.stamp(), 'columns': columns.texts})[:16]}"
 
     def _write(
-        self, done: Evaluation, metrics: Mapping[str, float], verdicts: list[Verdict], rows: int
+        self, done: Evaluation, metrics: Mapping[str, float], verdicts: list[ThresholdResult], rows: int
     ) -> tuple[str | None, str | None]:
         """Write report and predictions, where there is a folder for them; return their URIs."""
         from airflow_provider_lamini.rows.storage.folder import OutputFolder

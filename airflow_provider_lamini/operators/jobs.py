@@ -9,9 +9,9 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import LaminiJobLink, push_job_url
 from airflow_provider_lamini.operators.single import SingleJobOperator
-from airflow_provider_lamini.operators.submit_once import Lookup
+from airflow_provider_lamini.operators.submit_once import OrphanSearch
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
-from airflow_provider_lamini.runs.outcome import Finished, Waiting
+from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,12 +74,12 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
         if self.output_folder is not None:
             folder("output", self.output_folder, self.output_conn_id)
 
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         """Resume, wait, or return; see :class:`SingleJobOperator`."""
         self._context = context
         return super().advance(context, event)
 
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`."""
         return {"resume": self._job_id}
 
@@ -90,7 +90,7 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
         from airflow_provider_lamini.runs.lamini.tuning import resume
 
         del mark
-        status = self.hook.send(self.kind.look(self._job_id))
+        status = self.hook.send(self.kind.status(self._job_id))
         if status.state in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
             if self.wait:
                 check_output(self.output_folder, self.output_conn_id)
@@ -99,16 +99,16 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
             self.log.info("Job %s is %s: there is nothing to resume.", self._job_id, status.raw)
         return self._job_id
 
-    def find(self, submission: Submission) -> str | Lookup:
+    def find(self, submission: Submission) -> str | OrphanSearch:
         """See :class:`SingleJobOperator`: :meth:`submit` looks at the job first and does no harm a second time."""
         del submission
-        return Lookup.NOT_STARTED
+        return OrphanSearch.NOT_STARTED
 
-    def announce(self, job_id: str) -> None:
+    def publish_link(self, job_id: str) -> None:
         """See :class:`SingleJobOperator`: link the job's page to the task."""
         push_job_url(self._context, self.hook.web_job_url("tuning", job_id))
 
-    def handed_over(self, job_id: str) -> dict[str, object]:
+    def result_without_waiting(self, job_id: str) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
         return {"job_id": job_id}
 
@@ -125,14 +125,14 @@ class LaminiResumeJobOperator(SingleJobOperator[dict[str, object]]):
             log=self.log,
         )
 
-    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[dict[str, object]]:
+    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> WaitFor | Done[dict[str, object]]:
         """See :class:`SingleJobOperator`: a job that ended in part is what there is; else a retry resumes again."""
         from airflow_provider_lamini.jobs.state import JobState
 
         if status.state is not JobState.PARTLY_SUCCEEDED:
             self._records.forget()
             self.fail(job_id, status, "A retry resumes it again.")
-        return Finished(self.fetch(job_id, status))
+        return Done(self.fetch(job_id, status))
 
 
 class LaminiCancelJobOperator(BaseOperator):
@@ -177,11 +177,11 @@ class LaminiCancelJobOperator(BaseOperator):
                 "and bills."
             )
         with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
-            status = hook.send(kind.look(job_id))
+            status = hook.send(kind.status(job_id))
             cancels = not status.state.ended
             if cancels:
                 hook.send(kind.cancel(job_id))
-                status = hook.send(kind.look(job_id))
+                status = hook.send(kind.status(job_id))
         self.log.info(
             "%s job %s %s; the platform's word is %s.",
             *(kind.name, job_id, "is cancelled" if cancels else "had ended already", status.raw),

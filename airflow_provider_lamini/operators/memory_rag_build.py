@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.outcome import Finished, Waiting
+    from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 
 class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
@@ -69,7 +69,7 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
         plain_name("model_name", self.model_name)
         optional_name("files_conn_id", self.files_conn_id)
 
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`: the model, and each file's name and checksum."""
         from airflow_provider_lamini.corpus.documents import find_documents
 
@@ -98,7 +98,7 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
         self.log.info("Index %s is ready.", job_id)
         return self._result(job_id, status.raw)
 
-    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[dict[str, object]]:
+    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> WaitFor | Done[dict[str, object]]:
         """See :class:`SingleJobOperator`: show how the platform's log of the build ends."""
         from airflow_provider_lamini.api.errors import PlatformError
         from airflow_provider_lamini.platforms.lamini.api import memory_rag
@@ -111,7 +111,7 @@ class LaminiMemoryRagBuildOperator(SingleJobOperator[dict[str, object]]):
             self.log.warning("The platform's log of the build ends with: %s", "; ".join(lines[-3:])[:1000])
         return super().ended_badly(job_id, status)
 
-    def handed_over(self, job_id: str) -> dict[str, object]:
+    def result_without_waiting(self, job_id: str) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
         return self._result(job_id, None)
 

@@ -9,7 +9,7 @@ from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.operators.row_operator import ChunkedOperator
 from airflow_provider_lamini.runs.arguments import identifier, optional_name, whole_number
 from airflow_provider_lamini.runs.job_errors import job_error
-from airflow_provider_lamini.runs.outcome import Finished, Waiting
+from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,12 +80,12 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import Lookup
+        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import RagQuery
         from airflow_provider_lamini.runs.inline import output_type
 
         super().check()
         size, tokens = self.rag_query_size, self.max_new_tokens
-        self._lookup = Lookup(
+        self._lookup = RagQuery(
             index_id=identifier("index_id", self.index_id),
             model_name=optional_name("model_name", self.model_name),
             rag_query_size=None if size is None else whole_number("rag_query_size", size, least=1),
@@ -93,16 +93,16 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
         )
 
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         """Wait for the index if need be, then ask; see :class:`JobOperator`."""
         from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 
         index_id = self._lookup.index_id
         if event is None:
-            status = self.hook.send(MEMORY_RAG.look(index_id))
+            status = self.hook.send(MEMORY_RAG.status(index_id))
             if not status.state.ended:
                 self.log.info("Index %s is not ready yet (%s).", index_id, status.raw)
-                return Waiting(kind=MEMORY_RAG.name, job_ids=[index_id], submitted_at=self.started_at)
+                return WaitFor(kind=MEMORY_RAG.name, job_ids=[index_id], submitted_at=self.started_at)
             self._require(status)
         for lost in event.lost.values() if event else ():
             raise JobLostError(
@@ -119,7 +119,7 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
         if status.state is not JobState.SUCCEEDED:
             raise job_error(MEMORY_RAG, self._lookup.index_id, status, "Build the index anew.")
 
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """See :class:`ChunkedOperator`."""
         return {"lookup": asdict(self._lookup)}
 

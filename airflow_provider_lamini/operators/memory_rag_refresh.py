@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError
 from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
 from airflow_provider_lamini.runs.arguments import optional_name, plain_name, whole_number
-from airflow_provider_lamini.runs.outcome import Finished, Waiting, owner_of
+from airflow_provider_lamini.runs.outcome import Done, WaitFor, task_identity
 from airflow_provider_lamini.runs.submission_record import digest
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.corpus.documents import Document
-    from airflow_provider_lamini.corpus.index_manifest import IndexManifest, Outcome
+    from airflow_provider_lamini.corpus.index_manifest import IndexManifest, RefreshOutcome
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.runs.lamini.index_refresh import Plan
@@ -110,9 +110,9 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         except RowError as error:
             raise InvalidArgumentError(f"manifest: {error}") from error
 
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         """Compare, then do what is needed; see :class:`JobOperator`."""
-        self._run = digest(owner_of(context))
+        self._run = digest(task_identity(context))
         return super().advance(context, event)
 
     def open_records(self, context: Context, log: Log | None) -> RecordStore:
@@ -127,13 +127,13 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         )
         return self._builds
 
-    def take_up(self, event: JobEvent | None) -> JobEvent | None:
+    def accept_event(self, event: JobEvent | None) -> JobEvent | None:
         """See :class:`SingleJobOperator`: the index in use is looked at anew, only a build is judged."""
         known = self._builds.read()
         ids = set() if event is None else {*event.ended, *event.lost}
         return event if known is not None and known.job_id in ids else None
 
-    def _begin(self) -> Waiting | Finished[dict[str, object]]:
+    def _begin(self) -> WaitFor | Done[dict[str, object]]:
         plan = self._plan()
         if not plan.builds:
             plan, waiting = self._checked(plan)
@@ -148,9 +148,9 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
                 return self._build(refused)
         elif self._content.outcome is None or self._content.outcome.run != self._run:
             self._file.change(outcome=self._outcome(plan))
-        return Finished(self._told())
+        return Done(self._told())
 
-    def _build(self, plan: Plan) -> Waiting | Finished[dict[str, object]]:
+    def _build(self, plan: Plan) -> WaitFor | Done[dict[str, object]]:
         self._builds.wanted = self._outcome(plan)
         self._builds.sends = self._there
         return super()._begin()
@@ -197,7 +197,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
             return f"{document.name} is new and not in UTF-8"
         return None
 
-    def _checked(self, plan: Plan) -> tuple[Plan, Waiting | None]:
+    def _checked(self, plan: Plan) -> tuple[Plan, WaitFor | None]:
         """Look whether the index is still there and usable."""
         from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
         from airflow_provider_lamini.jobs.state import JobState
@@ -205,7 +205,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
 
         index_id = str(self._content.index_id)
         try:
-            status = self.hook.send(self.kind.look(index_id))
+            status = self.hook.send(self.kind.status(index_id))
         except (JobNotFoundError, NotFoundError):
             return Plan(REBUILT, f"the platform no longer has index {index_id}", plan.added), None
         if status.state is JobState.SUCCEEDED:
@@ -215,7 +215,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         if not self.wait and not plan.added:
             return plan, None
         self.log.info("Index %s is still being built (%s).", index_id, status.raw)
-        return plan, Waiting(kind=self.kind.name, job_ids=[index_id], submitted_at=self.started_at)
+        return plan, WaitFor(kind=self.kind.name, job_ids=[index_id], submitted_at=self.started_at)
 
     def _add(self, plan: Plan) -> Plan | None:
         """Add new files, one after the other. The manifest knows before and after each.
@@ -266,7 +266,7 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
             sent = True
         return True
 
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`: the model, and each file's name and checksum."""
         sums = {name: stamp.sha256 for name, stamp in self._there.items()}
         return {"model_name": self.model_name, "files": sums}
@@ -275,9 +275,9 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         """See :class:`SingleJobOperator`: the new index replaces the old one."""
         del status
         self.log.info("Index %s is ready.", job_id)
-        return self.handed_over(job_id)
+        return self.result_without_waiting(job_id)
 
-    def handed_over(self, job_id: str) -> dict[str, object]:
+    def result_without_waiting(self, job_id: str) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
         from msgspec.structs import replace
 
@@ -299,10 +299,10 @@ class LaminiMemoryRagRefreshOperator(LaminiMemoryRagBuildOperator):
         )
         return self._told()
 
-    def _outcome(self, plan: Plan, added: int | None = None) -> Outcome:
-        from airflow_provider_lamini.corpus.index_manifest import Outcome
+    def _outcome(self, plan: Plan, added: int | None = None) -> RefreshOutcome:
+        from airflow_provider_lamini.corpus.index_manifest import RefreshOutcome
 
-        return Outcome(
+        return RefreshOutcome(
             run=self._run,
             action=plan.action,
             reason=plan.reason,

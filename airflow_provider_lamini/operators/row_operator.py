@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import folder, one_of, optional_name, whole_number
-from airflow_provider_lamini.runs.outcome import Finished, Waiting, owner_of
+from airflow_provider_lamini.runs.outcome import Done, WaitFor, task_identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
     ``finish_reason`` and, if it failed, ``error``), ``errors-*.jsonl`` (the failed rows again) and
     ``manifest.json``.
 
-    A concrete operator says in :meth:`check` what else it accepts, in :meth:`decides` what of that decides the
+    A concrete operator says in :meth:`check` what else it accepts, in :meth:`fingerprint_inputs` what of that decides the
     results, and gives one of :meth:`job_endpoint` and :meth:`direct_endpoint`. One that sets :attr:`most_inline`
     also answers a few rows without an output folder, in the task's own result: :meth:`inline_result`.
 
@@ -113,7 +113,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         self._kept: dict[str, Rows] = {}  # while this process waits for their jobs, by their folders
 
     @abstractmethod
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """The arguments beside prompt and passthrough that decide the results, as plain values.
 
         A folder that holds results of other values is another run's.
@@ -191,10 +191,10 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error
 
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         """Harvest, refill, and wait or return the manifest; see :class:`JobOperator`."""
         if self.output_folder is None and self.most_inline:
-            return Finished(self._answer_inline())
+            return Done(self._answer_inline())
         return self._advance(context, event)
 
     def _go_on(self, context: Context, event: JobEvent | None) -> dict[str, object]:
@@ -203,7 +203,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         finally:
             self._kept.clear()  # whatever ends the try, no file stays open
 
-    def _advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+    def _advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         from airflow_provider_lamini.rows.output.manifest import write_manifest
         from airflow_provider_lamini.runs.row_run import Failures
 
@@ -221,7 +221,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             elif direct is not None:
                 inside.close()
                 self._answer_directly(direct, rows, failures)
-                inside.enter_context(rows.folder.alone())
+                inside.enter_context(rows.folder.lock())
             else:
                 raise NotImplementedError(f"{type(self).__name__} names no endpoint.")
             manifest = write_manifest(
@@ -234,7 +234,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         failures.check()
         totals = manifest.counts
         self.log.info("%d rows are in %s, %d of them failed.", totals.rows, manifest.output, totals.failed)
-        return Finished(self.folder_result(manifest, rows.ledger))
+        return Done(self.folder_result(manifest, rows.ledger))
 
     def _answer_inline(self) -> dict[str, object]:
         from airflow_provider_lamini.rows.sources.validation import check_lengths
@@ -275,12 +275,12 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             max_prompt_chars=self._longest_prompt,
             passthrough=self._passthrough,
             writer=self.part_writer(),
-            owner=owner_of(context),
+            owner=task_identity(context),
             decides={
                 "platform": self.settings.base_url,
                 "prompt": self.prompt,
                 "passthrough": self._passthrough,
-                **self.decides(),
+                **self.fingerprint_inputs(),
             },
             chunk_size=self._rows_per_chunk,
             replace_other=self._replace_other,
@@ -294,7 +294,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
 
     def _advance_jobs(
         self, endpoint: JobEndpoint, rows: Rows, failures: Failures, event: JobEvent | None
-    ) -> Waiting | None:
+    ) -> WaitFor | None:
         from airflow_provider_lamini.runs.chunk_jobs import JobRun
 
         run = JobRun(

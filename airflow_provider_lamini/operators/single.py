@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.operators.submit_once import SubmitOnceOperator
 from airflow_provider_lamini.runs.arguments import flag, one_of
-from airflow_provider_lamini.runs.job_errors import job_error, killed_with_the_try_before
-from airflow_provider_lamini.runs.outcome import Finished, Waiting, retry_follows
+from airflow_provider_lamini.runs.job_errors import cancelled_with_previous_try, job_error
+from airflow_provider_lamini.runs.outcome import Done, WaitFor, retry_follows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         """
 
     @abstractmethod
-    def handed_over(self, job_id: str) -> R:
+    def result_without_waiting(self, job_id: str) -> R:
         """What the task returns without waiting.
 
         :param job_id: the platform's id
@@ -61,11 +61,11 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         self._cancel_late = one_of("on_timeout", self.on_timeout, ("cancel", "leave")) == "cancel"
         self.wait = flag("wait", self.wait)
 
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[R]:
+    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[R]:
         """Attach or submit at the start of a try, judge the end afterwards; see :class:`JobOperator`."""
         # Only the beginning of a try tells that there is no place for a record.
         self.use_records(context, self.log if event is None else None)
-        event = self.take_up(event)
+        event = self.accept_event(event)
         if event is None:
             return self._begin()
         for lost in event.lost.values():
@@ -82,20 +82,20 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         ((job_id, ended),) = event.ended.items()
         return self._conclude(job_id, ended)
 
-    def _begin(self) -> Waiting | Finished[R]:
+    def _begin(self) -> WaitFor | Done[R]:
         from airflow_provider_lamini.api.errors import PlatformError
 
         known = self.obtain()
         job_id = str(known.job_id)
-        self.announce(job_id)
+        self.publish_link(job_id)
         if not self.wait:
             if known.attached_at is not None and self._has_ended_badly(job_id):
                 self._records.forget()
                 return self._begin()
-            return Finished(self.handed_over(job_id))
+            return Done(self.result_without_waiting(job_id))
         self._waiting = self._waiting_for(job_id, known)  # a kill from here on cancels the job
         try:
-            status = self.hook.send(self.kind.look(job_id))
+            status = self.hook.send(self.kind.status(job_id))
         except PlatformError as error:
             # A job that has vanished, or that this replica does not know yet: the watch tells them apart.
             self.log.info("Job %s is not settled here, the watch goes on: %s", job_id, error)
@@ -110,7 +110,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         from airflow_provider_lamini.jobs.state import JobState
 
         try:
-            status = self.hook.send(self.kind.look(job_id))
+            status = self.hook.send(self.kind.status(job_id))
         except PlatformError as error:
             self.log.info("How job %s stands is not known here: %s", job_id, error)
             return False
@@ -119,7 +119,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         self.log.info("Job %s has ended as %s; it is submitted anew.", job_id, status.raw)
         return True
 
-    def take_up(self, event: JobEvent | None) -> JobEvent | None:
+    def accept_event(self, event: JobEvent | None) -> JobEvent | None:
         """Say whether an event is the end of the submitted job. A task that waits for other jobs too overrides this.
 
         :param event: what woke the task; ``None`` at the start of a try
@@ -127,7 +127,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         """
         return event
 
-    def announce(self, job_id: str) -> None:
+    def publish_link(self, job_id: str) -> None:
         """Tell people of the job as soon as there is one, for example by a link.
 
         :param job_id: the platform's id
@@ -138,20 +138,20 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         if self.wait:
             self._waiting = self._waiting_for(job_id, intent)
 
-    def _waiting_for(self, job_id: str, submission: Submission) -> Waiting:
-        return Waiting(
+    def _waiting_for(self, job_id: str, submission: Submission) -> WaitFor:
+        return WaitFor(
             kind=self.kind.name, job_ids=[job_id], submitted_at=submission.submitted_at or self.started_at
         )
 
-    def _conclude(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[R]:
+    def _conclude(self, job_id: str, status: EndedJob | JobStatus) -> WaitFor | Done[R]:
         from airflow_provider_lamini.jobs.state import JobState
 
         if status.state is JobState.SUCCEEDED:
             return self.fetched(job_id, status)
         known = self._records.read() if status.state is JobState.CANCELLED else None
         if known is not None and known.stopped_at is not None:
-            return self.go_on_after_timeout(job_id, status, known)
-        if known is not None and killed_with_the_try_before(known, status):
+            return self.resume_after_timeout(job_id, status, known)
+        if known is not None and cancelled_with_previous_try(known, status):
             self.log.info(
                 "Job %s was cancelled when the try before was killed; it is submitted anew.", job_id
             )
@@ -159,7 +159,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
             return self._begin()
         return self.ended_badly(job_id, status)
 
-    def fetched(self, job_id: str, status: EndedJob | JobStatus) -> Finished[R]:
+    def fetched(self, job_id: str, status: EndedJob | JobStatus) -> Done[R]:
         """Return what the job has made; where the platform fails now, say that the job is not at fault.
 
         :param job_id: the platform's id
@@ -169,7 +169,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         from airflow_provider_lamini.api.errors import PlatformError
 
         try:
-            return Finished(self.fetch(job_id, status))
+            return Done(self.fetch(job_id, status))
         except PlatformError:
             self.log.warning(
                 "Job %s (%s) has ended well, what follows has failed. A retry goes on from here with the same job.",
@@ -177,9 +177,9 @@ class SingleJobOperator(SubmitOnceOperator[R]):
             )
             raise
 
-    def go_on_after_timeout(
+    def resume_after_timeout(
         self, job_id: str, status: EndedJob | JobStatus, known: Submission
-    ) -> Waiting | Finished[R]:
+    ) -> WaitFor | Done[R]:
         """What a try does about a job that an earlier one has cancelled because its time was up: submit anew.
 
         :param job_id: the platform's id
@@ -193,7 +193,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         self._records.forget()
         return self._begin()
 
-    def time_is_up(self, context: Context, event: JobEvent) -> str:
+    def on_deadline(self, context: Context, event: JobEvent) -> str:
         """Cancel the job where no retry will attach to it; see :class:`JobOperator`."""
         self.use_records(context, None)
         known = self._records.read()
@@ -220,7 +220,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
                 return f"Cancelling the {name} failed, it may still run and bill: {error}"
         return f"The {name} is cancelled, since no retry follows (on_timeout)."
 
-    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[R]:
+    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> WaitFor | Done[R]:
         """What to do about a job that did not end well: fail, so that a retry submits anew.
 
         :param job_id: the platform's id

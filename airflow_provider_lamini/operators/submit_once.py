@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, TaskKilledError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import flag, folder, one_of
-from airflow_provider_lamini.runs.outcome import owner_of, request_of
+from airflow_provider_lamini.runs.outcome import request_key, task_identity
 from airflow_provider_lamini.runs.submission_record import Submission, digest, record_store
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class Lookup(Enum):
+class OrphanSearch(Enum):
     """What looking for a job may come to, beside its id."""
 
     NOT_STARTED = "not started"
@@ -40,7 +40,8 @@ class SubmitOnceOperator(JobOperator[R]):
     """Knows which job is the task's: the one that an earlier try has submitted, or one that it submits itself.
 
     What it asked the platform for is written down before and after, in the submission record. A concrete operator says in
-    :meth:`decides` what makes a job another one, in :meth:`submit` how to start it, and in :meth:`find` how to look for one
+    :meth:`fingerprint_inputs` what makes a job another one, in :meth:`submit` how to start it, and in :meth:`find` how to
+    look for one
     whose id was never told.
 
     :param state_path: folder, a path or URI, for the record of the submission; by default Airflow's task state store
@@ -83,7 +84,7 @@ class SubmitOnceOperator(JobOperator[R]):
         """The kind of the job."""
 
     @abstractmethod
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """Everything that decides what is submitted, as plain values. The connection is added here."""
 
     @abstractmethod
@@ -94,14 +95,14 @@ class SubmitOnceOperator(JobOperator[R]):
         :return: the platform's id
         """
 
-    def find(self, submission: Submission) -> str | Lookup:
+    def find(self, submission: Submission) -> str | OrphanSearch:
         """Look for a job of which only the intent is recorded.
 
         :param submission: the record
         :return: the platform's id; or that it was not started, or that the platform cannot tell
         """
         del submission
-        return Lookup.UNKNOWN
+        return OrphanSearch.UNKNOWN
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
@@ -121,7 +122,7 @@ class SubmitOnceOperator(JobOperator[R]):
         :param log: is told where there is no place for a record; ``None`` tells nobody
         """
         self._records = self.open_records(context, log)
-        self._request = request_of(context)
+        self._request = request_key(context)
 
     def open_records(self, context: Context, log: Log | None) -> RecordStore:
         """Find the place for the record of the submission.
@@ -129,7 +130,7 @@ class SubmitOnceOperator(JobOperator[R]):
         :param context: Airflow's context
         :param log: is told where there is no place; ``None`` tells nobody
         """
-        return record_store(context, owner_of(context), self.state_path or self.hook.state_path(), log)
+        return record_store(context, task_identity(context), self.state_path or self.hook.state_path(), log)
 
     def started(self, job_id: str, intent: Submission) -> None:
         """Is told of a job that was just submitted, before its id is recorded.
@@ -162,9 +163,9 @@ class SubmitOnceOperator(JobOperator[R]):
         """
         from airflow_provider_lamini.rows.errors import FolderBusyError
 
-        fingerprint = digest({**self.decides(), "platform": self.settings.base_url})
+        fingerprint = digest({**self.fingerprint_inputs(), "platform": self.settings.base_url})
         try:
-            with self._records.alone():
+            with self._records.lock():
                 known = self._known(fingerprint)
                 if known is None:
                     return self._submit(fingerprint)
@@ -197,10 +198,10 @@ class SubmitOnceOperator(JobOperator[R]):
     def _found(self, known: Submission) -> Submission | None:
         """The job of which only the intent is recorded; ``None`` where it is to be submitted."""
         found = self.find(known)
-        if found is Lookup.NOT_STARTED:
+        if found is OrphanSearch.NOT_STARTED:
             self.log.info("An earlier try stopped before the %s job was started.", self.kind.name)
             return None
-        if found is not Lookup.UNKNOWN:
+        if found is not OrphanSearch.UNKNOWN:
             self.log.info("Found %s job %s, whose id was not recorded.", self.kind.name, found)
             known = known.submitted(found, time.time())
             self._records.write(known)

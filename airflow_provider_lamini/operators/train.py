@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.links import LaminiJobLink, push_job_url
 from airflow_provider_lamini.operators.single import SingleJobOperator
-from airflow_provider_lamini.operators.submit_once import Lookup
+from airflow_provider_lamini.operators.submit_once import OrphanSearch
 from airflow_provider_lamini.runs.arguments import (
     flag,
     folder,
@@ -18,7 +18,7 @@ from airflow_provider_lamini.runs.arguments import (
     plain_name,
     whole_number,
 )
-from airflow_provider_lamini.runs.outcome import Finished, Waiting, owner_of
+from airflow_provider_lamini.runs.outcome import Done, WaitFor, task_identity
 from airflow_provider_lamini.runs.submission_record import record_store
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
     template_fields_renderers = {"finetune_args": "json", "gpu_config": "json", "prompt": "md"}  # noqa: RUF012 - as Airflow declares it
     operator_extra_links = (LaminiJobLink(),)
 
-    list_again_after: ClassVar[float] = 20.0
+    list_delay: ClassVar[float] = 20.0
     """Seconds after which a job that was submitted just before the task died is in the platform's list at last."""
 
     def __init__(
@@ -173,12 +173,12 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error
 
-    def advance(self, context: Context, event: JobEvent | None) -> Waiting | Finished[dict[str, object]]:
+    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         """Attach or submit, resume, or return; see :class:`SingleJobOperator`."""
         self._context = context
         return super().advance(context, event)
 
-    def decides(self) -> Mapping[str, object]:
+    def fingerprint_inputs(self) -> Mapping[str, object]:
         """See :class:`SingleJobOperator`."""
         dataset = self._dataset_id if self._columns is None else self._uploading().fingerprint
         return {**self._arguments, "dataset": dataset}
@@ -207,19 +207,19 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
         self.note(before=list(self._alike(dataset_id)))
         return self.hook.send(call).job_id
 
-    def find(self, submission: Submission) -> str | Lookup:
+    def find(self, submission: Submission) -> str | OrphanSearch:
         """Look for the job in the platform's list; see :class:`SingleJobOperator`."""
         dataset_id = self._dataset_id or self._uploading().known()
         if submission.before is None or dataset_id is None:
-            return Lookup.NOT_STARTED  # that is done before the job is started
+            return OrphanSearch.NOT_STARTED  # that is done before the job is started
         new = self._alike(dataset_id, but=submission.before)
         if not new:
-            time.sleep(self.list_again_after)
+            time.sleep(self.list_delay)
             new = self._alike(dataset_id, but=submission.before)
         if not new:
-            return Lookup.NOT_STARTED
+            return OrphanSearch.NOT_STARTED
         ours = [job_id for job_id, surely in new.items() if surely]
-        return ours[0] if len(new) == len(ours) == 1 else Lookup.UNKNOWN
+        return ours[0] if len(new) == len(ours) == 1 else OrphanSearch.UNKNOWN
 
     def _alike(self, dataset_id: str, but: Sequence[str] = ()) -> dict[str, bool]:
         """Jobs that may be this task's, and whether they surely are: nobody else has the dataset, or the name."""
@@ -241,37 +241,37 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
 
     def _uploading(self) -> DatasetUpload:
         """The dataset of ``input``; its record is beside that of the submission."""
-        from airflow_provider_lamini.runs.lamini.dataset_upload import RECORD, DatasetUpload, Wanted
+        from airflow_provider_lamini.runs.lamini.dataset_upload import RECORD, DatasetRequest, DatasetUpload
 
         if self._upload is None:
             assert self._columns is not None  # noqa: S101 - for the type checker; check() has made it
             context, state_path = self._context, self.state_path or self.hook.state_path()
             self._upload = DatasetUpload(
-                Wanted(
+                DatasetRequest(
                     given=self.input,
                     columns=self._columns,
                     is_public=self._arguments["is_public"],
                     conn_id=self.input_conn_id,
                 ),
                 hook=self.hook,
-                records=record_store(context, owner_of(context), state_path, None, RECORD),
+                records=record_store(context, task_identity(context), state_path, None, RECORD),
                 log=self.log,
             )
         return self._upload
 
-    def _begin(self) -> Waiting | Finished[dict[str, object]]:
+    def _begin(self) -> WaitFor | Done[dict[str, object]]:
         step = super()._begin()
         known = self._records.read()
-        if isinstance(step, Waiting) and known is not None and RESUMING in known.numbers:
+        if isinstance(step, WaitFor) and known is not None and RESUMING in known.numbers:
             # It runs, so the try before had resumed it when it died.
             self._records.write(_resumed(known))
         return step
 
-    def announce(self, job_id: str) -> None:
+    def publish_link(self, job_id: str) -> None:
         """See :class:`SingleJobOperator`: link the job's page to the task."""
         push_job_url(self._context, self.hook.web_job_url("tuning", job_id))
 
-    def handed_over(self, job_id: str) -> dict[str, object]:
+    def result_without_waiting(self, job_id: str) -> dict[str, object]:
         """See :class:`SingleJobOperator`."""
         return {"job_id": job_id, "base_model": self._arguments["model_name"]}
 
@@ -294,7 +294,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
             "resumes": _resumed(known).resumes if known else 0,
         }
 
-    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> Waiting | Finished[dict[str, object]]:
+    def ended_badly(self, job_id: str, status: EndedJob | JobStatus) -> WaitFor | Done[dict[str, object]]:
         """Resume it while that is allowed; see :class:`SingleJobOperator`."""
         from airflow_provider_lamini.jobs.state import JobState
 
@@ -314,15 +314,15 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
             self.fail(job_id, status, f"{times}A retry trains anew.")
         return super().ended_badly(job_id, status)
 
-    def go_on_after_timeout(
+    def resume_after_timeout(
         self, job_id: str, status: EndedJob | JobStatus, known: Submission
-    ) -> Waiting | Finished[dict[str, object]]:
+    ) -> WaitFor | Done[dict[str, object]]:
         """See :class:`SingleJobOperator`: what it has learned by then is not lost."""
         return self._resume(job_id, status, replace(known, stopped_at=None))
 
     def _resume(
         self, job_id: str, status: EndedJob | JobStatus, known: Submission
-    ) -> Waiting | Finished[dict[str, object]]:
+    ) -> WaitFor | Done[dict[str, object]]:
         from airflow_provider_lamini.api.errors import BadRequestError, InvalidRequestError
         from airflow_provider_lamini.runs.lamini.tuning import resume
 
@@ -340,7 +340,7 @@ class LaminiTrainOperator(SingleJobOperator[dict[str, object]]):
             self._records.forget()
             self.fail(job_id, status, f"It cannot be resumed: {error} A retry trains anew.")
         self._records.write(_resumed(known, count))
-        return Waiting(kind=self.kind.name, job_ids=[job_id], submitted_at=time.time())
+        return WaitFor(kind=self.kind.name, job_ids=[job_id], submitted_at=time.time())
 
 
 def _resumed(known: Submission, count: int = 0) -> Submission:

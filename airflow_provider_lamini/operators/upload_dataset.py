@@ -11,10 +11,10 @@ from airflow_provider_lamini.runs.arguments import (
     flag,
     folder,
     optional_name,
+    paths_to_text,
     plain_name,
-    write_out_paths,
 )
-from airflow_provider_lamini.runs.outcome import owner_of, request_of
+from airflow_provider_lamini.runs.outcome import request_key, task_identity
 from airflow_provider_lamini.runs.submission_record import record_store
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ class LaminiUploadDatasetOperator(BaseOperator):
         """Check the rows, upload them, return the dataset."""
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.runs.lamini.dataset_upload import RECORD, DatasetUpload, Wanted
+        from airflow_provider_lamini.runs.lamini.dataset_upload import RECORD, DatasetRequest, DatasetUpload
 
-        write_out_paths(self)
+        paths_to_text(self)
         is_public = None if self.is_public is None else flag("is_public", self.is_public)
         anew = flag("force_new", self.force_new)
         optional_name("input_conn_id", self.input_conn_id)
@@ -101,14 +101,14 @@ class LaminiUploadDatasetOperator(BaseOperator):
         hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
         with hook, as_argument_errors():
             state_path = self.state_path or hook.state_path()
-            wanted = Wanted(
+            wanted = DatasetRequest(
                 given=self.input,
                 columns=Columns.parse(self.prompt, self.answer),
                 is_public=is_public,
                 conn_id=self.input_conn_id,
             )
-            records = record_store(context, owner_of(context), state_path, self.log, RECORD)
+            records = record_store(context, task_identity(context), state_path, self.log, RECORD)
             made = DatasetUpload(wanted, hook=hook, records=records, log=self.log).make(
-                forced_by=request_of(context) if anew else None
+                forced_by=request_key(context) if anew else None
             )
         return {"dataset_id": made.dataset_id, "rows": made.rows, "bytes": made.size, "new": made.new}

@@ -9,17 +9,17 @@
       ColumnError             the name of a column cannot be used
         MissingColumnError    a column that is asked for is not there
       OutputError             the output folder cannot be used
-        OthersAtWorkError     another process works in the same place
+        ConcurrentAccessError     another process works in the same place
           FolderBusyError     it does not leave in time
         IncompleteOutputError parts of a finished run are missing or damaged
         LedgerError           the ledger of the folder
           LedgerConflictError   the folder belongs to another run, input or settings
-          LedgerTakenError      another process has taken the folder over (also an OthersAtWorkError)
+          LedgerLostError      another process has taken the folder over (also an ConcurrentAccessError)
           UnreadableLedgerError the file is not a ledger that this version can read
       MissingExtraError       a file format needs an extra of this package
 
 Messages name the file, the line or row, the column, what is wrong and what to do. They never hold a row's
-content. None of them passes by itself, except `OthersAtWorkError`: nothing is wrong with what was given.
+content. None of them passes by itself, except `ConcurrentAccessError`: nothing is wrong with what was given.
 """
 
 from __future__ import annotations
@@ -99,11 +99,11 @@ class OutputError(RowError):
     """The output folder, or a name in it, cannot be used."""
 
 
-class OthersAtWorkError(OutputError):
+class ConcurrentAccessError(OutputError):
     """Another process works in the same place. Nothing is wrong with the place, or with what was given."""
 
 
-class FolderBusyError(OthersAtWorkError):
+class FolderBusyError(ConcurrentAccessError):
     """Another process works in the folder, and has not left it in time. Retrying later helps."""
 
 
@@ -119,7 +119,7 @@ class LedgerConflictError(LedgerError):
     """The folder holds the results of another run, input or settings. Nothing was changed."""
 
 
-class LedgerTakenError(LedgerError, OthersAtWorkError):
+class LedgerLostError(LedgerError, ConcurrentAccessError):
     """Another process has opened the same ledger since. This one must stop; it changes nothing any more."""
 
 

@@ -17,7 +17,7 @@ ROOM = 16 * 1024 * 1024
 """Bytes of all that is remembered; the rows of other chunks are read again."""
 
 
-class Remembered:
+class PassthroughCache:
     """Rows in few bytes: a chunk of numbers takes a tenth of what Python makes of them.
 
     :param columns: what goes into the output

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from airflow_provider_lamini.api.call import Texts
+from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, listed, short
 
@@ -82,7 +82,7 @@ class PromptTemplate:
             values.append(_text(value))
         return self._pattern % tuple(values)
 
-    def render_all(self, rows: Sequence[Row]) -> Texts:
+    def render_all(self, rows: Sequence[Row]) -> PromptList:
         """The prompts of many rows, much faster than one by one.
 
         :param rows: the rows
@@ -92,9 +92,9 @@ class PromptTemplate:
         if self._around is not None:
             head, tail = self._around
             if head or tail:
-                return Texts([f"{head}{text}{tail}" for text in columns[0]])
-            return Texts(columns[0])
-        return Texts(map(self._pattern.__mod__, zip(*columns, strict=True)))
+                return PromptList([f"{head}{text}{tail}" for text in columns[0]])
+            return PromptList(columns[0])
+        return PromptList(map(self._pattern.__mod__, zip(*columns, strict=True)))
 
     def missing(self, place: str, column: str, available: Iterable[str]) -> MissingColumnError:
         """What to say where a column of the template has no value.

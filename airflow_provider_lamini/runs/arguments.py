@@ -41,11 +41,11 @@ def as_argument_errors() -> Iterator[None]:
 
     :raises InvalidArgumentError: in place of a `RowError`, except where only another process is in the way
     """
-    from airflow_provider_lamini.rows.errors import OthersAtWorkError, RowError
+    from airflow_provider_lamini.rows.errors import ConcurrentAccessError, RowError
 
     try:
         yield
-    except OthersAtWorkError:
+    except ConcurrentAccessError:
         raise
     except RowError as error:
         raise InvalidArgumentError(str(error)) from error
@@ -357,7 +357,7 @@ def job_kind(name: str, value: object) -> JobKind:
     """
     from airflow_provider_lamini.platforms.lamini.kinds import all_kinds
 
-    kinds = {kind.written: kind for kind in all_kinds()}
+    kinds = {kind.short_name: kind for kind in all_kinds()}
     found = kinds.get(value.strip().replace(" ", "_").casefold()) if isinstance(value, str) else None
     if found is None:
         raise InvalidArgumentError(f"{name} must be one of {', '.join(kinds)}, not {shown(value)}.")
@@ -368,7 +368,7 @@ PLACES = ("input", "output_folder", "examples", "files", "manifest", "state_path
 """The attributes of operators that may hold one."""
 
 
-def write_out_paths(task: BaseOperator) -> None:
+def paths_to_text(task: BaseOperator) -> None:
     """Turn a task's path objects, such as another task's ``ObjectStoragePath``, into text, which all else here reads.
 
     :param task: the task, its templates rendered; of its lists of files, each is looked at

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import PlatformError, ProtocolError
 from airflow_provider_lamini.exceptions import JobFailedError, JobLostError, TaskKilledError
-from airflow_provider_lamini.jobs.polling import PASSING
+from airflow_provider_lamini.jobs.polling import TRANSIENT_ERRORS
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms.lamini.kinds import kind_named
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.runs.outcome import Waiting
+from airflow_provider_lamini.runs.outcome import WaitFor
 from airflow_provider_lamini.runs.row_run import chunk_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_provider_lamini.api.call import Texts
+    from airflow_provider_lamini.api.call import PromptList
     from airflow_provider_lamini.api.client import Client
     from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
@@ -85,7 +85,7 @@ class JobRun:
         """
         self._ledger.begin_try(now)
         for chunk in self._ledger.unknown:
-            told = self._ledger.told_late(chunk)
+            told = self._ledger.read_left_job_id(chunk)
             if told == "":
                 self._ledger.forget(chunk)
                 continue
@@ -139,7 +139,7 @@ class JobRun:
                 chunk = self._begin(*coming)
             self._send(chunk, coming[1])
 
-    def waiting(self, since: float) -> Waiting:
+    def waiting(self, since: float) -> WaitFor:
         """What to wait for now.
 
         :param since: when this try began, seconds since 1970
@@ -155,13 +155,13 @@ class JobRun:
             since=began or since,
         )
         # While there is more to submit, half of the jobs go on while the task wakes up and refills.
-        enough = len(chunks) if self._ledger.exhausted else (len(chunks) + 1) // 2
-        return Waiting(
+        min_ended = len(chunks) if self._ledger.exhausted else (len(chunks) + 1) // 2
+        return WaitFor(
             kind=self._endpoint.kind,
             job_ids=[chunk.job_id for chunk in chunks if chunk.job_id],
             # A job that is not known yet must not be taken for one that has vanished: it would be paid for twice.
             submitted_at=max(times),
-            enough=enough,
+            min_ended=min_ended,
             progress=progress.payload(),
         )
 
@@ -171,9 +171,9 @@ class JobRun:
         if not self._platform_answers:  # the watch sits an outage out, and holds no worker meanwhile
             return
         try:
-            status = self._client.send(self._kind.look(job_id))
+            status = self._client.send(self._kind.status(job_id))
         except PlatformError as error:
-            self._platform_answers = not isinstance(error, PASSING)
+            self._platform_answers = not isinstance(error, TRANSIENT_ERRORS)
             self._log.info("Job %s is not settled here, the watch goes on: %s", job_id, error)
             return
         if status.state.ended:
@@ -194,10 +194,10 @@ class JobRun:
         if failed and len(chunk.rounds) <= self._row_retries:
             _, prompts = self._rows.read(chunk)
             self._log.info("%d row(s) of %s failed and are sent again.", len(failed), chunk_name(chunk))
-            self._rows.writer.stage(chunk.number, len(chunk.rounds), result)
+            self._rows.writer.save_partial(chunk.number, len(chunk.rounds), result)
             self._submit(chunk, prompts, failed)
             return
-        self._finish(chunk, self._rows.passed_through(chunk), result)
+        self._finish(chunk, self._rows.passthrough_rows(chunk), result)
 
     def _fetch(self, chunk: Chunk, job_id: str, sent: int) -> ChunkResult:
         """The outcomes of a job's rows; all failed where the platform keeps to another number of rows."""
@@ -222,7 +222,7 @@ class JobRun:
     def _rows_told(self, job_id: str) -> int | None:
         """How many rows an ended job has by its own account; ``None`` where it says nothing of the kind."""
         try:
-            status = self._client.send(self._kind.look(job_id))
+            status = self._client.send(self._kind.status(job_id))
         except PlatformError:
             return None
         return status.total if status.state.ended else None
@@ -241,7 +241,7 @@ class JobRun:
         if coming and begun:
             self._send(begun, coming[1])
 
-    def _begin(self, found: SourceChunk, prompts: Texts) -> Chunk:
+    def _begin(self, found: SourceChunk, prompts: PromptList) -> Chunk:
         """Record that the next chunk is begun, and is about to be submitted."""
         chunk = self._rows.begin(found, prompts)
         self._rows.remembered.keep(chunk.number, found.rows)
@@ -250,8 +250,8 @@ class JobRun:
     def _before(self, chunk: Chunk) -> ChunkResult:
         """What the chunk's earlier rounds have brought."""
         rounds = len(chunk.rounds) - 1
-        staged = self._rows.writer.staged(chunk.number, rounds, chunk.rows) if rounds else None
-        return staged or ChunkResult.pending(chunk.rows)
+        saved = self._rows.writer.load_partial(chunk.number, rounds, chunk.rows) if rounds else None
+        return saved or ChunkResult.pending(chunk.rows)
 
     def _go_on(self, chunk: Chunk) -> None:
         """Do for an open chunk what comes next after its last known submission."""

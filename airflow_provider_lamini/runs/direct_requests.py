@@ -23,7 +23,7 @@ from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.rows.endpoints import RowResult, note
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.runs.event_loop import run_apart
+from airflow_provider_lamini.runs.event_loop import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +60,7 @@ class _RowFailedError(Exception):
 FINAL = (*REFUSALS, _RowFailedError)
 """Errors after which a row is not sent again."""
 
-PASSING = (PlatformTimeoutError, RateLimitedError, UnavailableError)
+TRANSIENT_ERRORS = (PlatformTimeoutError, RateLimitedError, UnavailableError)
 """Errors that pass by themselves, unless they are the row's own."""
 
 ROW_ERRORS = (*FINAL, PlatformTimeoutError, ProtocolError)
@@ -119,7 +119,7 @@ class DirectRun:
         :raises TooManyFailedRowsError: as soon as too many rows have failed
         """
         try:
-            run_apart(self._run(since, deadline, report_every))
+            run_in_thread(self._run(since, deadline, report_every))
         except TimeoutError as error:
             raise WaitTimeoutError(
                 "The task's timeout has passed. The chunks that are done are kept; a retry sends the rest."
@@ -206,7 +206,7 @@ class DirectRun:
                 began = time.monotonic()
                 try:
                     return await self._send(client, prompts)
-                except PASSING as error:
+                except TRANSIENT_ERRORS as error:
                     failure = error
             if self._failing_since is None:
                 self._failing_since = began
@@ -227,7 +227,7 @@ class DirectRun:
         if self._answered_at < since:
             try:
                 await self._send(client, self._answered)
-            except PASSING:
+            except TRANSIENT_ERRORS:
                 return False
         return True
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.corpus.pairs import Pair
     from airflow_provider_lamini.runs.metrics import Metric
-    from airflow_provider_lamini.runs.thresholds import Verdict
+    from airflow_provider_lamini.runs.thresholds import ThresholdResult
 
 EXAMPLES = 5
 _LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class RowAnswers:
     """What the models said to one row; ``None`` where they failed, or where there is no such model.
 
     :param index: the row's number
@@ -51,15 +51,15 @@ class Tally:
     sums: dict[str, dict[str, float]] = field(default_factory=dict)
     better: dict[str, int] = field(default_factory=dict)
     worse: dict[str, int] = field(default_factory=dict)
-    worsened: list[Answers] = field(default_factory=list)
-    wrong: list[Answers] = field(default_factory=list)
+    worsened: list[RowAnswers] = field(default_factory=list)
+    wrong: list[RowAnswers] = field(default_factory=list)
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The models that are scored."""
         return ("model", "base") if self.compared else ("model",)
 
-    def lines(self, answers: Iterable[Answers]) -> Iterator[bytes]:
+    def lines(self, answers: Iterable[RowAnswers]) -> Iterator[bytes]:
         """Score rows, and give a line of JSON for each.
 
         :param answers: the rows, in order
@@ -85,11 +85,11 @@ class Tally:
         found = {role: {name: self.mean(role, name) for name in self.metrics} for role in self.roles}
         return {**found, "gain": {name: self.gain(name) for name in self.metrics}} if self.compared else found
 
-    def _score(self, name: str, row: Answers, role: str) -> float:
+    def _score(self, name: str, row: RowAnswers, role: str) -> float:
         output = row.model if role == "model" else row.base
         return 0.0 if output is None else score(name, self.metrics[name], row.pair.output, output, row.index)
 
-    def _add(self, row: Answers, scores: Mapping[str, Mapping[str, float]]) -> None:
+    def _add(self, row: RowAnswers, scores: Mapping[str, Mapping[str, float]]) -> None:
         first = next(iter(self.metrics))
         for role, of_role in scores.items():
             sums = self.sums.setdefault(role, {})
@@ -108,7 +108,7 @@ class Tally:
 
 def report_of(
     tally: Tally,
-    verdicts: list[Verdict],
+    verdicts: list[ThresholdResult],
     *,
     names: Mapping[str, str],
     failed: Mapping[str, int],

@@ -21,7 +21,7 @@ ENDING_SECONDS = 10.0
 """So long a loop may take to close what it has open; a call to storage that hangs is not waited for."""
 
 
-class Apart:
+class LoopThread:
     """An event loop in a thread of its own, which begins with the first coroutine.
 
     Airflow ends tasks by exceptions that a signal handler raises in the main thread. Where that thread runs the
@@ -89,8 +89,8 @@ class Apart:
             self._running.discard(task)
 
 
-def run_apart(main: Coroutine[object, object, T]) -> T:
-    """Run one coroutine to its end, as ``asyncio.run`` does, see :class:`Apart`.
+def run_in_thread(main: Coroutine[object, object, T]) -> T:
+    """Run one coroutine to its end, as ``asyncio.run`` does, see :class:`LoopThread`.
 
     It may also be called where a loop is running already, as within a signal handler.
 
@@ -98,5 +98,5 @@ def run_apart(main: Coroutine[object, object, T]) -> T:
     :return: what it returns
     :raises BaseException: what it raises, or what a signal handler raises meanwhile
     """
-    with Apart() as apart:
+    with LoopThread() as apart:
         return apart.run(main)

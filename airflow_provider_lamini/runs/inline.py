@@ -15,7 +15,7 @@ from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.rows.sources.lists import check_rows
 from airflow_provider_lamini.rows.sources.source import is_path
 from airflow_provider_lamini.runs.arguments import finite, json_object, plain_name, text, valid_unicode
-from airflow_provider_lamini.runs.event_loop import run_apart
+from airflow_provider_lamini.runs.event_loop import run_in_thread
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
@@ -42,7 +42,7 @@ def send_all(settings: ClientSettings, calls: Sequence[Call[T]], *, at_once: int
     :return: the answers, in the order of the calls
     :raises PlatformError: for the first that failed; the others are not waited for
     """
-    return run_apart(_send_all(settings, calls, at_once, log))
+    return run_in_thread(_send_all(settings, calls, at_once, log))
 
 
 async def _send_all(settings: ClientSettings, calls: Sequence[Call[T]], at_once: int, log: Log) -> list[T]:

@@ -17,7 +17,7 @@ KILL_SETTLES = 120.0
 killing of the try before: Airflow does not order that before the new try."""
 
 
-def killed_with_the_try_before(known: Submission, status: EndedJob | JobStatus) -> bool:
+def cancelled_with_previous_try(known: Submission, status: EndedJob | JobStatus) -> bool:
     """Whether a cancelled job was cancelled by the kill of the try before this one.
 
     :param known: its record
@@ -26,8 +26,8 @@ def killed_with_the_try_before(known: Submission, status: EndedJob | JobStatus) 
     if known.attached_at is None:
         return False
     # How late the end is noticed does not matter: a poll, or a free worker, may take its time.
-    alive_at = getattr(status, "alive_at", None) or known.attached_at
-    return bool(alive_at - known.attached_at < KILL_SETTLES)
+    last_alive_at = getattr(status, "last_alive_at", None) or known.attached_at
+    return bool(last_alive_at - known.attached_at < KILL_SETTLES)
 
 
 def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, next_step: str) -> JobError:

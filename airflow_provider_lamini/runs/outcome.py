@@ -24,7 +24,7 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitFor:
     """Jobs are under way; nothing is to be done until some of them have ended.
 
     :param kind: name of the jobs' kind in ``jobs.kinds``
@@ -38,12 +38,12 @@ class Waiting:
     kind: str
     job_ids: Sequence[str]
     submitted_at: float
-    enough: int = 1
+    min_ended: int = 1
     progress: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Finished(Generic[R]):
+class Done(Generic[R]):
     """The work is done.
 
     :param result: what the task returns
@@ -52,14 +52,14 @@ class Finished(Generic[R]):
     result: R
 
 
-def request_of(context: Context) -> str:
+def request_key(context: Context) -> str:
     """Who asked for this: the run as it began, or the person who cleared it. It is the same for all retries after that.
 
     Airflow sets anew how many tries a task has when it is cleared, and at no other time.
 
     :param context: Airflow's context
     """
-    return f"{'/'.join(map(str, owner_of(context).values()))}/{getattr(context['ti'], 'max_tries', 0)}"
+    return f"{'/'.join(map(str, task_identity(context).values()))}/{getattr(context['ti'], 'max_tries', 0)}"
 
 
 def retry_follows(context: Context) -> bool:
@@ -71,7 +71,7 @@ def retry_follows(context: Context) -> bool:
     return int(getattr(ti, "try_number", 1)) <= int(getattr(ti, "max_tries", 0))
 
 
-def owner_of(context: Context) -> dict[str, str | int]:
+def task_identity(context: Context) -> dict[str, str | int]:
     """Who runs: Dag, task, run and map index. It is the same for every try.
 
     :param context: Airflow's context

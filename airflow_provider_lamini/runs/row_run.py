@@ -10,11 +10,11 @@ from airflow_provider_lamini.exceptions import TooManyFailedRowsError
 from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
 from airflow_provider_lamini.rows.ledger.document import Header, load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
-from airflow_provider_lamini.rows.passthrough_cache import ROOM, Remembered
+from airflow_provider_lamini.rows.passthrough_cache import ROOM, PassthroughCache
 from airflow_provider_lamini.rows.run_files import LEDGER
 from airflow_provider_lamini.rows.sources.chunk_reader import Readers
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.sources.validation import needed_columns, survey
+from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.runs.submission_record import digest
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import ExitStack
 
-    from airflow_provider_lamini.api.call import Texts
+    from airflow_provider_lamini.api.call import PromptList
     from airflow_provider_lamini.rows.failure_limit import FailureLimit
     from airflow_provider_lamini.rows.ledger.document import Chunk
     from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
@@ -49,7 +49,7 @@ class Rows:
     """
 
     readers: Readers
-    remembered: Remembered
+    remembered: PassthroughCache
     stamp: str
     prompt: PromptTemplate
     passthrough: Sequence[str]
@@ -71,13 +71,13 @@ class Rows:
         """
         if self.source.stamp() != self.stamp or not self.folder.exists(LEDGER):
             return False
-        inside.enter_context(self.folder.alone())
+        inside.enter_context(self.folder.lock())
         self.ledger.check()
         if not self.source.stays_open:
             self.readers.let_go()
         return True
 
-    def passed_through(self, chunk: Chunk) -> Sequence[Row]:
+    def passthrough_rows(self, chunk: Chunk) -> Sequence[Row]:
         """The rows of a chunk that was begun, with no more than what goes into the output.
 
         :raises InputChangedError: where they are no longer those that the chunk was begun with
@@ -92,7 +92,7 @@ class Rows:
                 return found.rows
         return self.read(chunk)[0]
 
-    def read(self, chunk: Chunk) -> tuple[Sequence[Row], Texts]:
+    def read(self, chunk: Chunk) -> tuple[Sequence[Row], PromptList]:
         """The rows of a chunk that was begun, and their prompts.
 
         :raises InputChangedError: where they are no longer those that the chunk was begun with
@@ -108,14 +108,14 @@ class Rows:
             )
         return rows, prompts
 
-    def coming(self) -> tuple[SourceChunk, Texts] | None:
+    def coming(self) -> tuple[SourceChunk, PromptList] | None:
         """The rows that come next, and their prompts; ``None`` where all are in chunks. `begin` begins the chunk."""
         if self.ledger.exhausted:
             return None
         found = self.readers.ahead.read(self.ledger.cursor)
         return (found, self.prompt.render_all(found.rows)) if found else None
 
-    def begin(self, found: SourceChunk, prompts: Texts) -> Chunk:
+    def begin(self, found: SourceChunk, prompts: PromptList) -> Chunk:
         """Record that the chunk that comes next is begun.
 
         :param found: its rows
@@ -140,7 +140,7 @@ class Rows:
         with self.ledger.together():
             self.ledger.finish(chunk, result.counts(retried, self.writer.sums(result)))
             yield
-        self.writer.unstage(chunk.number, len(chunk.rounds))
+        self.writer.delete_partial(chunk.number, len(chunk.rounds))
 
 
 def open_rows(
@@ -192,7 +192,7 @@ def open_rows(
     found = load(folder)
     known = found and (found.header.owner, found.header.settings, found.header.chunk_size, found.header.stamp)
     if known == (owner, settings, chunk_size, stamp):
-        inside.enter_context(folder.alone())
+        inside.enter_context(folder.lock())
         ledger = Ledger.resume(folder, owner)
         if ledger.totals.rows:
             log.info("%d of %d rows were done before.", ledger.totals.rows, ledger.header.total)
@@ -203,14 +203,14 @@ def open_rows(
             "the output folder is another than before the task was deferred: keep clocks and chance out of its template."
         )
     else:
-        seen = survey(source, prompt, passthrough=passthrough, max_prompt_chars=max_prompt_chars)
+        seen = validate_input(source, prompt, passthrough=passthrough, max_prompt_chars=max_prompt_chars)
         header = Header(owner, settings, seen.content, seen.total, chunk_size, stamp, kinds=seen.kinds)
-        inside.enter_context(folder.alone())
+        inside.enter_context(folder.lock())
         ledger = Ledger.open(folder, header, if_other="replace" if replace_other and not woken else "fail")
         log.info("Read %s: %d rows. The output goes to %s.", source.describe(), seen.total, folder)
     return Rows(
         readers=Readers(source, chunk_size, needed_columns(prompt, passthrough), passthrough),
-        remembered=Remembered(passthrough, ROOM if stays else 0),
+        remembered=PassthroughCache(passthrough, ROOM if stays else 0),
         stamp=stamp,
         prompt=prompt,
         passthrough=passthrough,

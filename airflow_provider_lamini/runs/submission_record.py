@@ -38,7 +38,7 @@ class Submission:
     :param before: jobs on the platform that looked like this one before it was submitted; ``None`` until that
         was asked
     :param numbers: what else a retry has to know, such as how many rows a dataset has
-    :param forced_by: the request (`step.request_of`) whose ``force_new`` has asked for it
+    :param forced_by: the request (`step.request_key`) whose ``force_new`` has asked for it
     :param stopped_at: when the task cancelled it because its time was up, seconds since 1970
     """
 
@@ -74,7 +74,7 @@ class RecordStore(Protocol):
         """Remove the record: the next try submits anew."""
         ...
 
-    def alone(self) -> AbstractContextManager[object]:
+    def lock(self) -> AbstractContextManager[object]:
         """Be the only process that works with the record while the block lasts, where that can be had.
 
         :raises FolderBusyError: where another process takes too long
@@ -121,8 +121,8 @@ class TaskStateRecord:
         """See `RecordStore.forget`."""
         self._state.delete(self._key)
 
-    def alone(self) -> AbstractContextManager[object]:
-        """See `RecordStore.alone`: Airflow's store has no locks."""
+    def lock(self) -> AbstractContextManager[object]:
+        """See `RecordStore.lock`: Airflow's store has no locks."""
         return nullcontext()
 
 
@@ -163,9 +163,9 @@ class FileRecord:
         """See `RecordStore.forget`."""
         self._folder.delete(self._name)
 
-    def alone(self) -> AbstractContextManager[object]:
-        """See `RecordStore.alone`: on a local disk there is a lock."""
-        return self._folder.alone(self._name)
+    def lock(self) -> AbstractContextManager[object]:
+        """See `RecordStore.lock`: on a local disk there is a lock."""
+        return self._folder.lock(self._name)
 
 
 class NoRecord:
@@ -181,8 +181,8 @@ class NoRecord:
     def forget(self) -> None:
         """See `RecordStore.forget`."""
 
-    def alone(self) -> AbstractContextManager[object]:
-        """See `RecordStore.alone`."""
+    def lock(self) -> AbstractContextManager[object]:
+        """See `RecordStore.lock`."""
         return nullcontext()
 
 

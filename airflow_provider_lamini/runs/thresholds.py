@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError, NotGoodEnoughError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, ThresholdMissedError
 from airflow_provider_lamini.runs.arguments import finite, json_object, shown
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ GATES = ("fail", "skip", "return")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ThresholdResult:
     """How one number stands to its threshold.
 
     :param what: the number, for a person
@@ -73,7 +73,7 @@ def check_names(name: str, thresholds: Mapping[str, float], known: Mapping[str, 
             )
 
 
-def decide(gate: str, verdicts: list[Verdict], report: str) -> bool:
+def decide(gate: str, verdicts: list[ThresholdResult], report: str) -> bool:
     """Let a task pass, fail it, skip what comes after it, or say how it is.
 
     :param gate: ``fail``, ``skip`` or ``return``
@@ -87,4 +87,4 @@ def decide(gate: str, verdicts: list[Verdict], report: str) -> bool:
     if not missed or gate == "return":
         return not missed
     message = f"The model is not good enough: {'; '.join(missed)}. The report is in {report}."
-    raise NotGoodEnoughError(message) if gate == "fail" else AirflowSkipException(message)
+    raise ThresholdMissedError(message) if gate == "fail" else AirflowSkipException(message)

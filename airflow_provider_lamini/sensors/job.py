@@ -109,14 +109,14 @@ class LaminiJobSensor(BaseSensorOperator):
         """
         from airflow_provider_lamini.api.errors import InvalidRequestError, JobNotFoundError, NotFoundError
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.jobs.polling import PASSING
+        from airflow_provider_lamini.jobs.polling import TRANSIENT_ERRORS
 
         del context
         job_id, kind = self._job()
         with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
             try:
-                status = hook.send(kind.look(job_id))
-            except PASSING as error:
+                status = hook.send(kind.status(job_id))
+            except TRANSIENT_ERRORS as error:
                 self.log.warning("The platform did not tell how the job stands, trying on: %s", error)
                 return False
             except (InvalidRequestError, JobNotFoundError, NotFoundError) as error:
@@ -172,4 +172,4 @@ class LaminiJobSensor(BaseSensorOperator):
                 raise AirflowSkipException(str(error))
             raise error
         self.log.info("%s job %s ended as %s.", kind.name, job_id, status.raw)
-        return {"job_id": job_id, "kind": kind.written, "state": status.state.value, "status": status.raw}
+        return {"job_id": job_id, "kind": kind.short_name, "state": status.state.value, "status": status.raw}

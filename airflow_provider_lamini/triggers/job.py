@@ -49,7 +49,7 @@ class JobTrigger(BaseTrigger):
         submitted_at: float,
         deadline: float,
         poll_interval: float,
-        enough: int = 1,
+        min_ended: int = 1,
         cancel_on_kill: bool = True,
         progress: dict[str, float] | None = None,
     ) -> None:
@@ -60,7 +60,7 @@ class JobTrigger(BaseTrigger):
         self.submitted_at = submitted_at
         self.deadline = deadline
         self.poll_interval = poll_interval
-        self.enough = enough
+        self.min_ended = min_ended
         self.cancel_on_kill = cancel_on_kill
         self.progress = progress
 
@@ -75,7 +75,7 @@ class JobTrigger(BaseTrigger):
                 "submitted_at": self.submitted_at,
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
-                "enough": self.enough,
+                "min_ended": self.min_ended,
                 "cancel_on_kill": self.cancel_on_kill,
                 "progress": self.progress,
             },
@@ -86,19 +86,19 @@ class JobTrigger(BaseTrigger):
         await _load()
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.polling import PollPlan
-        from airflow_provider_lamini.jobs.waiting import wait_and_tell
+        from airflow_provider_lamini.jobs.waiting import wait_with_progress
 
         plan = PollPlan(
             submitted_at=self.submitted_at, deadline=self.deadline, max_interval=self.poll_interval
         )
         with CROWD.joined():
             async with shared_watch(self.conn_id) as watch:
-                event = await wait_and_tell(
+                event = await wait_with_progress(
                     watch,
                     self.kind,
                     self.job_ids,
                     plan,
-                    enough=self.enough,
+                    min_ended=self.min_ended,
                     progress=self.progress,
                     tell=partial(self.log.info, "%s"),
                 )

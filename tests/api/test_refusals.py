@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from airflow_provider_lamini.api import errors
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.api.client import AsyncClient, Client
 from airflow_provider_lamini.api.redaction import LONGEST, shown
 from airflow_provider_lamini.api.settings import ClientSettings
@@ -252,6 +252,6 @@ def test_an_error_of_our_own_code_is_not_taken_for_the_platforms(driver, setting
     def read(_):
         raise KeyError("a mistake in a reader")
 
-    call = Call(operation="o", method="GET", path="/", read=read, repeat=Repeat.SAFE)
+    call = Call(operation="o", method="GET", path="/", parse=read, retry=Retry.SAFE)
     with pytest.raises(KeyError):
         driver.send(settings(), call, app=lambda _: httpx.Response(200))

@@ -15,14 +15,14 @@ from airflow_provider_lamini.api.retry import parse_retry_after
 from airflow_provider_lamini.platforms.lamini.api import batches, version
 
 OK = httpx.Response(200, json={"server": "1", "id": "b1"})
-PASSING = [429, 500, 502, 503, 504, 513, 524]
+TRANSIENT_ERRORS = [429, 500, 502, 503, 504, 513, 524]
 FINAL = [400, 401, 403, 404, 409, 418, 422, 497, 498, 499, 501, 594]
 REFUSED = [429, 513]
 LOOK = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"])
 
 
-@pytest.mark.parametrize("status", PASSING)
+@pytest.mark.parametrize("status", TRANSIENT_ERRORS)
 def test_a_call_that_reads_is_sent_again_after_a_failure_that_passes(driver, settings, answers, status):
     app = answers(httpx.Response(status), httpx.Response(status), OK)
     assert driver.send(settings(), LOOK, app=app).server == "1"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from airflow_provider_lamini import __version__
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.api.errors import NotFoundError, ProtocolError
 from airflow_provider_lamini.platforms.lamini.api import completions, memory_rag, models, version
 
@@ -63,7 +63,7 @@ def test_a_body_is_sent_as_json_in_utf_8(driver, settings, answers):
 @pytest.mark.parametrize("value", [float("nan"), "half a pair: \ud800"])
 def test_what_json_cannot_hold_fails_before_anything_is_sent(driver, settings, answers, value):
     call = Call(
-        operation="some_op", method="POST", path="/x", read=bytes, repeat=Repeat.SAFE, json={"prompt": value}
+        operation="some_op", method="POST", path="/x", parse=bytes, retry=Retry.SAFE, json={"prompt": value}
     )
     app = answers(OK)
     with pytest.raises(ValueError, match="body of some_op cannot be written as JSON") as caught:
@@ -74,7 +74,7 @@ def test_what_json_cannot_hold_fails_before_anything_is_sent(driver, settings, a
 
 def test_a_call_may_wait_longer_for_its_answer_than_others(driver, settings, answers):
     app = answers(OK)
-    call = Call(operation="o", method="GET", path="/x", read=bytes, repeat=Repeat.SAFE, timeout=7.0)
+    call = Call(operation="o", method="GET", path="/x", parse=bytes, retry=Retry.SAFE, timeout=7.0)
     driver.send(settings(connect_timeout=3.0, read_timeout=5.0), version.version(), call, app=app)
     first, second = (request.extensions["timeout"] for request in app.requests)
     assert (first["connect"], first["read"]) == (3.0, 5.0)

@@ -20,7 +20,7 @@ ROWS = [{"input": QUESTION, "output": "Quillon"}] * 5
 FEW = {"max_steps": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "save_steps": 1}
 
 
-def wait_for(trainer: Any, job_id: int, *wanted: str) -> dict[str, Any]:
+def wait_for_jobs(trainer: Any, job_id: int, *wanted: str) -> dict[str, Any]:
     deadline = time.monotonic() + TIME_LIMIT
     while (job := trainer.check_job_status(job_id))["status"] not in wanted:
         assert time.monotonic() < deadline, job
@@ -49,11 +49,11 @@ def tune_a_model_and_ask_it() -> None:
         MODEL, dataset_id, finetune_args=FEW, custom_model_name="cat", train_type="memory_tuning"
     )
     assert started["status"] == "CREATED", started
-    wait_for(trainer, trainer.job_id, "TRAINING MODEL")
+    wait_for_jobs(trainer, trainer.job_id, "TRAINING MODEL")
     assert trainer.cancel_job()["status"] == "CANCELLED"
-    wait_for(trainer, trainer.job_id, "CANCELLED")
+    wait_for_jobs(trainer, trainer.job_id, "CANCELLED")
     trainer.resume_job()
-    job = wait_for(trainer, trainer.job_id, "COMPLETED")
+    job = wait_for_jobs(trainer, trainer.job_id, "COMPLETED")
     assert job["resume_count"] == 1, job
     assert job in trainer.get_jobs(), job
     tuned = Lamini(model_name=job["model_name"])

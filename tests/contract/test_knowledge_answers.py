@@ -149,4 +149,4 @@ def test_jobs_and_models_of_a_project_are_listed():
 
 def test_a_downloaded_dataset_is_given_as_it_is():
     call = classifier_projects.download_dataset(project_name="p", dataset_name="d")
-    assert call.read(b"\x00rows") == b"\x00rows"
+    assert call.parse(b"\x00rows") == b"\x00rows"

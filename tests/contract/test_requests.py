@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from jsonschema import Draft202012Validator
 
-from airflow_provider_lamini.api.call import Repeat
+from airflow_provider_lamini.api.call import Retry
 
 STARTS_WORK = {
     "add_v2_classifier_add_post",
@@ -90,9 +90,9 @@ def test_the_calls_together_use_every_field_of_the_structure(known, calls, as_se
 
 
 def test_what_starts_work_is_never_repeated_blindly(known, calls):
-    assert {call.operation for call in calls if call.repeat is Repeat.IF_REFUSED} == STARTS_WORK
+    assert {call.operation for call in calls if call.retry is Retry.ONLY_IF_NOT_STARTED} == STARTS_WORK
     for call in calls:
-        assert call.repeat is Repeat.SAFE or known[call.operation][0] == "POST"
+        assert call.retry is Retry.SAFE or known[call.operation][0] == "POST"
 
 
 def validate(value, schema, spec):

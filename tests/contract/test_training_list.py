@@ -20,7 +20,7 @@ def job(number: int, **fields: object) -> dict[str, object]:
 
 def found(content: bytes, wanted: set[str]) -> tuple[list[str], int]:
     """The ids of the jobs that were found, and in how many pieces."""
-    pieces = list(training_list.list_unread().read(content).only(wanted))
+    pieces = list(training_list.list_unread().parse(content).only(wanted))
     return [job.job_id for piece in pieces for job in piece], len(pieces)
 
 
@@ -57,7 +57,7 @@ def test_one_strange_job_makes_no_list_unreadable():
 @pytest.mark.parametrize("content", [b"<html>", b"", b'"text"', b"7"])
 def test_what_is_no_list_is_refused_at_once(content):
     with pytest.raises(ValueError, match="list of jobs"):
-        training_list.list_unread().read(content)
+        training_list.list_unread().parse(content)
 
 
 @pytest.mark.parametrize("content", [b"[1, 2]", b'[{"job_id": 1}', b'{"detail": "no"}'])
@@ -68,7 +68,7 @@ def test_what_is_no_list_further_down_is_refused_when_it_is_read(content):
 
 def test_a_list_of_a_hundred_thousand_old_jobs_stops_nobody_for_long():
     content = json.dumps([job(number, history="[]") for number in range(100_000)]).encode()
-    pieces = training_list.list_unread().read(content).only({"99999"})
+    pieces = training_list.list_unread().parse(content).only({"99999"})
     longest, more = 0.0, True
     while more:
         began = time.thread_time()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.support.crash.case import Case
     from tests.support.crash.life import Harness, Life
-    from tests.support.crash.plans import Survey
+    from tests.support.crash.plans import InputSummary
 
 NAMED_SHARE = 0.7
 """How much of all kills is for named steps, at the most; the rest is for crashes at random."""
@@ -59,7 +59,7 @@ def main() -> int:
         cases = [case for name, case in CASES.items() if re.search(given.only, name)]
         report = Report(harness, cases, seed)
         try:
-            report.survey()
+            report.validate_input()
             report.in_trouble()
             report.at_steps(int(given.kills * NAMED_SHARE))
             report.at_random(given.kills)
@@ -83,7 +83,7 @@ class Report:
         self._harness = harness
         self._cases = cases
         self._chance = {case.name: Random(f"{seed} {case.name}") for case in cases}
-        self._known: dict[str, Survey] = {}
+        self._known: dict[str, InputSummary] = {}
         self._lives: dict[str, list[Life]] = {case.name: [] for case in cases}
         self._killed_at: dict[str, set[str]] = {case.name: set() for case in cases}
 
@@ -103,12 +103,12 @@ class Report:
 
         return markdown(line(name, len(self._killed_at[name]), self._lives[name]) for name in self._killed_at)
 
-    def survey(self) -> None:
+    def validate_input(self) -> None:
         """Learn the steps of each kind."""
-        from tests.support.crash.plans import survey
+        from tests.support.crash.plans import validate_input
 
         for case in self._cases:
-            self._known[case.name], first = survey(self._harness, case)
+            self._known[case.name], first = validate_input(self._harness, case)
             for life in first:
                 self._note(life)
             print(f"{case.name}: {len(self._known[case.name].names)} steps", flush=True)

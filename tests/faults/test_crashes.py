@@ -13,11 +13,11 @@ import pytest
 
 from tests.support.crash.cases import CASES, CONTROL
 from tests.support.crash.life import Kill, Trouble
-from tests.support.crash.plans import NAMED, random_life, survey
+from tests.support.crash.plans import NAMED, random_life, validate_input
 
 if TYPE_CHECKING:
     from tests.support.crash.life import Harness, Life
-    from tests.support.crash.plans import Survey
+    from tests.support.crash.plans import InputSummary
 
 pytestmark = [
     pytest.mark.long,
@@ -93,13 +93,13 @@ STEPS = {
 }
 """Steps that must occur, whatever the code has come to look like: at these, first of all, tasks are killed."""
 
-_known: dict[str, Survey] = {}
+_known: dict[str, InputSummary] = {}
 
 
-def known(harness: Harness, name: str) -> Survey:
+def known(harness: Harness, name: str) -> InputSummary:
     """The steps of a kind of task, and proof that it ends well without a crash."""
     if name not in _known:
-        _known[name], lives = survey(harness, CASES[name])
+        _known[name], lives = validate_input(harness, CASES[name])
         assert_well(lives)
     return _known[name]
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.api.errors import AuthenticationError
 from airflow_provider_lamini.hooks.connection import InvalidConnectionError
 from airflow_provider_lamini.hooks.lamini import LaminiHook
@@ -19,8 +19,8 @@ HEAD = Call(
     operation="head",
     method="GET",
     path="/v1alpha/downloaded_models/",
-    read=lambda body: body[:1],
-    repeat=Repeat.SAFE,
+    parse=lambda body: body[:1],
+    retry=Retry.SAFE,
 )
 
 

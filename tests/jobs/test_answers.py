@@ -15,7 +15,7 @@ def kept(**bodies):
 
 
 def test_what_was_kept_is_read_as_if_it_were_fetched():
-    call = completions_result("j1").then(lambda answer: answer.outputs)
+    call = completions_result("j1").map(lambda answer: answer.outputs)
     assert kept(j1=BODY).read(call) == ["a", "b"]
 
 

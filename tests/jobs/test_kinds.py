@@ -12,8 +12,8 @@ from airflow_provider_lamini.platforms.lamini.kinds import kind_named
 
 
 def look(kind: str, answer: object, job_id: str = "7"):
-    call = kind_named(kind).look(job_id)
-    return call.read(json.dumps(answer).encode())
+    call = kind_named(kind).status(job_id)
+    return call.parse(json.dumps(answer).encode())
 
 
 def test_a_tuning_job_has_the_platforms_state():
@@ -42,9 +42,9 @@ def in_list(listing, job_ids):
 
 
 def test_all_tuning_jobs_are_told_by_one_list():
-    call = kind_named("tuning").look_all()
+    call = kind_named("tuning").list_statuses()
     answer = [{"job_id": 1, "status": "COMPLETED"}, {"job_id": "2", "status": "FAILED"}]
-    found = in_list(call.read(json.dumps(answer).encode()), ["1", "2"])
+    found = in_list(call.parse(json.dumps(answer).encode()), ["1", "2"])
     assert {job: status.state for job, status in found.items()} == {
         "1": JobState.SUCCEEDED,
         "2": JobState.FAILED,
@@ -172,10 +172,10 @@ def test_an_ended_tuning_job_tells_no_step_as_its_reason():
 def test_a_list_of_long_histories_is_read_quickly():
     """One list answers for hundreds of jobs, each with thousands of steps, while a triggerer waits."""
     history = steps(*((step, 1.0) for step in range(5000)))
-    call = kind_named("tuning").look_all()
+    call = kind_named("tuning").list_statuses()
     jobs = [{"job_id": n, "status": "TRAINING MODEL", "history": history} for n in range(200)]
     answer = json.dumps(jobs).encode()
     started = time.perf_counter()
-    found = in_list(call.read(answer), [str(n) for n in range(200)])
+    found = in_list(call.parse(answer), [str(n) for n in range(200)])
     assert time.perf_counter() - started < 5
     assert {status.done for status in found.values()} == {4999}

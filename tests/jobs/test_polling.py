@@ -22,9 +22,9 @@ from airflow_provider_lamini.jobs.polling import (
     Lost,
     PollAgain,
     PollPlan,
-    after_error,
-    after_status,
-    first_look,
+    decide_after_error,
+    decide_after_status,
+    first_poll,
 )
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 
@@ -38,31 +38,32 @@ def status(state: JobState) -> JobStatus:
 
 @pytest.mark.parametrize("state", [state for state in JobState if state.ended])
 def test_every_end_is_an_end_even_past_the_deadline(state):
-    assert after_status(PLAN, status(state), START + 9999, 0.5) == Ended(status(state))
+    assert decide_after_status(PLAN, status(state), START + 9999, 0.5) == Ended(status(state))
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.UNKNOWN])
 def test_a_state_that_is_no_end_is_looked_at_again_until_the_deadline(state):
-    assert isinstance(after_status(PLAN, status(state), START + 10, 0.5), PollAgain)
-    assert after_status(PLAN, status(state), START + 3600, 0.5) == DeadlinePassed()
+    assert isinstance(decide_after_status(PLAN, status(state), START + 10, 0.5), PollAgain)
+    assert decide_after_status(PLAN, status(state), START + 3600, 0.5) == DeadlinePassed()
 
 
 def test_a_young_job_is_looked_at_often_and_an_old_one_seldom():
     pauses = [
-        after_status(PLAN, status(JobState.RUNNING), START + age, 0.5).seconds for age in (0, 20, 100, 3000)
+        decide_after_status(PLAN, status(JobState.RUNNING), START + age, 0.5).seconds
+        for age in (0, 20, 100, 3000)
     ]
     assert pauses == [0.5, pytest.approx(1.6), pytest.approx(8), 30]
 
 
 def test_jitter_spreads_jobs_that_were_submitted_together():
     running = status(JobState.RUNNING)
-    assert after_status(PLAN, running, START + 1000, 0.0).seconds == pytest.approx(24)
-    assert after_status(PLAN, running, START + 1000, 1.0).seconds == pytest.approx(36)
+    assert decide_after_status(PLAN, running, START + 1000, 0.0).seconds == pytest.approx(24)
+    assert decide_after_status(PLAN, running, START + 1000, 1.0).seconds == pytest.approx(36)
 
 
 @given(now=st.floats(START - 1e6, START + 1e6), chance=st.floats(0, 1))
 def test_no_pause_reaches_past_the_deadline_or_is_negative_even_if_the_clock_jumps(now, chance):
-    decision = after_status(PLAN, status(JobState.RUNNING), now, chance)
+    decision = decide_after_status(PLAN, status(JobState.RUNNING), now, chance)
     if isinstance(decision, PollAgain):
         assert 0 <= decision.seconds <= max(0.0, PLAN.deadline - now)
     else:
@@ -71,58 +72,60 @@ def test_no_pause_reaches_past_the_deadline_or_is_negative_even_if_the_clock_jum
 
 @pytest.mark.parametrize("error", [UnavailableError("x"), ProtocolError("x"), RateLimitedError("x")])
 def test_an_outage_is_sat_out_until_the_deadline(error):
-    assert isinstance(after_error(PLAN, error, 500, START + 3000, 0.5), PollAgain)
-    assert after_error(PLAN, error, 501, START + 3600, 0.5) == DeadlinePassed()
+    assert isinstance(decide_after_error(PLAN, error, 500, START + 3000, 0.5), PollAgain)
+    assert decide_after_error(PLAN, error, 501, START + 3600, 0.5) == DeadlinePassed()
 
 
 def test_errors_in_a_row_make_the_looks_rarer_up_to_the_interval():
-    pauses = [after_error(PLAN, UnavailableError("x"), errors, START, 0.5).seconds for errors in (1, 2, 3, 9)]
+    pauses = [
+        decide_after_error(PLAN, UnavailableError("x"), errors, START, 0.5).seconds for errors in (1, 2, 3, 9)
+    ]
     assert pauses == [2, 4, 8, 30]
 
 
 def test_the_platform_may_ask_for_a_longer_pause():
     error = RateLimitedError("x", retry_after=120)
-    assert after_error(PLAN, error, 1, START, 0.5) == PollAgain(120)
+    assert decide_after_error(PLAN, error, 1, START, 0.5) == PollAgain(120)
 
 
 @pytest.mark.parametrize("kind", [JobNotFoundError, NotFoundError])
 def test_a_job_may_be_unknown_for_a_moment_after_its_submission_but_not_later(kind):
     error = kind("x")
-    assert isinstance(after_error(PLAN, error, 1, START + 5, 0.5), PollAgain)
-    assert after_error(PLAN, error, 1, START + 61, 0.5) == Lost(error)
+    assert isinstance(decide_after_error(PLAN, error, 1, START + 5, 0.5), PollAgain)
+    assert decide_after_error(PLAN, error, 1, START + 61, 0.5) == Lost(error)
 
 
 def test_a_refused_key_gets_two_more_tries_because_keys_are_rotated():
     error = AuthenticationError("x")
-    assert isinstance(after_error(PLAN, error, 2, START + 100, 0.5), PollAgain)
-    assert after_error(PLAN, error, 3, START + 100, 0.5) == Lost(error)
+    assert isinstance(decide_after_error(PLAN, error, 2, START + 100, 0.5), PollAgain)
+    assert decide_after_error(PLAN, error, 3, START + 100, 0.5) == Lost(error)
 
 
 @pytest.mark.parametrize("error", [BadRequestError("x"), PlatformError("x")])
 def test_any_other_refusal_loses_the_job(error):
-    assert after_error(PLAN, error, 1, START + 5, 0.5) == Lost(error)
+    assert decide_after_error(PLAN, error, 1, START + 5, 0.5) == Lost(error)
 
 
 def test_a_watch_that_begins_after_the_deadline_looks_once():
-    assert first_look(PLAN, START + 5000, 0.5) == PollAgain(0.0)
+    assert first_poll(PLAN, START + 5000, 0.5) == PollAgain(0.0)
 
 
 def test_a_clock_that_was_set_back_neither_loses_a_job_nor_looks_at_it_all_the_time():
     """Its submission lies hours ahead then."""
     earlier = START - 5 * 3600
-    missing = after_error(PLAN, JobNotFoundError("gone"), 1, earlier, 0.5)
+    missing = decide_after_error(PLAN, JobNotFoundError("gone"), 1, earlier, 0.5)
     assert missing == PollAgain(30)
-    assert after_status(PLAN, status(JobState.RUNNING), earlier, 0.5) == PollAgain(30)
+    assert decide_after_status(PLAN, status(JobState.RUNNING), earlier, 0.5) == PollAgain(30)
 
 
 def test_clocks_that_differ_a_little_make_a_young_job_no_lost_one():
-    assert isinstance(after_error(PLAN, JobNotFoundError("not yet"), 1, START - 2, 0.5), PollAgain)
-    assert after_status(PLAN, status(JobState.RUNNING), START - 2, 0.5) == PollAgain(0.5)
+    assert isinstance(decide_after_error(PLAN, JobNotFoundError("not yet"), 1, START - 2, 0.5), PollAgain)
+    assert decide_after_status(PLAN, status(JobState.RUNNING), START - 2, 0.5) == PollAgain(0.5)
 
 
 def test_a_clock_that_was_set_forward_ends_the_wait_but_not_before_a_look():
     later = START + 5 * 3600
-    assert first_look(PLAN, later, 0.5) == PollAgain(0.0)
+    assert first_poll(PLAN, later, 0.5) == PollAgain(0.0)
     ended = status(JobState.SUCCEEDED)
-    assert after_status(PLAN, ended, later, 0.5) == Ended(ended)
-    assert after_status(PLAN, status(JobState.RUNNING), later, 0.5) == DeadlinePassed()
+    assert decide_after_status(PLAN, ended, later, 0.5) == Ended(ended)
+    assert decide_after_status(PLAN, status(JobState.RUNNING), later, 0.5) == DeadlinePassed()

@@ -4,11 +4,11 @@ import pytest
 
 from airflow_provider_lamini.api.errors import UnavailableError
 from airflow_provider_lamini.jobs.progress import Progress, duration
-from airflow_provider_lamini.jobs.state import JobState, JobStatus, Sight
+from airflow_provider_lamini.jobs.state import JobState, JobStatus, PollHistory
 
 
-def seen(done: int) -> Sight:
-    return Sight(status=JobStatus("7", JobState.RUNNING, "running", done, 100))
+def seen(done: int) -> PollHistory:
+    return PollHistory(status=JobStatus("7", JobState.RUNNING, "running", done, 100))
 
 
 def test_rows_of_finished_chunks_and_of_running_jobs_are_added_up():
@@ -19,16 +19,16 @@ def test_rows_of_finished_chunks_and_of_running_jobs_are_added_up():
 
 def test_no_speed_is_told_before_a_row_is_done():
     progress = Progress(jobs=1, done=200, total=1000, skipped=200, since=100.0)
-    assert progress.line({"a": Sight()}, now=130.0) == "200 of 1,000 rows done, 1 job(s) under way"
+    assert progress.line({"a": PollHistory()}, now=130.0) == "200 of 1,000 rows done, 1 job(s) under way"
 
 
 def test_work_that_is_not_counted_in_rows_shows_the_platforms_words():
-    line = Progress(jobs=1).line({"a": Sight(JobStatus("7", JobState.RUNNING, "TRAINING MODEL"))})
+    line = Progress(jobs=1).line({"a": PollHistory(JobStatus("7", JobState.RUNNING, "TRAINING MODEL"))})
     assert line == "job a: TRAINING MODEL"
 
 
 def test_looks_that_fail_are_told_with_their_reason():
-    line = Progress(jobs=1).line({"a": Sight(error=UnavailableError("no answer"), errors=3)})
+    line = Progress(jobs=1).line({"a": PollHistory(error=UnavailableError("no answer"), errors=3)})
     assert line.endswith("the last 3 look(s) failed, trying on: no answer")
 
 

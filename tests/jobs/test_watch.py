@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError
 from airflow_provider_lamini.jobs.answers import Answers
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
-from airflow_provider_lamini.jobs.state import JobState, JobStatus, Sight
-from airflow_provider_lamini.jobs.waiting import wait_for
+from airflow_provider_lamini.jobs.state import JobState, JobStatus, PollHistory
+from airflow_provider_lamini.jobs.waiting import wait_for_jobs
 from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS, kind_named
@@ -46,7 +46,7 @@ def test_a_batch_is_watched_until_each_of_its_rows_is_done(platform):
     platform.rows["b"] = []
 
     async def scenario(watch):
-        wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight()))
+        wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
         await asyncio.sleep(0.3)
         platform.rows["b"] = ["stop", None]
         await asyncio.sleep(0.3)
@@ -64,7 +64,7 @@ def test_many_jobs_share_few_connections_and_leave_the_loop_responsive(platform)
 
     async def scenario(watch):
         waits = [
-            asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, plan(age=OLD), Sight()))
+            asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, plan(age=OLD), PollHistory()))
             for job_id in platform.rows
         ]
         lags = []
@@ -86,7 +86,7 @@ def test_many_jobs_share_few_connections_and_leave_the_loop_responsive(platform)
 def test_a_failing_platform_is_sat_out(platform):
     platform.rows["b"] = ["stop"]
     platform.fail_next = [503, 500]
-    sight = Sight()
+    sight = PollHistory()
 
     async def scenario(watch):
         return await watch.wait(BATCH_COMPLETIONS, "b", plan(), sight)
@@ -98,7 +98,7 @@ def test_a_failing_platform_is_sat_out(platform):
 
 def test_a_vanished_job_is_lost(platform):
     async def scenario(watch):
-        return await watch.wait(BATCH_COMPLETIONS, "gone", plan(age=OLD), Sight())
+        return await watch.wait(BATCH_COMPLETIONS, "gone", plan(age=OLD), PollHistory())
 
     outcome = watching(platform, scenario)
     assert isinstance(outcome, Lost)
@@ -109,7 +109,7 @@ def test_a_key_that_was_rotated_while_the_job_ran_is_read_anew(platform):
     platform.rows["b"] = [None]
 
     async def scenario(watch):
-        wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight()))
+        wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
         await asyncio.sleep(0.2)
         platform.key = "k2"
         await asyncio.sleep(0.3)
@@ -129,7 +129,7 @@ def test_a_key_that_stays_refused_loses_the_job(platform):
             return wrong
 
         watch = Watch(lookup)
-        outcome = await watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight())
+        outcome = await watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory())
         await watch.close()
         return outcome
 
@@ -143,7 +143,7 @@ def test_the_deadline_is_the_clocks(platform):
     platform.rows["b"] = [None]
 
     async def scenario(watch):
-        return await watch.wait(BATCH_COMPLETIONS, "b", plan(seconds=0.4), Sight())
+        return await watch.wait(BATCH_COMPLETIONS, "b", plan(seconds=0.4), PollHistory())
 
     began = time.monotonic()
     assert watching(platform, scenario) == DeadlinePassed()
@@ -154,8 +154,8 @@ def test_a_trigger_that_leaves_takes_nothing_down(platform):
     platform.rows["a"] = platform.rows["b"] = [None]
 
     async def scenario(watch):
-        leaving = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "a", plan(), Sight()))
-        staying = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight()))
+        leaving = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "a", plan(), PollHistory()))
+        staying = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
         await asyncio.sleep(0.2)
         leaving.cancel()
         await asyncio.sleep(0.2)
@@ -175,7 +175,7 @@ def test_a_connection_that_is_not_defined_ends_the_wait_with_its_error():
 
         watch = Watch(lookup)
         try:
-            await watch.wait(BATCH_COMPLETIONS, "b", plan(), Sight())
+            await watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory())
         finally:
             await watch.close()
 
@@ -191,7 +191,7 @@ def listable(platform):
         return JobStatus(job_id, JobState.SUCCEEDED if done else JobState.RUNNING, "x")
 
     def call(path: str, read) -> Call:
-        return Call(operation="test", method="GET", path=path, read=read, repeat=Repeat.SAFE)
+        return Call(operation="test", method="GET", path=path, parse=read, retry=Retry.SAFE)
 
     def listed() -> Listing:
         found = {job: status(job) for job in platform.rows if job[0] == "j"}
@@ -199,8 +199,8 @@ def listable(platform):
 
     return JobKind(
         name="listable",
-        look=lambda job_id: call(f"/v1/one/{job_id}/", lambda _: status(job_id)),
-        look_all=lambda: call("/v1/list/all/", lambda _: listed()),
+        status=lambda job_id: call(f"/v1/one/{job_id}/", lambda _: status(job_id)),
+        list_statuses=lambda: call("/v1/list/all/", lambda _: listed()),
     )
 
 
@@ -212,7 +212,9 @@ def test_one_list_answers_for_all_jobs_of_a_listable_kind(platform):
     long = PollPlan(submitted_at=time.time() - OLD, deadline=time.time() + 60, max_interval=1.0)
 
     async def scenario(watch):
-        waits = [asyncio.create_task(watch.wait(kind, f"j{number}", long, Sight())) for number in range(200)]
+        waits = [
+            asyncio.create_task(watch.wait(kind, f"j{number}", long, PollHistory())) for number in range(200)
+        ]
         await asyncio.sleep(3)
         for number in range(200):
             platform.rows[f"j{number}"] = ["stop"]
@@ -231,7 +233,7 @@ def test_a_job_that_the_list_does_not_hold_is_asked_for_by_itself(platform):
     kind = listable(platform)
 
     async def scenario(watch):
-        waits = [watch.wait(kind, job, plan(age=OLD), Sight()) for job in platform.rows if job != "all"]
+        waits = [watch.wait(kind, job, plan(age=OLD), PollHistory()) for job in platform.rows if job != "all"]
         return await asyncio.gather(*waits)
 
     outcomes = watching(platform, scenario)
@@ -246,7 +248,7 @@ def test_a_list_that_is_refused_loses_no_job(platform):
     kind = listable(platform)  # nothing answers for its list: 498
 
     async def scenario(watch):
-        jobs = [watch.wait(kind, job, plan(age=OLD), Sight()) for job in platform.rows]
+        jobs = [watch.wait(kind, job, plan(age=OLD), PollHistory()) for job in platform.rows]
         return await asyncio.gather(*jobs)
 
     outcomes = watching(platform, scenario)
@@ -265,7 +267,7 @@ def test_a_failing_platform_is_not_asked_for_each_job_in_place_of_the_list(platf
     )
 
     async def scenario(watch):
-        return await asyncio.gather(*(watch.wait(kind, f"j{n}", old, Sight()) for n in range(50)))
+        return await asyncio.gather(*(watch.wait(kind, f"j{n}", old, PollHistory()) for n in range(50)))
 
     assert all(isinstance(outcome, Ended) for outcome in watching(platform, scenario))
     assert platform.asked == ["/v1/list/all/"] * 2
@@ -280,7 +282,7 @@ def test_thousands_that_were_submitted_together_are_asked_for_at_a_bounded_rate(
 
     async def scenario(watch):
         waits = [
-            asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, eager, Sight()))
+            asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, eager, PollHistory()))
             for job_id in platform.rows
         ]
         began = time.monotonic()
@@ -303,7 +305,7 @@ def test_a_platform_that_takes_its_time_is_asked_for_several_jobs_at_once(platfo
     async def scenario(watch):
         began = time.monotonic()
         await asyncio.gather(
-            *(watch.wait(BATCH_COMPLETIONS, name, plan(), Sight()) for name in platform.rows)
+            *(watch.wait(BATCH_COMPLETIONS, name, plan(), PollHistory()) for name in platform.rows)
         )
         return time.monotonic() - began
 
@@ -316,10 +318,10 @@ def test_an_answer_that_is_long_in_coming_holds_no_other_job_up(platform):
     platform.slow["slow"] = 2.5
 
     async def scenario(watch):
-        slow = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "slow", plan(), Sight()))
+        slow = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "slow", plan(), PollHistory()))
         await asyncio.sleep(0.3)
         for name in ("one", "two", "three"):
-            assert isinstance(await watch.wait(BATCH_COMPLETIONS, name, plan(), Sight()), Ended)
+            assert isinstance(await watch.wait(BATCH_COMPLETIONS, name, plan(), PollHistory()), Ended)
         assert not slow.done()
         return await slow
 
@@ -331,8 +333,8 @@ def test_enough_ended_jobs_wake_the_task_and_progress_is_reported(platform):
     seen = []
 
     async def scenario(watch):
-        return await wait_for(
-            watch, BATCH_COMPLETIONS, ["a", "b", "c"], plan(age=OLD), enough=2, report=seen.append
+        return await wait_for_jobs(
+            watch, BATCH_COMPLETIONS, ["a", "b", "c"], plan(age=OLD), min_ended=2, report=seen.append
         )
 
     event = watching(platform, scenario)
@@ -345,8 +347,8 @@ def test_a_wait_that_runs_out_says_so_and_keeps_what_ended(platform):
     seen = []
 
     async def scenario(watch):
-        return await wait_for(
-            watch, BATCH_COMPLETIONS, ["a", "b"], plan(seconds=0.7), enough=2, report=seen.append
+        return await wait_for_jobs(
+            watch, BATCH_COMPLETIONS, ["a", "b"], plan(seconds=0.7), min_ended=2, report=seen.append
         )
 
     event = watching(platform, scenario)
@@ -373,7 +375,7 @@ def test_a_task_that_waits_in_its_own_process_looks_at_once(platform):
     platform.rows.update({f"j{number}": ["stop"] for number in range(60)})
 
     async def scenario(watch):
-        waits = (watch.wait(BATCH_COMPLETIONS, f"j{number}", seldom(), Sight()) for number in range(60))
+        waits = (watch.wait(BATCH_COMPLETIONS, f"j{number}", seldom(), PollHistory()) for number in range(60))
         return await asyncio.gather(*waits)
 
     began = time.monotonic()
@@ -386,7 +388,7 @@ def test_it_is_left_the_answer_that_brings_the_results(platform):
     platform.rows.update(done=["stop"], open=[None])
 
     async def scenario(watch):
-        waits = [watch.outcome(BATCH_COMPLETIONS, name, seldom(), Sight()) for name in ("open", "done")]
+        waits = [watch.outcome(BATCH_COMPLETIONS, name, seldom(), PollHistory()) for name in ("open", "done")]
         await waits[1]
         assert not waits[0].done()
 
@@ -404,7 +406,9 @@ def test_jobs_that_nobody_waits_for_any_more_are_not_asked_for(platform):
 
     async def scenario(watch):
         names = [f"j{number}" for number in range(60)]
-        event = await wait_for(watch, BATCH_COMPLETIONS, names, seldom(), enough=1, report=lambda _: None)
+        event = await wait_for_jobs(
+            watch, BATCH_COMPLETIONS, names, seldom(), min_ended=1, report=lambda _: None
+        )
         await asyncio.sleep(0.5)
         return event
 

@@ -116,7 +116,7 @@ def test_a_job_ends_as_a_test_wants_and_the_provider_sees_it(
 ) -> None:
     known_as = START[name](client, tmp_path)
     kind = kind_named(name)
-    assert not client.send(kind.look(known_as)).state.ended
+    assert not client.send(kind.status(known_as)).state.ended
     (job,) = control.jobs()
 
     assert control.end(job["id"], state, "a test wanted it")
@@ -124,9 +124,9 @@ def test_a_job_ends_as_a_test_wants_and_the_provider_sees_it(
     assert (control.jobs()[0]["state"], control.jobs()[0]["detail"]) == (state, "a test wanted it")
     if name == "batch embeddings":  # such a batch has no state: it answers its vectors, or an error
         with pytest.raises(UnavailableError, match="a test wanted it"):
-            client.send(kind.look(known_as))
+            client.send(kind.status(known_as))
         return
-    found = client.send(kind.look(known_as))
+    found = client.send(kind.status(known_as))
     # A batch of prompts ends once each row has a reason; a download only ever fails.
     only = {"batch completions": JobState.SUCCEEDED, "model download": JobState.FAILED}
     assert found.state is only.get(name, JobState(state))

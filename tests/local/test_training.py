@@ -10,7 +10,18 @@ import pytest
 from tests.support.local_platform import wait_until
 from tests.support.scripted_tuning import BASE, ScriptedTrainer, tunable_platform
 from tests.support.structure import check
-from tests.support.tuning_api import FEW, JOB, ROWS, ask, begin, change, dataset, look, steps_of, wait_for
+from tests.support.tuning_api import (
+    FEW,
+    JOB,
+    ROWS,
+    ask,
+    begin,
+    change,
+    dataset,
+    look,
+    steps_of,
+    wait_for_jobs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +64,7 @@ def test_a_job_learns_and_its_model_is_served_beside_its_base(platform, trainer)
     )
     started = check(answer, "/v1/train")
     assert started["status"] == "CREATED"
-    job = wait_for(platform, started["job_id"], "COMPLETED")
+    job = wait_for_jobs(platform, started["job_id"], "COMPLETED")
     assert (job["model_name"], job["custom_model_name"]) == ("tickets", "tickets")
     assert (job["dataset_id"], job["base_model_name"], job["is_public"]) == (dataset_id, BASE, True)
     assert (job["resume_count"], job["resume_limit"]) == (0, 0)
@@ -74,7 +85,7 @@ def test_a_job_learns_and_its_model_is_served_beside_its_base(platform, trainer)
 
 
 def test_a_tuned_model_is_listed_and_used_like_any_other(platform):
-    name = wait_for(platform, begin(platform), "COMPLETED")["model_name"]
+    name = wait_for_jobs(platform, begin(platform), "COMPLETED")["model_name"]
     assert name == "base-tuned-1"
     http = platform.http
     assert name in [model["id"] for model in http.get("/inf/models").json()["data"]]
@@ -94,7 +105,7 @@ def test_a_tuned_model_is_listed_and_used_like_any_other(platform):
 
 def test_the_model_and_its_base_answer_the_first_rows_side_by_side(platform):
     job_id = begin(platform)
-    wait_for(platform, job_id, "COMPLETED")
+    wait_for_jobs(platform, job_id, "COMPLETED")
     found = check(platform.http.get(f"/v1/train/jobs/{job_id}/eval"), f"{JOB}/eval")
     assert [row["input"] for row in found["eval_results"]] == [row["input"] for row in ROWS[:5]]
     assert found["eval_results"][0]["outputs"] == [
@@ -112,20 +123,20 @@ def test_a_job_without_a_model_cannot_be_compared(platform, trainer):
 
 def test_a_name_that_is_taken_gets_the_jobs_number(platform):
     names = [
-        wait_for(platform, begin(platform, custom_model_name=custom), "COMPLETED")["model_name"]
+        wait_for_jobs(platform, begin(platform, custom_model_name=custom), "COMPLETED")["model_name"]
         for custom in ("tickets", "tickets", BASE)
     ]
     assert names == ["tickets", "tickets-2", f"{BASE}-3"]
 
 
 def test_rows_may_come_with_the_request(platform):
-    job = wait_for(platform, begin(platform, data=ROWS[:3]), "COMPLETED")
+    job = wait_for_jobs(platform, begin(platform, data=ROWS[:3]), "COMPLETED")
     assert "answer 2" in ask(platform, job["model_name"], "question 2").text
     assert "answer 3" not in ask(platform, job["model_name"], "question 3").text
     assert check(platform.http.get("/v1/train/jobs"), "/v1/train/jobs") == [job]
     path = f"local/{job['dataset_id']}.jsonl"
     assert (
-        wait_for(platform, begin(platform, upload_file_path=path), "COMPLETED")["dataset_id"]
+        wait_for_jobs(platform, begin(platform, upload_file_path=path), "COMPLETED")["dataset_id"]
         == job["dataset_id"]
     )
 
@@ -133,12 +144,12 @@ def test_rows_may_come_with_the_request(platform):
 def test_one_job_trains_while_the_next_waits(platform, trainer):
     trainer.allowed = 2
     first, second = begin(platform), begin(platform)
-    job = wait_for(platform, first, "TRAINING MODEL")
+    job = wait_for_jobs(platform, first, "TRAINING MODEL")
     wait_until(lambda: steps_of(look(platform, first)) == [1, 2])
     assert job["model_name"] is None
     assert look(platform, second)["status"] == "QUEUED"
     trainer.allowed = 100
-    wait_for(platform, second, "COMPLETED")
+    wait_for_jobs(platform, second, "COMPLETED")
     assert [job["job_id"] for job in platform.http.get("/v1/train/jobs").json()] == [first, second]
 
 
@@ -151,7 +162,7 @@ def test_a_cancelled_job_goes_on_from_its_checkpoint_when_it_is_resumed(platform
     assert look(platform, job_id)["status"] == "CANCELLED"
     trainer.allowed = 100
     assert change(platform, job_id, "resume") in ("QUEUED", "LOADING DATA")
-    job = wait_for(platform, job_id, "COMPLETED")
+    job = wait_for_jobs(platform, job_id, "COMPLETED")
     assert trainer.taken == [1, 2, 3, 3, 4]
     assert steps_of(job) == [1, 2, 3, 4]
     assert job["resume_count"] == 1
@@ -160,14 +171,14 @@ def test_a_cancelled_job_goes_on_from_its_checkpoint_when_it_is_resumed(platform
 def test_a_job_that_failed_says_why_and_may_be_resumed_more_than_once(platform, trainer):
     trainer.breaks_at = 3
     job_id = begin(platform)
-    job = wait_for(platform, job_id, "FAILED")
+    job = wait_for_jobs(platform, job_id, "FAILED")
     assert job["detail"] == "The training process died: out of luck."
     trainer.breaks_at = 4
     change(platform, job_id, "resume")
     wait_until(lambda: look(platform, job_id)["resume_count"] == 1)
-    wait_for(platform, job_id, "FAILED")
+    wait_for_jobs(platform, job_id, "FAILED")
     change(platform, job_id, "resume")
-    job = wait_for(platform, job_id, "COMPLETED")
+    job = wait_for_jobs(platform, job_id, "COMPLETED")
     assert job["resume_count"] == 2
     assert "detail" not in job
 
@@ -175,10 +186,10 @@ def test_a_job_that_failed_says_why_and_may_be_resumed_more_than_once(platform, 
 def test_only_a_job_that_ended_badly_is_resumed(platform, trainer):
     trainer.allowed = 1
     job_id = begin(platform)
-    wait_for(platform, job_id, "TRAINING MODEL")
+    wait_for_jobs(platform, job_id, "TRAINING MODEL")
     early = platform.http.post(f"/v1/train/jobs/{job_id}/resume")
     trainer.allowed = 100
-    wait_for(platform, job_id, "COMPLETED")
+    wait_for_jobs(platform, job_id, "COMPLETED")
     late = platform.http.post(f"/v1/train/jobs/{job_id}/resume")
     assert [answer.status_code for answer in (early, late)] == [400, 400]
     assert "is TRAINING MODEL" in early.json()["detail"]
@@ -188,7 +199,7 @@ def test_only_a_job_that_ended_badly_is_resumed(platform, trainer):
 
 def test_all_jobs_are_cancelled_at_once(platform, trainer):
     done = begin(platform)
-    wait_for(platform, done, "COMPLETED")
+    wait_for_jobs(platform, done, "COMPLETED")
     trainer.allowed = 0
     jobs = [begin(platform), begin(platform)]
     answer = platform.http.post("/v1/train/jobs/cancel")
@@ -212,10 +223,10 @@ def test_all_jobs_are_cancelled_at_once(platform, trainer):
 def test_every_end_can_be_provoked(platform, trainer, state, word):
     trainer.allowed = 1
     job_id = begin(platform)
-    wait_for(platform, job_id, "TRAINING MODEL")
+    wait_for_jobs(platform, job_id, "TRAINING MODEL")
     body = {"state": state, "detail": "a test wanted it"}
     assert platform.http.post(f"/_control/jobs/{job_id}/end", json=body).json() == {"ended": True}
-    job = wait_for(platform, job_id, word)
+    job = wait_for_jobs(platform, job_id, word)
     assert (job["model_name"], job["detail"]) == (None, "a test wanted it")
 
 
@@ -227,7 +238,7 @@ def test_a_held_job_takes_no_further_steps(platform):
     assert change(platform, job_id, "cancel") == "CANCELLED"
     platform.http.delete("/_control/holds")
     change(platform, job_id, "resume")
-    wait_for(platform, job_id, "COMPLETED")
+    wait_for_jobs(platform, job_id, "COMPLETED")
 
 
 def test_a_model_that_is_loading_is_not_tuned_yet(platform):
@@ -237,7 +248,7 @@ def test_a_model_that_is_loading_is_not_tuned_yet(platform):
 
 
 def test_a_restarted_platform_goes_on_from_the_checkpoint_and_serves_what_was_tuned(platform, trainer):
-    first = wait_for(platform, begin(platform, custom_model_name="first"), "COMPLETED")
+    first = wait_for_jobs(platform, begin(platform, custom_model_name="first"), "COMPLETED")
     trainer.allowed, trainer.taken = 3, []
     job_id, waiting = begin(platform), begin(platform)
     wait_until(lambda: steps_of(look(platform, job_id)) == [1, 2, 3])
@@ -245,10 +256,10 @@ def test_a_restarted_platform_goes_on_from_the_checkpoint_and_serves_what_was_tu
     trainer.allowed = 100
     platform.start()
     assert "answer 1" in ask(platform, first["model_name"]).text
-    job = wait_for(platform, job_id, "COMPLETED")
+    job = wait_for_jobs(platform, job_id, "COMPLETED")
     assert (steps_of(job), job["resume_count"]) == ([1, 2, 3, 4], 0)
     assert trainer.taken[:5] == [1, 2, 3, 3, 4]
-    wait_for(platform, waiting, "COMPLETED")
+    wait_for_jobs(platform, waiting, "COMPLETED")
     assert look(platform, first["job_id"]) == first
 
 
@@ -256,19 +267,19 @@ def test_a_platform_that_died_after_training_trains_nothing_again(platform, trai
     """The adapter is in place, and neither the model's name nor the job's end was noted."""
     trainer.allowed = 1
     job_id = begin(platform)
-    wait_for(platform, job_id, "TRAINING MODEL")
+    wait_for_jobs(platform, job_id, "TRAINING MODEL")
     platform.stop()
     trainer.taken = []
     platform.platform.tunings.adapter(job_id).write_text('{"question 1": "learnt before"}')
     platform.start()
-    job = wait_for(platform, job_id, "COMPLETED")
+    job = wait_for_jobs(platform, job_id, "COMPLETED")
     assert "learnt before" in ask(platform, job["model_name"]).text
     assert trainer.taken == []
 
 
 def test_an_adapter_that_somebody_deleted_is_served_no_more(platform):
     job_id = begin(platform)
-    name = wait_for(platform, job_id, "COMPLETED")["model_name"]
+    name = wait_for_jobs(platform, job_id, "COMPLETED")["model_name"]
     platform.stop()
     platform.platform.tunings.adapter(job_id).unlink()
     platform.start()
@@ -281,12 +292,12 @@ def test_rows_and_checkpoints_are_deleted_once_the_model_is_there(platform, trai
     folder = platform.data / "tuning" / "jobs" / str(job_id)
     wait_until((folder / "checkpoint.txt").exists)
     trainer.allowed = 100
-    wait_for(platform, job_id, "COMPLETED")
+    wait_for_jobs(platform, job_id, "COMPLETED")
     assert not folder.exists()
 
 
 def test_a_reset_forgets_jobs_and_keeps_models(platform, trainer):
-    name = wait_for(platform, begin(platform), "COMPLETED")["model_name"]
+    name = wait_for_jobs(platform, begin(platform), "COMPLETED")["model_name"]
     trainer.allowed = 0
     begin(platform)
     platform.http.post("/_control/reset")
@@ -299,7 +310,7 @@ def test_a_reset_forgets_jobs_and_keeps_models(platform, trainer):
 
 def test_an_adapter_without_a_model_goes_with_its_job(platform):
     platform.engine.refuses = "no room"
-    name = wait_for(platform, begin(platform), "FAILED")["model_name"]
+    name = wait_for_jobs(platform, begin(platform), "FAILED")["model_name"]
     assert name == "base-tuned-1"  # it is kept, and served after the next start
     orphan = platform.platform.tunings.adapter(7)
     orphan.write_text("{}")
@@ -312,16 +323,16 @@ def test_an_adapter_without_a_model_goes_with_its_job(platform):
 def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_resuming(platform, trainer):
     platform.engine.refuses = "no room"
     job_id = begin(platform)
-    job = wait_for(platform, job_id, "FAILED")
+    job = wait_for_jobs(platform, job_id, "FAILED")
     assert job["detail"] == "The model is tuned, but cannot be served: no room"
     platform.engine.refuses = None
     change(platform, job_id, "resume")
-    wait_for(platform, job_id, "COMPLETED")
+    wait_for_jobs(platform, job_id, "COMPLETED")
     assert trainer.taken == [1, 2, 3, 4]
 
 
 def test_jobs_that_the_store_forgot_go_with_their_checkpoints_but_models_stay(platform, trainer):
-    kept = wait_for(platform, begin(platform), "COMPLETED")
+    kept = wait_for_jobs(platform, begin(platform), "COMPLETED")
     trainer.allowed = 3
     gone = begin(platform)
     wait_until(lambda: steps_of(look(platform, gone)) == [1, 2, 3])

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_lamini.local.routes.training import MOST_MODELS
 from tests.support.local_platform import local_platform
 from tests.support.scripted_tuning import BASE, OTHER_BASE, VECTORS, ScriptedTrainer, tunable_platform
-from tests.support.tuning_api import ROWS, begin, dataset, wait_for
+from tests.support.tuning_api import ROWS, begin, dataset, wait_for_jobs
 from tests.support.upstream import TEXT_MODEL, upstream
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_two_datasets_at_once_are_refused(refusing):
 
 
 def test_a_tuned_model_cannot_be_tuned_again(platform):
-    name = wait_for(platform, begin(platform), "COMPLETED")["model_name"]
+    name = wait_for_jobs(platform, begin(platform), "COMPLETED")["model_name"]
     status, said = refused(platform, model_name=name, dataset_id=dataset(platform))
     assert (status, "cannot be tuned again" in said) == (400, True)
 
@@ -108,7 +108,7 @@ def test_a_tuned_model_cannot_be_tuned_again(platform):
     ],
 )
 def test_a_row_that_cannot_be_learnt_is_named_by_its_number(platform, row, said):
-    job = wait_for(platform, begin(platform, dataset_id=dataset(platform, [*ROWS, row])), "FAILED")
+    job = wait_for_jobs(platform, begin(platform, dataset_id=dataset(platform, [*ROWS, row])), "FAILED")
     assert job["detail"].startswith("Row 8 of dataset ")
     assert said in job["detail"]
 

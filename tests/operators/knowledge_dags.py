@@ -19,7 +19,7 @@ ALWAYS = {
     "default_args": {"retries": 0},
 }
 
-with DAG("knowledge_handed_over", schedule=None, **ALWAYS) as handed_over:
+with DAG("knowledge_handed_over", schedule=None, **ALWAYS) as result_without_waiting:
     # The build is not waited for by its own task, but by the one that asks.
     build = LaminiMemoryRagBuildOperator(
         task_id="build",

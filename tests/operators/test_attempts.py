@@ -77,7 +77,7 @@ def test_an_old_try_that_wakes_late_finds_nothing_left_to_do(platform, inference
 
 def test_two_tries_at_once_send_each_chunk_once(platform, inference, rows, out):
     """The old one is not dead, as Airflow thinks: it waits in its worker, and stops when it wakes up."""
-    from airflow_provider_lamini.rows.errors import LedgerTakenError
+    from airflow_provider_lamini.rows.errors import LedgerLostError
 
     platform.control.hold()
     with ThreadPoolExecutor(1) as thread:
@@ -85,7 +85,7 @@ def test_two_tries_at_once_send_each_chunk_once(platform, inference, rows, out):
         wait_until(lambda: len(recorded_jobs(out)) == 2)
         begin(inference())
         platform.control.release()
-        with pytest.raises(LedgerTakenError):
+        with pytest.raises(LedgerLostError):
             old.result(30)
     assert run_to_end(inference()).result["counts"]["ok"] == 25
     assert submissions(platform) == 3
@@ -332,7 +332,7 @@ def test_progress_after_a_retry_counts_from_this_try(platform, inference, out):
 
 def test_a_process_that_was_overtaken_leaves_the_folder_to_the_newer_one(platform, inference, rows):
     """A direct run notices it before its next request, and not only when a chunk is done."""
-    from airflow_provider_lamini.rows.errors import LedgerTakenError
+    from airflow_provider_lamini.rows.errors import LedgerLostError
 
     platform.control.fault("/v2/completions", delay=0.15, times=None)
     make = inference(endpoint="completions", max_in_flight=1, chunk_size=25)
@@ -340,7 +340,7 @@ def test_a_process_that_was_overtaken_leaves_the_folder_to_the_newer_one(platfor
         old = thread.submit(run_to_end, make)
         wait_until(lambda: posts(platform).get("POST /v2/completions", 0) >= 2)
         assert run_to_end(make).result["counts"]["ok"] == 25
-        with pytest.raises(LedgerTakenError):
+        with pytest.raises(LedgerLostError):
             old.result(30)
     assert posts(platform)["POST /v2/completions"] < 45
     assert outputs(rows()) == OUTPUTS

@@ -31,7 +31,7 @@ NEXT = LinkedTask(run_id="run-2")
 class QuickTrain(LaminiClassifierTrainOperator):
     """Looks for a job a second time at once."""
 
-    list_again_after = 0.05
+    list_delay = 0.05
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_lamini.exceptions import (
     InvalidArgumentError,
-    NotGoodEnoughError,
+    ThresholdMissedError,
     TooManyFailedRowsError,
 )
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
@@ -177,7 +177,7 @@ def test_a_missed_threshold_does_what_the_gate_says(evaluate, tmp_path, server, 
     from airflow.providers.common.compat.sdk import AirflowSkipException
 
     with pytest.raises(
-        NotGoodEnoughError, match=f"not good enough: {missed} is wanted. The report is in .*report.md"
+        ThresholdMissedError, match=f"not good enough: {missed} is wanted. The report is in .*report.md"
     ):
         run_to_end(evaluate(**given))
     assert (tmp_path / "out" / "report.md").exists()

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_provider_lamini.api.errors import NotFoundError, UnavailableError
-from airflow_provider_lamini.exceptions import InvalidArgumentError, NotGoodEnoughError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, ThresholdMissedError
 from airflow_provider_lamini.operators.evaluate_classifier import LaminiEvaluateClassifierOperator
 from tests.support.tasks import log_lines, maker, run_to_end
 
@@ -74,7 +74,7 @@ def test_without_a_folder_nothing_is_written(tuning, evaluate, tmp_path):
     result = run_to_end(evaluate(output=None)).result
     assert (result["report"], result["predictions"]) == (None, None)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(NotGoodEnoughError, match="The report is in the task's log"):
+    with pytest.raises(ThresholdMissedError, match="The report is in the task's log"):
         run_to_end(evaluate(output=None, thresholds={"accuracy": 0.99}))
     assert len(tuning.bodies) == 2
 
@@ -84,7 +84,7 @@ def test_a_missed_threshold_does_what_the_gate_says(evaluate, tmp_path):
     from airflow.providers.common.compat.sdk import AirflowSkipException
 
     given = {"thresholds": {"accuracy": 0.95}}
-    with pytest.raises(NotGoodEnoughError, match=r"accuracy is 0\.9, at least 0\.95"):
+    with pytest.raises(ThresholdMissedError, match=r"accuracy is 0\.9, at least 0\.95"):
         run_to_end(evaluate(**given))
     assert "**missed**: accuracy is 0.9" in (tmp_path / "out" / "report.md").read_text()
     with pytest.raises(AirflowSkipException):

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from airflow_provider_lamini.api.errors import AuthenticationError, UnavailableError
-from airflow_provider_lamini.corpus.index_manifest import ManifestFile, ManifestTakenError
+from airflow_provider_lamini.corpus.index_manifest import ManifestChangedError, ManifestFile
 from airflow_provider_lamini.exceptions import (
     InvalidArgumentError,
     JobCancelledError,
@@ -326,7 +326,7 @@ def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, night, docs, tmp
             ManifestFile(self.manifest).change(index_id="9")  # the other one
             super()._send_text(document)
 
-    with pytest.raises(ManifestTakenError, match="max_active_runs=1"):
+    with pytest.raises(ManifestChangedError, match="max_active_runs=1"):
         run_to_end(refresh(operator=Slow), NIGHTS[1])
     assert ManifestFile(str(tmp_path / "rag" / "index.json")).content.index_id == "9"
 

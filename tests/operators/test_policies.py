@@ -140,7 +140,7 @@ def test_a_kill_in_any_order_leaves_the_new_try_with_a_job_of_its_own(tuning, tr
     kill(old)
     event = attached.wait()
     if order == "long before it is seen":
-        event["ended"]["1"]["alive_at"] = None  # the first look was so late
+        event["ended"]["1"]["last_alive_at"] = None  # the first look was so late
     assert wake(train(), attached, event, new)["job_id"] == "2"
     assert tuning.asked["POST /v1/train/jobs/2/cancel"] == 0
 
@@ -151,7 +151,7 @@ def test_a_job_that_a_person_cancels_later_fails_the_task(tuning, train, task):
     attached = begin(train(), task.retried())
     tuning.jobs["1"].states = ["CANCELLED"]
     event = attached.wait()
-    event["ended"]["1"]["alive_at"] = time.time() + KILL_SETTLES + 1
+    event["ended"]["1"]["last_alive_at"] = time.time() + KILL_SETTLES + 1
     with pytest.raises(JobCancelledError):
         wake(train(), attached, event, task.retried())
 

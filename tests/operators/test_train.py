@@ -32,7 +32,7 @@ SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
 class QuickTrain(LaminiTrainOperator):
     """Looks for a job a second time at once."""
 
-    list_again_after = 0.05
+    list_delay = 0.05
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_what_airflow_keeps_are_ids_and_numbers(platform, inference):
         "conn_id": "lamini_default",
         "kind": "batch completions",
         "poll_interval": 0.5,
-        "enough": 1,
+        "min_ended": 1,
         "cancel_on_kill": True,
     }
     for kept in (*(each.trigger for each in ended.deferrals), *ended.events):

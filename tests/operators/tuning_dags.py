@@ -80,7 +80,9 @@ with DAG("tuning_weekly", schedule=None, **ALWAYS) as weekly:
         keep(),
     ]
 
-with DAG("tuning_handed_over", schedule=None, **ALWAYS, render_template_as_native_obj=True) as handed_over:
+with DAG(
+    "tuning_handed_over", schedule=None, **ALWAYS, render_template_as_native_obj=True
+) as result_without_waiting:
     begun = LaminiTrainOperator(
         task_id="begin",
         input="{{ [{'input': 'q', 'output': 'a'}] }}",

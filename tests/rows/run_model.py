@@ -11,7 +11,7 @@ from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.sources.validation import needed_columns, survey
+from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Run:
     def attempt(self, fate: Fate) -> None:
         """One try, until it ends or is killed."""
         folder = MortalFolder(self.output, fate)
-        seen = survey(self.source, PROMPT, passthrough=PASSTHROUGH)
+        seen = validate_input(self.source, PROMPT, passthrough=PASSTHROUGH)
         header = Header({"task": "t"}, "s", seen.content, seen.total, self.chunk_size, self.source.stamp())
         ledger = Ledger.open(folder, header)
         writer = PartWriter(folder, PASSTHROUGH)
@@ -148,7 +148,7 @@ class Run:
         prompts = PROMPT.render_all(found.rows)
         assert fingerprint(prompts) == chunk.fingerprint
         rounds = len(chunk.rounds)
-        result = writer.staged(chunk.number, rounds - 1, chunk.rows) or ChunkResult.pending(chunk.rows)
+        result = writer.load_partial(chunk.number, rounds - 1, chunk.rows) or ChunkResult.pending(chunk.rows)
         sent = chunk.rounds[-1].rows or range(chunk.rows)
         for row, (output, reason) in zip(
             sent, self.platform.result(chunk.job_id, first=rounds == 1), strict=True
@@ -156,11 +156,11 @@ class Run:
             if output is not None:
                 result.settle(row, output, reason)
         if result.failed and rounds == 1:
-            writer.stage(chunk.number, rounds, result)
+            writer.save_partial(chunk.number, rounds, result)
             self._submit(ledger, chunk, prompts, result.failed, fate)
             return
         ledger.check()
         writer.write(chunk.number, chunk.first_row, found.rows, result)
         ledger.finish(chunk, result.counts(chunk.retried))
         self.finished.append(chunk.number)
-        writer.unstage(chunk.number, rounds)
+        writer.delete_partial(chunk.number, rounds)

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from airflow_provider_lamini.corpus.documents import Stamp, find_documents, stamps
+from airflow_provider_lamini.corpus.documents import DocumentVersion, find_documents, stamps
 from airflow_provider_lamini.rows.errors import InputError
 
 FILES = {"a.md": "first", "b.txt": "second", "guides/c.html": "<p>third", "guides/deep/d.md": "fourth"}
@@ -137,7 +137,7 @@ def test_a_store_that_tells_no_version_has_its_files_read_each_time(tmp_path):
     (document,) = find_documents(str(tmp_path))
     unversioned = document.info._replace(version="")
     document = type(document)(document.name, unversioned, document.store)
-    assert document.stamp(Stamp(3, "0" * 64, "")).sha256 == hashlib.sha256(b"new").hexdigest()
+    assert document.stamp(DocumentVersion(3, "0" * 64, "")).sha256 == hashlib.sha256(b"new").hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import os
 
 import pytest
 
-from airflow_provider_lamini.corpus.documents import Stamp
+from airflow_provider_lamini.corpus.documents import DocumentVersion
 from airflow_provider_lamini.corpus.index_manifest import (
     Building,
     IndexManifest,
+    ManifestChangedError,
     ManifestFile,
-    ManifestTakenError,
-    Outcome,
+    RefreshOutcome,
 )
 from airflow_provider_lamini.rows.errors import OutputError
 
@@ -21,11 +21,11 @@ FULL = IndexManifest(
     platform="http://localhost",
     model_name="m",
     index_id="12",
-    files={"a.md": Stamp(3, "ab" * 32, "7")},
-    building=Building({"b.md": Stamp(1, "cd" * 32)}, {"mark": "x", "numbers": {"files": 1}}),
-    wanted=Outcome("run", "rebuilt", "a.md is gone", removed=1, replaced="12"),
+    files={"a.md": DocumentVersion(3, "ab" * 32, "7")},
+    building=Building({"b.md": DocumentVersion(1, "cd" * 32)}, {"mark": "x", "numbers": {"files": 1}}),
+    wanted=RefreshOutcome("run", "rebuilt", "a.md is gone", removed=1, replaced="12"),
     adding="c.md",
-    outcome=Outcome("run", "built", "there was no index", added=1),
+    outcome=RefreshOutcome("run", "built", "there was no index", added=1),
 )
 
 
@@ -56,11 +56,11 @@ def test_what_a_writer_that_was_killed_has_left_is_removed(tmp_path):
 def test_a_second_writer_is_refused(folder):
     one, other = ManifestFile(folder.uri("index.json")), ManifestFile(folder.uri("index.json"))
     one.write(FULL)
-    with pytest.raises(ManifestTakenError, match="written to by another task"):
+    with pytest.raises(ManifestChangedError, match="written to by another task"):
         other.write(FULL)
     other = ManifestFile(folder.uri("index.json"))
     other.change(index_id="13")
-    with pytest.raises(ManifestTakenError):
+    with pytest.raises(ManifestChangedError):
         one.change(index_id="14")
     assert ManifestFile(folder.uri("index.json")).content.index_id == "13"
 
@@ -71,7 +71,7 @@ def test_a_manifest_that_somebody_removes_is_missed(folder):
         file.change(adding=None)
     file.write(FULL)
     folder.delete("index.json")
-    with pytest.raises(ManifestTakenError):
+    with pytest.raises(ManifestChangedError):
         file.change(adding=None)
 
 

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider_lamini.api.call import Texts
+from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     LedgerConflictError,
     LedgerError,
-    LedgerTakenError,
+    LedgerLostError,
     OutputError,
     UnreadableLedgerError,
 )
@@ -237,7 +237,7 @@ class TestOpening:
         fresh = Ledger.open(folder, replace(HEADER, **other))
         assert fresh.planned == 0
         assert fresh.header.total == other.get("total", HEADER.total)
-        with pytest.raises(LedgerTakenError):
+        with pytest.raises(LedgerLostError):
             ledger.check()
 
     @pytest.mark.parametrize("told", [True, False])
@@ -263,7 +263,7 @@ class TestOpening:
         assert (fresh.planned, list(fresh.chunks), fresh.totals) == (0, [], Counts())
         assert folder.names() == sorted(["_ledger.json", *(name for name in foreign if "/" not in name)])
         assert [name for name in folder.names(work=True) if "owner-" not in name] == ["_work/mine.json"]
-        with pytest.raises(LedgerTakenError):
+        with pytest.raises(LedgerLostError):
             ledger.check()
 
     def test_results_without_a_ledger_are_of_another_run(self, folder):
@@ -332,14 +332,14 @@ class TestTwoProcesses:
             lambda: begin(ledger),
         ]
         for step in steps:
-            with pytest.raises(LedgerTakenError, match=f"{folder}.*This one stops"):
+            with pytest.raises(LedgerLostError, match=f"{folder}.*This one stops"):
                 step()
         assert on_disk(folder) == before
         later.submitted(chunk, "job")
 
     def test_a_ledger_that_somebody_removed_stops_its_writer(self, folder, ledger):
         folder.delete("_ledger.json")
-        with pytest.raises(LedgerTakenError):
+        with pytest.raises(LedgerLostError):
             begin(ledger)
         assert folder.names() == []
 
@@ -347,7 +347,7 @@ class TestTwoProcesses:
         one = Ledger.open(folder, HEADER)
         two = Ledger.open(folder, replace(HEADER, owner=OWNER | {"run": "r2"}), if_other="replace")
         begin(two)
-        with pytest.raises(LedgerTakenError):
+        with pytest.raises(LedgerLostError):
             begin(one)
 
     def test_a_write_that_fails_changes_nothing(self, tmp_path):
@@ -356,15 +356,15 @@ class TestTwoProcesses:
         chunk = begin(ledger)
         (tmp_path / "out").rename(tmp_path / "away")
         (tmp_path / "out").write_text("a file")
-        with pytest.raises((OutputError, LedgerTakenError)):
+        with pytest.raises((OutputError, LedgerLostError)):
             ledger.intend(chunk)
         assert ledger.chunk(0).state == "planned"
 
 
 def test_a_fingerprint_tells_prompts_apart():
-    assert fingerprint(Texts(["a", "b"])) == fingerprint(Texts(("a", "b")))
+    assert fingerprint(PromptList(["a", "b"])) == fingerprint(PromptList(("a", "b")))
     different = (["a", "b"], ["ab"], ["a,b"], ["b", "a"], [], [""])
-    assert len({fingerprint(Texts(each)) for each in different}) == len(different)
+    assert len({fingerprint(PromptList(each)) for each in different}) == len(different)
 
 
 def test_the_ledger_holds_no_prompt_and_no_key(folder, ledger):

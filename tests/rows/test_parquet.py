@@ -13,7 +13,7 @@ from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputE
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.sources.validation import survey
+from airflow_provider_lamini.rows.sources.validation import validate_input
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -219,9 +219,11 @@ def test_another_value_is_another_content(table, column):
     for values in (ODD[column], ODD[column][::-1]):
         array = pa.array(values, TYPES[column]() if column in TYPES else None)
         contents.append(
-            survey(open_source(table({"text": ["t"] * 3, column: array})), TEXT, passthrough=[column]).content
+            validate_input(
+                open_source(table({"text": ["t"] * 3, column: array})), TEXT, passthrough=[column]
+            ).content
         )
-        again = survey(
+        again = validate_input(
             open_source(table({"text": ["t"] * 3, column: array})), TEXT, passthrough=[column]
         ).content
         assert contents[-1] == again
@@ -247,7 +249,7 @@ def test_another_value_is_another_content(table, column):
 )
 def test_a_survey_by_columns_names_the_row_at_fault(table, columns, reason):
     with pytest.raises((BadRowError, MissingColumnError), match=reason):
-        survey(
+        validate_input(
             open_source(table(columns)),
             PromptTemplate.parse("text"),
             passthrough=[name for name in columns if name == "id"],
@@ -259,7 +261,7 @@ def test_a_survey_by_columns_refuses_text_that_is_not_utf_8(table):
         pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
     )
     with pytest.raises(BadRowError, match=r"a\.parquet, row group 0: a text is not valid UTF-8"):
-        survey(open_source(table({"text": broken})), TEXT)
+        validate_input(open_source(table({"text": broken})), TEXT)
 
 
 def test_rows_by_columns_are_rows():

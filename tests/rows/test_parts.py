@@ -11,7 +11,7 @@ from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     ColumnError,
     IncompleteOutputError,
-    LedgerTakenError,
+    LedgerLostError,
     OutputError,
 )
 from airflow_provider_lamini.rows.ledger.document import Header
@@ -112,11 +112,11 @@ class TestParts:
     def test_what_is_kept_between_rounds_comes_back(self, folder):
         writer = PartWriter(folder)
         result = ChunkResult(["a", None], ["stop", None], [None, "bad"])
-        assert writer.staged(0, 1, 2) is None
-        writer.stage(0, 1, result)
-        writer.stage(0, 2, result)
-        assert writer.staged(0, 1, 2) == result
-        writer.unstage(0, 2)
+        assert writer.load_partial(0, 1, 2) is None
+        writer.save_partial(0, 1, result)
+        writer.save_partial(0, 2, result)
+        assert writer.load_partial(0, 1, 2) == result
+        writer.delete_partial(0, 2)
         assert folder.names(work=True) == []
 
     @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ class TestParts:
     def test_what_is_kept_is_refused_where_it_is_damaged(self, folder, content):
         folder.write("_work/chunk-00000.round-1.json", content)
         with pytest.raises(OutputError, match=r"chunk-00000\.round-1\.json is damaged. Remove it"):
-            PartWriter(folder).staged(0, 1, 2)
+            PartWriter(folder).load_partial(0, 1, 2)
 
     def test_what_is_kept_of_another_size_is_refused(self, folder):
-        PartWriter(folder).stage(0, 1, ChunkResult.pending(3))
+        PartWriter(folder).save_partial(0, 1, ChunkResult.pending(3))
         with pytest.raises(OutputError, match="3 rows instead of 2"):
-            PartWriter(folder).staged(0, 1, 2)
+            PartWriter(folder).load_partial(0, 1, 2)
 
 
 def finished(folder: OutputFolder, total: int = 5, size: int = 2) -> Ledger:
@@ -206,7 +206,7 @@ class TestManifest:
     def test_a_process_that_is_no_longer_in_charge_writes_none(self, folder):
         ledger = finished(folder)
         Ledger.open(folder, replace(ledger.header))
-        with pytest.raises(LedgerTakenError):
+        with pytest.raises(LedgerLostError):
             write_manifest(folder, ledger, model="m", source="x")
 
     @pytest.mark.parametrize(

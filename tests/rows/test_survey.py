@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.sources.validation import Survey, needed_columns, survey
+from airflow_provider_lamini.rows.sources.validation import InputSummary, needed_columns, validate_input
 
 BODY = PromptTemplate.parse("Summarize: {body}")
 
@@ -18,18 +18,18 @@ def lines(*rows: dict) -> str:
 
 def test_rows_are_counted_and_hashed(file):
     path = file("a.jsonl", lines({"body": "x"}, {"body": "y"}) + "\n")
-    found = survey(open_source(path), BODY)
+    found = validate_input(open_source(path), BODY)
     assert found.total == 2
-    assert found == survey(open_source(path), BODY)
+    assert found == validate_input(open_source(path), BODY)
     file("a.jsonl", lines({"body": "x"}, {"body": "z"}) + "\n")
-    assert survey(open_source(path), BODY).content != found.content
+    assert validate_input(open_source(path), BODY).content != found.content
 
 
 @pytest.mark.parametrize("given", [[{"body": "x"}], [{"body": "y"}], [{"body": "x"}, {"body": "x"}], []])
 def test_each_list_has_its_own_hash(given):
     others = [[{"body": "x"}], [{"body": "y"}], [{"body": "x"}, {"body": "x"}], []]
-    hashes = [survey(open_source(rows), BODY).content for rows in others]
-    assert hashes.count(survey(open_source(given), BODY).content) == 1
+    hashes = [validate_input(open_source(rows), BODY).content for rows in others]
+    assert hashes.count(validate_input(open_source(given), BODY).content) == 1
 
 
 def test_the_same_rows_in_other_files_are_another_input(file, tmp_path):
@@ -37,7 +37,7 @@ def test_the_same_rows_in_other_files_are_another_input(file, tmp_path):
     file("x/a.jsonl", lines({"body": "x"}, {"body": "y"}))
     file("y/a.jsonl", lines({"body": "x"}))
     file("y/b.jsonl", lines({"body": "y"}))
-    one, two = (survey(open_source(f"{tmp_path}/{name}/*"), BODY) for name in "xy")
+    one, two = (validate_input(open_source(f"{tmp_path}/{name}/*"), BODY) for name in "xy")
     assert one.total == two.total
     assert one.content != two.content
 
@@ -45,8 +45,8 @@ def test_the_same_rows_in_other_files_are_another_input(file, tmp_path):
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 def test_an_empty_input_is_fine(file, name):
     path = file(name, "" if name.endswith("l") else "body,id\n")
-    assert survey(open_source(path), BODY, passthrough=["id"]).total == 0
-    assert survey(open_source([]), BODY, passthrough=["id"]).total == 0
+    assert validate_input(open_source(path), BODY, passthrough=["id"]).total == 0
+    assert validate_input(open_source([]), BODY, passthrough=["id"]).total == 0
 
 
 def test_a_row_without_a_value_that_the_prompt_needs_is_named_with_its_columns(file):
@@ -57,7 +57,7 @@ def test_a_row_without_a_value_that_the_prompt_needs_is_named_with_its_columns(f
     ):
         source = open_source(file("a.jsonl", lines(*rows, bad, *rows)))
         with pytest.raises(MissingColumnError, match=reason) as caught:
-            survey(source, BODY, passthrough=["id"])
+            validate_input(source, BODY, passthrough=["id"])
         assert str(caught.value).startswith("row 20000 (a.jsonl, line 20001)")
 
 
@@ -66,14 +66,14 @@ def test_a_column_that_no_row_has_is_a_wrong_name(file):
     with pytest.raises(
         MissingColumnError, match=r"no column 'body'. Columns there: text\. The prompt needs it"
     ):
-        survey(source, BODY)
+        validate_input(source, BODY)
 
 
 def test_a_column_that_is_passed_through_may_lack_in_some_rows_but_not_in_all(file):
     source = open_source(file("a.jsonl", lines({"body": "x"}, {"body": "y", "id": None})))
-    assert survey(source, BODY, passthrough=["id"]).total == 2
+    assert validate_input(source, BODY, passthrough=["id"]).total == 2
     with pytest.raises(MissingColumnError, match=r"has no column 'key'. Columns there: body"):
-        survey(source, BODY, passthrough=["id", "key"])
+        validate_input(source, BODY, passthrough=["id", "key"])
 
 
 def test_a_column_that_a_csv_file_lacks_is_named_for_what_needs_it(file):
@@ -81,32 +81,32 @@ def test_a_column_that_a_csv_file_lacks_is_named_for_what_needs_it(file):
     with pytest.raises(
         MissingColumnError, match=r"a\.csv has no column 'body'.*text, id\. The prompt needs it"
     ):
-        survey(source, BODY)
+        validate_input(source, BODY)
     with pytest.raises(MissingColumnError, match=r"a\.csv has no column 'key'. Columns there: text, id\."):
-        survey(source, PromptTemplate.parse("text"), passthrough=["key"])
+        validate_input(source, PromptTemplate.parse("text"), passthrough=["key"])
     with pytest.raises(MissingColumnError, match="names no column in braces") as caught:
-        survey(source, PromptTemplate.parse("Say the secret"))
+        validate_input(source, PromptTemplate.parse("Say the secret"))
     assert "secret" not in str(caught.value)
 
 
 def test_a_prompt_that_is_too_long_is_named_by_its_row(file):
     source = open_source(file("a.csv", "body\n" + "x\n" * 3000 + "y" * 20 + "\n" + "z" * 30 + "\n"))
-    assert survey(source, BODY, max_prompt_chars=41).total == 3002
+    assert validate_input(source, BODY, max_prompt_chars=41).total == 3002
     with pytest.raises(
         BadRowError,
         match=r"row 3000 \(a\.csv, line 3002\): the prompt has 31 characters, and max_prompt_chars allows 30\.",
     ):
-        survey(source, BODY, max_prompt_chars=30)
+        validate_input(source, BODY, max_prompt_chars=30)
 
 
 def test_a_line_that_is_no_row_fails_the_survey(file):
     with pytest.raises(BadRowError, match=r"a\.jsonl, line 2"):
-        survey(open_source(file("a.jsonl", '{"body": "x"}\n{')), BODY)
+        validate_input(open_source(file("a.jsonl", '{"body": "x"}\n{')), BODY)
 
 
 def test_columns_are_read_once():
     template = PromptTemplate.parse("{a} {b} {a}")
     assert needed_columns(template, ["b", "c"]) == ("a", "b", "c")
-    assert survey(open_source(["x"]), PromptTemplate.parse("prompt")) == Survey(
-        1, survey(open_source([{"prompt": "x"}]), PromptTemplate.parse("prompt")).content
+    assert validate_input(open_source(["x"]), PromptTemplate.parse("prompt")) == InputSummary(
+        1, validate_input(open_source([{"prompt": "x"}]), PromptTemplate.parse("prompt")).content
     )

@@ -29,7 +29,7 @@ NULL_ERROR = "why"
 def kinds_of(values):
     seen = ColumnKinds(["c"])
     for value in values:  # each a batch of its own
-        seen.look(next(open_source([{"c": value}]).batches()))
+        seen.observe(next(open_source([{"c": value}]).batches()))
     return seen.found()["c"]
 
 
@@ -60,7 +60,7 @@ def test_a_column_has_the_narrowest_kind_that_holds_all_its_values(values, kind)
 def begun(folder, rows, size, passthrough=("c",)):
     seen = ColumnKinds(passthrough)
     for batch in open_source(rows).batches():
-        seen.look(batch)
+        seen.observe(batch)
     header = Header({"task": "t"}, "s", "content", len(rows), size, kinds=seen.found())
     return Ledger.open(folder, header)
 

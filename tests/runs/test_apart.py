@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.runs.event_loop import run_apart
+from airflow_provider_lamini.runs.event_loop import run_in_thread
 from tests.support.tasks import TerminatedError
 
 
@@ -35,17 +35,17 @@ async def failing() -> None:
 
 
 def test_it_returns_what_the_coroutine_returns():
-    assert run_apart(doubled(21)) == 42
+    assert run_in_thread(doubled(21)) == 42
 
 
 def test_it_raises_what_the_coroutine_raises():
     with pytest.raises(LookupError, match="not here"):
-        run_apart(failing())
+        run_in_thread(failing())
 
 
 def test_it_runs_within_a_running_loop():
     async def outer() -> int:
-        return run_apart(doubled(1))
+        return run_in_thread(doubled(1))
 
     assert asyncio.run(outer()) == 2
 
@@ -63,7 +63,7 @@ def test_what_a_signal_handler_raises_ends_it_also_within_a_callback(die):
 
     began = time.monotonic()
     with pytest.raises(TerminatedError):
-        run_apart(waiting())
+        run_in_thread(waiting())
     assert time.monotonic() - began < 5
     assert ended.is_set()
 
@@ -80,7 +80,7 @@ def test_a_coroutine_that_is_ended_closes_what_it_has_open(die):
             closed.append(True)
 
     with pytest.raises(TerminatedError):
-        run_apart(waiting())
+        run_in_thread(waiting())
     assert closed == [True]
 
 
@@ -91,4 +91,4 @@ def test_the_coroutine_sees_its_callers_context():
     async def asked() -> str:
         return who.get()
 
-    assert run_apart(asked()) == "a task"
+    assert run_in_thread(asked()) == "a task"

@@ -116,7 +116,7 @@ def test_where_the_bound_on_tokens_cut_the_object_the_error_says_so():
 
 def test_a_batch_answers_row_by_row():
     answer = {"outputs": ["a", None, "c"], "finish_reason": ["stop", "error", "length"]}
-    rows = BatchCompletions(asked()).results("b1", 3).read(json.dumps(answer).encode())
+    rows = BatchCompletions(asked()).results("b1", 3).parse(json.dumps(answer).encode())
     assert rows.outputs == ["a", None, "c"]
     assert rows.finish_reasons == ["stop", "error", "length"]
     assert [error is None for error in rows.errors] == [True, False, True]
@@ -144,7 +144,7 @@ def test_many_rows_are_judged_as_each_alone(outputs, reasons, output_type):
 def test_a_batch_of_another_number_of_rows_is_refused_as_a_whole():
     call = BatchCompletions(asked()).results("b1", 3)
     with pytest.raises(ValueError, match="batch b1 answered 2 rows for 3 prompts"):
-        call.read(b'{"outputs": ["a", "b"], "finish_reason": ["stop", "stop"]}')
+        call.parse(b'{"outputs": ["a", "b"], "finish_reason": ["stop", "stop"]}')
 
 
 def test_a_batch_asks_what_was_said_and_leaves_out_what_was_not():
@@ -161,12 +161,12 @@ def test_a_batch_asks_what_was_said_and_leaves_out_what_was_not():
     "answer", [{"outputs": "a", "finish_reason": "length"}, {"outputs": ["a"], "finish_reason": ["length"]}]
 )
 def test_a_single_completion_may_be_answered_bare_or_as_a_list(answer):
-    row = DirectCompletions(asked()).ask(["p"]).read(json.dumps(answer).encode())
+    row = DirectCompletions(asked()).ask(["p"]).parse(json.dumps(answer).encode())
     assert row == [RowResult("a", "length")]
 
 
 def test_a_single_completion_without_a_reason_is_done():
-    assert DirectCompletions(asked()).ask(["p"]).read(b'{"outputs": "a"}') == [RowResult("a", "stop")]
+    assert DirectCompletions(asked()).ask(["p"]).parse(b'{"outputs": "a"}') == [RowResult("a", "stop")]
 
 
 def test_a_chat_reads_the_object_in_the_message_and_asks_for_it():
@@ -176,7 +176,7 @@ def test_a_chat_reads_the_object_in_the_message_and_asks_for_it():
     assert call.json["response_format"]["type"] == "json_schema"
     message = {"role": "assistant", "content": '{"n": 5}'}
     answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-    assert call.read(json.dumps(answer).encode()) == [RowResult({"n": 5}, "stop")]
+    assert call.parse(json.dumps(answer).encode()) == [RowResult({"n": 5}, "stop")]
 
 
 def test_a_row_is_noted_as_settled_or_as_failed():

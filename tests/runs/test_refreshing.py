@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.corpus.documents import Stamp
+from airflow_provider_lamini.corpus.documents import DocumentVersion
 from airflow_provider_lamini.corpus.index_manifest import IndexManifest
 from airflow_provider_lamini.runs.lamini.index_refresh import plan_refresh
 
 
 def stamped(**sums):
-    return {f"{name}.md": Stamp(1, digest) for name, digest in sums.items()}
+    return {f"{name}.md": DocumentVersion(1, digest) for name, digest in sums.items()}
 
 
 def manifest(**changed):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.runs.metrics import exact_match, metrics_of, score, token_f1
-from airflow_provider_lamini.runs.thresholds import Verdict, thresholds_of
+from airflow_provider_lamini.runs.thresholds import ThresholdResult, thresholds_of
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,6 @@ def test_thresholds_that_are_none_are_refused(given_):
 
 
 def test_a_threshold_is_met_in_spite_of_the_last_digit():
-    assert Verdict("a", 0.1 + 0.2 - 0.1, 0.2).met
-    assert Verdict("a", 0.2, 0.1 + 0.2 - 0.1).met
-    assert not Verdict("a", 0.19, 0.2).met
+    assert ThresholdResult("a", 0.1 + 0.2 - 0.1, 0.2).met
+    assert ThresholdResult("a", 0.2, 0.1 + 0.2 - 0.1).met
+    assert not ThresholdResult("a", 0.19, 0.2).met

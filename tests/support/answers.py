@@ -28,4 +28,4 @@ def read(call: Call[T], answer: bytes | Json) -> T:
     :param call: the call
     :param answer: its body, or what is JSON in it
     """
-    return call.read(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+    return call.parse(answer if isinstance(answer, bytes) else json.dumps(answer).encode())

@@ -25,7 +25,7 @@ BRIEF_PATIENCE, LONG_PATIENCE = 1.5, 30
 
 
 @dataclass(frozen=True)
-class Way:
+class PollMode:
     """How one operator meets a platform.
 
     :param submits: the request that starts the work, or that is answered at once; ``METHOD /path``, a regular expression
@@ -43,42 +43,42 @@ class Way:
 
 
 WAYS = {
-    "batch": Way(
+    "batch": PollMode(
         "batch_inference.LaminiBatchInferenceOperator",
         submits="POST /v1/batch_completions",
         looks="GET /v1/batch_completions/b1/result",
         fetches="GET /v1/batch_completions/.*/result",
     ),
-    "vectors": Way(
+    "vectors": PollMode(
         "embedding.LaminiEmbeddingOperator",
         submits="POST /v1/batch_embeddings",
         looks="GET /v1/batch_embeddings/b1/result",
         fetches="GET /v1/batch_embeddings/.*/result",
     ),
-    "completions": Way("batch_inference.LaminiBatchInferenceOperator", submits="POST /v2/completions"),
-    "chat": Way("batch_inference.LaminiBatchInferenceOperator", submits="POST /inf/chat/completions"),
-    "embedding": Way("embedding.LaminiEmbeddingOperator", submits="POST /v1/embedding"),
-    "train": Way(
+    "completions": PollMode("batch_inference.LaminiBatchInferenceOperator", submits="POST /v2/completions"),
+    "chat": PollMode("batch_inference.LaminiBatchInferenceOperator", submits="POST /inf/chat/completions"),
+    "embedding": PollMode("embedding.LaminiEmbeddingOperator", submits="POST /v1/embedding"),
+    "train": PollMode(
         "train.LaminiTrainOperator",
         submits="POST /v1/train",
         looks="GET /v1/train/jobs/1",
         fetches="GET /v1/train/jobs/1",
         lost="found",
     ),
-    "memory rag": Way(
+    "memory rag": PollMode(
         "memory_rag_build.LaminiMemoryRagBuildOperator",
         submits="POST /alpha/memory-rag/train",
         looks="POST /alpha/memory-rag/status",
         lost="asks",
     ),
-    "classifier": Way(
+    "classifier": PollMode(
         "classifier_train.LaminiClassifierTrainOperator",
         submits="POST /v2/classifier/initialize",
         looks="GET /v2/classifier/c1/status",
         fetches="GET /v2/classifier/c1/status",
         lost="found",
     ),
-    "upload": Way("upload_dataset.LaminiUploadDatasetOperator", submits="POST /v1/local-data"),
+    "upload": PollMode("upload_dataset.LaminiUploadDatasetOperator", submits="POST /v1/local-data"),
 }
 DIRECT = ("completions", "chat", "embedding")
 

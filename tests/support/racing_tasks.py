@@ -19,7 +19,7 @@ def infer(number: int) -> str:
     from airflow.providers.common.compat.sdk import TaskDeferred
 
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
-    from airflow_provider_lamini.rows.errors import LedgerTakenError
+    from airflow_provider_lamini.rows.errors import LedgerLostError
 
     def make() -> Any:
         return LaminiBatchInferenceOperator(
@@ -39,7 +39,7 @@ def infer(number: int) -> str:
         except TaskDeferred as deferred:
             event = _all_done(deferred.trigger)
             go_on = lambda event=event: make().execute_complete({"ti": TI}, event=event)  # type: ignore[misc]  # noqa: E731
-        except LedgerTakenError:
+        except LedgerLostError:
             return "taken over"
 
 

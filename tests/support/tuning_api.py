@@ -37,7 +37,7 @@ def look(platform: TunablePlatform, job_id: int) -> dict[str, Any]:
     return job
 
 
-def wait_for(platform: TunablePlatform, job_id: int, status: str) -> dict[str, Any]:
+def wait_for_jobs(platform: TunablePlatform, job_id: int, status: str) -> dict[str, Any]:
     """Wait until a job has a status, and give what is told of it then."""
     wait_until(lambda: look(platform, job_id)["status"] == status)
     return look(platform, job_id)

@@ -25,7 +25,7 @@ ARGUMENTS = {
     "submitted_at": 1.5,
     "deadline": 2.5,
     "poll_interval": 3.0,
-    "enough": 2,
+    "min_ended": 2,
     "cancel_on_kill": False,
     "progress": {"done": 1, "total": 2, "skipped": 0, "since": 0.5},
 }
@@ -91,7 +91,7 @@ def test_enough_ended_batches_wake_the_task(platform, start, trigger):
     asyncio.run(until(lambda: all(job["ended"] for job in platform.control.jobs())))
     platform.control.hold()
     (held,) = start()
-    event = event_of(trigger([held, *job_ids], enough=3))
+    event = event_of(trigger([held, *job_ids], min_ended=3))
     assert sorted(event.ended) == sorted(job_ids)
     assert not event.timed_out
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.jobs.polling import PollPlan
-from airflow_provider_lamini.jobs.state import Sight
+from airflow_provider_lamini.jobs.state import PollHistory
 from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
 
@@ -25,7 +25,9 @@ def waits_on(lookup):
         watch = Watch(lookup)
         plan = PollPlan(submitted_at=time.time(), deadline=time.time() + 60, min_interval=0.05)
         try:
-            await asyncio.gather(*(watch.wait(BATCH_COMPLETIONS, f"job{n}", plan, Sight()) for n in range(3)))
+            await asyncio.gather(
+                *(watch.wait(BATCH_COMPLETIONS, f"job{n}", plan, PollHistory()) for n in range(3))
+            )
         finally:
             await watch.close()
 

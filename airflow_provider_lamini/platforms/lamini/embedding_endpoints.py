@@ -38,7 +38,7 @@ class BatchEmbeddings:
                 raise ValueError(f"batch {job_id} answered {len(vectors or ())} vectors for {rows} texts")
             return ChunkResult(vectors, [None] * rows, [None] * rows)
 
-        return batches.embeddings_result(job_id).then(read)
+        return batches.embeddings_result(job_id).map(read)
 
 
 class DirectEmbeddings:
@@ -54,7 +54,7 @@ class DirectEmbeddings:
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
         """See `DirectEndpoint.ask`."""
-        return embeddings.embed(prompt=prompts, model_name=self._model_name, latency_sensitive=False).then(
+        return embeddings.embed(prompt=prompts, model_name=self._model_name, latency_sensitive=False).map(
             as_rows
         )
 

@@ -73,7 +73,7 @@ class BatchCompletions:
                 raise ValueError(f"batch {job_id} answered {len(answer.outputs)} rows for {rows} prompts")
             return outcomes(answer.outputs, answer.finish_reason, self._inference.output_type)
 
-        return batches.completions_result(job_id).then(read)
+        return batches.completions_result(job_id).map(read)
 
 
 class DirectCompletions:
@@ -97,7 +97,7 @@ class DirectCompletions:
             max_new_tokens=asked.max_new_tokens,
         )
         # This endpoint may leave the reason out for a single prompt; it has answered, so the row is done.
-        return call.then(
+        return call.map(
             lambda answer: [outcome(answer.outputs[0], answer.finish_reason[0] or "stop", asked.output_type)]
         )
 
@@ -123,7 +123,7 @@ class Chat:
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
         """See `DirectEndpoint.ask`."""
-        return self.reply([{"role": "user", "content": prompts[0]}]).then(lambda reply: [reply.row])
+        return self.reply([{"role": "user", "content": prompts[0]}]).map(lambda reply: [reply.row])
 
     def reply(self, messages: Sequence[Mapping[str, str]]) -> Call[Reply]:
         """Answer a conversation.
@@ -143,4 +143,4 @@ class Chat:
             max_tokens=asked.max_new_tokens,
             response_format=self._format,
             cache_ttl=self._cache_ttl,
-        ).then(read)
+        ).map(read)

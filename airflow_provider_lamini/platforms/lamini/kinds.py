@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Call
 
-    Look = Callable[[str], Call[JobStatus]]
-    LookAll = Callable[[], Call["Listing"]]
+    StatusCall = Callable[[str], Call[JobStatus]]
+    ListCall = Callable[[], Call["Listing"]]
     Change = Callable[[str], Call[object]]
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 
@@ -112,7 +112,7 @@ def _download_status(model: models.DownloadedModel) -> JobStatus:
 
 def _look_at_download(name: str) -> Call[JobStatus]:
     waiting = JobStatus(name, JobState.QUEUED, "not listed yet")
-    return models.list_downloaded().then(lambda listed: _downloads(listed).get(name, waiting))
+    return models.list_downloaded().map(lambda listed: _downloads(listed).get(name, waiting))
 
 
 def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
@@ -126,8 +126,8 @@ def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
 
 TUNING = JobKind(
     name="tuning",
-    look=lambda job_id: training.job(job_id).then(_tuning_status),
-    look_all=lambda: training_list.list_unread().then(_tuning_jobs),
+    status=lambda job_id: training.job(job_id).map(_tuning_status),
+    list_statuses=lambda: training_list.list_unread().map(_tuning_jobs),
     cancel=training.cancel,
     resume=training.resume,
 )
@@ -135,7 +135,7 @@ TUNING = JobKind(
 
 MEMORY_RAG = JobKind(
     name="Memory RAG",
-    look=lambda job_id: memory_rag.job(job_id).then(
+    status=lambda job_id: memory_rag.job(job_id).map(
         lambda job: JobStatus(job_id, state_of(job.status), job.status, detail=job.detail)
     ),
 )
@@ -143,33 +143,33 @@ MEMORY_RAG = JobKind(
 
 CLASSIFIER = JobKind(
     name="classifier",
-    look=lambda job_id: classifiers.status(job_id).then(lambda job: _classifier_status(job_id, job)),
+    status=lambda job_id: classifiers.status(job_id).map(lambda job: _classifier_status(job_id, job)),
     cancel=lambda job_id: classifiers.update_job(job_id=job_id, status="CANCELLED"),
 )
 
 
 BATCH_COMPLETIONS = JobKind(
     name="batch completions",
-    look=lambda job_id: batches.completions_progress(job_id).then(
+    status=lambda job_id: batches.completions_progress(job_id).map(
         lambda seen: _rows_status(job_id, seen.done, seen.total)
     ),
-    looks_bring_results=True,
+    status_call_returns_results=True,
 )
 
 
 BATCH_EMBEDDINGS = JobKind(
     name="batch embeddings",
-    look=lambda job_id: batches.embeddings_progress(job_id).then(
+    status=lambda job_id: batches.embeddings_progress(job_id).map(
         lambda rows: _rows_status(job_id, rows, rows)
     ),
-    looks_bring_results=True,
+    status_call_returns_results=True,
 )
 
 
 MODEL_DOWNLOAD = JobKind(
     name="model download",
-    look=_look_at_download,
-    look_all=lambda: models.list_downloaded().then(_all_downloads),
+    status=_look_at_download,
+    list_statuses=lambda: models.list_downloaded().map(_all_downloads),
 )
 """The id of such a job is the model's name."""
 

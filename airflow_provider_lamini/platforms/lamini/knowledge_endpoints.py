@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lookup:
+class RagQuery:
     """What is asked of an index for every row.
 
     :param index_id: the index
@@ -42,7 +42,7 @@ class MemoryRagCompletions:
 
     per_request = 1  # else the slowest of several prompts would hold up the answers to the others
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: RagQuery) -> None:
         self._lookup = lookup
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
@@ -57,13 +57,13 @@ class MemoryRagCompletions:
             max_new_tokens=asked.max_new_tokens,
         )
         # This endpoint may leave the reason out for a single prompt; it has answered, so the row is done.
-        return call.then(
+        return call.map(
             lambda answer: [outcome(answer.outputs[0], answer.finish_reason[0] or "stop", asked.output_type)]
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sorting:
+class ClassifyOptions:
     """What is asked of a classifier for every row.
 
     :param model_id: the classifier
@@ -84,7 +84,7 @@ class Classify:
 
     per_request = 32  # it is quick, and the way there and back costs more than a text
 
-    def __init__(self, sorting: Sorting) -> None:
+    def __init__(self, sorting: ClassifyOptions) -> None:
         self._sorting = sorting
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
@@ -93,7 +93,7 @@ class Classify:
         call = classifiers.classify(
             model_id=asked.model_id, prompt=prompts, top_n=asked.top_n, threshold=asked.threshold
         )
-        return call.then(lambda answer: [RowResult(classified(scores), None) for scores in answer])
+        return call.map(lambda answer: [RowResult(classified(scores), None) for scores in answer])
 
 
 def classified(scores: Sequence[ClassScore]) -> dict[str, Json]:

@@ -101,7 +101,7 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return len({row for each in again for row in each.rows or ()})
 
 
-class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file.
 
     :param header: what the run is
@@ -133,7 +133,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.planned == len(self.open) and not any(chunk.rounds for chunk in self.open)
 
 
-def load(folder: OutputFolder) -> Document | None:
+def load(folder: OutputFolder) -> LedgerDocument | None:
     """Read the ledger of a folder, or ``None`` where there is none.
 
     :raises UnreadableLedgerError: where the file is not one that this version can read
@@ -160,7 +160,7 @@ def load(folder: OutputFolder) -> Document | None:
             "Finish the run with the version that began it, or choose another folder."
         )
     try:
-        return msgspec.json.decode(data, type=Document)
+        return msgspec.json.decode(data, type=LedgerDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise UnreadableLedgerError(
             f"{place} is damaged. Choose another folder, or look at the file and remove it."

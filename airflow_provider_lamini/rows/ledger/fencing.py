@@ -1,7 +1,7 @@
 """Who may write to a ledger: a process takes it over from the one before, and learns when it is taken over itself.
 
 Reading and writing are two steps, so of two processes at the same moment both could think that they are in charge.
-Where there are locks, the whole is done behind one (`OutputFolder.alone`), and so is what lies between an intent and
+Where there are locks, the whole is done behind one (`OutputFolder.lock`), and so is what lies between an intent and
 the id that settles it. Where a store can put a file on the condition that it is not there yet, each generation is
 claimed by such a file: a process looks for the claim of a later one after it has written an intent and before it
 submits, and the later one reads the ledger after it has claimed, so that one of the two always sees the other.
@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from airflow_provider_lamini.rows.errors import LedgerTakenError
+from airflow_provider_lamini.rows.errors import LedgerLostError
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.run_files import late_name, owner_name
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.rows.ledger.document import Chunk, Document
+    from airflow_provider_lamini.rows.ledger.document import Chunk, LedgerDocument
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 _PAUSE = 0.25
 
 
-def taken_over(folder: OutputFolder, document: Document, *, begun: bool) -> tuple[Document, bool]:
+def acquire(folder: OutputFolder, document: LedgerDocument, *, begun: bool) -> tuple[LedgerDocument, bool]:
     """Become the writer of a ledger. The document that is returned is still to be written.
 
     :param folder: the output folder
@@ -38,7 +38,7 @@ def taken_over(folder: OutputFolder, document: Document, *, begun: bool) -> tupl
     """
     token, known = uuid.uuid4().hex, document.generation
     generation = known + 1
-    while (claimed := folder.claim(owner_name(generation), token.encode())) is False:
+    while (claimed := folder.create_exclusive(owner_name(generation), token.encode())) is False:
         generation += 1
     found = load(folder) if claimed else None
     # It may have changed since it was read: the one before did not see this claim until now.
@@ -51,7 +51,7 @@ def taken_over(folder: OutputFolder, document: Document, *, begun: bool) -> tupl
     return replace(document, writer=token, generation=generation), bool(claimed)
 
 
-def check_in_charge(folder: OutputFolder, mine: Document, *, claims: bool) -> None:
+def check_acquired(folder: OutputFolder, mine: LedgerDocument, *, claims: bool) -> None:
     """Make sure that nobody has taken a ledger over since.
 
     :param folder: the output folder
@@ -68,7 +68,7 @@ def check_in_charge(folder: OutputFolder, mine: Document, *, claims: bool) -> No
         raise _taken(folder)
 
 
-def tell_late(folder: OutputFolder, chunk: Chunk, job_id: str) -> None:
+def leave_job_id(folder: OutputFolder, chunk: Chunk, job_id: str) -> None:
     """Tell the process that has taken over what became of a submission that was intended before.
 
     :param folder: the output folder
@@ -78,8 +78,8 @@ def tell_late(folder: OutputFolder, chunk: Chunk, job_id: str) -> None:
     folder.write(late_name(chunk.number, chunk.rounds[-1].intended_at), job_id.encode())
 
 
-def told_late(folder: OutputFolder, chunk: Chunk, *, wait: float) -> str | None:
-    """What `tell_late` tells of a submission: the job's id, empty where nothing was started.
+def read_left_job_id(folder: OutputFolder, chunk: Chunk, *, wait: float) -> str | None:
+    """What `leave_job_id` tells of a submission: the job's id, empty where nothing was started.
 
     :param folder: the output folder
     :param chunk: a chunk of whose last submission no id is known
@@ -95,8 +95,8 @@ def told_late(folder: OutputFolder, chunk: Chunk, *, wait: float) -> str | None:
         time.sleep(_PAUSE)
 
 
-def _taken(folder: OutputFolder) -> LedgerTakenError:
-    return LedgerTakenError(
+def _taken(folder: OutputFolder) -> LedgerLostError:
+    return LedgerLostError(
         f"Another process now works on the output folder {folder}: a newer try of this task, or a task with the same "
         "folder. This one stops and leaves everything to the other."
     )

@@ -27,22 +27,27 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerTakenError
+from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerLostError
 from airflow_provider_lamini.rows.ledger.document import (
     Chunk,
-    Document,
+    LedgerDocument,
     Round,
     difference,
     load,
     owner_in_words,
 )
-from airflow_provider_lamini.rows.ledger.fencing import check_in_charge, taken_over, tell_late, told_late
+from airflow_provider_lamini.rows.ledger.fencing import (
+    acquire,
+    check_acquired,
+    leave_job_id,
+    read_left_job_id,
+)
 from airflow_provider_lamini.rows.run_files import LEDGER, remove_run, run_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_provider_lamini.api.call import Texts
+    from airflow_provider_lamini.api.call import PromptList
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.ledger.document import Header
     from airflow_provider_lamini.rows.sources.batch import Cursor
@@ -58,11 +63,11 @@ class Ledger:
     late_answer: ClassVar[float] = 30.0
     """Without locks: seconds after an intent until which the process that wrote it may still tell its job's id."""
 
-    def __init__(self, folder: OutputFolder, document: Document, clock: Callable[[], float]) -> None:
+    def __init__(self, folder: OutputFolder, document: LedgerDocument, clock: Callable[[], float]) -> None:
         self._folder = folder
         self._document = document
         self._clock = clock
-        self._unsaved: Document | None = None
+        self._unsaved: LedgerDocument | None = None
         self._durable = False
         self._claims = False
         self._inherited = {chunk.number for chunk in document.open if chunk.state == "intended"}
@@ -89,7 +94,7 @@ class Ledger:
         :raises LedgerConflictError: where the folder holds another run
         :raises UnreadableLedgerError: where its ledger is no ledger of ours
         """
-        with folder.alone():
+        with folder.lock():
             folder.clean()
             found = load(folder)
             if found is None:
@@ -130,7 +135,7 @@ class Ledger:
         :raises LedgerConflictError: where it is of another task or run
         :raises UnreadableLedgerError: where it is no ledger of ours
         """
-        with folder.alone():
+        with folder.lock():
             found = load(folder)
             if found is None:
                 raise LedgerError(
@@ -259,7 +264,7 @@ class Ledger:
         self._inherited.discard(chunk.number)
         return self._settle(now, [*now.rounds[:-1], last], job_id)
 
-    def told_late(self, chunk: Chunk) -> str | None:
+    def read_left_job_id(self, chunk: Chunk) -> str | None:
         """What became of an unknown submission, where the process that has lost the folder tells it after all.
 
         Waits for it as long as that process may still be at it. Where there are locks it is not.
@@ -267,11 +272,11 @@ class Ledger:
         :param chunk: one of `unknown`
         :return: the id of its job; empty where none was started, ``None`` where it is not told
         """
-        with self._folder.alone() as sure:
+        with self._folder.lock() as sure:
             if sure:
                 return None
         left = chunk.rounds[-1].intended_at + self.late_answer - self._clock()
-        return told_late(self._folder, chunk, wait=min(max(left, 0.0), self.late_answer))
+        return read_left_job_id(self._folder, chunk, wait=min(max(left, 0.0), self.late_answer))
 
     def begin_try(self, now: float) -> None:
         """Note when a try of the task began, and how much was done then.
@@ -337,30 +342,30 @@ class Ledger:
 
         :raises LedgerTakenError: where it is not
         """
-        check_in_charge(self._folder, self._document, claims=self._claims)
+        check_acquired(self._folder, self._document, claims=self._claims)
 
     @property
-    def _current(self) -> Document:
+    def _current(self) -> LedgerDocument:
         return self._document if self._unsaved is None else self._unsaved
 
     @classmethod
     def _begin(
         cls, folder: OutputFolder, header: Header, clock: Callable[[], float], generation: int = 0
     ) -> Ledger:
-        document = Document(replace(header, created_at=clock()), generation=generation)
+        document = LedgerDocument(replace(header, created_at=clock()), generation=generation)
         return cls._taken(folder, document, clock, begun=False)
 
     @classmethod
     def _taken(
         cls,
         folder: OutputFolder,
-        document: Document,
+        document: LedgerDocument,
         clock: Callable[[], float],
         *,
         begun: bool = True,
     ) -> Ledger:
         """Take a run over; `begun` says whether it lies in the folder already."""
-        document, claims = taken_over(folder, document, begun=begun)
+        document, claims = acquire(folder, document, begun=begun)
         ledger = cls(folder, document, clock)
         ledger._claims = claims
         ledger._write(document, durable=True)
@@ -373,12 +378,12 @@ class Ledger:
         self._save(replace(now, open=others), durable=durable)
         return changed
 
-    def _save(self, document: Document, *, durable: bool = False) -> None:
+    def _save(self, document: LedgerDocument, *, durable: bool = False) -> None:
         if self._unsaved is not None:
             self._unsaved = document
             self._durable = self._durable or durable
             return
-        with self._folder.alone():
+        with self._folder.lock():
             self.check()
             self._write(document, durable=durable)
         self._document = document
@@ -390,9 +395,9 @@ class Ledger:
         try:
             changed = self._change(chunk, rounds, durable=False)
             self._check_written()
-        except LedgerTakenError:
+        except LedgerLostError:
             if told is not None:
-                tell_late(self._folder, chunk, told)
+                leave_job_id(self._folder, chunk, told)
             raise
         return changed
 
@@ -404,19 +409,19 @@ class Ledger:
     def _check_before_paying(self) -> None:
         try:
             self._check_written()
-        except LedgerTakenError:
+        except LedgerLostError:
             for chunk in self._document.open:
                 if chunk.state == "intended" and chunk.number not in self._inherited:
-                    tell_late(self._folder, chunk, "")
+                    leave_job_id(self._folder, chunk, "")
             raise
 
-    def _write(self, document: Document, *, durable: bool) -> None:
+    def _write(self, document: LedgerDocument, *, durable: bool) -> None:
         self._folder.write(LEDGER, msgspec.json.encode(document), durable=durable)
         if durable:
             self._folder.sync()
 
 
-def fingerprint(prompts: Texts) -> str:
+def fingerprint(prompts: PromptList) -> str:
     """A hash of prompts, for `Ledger.plan`."""
     return hashlib.sha1(prompts.as_json, usedforsecurity=False).hexdigest()
 

@@ -23,7 +23,7 @@ _VERSION = 1
 _XCOM_PARTS = 100
 
 
-class Document(Protocol):
+class VersionedDocument(Protocol):
     """What every such file says of itself."""
 
     @property
@@ -35,7 +35,7 @@ class Document(Protocol):
         """Of which version."""
 
 
-D = TypeVar("D", bound=Document)
+D = TypeVar("D", bound=VersionedDocument)
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -140,7 +140,7 @@ class PartWriter:
         """The columns after those that are passed through."""
         return result.outputs, result.finish_reasons, result.errors
 
-    def stage(self, number: int, rounds: int, result: ChunkResult) -> None:
+    def save_partial(self, number: int, rounds: int, result: ChunkResult) -> None:
         """Keep what a chunk's rounds have brought so far, before the rows that failed are sent again.
 
         :param number: the chunk's number
@@ -149,8 +149,8 @@ class PartWriter:
         """
         self._folder.write(stage_name(number, rounds), self._encoder.encode(result))
 
-    def staged(self, number: int, rounds: int, rows: int) -> ChunkResult | None:
-        """What was kept by `stage`, or ``None`` where nothing was.
+    def load_partial(self, number: int, rounds: int, rows: int) -> ChunkResult | None:
+        """What was kept by `save_partial`, or ``None`` where nothing was.
 
         :param number: the chunk's number
         :param rounds: how many rounds it had then
@@ -172,7 +172,7 @@ class PartWriter:
             )
         return result
 
-    def unstage(self, number: int, rounds: int) -> None:
+    def delete_partial(self, number: int, rounds: int) -> None:
         """Remove what was kept for a chunk, once it is finished.
 
         :param number: the chunk's number

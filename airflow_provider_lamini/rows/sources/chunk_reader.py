@@ -35,7 +35,7 @@ class ChunkReader:
         :param start: the place before its first row
         """
         ahead, odd = divmod(start.row - self._row, self._size)
-        if self._row < 0 or ahead < 0 or odd or (ahead and self._source.begins_fast):
+        if self._row < 0 or ahead < 0 or odd or (ahead and self._source.can_seek):
             self._chunks = self._source.chunks(self._size, start, columns=self._columns)
             ahead = 0
         for _ in range(ahead):

@@ -41,7 +41,7 @@ class Source(ABC):
     """Rows in a fixed order."""
 
     @property
-    def begins_fast(self) -> bool:
+    def can_seek(self) -> bool:
         """Whether reading can begin at any place without reading what is before it."""
         return True
 
@@ -192,8 +192,8 @@ class FileSource(Source):
         self._files = self._find()
 
     @property
-    def begins_fast(self) -> bool:
-        """See `Source.begins_fast`."""
+    def can_seek(self) -> bool:
+        """See `Source.can_seek`."""
         return not any(file.gzipped for file in self._files)
 
     def describe(self) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class InputSummary:
     """What one pass over the input found.
 
     :param total: number of rows
@@ -38,13 +38,13 @@ def needed_columns(prompt: PromptTemplate, passthrough: Sequence[str] = ()) -> t
     return tuple(dict.fromkeys((*prompt.columns, *passthrough)))
 
 
-def survey(
+def validate_input(
     source: Source,
     prompt: PromptTemplate,
     *,
     passthrough: Sequence[str] = (),
     max_prompt_chars: int | None = None,
-) -> Survey:
+) -> InputSummary:
     """Read the whole input once and check each row. Memory does not depend on the number of rows.
 
     A column of the prompt must have a value in every row. A column that is passed through may lack one in
@@ -68,7 +68,7 @@ def survey(
         for batch in source.batches(columns=columns, required=prompt.columns):
             total += len(batch)
             batch.check()
-            kinds.look(batch)
+            kinds.observe(batch)
             digest.update(batch.content())
             if not batch.checked:
                 _check(source, batch, prompt)
@@ -82,7 +82,7 @@ def survey(
         raise
     if total and unseen:
         raise MissingColumnError.of(source.describe(), min(unseen), next(source.read()).row)
-    return Survey(total, digest.hexdigest(), kinds.found())
+    return InputSummary(total, digest.hexdigest(), kinds.found())
 
 
 def _check(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
@@ -121,7 +121,7 @@ class ColumnKinds:
     def __init__(self, columns: Sequence[str]) -> None:
         self._seen: dict[str, set[type]] = {column: set() for column in columns}
 
-    def look(self, batch: Batch) -> None:
+    def observe(self, batch: Batch) -> None:
         """Take some rows into account."""
         for column, seen in self._seen.items():
             seen.update(batch.kinds(column))

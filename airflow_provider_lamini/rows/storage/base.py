@@ -84,7 +84,7 @@ class Store(Protocol):
         """
         ...
 
-    def claim(self, path: str, data: bytes) -> bool | None:
+    def create_exclusive(self, path: str, data: bytes) -> bool | None:
         """Write a file that is not there yet; of all processes that try, one succeeds.
 
         :return: whether it was this one; ``None`` where the store cannot tell

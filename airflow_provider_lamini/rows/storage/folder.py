@@ -89,7 +89,7 @@ class OutputFolder:
                 raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
 
     @contextmanager
-    def alone(self, name: str = "ledger", patience: float = _PATIENCE) -> Iterator[bool]:
+    def lock(self, name: str = "ledger", patience: float = _PATIENCE) -> Iterator[bool]:
         """Be the only process that works here, as long as the block lasts. Blocks may be nested.
 
         :param name: what in the folder it is about
@@ -121,7 +121,7 @@ class OutputFolder:
             finally:
                 self._inside = 0
 
-    def claim(self, name: str, data: bytes) -> bool | None:
+    def create_exclusive(self, name: str, data: bytes) -> bool | None:
         """Write a file that is not there yet; of all processes that try, one succeeds.
 
         :param name: the file
@@ -129,7 +129,7 @@ class OutputFolder:
         :return: whether it was this one; ``None`` where the store cannot tell
         """
         with self._allowed():
-            return self._store.claim(self._at(name), data)
+            return self._store.create_exclusive(self._at(name), data)
 
     def check_writable(self) -> None:
         """Make sure that files can be written here, as far as the store tells without writing one.

@@ -137,8 +137,8 @@ class LocalStore:
         """See `Store.locked`."""
         return locked(path, patience)
 
-    def claim(self, path: str, data: bytes) -> bool | None:  # noqa: ARG002
-        """See `Store.claim`: there are locks, which are better."""
+    def create_exclusive(self, path: str, data: bytes) -> bool | None:  # noqa: ARG002
+        """See `Store.create_exclusive`: there are locks, which are better."""
         return None
 
     def seal(self, info: FileInfo, since: float) -> str | None:

@@ -118,8 +118,8 @@ class ObjectStore:
         """See `Store.locked`: object stores have none."""
         yield False
 
-    def claim(self, path: str, data: bytes) -> bool | None:
-        """See `Store.claim`: a put on the condition that there is no such object."""
+    def create_exclusive(self, path: str, data: bytes) -> bool | None:
+        """See `Store.create_exclusive`: a put on the condition that there is no such object."""
         if not self._claims:
             return None
         try:

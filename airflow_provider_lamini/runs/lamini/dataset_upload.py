@@ -26,7 +26,7 @@ RECORD = "dataset"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class DatasetRequest:
     """The dataset that a task wants.
 
     :param given: its rows: a list, or a path, URI or glob
@@ -67,7 +67,7 @@ class DatasetUpload:
     :raises RowError: where the input cannot be found
     """
 
-    def __init__(self, wanted: Wanted, *, hook: LaminiHook, records: RecordStore, log: Log) -> None:
+    def __init__(self, wanted: DatasetRequest, *, hook: LaminiHook, records: RecordStore, log: Log) -> None:
         self._wanted = wanted
         self._hook = hook
         self._records = records
@@ -94,7 +94,7 @@ class DatasetUpload:
     def make(self, *, forced_by: str | None = None) -> Uploaded:
         """Upload the dataset, unless an earlier try has.
 
-        :param forced_by: upload it in any case, once for this request (`step.request_of`)
+        :param forced_by: upload it in any case, once for this request (`step.request_key`)
         :raises RowError: where the input cannot be read, or rows cannot be used; nothing was sent then
         :raises PlatformError: where the platform, or its store, failed or refused
         """

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from airflow_provider_lamini.corpus.documents import Stamp
-    from airflow_provider_lamini.corpus.index_manifest import ManifestFile, Outcome
+    from airflow_provider_lamini.corpus.documents import DocumentVersion
+    from airflow_provider_lamini.corpus.index_manifest import ManifestFile, RefreshOutcome
 
 BUILT, ADDED, REBUILT, UNCHANGED = "built", "added", "rebuilt", "unchanged"
 
@@ -44,7 +44,7 @@ class Plan:
 
 def plan_refresh(
     manifest: IndexManifest | None,
-    there: Mapping[str, Stamp],
+    there: Mapping[str, DocumentVersion],
     *,
     platform: str,
     model_name: str,
@@ -101,8 +101,8 @@ class ManifestRecord:
     def __init__(self, file: ManifestFile, empty: IndexManifest) -> None:
         self._file = file
         self._empty = empty
-        self.sends: dict[str, Stamp] = {}
-        self.wanted: Outcome | None = None
+        self.sends: dict[str, DocumentVersion] = {}
+        self.wanted: RefreshOutcome | None = None
 
     def read(self) -> Submission | None:
         """See `RecordStore.read`."""
@@ -118,8 +118,8 @@ class ManifestRecord:
         files = before.files if before is not None and same else self.sends
         self._file.change(building=Building(files, asdict(submission)), wanted=self.wanted)
 
-    def alone(self) -> AbstractContextManager[object]:
-        """See `RecordStore.alone`: the manifest has one writer at a time, and tells the others."""
+    def lock(self) -> AbstractContextManager[object]:
+        """See `RecordStore.lock`: the manifest has one writer at a time, and tells the others."""
         return nullcontext()
 
     def forget(self) -> None:

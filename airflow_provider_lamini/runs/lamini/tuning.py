@@ -39,7 +39,7 @@ def resume(hook: LaminiHook, job_id: str, log: Log) -> None:
             raise
         log.warning("Whether tuning job %s goes on is not known yet: %s", job_id, error)
     until, pause = time.monotonic() + SHOWS_AFTER, 0.25
-    while hook.send(TUNING.look(job_id)).state.ended and time.monotonic() < until:
+    while hook.send(TUNING.status(job_id)).state.ended and time.monotonic() < until:
         time.sleep(pause)
         pause = min(2 * pause, 2.0)
 

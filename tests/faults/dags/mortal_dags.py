@@ -49,7 +49,7 @@ class MortalBatch(Mortal, LaminiBatchInferenceOperator):
 class MortalTrain(Mortal, LaminiTrainOperator):
     """Tuning that dies."""
 
-    list_again_after = 0.2
+    list_delay = 0.2
 
 
 with DAG("mortal_batch", schedule=None, catchup=False):

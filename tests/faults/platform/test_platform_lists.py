@@ -106,7 +106,7 @@ def test_jobs_are_seen_to_end_whatever_the_list_of_jobs_looks_like(platform, tas
         submitted_at=time.time(),
         deadline=time.time() + 30,
         poll_interval=0.5,
-        enough=7,
+        min_ended=7,
     )
     event = _event(trigger)
     states = {job_id: job["state"] for job_id, job in event["ended"].items()}

@@ -61,7 +61,7 @@ class Train(ScriptCase):
         from airflow_provider_lamini.operators.train import LaminiTrainOperator
 
         class Quick(LaminiTrainOperator):
-            list_again_after = 0.05
+            list_delay = 0.05
 
         return Quick(
             task_id="train",
@@ -328,7 +328,7 @@ class ClassifierTrain(Case):
         from airflow_provider_lamini.operators.classifier_train import LaminiClassifierTrainOperator
 
         class Quick(LaminiClassifierTrainOperator):
-            list_again_after = 0.05
+            list_delay = 0.05
 
         return Quick(
             task_id="train",

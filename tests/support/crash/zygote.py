@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE = 60.0
+WORKER_SPAWN_DELAY = 60.0
 """Seconds that a process may take. One that hangs is a failure of its own."""
 
 SINGLE = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
@@ -123,7 +123,7 @@ class Zygote:
 
     def close(self) -> None:
         """End it, once its last child has ended."""
-        self._process.communicate(timeout=PATIENCE + 10)
+        self._process.communicate(timeout=WORKER_SPAWN_DELAY + 10)
 
 
 def main() -> None:
@@ -153,7 +153,7 @@ def forked(order: dict[str, Any]) -> dict[str, Any]:
         os.close(reader)
         _child(order, writer)
     os.close(writer)
-    limit = order["seconds"] or PATIENCE
+    limit = order["seconds"] or WORKER_SPAWN_DELAY
     told, in_time = _until(reader, limit)
     os.close(reader)
     if not in_time:

@@ -11,7 +11,7 @@ import msgspec
 from pydantic import Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.api.output_types import OutputType
 from airflow_provider_lamini.platforms.lamini.api import embeddings
 from airflow_provider_lamini.platforms.lamini.api.completions import Completions, Started, read_completions
@@ -108,8 +108,8 @@ def start_completions(
         method="POST",
         path="/v1/batch_completions",
         json={**schema.body(BatchCompletionsRequest, {**given, "prompt": [""]}), "prompt": prompts},
-        read=lambda content: schema.answer(Started)(content).id,
-        repeat=Repeat.IF_REFUSED,
+        parse=lambda content: schema.answer(Started)(content).id,
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -145,8 +145,8 @@ def start_embeddings(*, prompt: str | Sequence[str], model_name: str | None = No
         method="POST",
         path="/v1/batch_embeddings",
         json=schema.prompts_body(BatchEmbeddingsRequest, prompt, {"model_name": model_name}),
-        read=lambda content: schema.answer(Started)(content).id,
-        repeat=Repeat.IF_REFUSED,
+        parse=lambda content: schema.answer(Started)(content).id,
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -173,8 +173,8 @@ def _completions_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
         operation="batch_completion_result_v1_batch_completions__id__result_get",
         method="GET",
         path=f"/v1/batch_completions/{schema.segment(batch_id)}/result",
-        read=read,
-        repeat=Repeat.SAFE,
+        parse=read,
+        retry=Retry.SAFE,
     )
 
 
@@ -183,8 +183,8 @@ def _embeddings_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
         operation="batch_embeddings_result_get",
         method="GET",
         path=f"/v1/batch_embeddings/{schema.segment(batch_id)}/result",
-        read=read,
-        repeat=Repeat.SAFE,
+        parse=read,
+        retry=Retry.SAFE,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, NonNegativeInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.call import Call, Json, Retry
 
 
 class Message(schema.Request):
@@ -127,8 +127,8 @@ def complete(
         method="POST",
         path="/inf/chat/completions",
         json=schema.body(ChatRequest, given),
-        read=_read_answer,
-        repeat=Repeat.SAFE,
+        parse=_read_answer,
+        retry=Retry.SAFE,
     )
 
 
@@ -150,8 +150,8 @@ def models() -> Call[list[str]]:
         operation="inf_models_get",
         method="GET",
         path="/inf/models",
-        read=lambda content: schema.names(schema.decode(content), "id", "model_name", "name", "model"),
-        repeat=Repeat.SAFE,
+        parse=lambda content: schema.names(schema.decode(content), "id", "model_name", "name", "model"),
+        retry=Retry.SAFE,
     )
 
 

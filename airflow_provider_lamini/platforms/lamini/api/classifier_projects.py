@@ -1,7 +1,7 @@
 """What a classifier's project holds: datasets, jobs, models."""
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.call import Call, Json, Retry
 from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassifierJob, ClassifierModel
 
 
@@ -14,8 +14,8 @@ def list_projects() -> Call[list[str]]:
         operation="list_projects_for_user_v2_classifier_projects_get",
         method="GET",
         path="/v2/classifier/projects",
-        read=lambda content: schema.names(schema.decode(content), "project_name", "project", "name"),
-        repeat=Repeat.SAFE,
+        parse=lambda content: schema.names(schema.decode(content), "project_name", "project", "name"),
+        retry=Retry.SAFE,
     )
 
 
@@ -29,8 +29,8 @@ def list_datasets(project_name: str) -> Call[list[str]]:
         operation="list_datasets_for_project_v2_classifier__project_name__datasets_get",
         method="GET",
         path=f"/v2/classifier/{schema.segment(project_name, 'project_name')}/datasets",
-        read=lambda content: schema.names(schema.decode(content), "dataset_name", "dataset", "name"),
-        repeat=Repeat.SAFE,
+        parse=lambda content: schema.names(schema.decode(content), "dataset_name", "dataset", "name"),
+        retry=Retry.SAFE,
     )
 
 
@@ -43,8 +43,8 @@ def list_jobs(project_name: str) -> Call[list[ClassifierJob]]:
         operation="list_jobs_for_project_v2_classifier__project_name__jobs_get",
         method="GET",
         path=f"/v2/classifier/{schema.segment(project_name, 'project_name')}/jobs",
-        read=schema.answers(ClassifierJob, "jobs", "data"),
-        repeat=Repeat.SAFE,
+        parse=schema.answers(ClassifierJob, "jobs", "data"),
+        retry=Retry.SAFE,
     )
 
 
@@ -57,8 +57,8 @@ def list_models(project_name: str) -> Call[list[ClassifierModel]]:
         operation="list_models_with_metadata_for_project_v2_classifier__project_name__models_get",
         method="GET",
         path=f"/v2/classifier/{schema.segment(project_name, 'project_name')}/models",
-        read=schema.answers(ClassifierModel, "models", "data"),
-        repeat=Repeat.SAFE,
+        parse=schema.answers(ClassifierModel, "models", "data"),
+        retry=Retry.SAFE,
     )
 
 
@@ -76,8 +76,8 @@ def delete_dataset(*, project_name: str, dataset_name: str) -> Call[Json]:
         operation="delete_datasets_for_project_v2_classifier__project_name___dataset_name__delete",
         method="DELETE",
         path=f"/v2/classifier/{project}/{schema.segment(dataset_name, 'dataset_name')}",
-        read=lambda content: schema.decode(content) if content.strip() else None,
-        repeat=Repeat.SAFE,
+        parse=lambda content: schema.decode(content) if content.strip() else None,
+        retry=Retry.SAFE,
     )
 
 
@@ -95,6 +95,6 @@ def download_dataset(*, project_name: str, dataset_name: str) -> Call[bytes]:
         operation="download_dataset_for_project_v2_classifier__project_name___dataset_name__download_get",
         method="GET",
         path=f"/v2/classifier/{project}/{schema.segment(dataset_name, 'dataset_name')}/download",
-        read=lambda content: content,
-        repeat=Repeat.SAFE,
+        parse=lambda content: content,
+        retry=Retry.SAFE,
     )

@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, JsonValue, PositiveInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.call import Call, Json, Retry
 from airflow_provider_lamini.platforms.lamini.api import job_responses
 
-Texts = Annotated[list[str], Field(min_length=1)]
+PromptList = Annotated[list[str], Field(min_length=1)]
 
 
 class ClassifierInitializeRequest(schema.Request):
@@ -18,13 +18,13 @@ class ClassifierInitializeRequest(schema.Request):
     name: str = Field(min_length=1)
     model_name: str = Field(min_length=1)
     classes: dict[str, str] = Field(min_length=1)
-    examples: dict[str, Texts] | None = None
+    examples: dict[str, PromptList] | None = None
 
 
 class ClassifierAddRequest(schema.Request):
     """The body of ``POST /v2/classifier/add``."""
 
-    data: dict[str, Texts] = Field(min_length=1)
+    data: dict[str, PromptList] = Field(min_length=1)
     dataset_name: str = Field(min_length=1)
     project_name: str = Field(min_length=1)
 
@@ -118,8 +118,8 @@ def initialize(
         method="POST",
         path="/v2/classifier/initialize",
         json=schema.body(ClassifierInitializeRequest, given),
-        read=schema.answer(ClassifierJob),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(ClassifierJob),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -138,8 +138,8 @@ def add(*, project_name: str, dataset_name: str, data: Mapping[str, Sequence[str
         method="POST",
         path="/v2/classifier/add",
         json=schema.body(ClassifierAddRequest, given),
-        read=_read_any,
-        repeat=Repeat.IF_REFUSED,
+        parse=_read_any,
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -156,8 +156,8 @@ def train(*, name: str, classifier_train_job_id: str | None = None) -> Call[Clas
         method="POST",
         path="/v2/classifier/train",
         json=schema.body(ClassifierTrainRequest, given),
-        read=schema.answer(ClassifierJob),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(ClassifierJob),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -171,8 +171,8 @@ def status(job_id: str) -> Call[ClassifierJob]:
         operation="status_v2_classifier__job_id__status_get",
         method="GET",
         path=f"/v2/classifier/{schema.segment(job_id, 'job_id')}/status",
-        read=lambda content: _read_status(content, job_id),
-        repeat=Repeat.SAFE,
+        parse=lambda content: _read_status(content, job_id),
+        retry=Retry.SAFE,
     )
 
 
@@ -189,8 +189,8 @@ def update_job(*, job_id: str, status: str) -> Call[Json]:
         method="POST",
         path="/v2/classifier/update_job",
         json=schema.body(ClassifierUpdateJobRequest, {"job_id": job_id, "status": status}),
-        read=_read_any,
-        repeat=Repeat.SAFE,
+        parse=_read_any,
+        retry=Retry.SAFE,
     )
 
 
@@ -209,8 +209,8 @@ def register(*, project_id: str, model_id: str, job_id: str) -> Call[Json]:
         method="POST",
         path="/v2/classifier/register",
         json=schema.body(ClassifierRegisterRequest, given),
-        read=_read_any,
-        repeat=Repeat.IF_REFUSED,
+        parse=_read_any,
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -272,8 +272,8 @@ def predict_v1(*, model_id: str, prompt: str | Sequence[str]) -> Call[list[str]]
         method="POST",
         path=f"/v1/classifier/{schema.segment(model_id, 'model_id')}/prediction",
         json=body,
-        read=lambda content: _read_predictions(content, expected),
-        repeat=Repeat.SAFE,
+        parse=lambda content: _read_predictions(content, expected),
+        retry=Retry.SAFE,
     )
 
 
@@ -286,8 +286,8 @@ def _classified(
         method="POST",
         path=path,
         json=body,
-        read=lambda content: _read_classes(content, expected),
-        repeat=Repeat.SAFE,
+        parse=lambda content: _read_classes(content, expected),
+        retry=Retry.SAFE,
     )
 
 

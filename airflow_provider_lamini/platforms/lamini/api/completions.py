@@ -7,7 +7,7 @@ from typing import cast
 from pydantic import AliasChoices, Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.call import Call, Json, Retry
 from airflow_provider_lamini.api.output_types import OutputType
 
 
@@ -102,8 +102,8 @@ def complete(
         method="POST",
         path="/v2/completions",
         json=body,
-        read=lambda content: read_completions(content, expected),
-        repeat=Repeat.SAFE,
+        parse=lambda content: read_completions(content, expected),
+        retry=Retry.SAFE,
     )
 
 
@@ -146,8 +146,8 @@ def complete_v1(
         method="POST",
         path="/v1/completions",
         json=body,
-        read=lambda content: _read_v1(content, expected, typed=typed),
-        repeat=Repeat.SAFE,
+        parse=lambda content: _read_v1(content, expected, typed=typed),
+        retry=Retry.SAFE,
     )
 
 
@@ -178,8 +178,8 @@ def start_streaming(
         method="POST",
         path="/v3/streaming_completions",
         json=schema.body(StreamingCompletionsRequest, given),
-        read=lambda content: schema.answer(Started)(content).id,
-        repeat=Repeat.IF_REFUSED,
+        parse=lambda content: schema.answer(Started)(content).id,
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -193,8 +193,8 @@ def streaming_result(id: str) -> Call[Completions]:  # noqa: A002 - the platform
         operation="streaming_completion_result_v3_streaming_completions__id__result_get",
         method="GET",
         path=f"/v3/streaming_completions/{schema.segment(id)}/result",
-        read=read_completions,
-        repeat=Repeat.SAFE,
+        parse=read_completions,
+        retry=Retry.SAFE,
     )
 
 

@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 from pydantic import Field, JsonValue, NonNegativeInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, FilePart, Json, Repeat
+from airflow_provider_lamini.api.call import Call, FilePart, Json, Retry
 
 
 class UploadBasePath(schema.Answer):
@@ -69,8 +69,8 @@ def upload_base_path() -> Call[UploadBasePath]:
         operation="upload_base_path_get",
         method="GET",
         path="/v1/get-upload-base-path",
-        read=schema.answer(UploadBasePath),
-        repeat=Repeat.SAFE,
+        parse=schema.answer(UploadBasePath),
+        retry=Retry.SAFE,
     )
 
 
@@ -91,8 +91,8 @@ def upload(
         method="POST",
         path="/v1/local-data",
         json={**schema.body(CreateDatasetRequest, given), "data": rows},
-        read=schema.answer(Dataset),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(Dataset),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -117,8 +117,8 @@ def upload_file(*, upload_base_path: str, data: FilePart, is_public: bool | None
         method="POST",
         path="/v1/local-data",
         content=FilePart("rows.json", open_body, "application/json"),
-        read=schema.answer(Dataset),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(Dataset),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -136,8 +136,8 @@ def create(*, upload_base_path: str, is_public: bool | None = None) -> Call[Data
         method="POST",
         path="/v1/data",
         json=schema.body(CreateDatasetRequest, given),
-        read=schema.answer(Dataset),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(Dataset),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -155,8 +155,8 @@ def count(*, dataset_id: str, num_datapoints: int) -> Call[Json]:
         method="POST",
         path="/v1/data/num-datapoints",
         json=schema.body(NumDatapointsRequest, given),
-        read=lambda content: schema.decode(content) if content.strip() else None,
-        repeat=Repeat.SAFE,
+        parse=lambda content: schema.decode(content) if content.strip() else None,
+        retry=Retry.SAFE,
     )
 
 
@@ -174,8 +174,8 @@ def existing(*, dataset_id: str, upload_base_path: str) -> Call[DatasetLocation]
         method="POST",
         path="/v1/existing-data",
         json=schema.body(ExistingDataRequest, given),
-        read=schema.answer(DatasetLocation),
-        repeat=Repeat.SAFE,
+        parse=schema.answer(DatasetLocation),
+        retry=Retry.SAFE,
     )
 
 

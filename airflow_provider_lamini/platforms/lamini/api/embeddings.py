@@ -6,7 +6,7 @@ import msgspec
 from pydantic import Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """What the platform takes where no model is named; 384 numbers per vector."""
@@ -47,8 +47,8 @@ def embed(
         method="POST",
         path="/v1/embedding",
         json=body,
-        read=lambda content: _read_expected(content, expected),
-        repeat=Repeat.SAFE,
+        parse=lambda content: _read_expected(content, expected),
+        retry=Retry.SAFE,
     )
 
 

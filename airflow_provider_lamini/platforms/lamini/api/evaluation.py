@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field, JsonValue
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.call import Call, Json, Retry
 
 
 class EvalRow(schema.Request):
@@ -88,6 +88,6 @@ def run(
         method="POST",
         path="/v1/eval/run",
         json=schema.body(EvalRunRequest, {**(extra or {}), **given}),
-        read=schema.answer(Evaluation),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(Evaluation),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import Field, PositiveInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, FilePart, Multipart, Repeat
+from airflow_provider_lamini.api.call import Call, FilePart, Multipart, Retry
 from airflow_provider_lamini.api.output_types import OutputType
 from airflow_provider_lamini.platforms.lamini.api import job_responses
 from airflow_provider_lamini.platforms.lamini.api.completions import Completions, read_completions
@@ -70,8 +70,8 @@ def train(*, model_name: str, files: Iterable[FilePart]) -> Call[job_responses.S
         method="POST",
         path="/alpha/memory-rag/train",
         multipart=Multipart({"model_name": model_name}, parts),
-        read=schema.answer(job_responses.StartedJob),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(job_responses.StartedJob),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -81,7 +81,7 @@ def status(job_id: str | int) -> Call[str]:
     :param job_id: the index
     :returns: the state in the platform's own word
     """
-    return job(job_id).then(lambda answer: answer.status)
+    return job(job_id).map(lambda answer: answer.status)
 
 
 def job(job_id: str | int) -> Call[job_responses.JobAnswer]:
@@ -95,8 +95,8 @@ def job(job_id: str | int) -> Call[job_responses.JobAnswer]:
         method="POST",
         path="/alpha/memory-rag/status",
         json=schema.body(MemoryRagJobRequest, {"job_id": job_id}),
-        read=schema.answer(job_responses.JobAnswer),
-        repeat=Repeat.SAFE,
+        parse=schema.answer(job_responses.JobAnswer),
+        retry=Retry.SAFE,
     )
 
 
@@ -112,8 +112,8 @@ def status_by_query(job_id: str | int) -> Call[str]:
         method="GET",
         path="/alpha/memory-rag/status",
         params={"job_id": str(job_id)},
-        read=job_responses.read_state,
-        repeat=Repeat.SAFE,
+        parse=job_responses.read_state,
+        retry=Retry.SAFE,
     )
 
 
@@ -164,8 +164,8 @@ def complete(
         method="POST",
         path="/alpha/memory-rag/completions",
         json=body,
-        read=lambda content: read_completions(content, expected),
-        repeat=Repeat.SAFE,
+        parse=lambda content: read_completions(content, expected),
+        retry=Retry.SAFE,
     )
 
 
@@ -180,8 +180,8 @@ def add_index(*, prompt: str, job_id: str | int) -> Call[job_responses.StartedJo
         method="POST",
         path="/alpha/memory-rag/add-index",
         json=schema.body(MemoryRagAddIndexRequest, {"prompt": prompt, "job_id": job_id}),
-        read=schema.answer(job_responses.StartedJob),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(job_responses.StartedJob),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -195,8 +195,8 @@ def suggestions(job_id: str | int) -> Call[list[Suggestion]]:
         method="POST",
         path="/alpha/memory-rag/suggestions",
         json=schema.body(MemoryRagJobRequest, {"job_id": job_id}),
-        read=_read_suggestions,
-        repeat=Repeat.SAFE,
+        parse=_read_suggestions,
+        retry=Retry.SAFE,
     )
 
 
@@ -209,8 +209,8 @@ def training_log(job_id: str | int) -> Call[list[str]]:
         operation="memory_rag_training_log_get",
         method="GET",
         path=f"/alpha/memory-rag/training_log/{schema.segment(job_id, 'job_id')}",
-        read=lambda content: schema.names(schema.decode(content), "log", "training_log", "message"),
-        repeat=Repeat.SAFE,
+        parse=lambda content: schema.names(schema.decode(content), "log", "training_log", "message"),
+        retry=Retry.SAFE,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.api.redaction import without_tokens
 
 
@@ -55,8 +55,8 @@ def list_downloaded(*, trailing_slash: bool = True) -> Call[list[DownloadedModel
         else "all_models_v1alpha_downloaded_models_get",
         method="GET",
         path=_path(trailing_slash=trailing_slash),
-        read=schema.answers(DownloadedModel, "models", "downloaded_models", "data"),
-        repeat=Repeat.SAFE,
+        parse=schema.answers(DownloadedModel, "models", "downloaded_models", "data"),
+        retry=Retry.SAFE,
     )
 
 
@@ -85,8 +85,8 @@ def download(
         method="POST",
         path=_path(trailing_slash=trailing_slash),
         json=schema.body(DownloadModelRequest, given),
-        read=schema.answer(ModelDownload),
-        repeat=Repeat.SAFE,
+        parse=schema.answer(ModelDownload),
+        retry=Retry.SAFE,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Repeat
+from airflow_provider_lamini.api.call import Call, Json, Retry
 from airflow_provider_lamini.platforms.lamini.api import job_responses
 
 LONGEST_INPUT = 8192
@@ -215,8 +215,8 @@ def train(
         method="POST",
         path="/v1/train",
         json=body,
-        read=schema.answer(job_responses.StartedJob),
-        repeat=Repeat.IF_REFUSED,
+        parse=schema.answer(job_responses.StartedJob),
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -226,8 +226,8 @@ def list_jobs() -> Call[list[TrainJob]]:
         operation="train_jobs_get",
         method="GET",
         path="/v1/train/jobs",
-        read=schema.answers(TrainJob, "jobs", "data"),
-        repeat=Repeat.SAFE,
+        parse=schema.answers(TrainJob, "jobs", "data"),
+        retry=Retry.SAFE,
     )
 
 
@@ -240,8 +240,8 @@ def job(job_id: str | int) -> Call[TrainJob]:
         operation="train_status_v1_train_jobs__job_id__get",
         method="GET",
         path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}",
-        read=schema.answer(TrainJob),
-        repeat=Repeat.SAFE,
+        parse=schema.answer(TrainJob),
+        retry=Retry.SAFE,
     )
 
 
@@ -255,8 +255,8 @@ def cancel(job_id: str | int) -> Call[str | None]:
         operation="cancel_training_job_v1_train_jobs__job_id__cancel_post",
         method="POST",
         path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/cancel",
-        read=job_responses.read_maybe_state,
-        repeat=Repeat.SAFE,
+        parse=job_responses.read_maybe_state,
+        retry=Retry.SAFE,
     )
 
 
@@ -269,8 +269,8 @@ def cancel_all() -> Call[Json]:
         operation="train_jobs_cancel_all_post",
         method="POST",
         path="/v1/train/jobs/cancel",
-        read=lambda content: schema.decode(content) if content.strip() else None,
-        repeat=Repeat.SAFE,
+        parse=lambda content: schema.decode(content) if content.strip() else None,
+        retry=Retry.SAFE,
     )
 
 
@@ -284,8 +284,8 @@ def resume(job_id: str | int) -> Call[str | None]:
         operation="resume_training_job_v1_train_jobs__job_id__resume_post",
         method="POST",
         path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/resume",
-        read=job_responses.read_maybe_state,
-        repeat=Repeat.IF_REFUSED,
+        parse=job_responses.read_maybe_state,
+        retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
@@ -298,8 +298,8 @@ def evaluation(job_id: str | int) -> Call[TrainEvaluation]:
         operation="train_eval_get",
         method="GET",
         path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/eval",
-        read=schema.answer(TrainEvaluation),
-        repeat=Repeat.SAFE,
+        parse=schema.answer(TrainEvaluation),
+        retry=Retry.SAFE,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator
 import msgspec
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.platforms.lamini.api.training import TrainJob
 
 PIECE = 65_536
@@ -92,8 +92,8 @@ def list_unread() -> Call[TrainJobList]:
         operation="train_jobs_get",
         method="GET",
         path="/v1/train/jobs",
-        read=TrainJobList,
-        repeat=Repeat.SAFE,
+        parse=TrainJobList,
+        retry=Retry.SAFE,
     )
 
 

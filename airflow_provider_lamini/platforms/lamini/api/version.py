@@ -1,7 +1,7 @@
 """The platform itself."""
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Repeat
+from airflow_provider_lamini.api.call import Call, Retry
 
 
 class ApiVersion(schema.Answer):
@@ -27,6 +27,6 @@ def version() -> Call[Version]:
         operation="version_get",
         method="GET",
         path="/v1/version",
-        read=schema.answer(Version),
-        repeat=Repeat.SAFE,
+        parse=schema.answer(Version),
+        retry=Retry.SAFE,
     )
