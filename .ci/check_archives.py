@@ -37,7 +37,7 @@ def find_problems(wheel: list[str], sdist: list[str]) -> list[str]:
         f"the sdist lacks {name}" for name in SDIST_NEEDS if not any(n.endswith(name) for n in sdist)
     ]
     outside = [n for n in wheel if not n.startswith((f"{PACKAGE}/", f"{PACKAGE}-"))]
-    problems += [f"the wheel would install {name} beside the package" for name in outside]
+    problems += [f"the wheel would install {name} outside the package" for name in outside]
     problems += [
         f"{name} does not belong in an archive"
         for name in wheel + sdist
