@@ -1,4 +1,4 @@
-# Everything here starts from a clean clone: Python 3.11 to 3.13, make, and a package index are all it takes.
+# All targets work on a clean clone; they need Python 3.11 to 3.13, make and a package index.
 
 ROWS ?= 60
 KILLS ?= 500
@@ -10,7 +10,7 @@ BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 .PHONY: help demo demo-tuning test check test-2.11 test-tuning test-client faults faults-peers bench bench-peers wheel clean
 .NOTPARALLEL:
 
-export PYTHON  # another interpreter than the one that .ci/python finds
+export PYTHON  # use this interpreter instead of the one that .ci/python finds
 
 PINS := .ci/constraints-3.3.txt
 PINS_2_11 := .ci/constraints-2.11.txt
@@ -21,20 +21,20 @@ READY_TRAIN := .venv-train/.ready-train
 READY_PEERS := .venv-peers/.ready-peers
 SET_UP := pyproject.toml .ci/venv .ci/python
 
-help:  ## say what can be made
+help:  ## list the targets
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(READY)  ## run the nightly batch inference Dag against the local platform (ROWS=60)
 	@.venv/bin/python -m dags_examples.demo.run --rows $(ROWS)
 
-demo-tuning: $(READY_TRAIN)  ## tune the local model on 50 tickets, and let the fine-tuning Dag judge it (STEPS=20)
+demo-tuning: $(READY_TRAIN)  ## tune the local model on 50 tickets and run the fine-tuning Dag on it (STEPS=20)
 	@.venv-train/bin/python -m dags_examples.demo.tuning --steps $(STEPS) --held-out $(HELD_OUT)
 
-test: $(READY_DEV)  ## run the whole test suite on Airflow 3.3
+test: $(READY_DEV)  ## run all tests on Airflow 3.3
 	@.venv/bin/python -m pytest -m "not slow" -n auto --dist worksteal
-	@.venv/bin/python -m pytest -m slow  # one after the other: each fills the machine
+	@.venv/bin/python -m pytest -m slow  # one at a time: each uses the whole machine
 
-check: $(READY_DEV)  ## the inner loop: lint, format, types, and the tests that start no platform
+check: $(READY_DEV)  ## inner loop: lint, format, types, and the tests that start no platform
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
@@ -48,26 +48,26 @@ test-tuning: $(READY_TRAIN)  ## run the tests that tune models, in an environmen
 	@.venv-train/bin/python -m pytest -m torch tests/local tests/operators
 	@.venv-train/bin/python tests/client/run.py tune
 
-faults: $(READY_DEV)  ## kill tasks at every step and at random, and print what that costs (KILLS=500, SEED=...)
+faults: $(READY_DEV)  ## kill tasks at every step and at random, and count duplicated and lost work (KILLS=500, SEED=...)
 	@.venv/bin/python -m tests.faults.run --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
-faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the OpenAI provider's batch operator, and ours, at the same moments
+faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the OpenAI provider's batch operator and ours at the same moments
 	@.venv/bin/python -m tests.faults.peers --peer-python .venv-peers/bin/python
 
-test-client: $(READY)  ## run the official lamini client against the local platform, in an environment of its own
+test-client: $(READY)  ## run the official lamini client against the local platform, in a separate environment
 	@.venv/bin/python tests/client/run.py
 
-bench: $(READY_DEV)  ## what waiting costs: the short forms of the benchmarks of bench/README.md
-	@for each in $(BENCHES); do .venv/bin/python bench/$$each.py --check || failed=1; done; \
+bench: $(READY_DEV)  ## run the short forms of the benchmarks of bench/README.md
+	@for name in $(BENCHES); do .venv/bin/python bench/$$name.py --check || failed=1; done; \
 		exit $${failed:-0}
 
-bench-peers: $(READY_DEV) $(READY_PEERS)  ## what waiting costs beside the OpenAI and the common.ai provider
+bench-peers: $(READY_DEV) $(READY_PEERS)  ## compare the cost of waiting with the OpenAI and the common.ai provider
 	@.venv/bin/python bench/waiting_peers.py --check --python .venv-peers/bin/python
 
-wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and look at the wheel in a fresh environment
+wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and check the wheel in a fresh environment
 	@.ci/check-wheel
 
-clean:  ## remove what was made here: environments, builds, caches
+clean:  ## remove environments, builds and caches
 	@rm -rf .venv .venv-2.11 .venv-train .venv-client .venv-peers .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -83,12 +83,12 @@ $(READY_2_11): $(PINS_2_11) $(SET_UP)
 	@.ci/venv .venv-2.11 $(PINS_2_11) local,parquet,http,dev 12
 	@touch $@
 
-# torch takes 1 GB: what trains has an environment of its own, so that no other test meets it.
+# torch takes 1 GB, so training has a separate environment and no other test loads it.
 $(READY_TRAIN): $(PINS) $(SET_UP)
 	@.ci/venv .venv-train $(PINS) local,train,parquet,http,dev
 	@touch $@
 
-# Other providers bring what this one must not need: they have an environment of their own.
+# The other providers have a separate environment, because this provider must work without their dependencies.
 $(READY_PEERS): .ci/constraints-peers.txt $(SET_UP)
 	@.ci/venv .venv-peers .ci/constraints-peers.txt local,fast
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --constraint .ci/constraints-peers.txt \

@@ -1,4 +1,4 @@
-"""Says what a built wheel and sdist lack, or hold that they should not.
+"""Check a built wheel and sdist for missing and unexpected files.
 
 Usage: ``check_archives.py DIST``, a folder with one wheel and one sdist.
 """
@@ -27,32 +27,38 @@ SDIST_NEEDS = (
     "/tests/conftest.py",
     "/.ci/run",
 )
-NOWHERE = ("__pycache__", ".pyc", ".gguf", ".safetensors", "airflow.db")
+UNWANTED = ("__pycache__", ".pyc", ".gguf", ".safetensors", "airflow.db")
 
 
-def complaints(wheel: list[str], sdist: list[str]) -> list[str]:
-    """What is wrong with the two lists of names, one sentence each."""
-    found = [f"the wheel lacks {name}" for name in WHEEL_NEEDS if not any(n.endswith(name) for n in wheel)]
-    found += [f"the sdist lacks {name}" for name in SDIST_NEEDS if not any(n.endswith(name) for n in sdist)]
-    strangers = [n for n in wheel if not n.startswith((f"{PACKAGE}/", f"{PACKAGE}-"))]
-    found += [f"the wheel would install {name} beside the package" for name in strangers]
-    found += [f"{name} is no source" for name in wheel + sdist if any(part in name for part in NOWHERE)]
-    return found
+def find_problems(wheel: list[str], sdist: list[str]) -> list[str]:
+    """Check the file names of both archives; return one sentence per problem."""
+    problems = [f"the wheel lacks {name}" for name in WHEEL_NEEDS if not any(n.endswith(name) for n in wheel)]
+    problems += [
+        f"the sdist lacks {name}" for name in SDIST_NEEDS if not any(n.endswith(name) for n in sdist)
+    ]
+    outside = [n for n in wheel if not n.startswith((f"{PACKAGE}/", f"{PACKAGE}-"))]
+    problems += [f"the wheel would install {name} outside the package" for name in outside]
+    problems += [
+        f"{name} does not belong in an archive"
+        for name in wheel + sdist
+        if any(part in name for part in UNWANTED)
+    ]
+    return problems
 
 
 def main(dist: Path) -> int:
-    """Check the two archives of a folder; the exit status."""
+    """Check the two archives in a folder and return the exit status."""
     (wheel,) = dist.glob("*.whl")
     (sdist,) = dist.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         in_wheel = archive.namelist()
     with tarfile.open(sdist) as archive:
         in_sdist = [member.name for member in archive.getmembers() if member.isfile()]
-    found = complaints(in_wheel, in_sdist)
+    problems = find_problems(in_wheel, in_sdist)
     for path, names in ((wheel, in_wheel), (sdist, in_sdist)):
         print(f"{path}: {len(names)} files, {path.stat().st_size // 1024} KB")
-    print(*found, sep="\n", end="\n" if found else "")
-    return 1 if found else 0
+    print(*problems, sep="\n", end="\n" if problems else "")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Imports every module of the installed package that must work without extras, and says which do not."""
+"""Import every module of the installed package that must work without extras."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEEDS_EXTRAS = ("airflow_provider_lamini.local",)
 
 
 def main() -> int:
-    """Import what there is; the exit status."""
+    """Import the modules, compare the versions, and return the exit status."""
     names = [
         m.name for m in pkgutil.walk_packages(airflow_provider_lamini.__path__, "airflow_provider_lamini.")
     ]
@@ -22,7 +22,9 @@ def main() -> int:
         importlib.import_module(name)
     installed = version("airflow-provider-lamini")
     if installed != airflow_provider_lamini.__version__:
-        print(f"the package says {airflow_provider_lamini.__version__}, its metadata {installed}")
+        print(
+            f"the package has version {airflow_provider_lamini.__version__}, but its metadata says {installed}"
+        )
         return 1
     print(f"airflow-provider-lamini {installed}: {len(core)} modules import without extras")
     return 0

@@ -1,4 +1,4 @@
-"""Train a classifier on sorted support tickets, evaluate it on others, and let it sort new ones if it is good enough."""
+"""Train a classifier on labelled support tickets, evaluate it on others, and classify new tickets if it is good enough."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     params={
-        "data": str(Path(__file__).parent / "data"),  # any object storage that Airflow knows serves
+        "data": str(Path(__file__).parent / "data"),  # or s3://, gs://, abfs://
         "output": "/tmp/classifier_train_and_classify",  # noqa: S108
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
         "accuracy": 0.8,
     },
 ):
     labelled = {"prompt": "{subject}: {body}", "answer": "category"}  # templates over a row's columns
-    # The first run creates the project. Later ones add the examples that are new, and train it again.
+    # The first run creates the project. Later runs add new examples and train the classifier again.
     train = LaminiClassifierTrainOperator(
         task_id="train",
         project="support-tickets",
@@ -44,7 +44,7 @@ with DAG(
         task_id="evaluate",
         model_id=train.output["model_id"],
         input="{{ params.data }}/tickets_held_out.jsonl",
-        thresholds={"accuracy": "{{ params.accuracy }}"},  # below it the task fails; gate= can do otherwise
+        thresholds={"accuracy": "{{ params.accuracy }}"},  # the task fails below it; set gate= to change this
         **labelled,
     )
     classify = LaminiClassifyOperator(
@@ -54,6 +54,6 @@ with DAG(
         output="{{ params.output }}/{{ run_id }}",
         prompt=labelled["prompt"],
         passthrough=["ticket_id", "subject"],
-        threshold=0.5,  # where no class is likelier than this, a ticket is left to people
+        threshold=0.5,  # class is null if no class is more likely than this
     )
     evaluate >> classify

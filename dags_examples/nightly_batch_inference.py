@@ -1,7 +1,7 @@
-"""Nightly batch inference: support tickets in, a category for each of them out.
+"""Nightly batch inference: assign a category to each support ticket.
 
-The rows are read from object storage, sent to the platform as batch jobs, and waited for without holding a worker.
-The results lie in the output folder, one row per ticket, in order. ``make demo`` runs it on a laptop.
+The Dag reads rows from object storage and sends them to the platform as batch jobs; no worker slot is held while they run.
+The output folder holds the results, one row per ticket, in order. ``make demo`` runs the Dag on a laptop.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
-# What the model may answer, in words that a small one knows, and what people called it. A large model needs no such help.
+# The answers the model can choose from, mapped to the categories in the data. Only a small model needs such simple words.
 CATEGORIES = {
     "payment": "billing",
     "login": "login",
@@ -38,18 +38,18 @@ with DAG(
         prompt='{body}\n\nThe subject of this message is "{subject}". It is about',  # columns in single braces
         model_name="{{ params.model }}",
         output_type={"category": list(CATEGORIES)},
-        chunk_size=20,  # small, to see it at work; thousands for a real table
+        chunk_size=20,  # small for the demo; use thousands for a real table
         max_in_flight=3,
-        output="{{ params.output }}/{{ run_id }}",  # one for each run: a retry finds there what is done
+        output="{{ params.output }}/{{ run_id }}",  # one folder per run: a retry continues from it
         passthrough=["ticket_id", "subject", "expected_category"],
-        max_failed_rows="10%",  # one bad ticket must not cost the night
+        max_failed_rows="10%",  # a few bad tickets must not fail the whole run
         deferrable=True,
         poll_interval=5,
     )
 
     @task
     def share_that_agrees(output: str) -> float:
-        """Compare with the categories that people gave, where they did."""
+        """Compare the answers with the expected categories, for tickets that have one."""
         from airflow_provider_lamini.results import read_outputs
 
         rows = [row for row in read_outputs(output) if row["expected_category"] and row["output"]]

@@ -1,8 +1,9 @@
-"""RAG index refresh: the pages of a web site in, an index over them, and an answer out of it.
+"""RAG index refresh: fetch the pages of a web site, index them, and answer a question from the index.
 
-The refresh adds new pages, rebuilds where pages changed or are gone, and else does nothing. On a laptop, serve the site with
-``python -m http.server 8000 --directory dags_examples/data/help_site``, start ``lamini-local serve``, and define two
-connections: ``lamini_default`` and ``help_site`` (``AIRFLOW_CONN_HELP_SITE=http://127.0.0.1:8000``).
+The refresh adds new pages, rebuilds the index if pages changed or are gone, and otherwise does nothing. To run the
+Dag on a laptop, serve the site with ``python -m http.server 8000 --directory dags_examples/data/help_site``, start
+``lamini-local serve``, and define two connections: ``lamini_default`` and ``help_site``
+(``AIRFLOW_CONN_HELP_SITE=http://127.0.0.1:8000``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRag
 
 
 def save_page(response, params, run_id):  # noqa: ANN001, ANN201 - as HttpOperator calls it
-    """Keep a page as a file; only its path goes into an XCom."""
+    """Save a page as a file; only its path goes into XCom."""
     name = response.url.rpartition("/")[2]
     page = ObjectStoragePath(f"{params['folder']}/{run_id}/{name}")
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -29,9 +30,9 @@ with DAG(
     schedule="0 3 * * *",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    max_active_runs=1,  # one run at a time may change the index
+    max_active_runs=1,  # only one run at a time may change the index
     params={
-        "folder": "/tmp/rag_index_refresh",  # noqa: S108 - any object storage that Airflow knows serves
+        "folder": "/tmp/rag_index_refresh",  # noqa: S108 - or a URI of any object storage that Airflow supports
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
         "question": "How many days do I have to send back something I bought?",
     },
@@ -43,7 +44,7 @@ with DAG(
     fetch = HttpOperator.partial(task_id="fetch", response_filter=save_page, **site)
     refresh = LaminiMemoryRagRefreshOperator(
         task_id="refresh",
-        # A folder of its own for each run: a page that the site has no more is not in it, and so leaves the index.
+        # Each run has its own folder, so a page that the site no longer has is missing from it and leaves the index.
         files="{{ params.folder }}/{{ run_id }}",
         manifest="{{ params.folder }}/index.json",
         model_name="{{ params.model }}",
@@ -53,6 +54,6 @@ with DAG(
         task_id="ask",
         index_id=refresh.output["index_id"],
         input="{{ params.question }}",
-        rag_query_size=1,  # a small model does better with the best passage alone
+        rag_query_size=1,  # a small model does better with only the best passage
     )
     fetch.expand(endpoint=list_pages.output) >> refresh

@@ -1,8 +1,8 @@
-"""Sharded batch inference: a folder of files, each worked on by a task of its own, and one result.
+"""Sharded batch inference: one task per file of a folder, and one merged result.
 
-Beyond what one task should do, Airflow is the distributed engine: the operator is mapped over the files of a folder. Each
-file is a shard with its own output folder and ledger, so that a crash or a retry concerns one shard only. At the end, the
-shards' manifests are merged; rows are not copied. With the local platform (``lamini-local serve``) it runs on a laptop.
+When one task is not enough, Airflow is the distributed engine: the operator is mapped over the files of a folder. Each
+file is a shard with its own output folder and ledger, so a crash or a retry affects only one shard. At the end, the
+shards' manifests are merged; rows are not copied. With the local platform (``lamini-local serve``) the Dag runs on a laptop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ with DAG(
     catchup=False,
     default_args={"retries": 3, "retry_delay": timedelta(minutes=1)},
     params={
-        # s3://, gs://, abfs://, or a local path. At most 1024 files: [core] max_map_length; above that, shards are globs.
+        # s3://, gs://, abfs://, or a local path. At most 1024 files ([core] max_map_length); for more, make each shard a glob.
         "input": str(Path(__file__).parent / "data" / "tickets_by_product"),
         "output": "/tmp/sharded_batch_inference",  # noqa: S108
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -31,7 +31,7 @@ with DAG(
 
     @task
     def list_shards(params: dict[str, str], run_id: str) -> list[dict[str, str]]:
-        """One shard per file. A retry of a shard sees the same list: it is kept as this task's result."""
+        """List one shard per file. The list is stored as this task's result, so a retry of a shard sees the same list."""
         folder = ObjectStoragePath(params["input"])
         files = sorted((file for file in folder.iterdir() if file.suffix == ".jsonl"), key=str)
         return [{"input": str(file), "output": f"{params['output']}/{run_id}/{file.stem}"} for file in files]
@@ -42,14 +42,14 @@ with DAG(
         model_name="{{ params.model }}",
         output_type={"category": ["payment", "login", "delivery", "broken", "wish"]},
         passthrough=["ticket_id"],
-        chunk_size=5,  # small, to see it at work; thousands for a real table
-        deferrable=True,  # waiting shards hold no worker; max_active_tis_per_dag bounds those that read and write
+        chunk_size=5,  # small for the demo; use thousands for a real table
+        deferrable=True,  # waiting shards hold no worker; max_active_tis_per_dag limits how many read and write
         poll_interval=5,
     ).expand_kwargs(list_shards())
 
     @task
     def merge(manifests: list[dict[str, object]], params: dict[str, str], run_id: str) -> dict[str, object]:
-        """Write ``shards.json``; ``read_shards`` then gives all rows in order."""
+        """Write ``shards.json``; ``read_shards`` then returns all rows in order."""
         from airflow_provider_lamini.results import merge_shards
 
         return merge_shards(manifests, f"{params['output']}/{run_id}")

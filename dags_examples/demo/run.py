@@ -1,4 +1,4 @@
-"""The demo: the local platform, one of the example Dags, and a look at what came out. Run by ``make demo``."""
+"""The demo: run an example Dag against the local platform and print the results. Started by ``make demo``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ MEANING = {
     "broken": "defect",
     "wish": "feature request",
 }
-"""The words that the Dag lets the model choose from, and what people called it in the tickets."""
-TOLD = ("rows", "DEFERRED", "Attached", "failed")
+"""Maps the words that the model can choose from to the categories in the tickets."""
+PRINTED_LINES = ("rows", "DEFERRED", "Attached", "failed")
+"""Log lines that contain one of these are printed."""
 SHOWN_ROWS = 12
 
 
@@ -40,19 +41,19 @@ def main() -> int:
     arguments = _arguments()
     folder: Path = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         fetch_models()
         say(f"2. {arguments.rows} support tickets")
         tickets = _first_rows(arguments.rows, folder / "tickets.jsonl")
-        say("3. The local platform")
+        say("3. Starting the local platform")
         with local_platform(folder) as connection:
             environment = airflow_environment(folder, connection)
-            say(f"4. The Dag {DAG_ID}, with deferral")
-            ran = time.monotonic()
+            say(f"4. Running the Dag {DAG_ID} in deferrable mode")
+            dag_started = time.monotonic()
             output = _run_dag(folder, environment, tickets)
-            ran = time.monotonic() - ran
-        _report(output, arguments.rows, ran, time.monotonic() - began)
+            dag_seconds = time.monotonic() - dag_started
+        _report(output, arguments.rows, dag_seconds, time.monotonic() - started)
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
@@ -61,12 +62,12 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=60, help="how many tickets to take (default 60)")
-    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where everything is written")
+    parser.add_argument("--rows", type=int, default=60, help="number of tickets to use (default 60)")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="folder for all output")
     arguments = parser.parse_args()
     available = len(TICKETS.read_text(encoding="utf-8").splitlines())
     if not 1 <= arguments.rows <= available:
-        parser.error(f"there are {available} tickets: take from 1 to {available}, not {arguments.rows}")
+        parser.error(f"--rows must be between 1 and {available}, not {arguments.rows}")
     return arguments
 
 
@@ -81,10 +82,10 @@ def _run_dag(folder: Path, environment: dict[str, str], tickets: Path) -> Path:
     """Run the Dag and return the run's output folder."""
     output = folder / "output" / time.strftime("%Y%m%d-%H%M%S")
     log = folder / "dag.log"
-    run_dag(DAG_ID, {"input": str(tickets), "output": str(output)}, environment, log, TOLD)
+    run_dag(DAG_ID, {"input": str(tickets), "output": str(output)}, environment, log, PRINTED_LINES)
     manifests = list(output.glob("*/manifest.json"))
     if len(manifests) != 1:
-        raise DemoError(f"{len(manifests)} manifests lie below {output}, not one; the Dag's log: {log}")
+        raise DemoError(f"expected one manifest under {output}, found {len(manifests)}; the Dag's log: {log}")
     return manifests[0].parent
 
 
@@ -96,25 +97,25 @@ def _report(output: Path, expected: int, dag_seconds: float, all_seconds: float)
     folder = OutputFolder(str(output))
     manifest = read_manifest(folder)
     rows = list(read_outputs(folder))
-    print(f"\n{'ticket':<9}{'subject':<46}{'expected':<17}the model says")
+    print(f"\n{'ticket':<9}{'subject':<46}{'expected':<17}model's answer")
     for row in rows[:SHOWN_ROWS]:
-        said = MEANING[row["output"]["category"]] if row["output"] else f"failed: {row['error']}"
-        print(f"{row['ticket_id']:<9}{row['subject'][:44]:<46}{row['expected_category'] or '-':<17}{said}")
-    print(f"... {len(rows)} rows in all\n")
+        answer = MEANING[row["output"]["category"]] if row["output"] else f"failed: {row['error']}"
+        print(f"{row['ticket_id']:<9}{row['subject'][:44]:<46}{row['expected_category'] or '-':<17}{answer}")
+    print(f"... {len(rows)} rows in total\n")
     labelled = [row for row in rows if row["expected_category"] and row["output"]]
-    agree = sum(MEANING[row["output"]["category"]] == row["expected_category"] for row in labelled)
-    share = f"{agree / max(1, len(labelled)):.0%}"
+    correct = sum(MEANING[row["output"]["category"]] == row["expected_category"] for row in labelled)
+    share = f"{correct / max(1, len(labelled)):.0%}"
     counts = manifest.counts
     speed = counts.rows / max(manifest.seconds, 0.001)
-    print(f"rows       {counts.rows} in, {counts.ok} answered, {counts.failed} failed")
-    print(f"agreement  {agree} of {len(labelled)} labelled rows ({share}; a guess would be right in 20%)")
+    print(f"rows       {counts.rows} read, {counts.ok} answered, {counts.failed} failed")
+    print(f"correct    {correct} of {len(labelled)} labelled rows ({share}; guessing would give 20%)")
     print(
         f"time       {manifest.seconds:.0f} s for the rows ({speed:.1f} rows/s), {dag_seconds:.0f} s for the Dag run,"
     )
-    print(f"           {all_seconds:.0f} s in all")
+    print(f"           {all_seconds:.0f} s in total")
     print(f"files      {output}")
     if len(rows) != expected or counts.failed:
-        raise DemoError(f"{expected} rows went in, {len(rows)} came out, {counts.failed} failed")
+        raise DemoError(f"{expected} input rows, {len(rows)} output rows, {counts.failed} of them failed")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the demos share: the local platform, Airflow's environment, and a Dag run whose log lies in a file.
+"""Shared parts of the demos: start the local platform, set up Airflow, and run a Dag with its log in a file.
 
-Everything that they write lies in one folder, ``.demo`` by default; what they start, they stop.
+The demos write everything to one folder, ``.demo`` by default, and stop everything that they start.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 DAGS = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-SHOWN = re.compile(
+LOG_MESSAGE = re.compile(
     r"\] (.*?)\s+\[(?:airflow_provider_lamini|airflow\.task\.operators\.airflow_provider_lamini|task)\b"
 )
-START_SECONDS = 120
-LONGEST_DAG_SECONDS = 1800
+START_TIMEOUT_SECONDS = 120
+DAG_TIMEOUT_SECONDS = 1800
 
 
 class DemoError(Exception):
-    """Something in the demo failed; the message says what and where to read on."""
+    """A step of the demo failed; the message says which one, and where its log is."""
 
 
 def say(text: str) -> None:
@@ -40,27 +40,27 @@ def say(text: str) -> None:
 
 
 def fetch_models() -> None:
-    """Fetch the local platform's models, unless they are there."""
-    say("1. Models for the local platform (fetched once)")
-    run([BIN / "lamini-local", "pull"], "fetching the models")
+    """Download the local platform's models unless they are already there."""
+    say("1. Models for the local platform (downloaded once)")
+    run([BIN / "lamini-local", "pull"], "downloading the models")
 
 
-def run(command: list[Path | str], doing: str, **options: Any) -> None:
-    """Run a command to its end.
+def run(command: list[Path | str], action: str, **options: Any) -> None:
+    """Run a command and wait for it.
 
-    :param doing: what it does, for the message
+    :param action: what it does, for the error message
     :raises DemoError: it failed
     """
     if subprocess.run([str(part) for part in command], check=False, **options).returncode:
-        raise DemoError(f"{doing} failed; what it printed is above")
+        raise DemoError(f"{action} failed; see its output above")
 
 
 @contextmanager
 def local_platform(folder: Path) -> Iterator[str]:
-    """The local platform on a free port.
+    """Start the local platform on a free port, and stop it at the end.
 
-    :param folder: where it keeps its data and its log
-    :return: the connection to it, as Airflow reads it from the environment
+    :param folder: folder for its data and its log
+    :return: the connection to it, as JSON for an environment variable of Airflow
     """
     key = secrets.token_urlsafe(16)
     log = folder / "platform.log"
@@ -86,23 +86,24 @@ def local_platform(folder: Path) -> Iterator[str]:
 
 
 def _ready(server: subprocess.Popen[str], log: Path) -> str:
-    assert server.stdout is not None  # noqa: S101 - it was asked for
+    assert server.stdout is not None  # noqa: S101 - stdout=PIPE
     os.set_blocking(server.stdout.fileno(), False)
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         for word in (server.stdout.readline() or "").split():
             if word.startswith("http://"):
-                print(f"   {word}, its log: {log}")
+                print(f"   {word}, log: {log}")
                 return word
         time.sleep(0.1)
     raise DemoError(f"the local platform did not start; its log: {log}")
 
 
 def airflow_environment(folder: Path, connection: str) -> dict[str, str]:
-    """The environment of an Airflow of the demo's own, with a database that is ready.
+    """Create a separate Airflow home with a migrated database.
 
-    :param folder: where its home is
-    :param connection: ``lamini_default``
+    :param folder: parent of the Airflow home
+    :param connection: value of the connection ``lamini_default``
+    :return: the environment variables for Airflow's commands
     """
     home = folder / "airflow"
     environment = {
@@ -127,16 +128,20 @@ def airflow_environment(folder: Path, connection: str) -> dict[str, str]:
 
 
 def run_dag(
-    dag_id: str, conf: Mapping[str, object], environment: dict[str, str], log: Path, told: tuple[str, ...]
+    dag_id: str,
+    conf: Mapping[str, object],
+    environment: dict[str, str],
+    log: Path,
+    printed_lines: tuple[str, ...],
 ) -> None:
-    """Run a Dag in a process of its own, with deferral.
+    """Run a Dag in deferrable mode, in a separate process.
 
-    :param dag_id: the Dag
-    :param conf: its params
-    :param environment: see :func:`airflow_environment`
-    :param log: the file for its log
-    :param told: lines of the log that hold one of these are printed
-    :raises DemoError: it failed, took too long, or was not deferred
+    :param dag_id: id of the Dag
+    :param conf: params of the run
+    :param environment: environment variables from :func:`airflow_environment`
+    :param log: file for the log
+    :param printed_lines: log lines that contain one of these are printed
+    :raises DemoError: it failed, took too long, or did not defer
     """
     with log.open("w") as file:
         dag = subprocess.Popen(
@@ -146,20 +151,20 @@ def run_dag(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert dag.stdout is not None  # noqa: S101 - it was asked for
-        timer = threading.Timer(LONGEST_DAG_SECONDS, dag.kill)
+        assert dag.stdout is not None  # noqa: S101 - stdout=PIPE
+        timer = threading.Timer(DAG_TIMEOUT_SECONDS, dag.kill)
         timer.daemon = True
         timer.start()
         for line in dag.stdout:
             file.write(line)
-            said = SHOWN.search(line)
-            if said and any(word in said[1] for word in told):
-                print(f"   {said[1]}", flush=True)
+            message = LOG_MESSAGE.search(line)
+            if message and any(word in message[1] for word in printed_lines):
+                print(f"   {message[1]}", flush=True)
     code = dag.wait()
     timer.cancel()
     if code:
         raise DemoError(
-            f"the Dag run failed, or took over {LONGEST_DAG_SECONDS / 60:.0f} minutes; its log: {log}"
+            f"the Dag run failed, or took more than {DAG_TIMEOUT_SECONDS / 60:.0f} minutes; its log: {log}"
         )
     if "deferr" not in log.read_text().lower():
-        raise DemoError(f"the task was not deferred; its log: {log}")
+        raise DemoError(f"the task did not defer; its log: {log}")

@@ -1,6 +1,6 @@
-"""The tuning demo: the local platform learns from 50 tickets, and the fine-tuning Dag decides whether that helped.
+"""The tuning demo: tune the local model on 50 tickets, and let the fine-tuning Dag decide whether that helped.
 
-Run by ``make demo-tuning``.
+Started by ``make demo-tuning``.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ if TYPE_CHECKING:
 
 DAG_ID = "scheduled_fine_tuning"
 DATA = DAGS / "data"
-TOLD = ("Tuning job", "step ", "exact_match", "report on", "DEFERRED")
+PRINTED_LINES = ("Tuning job", "step ", "exact_match", "report on", "DEFERRED")
+"""Log lines that contain one of these are printed."""
 HELD_OUT = 100
-"""Held-out tickets that there are."""
-WANTED_GAIN = 0.2
-"""By so much more of all held-out tickets has to be right; the Dag's own condition."""
-WANTED_GAIN_OF_FEW = 0.1
-"""What is wanted where some are left out: on 40 tickets chance moves a gain by 10 points, on 100 by 6."""
+"""Number of held-out tickets."""
+MIN_GAIN = 0.2
+"""Required gain in the fraction of correct held-out tickets; the Dag's own default."""
+MIN_GAIN_SUBSET = 0.1
+"""Required gain on a subset of the held-out tickets: on 40 tickets chance moves a gain by 10 points, on 100 by 6."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of the Dag came to.
+    """Result of a Dag run.
 
     :param job: the tuning job, with its history
-    :param seconds: how long it took
+    :param seconds: duration of the tuning job
     :param scores: one row per held-out ticket
-    :param event: the event of the model's asset; None where nothing was promoted
+    :param event: the event of the model's asset; None if nothing was promoted
     """
 
     job: TrainJob
@@ -56,37 +57,37 @@ class Outcome:
     event: dict[str, Any] | None
 
     def share(self, role: str) -> float:
-        """The share of tickets that a model has sorted right.
+        """Return the fraction of tickets that a model classified correctly.
 
         :param role: ``model`` or ``base``
         """
-        right: float = sum(row[role]["exact_match"] for row in self.scores)
-        return right / len(self.scores)
+        correct: float = sum(row[role]["exact_match"] for row in self.scores)
+        return correct / len(self.scores)
 
 
 def main() -> int:
     """Run the demo once.
 
-    :return: the exit code: 0 if the model has gained enough, and was promoted for it
+    :return: the exit code: 0 if the model gained enough and was promoted
     """
     arguments = _arguments()
     folder: Path = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         fetch_models()
-        say("2. The local platform")
+        say("2. Starting the local platform")
         with local_platform(folder) as connection:
             environment = airflow_environment(folder, connection)
             data = _tickets(folder, arguments.held_out)
             say(
-                f"3. The Dag {DAG_ID}: {arguments.steps} steps on 50 tickets, {arguments.held_out} held-out tickets"
+                f"3. Running the Dag {DAG_ID}: {arguments.steps} steps on 50 tickets, {arguments.held_out} held-out tickets"
             )
-            ran = time.monotonic()
-            wanted = WANTED_GAIN if arguments.held_out == HELD_OUT else WANTED_GAIN_OF_FEW
-            conf = {"data": str(data), "max_steps": arguments.steps, "gain": wanted}
+            dag_started = time.monotonic()
+            min_gain = MIN_GAIN if arguments.held_out == HELD_OUT else MIN_GAIN_SUBSET
+            conf = {"data": str(data), "max_steps": arguments.steps, "gain": min_gain}
             outcome = _run(folder, environment, connection, conf)
-            _report(outcome, wanted, time.monotonic() - ran, time.monotonic() - began)
+            _report(outcome, min_gain, time.monotonic() - dag_started, time.monotonic() - started)
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
@@ -95,16 +96,16 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20, help="steps of ten tickets (default 20)")
     parser.add_argument(
-        "--held-out", type=int, default=HELD_OUT, help="held-out tickets to sort (default 100)"
+        "--steps", type=int, default=20, help="training steps of ten tickets each (default 20)"
     )
     parser.add_argument(
-        "--folder", type=Path, default=Path(".demo/tuning"), help="where everything is written"
+        "--held-out", type=int, default=HELD_OUT, help="number of held-out tickets to classify (default 100)"
     )
+    parser.add_argument("--folder", type=Path, default=Path(".demo/tuning"), help="folder for all output")
     arguments = parser.parse_args()
     if not 1 <= arguments.held_out <= HELD_OUT:
-        parser.error(f"there are {HELD_OUT} held-out tickets: take from 1 to {HELD_OUT}")
+        parser.error(f"--held-out must be between 1 and {HELD_OUT}, not {arguments.held_out}")
     return arguments
 
 
@@ -113,7 +114,7 @@ def _lines(name: str) -> list[str]:
 
 
 def _tickets(folder: Path, held_out: int) -> Path:
-    """The tickets to learn from, and so many of those to check with."""
+    """Write the training tickets and the first held-out tickets to a folder, and return it."""
     data = folder / "tickets"
     data.mkdir(exist_ok=True)
     for name, rows in (
@@ -128,22 +129,22 @@ def _run(folder: Path, environment: dict[str, str], connection: str, conf: dict[
     before = _events(folder)
     output = folder / "output" / time.strftime("%Y%m%d-%H%M%S")
     log = folder / "dag.log"
-    run_dag(DAG_ID, conf | {"output": str(output)}, environment, log, TOLD)
+    run_dag(DAG_ID, conf | {"output": str(output)}, environment, log, PRINTED_LINES)
     found = list(output.glob("*/scores.jsonl"))
     if len(found) != 1:
-        raise DemoError(f"{len(found)} evaluations lie below {output}, not one; the Dag's log: {log}")
+        raise DemoError(f"expected one evaluation under {output}, found {len(found)}; the Dag's log: {log}")
     scores = [json.loads(line) for line in found[0].read_text(encoding="utf-8").splitlines()]
     events = _events(folder)
     job = _tuning_job(connection)
-    took = re.findall(
+    durations = re.findall(
         rf"tuning {job.job_id} succeeded after ([\d.]+) s", (folder / "platform.log").read_text()
     )
     event = events[-1] if len(events) > len(before) else None
-    return Outcome(job, float(took[-1]), scores, event)
+    return Outcome(job, float(durations[-1]), scores, event)
 
 
 def _events(folder: Path) -> list[dict[str, Any]]:
-    """What Airflow has noted of the models that were promoted, the oldest first."""
+    """Return Airflow's asset events for the promoted models, oldest first."""
     with closing(sqlite3.connect(folder / "airflow" / "airflow.db")) as database:
         found = database.execute(
             "SELECT extra FROM asset_event WHERE source_dag_id = ? ORDER BY id", (DAG_ID,)
@@ -152,7 +153,7 @@ def _events(folder: Path) -> list[dict[str, Any]]:
 
 
 def _tuning_job(connection: str) -> TrainJob:
-    """The last tuning job of the platform."""
+    """Return the platform's most recent tuning job."""
     from airflow_provider_lamini.api.client import Client
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.platforms.lamini.api import training
@@ -162,23 +163,23 @@ def _tuning_job(connection: str) -> TrainJob:
         return client.send(training.list_jobs())[-1]
 
 
-def _report(outcome: Outcome, wanted: float, dag_seconds: float, all_seconds: float) -> None:
+def _report(outcome: Outcome, min_gain: float, dag_seconds: float, all_seconds: float) -> None:
     base, tuned = outcome.share("base"), outcome.share("model")
     steps = outcome.job.steps()
     first, last = steps[0], steps[-1]
     rows = len(outcome.scores)
-    print(f"\nbase model   {base:.0%} of {rows} held-out tickets right (a guess would be right in 20%)")
+    print(f"\nbase model   {base:.0%} of {rows} held-out tickets correct (guessing would give 20%)")
     print(f"tuned model  {tuned:.0%}: {100 * (tuned - base):+.0f} points")
     print(
-        f"tuning       {last.step} steps in {outcome.seconds:.0f} s, loss {first.loss:.2f} at first, {last.loss:.2f} at last"
+        f"tuning       {last.step} steps in {outcome.seconds:.0f} s, loss from {first.loss:.2f} to {last.loss:.2f}"
     )
-    print(f"time         {dag_seconds:.0f} s for the Dag run, {all_seconds:.0f} s in all")
+    print(f"time         {dag_seconds:.0f} s for the Dag run, {all_seconds:.0f} s in total")
     if outcome.event is None:
-        points = f"{100 * (tuned - base):.0f} points, {100 * wanted:.0f} are wanted"
+        points = f"{100 * (tuned - base):.0f} points, but {100 * min_gain:.0f} are required"
         raise DemoError(f"nothing was promoted: the gain is {points}")
     gain = outcome.event["metrics"]["gain"]["exact_match"]
     print(f"promoted     {outcome.event['model_name']}")
-    print(f"             for its gain of {100 * gain:.0f} points, at least {100 * wanted:.0f} were wanted")
+    print(f"             for its gain of {100 * gain:.0f} points (required: {100 * min_gain:.0f})")
     print(f"report       {outcome.event['report']}")
 
 
