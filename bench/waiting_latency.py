@@ -103,7 +103,7 @@ async def one(url_of_stub: str, length: float) -> float:
     submitted = time.time()
     trigger = JobTrigger(
         conn_id="lamini_default",
-        kind="batch completions",
+        kind="lamini/batch_completions",
         job_ids=[job_id],
         submitted_at=submitted,
         deadline=submitted + 600,

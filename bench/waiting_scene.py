@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 AGE = 3600.0
 """Seconds since the jobs were submitted: old enough for the longest interval."""
 
-SORTS = {"tuning": "tuning", "batch": "batch completions", "classifier": "classifier", "rag": "Memory RAG"}
+SORTS = {
+    "tuning": "lamini/tuning",
+    "batch": "lamini/batch_completions",
+    "classifier": "lamini/classifier",
+    "rag": "lamini/memory_rag",
+}
 """Our sorts, and the names of their kinds of jobs."""
 
 

@@ -32,7 +32,8 @@ class Listing:
 class JobKind:
     """What can be done with one kind of job.
 
-    :param name: the kind's name, in trigger arguments and in messages
+    :param name: platform and kind, such as ``lamini/tuning``; in trigger arguments, events and records
+    :param title: the kind in messages, such as ``Memory RAG``
     :param status: asks how one job stands
     :param look_all: asks how all jobs stand, where the platform can list them
     :param cancel: cancels one job, where the platform can
@@ -41,6 +42,7 @@ class JobKind:
     """
 
     name: str
+    title: str
     status: StatusCall
     list_statuses: ListCall | None = None
     cancel: Change | None = None
@@ -49,5 +51,5 @@ class JobKind:
 
     @property
     def short_name(self) -> str:
-        """The name as Dags write it, such as ``memory_rag``."""
-        return self.name.casefold().replace(" ", "_")
+        """The name without its platform, as Dags write it, such as ``memory_rag``."""
+        return self.name.rpartition("/")[2]

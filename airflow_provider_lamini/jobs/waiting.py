@@ -144,7 +144,7 @@ async def cancel_all(watch: Watch, kind: JobKind, job_ids: Sequence[str]) -> lis
     """
     if kind.cancel is None:
         return [
-            f"Job {job_id} ({kind.name}) cannot be cancelled, the platform has no call for it: it runs to its "
+            f"Job {job_id} ({kind.title}) cannot be cancelled, the platform has no call for it: it runs to its "
             "end, and bills."
             for job_id in job_ids
         ]
@@ -156,7 +156,7 @@ async def cancel_all(watch: Watch, kind: JobKind, job_ids: Sequence[str]) -> lis
 
 def _sentence(kind: JobKind, job_id: str, answer: bool | BaseException) -> str:
     if isinstance(answer, PlatformError):
-        return f"Cancelling job {job_id} ({kind.name}) failed, it may still run and bill: {answer}"
+        return f"Cancelling job {job_id} ({kind.title}) failed, it may still run and bill: {answer}"
     if isinstance(answer, BaseException):
         raise answer
-    return f"Job {job_id} ({kind.name}) is cancelled."
+    return f"Job {job_id} ({kind.title}) is cancelled."

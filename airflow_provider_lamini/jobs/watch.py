@@ -271,7 +271,7 @@ class Watch:
             by_itself = True
             log.warning(
                 "The list of all jobs (%s) cannot be used, each job is asked for by itself for %.0f minutes: %s",
-                queue.kind.name,
+                queue.kind.title,
                 WITHOUT_LIST / 60,
                 error,
             )

@@ -240,7 +240,7 @@ class LaminiClassifierTrainOperator(SingleJobOperator[dict[str, object]]):
         made = list(dict.fromkeys(model.model_id for model in models if model.job_id == job_id))
         if len(made) != 1:
             raise JobFailedError(
-                f"{self.kind.name} job {job_id} ended well, but the platform tells no model of it. It no longer runs. "
+                f"{self.kind.title} job {job_id} ended well, but the platform tells no model of it. It no longer runs. "
                 f"Look at the models of project {self.project!r}; a retry asks again."
             )
         return made[0]

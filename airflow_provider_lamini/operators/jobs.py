@@ -173,7 +173,7 @@ class LaminiCancelJobOperator(BaseOperator):
         job_id, kind = identifier("job_id", self.job_id), job_kind("kind", self.kind)
         if kind.cancel is None:
             raise InvalidArgumentError(
-                f"kind is {kind.name}, and the platform has no call to cancel such a job: job {job_id} runs to its end, "
+                f"kind is {kind.title}, and the platform has no call to cancel such a job: job {job_id} runs to its end, "
                 "and bills."
             )
         with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
@@ -184,6 +184,6 @@ class LaminiCancelJobOperator(BaseOperator):
                 status = hook.send(kind.status(job_id))
         self.log.info(
             "%s job %s %s; the platform's word is %s.",
-            *(kind.name, job_id, "is cancelled" if cancels else "had ended already", status.raw),
+            *(kind.title, job_id, "is cancelled" if cancels else "had ended already", status.raw),
         )
-        return {"job_id": job_id, "kind": kind.name, "cancelled": cancels, "status": status.raw}
+        return {"job_id": job_id, "kind": kind.title, "cancelled": cancels, "status": status.raw}

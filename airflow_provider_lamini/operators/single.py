@@ -72,7 +72,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
             if lost.vanished:
                 self._records.forget()
             raise JobLostError(
-                f"The {self.kind.name} job cannot be looked at any more: {lost.reason} "
+                f"The {self.kind.title} job cannot be looked at any more: {lost.reason} "
                 + (
                     "A retry submits it anew."
                     if lost.vanished
@@ -173,7 +173,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         except PlatformError:
             self.log.warning(
                 "Job %s (%s) has ended well, what follows has failed. A retry goes on from here with the same job.",
-                *(job_id, self.kind.name),
+                *(job_id, self.kind.title),
             )
             raise
 
@@ -188,7 +188,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         """
         del status, known
         self.log.info(
-            "%s job %s was cancelled when its time was up; it is submitted anew.", self.kind.name, job_id
+            "%s job %s was cancelled when its time was up; it is submitted anew.", self.kind.title, job_id
         )
         self._records.forget()
         return self._begin()
@@ -197,7 +197,7 @@ class SingleJobOperator(SubmitOnceOperator[R]):
         """Cancel the job where no retry will attach to it; see :class:`JobOperator`."""
         self.use_records(context, None)
         known = self._records.read()
-        name = f"{self.kind.name} job {', '.join(event.pending) or (known.job_id if known else 'of an unknown id')}"
+        name = f"{self.kind.title} job {', '.join(event.pending) or (known.job_id if known else 'of an unknown id')}"
         if known is not None and retry_follows(context):
             return f"The {name} may still run and bill; the retry attaches to it."
         attach = "Clear the task to attach to it." if known is not None else "There is no record of it."

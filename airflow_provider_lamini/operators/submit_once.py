@@ -150,7 +150,7 @@ class SubmitOnceOperator(JobOperator[R]):
             return
         if intent.mark != self._mark:
             raise JobLostError(
-                f"Another process of this task is submitting a {self.kind.name} job at the same moment. Nothing was "
+                f"Another process of this task is submitting a {self.kind.title} job at the same moment. Nothing was "
                 "submitted here; a retry attaches to what it submits."
             )
         self._records.write(replace(intent, **known))
@@ -173,10 +173,10 @@ class SubmitOnceOperator(JobOperator[R]):
                 self._records.write(known)
         except FolderBusyError as error:
             raise JobLostError(
-                f"Another process of this task is submitting a {self.kind.name} job, for longer than is waited for it. "
+                f"Another process of this task is submitting a {self.kind.title} job, for longer than is waited for it. "
                 "Nothing was submitted here; a retry attaches to what it submits."
             ) from error
-        self.log.info("Attached to %s job %s.", self.kind.name, known.job_id)
+        self.log.info("Attached to %s job %s.", self.kind.title, known.job_id)
         return known
 
     def _known(self, fingerprint: str) -> Submission | None:
@@ -187,7 +187,7 @@ class SubmitOnceOperator(JobOperator[R]):
         if self._force_new and known.forced_by != self._request:
             if known.job_id is not None:
                 self.log.info(
-                    "force_new: %s job %s of this run is left as it is.", self.kind.name, known.job_id
+                    "force_new: %s job %s of this run is left as it is.", self.kind.title, known.job_id
                 )
             return None
         if known.fingerprint != fingerprint:
@@ -199,19 +199,19 @@ class SubmitOnceOperator(JobOperator[R]):
         """The job of which only the intent is recorded; ``None`` where it is to be submitted."""
         found = self.find(known)
         if found is OrphanSearch.NOT_STARTED:
-            self.log.info("An earlier try stopped before the %s job was started.", self.kind.name)
+            self.log.info("An earlier try stopped before the %s job was started.", self.kind.title)
             return None
         if found is not OrphanSearch.UNKNOWN:
-            self.log.info("Found %s job %s, whose id was not recorded.", self.kind.name, found)
+            self.log.info("Found %s job %s, whose id was not recorded.", self.kind.title, found)
             known = known.submitted(found, time.time())
             self._records.write(known)
             return known
         if not self._submit_unknown:
             raise JobLostError(
-                f"Whether a {self.kind.name} job was started is not known: the task stopped while it was submitted. If so, it "
+                f"Whether a {self.kind.title} job was started is not known: the task stopped while it was submitted. If so, it "
                 "runs and bills. Look at the platform, then clear the task with on_unknown_submission='submit'."
             )
-        self.log.warning("A %s job may have been started before; it is submitted again.", self.kind.name)
+        self.log.warning("A %s job may have been started before; it is submitted again.", self.kind.title)
         return None
 
     def _recorded(self) -> Submission | None:
@@ -229,7 +229,7 @@ class SubmitOnceOperator(JobOperator[R]):
         """This run has submitted something else before."""
         from airflow_provider_lamini.api.errors import BadRequestError, JobNotFoundError, NotFoundError
 
-        name = f"{self.kind.name} job {known.job_id or '(id not known)'}"
+        name = f"{self.kind.title} job {known.job_id or '(id not known)'}"
         if not self._cancel_changed:
             raise InvalidArgumentError(
                 f"This run has submitted {name} with other arguments. Bring them back, or set on_changed_input='cancel' to "
@@ -250,7 +250,7 @@ class SubmitOnceOperator(JobOperator[R]):
         from airflow_provider_lamini.api.errors import PlatformError
 
         if self.killed:
-            raise TaskKilledError(f"The task was killed before it started a {self.kind.name} job.")
+            raise TaskKilledError(f"The task was killed before it started a {self.kind.title} job.")
         now = time.time()
         self._mark = f"airflow-{fingerprint[:12]}-{now:.0f}-{uuid.uuid4().hex[:8]}"
         intent = Submission(
@@ -269,14 +269,14 @@ class SubmitOnceOperator(JobOperator[R]):
         except ValueError as error:
             self._records.forget()
             raise InvalidArgumentError(str(error)) from error
-        self.log.info("Submitted %s job %s.", self.kind.name, job_id)
+        self.log.info("Submitted %s job %s.", self.kind.title, job_id)
         self.started(job_id, intent)
         submitted = (self._records.read() or intent).submitted(job_id, time.time())
         self._records.write(submitted)
         if self._waiting is not None and self._killed_meanwhile():
             # The kill came while the answer was on its way, and has not known of the job.
             self.on_kill()
-            raise TaskKilledError(f"The task was killed while it started {self.kind.name} job {job_id}.")
+            raise TaskKilledError(f"The task was killed while it started {self.kind.title} job {job_id}.")
         return submitted
 
     def _killed_meanwhile(self) -> bool:

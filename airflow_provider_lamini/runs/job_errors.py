@@ -46,5 +46,5 @@ def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, next_ste
     }
     reason = f": {status.detail}" if status.detail else ""
     return kinds.get(status.state, JobFailedError)(
-        f"{kind.name} job {job_id} ended as {status.raw}{reason}. It no longer runs. {next_step}"
+        f"{kind.title} job {job_id} ended as {status.raw}{reason}. It no longer runs. {next_step}"
     )

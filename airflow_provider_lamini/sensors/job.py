@@ -121,12 +121,12 @@ class LaminiJobSensor(BaseSensorOperator):
                 return False
             except (InvalidRequestError, JobNotFoundError, NotFoundError) as error:
                 raise JobLostError(
-                    f"The platform knows no {kind.name} job {job_id}. Where it is a job of another kind, set kind. {error}"
+                    f"The platform knows no {kind.title} job {job_id}. Where it is a job of another kind, set kind. {error}"
                 ) from error
         if status.state.ended:
             return PokeReturnValue(is_done=True, xcom_value=self._judge(kind, job_id, status))
         detail = f" ({status.detail})" if status.detail else ""
-        self.log.info("%s job %s: %s%s", kind.name, job_id, status.raw, detail)
+        self.log.info("%s job %s: %s%s", kind.title, job_id, status.raw, detail)
         return False
 
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
@@ -144,10 +144,10 @@ class LaminiJobSensor(BaseSensorOperator):
             return self._judge(kind, job_id, seen.ended[job_id])
         if job_id in seen.lost:
             raise JobLostError(
-                f"{kind.name} job {job_id} cannot be looked at any more: {seen.lost[job_id].reason}"
+                f"{kind.title} job {job_id} cannot be looked at any more: {seen.lost[job_id].reason}"
             )
         message = (
-            f"{kind.name} job {job_id} has not ended within {self.timeout:g} s. It may still run and bill."
+            f"{kind.title} job {job_id} has not ended within {self.timeout:g} s. It may still run and bill."
         )
         if self.soft_fail:
             raise AirflowSkipException(message)
@@ -171,5 +171,5 @@ class LaminiJobSensor(BaseSensorOperator):
             if self.soft_fail:
                 raise AirflowSkipException(str(error))
             raise error
-        self.log.info("%s job %s ended as %s.", kind.name, job_id, status.raw)
+        self.log.info("%s job %s ended as %s.", kind.title, job_id, status.raw)
         return {"job_id": job_id, "kind": kind.short_name, "state": status.state.value, "status": status.raw}

@@ -17,14 +17,14 @@ def look(kind: str, answer: object, job_id: str = "7"):
 
 
 def test_a_tuning_job_has_the_platforms_state():
-    status = look("tuning", {"job_id": 7, "status": "TRAINING MODEL"})
+    status = look("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL"})
     assert (status.job_id, status.state, status.raw) == ("7", JobState.RUNNING, "TRAINING MODEL")
 
 
 @pytest.mark.parametrize(("count", "state"), [(0, JobState.QUEUED), (2, JobState.TIMED_OUT)])
 def test_a_timed_out_tuning_job_has_not_ended_while_the_platform_resumes_it_itself(count, state):
     answer = {"job_id": 7, "status": "TIMED OUT", "resume_count": count, "resume_limit": 2}
-    assert look("tuning", answer).state is state
+    assert look("lamini/tuning", answer).state is state
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_timed_out_tuning_job_has_not_ended_while_the_platform_resumes_it_itse
     [({"detail": "out of memory"}, "out of memory"), ({"detail": {"a": 1}}, None), ({}, None)],
 )
 def test_a_tuning_job_that_failed_tells_why_where_the_platform_does(told, detail):
-    status = look("tuning", {"job_id": 7, "status": "FAILED", **told})
+    status = look("lamini/tuning", {"job_id": 7, "status": "FAILED", **told})
     assert (status.state, status.detail) == (JobState.FAILED, detail)
 
 
@@ -42,7 +42,7 @@ def in_list(listing, job_ids):
 
 
 def test_all_tuning_jobs_are_told_by_one_list():
-    call = kind_named("tuning").list_statuses()
+    call = kind_named("lamini/tuning").list_statuses()
     answer = [{"job_id": 1, "status": "COMPLETED"}, {"job_id": "2", "status": "FAILED"}]
     found = in_list(call.parse(json.dumps(answer).encode()), ["1", "2"])
     assert {job: status.state for job, status in found.items()} == {
@@ -53,7 +53,7 @@ def test_all_tuning_jobs_are_told_by_one_list():
 
 @pytest.mark.parametrize("answer", [{"status": "COMPLETED"}, {"outputs": {"status": "completed"}}])
 def test_a_memory_rag_index_is_told_in_both_forms(answer):
-    assert look("Memory RAG", answer).state is JobState.SUCCEEDED
+    assert look("lamini/memory_rag", answer).state is JobState.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_memory_rag_index_is_told_in_both_forms(answer):
     ],
 )
 def test_a_classifier_job_has_the_platforms_state(answer, state):
-    assert look("classifier", answer).state is state
+    assert look("lamini/classifier", answer).state is state
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_classifier_job_has_the_platforms_state(answer, state):
     ],
 )
 def test_a_classifier_job_tells_the_platforms_reason_where_that_is_a_text(answer, reason):
-    assert look("classifier", answer).detail == reason
+    assert look("lamini/classifier", answer).detail == reason
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_a_classifier_job_tells_the_platforms_reason_where_that_is_a_text(answer
     ],
 )
 def test_a_batch_has_ended_when_each_row_has(answer, state, done):
-    status = look("batch completions", answer)
+    status = look("lamini/batch_completions", answer)
     assert (status.state, status.done) == (state, done)
 
 
 def test_batch_embeddings_are_done_when_there_are_vectors():
-    assert look("batch embeddings", {}).state is JobState.QUEUED
-    assert look("batch embeddings", {"embedding": [[0.5], [0.25]]}).state is JobState.SUCCEEDED
+    assert look("lamini/batch_embeddings", {}).state is JobState.QUEUED
+    assert look("lamini/batch_embeddings", {"embedding": [[0.5], [0.25]]}).state is JobState.SUCCEEDED
 
 
 def test_a_model_download_is_found_in_the_list_by_its_name():
@@ -105,9 +105,9 @@ def test_a_model_download_is_found_in_the_list_by_its_name():
         {"model_name": "a", "status": "available"},
         {"model_name": "b", "status": "failed", "prev_download_error": "no such model"},
     ]
-    assert look("model download", listed, "a").state is JobState.SUCCEEDED
-    assert look("model download", listed, "b").detail == "no such model"
-    assert look("model download", listed, "c").state is JobState.QUEUED
+    assert look("lamini/model_download", listed, "a").state is JobState.SUCCEEDED
+    assert look("lamini/model_download", listed, "b").detail == "no such model"
+    assert look("lamini/model_download", listed, "c").state is JobState.QUEUED
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_a_model_download_is_found_in_the_list_by_its_name():
 )
 def test_why_a_download_failed_is_told_without_the_hubs_token(reason, shown):
     listed = [{"model_name": "b", "status": "failed", "prev_download_error": reason}]
-    assert look("model download", listed, "b").detail == shown
+    assert look("lamini/model_download", listed, "b").detail == shown
 
 
-@pytest.mark.parametrize(("kind", "method"), [("tuning", "POST"), ("classifier", "POST")])
+@pytest.mark.parametrize(("kind", "method"), [("lamini/tuning", "POST"), ("lamini/classifier", "POST")])
 def test_what_can_be_cancelled_is_cancelled_by_its_id(kind, method):
     call = kind_named(kind).cancel("7")
     assert call.method == method
@@ -142,7 +142,7 @@ def steps(*each):
 
 def test_a_running_tuning_job_tells_how_far_it_is():
     history = json.dumps([{"step": 60, "loss": 2.5, "learning_rate": 9e-4, "remaining_time": 750.2}])
-    status = look("tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history})
+    status = look("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history})
     assert status.done == 60
     assert status.detail == "step 60, loss 2.5, learning rate 0.0009, about 13 min left"
 
@@ -161,18 +161,18 @@ def test_a_running_tuning_job_tells_how_far_it_is():
     ],
 )
 def test_the_last_step_is_found_in_histories_of_all_forms(history, step):
-    assert look("tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history}).done == step
+    assert look("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history}).done == step
 
 
 def test_an_ended_tuning_job_tells_no_step_as_its_reason():
     answer = {"job_id": 7, "status": "FAILED", "history": steps((10, 2.0))}
-    assert look("tuning", answer).detail is None
+    assert look("lamini/tuning", answer).detail is None
 
 
 def test_a_list_of_long_histories_is_read_quickly():
     """One list answers for hundreds of jobs, each with thousands of steps, while a triggerer waits."""
     history = steps(*((step, 1.0) for step in range(5000)))
-    call = kind_named("tuning").list_statuses()
+    call = kind_named("lamini/tuning").list_statuses()
     jobs = [{"job_id": n, "status": "TRAINING MODEL", "history": history} for n in range(200)]
     answer = json.dumps(jobs).encode()
     started = time.perf_counter()

@@ -359,7 +359,7 @@ def test_a_wait_that_runs_out_says_so_and_keeps_what_ended(platform):
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="batch completions"):
+    with pytest.raises(ValueError, match="lamini/batch_completions"):
         kind_named("telepathy")
 
 

@@ -33,7 +33,7 @@ def test_what_airflow_keeps_are_ids_and_numbers(platform, inference):
     assert time.time() - 30 < trigger.pop("submitted_at") < trigger.pop("deadline") < time.time() + 30
     assert trigger == {
         "conn_id": "lamini_default",
-        "kind": "batch completions",
+        "kind": "lamini/batch_completions",
         "poll_interval": 0.5,
         "min_ended": 1,
         "cancel_on_kill": True,

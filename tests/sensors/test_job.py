@@ -39,7 +39,12 @@ def put(tuning, *states):
 def test_a_job_is_waited_for(tuning, sensor, deferrable):
     put(tuning, "CREATED", TRAINING, TRAINING, "COMPLETED")
     ended = run_to_end(sensor(deferrable=deferrable))
-    assert ended.result == {"job_id": "7", "kind": "tuning", "state": "succeeded", "status": "COMPLETED"}
+    assert ended.result == {
+        "job_id": "7",
+        "kind": "lamini/tuning",
+        "state": "succeeded",
+        "status": "COMPLETED",
+    }
     assert len(ended.deferrals) == deferrable
 
 

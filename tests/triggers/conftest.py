@@ -39,7 +39,7 @@ def trigger() -> Callable[..., JobTrigger]:
         now = time.time()
         arguments = {
             "conn_id": "lamini_default",
-            "kind": "batch completions",
+            "kind": "lamini/batch_completions",
             "job_ids": job_ids,
             "submitted_at": now - given.pop("age", 0),
             "deadline": now + given.pop("seconds", 60),

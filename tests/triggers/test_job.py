@@ -20,7 +20,7 @@ from tests.support.tasks import first_event, log_lines, made, through_json
 
 ARGUMENTS = {
     "conn_id": "lamini_night",
-    "kind": "batch completions",
+    "kind": "lamini/batch_completions",
     "job_ids": ["a", "b"],
     "submitted_at": 1.5,
     "deadline": 2.5,
@@ -161,7 +161,7 @@ def test_a_connection_that_cannot_work_is_one_sentence(platform, trigger, monkey
 
 @pytest.mark.usefixtures("platform")
 def test_an_unknown_kind_of_job_is_refused_with_the_known_ones(trigger):
-    with pytest.raises(ValueError, match="batch completions"):
+    with pytest.raises(ValueError, match="lamini/batch_completions"):
         event_of(trigger(["a"], kind="telepathy"))
 
 

@@ -125,7 +125,8 @@ def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
 
 
 TUNING = JobKind(
-    name="tuning",
+    name="lamini/tuning",
+    title="tuning",
     status=lambda job_id: training.job(job_id).map(_tuning_status),
     list_statuses=lambda: training_list.list_unread().map(_tuning_jobs),
     cancel=training.cancel,
@@ -134,7 +135,8 @@ TUNING = JobKind(
 
 
 MEMORY_RAG = JobKind(
-    name="Memory RAG",
+    name="lamini/memory_rag",
+    title="Memory RAG",
     status=lambda job_id: memory_rag.job(job_id).map(
         lambda job: JobStatus(job_id, state_of(job.status), job.status, detail=job.detail)
     ),
@@ -142,14 +144,16 @@ MEMORY_RAG = JobKind(
 
 
 CLASSIFIER = JobKind(
-    name="classifier",
+    name="lamini/classifier",
+    title="classifier",
     status=lambda job_id: classifiers.status(job_id).map(lambda job: _classifier_status(job_id, job)),
     cancel=lambda job_id: classifiers.update_job(job_id=job_id, status="CANCELLED"),
 )
 
 
 BATCH_COMPLETIONS = JobKind(
-    name="batch completions",
+    name="lamini/batch_completions",
+    title="batch completions",
     status=lambda job_id: batches.completions_progress(job_id).map(
         lambda seen: _rows_status(job_id, seen.done, seen.total)
     ),
@@ -158,7 +162,8 @@ BATCH_COMPLETIONS = JobKind(
 
 
 BATCH_EMBEDDINGS = JobKind(
-    name="batch embeddings",
+    name="lamini/batch_embeddings",
+    title="batch embeddings",
     status=lambda job_id: batches.embeddings_progress(job_id).map(
         lambda rows: _rows_status(job_id, rows, rows)
     ),
@@ -167,7 +172,8 @@ BATCH_EMBEDDINGS = JobKind(
 
 
 MODEL_DOWNLOAD = JobKind(
-    name="model download",
+    name="lamini/model_download",
+    title="model download",
     status=_look_at_download,
     list_statuses=lambda: models.list_downloaded().map(_all_downloads),
 )
