@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_lamini.api import blob
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.local.datasets.signing import Signer
+from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
 from tests.support.local_platform import local_platform
 from tests.support.structure import check
 
@@ -148,12 +148,12 @@ def test_a_signature_is_for_one_blob_as_it_was_given(
 
 
 def test_a_signature_expires() -> None:
-    signer = Signer("secret")
+    signer = UrlSigner("secret")
     for seconds, allowed in ((60, True), (-1, False)):
         query = dict(httpx.QueryParams(signer.query("/a", seconds)))
         assert signer.allows("/a", query) is allowed
         assert not signer.allows("/b", query)
-        assert not Signer("another").allows("/a", query)
+        assert not UrlSigner("another").allows("/a", query)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_what_broken_uploads_and_failed_builds_left_is_cleared_away(
         own_platform.kill()
         own_platform.restart()
         assert [folder.name for folder in (own_platform.data / "memory_rag").iterdir()] == [good]
-        assert "cannot be read" in status(http, failed)["detail"]
+        assert "Cannot read file" in status(http, failed)["detail"]
         assert len(own_engine.prompts) == len(TEXTS)
 
 

@@ -161,8 +161,8 @@ def test_every_format_is_read_and_the_log_tells_what_was(http: httpx.Client, eng
     lines = log(http, job_id)
     assert lines[0] == f"Received 6 files, {size} bytes."
     assert "Read 'folder/a.txt': 1 passages." in lines
-    assert "Read 'empty.txt': it holds no text." in lines
-    assert "Read 'Żółw \"quoted\".txt': 1 passages, 1 of them known already." in lines
+    assert "Read 'empty.txt': it contains no text." in lines
+    assert "Read 'Żółw \"quoted\".txt': 1 passages, 1 of them duplicates." in lines
     assert lines[-1] == "The index is ready: 4 passages."
 
 
@@ -176,9 +176,9 @@ def test_files_that_cannot_be_read_fail_the_build_and_are_named(http: httpx.Clie
     job_id = started(http, files)
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
     detail = status(http, job_id)["detail"]
-    assert detail.startswith("File 'locked.pdf' cannot be read: it is locked with a password.")
-    assert "File 'picture.png' cannot be read: it is no text" in detail
-    assert detail.endswith("So are 3 more files.")
+    assert detail.startswith("Cannot read file 'locked.pdf': it is locked with a password.")
+    assert "Cannot read file 'picture.png': it is not text" in detail
+    assert detail.endswith("3 more files cannot be read.")
     assert log(http, job_id)[-1] == f"FAILED: {detail}"
     refused = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
     assert refused.status_code == 400
@@ -188,7 +188,7 @@ def test_files_that_cannot_be_read_fail_the_build_and_are_named(http: httpx.Clie
 def test_files_without_any_text_fail_the_build(http: httpx.Client) -> None:
     job_id = started(http, {"a.txt": "", "b.txt": " \n "})
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
-    assert status(http, job_id)["detail"] == "None of the files holds any text."
+    assert status(http, job_id)["detail"] == "The files contain no text."
 
 
 def test_an_index_is_not_asked_before_it_is_ready(http: httpx.Client, platform: LocalPlatform) -> None:
@@ -244,14 +244,14 @@ def test_a_build_that_was_declared_done_has_no_index(http: httpx.Client, platfor
     platform.control.end(job_id, "succeeded")
     answer = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
     assert answer.status_code == 400
-    assert "before its index was there" in answer.json()["detail"]
+    assert "before its index was complete" in answer.json()["detail"]
 
 
 def test_vectors_that_cannot_be_made_fail_the_build(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.row_fault("house 5")
     job_id = started(http)
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
-    assert "Passages of 'fact-0.txt' got no vectors" in status(http, job_id)["detail"]
+    assert "Could not embed passages of 'fact-0.txt'" in status(http, job_id)["detail"]
 
 
 def test_a_build_waits_for_an_engine_that_cannot_answer(http: httpx.Client, engine: Upstream) -> None:

@@ -123,7 +123,7 @@ def test_status_says_when_nothing_answers() -> None:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     status = command("status", "--url", url)
     assert status.returncode == 1
-    assert "no platform answers" in status.stdout.lower()
+    assert "no platform is running" in status.stdout.lower()
     assert url in status.stdout
 
 
@@ -132,7 +132,7 @@ def test_the_folder_may_not_be_used_by_two_platforms_at_once(
 ) -> None:
     refused = command("serve", "--port", "0", "--data", str(platform.data), "--upstream", engine.url)
     assert refused.returncode == 1
-    assert "already" in refused.stderr
+    assert "Another local platform is using" in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 

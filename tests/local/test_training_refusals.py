@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_lamini.local.routes.training import MOST_MODELS
+from airflow_provider_lamini.local.routes.training import MAX_MODELS
 from tests.support.local_platform import local_platform
 from tests.support.scripted_tuning import BASE, OTHER_BASE, VECTORS, ScriptedTrainer, tunable_platform
 from tests.support.tuning_api import ROWS, begin, dataset, wait_for
@@ -58,7 +58,7 @@ def test_a_model_that_an_upstream_engine_serves_cannot_be_tuned_here(tmp_path):
     ("body", "status", "said"),
     [
         ({"model_name": "nobody/nothing"}, 594, "is not served here"),
-        ({"model_name": VECTORS}, 400, "makes vectors"),
+        ({"model_name": VECTORS}, 400, "is an embedding model"),
         ({"model_name": OTHER_BASE}, 400, "has no file"),
         ({"model_name": ""}, 422, "model_name"),
         ({"dataset_id": "none"}, 404, "Dataset 'none' not found"),
@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_refused_and_no_job_is_made(refusing, body, statu
 def test_two_datasets_at_once_are_refused(refusing):
     one, other = dataset(refusing), dataset(refusing)
     told = refused(refusing, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl")
-    assert told == (400, "upload_file_path is another dataset's than dataset_id.")
+    assert told == (400, "upload_file_path and dataset_id name different datasets.")
 
 
 def test_a_tuned_model_cannot_be_tuned_again(platform):
@@ -122,7 +122,7 @@ def test_an_unknown_job_is_told_as_the_platform_does(refusing, what):
 
 def test_no_more_models_are_tuned_than_can_be_served(platform):
     tunings = platform.platform.tunings
-    for _ in range(MOST_MODELS):
+    for _ in range(MAX_MODELS):
         job = tunings.create(BASE, "d", None, {}, is_public=False)
         tunings.keep(job, [])
     status, said = refused(platform, model_name=BASE, dataset_id=dataset(platform))

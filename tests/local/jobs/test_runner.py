@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.jobs.runner import Hold, JobFailed, JobRunner
-from airflow_provider_lamini.local.store import Store
+from airflow_provider_lamini.local.jobs.store import JobStore
 from tests.support.local_platform import wait_until
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.local.jobs.runner import RunningJob
-    from airflow_provider_lamini.local.store import Job
+    from airflow_provider_lamini.local.jobs.store import Job
 
 
 @dataclass
@@ -46,14 +46,14 @@ def until_told(job: RunningJob) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "platform.sqlite")
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    opened = JobStore(tmp_path / "platform.sqlite")
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def make_runner(store: Store) -> Iterator[Callable[..., JobRunner]]:
+def make_runner(store: JobStore) -> Iterator[Callable[..., JobRunner]]:
     runners: list[JobRunner] = []
 
     def make(*kinds: Kind) -> JobRunner:
@@ -65,25 +65,25 @@ def make_runner(store: Store) -> Iterator[Callable[..., JobRunner]]:
         runner.stop()
 
 
-def now(store: Store, job: Job) -> Job:
+def now(store: JobStore, job: Job) -> Job:
     found = store.job(job.id)
     assert found is not None
     return found
 
 
-def ended(store: Store, job: Job) -> Job:
+def ended(store: JobStore, job: Job) -> Job:
     wait_until(lambda: now(store, job).ended is not None)
     return now(store, job)
 
 
-def test_a_job_that_returns_has_succeeded(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_job_that_returns_has_succeeded(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     kind = Kind(lambda _: None)
     job = make_runner(kind).submit("errand", {"to": "shop"})
     assert ended(store, job).state is JobState.SUCCEEDED
     assert kind.ran == [job.id]
 
 
-def test_a_job_that_fails_says_why(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_job_that_fails_says_why(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     def fail(_: RunningJob) -> None:
         raise JobFailed("The shop is closed.")
 
@@ -92,7 +92,7 @@ def test_a_job_that_fails_says_why(store: Store, make_runner: Callable[..., JobR
 
 
 def test_a_job_that_breaks_fails_without_showing_its_data(
-    store: Store, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
+    store: JobStore, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_down(_: RunningJob) -> None:
         raise KeyError("SECRET PROMPT")
@@ -106,7 +106,7 @@ def test_a_job_that_breaks_fails_without_showing_its_data(
 
 @pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED, JobState.TIMED_OUT])
 def test_a_running_job_can_be_made_to_end(
-    store: Store, make_runner: Callable[..., JobRunner], state: JobState
+    store: JobStore, make_runner: Callable[..., JobRunner], state: JobState
 ) -> None:
     runner = make_runner(Kind(until_told))
     job = runner.submit("errand", {})
@@ -127,13 +127,15 @@ def test_a_waiting_job_that_is_cancelled_never_runs(make_runner: Callable[..., J
     assert kind.ran == [first.id, third.id]
 
 
-def test_a_job_runs_into_its_time_limit(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_job_runs_into_its_time_limit(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     job = make_runner(Kind(until_told, time_limit=0.1)).submit("errand", {})
     assert ended(store, job).state is JobState.TIMED_OUT
     assert "time limit" in str(now(store, job).detail)
 
 
-def test_only_so_many_jobs_of_a_kind_run_at_once(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_only_so_many_jobs_of_a_kind_run_at_once(
+    store: JobStore, make_runner: Callable[..., JobRunner]
+) -> None:
     running, most, lock, three = 0, 0, threading.Lock(), threading.Barrier(3)
 
     def count(_: RunningJob) -> None:
@@ -153,7 +155,7 @@ def test_only_so_many_jobs_of_a_kind_run_at_once(store: Store, make_runner: Call
 
 
 def test_a_full_kind_does_not_keep_another_waiting(
-    store: Store, make_runner: Callable[..., JobRunner]
+    store: JobStore, make_runner: Callable[..., JobRunner]
 ) -> None:
     runner = make_runner(Kind(until_told, concurrency=1), Kind(lambda _: None, name="other"))
     runner.submit("errand", {})
@@ -161,7 +163,9 @@ def test_a_full_kind_does_not_keep_another_waiting(
     assert ended(store, runner.submit("other", {})).state is JobState.SUCCEEDED
 
 
-def test_a_held_job_waits_until_it_is_released(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_held_job_waits_until_it_is_released(
+    store: JobStore, make_runner: Callable[..., JobRunner]
+) -> None:
     runner = make_runner(Kind(lambda _: None))
     runner.hold(Hold(kind="errand"))
     job = runner.submit("errand", {})
@@ -171,7 +175,7 @@ def test_a_held_job_waits_until_it_is_released(store: Store, make_runner: Callab
     assert ended(store, job).state is JobState.SUCCEEDED
 
 
-def test_a_held_job_can_be_cancelled(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_held_job_can_be_cancelled(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     kind = Kind(lambda _: None)
     runner = make_runner(kind)
     runner.hold(Hold())
@@ -184,7 +188,7 @@ def test_a_held_job_can_be_cancelled(store: Store, make_runner: Callable[..., Jo
 
 
 def test_what_was_running_or_waiting_is_taken_up_by_the_next(
-    store: Store, make_runner: Callable[..., JobRunner]
+    store: JobStore, make_runner: Callable[..., JobRunner]
 ) -> None:
     before = make_runner(Kind(until_told, concurrency=1))
     jobs = [before.submit("errand", {}) for _ in range(3)]
@@ -202,7 +206,7 @@ def test_what_was_running_or_waiting_is_taken_up_by_the_next(
 
 
 def test_a_job_of_an_unknown_kind_is_left_alone(
-    store: Store, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
+    store: JobStore, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
 ) -> None:
     job = store.create("from the future", {})
     make_runner(Kind(until_told)).resume()

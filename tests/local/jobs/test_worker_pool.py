@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.local.jobs.pool import Flow, WorkPool
+from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool, WorkQueue
 from tests.support.local_platform import wait_until
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def make_pool() -> Iterator[Callable[[int], WorkPool]]:
-    pools: list[WorkPool] = []
+def make_pool() -> Iterator[Callable[[int], WorkerPool]]:
+    pools: list[WorkerPool] = []
 
-    def make(workers: int) -> WorkPool:
-        pools.append(WorkPool(workers, "test"))
+    def make(workers: int) -> WorkerPool:
+        pools.append(WorkerPool(workers, "test"))
         return pools[-1]
 
     yield make
@@ -39,21 +39,21 @@ def waits_for(gate: threading.Event) -> Callable[[int], None]:
     return wait
 
 
-def test_every_unit_runs_once(make_pool: Callable[[int], WorkPool]) -> None:
+def test_every_unit_runs_once(make_pool: Callable[[int], WorkerPool]) -> None:
     ran: list[int] = []
-    flow = Flow(units(500, ran.append), interactive=False)
+    flow = WorkQueue(units(500, ran.append), interactive=False)
     make_pool(4).add(flow)
     flow.finished.result(10)
     assert sorted(ran) == list(range(500))
 
 
-def test_a_flow_without_units_is_finished(make_pool: Callable[[int], WorkPool]) -> None:
-    flow = Flow(iter(()), interactive=True)
+def test_a_flow_without_units_is_finished(make_pool: Callable[[int], WorkerPool]) -> None:
+    flow = WorkQueue(iter(()), interactive=True)
     make_pool(1).add(flow)
     flow.finished.result(5)
 
 
-def test_units_are_made_when_a_worker_is_free_for_them(make_pool: Callable[[int], WorkPool]) -> None:
+def test_units_are_made_when_a_worker_is_free_for_them(make_pool: Callable[[int], WorkerPool]) -> None:
     made: list[int] = []
     gate = threading.Event()
 
@@ -62,7 +62,7 @@ def test_units_are_made_when_a_worker_is_free_for_them(make_pool: Callable[[int]
             made.append(number)
             yield lambda: waits_for(gate)(0)
 
-    flow = Flow(lazily(), interactive=False)
+    flow = WorkQueue(lazily(), interactive=False)
     make_pool(3).add(flow)
     wait_until(lambda: len(made) == 2)
     time.sleep(0.1)
@@ -71,15 +71,15 @@ def test_units_are_made_when_a_worker_is_free_for_them(make_pool: Callable[[int]
     flow.finished.result(10)
 
 
-def test_a_unit_that_raises_ends_its_flow_only(make_pool: Callable[[int], WorkPool]) -> None:
+def test_a_unit_that_raises_ends_its_flow_only(make_pool: Callable[[int], WorkerPool]) -> None:
     def fail(number: int) -> None:
         if number == 3:
             raise LookupError("three")
 
     pool = make_pool(2)
     bad, good = (
-        Flow(units(1000, fail), interactive=False),
-        Flow(units(100, lambda _: None), interactive=False),
+        WorkQueue(units(1000, fail), interactive=False),
+        WorkQueue(units(100, lambda _: None), interactive=False),
     )
     pool.add(bad)
     pool.add(good)
@@ -88,24 +88,26 @@ def test_a_unit_that_raises_ends_its_flow_only(make_pool: Callable[[int], WorkPo
     good.finished.result(10)
 
 
-def test_units_that_cannot_be_made_end_their_flow(make_pool: Callable[[int], WorkPool]) -> None:
+def test_units_that_cannot_be_made_end_their_flow(make_pool: Callable[[int], WorkerPool]) -> None:
     def broken() -> Iterator[Callable[[], None]]:
         yield lambda: None
         raise OSError("the file is gone")
 
-    flow = Flow(broken(), interactive=True)
+    flow = WorkQueue(broken(), interactive=True)
     make_pool(2).add(flow)
     with pytest.raises(OSError, match="gone"):
         flow.finished.result(10)
 
 
-def test_flows_take_turns(make_pool: Callable[[int], WorkPool]) -> None:
+def test_flows_take_turns(make_pool: Callable[[int], WorkerPool]) -> None:
     order: list[str] = []
     gate = threading.Event()
     pool = make_pool(1)
-    first = Flow(units(1, waits_for(gate)), interactive=False)
+    first = WorkQueue(units(1, waits_for(gate)), interactive=False)
     pool.add(first)
-    flows = [Flow(units(3, lambda _, name=name: order.append(name)), interactive=False) for name in "abc"]  # type: ignore[misc]
+    flows = [
+        WorkQueue(units(3, lambda _, name=name: order.append(name)), interactive=False) for name in "abc"
+    ]  # type: ignore[misc]
     for flow in flows:
         pool.add(flow)
     gate.set()
@@ -114,13 +116,13 @@ def test_flows_take_turns(make_pool: Callable[[int], WorkPool]) -> None:
     assert order == list("abcabcabc")
 
 
-def test_interactive_work_finds_a_worker_whatever_batches_run(make_pool: Callable[[int], WorkPool]) -> None:
+def test_interactive_work_finds_a_worker_whatever_batches_run(make_pool: Callable[[int], WorkerPool]) -> None:
     gate = threading.Event()
     pool = make_pool(2)
-    batch = Flow(units(10, waits_for(gate)), interactive=False)
+    batch = WorkQueue(units(10, waits_for(gate)), interactive=False)
     pool.add(batch)
     time.sleep(0.05)
-    question = Flow(units(1, lambda _: None), interactive=True)
+    question = WorkQueue(units(1, lambda _: None), interactive=True)
     pool.add(question)
     question.finished.result(5)
     assert not batch.finished.done()
@@ -128,13 +130,13 @@ def test_interactive_work_finds_a_worker_whatever_batches_run(make_pool: Callabl
     batch.finished.result(10)
 
 
-def test_batches_get_their_turn_among_much_interactive_work(make_pool: Callable[[int], WorkPool]) -> None:
+def test_batches_get_their_turn_among_much_interactive_work(make_pool: Callable[[int], WorkerPool]) -> None:
     ran: list[str] = []
     pool = make_pool(1)
     gate = threading.Event()
-    pool.add(Flow(units(1, waits_for(gate)), interactive=True))
-    questions = Flow(units(400, lambda _: ran.append("question")), interactive=True)
-    batch = Flow(units(20, lambda _: ran.append("row")), interactive=False)
+    pool.add(WorkQueue(units(1, waits_for(gate)), interactive=True))
+    questions = WorkQueue(units(400, lambda _: ran.append("question")), interactive=True)
+    batch = WorkQueue(units(20, lambda _: ran.append("row")), interactive=False)
     pool.add(questions)
     pool.add(batch)
     gate.set()
@@ -143,7 +145,7 @@ def test_batches_get_their_turn_among_much_interactive_work(make_pool: Callable[
     assert 15 <= ran[:100].count("row") <= 30
 
 
-def test_a_cancelled_flow_starts_nothing_more(make_pool: Callable[[int], WorkPool]) -> None:
+def test_a_cancelled_flow_starts_nothing_more(make_pool: Callable[[int], WorkerPool]) -> None:
     ran: list[int] = []
     gate = threading.Event()
 
@@ -151,13 +153,13 @@ def test_a_cancelled_flow_starts_nothing_more(make_pool: Callable[[int], WorkPoo
         ran.append(number)
         gate.wait(60)
 
-    flow = Flow(units(50, run), interactive=True)
+    flow = WorkQueue(units(50, run), interactive=True)
     make_pool(2).add(flow)
     wait_until(lambda: len(ran) == 2)
     flow.cancel()
     gate.set()
     flow.finished.result(5)
     assert len(ran) == 2
-    idle = Flow(units(5, run), interactive=True)
+    idle = WorkQueue(units(5, run), interactive=True)
     idle.cancel()
     idle.finished.result(0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.local.rag.extract import Block, UnreadableDocumentError, read_document
+from airflow_provider_lamini.local.rag.documents import Block, UnreadableDocumentError, read_document
 from tests.support.pdf import locked, pdf
 
 if TYPE_CHECKING:
@@ -89,14 +89,14 @@ def test_a_pdf_is_read_page_by_page(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("a.pdf", b"no pdf at all", "no PDF"),
-        ("a.pdf", pdf("text")[:-200], "no PDF"),
-        ("a.pdf", b"", "no PDF"),
+        ("a.pdf", b"no pdf at all", "not a readable PDF"),
+        ("a.pdf", pdf("text")[:-200], "not a readable PDF"),
+        ("a.pdf", b"", "not a readable PDF"),
         ("a.pdf", pdf("", ""), "OCR"),
         ("a.pdf", locked(pdf("text"), "secret"), "password"),
-        ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "no text"),
-        ("a.docx", b"PK\x03\x04\x14\x00\x00\x00", "no text"),
-        ("a.html", b"<p>\x00\x01</p>", "no text"),
+        ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "not text"),
+        ("a.docx", b"PK\x03\x04\x14\x00\x00\x00", "not text"),
+        ("a.html", b"<p>\x00\x01</p>", "not text"),
     ],
 )
 def test_what_cannot_be_read_says_why(tmp_path: Path, name: str, content: bytes, why: str) -> None:
