@@ -1,4 +1,4 @@
-"""Jobs over rows: each row is computed once, in order, and its result is stored at once."""
+"""Jobs over rows: each row is computed once, in order, and its result is stored immediately."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def run_rows(
     batch_size: int = 1,
     interactive: bool = False,
 ) -> None:
-    """Compute the rows of a job that have no result yet, and store each result at once.
+    """Compute the rows of a job that have no result yet, and store each result immediately.
 
     :param job: the job
     :param pool: its workers compute the rows

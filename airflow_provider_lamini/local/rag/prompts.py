@@ -50,7 +50,7 @@ def embed_query(inference: Inference, prompt: str) -> Vectors:
     return vector / length if length else vector
 
 
-def add_passages(passages: Sequence[Passage], prompt: str) -> tuple[str, bool]:
+def prompt_with_passages(passages: Sequence[Passage], prompt: str) -> tuple[str, bool]:
     """Add passages to a prompt.
 
     In a prompt with a chat template, they go into the user's turn. A plain prompt gets them at its start.

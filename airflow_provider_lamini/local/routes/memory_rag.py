@@ -25,7 +25,7 @@ from airflow_provider_lamini.local.rag.index import Index
 from airflow_provider_lamini.local.rag.passages import split_into_passages
 from airflow_provider_lamini.local.rag.prompts import (
     DEFAULT_QUERY_SIZE,
-    add_passages,
+    prompt_with_passages,
     embed_query,
     suggest_questions,
 )
@@ -137,7 +137,7 @@ def _complete(search: _Search, settings: CompletionSettings, prompt: str) -> Com
     inference = search.platform.inference
     vector = embed_query(inference, prompt)
     results = search.platform.indexes.search(search.job_id, search.index, vector, search.size)
-    full_prompt, chat = add_passages([result.passage for result in results], prompt)
+    full_prompt, chat = prompt_with_passages([result.passage for result in results], prompt)
     try:
         return inference.complete(settings, full_prompt, chat=chat)
     except PromptTooLong as error:
