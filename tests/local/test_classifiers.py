@@ -65,7 +65,7 @@ def listed(http: httpx.Client, project: str, what: str) -> list[Any]:
     return found
 
 
-def test_a_classifier_is_trained_and_knows_its_descriptions(http: httpx.Client, project: str) -> None:
+def test_a_trained_classifier_recognizes_its_own_descriptions(http: httpx.Client, project: str) -> None:
     model_id = trained(http, project)
     found = classify(http, model_id, KNOWN)
     for scores in found:
@@ -76,14 +76,14 @@ def test_a_classifier_is_trained_and_knows_its_descriptions(http: httpx.Client, 
     assert [scores[0]["class_name"] for scores in found] == list(CLASSES)
 
 
-def test_descriptions_alone_are_enough(http: httpx.Client, project: str) -> None:
+def test_a_classifier_can_be_trained_on_descriptions_alone(http: httpx.Client, project: str) -> None:
     for number, examples in enumerate((None, {})):
         model_id = trained(http, f"{project} {number}", examples=examples)
         [scores] = classify(http, model_id, RED)
         assert scores[0]["class_name"] == "red"
 
 
-def test_one_text_is_answered_with_a_list_of_one(http: httpx.Client, project: str) -> None:
+def test_a_single_text_returns_a_list_of_one(http: httpx.Client, project: str) -> None:
     model_id = trained(http, project)
     assert classify(http, model_id, RED) == classify(http, model_id, [RED])
     assert len(classify(http, model_id, [f"text {number}" for number in range(30)])) == 30
@@ -103,7 +103,7 @@ def test_top_n_threshold_and_metadata(http: httpx.Client, project: str) -> None:
         assert answer.status_code == 422
 
 
-def test_the_first_version_of_the_paths_answers_too(http: httpx.Client, project: str) -> None:
+def test_the_v1_paths_work_too(http: httpx.Client, project: str) -> None:
     model_id = trained(http, project)
     v1 = f"/v1/classifier/{model_id}"
     for prompt in (RED, [RED, BLUE]):
@@ -115,7 +115,7 @@ def test_the_first_version_of_the_paths_answers_too(http: httpx.Client, project:
         assert check(answer, "/v1/classifier/{model_id}/prediction") == {"prediction": said}
 
 
-def test_examples_that_are_added_count_from_the_next_training_on(http: httpx.Client, project: str) -> None:
+def test_added_examples_are_used_by_the_next_training(http: httpx.Client, project: str) -> None:
     first = trained(http, project)
     body = {"project_name": project, "dataset_name": "more", "data": {"red": ["sky", "blood"]}}
     for added in (2, 0):
@@ -139,7 +139,7 @@ def test_examples_that_are_added_count_from_the_next_training_on(http: httpx.Cli
     ended_well(http, follow.json()["job_id"])
 
 
-def test_what_a_project_holds_is_listed(http: httpx.Client, project: str) -> None:
+def test_the_contents_of_a_project_are_listed(http: httpx.Client, project: str) -> None:
     first = trained(http, project)
     body = {"project_name": project, "dataset_name": "more", "data": {"red": ["blood"]}}
     http.post(f"{V2}/add", json=body).raise_for_status()
@@ -158,7 +158,7 @@ def test_what_a_project_holds_is_listed(http: httpx.Client, project: str) -> Non
     assert listed(http, mine["project_id"], "jobs") == [job]
 
 
-def test_a_dataset_is_downloaded_and_deleted(http: httpx.Client, project: str) -> None:
+def test_a_dataset_can_be_downloaded_and_deleted(http: httpx.Client, project: str) -> None:
     trained(http, project)
     awkward = ['with "quotes"', "over\nlines", "Łódź"]
     body = {"project_name": project, "dataset_name": "more", "data": {"red": awkward, "blue": ["x"]}}
@@ -208,7 +208,7 @@ def test_a_training_can_be_cancelled(http: httpx.Client, platform: LocalPlatform
 
 
 @pytest.mark.parametrize(("state", "word"), [("failed", "FAILED"), ("timed out", "TIMED OUT")])
-def test_a_training_can_be_made_to_end_badly(
+def test_a_training_can_be_forced_to_fail(
     http: httpx.Client, platform: LocalPlatform, project: str, state: str, word: str
 ) -> None:
     platform.control.hold("classifier")
@@ -220,7 +220,7 @@ def test_a_training_can_be_made_to_end_badly(
     assert listed(http, project, "jobs") == [shown]
 
 
-def test_vectors_that_cannot_be_made_fail_the_training(
+def test_a_training_fails_if_its_texts_cannot_be_embedded(
     http: httpx.Client, platform: LocalPlatform, project: str, engine: Upstream
 ) -> None:
     engine.fail(503, times=2)
@@ -231,7 +231,7 @@ def test_vectors_that_cannot_be_made_fail_the_training(
     assert "got no vectors" in status(http, job_id)["detail"]
 
 
-def test_a_name_that_is_taken_is_497(http: httpx.Client, project: str) -> None:
+def test_an_existing_project_name_returns_497(http: httpx.Client, project: str) -> None:
     model_id = trained(http, project)
     answer = initialize(http, project)
     assert answer.status_code == 497
@@ -239,7 +239,7 @@ def test_a_name_that_is_taken_is_497(http: httpx.Client, project: str) -> None:
     assert [one["model_id"] for one in listed(http, project, "models")] == [model_id]
 
 
-def test_what_is_unknown_has_its_own_status(http: httpx.Client) -> None:
+def test_unknown_resources_return_their_own_status(http: httpx.Client) -> None:
     data = {"project_name": "no", "dataset_name": "d", "data": {"red": ["x"]}}
     unknown_project = [
         http.post(f"{V2}/train", json={"name": "no"}),
@@ -253,7 +253,7 @@ def test_what_is_unknown_has_its_own_status(http: httpx.Client) -> None:
         assert http.post(path, json={"prompt": "a"}).status_code == 594
 
 
-def test_arguments_are_checked_before_a_project_is_made(
+def test_arguments_are_checked_before_a_project_is_created(
     http: httpx.Client, platform: LocalPlatform, project: str
 ) -> None:
     wrong: list[tuple[dict[str, Any], int]] = [
@@ -281,7 +281,7 @@ def test_arguments_are_checked_before_a_project_is_made(
     assert http.post(f"{V2}/{model_id}/classify", json={"prompt": "a"}).status_code == 513
 
 
-def test_a_model_moves_to_another_platform_as_a_file(
+def test_a_model_file_can_be_imported_by_another_platform(
     http: httpx.Client, platform: LocalPlatform, project: str
 ) -> None:
     model_id = trained(http, project)

@@ -44,7 +44,7 @@ def left_over(platform: LocalPlatform) -> list[Path]:
     return list((platform.data / "datasets").glob("*.part"))
 
 
-def test_rows_that_are_sent_become_a_dataset(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_rows_in_a_request_become_a_dataset(http: httpx.Client, platform: LocalPlatform) -> None:
     base = check(http.get("/v1/get-upload-base-path"), "/v1/get-upload-base-path")
     assert base == {"upload_base_path": "local"}
     sent = {"upload_base_path": "local", "data": ROWS, "is_public": True}
@@ -55,7 +55,7 @@ def test_rows_that_are_sent_become_a_dataset(http: httpx.Client, platform: Local
     assert found == {"dataset_location": made["dataset_location"]}
 
 
-def test_fields_may_come_in_any_order_and_any_pieces(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_fields_may_arrive_in_any_order_and_any_chunks(http: httpx.Client, platform: LocalPlatform) -> None:
     rows, rest = json.dumps(ROWS), '"is_public": null, "other": {"data": [1]}, "upload_base_path": "local"'
     for text in (f'{{"data": {rows}, {rest}}}', f' {{{rest},"data" :{rows}}} \n'):
         content = text.encode()
@@ -64,7 +64,7 @@ def test_fields_may_come_in_any_order_and_any_pieces(http: httpx.Client, platfor
         assert stored(platform, answer.json()["dataset_id"]) == ROWS
 
 
-def test_a_body_larger_than_memory_is_stored_as_it_comes(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_a_huge_body_is_stored_while_it_arrives(http: httpx.Client, platform: LocalPlatform) -> None:
     """The server's peak of memory grows by less than a third of the body."""
 
     def peak() -> int:
@@ -109,7 +109,7 @@ def test_a_body_larger_than_memory_is_stored_as_it_comes(http: httpx.Client, pla
         (b'{"upload_base_path": "local", "data": [{"a": 1}], "data": [{"a": 1}]}', ["body", "data"]),
     ],
 )
-def test_what_are_no_rows_is_refused_and_its_place_is_told(
+def test_invalid_rows_are_rejected_with_their_location(
     http: httpx.Client, platform: LocalPlatform, content: bytes, place: list[str | int]
 ) -> None:
     before = sorted((platform.data / "datasets").iterdir())
@@ -121,7 +121,7 @@ def test_what_are_no_rows_is_refused_and_its_place_is_told(
     assert sorted((platform.data / "datasets").iterdir()) == before
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_an_interrupted_upload_leaves_no_file_behind(http: httpx.Client, platform: LocalPlatform) -> None:
     def broken() -> Iterator[bytes]:
         yield body(ROWS)[:50]
         wait_until(lambda: left_over(platform))
@@ -133,7 +133,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(http: httpx.Client, platform: 
     wait_until(lambda: left_over(platform) == [])
 
 
-def test_the_base_must_be_the_one_that_was_told(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_the_upload_base_must_be_the_configured_one(http: httpx.Client, platform: LocalPlatform) -> None:
     answer = http.post("/v1/local-data", json={"upload_base_path": "azure", "data": ROWS})
     assert answer.status_code == 400
     assert "'local'" in answer.json()["detail"]
@@ -143,7 +143,7 @@ def test_the_base_must_be_the_one_that_was_told(http: httpx.Client, platform: Lo
     assert left_over(platform) == []
 
 
-def test_an_unknown_dataset_is_404(http: httpx.Client) -> None:
+def test_an_unknown_dataset_returns_404(http: httpx.Client) -> None:
     for unknown in ("none-such", "../platform", "a/b"):
         asked = {"dataset_id": unknown, "upload_base_path": "local"}
         assert http.post("/v1/existing-data", json=asked).status_code == 404

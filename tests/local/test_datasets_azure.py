@@ -65,7 +65,7 @@ def block_list(*names: str) -> str:
     return f"<BlockList>{''.join(f'<Latest>{name}</Latest>' for name in names)}</BlockList>"
 
 
-def test_rows_put_at_once_become_a_dataset(azure: httpx.Client, anyone: httpx.Client) -> None:
+def test_rows_uploaded_in_one_request_become_a_dataset(azure: httpx.Client, anyone: httpx.Client) -> None:
     base = check(azure.get("/v1/get-upload-base-path"), "/v1/get-upload-base-path")
     assert base == AZURE
     dataset_id, url = make(azure)
@@ -82,7 +82,7 @@ def test_rows_put_at_once_become_a_dataset(azure: httpx.Client, anyone: httpx.Cl
     assert found == {"dataset_location": f"azure/{dataset_id}.jsonl"}
 
 
-def test_blocks_are_put_together_in_the_order_of_their_list(
+def test_blocks_are_committed_in_the_order_of_the_block_list(
     azure: httpx.Client, anyone: httpx.Client, platform: LocalPlatform
 ) -> None:
     dataset_id, url = make(azure)
@@ -98,7 +98,7 @@ def test_blocks_are_put_together_in_the_order_of_their_list(
     assert count(azure, dataset_id, 50).status_code == 200
 
 
-def test_our_own_upload_works_with_one_block_and_with_many(
+def test_the_providers_upload_works_with_one_block_and_with_many(
     azure: httpx.Client, platform: LocalPlatform
 ) -> None:
     settings = ClientSettings(base_url=platform.url, key=platform.key)
@@ -109,7 +109,7 @@ def test_our_own_upload_works_with_one_block_and_with_many(
         assert count(azure, dataset_id, 50).status_code == 200
 
 
-def test_a_wrong_count_or_a_bad_row_is_told(azure: httpx.Client, anyone: httpx.Client) -> None:
+def test_a_wrong_row_count_and_an_invalid_row_are_reported(azure: httpx.Client, anyone: httpx.Client) -> None:
     dataset_id, url = make(azure)
     anyone.put(url, content=LINES, headers=WHOLE)
     wrong = count(azure, dataset_id, 49)
@@ -137,7 +137,7 @@ def _other_blob(url: str) -> httpx.URL:
         lambda url: with_query(url, sp="rcwd"),
     ],
 )
-def test_a_signature_is_for_one_blob_as_it_was_given(
+def test_a_signature_is_valid_for_one_unchanged_url_only(
     azure: httpx.Client, anyone: httpx.Client, change: Any
 ) -> None:
     _, url = make(azure)
@@ -168,7 +168,7 @@ def test_a_signature_expires() -> None:
         ({"comp": "blocklist"}, {}, b"<BlockList/>", "InvalidBlockList"),
     ],
 )
-def test_what_the_blob_service_refuses_is_refused_in_its_words(
+def test_the_blob_service_returns_azures_error_codes(
     azure: httpx.Client, query: dict[str, str], headers: dict[str, str], content: bytes, code: str
 ) -> None:
     _, url = make(azure)
@@ -178,7 +178,9 @@ def test_what_the_blob_service_refuses_is_refused_in_its_words(
         assert anyone.head(url).status_code == 404
 
 
-def test_a_blob_that_must_be_new_is_not_replaced(azure: httpx.Client, anyone: httpx.Client) -> None:
+def test_an_existing_blob_is_not_replaced_if_it_must_be_new(
+    azure: httpx.Client, anyone: httpx.Client
+) -> None:
     _, url = make(azure)
     new = {**WHOLE, "If-None-Match": "*"}
     assert anyone.put(url, content=LINES, headers=new).status_code == 201
@@ -186,7 +188,7 @@ def test_a_blob_that_must_be_new_is_not_replaced(azure: httpx.Client, anyone: ht
     assert (again.status_code, again.headers["x-ms-error-code"]) == (409, "BlobAlreadyExists")
 
 
-def test_a_fault_can_hit_the_blob_too(
+def test_faults_apply_to_blobs_too(
     azure: httpx.Client, anyone: httpx.Client, platform: LocalPlatform
 ) -> None:
     _, url = make(azure)
@@ -195,7 +197,9 @@ def test_a_fault_can_hit_the_blob_too(
     assert anyone.put(url, content=LINES, headers=WHOLE).status_code == 201
 
 
-def test_the_way_in_is_an_option_of_the_command_and_survives_restarts(engine: Upstream, data: Path) -> None:
+def test_upload_base_is_a_command_line_option_and_uploads_survive_restarts(
+    engine: Upstream, data: Path
+) -> None:
     """A signed URL that was given before a crash is still good after it, and so are blocks put before."""
     with local_platform(data, engine.url, arguments=("--upload-base", "azure")) as platform:
         with platform.client() as http:

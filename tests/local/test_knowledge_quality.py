@@ -79,7 +79,7 @@ def here(tmp_path: Path, vectors: LlamaEmbeddingEngine, engine: Upstream) -> Ite
     texts.close()
 
 
-def test_the_right_passage_is_found_for_nine_of_ten_questions(here: InProcess, engine: Upstream) -> None:
+def test_search_finds_the_right_passage_for_nine_of_ten_questions(here: InProcess, engine: Upstream) -> None:
     """30 short documents in four formats, 40 questions in other words than theirs, 3 passages for each."""
     documents = sorted((DATA / "documents").iterdir())
     assert len(documents) == 30
@@ -118,7 +118,7 @@ def tickets(vectors: LlamaEmbeddingEngine) -> tuple[list[str], list[str], np.nda
     return texts, [row["expected_category"] for row in rows], made
 
 
-def test_eight_examples_per_class_find_nine_of_ten_categories_with_honest_probabilities(
+def test_eight_examples_per_class_give_90_percent_accuracy_and_calibrated_probabilities(
     vectors: LlamaEmbeddingEngine, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
 ) -> None:
     """Over 20 random choices of examples: mean accuracy on the other 210 tickets, and confidence next to it."""
@@ -148,7 +148,7 @@ def test_eight_examples_per_class_find_nine_of_ten_categories_with_honest_probab
     assert max(map(abs, gaps)) < 0.1
 
 
-def test_descriptions_alone_find_most_categories(
+def test_descriptions_alone_classify_most_tickets_correctly(
     vectors: LlamaEmbeddingEngine, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
 ) -> None:
     _, categories, made = tickets
@@ -162,7 +162,7 @@ def test_descriptions_alone_find_most_categories(
     assert abs(likely.max(axis=1).mean() - accuracy) < 0.1
 
 
-def test_the_endpoints_train_evaluate_and_classify_so(
+def test_the_endpoints_reach_this_accuracy(
     here: InProcess, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
 ) -> None:
     """The 9th to 12th ticket of each category in the file are sorted by what the first 8 teach."""

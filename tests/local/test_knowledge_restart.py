@@ -65,7 +65,7 @@ def kill_in_the_middle(platform: LocalPlatform, engine: Upstream, kind: str, don
     return asked
 
 
-def test_a_killed_build_goes_on_with_the_vectors_that_are_missing(
+def test_an_interrupted_build_continues_with_the_missing_vectors(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     own_platform.control.hold("memory_rag", after_rows=32)
@@ -80,7 +80,7 @@ def test_a_killed_build_goes_on_with_the_vectors_that_are_missing(
         assert not list((own_platform.data / "memory_rag" / job_id).glob("files/*"))
 
 
-def test_a_build_that_was_killed_before_it_began_is_done(
+def test_a_build_that_had_not_started_runs_after_a_restart(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     own_platform.control.hold("memory_rag")
@@ -92,7 +92,7 @@ def test_a_build_that_was_killed_before_it_began_is_done(
         assert sorted(own_engine.prompts) == sorted(TEXTS)
 
 
-def test_an_index_and_what_was_added_survive_restarts_and_their_jobs_record(
+def test_an_index_and_added_texts_outlive_restarts_and_the_job_record(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     with own_platform.client() as http:
@@ -110,7 +110,7 @@ def test_an_index_and_what_was_added_survive_restarts_and_their_jobs_record(
         assert own_engine.prompts[-1].endswith("Added later.\n\nAdded later.")
 
 
-def test_what_broken_uploads_and_failed_builds_left_is_cleared_away(
+def test_leftovers_of_aborted_uploads_and_failed_builds_are_deleted(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     with own_platform.client() as http:
@@ -130,7 +130,7 @@ def test_what_broken_uploads_and_failed_builds_left_is_cleared_away(
         assert len(own_engine.prompts) == len(TEXTS)
 
 
-def test_a_killed_training_goes_on_with_the_vectors_that_are_missing(
+def test_an_interrupted_training_continues_with_the_missing_vectors(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     own_platform.control.hold("classifier", after_rows=20)
@@ -149,7 +149,7 @@ def test_a_killed_training_goes_on_with_the_vectors_that_are_missing(
         assert own_engine.prompts == []
 
 
-def test_a_classifier_survives_restarts_and_its_jobs_record(own_platform: LocalPlatform) -> None:
+def test_a_classifier_outlives_restarts_and_its_job_record(own_platform: LocalPlatform) -> None:
     with own_platform.client() as http:
         body = {"name": "numbers", "model_name": TEXT_MODEL, "classes": CLASSES, "examples": EXAMPLES}
         job_id = http.post(f"{CLASSIFIER}/initialize", json=body).raise_for_status().json()["job_id"]

@@ -78,7 +78,7 @@ def incoming(platform: LocalPlatform) -> set[str]:
     return {folder.name for folder in (platform.data / "memory_rag").glob("incoming-*")}
 
 
-def test_an_index_is_built_and_asked(http: httpx.Client, engine: Upstream) -> None:
+def test_an_index_is_built_and_queried(http: httpx.Client, engine: Upstream) -> None:
     job_id = built(http)
     question = FACTS["fact-3.txt"]
     engine.prompts.clear()
@@ -96,7 +96,7 @@ def test_an_index_is_built_and_asked(http: httpx.Client, engine: Upstream) -> No
     assert http.get(f"{RAG}/status", params={"job_id": job_id}).json() == status(http, job_id)
 
 
-def test_a_list_of_prompts_gives_lists_in_their_order(http: httpx.Client) -> None:
+def test_a_list_of_prompts_returns_lists_in_the_same_order(http: httpx.Client) -> None:
     job_id = built(http)
     questions = list(FACTS.values())
     answer = check(
@@ -108,7 +108,7 @@ def test_a_list_of_prompts_gives_lists_in_their_order(http: httpx.Client) -> Non
     assert answer["finish_reason"] == ["stop"] * len(questions)
 
 
-def test_answers_follow_the_limit_and_the_output_type(http: httpx.Client) -> None:
+def test_completions_respect_the_token_limit_and_output_type(http: httpx.Client) -> None:
     job_id = built(http)
     cut = ask(http, job_id, FACTS["fact-1.txt"], max_new_tokens=1)
     assert cut["finish_reason"] == "length"
@@ -116,7 +116,7 @@ def test_answers_follow_the_limit_and_the_output_type(http: httpx.Client) -> Non
     assert [output["tone"] in ("calm", "angry") for output in typed["outputs"]] == [True, True]
 
 
-def test_more_passages_than_there_are_give_all(http: httpx.Client, engine: Upstream) -> None:
+def test_a_query_size_beyond_the_index_returns_all_passages(http: httpx.Client, engine: Upstream) -> None:
     job_id = built(http)
     engine.prompts.clear()
     ask(http, job_id, "which?", rag_query_size=100)
@@ -143,7 +143,7 @@ def test_passages_go_into_the_users_turn_of_a_chat_template(
     assert "prompt" in engine.bodies[-1]
 
 
-def test_every_format_is_read_and_the_log_tells_what_was(http: httpx.Client, engine: Upstream) -> None:
+def test_every_format_is_read_and_logged(http: httpx.Client, engine: Upstream) -> None:
     files: dict[str, str | bytes] = {
         "folder/a.txt": "Plain text.",
         "b.md": "# Title\n\nMarked text.",
@@ -166,7 +166,7 @@ def test_every_format_is_read_and_the_log_tells_what_was(http: httpx.Client, eng
     assert lines[-1] == "The index is ready: 4 passages."
 
 
-def test_files_that_cannot_be_read_fail_the_build_and_are_named(http: httpx.Client) -> None:
+def test_unreadable_files_fail_the_build_and_are_named(http: httpx.Client) -> None:
     files: dict[str, str | bytes] = {
         **FACTS,
         "locked.pdf": locked(pdf("text"), "secret"),
@@ -191,7 +191,7 @@ def test_files_without_any_text_fail_the_build(http: httpx.Client) -> None:
     assert status(http, job_id)["detail"] == "The files contain no text."
 
 
-def test_an_index_is_not_asked_before_it_is_ready(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_an_index_cannot_be_queried_before_it_is_ready(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.hold("memory_rag")
     job_id = started(http)
     assert status(http, job_id) == {"job_id": job_id, "status": "CREATED"}
@@ -209,7 +209,7 @@ def test_an_index_is_not_asked_before_it_is_ready(http: httpx.Client, platform: 
     assert set(seen) <= {"CREATED", "LOADING DATA", "TRAINING MODEL", "COMPLETED"}
 
 
-def test_a_build_can_be_held_between_two_parts_of_its_passages(
+def test_a_build_can_be_held_between_batches_of_passages(
     http: httpx.Client, platform: LocalPlatform, engine: Upstream
 ) -> None:
     platform.control.hold("memory_rag", after_rows=16)
@@ -224,7 +224,7 @@ def test_a_build_can_be_held_between_two_parts_of_its_passages(
 @pytest.mark.parametrize(
     ("state", "word"), [("failed", "FAILED"), ("timed out", "TIMED OUT"), ("cancelled", "CANCELLED")]
 )
-def test_a_build_can_be_made_to_end_badly(
+def test_a_build_can_be_forced_to_fail(
     http: httpx.Client, platform: LocalPlatform, state: str, word: str
 ) -> None:
     platform.control.hold("memory_rag", after_rows=4)
@@ -238,7 +238,7 @@ def test_a_build_can_be_made_to_end_badly(
     assert f"current status: {word}. because a test says so" in answer.json()["detail"]
 
 
-def test_a_build_that_was_declared_done_has_no_index(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_a_build_forced_to_succeed_has_no_index(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.hold("memory_rag")
     job_id = started(http)
     platform.control.end(job_id, "succeeded")
@@ -247,19 +247,21 @@ def test_a_build_that_was_declared_done_has_no_index(http: httpx.Client, platfor
     assert "before its index was complete" in answer.json()["detail"]
 
 
-def test_vectors_that_cannot_be_made_fail_the_build(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_a_build_fails_if_its_passages_cannot_be_embedded(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
     platform.control.row_fault("house 5")
     job_id = started(http)
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
     assert "Could not embed passages of 'fact-0.txt'" in status(http, job_id)["detail"]
 
 
-def test_a_build_waits_for_an_engine_that_cannot_answer(http: httpx.Client, engine: Upstream) -> None:
+def test_a_build_waits_for_an_unavailable_engine(http: httpx.Client, engine: Upstream) -> None:
     engine.fail(503, times=2)
     built(http)
 
 
-def test_a_text_that_is_added_is_found(http: httpx.Client, engine: Upstream) -> None:
+def test_an_added_text_is_found(http: httpx.Client, engine: Upstream) -> None:
     job_id = built(http)
     added = "The tower has 212 steps."
     engine.prompts.clear()
@@ -287,7 +289,7 @@ def test_suggestions_are_questions_with_answers(http: httpx.Client) -> None:
     assert all(text for pair in found for text in pair.values())
 
 
-def test_an_unknown_index_is_498(http: httpx.Client) -> None:
+def test_an_unknown_index_returns_498(http: httpx.Client) -> None:
     for unknown in ("none-such", "0" * 32, "../datasets", "", 7):
         answers = [
             http.post(f"{RAG}/{path}", json={"job_id": unknown, "prompt": "a"})
@@ -299,12 +301,12 @@ def test_an_unknown_index_is_498(http: httpx.Client) -> None:
     assert http.get(f"{RAG}/training_log/none-such").status_code == 498
 
 
-def test_a_job_of_another_kind_is_no_index(http: httpx.Client) -> None:
+def test_a_job_of_another_kind_is_not_an_index(http: httpx.Client) -> None:
     batch = http.post("/v1/batch_completions", json={"model_name": TEXT_MODEL, "prompt": ["a"]}).json()["id"]
     assert http.post(f"{RAG}/status", json={"job_id": batch}).status_code == 498
 
 
-def test_models_are_checked_when_a_build_is_asked_for(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_models_are_checked_before_a_build_starts(http: httpx.Client, platform: LocalPlatform) -> None:
     before = incoming(platform)
     assert train(http, model_name="none/such").status_code == 594
     platform.control.loading(60, TEXT_MODEL)
@@ -343,7 +345,7 @@ def _part(head: str, content: str = "text") -> bytes:
         (MULTIPART, _part('name="model_name"', "m" * (1 << 20)) + b"x" * 10, "model_name"),
     ],
 )
-def test_a_form_that_does_not_fit_is_refused_and_leaves_nothing(
+def test_an_invalid_form_is_rejected_and_leaves_no_files_behind(
     http: httpx.Client, platform: LocalPlatform, headers: dict[str, str], content: bytes, place: str
 ) -> None:
     before = incoming(platform)
@@ -353,7 +355,7 @@ def test_a_form_that_does_not_fit_is_refused_and_leaves_nothing(
     assert incoming(platform) == before
 
 
-def test_many_files_and_a_large_one_go_through_our_own_client(platform: LocalPlatform) -> None:
+def test_the_providers_client_uploads_many_files_and_a_large_one(platform: LocalPlatform) -> None:
     texts = {f"{number}.txt": f"Small text {number}.".encode() for number in range(400)}
     texts["large.txt"] = b"word " * 400_000
     parts = [FilePart(name, lambda content=content: io.BytesIO(content)) for name, content in texts.items()]

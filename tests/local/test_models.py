@@ -15,7 +15,7 @@ PATHS = ["/v1alpha/downloaded_models", "/v1alpha/downloaded_models/"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_models_are_listed_with_and_without_the_slash(http: httpx.Client, path: str) -> None:
+def test_models_are_listed_with_and_without_a_trailing_slash(http: httpx.Client, path: str) -> None:
     answer = http.get(path)
     assert answer.status_code == 200
     models = {model["model_name"]: model for model in answer.json()}
@@ -25,7 +25,7 @@ def test_models_are_listed_with_and_without_the_slash(http: httpx.Client, path: 
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_model_that_is_served_is_available(http: httpx.Client, path: str) -> None:
+def test_a_served_model_is_available(http: httpx.Client, path: str) -> None:
     answer = http.post(path, json={"hf_model_name": TEXT_MODEL})
     assert answer.status_code == 200
     assert answer.json() | {"is_public": True} == {
@@ -36,7 +36,7 @@ def test_a_model_that_is_served_is_available(http: httpx.Client, path: str) -> N
     }
 
 
-def test_an_upstream_engine_gets_no_further_models_from_here(http: httpx.Client) -> None:
+def test_models_cannot_be_downloaded_to_an_upstream_engine(http: httpx.Client) -> None:
     answer = http.post(PATHS[0], json={"hf_model_name": "someone/else"})
     assert answer.status_code == 400
     assert "someone/else" in answer.json()["detail"]
@@ -50,7 +50,7 @@ def test_an_upstream_engine_gets_no_further_models_from_here(http: httpx.Client)
         ({"hf_model_name": "a/b", "model_type": "video"}, "model_type"),
     ],
 )
-def test_a_request_for_a_model_that_does_not_fit_is_422(
+def test_an_invalid_download_request_returns_422(
     http: httpx.Client, body: dict[str, str], field: str
 ) -> None:
     answer = http.post(PATHS[1], json=body)

@@ -43,7 +43,7 @@ def result(platform: LocalPlatform, path: str, job_id: str) -> dict[str, Any]:
         return found
 
 
-def test_a_killed_batch_goes_on_with_the_rows_that_were_not_done(
+def test_an_interrupted_batch_continues_with_the_incomplete_rows(
     own_platform: LocalPlatform, slow_engine: Upstream
 ) -> None:
     path = "/v1/batch_completions"
@@ -68,7 +68,7 @@ def test_a_killed_batch_goes_on_with_the_rows_that_were_not_done(
     assert asked_again <= PARALLEL
 
 
-def test_finished_rows_are_there_at_once_after_a_restart(own_platform: LocalPlatform) -> None:
+def test_completed_rows_are_available_right_after_a_restart(own_platform: LocalPlatform) -> None:
     path = "/v1/batch_completions"
     job_id = start(own_platform, path, {"model_name": TEXT_MODEL, "prompt": PROMPTS})
     wait_until(lambda: result(own_platform, path, job_id).get("outputs", [None] * 9)[8] is not None)
@@ -79,7 +79,7 @@ def test_finished_rows_are_there_at_once_after_a_restart(own_platform: LocalPlat
     assert after[: len(before)] == before
 
 
-def test_every_kind_of_job_is_taken_up_again(own_platform: LocalPlatform, slow_engine: Upstream) -> None:
+def test_every_kind_of_job_is_resumed(own_platform: LocalPlatform, slow_engine: Upstream) -> None:
     slow_engine.open.clear()
     streaming = start(own_platform, "/v3/streaming_completions", {"model_name": TEXT_MODEL, "prompt": "a b"})
     vectors = start(own_platform, "/v1/batch_embeddings", {"prompt": PROMPTS})
@@ -92,7 +92,7 @@ def test_every_kind_of_job_is_taken_up_again(own_platform: LocalPlatform, slow_e
     assert found == [pytest.approx(vector_for(text)) for text in PROMPTS]
 
 
-def test_an_ended_job_stays_ended(own_platform: LocalPlatform) -> None:
+def test_an_ended_job_is_not_resumed(own_platform: LocalPlatform) -> None:
     own_platform.control.hold()
     path = "/v1/batch_completions"
     job_id = start(own_platform, path, {"model_name": TEXT_MODEL, "prompt": PROMPTS[:3]})
@@ -103,7 +103,7 @@ def test_an_ended_job_stays_ended(own_platform: LocalPlatform) -> None:
     assert own_platform.control.jobs()[0]["runs"] == 0
 
 
-def test_a_kind_stop_keeps_the_batch_for_the_next_start(
+def test_a_graceful_stop_leaves_the_batch_for_the_next_start(
     own_platform: LocalPlatform, slow_engine: Upstream
 ) -> None:
     path = "/v1/batch_completions"

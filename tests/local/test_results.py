@@ -36,11 +36,11 @@ def shown(store: JobStore, job_id: str) -> Any:
     return json.loads(batch_results(store, job))
 
 
-def test_a_queued_batch_shows_nothing(store: JobStore) -> None:
+def test_a_queued_batch_has_no_results(store: JobStore) -> None:
     assert shown(store, store.create("batch_completions", {}, ["a"]).id) == {}
 
 
-def test_rows_after_a_gap_are_kept_back_until_it_is_closed(store: JobStore) -> None:
+def test_rows_after_a_gap_are_hidden_until_the_gap_is_closed(store: JobStore) -> None:
     job_id = started(store, 4)
     store.save_results(job_id, [RowResult(0, '{"a": 1}', "stop"), RowResult(2, '"c"', "length")])
     assert shown(store, job_id) == {
@@ -51,7 +51,7 @@ def test_rows_after_a_gap_are_kept_back_until_it_is_closed(store: JobStore) -> N
     assert shown(store, job_id)["finish_reason"] == ["stop", "error", "length", None]
 
 
-def test_an_ended_batch_shows_every_row_that_it_has(store: JobStore) -> None:
+def test_an_ended_batch_shows_all_its_completed_rows(store: JobStore) -> None:
     job_id = started(store, 3)
     store.save_results(job_id, [RowResult(2, '"c"', "stop")])
     store.mark_ended(job_id, JobState.TIMED_OUT)
@@ -61,7 +61,7 @@ def test_an_ended_batch_shows_every_row_that_it_has(store: JobStore) -> None:
     }
 
 
-def test_growing_texts_are_shown_where_there_is_no_result(store: JobStore) -> None:
+def test_partial_texts_are_shown_for_incomplete_rows(store: JobStore) -> None:
     job_id = started(store, 3)
     store.save_results(job_id, [RowResult(0, '"whole"', "stop")])
     job = store.job(job_id)
@@ -72,7 +72,7 @@ def test_growing_texts_are_shown_where_there_is_no_result(store: JobStore) -> No
     }
 
 
-def test_a_big_batch_is_cheap_to_poll(store: JobStore) -> None:
+def test_a_large_batch_is_cheap_to_poll(store: JobStore) -> None:
     rows = 20_000
     job_id = started(store, rows)
     store.save_results(job_id, [RowResult(row, json.dumps("words " * 20), "stop") for row in range(rows - 1)])

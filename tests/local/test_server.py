@@ -38,7 +38,7 @@ def command(*arguments: str, timeout: float = 30, **environment: str) -> subproc
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_an_address_that_others_reach_needs_a_key_of_its_own(host: str, data: Path) -> None:
+def test_an_address_that_other_machines_reach_needs_a_key(host: str, data: Path) -> None:
     refused = command(
         "serve", "--host", host, "--port", "0", "--data", str(data), "--upstream", "http://127.0.0.1:9/v1"
     )
@@ -48,7 +48,7 @@ def test_an_address_that_others_reach_needs_a_key_of_its_own(host: str, data: Pa
     assert not data.exists()
 
 
-def test_loopback_has_a_key_by_default_and_the_world_has_none(tmp_path: Path) -> None:
+def test_only_loopback_has_a_default_key(tmp_path: Path) -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
         assert ServeOptions(host=host, port=0, data=tmp_path).checked_key() == DEFAULT_KEY
     assert ServeOptions(host="0.0.0.0", port=0, key="own", data=tmp_path).checked_key() == "own"
@@ -59,7 +59,7 @@ def test_loopback_has_a_key_by_default_and_the_world_has_none(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("key", ["", "  ", "clef \u00e9", "two\nlines"])
-def test_a_key_that_no_header_carries_is_refused(key: str, tmp_path: Path) -> None:
+def test_a_key_that_cannot_be_sent_in_a_header_is_rejected(key: str, tmp_path: Path) -> None:
     with pytest.raises(ServeError, match="key"):
         ServeOptions(host="127.0.0.1", port=0, key=key, data=tmp_path).checked_key()
 
@@ -68,7 +68,7 @@ def test_options_do_not_show_the_key(tmp_path: Path) -> None:
     assert "sesame" not in repr(ServeOptions(host="127.0.0.1", port=0, key="sesame", data=tmp_path))
 
 
-def test_a_port_that_is_taken_is_said_in_one_sentence(engine: Upstream, data: Path) -> None:
+def test_a_used_port_is_reported_in_one_sentence(engine: Upstream, data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         refused = command("serve", "--port", port, "--data", str(data), "--upstream", engine.url)
@@ -77,12 +77,12 @@ def test_a_port_that_is_taken_is_said_in_one_sentence(engine: Upstream, data: Pa
     assert refused.stderr.count("\n") == 1
 
 
-def test_it_says_where_it_serves_and_what(platform: LocalPlatform) -> None:
+def test_the_command_prints_its_url_and_models(platform: LocalPlatform) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", platform.url)
     assert TEXT_MODEL in platform.models
 
 
-def test_sigterm_stops_it_cleanly_within_two_seconds(data: Path) -> None:
+def test_sigterm_stops_the_platform_cleanly_within_two_seconds(data: Path) -> None:
     """Even in the middle of an answer."""
     with upstream(tokens_per_second=1) as slow, local_platform(data, slow.url) as running:
         body = {"model_name": TEXT_MODEL, "prompt": "a b c d e f g h i j"}
@@ -93,7 +93,7 @@ def test_sigterm_stops_it_cleanly_within_two_seconds(data: Path) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_without_control_there_is_no_control(engine: Upstream, data: Path) -> None:
+def test_control_endpoints_are_off_by_default(engine: Upstream, data: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data", str(data), "--upstream", engine.url],
         cwd=ROOT,
@@ -118,7 +118,7 @@ def test_without_control_there_is_no_control(engine: Upstream, data: Path) -> No
         process.stdout.close()
 
 
-def test_status_says_when_nothing_answers() -> None:
+def test_status_says_when_no_platform_is_running() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     status = command("status", "--url", url)
@@ -127,21 +127,19 @@ def test_status_says_when_nothing_answers() -> None:
     assert url in status.stdout
 
 
-def test_the_folder_may_not_be_used_by_two_platforms_at_once(
-    platform: LocalPlatform, engine: Upstream
-) -> None:
+def test_two_platforms_cannot_use_the_same_folder(platform: LocalPlatform, engine: Upstream) -> None:
     refused = command("serve", "--port", "0", "--data", str(platform.data), "--upstream", engine.url)
     assert refused.returncode == 1
     assert "Another local platform is using" in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 
-def test_help_names_every_command() -> None:
+def test_help_lists_every_command() -> None:
     told = command("--help").stdout
     assert all(name in told for name in ("serve", "pull", "status"))
 
 
-def test_an_upstream_that_does_not_answer_is_said_in_one_sentence(data: Path) -> None:
+def test_an_unreachable_upstream_is_reported_in_one_sentence(data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
     refused = command("serve", "--port", "0", "--data", str(data), "--upstream", url)
@@ -159,7 +157,7 @@ def test_an_upstream_that_does_not_answer_is_said_in_one_sentence(data: Path) ->
         (("serve", "--upstream", "ftp://engine", "--port", "0"), 1, "ftp://engine"),
     ],
 )
-def test_a_command_that_cannot_be_done_says_why_in_one_sentence(
+def test_a_failing_command_says_why_in_one_sentence(
     arguments: tuple[str, ...], status: int, said: str, tmp_path: Path
 ) -> None:
     data = ("--data", str(tmp_path / "data")) if arguments[0] == "serve" else ()
@@ -169,7 +167,7 @@ def test_a_command_that_cannot_be_done_says_why_in_one_sentence(
     assert said in refused.stderr
 
 
-def test_a_missing_model_is_said_with_what_to_run(data: Path, tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_with_the_command_to_run(data: Path, tmp_path: Path) -> None:
     refused = command("serve", "--port", "0", "--data", str(data), LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
     assert refused.returncode == 1
     assert "lamini-local pull" in refused.stderr

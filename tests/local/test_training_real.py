@@ -49,7 +49,9 @@ def steps(platform: LocalPlatform) -> list[int]:
     return [step["step"] for step in json.loads(jobs[-1]["history"])] if jobs else []
 
 
-def test_twenty_invented_facts_are_learnt_though_the_platform_dies_on_the_way(platform, tmp_path, capsys):
+def test_twenty_invented_facts_are_learned_although_the_platform_dies_during_training(
+    platform, tmp_path, capsys
+):
     """Neither the operator nor the training begins anew, and the model is there after another restart."""
     seen: list[int] = []
 

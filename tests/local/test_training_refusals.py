@@ -39,14 +39,14 @@ def refused(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
     return answer.status_code, detail if isinstance(detail, str) else json.dumps(detail)
 
 
-def test_without_torch_a_job_is_refused_with_what_to_install(platform):
+def test_without_torch_a_job_is_rejected_with_what_to_install(platform):
     platform.trainer.installed = False
     told = refused(platform, model_name=BASE, dataset_id=dataset(platform))
     assert told == (400, "Nothing to train with is installed.")
     assert platform.http.get("/v1/train/jobs").json() == []
 
 
-def test_a_model_that_an_upstream_engine_serves_cannot_be_tuned_here(tmp_path):
+def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):
     with upstream() as engine, local_platform(tmp_path / "platform", engine.url) as platform:
         with platform.client() as http:
             answer = http.post("/v1/train", json={"model_name": TEXT_MODEL, "data": ROWS})
@@ -79,7 +79,7 @@ def test_a_model_that_an_upstream_engine_serves_cannot_be_tuned_here(tmp_path):
         ({"custom_model_name": ""}, 422, "custom_model_name"),
     ],
 )
-def test_what_cannot_be_done_is_refused_and_no_job_is_made(refusing, body, status, said):
+def test_an_invalid_request_is_rejected_without_creating_a_job(refusing, body, status, said):
     whole = {"model_name": BASE, "dataset_id": dataset(refusing), **body}
     told = refused(refusing, **whole)
     assert told[0] == status
@@ -87,7 +87,7 @@ def test_what_cannot_be_done_is_refused_and_no_job_is_made(refusing, body, statu
     assert refusing.http.get("/v1/train/jobs").json() == []
 
 
-def test_two_datasets_at_once_are_refused(refusing):
+def test_a_request_with_two_datasets_is_rejected(refusing):
     one, other = dataset(refusing), dataset(refusing)
     told = refused(refusing, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl")
     assert told == (400, "upload_file_path and dataset_id name different datasets.")
@@ -107,20 +107,20 @@ def test_a_tuned_model_cannot_be_tuned_again(platform):
         ({"input": "a", "output": " "}, "has an empty 'output'"),
     ],
 )
-def test_a_row_that_cannot_be_learnt_is_named_by_its_number(platform, row, said):
+def test_an_invalid_row_is_named_by_its_number(platform, row, said):
     job = wait_for(platform, begin(platform, dataset_id=dataset(platform, [*ROWS, row])), "FAILED")
     assert job["detail"].startswith("Row 8 of dataset ")
     assert said in job["detail"]
 
 
 @pytest.mark.parametrize("what", ["", "/cancel", "/resume", "/eval"])
-def test_an_unknown_job_is_told_as_the_platform_does(refusing, what):
+def test_an_unknown_job_returns_the_platforms_status(refusing, what):
     method = "POST" if what in ("/cancel", "/resume") else "GET"
     assert refusing.http.request(method, f"/v1/train/jobs/77{what}").status_code == 498
     assert refusing.http.request(method, f"/v1/train/jobs/none{what}").status_code == 422
 
 
-def test_no_more_models_are_tuned_than_can_be_served(platform):
+def test_the_number_of_tuned_models_is_limited(platform):
     tunings = platform.platform.tunings
     for _ in range(MAX_MODELS):
         job = tunings.create(BASE, "d", None, {}, is_public=False)

@@ -91,7 +91,7 @@ def test_a_job_that_fails_says_why(store: JobStore, make_runner: Callable[..., J
     assert (ended(store, job).state, now(store, job).detail) == (JobState.FAILED, "The shop is closed.")
 
 
-def test_a_job_that_breaks_fails_without_showing_its_data(
+def test_an_unexpected_error_fails_the_job_without_showing_its_data(
     store: JobStore, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_down(_: RunningJob) -> None:
@@ -105,7 +105,7 @@ def test_a_job_that_breaks_fails_without_showing_its_data(
 
 
 @pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED, JobState.TIMED_OUT])
-def test_a_running_job_can_be_made_to_end(
+def test_a_running_job_can_be_ended(
     store: JobStore, make_runner: Callable[..., JobRunner], state: JobState
 ) -> None:
     runner = make_runner(Kind(until_told))
@@ -116,7 +116,7 @@ def test_a_running_job_can_be_made_to_end(
     assert not runner.end(job.id, JobState.FAILED)
 
 
-def test_a_waiting_job_that_is_cancelled_never_runs(make_runner: Callable[..., JobRunner]) -> None:
+def test_a_job_cancelled_in_the_queue_never_runs(make_runner: Callable[..., JobRunner]) -> None:
     kind = Kind(until_told, concurrency=1)
     runner = make_runner(kind)
     first, second, third = (runner.submit("errand", {}) for _ in range(3))
@@ -127,13 +127,13 @@ def test_a_waiting_job_that_is_cancelled_never_runs(make_runner: Callable[..., J
     assert kind.ran == [first.id, third.id]
 
 
-def test_a_job_runs_into_its_time_limit(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_job_times_out(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     job = make_runner(Kind(until_told, time_limit=0.1)).submit("errand", {})
     assert ended(store, job).state is JobState.TIMED_OUT
     assert "time limit" in str(now(store, job).detail)
 
 
-def test_only_so_many_jobs_of_a_kind_run_at_once(
+def test_the_concurrency_of_a_kind_is_respected(
     store: JobStore, make_runner: Callable[..., JobRunner]
 ) -> None:
     running, most, lock, three = 0, 0, threading.Lock(), threading.Barrier(3)
@@ -154,9 +154,7 @@ def test_only_so_many_jobs_of_a_kind_run_at_once(
     assert most == 3
 
 
-def test_a_full_kind_does_not_keep_another_waiting(
-    store: JobStore, make_runner: Callable[..., JobRunner]
-) -> None:
+def test_a_busy_kind_does_not_delay_another(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     runner = make_runner(Kind(until_told, concurrency=1), Kind(lambda _: None, name="other"))
     runner.submit("errand", {})
     runner.submit("errand", {})
@@ -187,7 +185,7 @@ def test_a_held_job_can_be_cancelled(store: JobStore, make_runner: Callable[...,
     assert kind.ran == []
 
 
-def test_what_was_running_or_waiting_is_taken_up_by_the_next(
+def test_the_next_runner_resumes_running_and_waiting_jobs(
     store: JobStore, make_runner: Callable[..., JobRunner]
 ) -> None:
     before = make_runner(Kind(until_told, concurrency=1))
@@ -205,7 +203,7 @@ def test_what_was_running_or_waiting_is_taken_up_by_the_next(
     assert sorted(kind.ran) == sorted([jobs[0].id, jobs[2].id])
 
 
-def test_a_job_of_an_unknown_kind_is_left_alone(
+def test_a_job_of_an_unknown_kind_stays_queued(
     store: JobStore, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
 ) -> None:
     job = store.create("from the future", {})

@@ -35,7 +35,7 @@ def done(row: int) -> RowResult:
     return RowResult(row, f'"output {row}"', "stop")
 
 
-def test_a_job_comes_back_as_it_was_stored(store: JobStore, file: Path) -> None:
+def test_a_job_is_read_back_as_it_was_stored(store: JobStore, file: Path) -> None:
     stored = store.create("batch", {"model_name": "m", "output_type": None}, ["a", "b"])
     again = JobStore(file)
     try:
@@ -47,14 +47,14 @@ def test_a_job_comes_back_as_it_was_stored(store: JobStore, file: Path) -> None:
         again.close()
 
 
-def test_rows_with_a_result_are_not_unfinished(store: JobStore) -> None:
+def test_only_rows_without_a_result_are_unfinished(store: JobStore) -> None:
     prompts = [f"prompt {number}" for number in range(3 * store_module.PAGE_SIZE + 7)]
     job = store.create("batch", {}, prompts)
     store.save_results(job.id, [done(row) for row in range(0, len(prompts), 2)])
     assert [row for row, _ in store.unfinished_rows(job.id)] == list(range(1, len(prompts), 2))
 
 
-def test_the_first_result_of_a_row_stays(store: JobStore) -> None:
+def test_the_first_result_of_a_row_wins(store: JobStore) -> None:
     job = store.create("batch", {}, ["a"])
     assert store.save_results(job.id, [done(0)]) == 1
     assert store.save_results(job.id, [RowResult(0, '"other"', "length")]) == 0
@@ -64,7 +64,7 @@ def test_the_first_result_of_a_row_stays(store: JobStore) -> None:
     assert found.done == 1
 
 
-def test_the_prefix_ends_at_the_first_gap(store: JobStore) -> None:
+def test_the_completed_prefix_ends_at_the_first_gap(store: JobStore) -> None:
     job = store.create("batch", {}, ["a"] * 5)
     assert store.completed_prefix(job.id) == CompletedPrefix(0, "", "")
     store.save_results(job.id, [done(1)])
@@ -88,7 +88,7 @@ def test_a_job_ends_once(store: JobStore) -> None:
         store.mark_ended(job.id, JobState.RUNNING)
 
 
-def test_old_ended_jobs_are_forgotten_with_their_rows(file: Path, store: JobStore) -> None:
+def test_old_ended_jobs_are_deleted_with_their_rows(file: Path, store: JobStore) -> None:
     job, alive = store.create("batch", {}, ["a"]), store.create("batch", {}, ["b"])
     store.save_results(job.id, [done(0)])
     store.mark_ended(job.id, JobState.SUCCEEDED)
@@ -127,7 +127,7 @@ def test_many_threads_read_and_write_at_once(store: JobStore) -> None:
     assert found.done == 400
 
 
-def test_a_closed_store_says_so(store: JobStore) -> None:
+def test_a_closed_store_raises(store: JobStore) -> None:
     job = store.create("batch", {}, ["a"])
     store.close()
     with pytest.raises(DatabaseClosedError):

@@ -47,13 +47,13 @@ def test_every_unit_runs_once(make_pool: Callable[[int], WorkerPool]) -> None:
     assert sorted(ran) == list(range(500))
 
 
-def test_a_flow_without_units_is_finished(make_pool: Callable[[int], WorkerPool]) -> None:
+def test_an_empty_queue_is_finished(make_pool: Callable[[int], WorkerPool]) -> None:
     flow = WorkQueue(iter(()), interactive=True)
     make_pool(1).add(flow)
     flow.finished.result(5)
 
 
-def test_units_are_made_when_a_worker_is_free_for_them(make_pool: Callable[[int], WorkerPool]) -> None:
+def test_units_are_created_when_a_worker_is_free(make_pool: Callable[[int], WorkerPool]) -> None:
     made: list[int] = []
     gate = threading.Event()
 
@@ -71,7 +71,7 @@ def test_units_are_made_when_a_worker_is_free_for_them(make_pool: Callable[[int]
     flow.finished.result(10)
 
 
-def test_a_unit_that_raises_ends_its_flow_only(make_pool: Callable[[int], WorkerPool]) -> None:
+def test_a_unit_that_raises_ends_only_its_own_queue(make_pool: Callable[[int], WorkerPool]) -> None:
     def fail(number: int) -> None:
         if number == 3:
             raise LookupError("three")
@@ -88,7 +88,7 @@ def test_a_unit_that_raises_ends_its_flow_only(make_pool: Callable[[int], Worker
     good.finished.result(10)
 
 
-def test_units_that_cannot_be_made_end_their_flow(make_pool: Callable[[int], WorkerPool]) -> None:
+def test_an_error_while_creating_units_ends_the_queue(make_pool: Callable[[int], WorkerPool]) -> None:
     def broken() -> Iterator[Callable[[], None]]:
         yield lambda: None
         raise OSError("the file is gone")
@@ -99,7 +99,7 @@ def test_units_that_cannot_be_made_end_their_flow(make_pool: Callable[[int], Wor
         flow.finished.result(10)
 
 
-def test_flows_take_turns(make_pool: Callable[[int], WorkerPool]) -> None:
+def test_queues_take_turns(make_pool: Callable[[int], WorkerPool]) -> None:
     order: list[str] = []
     gate = threading.Event()
     pool = make_pool(1)
@@ -116,7 +116,7 @@ def test_flows_take_turns(make_pool: Callable[[int], WorkerPool]) -> None:
     assert order == list("abcabcabc")
 
 
-def test_interactive_work_finds_a_worker_whatever_batches_run(make_pool: Callable[[int], WorkerPool]) -> None:
+def test_interactive_work_finds_a_free_worker_despite_batches(make_pool: Callable[[int], WorkerPool]) -> None:
     gate = threading.Event()
     pool = make_pool(2)
     batch = WorkQueue(units(10, waits_for(gate)), interactive=False)
@@ -130,7 +130,9 @@ def test_interactive_work_finds_a_worker_whatever_batches_run(make_pool: Callabl
     batch.finished.result(10)
 
 
-def test_batches_get_their_turn_among_much_interactive_work(make_pool: Callable[[int], WorkerPool]) -> None:
+def test_batches_make_progress_under_constant_interactive_load(
+    make_pool: Callable[[int], WorkerPool],
+) -> None:
     ran: list[str] = []
     pool = make_pool(1)
     gate = threading.Event()
@@ -145,7 +147,7 @@ def test_batches_get_their_turn_among_much_interactive_work(make_pool: Callable[
     assert 15 <= ran[:100].count("row") <= 30
 
 
-def test_a_cancelled_flow_starts_nothing_more(make_pool: Callable[[int], WorkerPool]) -> None:
+def test_a_cancelled_queue_starts_no_more_units(make_pool: Callable[[int], WorkerPool]) -> None:
     ran: list[int] = []
     gate = threading.Event()
 

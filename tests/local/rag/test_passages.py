@@ -19,7 +19,7 @@ def test_a_short_document_is_one_passage() -> None:
     assert split_into_passages([]) == []
 
 
-def test_each_section_has_passages_of_its_own_under_its_headings() -> None:
+def test_each_section_has_its_own_passages_with_its_headings() -> None:
     blocks = [
         Block("Guide", 1),
         Block("Intro."),
@@ -40,7 +40,7 @@ def test_each_section_has_passages_of_its_own_under_its_headings() -> None:
     ]
 
 
-def test_a_long_section_is_cut_between_sentences_and_each_passage_begins_with_the_end_of_the_last() -> None:
+def test_a_long_section_is_split_between_sentences_and_passages_overlap() -> None:
     found = split_into_passages([Block("Title", 1), Block(" ".join(LONG))])
     assert len(found) > 3
     bodies = [sentences(passage.removeprefix("Title\n")) for passage in found]
@@ -71,7 +71,7 @@ blocks = st.lists(
 
 
 @given(blocks)
-def test_no_passage_is_too_long_and_no_word_of_the_text_is_lost(document: list[Block]) -> None:
+def test_no_passage_is_too_long_and_no_word_is_lost(document: list[Block]) -> None:
     found = split_into_passages(document)
     assert all(0 < token_count(passage) <= PASSAGE_TOKENS for passage in found)
     everything = "".join("".join(found).split())

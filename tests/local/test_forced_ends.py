@@ -105,13 +105,13 @@ START: dict[str, Callable[[Client, Path], str]] = {
 }
 
 
-def test_each_kind_of_the_provider_is_looked_at_here() -> None:
+def test_every_job_kind_of_the_provider_is_covered() -> None:
     assert sorted(START) == sorted(kind.name for kind in all_kinds())
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed", "timed out"])
 @pytest.mark.parametrize("name", START)
-def test_a_job_ends_as_a_test_wants_and_the_provider_sees_it(
+def test_the_provider_recognizes_a_forced_end(
     client: Client, control: Control, tmp_path: Path, name: str, state: str
 ) -> None:
     known_as = START[name](client, tmp_path)
@@ -138,7 +138,7 @@ def test_a_job_ends_as_a_test_wants_and_the_provider_sees_it(
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed", "timed out"])
-def test_a_text_that_grows_can_be_ended_too(client: Client, control: Control, state: str) -> None:
+def test_a_streaming_completion_can_be_forced_to_end(client: Client, control: Control, state: str) -> None:
     job_id = client.send(completions.start_streaming(model_name=BASE, prompt="one"))
     control.end(job_id, state)
     reason = {"failed": "error", "timed out": "timeout"}.get(state, state)
@@ -146,7 +146,7 @@ def test_a_text_that_grows_can_be_ended_too(client: Client, control: Control, st
 
 
 @pytest.mark.parametrize("name", [name for name in START if name != "model download"])
-def test_a_model_that_is_loading_starts_no_job_of_any_kind(
+def test_a_loading_model_starts_no_job_of_any_kind(
     client: Client, control: Control, tmp_path: Path, name: str
 ) -> None:
     control.loading(60)
@@ -156,7 +156,7 @@ def test_a_model_that_is_loading_starts_no_job_of_any_kind(
 
 
 @pytest.mark.usefixtures("control")
-def test_a_model_that_is_being_fetched_is_loading(client: Client, tmp_path: Path) -> None:
+def test_a_model_that_is_being_downloaded_is_loading(client: Client, tmp_path: Path) -> None:
     name = download(client, tmp_path)
     with pytest.raises(ModelLoadingError):
         client.send(completions.complete(model_name=name, prompt="one"))
