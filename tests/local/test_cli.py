@@ -1,4 +1,4 @@
-"""The command without what it needs."""
+"""The command without the ``[local]`` extra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the platform answers, held against the structure of the API."""
+"""The platform's responses match the schema of the API."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_job_responses_match_the_schema_from_start_to_end(
     result = f"{path}/{{id}}/result"
 
     def ended() -> bool:
-        answer = check(http.get(f"{path}/{job_id}/result"), result)
-        return bool(answer) and all(answer.get("finish_reason", [True]))
+        response = check(http.get(f"{path}/{job_id}/result"), result)
+        return bool(response) and all(response.get("finish_reason", [True]))
 
     wait_until(ended)
 
 
 def test_every_documented_and_served_operation_has_the_same_path(http: httpx.Client) -> None:
-    """The names of variables in a path do not matter."""
+    """The names of path variables do not matter."""
 
     def plain(path: str) -> str:
         return re.sub(r"{\w+}", "{}", path)

@@ -1,4 +1,4 @@
-"""Vectors, chat and what the platform says about itself."""
+"""Embeddings, chat, health and version."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "conten
 
 
 def test_a_single_text_returns_one_flat_vector(http: httpx.Client) -> None:
-    answer = http.post("/v1/embedding", json={"prompt": "a text", "model_name": EMBEDDING_MODEL}).json()
-    assert answer["embedding"] == pytest.approx(vector_for("a text"))
+    response = http.post("/v1/embedding", json={"prompt": "a text", "model_name": EMBEDDING_MODEL}).json()
+    assert response["embedding"] == pytest.approx(vector_for("a text"))
 
 
 def test_vectors_come_in_the_order_of_their_texts(http: httpx.Client) -> None:
     texts = [f"text {number}" for number in range(50)]
-    answer = http.post("/v1/embedding", json={"prompt": texts}).json()
-    assert answer["embedding"] == [pytest.approx(vector_for(text)) for text in texts]
+    response = http.post("/v1/embedding", json={"prompt": texts}).json()
+    assert response["embedding"] == [pytest.approx(vector_for(text)) for text in texts]
 
 
 def test_the_embedding_model_has_a_default(http: httpx.Client) -> None:
-    """The official client sends null where its user names none."""
-    answer = http.post("/v1/embedding", json={"prompt": "a text", "model_name": None})
-    assert answer.json()["embedding"] == pytest.approx(vector_for("a text"))
+    """The official client sends null if the user sets none."""
+    response = http.post("/v1/embedding", json={"prompt": "a text", "model_name": None})
+    assert response.json()["embedding"] == pytest.approx(vector_for("a text"))
 
 
 def test_an_unknown_embedding_model_returns_594(http: httpx.Client) -> None:
@@ -41,25 +41,28 @@ def test_an_unknown_embedding_model_returns_594(http: httpx.Client) -> None:
 @pytest.mark.parametrize("prompt", [None, 3, [], ["fine", 3]])
 def test_an_invalid_text_to_embed_returns_422(http: httpx.Client, prompt: object) -> None:
     for path in ("/v1/embedding", "/v1/batch_embeddings"):
-        answer = http.post(path, json={"prompt": prompt})
-        assert answer.status_code == 422
-        assert answer.json()["detail"][0]["loc"][:2] == ["body", "prompt"]
+        response = http.post(path, json={"prompt": prompt})
+        assert response.status_code == 422
+        assert response.json()["detail"][0]["loc"][:2] == ["body", "prompt"]
 
 
 def test_chat_replies_in_openais_format(http: httpx.Client) -> None:
-    answer = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES}).json()
-    assert answer["object"] == "chat.completion"
-    assert answer["choices"] == [
+    response = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES}).json()
+    assert response["object"] == "chat.completion"
+    assert response["choices"] == [
         {"index": 0, "message": {"role": "assistant", "content": "three two one"}, "finish_reason": "stop"}
     ]
-    usage = answer["usage"]
+    usage = response["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
 
 
 def test_chat_follows_a_json_schema(http: httpx.Client) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-    body = {"model": TEXT_MODEL, "messages": MESSAGES, "response_format": wanted}
+    response_format = {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": True},
+    }
+    body = {"model": TEXT_MODEL, "messages": MESSAGES, "response_format": response_format}
     content = http.post("/inf/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     assert type(json.loads(content)["n"]) is int
 
@@ -100,32 +103,32 @@ def test_chat_can_be_streamed(http: httpx.Client) -> None:
 def test_an_invalid_chat_request_is_rejected(
     http: httpx.Client, more: dict[str, object], status: int
 ) -> None:
-    answer = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES, **more})
-    assert answer.status_code == status
-    assert answer.json()["detail"]
+    response = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES, **more})
+    assert response.status_code == status
+    assert response.json()["detail"]
 
 
 def test_an_error_before_the_first_chunk_sets_the_status_of_a_streamed_chat(
     http: httpx.Client, engine: Upstream
 ) -> None:
     engine.fail(400)
-    answer = http.post(
+    response = http.post(
         "/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES, "stream": True}
     )
-    assert answer.status_code >= 400
+    assert response.status_code >= 400
 
 
 def test_models_are_listed_in_openais_format(http: httpx.Client) -> None:
-    answer = http.get("/inf/models").json()
-    assert answer["object"] == "list"
-    assert TEXT_MODEL in [model["id"] for model in answer["data"]]
+    response = http.get("/inf/models").json()
+    assert response["object"] == "list"
+    assert TEXT_MODEL in [model["id"] for model in response["data"]]
 
 
 def test_the_version_lists_the_endpoints_without_the_control_endpoints(http: httpx.Client) -> None:
-    answer = http.get("/v1/version").json()
-    assert answer["server"]
-    assert answer["client"]
-    paths = {endpoint["path"] for endpoint in answer["api"]}
+    response = http.get("/v1/version").json()
+    assert response["server"]
+    assert response["client"]
+    paths = {endpoint["path"] for endpoint in response["api"]}
     assert {"/v1/completions", "/v2/completions", "/v1/batch_completions", "/inf/models"} <= paths
     assert not [path for path in paths if path.startswith("/_control")]
 
@@ -140,9 +143,9 @@ def test_health_needs_no_key(platform: LocalPlatform, http: httpx.Client) -> Non
 def test_all_other_paths_need_the_key(platform: LocalPlatform, header: str | None) -> None:
     headers = [] if header is None else [(b"authorization", header.encode())]
     for path in ("/v1/version", "/v1/batch_completions/x/result", "/_control/stats", "/nowhere"):
-        answer = httpx.get(platform.url + path, headers=headers, trust_env=False)
-        assert answer.status_code == 401
-        assert answer.json()["detail"].startswith(
+        response = httpx.get(platform.url + path, headers=headers, trust_env=False)
+        assert response.status_code == 401
+        assert response.json()["detail"].startswith(
             f"The request carries {'no' if header is None else 'a wrong'} API key"
         )
-        assert platform.key not in answer.text
+        assert platform.key not in response.text

@@ -117,9 +117,9 @@ def test_an_invalid_evaluation_is_rejected(http: httpx.Client, test_id: str, pla
         ({"eval_data": [{"input": RED}]}, 422, "target"),
     ]
     for change, code, said in wrong:
-        answer = http.post("/v1/eval/run", json=body | change)
-        assert answer.status_code == code, (change, answer.text)
-        assert said in answer.text
+        response = http.post("/v1/eval/run", json=body | change)
+        assert response.status_code == code, (change, response.text)
+        assert said in response.text
     platform.control.row_fault("things that are")
     failed = http.post("/v1/eval/run", json=body)
     assert failed.status_code == 500

@@ -1,4 +1,4 @@
-"""The faults that tests of clients rely on."""
+"""Faults on demand, which the tests of clients rely on."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def test_a_fault_returns_its_status_headers_and_body_the_given_number_of_times(
     page = "<html><h1>502 Bad Gateway</h1></html>"
     platform.control.fault("/v1/version", status=502, times=2, headers={"Retry-After": "3"}, body=page)
     for _ in range(2):
-        answer = http.get("/v1/version")
-        assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (502, page, "3")
-        assert answer.headers["content-type"].startswith("text/html")
+        response = http.get("/v1/version")
+        assert (response.status_code, response.text, response.headers["retry-after"]) == (502, page, "3")
+        assert response.headers["content-type"].startswith("text/html")
     assert http.get("/v1/version").status_code == 200
     assert platform.control.faults()[0]["hits"] == 2
 
@@ -34,9 +34,9 @@ def test_a_fault_without_a_body_looks_like_a_platform_error(
     http: httpx.Client, platform: LocalPlatform
 ) -> None:
     platform.control.fault("/v1/version", status=429, headers={"Retry-After": "1"})
-    answer = http.get("/v1/version")
-    assert answer.status_code == 429
-    assert list(answer.json()) == ["detail"]
+    response = http.get("/v1/version")
+    assert response.status_code == 429
+    assert list(response.json()) == ["detail"]
 
 
 def test_a_fault_matches_the_whole_path_and_the_method(http: httpx.Client, platform: LocalPlatform) -> None:
@@ -80,9 +80,9 @@ def test_an_error_after_processing_hides_that_the_job_was_started(
 
 def test_a_response_can_be_truncated(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.fault("/v1/version", truncate=12)
-    answer = http.get("/v1/version")
-    assert answer.status_code == 200
-    assert answer.text == '{"server":"0'[:12]
+    response = http.get("/v1/version")
+    assert response.status_code == 200
+    assert response.text == '{"server":"0'[:12]
 
 
 def test_a_connection_can_drop_in_the_middle_of_a_response(

@@ -1,4 +1,4 @@
-"""Every kind of job can be made to end badly by a control switch, and the provider reads that end as what it is."""
+"""The control endpoints can end jobs of every kind with any state, and the provider recognizes that state."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatfor
 
 @pytest.fixture
 def control(running: TunablePlatform) -> Iterator[Control]:
-    """The switches. All jobs are held."""
+    """The control endpoints. All jobs are held."""
     control = Control(running.url, KEY)
     control.hold()
     yield control
@@ -55,7 +55,7 @@ def control(running: TunablePlatform) -> Iterator[Control]:
 
 @pytest.fixture
 def client(running: TunablePlatform) -> Iterator[Client]:
-    """A client that waits for nothing."""
+    """A client that does not retry."""
     settings = ClientSettings(base_url=running.url, key=KEY, retry_budget=0, model_loading_budget=0)
     with Client(settings) as client:
         yield client
@@ -114,27 +114,27 @@ def test_every_job_kind_of_the_provider_is_covered() -> None:
 def test_the_provider_recognizes_a_forced_end(
     client: Client, control: Control, tmp_path: Path, name: str, state: str
 ) -> None:
-    known_as = START[name](client, tmp_path)
+    job_id = START[name](client, tmp_path)
     kind = kind_named(name)
-    assert not client.send(kind.look(known_as)).state.ended
+    assert not client.send(kind.look(job_id)).state.ended
     (job,) = control.jobs()
 
-    assert control.end(job["id"], state, "a test wanted it")
+    assert control.end(job["id"], state, "forced by a test")
 
-    assert (control.jobs()[0]["state"], control.jobs()[0]["detail"]) == (state, "a test wanted it")
-    if name == "batch embeddings":  # such a batch has no state: it answers its vectors, or an error
-        with pytest.raises(UnavailableError, match="a test wanted it"):
-            client.send(kind.look(known_as))
+    assert (control.jobs()[0]["state"], control.jobs()[0]["detail"]) == (state, "forced by a test")
+    if name == "batch embeddings":  # such a batch has no status: it returns its vectors or an error
+        with pytest.raises(UnavailableError, match="forced by a test"):
+            client.send(kind.look(job_id))
         return
-    found = client.send(kind.look(known_as))
-    # A batch of prompts ends once each row has a reason; a download only ever fails.
+    found = client.send(kind.look(job_id))
+    # A batch of prompts ends when each row has a finish reason. A download has no final state but failed.
     only = {"batch completions": JobState.SUCCEEDED, "model download": JobState.FAILED}
     assert found.state is only.get(name, JobState(state))
     if name == "batch completions":
         reason = {"failed": "error", "timed out": "timeout"}.get(state, state)
-        assert client.send(batches.completions_result(known_as)).finish_reason == [reason, reason]
-    elif name != "classifier":  # the platform's answer has no place for a reason there
-        assert found.detail == "a test wanted it"
+        assert client.send(batches.completions_result(job_id)).finish_reason == [reason, reason]
+    elif name != "classifier":  # the response has no field for a reason
+        assert found.detail == "forced by a test"
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed", "timed out"])

@@ -1,4 +1,4 @@
-"""Memory RAG over HTTP: building, asking, adding. The engine's vectors mean nothing, except that equal texts have equal ones."""
+"""Memory RAG over HTTP. The engine's vectors have no meaning, but equal texts have equal vectors."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def started(http: httpx.Client, files: dict[str, str | bytes] | None = None) -> 
 
 
 def status(http: httpx.Client, job_id: str) -> dict[str, Any]:
-    answer: dict[str, Any] = check(http.post(f"{RAG}/status", json={"job_id": job_id}), f"{RAG}/status")
-    return answer
+    response: dict[str, Any] = check(http.post(f"{RAG}/status", json={"job_id": job_id}), f"{RAG}/status")
+    return response
 
 
 def built(http: httpx.Client, files: dict[str, str | bytes] | None = None) -> str:
@@ -62,9 +62,9 @@ def built(http: httpx.Client, files: dict[str, str | bytes] | None = None) -> st
 
 def ask(http: httpx.Client, job_id: str, prompt: str | list[str], **more: Any) -> Any:
     body = {"job_id": job_id, "prompt": prompt, **more}
-    answer = http.post(f"{RAG}/completions", json=body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = http.post(f"{RAG}/completions", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 def log(http: httpx.Client, job_id: str) -> list[str]:
@@ -83,15 +83,15 @@ def test_an_index_is_built_and_queried(http: httpx.Client, engine: Upstream) -> 
     question = FACTS["fact-3.txt"]
     engine.prompts.clear()
     engine.bodies.clear()
-    answer = ask(http, job_id, question)
+    response = ask(http, job_id, question)
     lookup, prompt = engine.prompts
     assert lookup == question
     passages = prompt.removeprefix("Answer with the passages below.\n\n").split("\n\n")
-    # Three passages, the best of them next to the question.
+    # Three passages, with the best one next to the question.
     assert len(passages) == 4
     assert passages[-2:] == [question, question]
     assert set(passages) <= set(FACTS.values())
-    assert answer == {"outputs": text_for(prompt), "finish_reason": "stop"}
+    assert response == {"outputs": text_for(prompt), "finish_reason": "stop"}
     assert engine.bodies[-1]["messages"] == [{"role": "user", "content": prompt}]
     assert http.get(f"{RAG}/status", params={"job_id": job_id}).json() == status(http, job_id)
 
@@ -99,13 +99,13 @@ def test_an_index_is_built_and_queried(http: httpx.Client, engine: Upstream) -> 
 def test_a_list_of_prompts_returns_lists_in_the_same_order(http: httpx.Client) -> None:
     job_id = built(http)
     questions = list(FACTS.values())
-    answer = check(
+    response = check(
         http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": questions, "rag_query_size": 1}),
         f"{RAG}/completions",
     )
     prompts = [f"Answer with the passages below.\n\n{fact}\n\n{fact}" for fact in questions]
-    assert answer["outputs"] == [text_for(prompt) for prompt in prompts]
-    assert answer["finish_reason"] == ["stop"] * len(questions)
+    assert response["outputs"] == [text_for(prompt) for prompt in prompts]
+    assert response["finish_reason"] == ["stop"] * len(questions)
 
 
 def test_completions_respect_the_token_limit_and_output_type(http: httpx.Client) -> None:
@@ -138,8 +138,8 @@ def test_passages_go_into_the_users_turn_of_a_chat_template(
     engine.prompts.clear()
     engine.bodies.clear()
     ask(http, job_id, prompt)
-    said = "Answer with the passages below.\n\nThe only passage.\n\n"
-    assert engine.prompts == [lookup, whole.format(said)]
+    introduction = "Answer with the passages below.\n\nThe only passage.\n\n"
+    assert engine.prompts == [lookup, whole.format(introduction)]
     assert "prompt" in engine.bodies[-1]
 
 
@@ -196,9 +196,9 @@ def test_an_index_cannot_be_queried_before_it_is_ready(http: httpx.Client, platf
     job_id = started(http)
     assert status(http, job_id) == {"job_id": job_id, "status": "CREATED"}
     for path, more in (("completions", {"prompt": "a"}), ("add-index", {"prompt": "a"}), ("suggestions", {})):
-        answer = http.post(f"{RAG}/{path}", json={"job_id": job_id, **more})
-        assert answer.status_code == 400
-        detail = answer.json()["detail"]
+        response = http.post(f"{RAG}/{path}", json={"job_id": job_id, **more})
+        assert response.status_code == 400
+        detail = response.json()["detail"]
         assert detail.endswith("status is not COMPLETED, current status: CREATED.")
         assert memory_rag.state_in(detail) == "CREATED"
     assert log(http, job_id) == [f"Received 8 files, {sum(map(len, FACTS.values()))} bytes."]
@@ -234,17 +234,17 @@ def test_a_build_can_be_forced_to_fail(
     assert status(http, job_id) == {"job_id": job_id, "status": word, "detail": "because a test says so"}
     assert log(http, job_id)[-1] == f"{word}: because a test says so"
     platform.control.release()
-    answer = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
-    assert f"current status: {word}. because a test says so" in answer.json()["detail"]
+    response = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
+    assert f"current status: {word}. because a test says so" in response.json()["detail"]
 
 
 def test_a_build_forced_to_succeed_has_no_index(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.hold("memory_rag")
     job_id = started(http)
     platform.control.end(job_id, "succeeded")
-    answer = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
-    assert answer.status_code == 400
-    assert "before its index was complete" in answer.json()["detail"]
+    response = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
+    assert response.status_code == 400
+    assert "before its index was complete" in response.json()["detail"]
 
 
 def test_a_build_fails_if_its_passages_cannot_be_embedded(
@@ -268,11 +268,11 @@ def test_an_added_text_is_found(http: httpx.Client, engine: Upstream) -> None:
     ask(http, job_id, added, rag_query_size=1)
     assert engine.prompts[-1].count(added) == 1
     for _ in range(2):
-        answer = http.post(f"{RAG}/add-index", json={"job_id": job_id, "prompt": f"# Tower\n\n{added}"})
-        assert check(answer, f"{RAG}/add-index") == {"job_id": job_id, "status": "success"}
+        response = http.post(f"{RAG}/add-index", json={"job_id": job_id, "prompt": f"# Tower\n\n{added}"})
+        assert check(response, f"{RAG}/add-index") == {"job_id": job_id, "status": "success"}
     engine.prompts.clear()
     ask(http, job_id, f"Tower\n{added}", rag_query_size=9)
-    # Added twice, it is there once.
+    # The text was added twice, but is stored once.
     assert engine.prompts[-1].count(f"Tower\n{added}") == 2
     assert engine.prompts[-1].endswith(f"Tower\n{added}\n\nTower\n{added}")
     assert log(http, job_id)[-2:] == [
@@ -291,12 +291,12 @@ def test_suggestions_are_questions_with_answers(http: httpx.Client) -> None:
 
 def test_an_unknown_index_returns_498(http: httpx.Client) -> None:
     for unknown in ("none-such", "0" * 32, "../datasets", "", 7):
-        answers = [
+        responses = [
             http.post(f"{RAG}/{path}", json={"job_id": unknown, "prompt": "a"})
             for path in ("status", "completions", "add-index", "suggestions")
         ]
         expected = 422 if unknown == "" else 498
-        assert [answer.status_code for answer in answers] == [expected] * 4
+        assert [response.status_code for response in responses] == [expected] * 4
     assert http.get(f"{RAG}/status", params={"job_id": "none-such"}).status_code == 498
     assert http.get(f"{RAG}/training_log/none-such").status_code == 498
 
@@ -313,13 +313,13 @@ def test_models_are_checked_before_a_build_starts(http: httpx.Client, platform: 
     assert train(http).status_code == 513
     platform.control.reset()
     job_id = built(http)
-    answer = http.post(
+    response = http.post(
         f"{RAG}/completions", json={"job_id": job_id, "prompt": "a", "model_name": "none/such"}
     )
-    assert answer.status_code == 594
+    assert response.status_code == 594
     platform.control.loading(60)
-    answer = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
-    assert answer.status_code == 513
+    response = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
+    assert response.status_code == 513
     assert incoming(platform) == before
 
 
@@ -331,7 +331,7 @@ def _part(head: str, content: str = "text") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("headers", "content", "place"),
+    ("headers", "content", "field"),
     [
         ({"Content-Type": "application/json"}, json.dumps({"model_name": "a"}).encode(), "files"),
         (MULTIPART, _part('name="model_name"') + b"--b--\r\n", "files"),
@@ -346,12 +346,12 @@ def _part(head: str, content: str = "text") -> bytes:
     ],
 )
 def test_an_invalid_form_is_rejected_and_leaves_no_files_behind(
-    http: httpx.Client, platform: LocalPlatform, headers: dict[str, str], content: bytes, place: str
+    http: httpx.Client, platform: LocalPlatform, headers: dict[str, str], content: bytes, field: str
 ) -> None:
     before = incoming(platform)
-    answer = http.post(f"{RAG}/train", content=content, headers=headers)
-    assert answer.status_code == 422, answer.text
-    assert answer.json()["detail"][0]["loc"] == ["body", place]
+    response = http.post(f"{RAG}/train", content=content, headers=headers)
+    assert response.status_code == 422, response.text
+    assert response.json()["detail"][0]["loc"] == ["body", field]
     assert incoming(platform) == before
 
 

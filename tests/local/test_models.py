@@ -1,4 +1,4 @@
-"""Which models are here, and asking for one more."""
+"""Listing and downloading models."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PATHS = ["/v1alpha/downloaded_models", "/v1alpha/downloaded_models/"]
 
 @pytest.mark.parametrize("path", PATHS)
 def test_models_are_listed_with_and_without_a_trailing_slash(http: httpx.Client, path: str) -> None:
-    answer = http.get(path)
-    assert answer.status_code == 200
-    models = {model["model_name"]: model for model in answer.json()}
+    response = http.get(path)
+    assert response.status_code == 200
+    models = {model["model_name"]: model for model in response.json()}
     assert models[TEXT_MODEL]["model_type"] == "transformer"
     assert models[EMBEDDING_MODEL]["model_type"] == "embedding"
     assert {model["status"] for model in models.values()} == {"available"}
@@ -26,9 +26,9 @@ def test_models_are_listed_with_and_without_a_trailing_slash(http: httpx.Client,
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_served_model_is_available(http: httpx.Client, path: str) -> None:
-    answer = http.post(path, json={"hf_model_name": TEXT_MODEL})
-    assert answer.status_code == 200
-    assert answer.json() | {"is_public": True} == {
+    response = http.post(path, json={"hf_model_name": TEXT_MODEL})
+    assert response.status_code == 200
+    assert response.json() | {"is_public": True} == {
         "model_name": TEXT_MODEL,
         "model_type": "transformer",
         "is_public": True,
@@ -37,9 +37,9 @@ def test_a_served_model_is_available(http: httpx.Client, path: str) -> None:
 
 
 def test_models_cannot_be_downloaded_to_an_upstream_engine(http: httpx.Client) -> None:
-    answer = http.post(PATHS[0], json={"hf_model_name": "someone/else"})
-    assert answer.status_code == 400
-    assert "someone/else" in answer.json()["detail"]
+    response = http.post(PATHS[0], json={"hf_model_name": "someone/else"})
+    assert response.status_code == 400
+    assert "someone/else" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,6 @@ def test_models_cannot_be_downloaded_to_an_upstream_engine(http: httpx.Client) -
 def test_an_invalid_download_request_returns_422(
     http: httpx.Client, body: dict[str, str], field: str
 ) -> None:
-    answer = http.post(PATHS[1], json=body)
-    assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"] == ["body", field]
+    response = http.post(PATHS[1], json=body)
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["body", field]

@@ -1,4 +1,4 @@
-"""What a killed platform owes after it starts again: every row once, and none computed twice."""
+"""Restarts: a killed platform returns every row once and computes no stored row twice."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def test_an_interrupted_batch_continues_with_the_incomplete_rows(
     job_id = start(own_platform, path, {"model_name": TEXT_MODEL, "prompt": PROMPTS})
     wait_until(lambda: own_platform.control.jobs()[0]["done"] >= 15)
     own_platform.kill()
-    time.sleep(1)  # what was in flight arrives and ends at the engine
-    asked_before = len(slow_engine.prompts)
+    time.sleep(1)  # let requests in flight reach the engine and end
+    sent_before = len(slow_engine.prompts)
     slow_engine.tokens_per_second = 100_000
     own_platform.restart()
     wait_until(lambda: own_platform.control.jobs()[0]["ended"] is not None)
 
-    answer = result(own_platform, path, job_id)
-    assert answer == {"outputs": [text_for(prompt) for prompt in PROMPTS], "finish_reason": ["stop"] * 150}
+    response = result(own_platform, path, job_id)
+    assert response == {"outputs": [text_for(prompt) for prompt in PROMPTS], "finish_reason": ["stop"] * 150}
     job = own_platform.control.jobs()[0]
     assert (job["state"], job["total"], job["done"], job["runs"]) == ("succeeded", 150, 150, 2)
     stored_before = 150 - job["computed_here"]
     assert stored_before >= 15
-    # Asked twice at most: the rows that a worker had, not stored yet, when the platform died.
-    asked_again = len(slow_engine.prompts) - len(PROMPTS)
-    assert asked_again == asked_before - stored_before
-    assert asked_again <= PARALLEL
+    # Only rows that a worker was computing when the platform died may be sent twice.
+    sent_again = len(slow_engine.prompts) - len(PROMPTS)
+    assert sent_again == sent_before - stored_before
+    assert sent_again <= PARALLEL
 
 
 def test_completed_rows_are_available_right_after_a_restart(own_platform: LocalPlatform) -> None:

@@ -1,4 +1,4 @@
-"""What is answered for jobs made of rows, and how quickly."""
+"""Results of row jobs, and how fast they are encoded."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ def started(store: JobStore, rows: int) -> str:
     return job_id
 
 
-def shown(store: JobStore, job_id: str) -> Any:
+def read_results(store: JobStore, job_id: str) -> Any:
     job = store.job(job_id)
     assert job is not None
     return json.loads(batch_results(store, job))
 
 
 def test_a_queued_batch_has_no_results(store: JobStore) -> None:
-    assert shown(store, store.create("batch_completions", {}, ["a"]).id) == {}
+    assert read_results(store, store.create("batch_completions", {}, ["a"]).id) == {}
 
 
 def test_rows_after_a_gap_are_hidden_until_the_gap_is_closed(store: JobStore) -> None:
     job_id = started(store, 4)
     store.save_results(job_id, [RowResult(0, '{"a": 1}', "stop"), RowResult(2, '"c"', "length")])
-    assert shown(store, job_id) == {
+    assert read_results(store, job_id) == {
         "outputs": [{"a": 1}, None, None, None],
         "finish_reason": ["stop", None, None, None],
     }
     store.save_results(job_id, [RowResult(1, "null", "error", "broke")])
-    assert shown(store, job_id)["finish_reason"] == ["stop", "error", "length", None]
+    assert read_results(store, job_id)["finish_reason"] == ["stop", "error", "length", None]
 
 
 def test_an_ended_batch_shows_all_its_completed_rows(store: JobStore) -> None:
     job_id = started(store, 3)
     store.save_results(job_id, [RowResult(2, '"c"', "stop")])
     store.mark_ended(job_id, JobState.TIMED_OUT)
-    assert shown(store, job_id) == {
+    assert read_results(store, job_id) == {
         "outputs": [None, None, "c"],
         "finish_reason": ["timeout", "timeout", "stop"],
     }

@@ -1,4 +1,4 @@
-"""The command: binding, the key, what it prints, how it stops."""
+"""The command: address, API key, output, and shutdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = (sys.executable, "-m", "airflow_provider_lamini.local")
 
 
 def command(*arguments: str, timeout: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command and wait until it exits."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -83,7 +83,7 @@ def test_the_command_prints_its_url_and_models(platform: LocalPlatform) -> None:
 
 
 def test_sigterm_stops_the_platform_cleanly_within_two_seconds(data: Path) -> None:
-    """Even in the middle of an answer."""
+    """Even in the middle of a response."""
     with upstream(tokens_per_second=1) as slow, local_platform(data, slow.url) as running:
         body = {"model_name": TEXT_MODEL, "prompt": "a b c d e f g h i j"}
         with running.client() as http, pytest.raises(httpx.ReadTimeout):
@@ -135,8 +135,8 @@ def test_two_platforms_cannot_use_the_same_folder(platform: LocalPlatform, engin
 
 
 def test_help_lists_every_command() -> None:
-    told = command("--help").stdout
-    assert all(name in told for name in ("serve", "pull", "status"))
+    help_text = command("--help").stdout
+    assert all(name in help_text for name in ("serve", "pull", "status"))
 
 
 def test_an_unreachable_upstream_is_reported_in_one_sentence(data: Path) -> None:
@@ -149,7 +149,7 @@ def test_an_unreachable_upstream_is_reported_in_one_sentence(data: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (("pull", "nobody/nothing"), 1, "nobody/nothing"),
         (("pull", "own", "--from", "/no/such/file.gguf"), 1, "/no/such/file.gguf"),
@@ -158,13 +158,13 @@ def test_an_unreachable_upstream_is_reported_in_one_sentence(data: Path) -> None
     ],
 )
 def test_a_failing_command_says_why_in_one_sentence(
-    arguments: tuple[str, ...], status: int, said: str, tmp_path: Path
+    arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
 ) -> None:
     data = ("--data", str(tmp_path / "data")) if arguments[0] == "serve" else ()
     refused = command(*arguments, *data, LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
     assert refused.returncode == status
     assert refused.stderr.count("\n") == 1
-    assert said in refused.stderr
+    assert message in refused.stderr
 
 
 def test_a_missing_model_is_reported_with_the_command_to_run(data: Path, tmp_path: Path) -> None:

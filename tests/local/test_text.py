@@ -1,4 +1,4 @@
-"""Sentences and tokens."""
+"""Splitting text into sentences and estimating tokens."""
 
 from __future__ import annotations
 

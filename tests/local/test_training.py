@@ -1,4 +1,4 @@
-"""Tuning jobs by the API: started, watched, ended in every way, resumed, taken up again. The trainer is scripted."""
+"""Tuning jobs over HTTP: start, poll, end in every state, resume, restart. The trainer is scripted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def platform(tmp_path: Path, trainer: ScriptedTrainer) -> Iterator[TunablePlatfo
 
 def test_a_job_tunes_a_model_that_is_served_alongside_its_base_model(platform, trainer):
     dataset_id = dataset(platform)
-    answer = platform.http.post(
+    response = platform.http.post(
         "/v1/train",
         json={
             "model_name": BASE,
@@ -51,7 +51,7 @@ def test_a_job_tunes_a_model_that_is_served_alongside_its_base_model(platform, t
             },
         },
     )
-    started = check(answer, "/v1/train")
+    started = check(response, "/v1/train")
     assert started["status"] == "CREATED"
     job = wait_for(platform, started["job_id"], "COMPLETED")
     assert (job["model_name"], job["custom_model_name"]) == ("tickets", "tickets")
@@ -105,9 +105,9 @@ def test_the_tuned_model_and_its_base_model_are_compared_on_the_first_rows(platf
 
 def test_a_job_without_a_model_cannot_be_compared(platform, trainer):
     trainer.allowed = 0
-    answer = platform.http.get(f"/v1/train/jobs/{begin(platform)}/eval")
-    assert answer.status_code == 400
-    assert "has no model to evaluate, current status:" in answer.json()["detail"]
+    response = platform.http.get(f"/v1/train/jobs/{begin(platform)}/eval")
+    assert response.status_code == 400
+    assert "has no model to evaluate, current status:" in response.json()["detail"]
 
 
 def test_a_used_model_name_gets_the_job_number_as_a_suffix(platform):
@@ -180,7 +180,7 @@ def test_only_an_unsuccessful_job_can_be_resumed(platform, trainer):
     trainer.allowed = 100
     wait_for(platform, job_id, "COMPLETED")
     late = platform.http.post(f"/v1/train/jobs/{job_id}/resume")
-    assert [answer.status_code for answer in (early, late)] == [400, 400]
+    assert [response.status_code for response in (early, late)] == [400, 400]
     assert "is TRAINING MODEL" in early.json()["detail"]
     assert "is COMPLETED" in late.json()["detail"]
     assert change(platform, job_id, "cancel") == "COMPLETED"
@@ -191,8 +191,8 @@ def test_all_jobs_can_be_cancelled_at_once(platform, trainer):
     wait_for(platform, done, "COMPLETED")
     trainer.allowed = 0
     jobs = [begin(platform), begin(platform)]
-    answer = platform.http.post("/v1/train/jobs/cancel")
-    assert answer.json() == {"status": "CANCELLED", "job_ids": jobs}
+    response = platform.http.post("/v1/train/jobs/cancel")
+    assert response.json() == {"status": "CANCELLED", "job_ids": jobs}
     assert [look(platform, job_id)["status"] for job_id in (done, *jobs)] == [
         "COMPLETED",
         "CANCELLED",
@@ -213,10 +213,10 @@ def test_every_final_state_can_be_forced(platform, trainer, state, word):
     trainer.allowed = 1
     job_id = begin(platform)
     wait_for(platform, job_id, "TRAINING MODEL")
-    body = {"state": state, "detail": "a test wanted it"}
+    body = {"state": state, "detail": "forced by a test"}
     assert platform.http.post(f"/_control/jobs/{job_id}/end", json=body).json() == {"ended": True}
     job = wait_for(platform, job_id, word)
-    assert (job["model_name"], job["detail"]) == (None, "a test wanted it")
+    assert (job["model_name"], job["detail"]) == (None, "forced by a test")
 
 
 def test_a_held_job_takes_no_more_steps(platform):
@@ -253,7 +253,7 @@ def test_a_restarted_platform_continues_from_the_checkpoint_and_serves_tuned_mod
 
 
 def test_a_platform_that_died_after_training_does_not_train_again(platform, trainer):
-    """The adapter is in place, and neither the model's name nor the job's end was noted."""
+    """The adapter exists, but neither the model's name nor the job's end has been stored."""
     trainer.allowed = 1
     job_id = begin(platform)
     wait_for(platform, job_id, "TRAINING MODEL")
@@ -300,7 +300,7 @@ def test_a_reset_deletes_jobs_but_keeps_models(platform, trainer):
 def test_an_adapter_without_a_model_is_deleted_with_its_job(platform):
     platform.engine.refuses = "no room"
     name = wait_for(platform, begin(platform), "FAILED")["model_name"]
-    assert name == "base-tuned-1"  # it is kept, and served after the next start
+    assert name == "base-tuned-1"  # it is kept and served after the next start
     orphan = platform.platform.tunings.adapter(7)
     orphan.write_text("{}")
     platform.stop()

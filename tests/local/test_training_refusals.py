@@ -1,4 +1,4 @@
-"""Tuning that a platform refuses, and rows that cannot be learnt: said before a job is made, or by the job."""
+"""Tuning requests that are rejected before a job is created, and rows that make a job fail."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ def platform(tmp_path: Path) -> Iterator[TunablePlatform]:
 
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatform]:
-    """A platform for requests that start nothing."""
+    """A platform for requests that start no job."""
     with tunable_platform(tmp_path_factory.mktemp("refusing") / "platform", ScriptedTrainer()) as running:
         yield running
 
 
 def refused(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
-    answer = platform.http.post("/v1/train", json=body)
-    detail = answer.json()["detail"]
-    return answer.status_code, detail if isinstance(detail, str) else json.dumps(detail)
+    response = platform.http.post("/v1/train", json=body)
+    detail = response.json()["detail"]
+    return response.status_code, detail if isinstance(detail, str) else json.dumps(detail)
 
 
 def test_without_torch_a_job_is_rejected_with_what_to_install(platform):
     platform.trainer.installed = False
-    told = refused(platform, model_name=BASE, dataset_id=dataset(platform))
-    assert told == (400, "Nothing to train with is installed.")
+    refusal = refused(platform, model_name=BASE, dataset_id=dataset(platform))
+    assert refusal == (400, "Nothing to train with is installed.")
     assert platform.http.get("/v1/train/jobs").json() == []
 
 
 def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):
     with upstream() as engine, local_platform(tmp_path / "platform", engine.url) as platform:
         with platform.client() as http:
-            answer = http.post("/v1/train", json={"model_name": TEXT_MODEL, "data": ROWS})
-        assert answer.status_code == 400
-        assert "upstream engine" in answer.json()["detail"]
+            response = http.post("/v1/train", json={"model_name": TEXT_MODEL, "data": ROWS})
+        assert response.status_code == 400
+        assert "upstream engine" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({"model_name": "nobody/nothing"}, 594, "is not served here"),
         ({"model_name": VECTORS}, 400, "is an embedding model"),
@@ -79,38 +79,38 @@ def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):
         ({"custom_model_name": ""}, 422, "custom_model_name"),
     ],
 )
-def test_an_invalid_request_is_rejected_without_creating_a_job(refusing, body, status, said):
+def test_an_invalid_request_is_rejected_without_creating_a_job(refusing, body, status, message):
     whole = {"model_name": BASE, "dataset_id": dataset(refusing), **body}
-    told = refused(refusing, **whole)
-    assert told[0] == status
-    assert said in told[1]
+    refusal = refused(refusing, **whole)
+    assert refusal[0] == status
+    assert message in refusal[1]
     assert refusing.http.get("/v1/train/jobs").json() == []
 
 
 def test_a_request_with_two_datasets_is_rejected(refusing):
     one, other = dataset(refusing), dataset(refusing)
-    told = refused(refusing, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl")
-    assert told == (400, "upload_file_path and dataset_id name different datasets.")
+    refusal = refused(refusing, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl")
+    assert refusal == (400, "upload_file_path and dataset_id name different datasets.")
 
 
 def test_a_tuned_model_cannot_be_tuned_again(platform):
     name = wait_for(platform, begin(platform), "COMPLETED")["model_name"]
-    status, said = refused(platform, model_name=name, dataset_id=dataset(platform))
-    assert (status, "cannot be tuned again" in said) == (400, True)
+    status, message = refused(platform, model_name=name, dataset_id=dataset(platform))
+    assert (status, "cannot be tuned again" in message) == (400, True)
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"input": "a"}, "has no text 'output'"),
         ({"input": 3, "output": "b"}, "has no text 'input'"),
         ({"input": "a", "output": " "}, "has an empty 'output'"),
     ],
 )
-def test_an_invalid_row_is_named_by_its_number(platform, row, said):
+def test_an_invalid_row_is_named_by_its_number(platform, row, message):
     job = wait_for(platform, begin(platform, dataset_id=dataset(platform, [*ROWS, row])), "FAILED")
     assert job["detail"].startswith("Row 8 of dataset ")
-    assert said in job["detail"]
+    assert message in job["detail"]
 
 
 @pytest.mark.parametrize("what", ["", "/cancel", "/resume", "/eval"])
@@ -125,5 +125,5 @@ def test_the_number_of_tuned_models_is_limited(platform):
     for _ in range(MAX_MODELS):
         job = tunings.create(BASE, "d", None, {}, is_public=False)
         tunings.keep(job, [])
-    status, said = refused(platform, model_name=BASE, dataset_id=dataset(platform))
-    assert (status, "tuning/models" in said) == (400, True)
+    status, message = refused(platform, model_name=BASE, dataset_id=dataset(platform))
+    assert (status, "tuning/models" in message) == (400, True)

@@ -1,4 +1,4 @@
-"""Running jobs of any kind: their ends, their limits, and taking them up again."""
+"""The job runner: final states, limits, holds, and resuming jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Kind:
-    """A kind of job that does what a test says."""
+    """A kind of job that does what the test passes in."""
 
     do: Callable[[RunningJob], None]
     name: str = "errand"
@@ -38,8 +38,8 @@ class Kind:
         self.do(job)
 
 
-def until_told(job: RunningJob) -> None:
-    """Work for ever, in small steps."""
+def run_until_ended(job: RunningJob) -> None:
+    """Work in small steps until the job is told to end."""
     while True:
         job.check()
         job.sleep(0.01)
@@ -65,15 +65,15 @@ def make_runner(store: JobStore) -> Iterator[Callable[..., JobRunner]]:
         runner.stop()
 
 
-def now(store: JobStore, job: Job) -> Job:
+def stored(store: JobStore, job: Job) -> Job:
     found = store.job(job.id)
     assert found is not None
     return found
 
 
 def ended(store: JobStore, job: Job) -> Job:
-    wait_until(lambda: now(store, job).ended is not None)
-    return now(store, job)
+    wait_until(lambda: stored(store, job).ended is not None)
+    return stored(store, job)
 
 
 def test_a_job_that_returns_has_succeeded(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
@@ -88,36 +88,36 @@ def test_a_job_that_fails_says_why(store: JobStore, make_runner: Callable[..., J
         raise JobFailed("The shop is closed.")
 
     job = make_runner(Kind(fail)).submit("errand", {})
-    assert (ended(store, job).state, now(store, job).detail) == (JobState.FAILED, "The shop is closed.")
+    assert (ended(store, job).state, stored(store, job).detail) == (JobState.FAILED, "The shop is closed.")
 
 
 def test_an_unexpected_error_fails_the_job_without_showing_its_data(
     store: JobStore, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def break_down(_: RunningJob) -> None:
+    def raise_error(_: RunningJob) -> None:
         raise KeyError("SECRET PROMPT")
 
     with caplog.at_level(logging.DEBUG):
-        job = make_runner(Kind(break_down)).submit("errand", {})
+        job = make_runner(Kind(raise_error)).submit("errand", {})
         assert ended(store, job).state is JobState.FAILED
-    assert "KeyError" in str(now(store, job).detail)
-    assert "SECRET" not in str(now(store, job).detail) + caplog.text
+    assert "KeyError" in str(stored(store, job).detail)
+    assert "SECRET" not in str(stored(store, job).detail) + caplog.text
 
 
 @pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED, JobState.TIMED_OUT])
 def test_a_running_job_can_be_ended(
     store: JobStore, make_runner: Callable[..., JobRunner], state: JobState
 ) -> None:
-    runner = make_runner(Kind(until_told))
+    runner = make_runner(Kind(run_until_ended))
     job = runner.submit("errand", {})
-    wait_until(lambda: now(store, job).state is JobState.RUNNING)
+    wait_until(lambda: stored(store, job).state is JobState.RUNNING)
     assert runner.end(job.id, state, "enough")
-    assert (now(store, job).state, now(store, job).detail) == (state, "enough")
+    assert (stored(store, job).state, stored(store, job).detail) == (state, "enough")
     assert not runner.end(job.id, JobState.FAILED)
 
 
 def test_a_job_cancelled_in_the_queue_never_runs(make_runner: Callable[..., JobRunner]) -> None:
-    kind = Kind(until_told, concurrency=1)
+    kind = Kind(run_until_ended, concurrency=1)
     runner = make_runner(kind)
     first, second, third = (runner.submit("errand", {}) for _ in range(3))
     wait_until(lambda: kind.ran == [first.id])
@@ -128,22 +128,22 @@ def test_a_job_cancelled_in_the_queue_never_runs(make_runner: Callable[..., JobR
 
 
 def test_a_job_times_out(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
-    job = make_runner(Kind(until_told, time_limit=0.1)).submit("errand", {})
+    job = make_runner(Kind(run_until_ended, time_limit=0.1)).submit("errand", {})
     assert ended(store, job).state is JobState.TIMED_OUT
-    assert "time limit" in str(now(store, job).detail)
+    assert "time limit" in str(stored(store, job).detail)
 
 
 def test_the_concurrency_of_a_kind_is_respected(
     store: JobStore, make_runner: Callable[..., JobRunner]
 ) -> None:
-    running, most, lock, three = 0, 0, threading.Lock(), threading.Barrier(3)
+    running, peak, lock, three = 0, 0, threading.Lock(), threading.Barrier(3)
 
     def count(_: RunningJob) -> None:
-        nonlocal running, most
+        nonlocal running, peak
         with lock:
             running += 1
-            most = max(most, running)
-        three.wait(20)  # no less than three, or it breaks
+            peak = max(peak, running)
+        three.wait(20)  # raises unless three jobs run at once
         with lock:
             running -= 1
 
@@ -151,11 +151,11 @@ def test_the_concurrency_of_a_kind_is_respected(
     jobs = [runner.submit("errand", {}) for _ in range(12)]
     for job in jobs:
         assert ended(store, job).state is JobState.SUCCEEDED
-    assert most == 3
+    assert peak == 3
 
 
 def test_a_busy_kind_does_not_delay_another(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
-    runner = make_runner(Kind(until_told, concurrency=1), Kind(lambda _: None, name="other"))
+    runner = make_runner(Kind(run_until_ended, concurrency=1), Kind(lambda _: None, name="other"))
     runner.submit("errand", {})
     runner.submit("errand", {})
     assert ended(store, runner.submit("other", {})).state is JobState.SUCCEEDED
@@ -168,7 +168,7 @@ def test_a_held_job_waits_until_it_is_released(
     runner.hold(Hold(kind="errand"))
     job = runner.submit("errand", {})
     time.sleep(0.15)
-    assert now(store, job).state is JobState.QUEUED
+    assert stored(store, job).state is JobState.QUEUED
     runner.release()
     assert ended(store, job).state is JobState.SUCCEEDED
 
@@ -181,20 +181,20 @@ def test_a_held_job_can_be_cancelled(store: JobStore, make_runner: Callable[...,
     runner.end(job.id, JobState.CANCELLED)
     runner.release()
     time.sleep(0.1)
-    assert now(store, job).state is JobState.CANCELLED
+    assert stored(store, job).state is JobState.CANCELLED
     assert kind.ran == []
 
 
 def test_the_next_runner_resumes_running_and_waiting_jobs(
     store: JobStore, make_runner: Callable[..., JobRunner]
 ) -> None:
-    before = make_runner(Kind(until_told, concurrency=1))
+    before = make_runner(Kind(run_until_ended, concurrency=1))
     jobs = [before.submit("errand", {}) for _ in range(3)]
     before.end(jobs[1].id, JobState.CANCELLED)
-    wait_until(lambda: now(store, jobs[0]).state is JobState.RUNNING)
+    wait_until(lambda: stored(store, jobs[0]).state is JobState.RUNNING)
     before.stop()
     time.sleep(0.1)
-    assert [now(store, job).state for job in (jobs[0], jobs[2])] == [JobState.RUNNING, JobState.QUEUED]
+    assert [stored(store, job).state for job in (jobs[0], jobs[2])] == [JobState.RUNNING, JobState.QUEUED]
 
     kind = Kind(lambda _: None)
     assert make_runner(kind).resume() == 2
@@ -207,6 +207,6 @@ def test_a_job_of_an_unknown_kind_stays_queued(
     store: JobStore, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
 ) -> None:
     job = store.create("from the future", {})
-    make_runner(Kind(until_told)).resume()
-    assert now(store, job).state is JobState.QUEUED
+    make_runner(Kind(run_until_ended)).resume()
+    assert stored(store, job).state is JobState.QUEUED
     assert "from the future" in caplog.text

@@ -1,4 +1,4 @@
-"""Jobs and rows in SQLite."""
+"""The job store."""
 
 from __future__ import annotations
 

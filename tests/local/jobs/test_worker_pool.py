@@ -1,4 +1,4 @@
-"""Sharing workers fairly."""
+"""The worker pool shares its workers fairly."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_units_are_created_when_a_worker_is_free(make_pool: Callable[[int], Work
     make_pool(3).add(flow)
     wait_until(lambda: len(made) == 2)
     time.sleep(0.1)
-    assert len(made) == 2  # the third worker is for those who wait
+    assert len(made) == 2  # the third worker is reserved for interactive work
     gate.set()
     flow.finished.result(10)
 

@@ -1,4 +1,4 @@
-"""Text out of documents."""
+"""Reading documents."""
 
 from __future__ import annotations
 

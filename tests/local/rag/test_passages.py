@@ -1,4 +1,4 @@
-"""Documents cut into passages."""
+"""Splitting documents into passages."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_a_long_section_is_split_between_sentences_and_passages_overlap() -> Non
         assert overlap
         assert before[-len(overlap) :] == after[: len(overlap)]
         assert sum(map(token_count, overlap)) <= OVERLAP_TOKENS
-    kept = dict.fromkeys(sentence for body in bodies for sentence in body)
-    assert list(kept) == LONG
+    unique = dict.fromkeys(sentence for body in bodies for sentence in body)
+    assert list(unique) == LONG
 
 
 def test_headings_that_are_too_long_leave_room_for_text() -> None:
