@@ -25,8 +25,8 @@ from airflow_provider_lamini.local.rag.index import Index
 from airflow_provider_lamini.local.rag.passages import split_into_passages
 from airflow_provider_lamini.local.rag.prompts import (
     DEFAULT_QUERY_SIZE,
-    prompt_with_passages,
     embed_query,
+    prompt_with_passages,
     suggest_questions,
 )
 from airflow_provider_lamini.local.rag.repository import FILES, KIND
