@@ -63,10 +63,10 @@ def client(running: TunablePlatform) -> Iterator[Client]:
 
 def tuning(client: Client, _: Path) -> str:
     rows = [{"input": prompt, "output": prompt} for prompt in PROMPTS]
-    made = client.send(datasets.upload(upload_base_path="local", data=rows))
-    known = client.send(datasets.existing(dataset_id=made.dataset_id, upload_base_path="local"))
+    dataset = client.send(datasets.upload(upload_base_path="local", data=rows))
+    existing = client.send(datasets.existing(dataset_id=dataset.dataset_id, upload_base_path="local"))
     call = training.train(
-        model_name=BASE, dataset_id=made.dataset_id, upload_file_path=known.dataset_location
+        model_name=BASE, dataset_id=dataset.dataset_id, upload_file_path=existing.dataset_location
     )
     return client.send(call).job_id
 

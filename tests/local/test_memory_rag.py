@@ -43,10 +43,10 @@ def train(
     return http.post(f"{RAG}/train", data={"model_name": model_name}, files=parts)
 
 
-def started(http: httpx.Client, files: dict[str, str | bytes] | None = None) -> str:
-    begun = check(train(http, files), f"{RAG}/train")
-    assert begun["status"] == "CREATED"
-    return str(begun["job_id"])
+def start_build(http: httpx.Client, files: dict[str, str | bytes] | None = None) -> str:
+    job = check(train(http, files), f"{RAG}/train")
+    assert job["status"] == "CREATED"
+    return str(job["job_id"])
 
 
 def status(http: httpx.Client, job_id: str) -> dict[str, Any]:
@@ -54,8 +54,8 @@ def status(http: httpx.Client, job_id: str) -> dict[str, Any]:
     return response
 
 
-def built(http: httpx.Client, files: dict[str, str | bytes] | None = None) -> str:
-    job_id = started(http, files)
+def build_index(http: httpx.Client, files: dict[str, str | bytes] | None = None) -> str:
+    job_id = start_build(http, files)
     wait_until(lambda: status(http, job_id)["status"] == "COMPLETED")
     return job_id
 
@@ -79,7 +79,7 @@ def incoming(platform: LocalPlatform) -> set[str]:
 
 
 def test_an_index_is_built_and_queried(http: httpx.Client, engine: Upstream) -> None:
-    job_id = built(http)
+    job_id = build_index(http)
     question = FACTS["fact-3.txt"]
     engine.prompts.clear()
     engine.bodies.clear()
@@ -97,7 +97,7 @@ def test_an_index_is_built_and_queried(http: httpx.Client, engine: Upstream) -> 
 
 
 def test_a_list_of_prompts_returns_lists_in_the_same_order(http: httpx.Client) -> None:
-    job_id = built(http)
+    job_id = build_index(http)
     questions = list(FACTS.values())
     response = check(
         http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": questions, "rag_query_size": 1}),
@@ -109,7 +109,7 @@ def test_a_list_of_prompts_returns_lists_in_the_same_order(http: httpx.Client) -
 
 
 def test_completions_respect_the_token_limit_and_output_type(http: httpx.Client) -> None:
-    job_id = built(http)
+    job_id = build_index(http)
     cut = ask(http, job_id, FACTS["fact-1.txt"], max_new_tokens=1)
     assert cut["finish_reason"] == "length"
     typed = ask(http, job_id, ["one", "two"], output_type={"tone": ["calm", "angry"], "n": "int"})
@@ -117,14 +117,14 @@ def test_completions_respect_the_token_limit_and_output_type(http: httpx.Client)
 
 
 def test_a_query_size_beyond_the_index_returns_all_passages(http: httpx.Client, engine: Upstream) -> None:
-    job_id = built(http)
+    job_id = build_index(http)
     engine.prompts.clear()
     ask(http, job_id, "which?", rag_query_size=100)
     assert all(fact in engine.prompts[-1] for fact in FACTS.values())
 
 
 @pytest.mark.parametrize(
-    ("prompt", "lookup", "whole"),
+    ("prompt", "lookup", "expected"),
     [
         (LLAMA, "Who?", LLAMA.replace("Who?", "{}Who?")),
         (CHATML, "Be kind. Who?", CHATML.replace("Who?", "{}Who?")),
@@ -132,14 +132,14 @@ def test_a_query_size_beyond_the_index_returns_all_passages(http: httpx.Client, 
     ],
 )
 def test_passages_go_into_the_users_turn_of_a_chat_template(
-    http: httpx.Client, engine: Upstream, prompt: str, lookup: str, whole: str
+    http: httpx.Client, engine: Upstream, prompt: str, lookup: str, expected: str
 ) -> None:
-    job_id = built(http, {"one.txt": "The only passage."})
+    job_id = build_index(http, {"one.txt": "The only passage."})
     engine.prompts.clear()
     engine.bodies.clear()
     ask(http, job_id, prompt)
     introduction = "Answer with the passages below.\n\nThe only passage.\n\n"
-    assert engine.prompts == [lookup, whole.format(introduction)]
+    assert engine.prompts == [lookup, expected.format(introduction)]
     assert "prompt" in engine.bodies[-1]
 
 
@@ -152,7 +152,7 @@ def test_every_format_is_read_and_logged(http: httpx.Client, engine: Upstream) -
         "empty.txt": "",
         'Żółw "quoted".txt': "Plain text.",
     }
-    job_id = built(http, files)
+    job_id = build_index(http, files)
     engine.prompts.clear()
     ask(http, job_id, "which?", rag_query_size=10)
     for text in ("Plain text.", "Title\nMarked text.", "Page\nMarked up.", "Printed text."):
@@ -162,7 +162,7 @@ def test_every_format_is_read_and_logged(http: httpx.Client, engine: Upstream) -
     assert lines[0] == f"Received 6 files, {size} bytes."
     assert "Read 'folder/a.txt': 1 passages." in lines
     assert "Read 'empty.txt': it contains no text." in lines
-    assert "Read 'Żółw \"quoted\".txt': 1 passages, 1 of them duplicates." in lines
+    assert "Read 'Żółw \"quoted\".txt': 1 passages, 1 already known." in lines
     assert lines[-1] == "The index is ready: 4 passages."
 
 
@@ -173,27 +173,27 @@ def test_unreadable_files_fail_the_build_and_are_named(http: httpx.Client) -> No
         "picture.png": b"\x89PNG\r\n\x1a\n\x00\x00",
         **{f"broken-{number}.pdf": b"nothing" for number in range(6)},
     }
-    job_id = started(http, files)
+    job_id = start_build(http, files)
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
     detail = status(http, job_id)["detail"]
     assert detail.startswith("Cannot read file 'locked.pdf': it is locked with a password.")
     assert "Cannot read file 'picture.png': it is not text" in detail
     assert detail.endswith("3 more files cannot be read.")
     assert log(http, job_id)[-1] == f"FAILED: {detail}"
-    refused = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
-    assert refused.status_code == 400
-    assert "status is not COMPLETED, current status: FAILED." in refused.json()["detail"]
+    refusal = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
+    assert refusal.status_code == 400
+    assert "status is not COMPLETED, current status: FAILED." in refusal.json()["detail"]
 
 
 def test_files_without_any_text_fail_the_build(http: httpx.Client) -> None:
-    job_id = started(http, {"a.txt": "", "b.txt": " \n "})
+    job_id = start_build(http, {"a.txt": "", "b.txt": " \n "})
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
     assert status(http, job_id)["detail"] == "The files contain no text."
 
 
 def test_an_index_cannot_be_queried_before_it_is_ready(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.hold("memory_rag")
-    job_id = started(http)
+    job_id = start_build(http)
     assert status(http, job_id) == {"job_id": job_id, "status": "CREATED"}
     for path, more in (("completions", {"prompt": "a"}), ("add-index", {"prompt": "a"}), ("suggestions", {})):
         response = http.post(f"{RAG}/{path}", json={"job_id": job_id, **more})
@@ -213,7 +213,7 @@ def test_a_build_can_be_held_between_batches_of_passages(
     http: httpx.Client, platform: LocalPlatform, engine: Upstream
 ) -> None:
     platform.control.hold("memory_rag", after_rows=16)
-    job_id = started(http, {f"{number}.txt": f"Text {number}." for number in range(40)})
+    job_id = start_build(http, {f"{number}.txt": f"Text {number}." for number in range(40)})
     wait_until(lambda: status(http, job_id)["status"] == "TRAINING MODEL")
     wait_until(lambda: engine.prompts)
     assert engine.prompts == [f"Text {number}." for number in range(16)]
@@ -228,7 +228,7 @@ def test_a_build_can_be_forced_to_fail(
     http: httpx.Client, platform: LocalPlatform, state: str, word: str
 ) -> None:
     platform.control.hold("memory_rag", after_rows=4)
-    job_id = started(http, {f"{number}.txt": f"Text {number}." for number in range(40)})
+    job_id = start_build(http, {f"{number}.txt": f"Text {number}." for number in range(40)})
     wait_until(lambda: status(http, job_id)["status"] == "TRAINING MODEL")
     assert platform.control.end(job_id, state, "because a test says so")
     assert status(http, job_id) == {"job_id": job_id, "status": word, "detail": "because a test says so"}
@@ -240,7 +240,7 @@ def test_a_build_can_be_forced_to_fail(
 
 def test_a_build_forced_to_succeed_has_no_index(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.hold("memory_rag")
-    job_id = started(http)
+    job_id = start_build(http)
     platform.control.end(job_id, "succeeded")
     response = http.post(f"{RAG}/completions", json={"job_id": job_id, "prompt": "a"})
     assert response.status_code == 400
@@ -251,18 +251,18 @@ def test_a_build_fails_if_its_passages_cannot_be_embedded(
     http: httpx.Client, platform: LocalPlatform
 ) -> None:
     platform.control.row_fault("house 5")
-    job_id = started(http)
+    job_id = start_build(http)
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
     assert "Could not embed passages of 'fact-0.txt'" in status(http, job_id)["detail"]
 
 
 def test_a_build_waits_for_an_unavailable_engine(http: httpx.Client, engine: Upstream) -> None:
     engine.fail(503, times=2)
-    built(http)
+    build_index(http)
 
 
 def test_an_added_text_is_found(http: httpx.Client, engine: Upstream) -> None:
-    job_id = built(http)
+    job_id = build_index(http)
     added = "The tower has 212 steps."
     engine.prompts.clear()
     ask(http, job_id, added, rag_query_size=1)
@@ -283,7 +283,7 @@ def test_an_added_text_is_found(http: httpx.Client, engine: Upstream) -> None:
 
 
 def test_suggestions_are_questions_with_answers(http: httpx.Client) -> None:
-    job_id = built(http)
+    job_id = build_index(http)
     found = check(http.post(f"{RAG}/suggestions", json={"job_id": job_id}), f"{RAG}/suggestions")
     assert [list(pair) for pair in found] == [[f"Question {n}", f"Answer {n}"] for n in (1, 2, 3)]
     assert all(text for pair in found for text in pair.values())
@@ -312,7 +312,7 @@ def test_models_are_checked_before_a_build_starts(http: httpx.Client, platform: 
     platform.control.loading(60, TEXT_MODEL)
     assert train(http).status_code == 513
     platform.control.reset()
-    job_id = built(http)
+    job_id = build_index(http)
     response = http.post(
         f"{RAG}/completions", json={"job_id": job_id, "prompt": "a", "model_name": "none/such"}
     )

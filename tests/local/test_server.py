@@ -39,12 +39,12 @@ def command(*arguments: str, timeout: float = 30, **environment: str) -> subproc
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_an_address_that_other_machines_reach_needs_a_key(host: str, data: Path) -> None:
-    refused = command(
+    result = command(
         "serve", "--host", host, "--port", "0", "--data", str(data), "--upstream", "http://127.0.0.1:9/v1"
     )
-    assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1
-    assert "--key" in refused.stderr
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "--key" in result.stderr
     assert not data.exists()
 
 
@@ -71,10 +71,10 @@ def test_options_do_not_show_the_key(tmp_path: Path) -> None:
 def test_a_used_port_is_reported_in_one_sentence(engine: Upstream, data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        refused = command("serve", "--port", port, "--data", str(data), "--upstream", engine.url)
-    assert refused.returncode == 1
-    assert port in refused.stderr
-    assert refused.stderr.count("\n") == 1
+        result = command("serve", "--port", port, "--data", str(data), "--upstream", engine.url)
+    assert result.returncode == 1
+    assert port in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_the_command_prints_its_url_and_models(platform: LocalPlatform) -> None:
@@ -128,10 +128,10 @@ def test_status_says_when_no_platform_is_running() -> None:
 
 
 def test_two_platforms_cannot_use_the_same_folder(platform: LocalPlatform, engine: Upstream) -> None:
-    refused = command("serve", "--port", "0", "--data", str(platform.data), "--upstream", engine.url)
-    assert refused.returncode == 1
-    assert "Another local platform is using" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+    result = command("serve", "--port", "0", "--data", str(platform.data), "--upstream", engine.url)
+    assert result.returncode == 1
+    assert "Another local platform is using" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_help_lists_every_command() -> None:
@@ -142,10 +142,10 @@ def test_help_lists_every_command() -> None:
 def test_an_unreachable_upstream_is_reported_in_one_sentence(data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    refused = command("serve", "--port", "0", "--data", str(data), "--upstream", url)
-    assert refused.returncode == 1
-    assert url in refused.stderr.splitlines()[-1]
-    assert "Traceback" not in refused.stderr
+    result = command("serve", "--port", "0", "--data", str(data), "--upstream", url)
+    assert result.returncode == 1
+    assert url in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,14 @@ def test_a_failing_command_says_why_in_one_sentence(
     arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
 ) -> None:
     data = ("--data", str(tmp_path / "data")) if arguments[0] == "serve" else ()
-    refused = command(*arguments, *data, LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
-    assert refused.returncode == status
-    assert refused.stderr.count("\n") == 1
-    assert message in refused.stderr
+    result = command(*arguments, *data, LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
+    assert result.returncode == status
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
 
 
 def test_a_missing_model_is_reported_with_the_command_to_run(data: Path, tmp_path: Path) -> None:
-    refused = command("serve", "--port", "0", "--data", str(data), LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
-    assert refused.returncode == 1
-    assert "lamini-local pull" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+    result = command("serve", "--port", "0", "--data", str(data), LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
+    assert result.returncode == 1
+    assert "lamini-local pull" in result.stderr
+    assert result.stderr.count("\n") == 1

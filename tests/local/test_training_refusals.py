@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[TunablePlatform]:
-    with tunable_platform(tmp_path / "platform", ScriptedTrainer()) as running:
-        yield running
+    with tunable_platform(tmp_path / "platform", ScriptedTrainer()) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatform]:
+def shared_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatform]:
     """A platform for requests that start no job."""
-    with tunable_platform(tmp_path_factory.mktemp("refusing") / "platform", ScriptedTrainer()) as running:
-        yield running
+    with tunable_platform(tmp_path_factory.mktemp("refusing") / "platform", ScriptedTrainer()) as started:
+        yield started
 
 
-def refused(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
+def rejection(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
     response = platform.http.post("/v1/train", json=body)
     detail = response.json()["detail"]
     return response.status_code, detail if isinstance(detail, str) else json.dumps(detail)
@@ -41,7 +41,7 @@ def refused(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
 
 def test_without_torch_a_job_is_rejected_with_what_to_install(platform):
     platform.trainer.installed = False
-    refusal = refused(platform, model_name=BASE, dataset_id=dataset(platform))
+    refusal = rejection(platform, model_name=BASE, dataset_id=dataset(platform))
     assert refusal == (400, "Nothing to train with is installed.")
     assert platform.http.get("/v1/train/jobs").json() == []
 
@@ -79,23 +79,25 @@ def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):
         ({"custom_model_name": ""}, 422, "custom_model_name"),
     ],
 )
-def test_an_invalid_request_is_rejected_without_creating_a_job(refusing, body, status, message):
-    whole = {"model_name": BASE, "dataset_id": dataset(refusing), **body}
-    refusal = refused(refusing, **whole)
+def test_an_invalid_request_is_rejected_without_creating_a_job(shared_platform, body, status, message):
+    request = {"model_name": BASE, "dataset_id": dataset(shared_platform), **body}
+    refusal = rejection(shared_platform, **request)
     assert refusal[0] == status
     assert message in refusal[1]
-    assert refusing.http.get("/v1/train/jobs").json() == []
+    assert shared_platform.http.get("/v1/train/jobs").json() == []
 
 
-def test_a_request_with_two_datasets_is_rejected(refusing):
-    one, other = dataset(refusing), dataset(refusing)
-    refusal = refused(refusing, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl")
+def test_a_request_with_two_datasets_is_rejected(shared_platform):
+    one, other = dataset(shared_platform), dataset(shared_platform)
+    refusal = rejection(
+        shared_platform, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl"
+    )
     assert refusal == (400, "upload_file_path and dataset_id name different datasets.")
 
 
 def test_a_tuned_model_cannot_be_tuned_again(platform):
     name = wait_for(platform, begin(platform), "COMPLETED")["model_name"]
-    status, message = refused(platform, model_name=name, dataset_id=dataset(platform))
+    status, message = rejection(platform, model_name=name, dataset_id=dataset(platform))
     assert (status, "cannot be tuned again" in message) == (400, True)
 
 
@@ -114,10 +116,10 @@ def test_an_invalid_row_is_named_by_its_number(platform, row, message):
 
 
 @pytest.mark.parametrize("what", ["", "/cancel", "/resume", "/eval"])
-def test_an_unknown_job_returns_the_platforms_status(refusing, what):
+def test_an_unknown_job_returns_the_platforms_status(shared_platform, what):
     method = "POST" if what in ("/cancel", "/resume") else "GET"
-    assert refusing.http.request(method, f"/v1/train/jobs/77{what}").status_code == 498
-    assert refusing.http.request(method, f"/v1/train/jobs/none{what}").status_code == 422
+    assert shared_platform.http.request(method, f"/v1/train/jobs/77{what}").status_code == 498
+    assert shared_platform.http.request(method, f"/v1/train/jobs/none{what}").status_code == 422
 
 
 def test_the_number_of_tuned_models_is_limited(platform):
@@ -125,5 +127,5 @@ def test_the_number_of_tuned_models_is_limited(platform):
     for _ in range(MAX_MODELS):
         job = tunings.create(BASE, "d", None, {}, is_public=False)
         tunings.keep(job, [])
-    status, message = refused(platform, model_name=BASE, dataset_id=dataset(platform))
+    status, message = rejection(platform, model_name=BASE, dataset_id=dataset(platform))
     assert (status, "tuning/models" in message) == (400, True)

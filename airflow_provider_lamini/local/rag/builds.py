@@ -92,8 +92,8 @@ def _read_documents(job: RunningJob, index: Index, files: Path) -> None:
             continue
         found = split_into_passages(blocks)
         new = index.add_document(document, found)
-        duplicates = f", {len(found) - new} of them duplicates" if new < len(found) else ""
-        result = f"{len(found)} passages{duplicates}" if found else "it contains no text"
+        known = f", {len(found) - new} already known" if new < len(found) else ""
+        result = f"{len(found)} passages{known}" if found else "it contains no text"
         index.add_log_line(f"Read {document.name!r}: {result}.")
     if unreadable:
         more = len(unreadable) - MAX_REPORTED_DOCUMENTS

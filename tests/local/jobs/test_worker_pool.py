@@ -32,7 +32,7 @@ def units(count: int, do: Callable[[int], None]) -> Iterator[Callable[[], None]]
     return (lambda number=number: do(number) for number in range(count))  # type: ignore[misc]
 
 
-def waits_for(gate: threading.Event) -> Callable[[int], None]:
+def wait_for(gate: threading.Event) -> Callable[[int], None]:
     def wait(_: int) -> None:
         assert gate.wait(20)
 
@@ -41,34 +41,34 @@ def waits_for(gate: threading.Event) -> Callable[[int], None]:
 
 def test_every_unit_runs_once(make_pool: Callable[[int], WorkerPool]) -> None:
     ran: list[int] = []
-    flow = WorkQueue(units(500, ran.append), interactive=False)
-    make_pool(4).add(flow)
-    flow.finished.result(10)
+    queue = WorkQueue(units(500, ran.append), interactive=False)
+    make_pool(4).add(queue)
+    queue.finished.result(10)
     assert sorted(ran) == list(range(500))
 
 
 def test_an_empty_queue_is_finished(make_pool: Callable[[int], WorkerPool]) -> None:
-    flow = WorkQueue(iter(()), interactive=True)
-    make_pool(1).add(flow)
-    flow.finished.result(5)
+    queue = WorkQueue(iter(()), interactive=True)
+    make_pool(1).add(queue)
+    queue.finished.result(5)
 
 
 def test_units_are_created_when_a_worker_is_free(make_pool: Callable[[int], WorkerPool]) -> None:
     made: list[int] = []
     gate = threading.Event()
 
-    def lazily() -> Iterator[Callable[[], None]]:
+    def make_units() -> Iterator[Callable[[], None]]:
         for number in range(100):
             made.append(number)
-            yield lambda: waits_for(gate)(0)
+            yield lambda: wait_for(gate)(0)
 
-    flow = WorkQueue(lazily(), interactive=False)
-    make_pool(3).add(flow)
+    queue = WorkQueue(make_units(), interactive=False)
+    make_pool(3).add(queue)
     wait_until(lambda: len(made) == 2)
     time.sleep(0.1)
     assert len(made) == 2  # the third worker is reserved for interactive work
     gate.set()
-    flow.finished.result(10)
+    queue.finished.result(10)
 
 
 def test_a_unit_that_raises_ends_only_its_own_queue(make_pool: Callable[[int], WorkerPool]) -> None:
@@ -93,33 +93,33 @@ def test_an_error_while_creating_units_ends_the_queue(make_pool: Callable[[int],
         yield lambda: None
         raise OSError("the file is gone")
 
-    flow = WorkQueue(broken(), interactive=True)
-    make_pool(2).add(flow)
+    queue = WorkQueue(broken(), interactive=True)
+    make_pool(2).add(queue)
     with pytest.raises(OSError, match="gone"):
-        flow.finished.result(10)
+        queue.finished.result(10)
 
 
 def test_queues_take_turns(make_pool: Callable[[int], WorkerPool]) -> None:
     order: list[str] = []
     gate = threading.Event()
     pool = make_pool(1)
-    first = WorkQueue(units(1, waits_for(gate)), interactive=False)
+    first = WorkQueue(units(1, wait_for(gate)), interactive=False)
     pool.add(first)
-    flows = [
+    queues = [
         WorkQueue(units(3, lambda _, name=name: order.append(name)), interactive=False) for name in "abc"
     ]  # type: ignore[misc]
-    for flow in flows:
-        pool.add(flow)
+    for queue in queues:
+        pool.add(queue)
     gate.set()
-    for flow in flows:
-        flow.finished.result(10)
+    for queue in queues:
+        queue.finished.result(10)
     assert order == list("abcabcabc")
 
 
 def test_interactive_work_finds_a_free_worker_despite_batches(make_pool: Callable[[int], WorkerPool]) -> None:
     gate = threading.Event()
     pool = make_pool(2)
-    batch = WorkQueue(units(10, waits_for(gate)), interactive=False)
+    batch = WorkQueue(units(10, wait_for(gate)), interactive=False)
     pool.add(batch)
     time.sleep(0.05)
     question = WorkQueue(units(1, lambda _: None), interactive=True)
@@ -136,7 +136,7 @@ def test_batches_make_progress_under_constant_interactive_load(
     ran: list[str] = []
     pool = make_pool(1)
     gate = threading.Event()
-    pool.add(WorkQueue(units(1, waits_for(gate)), interactive=True))
+    pool.add(WorkQueue(units(1, wait_for(gate)), interactive=True))
     questions = WorkQueue(units(400, lambda _: ran.append("question")), interactive=True)
     batch = WorkQueue(units(20, lambda _: ran.append("row")), interactive=False)
     pool.add(questions)
@@ -155,12 +155,12 @@ def test_a_cancelled_queue_starts_no_more_units(make_pool: Callable[[int], Worke
         ran.append(number)
         gate.wait(60)
 
-    flow = WorkQueue(units(50, run), interactive=True)
-    make_pool(2).add(flow)
+    queue = WorkQueue(units(50, run), interactive=True)
+    make_pool(2).add(queue)
     wait_until(lambda: len(ran) == 2)
-    flow.cancel()
+    queue.cancel()
     gate.set()
-    flow.finished.result(5)
+    queue.finished.result(5)
     assert len(ran) == 2
     idle = WorkQueue(units(5, run), interactive=True)
     idle.cancel()
