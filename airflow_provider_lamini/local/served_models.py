@@ -117,13 +117,13 @@ class ServedModels:
                     return engine
                 raise EngineUnavailable(
                     f"Model {model_name!r} is served by an upstream engine, which cannot load adapters. To tune a "
-                    "model, start the platform without --upstream, so that it runs the model itself."
+                    "model that the platform runs itself, start it without --upstream."
                 )
         raise ModelNotFound(model_name, self.models())
 
     def _check_name(self, name: str, engine: object) -> None:
         if any(name in other.models() for other in self._engines if other is not engine):
-            raise EngineError(f"Another model is already named {name!r}.")
+            raise EngineError(f"Cannot serve {name!r}: it is already the name of another model.")
 
     def close(self) -> None:
         """Close every engine."""
