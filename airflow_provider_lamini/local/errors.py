@@ -1,4 +1,4 @@
-"""The platform's errors: its private status codes, and bodies that hold no prompt."""
+"""The platform's errors and the HTTP responses they become. No response body contains a prompt."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ JOB_NOT_FOUND: Final = 498
 MODEL_LOADING: Final = 513
 MODEL_NOT_FOUND: Final = 594
 
-SHOWN_ERRORS: Final = 20
-"""Most errors of one request body that are told."""
+MAX_VALIDATION_ERRORS: Final = 20
+"""Maximum number of validation errors returned for one request body."""
 
 
 class PlatformError(Exception):
-    """An answer that is an error.
+    """An error that becomes an HTTP error response.
 
-    :param status: the HTTP status
-    :param detail: what happened, for a person; never a prompt, never a key
-    :param headers: more headers
+    :param status: HTTP status
+    :param detail: what happened, for a person to read; never a prompt or a key
+    :param headers: additional response headers
     """
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -48,7 +48,7 @@ class PlatformError(Exception):
 
 
 class JobNotFoundError(PlatformError):
-    """There is no such job."""
+    """No job has this id."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(JOB_NOT_FOUND, f"Job {job_id} not found.")
@@ -69,41 +69,41 @@ _ENGINE_STATUS: dict[type[EngineError], int] = {
 }
 
 
-def place_of(error: BaseException) -> str:
-    """Kind and place of an unexpected error, without its text, which may hold a prompt."""
+def describe_safely(error: BaseException) -> str:
+    """Type and code location of an unexpected error. Its message is left out: it may contain a prompt."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
-    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
-    return f"{type(error).__name__} at {places}"
+    locations = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(error).__name__} at {locations}"
 
 
-def status_of(error: EngineError | PlatformError) -> int:
-    """The HTTP status of an error."""
+def http_status(error: EngineError | PlatformError) -> int:
+    """HTTP status that an error is returned with."""
     if isinstance(error, PlatformError):
         return error.status
     return next((code for kind, code in _ENGINE_STATUS.items() if isinstance(error, kind)), 500)
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of an app a platform error."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Return every error of an app in the platform's format: ``{"detail": ...}``."""
 
-    def platform_error(_: Request, error: Exception) -> JSONResponse:
+    def on_platform_error(_: Request, error: Exception) -> JSONResponse:
         known = cast("PlatformError", error)
         return JSONResponse({"detail": known.detail}, known.status, known.headers)
 
-    def engine_error(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, status_of(cast("EngineError", error)))
+    def on_engine_error(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, http_status(cast("EngineError", error)))
 
-    def invalid(_: Request, error: Exception) -> JSONResponse:
-        # The framework's own answer repeats the input, which may be a prompt.
-        known = cast("RequestValidationError", error).errors()[:SHOWN_ERRORS]
-        errors = [{"loc": one["loc"], "msg": one["msg"], "type": one["type"]} for one in known]
+    def on_invalid_request(_: Request, error: Exception) -> JSONResponse:
+        # FastAPI's default response repeats the input, which may be a prompt.
+        known = cast("RequestValidationError", error).errors()[:MAX_VALIDATION_ERRORS]
+        errors = [{"loc": item["loc"], "msg": item["msg"], "type": item["type"]} for item in known]
         return JSONResponse({"detail": errors}, 422)
 
-    def http_error(_: Request, error: Exception) -> JSONResponse:
+    def on_http_error(_: Request, error: Exception) -> JSONResponse:
         known = cast("HTTPException", error)
         return JSONResponse({"detail": known.detail}, known.status_code, known.headers)
 
-    app.add_exception_handler(PlatformError, platform_error)
-    app.add_exception_handler(EngineError, engine_error)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(PlatformError, on_platform_error)
+    app.add_exception_handler(EngineError, on_engine_error)
+    app.add_exception_handler(RequestValidationError, on_invalid_request)
+    app.add_exception_handler(HTTPException, on_http_error)

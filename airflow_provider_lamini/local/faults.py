@@ -1,4 +1,4 @@
-"""Faults for tests: answers that go wrong on purpose, models that are loading, rows that fail."""
+"""Faults on demand, for tests: failing or slow responses, dropped connections, loading models, failing rows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_provider_lamini.local.guard import OPEN_PATHS
+from airflow_provider_lamini.local.middleware import PUBLIC_PATHS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from airflow_provider_lamini.local.connections import Connections
-
 CONTROL_PREFIX: Final = "/_control"
 
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds to wait until a connection is flushed and closed."""
 
-def _pattern(text: str) -> str:
+
+def _check_pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
@@ -30,25 +32,24 @@ def _pattern(text: str) -> str:
 
 
 class Fault(BaseModel):
-    """What goes wrong with some requests.
+    """Something that goes wrong with matching requests.
 
-    :param path: regular expression that the whole path fits
-    :param method: only requests of this method
-    :param skip: so many fitting requests are let through first
-    :param times: so many fitting requests are hit then; None hits all of them
-    :param when: ``before`` anything is done for the request, or ``after`` the work was done, so that only
-        the answer is lost
-    :param delay: seconds to wait first (``before``), or before the answer (``after``)
-    :param status: answer with this status instead
-    :param headers: headers of that answer, such as ``Retry-After``
-    :param body: body of that answer; None is a platform-like JSON body
-    :param truncate: send so many bytes of the true body only, as an answer that is complete in itself
-    :param drop: close the connection without an answer; with ``truncate``, after so many bytes of it
+    :param path: regular expression that must match the whole path
+    :param method: HTTP method to match; None matches all
+    :param skip: number of matching requests to let through first
+    :param times: number of matching requests to affect after that; None affects all
+    :param when: ``before`` the request is processed, or ``after``, so that only the response is lost
+    :param delay: seconds to wait before processing the request (``before``) or before responding (``after``)
+    :param status: respond with this HTTP status instead
+    :param headers: headers of that response, such as ``Retry-After``
+    :param body: body of that response; None is a JSON body like the platform's
+    :param truncate: send only this many bytes of the real body, as a complete response
+    :param drop: close the connection without a response, or with ``truncate`` after that many bytes of it
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Annotated[str, AfterValidator(_pattern)]
+    path: Annotated[str, AfterValidator(_check_pattern)]
     method: Literal["GET", "POST", "PUT", "DELETE"] | None = None
     skip: Annotated[int, Field(ge=0)] = 0
     times: Annotated[int, Field(ge=1)] | None = 1
@@ -60,81 +61,123 @@ class Fault(BaseModel):
     truncate: Annotated[int, Field(ge=0)] | None = None
     drop: bool = False
 
-    def fits(self, method: str, path: str) -> bool:
-        """Whether this is about such a request."""
+    def matches(self, method: str, path: str) -> bool:
+        """Whether the fault applies to requests of this method and path."""
         return self.method in (None, method) and re.fullmatch(self.path, path) is not None
 
 
 class Faults:
-    """The faults that are set, and how often each was met; may be used from any thread."""
+    """The active faults and how often each was matched. Any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[tuple[Fault, list[int]]] = []
         self._loading: dict[str | None, float] = {}
-        self._bad_rows: list[tuple[str, list[int | None]]] = []
+        self._failing_rows: list[tuple[str, list[int | None]]] = []
 
     def add(self, fault: Fault) -> None:
-        """Set a fault; of several that fit a request, the one set first counts."""
+        """Add a fault. If several match a request, the one added first applies."""
         with self._lock:
             self._faults.append((fault, [0]))
 
-    def hit(self, method: str, path: str) -> Fault | None:
-        """The fault for a request that came in, if there is one; it is counted."""
+    def next_fault(self, method: str, path: str) -> Fault | None:
+        """Count an incoming request and return the fault that applies to it, if any."""
         with self._lock:
-            for fault, met in self._faults:
-                if not fault.fits(method, path):
+            for fault, matched in self._faults:
+                if not fault.matches(method, path):
                     continue
-                if fault.times is not None and met[0] >= fault.skip + fault.times:
+                if fault.times is not None and matched[0] >= fault.skip + fault.times:
                     continue
-                met[0] += 1
-                if met[0] > fault.skip:
+                matched[0] += 1
+                if matched[0] > fault.skip:
                     return fault
             return None
 
-    def listing(self) -> list[tuple[Fault, int]]:
-        """Each fault with the number of requests that it hit."""
+    def hit_counts(self) -> list[tuple[Fault, int]]:
+        """Each fault with the number of requests it affected."""
         with self._lock:
-            return [(fault, max(0, met[0] - fault.skip)) for fault, met in self._faults]
+            return [(fault, max(0, matched[0] - fault.skip)) for fault, matched in self._faults]
 
-    def load(self, model_name: str | None, seconds: float) -> None:
-        """Make a model count as loading for a while; None means every model."""
+    def set_loading(self, model_name: str | None, seconds: float) -> None:
+        """Report a model as loading for some time; None stands for every model."""
         with self._lock:
             self._loading[model_name] = time.monotonic() + seconds
 
-    def loading(self, model_name: str) -> bool:
-        """Whether a model counts as loading."""
+    def is_loading(self, model_name: str) -> bool:
+        """Whether to report a model as loading."""
         with self._lock:
             return any(time.monotonic() < self._loading.get(name, 0) for name in (None, model_name))
 
-    def spoil(self, text: str, times: int | None) -> None:
-        """Let rows whose prompt contains a text fail, so many times; None means always."""
+    def fail_rows(self, text: str, times: int | None) -> None:
+        """Let rows fail whose prompt contains a text, this many times; None means always."""
         with self._lock:
-            self._bad_rows.append((text, [times]))
+            self._failing_rows.append((text, [times]))
 
-    def spoils(self, prompt: str) -> bool:
-        """Whether a row fails now; it is counted."""
+    def row_fails(self, prompt: str) -> bool:
+        """Count a row and return whether it fails now."""
         with self._lock:
-            for text, left in self._bad_rows:
-                if text in prompt and left[0] != 0:
-                    left[0] = None if left[0] is None else left[0] - 1
+            for text, remaining in self._failing_rows:
+                if text in prompt and remaining[0] != 0:
+                    remaining[0] = None if remaining[0] is None else remaining[0] - 1
                     return True
             return False
 
     def reset(self) -> None:
-        """Let everything go right again."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
             self._loading.clear()
-            self._bad_rows.clear()
+            self._failing_rows.clear()
+
+
+class Connections:
+    """The server's open connections by peer address, so that a fault can drop one."""
+
+    def __init__(self) -> None:
+        self._transports: dict[tuple[str, int], asyncio.Transport] = {}
+
+    def protocol(self) -> type[H11Protocol]:
+        """Protocol class for uvicorn that registers each connection here."""
+        transports = self._transports
+
+        class RegisteredProtocol(H11Protocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+                super().connection_made(transport)
+                self.peer = transport.get_extra_info("peername")[:2]
+                transports[self.peer] = transport
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                transports.pop(self.peer, None)
+                super().connection_lost(exc)
+
+        return RegisteredProtocol
+
+    async def drop(self, scope: Scope, *, flush: bool = False) -> None:
+        """Close the connection of a request.
+
+        :param scope: the request's scope
+        :param flush: first wait until everything written so far has been sent
+        """
+        peer = tuple(scope["client"])
+        transport = self._transports.get(peer)
+        deadline = asyncio.get_running_loop().time() + CLOSE_TIMEOUT
+        while flush and transport is not None and transport.get_write_buffer_size():
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        if transport is not None:
+            transport.abort()
+        # Uvicorn must notice the disconnect first. Otherwise it sends a 500, as the app has sent no response.
+        while peer in self._transports and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - only tests run this
+            await asyncio.sleep(0.001)
 
 
 class InjectFaults:
-    """Lets requests go wrong as the faults say; the control endpoints and the health path never do.
+    """Middleware that applies faults to requests, except for the control endpoints and the health check.
 
-    :param app: what it surrounds
+    :param app: the wrapped app
     :param faults: the faults
-    :param connections: the open connections, to close one
+    :param connections: the open connections
     """
 
     def __init__(self, app: ASGIApp, faults: Faults, connections: Connections) -> None:
@@ -143,64 +186,66 @@ class InjectFaults:
         self._connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection or request."""
+        """Handle one request."""
         fault = None
         if scope["type"] == "http" and not self._is_exempt(scope["path"]):
-            fault = self._faults.hit(scope["method"], scope["path"])
+            fault = self._faults.next_fault(scope["method"], scope["path"])
         if fault is None:
             await self._app(scope, receive, send)
         elif fault.when == "before":
-            await self._before(fault, scope, receive, send)
+            await self._apply_before(fault, scope, receive, send)
         else:
-            await self._after(fault, scope, receive, send)
+            await self._apply_after(fault, scope, receive, send)
 
     @staticmethod
     def _is_exempt(path: str) -> bool:
-        return path in OPEN_PATHS or path.startswith(CONTROL_PREFIX)
+        return path in PUBLIC_PATHS or path.startswith(CONTROL_PREFIX)
 
-    async def _before(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _apply_before(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(fault.delay)
         if fault.truncate is not None:
-            await self._after(fault.model_copy(update={"delay": 0}), scope, receive, send)
+            await self._apply_after(fault.model_copy(update={"delay": 0}), scope, receive, send)
         elif fault.drop:
             await self._connections.drop(scope)
         elif fault.status is not None:
-            await self._answer(fault, fault.status)(scope, receive, send)
+            await self._response(fault, fault.status)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _after(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
-        answer: list[Message] = []
+    async def _apply_after(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+        response: list[Message] = []
 
-        async def keep(message: Message) -> None:
-            answer.append(message)
+        async def buffer(message: Message) -> None:
+            response.append(message)
 
-        await self._app(scope, receive, keep)
+        await self._app(scope, receive, buffer)
         await asyncio.sleep(fault.delay)
         if fault.drop and fault.truncate is None:
             await self._connections.drop(scope)
         elif fault.status is not None:
-            await self._answer(fault, fault.status)(scope, receive, send)
+            await self._response(fault, fault.status)(scope, receive, send)
         elif fault.truncate is None:
-            for message in answer:
+            for message in response:
                 await send(message)
         else:
-            await self._truncated(fault, answer, scope, send)
+            await self._send_truncated(fault, response, scope, send)
 
-    async def _truncated(self, fault: Fault, answer: list[Message], scope: Scope, send: Send) -> None:
-        body = b"".join(message.get("body", b"") for message in answer[1:])
-        cut = body[: fault.truncate]
-        length = body if fault.drop else cut
-        headers = [(name, value) for name, value in answer[0]["headers"] if name.lower() != b"content-length"]
-        headers.append((b"content-length", str(len(length)).encode()))
-        await send({**answer[0], "headers": headers})
-        await send({"type": "http.response.body", "body": cut, "more_body": fault.drop})
+    async def _send_truncated(self, fault: Fault, response: list[Message], scope: Scope, send: Send) -> None:
+        body = b"".join(message.get("body", b"") for message in response[1:])
+        truncated = body[: fault.truncate]
+        announced = body if fault.drop else truncated
+        headers = [
+            (name, value) for name, value in response[0]["headers"] if name.lower() != b"content-length"
+        ]
+        headers.append((b"content-length", str(len(announced)).encode()))
+        await send({**response[0], "headers": headers})
+        await send({"type": "http.response.body", "body": truncated, "more_body": fault.drop})
         if fault.drop:
             await self._connections.drop(scope, flush=True)
 
     @staticmethod
-    def _answer(fault: Fault, status: int) -> Response:
-        body = '{"detail": "A fault that was asked for."}' if fault.body is None else fault.body
+    def _response(fault: Fault, status: int) -> Response:
+        body = '{"detail": "An injected fault."}' if fault.body is None else fault.body
         content_type = "application/json" if fault.body is None else None
         headers = {"content-type": "text/html"} if content_type is None else {}
         return Response(body, status, headers | fault.headers, content_type)

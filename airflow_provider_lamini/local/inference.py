@@ -1,13 +1,13 @@
-"""From a request of the platform to text and vectors of an engine, and back to what the platform answers."""
+"""Inference for endpoints and jobs: turns a platform request into engine calls, and checks typed output."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
-from airflow_provider_lamini.api.output_types import json_schema
+from airflow_provider_lamini.api.output_types import check_output_type, json_schema
 from airflow_provider_lamini.local.engines.base import (
     BadGenerationRequest,
     Generation,
@@ -25,20 +25,23 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.faults import Faults
 
 DEFAULT_NEW_TOKENS: Final = 256
-"""Tokens generated at most where the request sets no limit."""
+"""Maximum number of tokens to generate if the request sets no limit."""
 
 CHARACTERS_PER_TOKEN: Final = 4
-"""The platform's clients reckon a prompt's tokens so; only ``max_tokens``, prompt included, needs it."""
+"""How the platform's clients estimate a prompt's tokens; ``max_tokens``, which includes the prompt, needs it."""
+
+EMBEDDING_BATCH_SIZE: Final = 16
+"""Texts per request to the embedding engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What to generate for each prompt of one request.
+class CompletionSettings:
+    """How to complete each prompt of a request.
 
-    :param model_name: the served model
-    :param output_type: the shape of the answer, None for plain text
-    :param max_new_tokens: most tokens to generate
-    :param max_tokens: most tokens of prompt and answer together
+    :param model_name: served name of the model
+    :param output_type: the typed output's fields; None generates plain text
+    :param max_new_tokens: maximum number of tokens to generate
+    :param max_tokens: maximum number of tokens of prompt and completion together
     """
 
     model_name: str
@@ -46,15 +49,20 @@ class Task:
     max_new_tokens: int | None = None
     max_tokens: int | None = None
 
-    def room(self, prompt: str) -> int:
-        """How many tokens may be generated for a prompt."""
-        limits = [] if self.max_new_tokens is None else [self.max_new_tokens]
-        if self.max_tokens is not None:
-            limits.append(self.max_tokens - math.ceil(len(prompt) / CHARACTERS_PER_TOKEN))
-        return max(1, min(limits, default=DEFAULT_NEW_TOKENS))
+    @classmethod
+    def from_params(cls, params: dict[str, Json]) -> Self:
+        """Restore the settings from a job's parameters."""
+        output_type, *limits = (params[name] for name in ("output_type", "max_new_tokens", "max_tokens"))
+        max_new_tokens, max_tokens = (limit if isinstance(limit, int) else None for limit in limits)
+        return cls(
+            model_name=str(params["model_name"]),
+            output_type=None if output_type is None else check_output_type(output_type),
+            max_new_tokens=max_new_tokens,
+            max_tokens=max_tokens,
+        )
 
-    def as_params(self) -> dict[str, Json]:
-        """As a job keeps it."""
+    def to_params(self) -> dict[str, Json]:
+        """Job parameters that :meth:`from_params` reads."""
         output_type: dict[str, Json] | None = None
         if self.output_type is not None:
             output_type = {
@@ -67,12 +75,19 @@ class Task:
             "max_tokens": self.max_tokens,
         }
 
+    def token_limit(self, prompt: str) -> int:
+        """Maximum number of tokens to generate for a prompt."""
+        limits = [] if self.max_new_tokens is None else [self.max_new_tokens]
+        if self.max_tokens is not None:
+            limits.append(self.max_tokens - math.ceil(len(prompt) / CHARACTERS_PER_TOKEN))
+        return max(1, min(limits, default=DEFAULT_NEW_TOKENS))
+
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What is answered for one prompt.
+class Completion:
+    """The completion of one prompt.
 
-    :param output: the text, or the object of the output type; None where the object was cut
+    :param output: the text, or the object with typed output; None if the object was cut off
     :param finish_reason: why the text ended
     """
 
@@ -81,12 +96,12 @@ class Answer:
 
 
 class Inference:
-    """Text and vectors for the routes and the jobs; may be used from any thread.
+    """Completions and embeddings for endpoints and jobs. Any thread may use it.
 
-    :param texts: generates text
-    :param vectors: makes vectors
-    :param faults: what is to go wrong on purpose
-    :param arriving: whether a model that is not served is on its way
+    :param texts: the text engine
+    :param vectors: the embedding engine
+    :param faults: faults to inject
+    :param is_downloading: whether a model that is not served yet is being downloaded
     """
 
     def __init__(
@@ -94,94 +109,92 @@ class Inference:
         texts: TextEngine,
         vectors: EmbeddingEngine,
         faults: Faults,
-        arriving: Callable[[str], bool],
+        is_downloading: Callable[[str], bool],
     ) -> None:
         self.texts = texts
         self.vectors = vectors
         self._faults = faults
-        self._arriving = arriving
+        self._is_downloading = is_downloading
 
     def check_text_model(self, model_name: str) -> None:
-        """Return if the model can be used for text now.
+        """Check that a model can generate text now.
 
-        :raises ModelLoadingError: it is being loaded
-        :raises ModelNotFound: it is not served
+        :raises ModelLoadingError: the model is being downloaded or loaded
+        :raises ModelNotFound: the model is not served
         """
         self._check(model_name, self.texts.models())
 
     def check_embedding_model(self, model_name: str) -> None:
-        """Return if the model can be used for vectors now.
+        """Check that a model can embed texts now.
 
-        :raises ModelLoadingError: it is being loaded
-        :raises ModelNotFound: it is not served
+        :raises ModelLoadingError: the model is being downloaded or loaded
+        :raises ModelNotFound: the model is not served
         """
         self._check(model_name, self.vectors.models())
 
     def _check(self, model_name: str, served: list[str]) -> None:
-        if self._faults.loading(model_name):
+        if self._faults.is_loading(model_name):
             raise ModelLoadingError(model_name)
         if model_name not in served:
-            if self._arriving(model_name):
+            if self._is_downloading(model_name):
                 raise ModelLoadingError(model_name)
             raise ModelNotFound(model_name, served)
 
     def complete(
-        self, what: Task, prompt: str, on_text: OnText | None = None, *, chat: bool = False
-    ) -> Answer:
-        """Generate the answer for one prompt.
+        self, settings: CompletionSettings, prompt: str, on_text: OnText | None = None, *, chat: bool = False
+    ) -> Completion:
+        """Complete one prompt.
 
-        :param what: what to generate
-        :param prompt: the model continues it as it is
-        :param on_text: takes each new piece of the text
-        :param chat: the prompt is the user's turn of a conversation instead, in the model's chat template
-        :raises EngineError: it could not be generated
+        :param settings: how to complete it
+        :param prompt: the prompt
+        :param on_text: called with each new piece of the text
+        :param chat: apply the model's chat template, with the prompt as the user's message
+        :raises EngineError: the engine could not generate the text
         """
-        if self._faults.spoils(prompt):
-            raise PlatformError(500, "A row fault that was asked for.")
+        if self._faults.row_fails(prompt):
+            raise PlatformError(500, "An injected row fault.")
         request = GenerationRequest(
-            model_name=what.model_name,
+            model_name=settings.model_name,
             prompt=None if chat else prompt,
             messages=[{"role": "user", "content": prompt}] if chat else None,
-            max_tokens=what.room(prompt),
-            json_schema=None if what.output_type is None else json_schema(what.output_type),
+            max_tokens=settings.token_limit(prompt),
+            json_schema=None if settings.output_type is None else json_schema(settings.output_type),
         )
         generation = self.texts.generate(request, on_text)
-        if what.output_type is None:
-            return Answer(generation.text, generation.finish_reason)
-        return Answer(_typed(generation, what.output_type), generation.finish_reason)
+        if settings.output_type is None:
+            return Completion(generation.text, generation.finish_reason)
+        return Completion(_typed_output(generation, settings.output_type), generation.finish_reason)
 
     def embed(self, texts: list[str], model_name: str) -> list[list[float]]:
-        """One vector per text.
+        """Return one vector per text.
 
-        :raises EngineError: they could not be made
+        :raises EngineError: the engine could not embed the texts
         """
-        if any(self._faults.spoils(text) for text in texts):
-            raise PlatformError(500, "A row fault that was asked for.")
+        if any(self._faults.row_fails(text) for text in texts):
+            raise PlatformError(500, "An injected row fault.")
         return self.vectors.embed(texts, model_name)
 
 
-def _typed(generation: Generation, output_type: OutputType) -> Json:
-    """The object that was generated; None where it was cut before it was complete."""
+def _typed_output(generation: Generation, output_type: OutputType) -> Json:
+    """Parse and check the generated object; None if it was cut off."""
     try:
         value: Json = json.loads(generation.text)
     except ValueError:
         if generation.finish_reason != "stop":
             return None
-        raise BadGenerationRequest("The engine did not keep to output_type: its text is not JSON.") from None
+        raise BadGenerationRequest("The engine ignored output_type: its output is not JSON.") from None
     if not isinstance(value, dict) or set(value) != set(output_type):
-        raise BadGenerationRequest("The engine did not keep to output_type: other fields came back.")
-    return {name: _field(name, value[name], kind) for name, kind in output_type.items()}
+        raise BadGenerationRequest("The engine ignored output_type: its output has other fields.")
+    return {name: _typed_field(name, value[name], kind) for name, kind in output_type.items()}
 
 
-def _field(name: str, value: Json, kind: str | list[str] | list[int]) -> Json:
+def _typed_field(name: str, value: Json, kind: str | list[str] | list[int]) -> Json:
     if isinstance(kind, list):
-        good = not isinstance(value, bool) and value in kind
+        valid = not isinstance(value, bool) and value in kind
     elif kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     else:
-        good = type(value).__name__ == kind
-    if not good:
-        raise BadGenerationRequest(
-            f"The engine did not keep to output_type: field {name!r} is of another type."
-        )
+        valid = type(value).__name__ == kind
+    if not valid:
+        raise BadGenerationRequest(f"The engine ignored output_type: field {name!r} has another type.")
     return value

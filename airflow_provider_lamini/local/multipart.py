@@ -1,4 +1,4 @@
-"""Forms with files, written to disk as they come in: neither size nor number of files takes memory."""
+"""Multipart forms with files. Files are written to disk while they arrive, so an upload takes little memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from fastapi import Request
     from python_multipart.multipart import MultipartCallbacks
 
-FIELD_BYTES: Final = 1 << 20
-"""Most bytes of a field that is no file."""
+MAX_FIELD_BYTES: Final = 1 << 20
+"""Maximum size of a field that is not a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """A file of a form.
+    """An uploaded file.
 
-    :param name: what the client calls it
-    :param path: where its content lies
-    :param size: bytes
+    :param name: file name as sent by the client
+    :param path: where its content was written
+    :param size: size in bytes
     """
 
     name: str
@@ -36,59 +36,59 @@ class ReceivedFile:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a form held.
+    """A received form.
 
-    :param fields: its plain fields
-    :param files: its files, in order
+    :param fields: fields that are not files
+    :param files: files in the order they were sent
     """
 
     fields: dict[str, str]
     files: list[ReceivedFile]
 
 
-def invalid(place: str, message: str, kind: str = "value_error") -> RequestValidationError:
-    """An error of a request's body, in the platform's form.
+def invalid_field(name: str, message: str, kind: str = "value_error") -> RequestValidationError:
+    """Build a validation error for one field of a request body.
 
-    :param place: the field
+    :param name: name of the field
     :param message: what is wrong with it
-    :param kind: the error's type
+    :param kind: pydantic's type of the error
     """
-    return RequestValidationError([{"loc": ("body", place), "msg": message, "type": kind}])
+    return RequestValidationError([{"loc": ("body", name), "msg": message, "type": kind}])
 
 
-async def receive(request: Request, folder: Path, file_field: str) -> Form:
-    """Read a form and write its files into a folder.
+async def receive_form(request: Request, folder: Path, file_field: str) -> Form:
+    """Read a multipart form and write its files into a folder.
 
     :param request: the request
-    :param folder: the folder, which is there and empty
-    :param file_field: the field that files come under
-    :raises RequestValidationError: it is no such form
+    :param folder: an existing, empty folder
+    :param file_field: the only field that may hold files
+    :raises RequestValidationError: the body is not a valid form, or has files in another field
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        raise invalid(file_field, "A form with files (multipart/form-data) was expected.", "missing")
-    receiver = _Receiver(folder, file_field)
+        raise invalid_field(file_field, "Expected a form with files (multipart/form-data).", "missing")
+    receiver = _FormReceiver(folder, file_field)
     parser = MultipartParser(boundary, receiver.callbacks())
     try:
-        async for block in request.stream():
-            await asyncio.to_thread(parser.write, block)
+        async for chunk in request.stream():
+            await asyncio.to_thread(parser.write, chunk)
         parser.finalize()
     except FormParserError:
-        raise invalid(file_field, "The form is broken: it does not keep to multipart/form-data.") from None
+        raise invalid_field(file_field, "The form is not valid multipart/form-data.") from None
     finally:
         receiver.close()
     if not receiver.complete:
-        raise invalid(file_field, "The form is cut off: its last boundary is missing.")
+        raise invalid_field(file_field, "The form is incomplete: its final boundary is missing.")
     return Form(receiver.fields, receiver.files)
 
 
-def _name(given: bytes) -> str:
-    """A name in a form's header, where three signs are escaped."""
-    name = given.decode(errors="replace")
-    for escaped, sign in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
-        name = name.replace(escaped, sign)
-    return name
+def _unescape(name: bytes) -> str:
+    """Decode a name in a part's header, where quotes and line breaks are percent-encoded."""
+    text = name.decode(errors="replace")
+    for escaped, character in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
+        text = text.replace(escaped, character)
+    return text
 
 
 @dataclass(slots=True)
@@ -101,8 +101,8 @@ class _Part:
     path: Path = field(default_factory=Path)
 
 
-class _Receiver:
-    """Takes a form apart while it comes in."""
+class _FormReceiver:
+    """Collects a form's fields and files from the parser's callbacks."""
 
     def __init__(self, folder: Path, file_field: str) -> None:
         self.fields: dict[str, str] = {}
@@ -111,63 +111,63 @@ class _Receiver:
         self._folder = folder
         self._file_field = file_field
         self._part = _Part()
-        self._header = bytearray()
-        self._value = bytearray()
+        self._header_name = bytearray()
+        self._header_value = bytearray()
 
     def callbacks(self) -> MultipartCallbacks:
-        """What the parser has to call."""
+        """Callbacks for the parser."""
         return {
-            "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_part_begin": self._begin_part,
+            "on_header_field": lambda data, start, end: self._header_name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header_value.extend(data[start:end]),
             "on_header_end": self._end_header,
-            "on_headers_finished": self._open,
-            "on_part_data": self._take,
-            "on_part_end": self._end,
-            "on_end": self._finish,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._add_data,
+            "on_part_end": self._end_part,
+            "on_end": self._end_form,
         }
 
     def close(self) -> None:
-        """Close a file that was cut off."""
+        """Close the file of a part that was cut off."""
         if self._part.file is not None:
             self._part.file.close()
 
-    def _begin(self) -> None:
+    def _begin_part(self) -> None:
         self._part = _Part()
 
     def _end_header(self) -> None:
-        if bytes(self._header).lower() == b"content-disposition":
-            _, options = parse_options_header(bytes(self._value))
-            self._part.name = _name(options.get(b"name", b""))
+        if bytes(self._header_name).lower() == b"content-disposition":
+            _, options = parse_options_header(bytes(self._header_value))
+            self._part.name = _unescape(options.get(b"name", b""))
             if b"filename" in options:
-                self._part.file_name = _name(options[b"filename"])
-        self._header.clear()
-        self._value.clear()
+                self._part.file_name = _unescape(options[b"filename"])
+        self._header_name.clear()
+        self._header_value.clear()
 
-    def _open(self) -> None:
+    def _end_headers(self) -> None:
         part = self._part
         if not part.name:
-            raise invalid(self._file_field, "A part of the form has no name.")
+            raise invalid_field(self._file_field, "A part of the form has no name.")
         if part.file_name is None:
             if part.name == self._file_field:
-                raise invalid(self._file_field, "A file was expected, not a text.")
+                raise invalid_field(self._file_field, "Expected a file, not text.")
             return
         if part.name != self._file_field:
-            raise invalid(part.name, f"Files come under {self._file_field!r}, not under this name.")
+            raise invalid_field(part.name, f"Files must be sent as {self._file_field!r}.")
         part.path = self._folder / f"{len(self.files):06d}"
         part.file = part.path.open("xb")
 
-    def _take(self, data: bytes, start: int, end: int) -> None:
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
         part = self._part
         part.size += end - start
         if part.file is not None:
             part.file.write(data[start:end])
             return
-        if part.size > FIELD_BYTES:
-            raise invalid(part.name, f"The field is longer than {FIELD_BYTES} bytes.")
+        if part.size > MAX_FIELD_BYTES:
+            raise invalid_field(part.name, f"The field is longer than {MAX_FIELD_BYTES} bytes.")
         part.content += data[start:end]
 
-    def _end(self) -> None:
+    def _end_part(self) -> None:
         part = self._part
         if part.file is None:
             self.fields[part.name] = part.content.decode(errors="replace")
@@ -175,5 +175,5 @@ class _Receiver:
         part.file.close()
         self.files.append(ReceivedFile(part.file_name or f"file {len(self.files)}", part.path, part.size))
 
-    def _finish(self) -> None:
+    def _end_form(self) -> None:
         self.complete = True

@@ -1,4 +1,4 @@
-"""Everything that the local platform is made of, put together once."""
+"""The platform: assembles stores, engines, worker pools and job kinds into one object behind the endpoints."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.classifiers.projects import Projects
 from airflow_provider_lamini.local.classifiers.training import ClassifierTrainings
-from airflow_provider_lamini.local.datasets.shelf import Base, Datasets
+from airflow_provider_lamini.local.datasets.repository import DatasetRepository, UploadBase
 from airflow_provider_lamini.local.faults import Faults
-from airflow_provider_lamini.local.guard import Requests
 from airflow_provider_lamini.local.inference import Inference
 from airflow_provider_lamini.local.jobs.downloads import ModelDownloads
-from airflow_provider_lamini.local.jobs.pool import WorkPool
-from airflow_provider_lamini.local.jobs.rows import BatchCompletions, BatchEmbeddings, StreamingCompletions
+from airflow_provider_lamini.local.jobs.row_jobs import (
+    BatchCompletions,
+    BatchEmbeddings,
+    StreamingCompletions,
+)
 from airflow_provider_lamini.local.jobs.runner import JobRunner
-from airflow_provider_lamini.local.rag.build import MemoryRagBuilds
-from airflow_provider_lamini.local.rag.indexes import Indexes
-from airflow_provider_lamini.local.served import ServedTexts
-from airflow_provider_lamini.local.store import Store
+from airflow_provider_lamini.local.jobs.store import JobStore
+from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool
+from airflow_provider_lamini.local.middleware import RequestCounter
+from airflow_provider_lamini.local.rag.builds import MemoryRagBuilds
+from airflow_provider_lamini.local.rag.repository import IndexRepository
+from airflow_provider_lamini.local.served_models import ServedModels
 from airflow_provider_lamini.local.tuning import trainer
 from airflow_provider_lamini.local.tuning.jobs import TuningJobs, number_of, serve_tuned
 from airflow_provider_lamini.local.tuning.shelf import KIND as TUNING
@@ -35,20 +39,20 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.tuning.jobs import Trainer
 
 VECTOR_WORKERS: Final = 2
-"""Requests to the embedding engine at a time; each holds many texts."""
+"""Parallel requests to the embedding engine. Each one holds many texts."""
 
 
 class Platform:
-    """The state behind the endpoints.
+    """Everything the endpoints work with.
 
-    :param data: folder of what outlives the process; one platform at a time uses it
-    :param texts: generates text
-    :param vectors: makes vectors
-    :param models: the cache that further models are fetched into; None where an upstream engine has its own
-    :param open_text: makes the engine of a model in that cache
-    :param upload_base: how the rows of datasets are to come in
-    :param trainer: trains
-    :raises FolderInUseError: another platform uses the folder
+    :param data: folder of all data that survives a restart; only one platform may use it at a time
+    :param texts: the text engine
+    :param vectors: the embedding engine
+    :param models: cache for models downloaded at runtime; None with an upstream engine
+    :param open_text: opens the engine of a model in that cache, by name
+    :param upload_base: how clients upload the rows of datasets
+    :param trainer: tunes models
+    :raises FolderInUseError: another platform uses the data folder
     """
 
     def __init__(
@@ -59,37 +63,34 @@ class Platform:
         models: ModelStore | None = None,
         open_text: Callable[[str], TextEngine] | None = None,
         *,
-        upload_base: Base = "local",
+        upload_base: UploadBase = "local",
         trainer: Trainer = trainer,
     ) -> None:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts lie there
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)  # private, because prompts are stored in it
         self._lock = _lock(data / "lock")
-        self.store = Store(data / "platform.sqlite")
+        self.store = JobStore(data / "platform.sqlite")
         self.faults = Faults()
-        self.requests = Requests()
-        served = ServedTexts(texts)
-        self.inference = Inference(served, vectors, self.faults, self._is_arriving)
-        # As many workers as the engine has places: batches leave one of them free for interactive requests.
-        self.text_pool = WorkPool(texts.parallel, "text")
-        self.vector_pool = WorkPool(VECTOR_WORKERS, "vectors")
-        self.streams = StreamingCompletions(self.inference, self.text_pool)
-        batches = (
-            BatchCompletions(self.inference, self.text_pool),
-            BatchEmbeddings(self.inference, self.vector_pool),
-        )
-        self.datasets = Datasets(data / "datasets", upload_base)
-        self.indexes = Indexes(data / "memory_rag", self.store)
+        self.request_counter = RequestCounter()
+        served = ServedModels(texts)
+        self.inference = Inference(served, vectors, self.faults, self._is_downloading)
+        # One worker per parallel request of the engine. Batches leave one worker free for interactive requests.
+        self.text_pool = WorkerPool(texts.parallel, "text")
+        self.vector_pool = WorkerPool(VECTOR_WORKERS, "vectors")
+        self.streaming_completions = StreamingCompletions(self.inference, self.text_pool)
+        self.datasets = DatasetRepository(data / "datasets", upload_base)
+        self.indexes = IndexRepository(data / "memory_rag", self.store)
         self.classifiers = Projects(data / "classifiers")
-        self.texts = served
+        self.served_models = served
         self.trainer = trainer
         self.tunings = Tunings(data / "tuning")
-        self.tuning = TuningJobs(self.tunings, self.datasets, served, trainer, self.model_names)
+        self.tuning_jobs = TuningJobs(self.tunings, self.datasets, served, trainer, self.model_names)
         kinds: list[JobKind] = [
-            *batches,
-            self.streams,
+            BatchCompletions(self.inference, self.text_pool),
+            BatchEmbeddings(self.inference, self.vector_pool),
+            self.streaming_completions,
             MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
             ClassifierTrainings(self.classifiers, self.inference, self.vector_pool),
-            self.tuning,
+            self.tuning_jobs,
         ]
         self.can_download = models is not None and open_text is not None
         self.download_lock = threading.Lock()
@@ -100,20 +101,20 @@ class Platform:
         self.forget_old_tunings()
 
     def model_names(self) -> list[str]:
-        """The models that are served, each once."""
+        """Names of all served models, without duplicates."""
         return list(dict.fromkeys([*self.inference.texts.models(), *self.inference.vectors.models()]))
 
     def forget_old_tunings(self) -> None:
-        """Forget tuning jobs that the store knows no more, but for those whose model is still there."""
-        kept = {number_of(run) for run in self.store.jobs(TUNING)}
-        self.tunings.forget(kept | {model.job for model in self.tunings.models()})
+        """Delete the records of tuning jobs that the job store has deleted, unless their model still exists."""
+        known = {number_of(run) for run in self.store.jobs(TUNING)}
+        self.tunings.forget(known | {model.job for model in self.tunings.models()})
 
-    def _is_arriving(self, model_name: str) -> bool:
-        names = (job.params["model_name"] for job in self.store.jobs(ModelDownloads.name, alive=True))
-        return model_name in names
+    def _is_downloading(self, model_name: str) -> bool:
+        jobs = self.store.jobs(ModelDownloads.name, unfinished=True)
+        return any(job.params["model_name"] == model_name for job in jobs)
 
     def close(self) -> None:
-        """Stop working; jobs that live are taken up by the next process with the same data."""
+        """Stop working. The next platform with the same data folder resumes unfinished jobs."""
         self.runner.stop()
         self.text_pool.close()
         self.vector_pool.close()
@@ -125,17 +126,17 @@ class Platform:
 
 
 class FolderInUseError(Exception):
-    """Another platform works with the same folder; both would do the same jobs."""
+    """Another platform uses the data folder. Two of them would both run the same jobs."""
 
 
 def _lock(file: Path) -> IO[bytes]:
-    """Lock a file until it is closed or this process ends, however it ends."""
+    """Lock a file until it is closed or the process ends, even by a crash."""
     opened = file.open("ab")
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         opened.close()
         raise FolderInUseError(
-            f"A local platform already works with {file.parent}: stop it, or choose another --data folder."
+            f"Another local platform is using {file.parent}: stop it, or choose another --data folder."
         ) from None
     return opened

@@ -1,11 +1,11 @@
-"""Serving the app: binding, the line that says so, and stopping in time."""
+"""The server: options, opening the platform, binding a socket, and serving until a signal arrives."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ipaddress
-import logging
+import os
 import signal
 import socket
 from dataclasses import dataclass, field
@@ -14,42 +14,49 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from airflow_provider_lamini.local.app import create_app
-from airflow_provider_lamini.local.connections import Connections
+from airflow_provider_lamini.local.engines.opening import (
+    open_embedding_engine,
+    open_text_engine,
+    open_upstream,
+)
+from airflow_provider_lamini.local.faults import Connections
+from airflow_provider_lamini.local.models.store import ModelStore
+from airflow_provider_lamini.local.platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from airflow_provider_lamini.local.datasets.shelf import Base
-    from airflow_provider_lamini.local.platform import Platform
+    from airflow_provider_lamini.local.datasets.repository import UploadBase
+    from airflow_provider_lamini.local.engines.base import TextEngine
 
-logger = logging.getLogger(__name__)
+UPSTREAM_KEY_VARIABLE: Final = "LAMINI_LOCAL_UPSTREAM_KEY"
 
 DEFAULT_KEY: Final = "local"
-"""The key on loopback where none is given: whoever reaches loopback is on this machine."""
+"""API key on loopback if none is set. Only programs on this machine reach loopback."""
 
 STOP_SECONDS: Final = 1
-"""Seconds that answers in progress get when the server stops."""
+"""Seconds that running requests may still take when the server stops."""
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Idle connections stay open longer than clients pause between two polls."""
+"""Idle connections stay open for longer than clients pause between polls."""
 
 
 class ServeError(Exception):
-    """The platform cannot be served; the message is one sentence for a person."""
+    """The platform cannot be served. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """How the platform is served.
+    """Options of ``lamini-local serve``.
 
     :param host: address to bind
-    :param port: port to bind; 0 takes a free one
-    :param key: bearer key; None is allowed on loopback only
-    :param data: folder of what outlives the process
+    :param port: port to bind; 0 picks a free one
+    :param key: the API key; None is allowed on loopback only
+    :param data: folder of all data that survives a restart
     :param upstream: base URL of an OpenAI-compatible engine to use instead of local models
-    :param control: whether the control endpoints are there
-    :param upload_base: how the rows of datasets are to come in
+    :param control: whether to serve the control endpoints
+    :param upload_base: how clients upload the rows of datasets
     """
 
     host: str
@@ -58,12 +65,12 @@ class ServeOptions:
     data: Path
     upstream: str | None = None
     control: bool = False
-    upload_base: Base = "local"
+    upload_base: UploadBase = "local"
 
     def checked_key(self) -> str:
-        """The key to require.
+        """Return the API key that requests must carry.
 
-        :raises ServeError: the address is not loopback and no key was given
+        :raises ServeError: the key cannot be sent in a header, or is missing although others reach the address
         """
         if self.key is not None:
             if not self.key.strip() or not self.key.isascii() or not self.key.isprintable():
@@ -71,25 +78,53 @@ class ServeOptions:
             return self.key.strip()
         if not is_loopback(self.host):
             raise ServeError(
-                f"Serving on {self.host} lets other machines in: "
-                "set a key of your own with --key or LAMINI_LOCAL_KEY."
+                f"Other machines can reach {self.host}: set your own API key with --key or LAMINI_LOCAL_KEY."
             )
         return DEFAULT_KEY
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; a name counts if all its addresses do."""
+    """Whether only this machine can reach a host. A name must resolve to loopback addresses only."""
     try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)}
+        addresses = {
+            str(info[4][0]) for info in socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)
+        }
     except OSError:
         return False
     return bool(host) and all(
-        ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found
+        ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses
     )
 
 
+def open_platform(options: ServeOptions) -> Platform:
+    """Open the engines and the data folder.
+
+    :param options: how to serve the platform
+    :raises ServeError: the upstream URL is invalid
+    :raises FolderInUseError: another platform uses the data folder
+    :raises ModelError: a model is missing
+    :raises EngineError: a model cannot be loaded, or the upstream engine does not respond
+    """
+    if options.upstream is not None:
+        try:
+            upstream = open_upstream(options.upstream, os.environ.get(UPSTREAM_KEY_VARIABLE))
+        except ValueError as error:
+            raise ServeError(str(error)) from None
+        return Platform(options.data, upstream, upstream, upload_base=options.upload_base)
+
+    from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
+
+    models = ModelStore()
+
+    def open_text(name: str) -> TextEngine:
+        return LlamaTextEngine({name: models.require(name)})
+
+    texts, vectors = open_text_engine(models), open_embedding_engine(models)
+    return Platform(options.data, texts, vectors, models, open_text, upload_base=options.upload_base)
+
+
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Open a listening socket.
 
     :raises ServeError: the address cannot be bound
     """
@@ -98,34 +133,34 @@ def bind(host: str, port: int) -> socket.socket:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ServeError(f"Cannot listen on {host}:{port}: {error.strerror or error}.") from None
-    # Accepted sockets inherit it. asyncio sets it only where a socket names its protocol, which these do not:
-    # without it, each answer waits 40 ms for the client's acknowledgement.
+    # Accepted sockets inherit this option. asyncio sets it only for sockets created with an explicit protocol,
+    # unlike this one. Without it, each response waits 40 ms for the client's acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
 def url_of(listening: socket.socket) -> str:
-    """The URL under which a listening socket is reached."""
+    """Base URL of a listening socket."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is ready and leaves signals to its caller."""
+    """A uvicorn server that calls back when it is ready and leaves signal handling to its caller."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, then call back."""
         await super().startup(sockets)
         if self.started:
-            self._ready()
+            self._on_ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none: a stop that was asked for is a good end, not a death by signal."""
+        """Capture no signals, so that SIGTERM ends the process with status 0 instead of being raised again."""
         yield
 
 
@@ -135,17 +170,17 @@ def serve(
     listening: socket.socket,
     *,
     control: bool,
-    ready: Callable[[], None],
-    stopping: Callable[[], None],
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    :param platform: what is served
-    :param key: the bearer key
-    :param listening: where to accept connections
-    :param control: whether the control endpoints are there
-    :param ready: called once requests are answered
-    :param stopping: called when the stop begins
+    :param platform: the platform
+    :param key: the API key
+    :param listening: the listening socket
+    :param control: whether to serve the control endpoints
+    :param on_ready: called when the server accepts requests
+    :param on_stop: called when the server starts to shut down
     """
     connections = Connections()
     config = uvicorn.Config(
@@ -159,11 +194,11 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    server = _Server(config, ready)
+    server = _Server(config, on_ready)
 
     def stop() -> None:
         server.should_exit = True
-        stopping()
+        on_stop()
         platform.runner.stop()
 
     async def main() -> None:

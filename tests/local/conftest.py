@@ -1,4 +1,4 @@
-"""A local platform in front of a tiny engine, shared by the tests that do not end it."""
+"""Fixtures: a local platform with a tiny upstream engine, shared by the tests that do not stop it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def platform(shared_platform: LocalPlatform, engine: Upstream) -> Iterator[LocalPlatform]:  # noqa: F811
-    """The module's platform, with no faults, holds or counts of an earlier test."""
+    """The module's platform, without faults, holds, counts or jobs of earlier tests."""
     yield shared_platform
     engine.open.set()
     engine.tokens_per_second = 100_000
@@ -31,12 +31,12 @@ def platform(shared_platform: LocalPlatform, engine: Upstream) -> Iterator[Local
 
 @pytest.fixture
 def http(platform: LocalPlatform) -> Iterator[httpx.Client]:
-    """An HTTP client that sends the key."""
+    """An HTTP client that sends the API key."""
     with platform.client() as client:
         yield client
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder for a platform of the test's own."""
+    """Data folder for a platform that only this test uses."""
     return tmp_path / "platform"

@@ -1,4 +1,4 @@
-"""Classifiers over HTTP. The engine's vectors mean nothing, except that equal texts have equal ones."""
+"""Classifiers over HTTP. The engine's vectors have no meaning, but equal texts have equal vectors."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def status(http: httpx.Client, job_id: str) -> dict[str, Any]:
     return found
 
 
-def trained(http: httpx.Client, project: str, **more: Any) -> str:
-    """The id of a new project's model."""
-    begun = check(initialize(http, project, **more), f"{V2}/initialize")
-    assert begun == {"job_id": begun["job_id"], "status": "CREATED", "model_id": None}
-    return ended_well(http, begun["job_id"])
+def train(http: httpx.Client, project: str, **more: Any) -> str:
+    """Create a project, train its classifier, and return the id of the model."""
+    started = check(initialize(http, project, **more), f"{V2}/initialize")
+    assert started == {"job_id": started["job_id"], "status": "CREATED", "model_id": None}
+    return completed_model(http, started["job_id"])
 
 
-def ended_well(http: httpx.Client, job_id: str) -> str:
+def completed_model(http: httpx.Client, job_id: str) -> str:
     wait_until(lambda: status(http, job_id)["status"] == "COMPLETED")
     model_id = status(http, job_id)["model_id"]
     assert str(UUID(model_id)) == model_id
@@ -55,18 +55,18 @@ def ended_well(http: httpx.Client, job_id: str) -> str:
 
 
 def classify(http: httpx.Client, model_id: str, prompt: str | list[str], **more: Any) -> list[Any]:
-    answer = http.post(f"{V2}/{model_id}/classify", json={"prompt": prompt, **more})
-    found: list[Any] = check(answer, f"{V2}/{{model_id}}/classify")["classification"]
+    response = http.post(f"{V2}/{model_id}/classify", json={"prompt": prompt, **more})
+    found: list[Any] = check(response, f"{V2}/{{model_id}}/classify")["classification"]
     return found
 
 
-def listed(http: httpx.Client, project: str, what: str) -> list[Any]:
+def list_of(http: httpx.Client, project: str, what: str) -> list[Any]:
     found: list[Any] = check(http.get(f"{V2}/{project}/{what}"), f"{V2}/{{project_name}}/{what}")
     return found
 
 
-def test_a_classifier_is_trained_and_knows_its_descriptions(http: httpx.Client, project: str) -> None:
-    model_id = trained(http, project)
+def test_a_trained_classifier_recognizes_its_own_descriptions(http: httpx.Client, project: str) -> None:
+    model_id = train(http, project)
     found = classify(http, model_id, KNOWN)
     for scores in found:
         assert sorted(score["class_name"] for score in scores) == sorted(CLASSES)
@@ -76,21 +76,21 @@ def test_a_classifier_is_trained_and_knows_its_descriptions(http: httpx.Client, 
     assert [scores[0]["class_name"] for scores in found] == list(CLASSES)
 
 
-def test_descriptions_alone_are_enough(http: httpx.Client, project: str) -> None:
+def test_a_classifier_can_be_trained_on_descriptions_alone(http: httpx.Client, project: str) -> None:
     for number, examples in enumerate((None, {})):
-        model_id = trained(http, f"{project} {number}", examples=examples)
+        model_id = train(http, f"{project} {number}", examples=examples)
         [scores] = classify(http, model_id, RED)
         assert scores[0]["class_name"] == "red"
 
 
-def test_one_text_is_answered_with_a_list_of_one(http: httpx.Client, project: str) -> None:
-    model_id = trained(http, project)
+def test_a_single_text_returns_a_list_of_one(http: httpx.Client, project: str) -> None:
+    model_id = train(http, project)
     assert classify(http, model_id, RED) == classify(http, model_id, [RED])
     assert len(classify(http, model_id, [f"text {number}" for number in range(30)])) == 30
 
 
 def test_top_n_threshold_and_metadata(http: httpx.Client, project: str) -> None:
-    model_id = trained(http, project)
+    model_id = train(http, project)
     [all_scores] = classify(http, model_id, RED)
     assert classify(http, model_id, RED, top_n=2) == [all_scores[:2]]
     second = all_scores[1]["prob"]
@@ -99,30 +99,30 @@ def test_top_n_threshold_and_metadata(http: httpx.Client, project: str) -> None:
     [[best]] = classify(http, model_id, RED, top_n=1, metadata=True)
     assert best == {**all_scores[0], "metadata": {"description": CLASSES["red"], "examples": 2}}
     for wrong in ({"top_n": 0}, {"threshold": 1.5}, {"prompt": []}, {"prompt": 3}):
-        answer = http.post(f"{V2}/{model_id}/classify", json={"prompt": "a", **wrong})
-        assert answer.status_code == 422
+        response = http.post(f"{V2}/{model_id}/classify", json={"prompt": "a", **wrong})
+        assert response.status_code == 422
 
 
-def test_the_first_version_of_the_paths_answers_too(http: httpx.Client, project: str) -> None:
-    model_id = trained(http, project)
+def test_the_v1_paths_work_too(http: httpx.Client, project: str) -> None:
+    model_id = train(http, project)
     v1 = f"/v1/classifier/{model_id}"
     for prompt in (RED, [RED, BLUE]):
-        answer = http.post(f"{v1}/classification", json={"prompt": prompt, "top_n": 2})
-        found = check(answer, "/v1/classifier/{model_id}/classification")
+        response = http.post(f"{v1}/classification", json={"prompt": prompt, "top_n": 2})
+        found = check(response, "/v1/classifier/{model_id}/classification")
         assert found["classification"] == classify(http, model_id, prompt, top_n=2)
-    for prompt, said in ((RED, "red"), ([RED, BLUE], ["red", "blue"])):
-        answer = http.post(f"{v1}/prediction", json={"prompt": prompt})
-        assert check(answer, "/v1/classifier/{model_id}/prediction") == {"prediction": said}
+    for prompt, expected in ((RED, "red"), ([RED, BLUE], ["red", "blue"])):
+        response = http.post(f"{v1}/prediction", json={"prompt": prompt})
+        assert check(response, "/v1/classifier/{model_id}/prediction") == {"prediction": expected}
 
 
-def test_examples_that_are_added_count_from_the_next_training_on(http: httpx.Client, project: str) -> None:
-    first = trained(http, project)
+def test_added_examples_are_used_by_the_next_training(http: httpx.Client, project: str) -> None:
+    first = train(http, project)
     body = {"project_name": project, "dataset_name": "more", "data": {"red": ["sky", "blood"]}}
     for added in (2, 0):
-        answer = check(http.post(f"{V2}/add", json=body), f"{V2}/add")
-        assert answer == {"project_name": project, "dataset_name": "more", "num_added": added}
+        response = check(http.post(f"{V2}/add", json=body), f"{V2}/add")
+        assert response == {"project_name": project, "dataset_name": "more", "num_added": added}
     again = check(http.post(f"{V2}/train", json={"name": project}), f"{V2}/train")
-    second = ended_well(http, again["job_id"])
+    second = completed_model(http, again["job_id"])
     assert second != first
     prob = {
         model: next(s["prob"] for s in classify(http, model, "sky")[0] if s["class_name"] == "red")
@@ -136,30 +136,30 @@ def test_examples_that_are_added_count_from_the_next_training_on(http: httpx.Cli
         "green": 1,
     }
     follow = http.post(f"{V2}/train", json={"name": project, "classifier_train_job_id": again["job_id"]})
-    ended_well(http, follow.json()["job_id"])
+    completed_model(http, follow.json()["job_id"])
 
 
-def test_what_a_project_holds_is_listed(http: httpx.Client, project: str) -> None:
-    first = trained(http, project)
+def test_the_contents_of_a_project_are_listed(http: httpx.Client, project: str) -> None:
+    first = train(http, project)
     body = {"project_name": project, "dataset_name": "more", "data": {"red": ["blood"]}}
     http.post(f"{V2}/add", json=body).raise_for_status()
     projects = check(http.get(f"{V2}/projects"), f"{V2}/projects")
     [mine] = [one for one in projects if one["project_name"] == project]
     assert (mine["classes"], mine["model_name"]) == (CLASSES, TEXT_MODEL)
-    assert listed(http, project, "datasets") == [
+    assert list_of(http, project, "datasets") == [
         {"dataset_name": "initial", "num_datapoints": 5, "classes": {"red": 2, "blue": 2, "green": 1}},
         {"dataset_name": "more", "num_datapoints": 1, "classes": {"red": 1}},
     ]
-    [job] = listed(http, project, "jobs")
+    [job] = list_of(http, project, "jobs")
     assert job == {"job_id": job["job_id"], "status": "COMPLETED", "model_id": first}
-    [model] = listed(http, project, "models")
+    [model] = list_of(http, project, "models")
     assert (model["model_id"], model["job_id"]) == (first, job["job_id"])
     assert 0 <= model["metadata"]["held_out_accuracy"] <= 1
-    assert listed(http, mine["project_id"], "jobs") == [job]
+    assert list_of(http, mine["project_id"], "jobs") == [job]
 
 
-def test_a_dataset_is_downloaded_and_deleted(http: httpx.Client, project: str) -> None:
-    trained(http, project)
+def test_a_dataset_can_be_downloaded_and_deleted(http: httpx.Client, project: str) -> None:
+    train(http, project)
     awkward = ['with "quotes"', "over\nlines", "Łódź"]
     body = {"project_name": project, "dataset_name": "more", "data": {"red": awkward, "blue": ["x"]}}
     http.post(f"{V2}/add", json=body).raise_for_status()
@@ -172,19 +172,19 @@ def test_a_dataset_is_downloaded_and_deleted(http: httpx.Client, project: str) -
     assert deleted == {"project_name": project, "dataset_name": "more", "num_deleted": 4}
     assert http.delete(url).status_code == 404
     assert http.get(f"{url}/download").status_code == 404
-    assert [one["dataset_name"] for one in listed(http, project, "datasets")] == ["initial"]
+    assert [one["dataset_name"] for one in list_of(http, project, "datasets")] == ["initial"]
 
 
 def test_a_model_can_be_registered_with_another_project(http: httpx.Client, project: str) -> None:
-    model_id = trained(http, project)
+    model_id = train(http, project)
     other = f"other {project}"
-    trained(http, other)
+    train(http, other)
     projects = {one["project_name"]: one["project_id"] for one in http.get(f"{V2}/projects").json()}
-    [job] = listed(http, project, "jobs")
+    [job] = list_of(http, project, "jobs")
     body = {"project_id": projects[other], "model_id": model_id, "job_id": job["job_id"]}
     assert check(http.post(f"{V2}/register", json=body), f"{V2}/register") == body
     http.post(f"{V2}/register", json=body).raise_for_status()
-    assert [one["model_id"] for one in listed(http, other, "models")].count(model_id) == 1
+    assert [one["model_id"] for one in list_of(http, other, "models")].count(model_id) == 1
     for wrong, code in (("project_id", 499), ("model_id", 594), ("job_id", 498)):
         assert http.post(f"{V2}/register", json={**body, wrong: "none-such"}).status_code == code
 
@@ -194,52 +194,52 @@ def test_a_training_can_be_cancelled(http: httpx.Client, platform: LocalPlatform
     job_id = initialize(http, project).json()["job_id"]
     wait_until(lambda: status(http, job_id)["status"] == "TRAINING MODEL")
     for word in ("CANCELLED", "canceled"):
-        answer = http.post(f"{V2}/update_job", json={"job_id": job_id, "status": word})
-        assert check(answer, f"{V2}/update_job")["status"] == "CANCELLED"
+        response = http.post(f"{V2}/update_job", json={"job_id": job_id, "status": word})
+        assert check(response, f"{V2}/update_job")["status"] == "CANCELLED"
     assert status(http, job_id)["model_id"] is None
     platform.control.release()
     job_id = http.post(f"{V2}/train", json={"name": project}).json()["job_id"]
-    model_id = ended_well(http, job_id)
-    # What has ended stays as it is.
-    answer = http.post(f"{V2}/update_job", json={"job_id": job_id, "status": "CANCELLED"})
-    assert answer.json() == {"job_id": job_id, "status": "COMPLETED", "model_id": model_id}
+    model_id = completed_model(http, job_id)
+    # A training that has ended does not change.
+    response = http.post(f"{V2}/update_job", json={"job_id": job_id, "status": "CANCELLED"})
+    assert response.json() == {"job_id": job_id, "status": "COMPLETED", "model_id": model_id}
     assert http.post(f"{V2}/update_job", json={"job_id": job_id, "status": "COMPLETED"}).status_code == 400
     assert http.post(f"{V2}/update_job", json={"job_id": "no", "status": "CANCELLED"}).status_code == 498
 
 
 @pytest.mark.parametrize(("state", "word"), [("failed", "FAILED"), ("timed out", "TIMED OUT")])
-def test_a_training_can_be_made_to_end_badly(
+def test_a_training_can_be_forced_to_fail(
     http: httpx.Client, platform: LocalPlatform, project: str, state: str, word: str
 ) -> None:
     platform.control.hold("classifier")
     job_id = initialize(http, project).json()["job_id"]
     assert status(http, job_id)["status"] == "CREATED"
     platform.control.end(job_id, state, "because a test says so")
-    shown = {"job_id": job_id, "status": word, "model_id": None, "detail": "because a test says so"}
-    assert status(http, job_id) == shown
-    assert listed(http, project, "jobs") == [shown]
+    expected = {"job_id": job_id, "status": word, "model_id": None, "detail": "because a test says so"}
+    assert status(http, job_id) == expected
+    assert list_of(http, project, "jobs") == [expected]
 
 
-def test_vectors_that_cannot_be_made_fail_the_training(
+def test_a_training_fails_if_its_texts_cannot_be_embedded(
     http: httpx.Client, platform: LocalPlatform, project: str, engine: Upstream
 ) -> None:
     engine.fail(503, times=2)
-    trained(http, f"patient {project}")
+    train(http, f"patient {project}")
     platform.control.row_fault("nowhere else")
     job_id = initialize(http, project, examples={"red": ["nowhere else"]}).json()["job_id"]
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
     assert "got no vectors" in status(http, job_id)["detail"]
 
 
-def test_a_name_that_is_taken_is_497(http: httpx.Client, project: str) -> None:
-    model_id = trained(http, project)
-    answer = initialize(http, project)
-    assert answer.status_code == 497
-    assert "exists already" in answer.json()["detail"]
-    assert [one["model_id"] for one in listed(http, project, "models")] == [model_id]
+def test_an_existing_project_name_returns_497(http: httpx.Client, project: str) -> None:
+    model_id = train(http, project)
+    response = initialize(http, project)
+    assert response.status_code == 497
+    assert "exists already" in response.json()["detail"]
+    assert [one["model_id"] for one in list_of(http, project, "models")] == [model_id]
 
 
-def test_what_is_unknown_has_its_own_status(http: httpx.Client) -> None:
+def test_unknown_resources_return_their_own_status(http: httpx.Client) -> None:
     data = {"project_name": "no", "dataset_name": "d", "data": {"red": ["x"]}}
     unknown_project = [
         http.post(f"{V2}/train", json={"name": "no"}),
@@ -247,13 +247,13 @@ def test_what_is_unknown_has_its_own_status(http: httpx.Client) -> None:
         *(http.get(f"{V2}/no/{what}") for what in ("datasets", "jobs", "models", "d/download")),
         http.delete(f"{V2}/no/d"),
     ]
-    assert [answer.status_code for answer in unknown_project] == [499] * len(unknown_project)
+    assert [response.status_code for response in unknown_project] == [499] * len(unknown_project)
     assert http.get(f"{V2}/no/status").status_code == 498
     for path in (f"{V2}/no/classify", "/v1/classifier/no/classification", "/v1/classifier/no/prediction"):
         assert http.post(path, json={"prompt": "a"}).status_code == 594
 
 
-def test_arguments_are_checked_before_a_project_is_made(
+def test_arguments_are_checked_before_a_project_is_created(
     http: httpx.Client, platform: LocalPlatform, project: str
 ) -> None:
     wrong: list[tuple[dict[str, Any], int]] = [
@@ -267,36 +267,36 @@ def test_arguments_are_checked_before_a_project_is_made(
         ({"model_name": "none/such"}, 594),
     ]
     for change, code in wrong:
-        answer = initialize(http, project, **change)
-        assert answer.status_code == code, (change, answer.text)
+        response = initialize(http, project, **change)
+        assert response.status_code == code, (change, response.text)
     platform.control.loading(60, EMBEDDING_MODEL)
     assert initialize(http, project, model_name=EMBEDDING_MODEL).status_code == 513
     platform.control.reset()
-    model_id = trained(http, project, model_name=EMBEDDING_MODEL)
+    model_id = train(http, project, model_name=EMBEDDING_MODEL)
     body = {"project_name": project, "dataset_name": "d", "data": {"violet": ["x"]}}
-    answer = http.post(f"{V2}/add", json=body)
-    assert answer.status_code == 422
-    assert "'violet'" in answer.json()["detail"][0]["msg"]
+    response = http.post(f"{V2}/add", json=body)
+    assert response.status_code == 422
+    assert "'violet'" in response.json()["detail"][0]["msg"]
     platform.control.loading(60)
     assert http.post(f"{V2}/{model_id}/classify", json={"prompt": "a"}).status_code == 513
 
 
-def test_a_model_moves_to_another_platform_as_a_file(
+def test_a_model_file_can_be_imported_by_another_platform(
     http: httpx.Client, platform: LocalPlatform, project: str
 ) -> None:
-    model_id = trained(http, project)
+    model_id = train(http, project)
     content = (platform.data / "classifiers" / "models" / f"{model_id}.json").read_bytes()
     uploaded = http.post("/v1/classifier", files={"file": ("model.json", content)}).json()["model_id"]
     assert uploaded != model_id
     assert classify(http, uploaded, [RED, BLUE]) == classify(http, model_id, [RED, BLUE])
-    told = json.loads(content)
-    broken = [b"", b"no model", b"\x80\x04pickle", json.dumps({**told, "slopes": [[1.0]]}).encode()]
+    content_json = json.loads(content)
+    broken = [b"", b"no model", b"\x80\x04pickle", json.dumps({**content_json, "slopes": [[1.0]]}).encode()]
     broken += [
-        json.dumps({**told, change: value}).encode()
+        json.dumps({**content_json, change: value}).encode()
         for change, value in (("format", "x"), ("sharpness", 0), ("offsets", [1.0]), ("slopes", []))
     ]
     for wrong in broken:
-        answer = http.post("/v1/classifier", files={"file": ("model.json", wrong)})
-        assert answer.status_code == 400, answer.text
-        assert "no classifier of a local platform" in answer.json()["detail"]
+        response = http.post("/v1/classifier", files={"file": ("model.json", wrong)})
+        assert response.status_code == 400, response.text
+        assert "no classifier of a local platform" in response.json()["detail"]
     assert http.post("/v1/classifier", files={"model": ("m", content)}).status_code == 422

@@ -1,4 +1,4 @@
-"""The command without what it needs."""
+"""The command without the ``[local]`` extra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("missing", ["xllamacpp", "fastapi", "tokenizers"])
-def test_without_the_extra_it_says_what_to_install(missing, tmp_path):
+def test_without_the_extra_the_command_says_what_to_install(missing, tmp_path):
     script = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from airflow_provider_lamini.local.cli import main\n"

@@ -1,4 +1,4 @@
-"""What the platform answers, held against the structure of the API."""
+"""The platform's responses match the schema of the API."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ TEXTS = {"model_name": TEXT_MODEL, "prompt": ["a b", "c d"]}
         ("/v1alpha/downloaded_models/", {"model_type": "video"}),
     ],
 )
-def test_answers_have_the_structure(http: httpx.Client, path: str, body: dict[str, Any]) -> None:
+def test_responses_match_the_schema(http: httpx.Client, path: str, body: dict[str, Any]) -> None:
     check(http.post(path, json=body), path)
 
 
 @pytest.mark.parametrize(
     "path", ["/v1/version", "/v1alpha/downloaded_models", "/v1alpha/downloaded_models/", "/inf/models"]
 )
-def test_what_is_read_has_the_structure(http: httpx.Client, path: str) -> None:
+def test_get_responses_match_the_schema(http: httpx.Client, path: str) -> None:
     check(http.get(path), path)
 
 
@@ -57,21 +57,21 @@ def test_what_is_read_has_the_structure(http: httpx.Client, path: str) -> None:
         ("/v3/streaming_completions", {**TEXTS, "prompt": "a b"}),
     ],
 )
-def test_jobs_have_the_structure_from_start_to_end(
+def test_job_responses_match_the_schema_from_start_to_end(
     http: httpx.Client, path: str, body: dict[str, Any]
 ) -> None:
     job_id = check(http.post(path, json=body), path)["id"]
     result = f"{path}/{{id}}/result"
 
     def ended() -> bool:
-        answer = check(http.get(f"{path}/{job_id}/result"), result)
-        return bool(answer) and all(answer.get("finish_reason", [True]))
+        response = check(http.get(f"{path}/{job_id}/result"), result)
+        return bool(response) and all(response.get("finish_reason", [True]))
 
     wait_until(ended)
 
 
-def test_every_operation_that_is_described_and_served_has_its_path(http: httpx.Client) -> None:
-    """The names of variables in a path do not matter."""
+def test_every_documented_and_served_operation_has_the_same_path(http: httpx.Client) -> None:
+    """The names of path variables do not matter."""
 
     def plain(path: str) -> str:
         return re.sub(r"{\w+}", "{}", path)

@@ -1,4 +1,4 @@
-"""Datasets that are sent to the platform itself."""
+"""Datasets that are uploaded to the platform itself."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ def left_over(platform: LocalPlatform) -> list[Path]:
     return list((platform.data / "datasets").glob("*.part"))
 
 
-def test_rows_that_are_sent_become_a_dataset(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_rows_in_a_request_become_a_dataset(http: httpx.Client, platform: LocalPlatform) -> None:
     base = check(http.get("/v1/get-upload-base-path"), "/v1/get-upload-base-path")
     assert base == {"upload_base_path": "local"}
     sent = {"upload_base_path": "local", "data": ROWS, "is_public": True}
     made = check(http.post("/v1/local-data", json=sent), "/v1/local-data")
     assert stored(platform, made["dataset_id"]) == ROWS
-    asked = {"dataset_id": made["dataset_id"], "upload_base_path": "local"}
-    found = check(http.post("/v1/existing-data", json=asked), "/v1/existing-data")
+    query = {"dataset_id": made["dataset_id"], "upload_base_path": "local"}
+    found = check(http.post("/v1/existing-data", json=query), "/v1/existing-data")
     assert found == {"dataset_location": made["dataset_location"]}
 
 
-def test_fields_may_come_in_any_order_and_any_pieces(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_fields_may_arrive_in_any_order_and_any_chunks(http: httpx.Client, platform: LocalPlatform) -> None:
     rows, rest = json.dumps(ROWS), '"is_public": null, "other": {"data": [1]}, "upload_base_path": "local"'
     for text in (f'{{"data": {rows}, {rest}}}', f' {{{rest},"data" :{rows}}} \n'):
         content = text.encode()
-        answer = send(http, (content[start : start + 7] for start in range(0, len(content), 7)))
-        assert answer.status_code == 200, answer.text
-        assert stored(platform, answer.json()["dataset_id"]) == ROWS
+        response = send(http, (content[start : start + 7] for start in range(0, len(content), 7)))
+        assert response.status_code == 200, response.text
+        assert stored(platform, response.json()["dataset_id"]) == ROWS
 
 
-def test_a_body_larger_than_memory_is_stored_as_it_comes(http: httpx.Client, platform: LocalPlatform) -> None:
-    """The server's peak of memory grows by less than a third of the body."""
+def test_a_huge_body_is_stored_while_it_arrives(http: httpx.Client, platform: LocalPlatform) -> None:
+    """The server's peak memory grows by less than a third of the body's size."""
 
     def peak() -> int:
         status = Path(f"/proc/{platform.pid}/status").read_text(encoding="ascii")
@@ -81,15 +81,15 @@ def test_a_body_larger_than_memory_is_stored_as_it_comes(http: httpx.Client, pla
         yield b"]}"
 
     before = peak()
-    answer = send(http, content())
-    assert answer.status_code == 200, answer.text
-    size = (platform.data / "datasets" / f"{answer.json()['dataset_id']}.jsonl").stat().st_size
+    response = send(http, content())
+    assert response.status_code == 200, response.text
+    size = (platform.data / "datasets" / f"{response.json()['dataset_id']}.jsonl").stat().st_size
     assert size > count * 1000
     assert peak() - before < size / 3
 
 
 @pytest.mark.parametrize(
-    ("content", "place"),
+    ("content", "location"),
     [
         (body([*ROWS, "no row"]), ["body", "data", 2]),
         (body([[1]]), ["body", "data", 0]),
@@ -109,19 +109,19 @@ def test_a_body_larger_than_memory_is_stored_as_it_comes(http: httpx.Client, pla
         (b'{"upload_base_path": "local", "data": [{"a": 1}], "data": [{"a": 1}]}', ["body", "data"]),
     ],
 )
-def test_what_are_no_rows_is_refused_and_its_place_is_told(
-    http: httpx.Client, platform: LocalPlatform, content: bytes, place: list[str | int]
+def test_invalid_rows_are_rejected_with_their_location(
+    http: httpx.Client, platform: LocalPlatform, content: bytes, location: list[str | int]
 ) -> None:
     before = sorted((platform.data / "datasets").iterdir())
-    answer = send(http, content)
-    assert answer.status_code == 422, answer.text
-    [error] = answer.json()["detail"]
-    assert error["loc"] == place
-    assert "secret" not in answer.text
+    response = send(http, content)
+    assert response.status_code == 422, response.text
+    [error] = response.json()["detail"]
+    assert error["loc"] == location
+    assert "secret" not in response.text
     assert sorted((platform.data / "datasets").iterdir()) == before
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_an_interrupted_upload_leaves_no_file_behind(http: httpx.Client, platform: LocalPlatform) -> None:
     def broken() -> Iterator[bytes]:
         yield body(ROWS)[:50]
         wait_until(lambda: left_over(platform))
@@ -133,20 +133,20 @@ def test_an_upload_that_breaks_off_leaves_nothing(http: httpx.Client, platform: 
     wait_until(lambda: left_over(platform) == [])
 
 
-def test_the_base_must_be_the_one_that_was_told(http: httpx.Client, platform: LocalPlatform) -> None:
-    answer = http.post("/v1/local-data", json={"upload_base_path": "azure", "data": ROWS})
-    assert answer.status_code == 400
-    assert "'local'" in answer.json()["detail"]
-    answer = http.post("/v1/data", json={"upload_base_path": "local"})
-    assert answer.status_code == 400
-    assert "/v1/local-data" in answer.json()["detail"]
+def test_the_upload_base_must_be_the_configured_one(http: httpx.Client, platform: LocalPlatform) -> None:
+    response = http.post("/v1/local-data", json={"upload_base_path": "azure", "data": ROWS})
+    assert response.status_code == 400
+    assert "'local'" in response.json()["detail"]
+    response = http.post("/v1/data", json={"upload_base_path": "local"})
+    assert response.status_code == 400
+    assert "/v1/local-data" in response.json()["detail"]
     assert left_over(platform) == []
 
 
-def test_an_unknown_dataset_is_404(http: httpx.Client) -> None:
+def test_an_unknown_dataset_returns_404(http: httpx.Client) -> None:
     for unknown in ("none-such", "../platform", "a/b"):
-        asked = {"dataset_id": unknown, "upload_base_path": "local"}
-        assert http.post("/v1/existing-data", json=asked).status_code == 404
+        query = {"dataset_id": unknown, "upload_base_path": "local"}
+        assert http.post("/v1/existing-data", json=query).status_code == 404
         counted = {"dataset_id": unknown, "num_datapoints": 1}
         assert http.post("/v1/data/num-datapoints", json=counted).status_code == 404
 
@@ -159,8 +159,8 @@ def test_datasets_survive_a_restart(engine: Upstream, data: Path) -> None:
         (data / "datasets" / "broken-upload.part").touch()
         platform.restart()
         with platform.client() as http:
-            asked = {"dataset_id": made["dataset_id"], "upload_base_path": "local"}
-            assert http.post("/v1/existing-data", json=asked).json() == {
+            query = {"dataset_id": made["dataset_id"], "upload_base_path": "local"}
+            assert http.post("/v1/existing-data", json=query).json() == {
                 "dataset_location": made["dataset_location"]
             }
         assert left_over(platform) == []

@@ -1,4 +1,4 @@
-"""Datasets that are put into a blob by a signed URL."""
+"""Datasets that are uploaded to a blob with a signed URL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_lamini.api import azure_blob
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.local.datasets.signing import Signer
+from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
 from tests.support.local_platform import local_platform
 from tests.support.structure import check
 
@@ -38,8 +38,8 @@ def azure(http: httpx.Client, platform: LocalPlatform) -> httpx.Client:
 
 
 @pytest.fixture
-def anyone() -> Iterator[httpx.Client]:
-    """A client without the platform's key."""
+def no_key_client() -> Iterator[httpx.Client]:
+    """A client without the platform's API key."""
     with httpx.Client(timeout=30, trust_env=False) as client:
         yield client
 
@@ -65,40 +65,42 @@ def block_list(*names: str) -> str:
     return f"<BlockList>{''.join(f'<Latest>{name}</Latest>' for name in names)}</BlockList>"
 
 
-def test_rows_put_at_once_become_a_dataset(azure: httpx.Client, anyone: httpx.Client) -> None:
+def test_rows_uploaded_in_one_request_become_a_dataset(
+    azure: httpx.Client, no_key_client: httpx.Client
+) -> None:
     base = check(azure.get("/v1/get-upload-base-path"), "/v1/get-upload-base-path")
     assert base == AZURE
     dataset_id, url = make(azure)
     assert urlsplit(url).path == f"/blobs/datasets/{dataset_id}.jsonl"
-    missing = anyone.head(url)
+    missing = no_key_client.head(url)
     assert (missing.status_code, missing.headers["x-ms-error-code"]) == (404, "BlobNotFound")
     assert count(azure, dataset_id, 50).status_code == 400
-    put = anyone.put(url, content=LINES, headers=WHOLE)
+    put = no_key_client.put(url, content=LINES, headers=WHOLE)
     assert (put.status_code, bool(put.headers["etag"])) == (201, True)
-    there = anyone.head(url)
-    assert (there.status_code, there.headers["content-length"]) == (200, str(len(LINES)))
+    properties = no_key_client.head(url)
+    assert (properties.status_code, properties.headers["content-length"]) == (200, str(len(LINES)))
     assert check(count(azure, dataset_id, 50), "/v1/data/num-datapoints")["num_datapoints"] == 50
     found = azure.post("/v1/existing-data", json={"dataset_id": dataset_id, **AZURE}).json()
     assert found == {"dataset_location": f"azure/{dataset_id}.jsonl"}
 
 
-def test_blocks_are_put_together_in_the_order_of_their_list(
-    azure: httpx.Client, anyone: httpx.Client, platform: LocalPlatform
+def test_blocks_are_committed_in_the_order_of_the_block_list(
+    azure: httpx.Client, no_key_client: httpx.Client, platform: LocalPlatform
 ) -> None:
     dataset_id, url = make(azure)
     half = LINES.index(b"\n", len(LINES) // 2) + 1
     for number, part in ((1, LINES[half:]), (0, b"is replaced"), (0, LINES[:half])):
-        put = anyone.put(with_query(url, comp="block", blockid=block_id(number)), content=part)
+        put = no_key_client.put(with_query(url, comp="block", blockid=block_id(number)), content=part)
         assert put.status_code == 201
-    assert anyone.head(url).status_code == 404
+    assert no_key_client.head(url).status_code == 404
     names = block_list(block_id(0), block_id(1))
-    assert anyone.put(with_query(url, comp="blocklist"), content=names).status_code == 201
+    assert no_key_client.put(with_query(url, comp="blocklist"), content=names).status_code == 201
     assert (platform.data / "datasets" / f"{dataset_id}.jsonl").read_bytes() == LINES
     assert not list((platform.data / "datasets").glob("*.blocks"))
     assert count(azure, dataset_id, 50).status_code == 200
 
 
-def test_our_own_upload_works_with_one_block_and_with_many(
+def test_the_providers_upload_works_with_one_block_and_with_many(
     azure: httpx.Client, platform: LocalPlatform
 ) -> None:
     settings = ClientSettings(base_url=platform.url, key=platform.key)
@@ -109,13 +111,15 @@ def test_our_own_upload_works_with_one_block_and_with_many(
         assert count(azure, dataset_id, 50).status_code == 200
 
 
-def test_a_wrong_count_or_a_bad_row_is_told(azure: httpx.Client, anyone: httpx.Client) -> None:
+def test_a_wrong_row_count_and_an_invalid_row_are_reported(
+    azure: httpx.Client, no_key_client: httpx.Client
+) -> None:
     dataset_id, url = make(azure)
-    anyone.put(url, content=LINES, headers=WHOLE)
+    no_key_client.put(url, content=LINES, headers=WHOLE)
     wrong = count(azure, dataset_id, 49)
     assert wrong.status_code == 400
     assert "has 50 rows, not 49" in wrong.json()["detail"]
-    anyone.put(url, content=LINES + b'["secret"]\n', headers=WHOLE)
+    no_key_client.put(url, content=LINES + b'["secret"]\n', headers=WHOLE)
     bad = count(azure, dataset_id, 51)
     assert bad.status_code == 400
     assert "Row 50" in bad.json()["detail"]
@@ -137,23 +141,23 @@ def _other_blob(url: str) -> httpx.URL:
         lambda url: with_query(url, sp="rcwd"),
     ],
 )
-def test_a_signature_is_for_one_blob_as_it_was_given(
-    azure: httpx.Client, anyone: httpx.Client, change: Any
+def test_a_signature_is_valid_for_one_unchanged_url_only(
+    azure: httpx.Client, no_key_client: httpx.Client, change: Any
 ) -> None:
     _, url = make(azure)
-    answer = anyone.put(change(url), content=LINES, headers=WHOLE)
-    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (403, "AuthenticationFailed")
-    assert "<Code>AuthenticationFailed</Code>" in answer.text
-    assert anyone.head(url).status_code == 404
+    response = no_key_client.put(change(url), content=LINES, headers=WHOLE)
+    assert (response.status_code, response.headers["x-ms-error-code"]) == (403, "AuthenticationFailed")
+    assert "<Code>AuthenticationFailed</Code>" in response.text
+    assert no_key_client.head(url).status_code == 404
 
 
 def test_a_signature_expires() -> None:
-    signer = Signer("secret")
+    signer = UrlSigner("secret")
     for seconds, allowed in ((60, True), (-1, False)):
         query = dict(httpx.QueryParams(signer.query("/a", seconds)))
         assert signer.allows("/a", query) is allowed
         assert not signer.allows("/b", query)
-        assert not Signer("another").allows("/a", query)
+        assert not UrlSigner("another").allows("/a", query)
 
 
 @pytest.mark.parametrize(
@@ -168,44 +172,48 @@ def test_a_signature_expires() -> None:
         ({"comp": "blocklist"}, {}, b"<BlockList/>", "InvalidBlockList"),
     ],
 )
-def test_what_the_blob_service_refuses_is_refused_in_its_words(
+def test_the_blob_service_returns_azures_error_codes(
     azure: httpx.Client, query: dict[str, str], headers: dict[str, str], content: bytes, code: str
 ) -> None:
     _, url = make(azure)
-    with httpx.Client(trust_env=False) as anyone:
-        answer = anyone.put(with_query(url, **query), content=content, headers=headers)
-        assert (answer.status_code, answer.headers["x-ms-error-code"]) == (400, code)
-        assert anyone.head(url).status_code == 404
+    with httpx.Client(trust_env=False) as no_key_client:
+        response = no_key_client.put(with_query(url, **query), content=content, headers=headers)
+        assert (response.status_code, response.headers["x-ms-error-code"]) == (400, code)
+        assert no_key_client.head(url).status_code == 404
 
 
-def test_a_blob_that_must_be_new_is_not_replaced(azure: httpx.Client, anyone: httpx.Client) -> None:
+def test_an_existing_blob_is_not_replaced_if_it_must_be_new(
+    azure: httpx.Client, no_key_client: httpx.Client
+) -> None:
     _, url = make(azure)
     new = {**WHOLE, "If-None-Match": "*"}
-    assert anyone.put(url, content=LINES, headers=new).status_code == 201
-    again = anyone.put(url, content=LINES, headers=new)
+    assert no_key_client.put(url, content=LINES, headers=new).status_code == 201
+    again = no_key_client.put(url, content=LINES, headers=new)
     assert (again.status_code, again.headers["x-ms-error-code"]) == (409, "BlobAlreadyExists")
 
 
-def test_a_fault_can_hit_the_blob_too(
-    azure: httpx.Client, anyone: httpx.Client, platform: LocalPlatform
+def test_faults_apply_to_blobs_too(
+    azure: httpx.Client, no_key_client: httpx.Client, platform: LocalPlatform
 ) -> None:
     _, url = make(azure)
     platform.control.fault("/blobs/.*", method="PUT", status=503)
-    assert anyone.put(url, content=LINES, headers=WHOLE).status_code == 503
-    assert anyone.put(url, content=LINES, headers=WHOLE).status_code == 201
+    assert no_key_client.put(url, content=LINES, headers=WHOLE).status_code == 503
+    assert no_key_client.put(url, content=LINES, headers=WHOLE).status_code == 201
 
 
-def test_the_way_in_is_an_option_of_the_command_and_survives_restarts(engine: Upstream, data: Path) -> None:
-    """A signed URL that was given before a crash is still good after it, and so are blocks put before."""
+def test_upload_base_is_a_command_line_option_and_uploads_survive_restarts(
+    engine: Upstream, data: Path
+) -> None:
+    """After a crash, signed URLs and uploaded blocks from before it are still valid."""
     with local_platform(data, engine.url, arguments=("--upload-base", "azure")) as platform:
         with platform.client() as http:
             dataset_id, url = make(http)
-        with httpx.Client(trust_env=False) as anyone:
+        with httpx.Client(trust_env=False) as no_key_client:
             block = with_query(url, comp="block", blockid=block_id(0))
-            assert anyone.put(block, content=LINES).status_code == 201
+            assert no_key_client.put(block, content=LINES).status_code == 201
             platform.kill()
             platform.restart()
-            listed = anyone.put(with_query(url, comp="blocklist"), content=block_list(block_id(0)))
+            listed = no_key_client.put(with_query(url, comp="blocklist"), content=block_list(block_id(0)))
             assert listed.status_code == 201
         with platform.client() as http:
             assert count(http, dataset_id, 50).status_code == 200

@@ -1,4 +1,4 @@
-"""Vectors, chat and what the platform says about itself."""
+"""Embeddings, chat, health and version."""
 
 from __future__ import annotations
 
@@ -16,55 +16,58 @@ if TYPE_CHECKING:
 MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "one two three"}]
 
 
-def test_a_text_becomes_one_flat_vector(http: httpx.Client) -> None:
-    answer = http.post("/v1/embedding", json={"prompt": "a text", "model_name": EMBEDDING_MODEL}).json()
-    assert answer["embedding"] == pytest.approx(vector_for("a text"))
+def test_a_single_text_returns_one_flat_vector(http: httpx.Client) -> None:
+    response = http.post("/v1/embedding", json={"prompt": "a text", "model_name": EMBEDDING_MODEL}).json()
+    assert response["embedding"] == pytest.approx(vector_for("a text"))
 
 
-def test_texts_become_vectors_in_their_order(http: httpx.Client) -> None:
+def test_vectors_come_in_the_order_of_their_texts(http: httpx.Client) -> None:
     texts = [f"text {number}" for number in range(50)]
-    answer = http.post("/v1/embedding", json={"prompt": texts}).json()
-    assert answer["embedding"] == [pytest.approx(vector_for(text)) for text in texts]
+    response = http.post("/v1/embedding", json={"prompt": texts}).json()
+    assert response["embedding"] == [pytest.approx(vector_for(text)) for text in texts]
 
 
-def test_no_embedding_model_is_the_default_one(http: httpx.Client) -> None:
-    """The official client sends null where its user names none."""
-    answer = http.post("/v1/embedding", json={"prompt": "a text", "model_name": None})
-    assert answer.json()["embedding"] == pytest.approx(vector_for("a text"))
+def test_the_embedding_model_has_a_default(http: httpx.Client) -> None:
+    """The official client sends null if the user sets none."""
+    response = http.post("/v1/embedding", json={"prompt": "a text", "model_name": None})
+    assert response.json()["embedding"] == pytest.approx(vector_for("a text"))
 
 
-def test_an_embedding_model_that_is_not_served_is_594(http: httpx.Client) -> None:
+def test_an_unknown_embedding_model_returns_594(http: httpx.Client) -> None:
     for path in ("/v1/embedding", "/v1/batch_embeddings"):
         assert http.post(path, json={"prompt": "x", "model_name": "no/model"}).status_code == 594
 
 
 @pytest.mark.parametrize("prompt", [None, 3, [], ["fine", 3]])
-def test_a_bad_text_to_embed_is_422(http: httpx.Client, prompt: object) -> None:
+def test_an_invalid_text_to_embed_returns_422(http: httpx.Client, prompt: object) -> None:
     for path in ("/v1/embedding", "/v1/batch_embeddings"):
-        answer = http.post(path, json={"prompt": prompt})
-        assert answer.status_code == 422
-        assert answer.json()["detail"][0]["loc"][:2] == ["body", "prompt"]
+        response = http.post(path, json={"prompt": prompt})
+        assert response.status_code == 422
+        assert response.json()["detail"][0]["loc"][:2] == ["body", "prompt"]
 
 
-def test_chat_replies_as_openai_does(http: httpx.Client) -> None:
-    answer = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES}).json()
-    assert answer["object"] == "chat.completion"
-    assert answer["choices"] == [
+def test_chat_replies_in_openais_format(http: httpx.Client) -> None:
+    response = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES}).json()
+    assert response["object"] == "chat.completion"
+    assert response["choices"] == [
         {"index": 0, "message": {"role": "assistant", "content": "three two one"}, "finish_reason": "stop"}
     ]
-    usage = answer["usage"]
+    usage = response["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
 
 
-def test_chat_keeps_to_a_json_schema(http: httpx.Client) -> None:
+def test_chat_follows_a_json_schema(http: httpx.Client) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-    body = {"model": TEXT_MODEL, "messages": MESSAGES, "response_format": wanted}
+    response_format = {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": True},
+    }
+    body = {"model": TEXT_MODEL, "messages": MESSAGES, "response_format": response_format}
     content = http.post("/inf/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     assert type(json.loads(content)["n"]) is int
 
 
-def test_chat_says_when_a_reply_was_cut(http: httpx.Client, engine: Upstream) -> None:
+def test_chat_says_when_a_reply_was_truncated(http: httpx.Client, engine: Upstream) -> None:
     for limit in ("max_tokens", "max_completion_tokens"):
         body = {"model": TEXT_MODEL, "messages": MESSAGES, limit: 2, "temperature": 0.5}
         choice = http.post("/inf/chat/completions", json=body).json()["choices"][0]
@@ -73,7 +76,7 @@ def test_chat_says_when_a_reply_was_cut(http: httpx.Client, engine: Upstream) ->
         assert engine.bodies[-1]["temperature"] == 0.5
 
 
-def test_chat_comes_in_pieces_where_that_is_asked_for(http: httpx.Client) -> None:
+def test_chat_can_be_streamed(http: httpx.Client) -> None:
     body = {"model": TEXT_MODEL, "messages": MESSAGES, "stream": True}
     lines = http.post("/inf/chat/completions", json=body).text.split("\n\n")
     assert lines[-2] == "data: [DONE]"
@@ -97,35 +100,35 @@ def test_chat_comes_in_pieces_where_that_is_asked_for(http: httpx.Client) -> Non
         ({"model": "no/model", "stream": True}, 594),
     ],
 )
-def test_a_chat_request_that_does_not_fit_is_refused(
+def test_an_invalid_chat_request_is_rejected(
     http: httpx.Client, more: dict[str, object], status: int
 ) -> None:
-    answer = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES, **more})
-    assert answer.status_code == status
-    assert answer.json()["detail"]
+    response = http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES, **more})
+    assert response.status_code == status
+    assert response.json()["detail"]
 
 
-def test_chat_in_pieces_has_the_status_of_an_error_before_the_first(
+def test_an_error_before_the_first_chunk_sets_the_status_of_a_streamed_chat(
     http: httpx.Client, engine: Upstream
 ) -> None:
     engine.fail(400)
-    answer = http.post(
+    response = http.post(
         "/inf/chat/completions", json={"model": TEXT_MODEL, "messages": MESSAGES, "stream": True}
     )
-    assert answer.status_code >= 400
+    assert response.status_code >= 400
 
 
-def test_models_are_listed_as_openai_does(http: httpx.Client) -> None:
-    answer = http.get("/inf/models").json()
-    assert answer["object"] == "list"
-    assert TEXT_MODEL in [model["id"] for model in answer["data"]]
+def test_models_are_listed_in_openais_format(http: httpx.Client) -> None:
+    response = http.get("/inf/models").json()
+    assert response["object"] == "list"
+    assert TEXT_MODEL in [model["id"] for model in response["data"]]
 
 
-def test_the_version_lists_the_endpoints_and_not_the_control(http: httpx.Client) -> None:
-    answer = http.get("/v1/version").json()
-    assert answer["server"]
-    assert answer["client"]
-    paths = {endpoint["path"] for endpoint in answer["api"]}
+def test_the_version_lists_the_endpoints_without_the_control_endpoints(http: httpx.Client) -> None:
+    response = http.get("/v1/version").json()
+    assert response["server"]
+    assert response["client"]
+    paths = {endpoint["path"] for endpoint in response["api"]}
     assert {"/v1/completions", "/v2/completions", "/v1/batch_completions", "/inf/models"} <= paths
     assert not [path for path in paths if path.startswith("/_control")]
 
@@ -137,12 +140,12 @@ def test_health_needs_no_key(platform: LocalPlatform, http: httpx.Client) -> Non
 @pytest.mark.parametrize(
     "header", [None, "Bearer wrong", "Basic YTpi", "a-key-for-tests", "Bearer", "Bearer \u00e9"]
 )
-def test_every_other_path_needs_the_key(platform: LocalPlatform, header: str | None) -> None:
+def test_all_other_paths_need_the_key(platform: LocalPlatform, header: str | None) -> None:
     headers = [] if header is None else [(b"authorization", header.encode())]
     for path in ("/v1/version", "/v1/batch_completions/x/result", "/_control/stats", "/nowhere"):
-        answer = httpx.get(platform.url + path, headers=headers, trust_env=False)
-        assert answer.status_code == 401
-        assert answer.json()["detail"].startswith(
+        response = httpx.get(platform.url + path, headers=headers, trust_env=False)
+        assert response.status_code == 401
+        assert response.json()["detail"].startswith(
             f"The request carries {'no' if header is None else 'a wrong'} API key"
         )
-        assert platform.key not in answer.text
+        assert platform.key not in response.text

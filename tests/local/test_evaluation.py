@@ -76,20 +76,18 @@ def test_two_classifiers_are_compared_side_by_side(http: httpx.Client, test_id: 
     assert metrics["both_right"] + metrics["both_wrong"] + metrics["test_wins"] + metrics["base_wins"] == 3
 
 
-def test_the_official_clients_empty_base_counts_as_none(http: httpx.Client, test_id: str) -> None:
+def test_an_empty_base_model_counts_as_none(http: httpx.Client, test_id: str) -> None:
     more = {"base_model_id": "", "base_eval_type": "classifier", "sbs": False, "fuzzy_comparison": False}
     assert "base_accuracy" not in run(http, test_id, [(RED, "red")], **more)["metrics"]
 
 
-def test_a_fuzzy_comparison_takes_slips_as_right(http: httpx.Client, test_id: str) -> None:
+def test_a_fuzzy_comparison_accepts_small_mistakes(http: httpx.Client, test_id: str) -> None:
     rows = [(RED, " Red!"), (BLUE, "BLUE")]
     assert run(http, test_id, rows)["metrics"]["accuracy"] == 0
     assert run(http, test_id, rows, fuzzy_comparison=True)["metrics"]["accuracy"] == 1
 
 
-def test_a_text_model_is_evaluated_by_its_words_and_against_a_classifier(
-    http: httpx.Client, test_id: str
-) -> None:
+def test_a_text_model_is_evaluated_and_compared_with_a_classifier(http: httpx.Client, test_id: str) -> None:
     rows = [("one two", text_for("one two")), ("three four", "four"), ("five", "none of it")]
     found = run(
         http, TEXT_MODEL, rows, test_eval_type="text", base_model_id=test_id, base_eval_type="classifier"
@@ -101,9 +99,7 @@ def test_a_text_model_is_evaluated_by_its_words_and_against_a_classifier(
     assert {one["base_output"] for one in found["predictions"]} <= {"red", "blue"}
 
 
-def test_what_cannot_be_evaluated_is_refused(
-    http: httpx.Client, test_id: str, platform: LocalPlatform
-) -> None:
+def test_an_invalid_evaluation_is_rejected(http: httpx.Client, test_id: str, platform: LocalPlatform) -> None:
     body = {
         "test_model_id": test_id,
         "test_eval_type": "classifier",
@@ -121,9 +117,9 @@ def test_what_cannot_be_evaluated_is_refused(
         ({"eval_data": [{"input": RED}]}, 422, "target"),
     ]
     for change, code, said in wrong:
-        answer = http.post("/v1/eval/run", json=body | change)
-        assert answer.status_code == code, (change, answer.text)
-        assert said in answer.text
+        response = http.post("/v1/eval/run", json=body | change)
+        assert response.status_code == code, (change, response.text)
+        assert said in response.text
     platform.control.row_fault("things that are")
     failed = http.post("/v1/eval/run", json=body)
     assert failed.status_code == 500

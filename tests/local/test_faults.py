@@ -1,4 +1,4 @@
-"""The faults that tests of clients rely on."""
+"""Faults on demand, which the tests of clients rely on."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 BATCH = {"model_name": TEXT_MODEL, "prompt": ["a b", "c d"]}
 
 
-def test_a_status_is_answered_so_many_times_with_its_headers_and_body(
+def test_a_fault_returns_its_status_headers_and_body_the_given_number_of_times(
     http: httpx.Client, platform: LocalPlatform
 ) -> None:
     page = "<html><h1>502 Bad Gateway</h1></html>"
     platform.control.fault("/v1/version", status=502, times=2, headers={"Retry-After": "3"}, body=page)
     for _ in range(2):
-        answer = http.get("/v1/version")
-        assert (answer.status_code, answer.text, answer.headers["retry-after"]) == (502, page, "3")
-        assert answer.headers["content-type"].startswith("text/html")
+        response = http.get("/v1/version")
+        assert (response.status_code, response.text, response.headers["retry-after"]) == (502, page, "3")
+        assert response.headers["content-type"].startswith("text/html")
     assert http.get("/v1/version").status_code == 200
     assert platform.control.faults()[0]["hits"] == 2
 
 
-def test_a_status_without_a_body_looks_like_the_platforms(
+def test_a_fault_without_a_body_looks_like_a_platform_error(
     http: httpx.Client, platform: LocalPlatform
 ) -> None:
     platform.control.fault("/v1/version", status=429, headers={"Retry-After": "1"})
-    answer = http.get("/v1/version")
-    assert answer.status_code == 429
-    assert list(answer.json()) == ["detail"]
+    response = http.get("/v1/version")
+    assert response.status_code == 429
+    assert list(response.json()) == ["detail"]
 
 
-def test_a_fault_fits_the_whole_path_and_the_method(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_a_fault_matches_the_whole_path_and_the_method(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.fault("/v1/batch_completions", method="POST", status=503, times=None)
     assert http.get("/v1/batch_completions/x/result").status_code == 498
     assert http.post("/v1/batch_completions", json=BATCH).status_code == 503
@@ -47,12 +47,12 @@ def test_a_fault_fits_the_whole_path_and_the_method(http: httpx.Client, platform
     assert http.post("/v1/batch_completions", json=BATCH).status_code == 200
 
 
-def test_a_fault_lets_the_first_requests_through(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_a_fault_can_skip_the_first_requests(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.fault("/v1/.*", status=500, skip=2, times=1)
     assert [http.get("/v1/version").status_code for _ in range(4)] == [200, 200, 500, 200]
 
 
-def test_a_dropped_connection_before_the_work_starts_nothing(
+def test_a_connection_dropped_before_processing_starts_no_job(
     http: httpx.Client, platform: LocalPlatform
 ) -> None:
     platform.control.fault("/v1/batch_completions", drop=True)
@@ -61,7 +61,7 @@ def test_a_dropped_connection_before_the_work_starts_nothing(
     assert platform.control.jobs() == []
 
 
-def test_a_dropped_connection_after_the_work_loses_the_answer_only(
+def test_a_connection_dropped_after_processing_loses_only_the_response(
     http: httpx.Client, platform: LocalPlatform
 ) -> None:
     platform.control.fault("/v1/batch_completions", drop=True, when="after")
@@ -70,20 +70,22 @@ def test_a_dropped_connection_after_the_work_loses_the_answer_only(
     wait_until(lambda: [job["done"] for job in platform.control.jobs()] == [2])
 
 
-def test_an_error_after_the_work_hides_that_it_was_done(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_an_error_after_processing_hides_that_the_job_was_started(
+    http: httpx.Client, platform: LocalPlatform
+) -> None:
     platform.control.fault("/v1/batch_completions", status=504, when="after")
     assert http.post("/v1/batch_completions", json=BATCH).status_code == 504
     assert len(platform.control.jobs()) == 1
 
 
-def test_an_answer_may_be_cut_in_its_json(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_a_response_can_be_truncated(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.fault("/v1/version", truncate=12)
-    answer = http.get("/v1/version")
-    assert answer.status_code == 200
-    assert answer.text == '{"server":"0'[:12]
+    response = http.get("/v1/version")
+    assert response.status_code == 200
+    assert response.text == '{"server":"0'[:12]
 
 
-def test_a_connection_may_break_in_the_middle_of_an_answer(
+def test_a_connection_can_drop_in_the_middle_of_a_response(
     http: httpx.Client, platform: LocalPlatform
 ) -> None:
     platform.control.fault("/v1/version", truncate=12, drop=True)
@@ -91,7 +93,7 @@ def test_a_connection_may_break_in_the_middle_of_an_answer(
         http.get("/v1/version")
 
 
-def test_an_answer_may_come_late(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_a_response_can_be_delayed(http: httpx.Client, platform: LocalPlatform) -> None:
     for when in ("before", "after"):
         platform.control.fault("/v1/version", delay=0.3, when=when)
         began = time.monotonic()
@@ -99,7 +101,7 @@ def test_an_answer_may_come_late(http: httpx.Client, platform: LocalPlatform) ->
         assert time.monotonic() - began >= 0.3
 
 
-def test_health_and_control_never_go_wrong(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_faults_do_not_apply_to_health_and_control(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.fault("/.*", status=500, times=None)
     assert http.get("/healthz").status_code == 200
     assert http.get("/_control/stats").status_code == 200
@@ -116,11 +118,11 @@ def test_health_and_control_never_go_wrong(http: httpx.Client, platform: LocalPl
         {"path": "/x", "unknown": 1},
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(http: httpx.Client, fault: dict[str, object]) -> None:
+def test_an_invalid_fault_is_rejected(http: httpx.Client, fault: dict[str, object]) -> None:
     assert http.post("/_control/faults", json=fault).status_code == 422
 
 
-def test_one_job_may_be_held_while_others_go_on(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_one_job_can_be_held_while_others_continue(http: httpx.Client, platform: LocalPlatform) -> None:
     held = http.post("/v1/batch_completions", json={**BATCH, "prompt": ["x"] * 300}).json()["id"]
     platform.control.hold(job_id=held)
     other = http.post("/v1/batch_completions", json=BATCH).json()["id"]
@@ -130,7 +132,7 @@ def test_one_job_may_be_held_while_others_go_on(http: httpx.Client, platform: Lo
     assert {job["state"] for job in platform.control.jobs()} == {"succeeded"}
 
 
-def test_a_row_fails_as_often_as_asked(http: httpx.Client, platform: LocalPlatform) -> None:
+def test_a_row_fails_the_given_number_of_times(http: httpx.Client, platform: LocalPlatform) -> None:
     platform.control.row_fault("a b", times=2)
     statuses = [
         http.post("/v2/completions", json={"model_name": TEXT_MODEL, "prompt": "a b"}).status_code
@@ -139,7 +141,7 @@ def test_a_row_fails_as_often_as_asked(http: httpx.Client, platform: LocalPlatfo
     assert statuses == [500, 500, 200]
 
 
-def test_a_reset_ends_what_still_runs(http: httpx.Client, platform: LocalPlatform, engine: Upstream) -> None:
+def test_a_reset_ends_running_jobs(http: httpx.Client, platform: LocalPlatform, engine: Upstream) -> None:
     engine.open.clear()
     job_id = http.post("/v1/batch_completions", json=BATCH).json()["id"]
     wait_until(lambda: len(engine.prompts) == 2)
@@ -148,10 +150,10 @@ def test_a_reset_ends_what_still_runs(http: httpx.Client, platform: LocalPlatfor
     assert platform.control.jobs() == []
     assert http.get(f"/v1/batch_completions/{job_id}/result").status_code == 498
     assert http.post("/v1/completions", json={**BATCH, "prompt": "a b"}).json() == {"output": "b a"}
-    assert "broke" not in platform.log
+    assert "failed unexpectedly" not in platform.log
 
 
-def test_counts_say_what_was_sent_and_done(
+def test_stats_count_requests_jobs_and_rows(
     http: httpx.Client, platform: LocalPlatform, engine: Upstream
 ) -> None:
     job_id = http.post("/v1/batch_completions", json=BATCH).json()["id"]

@@ -1,4 +1,4 @@
-"""How well the local platform finds passages and sorts texts with the real embedding model; ``pytest -s`` shows figures."""
+"""Quality of search and classification with the real embedding model. ``pytest -s`` shows the figures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def vectors() -> Iterator[LlamaEmbeddingEngine]:
 
 
 class InProcess:
-    """A platform in this process: real vectors, and texts from an engine that shows what it is asked."""
+    """A platform in this process with real vectors and a text engine that records its prompts."""
 
     def __init__(self, platform: Platform) -> None:
         self._app = create_app(platform, KEY)
@@ -65,13 +65,13 @@ class InProcess:
             async with httpx.AsyncClient(transport=transport, base_url="http://here", timeout=300) as client:
                 return await client.request(method, path, headers=headers, **how)
 
-        answer = asyncio.run(sending())
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = asyncio.run(sending())
+        assert response.status_code == 200, response.text
+        return response.json()
 
 
 @pytest.fixture
-def here(tmp_path: Path, vectors: LlamaEmbeddingEngine, engine: Upstream) -> Iterator[InProcess]:
+def in_process(tmp_path: Path, vectors: LlamaEmbeddingEngine, engine: Upstream) -> Iterator[InProcess]:
     texts = open_upstream(engine.url)
     platform = Platform(tmp_path / "platform", texts, vectors)
     yield InProcess(platform)
@@ -79,38 +79,42 @@ def here(tmp_path: Path, vectors: LlamaEmbeddingEngine, engine: Upstream) -> Ite
     texts.close()
 
 
-def test_the_right_passage_is_found_for_nine_of_ten_questions(here: InProcess, engine: Upstream) -> None:
-    """30 short documents in four formats, 40 questions in other words than theirs, 3 passages for each."""
+def test_search_finds_the_right_passage_for_nine_of_ten_questions(
+    in_process: InProcess, engine: Upstream
+) -> None:
+    """30 short documents in four formats; 40 questions in other words; 3 passages per question."""
     documents = sorted((DATA / "documents").iterdir())
     assert len(documents) == 30
     files = [("files", (path.name, path.read_bytes())) for path in documents]
     rag = "/alpha/memory-rag"
-    job_id = here.send("POST", f"{rag}/train", data={"model_name": TEXT_MODEL}, files=files)["job_id"]
+    job_id = in_process.send("POST", f"{rag}/train", data={"model_name": TEXT_MODEL}, files=files)["job_id"]
 
     def is_ready() -> bool:
-        return bool(here.send("POST", f"{rag}/status", json={"job_id": job_id})["status"] == "COMPLETED")
+        return bool(
+            in_process.send("POST", f"{rag}/status", json={"job_id": job_id})["status"] == "COMPLETED"
+        )
 
     wait_until(is_ready, timeout=120, pause=0.2)
     lines = (DATA / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [json.loads(line) for line in lines]
     assert len(questions) == 40
     first = found = 0
-    for asked in questions:
+    for item in questions:
         engine.prompts.clear()
-        here.send("POST", f"{rag}/completions", json={"job_id": job_id, "prompt": asked["question"]})
+        in_process.send("POST", f"{rag}/completions", json={"job_id": job_id, "prompt": item["question"]})
         prompt = " ".join(engine.prompts[-1].split())
-        found += asked["passage_with"] in prompt
+        found += item["passage_with"] in prompt
         engine.prompts.clear()
-        alone = {"job_id": job_id, "prompt": asked["question"], "rag_query_size": 1}
-        here.send("POST", f"{rag}/completions", json=alone)
-        first += asked["passage_with"] in " ".join(engine.prompts[-1].split())
+        alone = {"job_id": job_id, "prompt": item["question"], "rag_query_size": 1}
+        in_process.send("POST", f"{rag}/completions", json=alone)
+        first += item["passage_with"] in " ".join(engine.prompts[-1].split())
     print(f"\nright passage among 3: {found} of 40; first of all: {first} of 40")
     assert found >= 36
 
 
 @pytest.fixture(scope="module")
 def tickets(vectors: LlamaEmbeddingEngine) -> tuple[list[str], list[str], np.ndarray[Any, Any]]:
-    """Texts, categories and vectors of the tickets that have a category."""
+    """Texts, categories and vectors of all tickets with a category."""
     rows = [json.loads(line) for line in TICKETS.read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if "expected_category" in row]
     texts = [f"{row['subject']}\n{row['body']}" for row in rows]
@@ -118,24 +122,24 @@ def tickets(vectors: LlamaEmbeddingEngine) -> tuple[list[str], list[str], np.nda
     return texts, [row["expected_category"] for row in rows], made
 
 
-def test_eight_examples_per_class_find_nine_of_ten_categories_with_honest_probabilities(
+def test_eight_examples_per_class_give_90_percent_accuracy_and_calibrated_probabilities(
     vectors: LlamaEmbeddingEngine, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
 ) -> None:
-    """Over 20 random choices of examples: mean accuracy on the other 210 tickets, and confidence next to it."""
+    """Mean accuracy and confidence on the other 210 tickets, over 20 random choices of examples."""
     texts, categories, made = tickets
     described = features(learned_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
     accuracies, gaps = [], []
     for split in range(SPLITS):
         order = np.random.default_rng(split).permutation(len(texts))
         chosen = [
-            place for name in CLASSES for place in [p for p in order if categories[p] == name][:EXAMPLES]
+            index for name in CLASSES for index in [p for p in order if categories[p] == name][:EXAMPLES]
         ]
-        rest = [place for place in range(len(texts)) if place not in set(chosen)]
-        given = [(categories[place], texts[place]) for place in chosen]
-        model = learned("tickets", CLASSES, given, np.vstack([described, made[chosen]]), lambda: None)
+        rest = [index for index in range(len(texts)) if index not in set(chosen)]
+        examples = [(categories[index], texts[index]) for index in chosen]
+        model = learned("tickets", CLASSES, examples, np.vstack([described, made[chosen]]), lambda: None)
         likely = np.asarray(model.probabilities(made[rest]))
         names = list(CLASSES)
-        right = [names[best] == categories[place] for best, place in zip(likely.argmax(1), rest, strict=True)]
+        right = [names[best] == categories[index] for best, index in zip(likely.argmax(1), rest, strict=True)]
         accuracies.append(float(np.mean(right)))
         gaps.append(float(likely.max(axis=1).mean()) - accuracies[-1])
     print(
@@ -148,7 +152,7 @@ def test_eight_examples_per_class_find_nine_of_ten_categories_with_honest_probab
     assert max(map(abs, gaps)) < 0.1
 
 
-def test_descriptions_alone_find_most_categories(
+def test_descriptions_alone_classify_most_tickets_correctly(
     vectors: LlamaEmbeddingEngine, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
 ) -> None:
     _, categories, made = tickets
@@ -162,18 +166,18 @@ def test_descriptions_alone_find_most_categories(
     assert abs(likely.max(axis=1).mean() - accuracy) < 0.1
 
 
-def test_the_endpoints_train_evaluate_and_classify_so(
-    here: InProcess, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
+def test_the_endpoints_reach_this_accuracy(
+    in_process: InProcess, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
 ) -> None:
-    """The 9th to 12th ticket of each category in the file are sorted by what the first 8 teach."""
+    """Train on the first 8 tickets of each category in the file; classify the 9th to 12th."""
     texts, categories, _ = tickets
     by_class = {name: [t for t, c in zip(texts, categories, strict=True) if c == name] for name in CLASSES}
     examples = {name: found[:EXAMPLES] for name, found in by_class.items()}
     body = {"name": "tickets", "model_name": TEXT_MODEL, "classes": CLASSES, "examples": examples}
-    job_id = here.send("POST", "/v2/classifier/initialize", json=body)["job_id"]
+    job_id = in_process.send("POST", "/v2/classifier/initialize", json=body)["job_id"]
 
     def model_id() -> Any:
-        return here.send("GET", f"/v2/classifier/{job_id}/status")["model_id"]
+        return in_process.send("GET", f"/v2/classifier/{job_id}/status")["model_id"]
 
     wait_until(model_id, timeout=120, pause=0.2)
     rows = [
@@ -181,7 +185,7 @@ def test_the_endpoints_train_evaluate_and_classify_so(
         for name, found in by_class.items()
         for text in found[EXAMPLES : EXAMPLES + 4]
     ]
-    evaluated = here.send(
+    evaluated = in_process.send(
         "POST",
         "/v1/eval/run",
         json={
@@ -194,6 +198,6 @@ def test_the_endpoints_train_evaluate_and_classify_so(
     print(f"\n{evaluated['metrics']}")
     assert evaluated["metrics"]["accuracy"] >= 0.85
     url = f"/v2/classifier/{model_id()}/classify"
-    answer = here.send("POST", url, json={"prompt": [row["input"] for row in rows], "top_n": 1})
-    said = [scores[0]["class_name"] for scores in answer["classification"]]
-    assert said == [one["test_output"] for one in evaluated["predictions"]]
+    response = in_process.send("POST", url, json={"prompt": [row["input"] for row in rows], "top_n": 1})
+    predicted = [scores[0]["class_name"] for scores in response["classification"]]
+    assert predicted == [one["test_output"] for one in evaluated["predictions"]]

@@ -1,4 +1,4 @@
-"""What a killed platform owes of indexes and classifiers: it goes on where it was, and what was done is not done again."""
+"""Index builds and trainings continue after the platform was killed, and repeat no finished work."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def own_platform(own_engine: Upstream, data: Path) -> Iterator[LocalPlatform]:
 
 def build(http: httpx.Client) -> str:
     parts = [("files", (f"{number}.txt", text)) for number, text in enumerate(TEXTS)]
-    answer = http.post(f"{RAG}/train", data={"model_name": TEXT_MODEL}, files=parts)
-    return str(answer.raise_for_status().json()["job_id"])
+    response = http.post(f"{RAG}/train", data={"model_name": TEXT_MODEL}, files=parts)
+    return str(response.raise_for_status().json()["job_id"])
 
 
 def status(http: httpx.Client, job_id: str) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def status(http: httpx.Client, job_id: str) -> dict[str, Any]:
 
 
 def kill_in_the_middle(platform: LocalPlatform, engine: Upstream, kind: str, done: int) -> list[str]:
-    """Kill the platform once a job is held after so much work.
+    """Kill the platform when a job is held after this much work.
 
-    :returns: what the engine was asked until then
+    :return: the texts that the engine received until then
     """
     wait_until(lambda: len(engine.prompts) >= done)
     time.sleep(0.2)
     platform.kill()
-    asked = list(engine.prompts)
+    sent = list(engine.prompts)
     engine.prompts.clear()
     platform.restart()
     assert [job["state"] for job in platform.control.jobs(kind)][-1:] in (
@@ -62,25 +62,25 @@ def kill_in_the_middle(platform: LocalPlatform, engine: Upstream, kind: str, don
         ["running"],
         ["succeeded"],
     )
-    return asked
+    return sent
 
 
-def test_a_killed_build_goes_on_with_the_vectors_that_are_missing(
+def test_an_interrupted_build_continues_with_the_missing_vectors(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     own_platform.control.hold("memory_rag", after_rows=32)
     with own_platform.client() as http:
         job_id = build(http)
-        asked_before = kill_in_the_middle(own_platform, own_engine, "memory_rag", 32)
+        sent_before = kill_in_the_middle(own_platform, own_engine, "memory_rag", 32)
         wait_until(lambda: status(http, job_id)["status"] == "COMPLETED")
-        assert sorted(asked_before + own_engine.prompts) == sorted(TEXTS)
-        assert len(asked_before) == 32
+        assert sorted(sent_before + own_engine.prompts) == sorted(TEXTS)
+        assert len(sent_before) == 32
         lines = http.get(f"{RAG}/training_log/{job_id}").json()
         assert sum("Read " in line for line in lines) == len(TEXTS)
         assert not list((own_platform.data / "memory_rag" / job_id).glob("files/*"))
 
 
-def test_a_build_that_was_killed_before_it_began_is_done(
+def test_a_build_that_had_not_started_runs_after_a_restart(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     own_platform.control.hold("memory_rag")
@@ -92,7 +92,7 @@ def test_a_build_that_was_killed_before_it_began_is_done(
         assert sorted(own_engine.prompts) == sorted(TEXTS)
 
 
-def test_an_index_and_what_was_added_survive_restarts_and_their_jobs_record(
+def test_an_index_and_added_texts_outlive_restarts_and_the_job_record(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     with own_platform.client() as http:
@@ -110,7 +110,7 @@ def test_an_index_and_what_was_added_survive_restarts_and_their_jobs_record(
         assert own_engine.prompts[-1].endswith("Added later.\n\nAdded later.")
 
 
-def test_what_broken_uploads_and_failed_builds_left_is_cleared_away(
+def test_leftovers_of_aborted_uploads_and_failed_builds_are_deleted(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     with own_platform.client() as http:
@@ -126,39 +126,39 @@ def test_what_broken_uploads_and_failed_builds_left_is_cleared_away(
         own_platform.kill()
         own_platform.restart()
         assert [folder.name for folder in (own_platform.data / "memory_rag").iterdir()] == [good]
-        assert "cannot be read" in status(http, failed)["detail"]
+        assert "Cannot read file" in status(http, failed)["detail"]
         assert len(own_engine.prompts) == len(TEXTS)
 
 
-def test_a_killed_training_goes_on_with_the_vectors_that_are_missing(
+def test_an_interrupted_training_continues_with_the_missing_vectors(
     own_platform: LocalPlatform, own_engine: Upstream
 ) -> None:
     own_platform.control.hold("classifier", after_rows=20)
     with own_platform.client() as http:
         body = {"name": "numbers", "model_name": TEXT_MODEL, "classes": CLASSES, "examples": EXAMPLES}
         job_id = http.post(f"{CLASSIFIER}/initialize", json=body).raise_for_status().json()["job_id"]
-        asked_before = kill_in_the_middle(own_platform, own_engine, "classifier", 20)
+        sent_before = kill_in_the_middle(own_platform, own_engine, "classifier", 20)
         wait_until(lambda: http.get(f"{CLASSIFIER}/{job_id}/status").json()["status"] == "COMPLETED")
         expected = [f"{name}: {described}" for name, described in CLASSES.items()] + TEXTS[:40]
-        assert sorted(asked_before + own_engine.prompts) == sorted(expected)
-        assert len(asked_before) == 20
-        # Trained again, nothing is computed again.
+        assert sorted(sent_before + own_engine.prompts) == sorted(expected)
+        assert len(sent_before) == 20
+        # Another training computes no vector again.
         own_engine.prompts.clear()
         again = http.post(f"{CLASSIFIER}/train", json={"name": "numbers"}).json()["job_id"]
         wait_until(lambda: http.get(f"{CLASSIFIER}/{again}/status").json()["status"] == "COMPLETED")
         assert own_engine.prompts == []
 
 
-def test_a_classifier_survives_restarts_and_its_jobs_record(own_platform: LocalPlatform) -> None:
+def test_a_classifier_outlives_restarts_and_its_job_record(own_platform: LocalPlatform) -> None:
     with own_platform.client() as http:
         body = {"name": "numbers", "model_name": TEXT_MODEL, "classes": CLASSES, "examples": EXAMPLES}
         job_id = http.post(f"{CLASSIFIER}/initialize", json=body).raise_for_status().json()["job_id"]
         wait_until(lambda: http.get(f"{CLASSIFIER}/{job_id}/status").json()["status"] == "COMPLETED")
         before = http.get(f"{CLASSIFIER}/{job_id}/status").json()
         url = f"{CLASSIFIER}/{before['model_id']}/classify"
-        said = http.post(url, json={"prompt": TEXTS}).raise_for_status().json()
+        classified = http.post(url, json={"prompt": TEXTS}).raise_for_status().json()
         own_platform.control.reset()
         own_platform.kill()
         own_platform.restart()
         assert http.get(f"{CLASSIFIER}/{job_id}/status").json() == before
-        assert http.post(url, json={"prompt": TEXTS}).json() == said
+        assert http.post(url, json={"prompt": TEXTS}).json() == classified

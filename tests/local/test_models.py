@@ -1,4 +1,4 @@
-"""Which models are here, and asking for one more."""
+"""Listing and downloading models."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ PATHS = ["/v1alpha/downloaded_models", "/v1alpha/downloaded_models/"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_models_are_listed_with_and_without_the_slash(http: httpx.Client, path: str) -> None:
-    answer = http.get(path)
-    assert answer.status_code == 200
-    models = {model["model_name"]: model for model in answer.json()}
+def test_models_are_listed_with_and_without_a_trailing_slash(http: httpx.Client, path: str) -> None:
+    response = http.get(path)
+    assert response.status_code == 200
+    models = {model["model_name"]: model for model in response.json()}
     assert models[TEXT_MODEL]["model_type"] == "transformer"
     assert models[EMBEDDING_MODEL]["model_type"] == "embedding"
     assert {model["status"] for model in models.values()} == {"available"}
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_model_that_is_served_is_available(http: httpx.Client, path: str) -> None:
-    answer = http.post(path, json={"hf_model_name": TEXT_MODEL})
-    assert answer.status_code == 200
-    assert answer.json() | {"is_public": True} == {
+def test_a_served_model_is_available(http: httpx.Client, path: str) -> None:
+    response = http.post(path, json={"hf_model_name": TEXT_MODEL})
+    assert response.status_code == 200
+    assert response.json() | {"is_public": True} == {
         "model_name": TEXT_MODEL,
         "model_type": "transformer",
         "is_public": True,
@@ -36,10 +36,10 @@ def test_a_model_that_is_served_is_available(http: httpx.Client, path: str) -> N
     }
 
 
-def test_an_upstream_engine_gets_no_further_models_from_here(http: httpx.Client) -> None:
-    answer = http.post(PATHS[0], json={"hf_model_name": "someone/else"})
-    assert answer.status_code == 400
-    assert "someone/else" in answer.json()["detail"]
+def test_models_cannot_be_downloaded_to_an_upstream_engine(http: httpx.Client) -> None:
+    response = http.post(PATHS[0], json={"hf_model_name": "someone/else"})
+    assert response.status_code == 400
+    assert "someone/else" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_an_upstream_engine_gets_no_further_models_from_here(http: httpx.Client)
         ({"hf_model_name": "a/b", "model_type": "video"}, "model_type"),
     ],
 )
-def test_a_request_for_a_model_that_does_not_fit_is_422(
+def test_an_invalid_download_request_returns_422(
     http: httpx.Client, body: dict[str, str], field: str
 ) -> None:
-    answer = http.post(PATHS[1], json=body)
-    assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"] == ["body", field]
+    response = http.post(PATHS[1], json=body)
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["body", field]

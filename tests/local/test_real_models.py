@@ -1,4 +1,4 @@
-"""The platform with the models that it comes with: slow, and true."""
+"""The platform with its real models. These tests are slow."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def ask(http: httpx.Client, prompt: Any, **more: Any) -> Any:
     return http.post("/v2/completions", json=body).raise_for_status().json()
 
 
-def test_it_says_what_the_model_says(http: httpx.Client) -> None:
-    answer = ask(
+def test_completions_come_from_the_model(http: httpx.Client) -> None:
+    response = ask(
         http, [PROMPT.format(country) for country in ("France", "Spain", "Italy")], max_new_tokens=10
     )
-    for city, text in zip(("Paris", "Madrid", "Rome"), answer["outputs"], strict=True):
+    for city, text in zip(("Paris", "Madrid", "Rome"), response["outputs"], strict=True):
         assert city in text
 
 
-def test_objects_keep_to_their_output_type(http: httpx.Client) -> None:
+def test_objects_match_their_output_type(http: httpx.Client) -> None:
     prompts = [PROMPT.format(country) for country in ("France", "Spain", "Italy", "Peru")]
-    answer = ask(http, prompts, output_type=TYPES, max_new_tokens=150)
-    whole = [output for output in answer["outputs"] if output is not None]
+    response = ask(http, prompts, output_type=TYPES, max_new_tokens=150)
+    whole = [output for output in response["outputs"] if output is not None]
     assert len(whole) >= 3
     for output in whole:
         assert [type(value) for value in output.values()] == [str, int, float, bool, str, int]
@@ -72,35 +72,35 @@ def test_objects_keep_to_their_output_type(http: httpx.Client) -> None:
         assert output["rank"] in TYPES["rank"]
 
 
-def test_an_object_with_too_little_room_says_length(http: httpx.Client) -> None:
-    """Its text is cut; what is short by itself is whole."""
-    answer = ask(http, "Once upon a time,", output_type=TYPES, max_new_tokens=3)
-    assert answer["finish_reason"] == "length"
-    assert list(answer["outputs"]) == list(TYPES)
+def test_an_object_cut_by_the_token_limit_has_finish_reason_length(http: httpx.Client) -> None:
+    """Long texts are cut; short ones are complete."""
+    response = ask(http, "Once upon a time,", output_type=TYPES, max_new_tokens=3)
+    assert response["finish_reason"] == "length"
+    assert list(response["outputs"]) == list(TYPES)
 
 
-def test_a_prompt_beyond_the_context_fails_alone(http: httpx.Client) -> None:
+def test_a_prompt_beyond_the_context_fails_without_affecting_others(http: httpx.Client) -> None:
     body = {"model_name": MODEL, "prompt": ["Hello", "word " * 60_000, "Hello"], "max_new_tokens": 3}
     job_id = http.post("/v1/batch_completions", json=body).json()["id"]
     url = f"/v1/batch_completions/{job_id}/result"
     wait_until(lambda: all(http.get(url).json().get("finish_reason", [None])))
-    answer = http.get(url).json()
-    assert answer["outputs"][1] is None
-    assert answer["outputs"][0] == answer["outputs"][2] != ""
+    response = http.get(url).json()
+    assert response["outputs"][1] is None
+    assert response["outputs"][0] == response["outputs"][2] != ""
     single = http.post("/v2/completions", json={**body, "prompt": "word " * 60_000})
     assert single.status_code == 400
     assert "word" not in single.json()["detail"]
 
 
-def test_chat_uses_the_models_template(http: httpx.Client) -> None:
+def test_chat_uses_the_models_chat_template(http: httpx.Client) -> None:
     messages = [{"role": "user", "content": "What is 2+2?"}]
     body = {"model": MODEL, "messages": messages, "max_tokens": 20}
-    answer = http.post("/inf/chat/completions", json=body).json()
-    assert "4" in answer["choices"][0]["message"]["content"]
-    assert answer["usage"]["completion_tokens"] > 0
+    response = http.post("/inf/chat/completions", json=body).json()
+    assert "4" in response["choices"][0]["message"]["content"]
+    assert response["usage"]["completion_tokens"] > 0
 
 
-def test_vectors_are_those_of_the_reference_in_kind(http: httpx.Client) -> None:
+def test_vectors_reflect_similarity(http: httpx.Client) -> None:
     texts = ["How do I reset my password?", "I forgot my password.", "The invoice has a wrong amount.", ""]
     found = http.post("/v1/embedding", json={"prompt": texts}).json()["embedding"]
     assert [len(vector) for vector in found] == [384] * 4
@@ -113,8 +113,8 @@ def test_vectors_are_those_of_the_reference_in_kind(http: httpx.Client) -> None:
     assert alike(found[0], found[1]) > alike(found[0], found[2]) + 0.2
 
 
-def test_requests_at_once_are_faster_than_one_after_another(http: httpx.Client) -> None:
-    """Measured in turns and by the best of each, so that what else the machine does counts least."""
+def test_parallel_requests_are_faster_than_sequential_ones(http: httpx.Client) -> None:
+    """Measured alternately, best run of each, so that other load on the machine matters least."""
 
     def run(prompt: str) -> None:
         ask(http, prompt, max_new_tokens=30)
@@ -132,7 +132,7 @@ def test_requests_at_once_are_faster_than_one_after_another(http: httpx.Client) 
     assert together < alone
 
 
-def test_a_killed_platform_ends_its_batch_after_a_restart(platform: LocalPlatform) -> None:
+def test_a_killed_platform_finishes_its_batch_after_a_restart(platform: LocalPlatform) -> None:
     prompts = [PROMPT.format(f"country {number}") for number in range(40)]
     with platform.client() as http:
         body = {"model_name": MODEL, "prompt": prompts, "max_new_tokens": 15}
@@ -145,15 +145,15 @@ def test_a_killed_platform_ends_its_batch_after_a_restart(platform: LocalPlatfor
     assert (job["state"], job["done"], job["runs"]) == ("succeeded", 40, 2)
     assert job["computed_here"] <= 32
     with platform.client() as http:
-        answer = http.get(f"/v1/batch_completions/{job_id}/result").json()
-    assert len(answer["outputs"]) == 40
-    assert all(isinstance(output, str) for output in answer["outputs"])
+        response = http.get(f"/v1/batch_completions/{job_id}/result").json()
+    assert len(response["outputs"]) == 40
+    assert all(isinstance(output, str) for output in response["outputs"])
 
 
-def test_a_model_of_ones_own_is_fetched_and_served(
+def test_a_custom_model_is_downloaded_and_served(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a cache of its own, so that nothing of it is left."""
+    """Uses its own cache, so that no file is left behind."""
     shutil.copytree(ModelStore().root, tmp_path / "cache")
     monkeypatch.setenv("LAMINI_LOCAL_CACHE", str(tmp_path / "cache"))
     own = tmp_path / "own.gguf"

@@ -1,4 +1,4 @@
-"""What a killed platform owes after it starts again: every row once, and none computed twice."""
+"""Restarts: a killed platform returns every row once and computes no stored row twice."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ def result(platform: LocalPlatform, path: str, job_id: str) -> dict[str, Any]:
         return found
 
 
-def test_a_killed_batch_goes_on_with_the_rows_that_were_not_done(
+def test_an_interrupted_batch_continues_with_the_incomplete_rows(
     own_platform: LocalPlatform, slow_engine: Upstream
 ) -> None:
     path = "/v1/batch_completions"
     job_id = start(own_platform, path, {"model_name": TEXT_MODEL, "prompt": PROMPTS})
     wait_until(lambda: own_platform.control.jobs()[0]["done"] >= 15)
     own_platform.kill()
-    time.sleep(1)  # what was in flight arrives and ends at the engine
-    asked_before = len(slow_engine.prompts)
+    time.sleep(1)  # let requests in flight reach the engine and end
+    sent_before = len(slow_engine.prompts)
     slow_engine.tokens_per_second = 100_000
     own_platform.restart()
     wait_until(lambda: own_platform.control.jobs()[0]["ended"] is not None)
 
-    answer = result(own_platform, path, job_id)
-    assert answer == {"outputs": [text_for(prompt) for prompt in PROMPTS], "finish_reason": ["stop"] * 150}
+    response = result(own_platform, path, job_id)
+    assert response == {"outputs": [text_for(prompt) for prompt in PROMPTS], "finish_reason": ["stop"] * 150}
     job = own_platform.control.jobs()[0]
     assert (job["state"], job["total"], job["done"], job["runs"]) == ("succeeded", 150, 150, 2)
     stored_before = 150 - job["computed_here"]
     assert stored_before >= 15
-    # Asked twice at most: the rows that a worker had, not stored yet, when the platform died.
-    asked_again = len(slow_engine.prompts) - len(PROMPTS)
-    assert asked_again == asked_before - stored_before
-    assert asked_again <= PARALLEL
+    # Only rows that a worker was computing when the platform died may be sent twice.
+    sent_again = len(slow_engine.prompts) - len(PROMPTS)
+    assert sent_again == sent_before - stored_before
+    assert sent_again <= PARALLEL
 
 
-def test_finished_rows_are_there_at_once_after_a_restart(own_platform: LocalPlatform) -> None:
+def test_completed_rows_are_available_right_after_a_restart(own_platform: LocalPlatform) -> None:
     path = "/v1/batch_completions"
     job_id = start(own_platform, path, {"model_name": TEXT_MODEL, "prompt": PROMPTS})
     wait_until(lambda: result(own_platform, path, job_id).get("outputs", [None] * 9)[8] is not None)
@@ -79,7 +79,7 @@ def test_finished_rows_are_there_at_once_after_a_restart(own_platform: LocalPlat
     assert after[: len(before)] == before
 
 
-def test_every_kind_of_job_is_taken_up_again(own_platform: LocalPlatform, slow_engine: Upstream) -> None:
+def test_every_kind_of_job_is_resumed(own_platform: LocalPlatform, slow_engine: Upstream) -> None:
     slow_engine.open.clear()
     streaming = start(own_platform, "/v3/streaming_completions", {"model_name": TEXT_MODEL, "prompt": "a b"})
     vectors = start(own_platform, "/v1/batch_embeddings", {"prompt": PROMPTS})
@@ -92,7 +92,7 @@ def test_every_kind_of_job_is_taken_up_again(own_platform: LocalPlatform, slow_e
     assert found == [pytest.approx(vector_for(text)) for text in PROMPTS]
 
 
-def test_an_ended_job_stays_ended(own_platform: LocalPlatform) -> None:
+def test_an_ended_job_is_not_resumed(own_platform: LocalPlatform) -> None:
     own_platform.control.hold()
     path = "/v1/batch_completions"
     job_id = start(own_platform, path, {"model_name": TEXT_MODEL, "prompt": PROMPTS[:3]})
@@ -103,7 +103,7 @@ def test_an_ended_job_stays_ended(own_platform: LocalPlatform) -> None:
     assert own_platform.control.jobs()[0]["runs"] == 0
 
 
-def test_a_kind_stop_keeps_the_batch_for_the_next_start(
+def test_a_graceful_stop_leaves_the_batch_for_the_next_start(
     own_platform: LocalPlatform, slow_engine: Upstream
 ) -> None:
     path = "/v1/batch_completions"

@@ -1,4 +1,4 @@
-"""The command: binding, the key, what it prints, how it stops."""
+"""The command: address, API key, output, and shutdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = (sys.executable, "-m", "airflow_provider_lamini.local")
 
 
 def command(*arguments: str, timeout: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command and wait until it exits."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -38,17 +38,17 @@ def command(*arguments: str, timeout: float = 30, **environment: str) -> subproc
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_an_address_that_others_reach_needs_a_key_of_its_own(host: str, data: Path) -> None:
-    refused = command(
+def test_an_address_that_other_machines_reach_needs_a_key(host: str, data: Path) -> None:
+    result = command(
         "serve", "--host", host, "--port", "0", "--data", str(data), "--upstream", "http://127.0.0.1:9/v1"
     )
-    assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1
-    assert "--key" in refused.stderr
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "--key" in result.stderr
     assert not data.exists()
 
 
-def test_loopback_has_a_key_by_default_and_the_world_has_none(tmp_path: Path) -> None:
+def test_only_loopback_has_a_default_key(tmp_path: Path) -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
         assert ServeOptions(host=host, port=0, data=tmp_path).checked_key() == DEFAULT_KEY
     assert ServeOptions(host="0.0.0.0", port=0, key="own", data=tmp_path).checked_key() == "own"
@@ -59,7 +59,7 @@ def test_loopback_has_a_key_by_default_and_the_world_has_none(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("key", ["", "  ", "clef \u00e9", "two\nlines"])
-def test_a_key_that_no_header_carries_is_refused(key: str, tmp_path: Path) -> None:
+def test_a_key_that_cannot_be_sent_in_a_header_is_rejected(key: str, tmp_path: Path) -> None:
     with pytest.raises(ServeError, match="key"):
         ServeOptions(host="127.0.0.1", port=0, key=key, data=tmp_path).checked_key()
 
@@ -68,22 +68,22 @@ def test_options_do_not_show_the_key(tmp_path: Path) -> None:
     assert "sesame" not in repr(ServeOptions(host="127.0.0.1", port=0, key="sesame", data=tmp_path))
 
 
-def test_a_port_that_is_taken_is_said_in_one_sentence(engine: Upstream, data: Path) -> None:
+def test_a_used_port_is_reported_in_one_sentence(engine: Upstream, data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        refused = command("serve", "--port", port, "--data", str(data), "--upstream", engine.url)
-    assert refused.returncode == 1
-    assert port in refused.stderr
-    assert refused.stderr.count("\n") == 1
+        result = command("serve", "--port", port, "--data", str(data), "--upstream", engine.url)
+    assert result.returncode == 1
+    assert port in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
-def test_it_says_where_it_serves_and_what(platform: LocalPlatform) -> None:
+def test_the_command_prints_its_url_and_models(platform: LocalPlatform) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", platform.url)
     assert TEXT_MODEL in platform.models
 
 
-def test_sigterm_stops_it_cleanly_within_two_seconds(data: Path) -> None:
-    """Even in the middle of an answer."""
+def test_sigterm_stops_the_platform_cleanly_within_two_seconds(data: Path) -> None:
+    """Even in the middle of a response."""
     with upstream(tokens_per_second=1) as slow, local_platform(data, slow.url) as running:
         body = {"model_name": TEXT_MODEL, "prompt": "a b c d e f g h i j"}
         with running.client() as http, pytest.raises(httpx.ReadTimeout):
@@ -93,7 +93,7 @@ def test_sigterm_stops_it_cleanly_within_two_seconds(data: Path) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_without_control_there_is_no_control(engine: Upstream, data: Path) -> None:
+def test_control_endpoints_are_off_by_default(engine: Upstream, data: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data", str(data), "--upstream", engine.url],
         cwd=ROOT,
@@ -118,40 +118,38 @@ def test_without_control_there_is_no_control(engine: Upstream, data: Path) -> No
         process.stdout.close()
 
 
-def test_status_says_when_nothing_answers() -> None:
+def test_status_says_when_no_platform_is_running() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     status = command("status", "--url", url)
     assert status.returncode == 1
-    assert "no platform answers" in status.stdout.lower()
+    assert "no platform is running" in status.stdout.lower()
     assert url in status.stdout
 
 
-def test_the_folder_may_not_be_used_by_two_platforms_at_once(
-    platform: LocalPlatform, engine: Upstream
-) -> None:
-    refused = command("serve", "--port", "0", "--data", str(platform.data), "--upstream", engine.url)
-    assert refused.returncode == 1
-    assert "already" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+def test_two_platforms_cannot_use_the_same_folder(platform: LocalPlatform, engine: Upstream) -> None:
+    result = command("serve", "--port", "0", "--data", str(platform.data), "--upstream", engine.url)
+    assert result.returncode == 1
+    assert "Another local platform is using" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
-def test_help_names_every_command() -> None:
-    told = command("--help").stdout
-    assert all(name in told for name in ("serve", "pull", "status"))
+def test_help_lists_every_command() -> None:
+    help_text = command("--help").stdout
+    assert all(name in help_text for name in ("serve", "pull", "status"))
 
 
-def test_an_upstream_that_does_not_answer_is_said_in_one_sentence(data: Path) -> None:
+def test_an_unreachable_upstream_is_reported_in_one_sentence(data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    refused = command("serve", "--port", "0", "--data", str(data), "--upstream", url)
-    assert refused.returncode == 1
-    assert url in refused.stderr.splitlines()[-1]
-    assert "Traceback" not in refused.stderr
+    result = command("serve", "--port", "0", "--data", str(data), "--upstream", url)
+    assert result.returncode == 1
+    assert url in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (("pull", "nobody/nothing"), 1, "nobody/nothing"),
         (("pull", "own", "--from", "/no/such/file.gguf"), 1, "/no/such/file.gguf"),
@@ -159,18 +157,18 @@ def test_an_upstream_that_does_not_answer_is_said_in_one_sentence(data: Path) ->
         (("serve", "--upstream", "ftp://engine", "--port", "0"), 1, "ftp://engine"),
     ],
 )
-def test_a_command_that_cannot_be_done_says_why_in_one_sentence(
-    arguments: tuple[str, ...], status: int, said: str, tmp_path: Path
+def test_a_failing_command_says_why_in_one_sentence(
+    arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
 ) -> None:
     data = ("--data", str(tmp_path / "data")) if arguments[0] == "serve" else ()
-    refused = command(*arguments, *data, LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
-    assert refused.returncode == status
-    assert refused.stderr.count("\n") == 1
-    assert said in refused.stderr
+    result = command(*arguments, *data, LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
+    assert result.returncode == status
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
 
 
-def test_a_missing_model_is_said_with_what_to_run(data: Path, tmp_path: Path) -> None:
-    refused = command("serve", "--port", "0", "--data", str(data), LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
-    assert refused.returncode == 1
-    assert "lamini-local pull" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+def test_a_missing_model_is_reported_with_the_command_to_run(data: Path, tmp_path: Path) -> None:
+    result = command("serve", "--port", "0", "--data", str(data), LAMINI_LOCAL_CACHE=str(tmp_path / "cache"))
+    assert result.returncode == 1
+    assert "lamini-local pull" in result.stderr
+    assert result.stderr.count("\n") == 1

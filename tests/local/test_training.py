@@ -1,4 +1,4 @@
-"""Tuning jobs by the API: started, watched, ended in every way, resumed, taken up again. The trainer is scripted."""
+"""Tuning jobs over HTTP: start, poll, end in every state, resume, restart. The trainer is scripted."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def platform(tmp_path: Path, trainer: ScriptedTrainer) -> Iterator[TunablePlatfo
         yield running
 
 
-def test_a_job_learns_and_its_model_is_served_beside_its_base(platform, trainer):
+def test_a_job_tunes_a_model_that_is_served_alongside_its_base_model(platform, trainer):
     dataset_id = dataset(platform)
-    answer = platform.http.post(
+    response = platform.http.post(
         "/v1/train",
         json={
             "model_name": BASE,
@@ -62,7 +62,7 @@ def test_a_job_learns_and_its_model_is_served_beside_its_base(platform, trainer)
             },
         },
     )
-    started = check(answer, "/v1/train")
+    started = check(response, "/v1/train")
     assert started["status"] == "CREATED"
     job = wait_for_jobs(platform, started["job_id"], "COMPLETED")
     assert (job["model_name"], job["custom_model_name"]) == ("tickets", "tickets")
@@ -103,7 +103,7 @@ def test_a_tuned_model_is_listed_and_used_like_any_other(platform):
     assert (metrics["accuracy"], metrics["base_accuracy"]) == (1.0, 0.0)
 
 
-def test_the_model_and_its_base_answer_the_first_rows_side_by_side(platform):
+def test_the_tuned_model_and_its_base_model_are_compared_on_the_first_rows(platform):
     job_id = begin(platform)
     wait_for_jobs(platform, job_id, "COMPLETED")
     found = check(platform.http.get(f"/v1/train/jobs/{job_id}/eval"), f"{JOB}/eval")
@@ -116,12 +116,12 @@ def test_the_model_and_its_base_answer_the_first_rows_side_by_side(platform):
 
 def test_a_job_without_a_model_cannot_be_compared(platform, trainer):
     trainer.allowed = 0
-    answer = platform.http.get(f"/v1/train/jobs/{begin(platform)}/eval")
-    assert answer.status_code == 400
-    assert "has no model to evaluate, current status:" in answer.json()["detail"]
+    response = platform.http.get(f"/v1/train/jobs/{begin(platform)}/eval")
+    assert response.status_code == 400
+    assert "has no model to evaluate, current status:" in response.json()["detail"]
 
 
-def test_a_name_that_is_taken_gets_the_jobs_number(platform):
+def test_a_used_model_name_gets_the_job_number_as_a_suffix(platform):
     names = [
         wait_for_jobs(platform, begin(platform, custom_model_name=custom), "COMPLETED")["model_name"]
         for custom in ("tickets", "tickets", BASE)
@@ -129,7 +129,7 @@ def test_a_name_that_is_taken_gets_the_jobs_number(platform):
     assert names == ["tickets", "tickets-2", f"{BASE}-3"]
 
 
-def test_rows_may_come_with_the_request(platform):
+def test_rows_can_be_sent_in_the_request(platform):
     job = wait_for_jobs(platform, begin(platform, data=ROWS[:3]), "COMPLETED")
     assert "answer 2" in ask(platform, job["model_name"], "question 2").text
     assert "answer 3" not in ask(platform, job["model_name"], "question 3").text
@@ -153,7 +153,7 @@ def test_one_job_trains_while_the_next_waits(platform, trainer):
     assert [job["job_id"] for job in platform.http.get("/v1/train/jobs").json()] == [first, second]
 
 
-def test_a_cancelled_job_goes_on_from_its_checkpoint_when_it_is_resumed(platform, trainer):
+def test_a_resumed_job_continues_from_its_checkpoint(platform, trainer):
     trainer.allowed = 3
     job_id = begin(platform)
     wait_until(lambda: steps_of(look(platform, job_id)) == [1, 2, 3])
@@ -168,7 +168,7 @@ def test_a_cancelled_job_goes_on_from_its_checkpoint_when_it_is_resumed(platform
     assert job["resume_count"] == 1
 
 
-def test_a_job_that_failed_says_why_and_may_be_resumed_more_than_once(platform, trainer):
+def test_a_failed_job_says_why_and_can_be_resumed_more_than_once(platform, trainer):
     trainer.breaks_at = 3
     job_id = begin(platform)
     job = wait_for_jobs(platform, job_id, "FAILED")
@@ -183,7 +183,7 @@ def test_a_job_that_failed_says_why_and_may_be_resumed_more_than_once(platform, 
     assert "detail" not in job
 
 
-def test_only_a_job_that_ended_badly_is_resumed(platform, trainer):
+def test_only_an_unsuccessful_job_can_be_resumed(platform, trainer):
     trainer.allowed = 1
     job_id = begin(platform)
     wait_for_jobs(platform, job_id, "TRAINING MODEL")
@@ -191,19 +191,19 @@ def test_only_a_job_that_ended_badly_is_resumed(platform, trainer):
     trainer.allowed = 100
     wait_for_jobs(platform, job_id, "COMPLETED")
     late = platform.http.post(f"/v1/train/jobs/{job_id}/resume")
-    assert [answer.status_code for answer in (early, late)] == [400, 400]
+    assert [response.status_code for response in (early, late)] == [400, 400]
     assert "is TRAINING MODEL" in early.json()["detail"]
     assert "is COMPLETED" in late.json()["detail"]
     assert change(platform, job_id, "cancel") == "COMPLETED"
 
 
-def test_all_jobs_are_cancelled_at_once(platform, trainer):
+def test_all_jobs_can_be_cancelled_at_once(platform, trainer):
     done = begin(platform)
     wait_for_jobs(platform, done, "COMPLETED")
     trainer.allowed = 0
     jobs = [begin(platform), begin(platform)]
-    answer = platform.http.post("/v1/train/jobs/cancel")
-    assert answer.json() == {"status": "CANCELLED", "job_ids": jobs}
+    response = platform.http.post("/v1/train/jobs/cancel")
+    assert response.json() == {"status": "CANCELLED", "job_ids": jobs}
     assert [look(platform, job_id)["status"] for job_id in (done, *jobs)] == [
         "COMPLETED",
         "CANCELLED",
@@ -220,17 +220,17 @@ def test_all_jobs_are_cancelled_at_once(platform, trainer):
         ("partly succeeded", "PARTIALLY COMPLETED"),
     ],
 )
-def test_every_end_can_be_provoked(platform, trainer, state, word):
+def test_every_final_state_can_be_forced(platform, trainer, state, word):
     trainer.allowed = 1
     job_id = begin(platform)
     wait_for_jobs(platform, job_id, "TRAINING MODEL")
-    body = {"state": state, "detail": "a test wanted it"}
+    body = {"state": state, "detail": "forced by a test"}
     assert platform.http.post(f"/_control/jobs/{job_id}/end", json=body).json() == {"ended": True}
     job = wait_for_jobs(platform, job_id, word)
-    assert (job["model_name"], job["detail"]) == (None, "a test wanted it")
+    assert (job["model_name"], job["detail"]) == (None, "forced by a test")
 
 
-def test_a_held_job_takes_no_further_steps(platform):
+def test_a_held_job_takes_no_more_steps(platform):
     hold = {"kind": "tuning", "after_rows": 2}
     platform.http.post("/_control/holds", json=hold)
     job_id = begin(platform)
@@ -241,13 +241,13 @@ def test_a_held_job_takes_no_further_steps(platform):
     wait_for_jobs(platform, job_id, "COMPLETED")
 
 
-def test_a_model_that_is_loading_is_not_tuned_yet(platform):
+def test_a_loading_model_cannot_be_tuned_yet(platform):
     platform.http.post("/_control/loading", json={"model_name": BASE, "seconds": 60})
     body = {"model_name": BASE, "dataset_id": dataset(platform)}
     assert platform.http.post("/v1/train", json=body).status_code == 513
 
 
-def test_a_restarted_platform_goes_on_from_the_checkpoint_and_serves_what_was_tuned(platform, trainer):
+def test_a_restarted_platform_continues_from_the_checkpoint_and_serves_tuned_models(platform, trainer):
     first = wait_for_jobs(platform, begin(platform, custom_model_name="first"), "COMPLETED")
     trainer.allowed, trainer.taken = 3, []
     job_id, waiting = begin(platform), begin(platform)
@@ -263,8 +263,8 @@ def test_a_restarted_platform_goes_on_from_the_checkpoint_and_serves_what_was_tu
     assert look(platform, first["job_id"]) == first
 
 
-def test_a_platform_that_died_after_training_trains_nothing_again(platform, trainer):
-    """The adapter is in place, and neither the model's name nor the job's end was noted."""
+def test_a_platform_that_died_after_training_does_not_train_again(platform, trainer):
+    """The adapter exists, but neither the model's name nor the job's end has been stored."""
     trainer.allowed = 1
     job_id = begin(platform)
     wait_for_jobs(platform, job_id, "TRAINING MODEL")
@@ -277,7 +277,7 @@ def test_a_platform_that_died_after_training_trains_nothing_again(platform, trai
     assert trainer.taken == []
 
 
-def test_an_adapter_that_somebody_deleted_is_served_no_more(platform):
+def test_a_deleted_adapter_is_no_longer_served(platform):
     job_id = begin(platform)
     name = wait_for_jobs(platform, job_id, "COMPLETED")["model_name"]
     platform.stop()
@@ -286,7 +286,7 @@ def test_an_adapter_that_somebody_deleted_is_served_no_more(platform):
     assert ask(platform, name).status_code == 594
 
 
-def test_rows_and_checkpoints_are_deleted_once_the_model_is_there(platform, trainer):
+def test_rows_and_checkpoints_are_deleted_once_the_model_exists(platform, trainer):
     trainer.allowed = 3
     job_id = begin(platform)
     folder = platform.data / "tuning" / "jobs" / str(job_id)
@@ -296,7 +296,7 @@ def test_rows_and_checkpoints_are_deleted_once_the_model_is_there(platform, trai
     assert not folder.exists()
 
 
-def test_a_reset_forgets_jobs_and_keeps_models(platform, trainer):
+def test_a_reset_deletes_jobs_but_keeps_models(platform, trainer):
     name = wait_for_jobs(platform, begin(platform), "COMPLETED")["model_name"]
     trainer.allowed = 0
     begin(platform)
@@ -308,10 +308,10 @@ def test_a_reset_forgets_jobs_and_keeps_models(platform, trainer):
     assert begin(platform) == 3
 
 
-def test_an_adapter_without_a_model_goes_with_its_job(platform):
+def test_an_adapter_without_a_model_is_deleted_with_its_job(platform):
     platform.engine.refuses = "no room"
     name = wait_for_jobs(platform, begin(platform), "FAILED")["model_name"]
-    assert name == "base-tuned-1"  # it is kept, and served after the next start
+    assert name == "base-tuned-1"  # it is kept and served after the next start
     orphan = platform.platform.tunings.adapter(7)
     orphan.write_text("{}")
     platform.stop()
@@ -320,7 +320,7 @@ def test_an_adapter_without_a_model_goes_with_its_job(platform):
     assert "answer 1" in ask(platform, name).text
 
 
-def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_resuming(platform, trainer):
+def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_a_resume(platform, trainer):
     platform.engine.refuses = "no room"
     job_id = begin(platform)
     job = wait_for_jobs(platform, job_id, "FAILED")
@@ -331,7 +331,7 @@ def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_resuming(pl
     assert trainer.taken == [1, 2, 3, 4]
 
 
-def test_jobs_that_the_store_forgot_go_with_their_checkpoints_but_models_stay(platform, trainer):
+def test_jobs_deleted_from_the_store_lose_their_checkpoints_but_keep_their_models(platform, trainer):
     kept = wait_for_jobs(platform, begin(platform), "COMPLETED")
     trainer.allowed = 3
     gone = begin(platform)

@@ -1,4 +1,4 @@
-"""The local model learns for real, through the operators: slow, and true."""
+"""Tuning a real local model through the operators. This test is slow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STEPS = 24
 
 @pytest.fixture
 def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPlatform]:
-    """A platform with its own models; ``lamini_default`` leads to it."""
+    """A platform with its real models, as connection ``lamini_default``."""
     for name in (MODEL, "sentence-transformers/all-MiniLM-L6-v2"):
         ModelStore().pull(name)
     with local_platform(tmp_path / "platform") as running:
@@ -49,8 +49,10 @@ def steps(platform: LocalPlatform) -> list[int]:
     return [step["step"] for step in json.loads(jobs[-1]["history"])] if jobs else []
 
 
-def test_twenty_invented_facts_are_learnt_though_the_platform_dies_on_the_way(platform, tmp_path, capsys):
-    """Neither the operator nor the training begins anew, and the model is there after another restart."""
+def test_twenty_invented_facts_are_learned_although_the_platform_dies_during_training(
+    platform, tmp_path, capsys
+):
+    """Neither the operator nor the training starts over, and the model is served after another restart."""
     seen: list[int] = []
 
     def die_and_come_back() -> None:
@@ -104,5 +106,5 @@ def test_twenty_invented_facts_are_learnt_though_the_platform_dies_on_the_way(pl
     platform.restart()
     with platform.client() as http:
         body = {"model_name": trained["model_name"], "prompt": "Question: Who founded Tarnwick?\nAnswer:"}
-        answer = http.post("/v2/completions", json={**body, "max_new_tokens": 16}).json()
-    assert answer == {"outputs": " Ottoline Varga", "finish_reason": "stop"}
+        response = http.post("/v2/completions", json={**body, "max_new_tokens": 16}).json()
+    assert response == {"outputs": " Ottoline Varga", "finish_reason": "stop"}

@@ -1,4 +1,4 @@
-"""Tuning that a platform refuses, and rows that cannot be learnt: said before a job is made, or by the job."""
+"""Tuning requests that are rejected before a job is created, and rows that make a job fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_lamini.local.routes.training import MOST_MODELS
+from airflow_provider_lamini.local.routes.training import MAX_MODELS
 from tests.support.local_platform import local_platform
 from tests.support.scripted_tuning import BASE, OTHER_BASE, VECTORS, ScriptedTrainer, tunable_platform
 from tests.support.tuning_api import ROWS, begin, dataset, wait_for_jobs
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[TunablePlatform]:
-    with tunable_platform(tmp_path / "platform", ScriptedTrainer()) as running:
-        yield running
+    with tunable_platform(tmp_path / "platform", ScriptedTrainer()) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatform]:
-    """A platform for requests that start nothing."""
-    with tunable_platform(tmp_path_factory.mktemp("refusing") / "platform", ScriptedTrainer()) as running:
-        yield running
+def shared_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatform]:
+    """A platform for requests that start no job."""
+    with tunable_platform(tmp_path_factory.mktemp("refusing") / "platform", ScriptedTrainer()) as started:
+        yield started
 
 
-def refused(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
-    answer = platform.http.post("/v1/train", json=body)
-    detail = answer.json()["detail"]
-    return answer.status_code, detail if isinstance(detail, str) else json.dumps(detail)
+def rejection(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
+    response = platform.http.post("/v1/train", json=body)
+    detail = response.json()["detail"]
+    return response.status_code, detail if isinstance(detail, str) else json.dumps(detail)
 
 
-def test_without_torch_a_job_is_refused_with_what_to_install(platform):
+def test_without_torch_a_job_is_rejected_with_what_to_install(platform):
     platform.trainer.installed = False
-    told = refused(platform, model_name=BASE, dataset_id=dataset(platform))
-    assert told == (400, "Nothing to train with is installed.")
+    refusal = rejection(platform, model_name=BASE, dataset_id=dataset(platform))
+    assert refusal == (400, "Nothing to train with is installed.")
     assert platform.http.get("/v1/train/jobs").json() == []
 
 
-def test_a_model_that_an_upstream_engine_serves_cannot_be_tuned_here(tmp_path):
+def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):
     with upstream() as engine, local_platform(tmp_path / "platform", engine.url) as platform:
         with platform.client() as http:
-            answer = http.post("/v1/train", json={"model_name": TEXT_MODEL, "data": ROWS})
-        assert answer.status_code == 400
-        assert "upstream engine" in answer.json()["detail"]
+            response = http.post("/v1/train", json={"model_name": TEXT_MODEL, "data": ROWS})
+        assert response.status_code == 400
+        assert "upstream engine" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({"model_name": "nobody/nothing"}, 594, "is not served here"),
-        ({"model_name": VECTORS}, 400, "makes vectors"),
+        ({"model_name": VECTORS}, 400, "is an embedding model"),
         ({"model_name": OTHER_BASE}, 400, "has no file"),
         ({"model_name": ""}, 422, "model_name"),
         ({"dataset_id": "none"}, 404, "Dataset 'none' not found"),
@@ -79,51 +79,53 @@ def test_a_model_that_an_upstream_engine_serves_cannot_be_tuned_here(tmp_path):
         ({"custom_model_name": ""}, 422, "custom_model_name"),
     ],
 )
-def test_what_cannot_be_done_is_refused_and_no_job_is_made(refusing, body, status, said):
-    whole = {"model_name": BASE, "dataset_id": dataset(refusing), **body}
-    told = refused(refusing, **whole)
-    assert told[0] == status
-    assert said in told[1]
-    assert refusing.http.get("/v1/train/jobs").json() == []
+def test_an_invalid_request_is_rejected_without_creating_a_job(shared_platform, body, status, message):
+    request = {"model_name": BASE, "dataset_id": dataset(shared_platform), **body}
+    refusal = rejection(shared_platform, **request)
+    assert refusal[0] == status
+    assert message in refusal[1]
+    assert shared_platform.http.get("/v1/train/jobs").json() == []
 
 
-def test_two_datasets_at_once_are_refused(refusing):
-    one, other = dataset(refusing), dataset(refusing)
-    told = refused(refusing, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl")
-    assert told == (400, "upload_file_path is another dataset's than dataset_id.")
+def test_a_request_with_two_datasets_is_rejected(shared_platform):
+    one, other = dataset(shared_platform), dataset(shared_platform)
+    refusal = rejection(
+        shared_platform, model_name=BASE, dataset_id=one, upload_file_path=f"local/{other}.jsonl"
+    )
+    assert refusal == (400, "upload_file_path and dataset_id name different datasets.")
 
 
 def test_a_tuned_model_cannot_be_tuned_again(platform):
     name = wait_for_jobs(platform, begin(platform), "COMPLETED")["model_name"]
-    status, said = refused(platform, model_name=name, dataset_id=dataset(platform))
-    assert (status, "cannot be tuned again" in said) == (400, True)
+    status, message = rejection(platform, model_name=name, dataset_id=dataset(platform))
+    assert (status, "cannot be tuned again" in message) == (400, True)
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"input": "a"}, "has no text 'output'"),
         ({"input": 3, "output": "b"}, "has no text 'input'"),
         ({"input": "a", "output": " "}, "has an empty 'output'"),
     ],
 )
-def test_a_row_that_cannot_be_learnt_is_named_by_its_number(platform, row, said):
+def test_an_invalid_row_is_named_by_its_number(platform, row, message):
     job = wait_for_jobs(platform, begin(platform, dataset_id=dataset(platform, [*ROWS, row])), "FAILED")
     assert job["detail"].startswith("Row 8 of dataset ")
-    assert said in job["detail"]
+    assert message in job["detail"]
 
 
 @pytest.mark.parametrize("what", ["", "/cancel", "/resume", "/eval"])
-def test_an_unknown_job_is_told_as_the_platform_does(refusing, what):
+def test_an_unknown_job_returns_the_platforms_status(shared_platform, what):
     method = "POST" if what in ("/cancel", "/resume") else "GET"
-    assert refusing.http.request(method, f"/v1/train/jobs/77{what}").status_code == 498
-    assert refusing.http.request(method, f"/v1/train/jobs/none{what}").status_code == 422
+    assert shared_platform.http.request(method, f"/v1/train/jobs/77{what}").status_code == 498
+    assert shared_platform.http.request(method, f"/v1/train/jobs/none{what}").status_code == 422
 
 
-def test_no_more_models_are_tuned_than_can_be_served(platform):
+def test_the_number_of_tuned_models_is_limited(platform):
     tunings = platform.platform.tunings
-    for _ in range(MOST_MODELS):
+    for _ in range(MAX_MODELS):
         job = tunings.create(BASE, "d", None, {}, is_public=False)
         tunings.keep(job, [])
-    status, said = refused(platform, model_name=BASE, dataset_id=dataset(platform))
-    assert (status, "tuning/models" in said) == (400, True)
+    status, message = rejection(platform, model_name=BASE, dataset_id=dataset(platform))
+    assert (status, "tuning/models" in message) == (400, True)

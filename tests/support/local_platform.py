@@ -1,4 +1,4 @@
-"""The local platform as a child process, for any test that needs a platform to talk to."""
+"""The local platform as a child process, for tests that need a running platform."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ READY = re.compile(r"lamini-local: serving (http://\S+) \(models: (.*)\)")
 
 
 class PlatformDiedError(Exception):
-    """The platform ended or did not become ready; the message holds what it said last."""
+    """The platform exited or did not become ready. The message contains the end of its output."""
 
 
 class Control:
-    """The control endpoints of a platform.
+    """Client of a platform's control endpoints.
 
-    :param url: the platform's base URL
-    :param key: its key
+    :param url: base URL of the platform
+    :param key: its API key
     """
 
     def __init__(self, url: str, key: str) -> None:
@@ -43,45 +43,45 @@ class Control:
             trust_env=False,
         )
 
-    def fault(self, path: str, **how: Any) -> None:
-        """Let requests whose whole path fits a regular expression go wrong.
+    def fault(self, path: str, **options: Any) -> None:
+        """Add a fault for requests whose whole path matches a regular expression.
 
-        :param path: such as ``/v1/batch_completions`` or ``/v1/batch_completions/.*/result``
-        :param how: ``method``, ``skip``, ``times`` (None for all), ``when`` (``before`` or ``after`` the
-            work), ``delay``, ``status``, ``headers``, ``body``, ``truncate``, ``drop``
+        :param path: for example ``/v1/batch_completions`` or ``/v1/batch_completions/.*/result``
+        :param options: ``method``, ``skip``, ``times`` (None for all), ``when`` (``before`` or ``after`` the request is
+            processed), ``delay``, ``status``, ``headers``, ``body``, ``truncate``, ``drop``
         """
-        self._post("/faults", {"path": path, **how})
+        self._post("/faults", {"path": path, **options})
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults, each with the number of requests that it ``hits``."""
+        """List the faults. ``hits`` is the number of requests that a fault affected."""
         return self._get("/faults")  # type: ignore[no-any-return]
 
     def clear_faults(self) -> None:
-        """Let everything go right again."""
+        """Remove all faults."""
         self._http.delete("/faults").raise_for_status()
 
     def loading(self, seconds: float, model_name: str | None = None) -> None:
-        """Make a model (every model) count as loading for so long."""
+        """Report a model, or every model, as loading for some seconds."""
         self._post("/loading", {"seconds": seconds, "model_name": model_name})
 
     def row_fault(self, contains: str, times: int | None = 1) -> None:
-        """Let so many rows fail whose prompt contains a text; None is all."""
+        """Let this many rows fail whose prompt contains a text; None fails all of them."""
         self._post("/row-faults", {"contains": contains, "times": times})
 
     def hold(self, kind: str | None = None, job_id: str | None = None, after_rows: int = 0) -> None:
-        """Keep jobs from starting further rows, once so many are begun."""
+        """Keep jobs from starting more than this many rows."""
         self._post("/holds", {"kind": kind, "job_id": job_id, "after_rows": after_rows})
 
     def release(self) -> None:
-        """Let held jobs go on."""
+        """Release all held jobs."""
         self._http.delete("/holds").raise_for_status()
 
     def upload_base(self, base: str) -> None:
-        """Let datasets come in as ``local`` or ``azure`` from now on, until the next reset."""
+        """Let clients upload datasets as ``local`` or ``azure`` until the next reset."""
         self._post("/upload-base", {"base": base})
 
     def jobs(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Jobs, oldest first: id, kind, state, detail, total, done, computed_here, runs, created, ended."""
+        """List the jobs, oldest first: id, kind, state, detail, total, done, computed_here, runs, created, ended."""
         return self._get("/jobs", {"kind": kind} if kind else {})  # type: ignore[no-any-return]
 
     def end(self, job_id: str, state: str, detail: str | None = None) -> bool:
@@ -89,11 +89,11 @@ class Control:
         return bool(self._post(f"/jobs/{job_id}/end", {"state": state, "detail": detail}).json()["ended"])
 
     def stats(self) -> dict[str, Any]:
-        """``requests`` per method and path, ``jobs`` per kind, ``rows_computed``."""
+        """Return ``requests`` per method and path, ``jobs`` per kind, and ``rows_computed``."""
         return self._get("/stats")  # type: ignore[no-any-return]
 
     def reset(self) -> None:
-        """Forget faults, holds, counts and jobs; those that live are cancelled."""
+        """Remove faults and holds, reset counts, cancel unfinished jobs, and delete all jobs."""
         self._post("/reset", None)
 
     def close(self) -> None:
@@ -101,24 +101,24 @@ class Control:
         self._http.close()
 
     def _get(self, path: str, params: dict[str, str] | None = None) -> Any:
-        answer = self._http.get(path, params=params)
-        answer.raise_for_status()
-        return answer.json()
+        response = self._http.get(path, params=params)
+        response.raise_for_status()
+        return response.json()
 
     def _post(self, path: str, body: Any) -> httpx.Response:
-        answer = self._http.post(path, json=body)
-        if answer.status_code >= 400:
-            raise AssertionError(f"{path}: {answer.status_code} {answer.text}")
-        return answer
+        response = self._http.post(path, json=body)
+        if response.status_code >= 400:
+            raise AssertionError(f"{path}: {response.status_code} {response.text}")
+        return response
 
 
 class LocalPlatform:
     """A local platform in a child process.
 
-    :param data: its folder
+    :param data: its data folder
     :param upstream: base URL of an OpenAI-compatible engine; None uses the real local models
-    :param key: its key
-    :param arguments: more command line arguments
+    :param key: its API key
+    :param arguments: additional command line arguments
     """
 
     def __init__(
@@ -131,36 +131,36 @@ class LocalPlatform:
         self._upstream = upstream
         self._arguments = arguments
         self._process: subprocess.Popen[str] | None = None
-        self._said: deque[str] = deque(maxlen=200)
+        self._output: deque[str] = deque(maxlen=200)
         self._control: Control | None = None
 
     @property
     def control(self) -> Control:
-        """Its control endpoints."""
+        """Client of its control endpoints."""
         if self._control is None:
             self._control = Control(self.url, self.key)
         return self._control
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
+        """Process id of the child."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What it said last, on both outputs."""
-        return "".join(self._said)
+        """The last lines of its stdout and stderr."""
+        return "".join(self._output)
 
     def client(self) -> httpx.Client:
-        """An HTTP client that sends the key; close it."""
+        """Return an HTTP client that sends the API key. The caller must close it."""
         headers = {"Authorization": f"Bearer {self.key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
     def start(self, port: int = 0, timeout: float = 60) -> None:
         """Start it and wait until it is ready.
 
-        :param port: port to bind; 0 takes a free one
+        :param port: port to bind; 0 picks a free one
         :param timeout: seconds to wait
         :raises PlatformDiedError: it did not become ready
         """
@@ -173,36 +173,37 @@ class LocalPlatform:
             command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         ready = threading.Event()
-        threading.Thread(target=self._listen, args=(self._process, ready), daemon=True).start()
+        threading.Thread(target=self._read_output, args=(self._process, ready), daemon=True).start()
         deadline = time.monotonic() + timeout
         while not ready.wait(0.02):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise PlatformDiedError(f"The platform is not ready; it said:\n{self.log}")
+                raise PlatformDiedError(f"The platform did not become ready. Its output was:\n{self.log}")
 
-    def _listen(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
+    def _read_output(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                self._said.append(line)
+                self._output.append(line)
                 if found := READY.search(line):
                     self.url, self.models = found[1], found[2].split(", ")
                     ready.set()
 
     def kill(self) -> None:
-        """End it at once, as a crash does."""
+        """Kill it at once, like a crash."""
         self._signal(signal.SIGKILL)
 
     def stop(self, timeout: float = 10) -> int:
-        """End it kindly, then by force.
+        """Stop it gracefully, or kill it after a timeout.
 
-        :returns: its exit status
+        :param timeout: seconds to wait
+        :return: its exit status
         """
         return self._signal(signal.SIGTERM, timeout)
 
     def restart(self) -> None:
-        """Start it again on the same port with the same data; it must have ended."""
-        assert self._process is None, "end it first"
+        """Start it again on the same port with the same data. It must have stopped."""
+        assert self._process is None, "stop it first"
         self.start(port=int(self.url.rsplit(":", 1)[1]))
 
     def _signal(self, number: signal.Signals, timeout: float = 10) -> int:
@@ -226,13 +227,13 @@ class LocalPlatform:
 def local_platform(
     data: Path, upstream: str | None = None, key: str = KEY, arguments: tuple[str, ...] = ()
 ) -> Iterator[LocalPlatform]:
-    """Start a local platform with its control endpoints on a free port, and end it afterwards.
+    """Run a local platform with control endpoints on a free port during the block.
 
-    :param data: its folder
-    :param upstream: base URL of an OpenAI-compatible engine, such as ``tests.support.upstream`` serves; None
+    :param data: its data folder
+    :param upstream: base URL of an OpenAI-compatible engine, such as that of ``tests.support.upstream``; None
         uses the real local models, which must have been pulled
-    :param key: its key
-    :param arguments: more command line arguments
+    :param key: its API key
+    :param arguments: additional command line arguments
     """
     platform = LocalPlatform(data, upstream, key, arguments)
     platform.start()
@@ -242,12 +243,12 @@ def local_platform(
         platform.stop()
 
 
-def wait_until(true: Any, timeout: float = 60, pause: float = 0.02) -> None:
-    """Wait until a function returns something true.
+def wait_until(condition: Any, timeout: float = 60, pause: float = 0.02) -> None:
+    """Wait until a function returns a true value.
 
-    :raises AssertionError: it did not in time
+    :raises AssertionError: it did not within the timeout
     """
     deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {timeout} s"
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
         time.sleep(pause)

@@ -16,8 +16,8 @@ import httpx
 import uvicorn
 
 from airflow_provider_lamini.local.app import create_app
-from airflow_provider_lamini.local.connections import Connections
 from airflow_provider_lamini.local.engines.base import EngineUnavailable, Generation, ModelNotFound
+from airflow_provider_lamini.local.faults import Connections
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.server import bind, url_of
 from airflow_provider_lamini.local.tuning.trainer import Step, TrainingFailed, Unavailable

@@ -1,4 +1,4 @@
-"""Serves HTTP from a thread, for the platforms and stores of tests."""
+"""Runs an HTTP server in a thread, for the fake platforms and stores of tests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def served(server: ThreadingHTTPServer) -> Iterator[str]:
-    """Serve while the block lasts.
+    """Run a server in a thread during the block.
 
-    :param server: what answers, bound to a port of loopback
-    :returns: its address without a scheme, such as ``127.0.0.1:40001``
+    :param server: the server, bound to a port on loopback
+    :return: its address without a scheme, for example ``127.0.0.1:40001``
     """
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

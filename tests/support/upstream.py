@@ -1,4 +1,4 @@
-"""A tiny OpenAI-compatible engine for tests: its text is computed from the prompt, at a set speed."""
+"""A tiny OpenAI-compatible engine for tests. It computes texts from prompts, at a configurable speed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 TEXT_MODEL = "test/reverser"
 PARROT_MODEL = "test/parrot"
-"""Says the prompt as it is; it is served where a test asks for it."""
+"""Repeats the prompt unchanged. Only served if a test adds it."""
 EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DIMENSIONS = 8
 
 
 def text_for(prompt: str) -> str:
-    """What the engine says to a prompt: its words backwards."""
+    """Return the engine's text for a prompt: its words in reverse order."""
     return " ".join(reversed(prompt.split())) or "nothing"
 
 
 def vector_for(text: str) -> list[float]:
-    """The vector of a text, of length 1."""
+    """Return the normalized vector of a text."""
     digest = hashlib.sha256(text.encode()).digest()[:DIMENSIONS]
     numbers = [byte - 127.5 for byte in digest]
     length = sum(number * number for number in numbers) ** 0.5
@@ -34,7 +34,7 @@ def vector_for(text: str) -> list[float]:
 
 
 def instance_of(schema: dict[str, Any], prompt: str) -> Any:
-    """A value that fits a JSON schema, the same for the same prompt."""
+    """Return a value that matches a JSON schema. The same prompt always gets the same value."""
     number = hashlib.sha256(prompt.encode()).digest()[0]
     if "enum" in schema:
         return schema["enum"][number % len(schema["enum"])]
@@ -46,12 +46,14 @@ def instance_of(schema: dict[str, Any], prompt: str) -> Any:
 
 
 class Upstream:
-    """The engine, while it serves.
+    """The running engine.
 
     :ivar url: its base URL, ending in ``/v1``
-    :ivar prompts: every prompt and text that it was asked, in the order they came
-    :ivar tokens_per_second: how fast each request goes; a word is a token
-    :ivar open: whether it answers; while it is not set, requests wait
+    :ivar prompts: all prompts and texts it received, in order
+    :ivar bodies: all request bodies it received, in order
+    :ivar tokens_per_second: speed of each request; a word is a token
+    :ivar open: while this event is not set, requests wait
+    :ivar most_at_once: maximum number of parallel requests so far
     """
 
     def __init__(self, tokens_per_second: float, more_models: tuple[str, ...] = ()) -> None:
@@ -66,17 +68,17 @@ class Upstream:
         self._running = 0
         self.most_at_once = 0
         self.broken: str | None = None
-        """Requests with this text fail, each time."""
+        """Requests that contain this text always fail."""
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
-    def fail(self, status: int, body: str = '{"error": {"message": "asked for"}}', times: int = 1) -> None:
-        """Answer the next so many requests with an error."""
+    def fail(self, status: int, body: str = '{"error": {"message": "injected"}}', times: int = 1) -> None:
+        """Return an error to the next ``times`` requests."""
         with self._lock:
             self._failures += [(status, body)] * times
 
     def start(self) -> None:
-        """Serve in a thread of its own."""
+        """Start to serve in a thread."""
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         ).start()
@@ -87,27 +89,27 @@ class Upstream:
         self._server.shutdown()
         self._server.server_close()
 
-    def begun(self, body: dict[str, Any]) -> tuple[int, str] | None:
-        """Note that a request began.
+    def start_request(self, body: dict[str, Any]) -> tuple[int, str] | None:
+        """Record the start of a request.
 
-        :returns: the failure that it meets, if any
+        :return: status and body of the error to return, if any
         """
         with self._lock:
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
             self.bodies.append(body)
             if self.broken is not None and self.broken in json.dumps(body):
-                return 500, '{"error": {"message": "asked for"}}'
+                return 500, '{"error": {"message": "injected"}}'
             return self._failures.pop(0) if self._failures else None
 
-    def asked(self, texts: list[str]) -> None:
-        """Note what a request asks, and wait until the engine is open."""
+    def record_prompts(self, texts: list[str]) -> None:
+        """Record the prompts of a request, and wait until the engine is open."""
         with self._lock:
             self.prompts += texts
         self.open.wait(60)
 
-    def ended(self) -> None:
-        """Note that a request ended."""
+    def end_request(self) -> None:
+        """Record the end of a request."""
         with self._lock:
             self._running -= 1
 
@@ -121,7 +123,7 @@ class _Server(ThreadingHTTPServer):
         self.engine = engine
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: who asked was killed by a test."""
+        """Print nothing: the client was killed by a test."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -130,50 +132,50 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def do_GET(self) -> None:
         models = [{"id": name, "object": "model"} for name in self.server.engine.models]
-        self._answer(200, json.dumps({"object": "list", "data": models}))
+        self._respond(200, json.dumps({"object": "list", "data": models}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        failure = self.server.engine.begun(body)
+        failure = self.server.engine.start_request(body)
         try:
             if failure is not None:
-                self._answer(*failure)
+                self._respond(*failure)
             elif self.path.endswith("/embeddings"):
                 self._embed(body)
             else:
                 self._generate(body, is_chat=self.path.endswith("/chat/completions"))
         finally:
-            self.server.engine.ended()
+            self.server.engine.end_request()
 
     def _embed(self, body: dict[str, Any]) -> None:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        self.server.engine.asked(texts)
-        data = [{"index": place, "embedding": vector_for(text)} for place, text in enumerate(texts)]
-        self._answer(200, json.dumps({"data": data, "model": body["model"]}))
+        self.server.engine.record_prompts(texts)
+        data = [{"index": index, "embedding": vector_for(text)} for index, text in enumerate(texts)]
+        self._respond(200, json.dumps({"data": data, "model": body["model"]}))
 
     def _generate(self, body: dict[str, Any], *, is_chat: bool) -> None:
         prompt = body["messages"][-1]["content"] if is_chat else body["prompt"]
-        self.server.engine.asked([prompt])
+        self.server.engine.record_prompts([prompt])
         schema = schema_of(body)
-        plain = prompt if body["model"] == PARROT_MODEL else text_for(prompt)
-        whole = plain if schema is None else json.dumps(instance_of(schema, prompt))
-        words = whole.split(" ")
-        kept = words[: body.get("max_tokens") or len(words)]
-        reason = "stop" if len(kept) == len(words) else "length"
-        pieces = [word if place == 0 else f" {word}" for place, word in enumerate(kept)]
+        text = prompt if body["model"] == PARROT_MODEL else text_for(prompt)
+        complete = text if schema is None else json.dumps(instance_of(schema, prompt))
+        words = complete.split(" ")
+        generated = words[: body.get("max_tokens") or len(words)]
+        reason = "stop" if len(generated) == len(words) else "length"
+        pieces = [word if index == 0 else f" {word}" for index, word in enumerate(generated)]
         if body.get("stream"):
             self._stream(pieces, reason, is_chat=is_chat)
             return
-        time.sleep(len(kept) / self.server.engine.tokens_per_second)
+        time.sleep(len(generated) / self.server.engine.tokens_per_second)
         text = "".join(pieces)
-        shown = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
-        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(kept)}
-        choices = [{"index": 0, **shown, "finish_reason": reason}]
-        self._answer(200, json.dumps({"choices": choices, "usage": usage, "model": body["model"]}))
+        output = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
+        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(generated)}
+        choices = [{"index": 0, **output, "finish_reason": reason}]
+        self._respond(200, json.dumps({"choices": choices, "usage": usage, "model": body["model"]}))
 
     def _stream(self, pieces: list[str], reason: str, *, is_chat: bool) -> None:
         self.send_response(200)
@@ -187,12 +189,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
 
-    def _event(self, shown: dict[str, Any], reason: str | None) -> None:
-        choices = [{"index": 0, **shown, "finish_reason": reason}]
+    def _event(self, output: dict[str, Any], reason: str | None) -> None:
+        choices = [{"index": 0, **output, "finish_reason": reason}]
         self.wfile.write(b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n")
         self.wfile.flush()
 
-    def _answer(self, status: int, body: str) -> None:
+    def _respond(self, status: int, body: str) -> None:
         content = body.encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -202,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def schema_of(body: dict[str, Any]) -> dict[str, Any] | None:
-    """The JSON schema that a request binds its answer to, however it says so."""
+    """Return the JSON schema of a request, in whichever field it was sent."""
     response_format = body.get("response_format") or {}
     if response_format.get("type") == "json_schema":
         schema: dict[str, Any] = response_format["json_schema"]["schema"]
@@ -218,10 +220,10 @@ def schema_of(body: dict[str, Any]) -> dict[str, Any] | None:
 
 @contextmanager
 def upstream(tokens_per_second: float = 100_000, more_models: tuple[str, ...] = ()) -> Iterator[Upstream]:
-    """Serve the engine on a free port of loopback.
+    """Run the engine on a free port of loopback during the block.
 
-    :param tokens_per_second: how fast each request goes
-    :param more_models: models that it serves besides
+    :param tokens_per_second: speed of each request; a word is a token
+    :param more_models: additional models to serve
     """
     engine = Upstream(tokens_per_second, more_models)
     engine.start()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from airflow_provider_lamini.local.jobs.rows import EMBEDDING_ROWS
+from airflow_provider_lamini.local.inference import EMBEDDING_BATCH_SIZE
 from airflow_provider_lamini.local.text import sentences
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def features(texts: Sequence[str], embed: Embed) -> npt.NDArray[np.float64]:
     parts = [_parts(text) for text in texts]
     flat = [part for of_text in parts for part in of_text]
     vectors: list[list[float]] = []
-    for start in range(0, len(flat), EMBEDDING_ROWS):
-        vectors += embed(flat[start : start + EMBEDDING_ROWS])
+    for start in range(0, len(flat), EMBEDDING_BATCH_SIZE):
+        vectors += embed(flat[start : start + EMBEDDING_BATCH_SIZE])
     every = _normal(np.asarray(vectors, dtype=np.float64))
     found: list[npt.NDArray[np.float64]] = []
     place = 0

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.background import embed_in_background, wait_while_held
 from airflow_provider_lamini.local.classifiers.features import features
 from airflow_provider_lamini.local.classifiers.model import FORMAT, ClassifierModel, LearnedClass
 from airflow_provider_lamini.local.classifiers.regression import Examples, calibrate, fit
 from airflow_provider_lamini.local.engines.base import EngineError
 from airflow_provider_lamini.local.errors import JobNotFoundError, PlatformError
-from airflow_provider_lamini.local.jobs.runner import JobFailed
+from airflow_provider_lamini.local.jobs.row_jobs import embed_in_background
+from airflow_provider_lamini.local.jobs.runner import JobFailed, wait_while_held
 from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.local.classifiers.projects import Projects
     from airflow_provider_lamini.local.inference import Inference
-    from airflow_provider_lamini.local.jobs.pool import WorkPool
     from airflow_provider_lamini.local.jobs.runner import RunningJob
-    from airflow_provider_lamini.local.store import Job, Store
+    from airflow_provider_lamini.local.jobs.store import Job, JobStore
+    from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool
 
 KIND: Final = "classifier"
 """The word for a classifier's job in the store and in the control endpoints."""
@@ -64,7 +64,7 @@ class ClassifierTrainings:
     concurrency = 2
     time_limit = TIME_LIMIT
 
-    def __init__(self, projects: Projects, inference: Inference, pool: WorkPool) -> None:
+    def __init__(self, projects: Projects, inference: Inference, pool: WorkerPool) -> None:
         self._projects = projects
         self._inference = inference
         self._pool = pool
@@ -153,7 +153,7 @@ def learned(
     )
 
 
-def shown_job(projects: Projects, store: Store, job_id: str) -> dict[str, str | None]:
+def shown_job(projects: Projects, store: JobStore, job_id: str) -> dict[str, str | None]:
     """How a classifier's job stands, as the platform answers it.
 
     :raises JobNotFoundError: there is none of that id

@@ -1,1 +1,1 @@
-"""Datasets for tuning: rows as JSON Lines on disk, and the two ways in which they are uploaded."""
+"""Datasets for tuning: rows stored as JSON Lines files, uploaded in a request body or to a signed blob URL."""

@@ -1,1 +1,1 @@
-"""What the local platform does when it is not asked to answer at once."""
+"""Background jobs: a SQLite store, a runner that resumes unfinished jobs, worker pools, row jobs and downloads."""

@@ -1,4 +1,4 @@
-"""Fetching a model into the cache and serving it, while the platform runs."""
+"""Model downloads: jobs that fetch a model into the cache and serve it while the platform runs."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ GGUF: Final = ".gguf"
 
 
 def source_of(model_name: str) -> Source | None:
-    """Where a model is to be taken from.
+    """Return where to get a model from.
 
-    :param model_name: a name of the catalogue, a path to a GGUF file, or ``OWNER/REPO/FILE.gguf`` on the hub
-    :returns: None for a name of the catalogue, which knows by itself
-    :raises ModelError: it is none of these
+    :param model_name: a name in the catalogue, the path of a GGUF file, or ``OWNER/REPO/FILE.gguf`` on the hub
+    :return: None for a model in the catalogue, which knows its own source
+    :raises ModelError: the name is none of these
     """
     if find(model_name) is not None:
         return None
     is_path = model_name.startswith(("/", "~", "./"))
     if not is_path and not model_name.endswith(GGUF):
         raise ModelError(
-            f"Model {model_name!r} is not in the local catalogue. Name a file that can be served here: "
-            f"OWNER/REPO/FILE{GGUF} of a hub, or the path of a {GGUF} file on the platform's machine."
+            f"Model {model_name!r} is not in the local catalogue. To serve another model, pass "
+            f"OWNER/REPO/FILE{GGUF} on the hub, or the path of a {GGUF} file on the platform's machine."
         )
     return parse_source(model_name if is_path else HUB_PREFIX + model_name)
 
 
 class ModelDownloads:
-    """Downloads of models, one at a time.
+    """Downloads models, one at a time.
 
-    :param models: the cache
-    :param serve: begins to serve a model that is in the cache
+    :param models: the model cache
+    :param serve: starts to serve a cached model, by name
     """
 
     name = "model_download"
@@ -54,36 +54,36 @@ class ModelDownloads:
         self._serve = serve
 
     def run(self, job: RunningJob) -> None:
-        """Fetch the model and serve it."""
+        """Download the model and serve it."""
         name = str(job.job.params["model_name"])
         try:
-            pulled = self._models.pull(name, source=source_of(name), progress=_Steps(job))
+            pulled = self._models.pull(name, source=source_of(name), progress=_JobProgress(job))
             job.check()
             self._serve(pulled.name)
         except (ModelError, EngineError) as error:
             raise JobFailed(str(error)) from None
 
 
-class _Steps:
-    """Progress that nobody watches, but that lets a download be stopped.
+class _JobProgress:
+    """Reports no progress, but stops the download when the job must end.
 
-    :param job: the job that downloads
+    :param job: the download's job
     """
 
     def __init__(self, job: RunningJob) -> None:
         self._job = job
 
     def start(self, label: str, total: int | None) -> None:  # noqa: ARG002 - the interface
-        """Begin a step."""
+        """Stop the download if the job must end."""
         self._job.check()
 
     def update(self, done: int) -> None:  # noqa: ARG002 - the interface
-        """Go on with a step."""
+        """Stop the download if the job must end."""
         self._job.check()
 
     def end(self) -> None:
-        """End a step."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:  # noqa: ARG002 - the interface
-        """Pass between steps."""
+        """Stop the download if the job must end."""
         self._job.check()

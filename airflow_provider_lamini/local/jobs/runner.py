@@ -1,4 +1,4 @@
-"""Runs jobs of any kind in the background, and takes them up again after a restart."""
+"""The job runner: runs jobs of any kind in background threads and resumes them after a restart."""
 
 from __future__ import annotations
 
@@ -10,81 +10,81 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.errors import place_of
-from airflow_provider_lamini.local.store import StoreClosedError
+from airflow_provider_lamini.local.database import DatabaseClosedError
+from airflow_provider_lamini.local.errors import describe_safely
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.local.store import Job, RowResult, Store
+    from airflow_provider_lamini.local.jobs.store import Job, JobStore, RowResult
 
 logger = logging.getLogger(__name__)
 
 HOLD_POLL: Final = 0.05
-"""Seconds between two looks at whether a held job was released."""
+"""Seconds between checks whether a held job was released."""
 
 
 class JobFailed(Exception):  # noqa: N818 - says what happened
-    """The job cannot end well. Its message is the job's detail, for a person; it holds no prompt."""
+    """The job failed. The message becomes the job's detail, for a person to read; it contains no prompt."""
 
 
-class _Stop(BaseException):  # not an error: nobody may catch it by accident
-    """The job has to end now, other than by its own doing."""
+class _Stop(BaseException):  # no Exception, so that no job catches it by accident
+    """The job must end now because of a request, a time limit or a shutdown."""
 
 
 class JobKind(Protocol):
-    """What the runner has to know of one kind of job."""
+    """A kind of job, as the runner sees it."""
 
     @property
     def name(self) -> str:
-        """The word for it in the store and in the control endpoints."""
+        """Name of the kind in the store and in the control endpoints."""
 
     @property
     def concurrency(self) -> int:
-        """How many of them run at once; more wait, queued."""
+        """Maximum number of jobs of this kind that run at once. Others are queued."""
 
     @property
     def time_limit(self) -> float | None:
-        """Seconds that one run may take before the job counts as timed out; None sets no limit."""
+        """Seconds after which a run is ended as timed out; None sets no limit."""
 
     def run(self, job: RunningJob) -> None:
-        """Do the job's work, from wherever an earlier run left it; return when it is done.
+        """Do the job's work, or the rest of it if an earlier run was interrupted. Return when it is done.
 
-        It runs in a thread of its own and calls ``job.check()`` often: so it learns that it must end.
+        It runs in its own thread and must call ``job.check()`` often to notice that it must end.
 
-        :raises JobFailed: it cannot end well
+        :raises JobFailed: the job failed
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Jobs that start no further work until they are released.
+    """Keeps matching jobs from starting more work until they are released.
 
-    :param kind: only jobs of this kind
-    :param job_id: only this job
-    :param after_rows: rows that a job may do before it is held
+    :param kind: match only jobs of this kind
+    :param job_id: match only this job
+    :param after_rows: rows that a job may compute before it is held
     """
 
     kind: str | None = None
     job_id: str | None = None
     after_rows: int = 0
 
-    def fits(self, job: Job) -> bool:
-        """Whether this is about that job."""
+    def matches(self, job: Job) -> bool:
+        """Whether the hold applies to a job."""
         return self.kind in (None, job.kind) and self.job_id in (None, job.id)
 
 
 class RunningJob:
-    """A job while it runs: what it was asked for, and whether it must end.
+    """A job while it runs: its parameters, and whether it must end.
 
-    :param job: the job as it was stored when it was started
-    :param store: where its rows are
-    :param runner: who runs it
+    :param job: the job as stored when this run started
+    :param store: holds its rows
+    :param runner: runs it
     :param time_limit: seconds that it may run
     """
 
-    def __init__(self, job: Job, store: Store, runner: JobRunner, time_limit: float | None) -> None:
+    def __init__(self, job: Job, store: JobStore, runner: JobRunner, time_limit: float | None) -> None:
         self.job = job
         self.store = store
         self._runner = runner
@@ -94,45 +94,45 @@ class RunningJob:
 
     @property
     def must_end(self) -> bool:
-        """Whether the job was told to end, or ran out of time."""
+        """Whether the job was told to end or exceeded its time limit."""
         if self._end is None and self._deadline is not None and time.monotonic() > self._deadline:
-            self.end(JobState.TIMED_OUT, "The job ran into its time limit.")
+            self.end(JobState.TIMED_OUT, "The job exceeded its time limit.")
         return self._end is not None
 
     def check(self) -> None:
-        """Return if the job may go on; wait while it is held.
+        """Return if the job may continue. Wait while it is held.
 
-        :raises Exception: the job must end now; let it pass
+        :raises BaseException: the job must end now; do not catch it
         """
         while True:
             if self.must_end:
                 raise _Stop
-            if not self.held():
+            if not self.is_held():
                 return
             self.sleep(HOLD_POLL)
 
-    def held(self, rows_begun: int = 0) -> bool:
-        """Whether the job must start no further work for now.
+    def is_held(self, started_rows: int = 0) -> bool:
+        """Whether the job must not start more work for now.
 
-        :param rows_begun: rows that this job has begun or done
+        :param started_rows: rows of the job that were started, including finished ones
         """
-        return self._runner.holds(self.job, rows_begun)
+        return self._runner.is_held(self.job, started_rows)
 
-    def keep(self, results: Sequence[RowResult]) -> None:
-        """Store results of rows, unless the job was made to end meanwhile."""
+    def save_results(self, results: Sequence[RowResult]) -> None:
+        """Store results of rows, unless the job has been ended in the meantime."""
         if self.ending[0] is not None:
             return
-        self._runner.count_rows(self.job.id, self.store.save(self.job.id, results))
+        self._runner.count_rows(self.job.id, self.store.save_results(self.job.id, results))
 
     def sleep(self, seconds: float) -> None:
-        """Wait that long, less if the job must end."""
+        """Sleep, but wake up if the job must end."""
         self._wake.wait(seconds)
 
     def end(self, state: JobState | None, detail: str | None = None) -> None:
         """Tell the job to end.
 
-        :param state: how it ends; None leaves it as it is, to be taken up again by the next process
-        :param detail: why, for a person
+        :param state: its final state; None leaves the job unfinished, so that the next process resumes it
+        :param detail: why it ends, for a person to read
         """
         if self._end is None:
             self._end = (state, detail)
@@ -140,18 +140,30 @@ class RunningJob:
 
     @property
     def ending(self) -> tuple[JobState | None, str | None]:
-        """How the job was told to end, and why."""
+        """The final state the job was told to end with, and why."""
         return self._end or (None, None)
 
 
-class JobRunner:
-    """Runs stored jobs, each in its own thread, first come first served within its kind.
+def wait_while_held(job: RunningJob, done: int) -> None:
+    """Wait while a job is held after this much work, and return when it may continue.
 
-    :param store: where jobs are
-    :param kinds: the kinds of jobs that can be run
+    :param job: the job
+    :param done: units of its work that are done
+    """
+    job.check()
+    while job.is_held(done):
+        job.sleep(HOLD_POLL)
+        job.check()
+
+
+class JobRunner:
+    """Runs stored jobs, each in its own thread. Jobs of one kind start in the order they were submitted.
+
+    :param store: holds the jobs
+    :param kinds: the kinds of job to run
     """
 
-    def __init__(self, store: Store, kinds: Iterable[JobKind]) -> None:
+    def __init__(self, store: JobStore, kinds: Iterable[JobKind]) -> None:
         self._store = store
         self._kinds = {kind.name: kind for kind in kinds}
         self._lock = threading.Lock()
@@ -162,41 +174,42 @@ class JobRunner:
         self._stopping = False
 
     def resume(self) -> int:
-        """Take up every job that has not ended, oldest first.
+        """Queue every unfinished job of an earlier process, oldest first.
 
-        :returns: how many there are
+        :return: number of unfinished jobs
         """
-        jobs = self._store.jobs(alive=True)
+        jobs = self._store.jobs(unfinished=True)
         for job in jobs:
             if job.kind in self._kinds:
                 self._enqueue(job)
             else:
-                logger.warning("job %s is of kind %s, which this version does not run", job.id, job.kind)
+                logger.warning("Job %s has the unknown kind %s; leaving it queued", job.id, job.kind)
         return len(jobs)
 
     def submit(
         self, kind: str, params: dict[str, Json], prompts: Sequence[str] = (), job_id: str | None = None
     ) -> Job:
-        """Store a job and run it as soon as its kind has room.
+        """Store a job and run it as soon as the concurrency of its kind allows.
 
-        :param kind: the name of its kind
-        :param params: what was asked for, without the prompts
+        :param kind: name of the kind
+        :param params: parameters without the prompts
         :param prompts: one text per row
-        :param job_id: its id, which no other job has; one is made up where none is given
+        :param job_id: a new, unique id; generated by default
         """
         job = self._store.create(kind, params, prompts, job_id)
-        logger.info("%s %s queued, rows: %d", kind, job.id, job.total)
+        logger.info("Queued %s job %s with %d rows", kind, job.id, job.total)
         self._enqueue(job)
         return job
 
     def end(self, job_id: str, state: JobState, detail: str | None = None) -> bool:
-        """End a job now, such as by cancelling it.
+        """End a job now, for example cancel it.
 
-        :param state: how it ends
-        :param detail: why, for a person
-        :returns: False where it had ended already, or there is no such job
+        :param job_id: its id
+        :param state: its final state
+        :param detail: why it ends, for a person to read
+        :return: False if it had already ended or does not exist
         """
-        ended = self._store.ended(job_id, state, detail)
+        ended = self._store.mark_ended(job_id, state, detail)
         with self._lock:
             running = self._running.get(job_id)
             for queue in self._waiting.values():
@@ -207,37 +220,37 @@ class JobRunner:
         return ended
 
     def hold(self, hold: Hold) -> None:
-        """Keep jobs from starting further work."""
+        """Keep jobs from starting more work."""
         with self._lock:
             self._holds.append(hold)
 
     def release(self) -> None:
-        """Let every held job go on."""
+        """Release all held jobs."""
         with self._lock:
             self._holds.clear()
 
-    def holds(self, job: Job, rows_begun: int) -> bool:
-        """Whether a job is held at that number of rows."""
-        return any(hold.fits(job) and rows_begun >= hold.after_rows for hold in tuple(self._holds))
+    def is_held(self, job: Job, started_rows: int) -> bool:
+        """Whether a job with this number of started rows is held."""
+        return any(hold.matches(job) and started_rows >= hold.after_rows for hold in tuple(self._holds))
 
     def count_rows(self, job_id: str, rows: int) -> None:
-        """Note that rows were computed."""
+        """Add to the number of computed rows of a job."""
         with self._lock:
             self._computed[job_id] += rows
 
-    def computed(self) -> dict[str, int]:
-        """Rows computed per job, since this process began or was reset."""
+    def computed_rows(self) -> dict[str, int]:
+        """Rows computed per job since this process started or was reset."""
         with self._lock:
             return dict(self._computed)
 
     def reset(self) -> None:
-        """Release what is held and count rows from nothing again."""
+        """Release all held jobs and set the counts of computed rows to zero."""
         with self._lock:
             self._holds.clear()
             self._computed.clear()
 
     def stop(self) -> None:
-        """Let what runs end without an end: the next process takes it up."""
+        """Interrupt all jobs and leave them unfinished, so that the next process resumes them."""
         with self._lock:
             self._stopping = True
             self._waiting.clear()
@@ -248,9 +261,10 @@ class JobRunner:
     def _enqueue(self, job: Job) -> None:
         with self._lock:
             self._waiting[job.kind].append(job)
-        self._start_what_fits(job.kind)
+        self._start_waiting(job.kind)
 
-    def _start_what_fits(self, kind_name: str) -> None:
+    def _start_waiting(self, kind_name: str) -> None:
+        """Start as many waiting jobs of a kind as its concurrency allows."""
         kind = self._kinds[kind_name]
         with self._lock:
             queue = self._waiting[kind_name]
@@ -263,34 +277,30 @@ class JobRunner:
 
     def _run(self, kind: JobKind, running: RunningJob) -> None:
         job = running.job
-        began = time.monotonic()
+        start = time.monotonic()
         state: JobState | None = JobState.SUCCEEDED
         detail: str | None = None
         try:
             running.check()
-            self._store.started(job.id)
+            self._store.mark_started(job.id)
             kind.run(running)
-        except (_Stop, StoreClosedError):
+        except (_Stop, DatabaseClosedError):
             state, detail = running.ending
         except JobFailed as error:
             state, detail = JobState.FAILED, str(error)
-        except Exception as error:  # noqa: BLE001 - it is the job's end
-            logger.error("%s %s broke: %s", job.kind, job.id, place_of(error))  # noqa: TRY400 - its text may hold a prompt
-            state, detail = (
-                JobState.FAILED,
-                f"The platform broke while doing the job ({type(error).__name__}).",
-            )
+        except Exception as error:  # noqa: BLE001 - it ends the job
+            logger.error("%s job %s failed unexpectedly: %s", job.kind, job.id, describe_safely(error))  # noqa: TRY400 - the message may contain a prompt
+            state, detail = JobState.FAILED, f"The job failed unexpectedly ({type(error).__name__})."
         if state is not None:
-            self._note_end(job, state, detail, time.monotonic() - began)
+            self._record_end(job, state, detail, time.monotonic() - start)
         with self._lock:
             del self._running[job.id]
-        self._start_what_fits(job.kind)
+        self._start_waiting(job.kind)
 
-    def _note_end(self, job: Job, state: JobState, detail: str | None, seconds: float) -> None:
+    def _record_end(self, job: Job, state: JobState, detail: str | None, seconds: float) -> None:
         try:
-            self._store.ended(job.id, state, detail)
-        except StoreClosedError:
+            self._store.mark_ended(job.id, state, detail)
+        except DatabaseClosedError:
             return
-        logger.info(
-            "%s %s %s after %.1f s%s", job.kind, job.id, state.value, seconds, f": {detail}" if detail else ""
-        )
+        reason = f": {detail}" if detail else ""
+        logger.info("%s job %s %s after %.1f s%s", job.kind, job.id, state.value, seconds, reason)

@@ -1,1 +1,1 @@
-"""Memory RAG: text out of documents, passages, vectors, retrieval, and answers with passages."""
+"""Memory RAG: reads documents, splits them into passages, indexes their vectors, and builds prompts with them."""

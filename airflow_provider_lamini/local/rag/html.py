@@ -1,4 +1,4 @@
-"""The text of an HTML page, without what a browser would not show."""
+"""HTML: extracts the text of a page that a browser would show."""
 
 from __future__ import annotations
 
@@ -17,34 +17,31 @@ _BLOCKS: Final = {
 _CELLS: Final = {"td", "th"}
 _HEADING: Final = re.compile(r"h([1-6])")
 _CHARSET: Final = re.compile(rb"""<meta[^>]*?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
-_CHARSET_WITHIN: Final = 4096
+_CHARSET_SEARCH_BYTES: Final = 4096
 
 
 def declared_charset(content: bytes) -> str | None:
-    """The character set that a page declares.
-
-    :param content: the page
-    """
-    found = _CHARSET.search(content[:_CHARSET_WITHIN])
+    """Return the character set that a page declares."""
+    found = _CHARSET.search(content[:_CHARSET_SEARCH_BYTES])
     return found[1].decode("ascii") if found else None
 
 
-def blocks_of_html(text: str) -> list[tuple[str, int]]:
-    """A page's paragraphs and headings.
+def html_blocks(text: str) -> list[tuple[str, int]]:
+    """Extract a page's paragraphs and headings.
 
-    :param text: the page
-    :returns: each text with its heading's level, 0 for a paragraph; the page's title first, as a heading
+    :param text: the page's source
+    :return: text and heading level of each, 0 for a paragraph; the page's title comes first, as a heading
     """
-    reader = _Reader()
-    reader.feed(text)
-    reader.close()
-    return reader.finished()
+    parser = _BlockParser()
+    parser.feed(text)
+    parser.close()
+    return parser.finish()
 
 
-class _Reader(HTMLParser):
+class _BlockParser(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self._found: list[tuple[str, int]] = []
+        self._blocks: list[tuple[str, int]] = []
         self._pieces: list[str] = []
         self._hidden: list[str] = []
         self._level = 0
@@ -52,11 +49,11 @@ class _Reader(HTMLParser):
         self._in_title = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Begin an element."""
+        """Start an element."""
         if tag == "title" and self._title is None:
             self._in_title, self._title = True, ""
         elif tag == "body":
-            # A head that is never closed ends here.
+            # This also ends a head that is never closed.
             self._hidden.clear()
             self._end_block()
         elif self._hidden or tag in _HIDDEN:
@@ -73,7 +70,7 @@ class _Reader(HTMLParser):
             self._pieces += [f" {value} " for name, value in attrs if name == "alt" and value]
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element without content."""
+        """Handle an element without content."""
         if tag not in _HIDDEN:
             self.handle_starttag(tag, attrs)
 
@@ -88,23 +85,23 @@ class _Reader(HTMLParser):
             self._end_block()
 
     def handle_data(self, data: str) -> None:
-        """Text."""
+        """Collect text."""
         if self._in_title:
             self._title = (self._title or "") + data
         elif not self._hidden:
             self._pieces.append(data)
 
-    def finished(self) -> list[tuple[str, int]]:
-        """Everything that was found."""
+    def finish(self) -> list[tuple[str, int]]:
+        """Return all blocks."""
         self._end_block()
         title = " ".join((self._title or "").split())
-        if title and not any(level == 1 and text == title for text, level in self._found):
-            return [(title, 1), *self._found]
-        return self._found
+        if title and not any(level == 1 and text == title for text, level in self._blocks):
+            return [(title, 1), *self._blocks]
+        return self._blocks
 
     def _end_block(self) -> None:
         text = " ".join("".join(self._pieces).split())
         self._pieces.clear()
         if text:
-            self._found.append((text, self._level))
+            self._blocks.append((text, self._level))
         self._level = 0

@@ -1,4 +1,4 @@
-"""One index: documents, their passages and vectors, in one SQLite file."""
+"""The index of one Memory RAG job: documents, passages and vectors in one SQLite file."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY, time REAL NOT NULL, 
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class IndexedDocument:
     """A document of an index.
 
-    :param number: its place among the documents
-    :param name: what its owner calls it
-    :param file: name of the file that it lies in, while the index is built
+    :param number: its number in the index
+    :param name: its original file name
+    :param file: name of the uploaded file while the index is being built
     """
 
     number: int
@@ -48,11 +48,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document.
+    """A passage of a document.
 
-    :param number: its place among the passages
+    :param number: its number in the index
     :param document: name of its document
-    :param text: the text
+    :param text: its text
     """
 
     number: int
@@ -61,9 +61,9 @@ class Passage:
 
 
 class Index:
-    """An index; several may have the same file open.
+    """An index. Several instances may have the same file open.
 
-    :param path: its file; made if missing
+    :param path: the database file, created if missing
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,25 +77,25 @@ class Index:
 
     # -- building
 
-    def expect(self, documents: Iterable[tuple[str, str]], model_name: str) -> None:
-        """Note what the index is made of.
+    def set_contents(self, documents: Iterable[tuple[str, str]], model_name: str) -> None:
+        """Record what the index will be built from.
 
-        :param documents: name and file of each
-        :param model_name: the text model that answers
+        :param documents: name and file of each document
+        :param model_name: the text model that answers questions
         """
         with self._db.write() as db:
             db.executemany("INSERT INTO documents (name, file) VALUES (?, ?)", documents)
             db.execute("INSERT INTO facts VALUES ('model_name', ?)", (model_name,))
 
-    def unread(self) -> list[Document]:
-        """The documents that are not read yet."""
+    def unread_documents(self) -> list[IndexedDocument]:
+        """Return the documents that have not been read yet."""
         sql = "SELECT number, name, file FROM documents WHERE NOT read ORDER BY number"
-        return [Document(*found) for found in self._db.read(sql)]
+        return [IndexedDocument(*found) for found in self._db.read(sql)]
 
-    def has_read(self, document: Document, passages: Sequence[str]) -> int:
-        """Store a document's passages, without vectors.
+    def add_document(self, document: IndexedDocument, passages: Sequence[str]) -> int:
+        """Store a document's passages without vectors, and mark it as read.
 
-        :returns: how many are new; a passage that is there already, in whichever document, is kept once
+        :return: number of new passages; the same text is stored only once, even if several documents contain it
         """
         with self._db.write() as db:
             new = db.executemany(
@@ -106,28 +106,30 @@ class Index:
         return new
 
     def without_vector(self, limit: int) -> list[Passage]:
-        """The first passages that have no vector yet."""
+        """Return the first passages without a vector."""
         sql = "SELECT number, document, text FROM passages WHERE vector IS NULL ORDER BY number LIMIT ?"
         return [Passage(*found) for found in self._db.read(sql, limit)]
 
     def set_vectors(self, passages: Sequence[Passage], vectors: Sequence[Sequence[float]]) -> None:
-        """Store passages' vectors."""
-        rows = [(_packed(vector), passage.number) for passage, vector in zip(passages, vectors, strict=True)]
+        """Store the vectors of passages."""
+        rows = [
+            (_vector_bytes(vector), passage.number) for passage, vector in zip(passages, vectors, strict=True)
+        ]
         with self._db.write() as db:
             db.executemany("UPDATE passages SET vector = ? WHERE number = ?", rows)
 
-    def complete(self) -> None:
-        """Note that everything is there."""
+    def mark_complete(self) -> None:
+        """Record that the index is complete."""
         with self._db.write() as db:
             db.execute("INSERT OR REPLACE INTO facts VALUES ('complete', ?)", (str(time.time()),))
 
-    def add(self, document: str, texts: Sequence[str], vectors: Sequence[Sequence[float]]) -> int:
+    def add_passages(self, document: str, texts: Sequence[str], vectors: Sequence[Sequence[float]]) -> int:
         """Add passages with their vectors.
 
-        :returns: how many are new
+        :return: number of new passages
         """
         rows = [
-            (document, text, _digest(text), _packed(vector))
+            (document, text, _digest(text), _vector_bytes(vector))
             for text, vector in zip(texts, vectors, strict=True)
         ]
         with self._db.write() as db:
@@ -135,43 +137,44 @@ class Index:
                 "INSERT OR IGNORE INTO passages (document, text, digest, vector) VALUES (?, ?, ?, ?)", rows
             ).rowcount
 
-    def note(self, line: str) -> None:
-        """Add a line to the log."""
+    def add_log_line(self, line: str) -> None:
+        """Add a line to the training log."""
         with self._db.write() as db:
             db.execute("INSERT INTO log (time, line) VALUES (?, ?)", (time.time(), line))
 
-    # -- using
+    # -- reading
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything is there."""
+        """Whether the index is complete."""
         return self._fact("complete") is not None
 
     @property
     def model_name(self) -> str:
-        """The text model that answers."""
+        """Name of the text model that answers questions."""
         return self._fact("model_name") or ""
 
     @property
     def last_number(self) -> int:
-        """The number of the last passage; numbers only grow."""
+        """Number of the last passage. Numbers only increase."""
         return int(self._db.read("SELECT coalesce(max(number), 0) FROM passages")[0][0])
 
     def counts(self) -> tuple[int, int, int]:
-        """How many documents are unread, how many passages there are, and how many of them have a vector."""
+        """Return the number of unread documents, of passages, and of passages with a vector."""
         return (
             self._db.read("SELECT count(*) FROM documents WHERE NOT read")[0][0],
             *self._db.read("SELECT count(*), count(vector) FROM passages")[0],
         )
 
     def log(self) -> list[tuple[float, str]]:
-        """The lines of the log, each with its time in seconds since the epoch."""
+        """Return the lines of the training log, each with its Unix timestamp."""
         return [
-            (moment, line) for moment, line in self._db.read("SELECT time, line FROM log ORDER BY number")
+            (timestamp, line)
+            for timestamp, line in self._db.read("SELECT time, line FROM log ORDER BY number")
         ]
 
     def vectors(self) -> tuple[list[int], Vectors]:
-        """The numbers of all passages that have a vector, and the vectors in that order, each of length 1."""
+        """Return the numbers of all passages with a vector, and their vectors in the same order, normalized."""
         rows = self._db.read("SELECT number, vector FROM passages WHERE vector IS NOT NULL ORDER BY number")
         if not rows:
             return [], np.zeros((0, 0), dtype=np.float32)
@@ -179,19 +182,19 @@ class Index:
         return [number for number, _ in rows], flat.reshape(len(rows), -1)
 
     def passages(self, numbers: Sequence[int]) -> list[Passage]:
-        """Some passages, in the order that was asked for."""
+        """Return passages by number, in the given order."""
         marks = ",".join("?" * len(numbers))
-        sql = f"SELECT number, document, text FROM passages WHERE number IN ({marks})"  # noqa: S608 - only marks
+        sql = f"SELECT number, document, text FROM passages WHERE number IN ({marks})"  # noqa: S608 - only placeholders
         found = {row[0]: Passage(*row) for row in self._db.read(sql, *numbers)}
         return [found[number] for number in numbers if number in found]
 
-    def spread(self, size: int) -> list[Passage]:
-        """So many passages from all over the index, at even distances."""
+    def sample(self, size: int) -> list[Passage]:
+        """Return this many passages, evenly spaced over the whole index."""
         numbers = [
             row[0] for row in self._db.read("SELECT number FROM passages WHERE vector IS NOT NULL ORDER BY 1")
         ]
         size = min(size, len(numbers))
-        return self.passages([numbers[place * len(numbers) // size] for place in range(size)])
+        return self.passages([numbers[step * len(numbers) // size] for step in range(size)])
 
     def _fact(self, name: str) -> str | None:
         found = self._db.read("SELECT value FROM facts WHERE name = ?", name)
@@ -202,7 +205,8 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _packed(vector: Sequence[float]) -> bytes:
+def _vector_bytes(vector: Sequence[float]) -> bytes:
+    """Normalize a vector and encode it for the database."""
     array = np.asarray(vector, dtype=np.float32)
     length = float(np.linalg.norm(array))
     return (array / length if length else array).tobytes()

@@ -1,1 +1,1 @@
-"""The local platform's endpoints, one module per resource."""
+"""HTTP endpoints: one module with one ``router`` per API resource."""

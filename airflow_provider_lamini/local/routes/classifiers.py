@@ -1,9 +1,10 @@
-"""Classifiers: making and training them, and sorting texts with them."""
+"""Classifiers: manages projects with their examples, trains classifiers, and classifies texts."""
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,15 +13,16 @@ from starlette.responses import Response, StreamingResponse
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.classifiers import model as models
+from airflow_provider_lamini.local.classifiers.features import features
+from airflow_provider_lamini.local.classifiers.model import ClassifierModel
 from airflow_provider_lamini.local.classifiers.projects import Project
 from airflow_provider_lamini.local.classifiers.scores import best_first
-from airflow_provider_lamini.local.classifiers.training import KIND, shown, shown_job
+from airflow_provider_lamini.local.classifiers.training import KIND, TEXTS_AT_ONCE, shown, shown_job
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.multipart import invalid, receive
+from airflow_provider_lamini.local.jobs.store import compact_json
+from airflow_provider_lamini.local.multipart import invalid_field, receive_form
 from airflow_provider_lamini.local.platform import Platform
-from airflow_provider_lamini.local.routes.classifying import classify_texts
-from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer
-from airflow_provider_lamini.local.store import as_json
+from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, listed, run_in_pool
 from airflow_provider_lamini.platforms.lamini.api.classifiers import (
     ClassifierAddRequest,
     ClassifierInitializeRequest,
@@ -36,17 +38,17 @@ if TYPE_CHECKING:
 
 router = APIRouter()
 
-CLASSES_AT_LEAST: Final = 2
+MIN_CLASSES: Final = 2
 CANCELLED: Final = "Cancelled by request."
 
 
 @router.post("/v2/classifier/initialize")
-async def initialize(body: ClassifierInitializeRequest, platform: PlatformOf) -> Response:
-    """Make a project of classes and examples, and begin to train its classifier."""
+async def initialize(body: ClassifierInitializeRequest, platform: PlatformDep) -> Response:
+    """Create a project with classes and examples, and start to train its classifier."""
     examples = body.examples or {}
-    _check_names(body.name)
-    if len(body.classes) < CLASSES_AT_LEAST:
-        raise invalid("classes", "A classifier needs two classes or more.")
+    _check_name(body.name)
+    if len(body.classes) < MIN_CLASSES:
+        raise invalid_field("classes", f"A classifier needs at least {MIN_CLASSES} classes.")
     _check_classes(examples, body.classes, "examples")
 
     def start() -> dict[str, str | None]:
@@ -57,207 +59,231 @@ async def initialize(body: ClassifierInitializeRequest, platform: PlatformOf) ->
         project = platform.classifiers.create(body.name, body.model_name, body.classes, examples)
         return _submit(platform, project)
 
-    return as_answer(await asyncio.to_thread(start))
+    return json_response(await asyncio.to_thread(start))
 
 
 @router.post("/v2/classifier/add")
-async def add(body: ClassifierAddRequest, platform: PlatformOf) -> Response:
-    """Add examples to a dataset of a project; the classifier knows them after its next training."""
-    _check_names(body.dataset_name)
+async def add(body: ClassifierAddRequest, platform: PlatformDep) -> Response:
+    """Add examples to a dataset of a project. The next training uses them."""
+    _check_name(body.dataset_name)
 
-    def do() -> "dict[str, Json]":
+    def add_examples() -> "dict[str, Json]":
         project = platform.classifiers.get(body.project_name)
         _check_classes(body.data, platform.classifiers.classes(project), "data")
         added = platform.classifiers.add(project, body.dataset_name, body.data)
         return {"project_name": project.name, "dataset_name": body.dataset_name, "num_added": added}
 
-    return as_answer(await asyncio.to_thread(do))
+    return json_response(await asyncio.to_thread(add_examples))
 
 
 @router.post("/v2/classifier/train")
-async def train(body: ClassifierTrainRequest, platform: PlatformOf) -> Response:
-    """Begin to train a project's classifier on all its examples."""
+async def train(body: ClassifierTrainRequest, platform: PlatformDep) -> Response:
+    """Start to train a project's classifier on all its examples."""
 
     def start() -> dict[str, str | None]:
         project = platform.classifiers.get(body.name)
         if body.classifier_train_job_id is not None:
-            # What an earlier job computed is used in any case.
+            # Only checked: vectors of earlier jobs are always reused.
             shown_job(platform.classifiers, platform.store, body.classifier_train_job_id)
         return _submit(platform, project)
 
-    return as_answer(await asyncio.to_thread(start))
+    return json_response(await asyncio.to_thread(start))
 
 
 @router.get("/v2/classifier/{job_id}/status")
-async def status(job_id: str, platform: PlatformOf) -> Response:
-    """How a training stands, and the model once it is there."""
-    return as_answer(await asyncio.to_thread(shown_job, platform.classifiers, platform.store, job_id))
+async def status(job_id: str, platform: PlatformDep) -> Response:
+    """Return the status of a training, and the id of the model once it exists."""
+    return json_response(await asyncio.to_thread(shown_job, platform.classifiers, platform.store, job_id))
 
 
 @router.post("/v2/classifier/update_job")
-async def update_job(body: ClassifierUpdateJobRequest, platform: PlatformOf) -> Response:
-    """Cancel a training; one that has ended stays as it is."""
+async def update_job(body: ClassifierUpdateJobRequest, platform: PlatformDep) -> Response:
+    """Cancel a training. One that has already ended does not change."""
     if state_of(body.status) is not JobState.CANCELLED:
-        raise PlatformError(400, "The only state that a job can be set to is CANCELLED.")
+        raise PlatformError(400, "A job's status can only be set to CANCELLED.")
 
     def cancel() -> dict[str, str | None]:
         shown_job(platform.classifiers, platform.store, body.job_id)
         platform.runner.end(body.job_id, JobState.CANCELLED, CANCELLED)
         return shown_job(platform.classifiers, platform.store, body.job_id)
 
-    return as_answer(await asyncio.to_thread(cancel))
+    return json_response(await asyncio.to_thread(cancel))
 
 
 @router.post("/v2/classifier/register")
-async def register(body: ClassifierRegisterRequest, platform: PlatformOf) -> Response:
-    """Make a model a project's too."""
+async def register(body: ClassifierRegisterRequest, platform: PlatformDep) -> Response:
+    """Add a model to another project."""
 
-    def do() -> dict[str, str]:
+    def register_model() -> dict[str, str]:
         project = platform.classifiers.get(body.project_id)
         platform.classifiers.model(body.model_id)
         shown_job(platform.classifiers, platform.store, body.job_id)
         platform.classifiers.register(project, body.model_id, body.job_id)
         return {"project_id": project.id, "model_id": body.model_id, "job_id": body.job_id}
 
-    return as_answer(await asyncio.to_thread(do))
+    return json_response(await asyncio.to_thread(register_model))
 
 
 @router.post("/v2/classifier/{model_id}/classify")
 @router.post("/v1/classifier/{model_id}/classification")
-async def classify(model_id: str, body: ClassifyRequest, platform: PlatformOf, request: Request) -> Response:
-    """Say of each text how likely its classes are, the likeliest first."""
+async def classify(model_id: str, body: ClassifyRequest, platform: PlatformDep, request: Request) -> Response:
+    """Return the classes of each text with their probabilities, most likely first."""
     model = await asyncio.to_thread(platform.classifiers.model, model_id)
-    texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    found = await classify_texts(platform, model, texts, request)
-    return as_answer(
+    probabilities = await classify_texts(platform, model, listed(body.prompt), request)
+    return json_response(
         {
             "classification": [
                 best_first(
                     model,
-                    likely,
+                    row,
                     top_n=body.top_n,
                     threshold=body.threshold,
                     metadata=bool(body.metadata),
                 )
-                for likely in found
+                for row in probabilities
             ]
         }
     )
 
 
 @router.post("/v1/classifier/{model_id}/prediction")
-async def predict(model_id: str, body: ClassifyRequest, platform: PlatformOf, request: Request) -> Response:
-    """Name the likeliest class; a list where the prompt was a list."""
+async def predict(model_id: str, body: ClassifyRequest, platform: PlatformDep, request: Request) -> Response:
+    """Return the most likely class, or a list of them if the prompt is a list."""
     model = await asyncio.to_thread(platform.classifiers.model, model_id)
-    texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    found = await classify_texts(platform, model, texts, request)
-    names = [best_first(model, likely, top_n=1)[0]["class_name"] for likely in found]
-    return as_answer({"prediction": names[0] if isinstance(body.prompt, str) else names})
+    probabilities = await classify_texts(platform, model, listed(body.prompt), request)
+    names = [best_first(model, row, top_n=1)[0]["class_name"] for row in probabilities]
+    return json_response({"prediction": names[0] if isinstance(body.prompt, str) else names})
+
+
+async def classify_texts(
+    platform: Platform, model: ClassifierModel, texts: Sequence[str], request: Request
+) -> list[list[float]]:
+    """Return the probability of each class for each text.
+
+    :param platform: embeds the texts
+    :param model: the classifier
+    :param texts: the texts
+    :param request: the client's request; if the client disconnects, no more texts are embedded
+    :return: one list per text with one probability per class
+    """
+    name = model.embedding_model
+    platform.inference.check_embedding_model(name)
+    batches = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    probabilities = await run_in_pool(
+        batches,
+        lambda batch: model.probabilities(
+            features(batch, lambda parts: platform.inference.embed(parts, name))
+        ),
+        platform.vector_pool,
+        request,
+        item_name=f"Texts in groups of {TEXTS_AT_ONCE}, group",
+    )
+    return list(chain.from_iterable(probabilities))
 
 
 @router.post("/v1/classifier", include_in_schema=False)
-async def upload(request: Request, platform: PlatformOf) -> dict[str, str]:
-    """Take a model that a local platform trained: one of the files in its ``classifiers/models`` folder."""
+async def upload(request: Request, platform: PlatformDep) -> dict[str, str]:
+    """Import a model of a local platform: a file from its ``classifiers/models`` folder."""
     with tempfile.TemporaryDirectory() as folder:
-        form = await receive(request, Path(folder), "file")
+        form = await receive_form(request, Path(folder), "file")
         if len(form.files) != 1:
-            raise invalid("file", "One file was expected.")
+            raise invalid_field("file", "Expected exactly one file.")
 
-        def keep() -> str:
+        def import_model() -> str:
             try:
                 model = models.load(form.files[0].path.read_bytes())
             except models.UnreadableModelError as error:
                 raise PlatformError(400, str(error)) from None
             return platform.classifiers.keep(model, "", None)
 
-        return {"model_id": await asyncio.to_thread(keep)}
+        return {"model_id": await asyncio.to_thread(import_model)}
 
 
 @router.get("/v2/classifier/projects")
-async def projects(platform: PlatformOf) -> Response:
-    """The projects."""
+async def projects(platform: PlatformDep) -> Response:
+    """List the projects."""
 
     def read() -> "list[Json]":
-        return [_shown_project(platform, project) for project in platform.classifiers.all()]
+        return [_project_entry(platform, project) for project in platform.classifiers.all()]
 
-    return as_answer(await asyncio.to_thread(read))
+    return json_response(await asyncio.to_thread(read))
 
 
 @router.get("/v2/classifier/{project_name}/datasets")
-async def datasets(project_name: str, platform: PlatformOf) -> Response:
-    """A project's datasets, with how many examples of each class."""
+async def datasets(project_name: str, platform: PlatformDep) -> Response:
+    """List a project's datasets with their number of examples per class."""
 
     def read() -> "list[Json]":
-        found = platform.classifiers.datasets(platform.classifiers.get(project_name))
+        counts_by_dataset = platform.classifiers.datasets(platform.classifiers.get(project_name))
         return [
             {"dataset_name": name, "num_datapoints": sum(counts.values()), "classes": dict(counts)}
-            for name, counts in found.items()
+            for name, counts in counts_by_dataset.items()
         ]
 
-    return as_answer(await asyncio.to_thread(read))
+    return json_response(await asyncio.to_thread(read))
 
 
 @router.get("/v2/classifier/{project_name}/jobs")
-async def jobs(project_name: str, platform: PlatformOf) -> Response:
-    """A project's trainings, the oldest first."""
+async def jobs(project_name: str, platform: PlatformDep) -> Response:
+    """List a project's trainings, oldest first."""
 
     def read() -> list[dict[str, str | None]]:
         name = platform.classifiers.get(project_name).name
         found = [job for job in platform.store.jobs(KIND) if job.params["project"] == name]
         return [shown(job, platform.classifiers.model_of_job(job.id)) for job in found]
 
-    return as_answer(await asyncio.to_thread(read))
+    return json_response(await asyncio.to_thread(read))
 
 
 @router.get("/v2/classifier/{project_name}/models")
-async def project_models(project_name: str, platform: PlatformOf) -> Response:
-    """A project's models, the oldest first."""
+async def project_models(project_name: str, platform: PlatformDep) -> Response:
+    """List a project's models, oldest first."""
 
     def read() -> "list[Json]":
         project = platform.classifiers.get(project_name)
         return [
             {
-                "model_id": one.id,
-                "job_id": one.job_id or None,
+                "model_id": model.id,
+                "job_id": model.job_id or None,
                 "project_name": project.name,
-                "created_at": _time(one.created),
-                "metadata": {"classes": one.classes, "held_out_accuracy": one.accuracy},
+                "created_at": _iso_time(model.created),
+                "metadata": {"classes": model.classes, "held_out_accuracy": model.accuracy},
             }
-            for one in platform.classifiers.models(project)
+            for model in platform.classifiers.models(project)
         ]
 
-    return as_answer(await asyncio.to_thread(read))
+    return json_response(await asyncio.to_thread(read))
 
 
 @router.delete("/v2/classifier/{project_name}/{dataset_name}")
-async def delete_dataset(project_name: str, dataset_name: str, platform: PlatformOf) -> Response:
-    """Delete a dataset; models that were trained on it stay."""
+async def delete_dataset(project_name: str, dataset_name: str, platform: PlatformDep) -> Response:
+    """Delete a dataset. Models that were trained on it remain."""
 
     def delete() -> "dict[str, Json]":
         project = platform.classifiers.get(project_name)
         deleted = platform.classifiers.delete(project, dataset_name)
         if not deleted:
-            raise _no_dataset(project, dataset_name)
+            raise _dataset_not_found(project, dataset_name)
         return {"project_name": project.name, "dataset_name": dataset_name, "num_deleted": deleted}
 
-    return as_answer(await asyncio.to_thread(delete))
+    return json_response(await asyncio.to_thread(delete))
 
 
 @router.get("/v2/classifier/{project_name}/{dataset_name}/download")
-async def download_dataset(project_name: str, dataset_name: str, platform: PlatformOf) -> Response:
-    """A dataset as JSON Lines of ``input`` and ``target``, as an evaluation takes them."""
+async def download_dataset(project_name: str, dataset_name: str, platform: PlatformDep) -> Response:
+    """Return a dataset as JSON Lines with ``input`` and ``target``, the format of evaluations."""
 
     def check() -> Project:
         project = platform.classifiers.get(project_name)
         if dataset_name not in platform.classifiers.datasets(project):
-            raise _no_dataset(project, dataset_name)
+            raise _dataset_not_found(project, dataset_name)
         return project
 
     project = await asyncio.to_thread(check)
 
     def lines() -> Iterator[str]:
         for name, text in platform.classifiers.rows(project, dataset_name):
-            yield as_json({"input": text, "target": name}) + "\n"
+            yield compact_json({"input": text, "target": name}) + "\n"
 
     return StreamingResponse(lines(), media_type="application/jsonl")
 
@@ -266,30 +292,30 @@ def _submit(platform: Platform, project: Project) -> dict[str, str | None]:
     return shown(platform.runner.submit(KIND, {"project": project.name}), None)
 
 
-def _check_names(name: str) -> None:
+def _check_name(name: str) -> None:
     if "/" in name or not name.isprintable() or name in (".", ".."):
-        raise PlatformError(400, "A name must be printable and hold no slash: it is part of a path.")
+        raise PlatformError(400, "A name must be printable and contain no slash, as it is part of a path.")
 
 
 def _check_classes(examples: dict[str, list[str]], classes: dict[str, str], field: str) -> None:
     if unknown := [name for name in examples if name not in classes]:
         known = ", ".join(map(repr, classes))
-        raise invalid(f"{field}", f"No such class: {unknown[0]!r}; the project's classes are {known}.")
+        raise invalid_field(field, f"Unknown class {unknown[0]!r}; the project's classes are {known}.")
 
 
-def _no_dataset(project: Project, dataset_name: str) -> PlatformError:
+def _dataset_not_found(project: Project, dataset_name: str) -> PlatformError:
     return PlatformError(404, f"Project {project.name!r} has no dataset {dataset_name!r}.")
 
 
-def _shown_project(platform: Platform, project: Project) -> "dict[str, Json]":
+def _project_entry(platform: Platform, project: Project) -> "dict[str, Json]":
     return {
         "project_id": project.id,
         "project_name": project.name,
         "model_name": project.model_name,
-        "created_at": _time(project.created),
+        "created_at": _iso_time(project.created),
         "classes": dict(platform.classifiers.classes(project)),
     }
 
 
-def _time(moment: float) -> str:
-    return datetime.fromtimestamp(moment, tz=UTC).isoformat(timespec="seconds")
+def _iso_time(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, tz=UTC).isoformat(timespec="seconds")

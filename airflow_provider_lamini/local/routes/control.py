@@ -1,4 +1,4 @@
-"""Control for tests: faults, holds, forced ends, counts. Off unless asked for."""
+"""Control endpoints for tests: faults, holds, forced job ends, statistics. Only served with ``--control``."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -11,9 +11,9 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.errors import JobNotFoundError
 from airflow_provider_lamini.local.faults import CONTROL_PREFIX, Fault
 from airflow_provider_lamini.local.jobs.runner import Hold
+from airflow_provider_lamini.local.jobs.store import Job
 from airflow_provider_lamini.local.platform import Platform
-from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer
-from airflow_provider_lamini.local.store import Job
+from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 
 router = APIRouter(prefix=CONTROL_PREFIX)
 
@@ -22,22 +22,22 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Loading(_Body):
-    """A model that counts as loading.
+class LoadingBody(_Body):
+    """Reports a model as loading.
 
-    :param model_name: None is every model
-    :param seconds: for so long
+    :param model_name: None stands for every model
+    :param seconds: for how long
     """
 
     model_name: str | None = None
     seconds: Annotated[float, Field(ge=0, le=3600)]
 
 
-class RowFault(_Body):
-    """Rows that fail.
+class RowFaultBody(_Body):
+    """Lets rows fail.
 
-    :param contains: a text in their prompt
-    :param times: so many such rows; None is all
+    :param contains: text in the prompts of these rows
+    :param times: number of rows to fail; None fails all
     """
 
     contains: str
@@ -45,11 +45,11 @@ class RowFault(_Body):
 
 
 class HoldBody(_Body):
-    """Jobs that start no further rows until released.
+    """Keeps jobs from starting more rows until they are released.
 
-    :param kind: only of this kind
-    :param job_id: only this one
-    :param after_rows: rows that each may do first
+    :param kind: only jobs of this kind
+    :param job_id: only this job
+    :param after_rows: rows that each job may start first
     """
 
     kind: str | None = None
@@ -57,119 +57,134 @@ class HoldBody(_Body):
     after_rows: Annotated[int, Field(ge=0)] = 0
 
 
-class End(_Body):
-    """How a job is made to end."""
+class EndBody(_Body):
+    """Final state of a job that is ended."""
 
     state: Literal["succeeded", "partly succeeded", "failed", "cancelled", "timed out"]
     detail: str | None = None
 
 
+class UploadBaseBody(_Body):
+    """How clients upload rows from now on."""
+
+    base: Literal["local", "azure"]
+
+
 @router.post("/faults")
-async def add_fault(fault: Fault, platform: PlatformOf) -> dict[str, int]:
-    """Let requests go wrong."""
+async def add_fault(fault: Fault, platform: PlatformDep) -> dict[str, int]:
+    """Add a fault, and return the number of faults."""
     platform.faults.add(fault)
-    return {"faults": len(platform.faults.listing())}
+    return {"faults": len(platform.faults.hit_counts())}
 
 
 @router.get("/faults")
-async def list_faults(platform: PlatformOf) -> Response:
-    """The faults with the number of requests that each has hit."""
-    found = platform.faults.listing()
-    return as_answer([{**fault.model_dump(mode="json"), "hits": hits} for fault, hits in found])
+async def list_faults(platform: PlatformDep) -> Response:
+    """List the faults, each with the number of requests it affected."""
+    return json_response(
+        [{**fault.model_dump(mode="json"), "hits": hits} for fault, hits in platform.faults.hit_counts()]
+    )
 
 
 @router.delete("/faults")
-async def clear_faults(platform: PlatformOf) -> Response:
-    """Let everything go right again."""
+async def clear_faults(platform: PlatformDep) -> Response:
+    """Remove all faults."""
     platform.faults.reset()
     return Response(status_code=204)
 
 
 @router.post("/loading")
-async def load(loading: Loading, platform: PlatformOf) -> Response:
-    """Make a model count as loading."""
-    platform.faults.load(loading.model_name, loading.seconds)
+async def set_loading(body: LoadingBody, platform: PlatformDep) -> Response:
+    """Report a model as loading."""
+    platform.faults.set_loading(body.model_name, body.seconds)
     return Response(status_code=204)
 
 
 @router.post("/row-faults")
-async def spoil_rows(rows: RowFault, platform: PlatformOf) -> Response:
+async def fail_rows(body: RowFaultBody, platform: PlatformDep) -> Response:
     """Let rows fail."""
-    platform.faults.spoil(rows.contains, rows.times)
+    platform.faults.fail_rows(body.contains, body.times)
     return Response(status_code=204)
 
 
 @router.post("/holds")
-async def hold(body: HoldBody, platform: PlatformOf) -> Response:
-    """Keep jobs from starting further rows."""
+async def hold(body: HoldBody, platform: PlatformDep) -> Response:
+    """Keep jobs from starting more rows."""
     platform.runner.hold(Hold(kind=body.kind, job_id=body.job_id, after_rows=body.after_rows))
     return Response(status_code=204)
 
 
 @router.delete("/holds")
-async def release(platform: PlatformOf) -> Response:
-    """Let held jobs go on."""
+async def release(platform: PlatformDep) -> Response:
+    """Release all held jobs."""
     platform.runner.release()
     return Response(status_code=204)
 
 
+@router.post("/upload-base")
+async def set_upload_base(body: UploadBaseBody, platform: PlatformDep) -> Response:
+    """Change how clients upload rows."""
+    platform.datasets.base = body.base
+    return Response(status_code=204)
+
+
 @router.get("/jobs")
-async def jobs(platform: PlatformOf, kind: str | None = None) -> Response:
-    """The jobs, oldest first, with what was done for each."""
+async def jobs(platform: PlatformDep, kind: str | None = None) -> Response:
+    """List the jobs, oldest first, each with the rows computed by this process."""
 
     def read() -> list[dict[str, Json]]:
-        computed = platform.runner.computed()
-        return [_shown(job, computed.get(job.id, 0)) for job in platform.store.jobs(kind)]
+        computed = platform.runner.computed_rows()
+        return [_job_entry(job, computed.get(job.id, 0)) for job in platform.store.jobs(kind)]
 
-    return as_answer(await asyncio.to_thread(read))
+    return json_response(await asyncio.to_thread(read))
 
 
 @router.post("/jobs/{job_id}/end")
-async def end(job_id: str, body: End, platform: PlatformOf) -> dict[str, bool]:
-    """End a job as it is told; one that has ended stays as it is."""
+async def end(job_id: str, body: EndBody, platform: PlatformDep) -> dict[str, bool]:
+    """End a job with a given state. A job that has already ended does not change."""
 
-    def do() -> bool:
+    def end_job() -> bool:
         if platform.store.job(job_id) is None:
             raise JobNotFoundError(job_id)
         return platform.runner.end(job_id, JobState(body.state), body.detail)
 
-    return {"ended": await asyncio.to_thread(do)}
+    return {"ended": await asyncio.to_thread(end_job)}
 
 
 @router.get("/stats")
-async def stats(platform: PlatformOf) -> Response:
-    """Requests per path since the process began or was reset, jobs per kind, and rows computed."""
-    return as_answer(await asyncio.to_thread(_stats, platform))
+async def stats(platform: PlatformDep) -> Response:
+    """Return requests per path and computed rows since the start or the last reset, and jobs per kind."""
+    return json_response(await asyncio.to_thread(_stats, platform))
 
 
 def _stats(platform: Platform) -> dict[str, Json]:
     kinds: dict[str, Json] = {}
     for job in platform.store.jobs():
-        of_kind = kinds.get(job.kind, 0)
-        kinds[job.kind] = (of_kind if isinstance(of_kind, int) else 0) + 1
-    requests: dict[str, Json] = dict(platform.requests.counts())
-    return {"requests": requests, "jobs": kinds, "rows_computed": sum(platform.runner.computed().values())}
+        count = kinds.get(job.kind, 0)
+        kinds[job.kind] = (count if isinstance(count, int) else 0) + 1
+    requests: dict[str, Json] = dict(platform.request_counter.counts())
+    computed = sum(platform.runner.computed_rows().values())
+    return {"requests": requests, "jobs": kinds, "rows_computed": computed}
 
 
 @router.post("/reset")
-async def reset(platform: PlatformOf) -> Response:
-    """Forget faults, holds, counts and jobs; those that live are cancelled."""
+async def reset(platform: PlatformDep) -> Response:
+    """Remove faults and holds, reset counts, cancel unfinished jobs, and delete all jobs."""
 
-    def forget_jobs() -> None:
-        for job in platform.store.jobs(alive=True):
+    def delete_jobs() -> None:
+        for job in platform.store.jobs(unfinished=True):
             platform.runner.end(job.id, JobState.CANCELLED)
         platform.store.delete_ended()
         platform.tunings.forget()
 
     platform.faults.reset()
     platform.datasets.reset()
-    await asyncio.to_thread(forget_jobs)
+    await asyncio.to_thread(delete_jobs)
     platform.runner.reset()
-    platform.requests.reset()
+    platform.request_counter.reset()
     return Response(status_code=204)
 
 
-def _shown(job: Job, computed: int) -> dict[str, Json]:
+def _job_entry(job: Job, computed: int) -> dict[str, Json]:
     return {
         "id": job.id,
         "kind": job.kind,

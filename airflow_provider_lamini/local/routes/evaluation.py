@@ -1,4 +1,4 @@
-"""Evaluation: one or two models on rows whose answers are known."""
+"""Evaluation: runs one or two models on rows with known answers and computes metrics."""
 
 import asyncio
 import uuid
@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.evaluation import metrics
-from airflow_provider_lamini.local.inference import Task
+from airflow_provider_lamini.local.inference import CompletionSettings
 from airflow_provider_lamini.local.platform import Platform
-from airflow_provider_lamini.local.routes.classifying import classify_texts
-from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
+from airflow_provider_lamini.local.routes.classifiers import classify_texts
+from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.platforms.lamini.api.evaluation import EvalRunRequest
 
 router = APIRouter(prefix="/v1/eval")
@@ -23,34 +23,41 @@ _METRICS: Final = {CLASSIFIER: metrics.of_classes, TEXT: metrics.of_texts}
 
 
 @router.post("/run")
-async def run(body: EvalRunRequest, platform: PlatformOf, request: Request) -> Response:
-    """Let the models answer each row, and compare with what is right."""
+async def run(body: EvalRunRequest, platform: PlatformDep, request: Request) -> Response:
+    """Run the models on each row, and compare their outputs with the targets."""
     base_type = body.base_eval_type or body.test_eval_type
     for field, kind in (("test_eval_type", body.test_eval_type), ("base_eval_type", base_type)):
         if kind not in _METRICS:
             raise PlatformError(400, f"{field} must be one of {', '.join(_METRICS)}.")
     if body.sbs and not body.base_model_id:
-        raise PlatformError(400, "sbs compares two models side by side: name the other as base_model_id.")
+        raise PlatformError(
+            400, "sbs compares two models side by side: set base_model_id to the other model."
+        )
     texts, targets = [row.input for row in body.eval_data], [row.target for row in body.eval_data]
     same = metrics.nearly if body.fuzzy_comparison else metrics.exactly
     test = await _outputs(platform, body.test_model_id, body.test_eval_type, texts, request)
-    found: dict[str, float | int] = {**_METRICS[body.test_eval_type](test, targets, same).named()}
+    values: dict[str, float | int] = {**_METRICS[body.test_eval_type](test, targets, same).named()}
     base: list[str] | None = None
     if body.base_model_id:
         base = await _outputs(platform, body.base_model_id, base_type, texts, request)
-        found |= _METRICS[base_type](base, targets, same).named("base_")
+        values |= _METRICS[base_type](base, targets, same).named("base_")
         if body.sbs:
-            found |= metrics.side_by_side(test, base, targets, same)
+            values |= metrics.side_by_side(test, base, targets, same)
     predictions = [
-        {"input": row.input, "target": row.target, "test_output": tested, "base_output": base and base[place]}
-        for place, (row, tested) in enumerate(zip(body.eval_data, test, strict=True))
+        {
+            "input": row.input,
+            "target": row.target,
+            "test_output": output,
+            "base_output": base and base[index],
+        }
+        for index, (row, output) in enumerate(zip(body.eval_data, test, strict=True))
     ]
-    return as_answer(
+    return json_response(
         {
             "eval_job_id": uuid.uuid4().hex,
             "eval_data_id": body.eval_data_id,
             "status": "COMPLETED",
-            "metrics": found,
+            "metrics": values,
             "predictions": predictions,
         }
     )
@@ -59,13 +66,18 @@ async def run(body: EvalRunRequest, platform: PlatformOf, request: Request) -> R
 async def _outputs(
     platform: Platform, model_id: str, kind: str, texts: list[str], request: Request
 ) -> list[str]:
+    """Return the model's output for each text: the most likely class, or generated text."""
     if kind == CLASSIFIER:
         model = await asyncio.to_thread(platform.classifiers.model, model_id)
-        likely = await classify_texts(platform, model, texts, request)
-        return [model.classes[max(range(len(row)), key=row.__getitem__)].name for row in likely]
+        probabilities = await classify_texts(platform, model, texts, request)
+        return [model.classes[max(range(len(row)), key=row.__getitem__)].name for row in probabilities]
     await asyncio.to_thread(platform.inference.check_text_model, model_id)
-    what = Task(model_name=model_id)
-    answers = await work_on(
-        texts, lambda text: platform.inference.complete(what, text), platform.text_pool, request, name="Row"
+    settings = CompletionSettings(model_name=model_id)
+    completions = await run_in_pool(
+        texts,
+        lambda text: platform.inference.complete(settings, text),
+        platform.text_pool,
+        request,
+        item_name="Row",
     )
-    return [str(answer.output) for answer in answers]
+    return [str(completion.output) for completion in completions]

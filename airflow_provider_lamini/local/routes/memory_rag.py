@@ -1,4 +1,4 @@
-"""Memory RAG: indexes over documents, and answers with what is found in them."""
+"""Memory RAG: builds indexes of documents and answers prompts with their passages."""
 
 import asyncio
 import shutil
@@ -11,15 +11,21 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.local.engines.base import PromptTooLong
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.inference import Answer, Task
-from airflow_provider_lamini.local.multipart import invalid, receive
+from airflow_provider_lamini.local.inference import Completion, CompletionSettings
+from airflow_provider_lamini.local.multipart import invalid_field, receive_form
 from airflow_provider_lamini.local.platform import Platform
-from airflow_provider_lamini.local.rag.answers import QUERY_SIZE, prompt_with, query_vector, suggest
-from airflow_provider_lamini.local.rag.chunks import passages
-from airflow_provider_lamini.local.rag.extract import markdown
+from airflow_provider_lamini.local.rag.documents import markdown
 from airflow_provider_lamini.local.rag.index import Index
-from airflow_provider_lamini.local.rag.indexes import FILES, KIND
-from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
+from airflow_provider_lamini.local.rag.passages import split_into_passages
+from airflow_provider_lamini.local.rag.prompts import (
+    DEFAULT_QUERY_SIZE,
+    embed_query,
+    prompt_with_passages,
+    suggest_questions,
+)
+from airflow_provider_lamini.local.rag.repository import FILES, KIND
+from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, listed, run_in_pool
+from airflow_provider_lamini.local.routes.completions import completions_response
 from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 from airflow_provider_lamini.platforms.lamini.api.memory_rag import (
     MemoryRagAddIndexRequest,
@@ -35,16 +41,16 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/alpha/memory-rag")
 
 FILE_FIELD: Final = "files"
-ADDED: Final = "added text"
-"""The name of the document that added passages count to."""
+ADDED_DOCUMENT: Final = "added text"
+"""Document name of passages that were added later."""
 
 
 @router.post("/train")
-async def train(request: Request, platform: PlatformOf) -> dict[str, str]:
-    """Begin to build an index over the files of a form."""
-    folder = await asyncio.to_thread(platform.indexes.incoming)
+async def train(request: Request, platform: PlatformDep) -> dict[str, str]:
+    """Start to build an index of the files in a form."""
+    folder = await asyncio.to_thread(platform.indexes.create_upload_folder)
     try:
-        form = await receive(request, folder / FILES, FILE_FIELD)
+        form = await receive_form(request, folder / FILES, FILE_FIELD)
         return await asyncio.to_thread(_start, platform, folder, form)
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, folder)
@@ -54,74 +60,72 @@ async def train(request: Request, platform: PlatformOf) -> dict[str, str]:
 def _start(platform: Platform, folder: "Path", form: "Form") -> dict[str, str]:
     model_name = form.fields.get("model_name", "")
     if not model_name:
-        raise invalid("model_name", "Field required", "missing")
+        raise invalid_field("model_name", "Field required", "missing")
     if not form.files:
-        raise invalid(FILE_FIELD, "Field required", "missing")
-    platform.inference.check_text_model(model_name)
-    platform.inference.check_embedding_model(DEFAULT_MODEL)
-    platform.indexes.expect(folder, form.files, model_name)
+        raise invalid_field(FILE_FIELD, "Field required", "missing")
+    _check_models(platform, model_name)
+    platform.indexes.set_contents(folder, form.files, model_name)
     job = platform.runner.submit(KIND, {"folder": folder.name, "model_name": model_name})
     return {"job_id": job.id, "status": "CREATED"}
 
 
 @router.get("/status")
-async def status_by_query(job_id: str, platform: PlatformOf) -> dict[str, str]:
-    """How an index stands."""
+async def status_by_query(job_id: str, platform: PlatformDep) -> dict[str, str]:
+    """Return the status of an index."""
     return await asyncio.to_thread(_status, platform, job_id)
 
 
 @router.post("/status")
-async def status(body: MemoryRagJobRequest, platform: PlatformOf) -> dict[str, str]:
-    """How an index stands."""
+async def status(body: MemoryRagJobRequest, platform: PlatformDep) -> dict[str, str]:
+    """Return the status of an index."""
     return await asyncio.to_thread(_status, platform, body.job_id)
 
 
 def _status(platform: Platform, job_id: str) -> dict[str, str]:
-    found = platform.indexes.status(job_id)
-    detail = {} if found.detail is None else {"detail": found.detail}
-    return {"job_id": job_id, "status": found.word, **detail}
+    status = platform.indexes.status(job_id)
+    detail = {} if status.detail is None else {"detail": status.detail}
+    return {"job_id": job_id, "status": status.word, **detail}
 
 
 @router.get("/training_log/{job_id}")
-async def training_log(job_id: str, platform: PlatformOf) -> list[str]:
-    """What was noted while an index was built, line by line."""
+async def training_log(job_id: str, platform: PlatformDep) -> list[str]:
+    """Return the training log of an index, line by line."""
     lines = await asyncio.to_thread(platform.indexes.log, job_id)
-    return [f"{datetime.fromtimestamp(moment, tz=UTC):%Y-%m-%d %H:%M:%S} {line}" for moment, line in lines]
+    return [
+        f"{datetime.fromtimestamp(timestamp, tz=UTC):%Y-%m-%d %H:%M:%S} {line}" for timestamp, line in lines
+    ]
 
 
 @router.post("/completions")
-async def complete(body: MemoryRagCompletionsRequest, platform: PlatformOf, request: Request) -> Response:
-    """Answer prompts with the passages that are nearest to them; lists where the prompt was a list."""
+async def complete(body: MemoryRagCompletionsRequest, platform: PlatformDep, request: Request) -> Response:
+    """Complete prompts with the passages most similar to them. Return lists if the prompt is a list."""
     index = await asyncio.to_thread(platform.indexes.open, body.job_id)
     with index:
-        what = Task(
+        settings = CompletionSettings(
             model_name=body.model_name or index.model_name,
             output_type=body.output_type,
             max_new_tokens=body.max_new_tokens,
             max_tokens=body.max_tokens,
         )
-        await asyncio.to_thread(_check, platform, what.model_name)
-        lookup = _Lookup(platform, body.job_id, index, body.rag_query_size or QUERY_SIZE)
-        answers = await work_on(
-            [body.prompt] if isinstance(body.prompt, str) else body.prompt,
-            lambda prompt: _answer(lookup, what, prompt),
+        await asyncio.to_thread(_check_models, platform, settings.model_name)
+        search = _Search(platform, body.job_id, index, body.rag_query_size or DEFAULT_QUERY_SIZE)
+        completions = await run_in_pool(
+            listed(body.prompt),
+            lambda prompt: _complete(search, settings, prompt),
             platform.text_pool,
             request,
         )
-    if isinstance(body.prompt, str):
-        return as_answer({"outputs": answers[0].output, "finish_reason": answers[0].finish_reason})
-    outputs, reasons = [one.output for one in answers], [one.finish_reason for one in answers]
-    return as_answer({"outputs": outputs, "finish_reason": reasons})
+    return completions_response(completions, is_list=not isinstance(body.prompt, str))
 
 
-def _check(platform: Platform, model_name: str) -> None:
+def _check_models(platform: Platform, model_name: str) -> None:
     platform.inference.check_text_model(model_name)
     platform.inference.check_embedding_model(DEFAULT_MODEL)
 
 
 @dataclass(frozen=True, slots=True)
-class _Lookup:
-    """Where passages are looked up, and how many."""
+class _Search:
+    """The index to search, and the number of passages to find."""
 
     platform: Platform
     job_id: str
@@ -129,49 +133,56 @@ class _Lookup:
     size: int
 
 
-def _answer(lookup: _Lookup, what: Task, prompt: str) -> Answer:
-    inference = lookup.platform.inference
-    vector = query_vector(inference, prompt)
-    found = lookup.platform.indexes.search(lookup.job_id, lookup.index, vector, lookup.size)
-    whole, chat = prompt_with([one.passage for one in found], prompt)
+def _complete(search: _Search, settings: CompletionSettings, prompt: str) -> Completion:
+    inference = search.platform.inference
+    vector = embed_query(inference, prompt)
+    results = search.platform.indexes.search(search.job_id, search.index, vector, search.size)
+    full_prompt, chat = prompt_with_passages([result.passage for result in results], prompt)
     try:
-        return inference.complete(what, whole, chat=chat)
+        return inference.complete(settings, full_prompt, chat=chat)
     except PromptTooLong as error:
-        detail = f"With {len(found)} passages: {error} Or lower rag_query_size."
+        detail = f"With {len(results)} passages: {error} Or lower rag_query_size."
         raise PlatformError(400, detail) from None
 
 
 @router.post("/add-index")
-async def add_index(body: MemoryRagAddIndexRequest, platform: PlatformOf, request: Request) -> dict[str, str]:
+async def add_index(
+    body: MemoryRagAddIndexRequest, platform: PlatformDep, request: Request
+) -> dict[str, str]:
     """Add a text to an index that is ready."""
     index = await asyncio.to_thread(platform.indexes.open, body.job_id)
     with index:
-        found = passages(list(markdown(body.prompt)))
-        if not found:
-            raise PlatformError(400, "The prompt holds no text to add.")
+        passages = split_into_passages(list(markdown(body.prompt)))
+        if not passages:
+            raise PlatformError(400, "The prompt contains no text to add.")
         platform.inference.check_embedding_model(DEFAULT_MODEL)
-        vectors = await work_on(
-            found,
+        vectors = await run_in_pool(
+            passages,
             lambda passage: platform.inference.embed([passage], DEFAULT_MODEL)[0],
             platform.vector_pool,
             request,
-            name="Passage",
+            item_name="Passage",
         )
-        new = await asyncio.to_thread(index.add, ADDED, found, vectors)
-        await asyncio.to_thread(index.note, f"Added a text: {len(found)} passages, {new} of them new.")
+        new = await asyncio.to_thread(index.add_passages, ADDED_DOCUMENT, passages, vectors)
+        await asyncio.to_thread(
+            index.add_log_line, f"Added a text: {len(passages)} passages, {new} of them new."
+        )
     return {"job_id": body.job_id, "status": "success"}
 
 
 @router.post("/suggestions")
-async def suggestions(body: MemoryRagJobRequest, platform: PlatformOf, request: Request) -> Response:
-    """Questions that an index can answer, with the answers."""
+async def suggestions(body: MemoryRagJobRequest, platform: PlatformDep, request: Request) -> Response:
+    """Suggest questions that an index can answer, with their answers."""
     index = await asyncio.to_thread(platform.indexes.open, body.job_id)
     with index:
-        await asyncio.to_thread(_check, platform, index.model_name)
-        [pairs] = await work_on(
-            [index], lambda one: suggest(platform.inference, one), platform.text_pool, request
+        await asyncio.to_thread(_check_models, platform, index.model_name)
+        [pairs] = await run_in_pool(
+            [index],
+            lambda opened: suggest_questions(platform.inference, opened),
+            platform.text_pool,
+            request,
         )
-    return as_answer(
+    return json_response(
         [
             {f"Question {number}": question, f"Answer {number}": answer}
             for number, (question, answer) in enumerate(pairs, 1)

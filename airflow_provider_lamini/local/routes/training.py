@@ -1,4 +1,4 @@
-"""Tuning jobs: started, looked at, cancelled, resumed, compared with their base model."""
+"""Tuning jobs: starts, lists, cancels and resumes them, and compares tuned models with their base model."""
 
 import asyncio
 from typing import Annotated, Final
@@ -9,14 +9,14 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.datasets.shelf import Dataset
+from airflow_provider_lamini.local.datasets.repository import Dataset
 from airflow_provider_lamini.local.engines.base import EngineUnavailable
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.inference import Task
+from airflow_provider_lamini.local.inference import CompletionSettings
 from airflow_provider_lamini.local.models.catalogue import VECTORS, find
-from airflow_provider_lamini.local.multipart import invalid
+from airflow_provider_lamini.local.multipart import invalid_field
 from airflow_provider_lamini.local.platform import Platform
-from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
+from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
 from airflow_provider_lamini.local.tuning.jobs import CREATED, last_runs, resumes_of, run_id
 from airflow_provider_lamini.local.tuning.shelf import KIND, TunedModel, Tuning
@@ -26,21 +26,22 @@ from airflow_provider_lamini.platforms.lamini.api.training import TrainRequest
 router = APIRouter(prefix="/v1/train")
 
 COMPARED_ROWS: Final = 5
-"""Inputs of the dataset that a tuned model and its base model are compared on."""
+"""Number of the dataset's inputs that a tuned model is compared with its base model on."""
 
 COMPARED_TOKENS: Final = 64
+"""Maximum number of tokens of each compared output."""
 
-MOST_MODELS: Final = 64
-"""Tuned models that are kept; each is loaded beside its base model."""
+MAX_MODELS: Final = 64
+"""Maximum number of tuned models, as each one is loaded alongside its base model."""
 
-LARGEST_NUMBER: Final = (1 << 63) - 1
+MAX_JOB_NUMBER: Final = (1 << 63) - 1
 
-JobNumber = Annotated[int, Path(ge=0, le=LARGEST_NUMBER)]
-"""The id of a job."""
+JobNumber = Annotated[int, Path(ge=0, le=MAX_JOB_NUMBER)]
+"""Path parameter with the id of a tuning job."""
 
 
 class TrainBody(TrainRequest):
-    """What is to be tuned on what."""
+    """A model to tune, the data to tune it on, and how."""
 
     finetune_args: LocalFinetuneArgs | None = None
     custom_model_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -54,136 +55,139 @@ class TrainBody(TrainRequest):
 
 
 @router.post("")
-async def train(body: TrainBody, platform: PlatformOf) -> dict[str, str | int]:
-    """Begin to tune a model."""
+async def train(body: TrainBody, platform: PlatformDep) -> dict[str, str | int]:
+    """Start to tune a model."""
     number = await asyncio.to_thread(_start, platform, body)
     return {"job_id": number, "status": CREATED}
 
 
 @router.get("/jobs")
-async def list_jobs(platform: PlatformOf) -> Response:
-    """All jobs, the oldest first."""
+async def list_jobs(platform: PlatformDep) -> Response:
+    """List all jobs, oldest first."""
 
     def read() -> list[dict[str, Json]]:
         runs = last_runs(platform.store)
-        return [platform.tuning.shown(job, runs.get(job.number)) for job in platform.tunings.all()]
+        return [
+            platform.tuning_jobs.shown(tuning, runs.get(tuning.number)) for tuning in platform.tunings.all()
+        ]
 
-    return as_answer(await asyncio.to_thread(read))
+    return json_response(await asyncio.to_thread(read))
 
 
 @router.post("/jobs/cancel")
-async def cancel_all(platform: PlatformOf) -> Response:
-    """Cancel every job that has not ended."""
+async def cancel_all(platform: PlatformDep) -> Response:
+    """Cancel all unfinished jobs."""
 
-    def end() -> list[int]:
+    def cancel_runs() -> list[int]:
         runs = last_runs(platform.store).items()
         return [number for number, run in runs if platform.runner.end(run.id, JobState.CANCELLED)]
 
-    return as_answer({"status": "CANCELLED", "job_ids": await asyncio.to_thread(end)})
+    return json_response({"status": "CANCELLED", "job_ids": await asyncio.to_thread(cancel_runs)})
 
 
 @router.get("/jobs/{job_id}")
-async def job(job_id: JobNumber, platform: PlatformOf) -> Response:
-    """How a job stands, with its history."""
+async def job(job_id: JobNumber, platform: PlatformDep) -> Response:
+    """Return a job with its training history."""
 
     def read() -> dict[str, Json]:
-        known = platform.tunings.get(job_id)
-        return platform.tuning.shown(known, last_runs(platform.store).get(job_id))
+        tuning = platform.tunings.get(job_id)
+        return platform.tuning_jobs.shown(tuning, last_runs(platform.store).get(job_id))
 
-    return as_answer(await asyncio.to_thread(read))
+    return json_response(await asyncio.to_thread(read))
 
 
 @router.post("/jobs/{job_id}/cancel")
-async def cancel(job_id: JobNumber, platform: PlatformOf) -> dict[str, str]:
-    """Cancel a job; one that has ended stays as it is. It keeps its checkpoints."""
+async def cancel(job_id: JobNumber, platform: PlatformDep) -> dict[str, str]:
+    """Cancel a job, but keep its checkpoints. A job that has already ended does not change."""
 
-    def end() -> str:
-        known = platform.tunings.get(job_id)
+    def cancel_run() -> str:
+        tuning = platform.tunings.get(job_id)
         run = last_runs(platform.store).get(job_id)
         if run is not None and platform.runner.end(run.id, JobState.CANCELLED):
             run = last_runs(platform.store).get(job_id)
-        return platform.tuning.word(known, run)
+        return platform.tuning_jobs.word(tuning, run)
 
-    return {"status": await asyncio.to_thread(end)}
+    return {"status": await asyncio.to_thread(cancel_run)}
 
 
 @router.post("/jobs/{job_id}/resume")
-async def resume(job_id: JobNumber, platform: PlatformOf) -> dict[str, str]:
-    """Let a job that did not end well go on from its checkpoint."""
+async def resume(job_id: JobNumber, platform: PlatformDep) -> dict[str, str]:
+    """Resume a failed, cancelled or timed-out job from its last checkpoint."""
 
-    def go_on() -> str:
-        known = platform.tunings.get(job_id)
+    def start_next_run() -> str:
+        tuning = platform.tunings.get(job_id)
         _check_available(platform)
         with platform.tunings.changing:
             run = last_runs(platform.store).get(job_id)
             if run is None or run.state not in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
-                word = platform.tuning.word(known, run)
+                word = platform.tuning_jobs.word(tuning, run)
                 raise PlatformError(
                     400,
-                    f"Job {job_id} is {word}: only one that failed, was cancelled or timed out is resumed.",
+                    f"Job {job_id} is {word}: only a failed, cancelled or timed-out job can be resumed.",
                 )
-            again = platform.runner.submit(KIND, {}, job_id=run_id(job_id, resumes_of(run) + 1))
-        return platform.tuning.word(known, again)
+            next_run = platform.runner.submit(KIND, {}, job_id=run_id(job_id, resumes_of(run) + 1))
+        return platform.tuning_jobs.word(tuning, next_run)
 
-    return {"status": await asyncio.to_thread(go_on)}
+    return {"status": await asyncio.to_thread(start_next_run)}
 
 
 @router.get("/jobs/{job_id}/eval")
-async def compare(job_id: JobNumber, platform: PlatformOf, request: Request) -> Response:
-    """What the tuned model and its base model answer to some rows of the dataset."""
-    model, inputs = await asyncio.to_thread(_compared, platform, job_id)
+async def compare(job_id: JobNumber, platform: PlatformDep, request: Request) -> Response:
+    """Return the outputs of a tuned model and its base model for some rows of the dataset."""
+    model, inputs = await asyncio.to_thread(_model_and_inputs, platform, job_id)
     names = (model.base, model.name)
 
-    def answer(item: tuple[str, str]) -> str:
+    def complete(item: tuple[str, str]) -> str:
         name, prompt = item
-        what = Task(model_name=name, max_new_tokens=COMPARED_TOKENS)
-        return str(platform.inference.complete(what, prompt).output)
+        settings = CompletionSettings(model_name=name, max_new_tokens=COMPARED_TOKENS)
+        return str(platform.inference.complete(settings, prompt).output)
 
     items = [(name, prompt) for prompt in inputs for name in names]
-    outputs = iter(await work_on(items, answer, platform.text_pool, request, name="Row"))
+    outputs = iter(await run_in_pool(items, complete, platform.text_pool, request, item_name="Row"))
     results = [
         {"input": prompt, "outputs": [{"model_name": name, "output": next(outputs)} for name in names]}
         for prompt in inputs
     ]
-    return as_answer({"job_id": job_id, "eval_results": results})
+    return json_response({"job_id": job_id, "eval_results": results})
 
 
 def _start(platform: Platform, body: TrainBody) -> int:
-    """Check what was asked for, and start the job.
+    """Check a request and start its job.
 
-    :raises PlatformError: it cannot be done
+    :return: the job's number
+    :raises PlatformError: the request cannot be fulfilled
     """
     base = _base_model(platform, body.model_name)
     _check_available(platform)
     dataset = _dataset(platform, body)
     arguments = {} if body.finetune_args is None else body.finetune_args.model_dump(exclude_unset=True)
     with platform.tunings.changing:
-        if len(platform.tunings.models()) >= MOST_MODELS:
+        if len(platform.tunings.models()) >= MAX_MODELS:
             raise PlatformError(
                 400,
-                f"{MOST_MODELS} tuned models are kept here already. Delete adapters that nobody needs from the folder "
-                "tuning/models in the platform's data folder, and start it again.",
+                f"The platform already has {MAX_MODELS} tuned models. Delete adapters you no longer need from the "
+                "folder tuning/models in its data folder, and restart it.",
             )
-        known = platform.tunings.create(
+        tuning = platform.tunings.create(
             base, dataset.id, body.custom_model_name, arguments, is_public=bool(body.is_public)
         )
-        platform.runner.submit(KIND, {}, job_id=run_id(known.number, 0))
-    return known.number
+        platform.runner.submit(KIND, {}, job_id=run_id(tuning.number, 0))
+    return tuning.number
 
 
 def _base_model(platform: Platform, name: str) -> str:
-    """The name that a base model is served under first.
+    """Return the main name of a base model, which may be requested by an alias.
 
-    :raises PlatformError: it cannot be tuned
-    :raises EngineError: it is not served
+    :raises PlatformError: the model cannot be tuned
+    :raises EngineError: the model is not served
     """
     if any(model.name == name for model in platform.tunings.models()):
-        raise PlatformError(400, f"Model {name!r} is a tuned model, and cannot be tuned again.")
+        raise PlatformError(400, f"Model {name!r} is already tuned and cannot be tuned again.")
     if find(name) is VECTORS:
-        raise PlatformError(400, f"Model {name!r} makes vectors, and cannot be tuned.")
+        raise PlatformError(400, f"Model {name!r} is an embedding model and cannot be tuned.")
     platform.inference.check_text_model(name)
     try:
-        platform.texts.weights(name)
+        platform.served_models.weights(name)
     except EngineUnavailable as error:
         raise PlatformError(400, str(error)) from None
     known = find(name)
@@ -191,7 +195,7 @@ def _base_model(platform: Platform, name: str) -> str:
 
 
 def _check_available(platform: Platform) -> None:
-    """Return if tuning can be done here.
+    """Check that this platform can tune models.
 
     :raises PlatformError: it cannot
     """
@@ -202,46 +206,46 @@ def _check_available(platform: Platform) -> None:
 
 
 def _dataset(platform: Platform, body: TrainBody) -> Dataset:
-    """The dataset to learn from; of rows in the body one is made.
+    """Return the dataset to learn from. Rows in the body become a new dataset.
 
-    :raises PlatformError: there is none, it has no rows, or the body names two
+    :raises PlatformError: the dataset does not exist, has no rows, or the request names two datasets
     """
-    named = body.dataset_id is not None or body.upload_file_path is not None
-    if named == (body.data is not None):
-        raise invalid("dataset_id", "Exactly one of dataset_id and data is needed", "missing")
+    has_dataset = body.dataset_id is not None or body.upload_file_path is not None
+    if has_dataset == (body.data is not None):
+        raise invalid_field("dataset_id", "Exactly one of dataset_id and data is needed", "missing")
     if body.data is not None:
-        return _inline(platform, body.data, is_public=bool(body.is_public))
-    found = [] if body.dataset_id is None else [platform.datasets.get(body.dataset_id)]
+        return _store_rows(platform, body.data, is_public=bool(body.is_public))
+    datasets = [] if body.dataset_id is None else [platform.datasets.get(body.dataset_id)]
     if body.upload_file_path is not None:
-        found.append(platform.datasets.at(body.upload_file_path))
-    if len({dataset.id for dataset in found}) > 1:
-        raise PlatformError(400, "upload_file_path is another dataset's than dataset_id.")
-    if not found[0].size:
-        raise PlatformError(400, f"Dataset {found[0].id} has no rows yet: nothing was uploaded.")
-    return found[0]
+        datasets.append(platform.datasets.get_by_location(body.upload_file_path))
+    if len({dataset.id for dataset in datasets}) > 1:
+        raise PlatformError(400, "upload_file_path and dataset_id name different datasets.")
+    if not datasets[0].size:
+        raise PlatformError(400, f"Dataset {datasets[0].id} has no rows yet: nothing was uploaded.")
+    return datasets[0]
 
 
-def _inline(platform: Platform, rows: list[dict[str, Json]], *, is_public: bool) -> Dataset:
+def _store_rows(platform: Platform, rows: list[dict[str, Json]], *, is_public: bool) -> Dataset:
     if not rows:
-        raise invalid("data", "List should have at least 1 item after validation, not 0", "too_short")
-    with platform.datasets.writing() as (dataset_id, writer):
+        raise invalid_field("data", "List should have at least 1 item after validation, not 0", "too_short")
+    with platform.datasets.write_rows() as (dataset_id, writer):
         for row in rows:
             writer.add(row)
-    return platform.datasets.written(dataset_id, writer.rows, is_public=is_public)
+    return platform.datasets.register(dataset_id, writer.rows, is_public=is_public)
 
 
-def _compared(platform: Platform, number: int) -> tuple[TunedModel, list[str]]:
-    """A job's model, and the inputs to compare it on.
+def _model_and_inputs(platform: Platform, number: int) -> tuple[TunedModel, list[str]]:
+    """Return a job's tuned model, and the inputs to compare it on.
 
-    :raises PlatformError: there is no model yet
+    :raises PlatformError: the job has no model yet
     """
-    known: Tuning = platform.tunings.get(number)
+    tuning: Tuning = platform.tunings.get(number)
     model = platform.tunings.model_of(number)
     if model is None:
-        word = platform.tuning.word(known, last_runs(platform.store).get(number))
+        word = platform.tuning_jobs.word(tuning, last_runs(platform.store).get(number))
         raise PlatformError(400, f"Job {number} has no model to evaluate, current status: {word}.")
     inputs: dict[str, None] = {}
-    for row in platform.datasets.get(known.dataset).read():
+    for row in platform.datasets.get(tuning.dataset).read():
         inputs[str(row.get("input"))] = None
         if len(inputs) == COMPARED_ROWS:
             break

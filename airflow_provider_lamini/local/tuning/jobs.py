@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.local.background import wait_while_held
 from airflow_provider_lamini.local.engines.base import Adapter, EngineError
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.jobs.runner import JobFailed
+from airflow_provider_lamini.local.jobs.runner import JobFailed, wait_while_held
 from airflow_provider_lamini.local.tuning.arguments import plan_of
 from airflow_provider_lamini.local.tuning.rows import MOST_ROWS, take_rows
 from airflow_provider_lamini.local.tuning.shelf import KIND, KeptStep
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.local.datasets.shelf import Datasets
+    from airflow_provider_lamini.local.datasets.repository import DatasetRepository
     from airflow_provider_lamini.local.jobs.runner import RunningJob
-    from airflow_provider_lamini.local.served import ServedTexts
-    from airflow_provider_lamini.local.store import Job, Store
+    from airflow_provider_lamini.local.jobs.store import Job, JobStore
+    from airflow_provider_lamini.local.served_models import ServedModels
     from airflow_provider_lamini.local.tuning.arguments import Plan
     from airflow_provider_lamini.local.tuning.shelf import Tuning, Tunings
     from airflow_provider_lamini.local.tuning.trainer import Step
@@ -91,8 +90,8 @@ class TuningJobs:
     def __init__(
         self,
         tunings: Tunings,
-        datasets: Datasets,
-        texts: ServedTexts,
+        datasets: DatasetRepository,
+        texts: ServedModels,
         trainer: Trainer,
         names: Callable[[], list[str]],
     ) -> None:
@@ -196,7 +195,7 @@ class TuningJobs:
         return self.phase(tuning.number) if run.state is JobState.RUNNING else _WORDS[run.state]
 
 
-def serve_tuned(tunings: Tunings, texts: ServedTexts) -> None:
+def serve_tuned(tunings: Tunings, texts: ServedModels) -> None:
     """Serve the models that earlier processes tuned; one that cannot be served is told, and left."""
     for name in tunings.drop_models_without_file():
         logger.warning("tuned model %s is gone: somebody has deleted its adapter", name)
@@ -227,7 +226,7 @@ def resumes_of(run: Job) -> int:
     return int(run.id.partition(".")[2] or 0)
 
 
-def last_runs(store: Store) -> dict[int, Job]:
+def last_runs(store: JobStore) -> dict[int, Job]:
     """The last run of each tuning job that the store still knows."""
     return {number_of(run): run for run in store.jobs(KIND)}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.local.datasets.shelf import Dataset
+    from airflow_provider_lamini.local.datasets.repository import Dataset
 
 MOST_ROWS: Final = 50_000
 """Rows that a job takes at most; they are held in memory."""

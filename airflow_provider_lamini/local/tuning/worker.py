@@ -104,7 +104,7 @@ def _train(line: Line) -> None:
 
 def _words_of(error: Exception) -> str:
     """What to tell of an error: all of it where it is this project's own, else no text, which may be a row's."""
-    from airflow_provider_lamini.local.errors import place_of
+    from airflow_provider_lamini.local.errors import describe_safely
     from airflow_provider_lamini.local.tuning.adapter import LayersUnknown
     from airflow_provider_lamini.local.tuning.examples import RowsUnusable
     from airflow_provider_lamini.local.tuning.lora import CheckpointUnusable, Diverged
@@ -117,7 +117,7 @@ def _words_of(error: Exception) -> str:
         return f"The training could not go on: {error.strerror}: {error.filename or 'no file'}."
     if isinstance(error, MemoryError):
         return "Memory ran out: try a smaller batch."
-    return f"The training broke: {place_of(error)}."
+    return f"The training broke: {describe_safely(error)}."
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from airflow_provider_lamini.local.classifiers.features import SENTENCES, features
-from airflow_provider_lamini.local.jobs.rows import EMBEDDING_ROWS
+from airflow_provider_lamini.local.inference import EMBEDDING_BATCH_SIZE
 from tests.support.upstream import vector_for
 
 
@@ -41,5 +41,5 @@ def test_the_engine_gets_few_texts_at_a_time_and_a_long_text_has_few_parts() -> 
     long = " ".join(f"Sentence {number}." for number in range(500))
     found = features([long, "", "Short."], engine.embed)
     assert found.shape == (3, len(vector_for("")))
-    assert all(len(texts) <= EMBEDDING_ROWS for texts in engine.asked)
+    assert all(len(texts) <= EMBEDDING_BATCH_SIZE for texts in engine.asked)
     assert sum(map(len, engine.asked)) <= 1 + SENTENCES + 2

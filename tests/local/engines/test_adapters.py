@@ -24,7 +24,7 @@ from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
 from airflow_provider_lamini.local.engines.llama_server import LlamaServer
 from airflow_provider_lamini.local.engines.loaded import LoadedModels
 from airflow_provider_lamini.local.engines.upstream import UpstreamEngine
-from airflow_provider_lamini.local.served import ServedTexts
+from airflow_provider_lamini.local.served_models import ServedModels
 from tests.support.tiny_llama import tiny_adapter, tiny_llama
 from tests.support.upstream import upstream
 
@@ -44,9 +44,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def texts(files: dict[str, Path]) -> Iterator[ServedTexts]:
+def texts(files: dict[str, Path]) -> Iterator[ServedModels]:
     """The base model, served."""
-    with closing(ServedTexts(engine(files))) as served:
+    with closing(ServedModels(engine(files))) as served:
         yield served
 
 
@@ -60,19 +60,19 @@ def asked(model_name: str, prompt: str = PROMPTS[0], **changes: Any) -> Generati
     )
 
 
-def answers(texts: ServedTexts, model_name: str, **changes: Any) -> list[str]:
+def answers(texts: ServedModels, model_name: str, **changes: Any) -> list[str]:
     return [texts.generate(asked(model_name, prompt, **changes)).text for prompt in PROMPTS]
 
 
 def alone(files: dict[str, Path], name: str) -> list[str]:
     """What an adapter answers in an engine that has no other."""
-    with closing(ServedTexts(engine(files))) as texts:
+    with closing(ServedModels(engine(files))) as texts:
         texts.adapt(name, "base", files[name])
         return answers(texts, name)
 
 
 def test_switching_between_none_and_two_adapters_mixes_nothing(
-    texts: ServedTexts, files: dict[str, Path]
+    texts: ServedModels, files: dict[str, Path]
 ) -> None:
     """The same prompts follow each other, so that whatever is kept of one would serve the next."""
     expected = {"base": answers(texts, "base"), "a": alone(files, "a"), "b": alone(files, "b")}
@@ -89,7 +89,7 @@ def test_switching_between_none_and_two_adapters_mixes_nothing(
 
 
 def test_requests_of_several_adapters_run_together_and_get_their_own_answers(
-    texts: ServedTexts, files: dict[str, Path]
+    texts: ServedModels, files: dict[str, Path]
 ) -> None:
     texts.adapt_all([Adapter(name=name, base="base", path=files[name]) for name in "ab"])
     names = ["base", "a", "b"]
@@ -101,7 +101,7 @@ def test_requests_of_several_adapters_run_together_and_get_their_own_answers(
 
 
 def test_a_stream_a_choice_and_an_object_use_the_adapter_too(
-    texts: ServedTexts, files: dict[str, Path]
+    texts: ServedModels, files: dict[str, Path]
 ) -> None:
     texts.adapt_all([Adapter(name=name, base="base", path=files[name]) for name in "abc"])
     names = ["base", "a", "b", "c"]
@@ -118,7 +118,7 @@ def test_a_stream_a_choice_and_an_object_use_the_adapter_too(
 
 
 def test_a_tuned_model_writes_an_only_text_as_it_has_learned_to(
-    texts: ServedTexts, files: dict[str, Path]
+    texts: ServedModels, files: dict[str, Path]
 ) -> None:
     """After the bare prompt, where the base model continues the JSON."""
     texts.adapt("a", "base", files["a"])
@@ -132,7 +132,7 @@ def test_a_tuned_model_writes_an_only_text_as_it_has_learned_to(
         assert texts.generate(asked("a", prompt + "  ")).text == bare.text.removeprefix(" ")
 
 
-def test_what_runs_while_adapters_come_and_go_ends_well(texts: ServedTexts, files: dict[str, Path]) -> None:
+def test_what_runs_while_adapters_come_and_go_ends_well(texts: ServedModels, files: dict[str, Path]) -> None:
     expected = answers(texts, "base", max_tokens=100)
     stop = threading.Event()
 
@@ -157,7 +157,7 @@ def test_what_runs_while_adapters_come_and_go_ends_well(texts: ServedTexts, file
 
 
 def test_a_tuned_model_answers_while_its_base_model_is_always_asked(
-    texts: ServedTexts, files: dict[str, Path]
+    texts: ServedModels, files: dict[str, Path]
 ) -> None:
     texts.adapt("a", "base", files["a"])
     expected = answers(texts, "a")
@@ -215,7 +215,7 @@ def test_many_adapters_are_loaded_in_one_go(files: dict[str, Path]) -> None:
 
 
 def test_an_adapter_that_cannot_be_loaded_takes_nothing_down(
-    texts: ServedTexts, files: dict[str, Path], tmp_path: Path
+    texts: ServedModels, files: dict[str, Path], tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(files["a"].read_bytes()[:-1000])
@@ -237,7 +237,7 @@ def test_an_adapter_that_cannot_be_loaded_takes_nothing_down(
         texts.adapt("broken", "base", broken)
 
 
-def test_an_adapter_of_another_model_is_refused(texts: ServedTexts, tmp_path: Path) -> None:
+def test_an_adapter_of_another_model_is_refused(texts: ServedModels, tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "other.gguf", "qwen2")
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string("adapter.type", "lora")
@@ -251,7 +251,7 @@ def test_an_adapter_of_another_model_is_refused(texts: ServedTexts, tmp_path: Pa
     assert texts.models() == ["base", "alias"]
 
 
-def test_a_tuned_model_of_the_same_name_is_replaced(texts: ServedTexts, files: dict[str, Path]) -> None:
+def test_a_tuned_model_of_the_same_name_is_replaced(texts: ServedModels, files: dict[str, Path]) -> None:
     texts.adapt("mine", "base", files["a"])
     before = answers(texts, "mine")
     texts.adapt("mine", "base", files["b"])
@@ -259,7 +259,7 @@ def test_a_tuned_model_of_the_same_name_is_replaced(texts: ServedTexts, files: d
     assert texts.models() == ["base", "mine", "alias"]
 
 
-def test_what_was_forgotten_is_not_served(texts: ServedTexts, files: dict[str, Path]) -> None:
+def test_what_was_forgotten_is_not_served(texts: ServedModels, files: dict[str, Path]) -> None:
     texts.adapt("a", "base", files["a"])
     texts.forget("a")
     assert texts.models() == ["base", "alias"]
@@ -270,7 +270,7 @@ def test_what_was_forgotten_is_not_served(texts: ServedTexts, files: dict[str, P
             texts.forget(name)
 
 
-def test_the_file_to_train_on_is_the_base_models(texts: ServedTexts, files: dict[str, Path]) -> None:
+def test_the_file_to_train_on_is_the_base_models(texts: ServedModels, files: dict[str, Path]) -> None:
     texts.adapt("a", "base", files["a"])
     assert texts.weights("base") == texts.weights("alias") == files["base"]
     with pytest.raises(EngineUnavailable, match="'a' is itself a tuned model"):
@@ -281,14 +281,14 @@ def test_the_file_to_train_on_is_the_base_models(texts: ServedTexts, files: dict
 
 @pytest.mark.parametrize("name", ["base", "alias"])
 def test_an_adapter_cannot_take_the_name_of_another_model(
-    texts: ServedTexts, files: dict[str, Path], name: str
+    texts: ServedModels, files: dict[str, Path], name: str
 ) -> None:
     with pytest.raises(EngineError, match="the name of another model"):
         texts.adapt(name, "base", files["a"])
 
 
 def test_adapters_go_to_the_engine_that_serves_their_model(
-    texts: ServedTexts, files: dict[str, Path], tmp_path: Path
+    texts: ServedModels, files: dict[str, Path], tmp_path: Path
 ) -> None:
     other = LlamaTextEngine({"other": tiny_llama(tmp_path / "other.gguf", 9)}, parallel=1, context=64)
     texts.add(other)
@@ -304,7 +304,7 @@ def test_adapters_go_to_the_engine_that_serves_their_model(
 
 
 def test_an_upstream_engine_takes_no_adapters(files: dict[str, Path]) -> None:
-    with upstream() as serving, closing(ServedTexts(UpstreamEngine(serving.url))) as texts:
+    with upstream() as serving, closing(ServedModels(UpstreamEngine(serving.url))) as texts:
         (name, *_) = texts.models()
         with pytest.raises(EngineUnavailable, match="start it without --upstream"):
             texts.adapt("a", name, files["a"])
@@ -313,7 +313,7 @@ def test_an_upstream_engine_takes_no_adapters(files: dict[str, Path]) -> None:
 
 
 def test_a_closed_engine_takes_no_adapters(files: dict[str, Path]) -> None:
-    texts = ServedTexts(engine(files))
+    texts = ServedModels(engine(files))
     texts.close()
     with pytest.raises(EngineUnavailable, match="closed"):
         texts.adapt("a", "base", files["a"])

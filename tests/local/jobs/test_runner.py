@@ -1,4 +1,4 @@
-"""Running jobs of any kind: their ends, their limits, and taking them up again."""
+"""The job runner: final states, limits, holds, and resuming jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.jobs.runner import Hold, JobFailed, JobRunner
-from airflow_provider_lamini.local.store import Store
+from airflow_provider_lamini.local.jobs.store import JobStore
 from tests.support.local_platform import wait_until
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_lamini.local.jobs.runner import RunningJob
-    from airflow_provider_lamini.local.store import Job
+    from airflow_provider_lamini.local.jobs.store import Job
 
 
 @dataclass
 class Kind:
-    """A kind of job that does what a test says."""
+    """A kind of job that does what the test passes in."""
 
     do: Callable[[RunningJob], None]
     name: str = "errand"
@@ -38,22 +38,22 @@ class Kind:
         self.do(job)
 
 
-def until_told(job: RunningJob) -> None:
-    """Work for ever, in small steps."""
+def run_until_ended(job: RunningJob) -> None:
+    """Work in small steps until the job is told to end."""
     while True:
         job.check()
         job.sleep(0.01)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "platform.sqlite")
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    opened = JobStore(tmp_path / "platform.sqlite")
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def make_runner(store: Store) -> Iterator[Callable[..., JobRunner]]:
+def make_runner(store: JobStore) -> Iterator[Callable[..., JobRunner]]:
     runners: list[JobRunner] = []
 
     def make(*kinds: Kind) -> JobRunner:
@@ -65,59 +65,59 @@ def make_runner(store: Store) -> Iterator[Callable[..., JobRunner]]:
         runner.stop()
 
 
-def now(store: Store, job: Job) -> Job:
+def stored(store: JobStore, job: Job) -> Job:
     found = store.job(job.id)
     assert found is not None
     return found
 
 
-def ended(store: Store, job: Job) -> Job:
-    wait_until(lambda: now(store, job).ended is not None)
-    return now(store, job)
+def ended(store: JobStore, job: Job) -> Job:
+    wait_until(lambda: stored(store, job).ended is not None)
+    return stored(store, job)
 
 
-def test_a_job_that_returns_has_succeeded(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_job_that_returns_has_succeeded(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     kind = Kind(lambda _: None)
     job = make_runner(kind).submit("errand", {"to": "shop"})
     assert ended(store, job).state is JobState.SUCCEEDED
     assert kind.ran == [job.id]
 
 
-def test_a_job_that_fails_says_why(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_job_that_fails_says_why(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     def fail(_: RunningJob) -> None:
         raise JobFailed("The shop is closed.")
 
     job = make_runner(Kind(fail)).submit("errand", {})
-    assert (ended(store, job).state, now(store, job).detail) == (JobState.FAILED, "The shop is closed.")
+    assert (ended(store, job).state, stored(store, job).detail) == (JobState.FAILED, "The shop is closed.")
 
 
-def test_a_job_that_breaks_fails_without_showing_its_data(
-    store: Store, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
+def test_an_unexpected_error_fails_the_job_without_showing_its_data(
+    store: JobStore, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def break_down(_: RunningJob) -> None:
+    def raise_error(_: RunningJob) -> None:
         raise KeyError("SECRET PROMPT")
 
     with caplog.at_level(logging.DEBUG):
-        job = make_runner(Kind(break_down)).submit("errand", {})
+        job = make_runner(Kind(raise_error)).submit("errand", {})
         assert ended(store, job).state is JobState.FAILED
-    assert "KeyError" in str(now(store, job).detail)
-    assert "SECRET" not in str(now(store, job).detail) + caplog.text
+    assert "KeyError" in str(stored(store, job).detail)
+    assert "SECRET" not in str(stored(store, job).detail) + caplog.text
 
 
 @pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED, JobState.TIMED_OUT])
-def test_a_running_job_can_be_made_to_end(
-    store: Store, make_runner: Callable[..., JobRunner], state: JobState
+def test_a_running_job_can_be_ended(
+    store: JobStore, make_runner: Callable[..., JobRunner], state: JobState
 ) -> None:
-    runner = make_runner(Kind(until_told))
+    runner = make_runner(Kind(run_until_ended))
     job = runner.submit("errand", {})
-    wait_until(lambda: now(store, job).state is JobState.RUNNING)
+    wait_until(lambda: stored(store, job).state is JobState.RUNNING)
     assert runner.end(job.id, state, "enough")
-    assert (now(store, job).state, now(store, job).detail) == (state, "enough")
+    assert (stored(store, job).state, stored(store, job).detail) == (state, "enough")
     assert not runner.end(job.id, JobState.FAILED)
 
 
-def test_a_waiting_job_that_is_cancelled_never_runs(make_runner: Callable[..., JobRunner]) -> None:
-    kind = Kind(until_told, concurrency=1)
+def test_a_job_cancelled_in_the_queue_never_runs(make_runner: Callable[..., JobRunner]) -> None:
+    kind = Kind(run_until_ended, concurrency=1)
     runner = make_runner(kind)
     first, second, third = (runner.submit("errand", {}) for _ in range(3))
     wait_until(lambda: kind.ran == [first.id])
@@ -127,21 +127,23 @@ def test_a_waiting_job_that_is_cancelled_never_runs(make_runner: Callable[..., J
     assert kind.ran == [first.id, third.id]
 
 
-def test_a_job_runs_into_its_time_limit(store: Store, make_runner: Callable[..., JobRunner]) -> None:
-    job = make_runner(Kind(until_told, time_limit=0.1)).submit("errand", {})
+def test_a_job_times_out(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
+    job = make_runner(Kind(run_until_ended, time_limit=0.1)).submit("errand", {})
     assert ended(store, job).state is JobState.TIMED_OUT
-    assert "time limit" in str(now(store, job).detail)
+    assert "time limit" in str(stored(store, job).detail)
 
 
-def test_only_so_many_jobs_of_a_kind_run_at_once(store: Store, make_runner: Callable[..., JobRunner]) -> None:
-    running, most, lock, three = 0, 0, threading.Lock(), threading.Barrier(3)
+def test_the_concurrency_of_a_kind_is_respected(
+    store: JobStore, make_runner: Callable[..., JobRunner]
+) -> None:
+    running, peak, lock, three = 0, 0, threading.Lock(), threading.Barrier(3)
 
     def count(_: RunningJob) -> None:
-        nonlocal running, most
+        nonlocal running, peak
         with lock:
             running += 1
-            most = max(most, running)
-        three.wait(20)  # no less than three, or it breaks
+            peak = max(peak, running)
+        three.wait(20)  # raises unless three jobs run at once
         with lock:
             running -= 1
 
@@ -149,29 +151,29 @@ def test_only_so_many_jobs_of_a_kind_run_at_once(store: Store, make_runner: Call
     jobs = [runner.submit("errand", {}) for _ in range(12)]
     for job in jobs:
         assert ended(store, job).state is JobState.SUCCEEDED
-    assert most == 3
+    assert peak == 3
 
 
-def test_a_full_kind_does_not_keep_another_waiting(
-    store: Store, make_runner: Callable[..., JobRunner]
-) -> None:
-    runner = make_runner(Kind(until_told, concurrency=1), Kind(lambda _: None, name="other"))
+def test_a_busy_kind_does_not_delay_another(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
+    runner = make_runner(Kind(run_until_ended, concurrency=1), Kind(lambda _: None, name="other"))
     runner.submit("errand", {})
     runner.submit("errand", {})
     assert ended(store, runner.submit("other", {})).state is JobState.SUCCEEDED
 
 
-def test_a_held_job_waits_until_it_is_released(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_held_job_waits_until_it_is_released(
+    store: JobStore, make_runner: Callable[..., JobRunner]
+) -> None:
     runner = make_runner(Kind(lambda _: None))
     runner.hold(Hold(kind="errand"))
     job = runner.submit("errand", {})
     time.sleep(0.15)
-    assert now(store, job).state is JobState.QUEUED
+    assert stored(store, job).state is JobState.QUEUED
     runner.release()
     assert ended(store, job).state is JobState.SUCCEEDED
 
 
-def test_a_held_job_can_be_cancelled(store: Store, make_runner: Callable[..., JobRunner]) -> None:
+def test_a_held_job_can_be_cancelled(store: JobStore, make_runner: Callable[..., JobRunner]) -> None:
     kind = Kind(lambda _: None)
     runner = make_runner(kind)
     runner.hold(Hold())
@@ -179,20 +181,20 @@ def test_a_held_job_can_be_cancelled(store: Store, make_runner: Callable[..., Jo
     runner.end(job.id, JobState.CANCELLED)
     runner.release()
     time.sleep(0.1)
-    assert now(store, job).state is JobState.CANCELLED
+    assert stored(store, job).state is JobState.CANCELLED
     assert kind.ran == []
 
 
-def test_what_was_running_or_waiting_is_taken_up_by_the_next(
-    store: Store, make_runner: Callable[..., JobRunner]
+def test_the_next_runner_resumes_running_and_waiting_jobs(
+    store: JobStore, make_runner: Callable[..., JobRunner]
 ) -> None:
-    before = make_runner(Kind(until_told, concurrency=1))
+    before = make_runner(Kind(run_until_ended, concurrency=1))
     jobs = [before.submit("errand", {}) for _ in range(3)]
     before.end(jobs[1].id, JobState.CANCELLED)
-    wait_until(lambda: now(store, jobs[0]).state is JobState.RUNNING)
+    wait_until(lambda: stored(store, jobs[0]).state is JobState.RUNNING)
     before.stop()
     time.sleep(0.1)
-    assert [now(store, job).state for job in (jobs[0], jobs[2])] == [JobState.RUNNING, JobState.QUEUED]
+    assert [stored(store, job).state for job in (jobs[0], jobs[2])] == [JobState.RUNNING, JobState.QUEUED]
 
     kind = Kind(lambda _: None)
     assert make_runner(kind).resume() == 2
@@ -201,10 +203,10 @@ def test_what_was_running_or_waiting_is_taken_up_by_the_next(
     assert sorted(kind.ran) == sorted([jobs[0].id, jobs[2].id])
 
 
-def test_a_job_of_an_unknown_kind_is_left_alone(
-    store: Store, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
+def test_a_job_of_an_unknown_kind_stays_queued(
+    store: JobStore, make_runner: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture
 ) -> None:
     job = store.create("from the future", {})
-    make_runner(Kind(until_told)).resume()
-    assert now(store, job).state is JobState.QUEUED
+    make_runner(Kind(run_until_ended)).resume()
+    assert stored(store, job).state is JobState.QUEUED
     assert "from the future" in caplog.text

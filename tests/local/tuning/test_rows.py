@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.local.datasets.shelf import Dataset
+from airflow_provider_lamini.local.datasets.repository import Dataset
 from airflow_provider_lamini.local.jobs.runner import JobFailed
 from airflow_provider_lamini.local.tuning.rows import CHECK_EVERY, take_rows
 

@@ -19,7 +19,7 @@ import pytest
 from airflow_provider_lamini.api.output_types import json_schema
 from airflow_provider_lamini.local.engines.base import GenerationRequest
 from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
-from airflow_provider_lamini.local.served import ServedTexts
+from airflow_provider_lamini.local.served_models import ServedModels
 from airflow_provider_lamini.local.tuning.trainer import Recipe, Step, TrainingFailed, train
 from tests.support.tiny_bert import tiny_bert
 from tests.support.tiny_llama import tiny_llama, write_rows
@@ -98,7 +98,7 @@ def test_a_trained_model_answers_what_it_was_taught_and_the_base_model_does_not(
     schema = json_schema({"answer": "str"})
     labels = json_schema({"answer": [answer for _, answer in FACTS]})
     with closing(
-        ServedTexts(LlamaTextEngine({"base": given.base}, parallel=2, context=128, threads=1))
+        ServedModels(LlamaTextEngine({"base": given.base}, parallel=2, context=128, threads=1))
     ) as texts:
         texts.adapt("tuned", "base", adapter)
 
@@ -130,7 +130,7 @@ def test_a_model_that_was_taught_objects_writes_objects_of_several_fields(
     adapter = train(given, check=nothing, on_step=nothing)
     schema = json_schema({"it": "str", "n": "int"})
     with closing(
-        ServedTexts(LlamaTextEngine({"base": given.base}, parallel=1, context=128, threads=1))
+        ServedModels(LlamaTextEngine({"base": given.base}, parallel=1, context=128, threads=1))
     ) as texts:
         texts.adapt("tuned", "base", adapter)
         told = [

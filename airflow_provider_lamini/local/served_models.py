@@ -1,4 +1,4 @@
-"""Several text engines as one, to which more can be added while it serves."""
+"""The text models that are served: several engines behind one interface, with models added at runtime."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.engines.base import Generation, GenerationRequest, OnText, TextEngine
 
 
-class ServedTexts:
-    """Sends each request to the engine that serves its model.
+class ServedModels:
+    """Routes each request to the engine that serves its model.
 
-    :param first: the engine to begin with; how many requests run at once is its word
+    :param engine: the first engine; it also decides how many requests run in parallel
     """
 
-    def __init__(self, first: TextEngine) -> None:
+    def __init__(self, engine: TextEngine) -> None:
         self._lock = threading.Lock()
-        self._engines = [first]
+        self._engines = [engine]
 
     @property
     def parallel(self) -> int:
-        """How many requests run at once usefully."""
+        """Number of requests worth running in parallel."""
         return self._engines[0].parallel
 
     def add(self, engine: TextEngine) -> None:
-        """Serve another engine's models too."""
+        """Also serve the models of another engine."""
         with self._lock:
             self._engines = [*self._engines, engine]
 
     def models(self) -> list[str]:
-        """The names that are served."""
+        """Names of the served models."""
         return [name for engine in self._engines for name in engine.models()]
 
     def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         """Generate one text with the engine that serves the model.
 
         :param request: what to generate
-        :param on_text: takes each new piece
+        :param on_text: called with each new piece of the text
         :raises ModelNotFound: no engine serves the model
         """
         engines = self._engines
@@ -57,35 +57,35 @@ class ServedTexts:
         raise ModelNotFound(request.model_name, self.models())
 
     def weights(self, model_name: str) -> Path:
-        """The GGUF file of a model that can be trained on.
+        """Return the GGUF file of a model that can be tuned.
 
         :param model_name: its served name
         :raises ModelNotFound: no engine serves the model
-        :raises EngineUnavailable: the engine keeps its models to itself, or the model is itself a tuned one
+        :raises EngineUnavailable: the engine does not expose its weights, or the model is itself a tuned one
         """
         return self._adapting(model_name).weights(model_name)
 
     def adapt(self, name: str, base: str, adapter: Path) -> None:
-        """Serve a tuned model next to the model that it is based on; what runs meanwhile goes on.
+        """Serve a tuned model alongside its base model. Running requests are not interrupted.
 
-        :param name: the name to serve it under; where a tuned model has it, that is replaced
-        :param base: the served name of the model that was tuned
-        :param adapter: the LoRA, a GGUF file
+        :param name: name to serve it under; a tuned model of this name is replaced
+        :param base: served name of the base model
+        :param adapter: the LoRA adapter, a GGUF file
         :raises ModelNotFound: no engine serves the base model
-        :raises EngineUnavailable: the engine takes no adapters, or the file cannot be loaded
-        :raises EngineError: another model has the name
+        :raises EngineUnavailable: the engine does not support adapters, or the file cannot be loaded
+        :raises EngineError: another model already has this name
         """
         for error in self.adapt_all([Adapter(name=name, base=base, path=adapter)]).values():
             raise error
 
     def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
-        """Serve tuned models, each base model loaded once for all of its own.
+        """Serve tuned models, loading each base model only once.
 
-        :param adapters: what to serve
-        :returns: what went wrong, by name; the others are served
+        :param adapters: the tuned models
+        :return: the error of each model that cannot be served, by name; all others are served
         """
         failures: dict[str, EngineError] = {}
-        tasks: list[tuple[AdaptingEngine, list[Adapter]]] = []
+        by_engine: list[tuple[AdaptingEngine, list[Adapter]]] = []
         for adapter in adapters:
             try:
                 engine = self._adapting(adapter.base)
@@ -93,20 +93,20 @@ class ServedTexts:
             except EngineError as error:
                 failures[adapter.name] = error
                 continue
-            mine = next((mine for one, mine in tasks if one is engine), None)
-            if mine is None:
-                tasks.append((engine, [adapter]))
+            group = next((group for known, group in by_engine if known is engine), None)
+            if group is None:
+                by_engine.append((engine, [adapter]))
             else:
-                mine.append(adapter)
-        for engine, mine in tasks:
-            failures |= engine.adapt_all(mine)
+                group.append(adapter)
+        for engine, group in by_engine:
+            failures |= engine.adapt_all(group)
         return failures
 
     def forget(self, name: str) -> None:
-        """Serve a tuned model no longer.
+        """Stop serving a tuned model.
 
         :param name: its name
-        :raises ModelNotFound: no such tuned model is served
+        :raises ModelNotFound: no tuned model of this name is served
         """
         self._adapting(name).forget(name)
 
@@ -116,14 +116,14 @@ class ServedTexts:
                 if isinstance(engine, AdaptingEngine):
                     return engine
                 raise EngineUnavailable(
-                    f"Model {model_name!r} is served by an upstream engine, which this platform gives no adapters: "
-                    "tune a model that the platform runs itself, so start it without --upstream."
+                    f"Model {model_name!r} is served by an upstream engine, which cannot load adapters. To tune a "
+                    "model that the platform runs itself, start it without --upstream."
                 )
         raise ModelNotFound(model_name, self.models())
 
     def _check_name(self, name: str, engine: object) -> None:
         if any(name in other.models() for other in self._engines if other is not engine):
-            raise EngineError(f"{name!r} is the name of another model.")
+            raise EngineError(f"Cannot serve {name!r}: it is already the name of another model.")
 
     def close(self) -> None:
         """Close every engine."""

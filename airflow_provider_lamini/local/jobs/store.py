@@ -1,4 +1,4 @@
-"""What outlives the process: jobs, their prompts and their results, in one SQLite file."""
+"""The job store: jobs, their prompts and their results in one SQLite file that survives a restart."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_lamini.jobs.state import ENDED, JobState
+from airflow_provider_lamini.local.database import DatabaseClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
 
-PAGE: Final = 256
-"""Rows read from the file at a time."""
+PAGE_SIZE: Final = 256
+"""Rows read per query."""
 
 KEEP_SECONDS: Final = 7 * 24 * 3600
-"""How long an ended job and its results are kept."""
+"""Seconds for which an ended job and its results are kept."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -43,8 +44,7 @@ CREATE TABLE IF NOT EXISTS results (
 ) WITHOUT ROWID;
 """
 
-
-PREFIX: Final = """
+COMPLETED_PREFIX: Final = """
 WITH gap AS (
     SELECT min(row) + 1 AS row FROM results r WHERE job_id = ?
     AND NOT EXISTS (SELECT 1 FROM results n WHERE n.job_id = r.job_id AND n.row = r.row + 1)
@@ -56,12 +56,12 @@ FROM (SELECT output, finish_reason FROM results WHERE job_id = ? AND row < (SELE
 
 
 @dataclass(frozen=True, slots=True)
-class DonePrefix:
-    """The rows of a job that are done, up to the first one that is not.
+class CompletedPrefix:
+    """The completed rows of a job before its first incomplete row.
 
-    :param rows: how many
-    :param outputs: their outputs, as the inside of a JSON list
-    :param reasons: their finish reasons, as the inside of a JSON list
+    :param rows: number of rows
+    :param outputs: their outputs, as JSON joined with commas
+    :param reasons: their finish reasons, as JSON joined with commas
     """
 
     rows: int
@@ -71,18 +71,18 @@ class DonePrefix:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as it is stored.
+    """A stored job.
 
-    :param id: what the client was given
-    :param kind: the name of its kind
-    :param state: where it stands
-    :param detail: why it ended as it did, for a person; never a prompt
-    :param params: what was asked for, without the prompts
-    :param total: rows in it
-    :param done: rows whose result is stored
-    :param runs: how often it was started, more than once after a restart
-    :param created: seconds since the epoch
-    :param ended: seconds since the epoch, None while it lives
+    :param id: its id
+    :param kind: name of its kind
+    :param state: its state
+    :param detail: why it ended, for a person to read; never a prompt
+    :param params: its parameters without the prompts
+    :param total: number of rows
+    :param done: number of rows with a stored result
+    :param runs: how often it was started; more than once after a restart
+    :param created: Unix timestamp
+    :param ended: Unix timestamp, None until it ends
     """
 
     id: str
@@ -101,10 +101,10 @@ class Job:
 class RowResult:
     """The stored result of one row.
 
-    :param row: its number, from 0, in the order of the prompts
-    :param output: what is answered for it, as JSON text
-    :param finish_reason: why it ended
-    :param error: what went wrong with this row, if anything; never a prompt
+    :param row: index of the row, from 0, in the order of the prompts
+    :param output: its output, as JSON
+    :param finish_reason: why the output ended
+    :param error: error of this row, if it failed; never a prompt
     """
 
     row: int
@@ -113,17 +113,17 @@ class RowResult:
     error: str | None = None
 
 
-class Store:
-    """Jobs and rows in one SQLite file with a write-ahead log; every method may be called from any thread.
+class JobStore:
+    """Jobs and rows in one SQLite file in write-ahead mode. Any thread may use it.
 
-    A result counts once its transaction is committed, so a killed process loses only rows in flight.
+    Each call commits its own transaction, so a killed process loses only rows in flight.
 
-    :param path: the file; made if missing
+    :param path: the database file, created if missing
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()  # one writer at a time; readers do not wait for it
+        self._lock = threading.Lock()  # serializes writers; readers do not take it
         self._writer = self._connect(write=True)
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
@@ -136,12 +136,12 @@ class Store:
     def create(
         self, kind: str, params: dict[str, Json], prompts: Sequence[str] = (), job_id: str | None = None
     ) -> Job:
-        """Store a new job with its rows, queued.
+        """Store a new, queued job with its rows.
 
-        :param kind: the name of its kind
-        :param params: what was asked for, without the prompts
+        :param kind: name of its kind
+        :param params: its parameters without the prompts
         :param prompts: one text per row
-        :param job_id: its id, which no other job has; one is made up where none is given
+        :param job_id: a new, unique id; generated by default
         """
         job_id, now = job_id or uuid.uuid4().hex, time.time()
         with self._write() as db:
@@ -156,36 +156,36 @@ class Store:
         return Job(job_id, kind, JobState.QUEUED, None, params, len(prompts), 0, 0, now, None)
 
     def job(self, job_id: str, kind: str | None = None) -> Job | None:
-        """The job of that id, None where there is none or it is of another kind."""
+        """Return a job, or None if it does not exist or is of another kind."""
         found = self._read("SELECT * FROM jobs WHERE id = ?", (job_id,))
-        job = _job(found[0]) if found else None
+        job = _job_from(found[0]) if found else None
         return None if job is None or (kind is not None and job.kind != kind) else job
 
-    def jobs(self, kind: str | None = None, *, alive: bool = False) -> list[Job]:
-        """Jobs, oldest first.
+    def jobs(self, kind: str | None = None, *, unfinished: bool = False) -> list[Job]:
+        """List jobs, oldest first.
 
-        :param kind: only those of this kind
-        :param alive: only those that have not ended
+        :param kind: only jobs of this kind
+        :param unfinished: only jobs that have not ended
         """
-        where = "WHERE (? IS NULL OR kind = ?)" + (" AND ended IS NULL" if alive else "")
-        sql = f"SELECT * FROM jobs {where} ORDER BY created, rowid"  # noqa: S608 - no text from outside
-        return [_job(found) for found in self._read(sql, (kind, kind))]
+        where = "WHERE (? IS NULL OR kind = ?)" + (" AND ended IS NULL" if unfinished else "")
+        sql = f"SELECT * FROM jobs {where} ORDER BY created, rowid"  # noqa: S608 - contains no outside text
+        return [_job_from(found) for found in self._read(sql, (kind, kind))]
 
-    def started(self, job_id: str) -> None:
-        """Note that a job runs, once more."""
+    def mark_started(self, job_id: str) -> None:
+        """Set a job to running and count the run."""
         with self._write() as db:
             db.execute(
                 "UPDATE jobs SET state = ?, runs = runs + 1 WHERE id = ? AND ended IS NULL",
                 (JobState.RUNNING.value, job_id),
             )
 
-    def ended(self, job_id: str, state: JobState, detail: str | None = None) -> bool:
-        """Note how a job ended; a job that has ended already stays as it is.
+    def mark_ended(self, job_id: str, state: JobState, detail: str | None = None) -> bool:
+        """Set a job's final state. A job that has already ended does not change.
 
-        :returns: whether it was this call that ended it
+        :return: whether this call ended the job
         """
         if state not in ENDED:
-            raise ValueError(f"{state.value!r} is not an end.")
+            raise ValueError(f"{state.value!r} is not a final state.")
         with self._write() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, detail = ?, ended = ? WHERE id = ? AND ended IS NULL",
@@ -194,33 +194,33 @@ class Store:
             return changed.rowcount == 1
 
     def delete_ended(self) -> None:
-        """Forget every job that has ended."""
+        """Delete every job that has ended."""
         with self._write() as db:
             db.execute("DELETE FROM jobs WHERE ended IS NOT NULL")
 
     # -- rows
 
-    def unfinished(self, job_id: str) -> Iterator[tuple[int, str]]:
-        """The rows of a job without a result, in order, read a page at a time.
+    def unfinished_rows(self, job_id: str) -> Iterator[tuple[int, str]]:
+        """Yield the rows of a job without a result, in order. They are read in pages.
 
-        :returns: row number and prompt
+        :return: index and prompt of each row
         """
         last = -1
         while True:
             page = self._read(
                 "SELECT row, prompt FROM prompts p WHERE job_id = ? AND row > ? AND NOT EXISTS "
                 "(SELECT 1 FROM results r WHERE r.job_id = p.job_id AND r.row = p.row) ORDER BY row LIMIT ?",
-                (job_id, last, PAGE),
+                (job_id, last, PAGE_SIZE),
             )
             yield from page
-            if len(page) < PAGE:
+            if len(page) < PAGE_SIZE:
                 return
             last = page[-1][0]
 
-    def save(self, job_id: str, results: Iterable[RowResult]) -> int:
-        """Store results of rows; the first result of a row stays. Of a job that was deleted nothing is stored.
+    def save_results(self, job_id: str, results: Iterable[RowResult]) -> int:
+        """Store results of rows. The first result of a row wins; results of a deleted job are discarded.
 
-        :returns: how many were new
+        :return: number of new results
         """
         rows = [(job_id, r.row, r.output, r.finish_reason, r.error) for r in results]
         with self._write() as db:
@@ -234,21 +234,21 @@ class Store:
         return new
 
     def results(self, job_id: str) -> list[RowResult]:
-        """The stored results of a job, in the order of its rows."""
+        """Return the stored results of a job in row order."""
         sql = "SELECT row, output, finish_reason, error FROM results WHERE job_id = ? ORDER BY row"
         return [RowResult(*found) for found in self._read(sql, (job_id,))]
 
-    def done_prefix(self, job_id: str) -> DonePrefix:
-        """The rows of a job that are done, up to the first one that is not.
+    def completed_prefix(self, job_id: str) -> CompletedPrefix:
+        """Return the completed rows of a job before its first incomplete row.
 
-        Joined inside SQLite: that is quick, and lets other threads run meanwhile.
+        SQLite joins them, which is fast and does not block other threads.
         """
-        found = self._read(PREFIX, (job_id,) * 3)
+        found = self._read(COMPLETED_PREFIX, (job_id,) * 3)
         rows, outputs, reasons = found[0]
-        return DonePrefix(rows, outputs or "", reasons or "")
+        return CompletedPrefix(rows, outputs or "", reasons or "")
 
     def close(self) -> None:
-        """Close the file; calling it again does nothing."""
+        """Close the database. Closing it twice is harmless."""
         with self._lock:
             self._closed = True
             self._writer.close()
@@ -258,7 +258,7 @@ class Store:
     # -- connections
 
     def _connect(self, *, write: bool) -> sqlite3.Connection:
-        # A connection is used by one thread at a time, not always the same one.
+        # Only one thread uses a connection at a time, but not always the same thread.
         db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL" if write else "PRAGMA query_only = ON")
         db.execute("PRAGMA synchronous = NORMAL")
@@ -266,7 +266,7 @@ class Store:
         return db
 
     def _read(self, sql: str, values: tuple[str | int | None, ...]) -> list[tuple[Any, ...]]:
-        self._refuse_closed()
+        self._check_open()
         try:
             db = self._idle.pop()
         except IndexError:
@@ -280,7 +280,7 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._refuse_closed()
+            self._check_open()
             try:
                 yield self._writer
             except BaseException:
@@ -288,20 +288,16 @@ class Store:
                     self._writer.execute("ROLLBACK")
                 raise
 
-    def _refuse_closed(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
-            raise StoreClosedError
+            raise DatabaseClosedError
 
 
-class StoreClosedError(RuntimeError):
-    """The platform is stopping: nothing is stored any more."""
-
-
-def _job(found: tuple[Any, ...]) -> Job:
+def _job_from(found: tuple[Any, ...]) -> Job:
     job_id, kind, state, detail, params, *rest = found
     return Job(job_id, kind, JobState(state), detail, json.loads(params), *rest)
 
 
-def as_json(value: Json) -> str:
-    """A value as compact JSON text, as results store it."""
+def compact_json(value: Json) -> str:
+    """Encode a value as compact JSON, the format of stored results."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

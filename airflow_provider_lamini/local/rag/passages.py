@@ -1,4 +1,4 @@
-"""Passages: pieces of a document that are small enough to be found by their meaning."""
+"""Passages: splits a document into pieces that are small enough to be searched by meaning."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from airflow_provider_lamini.local.text import sentences, token_count
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from airflow_provider_lamini.local.rag.extract import Block
+    from airflow_provider_lamini.local.rag.documents import Block
 
 PASSAGE_TOKENS: Final = 200
-"""About so many tokens at most: the embedding model reads 256, and the count here is an estimate."""
+"""Maximum estimated tokens of a passage. The embedding model reads 256; the rest is a margin for the estimate."""
 
 OVERLAP_TOKENS: Final = 40
-"""A passage begins with so much of the one before it in the same section, in whole sentences."""
+"""Maximum tokens, in whole sentences, that a passage repeats from the previous one in the same section."""
 
 HEADING_TOKENS: Final = 40
-"""Headings above a passage are part of it, but at most so much."""
+"""Maximum tokens of the headings at the start of a passage."""
 
-_PATH: Final = " > "
+_HEADING_SEPARATOR: Final = " > "
 
 
-def passages(blocks: Sequence[Block]) -> list[str]:
-    """Cut a document into passages, by sections, then paragraphs, then sentences.
+def split_into_passages(blocks: Sequence[Block]) -> list[str]:
+    """Split a document into passages: by section, then by paragraph, then by sentence.
 
     :param blocks: the document
-    :returns: the passages in order, each with the headings that it stands under
+    :return: the passages in order, each with the headings above it
     """
     found: list[str] = []
     for headings, section in _sections(blocks):
         title = _title(headings)
         room = PASSAGE_TOKENS - token_count(title)
-        bodies = _packed(section, room) if section else [""]
+        bodies = _pack(section, room) if section else [""]
         found += ["\n".join(part for part in (title, body) if part) for body in bodies]
     return found
 
 
 def _sections(blocks: Sequence[Block]) -> Iterator[tuple[list[str], list[str]]]:
-    """The headings above a section, and its paragraphs; sections that only hold sections are left out."""
+    """Yield the headings and paragraphs of each section. Sections with only subsections are skipped."""
     headings: list[tuple[int, str]] = []
     section: list[str] = []
     for block in blocks:
@@ -57,46 +57,46 @@ def _sections(blocks: Sequence[Block]) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def _title(headings: list[str]) -> str:
-    """The headings in one line; where they are too long, the ones nearest to the text."""
-    kept: list[str] = []
+    """Join the headings in one line. If that is too long, use only the headings closest to the text."""
+    used: list[str] = []
     for heading in reversed(headings):
-        if kept and token_count(_PATH.join([heading, *kept])) > HEADING_TOKENS:
+        if used and token_count(_HEADING_SEPARATOR.join([heading, *used])) > HEADING_TOKENS:
             break
-        kept.insert(0, heading)
-    title = _PATH.join(kept)
-    return title if token_count(title) <= HEADING_TOKENS else next(_words(title, HEADING_TOKENS))
+        used.insert(0, heading)
+    title = _HEADING_SEPARATOR.join(used)
+    return title if token_count(title) <= HEADING_TOKENS else next(_split_words(title, HEADING_TOKENS))
 
 
-def _packed(paragraphs: list[str], room: int) -> Iterator[str]:
-    """Paragraphs put together and taken apart so that each piece fits."""
-    piece: list[tuple[str, str]] = []  # what stands before a unit, and the unit
+def _pack(paragraphs: list[str], room: int) -> Iterator[str]:
+    """Join and split paragraphs into pieces of at most ``room`` tokens."""
+    piece: list[tuple[str, str]] = []  # white space before each sentence, and the sentence
     size = 0
-    for gap, unit in _units(paragraphs, room):
-        tokens = token_count(unit)
+    for gap, sentence in _sentences(paragraphs, room):
+        tokens = token_count(sentence)
         if piece and size + tokens > room:
             yield _joined(piece)
             piece = _overlap(piece, room - tokens)
             size = sum(token_count(text) for _, text in piece)
-        piece.append((gap, unit))
+        piece.append((gap, sentence))
         size += tokens
     if piece:
         yield _joined(piece)
 
 
-def _units(paragraphs: list[str], room: int) -> Iterator[tuple[str, str]]:
-    """Sentences, each with the white space before it."""
+def _sentences(paragraphs: list[str], room: int) -> Iterator[tuple[str, str]]:
+    """Yield the sentences, or parts of long ones, each with the white space before it."""
     for paragraph in paragraphs:
         gap = "\n\n"
         for line in paragraph.split("\n"):
             for sentence in sentences(line):
-                for part in [sentence] if token_count(sentence) <= room else _words(sentence, room):
+                for part in [sentence] if token_count(sentence) <= room else _split_words(sentence, room):
                     yield gap, part
                     gap = " "
             gap = "\n"
 
 
-def _words(text: str, room: int) -> Iterator[str]:
-    """A sentence that is too long, cut between words, and within words that are too long themselves."""
+def _split_words(text: str, room: int) -> Iterator[str]:
+    """Split a long sentence between words, and words that are too long themselves."""
     piece: list[str] = []
     size = 0
     for word in text.split():
@@ -114,15 +114,16 @@ def _words(text: str, room: int) -> Iterator[str]:
 
 
 def _overlap(piece: list[tuple[str, str]], room: int) -> list[tuple[str, str]]:
-    kept: list[tuple[str, str]] = []
+    """Return the sentences at the end of a piece that the next piece repeats."""
+    repeated: list[tuple[str, str]] = []
     size = 0
-    for gap, unit in reversed(piece):
-        size += token_count(unit)
+    for gap, sentence in reversed(piece):
+        size += token_count(sentence)
         if size > min(OVERLAP_TOKENS, room):
             break
-        kept.insert(0, (gap, unit))
-    return kept
+        repeated.insert(0, (gap, sentence))
+    return repeated
 
 
 def _joined(piece: list[tuple[str, str]]) -> str:
-    return "".join(gap + unit for gap, unit in piece).strip()
+    return "".join(gap + sentence for gap, sentence in piece).strip()

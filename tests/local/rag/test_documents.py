@@ -1,4 +1,4 @@
-"""Text out of documents."""
+"""Reading documents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.local.rag.extract import Block, UnreadableDocumentError, read_document
+from airflow_provider_lamini.local.rag.documents import Block, UnreadableDocumentError, read_document
 from tests.support.pdf import locked, pdf
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def read(folder: Path, name: str, content: bytes | str) -> list[Block]:
     return read_document(path, name, lambda: None)
 
 
-def test_plain_text_is_cut_at_blank_lines_and_wrapped_lines_are_joined(tmp_path: Path) -> None:
+def test_plain_text_is_split_at_blank_lines_and_wrapped_lines_are_joined(tmp_path: Path) -> None:
     text = "One para-\ngraph that is\nwrapped.\n\n  \nA list:\n- first\n- second\n1. third\n\n\n"
     assert read(tmp_path, "a.txt", text) == [
         Block("One paragraph that is wrapped."),
@@ -29,7 +29,7 @@ def test_plain_text_is_cut_at_blank_lines_and_wrapped_lines_are_joined(tmp_path:
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_text_is_read_in_the_usual_character_sets(tmp_path: Path, charset: str) -> None:
+def test_text_is_decoded_in_common_character_sets(tmp_path: Path, charset: str) -> None:
     text = "Łódź" if charset != "cp1252" else "Käse \u2013 5 €"
     assert read(tmp_path, "a.txt", f"{text}\r\nok".encode(charset)) == [Block(f"{text} ok")]
 
@@ -56,7 +56,7 @@ HTML = """<!DOCTYPE html><html><head><title>The &amp; title</title><style>p { co
 
 
 @pytest.mark.parametrize("name", ["a.html", "A.HTM", "page"])
-def test_html_is_what_a_reader_sees(tmp_path: Path, name: str) -> None:
+def test_html_yields_the_visible_text(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, name, HTML) == [
         Block("The & title", 1),
         Block("Heading", 1),
@@ -70,12 +70,12 @@ def test_html_is_what_a_reader_sees(tmp_path: Path, name: str) -> None:
     ]
 
 
-def test_html_is_read_in_the_character_set_that_it_declares(tmp_path: Path) -> None:
+def test_html_is_decoded_in_its_declared_character_set(tmp_path: Path) -> None:
     page = '<html><head><meta charset="iso-8859-2"></head><body><p>Łódź</p></body></html>'
     assert read(tmp_path, "a.html", page.encode("iso-8859-2")) == [Block("Łódź")]
 
 
-def test_markup_that_nothing_closes_hides_nothing_behind_it(tmp_path: Path) -> None:
+def test_unclosed_markup_hides_no_text(tmp_path: Path) -> None:
     page = "<html><head><title>T</title><body><div><p>seen</div></p></section><p>seen too"
     assert read(tmp_path, "a.html", page) == [Block("T", 1), Block("seen"), Block("seen too")]
 
@@ -89,17 +89,17 @@ def test_a_pdf_is_read_page_by_page(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("a.pdf", b"no pdf at all", "no PDF"),
-        ("a.pdf", pdf("text")[:-200], "no PDF"),
-        ("a.pdf", b"", "no PDF"),
+        ("a.pdf", b"no pdf at all", "not a readable PDF"),
+        ("a.pdf", pdf("text")[:-200], "not a readable PDF"),
+        ("a.pdf", b"", "not a readable PDF"),
         ("a.pdf", pdf("", ""), "OCR"),
         ("a.pdf", locked(pdf("text"), "secret"), "password"),
-        ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "no text"),
-        ("a.docx", b"PK\x03\x04\x14\x00\x00\x00", "no text"),
-        ("a.html", b"<p>\x00\x01</p>", "no text"),
+        ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "not text"),
+        ("a.docx", b"PK\x03\x04\x14\x00\x00\x00", "not text"),
+        ("a.html", b"<p>\x00\x01</p>", "not text"),
     ],
 )
-def test_what_cannot_be_read_says_why(tmp_path: Path, name: str, content: bytes, why: str) -> None:
+def test_an_unreadable_document_says_why(tmp_path: Path, name: str, content: bytes, why: str) -> None:
     with pytest.raises(UnreadableDocumentError, match=re.escape(why)):
         read(tmp_path, name, content)
 

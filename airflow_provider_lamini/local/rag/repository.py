@@ -1,4 +1,4 @@
-"""All indexes of a platform: where they lie, how they stand, and what is found in them."""
+"""The index repository: creates, finds and searches the platform's indexes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from airflow_provider_lamini.local.rag.index import Index, Passage
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airflow_provider_lamini.local.jobs.store import Job, JobStore
     from airflow_provider_lamini.local.multipart import ReceivedFile
     from airflow_provider_lamini.local.rag.index import Vectors
-    from airflow_provider_lamini.local.store import Job, Store
 
 KIND: Final = "memory_rag"
-"""The word for an index's job in the store and in the control endpoints."""
+"""Name of index builds in the job store and in the control endpoints."""
 
 FILES: Final = "files"
 INDEX: Final = "index.sqlite"
-LOADED_INDEXES: Final = 8
-"""How many indexes' vectors are kept in memory."""
+CACHED_INDEXES: Final = 8
+"""Number of indexes whose vectors are cached in memory."""
 
 _WORDS: Final = {
     JobState.QUEUED: "CREATED",
@@ -45,10 +45,10 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """How an index stands.
+    """Status of an index.
 
-    :param word: the state in the platform's word
-    :param detail: why it ended as it did, for a person
+    :param word: the platform's status word
+    :param detail: why its job ended, for a person to read
     """
 
     word: str
@@ -56,76 +56,80 @@ class IndexStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A passage that was found.
+class SearchResult:
+    """A passage found by a search.
 
     :param passage: the passage
-    :param score: how near it is to the query, the cosine between them
+    :param score: cosine similarity to the query
     """
 
     passage: Passage
     score: float
 
 
-class Indexes:
-    """The indexes below one folder, each named as the job that builds it.
+class IndexRepository:
+    """The indexes in one folder. Each has the id of the job that builds it.
 
-    The search is exact: it compares a query with every vector. That is fine up to about 200 000 passages, which come
-    from 100 MB of text: there a search takes below 0.1 s on one CPU, the vectors hold 300 MB of memory once the index
-    was asked, and the file has 1 GB. Making so many vectors takes hours on a CPU, so that an approximate index would
-    save nothing that counts.
+    The search is exact: it compares a query with every vector. This works well up to about 200 000 passages, or
+    100 MB of text: a search then takes less than 0.1 s on one CPU, the cached vectors take 300 MB of memory, and the
+    file takes 1 GB. As embedding that much text takes hours on a CPU, an approximate index would not pay off.
 
-    :param folder: where they lie; made if missing
-    :param store: the jobs
+    :param folder: the folder, created if missing
+    :param store: holds the jobs
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: JobStore) -> None:
         self._folder = folder
         self._store = store
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[str, tuple[list[int], Vectors]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[list[int], Vectors]] = OrderedDict()
         folder.mkdir(exist_ok=True)
-        self._tidy()
+        self._delete_leftovers()
 
-    def _tidy(self) -> None:
-        """Delete what broken uploads and jobs without a good end left behind."""
+    def _delete_leftovers(self) -> None:
+        """Delete what aborted uploads and unsuccessful jobs left behind."""
         jobs = self._store.jobs(KIND)
-        alive = {name for job in jobs if not job.ended for name in (job.id, str(job.params["folder"]))}
+        unfinished = {name for job in jobs if not job.ended for name in (job.id, str(job.params["folder"]))}
         failed = {job.id for job in jobs if job.ended and job.state is not JobState.SUCCEEDED}
         for folder in self._folder.iterdir():
-            if folder.name in alive:
+            if folder.name in unfinished:
                 continue
             if folder.name in failed or not self._is_complete(folder.name):
                 shutil.rmtree(folder)
 
     # -- building
 
-    def incoming(self) -> Path:
-        """A new folder for the files of an index that is to be."""
+    def create_upload_folder(self) -> Path:
+        """Create a folder for the uploaded files of a new index."""
         folder = self._folder / f"incoming-{uuid.uuid4().hex}"
         (folder / FILES).mkdir(parents=True)
         return folder
 
     @staticmethod
-    def expect(folder: Path, files: list[ReceivedFile], model_name: str) -> None:
-        """Note what an index is to be made of."""
-        with Index(folder / INDEX) as index:
-            index.expect(((file.name, file.path.name) for file in files), model_name)
-            index.note(f"Received {len(files)} files, {sum(file.size for file in files)} bytes.")
+    def set_contents(folder: Path, files: list[ReceivedFile], model_name: str) -> None:
+        """Record what a new index will be built from.
 
-    def take_over(self, job: Job) -> Path:
-        """The folder of a job that begins or goes on."""
+        :param folder: its upload folder
+        :param files: the uploaded files
+        :param model_name: the text model that answers questions
+        """
+        with Index(folder / INDEX) as index:
+            index.set_contents(((file.name, file.path.name) for file in files), model_name)
+            index.add_log_line(f"Received {len(files)} files, {sum(file.size for file in files)} bytes.")
+
+    def job_folder(self, job: Job) -> Path:
+        """Return a job's folder. The job's first run turns the upload folder into it."""
         folder = self._folder / job.id
         if not folder.exists():
             (self._folder / str(job.params["folder"])).rename(folder)
         return folder
 
-    # -- using
+    # -- reading
 
     def status(self, job_id: str) -> IndexStatus:
-        """How an index stands.
+        """Return the status of an index.
 
-        :raises JobNotFoundError: there is none of that id
+        :raises JobNotFoundError: no index has this id
         """
         job = self._store.job(job_id, KIND)
         if job is None:
@@ -142,27 +146,27 @@ class Indexes:
             return IndexStatus("LOADING DATA" if index.counts()[0] else "TRAINING MODEL", None)
 
     def log(self, job_id: str) -> list[tuple[float, str]]:
-        """What was noted while an index was built, with the time in seconds since the epoch.
+        """Return the training log of an index: Unix timestamp and text of each line.
 
-        :raises JobNotFoundError: there is none of that id
+        :raises JobNotFoundError: no index has this id
         """
         status, job = self.status(job_id), self._store.job(job_id, KIND)
-        found: list[tuple[float, str]] = []
-        folder = None if job is None else self._folder / str(job.params["folder"]) / INDEX
-        for path in (self._path(job_id), folder):
+        lines: list[tuple[float, str]] = []
+        uploaded = None if job is None else self._folder / str(job.params["folder"]) / INDEX
+        for path in (self._path(job_id), uploaded):
             if path is not None and path.exists():
                 with Index(path) as index:
-                    found = index.log()
+                    lines = index.log()
                 break
         if job is not None and job.ended and status.word != COMPLETED:
-            found.append((job.ended, f"{status.word}: {status.detail or 'no reason is known'}"))
-        return found
+            lines.append((job.ended, f"{status.word}: {status.detail or 'unknown reason'}"))
+        return lines
 
     def open(self, job_id: str) -> Index:
-        """Open an index that is ready; close it.
+        """Open an index that is ready. The caller must close it.
 
-        :raises JobNotFoundError: there is none of that id
-        :raises PlatformError: it is not ready
+        :raises JobNotFoundError: no index has this id
+        :raises PlatformError: the index is not ready
         """
         status = self.status(job_id)
         if status.word != COMPLETED:
@@ -172,16 +176,16 @@ class Indexes:
                 f"Memory RAG job {job_id} status is not COMPLETED, current status: {status.word}.{detail}",
             )
         if not self._is_complete(job_id):
-            raise PlatformError(400, f"Memory RAG job {job_id} was ended before its index was there.")
+            raise PlatformError(400, f"Memory RAG job {job_id} ended before its index was complete.")
         return Index(self._path(job_id))
 
-    def search(self, job_id: str, index: Index, query: Vectors, size: int) -> list[Found]:
-        """The passages that are nearest to a query, the nearest first.
+    def search(self, job_id: str, index: Index, query: Vectors, size: int) -> list[SearchResult]:
+        """Find the passages most similar to a query, best first.
 
-        :param job_id: the index's id
-        :param index: the index, open
-        :param query: the query's vector, of length 1
-        :param size: passages to find
+        :param job_id: id of the index
+        :param index: the open index
+        :param query: normalized vector of the query
+        :param size: number of passages to find
         """
         numbers, vectors = self._vectors(job_id, index)
         if not numbers:
@@ -189,22 +193,22 @@ class Indexes:
         scores = vectors @ query
         size = min(size, len(numbers))
         best = np.argpartition(-scores, size - 1)[:size]
-        places = best[np.lexsort((best, -scores[best]))]
-        score_of = {numbers[place]: float(scores[place]) for place in places}
-        return [Found(passage, score_of[passage.number]) for passage in index.passages(list(score_of))]
+        ranked = best[np.lexsort((best, -scores[best]))]
+        score_of = {numbers[position]: float(scores[position]) for position in ranked}
+        return [SearchResult(passage, score_of[passage.number]) for passage in index.passages(list(score_of))]
 
     def _vectors(self, job_id: str, index: Index) -> tuple[list[int], Vectors]:
-        """The vectors of an index, from memory unless passages were added since."""
+        """Return the vectors of an index, from the cache unless passages have been added."""
         with self._lock:
-            loaded = self._loaded.get(job_id)
-        if loaded is None or index.last_number != (loaded[0][-1] if loaded[0] else 0):
-            loaded = index.vectors()
+            cached = self._cache.get(job_id)
+        if cached is None or index.last_number != (cached[0][-1] if cached[0] else 0):
+            cached = index.vectors()
         with self._lock:
-            self._loaded[job_id] = loaded
-            self._loaded.move_to_end(job_id)
-            while len(self._loaded) > LOADED_INDEXES:
-                self._loaded.popitem(last=False)
-        return loaded
+            self._cache[job_id] = cached
+            self._cache.move_to_end(job_id)
+            while len(self._cache) > CACHED_INDEXES:
+                self._cache.popitem(last=False)
+        return cached
 
     def _path(self, job_id: str) -> Path:
         return self._folder / job_id / INDEX

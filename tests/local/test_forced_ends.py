@@ -1,4 +1,4 @@
-"""Every kind of job can be made to end badly by a control switch, and the provider reads that end as what it is."""
+"""The control endpoints can end jobs of every kind with any state, and the provider recognizes that state."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatfor
 
 @pytest.fixture
 def control(running: TunablePlatform) -> Iterator[Control]:
-    """The switches. All jobs are held."""
+    """The control endpoints. All jobs are held."""
     control = Control(running.url, KEY)
     control.hold()
     yield control
@@ -55,7 +55,7 @@ def control(running: TunablePlatform) -> Iterator[Control]:
 
 @pytest.fixture
 def client(running: TunablePlatform) -> Iterator[Client]:
-    """A client that waits for nothing."""
+    """A client that does not retry."""
     settings = ClientSettings(base_url=running.url, key=KEY, retry_budget=0, model_loading_budget=0)
     with Client(settings) as client:
         yield client
@@ -63,10 +63,10 @@ def client(running: TunablePlatform) -> Iterator[Client]:
 
 def tuning(client: Client, _: Path) -> str:
     rows = [{"input": prompt, "output": prompt} for prompt in PROMPTS]
-    made = client.send(datasets.upload(upload_base_path="local", data=rows))
-    known = client.send(datasets.existing(dataset_id=made.dataset_id, upload_base_path="local"))
+    dataset = client.send(datasets.upload(upload_base_path="local", data=rows))
+    existing = client.send(datasets.existing(dataset_id=dataset.dataset_id, upload_base_path="local"))
     call = training.train(
-        model_name=BASE, dataset_id=made.dataset_id, upload_file_path=known.dataset_location
+        model_name=BASE, dataset_id=dataset.dataset_id, upload_file_path=existing.dataset_location
     )
     return client.send(call).job_id
 
@@ -105,40 +105,40 @@ START: dict[str, Callable[[Client, Path], str]] = {
 }
 
 
-def test_each_kind_of_the_provider_is_looked_at_here() -> None:
+def test_every_job_kind_of_the_provider_is_covered() -> None:
     assert sorted(START) == sorted(kind.name for kind in all_kinds())
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed", "timed out"])
 @pytest.mark.parametrize("name", START)
-def test_a_job_ends_as_a_test_wants_and_the_provider_sees_it(
+def test_the_provider_recognizes_a_forced_end(
     client: Client, control: Control, tmp_path: Path, name: str, state: str
 ) -> None:
-    known_as = START[name](client, tmp_path)
+    job_id = START[name](client, tmp_path)
     kind = kind_named(name)
-    assert not client.send(kind.status(known_as)).state.ended
+    assert not client.send(kind.status(job_id)).state.ended
     (job,) = control.jobs()
 
-    assert control.end(job["id"], state, "a test wanted it")
+    assert control.end(job["id"], state, "forced by a test")
 
-    assert (control.jobs()[0]["state"], control.jobs()[0]["detail"]) == (state, "a test wanted it")
-    if name == "batch embeddings":  # such a batch has no state: it answers its vectors, or an error
-        with pytest.raises(UnavailableError, match="a test wanted it"):
-            client.send(kind.status(known_as))
+    assert (control.jobs()[0]["state"], control.jobs()[0]["detail"]) == (state, "forced by a test")
+    if name == "batch embeddings":  # such a batch has no status: it returns its vectors or an error
+        with pytest.raises(UnavailableError, match="forced by a test"):
+            client.send(kind.status(job_id))
         return
-    found = client.send(kind.status(known_as))
-    # A batch of prompts ends once each row has a reason; a download only ever fails.
+    found = client.send(kind.status(job_id))
+    # A batch of prompts ends when each row has a finish reason. A download has no final state but failed.
     only = {"batch completions": JobState.SUCCEEDED, "model download": JobState.FAILED}
     assert found.state is only.get(name, JobState(state))
     if name == "batch completions":
         reason = {"failed": "error", "timed out": "timeout"}.get(state, state)
-        assert client.send(batches.completions_result(known_as)).finish_reason == [reason, reason]
-    elif name != "classifier":  # the platform's answer has no place for a reason there
-        assert found.detail == "a test wanted it"
+        assert client.send(batches.completions_result(job_id)).finish_reason == [reason, reason]
+    elif name != "classifier":  # the response has no field for a reason
+        assert found.detail == "forced by a test"
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed", "timed out"])
-def test_a_text_that_grows_can_be_ended_too(client: Client, control: Control, state: str) -> None:
+def test_a_streaming_completion_can_be_forced_to_end(client: Client, control: Control, state: str) -> None:
     job_id = client.send(completions.start_streaming(model_name=BASE, prompt="one"))
     control.end(job_id, state)
     reason = {"failed": "error", "timed out": "timeout"}.get(state, state)
@@ -146,7 +146,7 @@ def test_a_text_that_grows_can_be_ended_too(client: Client, control: Control, st
 
 
 @pytest.mark.parametrize("name", [name for name in START if name != "model download"])
-def test_a_model_that_is_loading_starts_no_job_of_any_kind(
+def test_a_loading_model_starts_no_job_of_any_kind(
     client: Client, control: Control, tmp_path: Path, name: str
 ) -> None:
     control.loading(60)
@@ -156,7 +156,7 @@ def test_a_model_that_is_loading_starts_no_job_of_any_kind(
 
 
 @pytest.mark.usefixtures("control")
-def test_a_model_that_is_being_fetched_is_loading(client: Client, tmp_path: Path) -> None:
+def test_a_model_that_is_being_downloaded_is_loading(client: Client, tmp_path: Path) -> None:
     name = download(client, tmp_path)
     with pytest.raises(ModelLoadingError):
         client.send(completions.complete(model_name=name, prompt="one"))

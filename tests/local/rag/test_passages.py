@@ -1,4 +1,4 @@
-"""Documents cut into passages."""
+"""Splitting documents into passages."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.local.rag.chunks import OVERLAP_TOKENS, PASSAGE_TOKENS, passages
-from airflow_provider_lamini.local.rag.extract import Block
+from airflow_provider_lamini.local.rag.documents import Block
+from airflow_provider_lamini.local.rag.passages import OVERLAP_TOKENS, PASSAGE_TOKENS, split_into_passages
 from airflow_provider_lamini.local.text import sentences, token_count
 
 LONG = [f"Sentence number {number} has a few words of its own." for number in range(60)]
 
 
 def test_a_short_document_is_one_passage() -> None:
-    assert passages([Block("One."), Block("Two.\n- item")]) == ["One.\n\nTwo.\n- item"]
-    assert passages([]) == []
+    assert split_into_passages([Block("One."), Block("Two.\n- item")]) == ["One.\n\nTwo.\n- item"]
+    assert split_into_passages([]) == []
 
 
-def test_each_section_has_passages_of_its_own_under_its_headings() -> None:
+def test_each_section_has_its_own_passages_with_its_headings() -> None:
     blocks = [
         Block("Guide", 1),
         Block("Intro."),
@@ -31,7 +31,7 @@ def test_each_section_has_passages_of_its_own_under_its_headings() -> None:
         Block("Screws", 2),
         Block("Turn left."),
     ]
-    assert passages(blocks) == [
+    assert split_into_passages(blocks) == [
         "Guide\nIntro.",
         "Guide > Battery\nLasts long.",
         "Guide > Battery > Winter\nLasts less.",
@@ -40,8 +40,8 @@ def test_each_section_has_passages_of_its_own_under_its_headings() -> None:
     ]
 
 
-def test_a_long_section_is_cut_between_sentences_and_each_passage_begins_with_the_end_of_the_last() -> None:
-    found = passages([Block("Title", 1), Block(" ".join(LONG))])
+def test_a_long_section_is_split_between_sentences_and_passages_overlap() -> None:
+    found = split_into_passages([Block("Title", 1), Block(" ".join(LONG))])
     assert len(found) > 3
     bodies = [sentences(passage.removeprefix("Title\n")) for passage in found]
     for before, after in pairwise(bodies):
@@ -49,13 +49,13 @@ def test_a_long_section_is_cut_between_sentences_and_each_passage_begins_with_th
         assert overlap
         assert before[-len(overlap) :] == after[: len(overlap)]
         assert sum(map(token_count, overlap)) <= OVERLAP_TOKENS
-    kept = dict.fromkeys(sentence for body in bodies for sentence in body)
-    assert list(kept) == LONG
+    unique = dict.fromkeys(sentence for body in bodies for sentence in body)
+    assert list(unique) == LONG
 
 
 def test_headings_that_are_too_long_leave_room_for_text() -> None:
     endless = " ".join(["heading"] * 500)
-    found = passages([Block(endless, 1), Block("Near", 2), Block("Text.")])
+    found = split_into_passages([Block(endless, 1), Block("Near", 2), Block("Text.")])
     assert found[-1] == "Near\nText."
     assert all(token_count(passage) <= PASSAGE_TOKENS for passage in found)
 
@@ -71,8 +71,8 @@ blocks = st.lists(
 
 
 @given(blocks)
-def test_no_passage_is_too_long_and_no_word_of_the_text_is_lost(document: list[Block]) -> None:
-    found = passages(document)
+def test_no_passage_is_too_long_and_no_word_is_lost(document: list[Block]) -> None:
+    found = split_into_passages(document)
     assert all(0 < token_count(passage) <= PASSAGE_TOKENS for passage in found)
     everything = "".join("".join(found).split())
     for block in document:

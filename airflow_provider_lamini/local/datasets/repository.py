@@ -1,4 +1,4 @@
-"""All datasets of a platform: their rows on disk, and what is known of each."""
+"""The dataset repository: stores the rows of datasets as files and their metadata in SQLite."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
 
-Base = Literal["local", "azure"]
-"""How rows come in: sent to the platform itself, or put into a blob by a signed URL."""
+UploadBase = Literal["local", "azure"]
+"""How clients upload rows: in a request to the platform, or to a blob with a signed URL."""
 
-UNFINISHED_SECONDS: Final = 7 * 24 * 3600
-"""Blocks of a blob that was never put together are kept so long."""
+KEEP_BLOCKS_SECONDS: Final = 7 * 24 * 3600
+"""Seconds for which the blocks of an uncommitted blob are kept."""
 
 _LOCATION: Final = re.compile(r"(?:local|azure)/([0-9a-f]{32})\.jsonl")
 
@@ -42,15 +42,15 @@ class Dataset:
     """A dataset.
 
     :param id: its id
-    :param base: how its rows come in
-    :param rows: how many it has; None while nobody has said so
+    :param base: how its rows are uploaded
+    :param rows: number of rows; None until the client confirms it
     :param is_public: whether others may use it
-    :param created: seconds since the epoch
-    :param path: the file of its rows, JSON Lines; it is missing while nothing was uploaded
+    :param created: Unix timestamp
+    :param path: JSON Lines file of its rows; missing until they are uploaded
     """
 
     id: str
-    base: Base
+    base: UploadBase
     rows: int | None
     is_public: bool
     created: float
@@ -58,18 +58,18 @@ class Dataset:
 
     @property
     def location(self) -> str:
-        """Where it lies, in the platform's words; a tuning job is given this."""
+        """Location as the API shows it. Tuning jobs accept it."""
         return f"{self.base}/{self.id}.jsonl"
 
     @property
     def size(self) -> int | None:
-        """Bytes of its rows, None while nothing was uploaded."""
+        """Size of its rows in bytes; None until they are uploaded."""
         return self.path.stat().st_size if self.path.exists() else None
 
     def read(self) -> Iterator[dict[str, Json]]:
-        """Its rows, one at a time.
+        """Yield its rows.
 
-        :raises PlatformError: nothing was uploaded, or a line is no JSON object; it says which
+        :raises PlatformError: nothing was uploaded, or a line is not a JSON object; the message says which
         """
         if not self.path.exists():
             raise PlatformError(400, f"Dataset {self.id} has no rows yet: nothing was uploaded.")
@@ -82,16 +82,16 @@ class Dataset:
                     row = msgspec.json.decode(line, type=dict[str, object])
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     raise PlatformError(
-                        400, f"Row {number} of dataset {self.id} (from 0) is no JSON object."
+                        400, f"Row {number} (counting from 0) of dataset {self.id} is not a JSON object."
                     ) from None
                 yield row  # type: ignore[misc]  # what JSON decodes to
                 number += 1
 
 
-class Writer:
-    """Writes rows.
+class RowWriter:
+    """Writes rows as JSON Lines.
 
-    :param file: where to
+    :param file: the file to write to
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -104,59 +104,59 @@ class Writer:
         self.rows += 1
 
 
-class Datasets:
+class DatasetRepository:
     """The datasets in one folder.
 
-    :param folder: where they lie; made if missing
-    :param base: how rows are to come in
+    :param folder: the folder, created if missing
+    :param base: how clients upload rows
     """
 
-    def __init__(self, folder: Path, base: Base = "local") -> None:
+    def __init__(self, folder: Path, base: UploadBase = "local") -> None:
         folder.mkdir(exist_ok=True)
-        self.base: Base = base
-        self._default = base
+        self.base: UploadBase = base
+        self._default_base = base
         self._folder = folder
         self._db = Database(folder / "datasets.sqlite", SCHEMA)
-        for rest in folder.glob("*.part"):
-            rest.unlink()
+        for partial in folder.glob("*.part"):
+            partial.unlink()
         for blocks in folder.glob("*.blocks"):
-            if blocks.stat().st_mtime < time.time() - UNFINISHED_SECONDS:
+            if blocks.stat().st_mtime < time.time() - KEEP_BLOCKS_SECONDS:
                 shutil.rmtree(blocks)
 
     def reset(self) -> None:
-        """Let rows come in as at the beginning."""
-        self.base = self._default
+        """Restore the initial way of uploading rows."""
+        self.base = self._default_base
 
     def create(self, *, is_public: bool) -> Dataset:
-        """Make a dataset whose rows are to be put into a blob."""
+        """Create a dataset whose rows will be uploaded to a blob."""
         return self._insert(uuid.uuid4().hex, "azure", None, is_public=is_public)
 
     @contextmanager
-    def writing(self) -> Iterator[tuple[str, Writer]]:
-        """Write the rows of a new dataset: its id and the writer. Nothing stays where the block raises."""
+    def write_rows(self) -> Iterator[tuple[str, RowWriter]]:
+        """Yield the id of a new dataset and a writer for its rows. If the block raises, nothing is stored."""
         dataset_id = uuid.uuid4().hex
-        with self.whole_file(self._path(dataset_id)) as file:
-            yield dataset_id, Writer(file)
+        with self.write_atomically(self._path(dataset_id)) as file:
+            yield dataset_id, RowWriter(file)
 
     @contextmanager
-    def whole_file(self, path: Path) -> Iterator[IO[bytes]]:
-        """Write a file that is there once all of it is written."""
-        unfinished = self._folder / f"{uuid.uuid4().hex}.part"
+    def write_atomically(self, path: Path) -> Iterator[IO[bytes]]:
+        """Write a file that appears at its path only when it is complete."""
+        partial = self._folder / f"{uuid.uuid4().hex}.part"
         try:
-            with unfinished.open("xb") as file:
+            with partial.open("xb") as file:
                 yield file
-            unfinished.replace(path)
+            partial.replace(path)
         finally:
-            unfinished.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
-    def written(self, dataset_id: str, rows: int, *, is_public: bool) -> Dataset:
-        """Note a dataset whose rows were written."""
+    def register(self, dataset_id: str, rows: int, *, is_public: bool) -> Dataset:
+        """Register a dataset whose rows have been written."""
         return self._insert(dataset_id, "local", rows, is_public=is_public)
 
     def get(self, dataset_id: str) -> Dataset:
-        """The dataset of that id.
+        """Return a dataset.
 
-        :raises PlatformError: there is none
+        :raises PlatformError: no dataset has this id
         """
         found = self._db.read("SELECT * FROM datasets WHERE id = ?", dataset_id)
         if not found:
@@ -164,20 +164,20 @@ class Datasets:
         known_id, base, rows, is_public, created = found[0]
         return Dataset(known_id, base, rows, bool(is_public), created, self._path(known_id))
 
-    def at(self, location: str) -> Dataset:
-        """The dataset at a location that was told before.
+    def get_by_location(self, location: str) -> Dataset:
+        """Return the dataset at a location.
 
-        :raises PlatformError: there is none
+        :raises PlatformError: no dataset has this location
         """
-        known = _LOCATION.fullmatch(location)
-        if known is None:
-            raise PlatformError(404, "No dataset lies there: the location is none of this platform.")
-        return self.get(known[1])
+        match = _LOCATION.fullmatch(location)
+        if match is None:
+            raise PlatformError(404, "No dataset has this location: it is not a location of this platform.")
+        return self.get(match[1])
 
-    def count(self, dataset_id: str, rows: int) -> Dataset:
-        """Check that so many rows were uploaded, each a JSON object, and note it.
+    def confirm_row_count(self, dataset_id: str, rows: int) -> Dataset:
+        """Check that exactly this many valid rows were uploaded, and store the number.
 
-        :raises PlatformError: there is no such dataset, or it has other rows
+        :raises PlatformError: the dataset does not exist, has another number of rows, or an invalid row
         """
         dataset = self.get(dataset_id)
         found = sum(1 for _ in dataset.read())
@@ -187,24 +187,24 @@ class Datasets:
             db.execute("UPDATE datasets SET rows = ? WHERE id = ?", (rows, dataset_id))
         return self.get(dataset_id)
 
-    def blocks(self, dataset: Dataset) -> Path:
-        """The folder of the blocks that a dataset's blob is to be put together from."""
+    def block_folder(self, dataset: Dataset) -> Path:
+        """Return the folder for the uncommitted blocks of a dataset's blob."""
         return dataset.path.with_suffix(".blocks")
 
-    def secret(self, new: str) -> str:
-        """The secret that this platform signs URLs with.
+    def signing_secret(self, default: str) -> str:
+        """Return the secret that signs URLs.
 
-        :param new: what it becomes where there is none yet
+        :param default: secret to store if there is none yet
         """
         with self._db.write() as db:
-            db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (new,))
+            db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (default,))
         return str(self._db.read("SELECT value FROM facts WHERE name = 'secret'")[0][0])
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database."""
         self._db.close()
 
-    def _insert(self, dataset_id: str, base: Base, rows: int | None, *, is_public: bool) -> Dataset:
+    def _insert(self, dataset_id: str, base: UploadBase, rows: int | None, *, is_public: bool) -> Dataset:
         with self._db.write() as db:
             db.execute(
                 "INSERT INTO datasets VALUES (?, ?, ?, ?, ?)",

@@ -1,4 +1,4 @@
-"""Worker threads that several owners share fairly."""
+"""A pool of worker threads that background jobs and interactive requests share fairly."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BACKGROUND_TURN: Final = 4
-"""One turn in so many goes to a background flow, however much interactive work waits."""
+BACKGROUND_SHARE: Final = 4
+"""Every n-th unit of work comes from a background queue, even under constant interactive load."""
 
 
-class Flow:
-    """The units of work of one owner, taken one at a time, in turn with those of other owners.
+class WorkQueue:
+    """The units of work of one job or request. The pool takes them in turn with those of other queues.
 
-    Units are made when a worker is free for them, so a flow of a million units takes no room. A unit that
-    raises ends its flow: the exception is the flow's result.
+    Units are created only when a worker is free, so a queue of a million units takes no memory. An exception
+    in a unit ends the queue and becomes its result.
 
-    :param units: makes the units
-    :param interactive: somebody waits for the answer
+    :param units: creates the units
+    :param interactive: whether a client is waiting for the result
     """
 
     def __init__(self, units: Iterator[Callable[[], None]], *, interactive: bool) -> None:
         self.interactive = interactive
         self.finished: Future[None] = Future()
-        self.finished.set_running_or_notify_cancel()  # who stops waiting for it does not end it
+        self.finished.set_running_or_notify_cancel()  # a waiter that gives up must not cancel it
         self._units = units
         self._lock = threading.Lock()
         self._running = 0
@@ -36,15 +36,15 @@ class Flow:
         self._error: BaseException | None = None
 
     def cancel(self) -> None:
-        """Start no further unit; what runs ends by itself."""
+        """Start no more units. Running ones continue to their end."""
         with self._lock:
             self._exhausted = True
             settle = self._may_settle()
         if settle:
             self._settle()
 
-    def take(self) -> Callable[[], None] | None:
-        """The next unit, None where there is none left."""
+    def next_unit(self) -> Callable[[], None] | None:
+        """Return the next unit, or None if there are no more."""
         with self._lock:
             if self._exhausted:
                 return None
@@ -52,7 +52,7 @@ class Flow:
                 unit = next(self._units)
             except StopIteration:
                 self._exhausted = True
-            except BaseException as error:  # noqa: BLE001 - it is the flow's result
+            except BaseException as error:  # noqa: BLE001 - it becomes the queue's result
                 self._exhausted, self._error = True, self._error or error
             else:
                 self._running += 1
@@ -62,8 +62,8 @@ class Flow:
             self._settle()
         return None
 
-    def done(self, error: BaseException | None) -> None:
-        """Note that a unit ended."""
+    def unit_done(self, error: BaseException | None) -> None:
+        """Record that a unit ended, and with which error."""
         with self._lock:
             self._running -= 1
             if error is not None:
@@ -73,7 +73,7 @@ class Flow:
             self._settle()
 
     def _may_settle(self) -> bool:
-        """Whether this caller, which holds the lock, is the one that settles the result."""
+        """Whether the caller, who holds the lock, must set the result. True only once."""
         if self._settled or self._running or not self._exhausted:
             return False
         self._settled = True
@@ -86,80 +86,80 @@ class Flow:
             self.finished.set_exception(self._error)
 
 
-class WorkPool:
-    """Worker threads that take units from flows in turn, interactive flows first.
+class WorkerPool:
+    """Worker threads that take units from queues in turn, interactive queues first.
 
-    Background flows never hold the last worker: an interactive request finds one free whatever batches run.
+    Background queues never occupy the last worker, so an interactive request finds a free one at any load.
 
-    :param workers: threads; one of them is kept for interactive flows
-    :param name: what the threads are called
+    :param workers: number of threads; one of them is reserved for interactive queues
+    :param name: prefix of the threads' names
     """
 
     def __init__(self, workers: int, name: str) -> None:
         self._background_limit = max(1, workers - 1)
         self._condition = threading.Condition()
-        self._interactive: deque[Flow] = deque()
-        self._background: deque[Flow] = deque()
+        self._interactive: deque[WorkQueue] = deque()
+        self._background: deque[WorkQueue] = deque()
         self._running_background = 0
         self._turn = 0
         self._stopping = False
         for number in range(workers):
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
 
-    def add(self, flow: Flow) -> Flow:
-        """Let workers take a flow's units.
+    def add(self, queue: WorkQueue) -> WorkQueue:
+        """Start to work on a queue.
 
-        :returns: the flow
+        :return: the queue
         """
         with self._condition:
-            (self._interactive if flow.interactive else self._background).append(flow)
+            (self._interactive if queue.interactive else self._background).append(queue)
             self._condition.notify_all()
-        return flow
+        return queue
 
-    def run(self, units: Iterator[Callable[[], None]], *, interactive: bool) -> Flow:
-        """Let workers take these units."""
-        return self.add(Flow(units, interactive=interactive))
+    def run(self, units: Iterator[Callable[[], None]], *, interactive: bool) -> WorkQueue:
+        """Start to work on a new queue of these units."""
+        return self.add(WorkQueue(units, interactive=interactive))
 
     def close(self) -> None:
-        """Take no further unit; what runs ends by itself or with the process."""
+        """Start no more units. Running ones end by themselves or with the process."""
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
 
     def _work(self) -> None:
-        while (flow := self._next_flow()) is not None:
-            unit = flow.take()
+        while (queue := self._next_queue()) is not None:
+            unit = queue.next_unit()
             error: BaseException | None = None
             if unit is not None:
                 try:
                     unit()
-                except BaseException as caught:  # noqa: BLE001 - it is the flow's result
+                except BaseException as caught:  # noqa: BLE001 - it becomes the queue's result
                     error = caught
             with self._condition:
-                if not flow.interactive:
+                if not queue.interactive:
                     self._running_background -= 1
                     self._condition.notify()
                 if unit is None:
-                    queue = self._interactive if flow.interactive else self._background
-                    if flow in queue:
-                        queue.remove(flow)
+                    queues = self._interactive if queue.interactive else self._background
+                    if queue in queues:
+                        queues.remove(queue)
             if unit is not None:
-                flow.done(error)
+                queue.unit_done(error)
 
-    def _next_flow(self) -> Flow | None:
+    def _next_queue(self) -> WorkQueue | None:
         with self._condition:
             while not self._stopping:
                 background = bool(self._background) and self._running_background < self._background_limit
-                if self._interactive and not (background and self._turn % BACKGROUND_TURN == 0):
-                    queue = self._interactive
+                if self._interactive and not (background and self._turn % BACKGROUND_SHARE == 0):
+                    queues = self._interactive
                 elif background:
-                    queue = self._background
+                    queues = self._background
                     self._running_background += 1
                 else:
                     self._condition.wait()
                     continue
                 self._turn += 1
-                flow = queue[0]
-                queue.rotate(-1)
-                return flow
+                queue = queues[0]
+                queues.rotate(-1)
+                return queue
             return None
