@@ -96,12 +96,12 @@ def download(client: Client, folder: Path) -> str:
 
 
 START: dict[str, Callable[[Client, Path], str]] = {
-    "tuning": tuning,
-    "Memory RAG": index,
-    "classifier": classifier,
-    "batch completions": prompts,
-    "batch embeddings": texts,
-    "model download": download,
+    "lamini/tuning": tuning,
+    "lamini/memory_rag": index,
+    "lamini/classifier": classifier,
+    "lamini/batch_completions": prompts,
+    "lamini/batch_embeddings": texts,
+    "lamini/model_download": download,
 }
 
 
@@ -122,18 +122,18 @@ def test_the_provider_recognizes_a_forced_end(
     assert control.end(job["id"], state, "forced by a test")
 
     assert (control.jobs()[0]["state"], control.jobs()[0]["detail"]) == (state, "forced by a test")
-    if name == "batch embeddings":  # such a batch has no status: it returns its vectors or an error
+    if name == "lamini/batch_embeddings":  # such a batch has no status: it returns its vectors or an error
         with pytest.raises(UnavailableError, match="forced by a test"):
             client.send(kind.status(job_id))
         return
     found = client.send(kind.status(job_id))
     # A batch of prompts ends when each row has a finish reason. A download has no final state but failed.
-    only = {"batch completions": JobState.SUCCEEDED, "model download": JobState.FAILED}
+    only = {"lamini/batch_completions": JobState.SUCCEEDED, "lamini/model_download": JobState.FAILED}
     assert found.state is only.get(name, JobState(state))
-    if name == "batch completions":
+    if name == "lamini/batch_completions":
         reason = {"failed": "error", "timed out": "timeout"}.get(state, state)
         assert client.send(batches.completions_result(job_id)).finish_reason == [reason, reason]
-    elif name != "classifier":  # the response has no field for a reason
+    elif name != "lamini/classifier":  # the response has no field for a reason
         assert found.detail == "forced by a test"
 
 
@@ -145,7 +145,7 @@ def test_a_streaming_completion_can_be_forced_to_end(client: Client, control: Co
     assert client.send(completions.streaming_result(job_id)).finish_reason == [reason]
 
 
-@pytest.mark.parametrize("name", [name for name in START if name != "model download"])
+@pytest.mark.parametrize("name", [name for name in START if name != "lamini/model_download"])
 def test_a_loading_model_starts_no_job_of_any_kind(
     client: Client, control: Control, tmp_path: Path, name: str
 ) -> None:
