@@ -22,8 +22,8 @@ from airflow_provider_lamini.local.served import ServedTexts
 from airflow_provider_lamini.local.store import Store
 from airflow_provider_lamini.local.tuning import trainer
 from airflow_provider_lamini.local.tuning.jobs import TuningJobs, number_of, serve_tuned
-from airflow_provider_lamini.local.tuning.shelf import KIND as TUNING
-from airflow_provider_lamini.local.tuning.shelf import Tunings
+from airflow_provider_lamini.local.tuning.repository import KIND as TUNING
+from airflow_provider_lamini.local.tuning.repository import Tunings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

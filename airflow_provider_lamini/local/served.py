@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.local.engines.base import (
     Adapter,
-    AdaptingEngine,
     EngineError,
     EngineUnavailable,
     ModelNotFound,
+    SupportsAdapters,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ServedTexts:
         :raises ModelNotFound: no engine serves the model
         :raises EngineUnavailable: the engine keeps its models to itself, or the model is itself a tuned one
         """
-        return self._adapting(model_name).weights(model_name)
+        return self._adapting(model_name).model_file(model_name)
 
     def adapt(self, name: str, base: str, adapter: Path) -> None:
         """Serve a tuned model next to the model that it is based on; what runs meanwhile goes on.
@@ -85,7 +85,7 @@ class ServedTexts:
         :returns: what went wrong, by name; the others are served
         """
         failures: dict[str, EngineError] = {}
-        tasks: list[tuple[AdaptingEngine, list[Adapter]]] = []
+        tasks: list[tuple[SupportsAdapters, list[Adapter]]] = []
         for adapter in adapters:
             try:
                 engine = self._adapting(adapter.base)
@@ -99,7 +99,7 @@ class ServedTexts:
             else:
                 mine.append(adapter)
         for engine, mine in tasks:
-            failures |= engine.adapt_all(mine)
+            failures |= engine.add_adapters(mine)
         return failures
 
     def forget(self, name: str) -> None:
@@ -108,12 +108,12 @@ class ServedTexts:
         :param name: its name
         :raises ModelNotFound: no such tuned model is served
         """
-        self._adapting(name).forget(name)
+        self._adapting(name).remove_adapter(name)
 
-    def _adapting(self, model_name: str) -> AdaptingEngine:
+    def _adapting(self, model_name: str) -> SupportsAdapters:
         for engine in self._engines:
             if model_name in engine.models():
-                if isinstance(engine, AdaptingEngine):
+                if isinstance(engine, SupportsAdapters):
                     return engine
                 raise EngineUnavailable(
                     f"Model {model_name!r} is served by an upstream engine, which this platform gives no adapters: "

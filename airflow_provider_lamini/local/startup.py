@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_lamini.local.engines.opening import (
+from airflow_provider_lamini.local.engines.factory import (
     open_embedding_engine,
     open_text_engine,
     open_upstream,

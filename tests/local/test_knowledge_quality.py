@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_lamini.local.app import create_app
 from airflow_provider_lamini.local.classifiers.features import features
 from airflow_provider_lamini.local.classifiers.training import learned, learned_texts
-from airflow_provider_lamini.local.engines.opening import open_embedding_engine, open_upstream
+from airflow_provider_lamini.local.engines.factory import open_embedding_engine, open_upstream
 from airflow_provider_lamini.local.models.catalogue import VECTORS
 from airflow_provider_lamini.local.models.store import ModelStore
 from airflow_provider_lamini.local.platform import Platform

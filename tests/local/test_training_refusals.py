@@ -57,7 +57,7 @@ def test_a_model_that_an_upstream_engine_serves_cannot_be_tuned_here(tmp_path):
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({"model_name": "nobody/nothing"}, 594, "is not served here"),
+        ({"model_name": "nobody/nothing"}, 594, "is not served"),
         ({"model_name": VECTORS}, 400, "makes vectors"),
         ({"model_name": OTHER_BASE}, 400, "has no file"),
         ({"model_name": ""}, 422, "model_name"),

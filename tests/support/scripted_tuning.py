@@ -117,13 +117,13 @@ class EchoEngine:
             on_text(text)
         return Generation(text, "stop", 1, 1)
 
-    def weights(self, model_name: str) -> Path:
+    def model_file(self, model_name: str) -> Path:
         """The file of a model."""
         if model_name != BASE:
             raise EngineUnavailable(f"{model_name} has no file.")
         return self.file
 
-    def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
+    def add_adapters(self, adapters: list[Adapter]) -> dict[str, EngineError]:
         """Serve tuned models."""
         if self.refuses is not None:
             return {adapter.name: EngineUnavailable(self.refuses) for adapter in adapters}
@@ -131,7 +131,7 @@ class EchoEngine:
         self.adapters |= {adapter.name: json.loads(adapter.path.read_text()) for adapter in adapters}
         return {}
 
-    def forget(self, name: str) -> None:
+    def remove_adapter(self, name: str) -> None:
         """Serve a tuned model no more."""
         del self.adapters[name]
 

@@ -20,8 +20,8 @@ from airflow_provider_lamini.api.lamini.classifiers import (
 )
 from airflow_provider_lamini.jobs.state import JobState, state_of
 from airflow_provider_lamini.local.classifiers import model as models
+from airflow_provider_lamini.local.classifiers.model import best_first
 from airflow_provider_lamini.local.classifiers.projects import Project
-from airflow_provider_lamini.local.classifiers.scores import best_first
 from airflow_provider_lamini.local.classifiers.training import KIND, shown, shown_job
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.multipart import invalid, receive

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from airflow_provider_lamini.api.lamini.evaluation import EvalRunRequest
+from airflow_provider_lamini.local import metrics
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.evaluation import metrics
 from airflow_provider_lamini.local.inference import Task
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.classifying import classify_texts

@@ -11,7 +11,7 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.jobs.downloads import ModelDownloads, source_of
 from airflow_provider_lamini.local.models.catalogue import find
-from airflow_provider_lamini.local.models.errors import ModelError
+from airflow_provider_lamini.local.models.files import ModelError
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer
 from airflow_provider_lamini.local.store import Job

@@ -20,7 +20,7 @@ from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
 from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
 from airflow_provider_lamini.local.tuning.jobs import CREATED, last_runs, resumes_of, run_id
-from airflow_provider_lamini.local.tuning.shelf import KIND, TunedModel, Tuning
+from airflow_provider_lamini.local.tuning.repository import KIND, TunedModel, Tuning
 from airflow_provider_lamini.local.tuning.trainer import Unavailable
 
 router = APIRouter(prefix="/v1/train")

@@ -14,8 +14,8 @@ from airflow_provider_lamini.local.engines.base import Adapter, EngineError
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.jobs.runner import JobFailed
 from airflow_provider_lamini.local.tuning.arguments import plan_of
-from airflow_provider_lamini.local.tuning.rows import MOST_ROWS, take_rows
-from airflow_provider_lamini.local.tuning.shelf import KIND, KeptStep
+from airflow_provider_lamini.local.tuning.repository import KIND, KeptStep
+from airflow_provider_lamini.local.tuning.sampling import MOST_ROWS, take_rows
 from airflow_provider_lamini.local.tuning.trainer import CONTEXT, Recipe, TrainingFailed, Unavailable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.served import ServedTexts
     from airflow_provider_lamini.local.store import Job, Store
     from airflow_provider_lamini.local.tuning.arguments import Plan
-    from airflow_provider_lamini.local.tuning.shelf import Tuning, Tunings
+    from airflow_provider_lamini.local.tuning.repository import Tuning, Tunings
     from airflow_provider_lamini.local.tuning.trainer import Step
 
 logger = logging.getLogger(__name__)

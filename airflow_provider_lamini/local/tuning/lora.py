@@ -13,14 +13,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from airflow_provider_lamini.local.tuning.adapter import TARGETS, LayersUnknown, layer_names, write_adapter
+from airflow_provider_lamini.local.tuning.base_model import TOKENIZER, unpacked
 from airflow_provider_lamini.local.tuning.examples import Example, Examples, batches, pieces
 from airflow_provider_lamini.local.tuning.trainer import CHECKPOINT, Recipe
-from airflow_provider_lamini.local.tuning.weights import TOKENIZER, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_lamini.local.tuning.weights import About
+    from airflow_provider_lamini.local.tuning.base_model import About
 
 LARGEST_GRADIENT: Final = 1.0
 PIECE_TOKENS: Final = 2048

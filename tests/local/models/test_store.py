@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.local.models.catalogue import CATALOGUE, TEXT, VECTORS, ModelFile, find
-from airflow_provider_lamini.local.models.errors import (
+from airflow_provider_lamini.local.models.files import (
     ChecksumMismatch,
     ModelMissing,
     PullFailed,
@@ -122,13 +122,13 @@ def test_a_model_of_ones_own_can_be_replaced(store: ModelStore, mine: Path, gguf
 
 def test_what_is_no_gguf_file_is_refused(store: ModelStore, tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"<html>not found</html>")
-    with pytest.raises(UnreadableModel, match="no GGUF file"):
+    with pytest.raises(UnreadableModel, match="not a GGUF file"):
         store.pull(MINE, source=parse_source(str(tmp_path / "x.gguf")))
     assert entries(store) == set()
 
 
 def test_another_file_is_not_taken_for_a_model_of_the_catalogue(store: ModelStore, mine: Path) -> None:
-    with pytest.raises(ChecksumMismatch, match=r"the transfer broke off, or it is another file"):
+    with pytest.raises(ChecksumMismatch, match=r"the transfer was interrupted, or it is a different file"):
         store.pull(TEXT.name, source=parse_source(str(mine)))
     assert entries(store) == set()
 
@@ -140,23 +140,23 @@ def test_a_name_that_nobody_knows_needs_a_source(store: ModelStore) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc", ".hidden", "", "a b", "a\0b"])
 def test_a_name_cannot_lead_out_of_the_cache(store: ModelStore, mine: Path, name: str) -> None:
-    with pytest.raises(UnknownModel, match="cannot be a model's name"):
+    with pytest.raises(UnknownModel, match="not a valid model name"):
         store.pull(name, source=parse_source(str(mine)))
 
 
 @pytest.mark.parametrize(
     ("damage", "said", "seen_without_checksums"),
-    [("cut", "another size", True), ("gone", "is gone", True), ("flipped", "another checksum", False)],
+    [("truncated", "size of", True), ("deleted", "is missing", True), ("flipped", "checksum of", False)],
 )
 def test_damage_is_found(
     store: ModelStore, mine: Path, damage: str, said: str, *, seen_without_checksums: bool
 ) -> None:
     path = store.pull(MINE, source=parse_source(str(mine))).path
     content = path.read_bytes()
-    if damage == "gone":
+    if damage == "deleted":
         path.unlink()
     else:
-        path.write_bytes(content[:-1] if damage == "cut" else content[:-1] + b"!")
+        path.write_bytes(content[:-1] if damage == "truncated" else content[:-1] + b"!")
     (status,) = [status for status in store.status() if status.name == MINE]
     assert not status.present
     assert status.verified is False
@@ -202,7 +202,7 @@ def test_two_pulls_at_once_wait_for_each_other(store: ModelStore, gguf: bytes) -
         thread.join(20)
     assert source.asked == 2
     assert store.require(MINE).read_bytes() == gguf
-    assert sum("Another pull is under way" in out.getvalue() for out in said) == 1
+    assert sum("Another pull is running" in out.getvalue() for out in said) == 1
 
 
 KILLED = """
@@ -246,5 +246,5 @@ def test_the_catalogue_is_pulled_once_and_then_left_alone() -> None:
         again = io.StringIO()
         status = store.pull(model.name, progress=ConsoleProgress(again))
         assert status.present
-        assert "is there and whole" in again.getvalue()
+        assert "is already in the cache and intact" in again.getvalue()
     assert [status.verified for status in store.status()][:2] == [True, True]

@@ -46,8 +46,8 @@ def texts() -> list[tuple[str, str]]:
 
 def assert_agree(model: Path, spare: Path) -> None:
     """Compare each prompt as it is served, and each row as it is learnt."""
+    from airflow_provider_lamini.local.tuning.base_model import unpacked
     from airflow_provider_lamini.local.tuning.lora import Tokenizer
-    from airflow_provider_lamini.local.tuning.weights import unpacked
 
     folder, about = unpacked(model, spare, print)
     tokenizer = Tokenizer(folder, about)

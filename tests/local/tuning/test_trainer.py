@@ -245,7 +245,7 @@ def test_a_row_that_cannot_be_learnt_is_named_without_its_text(recipe: Callable[
 
 
 def test_a_model_that_is_no_text_model_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    from airflow_provider_lamini.local.models.convert import convert_bert
+    from airflow_provider_lamini.local.models.conversion import convert_bert
 
     tiny_bert(tmp_path)
     convert_bert(tmp_path / "model.safetensors", tmp_path / "tokenizer.json", tmp_path / "bert.gguf")

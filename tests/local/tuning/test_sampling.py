@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_lamini.local.datasets.shelf import Dataset
 from airflow_provider_lamini.local.jobs.runner import JobFailed
-from airflow_provider_lamini.local.tuning.rows import CHECK_EVERY, take_rows
+from airflow_provider_lamini.local.tuning.sampling import CHECK_EVERY, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

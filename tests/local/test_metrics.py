@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.local.evaluation.metrics import (
+from airflow_provider_lamini.local.metrics import (
     exactly,
     nearly,
     of_classes,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.local.models.convert import convert_bert, read_safetensors, read_vocabulary
-from airflow_provider_lamini.local.models.errors import UnreadableModel
+from airflow_provider_lamini.local.models.conversion import convert_bert, read_safetensors, read_vocabulary
+from airflow_provider_lamini.local.models.files import UnreadableModel
 from tests.support.tiny_bert import write_safetensors
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def entry(**changes: object) -> bytes:
 )
 def test_a_damaged_file_is_named_as_such(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(UnreadableModel, match="x is no safetensors file"):
+    with pytest.raises(UnreadableModel, match="x is not a supported safetensors file"):
         read_safetensors(tmp_path / "x")
 
 
@@ -82,6 +82,6 @@ def test_a_tokenizer_without_a_whole_vocabulary_is_refused(tmp_path: Path, conte
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "weights", {"lm_head.weight": np.zeros((2, 2), dtype=np.float32)})
     (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"[UNK]": 0}}}')
-    with pytest.raises(UnreadableModel, match="weights is no BERT model"):
+    with pytest.raises(UnreadableModel, match="weights is not a BERT model"):
         convert_bert(tmp_path / "weights", tmp_path / "tokenizer.json", tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
