@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1 of answers, and which of two models did better."""
+"""Evaluation metrics: accuracy, precision, recall and F1 of model answers, and a comparison of two models."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Same = Callable[[str, str], bool]
+    Matches = Callable[[str, str], bool]
 
-ALIKE: Final = 0.9
-"""Two texts are taken as the same from this share of equal characters on, where a fuzzy comparison was asked for."""
+FUZZY_RATIO: Final = 0.9
+"""Minimum similarity of two texts, from 0 to 1, for a fuzzy match."""
 
 _WORD: Final = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """How well answers fit, each from 0 to 1.
+    """Quality of a model's answers; every value is from 0 to 1.
 
     :param accuracy: share of answers that are right
-    :param precision: of what was answered, how much is right
-    :param recall: of what is right, how much was answered
-    :param f1: harmonic mean of the two
+    :param precision: share of the answered classes or words that are right
+    :param recall: share of the right classes or words that were answered
+    :param f1: harmonic mean of precision and recall
     """
 
     accuracy: float
@@ -35,80 +35,80 @@ class Metrics:
     recall: float
     f1: float
 
-    def named(self, prefix: str = "") -> dict[str, float]:
-        """Each by its name.
+    def to_dict(self, prefix: str = "") -> dict[str, float]:
+        """Return the metrics by name.
 
-        :param prefix: put before each name
+        :param prefix: prefix of every name
         """
         values = (self.accuracy, self.precision, self.recall, self.f1)
         names = ("accuracy", "precision", "recall", "f1")
         return {f"{prefix}{name}": value for name, value in zip(names, values, strict=True)}
 
 
-def exactly(output: str, target: str) -> bool:
-    """Whether an answer is the right one, white space around it aside."""
+def exact_match(output: str, target: str) -> bool:
+    """Whether an answer equals the target, apart from surrounding white space."""
     return output.strip() == target.strip()
 
 
-def nearly(output: str, target: str) -> bool:
-    """Whether an answer is the right one but for case, signs, and a few characters."""
+def fuzzy_match(output: str, target: str) -> bool:
+    """Whether an answer equals the target, apart from case, punctuation, and a few characters."""
     first, second = (" ".join(_WORD.findall(text.casefold())) for text in (output, target))
-    return first == second or SequenceMatcher(None, first, second, autojunk=False).ratio() >= ALIKE
+    return first == second or SequenceMatcher(None, first, second, autojunk=False).ratio() >= FUZZY_RATIO
 
 
-def of_classes(outputs: Sequence[str], targets: Sequence[str], same: Same) -> Metrics:
-    """Metrics of class names; precision, recall and F1 are means over the classes, each counting the same.
+def class_metrics(outputs: Sequence[str], targets: Sequence[str], matches: Matches) -> Metrics:
+    """Compute the metrics of class names; precision, recall and F1 are macro averages over the classes.
 
-    A class is one that is the right answer of some row, or that was answered.
+    The classes are all targets and all answers that occur.
 
-    :param outputs: what was answered, one per row
-    :param targets: what is right, one per row
-    :param same: whether an answer is right
+    :param outputs: answers, one per row
+    :param targets: right answers, one per row
+    :param matches: whether an answer counts as right
     """
-    # An answer that counts as right is counted under the right answer's name.
-    said = [
-        target if same(output, target) else output for output, target in zip(outputs, targets, strict=True)
+    # A fuzzy match counts as an answer with the target's name.
+    answers = [
+        target if matches(output, target) else output for output, target in zip(outputs, targets, strict=True)
     ]
-    hits = Counter(target for output, target in zip(said, targets, strict=True) if output == target)
-    answered, right = Counter(said), Counter(targets)
+    hits = Counter(target for answer, target in zip(answers, targets, strict=True) if answer == target)
+    answer_counts, target_counts = Counter(answers), Counter(targets)
     precisions, recalls, f1s = [], [], []
-    for name in sorted(answered.keys() | right.keys()):
-        precision, recall = _share(hits[name], answered[name]), _share(hits[name], right[name])
+    for name in sorted(answer_counts.keys() | target_counts.keys()):
+        precision, recall = _share(hits[name], answer_counts[name]), _share(hits[name], target_counts[name])
         precisions.append(precision)
         recalls.append(recall)
         f1s.append(_f1(precision, recall))
     return Metrics(_share(hits.total(), len(targets)), fmean(precisions), fmean(recalls), fmean(f1s))
 
 
-def of_texts(outputs: Sequence[str], targets: Sequence[str], same: Same) -> Metrics:
-    """Metrics of free text; precision, recall and F1 compare words and are means over the rows.
+def text_metrics(outputs: Sequence[str], targets: Sequence[str], matches: Matches) -> Metrics:
+    """Compute the metrics of free text; precision, recall and F1 compare words and are averages over the rows.
 
-    :param outputs: what was answered, one per row
-    :param targets: what is right, one per row
-    :param same: whether an answer is right
+    :param outputs: answers, one per row
+    :param targets: right answers, one per row
+    :param matches: whether an answer counts as right
     """
-    right, precisions, recalls, f1s = [], [], [], []
+    hits, precisions, recalls, f1s = [], [], [], []
     for output, target in zip(outputs, targets, strict=True):
-        is_right = same(output, target)
-        said, wanted = (Counter(_WORD.findall(text.casefold())) for text in (output, target))
-        common = (said & wanted).total()
-        precision, recall = _share(common, said.total()), _share(common, wanted.total())
+        is_right = matches(output, target)
+        output_words, target_words = (Counter(_WORD.findall(text.casefold())) for text in (output, target))
+        common = (output_words & target_words).total()
+        precision, recall = _share(common, output_words.total()), _share(common, target_words.total())
         if is_right:
             precision = recall = 1.0
-        right.append(float(is_right))
+        hits.append(float(is_right))
         precisions.append(precision)
         recalls.append(recall)
         f1s.append(_f1(precision, recall))
-    return Metrics(fmean(right), fmean(precisions), fmean(recalls), fmean(f1s))
+    return Metrics(fmean(hits), fmean(precisions), fmean(recalls), fmean(f1s))
 
 
 def side_by_side(
-    test: Sequence[str], base: Sequence[str], targets: Sequence[str], same: Same
+    test: Sequence[str], base: Sequence[str], targets: Sequence[str], matches: Matches
 ) -> dict[str, int]:
-    """In how many rows each of two models was right where the other was not, and in how many they drew."""
+    """Count the rows in which only one of two models was right, and those in which both or neither was."""
     wins = Counter(
-        (same(tested, target), same(compared, target))
-        for tested, compared, target in zip(test, base, targets, strict=True)
+        (matches(test_output, target), matches(base_output, target))
+        for test_output, base_output, target in zip(test, base, targets, strict=True)
     )
     return {
         "test_wins": wins[True, False],
@@ -123,5 +123,5 @@ def _share(part: int, whole: int) -> float:
 
 
 def _f1(precision: float, recall: float) -> float:
-    both = precision + recall
-    return 2 * precision * recall / both if both else 0.0
+    total = precision + recall
+    return 2 * precision * recall / total if total else 0.0

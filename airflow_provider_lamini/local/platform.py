@@ -7,7 +7,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.classifiers.projects import Projects
-from airflow_provider_lamini.local.classifiers.training import ClassifierTrainings
+from airflow_provider_lamini.local.classifiers.training import ClassifierTrainingJobs
 from airflow_provider_lamini.local.datasets.shelf import Base, Datasets
 from airflow_provider_lamini.local.faults import Faults
 from airflow_provider_lamini.local.guard import Requests
@@ -88,7 +88,7 @@ class Platform:
             *batches,
             self.streams,
             MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
-            ClassifierTrainings(self.classifiers, self.inference, self.vector_pool),
+            ClassifierTrainingJobs(self.classifiers, self.inference, self.vector_pool),
             self.tuning,
         ]
         self.can_download = models is not None and open_text is not None

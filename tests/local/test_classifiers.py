@@ -228,14 +228,14 @@ def test_vectors_that_cannot_be_made_fail_the_training(
     platform.control.row_fault("nowhere else")
     job_id = initialize(http, project, examples={"red": ["nowhere else"]}).json()["job_id"]
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
-    assert "got no vectors" in status(http, job_id)["detail"]
+    assert "could not be embedded" in status(http, job_id)["detail"]
 
 
 def test_a_name_that_is_taken_is_497(http: httpx.Client, project: str) -> None:
     model_id = trained(http, project)
     answer = initialize(http, project)
     assert answer.status_code == 497
-    assert "exists already" in answer.json()["detail"]
+    assert "already exists" in answer.json()["detail"]
     assert [one["model_id"] for one in listed(http, project, "models")] == [model_id]
 
 
@@ -298,5 +298,5 @@ def test_a_model_moves_to_another_platform_as_a_file(
     for wrong in broken:
         answer = http.post("/v1/classifier", files={"file": ("model.json", wrong)})
         assert answer.status_code == 400, answer.text
-        assert "no classifier of a local platform" in answer.json()["detail"]
+        assert "Not a classifier of the local platform" in answer.json()["detail"]
     assert http.post("/v1/classifier", files={"model": ("m", content)}).status_code == 422

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_lamini.local.app import create_app
 from airflow_provider_lamini.local.classifiers.features import features
-from airflow_provider_lamini.local.classifiers.training import learned, learned_texts
+from airflow_provider_lamini.local.classifiers.training import train_classifier, training_texts
 from airflow_provider_lamini.local.engines.factory import open_embedding_engine, open_upstream
 from airflow_provider_lamini.local.models.catalogue import VECTORS
 from airflow_provider_lamini.local.models.store import ModelStore
@@ -123,7 +123,7 @@ def test_eight_examples_per_class_find_nine_of_ten_categories_with_honest_probab
 ) -> None:
     """Over 20 random choices of examples: mean accuracy on the other 210 tickets, and confidence next to it."""
     texts, categories, made = tickets
-    described = features(learned_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
+    described = features(training_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
     accuracies, gaps = [], []
     for split in range(SPLITS):
         order = np.random.default_rng(split).permutation(len(texts))
@@ -132,7 +132,9 @@ def test_eight_examples_per_class_find_nine_of_ten_categories_with_honest_probab
         ]
         rest = [place for place in range(len(texts)) if place not in set(chosen)]
         given = [(categories[place], texts[place]) for place in chosen]
-        model = learned("tickets", CLASSES, given, np.vstack([described, made[chosen]]), lambda: None)
+        model = train_classifier(
+            "tickets", CLASSES, given, np.vstack([described, made[chosen]]), lambda: None
+        )
         likely = np.asarray(model.probabilities(made[rest]))
         names = list(CLASSES)
         right = [names[best] == categories[place] for best, place in zip(likely.argmax(1), rest, strict=True)]
@@ -152,8 +154,8 @@ def test_descriptions_alone_find_most_categories(
     vectors: LlamaEmbeddingEngine, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
 ) -> None:
     _, categories, made = tickets
-    described = features(learned_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
-    model = learned("tickets", CLASSES, [], described, lambda: None)
+    described = features(training_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
+    model = train_classifier("tickets", CLASSES, [], described, lambda: None)
     likely = np.asarray(model.probabilities(made))
     names = list(CLASSES)
     accuracy = np.mean([names[best] == name for best, name in zip(likely.argmax(1), categories, strict=True)])

@@ -20,9 +20,9 @@ from airflow_provider_lamini.api.lamini.classifiers import (
 )
 from airflow_provider_lamini.jobs.state import JobState, state_of
 from airflow_provider_lamini.local.classifiers import model as models
-from airflow_provider_lamini.local.classifiers.model import best_first
+from airflow_provider_lamini.local.classifiers.model import rank_classes
 from airflow_provider_lamini.local.classifiers.projects import Project
-from airflow_provider_lamini.local.classifiers.training import KIND, shown, shown_job
+from airflow_provider_lamini.local.classifiers.training import KIND, describe_job, find_job
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.multipart import invalid, receive
 from airflow_provider_lamini.local.platform import Platform
@@ -81,7 +81,7 @@ async def train(body: ClassifierTrainRequest, platform: PlatformOf) -> Response:
         project = platform.classifiers.get(body.name)
         if body.classifier_train_job_id is not None:
             # What an earlier job computed is used in any case.
-            shown_job(platform.classifiers, platform.store, body.classifier_train_job_id)
+            find_job(platform.classifiers, platform.store, body.classifier_train_job_id)
         return _submit(platform, project)
 
     return as_answer(await asyncio.to_thread(start))
@@ -90,7 +90,7 @@ async def train(body: ClassifierTrainRequest, platform: PlatformOf) -> Response:
 @router.get("/v2/classifier/{job_id}/status")
 async def status(job_id: str, platform: PlatformOf) -> Response:
     """How a training stands, and the model once it is there."""
-    return as_answer(await asyncio.to_thread(shown_job, platform.classifiers, platform.store, job_id))
+    return as_answer(await asyncio.to_thread(find_job, platform.classifiers, platform.store, job_id))
 
 
 @router.post("/v2/classifier/update_job")
@@ -100,9 +100,9 @@ async def update_job(body: ClassifierUpdateJobRequest, platform: PlatformOf) -> 
         raise PlatformError(400, "The only state that a job can be set to is CANCELLED.")
 
     def cancel() -> dict[str, str | None]:
-        shown_job(platform.classifiers, platform.store, body.job_id)
+        find_job(platform.classifiers, platform.store, body.job_id)
         platform.runner.end(body.job_id, JobState.CANCELLED, CANCELLED)
-        return shown_job(platform.classifiers, platform.store, body.job_id)
+        return find_job(platform.classifiers, platform.store, body.job_id)
 
     return as_answer(await asyncio.to_thread(cancel))
 
@@ -114,7 +114,7 @@ async def register(body: ClassifierRegisterRequest, platform: PlatformOf) -> Res
     def do() -> dict[str, str]:
         project = platform.classifiers.get(body.project_id)
         platform.classifiers.model(body.model_id)
-        shown_job(platform.classifiers, platform.store, body.job_id)
+        find_job(platform.classifiers, platform.store, body.job_id)
         platform.classifiers.register(project, body.model_id, body.job_id)
         return {"project_id": project.id, "model_id": body.model_id, "job_id": body.job_id}
 
@@ -131,7 +131,7 @@ async def classify(model_id: str, body: ClassifyRequest, platform: PlatformOf, r
     return as_answer(
         {
             "classification": [
-                best_first(
+                rank_classes(
                     model,
                     likely,
                     top_n=body.top_n,
@@ -150,7 +150,7 @@ async def predict(model_id: str, body: ClassifyRequest, platform: PlatformOf, re
     model = await asyncio.to_thread(platform.classifiers.model, model_id)
     texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     found = await classify_texts(platform, model, texts, request)
-    names = [best_first(model, likely, top_n=1)[0]["class_name"] for likely in found]
+    names = [rank_classes(model, likely, top_n=1)[0]["class_name"] for likely in found]
     return as_answer({"prediction": names[0] if isinstance(body.prompt, str) else names})
 
 
@@ -167,7 +167,7 @@ async def upload(request: Request, platform: PlatformOf) -> dict[str, str]:
                 model = models.load(form.files[0].path.read_bytes())
             except models.UnreadableModelError as error:
                 raise PlatformError(400, str(error)) from None
-            return platform.classifiers.keep(model, "", None)
+            return platform.classifiers.add_model(model, "", None)
 
         return {"model_id": await asyncio.to_thread(keep)}
 
@@ -203,7 +203,7 @@ async def jobs(project_name: str, platform: PlatformOf) -> Response:
     def read() -> list[dict[str, str | None]]:
         name = platform.classifiers.get(project_name).name
         found = [job for job in platform.store.jobs(KIND) if job.params["project"] == name]
-        return [shown(job, platform.classifiers.model_of_job(job.id)) for job in found]
+        return [describe_job(job, platform.classifiers.model_of_job(job.id)) for job in found]
 
     return as_answer(await asyncio.to_thread(read))
 
@@ -262,7 +262,7 @@ async def download_dataset(project_name: str, dataset_name: str, platform: Platf
 
 
 def _submit(platform: Platform, project: Project) -> dict[str, str | None]:
-    return shown(platform.runner.submit(KIND, {"project": project.name}), None)
+    return describe_job(platform.runner.submit(KIND, {"project": project.name}), None)
 
 
 def _check_names(name: str) -> None:

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.local.classifiers.features import features
-from airflow_provider_lamini.local.classifiers.training import TEXTS_AT_ONCE
+from airflow_provider_lamini.local.classifiers.training import BATCH_SIZE
 from airflow_provider_lamini.local.routes.common import work_on
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ async def classify_texts(
     """
     name = model.embedding_model
     platform.inference.check_embedding_model(name)
-    parts = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    parts = [texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
     found = await work_on(
         parts,
         lambda part: model.probabilities(features(part, lambda some: platform.inference.embed(some, name))),
         platform.vector_pool,
         request,
-        name=f"Texts, part of {TEXTS_AT_ONCE} number",
+        name=f"Texts, part of {BATCH_SIZE} number",
     )
     return list(chain.from_iterable(found))

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/eval")
 
 CLASSIFIER: Final = "classifier"
 TEXT: Final = "text"
-_METRICS: Final = {CLASSIFIER: metrics.of_classes, TEXT: metrics.of_texts}
+_METRICS: Final = {CLASSIFIER: metrics.class_metrics, TEXT: metrics.text_metrics}
 
 
 @router.post("/run")
@@ -32,13 +32,13 @@ async def run(body: EvalRunRequest, platform: PlatformOf, request: Request) -> R
     if body.sbs and not body.base_model_id:
         raise PlatformError(400, "sbs compares two models side by side: name the other as base_model_id.")
     texts, targets = [row.input for row in body.eval_data], [row.target for row in body.eval_data]
-    same = metrics.nearly if body.fuzzy_comparison else metrics.exactly
+    same = metrics.fuzzy_match if body.fuzzy_comparison else metrics.exact_match
     test = await _outputs(platform, body.test_model_id, body.test_eval_type, texts, request)
-    found: dict[str, float | int] = {**_METRICS[body.test_eval_type](test, targets, same).named()}
+    found: dict[str, float | int] = {**_METRICS[body.test_eval_type](test, targets, same).to_dict()}
     base: list[str] | None = None
     if body.base_model_id:
         base = await _outputs(platform, body.base_model_id, base_type, texts, request)
-        found |= _METRICS[base_type](base, targets, same).named("base_")
+        found |= _METRICS[base_type](base, targets, same).to_dict("base_")
         if body.sbs:
             found |= metrics.side_by_side(test, base, targets, same)
     predictions = [
