@@ -21,9 +21,9 @@ from airflow_provider_lamini.local.rag.indexes import Indexes
 from airflow_provider_lamini.local.served import ServedTexts
 from airflow_provider_lamini.local.store import Store
 from airflow_provider_lamini.local.tuning import trainer
-from airflow_provider_lamini.local.tuning.jobs import TuningJobs, number_of, serve_tuned
+from airflow_provider_lamini.local.tuning.jobs import TuningJobs, job_number, serve_tuned_models
 from airflow_provider_lamini.local.tuning.repository import KIND as TUNING
-from airflow_provider_lamini.local.tuning.repository import Tunings
+from airflow_provider_lamini.local.tuning.repository import TuningRepository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ class Platform:
         self.classifiers = Projects(data / "classifiers")
         self.texts = served
         self.trainer = trainer
-        self.tunings = Tunings(data / "tuning")
+        self.tunings = TuningRepository(data / "tuning")
         self.tuning = TuningJobs(self.tunings, self.datasets, served, trainer, self.model_names)
         kinds: list[JobKind] = [
             *batches,
@@ -96,7 +96,7 @@ class Platform:
         if models is not None and open_text is not None:
             kinds.append(ModelDownloads(models, lambda name: served.add(open_text(name))))
         self.runner = JobRunner(self.store, kinds)
-        serve_tuned(self.tunings, served)
+        serve_tuned_models(self.tunings, served)
         self.forget_old_tunings()
 
     def model_names(self) -> list[str]:
@@ -105,8 +105,8 @@ class Platform:
 
     def forget_old_tunings(self) -> None:
         """Forget tuning jobs that the store knows no more, but for those whose model is still there."""
-        kept = {number_of(run) for run in self.store.jobs(TUNING)}
-        self.tunings.forget(kept | {model.job for model in self.tunings.models()})
+        kept = {job_number(run) for run in self.store.jobs(TUNING)}
+        self.tunings.delete_jobs(kept | {model.job for model in self.tunings.models()})
 
     def _is_arriving(self, model_name: str) -> bool:
         names = (job.params["model_name"] for job in self.store.jobs(ModelDownloads.name, alive=True))

@@ -313,7 +313,7 @@ def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_resuming(pl
     platform.engine.refuses = "no room"
     job_id = begin(platform)
     job = wait_for(platform, job_id, "FAILED")
-    assert job["detail"] == "The model is tuned, but cannot be served: no room"
+    assert job["detail"] == "The model was tuned but cannot be served: no room"
     platform.engine.refuses = None
     change(platform, job_id, "resume")
     wait_for(platform, job_id, "COMPLETED")

@@ -102,8 +102,8 @@ def test_a_tuned_model_cannot_be_tuned_again(platform):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"input": "a"}, "has no text 'output'"),
-        ({"input": 3, "output": "b"}, "has no text 'input'"),
+        ({"input": "a"}, "has no string 'output'"),
+        ({"input": 3, "output": "b"}, "has no string 'input'"),
         ({"input": "a", "output": " "}, "has an empty 'output'"),
     ],
 )

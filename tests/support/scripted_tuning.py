@@ -20,7 +20,7 @@ from airflow_provider_lamini.local.connections import Connections
 from airflow_provider_lamini.local.engines.base import EngineUnavailable, Generation, ModelNotFound
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.server import bind, url_of
-from airflow_provider_lamini.local.tuning.trainer import Step, TrainingFailed, Unavailable
+from airflow_provider_lamini.local.tuning.trainer import Step, TrainingFailed, TrainingUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ class ScriptedTrainer:
     def check_available(self) -> None:
         """Return if training can be done."""
         if not self.installed:
-            raise Unavailable("Nothing to train with is installed.")
+            raise TrainingUnavailable("Nothing to train with is installed.")
 
     def train(self, recipe: Recipe, *, check: Callable[[], None], on_step: Callable[[Step], None]) -> Path:
         """Take the steps after the last checkpoint."""

@@ -159,7 +159,7 @@ async def reset(platform: PlatformOf) -> Response:
         for job in platform.store.jobs(alive=True):
             platform.runner.end(job.id, JobState.CANCELLED)
         platform.store.delete_ended()
-        platform.tunings.forget()
+        platform.tunings.delete_jobs()
 
     platform.faults.reset()
     platform.datasets.reset()

@@ -19,9 +19,9 @@ from airflow_provider_lamini.local.multipart import invalid
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
 from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
-from airflow_provider_lamini.local.tuning.jobs import CREATED, last_runs, resumes_of, run_id
-from airflow_provider_lamini.local.tuning.repository import KIND, TunedModel, Tuning
-from airflow_provider_lamini.local.tuning.trainer import Unavailable
+from airflow_provider_lamini.local.tuning.jobs import CREATED, latest_runs, resume_count, run_id
+from airflow_provider_lamini.local.tuning.repository import KIND, TunedModel, TuningJob
+from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable
 
 router = APIRouter(prefix="/v1/train")
 
@@ -65,8 +65,8 @@ async def list_jobs(platform: PlatformOf) -> Response:
     """All jobs, the oldest first."""
 
     def read() -> list[dict[str, Json]]:
-        runs = last_runs(platform.store)
-        return [platform.tuning.shown(job, runs.get(job.number)) for job in platform.tunings.all()]
+        runs = latest_runs(platform.store)
+        return [platform.tuning.describe(job, runs.get(job.number)) for job in platform.tunings.all()]
 
     return as_answer(await asyncio.to_thread(read))
 
@@ -76,7 +76,7 @@ async def cancel_all(platform: PlatformOf) -> Response:
     """Cancel every job that has not ended."""
 
     def end() -> list[int]:
-        runs = last_runs(platform.store).items()
+        runs = latest_runs(platform.store).items()
         return [number for number, run in runs if platform.runner.end(run.id, JobState.CANCELLED)]
 
     return as_answer({"status": "CANCELLED", "job_ids": await asyncio.to_thread(end)})
@@ -88,7 +88,7 @@ async def job(job_id: JobNumber, platform: PlatformOf) -> Response:
 
     def read() -> dict[str, Json]:
         known = platform.tunings.get(job_id)
-        return platform.tuning.shown(known, last_runs(platform.store).get(job_id))
+        return platform.tuning.describe(known, latest_runs(platform.store).get(job_id))
 
     return as_answer(await asyncio.to_thread(read))
 
@@ -99,10 +99,10 @@ async def cancel(job_id: JobNumber, platform: PlatformOf) -> dict[str, str]:
 
     def end() -> str:
         known = platform.tunings.get(job_id)
-        run = last_runs(platform.store).get(job_id)
+        run = latest_runs(platform.store).get(job_id)
         if run is not None and platform.runner.end(run.id, JobState.CANCELLED):
-            run = last_runs(platform.store).get(job_id)
-        return platform.tuning.word(known, run)
+            run = latest_runs(platform.store).get(job_id)
+        return platform.tuning.status(known, run)
 
     return {"status": await asyncio.to_thread(end)}
 
@@ -114,16 +114,16 @@ async def resume(job_id: JobNumber, platform: PlatformOf) -> dict[str, str]:
     def go_on() -> str:
         known = platform.tunings.get(job_id)
         _check_available(platform)
-        with platform.tunings.changing:
-            run = last_runs(platform.store).get(job_id)
+        with platform.tunings.lock:
+            run = latest_runs(platform.store).get(job_id)
             if run is None or run.state not in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
-                word = platform.tuning.word(known, run)
+                word = platform.tuning.status(known, run)
                 raise PlatformError(
                     400,
                     f"Job {job_id} is {word}: only one that failed, was cancelled or timed out is resumed.",
                 )
-            again = platform.runner.submit(KIND, {}, job_id=run_id(job_id, resumes_of(run) + 1))
-        return platform.tuning.word(known, again)
+            again = platform.runner.submit(KIND, {}, job_id=run_id(job_id, resume_count(run) + 1))
+        return platform.tuning.status(known, again)
 
     return {"status": await asyncio.to_thread(go_on)}
 
@@ -157,7 +157,7 @@ def _start(platform: Platform, body: TrainBody) -> int:
     _check_available(platform)
     dataset = _dataset(platform, body)
     arguments = {} if body.finetune_args is None else body.finetune_args.model_dump(exclude_unset=True)
-    with platform.tunings.changing:
+    with platform.tunings.lock:
         if len(platform.tunings.models()) >= MOST_MODELS:
             raise PlatformError(
                 400,
@@ -197,7 +197,7 @@ def _check_available(platform: Platform) -> None:
     """
     try:
         platform.trainer.check_available()
-    except Unavailable as error:
+    except TrainingUnavailable as error:
         raise PlatformError(400, str(error)) from None
 
 
@@ -235,10 +235,10 @@ def _compared(platform: Platform, number: int) -> tuple[TunedModel, list[str]]:
 
     :raises PlatformError: there is no model yet
     """
-    known: Tuning = platform.tunings.get(number)
+    known: TuningJob = platform.tunings.get(number)
     model = platform.tunings.model_of(number)
     if model is None:
-        word = platform.tuning.word(known, last_runs(platform.store).get(number))
+        word = platform.tuning.status(known, latest_runs(platform.store).get(number))
         raise PlatformError(400, f"Job {number} has no model to evaluate, current status: {word}.")
     inputs: dict[str, None] = {}
     for row in platform.datasets.get(known.dataset).read():

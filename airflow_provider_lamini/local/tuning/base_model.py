@@ -1,4 +1,4 @@
-"""A local model as torch reads it, made from its GGUF file once and kept beside it."""
+"""Base models for training: converts a GGUF file once to a folder that transformers loads, and caches the folder."""
 
 from __future__ import annotations
 
@@ -13,152 +13,158 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from airflow_provider_lamini.local.tuning.adapter import UnsupportedModel
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ABOUT: Final = "base.json"
+INFO_FILE: Final = "base.json"
 TOKENIZER: Final = "tokenizer.json"
-LARGEST_HALF: Final = 65504.0
-BEGINNING_TOKEN_KINDS: Final = ("llama-bpe", "llama3", "llama-v3", "tekken")
-"""Ways to split text that begin with a token of their own, even where the file does not say so."""
-
-
-class BaseUnusable(Exception):  # noqa: N818 - says what is wrong
-    """The model cannot be trained here."""
+MAX_HALF: Final = 65504.0
+TOKENIZERS_WITH_BOS: Final = ("llama-bpe", "llama3", "llama-v3", "tekken")
+"""Tokenizers that add a BOS token by default, if the file does not say otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
-    """What the GGUF file says and torch's files do not.
+class BaseModelInfo:
+    """Metadata of a GGUF file that the folder for transformers would otherwise lack.
 
-    :param size: bytes of the GGUF file
-    :param changed: its time of modification, nanoseconds
-    :param architecture: what it calls the model's kind
-    :param begin: the token that every input begins with; ``None`` where there is none
-    :param end: the token that ends an answer
+    :param size: size of the GGUF file in bytes
+    :param modified_ns: its modification time in nanoseconds
+    :param architecture: the architecture named in the file
+    :param bos_token: the token that every input starts with; ``None`` if there is none
+    :param eos_token: the token that ends an answer
     """
 
     size: int
-    changed: int
+    modified_ns: int
     architecture: str
-    begin: int | None
-    end: int
+    bos_token: int | None
+    eos_token: int
 
 
-def unpacked(base: Path, spare: Path, log: Callable[[str], None]) -> tuple[Path, About]:
-    """Return a folder that transformers can load a model from.
+def unpack_model(base: Path, fallback_parent: Path, log: Callable[[str], None]) -> tuple[Path, BaseModelInfo]:
+    """Return a folder that transformers can load a model from; create it the first time.
 
-    Reading a GGUF file with transformers takes some ten times as long as reading what is kept here, at two bytes a
-    weight, so that it is done once for each model.
+    Reading a GGUF file with transformers takes about ten times as long as reading the folder, which needs two bytes
+    per weight.
 
     :param base: the GGUF file
-    :param spare: folder to use where nothing can be written beside the file
-    :param log: takes a line for a person
-    :raises BaseUnusable: the file cannot be read
+    :param fallback_parent: parent of the folder if nothing can be written beside the file
+    :param log: takes a log line
+    :raises UnsupportedModel: the file cannot be read
     """
     stat = base.stat()
-    for parent in (base.parent, spare):
+    for parent in (base.parent, fallback_parent):
         folder = parent / f"{base.stem}.torch"
-        about = _about(folder)
-        if about is not None and (about.size, about.changed) == (stat.st_size, stat.st_mtime_ns):
-            return folder, about
-    log("Reading the model for the first time; what comes of it is kept for the next training.")
-    about = _read_about(base, stat.st_size, stat.st_mtime_ns)
+        info = _load_info(folder)
+        if info is not None and (info.size, info.modified_ns) == (stat.st_size, stat.st_mtime_ns):
+            return folder, info
+    log("Converting the base model for training; the result is cached for later jobs.")
+    info = _read_info(base, stat.st_size, stat.st_mtime_ns)
     try:
-        return _keep(base, base.parent, about), about
+        return _create_folder(base, base.parent, info), info
     except OSError:
-        return _keep(base, spare, about), about
+        return _create_folder(base, fallback_parent, info), info
 
 
-def _keep(base: Path, parent: Path, about: About) -> Path:
-    """Make the folder; it appears whole or not at all."""
+def _create_folder(base: Path, parent: Path, info: BaseModelInfo) -> Path:
+    """Create the folder for transformers atomically."""
     folder = parent / f"{base.stem}.torch"
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=parent) as scratch:
-        made = Path(scratch, "made")
-        made.mkdir()
-        _unpack(base, made)
-        (made / ABOUT).write_text(json.dumps(asdict(about)))
+        new = Path(scratch, "new")
+        new.mkdir()
+        _convert(base, new)
+        (new / INFO_FILE).write_text(json.dumps(asdict(info)))
         if folder.is_dir():
             folder.rename(Path(scratch, "replaced"))
         try:
-            made.rename(folder)
+            new.rename(folder)
         except OSError:
-            # Another training may have just put the same there.
-            if _about(folder) != about:
+            # Another process may have created the same folder in the meantime.
+            if _load_info(folder) != info:
                 raise
     return folder
 
 
-def _about(folder: Path) -> About | None:
+def _load_info(folder: Path) -> BaseModelInfo | None:
     try:
-        return About(**json.loads((folder / ABOUT).read_bytes()))
+        return BaseModelInfo(**json.loads((folder / INFO_FILE).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _read_about(base: Path, size: int, changed: int) -> About:
+def _read_info(base: Path, size: int, modified_ns: int) -> BaseModelInfo:
     try:
         reader = gguf.GGUFReader(base)
         fields = reader.fields
         architecture = str(fields["general.architecture"].contents())
-        begins = fields.get("tokenizer.ggml.add_bos_token")
-        if begins is not None:
-            is_begun = bool(begins.contents())
+        add_bos = fields.get("tokenizer.ggml.add_bos_token")
+        if add_bos is not None:
+            has_bos = bool(add_bos.contents())
         else:
-            kind, way = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre")
-            is_begun = kind.contents() == "llama" or (
-                way is not None and way.contents() in BEGINNING_TOKEN_KINDS
+            model, pre_tokenizer = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre")
+            has_bos = model.contents() == "llama" or (
+                pre_tokenizer is not None and pre_tokenizer.contents() in TOKENIZERS_WITH_BOS
             )
-        begin, end = (
+        bos, eos = (
             None if field is None else int(field.contents())
             for field in (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
         )
     except (ValueError, KeyError, IndexError, OSError) as error:
-        raise BaseUnusable(
-            f"{base.name} is no GGUF model that can be tuned: {type(error).__name__}."
+        raise UnsupportedModel(
+            f"{base.name} is not a GGUF model that can be tuned: {type(error).__name__}."
         ) from None
-    if end is None:
-        raise BaseUnusable(
-            f"{base.name} cannot be tuned: it has no token that ends a text. Tune another model."
-        )
-    begin = begin if is_begun else None
-    return About(size=size, changed=changed, architecture=architecture, begin=begin, end=end)
+    if eos is None:
+        raise UnsupportedModel(f"{base.name} cannot be tuned: it has no EOS token. Tune another model.")
+    return BaseModelInfo(
+        size=size,
+        modified_ns=modified_ns,
+        architecture=architecture,
+        bos_token=bos if has_bos else None,
+        eos_token=eos,
+    )
 
 
-def _unpack(base: Path, folder: Path) -> None:
+def _convert(base: Path, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.parent, gguf_file=base.name)
         model: Any = AutoModelForCausalLM.from_pretrained(
             base.parent, gguf_file=base.name, dtype=torch.float32
         )
     except (ValueError, KeyError, NotImplementedError, TypeError, AttributeError) as error:
-        raise BaseUnusable(
-            f"transformers cannot read {base.name}: {type(error).__name__}. Tune a model of another kind."
+        raise UnsupportedModel(
+            f"transformers cannot read {base.name}: {type(error).__name__}. Tune another model."
         ) from None
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    arrays = {name: _kept(array) for name, array in model.state_dict().items() if name not in tied}
-    # It is no longer quantized, and is not to be read as if it were.
+    arrays = {name: _to_half(array) for name, array in model.state_dict().items() if name not in tied}
+    # The weights are no longer quantized, so they must not be loaded as such.
     del model.config.quantization_config
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _drop_unknown_tokens(folder / TOKENIZER, words=int(model.get_input_embeddings().num_embeddings))
+    _remove_unknown_tokens(
+        folder / TOKENIZER, vocabulary_size=int(model.get_input_embeddings().num_embeddings)
+    )
 
 
-def _drop_unknown_tokens(file: Path, words: int) -> None:
-    """Take out the tokens that the model does not have.
+def _remove_unknown_tokens(file: Path, vocabulary_size: int) -> None:
+    """Remove added tokens that the model does not have from its tokenizer.
 
-    transformers adds some that models of a kind usually have, such as ``<|endoftext|>``. To a model without it, as to
-    llama.cpp, that is a text like any other.
+    transformers adds tokens that are common for an architecture, such as ``<|endoftext|>``. A model without that token
+    reads it as ordinary text, and so does llama.cpp.
 
-    :param file: the tokenizer
-    :param words: how many tokens the model has
+    :param file: the tokenizer file
+    :param vocabulary_size: number of tokens that the model has
     """
     tokenizer = json.loads(file.read_bytes())
-    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] < words]
+    tokenizer["added_tokens"] = [
+        token for token in tokenizer["added_tokens"] if token["id"] < vocabulary_size
+    ]
     file.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
-def _kept(array: Any) -> Any:
-    fits = array.ndim > 1 and bool(array.abs().max() <= LARGEST_HALF)
+def _to_half(array: Any) -> Any:
+    """Convert a matrix to half precision if its values fit; leave vectors as they are."""
+    fits = array.ndim > 1 and bool(array.abs().max() <= MAX_HALF)
     return (array.half() if fits else array).contiguous()

@@ -1,4 +1,4 @@
-"""Tuning, as a job: rows, a subprocess that trains, an adapter, and a model that is served beside its base."""
+"""Runs tuning jobs: samples the rows, trains an adapter in a subprocess, and serves the tuned model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from airflow_provider_lamini.local.background import wait_while_held
 from airflow_provider_lamini.local.engines.base import Adapter, EngineError
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.jobs.runner import JobFailed
-from airflow_provider_lamini.local.tuning.arguments import plan_of
-from airflow_provider_lamini.local.tuning.repository import KIND, KeptStep
-from airflow_provider_lamini.local.tuning.sampling import MOST_ROWS, take_rows
-from airflow_provider_lamini.local.tuning.trainer import CONTEXT, Recipe, TrainingFailed, Unavailable
+from airflow_provider_lamini.local.tuning.arguments import make_plan
+from airflow_provider_lamini.local.tuning.repository import KIND, StepRecord
+from airflow_provider_lamini.local.tuning.sampling import MAX_ROWS, sample_rows
+from airflow_provider_lamini.local.tuning.trainer import CONTEXT, Recipe, TrainingFailed, TrainingUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.served import ServedTexts
     from airflow_provider_lamini.local.store import Job, Store
     from airflow_provider_lamini.local.tuning.arguments import Plan
-    from airflow_provider_lamini.local.tuning.repository import Tuning, Tunings
+    from airflow_provider_lamini.local.tuning.repository import TuningJob, TuningRepository
     from airflow_provider_lamini.local.tuning.trainer import Step
 
 logger = logging.getLogger(__name__)
@@ -37,17 +37,17 @@ TIME_LIMIT: Final = 4 * 3600.0
 """Seconds after which the platform stops a tuning job."""
 
 ROWS: Final = "rows.jsonl"
-"""The rows that a job learns from, in its folder."""
+"""File name of a job's training rows, in the job's folder."""
 
 SEED: Final = 1
-"""The same rows and arguments give the same model, as far as the machine allows."""
+"""Fixed, so that the same rows and arguments produce the same model on the same machine."""
 
 CREATED: Final = "CREATED"
 LOADING: Final = "LOADING DATA"
 TRAINING: Final = "TRAINING MODEL"
 SAVING: Final = "SAVING MODEL"
 
-_WORDS: Final = {
+_STATUS_WORDS: Final = {
     JobState.QUEUED: "QUEUED",
     JobState.SUCCEEDED: "COMPLETED",
     JobState.PARTLY_SUCCEEDED: "PARTIALLY COMPLETED",
@@ -58,30 +58,33 @@ _WORDS: Final = {
 
 
 class Trainer(Protocol):
-    """What trains; see :mod:`airflow_provider_lamini.local.tuning.trainer`."""
+    """Interface of :mod:`airflow_provider_lamini.local.tuning.trainer`, which tests replace."""
 
     def check_available(self) -> None:
-        """Return if training can be done.
+        """Check that this installation can train.
 
-        :raises Unavailable: what it needs is not installed
+        :raises TrainingUnavailable: a package is missing
         """
 
     def train(self, recipe: Recipe, *, check: Callable[[], None], on_step: Callable[[Step], None]) -> Path:
-        """Train, and return the adapter's file.
+        """Train, and return the adapter's GGUF file.
 
-        :raises Unavailable: what it needs is not installed
-        :raises TrainingFailed: it went wrong
+        :param recipe: what to train, and how
+        :param check: called frequently; an exception it raises stops the training and propagates
+        :param on_step: called after each step
+        :raises TrainingUnavailable: a package is missing
+        :raises TrainingFailed: the training failed
         """
 
 
 class TuningJobs:
-    """Tuning jobs, one at a time. One that was interrupted goes on from its last checkpoint.
+    """Runs tuning jobs one at a time. An interrupted job resumes from its last checkpoint.
 
-    :param tunings: what is known of them
-    :param datasets: the rows
-    :param texts: serves the base models and the tuned ones
-    :param trainer: trains
-    :param names: the names of all models that are served, which a tuned one may not take
+    :param repository: tuning jobs and tuned models
+    :param datasets: the uploaded datasets
+    :param texts: serves base models and tuned models
+    :param trainer: trains the adapters
+    :param served_names: returns the names of all served models, which a tuned model may not take
     """
 
     name = KIND
@@ -90,63 +93,63 @@ class TuningJobs:
 
     def __init__(
         self,
-        tunings: Tunings,
+        repository: TuningRepository,
         datasets: Datasets,
         texts: ServedTexts,
         trainer: Trainer,
-        names: Callable[[], list[str]],
+        served_names: Callable[[], list[str]],
     ) -> None:
-        self._tunings = tunings
+        self._repository = repository
         self._datasets = datasets
         self._texts = texts
         self._trainer = trainer
-        self._names = names
+        self._served_names = served_names
         self._phases: dict[int, str] = {}
 
     def phase(self, number: int) -> str:
-        """What a running job does now, in the platform's words."""
+        """Return the status word for what a running job is doing."""
         return self._phases.get(number, LOADING)
 
     def run(self, job: RunningJob) -> None:
-        """Train what is not trained yet, and serve the model."""
-        number = number_of(job.job)
-        tuning = self._tunings.get(number)
+        """Train the adapter unless that is done, then add and serve the model."""
+        number = job_number(job.job)
+        tuning = self._repository.get(number)
         try:
-            if not self._tunings.adapter(number).exists():
-                self._train(job, tuning).replace(self._tunings.adapter(number))
+            if not self._repository.adapter_path(number).exists():
+                self._train(job, tuning).replace(self._repository.adapter_path(number))
             self._phases[number] = SAVING
             job.check()
-            model = self._tunings.keep(tuning, self._names())
+            model = self._repository.add_model(tuning, self._served_names())
             self._texts.adapt(model.name, model.base, model.path)
         except EngineError as error:
-            raise JobFailed(f"The model is tuned, but cannot be served: {error}") from None
+            raise JobFailed(f"The model was tuned but cannot be served: {error}") from None
         finally:
             self._phases.pop(number, None)
-        self._tunings.discard_files(number)
+        self._repository.delete_files(number)
 
-    def _train(self, job: RunningJob, tuning: Tuning) -> Path:
+    def _train(self, job: RunningJob, tuning: TuningJob) -> Path:
         self._phases[tuning.number] = LOADING
-        plan = plan_of(tuning.arguments)
+        plan = make_plan(tuning.arguments)
         recipe, rows = self._recipe(job, tuning, plan)
 
         def on_step(step: Step) -> None:
             self._phases[tuning.number] = TRAINING
-            self._tunings.note_step(tuning.number, _kept(step, plan.batch_size / rows))
+            self._repository.record_step(tuning.number, _to_record(step, plan.batch_size / rows))
             wait_while_held(job, step.step)
 
         try:
             return self._trainer.train(recipe, check=job.check, on_step=on_step)
-        except (TrainingFailed, Unavailable) as error:
+        except (TrainingFailed, TrainingUnavailable) as error:
             raise JobFailed(str(error)) from None
 
-    def _recipe(self, job: RunningJob, tuning: Tuning, plan: Plan) -> tuple[Recipe, int]:
-        folder = self._tunings.folder(tuning.number)
+    def _recipe(self, job: RunningJob, tuning: TuningJob, plan: Plan) -> tuple[Recipe, int]:
+        folder = self._repository.folder(tuning.number)
         rows = folder / ROWS
         try:
             base = self._texts.weights(tuning.base)
             if not rows.exists():
-                most = min(plan.most_rows or MOST_ROWS, plan.max_steps * plan.batch_size, MOST_ROWS)
-                take_rows(self._datasets.get(tuning.dataset), rows, most, SEED, job.check)
+                limit = min(plan.max_rows or MAX_ROWS, plan.max_steps * plan.batch_size, MAX_ROWS)
+                sample_rows(self._datasets.get(tuning.dataset), rows, limit, SEED, job.check)
         except (EngineError, PlatformError) as error:
             raise JobFailed(str(error)) from None
         with rows.open("rb") as lines:
@@ -166,17 +169,17 @@ class TuningJobs:
         )
         return recipe, count
 
-    def shown(self, tuning: Tuning, run: Job | None) -> dict[str, Json]:
-        """A job as the platform answers it.
+    def describe(self, tuning: TuningJob, run: Job | None) -> dict[str, Json]:
+        """Describe a job as the platform's API does.
 
         :param tuning: the job
-        :param run: its last run; None where that was forgotten
+        :param run: its latest run; ``None`` if the store no longer has it
         """
-        model = self._tunings.model_of(tuning.number)
-        history = [step.shown() for step in self._tunings.steps(tuning.number)]
+        model = self._repository.model_of(tuning.number)
+        history = [step.to_json() for step in self._repository.steps(tuning.number)]
         answer: dict[str, Json] = {
             "job_id": tuning.number,
-            "status": self.word(tuning, run),
+            "status": self.status(tuning, run),
             "dataset_id": tuning.dataset,
             "base_model_name": tuning.base,
             "model_name": model.name if model else None,
@@ -184,56 +187,56 @@ class TuningJobs:
             "start_time": datetime.fromtimestamp(tuning.created, tz=UTC).isoformat(timespec="seconds"),
             "is_public": tuning.is_public,
             "history": msgspec.json.encode(history).decode(),
-            "resume_count": 0 if run is None else resumes_of(run),
+            "resume_count": 0 if run is None else resume_count(run),
             "resume_limit": 0,
         }
         return answer if run is None or run.detail is None else {**answer, "detail": run.detail}
 
-    def word(self, tuning: Tuning, run: Job | None) -> str:
-        """How a job stands, in the platform's words."""
+    def status(self, tuning: TuningJob, run: Job | None) -> str:
+        """Return the status of a job as the platform's API does."""
         if run is None:
-            return _WORDS[JobState.SUCCEEDED]
-        return self.phase(tuning.number) if run.state is JobState.RUNNING else _WORDS[run.state]
+            return _STATUS_WORDS[JobState.SUCCEEDED]
+        return self.phase(tuning.number) if run.state is JobState.RUNNING else _STATUS_WORDS[run.state]
 
 
-def serve_tuned(tunings: Tunings, texts: ServedTexts) -> None:
-    """Serve the models that earlier processes tuned; one that cannot be served is told, and left."""
-    for name in tunings.drop_models_without_file():
-        logger.warning("tuned model %s is gone: somebody has deleted its adapter", name)
-    found = [Adapter(name=model.name, base=model.base, path=model.path) for model in tunings.models()]
-    for name, error in texts.adapt_all(found).items():
-        logger.warning("tuned model %s cannot be served: %s", name, error)
+def serve_tuned_models(repository: TuningRepository, texts: ServedTexts) -> None:
+    """Serve the models that earlier processes tuned; log a warning for each one that cannot be served."""
+    for name in repository.delete_models_without_adapter():
+        logger.warning("Removed tuned model %s: its adapter file has been deleted.", name)
+    adapters = [Adapter(name=model.name, base=model.base, path=model.path) for model in repository.models()]
+    for name, error in texts.adapt_all(adapters).items():
+        logger.warning("Tuned model %s cannot be served: %s", name, error)
 
 
-# -- runs: each time that a job is started or resumed is a job of its own in the store
+# -- runs: whenever a tuning job is started or resumed, the store gets a new job, the run
 
 
 def run_id(number: int, resumes: int) -> str:
-    """The id of a run in the store.
+    """Return the id of a run in the store.
 
-    :param number: the tuning job
-    :param resumes: how often it was resumed before
+    :param number: number of the tuning job
+    :param resumes: number of times the job was resumed before
     """
     return f"{number}.{resumes}" if resumes else str(number)
 
 
-def number_of(run: Job) -> int:
-    """The tuning job that a run belongs to."""
+def job_number(run: Job) -> int:
+    """Return the number of the tuning job that a run belongs to."""
     return int(run.id.partition(".")[0])
 
 
-def resumes_of(run: Job) -> int:
-    """How often the job had been resumed when this run began."""
+def resume_count(run: Job) -> int:
+    """Return the number of times the job had been resumed when this run started."""
     return int(run.id.partition(".")[2] or 0)
 
 
-def last_runs(store: Store) -> dict[int, Job]:
-    """The last run of each tuning job that the store still knows."""
-    return {number_of(run): run for run in store.jobs(KIND)}
+def latest_runs(store: Store) -> dict[int, Job]:
+    """Return the latest run of each tuning job that the store still has."""
+    return {job_number(run): run for run in store.jobs(KIND)}
 
 
-def _kept(step: Step, epochs_per_step: float) -> KeptStep:
-    return KeptStep(
+def _to_record(step: Step, epochs_per_step: float) -> StepRecord:
+    return StepRecord(
         step=step.step,
         loss=step.loss,
         learning_rate=step.learning_rate,

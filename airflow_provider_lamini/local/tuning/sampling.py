@@ -1,4 +1,4 @@
-"""The rows that a tuning job learns from: checked, and no more of them than it can use."""
+"""The rows that a tuning job trains on: validated, and sampled from large datasets."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.local.datasets.shelf import Dataset
 
-MOST_ROWS: Final = 50_000
-"""Rows that a job takes at most; they are held in memory."""
+MAX_ROWS: Final = 50_000
+"""Maximum rows per job; they are held in memory."""
 
 CHECK_EVERY: Final = 1000
-"""Rows between two looks at whether the job must end."""
+"""Rows to read before checking again whether the job must stop."""
 
 
-def take_rows(dataset: Dataset, target: Path, most: int, seed: int, check: Callable[[], None]) -> int:
-    """Write the rows to learn from: all of a dataset, or a random part of a larger one, in its order.
+def sample_rows(dataset: Dataset, target: Path, limit: int, seed: int, check: Callable[[], None]) -> int:
+    """Write the rows to train on: the whole dataset, or a reservoir sample of a larger one, in the original order.
 
-    Every row is checked, also those that are not taken.
+    Every row is validated, including those that are not sampled.
 
-    :param dataset: where they come from
-    :param target: the file to write, JSON Lines of ``input`` and ``output``; it appears whole
-    :param most: rows that the job can use at most
-    :param seed: decides which are taken
-    :param check: called now and then; what it raises ends it
-    :returns: how many were written
-    :raises JobFailed: a row is not as it should be, or there is none; it says which
+    :param dataset: the dataset to read
+    :param target: the JSON Lines file with ``input`` and ``output`` to write atomically
+    :param limit: maximum number of rows
+    :param seed: seed of the sample
+    :param check: called every 1000 rows; an exception it raises stops the sampling
+    :returns: number of rows written
+    :raises JobFailed: a row is invalid, or there are no rows
     """
-    draw = random.Random(seed)
-    taken: list[tuple[int, bytes]] = []
+    generator = random.Random(seed)
+    sample: list[tuple[int, bytes]] = []
     try:
         for number, row in enumerate(dataset.read()):
             if number % CHECK_EVERY == 0:
                 check()
-            line = _line(dataset, number, row)
-            if len(taken) < most:
-                taken.append((number, line))
-            elif (place := draw.randrange(number + 1)) < most:
-                taken[place] = (number, line)
+            line = _encode_row(dataset, number, row)
+            if len(sample) < limit:
+                sample.append((number, line))
+            elif (index := generator.randrange(number + 1)) < limit:
+                sample[index] = (number, line)
     except PlatformError as error:
         raise JobFailed(error.detail) from None
-    if not taken:
+    if not sample:
         raise JobFailed(f"Dataset {dataset.id} has no rows.")
     unfinished = target.with_suffix(".part")
-    unfinished.write_bytes(b"".join(line for _, line in sorted(taken)))
+    unfinished.write_bytes(b"".join(line for _, line in sorted(sample)))
     unfinished.replace(target)
-    return len(taken)
+    return len(sample)
 
 
-def _line(dataset: Dataset, number: int, row: dict[str, Json]) -> bytes:
+def _encode_row(dataset: Dataset, number: int, row: dict[str, Json]) -> bytes:
     pair: dict[str, str] = {}
     for name in ("input", "output"):
         value = row.get(name)
         if not isinstance(value, str):
-            raise JobFailed(f"Row {number} of dataset {dataset.id} (from 0) has no text {name!r}.")
+            raise JobFailed(f"Row {number} of dataset {dataset.id} (counted from 0) has no string {name!r}.")
         pair[name] = value
     if not pair["output"].strip():
-        raise JobFailed(f"Row {number} of dataset {dataset.id} (from 0) has an empty 'output'.")
+        raise JobFailed(f"Row {number} of dataset {dataset.id} (counted from 0) has an empty 'output'.")
     return msgspec.json.encode(pair) + b"\n"
