@@ -259,7 +259,7 @@ def test_a_platform_that_died_after_training_trains_nothing_again(platform, trai
     wait_for(platform, job_id, "TRAINING MODEL")
     platform.stop()
     trainer.taken = []
-    platform.platform.tunings.adapter(job_id).write_text('{"question 1": "learnt before"}')
+    platform.platform.tunings.adapter_path(job_id).write_text('{"question 1": "learnt before"}')
     platform.start()
     job = wait_for(platform, job_id, "COMPLETED")
     assert "learnt before" in ask(platform, job["model_name"]).text
@@ -270,7 +270,7 @@ def test_an_adapter_that_somebody_deleted_is_served_no_more(platform):
     job_id = begin(platform)
     name = wait_for(platform, job_id, "COMPLETED")["model_name"]
     platform.stop()
-    platform.platform.tunings.adapter(job_id).unlink()
+    platform.platform.tunings.adapter_path(job_id).unlink()
     platform.start()
     assert ask(platform, name).status_code == 594
 
@@ -301,7 +301,7 @@ def test_an_adapter_without_a_model_goes_with_its_job(platform):
     platform.engine.refuses = "no room"
     name = wait_for(platform, begin(platform), "FAILED")["model_name"]
     assert name == "base-tuned-1"  # it is kept, and served after the next start
-    orphan = platform.platform.tunings.adapter(7)
+    orphan = platform.platform.tunings.adapter_path(7)
     orphan.write_text("{}")
     platform.stop()
     platform.start()

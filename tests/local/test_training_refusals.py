@@ -124,6 +124,6 @@ def test_no_more_models_are_tuned_than_can_be_served(platform):
     tunings = platform.platform.tunings
     for _ in range(MOST_MODELS):
         job = tunings.create(BASE, "d", None, {}, is_public=False)
-        tunings.keep(job, [])
+        tunings.add_model(job, [])
     status, said = refused(platform, model_name=BASE, dataset_id=dataset(platform))
     assert (status, "tuning/models" in said) == (400, True)
