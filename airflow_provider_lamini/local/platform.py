@@ -7,7 +7,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.classifiers.projects import Projects
-from airflow_provider_lamini.local.classifiers.training import ClassifierTrainingJobs
+from airflow_provider_lamini.local.classifiers.training import ClassifierTrainingRunner
 from airflow_provider_lamini.local.datasets.shelf import Base, Datasets
 from airflow_provider_lamini.local.faults import Faults
 from airflow_provider_lamini.local.guard import Requests
@@ -21,9 +21,9 @@ from airflow_provider_lamini.local.rag.indexes import Indexes
 from airflow_provider_lamini.local.served import ServedTexts
 from airflow_provider_lamini.local.store import Store
 from airflow_provider_lamini.local.tuning import trainer
-from airflow_provider_lamini.local.tuning.jobs import TuningJobs, job_number, serve_tuned_models
 from airflow_provider_lamini.local.tuning.repository import KIND as TUNING
 from airflow_provider_lamini.local.tuning.repository import TuningRepository
+from airflow_provider_lamini.local.tuning.runner import TuningRunner, job_number, serve_tuned_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.engines.base import EmbeddingEngine, TextEngine
     from airflow_provider_lamini.local.jobs.runner import JobKind
     from airflow_provider_lamini.local.models.store import ModelStore
-    from airflow_provider_lamini.local.tuning.jobs import Trainer
+    from airflow_provider_lamini.local.tuning.runner import Trainer
 
 VECTOR_WORKERS: Final = 2
 """Requests to the embedding engine at a time; each holds many texts."""
@@ -83,12 +83,12 @@ class Platform:
         self.texts = served
         self.trainer = trainer
         self.tunings = TuningRepository(data / "tuning")
-        self.tuning = TuningJobs(self.tunings, self.datasets, served, trainer, self.model_names)
+        self.tuning = TuningRunner(self.tunings, self.datasets, served, trainer, self.model_names)
         kinds: list[JobKind] = [
             *batches,
             self.streams,
             MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
-            ClassifierTrainingJobs(self.classifiers, self.inference, self.vector_pool),
+            ClassifierTrainingRunner(self.classifiers, self.inference, self.vector_pool),
             self.tuning,
         ]
         self.can_download = models is not None and open_text is not None

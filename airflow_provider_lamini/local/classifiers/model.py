@@ -60,7 +60,7 @@ class ClassifierModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """Compute the probability of every class.
 
         :param vectors: one row per text
-        :returns: one row per text with one probability per class; each row adds up to 1
+        :return: one row per text with one probability per class; each row adds up to 1
         """
         weights = Weights(np.asarray(self.slopes), np.asarray(self.offsets))
         rows: list[list[float]] = softmax(weights.logits(vectors) * self.sharpness).tolist()

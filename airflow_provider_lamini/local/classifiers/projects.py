@@ -158,7 +158,7 @@ class Projects:
     def add(self, project: Project, dataset: str, examples: Mapping[str, Sequence[str]]) -> int:
         """Add examples to a dataset, which is created if missing. Duplicates are skipped.
 
-        :returns: number of examples added
+        :return: number of examples added
         """
         with self._db.write() as db:
             return db.executemany(_INSERT_EXAMPLE, _example_rows(project, dataset, examples)).rowcount
@@ -193,7 +193,7 @@ class Projects:
     def delete(self, project: Project, dataset: str) -> int:
         """Delete a dataset. Models that were trained on it are kept.
 
-        :returns: number of examples deleted
+        :return: number of examples deleted
         """
         with self._db.write() as db:
             sql = "DELETE FROM examples WHERE project = ? AND dataset = ?"
@@ -225,7 +225,7 @@ class Projects:
         :param model: the model
         :param job_id: the job that trained it; empty for an uploaded model
         :param project: the project to register it with
-        :returns: id of the stored model
+        :return: id of the stored model
         """
         if job_id and (known := self.model_of_job(job_id)):
             return known

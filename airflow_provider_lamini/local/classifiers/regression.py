@@ -50,7 +50,7 @@ class Weights:
         """Compute the logits of the classes.
 
         :param vectors: one row per text
-        :returns: one row per text, one column per class
+        :return: one row per text, one column per class
         """
         return vectors @ self.slopes.T + self.offsets
 

@@ -52,7 +52,7 @@ _STATUS_WORDS: Final = {
 }
 
 
-class ClassifierTrainingJobs:
+class ClassifierTrainingRunner:
     """Runs classifier training jobs. An interrupted job resumes with the vectors that are not cached yet.
 
     :param projects: classes, examples and models

@@ -169,7 +169,7 @@ class SupportsAdapters(Protocol):
         """Start to serve adapters; loading several at once costs no more than loading one.
 
         :param adapters: the adapters; one with the name of a served adapter replaces it
-        :returns: errors by adapter name; all other adapters are served
+        :return: errors by adapter name; all other adapters are served
         """
 
     def remove_adapter(self, name: str) -> None:

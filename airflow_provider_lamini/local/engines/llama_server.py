@@ -160,7 +160,7 @@ class LlamaServer:
         :param choices: the texts; none may be a prefix of another
         :param temperature: sampling temperature; 0 always picks the most likely token
         :param adapter: index of the adapter to use; ``None`` for the base model
-        :returns: index of the chosen text, tokens in the prompt, tokens generated
+        :return: index of the chosen text, tokens in the prompt, tokens generated
         :raises PromptTooLong: the prompt exceeds the context
         :raises EngineUnavailable: the model was closed
         """

@@ -140,7 +140,7 @@ class LoadedModels:
         """Start to serve adapters; each base model is reloaded once for all of its own.
 
         :param adapters: the adapters; one with the name of a served adapter replaces it
-        :returns: errors by adapter name; all other adapters are served
+        :return: errors by adapter name; all other adapters are served
         """
         failures: dict[str, EngineError] = {}
         with self._load_lock:

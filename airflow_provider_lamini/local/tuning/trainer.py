@@ -165,7 +165,7 @@ def train(recipe: Recipe, *, check: Callable[[], None], on_step: Callable[[Step]
     :param recipe: what to train, and how
     :param check: called frequently, also during a step; an exception it raises stops the training and propagates
     :param on_step: called after each step
-    :returns: the adapter's GGUF file
+    :return: the adapter's GGUF file
     :raises TrainingUnavailable: this installation cannot train
     :raises TrainingFailed: the rows or the model are unsuitable, or the process died
     """

@@ -69,7 +69,7 @@ class Parent:
 def main() -> int:
     """Train according to the recipe on standard input.
 
-    :returns: exit status
+    :return: exit status
     """
     parent = Parent()
     try:

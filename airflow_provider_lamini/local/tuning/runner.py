@@ -77,7 +77,7 @@ class Trainer(Protocol):
         """
 
 
-class TuningJobs:
+class TuningRunner:
     """Runs tuning jobs one at a time. An interrupted job resumes from its last checkpoint.
 
     :param repository: tuning jobs and tuned models
