@@ -26,8 +26,8 @@ def test_the_learning_rate_warms_up_over_a_tenth_of_the_steps_and_decays_to_a_te
     highest = learning_rates.index(max(learning_rates))
     assert highest == 10
     assert 0.9 <= learning_rates[highest] <= 1.0
-    assert all(one < later for one, later in pairwise(learning_rates[: highest + 1]))
-    assert all(one > later for one, later in pairwise(learning_rates[highest:]))
+    assert all(earlier < later for earlier, later in pairwise(learning_rates[: highest + 1]))
+    assert all(earlier > later for earlier, later in pairwise(learning_rates[highest:]))
     assert learning_rates[-1] == pytest.approx(0.1)
 
 

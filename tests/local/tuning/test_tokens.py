@@ -38,8 +38,11 @@ def texts() -> list[tuple[str, str]]:
     tickets = [json.loads(line) for line in lines]
     facts = (EXAMPLES / "data" / "invented_facts.jsonl").read_text(encoding="utf-8").splitlines()
     return [
-        *((f"Ticket: {one['subject']}. {one['body']}\nCategory:", one["category"]) for one in tickets),
-        *((f"Question: {one['question']}\nAnswer:", one["answer"]) for one in map(json.loads, facts)),
+        *(
+            (f"Ticket: {ticket['subject']}. {ticket['body']}\nCategory:", ticket["category"])
+            for ticket in tickets
+        ),
+        *((f"Question: {fact['question']}\nAnswer:", fact["answer"]) for fact in map(json.loads, facts)),
         *EDGE_CASES,
     ]
 

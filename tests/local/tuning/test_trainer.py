@@ -65,7 +65,7 @@ def recipe(base: Path, tmp_path: Path) -> Callable[..., Recipe]:
     return make
 
 
-def nothing(*_: object) -> None:
+def do_nothing(*_: object) -> None:
     """Let the training continue."""
 
 
@@ -79,7 +79,7 @@ def training_processes() -> list[psutil.Process]:
 
 def steps_of(recipe: Recipe) -> list[int]:
     steps: list[Step] = []
-    train(recipe, check=nothing, on_step=steps.append)
+    train(recipe, check=do_nothing, on_step=steps.append)
     return [step.step for step in steps]
 
 
@@ -88,11 +88,11 @@ def test_a_tuned_model_knows_the_training_answers_and_the_base_model_does_not(
 ) -> None:
     """For plain text, for an object with a single string, and for a choice of labels."""
     steps: list[Step] = []
-    given = recipe(max_steps=150)
-    adapter = train(given, check=nothing, on_step=steps.append)
+    settings = recipe(max_steps=150)
+    adapter = train(settings, check=do_nothing, on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, 151))
     assert [(step.total, step.learning_rate) for step in steps] == [
-        (150, given.learning_rate_at(number)) for number in range(1, 151)
+        (150, settings.learning_rate_at(number)) for number in range(1, 151)
     ]
     assert steps[0].loss > 3
     assert steps[-1].loss < 0.2
@@ -100,7 +100,7 @@ def test_a_tuned_model_knows_the_training_answers_and_the_base_model_does_not(
     schema = json_schema({"answer": "str"})
     labels = json_schema({"answer": [answer for _, answer in FACTS]})
     with closing(
-        ServedTexts(LlamaTextEngine({"base": given.base}, parallel=2, context=128, threads=1))
+        ServedTexts(LlamaTextEngine({"base": settings.base}, parallel=2, context=128, threads=1))
     ) as texts:
         texts.adapt("tuned", "base", adapter)
 
@@ -128,14 +128,15 @@ def test_a_model_tuned_on_json_generates_objects_with_several_fields(
 ) -> None:
     """The engine generates objects field by field, in the same format as ``json.dumps``."""
     expected = [{"it": answer, "n": number} for number, (_, answer) in enumerate(FACTS)]
-    given = recipe(max_steps=200)
+    settings = recipe(max_steps=200)
     write_rows(
-        given.rows, [(prompt, json.dumps(value)) for (prompt, _), value in zip(FACTS, expected, strict=True)]
+        settings.rows,
+        [(prompt, json.dumps(value)) for (prompt, _), value in zip(FACTS, expected, strict=True)],
     )
-    adapter = train(given, check=nothing, on_step=nothing)
+    adapter = train(settings, check=do_nothing, on_step=do_nothing)
     schema = json_schema({"it": "str", "n": "int"})
     with closing(
-        ServedTexts(LlamaTextEngine({"base": given.base}, parallel=1, context=128, threads=1))
+        ServedTexts(LlamaTextEngine({"base": settings.base}, parallel=1, context=128, threads=1))
     ) as texts:
         texts.adapt("tuned", "base", adapter)
         generations = [
@@ -158,7 +159,7 @@ def test_a_stopped_training_resumes_from_its_checkpoint_with_the_same_result(
     steps: list[int] = []
     stopped = recipe()
     with pytest.raises(Stopped):
-        train(stopped, check=nothing, on_step=stop_at_5)
+        train(stopped, check=do_nothing, on_step=stop_at_5)
     assert steps == [1, 2, 3, 4, 5]
     assert not training_processes()
     assert steps_of(stopped) == [5, 6]
@@ -181,7 +182,7 @@ def test_the_error_for_a_killed_process_says_that_the_training_can_be_resumed(
             worker.send_signal(signal.SIGKILL)
 
     with pytest.raises(TrainingFailed, match=r"killed by signal 9.*can be resumed"):
-        train(recipe(), check=nothing, on_step=kill)
+        train(recipe(), check=do_nothing, on_step=kill)
 
 
 def test_check_is_called_during_a_step_and_can_stop_the_process(
@@ -195,7 +196,7 @@ def test_check_is_called_during_a_step_and_can_stop_the_process(
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(recipe(), check=check, on_step=nothing)
+        train(recipe(), check=check, on_step=do_nothing)
     assert max(later - earlier for earlier, later in pairwise(calls)) < 1
     assert not training_processes()
 
@@ -228,14 +229,14 @@ train(Recipe.decode(sys.stdin.buffer.readline()), check=lambda: None, on_step=pr
 
 
 def test_the_training_process_exits_with_its_parent(recipe: Callable[..., Recipe]) -> None:
-    given = recipe(max_steps=100_000)
+    settings = recipe(max_steps=100_000)
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
     with parent:
         assert parent.stdin is not None
         assert parent.stdout is not None
-        parent.stdin.write(given.encode())
+        parent.stdin.write(settings.encode())
         parent.stdin.flush()
         assert parent.stdout.readline() == b"1\n"
         (worker,) = training_processes()
@@ -245,10 +246,10 @@ def test_the_training_process_exits_with_its_parent(recipe: Callable[..., Recipe
 
 
 def test_the_error_for_an_invalid_row_has_its_number_but_not_its_text(recipe: Callable[..., Recipe]) -> None:
-    given = recipe()
-    given.rows.write_text(f'{{"input": "{SECRET}", "output": "b"}}\n\n{{"input": "{SECRET}"}}\n')
+    settings = recipe()
+    settings.rows.write_text(f'{{"input": "{SECRET}", "output": "b"}}\n\n{{"input": "{SECRET}"}}\n')
     with pytest.raises(TrainingFailed, match="Row 2 of the dataset lacks") as caught:
-        train(given, check=nothing, on_step=nothing)
+        train(settings, check=do_nothing, on_step=do_nothing)
     assert SECRET not in str(caught.value)
 
 
@@ -258,25 +259,25 @@ def test_a_model_that_is_not_a_text_model_is_rejected(recipe: Callable[..., Reci
     tiny_bert(tmp_path)
     convert_bert(tmp_path / "model.safetensors", tmp_path / "tokenizer.json", tmp_path / "bert.gguf")
     with pytest.raises(TrainingFailed, match=r"cannot read bert\.gguf|cannot be tuned"):
-        train(recipe(base=tmp_path / "bert.gguf"), check=nothing, on_step=nothing)
+        train(recipe(base=tmp_path / "bert.gguf"), check=do_nothing, on_step=do_nothing)
     (tmp_path / "bad.gguf").write_bytes(b"GGUF but no more")
     with pytest.raises(TrainingFailed, match=r"bad\.gguf is not a GGUF model"):
-        train(recipe(base=tmp_path / "bad.gguf"), check=nothing, on_step=nothing)
+        train(recipe(base=tmp_path / "bad.gguf"), check=do_nothing, on_step=do_nothing)
 
 
 def test_special_tokens_of_other_models_are_ordinary_text(recipe: Callable[..., Recipe]) -> None:
-    given = recipe(max_steps=2)
-    write_rows(given.rows, [("what<|endoftext|>", "<|endoftext|>"), ("<unk></s>", "[PAD]")])
-    assert steps_of(given) == [1, 2]
+    settings = recipe(max_steps=2)
+    write_rows(settings.rows, [("what<|endoftext|>", "<|endoftext|>"), ("<unk></s>", "[PAD]")])
+    assert steps_of(settings) == [1, 2]
 
 
 def test_truncation_of_long_rows_is_logged(
     recipe: Callable[..., Recipe], caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = recipe(context=32, max_steps=2)
-    write_rows(given.rows, [(SECRET * 100, "yes"), ("short", "no" * 500)])
+    settings = recipe(context=32, max_steps=2)
+    write_rows(settings.rows, [(SECRET * 100, "yes"), ("short", "no" * 500)])
     with caplog.at_level("INFO"):
-        assert steps_of(given) == [1, 2]
+        assert steps_of(settings) == [1, 2]
     assert "longer than the model's context" in caplog.text
     assert SECRET not in caplog.text
 
