@@ -270,7 +270,7 @@ def test_a_platform_that_died_after_training_does_not_train_again(platform, trai
     wait_for_jobs(platform, job_id, "TRAINING MODEL")
     platform.stop()
     trainer.taken = []
-    platform.platform.tunings.adapter(job_id).write_text('{"question 1": "learnt before"}')
+    platform.platform.tunings.adapter_path(job_id).write_text('{"question 1": "learnt before"}')
     platform.start()
     job = wait_for_jobs(platform, job_id, "COMPLETED")
     assert "learnt before" in ask(platform, job["model_name"]).text
@@ -281,7 +281,7 @@ def test_a_deleted_adapter_is_no_longer_served(platform):
     job_id = begin(platform)
     name = wait_for_jobs(platform, job_id, "COMPLETED")["model_name"]
     platform.stop()
-    platform.platform.tunings.adapter(job_id).unlink()
+    platform.platform.tunings.adapter_path(job_id).unlink()
     platform.start()
     assert ask(platform, name).status_code == 594
 
@@ -312,7 +312,7 @@ def test_an_adapter_without_a_model_is_deleted_with_its_job(platform):
     platform.engine.refuses = "no room"
     name = wait_for_jobs(platform, begin(platform), "FAILED")["model_name"]
     assert name == "base-tuned-1"  # it is kept and served after the next start
-    orphan = platform.platform.tunings.adapter(7)
+    orphan = platform.platform.tunings.adapter_path(7)
     orphan.write_text("{}")
     platform.stop()
     platform.start()
@@ -324,7 +324,7 @@ def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_a_resume(pl
     platform.engine.refuses = "no room"
     job_id = begin(platform)
     job = wait_for_jobs(platform, job_id, "FAILED")
-    assert job["detail"] == "The model is tuned, but cannot be served: no room"
+    assert job["detail"] == "The model was tuned but cannot be served: no room"
     platform.engine.refuses = None
     change(platform, job_id, "resume")
     wait_for_jobs(platform, job_id, "COMPLETED")

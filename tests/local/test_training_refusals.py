@@ -57,7 +57,7 @@ def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ({"model_name": "nobody/nothing"}, 594, "is not served here"),
+        ({"model_name": "nobody/nothing"}, 594, "is not served"),
         ({"model_name": VECTORS}, 400, "is an embedding model"),
         ({"model_name": OTHER_BASE}, 400, "has no file"),
         ({"model_name": ""}, 422, "model_name"),
@@ -104,8 +104,8 @@ def test_a_tuned_model_cannot_be_tuned_again(platform):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"input": "a"}, "has no text 'output'"),
-        ({"input": 3, "output": "b"}, "has no text 'input'"),
+        ({"input": "a"}, "has no string 'output'"),
+        ({"input": 3, "output": "b"}, "has no string 'input'"),
         ({"input": "a", "output": " "}, "has an empty 'output'"),
     ],
 )
@@ -126,6 +126,6 @@ def test_the_number_of_tuned_models_is_limited(platform):
     tunings = platform.platform.tunings
     for _ in range(MAX_MODELS):
         job = tunings.create(BASE, "d", None, {}, is_public=False)
-        tunings.keep(job, [])
+        tunings.add_model(job, [])
     status, message = rejection(platform, model_name=BASE, dataset_id=dataset(platform))
     assert (status, "tuning/models" in message) == (400, True)

@@ -20,7 +20,7 @@ from airflow_provider_lamini.local.engines.base import EngineUnavailable, Genera
 from airflow_provider_lamini.local.faults import Connections
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.server import bind, url_of
-from airflow_provider_lamini.local.tuning.trainer import Step, TrainingFailed, Unavailable
+from airflow_provider_lamini.local.tuning.trainer import Step, TrainingFailed, TrainingUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ class ScriptedTrainer:
     def check_available(self) -> None:
         """Return if training can be done."""
         if not self.installed:
-            raise Unavailable("Nothing to train with is installed.")
+            raise TrainingUnavailable("Nothing to train with is installed.")
 
     def train(self, recipe: Recipe, *, check: Callable[[], None], on_step: Callable[[Step], None]) -> Path:
         """Take the steps after the last checkpoint."""
@@ -117,13 +117,13 @@ class EchoEngine:
             on_text(text)
         return Generation(text, "stop", 1, 1)
 
-    def weights(self, model_name: str) -> Path:
+    def model_file(self, model_name: str) -> Path:
         """The file of a model."""
         if model_name != BASE:
             raise EngineUnavailable(f"{model_name} has no file.")
         return self.file
 
-    def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
+    def add_adapters(self, adapters: list[Adapter]) -> dict[str, EngineError]:
         """Serve tuned models."""
         if self.refuses is not None:
             return {adapter.name: EngineUnavailable(self.refuses) for adapter in adapters}
@@ -131,7 +131,7 @@ class EchoEngine:
         self.adapters |= {adapter.name: json.loads(adapter.path.read_text()) for adapter in adapters}
         return {}
 
-    def forget(self, name: str) -> None:
+    def remove_adapter(self, name: str) -> None:
         """Serve a tuned model no more."""
         del self.adapters[name]
 
