@@ -111,7 +111,7 @@ class LoadedModels:
         """Load a model if needed, and keep it in memory while the block runs.
 
         :param name: name of a base model or an adapter
-        :raises ModelNotFound: there is no such model
+        :raises ModelNotFound: the model is not served
         :raises EngineUnavailable: it cannot be loaded, or the engine is closed
         """
         with self._lock:
@@ -137,7 +137,7 @@ class LoadedModels:
                 loaded.server.close()
 
     def add_adapters(self, adapters: list[Adapter]) -> dict[str, EngineError]:
-        """Start to serve adapters; each base model is reloaded once for all of its own.
+        """Start to serve adapters; each base model is reloaded only once.
 
         :param adapters: the adapters; one with the name of a served adapter replaces it
         :return: errors by adapter name; all other adapters are served

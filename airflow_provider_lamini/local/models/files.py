@@ -51,7 +51,7 @@ def write_verified(blocks: Iterable[bytes], target: Path, expected: ModelFile, p
     :param blocks: the content
     :param target: the file to write; it is deleted if the verification fails
     :param expected: the expected checksum and size; either may be unset
-    :param progress: told the number of bytes written so far
+    :param progress: called with the number of bytes written so far
     :raises ChecksumMismatch: the checksum or the size differs
     """
     digest = hashlib.sha256()
