@@ -211,12 +211,12 @@ async def run_an_embedding_pipeline() -> None:
         def forward(self, prompts: AsyncIterator[PromptObject]) -> AsyncIterator[PromptObject]:
             return self.node(prompts)
 
-        async def prompts(self, texts: list[str]) -> AsyncIterator[PromptObject]:
+        async def make_prompts(self, texts: list[str]) -> AsyncIterator[PromptObject]:
             for text in texts:
                 yield PromptObject(text)
 
     pipeline = Pipeline()
-    results = [prompt async for prompt in pipeline.call(pipeline.prompts(PROMPTS))]
+    results = [prompt async for prompt in pipeline.call(pipeline.make_prompts(PROMPTS))]
     assert [len(prompt.response) for prompt in results] == [384] * 3
 
 
