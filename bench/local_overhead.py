@@ -76,7 +76,7 @@ def rounds(
 def serve_directly() -> None:
     """Load the engines as the platform does, and take rounds from standard input, a line each."""
     from airflow_provider_lamini.local.engines.base import GenerationRequest  # noqa: TID251 - to be measured alone
-    from airflow_provider_lamini.local.engines.opening import open_embedding_engine, open_text_engine  # noqa: TID251 - to be measured alone
+    from airflow_provider_lamini.local.engines.factory import open_embedding_engine, open_text_engine  # noqa: TID251 - to be measured alone
     from airflow_provider_lamini.local.models.store import ModelStore  # noqa: TID251 - to be measured alone
 
     store = ModelStore()

@@ -1,7 +1,7 @@
-"""Run the official client against the local platform with its real models: ``python tests/client/run.py``.
+"""Runs the official client against the local platform with its real models: ``python tests/client/run.py``.
 
-With arguments, only the checks whose names hold one of them: ``python tests/client/run.py tune``.
-The client gets an environment of its own, ``.venv-client``, made anew whenever what it is made of changes.
+Arguments select the checks whose names contain one of them: ``python tests/client/run.py tune``.
+The client has its own environment, ``.venv-client``, which is rebuilt when its requirements or Python change.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ VENV = ROOT / ".venv-client"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = (HERE / "requirements.txt", HERE / "requirements-client.txt")
 TIME_LIMIT = 900
-"""Seconds that all checks may take together."""
+"""Maximum seconds for all checks together."""
 
-sys.path.insert(0, str(ROOT))  # run as a script, the tests' helpers are not on the path
+sys.path.insert(0, str(ROOT))  # the path of a script lacks the helpers in tests/
 
 
 def set_up() -> None:
-    """Make the client's environment, unless it is there as it has to be."""
-    wanted = hashlib.sha256(
+    """Build the client's environment unless it is up to date."""
+    fingerprint = hashlib.sha256(
         sys.version.encode() + b"".join(file.read_bytes() for file in REQUIREMENTS)
     ).hexdigest()
-    mark = VENV / ".ready"
-    if mark.exists() and mark.read_text() == wanted:
+    marker = VENV / ".ready"
+    if marker.exists() and marker.read_text() == fingerprint:
         return
-    print(f"==> making {VENV} for the official client: one to three minutes the first time", flush=True)
+    print(f"==> Creating {VENV} for the official client; this takes one to three minutes", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
     pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     dependencies, client = map(str, REQUIREMENTS)
     subprocess.run([*pip, "-r", dependencies], check=True)
     subprocess.run([*pip, "--no-deps", "-r", client], check=True)
-    mark.write_text(wanted)
+    marker.write_text(fingerprint)
 
 
 def can_tune() -> bool:
-    """Whether the platform, which this interpreter runs, has what tuning needs."""
-    from airflow_provider_lamini.local.tuning import trainer  # noqa: TID251 - it is the platform that is asked about
+    """Whether this interpreter, which runs the platform, has the packages that tuning needs."""
+    from airflow_provider_lamini.local.tuning import trainer  # noqa: TID251 - checks the platform itself
 
     try:
         trainer.check_available()
-    except trainer.Unavailable:
+    except trainer.TrainingUnavailable:
         return False
     return True
 
 
 def main() -> int:
-    """Set up, start the platform, run the checks, stop the platform.
+    """Build the environment, start the platform, run the checks, and stop the platform.
 
-    :returns: the exit status
+    :return: the exit status
     """
     from tests.support.local_platform import local_platform
 
@@ -65,20 +65,20 @@ def main() -> int:
         home, data = Path(folder, "home"), Path(folder, "platform")
         home.mkdir()
         with local_platform(data) as platform:
-            kept = {
+            inherited = {
                 name: value for name, value in os.environ.items() if not name.startswith(("LAMINI", "LLAMA"))
             }
-            own = {"LAMINI_API_URL": platform.url, "LAMINI_API_KEY": platform.key, "HOME": str(home)}
-            own["PLATFORM_CAN_TUNE"] = "yes" if can_tune() else "no"
+            client = {"LAMINI_API_URL": platform.url, "LAMINI_API_KEY": platform.key, "HOME": str(home)}
+            client["PLATFORM_CAN_TUNE"] = "yes" if can_tune() else "no"
             done = subprocess.run(
                 [str(PYTHON), str(HERE / "calls.py"), *sys.argv[1:]],
-                env=kept | own,
+                env=inherited | client,
                 cwd=home,
                 timeout=TIME_LIMIT,
                 check=False,
             )
             if done.returncode:
-                print(f"==> the platform said last:\n{platform.log}", flush=True)
+                print(f"==> Last output of the platform:\n{platform.log}", flush=True)
     return done.returncode
 
 

@@ -1,4 +1,4 @@
-"""The demo's Dag and data, and what its output has to be."""
+"""The demo's Dag and data, and checks of its output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TASK_ID = "categorize_tickets"
 CATEGORIES = {"payment", "login", "delivery", "broken", "wish"}
 ROWS = 60
 CHUNKS = 3
-"""What the Dag cuts 60 rows into."""
+"""Number of chunks that the Dag cuts 60 rows into."""
 POLL_SECONDS = 5
 """The Dag's ``poll_interval``."""
 
@@ -27,8 +27,8 @@ POLL_SECONDS = 5
 class Tickets:
     """The input of one run.
 
-    :param file: where the rows lie, as JSON Lines
-    :param rows: the same rows
+    :param file: JSON Lines file with the rows
+    :param rows: the same rows, parsed
     """
 
     file: Path
@@ -36,12 +36,12 @@ class Tickets:
 
     @property
     def texts(self) -> list[str]:
-        """What customers wrote: it belongs to the input and the output, and nowhere else."""
+        """Texts that customers wrote. They may appear only in the input and the output."""
         return [row["body"] for row in self.rows]
 
     @property
     def output(self) -> Path:
-        """Where the run shall write."""
+        """Output folder of the run."""
         return self.file.parent / "output"
 
 
@@ -55,7 +55,10 @@ def first_tickets(folder: Path, count: int = ROWS) -> Tickets:
 
 
 def assert_every_row_once(manifest: Mapping[str, Any], tickets: Tickets) -> None:
-    """Hold a manifest, and the files that it speaks of, against the input, reading them as any user could."""
+    """Check that a manifest and its output files contain every input row exactly once, in order.
+
+    The files are read without the provider, as users read them.
+    """
     parts = sorted(Path(str(manifest["output"])).glob("part-*.jsonl"))
     rows = [json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
     assert [row["index"] for row in rows] == list(range(len(tickets.rows)))

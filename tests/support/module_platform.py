@@ -1,4 +1,4 @@
-"""Fixtures of a local platform in front of a tiny engine, one for each module of tests. A ``conftest.py`` imports them."""
+"""Fixtures for one local platform with a fake engine per test module. A ``conftest.py`` imports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewrites all-MiniLM-L6-v2 from safetensors for llama.cpp, with numpy alone."""
+"""Conversion of all-MiniLM-L6-v2 from safetensors to a GGUF file for llama.cpp, without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
-from airflow_provider_lamini.local.models.errors import UnreadableModel
+from airflow_provider_lamini.local.models.files import UnreadableModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 HEADER_LIMIT = 100_000_000
 SPACE = "\u2581"
-"""How llama.cpp marks a token that begins a word."""
+"""llama.cpp's prefix for a token that starts a word."""
 HEADS = 12
 CONTEXT = 512
 LAYER_NORM_EPSILON = 1e-12
 UNUSED = ("pooler.", "embeddings.position_ids")
-KEPT_F32 = ("position_embd", "token_types")
+FULL_PRECISION = ("position_embd", "token_types")
 _DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "I64": np.int64}
 
 
 def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a safetensors file, mapped from the disk rather than read.
+    """Memory-map the arrays of a safetensors file.
 
     :param path: the file
-    :returns: arrays by name
-    :raises UnreadableModel: it is not such a file, or holds a type other than F32, F16 and I64
+    :return: arrays by name
+    :raises UnreadableModel: it is not a safetensors file, or uses a type other than F32, F16 and I64
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -47,41 +47,41 @@ def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
             if name != "__metadata__"
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableModel(f"{path.name} is no safetensors file that can be read here: {error}") from error
+        raise UnreadableModel(f"{path.name} is not a supported safetensors file: {error}") from error
 
 
 def _array(
     data: NDArray[np.uint8], dtype: str, shape: list[int], begin: int, end: int
 ) -> NDArray[np.generic]:
-    # numpy would cut a range that is too long, and guess a negative side.
+    # numpy would silently truncate a range beyond the end, and infer a negative dimension.
     if not 0 <= begin <= end <= data.size or min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape} lies at bytes {begin} to {end} of {data.size}")
+        raise ValueError(f"an array of shape {shape} cannot be at bytes {begin} to {end} of {data.size}")
     array: NDArray[np.generic] = data[begin:end].view(_DTYPES[dtype]).reshape(shape)
     return array
 
 
 def read_vocabulary(tokenizer: Path) -> list[str]:
-    """Return the word pieces of a ``tokenizer.json`` in the order of their ids.
+    """Return the word pieces of a ``tokenizer.json``, ordered by id.
 
-    :raises UnreadableModel: it is no word piece tokenizer with ids from 0 on
+    :raises UnreadableModel: it has no vocabulary with consecutive ids from 0
     """
     try:
         vocabulary: dict[str, int] = json.loads(tokenizer.read_bytes())["model"]["vocab"]
         pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UnreadableModel(f"{tokenizer.name} holds no vocabulary: {error}") from error
+        raise UnreadableModel(f"{tokenizer.name} has no vocabulary: {error}") from error
     if not pieces or [vocabulary[piece] for piece in pieces] != list(range(len(pieces))):
-        raise UnreadableModel(f"{tokenizer.name}: its vocabulary is empty or its ids have gaps")
+        raise UnreadableModel(f"The vocabulary of {tokenizer.name} is empty, or its ids have gaps.")
     return pieces
 
 
 def convert_bert(weights: Path, tokenizer: Path, target: Path) -> None:
-    """Write a sentence transformer of BERT's shape as a GGUF file in half precision.
+    """Convert a sentence transformer with a BERT architecture to a GGUF file in half precision.
 
     :param weights: ``model.safetensors``
     :param tokenizer: ``tokenizer.json``
     :param target: the file to write
-    :raises UnreadableModel: the files do not belong to such a model
+    :raises UnreadableModel: the files are not those of a BERT model
     """
     tensors = read_safetensors(weights)
     pieces = read_vocabulary(tokenizer)
@@ -91,9 +91,9 @@ def convert_bert(weights: Path, tokenizer: Path, target: Path) -> None:
         feed_forward = tensors["encoder.layer.0.intermediate.dense.weight"].shape[0]
         token_types = tensors["embeddings.token_type_embeddings.weight"].shape[0]
     except (KeyError, ValueError) as error:
-        raise UnreadableModel(f"{weights.name} is no BERT model: {error}") from error
+        raise UnreadableModel(f"{weights.name} is not a BERT model: {error}") from error
     if vocabulary_size != len(pieces):
-        raise UnreadableModel(f"{weights.name} and {tokenizer.name} do not belong together")
+        raise UnreadableModel(f"{weights.name} and {tokenizer.name} have vocabularies of different sizes.")
 
     writer = gguf.GGUFWriter(target, "bert")
     writer.add_name(target.stem)
@@ -119,13 +119,13 @@ def _add_tokenizer(writer: gguf.GGUFWriter, pieces: list[str], token_types: int)
     def is_special(piece: str) -> bool:
         return piece.startswith("[") and piece.endswith("]") and len(piece) > 2  # noqa: PLR2004
 
-    def marked(piece: str) -> str:
+    def to_llama(piece: str) -> str:
         if is_special(piece):
             return piece
         return piece.removeprefix("##") if piece.startswith("##") else SPACE + piece
 
     writer.add_tokenizer_model("bert")
-    writer.add_token_list([marked(piece) for piece in pieces])
+    writer.add_token_list([to_llama(piece) for piece in pieces])
     kinds = [gguf.TokenType.CONTROL if is_special(piece) else gguf.TokenType.NORMAL for piece in pieces]
     writer.add_token_types(kinds)
     writer.add_token_type_count(token_types)
@@ -143,6 +143,6 @@ def _add_tensors(writer: gguf.GGUFWriter, tensors: dict[str, NDArray[np.generic]
             continue
         name = names.get_name(original, try_suffixes=(".weight", ".bias"))
         if name is None:
-            raise UnreadableModel(f"{original} is no tensor of a BERT model")
-        keep = array.ndim == 1 or name.startswith(KEPT_F32)
-        writer.add_tensor(name, np.asarray(array, dtype=np.float32 if keep else np.float16))
+            raise UnreadableModel(f"{original} is not a tensor of a BERT model.")
+        is_full = array.ndim == 1 or name.startswith(FULL_PRECISION)
+        writer.add_tensor(name, np.asarray(array, dtype=np.float32 if is_full else np.float16))

@@ -1,4 +1,4 @@
-"""Opens the engines that a platform is started with."""
+"""Factory functions for the engines that the platform starts with."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.models.store import ModelStore
 
 
-def open_text_engine(store: ModelStore, more: Mapping[str, Path] | None = None) -> LlamaTextEngine:
-    """Serve the catalogue's text model, what else was pulled, and files that the user names.
+def open_text_engine(store: ModelStore, extra_models: Mapping[str, Path] | None = None) -> LlamaTextEngine:
+    """Open an engine for the catalogue's text model, all other pulled text models, and the user's own files.
 
-    :param store: where the models lie
-    :param more: served name to GGUF file
+    :param store: the model cache
+    :param extra_models: served name to GGUF file
     :raises ModelMissing: the catalogue's text model is not in the cache
     :raises EngineUnavailable: a file cannot be loaded
     """
@@ -29,15 +29,15 @@ def open_text_engine(store: ModelStore, more: Mapping[str, Path] | None = None) 
     for status in store.status(verify=False):
         if status.use == "text" and status.present:
             models[status.name] = status.path
-    return LlamaTextEngine(models | dict(more or {}), dict.fromkeys(TEXT.aliases, TEXT.name))
+    return LlamaTextEngine(models | dict(extra_models or {}), dict.fromkeys(TEXT.aliases, TEXT.name))
 
 
 def open_embedding_engine(store: ModelStore) -> LlamaEmbeddingEngine:
-    """Serve the catalogue's embedding model.
+    """Open an engine for the catalogue's embedding model.
 
-    :param store: where the models lie
-    :raises ModelMissing: it is not in the cache
-    :raises EngineUnavailable: it cannot be loaded
+    :param store: the model cache
+    :raises ModelMissing: the model is not in the cache
+    :raises EngineUnavailable: the model cannot be loaded
     """
     from airflow_provider_lamini.local.engines.llama import LlamaEmbeddingEngine
 
@@ -46,11 +46,11 @@ def open_embedding_engine(store: ModelStore) -> LlamaEmbeddingEngine:
 
 
 def open_upstream(url: str, key: str | None = None) -> UpstreamEngine:
-    """Take text and vectors from an OpenAI-compatible server.
+    """Open an engine that forwards to an OpenAI-compatible server.
 
     :param url: base URL, with or without ``/v1``
-    :param key: bearer key, if the server wants one
-    :raises ValueError: the URL is none
+    :param key: bearer key, if the server requires one
+    :raises ValueError: the URL is invalid
     """
     from airflow_provider_lamini.local.engines.upstream import UpstreamEngine
 

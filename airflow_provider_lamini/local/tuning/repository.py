@@ -1,4 +1,4 @@
-"""Tuning jobs and tuned models: what is known of each, and where its files lie."""
+"""Repository of tuning jobs and tuned models: their records in SQLite, and the paths of their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 KIND: Final = "tuning"
-"""The word for a tuning job in the store and in the control endpoints."""
+"""Job kind of tuning, in the store and in the control endpoints."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -37,16 +37,16 @@ CREATE TABLE IF NOT EXISTS models (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tuning:
-    """What a tuning job was asked for.
+class TuningJob:
+    """A tuning job as it was requested.
 
-    :param number: its id
-    :param base: the model that learns
-    :param dataset: id of the dataset that it learns from
-    :param custom_name: the name that the tuned model is to have
-    :param is_public: told again, no more: this platform has one user
-    :param arguments: ``finetune_args`` as they were given
-    :param created: seconds since the epoch
+    :param number: id of the job
+    :param base: served name of the base model
+    :param dataset: id of the dataset to train on
+    :param custom_name: requested name of the tuned model
+    :param is_public: returned by the API, with no effect: this platform has a single user
+    :param arguments: ``finetune_args`` as requested
+    :param created: Unix timestamp
     """
 
     number: int
@@ -59,14 +59,14 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptStep:
-    """One step of a job, as its history tells it.
+class StepRecord:
+    """A completed step in the history of a job.
 
-    :param step: its number, from 1
-    :param loss: mean loss of its rows
-    :param learning_rate: with which it was done
-    :param epoch: how often every row was seen by then
-    :param remaining: seconds to the end, as it looked then
+    :param step: number of the step, from 1
+    :param loss: mean loss per answer token
+    :param learning_rate: learning rate of the step
+    :param epoch: number of passes over the rows so far
+    :param remaining: estimated seconds until the end of the training
     """
 
     step: int
@@ -75,8 +75,8 @@ class KeptStep:
     epoch: float
     remaining: float
 
-    def shown(self) -> dict[str, float]:
-        """As the platform writes it."""
+    def to_json(self) -> dict[str, float]:
+        """Return the step as the platform's API does."""
         return {
             "step": self.step,
             "loss": self.loss,
@@ -90,10 +90,10 @@ class KeptStep:
 class TunedModel:
     """A tuned model: a base model with an adapter.
 
-    :param name: the name that it is served under
-    :param base: the model that learnt
-    :param job: the job that made it
-    :param path: its adapter, a GGUF file
+    :param name: served name
+    :param base: served name of the base model
+    :param job: number of the job that trained it
+    :param path: GGUF file of the adapter
     """
 
     name: str
@@ -102,20 +102,20 @@ class TunedModel:
     path: Path
 
 
-class Tunings:
+class TuningRepository:
     """All tuning jobs and tuned models of a platform.
 
-    :param folder: where they lie; made if missing
+    :param folder: folder of the database and the files; created if missing
     """
 
     def __init__(self, folder: Path) -> None:
         self._jobs = folder / "jobs"
         self._models = folder / "models"
-        for each in (self._jobs, self._models):
-            each.mkdir(parents=True, exist_ok=True)
+        for subfolder in (self._jobs, self._models):
+            subfolder.mkdir(parents=True, exist_ok=True)
         self._db = Database(folder / "tuning.sqlite", SCHEMA)
-        self.changing = threading.Lock()
-        """Held while a job is made or resumed: what is looked at then is still so when it is done."""
+        self.lock = threading.Lock()
+        """Held while a job is created or resumed, so that what was checked before is still true afterwards."""
 
     # -- jobs
 
@@ -127,14 +127,14 @@ class Tunings:
         arguments: dict[str, Json],
         *,
         is_public: bool,
-    ) -> Tuning:
-        """Note a new job.
+    ) -> TuningJob:
+        """Create a job.
 
-        :param base: the model that is to learn
+        :param base: served name of the base model
         :param dataset: id of the dataset
-        :param custom_name: the name that the tuned model is to have
-        :param arguments: ``finetune_args`` as they were given
-        :param is_public: told again, no more
+        :param custom_name: requested name of the tuned model
+        :param arguments: ``finetune_args`` as requested
+        :param is_public: returned by the API, with no effect
         """
         now = time.time()
         with self._db.write() as db:
@@ -145,53 +145,53 @@ class Tunings:
             ).lastrowid
         return self.get(number or 0)
 
-    def get(self, number: int) -> Tuning:
-        """The job of that id.
+    def get(self, number: int) -> TuningJob:
+        """Return a job.
 
-        :raises JobNotFoundError: there is none
+        :raises JobNotFoundError: it does not exist
         """
-        found = self._select("WHERE number = ?", number)
-        if not found:
+        jobs = self._select("WHERE number = ?", number)
+        if not jobs:
             raise JobNotFoundError(str(number))
-        return found[0]
+        return jobs[0]
 
-    def all(self) -> list[Tuning]:
-        """Every job, the oldest first."""
+    def all(self) -> list[TuningJob]:
+        """Return all jobs, oldest first."""
         return self._select("ORDER BY number")
 
-    def forget(self, kept: Collection[int] = ()) -> None:
-        """Forget jobs, with their checkpoints; tuned models stay.
+    def delete_jobs(self, keep: Collection[int] = ()) -> None:
+        """Delete jobs and their checkpoints; tuned models are kept.
 
-        :param kept: ids of those that are not forgotten
+        :param keep: numbers of the jobs to keep
         """
-        gone = [job.number for job in self.all() if job.number not in kept]
+        numbers = [job.number for job in self.all() if job.number not in keep]
         with self._db.write() as db:
-            for number in gone:
+            for number in numbers:
                 db.execute("DELETE FROM steps WHERE job = ?", (number,))
                 db.execute("DELETE FROM jobs WHERE number = ?", (number,))
         for folder in self._jobs.iterdir():
-            if folder.name not in map(str, kept):
+            if folder.name not in map(str, keep):
                 shutil.rmtree(folder, ignore_errors=True)
-        # A job that was stopped between its last step and its model's name leaves an adapter.
-        used = {*kept, *(model.job for model in self.models())}
+        # A job that was stopped after its last step, before its model was added, leaves an adapter behind.
+        used = {*keep, *(model.job for model in self.models())}
         for adapter in self._models.iterdir():
             if adapter.stem not in map(str, used):
                 adapter.unlink()
 
     def folder(self, number: int) -> Path:
-        """The folder of a job's rows and checkpoints; made if missing."""
+        """Return the folder of a job's rows and checkpoints; create it if missing."""
         folder = self._jobs / str(number)
         folder.mkdir(exist_ok=True)
         return folder
 
-    def discard_files(self, number: int) -> None:
+    def delete_files(self, number: int) -> None:
         """Delete a job's rows and checkpoints."""
         shutil.rmtree(self._jobs / str(number), ignore_errors=True)
 
     # -- history
 
-    def note_step(self, number: int, step: KeptStep) -> None:
-        """Keep a step; one that is done again, as after a crash, counts in place of the first."""
+    def record_step(self, number: int, step: StepRecord) -> None:
+        """Record a step; a step that is repeated, such as after a crash, replaces the earlier record."""
         with self._db.write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO steps SELECT ?, ?, ?, ?, ?, ? FROM jobs WHERE number = ?",
@@ -201,67 +201,67 @@ class Tunings:
                 ),
             )
 
-    def steps(self, number: int) -> list[KeptStep]:
-        """A job's steps so far, in order."""
-        found = self._db.read(
+    def steps(self, number: int) -> list[StepRecord]:
+        """Return the steps of a job so far, in order."""
+        rows = self._db.read(
             "SELECT step, loss, learning_rate, epoch, remaining FROM steps WHERE job = ? ORDER BY step",
             number,
         )
         return [
-            KeptStep(step=step, loss=loss, learning_rate=rate, epoch=epoch, remaining=remaining)
-            for step, loss, rate, epoch, remaining in found
+            StepRecord(step=step, loss=loss, learning_rate=rate, epoch=epoch, remaining=remaining)
+            for step, loss, rate, epoch, remaining in rows
         ]
 
     # -- tuned models
 
-    def adapter(self, number: int) -> Path:
-        """Where the adapter of a job's model lies, once it is whole."""
+    def adapter_path(self, number: int) -> Path:
+        """Return the path of a job's adapter; the file exists once the training is complete."""
         return self._models / f"{number}.gguf"
 
-    def keep(self, job: Tuning, taken: Iterable[str]) -> TunedModel:
-        """Note the model that a job has made; its adapter lies in place. The same job's model is noted once.
+    def add_model(self, job: TuningJob, used_names: Iterable[str]) -> TunedModel:
+        """Add the model that a job has trained, unless it was added before. Its adapter must be in place.
 
         :param job: the job
-        :param taken: names that are served already
+        :param used_names: names of all served models
         """
         with self._db.write() as db:
-            known = db.execute("SELECT name FROM models WHERE job = ?", (job.number,)).fetchone()
-            if known is None:
-                names = {*taken, *(name for (name,) in db.execute("SELECT name FROM models"))}
-                name = _free_name(job, names)
+            row = db.execute("SELECT name FROM models WHERE job = ?", (job.number,)).fetchone()
+            if row is None:
+                names = {*used_names, *(name for (name,) in db.execute("SELECT name FROM models"))}
+                name = _unused_name(job, names)
                 db.execute(
                     "INSERT INTO models VALUES (?, ?, ?, ?)", (name, job.base, job.number, time.time())
                 )
             else:
-                (name,) = known
-        return TunedModel(name=name, base=job.base, job=job.number, path=self.adapter(job.number))
+                (name,) = row
+        return TunedModel(name=name, base=job.base, job=job.number, path=self.adapter_path(job.number))
 
     def model_of(self, number: int) -> TunedModel | None:
-        """The model that a job has made."""
+        """Return the model that a job has trained; ``None`` if there is none."""
         return next((model for model in self.models() if model.job == number), None)
 
     def models(self) -> list[TunedModel]:
-        """Every tuned model, the oldest first."""
-        found = self._db.read("SELECT name, base, job FROM models ORDER BY created, rowid")
+        """Return all tuned models, oldest first."""
+        rows = self._db.read("SELECT name, base, job FROM models ORDER BY created, rowid")
         return [
-            TunedModel(name=name, base=base, job=job, path=self.adapter(job)) for name, base, job in found
+            TunedModel(name=name, base=base, job=job, path=self.adapter_path(job)) for name, base, job in rows
         ]
 
-    def drop_models_without_file(self) -> list[str]:
-        """Forget the models whose adapter somebody has deleted; returns their names."""
-        gone = [model for model in self.models() if not model.path.exists()]
+    def delete_models_without_adapter(self) -> list[str]:
+        """Delete the records of models whose adapter file is missing; return the models' names."""
+        missing = [model.name for model in self.models() if not model.path.exists()]
         with self._db.write() as db:
-            db.executemany("DELETE FROM models WHERE name = ?", [(model.name,) for model in gone])
-        return [model.name for model in gone]
+            db.executemany("DELETE FROM models WHERE name = ?", [(name,) for name in missing])
+        return missing
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database."""
         self._db.close()
 
-    def _select(self, where: str, *values: int) -> list[Tuning]:
+    def _select(self, where: str, *values: int) -> list[TuningJob]:
         sql = "SELECT number, base, dataset, custom_name, is_public, arguments, created FROM jobs "
         return [
-            Tuning(
+            TuningJob(
                 number=number,
                 base=base,
                 dataset=dataset,
@@ -276,10 +276,10 @@ class Tunings:
         ]
 
 
-def _free_name(job: Tuning, taken: Collection[str]) -> str:
-    """A name for a job's model that no other model has."""
-    wanted = job.custom_name or f"{job.base.rpartition('/')[2]}-tuned-{job.number}"
-    name, number = wanted, job.number
-    while name in taken:
-        name, number = f"{wanted}-{number}", number + 1
+def _unused_name(job: TuningJob, used_names: Collection[str]) -> str:
+    """Return a name for a job's model that no other model has."""
+    preferred = job.custom_name or f"{job.base.rpartition('/')[2]}-tuned-{job.number}"
+    name, number = preferred, job.number
+    while name in used_names:
+        name, number = f"{preferred}-{number}", number + 1
     return name
