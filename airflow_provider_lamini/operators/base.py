@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.jobs.watch import Watch
@@ -76,9 +76,15 @@ class JobOperator(BaseOperator, Generic[R]):
         self.started_at = 0.0
         self.killed = False
         self._waiting: WaitFor | None = None
-        self.hook: LaminiHook
+        self.hook: PlatformHook
         self.settings: ClientSettings
         self.answers: Answers
+
+    def make_hook(self) -> PlatformHook:
+        """Return the hook of the operator's platform. Operators of other platforms override this."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+
+        return LaminiHook(self.lamini_conn_id)
 
     @abstractmethod
     def check(self) -> None:
@@ -125,7 +131,6 @@ class JobOperator(BaseOperator, Generic[R]):
             self.log.info("%s", line)
 
     def _go_on(self, context: Context, event: JobEvent | None) -> R:
-        from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.jobs.answers import Answers
         from airflow_provider_lamini.runs.arguments import as_argument_errors
         from airflow_provider_lamini.runs.event_loop import LoopThread
@@ -135,7 +140,7 @@ class JobOperator(BaseOperator, Generic[R]):
         self.check()
         # The try began when its deadline was set; the trigger hands it back.
         self.started_at = time.time() if event is None else event.deadline - self._timeout_seconds
-        self.hook = LaminiHook(self.lamini_conn_id)
+        self.hook = self.make_hook()
         self.settings = self.hook.settings()
         self.answers = Answers()
         with self.hook, LoopThread() as apart:
@@ -193,13 +198,14 @@ class JobOperator(BaseOperator, Generic[R]):
         """Wait in this process, by the same watch as a trigger's."""
         from airflow_provider_lamini.jobs.polling import PollPlan
         from airflow_provider_lamini.jobs.waiting import wait_with_progress
+        from airflow_provider_lamini.platforms import job_kind
 
         plan = PollPlan(
             submitted_at=step.submitted_at, deadline=self._deadline, max_interval=self._poll_seconds
         )
         return await wait_with_progress(
             watch,
-            step.kind,
+            job_kind(step.kind),
             step.job_ids,
             plan,
             min_ended=step.min_ended,
@@ -209,10 +215,10 @@ class JobOperator(BaseOperator, Generic[R]):
 
     async def _cancel(self, step: WaitFor) -> list[str]:
         from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all
-        from airflow_provider_lamini.platforms.lamini.kinds import kind_named
+        from airflow_provider_lamini.platforms import job_kind
 
         async with self._watch() as watch, asyncio.timeout(CANCEL_TIMEOUT):
-            return await cancel_all(watch, kind_named(step.kind), step.job_ids)
+            return await cancel_all(watch, job_kind(step.kind), step.job_ids)
 
     def on_deadline(self, context: Context, event: JobEvent) -> str:
         """Do what is to be done about jobs that still run when the time is up.

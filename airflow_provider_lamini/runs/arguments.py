@@ -355,9 +355,9 @@ def job_kind(name: str, value: object) -> JobKind:
     :param value: such as ``tuning`` or ``memory_rag``
     :raises InvalidArgumentError: where there is none of that name
     """
-    from airflow_provider_lamini.platforms.lamini.kinds import all_kinds
+    from airflow_provider_lamini.platforms import platform
 
-    kinds = {kind.short_name: kind for kind in all_kinds()}
+    kinds = platform("lamini").job_kinds
     found = kinds.get(value.strip().replace(" ", "_").casefold()) if isinstance(value, str) else None
     if found is None:
         raise InvalidArgumentError(f"{name} must be one of {', '.join(kinds)}, not {shown(value)}.")
