@@ -1,4 +1,4 @@
-"""The demo's Dag and data, and what its output has to be."""
+"""The demo's Dag and data, and the check of its output."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ TASK_ID = "categorize_tickets"
 CATEGORIES = {"payment", "login", "delivery", "broken", "wish"}
 ROWS = 60
 CHUNKS = 3
-"""What the Dag cuts 60 rows into."""
-POLL_SECONDS = 5
-"""The Dag's ``poll_interval``."""
+"""The number of chunks into which the Dag splits the rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tickets:
-    """The input of one run.
+    """The input of a run.
 
-    :param file: where the rows lie, as JSON Lines
+    :param file: JSON Lines file of the rows
     :param rows: the same rows
     """
 
@@ -36,12 +34,12 @@ class Tickets:
 
     @property
     def texts(self) -> list[str]:
-        """What customers wrote: it belongs to the input and the output, and nowhere else."""
+        """The customers' texts, which may appear only in the input and the output."""
         return [row["body"] for row in self.rows]
 
     @property
     def output(self) -> Path:
-        """Where the run shall write."""
+        """The output folder for the run."""
         return self.file.parent / "output"
 
 
@@ -55,7 +53,7 @@ def first_tickets(folder: Path, count: int = ROWS) -> Tickets:
 
 
 def assert_every_row_once(manifest: Mapping[str, Any], tickets: Tickets) -> None:
-    """Hold a manifest, and the files that it speaks of, against the input, reading them as any user could."""
+    """Compare a manifest and its files with the input. Reads the files as any user could."""
     parts = sorted(Path(str(manifest["output"])).glob("part-*.jsonl"))
     rows = [json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
     assert [row["index"] for row in rows] == list(range(len(tickets.rows)))

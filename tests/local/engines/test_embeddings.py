@@ -78,7 +78,7 @@ def weights_of(path: Path) -> Arrays:
     return {before[tensor.name]: np.asarray(tensor.data, dtype=np.float32) for tensor in reader.tensors}
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_the_real_model_agrees_with_the_reference(vectors: LlamaEmbeddingEngine, store: ModelStore) -> None:
     path = store.require(VECTORS.name)
     weights = weights_of(path)
@@ -91,7 +91,7 @@ def test_the_real_model_agrees_with_the_reference(vectors: LlamaEmbeddingEngine,
         assert np.dot(vector, forward(weights, tokenizer.encode(text).ids)) > 0.999, text[:40]
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_texts_that_mean_the_same_lie_close(vectors: LlamaEmbeddingEngine) -> None:
     bill, refund, cat = np.array(
         vectors.embed(
@@ -102,13 +102,13 @@ def test_texts_that_mean_the_same_lie_close(vectors: LlamaEmbeddingEngine) -> No
     assert bill @ cat < 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_a_text_is_cut_where_the_reference_cuts_it(vectors: LlamaEmbeddingEngine) -> None:
     short, long = vectors.embed(["word " * 300, "word " * 300 + "and something else entirely"], VECTORS.name)
     assert np.dot(short, long) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_many_texts_come_back_in_their_order(vectors: LlamaEmbeddingEngine) -> None:
     texts = [f"ticket number {number}" for number in range(150)]
     together = vectors.embed(texts, VECTORS.name)
@@ -117,18 +117,18 @@ def test_many_texts_come_back_in_their_order(vectors: LlamaEmbeddingEngine) -> N
         assert np.dot(together[place], vectors.embed([texts[place]], VECTORS.name)[0]) > 0.9999
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_no_texts_give_no_vectors(vectors: LlamaEmbeddingEngine) -> None:
     assert vectors.embed([], VECTORS.name) == []
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_a_model_that_is_not_served_is_refused(vectors: LlamaEmbeddingEngine) -> None:
     with pytest.raises(ModelNotFound, match="served: sentence-transformers/all-MiniLM-L6-v2"):
         vectors.embed(["x"], "other")
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_a_closed_engine_says_so(store: ModelStore) -> None:
     path = store.require(VECTORS.name)
     engine = LlamaEmbeddingEngine("v", path, path.with_name("tokenizer.json"))

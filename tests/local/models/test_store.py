@@ -237,7 +237,7 @@ def test_a_pull_that_is_killed_leaves_no_model_and_the_next_one_cleans_up(
     assert entries(store) == {"me--my-model"}
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_the_catalogue_is_pulled_once_and_then_left_alone() -> None:
     """With the user's own cache, so that the models travel at most once."""
     store = ModelStore()

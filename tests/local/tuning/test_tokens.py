@@ -71,7 +71,6 @@ def test_a_tiny_model_learns_the_tokens_that_llama_cpp_reads(tmp_path: Path) -> 
     assert_agree(tiny_llama(tmp_path / "tiny.gguf"), tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.long
+@pytest.mark.models
 def test_the_local_model_learns_the_tokens_that_llama_cpp_reads(tmp_path: Path) -> None:
     assert_agree(ModelStore().pull(MODEL).path, tmp_path)
