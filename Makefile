@@ -4,10 +4,17 @@ ROWS ?= 60
 KILLS ?= 500
 STEPS ?= 20
 HELD_OUT ?= 100
+PLAIN := not stack and not models and not torch
+PARALLEL := -n auto --dist worksteal
+DURATIONS := --durations 25
+# What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
+TESTS_2_11 := tests/bad_input/test_connections.py tests/bad_input/test_path_objects.py \
+	tests/bad_input/test_wrong_arguments.py tests/faults/test_crashes.py tests/hooks tests/operators tests/sensors \
+	tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning test check test-2.11 test-tuning test-client faults faults-peers bench bench-peers wheel clean
+.PHONY: help demo demo-tuning check test test-stack test-models test-2.11 test-tuning test-client faults faults-peers bench bench-peers wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -18,6 +25,7 @@ READY := .venv/.ready-local
 READY_DEV := .venv/.ready-dev
 READY_2_11 := .venv-2.11/.ready-dev
 READY_TRAIN := .venv-train/.ready-train
+READY_CLIENT := .venv-client/.ready
 READY_PEERS := .venv-peers/.ready-peers
 SET_UP := pyproject.toml .ci/venv .ci/python
 
@@ -30,32 +38,37 @@ demo: $(READY)  ## run the nightly batch inference Dag against the local platfor
 demo-tuning: $(READY_TRAIN)  ## tune the local model on 50 tickets and run the fine-tuning Dag on it (STEPS=20)
 	@.venv-train/bin/python -m dags_examples.demo.tuning --steps $(STEPS) --held-out $(HELD_OUT)
 
-test: $(READY_DEV)  ## run all tests on Airflow 3.3
-	@.venv/bin/python -m pytest -m "not slow" -n auto --dist worksteal
-	@.venv/bin/python -m pytest -m slow  # one at a time: each uses the whole machine
-
-check: $(READY_DEV)  ## inner loop: lint, format, types, and the tests that start no platform
+check: $(READY_DEV)  ## inner loop, under a minute: lint, format, types, and the quick tests
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
-	@.venv/bin/python -m pytest -q -m "not slow and not long" -n auto --dist worksteal \
+	@.venv/bin/python -m pytest -q -m "not long and $(PLAIN)" $(PARALLEL) \
 		--ignore tests/local --ignore tests/operators --ignore tests/sensors --ignore tests/triggers
 
-test-2.11: $(READY_2_11)  ## run the unit and Dag tests on Airflow 2.11
-	@.venv-2.11/bin/python -m pytest -m "not slow" -n auto --dist worksteal
+test: $(READY_DEV)  ## run all tests that need no running Airflow, no models and no torch
+	@.venv/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS)
 
-test-tuning: $(READY_TRAIN)  ## run the tests that tune models, in an environment with torch
-	@.venv-train/bin/python -m pytest -m torch tests/local tests/operators
+test-stack: $(READY_DEV)  ## run the tests against Airflow's real components
+	@.venv/bin/python -m pytest tests/stack $(DURATIONS)
+
+test-models: $(READY_DEV)  ## run the tests of the real local models, and download the models once (177 MB)
+	@.venv/bin/python -m pytest -m "models and not torch" tests/local $(DURATIONS)
+
+test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on Airflow 2.11
+	@.venv-2.11/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS) $(TESTS_2_11)
+
+test-tuning: $(READY_TRAIN) $(READY_CLIENT)  ## run the tests that tune models, in an environment with torch
+	@.venv-train/bin/python -m pytest -m torch tests/local $(DURATIONS)
 	@.venv-train/bin/python tests/client/run.py tune
 
-faults: $(READY_DEV)  ## kill tasks at every step and at random, and count duplicated and lost work (KILLS=500, SEED=...)
+test-client: $(READY) $(READY_CLIENT)  ## run the official lamini client against the local platform
+	@.venv/bin/python tests/client/run.py
+
+faults: $(READY_DEV)  ## kill tasks at every step and at random; count repeated and lost work (KILLS=500, SEED=...)
 	@.venv/bin/python -m tests.faults.run --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the OpenAI provider's batch operator and ours at the same moments
 	@.venv/bin/python -m tests.faults.peers --peer-python .venv-peers/bin/python
-
-test-client: $(READY)  ## run the official lamini client against the local platform, in a separate environment
-	@.venv/bin/python tests/client/run.py
 
 bench: $(READY_DEV)  ## run the short forms of the benchmarks of bench/README.md
 	@for name in $(BENCHES); do .venv/bin/python bench/$$name.py --check || failed=1; done; \
@@ -86,6 +99,15 @@ $(READY_2_11): $(PINS_2_11) $(SET_UP)
 # torch takes 1 GB, so training has a separate environment and no other test loads it.
 $(READY_TRAIN): $(PINS) $(SET_UP)
 	@.ci/venv .venv-train $(PINS) local,train,parquet,http,dev
+	@touch $@
+
+# The official client has old dependencies of its own.
+$(READY_CLIENT): tests/client/requirements.txt tests/client/requirements-client.txt .ci/python
+	@echo "==> creating .venv-client for the official client: one to three minutes the first time"
+	@"$$(.ci/python)" -m venv --clear .venv-client
+	@.venv-client/bin/python -m pip install -qq --disable-pip-version-check -r tests/client/requirements.txt
+	@.venv-client/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+		-r tests/client/requirements-client.txt
 	@touch $@
 
 # The other providers have a separate environment, because this provider must work without their dependencies.

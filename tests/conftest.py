@@ -1,4 +1,4 @@
-"""An Airflow home of the test session's own, set up before anything imports Airflow."""
+"""A temporary Airflow home for the test session, set up before any import of Airflow."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples each time, however busy the machine is.
+# The same examples in each run, and no deadline, because the machine may be busy.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("steady")
 
-_FOREIGN = ("AIRFLOW_", "LAMINI_", "LLAMA_")
-"""Settings of the person who runs the tests: none of them may reach a test."""
-
-for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+# Settings of the developer must not change the outcome of a test.
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "LAMINI_", "LLAMA_"))]:
     del os.environ[_name]
 
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
@@ -33,36 +31,43 @@ os.environ.update(
     AIRFLOW__CORE__PARALLELISM="4",
     AIRFLOW__CORE__TEST_CONNECTION="Enabled",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME / 'airflow.db'}",
-    AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY="True",  # Airflow 2.11 warns of its own default
+    AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY="True",  # Airflow 2.11 warns about its own default
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(AIRFLOW_HOME / "logs"),
 )
 (AIRFLOW_HOME / "dags").mkdir()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start one worker more than there are CPUs, because tests wait for platforms half of the time."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus + 1
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that train where torch is not installed."""
+    """Deselect the tests that need torch if it is not installed."""
     if importlib.util.find_spec("torch") is not None:
         return
-    left_out = [item for item in items if item.get_closest_marker("torch")]
-    if left_out:
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+    deselected = [item for item in items if item.get_closest_marker("torch")]
+    if deselected:
+        items[:] = [item for item in items if item not in deselected]
+        config.hook.pytest_deselected(items=deselected)
 
 
 def pytest_unconfigure() -> None:
-    """Remove the session's Airflow home."""
+    """Delete the session's Airflow home."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
-    """The session's ``AIRFLOW_HOME``; its ``dags`` folder is Airflow's."""
+    """The session's ``AIRFLOW_HOME``; its ``dags`` folder is Airflow's Dags folder."""
     return AIRFLOW_HOME
 
 
 @pytest.fixture(scope="session")
 def airflow_db(airflow_home: Path) -> Path:
-    """The session's Airflow database, migrated once. Returns the SQLite file."""
+    """The SQLite file of the session's Airflow database, migrated once."""
     done = subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"],
         capture_output=True,

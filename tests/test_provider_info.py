@@ -1,4 +1,4 @@
-"""What Airflow reads about the provider."""
+"""The metadata that Airflow reads about the provider."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ import pytest
 
 import airflow_provider_lamini
 from airflow_provider_lamini.get_provider_info import get_provider_info
-from tests.support.airflow_command import airflow as airflow_says
 
 SCHEMAS = Path(airflow.__file__).parent
 
 
-def test_the_metadata_fits_the_schema_of_this_airflow():
+def test_the_metadata_matches_the_schema_of_this_airflow_version():
     schema = json.loads((SCHEMAS / "provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)
 
 
-@pytest.mark.skipif(find_spec("airflow.sdk") is None, reason="Airflow 2 knows no declarative form")
-def test_the_connection_type_fits_the_stricter_schema_for_sources():
-    """The schema of the metadata says nothing of forms; the one for Airflow's own providers does."""
+@pytest.mark.skipif(find_spec("airflow.sdk") is None, reason="Airflow 2 has no declarative forms")
+def test_the_connection_type_matches_the_stricter_schema_of_airflows_own_providers():
+    """The schema of the metadata does not cover forms; the schema for Airflow's own providers does."""
     schema = json.loads((SCHEMAS / "provider.yaml.schema.json").read_text())
     types = schema["properties"]["connection-types"]
     jsonschema.validate(
@@ -33,9 +32,9 @@ def test_the_connection_type_fits_the_stricter_schema_for_sources():
     )
 
 
-def test_the_entry_point_leads_to_the_metadata():
-    found = [entry for entry in entry_points(group="apache_airflow_provider") if "lamini" in entry.value]
-    assert [entry.load() for entry in found] == [get_provider_info]
+def test_the_entry_point_loads_the_metadata():
+    entries = [entry for entry in entry_points(group="apache_airflow_provider") if "lamini" in entry.value]
+    assert [entry.load() for entry in entries] == [get_provider_info]
 
 
 def test_the_metadata_names_this_version():
@@ -44,7 +43,7 @@ def test_the_metadata_names_this_version():
     assert info["versions"] == [airflow_provider_lamini.__version__]
 
 
-def test_hooks_that_the_metadata_names_exist_and_agree_with_it():
+def test_the_hook_in_the_metadata_exists_and_agrees_with_it():
     from airflow.providers.common.compat.sdk import BaseHook
 
     from airflow_provider_lamini.hooks.lamini import LaminiHook
@@ -55,7 +54,7 @@ def test_hooks_that_the_metadata_names_exist_and_agree_with_it():
     assert issubclass(LaminiHook, BaseHook)
 
 
-def test_options_of_the_configuration_are_known_to_airflow():
+def test_airflow_knows_the_configuration_options():
     from airflow.providers.common.compat.sdk import conf
 
     assert conf.get("lamini", "state_path", fallback="none") in ("", "none")
@@ -63,20 +62,3 @@ def test_options_of_the_configuration_are_known_to_airflow():
 
     configs = dict(ProvidersManager().provider_configs)
     assert list(configs["airflow-provider-lamini"]["lamini"]["options"]) == ["state_path"]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("airflow_db")
-def test_the_command_line_of_airflow_lists_provider_and_hook():
-    shown = airflow_says("providers", "get", "airflow-provider-lamini", "--full", "-o", "json")
-    assert "airflow_provider_lamini.hooks.lamini.LaminiHook" in shown
-    hooks = airflow_says("providers", "hooks", "-o", "plain")
-    (line,) = [line for line in hooks.splitlines() if line.startswith("lamini ")]
-    assert "lamini_conn_id" in line
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("airflow_db")
-def test_the_command_line_of_airflow_lists_the_fields_of_the_form():
-    shown = airflow_says("providers", "widgets", "-o", "plain")
-    assert "extra__lamini__connect_timeout" in shown

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.module_platform import engine, shared_platform  # noqa: F401 - fixtures
+from tests.support.platforms import engine, shared_platform  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def platform(shared_platform: LocalPlatform, engine: Upstream) -> Iterator[LocalPlatform]:  # noqa: F811
-    """The module's platform, without faults, holds, counts or jobs of earlier tests."""
+    """The session's platform, without faults, holds, counts or jobs of earlier tests."""
     yield shared_platform
     engine.open.set()
     engine.tokens_per_second = 100_000

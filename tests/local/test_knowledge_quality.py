@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.engines.llama import LlamaEmbeddingEngine
     from tests.support.upstream import Upstream
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.models
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.models
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TYPES = {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.torch]
+pytestmark = [pytest.mark.models, pytest.mark.torch]
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FACTS = EXAMPLES / "data" / "invented_facts.jsonl"

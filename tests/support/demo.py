@@ -1,4 +1,4 @@
-"""The demo's Dag and data, and checks of its output."""
+"""The demo's Dag and data, and the check of its output."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ TASK_ID = "categorize_tickets"
 CATEGORIES = {"payment", "login", "delivery", "broken", "wish"}
 ROWS = 60
 CHUNKS = 3
-"""Number of chunks that the Dag cuts 60 rows into."""
-POLL_SECONDS = 5
-"""The Dag's ``poll_interval``."""
+"""The number of chunks into which the Dag splits the rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tickets:
-    """The input of one run.
+    """The input of a run.
 
-    :param file: JSON Lines file with the rows
-    :param rows: the same rows, parsed
+    :param file: JSON Lines file of the rows
+    :param rows: the same rows
     """
 
     file: Path
@@ -36,12 +34,12 @@ class Tickets:
 
     @property
     def texts(self) -> list[str]:
-        """Texts that customers wrote. They may appear only in the input and the output."""
+        """The customers' texts, which may appear only in the input and the output."""
         return [row["body"] for row in self.rows]
 
     @property
     def output(self) -> Path:
-        """Output folder of the run."""
+        """The output folder for the run."""
         return self.file.parent / "output"
 
 
@@ -55,10 +53,7 @@ def first_tickets(folder: Path, count: int = ROWS) -> Tickets:
 
 
 def assert_every_row_once(manifest: Mapping[str, Any], tickets: Tickets) -> None:
-    """Check that a manifest and its output files contain every input row exactly once, in order.
-
-    The files are read without the provider, as users read them.
-    """
+    """Compare a manifest and its files with the input. Reads the files as any user could."""
     parts = sorted(Path(str(manifest["output"])).glob("part-*.jsonl"))
     rows = [json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
     assert [row["index"] for row in rows] == list(range(len(tickets.rows)))

@@ -1,4 +1,4 @@
-"""Ends processes whole, whatever they forked."""
+"""Stop processes together with everything that they started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def free_port() -> int:
-    """A loopback port that is free now, for servers that cannot say which port they took."""
+    """Return a free loopback port, for servers that cannot report the port they picked."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -22,11 +22,11 @@ def free_port() -> int:
 
 
 def end_process(process: subprocess.Popen[bytes], with_signal: signal.Signals, grace: float) -> None:
-    """Signal a process, give it time, then kill what is left of it and of everything it started.
+    """Signal a process, wait, then kill it and everything it started.
 
-    :param process: started with ``start_new_session=True``, so that its session is its own
-    :param with_signal: what the process is sent
-    :param grace: seconds that it may take to end by itself
+    :param process: process that was started with ``start_new_session=True``
+    :param with_signal: signal to send
+    :param grace: seconds to wait before the kill
     """
     family = _family(process.pid) if process.poll() is None else []
     if process.poll() is None:
@@ -39,7 +39,7 @@ def end_process(process: subprocess.Popen[bytes], with_signal: signal.Signals, g
     family += _session(process.pid)
     for member in family:
         try:
-            member.kill()  # refuses a process that took the number of one that ended
+            member.kill()  # psutil does not kill another process that reuses the id
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(family, timeout=10)
@@ -53,7 +53,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _session(leader: int) -> list[psutil.Process]:
-    """The processes of a session: also those whose parents have ended."""
+    """The processes of a session, including those whose parents exited."""
     return [process for process in psutil.process_iter() if _session_of(process.pid) == leader]
 
 

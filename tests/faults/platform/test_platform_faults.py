@@ -310,7 +310,7 @@ def certificates(tmp_path_factory):
     }
 
 
-@pytest.mark.slow  # it is the same code on all versions of Airflow
+@pytest.mark.long
 # A look that is cancelled while hands are shaken leaves its socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("way", WAYS)

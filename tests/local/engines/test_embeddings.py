@@ -78,7 +78,7 @@ def weights_of(path: Path) -> Arrays:
     return {originals[tensor.name]: np.asarray(tensor.data, dtype=np.float32) for tensor in reader.tensors}
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_the_real_model_matches_the_reference(vectors: LlamaEmbeddingEngine, store: ModelStore) -> None:
     path = store.require(VECTORS.name)
     weights = weights_of(path)
@@ -91,7 +91,7 @@ def test_the_real_model_matches_the_reference(vectors: LlamaEmbeddingEngine, sto
         assert np.dot(vector, forward(weights, tokenizer.encode(text).ids)) > 0.999, text[:40]
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_texts_with_the_same_meaning_have_similar_vectors(vectors: LlamaEmbeddingEngine) -> None:
     bill, charge, cat = np.array(
         vectors.embed(
@@ -102,13 +102,13 @@ def test_texts_with_the_same_meaning_have_similar_vectors(vectors: LlamaEmbeddin
     assert bill @ cat < 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_a_long_text_is_truncated_where_the_reference_truncates_it(vectors: LlamaEmbeddingEngine) -> None:
     short, long = vectors.embed(["word " * 300, "word " * 300 + "and something else entirely"], VECTORS.name)
     assert np.dot(short, long) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_vectors_of_many_texts_are_in_input_order(vectors: LlamaEmbeddingEngine) -> None:
     texts = [f"ticket number {number}" for number in range(150)]
     found = vectors.embed(texts, VECTORS.name)
@@ -117,18 +117,18 @@ def test_vectors_of_many_texts_are_in_input_order(vectors: LlamaEmbeddingEngine)
         assert np.dot(found[index], vectors.embed([texts[index]], VECTORS.name)[0]) > 0.9999
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_no_texts_return_no_vectors(vectors: LlamaEmbeddingEngine) -> None:
     assert vectors.embed([], VECTORS.name) == []
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_a_model_that_is_not_served_raises_model_not_found(vectors: LlamaEmbeddingEngine) -> None:
     with pytest.raises(ModelNotFound, match="available models: sentence-transformers/all-MiniLM-L6-v2"):
         vectors.embed(["x"], "other")
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_a_closed_engine_raises_engine_unavailable(store: ModelStore) -> None:
     path = store.require(VECTORS.name)
     engine = LlamaEmbeddingEngine("v", path, path.with_name("tokenizer.json"))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.local.models.store import ModelStore
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.models
 
 ALL_KINDS = {
     "category": ["billing", "log in", 'a "quoted"\nŁabel'],

@@ -239,7 +239,7 @@ def test_a_killed_pull_leaves_no_model_and_the_next_pull_cleans_up(store: ModelS
     assert cached_names(store) == {"me--my-model"}
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_models_of_the_catalogue_are_not_pulled_again() -> None:
     """Uses the user's own cache, so that the models are downloaded at most once."""
     store = ModelStore()

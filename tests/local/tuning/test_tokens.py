@@ -74,7 +74,7 @@ def test_the_tokens_of_a_tiny_model_match_those_of_llama_cpp(tmp_path: Path) -> 
     assert_agree(tiny_llama(tmp_path / "tiny.gguf"), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.long
 def test_the_tokens_of_the_real_model_match_those_of_llama_cpp(tmp_path: Path) -> None:
     assert_agree(ModelStore().pull(MODEL).path, tmp_path)

@@ -73,7 +73,7 @@ class Watch:
 
         :raises AttributeError: where one is gone: the harness must follow the code
         """
-        fetch = _of("api.transfer", "Fetch.build"), _of("api.transfer", "Fetch.begin")
+        fetch = _of("api.transfer", "Transfer.build"), _of("api.transfer", "Transfer.begin")
         self._after[fetch[0]] = self._built
         self._before[fetch[1]] = self._begun
         self._after[_of("api.client", "Client.send")] = lambda frame, _: (

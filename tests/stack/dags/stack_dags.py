@@ -1,4 +1,4 @@
-"""Dags whose tasks die once, at a step that the run's configuration names."""
+"""A Dag that ends at once, and Dags whose task process dies once, at a step that the run's configuration names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
@@ -15,8 +15,8 @@ from tests.support.crash.steps import Watch, die
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=0)}
 
 
-class Once(Watch):
-    """Dies at a step for as long as a file is there, and takes that file along."""
+class CrashOnce(Watch):
+    """Kills the process at a step while a flag file exists, and deletes that file."""
 
     def __init__(self, step: str, flag: Path) -> None:
         super().__init__()
@@ -24,36 +24,53 @@ class Once(Watch):
         self._flag = flag
 
     def passed(self, step: str) -> None:
-        """Die, if it is the step."""
+        """Die if this is the step."""
         if step == self._step and self._flag.exists():
             self._flag.unlink()
             die()
 
 
-class Mortal:
-    """An operator whose process is watched."""
+class Crashing:
+    """Operator mixin: watches the task's process."""
 
-    def _go_on(self, context, event):
-        told = context["dag_run"].conf.get("die")
-        if told:
-            watch = Once(told["step"], Path(told["flag"]))
+    def execute(self, context):
+        self._watch_steps(context)
+        return super().execute(context)
+
+    def execute_complete(self, context, event):
+        self._watch_steps(context)
+        return super().execute_complete(context, event)
+
+    def _watch_steps(self, context):
+        crash = context["dag_run"].conf.get("crash")
+        if crash:
+            watch = CrashOnce(crash["step"], Path(crash["flag"]))
             watch.learn()
             watch.start()
-        return super()._go_on(context, event)
 
 
-class MortalBatch(Mortal, LaminiBatchInferenceOperator):
-    """Batch inference that dies."""
+class CrashingBatch(Crashing, LaminiBatchInferenceOperator):
+    """Batch inference whose process dies."""
 
 
-class MortalTrain(Mortal, LaminiTrainOperator):
-    """Tuning that dies."""
+class CrashingTrain(Crashing, LaminiTrainOperator):
+    """Tuning whose process dies."""
 
     list_delay = 0.2
 
 
-with DAG("mortal_batch", schedule=None, catchup=False):
-    MortalBatch(
+with DAG("quick", schedule=None, catchup=False):
+
+    @task
+    def work() -> str:
+        """Occupy a worker slot briefly."""
+        return "done"
+
+    work()
+
+
+with DAG("batch", schedule=None, catchup=False):
+    CrashingBatch(
         task_id="work",
         input="{{ dag_run.conf['input'] }}",
         output="{{ dag_run.conf['output'] }}",
@@ -66,8 +83,8 @@ with DAG("mortal_batch", schedule=None, catchup=False):
         **RETRIES,
     )
 
-with DAG("mortal_train", schedule=None, catchup=False):
-    MortalTrain(
+with DAG("train", schedule=None, catchup=False):
+    CrashingTrain(
         task_id="work",
         lamini_conn_id="tuning",
         input="{{ dag_run.conf['input'] }}",
