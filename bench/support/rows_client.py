@@ -1,4 +1,4 @@
-"""The official client's pipeline over JSON Lines, for ``rows.py``; runs in the client's own environment."""
+"""Processes rows with the official client's pipeline, for ``rows.py``; runs in the client's own environment."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lamini import GenerationNode, GenerationPipeline, PromptObject
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from rows_work import MODEL, PROMPT, measured
+from rows_worker import MODEL, PROMPT, measure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
 class Pipeline(GenerationPipeline):
-    """One node, as the client's own examples have it."""
+    """A pipeline with one node, as in the client's own examples."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,21 +30,21 @@ class Pipeline(GenerationPipeline):
         return self.node(prompt)
 
 
-def prompts(path: str) -> Iterator[PromptObject]:
-    """The rows as the client takes them."""
-    with Path(path).open("rb") as lines:
-        for line in lines:
+def read_prompts(path: str) -> Iterator[PromptObject]:
+    """Read the rows as prompts of the client."""
+    with Path(path).open("rb") as file:
+        for line in file:
             row = json.loads(line)
             yield PromptObject(prompt=PROMPT + row["text"], data={"id": row["id"]})
 
 
-async def take(path: str, file: TextIO) -> None:
-    """Send all rows and write the answers as they come."""
-    async for answer in Pipeline().call(prompts(path)):
+async def process_rows(path: str, file: TextIO) -> None:
+    """Send all rows, and write each answer when it arrives."""
+    async for answer in Pipeline().call(read_prompts(path)):
         file.write(json.dumps({"id": answer.data["id"], "output": answer.response}) + "\n")
 
 
 if __name__ == "__main__":
     _, _, source, target, _ = sys.argv
-    with Path(target).open("w") as results:
-        print(json.dumps(measured(lambda: asyncio.run(take(source, results)))))
+    with Path(target).open("w") as output_file:
+        print(json.dumps(measure(lambda: asyncio.run(process_rows(source, output_file)))))
