@@ -114,7 +114,7 @@ def test_an_argument_that_is_not_documented_is_passed_on_with_a_word_in_the_log(
         ({"finetune_args": {"max_length": 16384}}, "max_length"),
         ({"finetune_args": {"optim": "sgd"}}, "optim"),
         ({"finetune_args": {"index_pq_nbits": 17}}, "index_pq_nbits"),
-        ({"finetune_args": "max_steps=3"}, "finetune_args is a text that is no JSON"),
+        ({"finetune_args": "max_steps=3"}, "finetune_args is a text that is not JSON"),
         ({"finetune_args": [1]}, "finetune_args must be a mapping"),
         ({"gpu_config": {"gpus": -1}}, "gpus"),
         ({"train_type": "distillation"}, "train_type"),
