@@ -89,7 +89,7 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
         self._inference = Inference(
             model_name=plain_name("model_name", self.model_name),
             output_type=output_type(self.output_type),
-            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
+            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
 
     def fingerprint_inputs(self) -> dict[str, object]:

@@ -81,7 +81,7 @@ class LaminiEmbeddingOperator(ChunkedOperator):
 
         self._endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
         self._format = one_of("output_format", self.output_format, FORMATS)
-        self._texts_per_request = whole_number("texts_per_request", self.texts_per_request, least=1)
+        self._texts_per_request = whole_number("texts_per_request", self.texts_per_request, minimum=1)
         self._model = optional_name("model_name", self.model_name)
         super().check()
         if self._format == "parquet" and self.output_folder is not None:

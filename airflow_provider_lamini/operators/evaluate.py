@@ -92,14 +92,18 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
         from airflow_provider_lamini.corpus.pairs import Columns
-        from airflow_provider_lamini.runs.metrics import metrics_of
-        from airflow_provider_lamini.runs.thresholds import GATES, check_names, thresholds_of
+        from airflow_provider_lamini.runs.evaluation import (
+            GATES,
+            check_names,
+            parse_metrics,
+            parse_thresholds,
+        )
 
         super().check()
         self._gate = one_of("gate", self.gate, GATES)
-        self._metrics = metrics_of(self.metrics)
-        self._thresholds = thresholds_of("thresholds", self.thresholds)
-        self._min_gain = thresholds_of("min_gain", self.min_gain)
+        self._metrics = parse_metrics(self.metrics)
+        self._thresholds = parse_thresholds("thresholds", self.thresholds)
+        self._min_gain = parse_thresholds("min_gain", self.min_gain)
         check_names("thresholds", self._thresholds, self._metrics)
         check_names("min_gain", self._min_gain, self._metrics)
         self._models = {"model": self._inference.model_name}
@@ -151,8 +155,8 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
     def _judge(self, failed: Mapping[str, int], rows: int) -> dict[str, object]:
         from airflow_provider_lamini.rows.sources.source import open_source
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
+        from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
         from airflow_provider_lamini.runs.evaluation_report import Tally, report_of
-        from airflow_provider_lamini.runs.thresholds import ThresholdResult, decide
 
         folder = OutputFolder(super().results_folder(), self.output_conn_id)
         tally = Tally(self._metrics, compared="base" in self._models)

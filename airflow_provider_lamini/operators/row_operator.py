@@ -167,14 +167,14 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         from airflow_provider_lamini.rows.output.parts import check_passthrough
         from airflow_provider_lamini.rows.prompt import PromptTemplate
 
-        self._rows_per_chunk = whole_number("chunk_size", self.chunk_size, least=1)
+        self._rows_per_chunk = whole_number("chunk_size", self.chunk_size, minimum=1)
         self._longest_prompt = (
             None
             if self.max_prompt_chars is None
-            else whole_number("max_prompt_chars", self.max_prompt_chars, least=1)
+            else whole_number("max_prompt_chars", self.max_prompt_chars, minimum=1)
         )
-        self._in_flight = whole_number("max_in_flight", self.max_in_flight, least=1)
-        self._retries_per_row = whole_number("row_retries", self.row_retries, least=0)
+        self._in_flight = whole_number("max_in_flight", self.max_in_flight, minimum=1)
+        self._retries_per_row = whole_number("row_retries", self.row_retries, minimum=0)
         self._replace_other = one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace"
         unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("submit", "fail"))
         self._submit_unknown = unknown == "submit"
