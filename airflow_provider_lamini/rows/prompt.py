@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.columns import column_of
-from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, listed, short
+from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, list_columns, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -105,13 +105,13 @@ class PromptTemplate:
         """
         error = MissingColumnError.of(place, column, available)
         if column in error.columns:
-            text = f"{place} has no value in the column {short(column)!r}, which the prompt needs."
+            text = f"{place} has no value in the column {short_name(column)!r}, which the prompt needs."
         elif self.bare:
             # The text may be a whole prompt by mistake: it is not repeated.
             text = (
                 f"{place}: the prompt names no column in braces, so it should be the name of a column "
                 "itself, but none is called so. Write it as a template, such as 'Summarize: {body}'. "
-                f"{listed(error.columns)}"
+                f"{list_columns(error.columns)}"
             )
         else:
             text = f"{error} The prompt needs it; write \\{{ for a brace that is meant as text."

@@ -42,7 +42,7 @@ def test_a_record_that_cannot_be_read_stops_the_task(tmp_path, content):
 
 def test_what_a_writer_that_was_killed_has_left_is_removed(tmp_path):
     """Of any task: the folder is shared, and the task whose file it was may never run again."""
-    left = tmp_path / f".submission-{'0' * 32}.json.{'ab' * 16}.lamini-tmp"
+    left = tmp_path / f".submission-{'0' * 32}.json.{'ab' * 8}.airflow-provider-lamini-tmp"
     left.write_text("half")
     assert store(tmp_path).read() is None
     assert left.exists()
