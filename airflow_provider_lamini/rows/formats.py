@@ -40,7 +40,9 @@ class FileFormat:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             found = _FormatFields()
         if found.format != self.name:
-            raise UnknownFormatError(f"{location} is not a file of the format {self.name}, or it is incomplete.")
+            raise UnknownFormatError(
+                f"{location} is not a file of the format {self.name}, or it is incomplete."
+            )
         if found.version > self.version:
             raise NewerFormatError(
                 f"A newer release of {PACKAGE} has written {location}: it has version {found.version} of its format, "

@@ -196,7 +196,10 @@ def test_a_store_that_lets_nobody_remove_files_can_be_written_to(forbid):
     ("error", "problem"),
     [
         (PermissionError("Access Denied"), "its store does not permit reading or writing there"),
-        (FileNotFoundError("The specified bucket does not exist"), "it does not exist. Create its bucket first"),
+        (
+            FileNotFoundError("The specified bucket does not exist"),
+            "it does not exist. Create its bucket first",
+        ),
     ],
 )
 def test_a_store_that_cannot_be_written_to_is_named(forbid, error, problem):

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger.document import Chunk
 
 OWNER: dict[str, str | int] = {"dag": "nightly", "task": "infer", "run": "r1", "map_index": -1}
-HEADER = Header(
-    OWNER, settings_hash="s", input_hash="c", total_rows=25, chunk_size=10, input_version="v1"
-)
+HEADER = Header(OWNER, settings_hash="s", input_hash="c", total_rows=25, chunk_size=10, input_version="v1")
 
 
 def ticking() -> Callable[[], float]:
@@ -259,7 +257,9 @@ class TestOpening:
         assert folder.read("part-00000.jsonl") == b"precious"
         ledger.check_acquired()
 
-    @pytest.mark.parametrize("other", [{"input_hash": "x"}, {"settings_hash": "x"}, {"chunk_size": 11, "total_rows": 26}])
+    @pytest.mark.parametrize(
+        "other", [{"input_hash": "x"}, {"settings_hash": "x"}, {"chunk_size": 11, "total_rows": 26}]
+    )
     def test_another_try_of_the_task_begins_anew_where_nothing_was_submitted(self, folder, ledger, other):
         ledger.forget(intend(ledger, plan(ledger)))
         fresh = Ledger.open(folder, replace(HEADER, **other))
@@ -315,9 +315,15 @@ class TestOpening:
             (b"[]", "is not a ledger of airflow-provider-lamini, or it is incomplete"),
             (b"\xff\xfe", "is not a ledger of airflow-provider-lamini, or it is incomplete"),
             (b'{"accounts": []}', "is not a ledger of airflow-provider-lamini, or it is incomplete"),
-            (b'{"format": "airflow-provider-lamini/ledger", "version": 2}', "has version 2 of its format, and this release reads versions up to 1"),
+            (
+                b'{"format": "airflow-provider-lamini/ledger", "version": 2}',
+                "has version 2 of its format, and this release reads versions up to 1",
+            ),
             (b'{"format": "airflow-provider-lamini/ledger", "version": 1}', "is damaged"),
-            (b'{"format": "airflow-provider-lamini/ledger", "version": 1, "header": {"owner": 5}}', "is damaged"),
+            (
+                b'{"format": "airflow-provider-lamini/ledger", "version": 1, "header": {"owner": 5}}',
+                "is damaged",
+            ),
         ],
     )
     def test_a_file_that_is_no_ledger_is_refused_and_kept(self, folder, content, reason):

@@ -222,7 +222,9 @@ class TestManifest:
     )
     def test_a_foreign_manifest_is_refused(self, folder, content):
         folder.write("manifest.json", content)
-        with pytest.raises(IncompleteOutputError, match=r"manifest\.json is not a file of the format .*/manifest"):
+        with pytest.raises(
+            IncompleteOutputError, match=r"manifest\.json is not a file of the format .*/manifest"
+        ):
             read_manifest(folder)
 
 

@@ -71,7 +71,9 @@ def test_what_is_no_template_is_refused(wrong):
 def test_an_absent_column_is_named_with_those_that_are_there():
     parsed = PromptTemplate.parse("{subjekt}")
     for render in (parsed.render, lambda row: parsed.render_all([row])):
-        with pytest.raises(MissingColumnError, match=r"no column 'subjekt'. Existing columns: subject, body\."):
+        with pytest.raises(
+            MissingColumnError, match=r"no column 'subjekt'. Existing columns: subject, body\."
+        ):
             render({"subject": "S", "body": "B"})
         with pytest.raises(MissingColumnError, match="no value in the column 'subjekt'"):
             render({"subjekt": None})

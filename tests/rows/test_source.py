@@ -218,7 +218,9 @@ class TestStamp:
 
     def test_it_changes_with_the_rows_of_a_list(self):
         assert (
-            open_source(["a"]).version() == open_source([{"prompt": "a"}]).version() != open_source(["b"]).version()
+            open_source(["a"]).version()
+            == open_source([{"prompt": "a"}]).version()
+            != open_source(["b"]).version()
         )
 
     def test_a_cursor_into_a_file_that_is_gone_is_refused(self, file, tmp_path: Path):

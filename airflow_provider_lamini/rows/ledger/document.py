@@ -195,7 +195,9 @@ def difference(found: Header, expected: Header) -> str:
     if found.owner != expected.owner:
         return f"{describe_owner(found.owner)}, not of {describe_owner(expected.owner)}"
     if (found.input_hash, found.total_rows) != (expected.input_hash, expected.total_rows):
-        return f"this task and run with another input ({found.total_rows} rows then, {expected.total_rows} now)"
+        return (
+            f"this task and run with another input ({found.total_rows} rows then, {expected.total_rows} now)"
+        )
     if (found.settings_hash, found.chunk_size) != (expected.settings_hash, expected.chunk_size):
         return "this task and run with other settings"
     return ""

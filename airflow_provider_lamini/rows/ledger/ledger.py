@@ -29,7 +29,12 @@ from msgspec.structs import replace
 from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerLostError
 from airflow_provider_lamini.rows.ledger.change import LedgerChange
 from airflow_provider_lamini.rows.ledger.document import LedgerDocument, describe_owner, difference, load
-from airflow_provider_lamini.rows.ledger.fencing import acquire, check_acquired, leave_job_id, read_left_job_id
+from airflow_provider_lamini.rows.ledger.fencing import (
+    acquire,
+    check_acquired,
+    leave_job_id,
+    read_left_job_id,
+)
 from airflow_provider_lamini.rows.run_files import LEDGER, remove_run, run_files
 
 if TYPE_CHECKING:
@@ -95,8 +100,14 @@ class Ledger:
                 return cls._begin(folder, header, clock)
             other = difference(found.header, header)
             ours = found.header.owner == header.owner
-            if other and if_other == "fail" and not (ours and found.nothing_submitted and not run_files(folder)):
-                raise LedgerConflictError(f"The output folder {folder} holds the results of {other}. {_REMEDY}")
+            if (
+                other
+                and if_other == "fail"
+                and not (ours and found.nothing_submitted and not run_files(folder))
+            ):
+                raise LedgerConflictError(
+                    f"The output folder {folder} holds the results of {other}. {_REMEDY}"
+                )
             if other or if_same == "replace":
                 # The old ledger is acquired first, so that its writer stops. Its file is replaced last, so that a crash
                 # in between leaves nothing that looks like results of the new run.
@@ -170,7 +181,9 @@ class Ledger:
 
         Their jobs may have started. `record_job_id` or `forget` decides each of them.
         """
-        return [chunk for chunk in self.chunks if chunk.state == "intended" and chunk.number in self._inherited]
+        return [
+            chunk for chunk in self.chunks if chunk.state == "intended" and chunk.number in self._inherited
+        ]
 
     def chunk(self, number: int) -> Chunk:
         """An open chunk in its current state.
@@ -258,7 +271,12 @@ class Ledger:
 
     @classmethod
     def _acquire(
-        cls, folder: OutputFolder, document: LedgerDocument, clock: Callable[[], float], *, is_new: bool = False
+        cls,
+        folder: OutputFolder,
+        document: LedgerDocument,
+        clock: Callable[[], float],
+        *,
+        is_new: bool = False,
     ) -> Ledger:
         document, claims = acquire(folder, document, is_new=is_new)
         ledger = cls(folder, document, claims=claims, clock=clock)

@@ -136,7 +136,9 @@ class VectorTable(VectorLines):
         import pyarrow as pa
         from pyarrow import parquet
 
-        passthrough = [self._column(name, values) for name, values in zip(self._columns, columns, strict=True)]
+        passthrough = [
+            self._column(name, values) for name, values in zip(self._columns, columns, strict=True)
+        ]
         numbers = pa.float32()
         # Until the first vector arrives, the size is unknown. For Parquet itself both types are the same.
         vector = pa.list_(numbers, self._size) if self._size else pa.list_(numbers)

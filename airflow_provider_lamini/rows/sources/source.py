@@ -223,7 +223,9 @@ class FileSource(Source):
     def _look_up(self) -> list[FileInfo]:
         if self._store.is_folder(self._path):
             folder = self._uri.rstrip("/")
-            raise InputError(f"The input {folder} is a folder. Pass its files instead, as in {folder}/*.jsonl.")
+            raise InputError(
+                f"The input {folder} is a folder. Pass its files instead, as in {folder}/*.jsonl."
+            )
         try:
             return [self._store.info(self._path)]
         except PermissionError:

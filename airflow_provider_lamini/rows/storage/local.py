@@ -139,7 +139,9 @@ class LocalStore:
             yield handle is not None
         finally:
             if handle is not None:
-                file.unlink(missing_ok=True)  # while the lock is still held, so that it is this process's own file
+                file.unlink(
+                    missing_ok=True
+                )  # while the lock is still held, so that it is this process's own file
                 os.close(handle)
             with suppress(OSError):  # they are not empty any more
                 for folder in created:

@@ -81,9 +81,7 @@ def local_path(uri: str) -> str:
     try:
         found = _absolute(Path(path).expanduser())
     except RuntimeError:
-        raise InputError(
-            f"{short_uri(path)}: that user has no home folder. Pass an absolute path."
-        ) from None
+        raise InputError(f"{short_uri(path)}: that user has no home folder. Pass an absolute path.") from None
     text = str(found)
     longest = max((len(os.fsencode(part)) for part in found.parts), default=0)
     if longest > _LONGEST_NAME or len(os.fsencode(text)) >= _LONGEST_PATH:
