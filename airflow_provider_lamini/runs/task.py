@@ -119,10 +119,10 @@ class WaitOptions:
     :param cancel_on_kill: cancel the jobs when the task is killed
     """
 
-    deferrable: bool
-    poll_interval: float
-    timeout: float
-    cancel_on_kill: bool
+    deferrable: bool = False
+    poll_interval: float = 30.0
+    timeout: float = 86_400.0
+    cancel_on_kill: bool = True
 
     @classmethod
     def parse(
@@ -208,7 +208,7 @@ class TaskRun:
 
     :param context: Airflow's context
     :param hook: leads to the platform; the connection is looked up when it is first used
-    :param options: how to wait
+    :param options: how to wait; ``None`` for a task that never waits for jobs
     :param log: the task's log
     :param started_at: when the try started, a Unix timestamp; ``None`` for now. A task that was deferred passes the
         time of its first process, so that its deadline does not move.
@@ -219,17 +219,17 @@ class TaskRun:
         context: Context,
         *,
         hook: PlatformHook,
-        options: WaitOptions,
+        options: WaitOptions | None = None,
         log: Log,
         started_at: float | None = None,
     ) -> None:
         self.context = context
         self.identity = TaskIdentity.of(context["ti"])
         self.hook = hook
-        self.options = options
+        self.options = options or WaitOptions()
         self.log = log
         self.started_at = time.time() if started_at is None else started_at
-        self.deadline = self.started_at + options.timeout
+        self.deadline = self.started_at + self.options.timeout
         self.killed = False
         self.answers = Answers()
         """Results that came with a status, if the task waits in this process."""

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_lamini.api.errors import BadRequestError, JobNotFoundError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
-from airflow_provider_lamini.operators.jobs import LaminiCancelJobOperator, LaminiResumeJobOperator
+from airflow_provider_lamini.operators.job_control import LaminiCancelJobOperator, LaminiResumeJobOperator
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import Job, LinkedTask
 

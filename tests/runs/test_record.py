@@ -7,6 +7,7 @@ import os
 import pytest
 
 from airflow_provider_lamini.runs.submission_record import Submission, UnreadableRecordError, record_store
+from airflow_provider_lamini.runs.task import TaskRun
 
 OWNER = {"dag_id": "weekly", "task_id": "train", "run_id": "run-1", "map_index": -1}
 

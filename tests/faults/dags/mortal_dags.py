@@ -33,13 +33,13 @@ class Once(Watch):
 class Mortal:
     """An operator whose process is watched."""
 
-    def _go_on(self, context, event):
-        told = context["dag_run"].conf.get("die")
+    def work(self, task):
+        told = task.context["dag_run"].conf.get("die")
         if told:
             watch = Once(told["step"], Path(told["flag"]))
             watch.learn()
             watch.start()
-        return super()._go_on(context, event)
+        return super().work(task)
 
 
 class MortalBatch(Mortal, LaminiBatchInferenceOperator):

@@ -21,7 +21,7 @@ EXAMPLES = {"spam": ["cheap watches", "win a prize"], "ham": ["see you on Monday
 WAITING: dict[str, Any] = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
 
 
-def state_record(place: Path, key: str = "lamini_submission") -> Any:
+def state_record(place: Path, key: str = "airflow_provider_lamini_submission") -> Any:
     """What the task state store, or the one file under the state path, has of a submission."""
     file = place / "task-state.json"
     if file.exists():
@@ -140,7 +140,7 @@ class UploadDataset(ScriptCase):
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
         """See `Case.unknown`."""
-        return recorded(state_record(place, "lamini_dataset"))
+        return recorded(state_record(place, "airflow_provider_lamini_dataset"))
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
         """See `Case.found`."""

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     """Names a step from the frame and what it returns; ``None`` for no step."""
 
 PACKAGE = "airflow_provider_lamini"
-OPERATORS = f"{os.sep}{PACKAGE}{os.sep}operators{os.sep}"
+RUNS = f"{os.sep}{PACKAGE}{os.sep}runs{os.sep}"
 WORK = {
     "submit": "submits",
-    "find": "looks for its job",
-    "fetch": "fetches",
-    "ended_badly": "judges a bad end",
+    "find_orphaned_job": "looks for its job",
+    "result": "reads the result",
+    "on_bad_end": "decides on a bad end",
 }
-"""Methods of operators that are steps wherever they are defined."""
+"""Methods of a job's specification that are steps wherever they are defined."""
 
 
 def plain(name: str) -> str:
@@ -93,6 +93,10 @@ class Watch:
         self._before[_of("runs.submission_record", "TaskStateRecord.forget")] = _constant(
             "the task state is about to be removed"
         )
+        self._before[_of("operators.base", "run_work")] = lambda frame, _: (
+            "the task begins" if frame.f_locals["event"] is None else "the task wakes up"
+        )
+        self._before[_of("runs.task", "TaskRun.trigger")] = _constant("the task is about to defer")
         self._before[_of("operators.legacy", "JobOperator.execute")] = _constant("the task begins")
         self._before[_of("operators.legacy", "JobOperator.execute_complete")] = _constant("the task wakes up")
         self._before[_of("operators.legacy", "JobOperator._defer")] = _constant("the task is about to defer")
@@ -138,7 +142,7 @@ class Watch:
             namer = self._before.get(frame.f_code)
             if namer is not None:
                 self._note(namer(frame, None))
-            elif OPERATORS in frame.f_code.co_filename and frame.f_code.co_name in WORK:
+            elif RUNS in frame.f_code.co_filename and frame.f_code.co_name in WORK:
                 self._note(f"the task {WORK[frame.f_code.co_name]}")
         elif event == "return":
             namer = self._after.get(frame.f_code)
