@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.hooks.base import PlatformHook
-    from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.event import JobEvent
+    from airflow_provider_lamini.jobs.result_cache import ResultCache
     from airflow_provider_lamini.jobs.watch import Watch
 
 R = TypeVar("R")
@@ -78,7 +78,7 @@ class JobOperator(BaseOperator, Generic[R]):
         self._waiting: WaitFor | None = None
         self.hook: PlatformHook
         self.settings: ClientSettings
-        self.answers: Answers
+        self.result_cache: ResultCache
 
     def make_hook(self) -> PlatformHook:
         """Return the hook of the operator's platform. Operators of other platforms override this."""
@@ -123,7 +123,7 @@ class JobOperator(BaseOperator, Generic[R]):
         if self._waiting is None:
             return
         if not self.cancel_on_kill:
-            self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self._waiting.job_ids))
+            self.log.info("cancel_on_kill is off: the jobs %s keep running.", ", ".join(self._waiting.job_ids))
             return
         from airflow_provider_lamini.runs.event_loop import run_in_thread
 
@@ -131,7 +131,7 @@ class JobOperator(BaseOperator, Generic[R]):
             self.log.info("%s", line)
 
     def _go_on(self, context: Context, event: JobEvent | None) -> R:
-        from airflow_provider_lamini.jobs.answers import Answers
+        from airflow_provider_lamini.jobs.result_cache import ResultCache
         from airflow_provider_lamini.runs.arguments import as_argument_errors
         from airflow_provider_lamini.runs.event_loop import LoopThread
 
@@ -142,7 +142,7 @@ class JobOperator(BaseOperator, Generic[R]):
         self.started_at = time.time() if event is None else event.deadline - self._timeout_seconds
         self.hook = self.make_hook()
         self.settings = self.hook.settings()
-        self.answers = Answers()
+        self.result_cache = ResultCache()
         with self.hook, LoopThread() as apart:
             watch: Watch | None = None
             while True:
@@ -192,7 +192,7 @@ class JobOperator(BaseOperator, Generic[R]):
     def _watch(self) -> AbstractAsyncContextManager[Watch]:
         from airflow_provider_lamini.hooks.watches import private_watch
 
-        return private_watch(self.settings, self.answers)
+        return private_watch(self.settings, self.result_cache)
 
     async def _wait(self, watch: Watch, step: WaitFor) -> JobEvent:
         """Wait in this process, by the same watch as a trigger's."""
@@ -210,7 +210,7 @@ class JobOperator(BaseOperator, Generic[R]):
             plan,
             min_ended=step.min_ended,
             progress=step.progress,
-            tell=partial(self.log.info, "%s"),
+            log=partial(self.log.info, "%s"),
         )
 
     async def _cancel(self, step: WaitFor) -> list[str]:
@@ -233,8 +233,8 @@ class JobOperator(BaseOperator, Generic[R]):
 
     def _fail_in_time(self, context: Context, event: JobEvent) -> NoReturn:
         advice = "Raise timeout if the work is larger than expected."
-        if event.trouble is not None:
-            advice = f"The last look at a job has failed: {event.trouble}"
+        if event.last_error is not None:
+            advice = f"The last poll failed: {event.last_error}"
         raise WaitTimeoutError(
             f"The task's timeout of {self._timeout_seconds:g} s has passed. {self.on_deadline(context, event)} {advice}"
         )

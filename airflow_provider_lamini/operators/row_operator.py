@@ -301,7 +301,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
             rows,
             client=self.hook.client(),
             endpoint=endpoint,
-            answers=self.answers,
+            result_cache=self.result_cache,
             max_in_flight=self._in_flight,
             row_retries=self._retries_per_row,
             failures=failures,

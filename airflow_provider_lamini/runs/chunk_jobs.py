@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import PromptList
     from airflow_provider_lamini.api.client import Client
-    from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
+    from airflow_provider_lamini.jobs.result_cache import ResultCache
     from airflow_provider_lamini.rows.endpoints import JobEndpoint
     from airflow_provider_lamini.rows.ledger.document import Chunk
     from airflow_provider_lamini.rows.sources.batch import SourceChunk
@@ -39,7 +39,7 @@ class JobRun:
     :param rows: input, output and ledger
     :param client: sends calls
     :param endpoint: makes jobs of prompts and results of jobs
-    :param answers: what the watch has left of looks at jobs that had ended
+    :param result_cache: results that the watch has already received with the status of a job
     :param max_in_flight: jobs under way at once
     :param row_retries: how often rows that failed alone are sent again
     :param failures: ends the run when too many rows have failed
@@ -54,7 +54,7 @@ class JobRun:
         *,
         client: Client,
         endpoint: JobEndpoint,
-        answers: Answers,
+        result_cache: ResultCache,
         max_in_flight: int,
         row_retries: int,
         failures: Failures,
@@ -66,7 +66,7 @@ class JobRun:
         self._ledger = rows.ledger
         self._client = client
         self._endpoint = endpoint
-        self._answers = answers
+        self._result_cache = result_cache
         self._kind = job_kind(endpoint.kind)
         self._max_in_flight = max_in_flight
         self._row_retries = row_retries
@@ -203,7 +203,7 @@ class JobRun:
         """The outcomes of a job's rows; all failed where the platform keeps to another number of rows."""
         call = self._endpoint.results(job_id, sent)
         try:
-            looked = self._answers.read(call)
+            looked = self._result_cache.take(call)
             return self._client.send(call) if looked is None else looked
         except PlatformError as error:
             answered = self._rows_told(job_id) if isinstance(error, ProtocolError) else None
@@ -225,7 +225,11 @@ class JobRun:
             status = self._client.send(self._kind.status(job_id))
         except PlatformError:
             return None
-        return status.total if status.state.ended else None
+        return (
+            int(status.rows.total)
+            if status.state.ended and status.rows and status.rows.total is not None
+            else None
+        )
 
     def _finish(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult) -> None:
         """Write a chunk's part, and send the next chunk in its place; one change of the ledger for both."""

@@ -72,6 +72,7 @@ def play(scene: Scene, python: str) -> tuple[dict[str, Any], dict[str, float]]:
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__FREEZE_GC": "True",
         }
         if stub.authority:
             environment["SSL_CERT_FILE"] = stub.authority  # httpx trusts it, under every provider
