@@ -121,9 +121,13 @@ class LaminiEvaluateOperator(RowOperator):
     def work(self, task: TaskRun) -> ModelComparison:
         """Validate the arguments, then return the comparison."""
         from airflow_provider_lamini.corpus.pairs import Columns
-        from airflow_provider_lamini.runs.evaluation import parse_metrics
+        from airflow_provider_lamini.runs.evaluation import (
+            GATES,
+            check_names,
+            parse_metrics,
+            parse_thresholds,
+        )
         from airflow_provider_lamini.runs.model_comparison import ComparisonConfig, ModelComparison
-        from airflow_provider_lamini.runs.evaluation import GATES, check_names, parse_thresholds
 
         inference = parse_inference(self.model_name, self.output_type, self.max_new_tokens)
         metrics = parse_metrics(self.metrics)

@@ -181,7 +181,7 @@ class ChunkJobs:
         """The results of a job; all rows have failed if the platform insists on another number of rows."""
         call = self._endpoint.results(job_id, sent)
         try:
-            with_status = self._task.answers.read(call)
+            with_status = self._task.result_cache.take(call)
             return self._task.client.send(call) if with_status is None else with_status
         except PlatformError as error:
             answered = self._answered_rows(job_id) if isinstance(error, ProtocolError) else None
@@ -204,7 +204,9 @@ class ChunkJobs:
             status = self._task.client.send(self._kind.status(job_id))
         except PlatformError:
             return None
-        return status.total if status.state.ended else None
+        if not status.state.ended or status.rows is None or status.rows.total is None:
+            return None
+        return int(status.rows.total)
 
     def _earlier_result(self, chunk: Chunk) -> ChunkResult:
         """The result of the earlier rounds of a chunk."""
