@@ -21,7 +21,7 @@ NAMED = Trouble(hold=True)
 
 
 @dataclass(slots=True)
-class InputSummary:
+class Survey:
     """What a task passes when nothing, or only its first try, is killed.
 
     :param case: the kind of task
@@ -48,12 +48,12 @@ class InputSummary:
         return {name for name, _ in self.points}
 
 
-def validate_input(harness: Harness, case: Case) -> tuple[InputSummary, list[Life]]:
+def survey(harness: Harness, case: Case) -> tuple[Survey, list[Life]]:
     """Lead a task through a life without a crash, and through one with a crash at the end of its first process.
 
     :returns: the steps, and these lives
     """
-    found = InputSummary(case)
+    found = Survey(case)
     quiet = harness.live(case, {}, NAMED)
     found.processes = len(quiet.phases)
     last = Kill(step=(quiet.phases[0][1].steps[-1], 0))
@@ -66,7 +66,7 @@ def validate_input(harness: Harness, case: Case) -> tuple[InputSummary, list[Lif
     return found, [quiet, again]
 
 
-def _learn(found: InputSummary, phase: str, number: int, steps: list[str], before: dict[int, Kill]) -> None:
+def _learn(found: Survey, phase: str, number: int, steps: list[str], before: dict[int, Kill]) -> None:
     passed: dict[str, int] = defaultdict(int)
     for step in steps:
         point = (step, passed[step])
@@ -76,7 +76,7 @@ def _learn(found: InputSummary, phase: str, number: int, steps: list[str], befor
 
 
 def random_life(
-    harness: Harness, known: InputSummary, random: Random, *, fault: str | None = None, restart: bool = False
+    harness: Harness, known: Survey, random: Random, *, fault: str | None = None, restart: bool = False
 ) -> Life:
     """Lead a task through crashes at random: at steps, at any function call, and from outside at any time.
 
