@@ -1,23 +1,21 @@
 """What Airflow reads about this provider.
 
-Airflow calls this while it is being imported itself, before its configuration exists: nothing here may import
+Airflow calls this while Airflow itself is being imported, before its configuration exists: nothing here may import
 Airflow.
 """
 
 from __future__ import annotations
 
 from airflow_provider_lamini import __version__
-from airflow_provider_lamini.platforms.base import ConnectionField, FieldKind
-from airflow_provider_lamini.platforms.lamini.connection import (
-    HIDDEN_FIELDS,
-    LABELS,
-    LAMINI_FIELDS,
-    PLACEHOLDERS,
-)
+from airflow_provider_lamini.platforms.base import ConnectionField, ConnectionForm, FieldKind
+from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
+
+FORMS = (LAMINI_FORM,)
+"""The connection types of this provider."""
 
 
 def get_provider_info() -> dict[str, object]:
-    """The provider's metadata, in the form of Airflow's ``provider_info.schema.json``.
+    """Return the provider's metadata, in the form of Airflow's ``provider_info.schema.json``.
 
     :return: name, versions, connection types with their form fields, and configuration options
     """
@@ -30,56 +28,58 @@ def get_provider_info() -> dict[str, object]:
         ),
         "versions": [__version__],
         "integrations": [
-            {
-                "integration-name": "Lamini",
-                "external-doc-url": "https://docs.lamini.ai/",
-                "tags": ["service", "ai"],
-            },
+            {"integration-name": form.title, "external-doc-url": form.docs_url, "tags": ["service", "ai"]}
+            for form in FORMS
         ],
         "hooks": [
             {
-                "integration-name": "Lamini",
-                "python-modules": ["airflow_provider_lamini.hooks.lamini"],
-            },
+                "integration-name": form.title,
+                "python-modules": [form.hook_class_name.rpartition(".")[0]],
+            }
+            for form in FORMS
         ],
-        "connection-types": [
-            {
-                "connection-type": "lamini",
-                "hook-class-name": "airflow_provider_lamini.hooks.lamini.LaminiHook",
-                "hook-name": "Lamini",
-                "conn-fields": {field.name: _conn_field(field) for field in LAMINI_FIELDS},
-                "ui-field-behaviour": {
-                    "hidden-fields": list(HIDDEN_FIELDS),
-                    "relabeling": dict(LABELS),
-                    "placeholders": dict(PLACEHOLDERS),
-                },
-            },
-        ],
+        "connection-types": [_connection_type(form) for form in FORMS],
         "extra-links": ["airflow_provider_lamini.links.LaminiJobLink"],
-        "config": {
-            "lamini": {
-                "description": "Options of the Lamini provider.",
-                "options": {
-                    "state_path": {
-                        "description": (
-                            "Folder or object storage URL where operators keep a small record of each job "
-                            "they submit, so that a retry finds the job instead of paying for a second one. "
-                            "Used where Airflow keeps no state for tasks (before 3.3); a connection's own "
-                            "state_path wins."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "string",
-                        "example": "s3://aws_default@bucket/lamini-state",
-                        "default": "",
-                    },
-                },
+        "config": {form.conn_type: _config_section(form) for form in FORMS},
+    }
+
+
+def _connection_type(form: ConnectionForm) -> dict[str, object]:
+    return {
+        "connection-type": form.conn_type,
+        "hook-class-name": form.hook_class_name,
+        "hook-name": form.title,
+        "conn-fields": {field.name: _conn_field(field) for field in form.fields},
+        "ui-field-behaviour": {
+            "hidden-fields": list(form.hidden_fields),
+            "relabeling": dict(form.labels),
+            "placeholders": dict(form.placeholders),
+        },
+    }
+
+
+def _config_section(form: ConnectionForm) -> dict[str, object]:
+    return {
+        "description": f"Options for {form.title} connections.",
+        "options": {
+            "state_path": {
+                "description": (
+                    "Folder or object storage URL where operators keep a small record of each job "
+                    "they submit, so that a retry finds the job instead of paying for a second one. "
+                    "Used where Airflow keeps no state for tasks (before 3.3); a connection's own "
+                    "state_path takes precedence."
+                ),
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": f"s3://aws_default@bucket/{form.conn_type}-state",
+                "default": "",
             },
         },
     }
 
 
 def _conn_field(field: ConnectionField) -> dict[str, object]:
-    """One field in the declarative form that Airflow reads since 3.2."""
+    """Return one field in the declarative form that Airflow reads since 3.2."""
     secret = field.kind is FieldKind.SECRET
     schema: dict[str, object] = {"type": ["string" if secret else field.kind.value, "null"]}
     if secret:

@@ -1,8 +1,8 @@
-"""What the local platform costs on top of the engine behind it.
+"""What the local platform costs in addition to its engine.
 
-``python bench/local_overhead.py`` starts the platform with its real models, and beside it, in a process of its own,
-the same engine without a platform. Both get the same prompts by turns, eight at once. What the platform adds to one
-request is measured before a tiny engine. ``--check`` ends with 1 where a bound is missed.
+``python bench/local_overhead.py`` starts the platform with its real models, and the same engine without the platform in a
+separate process. Both get the same prompts, alternately, eight at once. The overhead per request is measured with a tiny
+engine. ``--check`` exits with 1 if a bound is missed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.support.bounds import Figures, exit_code
+from bench.support.figures import Figures, exit_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,142 +31,153 @@ if TYPE_CHECKING:
     import httpx
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-VECTORS = "sentence-transformers/all-MiniLM-L6-v2"
-AT_ONCE = 8
-PER_REQUEST = 16
-"""Texts of one request for vectors."""
-LEAST_RATIO = 0.9
-MOST_OVERHEAD = 5.0
+EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+CONCURRENCY = 8
+TEXTS_PER_REQUEST = 16
+"""Texts per embedding request."""
+MIN_RATIO = 0.9
+MAX_OVERHEAD = 5.0
 """Milliseconds."""
 
-PollMode = dict[str, float]
-"""What one round took: ``seconds``, and ``done``: characters, or vectors."""
+
+@dataclass(frozen=True)
+class Round:
+    """One round of requests.
+
+    :param mark: part of each prompt, so that it differs from those of other rounds
+    :param prompts: number of prompts
+    :param tokens: maximum tokens per generated text; 0 to make embeddings instead
+    """
+
+    mark: str
+    prompts: int
+    tokens: int = 0
 
 
-def prompts(number: int, mark: str) -> list[str]:
-    """Prompts that differ, also from those of other rounds, so that none is answered from a cache."""
+def make_prompts(mark: str, count: int) -> list[str]:
+    """Make prompts that differ, also from those of other rounds, so that no answer comes from a cache."""
     return [
-        f"Ticket {mark}{each}: order {each} has not arrived, and the customer asks where it is.\nReply:"
-        for each in range(number)
+        f"Ticket {mark}{number}: order {number} has not arrived, and the customer asks where it is.\nReply:"
+        for number in range(count)
     ]
 
 
-def at_once(ask: Callable[[Any], int], items: list[Any]) -> PollMode:
-    """Ask for all items, eight at once."""
-    began = time.perf_counter()
-    with ThreadPoolExecutor(AT_ONCE) as clients:
-        done = sum(clients.map(ask, items))
-    return {"seconds": time.perf_counter() - began, "done": done}
+def run_round(
+    generate: Callable[[str, int], int], embed: Callable[[list[str]], int], request_round: Round
+) -> float:
+    """Run a round, eight requests at once.
 
-
-def rounds(
-    write: Callable[[str, int], int], embed: Callable[[list[str]], int], asked: dict[str, Any]
-) -> PollMode:
-    """One round of what was asked, with either way to write and to embed.
-
-    :param write: continues a prompt by at most so many tokens; gives the characters that came
-    :param embed: makes vectors of texts; gives how many came
-    :param asked: ``what``, ``number`` and ``mark``, and ``tokens`` for texts
+    :param generate: continues a prompt by at most this number of tokens, and returns the number of characters
+    :param embed: embeds texts, and returns the number of vectors
+    :return: characters or vectors per second
     """
-    texts = prompts(asked["number"], asked["mark"])
-    if asked["what"] == "text":
-        return at_once(lambda prompt: write(prompt, asked["tokens"]), texts)
-    return at_once(embed, [texts[at : at + PER_REQUEST] for at in range(0, len(texts), PER_REQUEST)])
+    prompts = make_prompts(request_round.mark, request_round.prompts)
+    batches = [
+        prompts[start : start + TEXTS_PER_REQUEST] for start in range(0, len(prompts), TEXTS_PER_REQUEST)
+    ]
+    started_at = time.perf_counter()
+    with ThreadPoolExecutor(CONCURRENCY) as clients:
+        if request_round.tokens:
+            amount = sum(clients.map(lambda prompt: generate(prompt, request_round.tokens), prompts))
+        else:
+            amount = sum(clients.map(embed, batches))
+    return amount / (time.perf_counter() - started_at)
 
 
-def serve_directly() -> None:
-    """Load the engines as the platform does, and take rounds from standard input, a line each."""
+def serve_engine() -> None:
+    """Load the engines as the platform does, and run the rounds that standard input contains, one per line."""
     from airflow_provider_lamini.local.engines.base import GenerationRequest  # noqa: TID251 - to be measured alone
-    from airflow_provider_lamini.local.engines.opening import open_embedding_engine, open_text_engine  # noqa: TID251 - to be measured alone
+    from airflow_provider_lamini.local.engines.factory import open_embedding_engine, open_text_engine  # noqa: TID251 - to be measured alone
     from airflow_provider_lamini.local.models.store import ModelStore  # noqa: TID251 - to be measured alone
 
     store = ModelStore()
-    texts, vectors = open_text_engine(store), open_embedding_engine(store)
+    text_engine, embedding_engine = open_text_engine(store), open_embedding_engine(store)
 
-    def write(prompt: str, tokens: int) -> int:
+    def generate(prompt: str, tokens: int) -> int:
         request = GenerationRequest(model_name=MODEL, prompt=prompt, max_tokens=tokens)
-        return len(texts.generate(request).text)
+        return len(text_engine.generate(request).text)
 
-    def embed(some: list[str]) -> int:
-        return len(vectors.embed(some, VECTORS))
+    def embed(texts: list[str]) -> int:
+        return len(embedding_engine.embed(texts, EMBEDDING_MODEL))
 
-    write("Warm up:", 4)
+    generate("Warm up:", 4)
     print("ready", flush=True)
     for line in sys.stdin:
-        print(json.dumps(rounds(write, embed, json.loads(line))), flush=True)
+        print(run_round(generate, embed, Round(**json.loads(line))), flush=True)
 
 
 @contextmanager
-def direct() -> Iterator[Callable[[dict[str, Any]], PollMode]]:
-    """The engine without a platform, in a process of its own.
+def engine_process() -> Iterator[Callable[[Round], float]]:
+    """Run the engine without the platform in a separate process.
 
-    :returns: takes a round there
+    :return: a function that runs a round in that process
     """
-    command = [sys.executable, __file__, "--serve-directly"]
+    command = [sys.executable, __file__, "--serve-engine"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        to, back = process.stdin, process.stdout
+        requests, responses = process.stdin, process.stdout
         try:
-            if back.readline().strip() != "ready":
-                raise RuntimeError("The engine did not start; are its models there? lamini-local pull")
+            if responses.readline().strip() != "ready":
+                raise RuntimeError(
+                    "The engine did not start. If its models are missing, run 'lamini-local pull'."
+                )
 
-            def take(asked: dict[str, Any]) -> PollMode:
-                to.write(json.dumps(asked) + "\n")
-                to.flush()
-                took: PollMode = json.loads(back.readline())
-                return took
+            def run(request_round: Round) -> float:
+                requests.write(json.dumps(asdict(request_round)) + "\n")
+                requests.flush()
+                return float(responses.readline())
 
-            yield take
+            yield run
         finally:
-            to.close()
+            requests.close()
             process.wait(30)
 
 
-def through(http: httpx.Client) -> Callable[[dict[str, Any]], PollMode]:
-    """The platform over HTTP.
+def platform_rounds(http: httpx.Client) -> Callable[[Round], float]:
+    """Return a function that runs a round through the platform."""
 
-    :returns: takes a round there
-    """
-
-    def write(prompt: str, tokens: int) -> int:
+    def generate(prompt: str, tokens: int) -> int:
         body = {"model_name": MODEL, "prompt": prompt, "max_new_tokens": tokens}
-        answer = http.post("/v2/completions", json=body, timeout=300).raise_for_status().json()
-        outputs: str | list[str] = answer["outputs"]  # bare for one prompt
+        response = http.post("/v2/completions", json=body, timeout=300).raise_for_status().json()
+        outputs: str | list[str] = response["outputs"]  # a string for a single prompt
         return len(outputs if isinstance(outputs, str) else outputs[0])
 
-    def embed(some: list[str]) -> int:
-        body = {"model_name": VECTORS, "prompt": some}
-        return len(http.post("/v1/embedding", json=body, timeout=300).raise_for_status().json()["embedding"])
+    def embed(texts: list[str]) -> int:
+        body = {"model_name": EMBEDDING_MODEL, "prompt": texts}
+        response = http.post("/v1/embedding", json=body, timeout=300).raise_for_status().json()
+        return len(response["embedding"])
 
-    write("Warm up:", 4)
-    return lambda asked: rounds(write, embed, asked)
-
-
-def compare(
-    ways: dict[str, Callable[[dict[str, Any]], PollMode]], asked: dict[str, Any], pairs: int
-) -> dict[str, list[PollMode]]:
-    """Rounds by turns, the first of each left out: it warms up."""
-    found: dict[str, list[PollMode]] = {name: [] for name in ways}
-    for number in range(pairs + 1):
-        for name, take in ways.items():
-            found[name].append(take(asked | {"mark": f"{asked['what']}{number}."}))
-    return {name: each[1:] for name, each in found.items()}
+    generate("Warm up:", 4)
+    return lambda request_round: run_round(generate, embed, request_round)
 
 
-def rates(figures: Figures, found: dict[str, list[PollMode]], what: str, unit: str) -> None:
-    """Print both rates and hold their ratio against its bound."""
-    engine, platform = (
-        [way["done"] / way["seconds"] for way in found[name]] for name in ("engine", "platform")
-    )
-    figures.note(f"{what}: engine called directly", median(engine), unit)
-    figures.note(f"{what}: platform over HTTP", median(platform), unit)
-    ratio = median(ours / bare for ours, bare in zip(platform, engine, strict=True))
-    figures.bound(f"{what}: platform against engine", ratio, ">=", LEAST_RATIO)
+@dataclass(frozen=True)
+class Comparison:
+    """Compares rounds of the engine with rounds of the platform.
+
+    :param run_engine: runs a round without the platform, and returns characters or vectors per second
+    :param run_platform: does the same through the platform
+    """
+
+    run_engine: Callable[[Round], float]
+    run_platform: Callable[[Round], float]
+
+    def measure(self, figures: Figures, title: str, request_round: Round, pairs: int, unit: str) -> None:
+        """Run pairs of rounds, and compare the median of their ratios with its bound."""
+        rates = []
+        for number in range(pairs + 1):
+            marked = replace(request_round, mark=f"{request_round.mark}{number}.")
+            rates.append((self.run_engine(marked), self.run_platform(marked)))
+        rates = rates[1:]  # the first pair warms up
+        figures.note(f"{title}: engine called directly", median(engine for engine, _ in rates), unit)
+        figures.note(f"{title}: platform over HTTP", median(platform for _, platform in rates), unit)
+        ratio = median(platform / engine for engine, platform in rates)
+        figures.check(f"{title}: ratio, median of pairs", ratio, ">=", MIN_RATIO)
 
 
-def per_request(figures: Figures, number: int) -> None:
-    """What the platform adds to a request, before a tiny engine: a model's own time would hide it."""
+def measure_requests(figures: Figures, count: int) -> None:
+    """Measure what the platform adds to a request to a tiny engine; a model's own time would hide it."""
     from airflow_provider_lamini.local.engines.base import GenerationRequest  # noqa: TID251 - to be measured alone
     from airflow_provider_lamini.local.engines.upstream import UpstreamEngine  # noqa: TID251 - to be measured alone
     from tests.support.local_platform import local_platform
@@ -173,69 +185,70 @@ def per_request(figures: Figures, number: int) -> None:
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        upstream() as engine,
-        local_platform(Path(folder), engine.url) as platform,
+        upstream() as server,
+        local_platform(Path(folder), server.url) as platform,
         platform.client() as http,
     ):
-        alone = UpstreamEngine(engine.url)
+        engine = UpstreamEngine(server.url)
 
-        def directly(prompt: str) -> None:
-            alone.generate(GenerationRequest(model_name=TEXT_MODEL, prompt=prompt, max_tokens=8))
+        def call_engine(prompt: str) -> None:
+            engine.generate(GenerationRequest(model_name=TEXT_MODEL, prompt=prompt, max_tokens=8))
 
-        def over_http(prompt: str) -> None:
+        def call_platform(prompt: str) -> None:
             body = {"model_name": TEXT_MODEL, "prompt": prompt, "max_new_tokens": 8}
             http.post("/v2/completions", json=body).raise_for_status()
 
-        pairs = [(timed(directly, prompt), timed(over_http, prompt)) for prompt in prompts(number, "short")]
-        alone.close()
-    # The first ones open connections. By turns, so that whatever else runs on the machine slows both.
-    settled = pairs[20:]
-    figures.note("engine", median(pair[0] for pair in settled), "ms")
-    figures.note("platform before the engine", median(pair[1] for pair in settled), "ms")
-    added = median(through - bare for bare, through in settled)
-    figures.bound("added by the platform, median of the pairs", added, "<=", MOST_OVERHEAD, "ms")
+        # They alternate, so that other load on the machine slows both.
+        prompts = make_prompts("short", count)
+        pairs = [(timed(call_engine, prompt), timed(call_platform, prompt)) for prompt in prompts]
+        engine.close()
+    pairs = pairs[20:]  # the first ones open connections
+    figures.note("engine called directly", median(direct for direct, _ in pairs), "ms")
+    figures.note("platform over HTTP", median(platform for _, platform in pairs), "ms")
+    overhead = median(platform - direct for direct, platform in pairs)
+    figures.check("difference, median of pairs", overhead, "<=", MAX_OVERHEAD, "ms")
 
 
-def timed(ask: Callable[[str], None], prompt: str) -> float:
-    """Milliseconds that one request took."""
-    began = time.perf_counter()
-    ask(prompt)
-    return (time.perf_counter() - began) * 1000
+def timed(send: Callable[[str], None], prompt: str) -> float:
+    """Send one request, and return the milliseconds that it took."""
+    started_at = time.perf_counter()
+    send(prompt)
+    return (time.perf_counter() - started_at) * 1000
 
 
 def main() -> int:
-    """Measure all three.
+    """Measure texts, embeddings and single requests.
 
-    :returns: the exit status
+    :return: the exit status
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--full", action="store_true", help="three times as many prompts and rounds")
-    parser.add_argument("--check", action="store_true", help="end with 1 where a bound is missed")
-    parser.add_argument("--serve-directly", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
+    parser.add_argument("--serve-engine", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve_directly:
-        serve_directly()
+    if options.serve_engine:
+        serve_engine()
         return 0
     from tests.support.local_platform import local_platform
 
-    times = 3 if options.full else 1
-    figures = Figures("The local platform beside its engine, 8 requests at once")
+    factor = 3 if options.full else 1
+    figures = Figures(f"The local platform compared with its engine, {CONCURRENCY} requests at once")
     with (
         tempfile.TemporaryDirectory() as folder,
         local_platform(Path(folder)) as platform,
-        direct() as bare,
+        engine_process() as run_engine,
         platform.client() as http,
     ):
-        ways = {"engine": bare, "platform": through(http)}
-        texts = compare(ways, {"what": "text", "number": 16 * times, "tokens": 24}, 3 * times)
-        rates(figures, texts, "texts of 24 tokens", "characters/s")
-        vectors = compare(ways, {"what": "vectors", "number": 128 * times}, 3 * times)
-        rates(figures, vectors, f"vectors, {PER_REQUEST} per request", "vectors/s")
-    figures.show()
-    short = Figures("One request after another, before an engine that answers at once")
-    per_request(short, 200 * times)
-    short.show()
-    return exit_code([figures, short], check=options.check)
+        comparison = Comparison(run_engine, platform_rounds(http))
+        texts, embeddings = Round("text", 16 * factor, tokens=24), Round("vectors", 128 * factor)
+        comparison.measure(figures, "texts of 24 tokens", texts, 3 * factor, "characters/s")
+        title = f"embeddings, {TEXTS_PER_REQUEST} texts per request"
+        comparison.measure(figures, title, embeddings, 3 * factor, "vectors/s")
+    figures.print()
+    single = Figures("One request to an engine that answers at once")
+    measure_requests(single, 200 * factor)
+    single.print()
+    return exit_status([figures, single], check=options.check)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Rows through the operators, beside the barest loop that could take them and the official client.
+"""Rows through the operators, compared with the barest loop that could do the same and with the official client.
 
-``python bench/rows.py`` is the short form, ``--full`` takes a million rows throughout. A stub in another process answers at
-once with the same body, so that what is measured is the cost of the worker: each way runs in a process of its own.
-``--check`` ends with 1 where a bound is missed.
+``python bench/rows.py`` is the short form; ``--full`` processes a million rows for each figure. Each variant runs in a
+process of its own. A stub in another process always responds at once with the same body, so that only the worker's cost
+remains. ``--check`` exits with 1 if a bound is missed.
 """
 
 from __future__ import annotations
@@ -18,73 +18,76 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-from bench.rows_stub import stub
-from bench.support.bounds import Figures, exit_code
+from bench.stubs.instant_jobs import running_stub
+from bench.support.figures import Figures, exit_status
 
-HERE = Path(__file__).resolve().parent
-CLIENT = HERE.parent / ".venv-client" / "bin" / "python"
+WORKER = ROOT / "bench" / "support" / "rows_worker.py"
+CLIENT = ROOT / "bench" / "support" / "rows_client.py"
+CLIENT_PYTHON = ROOT / ".venv-client" / "bin" / "python"
 CLIENT_ROWS = 20_000
 MILLION = 1_000_000
-TIME_LIMIT = 900
+TIMEOUT = 900
 """Seconds that one run may take."""
 TEXT = "It stopped working after the update, please help. " * 4
-LEAST_RATE = 0.6
-LEAST_RATE_OF_VECTORS = 0.5
-MOST_MEMORY = 200
-MOST_GROWTH = 1.1
+MIN_RATIO = 0.6
+MIN_EMBEDDING_RATIO = 0.5
+MAX_MEMORY = 200
+"""MiB above an idle worker."""
+MAX_MEMORY_RATIO = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Chunks:
-    """How the rows are cut.
+class Chunking:
+    """How rows are divided into jobs.
 
     :param rows: rows per chunk
-    :param in_flight: jobs under way at once
+    :param in_flight: jobs at once
     """
 
     rows: int
     in_flight: int
 
     def __str__(self) -> str:
-        return f"{self.rows:,} per chunk, {self.in_flight} at once"
+        return f"{self.rows:,} per chunk, {self.in_flight} jobs at once"
 
 
-LARGE = Chunks(10_000, 32)
-DEFAULT = Chunks(1000, 8)
-MANY = Chunks(1000, 32)
-"""As many chunks as fit in flight are there from 32,000 rows on: memory is the same from then on."""
+LARGE_CHUNKS = Chunking(10_000, 32)
+DEFAULT_CHUNKS = Chunking(1000, 8)
+MANY_CHUNKS = Chunking(1000, 32)
+"""For memory: from 32,000 rows on, as many jobs are in flight as may be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured.
+    """How many rows are measured.
 
-    :param large: rows that go through in large chunks
-    :param small: rows that go through in chunks as an operator has them by default
-    :param few: rows beside which those of ``many`` must not take more memory
-    :param many: ten times as many
-    :param texts: texts that become vectors
+    :param large_chunks: rows in large chunks
+    :param default_chunks: rows in chunks of the operator's default size
+    :param memory: rows for the first memory measurement
+    :param memory_tenfold: rows for the second, which must not take more memory
+    :param embeddings: texts for embeddings
     """
 
-    large: int = MILLION
-    small: int = 400_000
-    few: int = 40_000
-    many: int = 400_000
-    texts: int = 20_000
+    large_chunks: int = MILLION
+    default_chunks: int = 400_000
+    memory: int = 40_000
+    memory_tenfold: int = 400_000
+    embeddings: int = 20_000
 
 
 SHORT = Sizes()
-FULL = Sizes(small=MILLION, few=100_000, many=MILLION, texts=100_000)
+FULL = Sizes(default_chunks=MILLION, memory=100_000, memory_tenfold=MILLION, embeddings=100_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file of rows.
+    """An input file.
 
-    :param path: where it lies
-    :param rows: how many it has
+    :param path: path of the file
+    :param rows: number of rows
     """
 
     path: Path
@@ -92,35 +95,34 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What one way took.
+class Cost:
+    """What one run took.
 
-    :param rows: how many rows there were
-    :param seconds: by the clock
-    :param cpu: seconds of CPU of the worker's process
-    :param memory: MiB at the peak, above the same process when it was idle
-    :param idle: MiB of the idle process
+    :param rows: number of rows
+    :param seconds: wall-clock time
+    :param cpu: CPU seconds of the worker's process
+    :param memory: peak memory in MiB, above the same process when idle
+    :param idle_memory: memory in MiB of the idle process
     """
 
     rows: int
     seconds: float
     cpu: float
     memory: float
-    idle: float
+    idle_memory: float
 
     @property
-    def per_cpu_second(self) -> float:
-        """Rows per second of CPU."""
+    def rows_per_cpu_second(self) -> float:
         return self.rows / self.cpu
 
     @property
-    def per_second(self) -> float:
-        """Rows per second by the clock."""
+    def rows_per_second(self) -> float:
+        """Rows per second of wall-clock time."""
         return self.rows / self.seconds
 
 
 def write_rows(path: Path, count: int) -> Input:
-    """Write an input of about 430 bytes per row, of which half is a column that nobody asks for."""
+    """Write an input of about 430 bytes per row, half of them in a column that no prompt uses."""
     if path.suffix == ".parquet":
         import pyarrow as pa
         from pyarrow import parquet
@@ -138,113 +140,137 @@ def write_rows(path: Path, count: int) -> Input:
     return Input(path, count)
 
 
-def run(way: str, given: Input, folder: Path, how: Chunks) -> Taken:
-    """One way over one input, in a process of its own against a stub of its own."""
+def run(variant: str, source: Input, folder: Path, chunking: Chunking) -> Cost:
+    """Run one variant in a process of its own, against a stub of its own.
+
+    :param variant: ``client``, or a variant of ``rows_worker.py``
+    :param folder: folder for temporary files
+    """
     environment = {
         **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "ROWS_PER_CHUNK": str(how.rows),
-        "JOBS_IN_FLIGHT": str(how.in_flight),
+        "ROWS_PER_CHUNK": str(chunking.rows),
+        "JOBS_IN_FLIGHT": str(chunking.in_flight),
     }
-    with stub(how.rows) as url, tempfile.TemporaryDirectory(dir=folder) as output:
-        command = [sys.executable, str(HERE / "rows_work.py"), way, str(given.path), f"{output}/out", url]
-        if way == "client":
-            command[:2] = [str(CLIENT), str(HERE / "rows_client.py")]
+    with running_stub(chunking.rows) as url, tempfile.TemporaryDirectory(dir=folder) as output:
+        command = [sys.executable, str(WORKER), variant, str(source.path), f"{output}/out", url]
+        if variant == "client":
+            command[:2] = [str(CLIENT_PYTHON), str(CLIENT)]
             environment |= {"LAMINI_API_URL": url, "LAMINI_API_KEY": "key", "HOME": output}
-            environment |= {"LAMINI_BATCH_SIZE": str(how.rows), "LAMINI_MAX_WORKERS": str(how.in_flight)}
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=TIME_LIMIT, check=False
+            environment |= {
+                "LAMINI_BATCH_SIZE": str(chunking.rows),
+                "LAMINI_MAX_WORKERS": str(chunking.in_flight),
+            }
+        process = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=TIMEOUT, check=False
         )
-    if done.returncode:
-        raise RuntimeError(f"{way} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    took: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return Taken(given.rows, **took)
+    if process.returncode:
+        raise RuntimeError(f"{variant} failed:\n{process.stdout[-2000:]}\n{process.stderr[-2000:]}")
+    cost: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return Cost(source.rows, **cost)
 
 
-def rate(
+def compare(
     figures: Figures,
-    ways: tuple[str, str],
-    given: Input,
+    variants: tuple[str, str],
+    source: Input,
     folder: Path,
     *,
-    how: Chunks,
-    least: float,
+    chunking: Chunking,
+    min_ratio: float,
     pairs: int = 2,
 ) -> None:
-    """An operator and the barest loop by turns; the ratio is the median of the pairs'."""
-    by_cpu, by_clock = [], []
+    """Compare an operator with the barest loop.
+
+    :param variants: the operator and the loop; they run alternately
+    :param min_ratio: bound for the median of the pairs' ratios
+    """
+    cpu_ratios, wall_clock_ratios = [], []
     for _ in range(pairs):
-        ours, bare = (run(way, given, folder, how) for way in ways)
-        by_cpu.append(ours.per_cpu_second / bare.per_cpu_second)
-        by_clock.append(ours.per_second / bare.per_second)
-    name = f"{given.path.suffix[1:]}, {given.rows:,} rows, {how}"
-    for way, taken in zip(ways, (ours, bare), strict=True):
-        figures.note(f"{name}: {way}", taken.per_cpu_second, "rows/CPU s")
-        figures.note(f"{name}: {way}, by the clock", taken.per_second, "rows/s")
-    figures.bound(f"{name}: rate of the barest loop, CPU", median(by_cpu), ">=", least)
-    figures.note(f"{name}: rate of the barest loop, by the clock", median(by_clock))
+        ours, loop = (run(variant, source, folder, chunking) for variant in variants)
+        cpu_ratios.append(ours.rows_per_cpu_second / loop.rows_per_cpu_second)
+        wall_clock_ratios.append(ours.rows_per_second / loop.rows_per_second)
+    title = f"{source.path.suffix[1:]}, {source.rows:,} rows, {chunking}"
+    for variant, cost in zip(variants, (ours, loop), strict=True):
+        figures.note(f"{title}: {variant}", cost.rows_per_cpu_second, "rows/CPU s")
+        figures.note(f"{title}: {variant}, wall-clock", cost.rows_per_second, "rows/s")
+    figures.check(f"{title}: ratio", median(cpu_ratios), ">=", min_ratio)
+    figures.note(f"{title}: ratio, wall-clock", median(wall_clock_ratios))
 
 
-def memory(figures: Figures, suffix: str, counts: tuple[int, int], folder: Path) -> None:
-    """What the same worker takes above its idle self, for some rows and for ten times as many."""
+def compare_memory(figures: Figures, suffix: str, counts: tuple[int, int], folder: Path) -> None:
+    """Compare the operator's memory for some rows and for ten times as many."""
     few, many = (
-        run("operator", write_rows(folder / f"{count}{suffix}", count), folder, MANY) for count in counts
+        run("operator", write_rows(folder / f"{count}{suffix}", count), folder, MANY_CHUNKS)
+        for count in counts
     )
-    name = f"{suffix[1:]}, {MANY}"
-    figures.note(f"{name}: above an idle worker, {few.rows:,} rows", few.memory, "MiB")
-    figures.bound(f"{name}: above an idle worker, {many.rows:,} rows", many.memory, "<=", MOST_MEMORY, "MiB")
-    figures.bound(f"{name}: memory of ten times the rows", many.memory / few.memory, "<=", MOST_GROWTH)
+    title = f"{suffix[1:]}, {MANY_CHUNKS}"
+    figures.note(f"{title}: memory above an idle worker, {few.rows:,} rows", few.memory, "MiB")
+    label = f"{title}: memory above an idle worker, {many.rows:,} rows"
+    figures.check(label, many.memory, "<=", MAX_MEMORY, "MiB")
+    figures.check(f"{title}: memory, ratio", many.memory / few.memory, "<=", MAX_MEMORY_RATIO)
 
 
-def client(figures: Figures, folder: Path) -> None:
-    """The official client's pipeline beside the operator, on the same stub and rows."""
-    if not CLIENT.exists():
-        print("The official client is not here; 'make test-client' makes its environment.")
+def compare_with_client(figures: Figures, folder: Path) -> None:
+    """Compare the operator with the official client's pipeline, with the same stub and rows."""
+    if not CLIENT_PYTHON.exists():
+        print("The official client is not installed; run 'make test-client' to create its environment.")
         return
-    given = write_rows(folder / "client.jsonl", CLIENT_ROWS)
-    theirs, ours = (run(way, given, folder, MANY) for way in ("client", "operator"))
-    figures.note(f"{CLIENT_ROWS:,} rows, {MANY}: official client", theirs.per_cpu_second, "rows/CPU s")
-    figures.note(f"{CLIENT_ROWS:,} rows, {MANY}: operator", ours.per_cpu_second, "rows/CPU s")
-    figures.note("CPU of the official client over the operator's", theirs.cpu / ours.cpu)
-    figures.note("time of the official client over the operator's", theirs.seconds / ours.seconds)
+    source = write_rows(folder / "client.jsonl", CLIENT_ROWS)
+    theirs, ours = (run(variant, source, folder, MANY_CHUNKS) for variant in ("client", "operator"))
+    title = f"{CLIENT_ROWS:,} rows, {MANY_CHUNKS}"
+    figures.note(f"{title}: official client", theirs.rows_per_cpu_second, "rows/CPU s")
+    figures.note(f"{title}: operator", ours.rows_per_cpu_second, "rows/CPU s")
+    figures.note("CPU of the official client, relative to the operator", theirs.cpu / ours.cpu)
+    figures.note("time of the official client, relative to the operator", theirs.seconds / ours.seconds)
+
+
+def compare_inference(figures: Figures, sizes: Sizes, folder: Path) -> None:
+    """Compare batch inference with the barest loop, in large and in default chunks, and its memory."""
+    variants = ("operator", "barest loop")
+    for suffix in (".jsonl", ".parquet"):
+        source = write_rows(folder / f"rows{suffix}", sizes.large_chunks)
+        compare(figures, variants, source, folder, chunking=LARGE_CHUNKS, min_ratio=MIN_RATIO)
+        source.path.unlink()
+        compare_memory(figures, suffix, (sizes.memory, sizes.memory_tenfold), folder)
+    source = write_rows(folder / "small.jsonl", sizes.default_chunks)
+    compare(figures, variants, source, folder, chunking=DEFAULT_CHUNKS, min_ratio=MIN_RATIO, pairs=1)
+
+
+def compare_embeddings(figures: Figures, sizes: Sizes, folder: Path) -> None:
+    """Compare embeddings with the barest loop."""
+    variants = ("embedding operator", "barest embedding loop")
+    source = write_rows(folder / "texts.jsonl", sizes.embeddings)
+    compare(figures, variants, source, folder, chunking=DEFAULT_CHUNKS, min_ratio=MIN_EMBEDDING_RATIO)
 
 
 def main() -> int:
-    """Run what is asked for.
+    """Run all comparisons.
 
-    :returns: the exit status
+    :return: the exit status
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--full", action="store_true", help="a million rows for each figure")
-    parser.add_argument("--check", action="store_true", help="end with 1 where a bound is missed")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
     options = parser.parse_args()
     sizes = FULL if options.full else SHORT
-    inference, texts, beside = (
-        Figures("Rows through batch inference"),
-        Figures("Texts to vectors in Parquet"),
-        Figures("Beside the official client"),
-    )
+    inference = Figures("Rows through batch inference")
+    embeddings = Figures("Texts to embeddings in Parquet")
+    client = Figures("Compared with the official client")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # A first run compiles all modules, as they are where a package is installed.
-        run("operator", write_rows(folder / "first.jsonl", DEFAULT.rows), folder, DEFAULT)
-        for suffix in (".jsonl", ".parquet"):
-            given = write_rows(folder / f"rows{suffix}", sizes.large)
-            rate(inference, ("operator", "bare"), given, folder, how=LARGE, least=LEAST_RATE)
-            given.path.unlink()
-            memory(inference, suffix, (sizes.few, sizes.many), folder)
-        given = write_rows(folder / "small.jsonl", sizes.small)
-        rate(inference, ("operator", "bare"), given, folder, how=DEFAULT, least=LEAST_RATE, pairs=1)
-        inference.show()
-        given = write_rows(folder / "texts.jsonl", sizes.texts)
-        rate(texts, ("embedding", "bare-vectors"), given, folder, how=DEFAULT, least=LEAST_RATE_OF_VECTORS)
-        texts.show()
-        client(beside, folder)
-        beside.show()
-    return exit_code([inference, texts, beside], check=options.check)
+        # A first run compiles all modules, as installing a package does.
+        run("operator", write_rows(folder / "first.jsonl", DEFAULT_CHUNKS.rows), folder, DEFAULT_CHUNKS)
+        compare_inference(inference, sizes, folder)
+        inference.print()
+        compare_embeddings(embeddings, sizes, folder)
+        embeddings.print()
+        compare_with_client(client, folder)
+        client.print()
+    return exit_status([inference, embeddings, client], check=options.check)
 
 
 if __name__ == "__main__":

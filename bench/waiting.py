@@ -1,9 +1,9 @@
-"""What it costs a triggerer that thousands of tasks wait for jobs.
+"""What it costs a triggerer when thousands of tasks wait for jobs.
 
-``python bench/waiting.py`` runs three scenes, each in a process of its own against a stub of the platform in another
-process: 10,000 tuning jobs, which the platform can list; the same beside 100,000 old jobs in that list; and batches,
-which have to be asked for one by one. ``--full`` takes the interval and the numbers of the bounds as they are; the
-short form shortens the interval, and takes fewer batches so that as many requests are sent in a second.
+``python bench/waiting.py`` runs three scenarios, each in a process of its own against a stub of the platform in another
+process: 10,000 tuning jobs, which the platform can list; the same with 100,000 old jobs in the list; and batches, which
+have to be polled one by one. ``--full`` uses the poll interval and the numbers that the bounds are for. The short form uses
+shorter intervals, and fewer batches, so that it sends as many requests per second.
 """
 
 from __future__ import annotations
@@ -15,80 +15,90 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.support.bounds import Figures, exit_code
-from bench.support.scenes import Scene, play
+from bench.support.figures import Figures, exit_status
+from bench.support.waiting_scenario import Measurements, Scenario, run_scenario
 
 
-def listed(scene: Scene) -> Figures:
-    """Jobs of a kind that can be listed."""
-    seen, idle = play(scene, sys.executable)
-    figures = Figures(scene.title())
-    requests = sum(seen["requests"].values()) / seen["intervals"]
-    figures.bound("requests per interval, for all jobs", requests, "<=", 5)
-    polls = scene.jobs * seen["requests"]["list of tuning jobs"] + seen["requests"].get("tuning job", 0)
-    figures.bound("CPU per job and poll", seen["cpu"] / polls * 1e3, "<=", 0.05, "ms")
-    common(figures, seen, idle, connections=4)
-    figures.note("answered by the platform per interval", seen["megabytes"] / seen["intervals"], "MB")
+def measure_listed(scenario: Scenario) -> Figures:
+    """Measure jobs that the platform can list."""
+    measured, idle = run_scenario(scenario, sys.executable)
+    figures = Figures(scenario.title())
+    requests = sum(measured.requests.values()) / measured.intervals
+    figures.check("requests per interval, for all", requests, "<=", 5)
+    lists, single_polls = measured.requests["list of tuning jobs"], measured.requests.get("tuning job", 0)
+    polls = scenario.jobs * lists + single_polls
+    figures.check("CPU per job and poll", measured.cpu / polls * 1e3, "<=", 0.05, "ms")
+    add_common(figures, scenario, measured, idle, max_connections=4)
+    figures.note("size of the responses per interval", measured.megabytes / measured.intervals, "MB")
     return figures
 
 
-def each(scene: Scene) -> Figures:
-    """Jobs of a kind that cannot be listed."""
-    seen, idle = play(scene, sys.executable)
-    figures = Figures(scene.title())
-    polls = sum(seen["requests"].values())
-    figures.note("polls per second", polls / (seen["intervals"] * seen["interval"]))
-    figures.bound("CPU per poll", seen["cpu"] / polls * 1e3, "<=", 1.0, "ms")
-    figures.note("CPU of a bare httpx request, in the same rhythm", seen["bare"] * 1e3, "ms")
-    common(figures, seen, idle, connections=32)
-    figures.bound("fullest second's requests over the mean's", seen["spread"], "<=", 2.0)
+def measure_individual(scenario: Scenario) -> Figures:
+    """Measure jobs that have to be polled one by one."""
+    measured, idle = run_scenario(scenario, sys.executable)
+    figures = Figures(scenario.title())
+    polls = sum(measured.requests.values())
+    figures.note("polls per second", polls / (measured.intervals * scenario.interval))
+    figures.check("CPU per job and poll", measured.cpu / polls * 1e3, "<=", 1.0, "ms")
+    figures.note("   a bare httpx request at the same rate", measured.bare_request * 1e3, "ms")
+    add_common(figures, scenario, measured, idle, max_connections=32)
+    figures.check("requests in the busiest second, relative to the mean", measured.busiest_second, "<=", 2.0)
     return figures
 
 
-def common(figures: Figures, seen: dict[str, float], idle: dict[str, float], connections: int) -> None:
-    """What holds for every kind."""
-    figures.note("event loop late, p99", seen["lag_p99"], "ms")
-    figures.note("   an idle loop meanwhile", idle["p99"], "ms")
-    figures.bound("   more than that", max(0.0, seen["lag_p99"] - idle["p99"]), "<=", 20, "ms")
-    figures.note("event loop late, at most", seen["lag_max"], "ms")
-    figures.note("   of that, Python's garbage collector", seen["gc_max"], "ms")
-    figures.note("   an idle loop meanwhile", idle["max"], "ms")
-    figures.bound("   more than that", max(0.0, seen["lag_max"] - idle["max"]), "<=", 100, "ms")
-    figures.bound("connections", seen["connections"], "<=", connections)
-    figures.bound("memory per trigger", seen["memory"] / 1e3, "<=", 60, "KB")
-    figures.note("while all start: CPU per trigger", seen["start_cpu"] / seen["jobs"] * 1e3, "ms")
-    figures.note("while all start: requests, looks included", seen["start_requests"])
-    late = "event loop late, at most"
-    most = 100 + idle["max"]
-    figures.bound(f"while all start: {late}", seen["start_lag_max"], "<=", most, "ms")
-    figures.note("   of that, Python's garbage collector", seen["start_gc_max"], "ms")
-    figures.bound(f"while all end at once: {late}", seen["end_lag_max"], "<=", most, "ms")
-    figures.note("   of that, Python's garbage collector", seen["end_gc_max"], "ms")
-    figures.note("from the end on the platform to the last event", seen["to_last_event"], "s")
+def add_common(
+    figures: Figures,
+    scenario: Scenario,
+    measured: Measurements,
+    idle: dict[str, float],
+    *,
+    max_connections: int,
+) -> None:
+    """Add the figures that both kinds of scenarios have."""
+    figures.note("event loop lag, p99", measured.lag_p99, "ms")
+    figures.note("   an idle loop at the same time", idle["p99"], "ms")
+    figures.check("   difference", max(0.0, measured.lag_p99 - idle["p99"]), "<=", 20, "ms")
+    figures.note("event loop lag, maximum", measured.lag_max, "ms")
+    figures.note("   longest garbage collection", measured.gc_max, "ms")
+    figures.note("   an idle loop at the same time", idle["max"], "ms")
+    figures.check("   difference", max(0.0, measured.lag_max - idle["max"]), "<=", 100, "ms")
+    figures.check("connections", measured.connections, "<=", max_connections)
+    figures.check("memory per trigger", measured.memory / 1e3, "<=", 60, "KB")
+    figures.note("while all start: CPU per trigger", measured.start_cpu / scenario.jobs * 1e3, "ms")
+    figures.note("while all start: requests, including polls", measured.start_requests)
+    max_lag = 100 + idle["max"]
+    figures.check("while all start: event loop lag, maximum", measured.start_lag_max, "<=", max_lag, "ms")
+    figures.note("   longest garbage collection", measured.start_gc_max, "ms")
+    figures.check("while all end at once: event loop lag, maximum", measured.end_lag_max, "<=", max_lag, "ms")
+    figures.note("   longest garbage collection", measured.end_gc_max, "ms")
+    figures.note("from the end of the jobs to the last event", measured.last_event_delay, "s")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="30 s intervals, 2,000 batches; nine minutes")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a bound is missed")
-    parser.add_argument("--scene", choices=["list", "old", "each"], help="only this one")
-    given = parser.parse_args()
-    if given.full:
-        interval, long_lists, batches = 30, 30, Scene("batch", 2000, interval=30, intervals=3)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--full", action="store_true", help="intervals of 30 s, 2,000 batches; takes nine minutes"
+    )
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
+    parser.add_argument("--scenario", choices=["listed", "old", "individual"], help="run only this scenario")
+    options = parser.parse_args()
+    if options.full:
+        interval, old_interval, batches = 30, 30, Scenario("batch", 2000, interval=30, intervals=3)
     else:
-        print("Short form: intervals of 8 s and 15 s in place of 30 s, and 530 batches in place of 2,000.")
-        interval, long_lists, batches = 8, 15, Scene("batch", 530, interval=8, intervals=2)
-    scenes = {
-        "list": lambda: listed(Scene("tuning", 10_000, interval=interval, intervals=2)),
-        "old": lambda: listed(Scene("tuning", 10_000, old=100_000, interval=long_lists, intervals=2)),
-        "each": lambda: each(batches),
+        print("Short form: intervals of 8 s and 15 s instead of 30 s, and 530 batches instead of 2,000.")
+        interval, old_interval, batches = 8, 15, Scenario("batch", 530, interval=8, intervals=2)
+    old = Scenario("tuning", 10_000, old_jobs=100_000, interval=old_interval, intervals=2)
+    scenarios = {
+        "listed": (measure_listed, Scenario("tuning", 10_000, interval=interval, intervals=2)),
+        "old": (measure_listed, old),
+        "individual": (measure_individual, batches),
     }
-    found = []
-    for name, run in scenes.items():
-        if given.scene in (None, name):
-            found.append(run())
-            found[-1].show()
-    sys.exit(exit_code(found, check=given.check))
+    tables = []
+    for name, (measure, scenario) in scenarios.items():
+        if options.scenario in (None, name):
+            tables.append(measure(scenario))
+            tables[-1].print()
+    sys.exit(exit_status(tables, check=options.check))
 
 
 if __name__ == "__main__":

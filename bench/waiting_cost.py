@@ -1,8 +1,8 @@
-"""What a job costs in seconds of a worker: a task that defers beside one that waits in place.
+"""How many worker seconds a job costs: a task that defers, compared with one that waits in its worker.
 
-``python bench/waiting_cost.py`` runs ``LaminiBatchInferenceOperator`` both ways against the stub. Each piece of a task
-runs in a process of its own, as on a worker: the whole task where it waits in place; up to the deferral, and from the
-event on, where it defers. What the trigger costs in between is measured too.
+``python bench/waiting_cost.py`` runs ``LaminiBatchInferenceOperator`` both ways against the stub. Each phase of a task runs
+in a process of its own, as on a worker: a task that waits in its worker has one phase; a task that defers has one until it
+defers and one from the event on. The trigger that runs in between is measured as well.
 """
 
 from __future__ import annotations
@@ -14,24 +14,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.stubs.running import running_stub
-from bench.support.bounds import Figures, exit_code
+from bench.stubs.timed_jobs import running_stub
+from bench.support.figures import Figures, exit_status
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
-SAID = "piece: "
+RESULT = "result: "
+"""Prefix of the line on which a phase prints its result."""
 
 
-def piece(which: str, folder: str, deferral: str) -> None:
-    """Run one piece of a task in this process, and print what follows."""
+def run_phase(phase: str, output: str, argument: Any) -> None:
+    """Run one phase of a task in this process, and print its result.
+
+    :param phase: ``wait``, ``defer``, ``trigger`` or ``resume``
+    :param output: path of the task's output folder
+    :param argument: the deferral for ``trigger``; the deferral and the event for ``resume``
+    """
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
     from tests.support.tasks import Deferral, begin, execute, wake
 
@@ -40,90 +46,107 @@ def piece(which: str, folder: str, deferral: str) -> None:
             task_id="infer",
             model_name="m",
             input=[f"Order {number}" for number in range(100)],
-            output=folder,
-            deferrable=which != "in place",
+            output=output,
+            deferrable=phase != "wait",
         )
 
-    said: object = None
-    if which == "in place":
+    result: object = None
+    if phase == "wait":
         execute(make())
-    elif which == "until deferred":
-        said = asdict(begin(make))
-    elif which == "trigger":
+    elif phase == "defer":
+        result = asdict(begin(make))
+    elif phase == "trigger":
         cpu = time.process_time()
-        event = Deferral(**json.loads(deferral)).wait(timeout=600)
-        said = {"event": event, "cpu": time.process_time() - cpu}
+        event = Deferral(**argument).wait(timeout=600)
+        result = {"event": event, "cpu": time.process_time() - cpu}
     else:
-        given = json.loads(deferral)
-        wake(make, Deferral(**given["deferral"]), given["event"])
-    print(SAID + json.dumps(said))
+        wake(make, Deferral(**argument["deferral"]), argument["event"])
+    print(RESULT + json.dumps(result))
 
 
-def run_piece(which: str, folder: str, url: str, deferral: object = None) -> tuple[float, float, Any]:
-    """Run a piece in a new process.
+@dataclass(frozen=True)
+class Phase:
+    """A phase that ran in a process of its own.
 
-    :returns: how long the process lived, its CPU seconds, and what it said
+    :param seconds: how long the process ran
+    :param cpu: its CPU seconds
+    :param result: what :func:`run_phase` printed
+    """
+
+    seconds: float
+    cpu: float
+    result: Any
+
+
+def start_phase(phase: str, folder: str, url: str, argument: object = None) -> Phase:
+    """Run a phase in a new process.
+
+    :param folder: path of a folder for Airflow and the output
+    :param url: the stub's address
     """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         "AIRFLOW_HOME": folder,
         "AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps({"conn_type": "lamini", "host": url, "password": "k"}),
     }
-    output = f"{folder}/{'waited' if which == 'in place' else 'deferred'}"
-    command = [sys.executable, __file__, "--piece", which, "--folder", output]
-    before, began = os.times(), time.monotonic()
-    done = subprocess.run(
-        [*command, "--deferral", json.dumps(deferral)],
+    output = f"{folder}/{'waited' if phase == 'wait' else 'deferred'}"
+    command = [sys.executable, __file__, "--phase", phase, "--output", output]
+    before, started_at = os.times(), time.monotonic()
+    process = subprocess.run(
+        [*command, "--argument", json.dumps(argument)],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    lived, after = time.monotonic() - began, os.times()
-    if done.returncode:
-        raise SystemExit(done.stderr[-4000:])
-    said = next(line for line in done.stdout.splitlines() if line.startswith(SAID))
+    seconds, after = time.monotonic() - started_at, os.times()
+    if process.returncode:
+        raise SystemExit(process.stderr[-4000:])
+    line = next(line for line in process.stdout.splitlines() if line.startswith(RESULT))
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return lived, cpu, json.loads(said.removeprefix(SAID))
+    return Phase(seconds, cpu, json.loads(line.removeprefix(RESULT)))
 
 
-def measure(seconds: float) -> tuple[Figures, float, float]:
-    """A job of so many seconds, both ways."""
-    with tempfile.TemporaryDirectory() as folder, running_stub(seconds=seconds) as stub:
-        place, place_cpu, _ = run_piece("in place", folder, stub.url)
-        first, first_cpu, deferral = run_piece("until deferred", folder, stub.url)
-        _, _, waited = run_piece("trigger", folder, stub.url, deferral)
-        given = {"deferral": deferral, "event": waited["event"]}
-        last, last_cpu, _ = run_piece("from the event on", folder, stub.url, given)
-    figures = Figures(f"A batch of 100 rows that takes {seconds:g} s")
-    figures.note("waiting in place: worker process", place, "s")
-    figures.note("waiting in place: its CPU", place_cpu, "s")
-    figures.note("deferred: worker processes", first + last, "s")
-    figures.note("deferred: their CPU", first_cpu + last_cpu, "s")
-    figures.note("deferred: CPU of a trigger alone in its triggerer", waited["cpu"], "s")
-    return figures, place - seconds, first + last
+def measure(job_seconds: float) -> tuple[Figures, float, float]:
+    """Run a job both ways.
+
+    :return: the figures; worker seconds of a waiting task in addition to the job's; worker seconds of a deferred task
+    """
+    with tempfile.TemporaryDirectory() as folder, running_stub(seconds=job_seconds) as stub:
+        wait = start_phase("wait", folder, stub.url)
+        defer = start_phase("defer", folder, stub.url)
+        trigger = start_phase("trigger", folder, stub.url, defer.result)
+        argument = {"deferral": defer.result, "event": trigger.result["event"]}
+        resume = start_phase("resume", folder, stub.url, argument)
+    figures = Figures(f"A batch of 100 rows that takes {job_seconds:g} s")
+    figures.note("waiting in the worker: seconds in the worker", wait.seconds, "s")
+    figures.note("waiting in the worker: CPU", wait.cpu, "s")
+    figures.note("deferred: seconds in workers, two processes", defer.seconds + resume.seconds, "s")
+    figures.note("deferred: CPU of the two processes", defer.cpu + resume.cpu, "s")
+    figures.note("deferred: CPU in the triggerer, for one trigger alone", trigger.result["cpu"], "s")
+    return figures, wait.seconds - job_seconds, defer.seconds + resume.seconds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="a job of two minutes; five minutes")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a bound is missed")
-    parser.add_argument("--piece", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    parser.add_argument("--deferral", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.piece:
-        piece(given.piece, given.folder, given.deferral)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--full", action="store_true", help="a job of two minutes; takes five minutes")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
+    parser.add_argument("--phase", help=argparse.SUPPRESS)
+    parser.add_argument("--output", help=argparse.SUPPRESS)
+    parser.add_argument("--argument", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.phase:
+        run_phase(options.phase, options.output, json.loads(options.argument))
         return
-    figures, around, deferred = measure(120 if given.full else 15)
-    figures.show()
-    table = Figures("Seconds of a worker per job, from these figures")
+    figures, overhead, deferred = measure(120 if options.full else 15)
+    figures.print()
+    table = Figures("Worker seconds per job, computed from these figures")
     for name, length in (("10 minutes", 600.0), ("1 hour", 3600.0), ("4 hours", 14400.0)):
-        table.note(f"a job of {name}: waiting in place", length + around, "s")
+        table.note(f"a job of {name}: waiting in the worker", length + overhead, "s")
         table.note(f"a job of {name}: deferred", deferred, "s")
-        table.bound(f"a job of {name}: times less", (length + around) / deferred, ">=", 10)
-    table.show()
-    sys.exit(exit_code([table], check=given.check))
+        table.check(f"a job of {name}: ratio", (length + overhead) / deferred, ">=", 10)
+    table.print()
+    sys.exit(exit_status([table], check=options.check))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How soon a task is woken after its job has ended, and how many requests that takes.
+"""How soon a task resumes after its job has ended, and how many polls that takes.
 
-``python bench/waiting_latency.py`` plays the plan of looks (``jobs.polling``, which decides without clock or network)
-over jobs of many lengths, and compares it with looking at a fixed interval that is as late at the median. Then it
-waits for real jobs of a few seconds with real triggers against the stub.
+``python bench/waiting_latency.py`` simulates the poll schedule (``jobs.polling``, which uses neither clock nor network)
+for jobs of many lengths, and compares it with fixed intervals. Then it runs real triggers against the stub, for real jobs
+of a few seconds.
 """
 
 from __future__ import annotations
@@ -21,128 +21,146 @@ sys.path.insert(0, str(ROOT))
 
 from airflow_provider_lamini.jobs.polling import PollAgain, PollPlan, decide_after_status, first_poll
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
-from bench.stubs.running import running_stub
-from bench.support.bounds import Figures, exit_code
+from bench.stubs.timed_jobs import running_stub
+from bench.support.figures import Figures, exit_status
 
 RUNNING = JobStatus("1", JobState.RUNNING, "RUNNING")
 LENGTHS = [(5, 15), (15, 60), (60, 300), (300, 1800), (1800, 4 * 3600)]
-"""Seconds."""
+"""Ranges of job lengths in seconds."""
 
-AT_MOST = 2.0
-"""A fixed interval (seconds) with which jobs of 10 s are late by a tenth of their length at the median."""
+FIXED_INTERVAL = 2.0
+"""Seconds between polls; with it, the median delay of jobs of 10 s is a tenth of their length."""
 
 
-def watched(length: float, chance: random.Random) -> tuple[float, int]:
-    """How late the end of a job of this length is seen, and after how many looks."""
+def simulate_job(length: float, rng: random.Random) -> tuple[float, int]:
+    """Simulate the polls of one job.
+
+    :param length: seconds that the job runs
+    :return: seconds from the job's end until a poll detects it, and the number of polls
+    """
     plan = PollPlan(submitted_at=0.0, deadline=1e9)
-    now, looks = 0.0, 0
-    decision = first_poll(plan, now, chance.random())
+    now, polls = 0.0, 0
+    decision = first_poll(plan, now, rng.random())
     while isinstance(decision, PollAgain):
-        now, looks = now + decision.seconds, looks + 1
+        now, polls = now + decision.seconds, polls + 1
         if now >= length:
-            return now - length, looks
-        decision = decide_after_status(plan, RUNNING, now, chance.random())
+            return now - length, polls
+        decision = decide_after_status(plan, RUNNING, now, rng.random())
     raise AssertionError(decision)
 
 
-def worst(lengths: list[float]) -> float:
-    """Looks per job at the one fixed interval that suits jobs of unknown length."""
-    return statistics.fmean(length / AT_MOST + 1 for length in lengths)
+def fixed_polls(lengths: list[float], interval: float) -> float:
+    """Return the polls per job at a fixed interval."""
+    return statistics.fmean(length / interval + 1 for length in lengths)
 
 
-def simulated(jobs: int, seed: int) -> list[Figures]:
-    """Jobs of many lengths, without waiting."""
-    chance = random.Random(seed)
-    found = []
-    for least, most in LENGTHS:
-        lengths = [chance.uniform(least, most) for _ in range(jobs)]
-        seen = [watched(length, chance) for length in lengths]
-        late = statistics.median(seconds for seconds, _ in seen)
-        looks = statistics.fmean(count for _, count in seen)
-        # At the median a fixed interval is half of itself late. Whoever chooses it has to know how long jobs take.
-        fixed = statistics.fmean(length / (2 * late) + 1 for length in lengths)
-        figures = Figures(f"{jobs:,} jobs of {least:,} s to {most:,} s, simulated")
-        if most <= 60:
-            figures.bound("late at the median", late, "<=", 2.0, "s")
+def simulate_ranges(jobs: int, seed: int) -> list[Figures]:
+    """Simulate jobs of each range of lengths.
+
+    :param jobs: number of jobs per range
+    """
+    rng = random.Random(seed)
+    tables = []
+    for minimum, maximum in LENGTHS:
+        lengths = [rng.uniform(minimum, maximum) for _ in range(jobs)]
+        results = [simulate_job(length, rng) for length in lengths]
+        delay = statistics.median(delay for delay, _ in results)
+        polls = statistics.fmean(polls for _, polls in results)
+        figures = Figures(f"{jobs:,} jobs of {minimum:,} s to {maximum:,} s, simulated")
+        if maximum <= 60:
+            figures.check("median delay", delay, "<=", 2.0, "s")
         else:
-            figures.note("late at the median", late, "s")
-            share = statistics.median(each / length for (each, _), length in zip(seen, lengths, strict=True))
-            figures.bound("late at the median, share of the job's length", share * 100, "<=", 10, "%")
-        figures.note("looks per job", looks)
-        figures.note(f"looks per job at a fixed {2 * late:.1f} s, which is as late", fixed)
-        figures.note(f"looks per job at a fixed {AT_MOST:g} s, as late as is allowed for any", worst(lengths))
-        found.append(figures)
-    return found
+            figures.note("median delay", delay, "s")
+            share = statistics.median(
+                delay / length for (delay, _), length in zip(results, lengths, strict=True)
+            )
+            figures.check("median delay, share of the job's length", share * 100, "<=", 10, "%")
+        figures.note("polls per job", polls)
+        # The median delay of a fixed interval is half the interval. To choose it, one must know how long jobs take.
+        same = 2 * delay
+        figures.note(f"polls at a fixed {same:.1f} s, with the same delay", fixed_polls(lengths, same))
+        figures.note(f"polls at a fixed {FIXED_INTERVAL:g} s", fixed_polls(lengths, FIXED_INTERVAL))
+        tables.append(figures)
+    return tables
 
 
-def mixed(jobs: int, seed: int) -> Figures:
-    """All lengths together: the fixed interval has to suit the short ones."""
-    chance = random.Random(seed)
-    lengths = [min(max(chance.lognormvariate(5.0, 1.5), 5.0), 4 * 3600) for _ in range(jobs)]
-    seen = [watched(length, chance) for length in lengths]
-    short = [late for (late, _), length in zip(seen, lengths, strict=True) if length <= 60]
-    fixed = 2 * statistics.median(short)
-    looks, at_fixed = sum(count for _, count in seen), sum(length / fixed + 1 for length in lengths)
+def simulate_mixed(jobs: int, seed: int) -> Figures:
+    """Simulate jobs of all lengths together, where a fixed interval has to suit the short ones."""
+    rng = random.Random(seed)
+    lengths = [min(max(rng.lognormvariate(5.0, 1.5), 5.0), 4 * 3600) for _ in range(jobs)]
+    results = [simulate_job(length, rng) for length in lengths]
+    delay = statistics.median(
+        delay for (delay, _), length in zip(results, lengths, strict=True) if length <= 60
+    )
+    polls = statistics.fmean(polls for _, polls in results)
+    same = fixed_polls(lengths, 2 * delay)
     figures = Figures(f"{jobs:,} jobs, lognormal around {statistics.median(lengths):.0f} s, simulated")
-    figures.bound("late at the median, jobs under a minute", statistics.median(short), "<=", 2.0, "s")
-    figures.note("looks per job", looks / jobs)
-    figures.note(f"looks per job at a fixed {fixed:.1f} s, as late for the short ones", at_fixed / jobs)
-    figures.bound("share of those", looks / at_fixed * 100, "<=", 100, "%")
+    figures.check("median delay, jobs under a minute", delay, "<=", 2.0, "s")
+    figures.note("polls per job", polls)
+    figures.note(f"polls at a fixed {2 * delay:.1f} s, with the same delay for the short ones", same)
+    figures.check("polls, share of those", polls / same * 100, "<=", 100, "%")
     return figures
 
 
-async def one(url_of_stub: str, length: float) -> float:
-    """Seconds from the end of a real job to its trigger's event."""
+async def measure_job(url: str, length: float) -> float:
+    """Submit a job to the stub and wait for it with a trigger.
+
+    :return: seconds from the end of the job to the event
+    """
     import httpx
 
     from airflow_provider_lamini.triggers.job import JobTrigger
 
-    async with httpx.AsyncClient(base_url=url_of_stub) as http:
+    async with httpx.AsyncClient(base_url=url) as http:
         body = {"model_name": "m", "prompt": ["a"]}
         job_id = (await http.post("/v1/batch_completions", json=body)).json()["id"]
-    submitted = time.time()
+    submitted_at = time.time()
     trigger = JobTrigger(
         conn_id="lamini_default",
         kind="lamini/batch_completions",
         job_ids=[job_id],
-        submitted_at=submitted,
-        deadline=submitted + 600,
+        submitted_at=submitted_at,
+        deadline=submitted_at + 600,
         poll_interval=30,
     )
     async for _ in trigger.run():
         pass
-    return time.time() - submitted - length
+    return time.time() - submitted_at - length
 
 
-def real(jobs: int, length: float) -> Figures:
-    """Real triggers for real jobs, all at once."""
+def measure_jobs(jobs: int, length: float) -> Figures:
+    """Measure real triggers for real jobs, all at once."""
 
-    async def all_of_them(url: str) -> list[float]:
-        return await asyncio.gather(*(one(url, length) for _ in range(jobs)))
+    async def measure_all(url: str) -> list[float]:
+        return await asyncio.gather(*(measure_job(url, length) for _ in range(jobs)))
 
     with running_stub(seconds=length) as stub:
         os.environ["AIRFLOW_CONN_LAMINI_DEFAULT"] = stub.connection()
-        late = asyncio.run(all_of_them(stub.url))
-        looks = stub.control("stats")["requests"]["batch"]
-    figures = Figures(f"{jobs} jobs of {length:g} s, real triggers against a stub")
-    figures.bound("from the job's end to the event, median", statistics.median(late), "<=", 2.0, "s")
-    figures.note("from the job's end to the event, at most", max(late), "s")
-    figures.note("looks per job", looks / jobs)
+        delays = asyncio.run(measure_all(stub.url))
+        polls = stub.control("stats")["requests"]["batch"]
+    figures = Figures(f"{jobs} jobs of {length:g} s, real triggers with a stub")
+    figures.check("median delay, from the job's end to the event", statistics.median(delays), "<=", 2.0, "s")
+    figures.note("maximum delay", max(delays), "s")
+    figures.note("polls per job", polls / jobs)
     return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="also real jobs of 50 s; a minute more")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a bound is missed")
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    found = [*simulated(2000, given.seed), mixed(5000, given.seed), real(20, 8.0)]
-    if given.full:
-        found.append(real(20, 50.0))
-    for figures in found:
-        figures.show()
-    sys.exit(exit_code(found, check=given.check))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--full", action="store_true", help="also real jobs of 50 s; takes a minute longer")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the simulations")
+    options = parser.parse_args()
+    tables = [
+        *simulate_ranges(2000, options.seed),
+        simulate_mixed(5000, options.seed),
+        measure_jobs(20, 8.0),
+    ]
+    if options.full:
+        tables.append(measure_jobs(20, 50.0))
+    for figures in tables:
+        figures.print()
+    sys.exit(exit_status(tables, check=options.check))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ import pytest
 
 from airflow_provider_lamini import exceptions
 from airflow_provider_lamini.api import errors
+from airflow_provider_lamini.api.dialect import GENERIC_STATUSES
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FIELDS
+from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.output.manifest import Manifest, Part
 from airflow_provider_lamini.rows.output.parts import RESERVED
@@ -234,10 +236,10 @@ def table_of_fields() -> str:
     """The table of a connection's extra fields, as ``docs/connection.md`` must have it."""
     defaults = {each.name: each.default for each in fields(ClientSettings) if each.default is not MISSING}
     lines = []
-    for field in LAMINI_FIELDS:
+    for field in LAMINI_FORM.fields:
         default = json.dumps(defaults.get(field.name))
         shown = "none" if default == "null" else f"`{default.removesuffix('.0')}`"
-        what = re.sub(r"\s*[^.]+ if empty\.$", "", field.help)
+        what = re.sub(r"\s*Default: [^.]+\.$", "", field.help)
         lines.append(f"| `{field.name}` | {field.title} | {field.kind.value} | {shown} | {what} |")
     return "\n".join(lines)
 
@@ -249,10 +251,10 @@ def test_every_field_of_a_connection_is_in_its_table():
 
 
 def test_the_help_of_a_field_tells_the_default_that_it_has():
-    table = dict(zip([each.name for each in LAMINI_FIELDS], table_of_fields().splitlines(), strict=True))
-    for field in LAMINI_FIELDS:
-        told = re.search(r"(\S+) if empty\.$", field.help)
-        if told and told[1] != "limit":
+    table = dict(zip([each.name for each in LAMINI_FORM.fields], table_of_fields().splitlines(), strict=True))
+    for field in LAMINI_FORM.fields:
+        told = re.search(r"Default: (\S+)\.$", field.help)
+        if told:
             assert f"| `{told[1].lower()}` |" in table[field.name]
 
 
@@ -268,8 +270,8 @@ def arguments_of(operator: type) -> dict[str, inspect.Parameter]:
 
 
 def test_every_argument_of_batch_inference_is_in_its_table_with_its_default():
-    from airflow_provider_lamini.operators.base import JobOperator
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
+    from airflow_provider_lamini.operators.legacy import JobOperator
 
     arguments = arguments_of(LaminiBatchInferenceOperator)
     assert set(arguments) > set(arguments_of(JobOperator))
@@ -296,7 +298,8 @@ def test_every_error_of_the_platform_is_explained():
     told = {name for name, _ in first_cells(text_of("connection.md"))}
     kinds = {kind.__name__ for kind in errors.PlatformError.__subclasses__()}
     assert sorted(kinds - told) == []
-    for status, kind in errors.BY_STATUS.items():
+    for status, meaning in {**GENERIC_STATUSES, **LAMINI_DIALECT.statuses}.items():
+        kind = meaning.error
         (answer,) = (
             cells[0] for name, cells in first_cells(text_of("connection.md")) if name == kind.__name__
         )

@@ -17,6 +17,7 @@ import httpx
 
 from airflow_provider_lamini.api.call import Call, FilePart, Retry
 from airflow_provider_lamini.api.client import Client, tls_context
+from airflow_provider_lamini.api.dialect import Dialect
 from airflow_provider_lamini.api.errors import AuthenticationError, NotFoundError, ProtocolError
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class _Blob:
             client_cert=None,
             client_key=None,
             proxy=None,  # the transport below goes through it
+            dialect=Dialect(),
         )
         proxy = settings.proxy or _proxy_of_the_environment(parts.scheme, parts.hostname)
         network = httpx.HTTPTransport(verify=tls_context(own), proxy=proxy)

@@ -25,7 +25,7 @@ class Retry(Enum):
     SAFE = "safe"
     """After any passing failure: the call reads, or writes the same thing again."""
     ONLY_IF_NOT_STARTED = "if refused"
-    """Only where the platform surely did not begin: refused connection, 429, 513. The call starts work."""
+    """Only where the platform surely did not begin: refused connection, 429. The call starts work."""
 
 
 @dataclass(frozen=True, slots=True)

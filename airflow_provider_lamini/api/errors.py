@@ -8,15 +8,17 @@
     |-- NotFoundError            404
     |-- InvalidRequestError      422
     |-- RateLimitedError         429
-    |-- DuplicateError           497
-    |-- JobNotFoundError         498
-    |-- ProjectNotFoundError     499
-    |-- ModelLoadingError        513
-    |-- ModelNotFoundError       594
+    |-- DuplicateError           the name or id is taken
+    |-- JobNotFoundError         no such job
+    |-- ProjectNotFoundError     no such project
+    |-- ModelLoadingError        the model is still being loaded
+    |-- ModelNotFoundError       no such model
     |-- UnavailableError         500, 502, 503, 504, no connection
-    |-- PlatformTimeoutError     524, no answer in time
-    `-- ProtocolError            an answer that the API does not allow
-        `-- NotThePlatformError  a web page, nothing, or a redirect elsewhere
+    |-- PlatformTimeoutError     no response in time
+    `-- ProtocolError            a response that the API does not allow
+        `-- NotThePlatformError  a web page, an empty body, or a redirect to another host
+
+Each platform adds statuses of its own: see its dialect in ``airflow_provider_lamini.platforms``.
 """
 
 from __future__ import annotations
@@ -139,31 +141,3 @@ class NotThePlatformError(ProtocolError):
 
     That may be a proxy under maintenance; then retrying later helps. Else check the base URL.
     """
-
-
-BY_STATUS: dict[int, type[PlatformError]] = {
-    400: BadRequestError,
-    401: AuthenticationError,
-    403: AuthenticationError,
-    404: NotFoundError,
-    422: InvalidRequestError,
-    429: RateLimitedError,
-    497: DuplicateError,
-    498: JobNotFoundError,
-    499: ProjectNotFoundError,
-    513: ModelLoadingError,
-    524: PlatformTimeoutError,
-    594: ModelNotFoundError,
-}
-"""The class of each status with a meaning of its own."""
-
-
-def class_for(status: int) -> type[PlatformError]:
-    """Return the class of error for a status that is no success."""
-    if status in BY_STATUS:
-        return BY_STATUS[status]
-    if status >= 500:  # noqa: PLR2004 - where HTTP's server errors begin
-        return UnavailableError
-    if status >= 400:  # noqa: PLR2004 - where HTTP's client errors begin
-        return BadRequestError
-    return ProtocolError

@@ -196,6 +196,7 @@ class Exchange:
         return failures.of_status(
             call,
             fetch.status,
+            self._settings.dialect.error_status(fetch.status),
             detail=self._shown(said, call, outgoing),
             request_id=failures.request_id(fetch.headers),
             retry_after=parse_retry_after(fetch.headers.get("retry-after"), time.time()),
@@ -211,7 +212,7 @@ class Exchange:
 
     def _shown(self, text: str, call: Call[object], outgoing: PreparedCall) -> str:
         """A text of the platform's without what was sent to it."""
-        line = redaction.shown(text, secrets=outgoing.secrets, sent=call.json)
+        line = redaction.shown(text, secrets=outgoing.secrets, sent=call.json, dialect=self._settings.dialect)
         for part in outgoing.parts:
             line = redaction.unless_in(part, line)
         return line

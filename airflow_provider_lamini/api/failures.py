@@ -17,38 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_lamini.api.call import Call, Json
+    from airflow_provider_lamini.api.dialect import ErrorStatus
     from airflow_provider_lamini.api.transfer import Transfer
 
-_MEANING: dict[int, str] = {
-    400: "the request is refused",
-    401: "the key is missing or wrong",
-    403: "the key is not allowed to do this",
-    404: "no such path or object",
-    422: "an argument is invalid",
-    429: "too many requests",
-    497: "it is there already",
-    498: "no such job",
-    499: "no such project",
-    500: "the platform failed inside",
-    502: "the platform is not available",
-    503: "the platform is not available",
-    504: "the platform is not available",
-    513: "the model is still being loaded",
-    524: "the platform did not finish in time",
-    594: "no such model",
-}
 _ADVICE: dict[type[errors.PlatformError], str] = {
     errors.AuthenticationError: "Check the key of the connection.",
     errors.NotFoundError: "Check the connection's address, with its path prefix, and the id.",
     errors.InvalidRequestError: "Correct the argument.",
     errors.RateLimitedError: "Send less at a time, set requests_per_second, or allow a longer retry_budget.",
-    errors.JobNotFoundError: "Check the job's id and whose key it is.",
-    errors.ModelLoadingError: "Allow a longer model_loading_budget or preload the model.",
-    errors.ModelNotFoundError: "Check the model's name or id, or have the platform download the model first.",
     errors.PlatformTimeoutError: "Ask for less at a time, or allow a longer read_timeout or retry_budget.",
 }
-_PASSING = frozenset({429, 500, 502, 503, 504, 513, 524})
-_REFUSED = frozenset({429, 513, 594})
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -66,6 +44,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
     :param request_id: the platform's id of the request
     :param retry_after: seconds that the platform asked to wait
     :param unreadable: whether there was an answer, with a status of success, that is no JSON
+    :param advice: one sentence: what the user can do. If empty, the advice for the class of error.
     """
 
     def __init__(
@@ -80,6 +59,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         request_id: str | None = None,
         retry_after: float | None = None,
         unreadable: bool = False,
+        advice: str = "",
     ) -> None:
         super().__init__(what)
         self.kind = kind
@@ -91,6 +71,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         self.request_id = request_id
         self.retry_after = retry_after
         self.unreadable = unreadable
+        self.advice = advice
 
     @property
     def loading(self) -> bool:
@@ -125,8 +106,9 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
             )
         elif starts_work:
             sentences.append("Nothing was started.")
-        if self.kind in _ADVICE:
-            sentences.append(_ADVICE[self.kind])
+        advice = self.advice or _ADVICE.get(self.kind)
+        if advice:
+            sentences.append(advice)
         return self.kind(
             " ".join(sentences),
             status=self.status,
@@ -142,29 +124,36 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
 
 
 def of_status(
-    call: Call[object], status: int, *, detail: str, request_id: str | None, retry_after: float | None
+    call: Call[object],
+    status: int,
+    known: ErrorStatus,
+    *,
+    detail: str,
+    request_id: str | None,
+    retry_after: float | None,
 ) -> AttemptFailed:
-    """Say what an answer with a status other than success means.
+    """Describe a response with a status other than success.
 
     :param call: what was sent
-    :param status: the answer's status
-    :param detail: the platform's own text, fit to be shown
+    :param status: the response's status
+    :param known: what the status means on this platform
+    :param detail: the platform's own text, redacted
     :param request_id: the platform's id of the request
     :param retry_after: seconds that the platform asked to wait
     """
-    meaning = _MEANING.get(status)
     what = f"The platform answered {call.method} {call.path} with {status}"
-    what += f" ({meaning})" if meaning else ""
+    what += f" ({known.meaning})" if known.meaning else ""
     what += f": {detail}" if detail else ""
     return AttemptFailed(
-        errors.class_for(status),
+        known.error,
         what if what.endswith((".", "!", "?")) else what + ".",
-        passing=status in _PASSING,
-        refused=status in _REFUSED or 300 <= status < 500,  # noqa: PLR2004 - redirects and refusals
+        passing=known.transient,
+        refused=known.not_started,
         status=status,
         detail=detail,
         request_id=request_id,
         retry_after=retry_after,
+        advice=known.advice,
     )
 
 

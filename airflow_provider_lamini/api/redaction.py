@@ -8,23 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import FilePart, Json
+    from airflow_provider_lamini.api.dialect import Dialect
 
 LONGEST = 300
 """Characters of a platform's text that are shown at most."""
 
-_CARRY_DATA = frozenset(
-    {
-        "classes",
-        "data",
-        "eval_data",
-        "examples",
-        "messages",
-        "private_hf_token",
-        "prompt",
-        "source",
-        "upload_file_path",  # it may be signed
-    }
-)
 _LEFT_OUT = "[...]"
 _SHORTEST_TEXT = 6
 _WINDOW = 16
@@ -60,12 +48,13 @@ def without(content: bytes, secrets: Sequence[str]) -> bytes:
     return content
 
 
-def shown(text: str, *, secrets: Sequence[str], sent: Json) -> str:
+def shown(text: str, *, secrets: Sequence[str], sent: Json, dialect: Dialect) -> str:
     """Make a text of the platform fit to be shown: one line, short, without secrets and what was sent.
 
     :param text: what the platform said
     :param secrets: the settings' secrets
     :param sent: the body of the call; its prompts and rows are left out where the text repeats them
+    :param dialect: names the fields of the body that hold data and secrets
     """
     if not text:
         return ""  # what was sent may be long, and is looked at for nothing else
@@ -73,7 +62,7 @@ def shown(text: str, *, secrets: Sequence[str], sent: Json) -> str:
         text = text.replace(secret, "***")
     # A cut may leave a piece of something sent at the end, so that what was sent goes first, then the rest.
     line = _one_line(text[: LONGEST * 4])
-    line = _without_sent(line, [_one_line(each) for each in _data_texts(sent)])
+    line = _without_sent(line, [_one_line(each) for each in _data_texts(sent, dialect)])
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 
@@ -103,10 +92,10 @@ def _one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in line).split())
 
 
-def _data_texts(sent: Json) -> Iterator[str]:
+def _data_texts(sent: Json, dialect: Dialect) -> Iterator[str]:
     if isinstance(sent, Mapping):
         for name, value in sent.items():
-            if name in _CARRY_DATA:
+            if name in dialect.data_fields or name in dialect.secret_fields:
                 yield from _texts(value)
 
 

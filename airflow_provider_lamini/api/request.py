@@ -71,10 +71,12 @@ class PreparedCall:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Texts that nothing may show: the settings' secrets, and the token for a hub that is sent."""
-        sent = self._call.json
-        token = sent.get("private_hf_token") if isinstance(sent, dict) else None
-        return (*self._secrets, *([token] if isinstance(token, str) and token else ()))
+        """Texts that nothing may show: the settings' secrets, and those in the call's body."""
+        body = self._call.json
+        if not isinstance(body, dict):
+            return self._secrets
+        values = (body.get(name) for name in self._settings.dialect.secret_fields)
+        return (*self._secrets, *(value for value in values if isinstance(value, str) and value))
 
     @property
     def timeout(self) -> float:
@@ -138,9 +140,7 @@ def platform_headers(settings: ClientSettings) -> httpx.Headers:
     """
     headers = httpx.Headers(dict(settings.headers))
     headers.setdefault("User-Agent", USER_AGENT)
-    headers["Lamini-Version"] = __version__
-    if settings.key:
-        headers["Authorization"] = f"Bearer {settings.key}"
+    headers.update({**settings.dialect.headers, **settings.dialect.key_headers(settings.key)})
     return headers
 
 

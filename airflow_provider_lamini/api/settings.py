@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_lamini.api.dialect import Dialect
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,7 +29,7 @@ class ClientSettings:
     """Everything a client must know of a platform.
 
     :param base_url: ``http`` or ``https`` address, a path prefix is kept; a trailing slash is dropped
-    :param key: bearer key; an empty one sends no ``Authorization`` header
+    :param key: API key; an empty one sends no authentication header
     :param connect_timeout: seconds to wait for a connection
     :param read_timeout: seconds to wait for the next bytes of an answer
     :param verify: ``False`` checks no certificate; a path names a CA bundle (file or folder) to check with
@@ -39,6 +41,7 @@ class ClientSettings:
     :param requests_per_second: requests sent at most per second, retries included; ``None`` sets no bound
     :param retry_budget: seconds that one call may spend at most on failures that pass
     :param model_loading_budget: seconds that one call may spend at most on a model that is being loaded
+    :param dialect: how the platform speaks HTTP; by default a bearer key and only the generic statuses
     :raises ValueError: where a value cannot work; the message names the field, never the key
     """
 
@@ -55,14 +58,16 @@ class ClientSettings:
     requests_per_second: float | None = None
     retry_budget: float = 300.0
     model_loading_budget: float = 1800.0
+    dialect: Dialect = field(default_factory=Dialect)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
         object.__setattr__(self, "headers", _checked_headers(self.headers))
         if not isinstance(self.key, str) or not _KEY.fullmatch(self.key):
             raise ValueError("key must be printable ASCII without blanks (a line break at its end, perhaps?)")
-        if self.key and any(name.lower() == "authorization" for name in self.headers):
-            raise ValueError("headers must not hold Authorization where a key is given: the key goes there")
+        key_header = self.dialect.key_header
+        if self.key and any(name.lower() == key_header.lower() for name in self.headers):
+            raise ValueError(f"headers must not contain {key_header}: the key is sent there")
         for name in ("connect_timeout", "read_timeout"):
             _check_number(name, getattr(self, name), positive=True)
         for name in ("retry_budget", "model_loading_budget"):
@@ -116,7 +121,7 @@ class ClientSettings:
 
 def _checked_url(url: object) -> str:
     if not isinstance(url, str) or not url.strip():
-        raise ValueError("base_url is missing: give the platform's address, such as https://api.lamini.ai")
+        raise ValueError("base_url is missing: give the platform's address, such as https://api.example.com")
     url = url.strip()
     try:
         parts = urlsplit(url)

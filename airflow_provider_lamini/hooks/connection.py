@@ -1,8 +1,9 @@
-"""From an Airflow connection to the settings of a client: one pure function, the same for every caller."""
+"""From an Airflow connection to the settings of a client: one pure function for all platforms and callers."""
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
@@ -12,30 +13,30 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow.providers.common.compat.sdk import Connection
 
+    from airflow_provider_lamini.platforms.base import ConnectionForm, Platform
+
 C = TypeVar("C")
 
-CLOUD_URL = "https://api.lamini.ai"
-CLOUD_WEB_URL = "https://app.lamini.ai"
+log = logging.getLogger(__name__)
 
-_DEFAULTS = ClientSettings(base_url=CLOUD_URL, key="")
-_FIELD_NAMES = frozenset(entry.name for entry in LAMINI_FIELDS)
-_FORM_PREFIX = "extra__lamini__"
 _FORM_NAMES = {"base_url": "Host", "key": "The key in the password field"}
-"""How the form calls what the client's settings call otherwise. Messages of both begin with the name."""
+"""Names of settings in the form. An error about a setting begins with its name."""
 _SECRET_HEADER = re.compile(r"auth|token|key|secret|passw|credential|cookie|signature", re.IGNORECASE)
 _MAX_PORT = 65535
 _SHOWN = 16
 
+_warned: set[tuple[str, tuple[str, ...]]] = set()
+"""Connections whose unknown extras this process has logged."""
+
 
 class InvalidConnectionError(AirflowFailException, ValueError):
-    """A connection cannot work as it stands. Nothing was sent; a retry cannot help, so none is made.
+    """A connection is invalid. Nothing was sent; a retry cannot help, so Airflow makes none.
 
     :param conn_id: the connection's id
     :param problem: one sentence: which field, what is wrong with it, what to do
@@ -52,13 +53,13 @@ class InvalidConnectionError(AirflowFailException, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionInfo:
-    """All that a connection says of a platform.
+    """What a connection says about a platform.
 
     :param settings: how to reach it
-    :param web_url: address of its web pages without a trailing slash, where known
-    :param state_path: where records of submitted jobs go, where the connection says so
+    :param web_url: URL of its web pages without a trailing slash, if known
+    :param state_path: where submission records go, if the connection says so
     :param secrets: texts that no log may show, besides the key
-    :param unknown: names of extras that mean nothing here
+    :param unknown: names of extras that this provider does not know
     """
 
     settings: ClientSettings
@@ -68,110 +69,146 @@ class ConnectionInfo:
     unknown: tuple[str, ...]
 
 
-def settings_from_connection(conn: Connection) -> ClientSettings:
-    """How to reach the platform that a connection names.
+def connection_info(conn: Connection, platform: Platform) -> ConnectionInfo:
+    """Read a connection.
 
-    :param conn: an Airflow connection of type ``lamini``
-    :return: checked settings of a client
-    :raises InvalidConnectionError: where a field is missing, malformed, or contradicts another
-    """
-    return target_from_connection(conn).settings
-
-
-def target_from_connection(conn: Connection) -> ConnectionInfo:
-    """All that a connection says of a platform.
-
-    :param conn: an Airflow connection of type ``lamini``
+    :param conn: an Airflow connection to the platform
+    :param platform: the platform
     :return: settings of a client, and what operators need besides
-    :raises InvalidConnectionError: where a field is missing, malformed, or contradicts another
+    :raises InvalidConnectionError: if a field is missing, malformed, or contradicts another
     """
     try:
-        return _target(conn)
+        return _connection_info(conn, platform)
     except _ProblemError as problem:
         raise InvalidConnectionError(conn.conn_id, str(problem)) from None
 
 
-def opened(kind: Callable[[ClientSettings], C], settings: ClientSettings, conn_id: str) -> C:
-    """Make a client; files that are not there and packages that are missing are noticed here.
+def read_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
+    """Look up and read a connection; mask its secrets and warn about unknown extras.
 
-    :param kind: class of the client
+    :param conn_id: the connection
+    :param platform: the platform that it leads to
+    :raises InvalidConnectionError: if the connection is invalid
+    """
+    from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+
+    info = connection_info(BaseHook.get_connection(conn_id), platform)
+    for secret in info.secrets:
+        mask_secret(secret)
+    _warn_about_unknown(conn_id, info, platform)
+    return info
+
+
+async def aread_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
+    """The same as :func:`read_connection`, without blocking the event loop.
+
+    :param conn_id: the connection
+    :param platform: the platform that it leads to
+    :raises InvalidConnectionError: if the connection is invalid
+    """
+    from airflow_provider_lamini.compat import aget_connection, amask_secret
+
+    info = connection_info(await aget_connection(conn_id), platform)
+    for secret in info.secrets:
+        await amask_secret(secret)
+    _warn_about_unknown(conn_id, info, platform)
+    return info
+
+
+def _warn_about_unknown(conn_id: str, info: ConnectionInfo, platform: Platform) -> None:
+    key = (conn_id, info.unknown)
+    if info.unknown and key not in _warned:
+        _warned.add(key)
+        log.warning(
+            "Connection %r has unknown extras, which are ignored: %s. Known extras: %s.",
+            conn_id,
+            ", ".join(info.unknown),
+            ", ".join(entry.name for entry in platform.form.fields),
+        )
+
+
+def open_client(client_class: Callable[[ClientSettings], C], settings: ClientSettings, conn_id: str) -> C:
+    """Create a client. Missing files and packages surface here.
+
+    :param client_class: class of the client
     :param settings: how to reach the platform
-    :param conn_id: the connection that the settings are from
+    :param conn_id: the connection that the settings come from
     :return: the client
-    :raises InvalidConnectionError: where a file or a package that the settings ask for cannot be used
+    :raises InvalidConnectionError: if a file or package that the settings need is missing or unusable
     """
     try:
-        return kind(settings)
+        return client_class(settings)
     except (ValueError, OSError) as error:
-        # The settings know one name for both: where ``verify`` is a path, it came as ``ca_path``.
+        # A path in ``verify`` came from the field ``ca_path``.
         names = {"verify": "ca_path"} if isinstance(settings.verify, str) else {}
-        raise InvalidConnectionError(conn_id, _in_words_of_the_form(error, names)) from None
+        raise InvalidConnectionError(conn_id, _with_form_names(error, names)) from None
     except ImportError as error:
         raise InvalidConnectionError(conn_id, f"proxy cannot be used: {error}") from None
 
 
-def _in_words_of_the_form(error: Exception, names: Mapping[str, str]) -> str:
+def _with_form_names(error: Exception, names: Mapping[str, str]) -> str:
     name, _, rest = str(error).partition(" ")
     return f"{names.get(name, name)} {rest}."
 
 
 class _ProblemError(Exception):
-    """What is wrong with a connection, before its id is put in front."""
+    """A problem with a connection, without the connection's id."""
 
 
-def _target(conn: Connection) -> ConnectionInfo:
-    extras = _Extras(_extra_fields(conn.extra))
-    settings = _settings(conn, extras)
-    cloud = urlsplit(settings.base_url).hostname == urlsplit(CLOUD_URL).hostname
+def _connection_info(conn: Connection, platform: Platform) -> ConnectionInfo:
+    extras = _Extras(_extra_fields(conn.extra, platform.form), platform.form.field_names)
+    settings = _settings(conn, extras, platform)
     web_url = extras.text("web_url")
     if web_url is not None and urlsplit(web_url).scheme not in ("http", "https"):
         raise _ProblemError("web_url must begin with http:// or https://.")
     return ConnectionInfo(
         settings=settings,
-        web_url=web_url.rstrip("/") if web_url else CLOUD_WEB_URL if cloud else None,
+        web_url=web_url.rstrip("/") if web_url else platform.form.cloud_web_url(settings.base_url),
         state_path=extras.text("state_path"),
         secrets=_secrets(settings),
         unknown=extras.unknown,
     )
 
 
-def _settings(conn: Connection, extras: _Extras) -> ClientSettings:
-    base_url = _base_url(conn.host, conn.schema, conn.port)
+def _settings(conn: Connection, extras: _Extras, platform: Platform) -> ClientSettings:
+    base_url = _base_url(conn.host, conn.schema, conn.port, example=platform.form.default_url)
     key = (conn.password or "").strip()
     if not key:
         raise _ProblemError("The password field is empty: put the platform's API key there.")
+    defaults = ClientSettings(base_url=platform.form.default_url, key="")
     verify: bool | str = extras.flag("verify", default=True)
     ca_path = extras.text("ca_path")
     if ca_path is not None:
         if not verify:
-            raise _ProblemError("verify is false, but ca_path is set: drop one of them.")
+            raise _ProblemError("verify is false, but ca_path is set: remove one of them.")
         verify = ca_path
     try:
         return ClientSettings(
             base_url=base_url,
             key=key,
-            connect_timeout=extras.number("connect_timeout", _DEFAULTS.connect_timeout),
-            read_timeout=extras.number("read_timeout", _DEFAULTS.read_timeout),
+            connect_timeout=extras.number("connect_timeout", defaults.connect_timeout),
+            read_timeout=extras.number("read_timeout", defaults.read_timeout),
             verify=verify,
             client_cert=extras.text("client_cert"),
             client_key=extras.text("client_key"),
             proxy=extras.text("proxy"),
             headers=extras.mapping("headers"),
-            max_connections=extras.integer("max_connections", _DEFAULTS.max_connections),
+            max_connections=extras.integer("max_connections", defaults.max_connections),
             requests_per_second=extras.optional_number("requests_per_second"),
-            retry_budget=extras.number("retry_budget", _DEFAULTS.retry_budget),
-            model_loading_budget=extras.number("model_loading_budget", _DEFAULTS.model_loading_budget),
+            retry_budget=extras.number("retry_budget", defaults.retry_budget),
+            model_loading_budget=extras.number("model_loading_budget", defaults.model_loading_budget),
+            dialect=platform.dialect,
         )
     except ValueError as error:
-        raise _ProblemError(_in_words_of_the_form(error, _FORM_NAMES)) from None
+        raise _ProblemError(_with_form_names(error, _FORM_NAMES)) from None
 
 
-def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
-    """One URL from a host name or a full URL, with the scheme and port fields where they add something."""
+def _base_url(host: str | None, schema: str | None, port: int | None, *, example: str) -> str:
+    """Build the base URL from Host, a host name or a full URL, and the fields Schema and Port."""
     host = (host or "").strip()
     schema = (schema or "").strip().lower()
     if not host:
-        raise _ProblemError(f"Host is empty: set it to the platform's URL, such as {CLOUD_URL}.")
+        raise _ProblemError(f"Host is empty: set it to the platform's URL, such as {example}.")
     if schema not in ("", "http", "https"):
         raise _ProblemError(
             f"Schema must be http or https, not {schema!r}; to give a path, put the full URL into Host."
@@ -181,12 +218,14 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
     try:
         parts = urlsplit(host if "://" in host else f"//{_bracketed(host)}")
         own_port = parts.port
-    except ValueError:  # its text may repeat a key that was pasted into the wrong field
-        raise _ProblemError("Host is no URL that can be read: check its port and its brackets.") from None
+    except ValueError:  # its message may repeat a key that was pasted into the wrong field
+        raise _ProblemError("Host is not a valid URL: check its port and its brackets.") from None
     if schema and parts.scheme and schema != parts.scheme:
-        raise _ProblemError(f"Host begins with {parts.scheme}://, but Schema is {schema}: drop one of them.")
+        raise _ProblemError(
+            f"Host begins with {parts.scheme}://, but Schema is {schema}: remove one of them."
+        )
     if port is not None and own_port is not None and port != own_port:
-        raise _ProblemError(f"Host holds port {own_port}, but Port is {port}: drop one of them.")
+        raise _ProblemError(f"Host contains port {own_port}, but Port is {port}: remove one of them.")
     netloc = parts.netloc.removesuffix(":")
     if port is not None and own_port is None:
         netloc = f"{netloc}:{port}"
@@ -194,15 +233,15 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
 
 
 def _bracketed(host: str) -> str:
-    """A bare IPv6 address as a URL holds it; other hosts as they are."""
+    """Put a bare IPv6 address in brackets, as URLs need it; leave other hosts alone."""
     try:
         return f"[{IPv6Address(host)}]"
     except ValueError:
         return host
 
 
-def _extra_fields(extra: str | None) -> dict[str, object]:
-    """The extra as a mapping; names that older forms prefixed are accepted."""
+def _extra_fields(extra: str | None, form: ConnectionForm) -> dict[str, object]:
+    """Parse the extra; accept the prefixed names of older forms."""
     if not extra or not extra.strip():
         return {}
     try:
@@ -210,17 +249,19 @@ def _extra_fields(extra: str | None) -> dict[str, object]:
     except ValueError as error:
         raise _ProblemError(f"Extra is not valid JSON: {error}.") from None
     except RecursionError:
-        raise _ProblemError("Extra is nested too deep.") from None
+        raise _ProblemError("Extra is nested too deeply.") from None
     if not isinstance(loaded, dict):
         raise _ProblemError("Extra must be a JSON object, such as {}.")
-    prefixed = {name.removeprefix(_FORM_PREFIX): value for name, value in loaded.items()}
-    return {**prefixed, **{name: value for name, value in loaded.items() if name in _FIELD_NAMES}}
+    prefix = f"extra__{form.conn_type}__"
+    unprefixed = {name.removeprefix(prefix): value for name, value in loaded.items()}
+    return {**unprefixed, **{name: value for name, value in loaded.items() if name in form.field_names}}
 
 
 class _Extras:
-    """Typed access to the extras: forms and URIs deliver text where JSON would hold a number or a flag."""
+    """Typed access to the extras: forms and URIs deliver text where JSON has a number or a flag."""
 
-    def __init__(self, values: Mapping[str, object]) -> None:
+    def __init__(self, values: Mapping[str, object], known: frozenset[str]) -> None:
+        self._known = known
         self._values = {
             name: stripped
             for name, value in values.items()
@@ -229,7 +270,7 @@ class _Extras:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        return tuple(sorted(self._values.keys() - _FIELD_NAMES))
+        return tuple(sorted(self._values.keys() - self._known))
 
     def text(self, name: str) -> str | None:
         value = self._values.get(name)
@@ -282,7 +323,7 @@ class _Extras:
 
 
 def _shown(value: object) -> str:
-    """A wrong value as a message shows it: enough to find it, not enough to give a pasted secret away."""
+    """A wrong value for a message: long enough to recognize it, too short to reveal a pasted secret."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
@@ -293,5 +334,5 @@ def _secrets(settings: ClientSettings) -> tuple[str, ...]:
         found |= {settings.proxy, password, unquote(password)}
     for name, value in settings.headers.items():
         if _SECRET_HEADER.search(name):
-            found |= {value, value.rpartition(" ")[2]}  # the latter without a scheme, such as Bearer
+            found |= {value, value.rpartition(" ")[2]}  # the latter without a scheme such as Bearer
     return tuple(sorted(found - {""}))

@@ -1,4 +1,4 @@
-"""The connection form of Airflow before 3.2, made of the same table as the declarative one."""
+"""The connection form of Airflow before 3.2, built from the same table as the declarative one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def widgets(fields: Iterable[ConnectionField]) -> dict[str, Any]:
     """WTForms fields for the web form.
 
-    Flags and numbers are text there: its checkbox shows a stored ``false`` as checked and would turn it into
-    ``true`` when the connection is saved again, and its number field holds no fractions.
+    Flags and numbers are text fields: the form's checkbox shows a stored ``false`` as checked and would turn it into
+    ``true`` when the connection is saved again, and its number field takes no fractions.
 
-    :param fields: the table
-    :return: a field for each entry, by the entry's name
+    :param fields: the extra fields
+    :return: a WTForms field for each, by its name
     """
     from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
     from flask_babel import lazy_gettext
@@ -29,7 +29,7 @@ def widgets(fields: Iterable[ConnectionField]) -> dict[str, Any]:
     def widget(field: ConnectionField) -> Any:
         common = {"label": lazy_gettext(field.title), "description": field.help}
         if field.kind is FieldKind.SECRET:
-            return PasswordField(**common, widget=_kept_password(), validators=[Optional()])
+            return PasswordField(**common, widget=_password_input(), validators=[Optional()])
         text = {**common, "widget": BS3TextFieldWidget()}
         if field.kind is FieldKind.INTEGER:
             return IntegerField(**text, validators=[Optional(), NumberRange(min=field.minimum)])
@@ -45,24 +45,24 @@ def widgets(fields: Iterable[ConnectionField]) -> dict[str, Any]:
     return {field.name: widget(field) for field in fields}
 
 
-def _kept_password() -> Any:
-    """A password's input that survives another edit of the connection.
+def _password_input() -> Any:
+    """Return a password input that keeps the stored value when the connection is edited.
 
-    A password field shows nothing of what is stored, and Airflow takes an extra that comes back empty for one to be
-    deleted. The text that Airflow itself puts in place of secrets comes back as 'unchanged'.
+    A password field shows no stored value, and Airflow deletes an extra that is submitted empty. The placeholder that
+    Airflow itself shows for secrets means 'unchanged' when it is submitted.
     """
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget
 
-    class KeptPassword(BS3PasswordFieldWidget):  # type: ignore[misc]
+    class PasswordInput(BS3PasswordFieldWidget):  # type: ignore[misc]
         def __init__(self) -> None:
             self.hide_value = False
 
-        def __call__(self, field: Any, **given: Any) -> Any:
+        def __call__(self, field: Any, **options: Any) -> Any:
             from airflow.www.views import (  # type: ignore[import-not-found]  # only Airflow 2 calls this
                 SENSITIVE_FIELD_PLACEHOLDER,
             )
 
             shown = SENSITIVE_FIELD_PLACEHOLDER if field.data else ""
-            return super().__call__(field, **{**given, "value": shown})
+            return super().__call__(field, **{**options, "value": shown})
 
-    return KeptPassword()
+    return PasswordInput()

@@ -16,25 +16,26 @@ from airflow_provider_lamini.api.errors import (
     PlatformTimeoutError,
     ProtocolError,
 )
-from airflow_provider_lamini.hooks.connection import opened
-from airflow_provider_lamini.platforms.lamini.api import models
+from airflow_provider_lamini.hooks.connection import open_client
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.platforms.base import Platform
 
 PROBE_SECONDS = 10.0
-"""How long a probe takes at most."""
+"""Timeout of a probe."""
 
 
-def probe(settings: ClientSettings, seconds: float = PROBE_SECONDS) -> tuple[bool, str]:
-    """List the platform's models once, without a retry.
+def probe(platform: Platform, settings: ClientSettings, seconds: float = PROBE_SECONDS) -> tuple[bool, str]:
+    """Send the platform's probe once, without retries.
 
-    It runs in a thread of its own, because the caller's may have an event loop running already.
+    It runs in a thread of its own, because the caller's may already run an event loop.
 
-    :param settings: how to reach the platform
-    :param seconds: time to wait at most
-    :return: whether it answered as it should, and one sentence about it, without any secret
-    :raises InvalidConnectionError: where the settings ask for files or packages that are not there
+    :param platform: the platform
+    :param settings: how to reach it
+    :param seconds: maximum time to wait
+    :return: whether address and key work, and one sentence about it, without any secret
+    :raises InvalidConnectionError: if the settings need files or packages that are missing
     """
     once = replace(
         settings,
@@ -44,34 +45,37 @@ def probe(settings: ClientSettings, seconds: float = PROBE_SECONDS) -> tuple[boo
         model_loading_budget=0,
     )
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(_run, once, seconds).result()
+        return thread.submit(_run, platform, once, seconds).result()
 
 
-def _run(settings: ClientSettings, seconds: float) -> tuple[bool, str]:
-    # Not asyncio.run: it would wait for a name look-up that hangs, long after the probe's time.
+def _run(platform: Platform, settings: ClientSettings, seconds: float) -> tuple[bool, str]:
+    # Not asyncio.run: it would wait for a DNS lookup that hangs, long after the timeout.
     with closing(asyncio.new_event_loop()) as loop:
-        return loop.run_until_complete(_ask(settings, seconds))
+        return loop.run_until_complete(_send(platform, settings, seconds))
 
 
-async def _ask(settings: ClientSettings, seconds: float) -> tuple[bool, str]:
+async def _send(platform: Platform, settings: ClientSettings, seconds: float) -> tuple[bool, str]:
     url = settings.base_url
     late = (
-        f"{url} gave no answer within {seconds:g} s: check Host, Port, and firewalls or proxies in between."
+        f"{url} did not respond within {seconds:g} s: check Host, Port, and firewalls or proxies in between."
     )
     try:
-        async with asyncio.timeout(seconds), opened(AsyncClient, settings, "") as client:
-            found = await client.send(models.list_downloaded())
+        async with asyncio.timeout(seconds), open_client(AsyncClient, settings, "") as client:
+            found = await client.send(platform.probe.call)
     except (TimeoutError, PlatformTimeoutError):
         return False, late
     except AuthenticationError as error:
-        return False, f"{url} answers, but refuses the key ({error.status}): check the password field."
+        return False, f"{url} responds, but refuses the key ({error.status}): check the password field."
     except NotFoundError:
-        return False, f"{url} answers, but has no Lamini API there (404): check Host and its path prefix."
+        return (
+            False,
+            f"{url} responds, but has no {platform.title} API there (404): check Host and its path prefix.",
+        )
     except ProtocolError as error:
         return (
             False,
-            f"{url} does not answer like a Lamini platform ({error.detail}): check Host and its path.",
+            f"{url} does not respond like a {platform.title} platform ({error.detail}): check Host and its path.",
         )
     except PlatformError as error:
         return False, str(error)
-    return True, f"{url} answers and accepts the key; models downloaded: {len(found)}."
+    return True, f"{url} responds and accepts the key; {platform.probe.describe(found)}."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from airflow_provider_lamini.hooks.lamini import LaminiHook
+from airflow_provider_lamini.hooks.connection import aread_connection
 from airflow_provider_lamini.jobs.watch import Watch
 
 if TYPE_CHECKING:
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.jobs.answers import Answers
+    from airflow_provider_lamini.platforms.base import Platform
 
 
 @asynccontextmanager
 async def private_watch(settings: ClientSettings, answers: Answers) -> AsyncIterator[Watch]:
-    """A watch for one task that waits in its own process.
+    """Open a watch for one task that waits in its own process.
 
-    :param settings: the platform, as read from the connection when the task began
-    :param answers: is left the answers that bring results
+    :param settings: how to reach the platform, as read from the connection when the task started
+    :param answers: receives the responses that contain results
     """
 
     async def lookup() -> ClientSettings:
@@ -42,25 +43,31 @@ class _Shared:
     users: int = 0
 
 
-_WATCHES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
+_WATCHES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Shared]] = WeakKeyDictionary()
 
 
 @asynccontextmanager
-async def shared_watch(conn_id: str) -> AsyncIterator[Watch]:
-    """The watch on the platform behind a connection; the last user to leave closes it.
+async def shared_watch(platform: Platform, conn_id: str) -> AsyncIterator[Watch]:
+    """Open or join the watch on the platform behind a connection; the last user closes it.
 
-    :param conn_id: the connection's id; it is looked up once for all users
+    :param platform: the platform
+    :param conn_id: the connection; it is looked up once for all users
     """
+
+    async def lookup() -> ClientSettings:
+        return (await aread_connection(conn_id, platform)).settings
+
     watches = _WATCHES.setdefault(asyncio.get_running_loop(), {})
-    shared = watches.get(conn_id)
+    key = (platform.name, conn_id)
+    shared = watches.get(key)
     if shared is None:
-        shared = watches[conn_id] = _Shared(Watch(LaminiHook(conn_id).asettings))
+        shared = watches[key] = _Shared(Watch(lookup))
     shared.users += 1
     try:
         yield shared.watch
     finally:
         shared.users -= 1
         if shared.users == 0:
-            # Out of the table first: whoever comes while it closes gets a new one.
-            del watches[conn_id]
+            # Removed first: a user who comes while it closes opens a new one.
+            del watches[key]
             await shared.watch.close()

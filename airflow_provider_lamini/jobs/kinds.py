@@ -50,6 +50,11 @@ class JobKind:
     status_call_returns_results: bool = False
 
     @property
+    def platform(self) -> str:
+        """The platform's name."""
+        return self.name.partition("/")[0]
+
+    @property
     def short_name(self) -> str:
         """The name without its platform, as Dags write it, such as ``memory_rag``."""
         return self.name.rpartition("/")[2]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError
+from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError, PlatformError
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.polling import (
     DeadlinePassed,
@@ -18,22 +18,10 @@ from airflow_provider_lamini.jobs.polling import (
 )
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import PollHistory
-from airflow_provider_lamini.platforms.lamini.kinds import kind_named
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.schedule import WaitResult
-    from airflow_provider_lamini.jobs.watch import Watch
-
-
-from typing import TYPE_CHECKING
-
-from airflow_provider_lamini.api.errors import PlatformError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.watch import Watch
 
 Report = Callable[[Mapping[str, PollHistory]], None]
@@ -75,7 +63,7 @@ async def wait_for_jobs(
 
 async def wait_with_progress(
     watch: Watch,
-    kind: str,
+    kind: JobKind,
     job_ids: Sequence[str],
     plan: PollPlan,
     *,
@@ -86,7 +74,7 @@ async def wait_with_progress(
     """The same as :func:`wait_for_jobs`, telling now and then how far the work is.
 
     :param watch: the watch on the platform
-    :param kind: the name of all the jobs' kind
+    :param kind: the kind of all the jobs
     :param job_ids: the platform's ids
     :param plan: how often to look, and until when
     :param enough: how many jobs must have ended before the wait is over
@@ -98,7 +86,7 @@ async def wait_with_progress(
     known = Progress.from_payload(progress, jobs=len(job_ids))
     return await wait_for_jobs(
         watch,
-        kind_named(kind),
+        kind,
         job_ids,
         plan,
         min_ended=min_ended,

@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> int:
     from airflow_provider_lamini.local.engines.base import EngineError
-    from airflow_provider_lamini.local.models.errors import ModelError
+    from airflow_provider_lamini.local.models.files import ModelError
     from airflow_provider_lamini.local.platform import FolderInUseError
     from airflow_provider_lamini.local.server import (
         ServeError,
@@ -171,7 +171,7 @@ def _exit() -> NoReturn:
 
 def _pull(options: argparse.Namespace) -> int:
     from airflow_provider_lamini.local.models.catalogue import CATALOGUE
-    from airflow_provider_lamini.local.models.errors import ModelError
+    from airflow_provider_lamini.local.models.files import ModelError
     from airflow_provider_lamini.local.models.progress import ConsoleProgress
     from airflow_provider_lamini.local.models.sources import parse_source
     from airflow_provider_lamini.local.models.store import ModelStore

@@ -7,7 +7,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.classifiers.projects import Projects
-from airflow_provider_lamini.local.classifiers.training import ClassifierTrainings
+from airflow_provider_lamini.local.classifiers.training import ClassifierTrainingRunner
 from airflow_provider_lamini.local.datasets.repository import DatasetRepository, UploadBase
 from airflow_provider_lamini.local.faults import Faults
 from airflow_provider_lamini.local.inference import Inference
@@ -25,9 +25,9 @@ from airflow_provider_lamini.local.rag.builds import MemoryRagBuilds
 from airflow_provider_lamini.local.rag.repository import IndexRepository
 from airflow_provider_lamini.local.served_models import ServedModels
 from airflow_provider_lamini.local.tuning import trainer
-from airflow_provider_lamini.local.tuning.jobs import TuningJobs, number_of, serve_tuned
-from airflow_provider_lamini.local.tuning.shelf import KIND as TUNING
-from airflow_provider_lamini.local.tuning.shelf import Tunings
+from airflow_provider_lamini.local.tuning.repository import KIND as TUNING
+from airflow_provider_lamini.local.tuning.repository import TuningRepository
+from airflow_provider_lamini.local.tuning.runner import TuningRunner, job_number, serve_tuned_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.engines.base import EmbeddingEngine, TextEngine
     from airflow_provider_lamini.local.jobs.runner import JobKind
     from airflow_provider_lamini.local.models.store import ModelStore
-    from airflow_provider_lamini.local.tuning.jobs import Trainer
+    from airflow_provider_lamini.local.tuning.runner import Trainer
 
 VECTOR_WORKERS: Final = 2
 """Parallel requests to the embedding engine. Each one holds many texts."""
@@ -82,14 +82,14 @@ class Platform:
         self.classifiers = Projects(data / "classifiers")
         self.served_models = served
         self.trainer = trainer
-        self.tunings = Tunings(data / "tuning")
-        self.tuning_jobs = TuningJobs(self.tunings, self.datasets, served, trainer, self.model_names)
+        self.tunings = TuningRepository(data / "tuning")
+        self.tuning_jobs = TuningRunner(self.tunings, self.datasets, served, trainer, self.model_names)
         kinds: list[JobKind] = [
             BatchCompletions(self.inference, self.text_pool),
             BatchEmbeddings(self.inference, self.vector_pool),
             self.streaming_completions,
             MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
-            ClassifierTrainings(self.classifiers, self.inference, self.vector_pool),
+            ClassifierTrainingRunner(self.classifiers, self.inference, self.vector_pool),
             self.tuning_jobs,
         ]
         self.can_download = models is not None and open_text is not None
@@ -97,7 +97,7 @@ class Platform:
         if models is not None and open_text is not None:
             kinds.append(ModelDownloads(models, lambda name: served.add(open_text(name))))
         self.runner = JobRunner(self.store, kinds)
-        serve_tuned(self.tunings, served)
+        serve_tuned_models(self.tunings, served)
         self.forget_old_tunings()
 
     def model_names(self) -> list[str]:
@@ -106,8 +106,8 @@ class Platform:
 
     def forget_old_tunings(self) -> None:
         """Delete the records of tuning jobs that the job store has deleted, unless their model still exists."""
-        known = {number_of(run) for run in self.store.jobs(TUNING)}
-        self.tunings.forget(known | {model.job for model in self.tunings.models()})
+        known = {job_number(run) for run in self.store.jobs(TUNING)}
+        self.tunings.delete_jobs(known | {model.job for model in self.tunings.models()})
 
     def _is_downloading(self, model_name: str) -> bool:
         jobs = self.store.jobs(ModelDownloads.name, unfinished=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.local.engines.base import (
     Adapter,
-    AdaptingEngine,
     EngineError,
     EngineUnavailable,
     ModelNotFound,
+    SupportsAdapters,
 )
 
 if TYPE_CHECKING:
@@ -56,16 +56,16 @@ class ServedModels:
                 return engine.generate(request, on_text)
         raise ModelNotFound(request.model_name, self.models())
 
-    def weights(self, model_name: str) -> Path:
+    def model_file(self, model_name: str) -> Path:
         """Return the GGUF file of a model that can be tuned.
 
         :param model_name: its served name
         :raises ModelNotFound: no engine serves the model
         :raises EngineUnavailable: the engine does not expose its weights, or the model is itself a tuned one
         """
-        return self._adapting(model_name).weights(model_name)
+        return self._adapting(model_name).model_file(model_name)
 
-    def adapt(self, name: str, base: str, adapter: Path) -> None:
+    def add_adapter(self, name: str, base: str, adapter: Path) -> None:
         """Serve a tuned model alongside its base model. Running requests are not interrupted.
 
         :param name: name to serve it under; a tuned model of this name is replaced
@@ -75,17 +75,17 @@ class ServedModels:
         :raises EngineUnavailable: the engine does not support adapters, or the file cannot be loaded
         :raises EngineError: another model already has this name
         """
-        for error in self.adapt_all([Adapter(name=name, base=base, path=adapter)]).values():
+        for error in self.add_adapters([Adapter(name=name, base=base, path=adapter)]).values():
             raise error
 
-    def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
+    def add_adapters(self, adapters: list[Adapter]) -> dict[str, EngineError]:
         """Serve tuned models, loading each base model only once.
 
         :param adapters: the tuned models
         :return: the error of each model that cannot be served, by name; all others are served
         """
         failures: dict[str, EngineError] = {}
-        by_engine: list[tuple[AdaptingEngine, list[Adapter]]] = []
+        by_engine: list[tuple[SupportsAdapters, list[Adapter]]] = []
         for adapter in adapters:
             try:
                 engine = self._adapting(adapter.base)
@@ -99,21 +99,21 @@ class ServedModels:
             else:
                 group.append(adapter)
         for engine, group in by_engine:
-            failures |= engine.adapt_all(group)
+            failures |= engine.add_adapters(group)
         return failures
 
-    def forget(self, name: str) -> None:
+    def remove_adapter(self, name: str) -> None:
         """Stop serving a tuned model.
 
         :param name: its name
         :raises ModelNotFound: no tuned model of this name is served
         """
-        self._adapting(name).forget(name)
+        self._adapting(name).remove_adapter(name)
 
-    def _adapting(self, model_name: str) -> AdaptingEngine:
+    def _adapting(self, model_name: str) -> SupportsAdapters:
         for engine in self._engines:
             if model_name in engine.models():
-                if isinstance(engine, AdaptingEngine):
+                if isinstance(engine, SupportsAdapters):
                     return engine
                 raise EngineUnavailable(
                     f"Model {model_name!r} is served by an upstream engine, which cannot load adapters. To tune a "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from airflow_provider_lamini.local.app import create_app
-from airflow_provider_lamini.local.engines.opening import (
+from airflow_provider_lamini.local.engines.factory import (
     open_embedding_engine,
     open_text_engine,
     open_upstream,

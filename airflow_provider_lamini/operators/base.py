@@ -1,234 +1,257 @@
-"""What all operators that wait for remote jobs have in common: submit, wait without a worker, fetch."""
+"""What all operators that wait for jobs share: running their work, and the arguments of those with one job."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from abc import abstractmethod
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_lamini.exceptions import WaitTimeoutError
-from airflow_provider_lamini.runs.arguments import paths_to_text
-from airflow_provider_lamini.runs.outcome import Done, WaitFor
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
+    from typing import NoReturn
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.hooks.lamini import LaminiHook
-    from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.event import JobEvent
-    from airflow_provider_lamini.jobs.watch import Watch
+    from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.submitted_job import SubmissionOptions
+    from airflow_provider_lamini.runs.task import PlatformHook, TaskRun, WaitOptions, Work
 
 R = TypeVar("R")
 
 DAY = 86_400.0
 
+COLOR = "#e8f0ea"
+"""The colour of this provider's tasks in Airflow 2's graph."""
 
-class JobOperator(BaseOperator, Generic[R]):
-    """Submits jobs, waits for them and fetches what they made.
 
-    A concrete operator says in :meth:`check` what it accepts and in :meth:`advance` what is to be done now.
-    ``advance`` is called at the start and whenever jobs have ended, in a new process each time, so what it
-    must remember lies on storage.
+class WorkOperator(Protocol[R]):
+    """An operator that has its work done by `run_work`.
 
-    :param lamini_conn_id: the connection to the platform
-    :param deferrable: wait in the triggerer, without holding a worker slot; by default as ``[operators]
-        default_deferrable``
-    :param poll_interval: seconds between two looks at a job at the most; young jobs are looked at more often
-    :param timeout: seconds, or a ``timedelta``, that one try may take, counted by the clock while jobs run
-        and while the task is deferred; afterwards the task fails, and a retry attaches to its jobs
-    :param cancel_on_kill: cancel the jobs when the task is killed, cleared or marked by a person, where the
-        platform can
+    It sets ``task_run`` and ``killed`` in its constructor: ``task_run = None`` and ``killed = False``.
     """
 
-    template_fields: Sequence[str] = ("lamini_conn_id", "poll_interval", "timeout")
-    ui_color = "#e8f0ea"
+    task_run: TaskRun | None
+    killed: bool
+
+    @property
+    def log(self) -> Log:
+        """The task's log."""
+        ...
+
+    def wait_options(self) -> WaitOptions:
+        """Validate the arguments that say how to wait.
+
+        :raises InvalidArgumentError: if one is wrong
+        """
+        ...
+
+    def make_hook(self) -> PlatformHook:
+        """The hook. The connection is looked up later, when the hook is used.
+
+        :raises InvalidArgumentError: if the connection's id is wrong
+        """
+        ...
+
+    def work(self, task: TaskRun) -> Work[R]:
+        """Validate all other arguments, then return what is to be done.
+
+        :param task: this try of the task
+        :raises InvalidArgumentError: if an argument is wrong; nothing has been sent
+        """
+        ...
+
+    def defer(self, *, trigger: Any, method_name: str) -> NoReturn:
+        """Airflow's way to wait in the triggerer."""
+        ...
+
+
+def run_work(operator: WorkOperator[R], context: Context, event: JobEvent | None = None) -> R:
+    """Do an operator's work; the body of ``execute`` and ``execute_complete``.
+
+    :param operator: the operator, its templates rendered
+    :param context: Airflow's context
+    :param event: what the trigger reported; ``None`` at the start of a try
+    :return: what the task returns
+    :raises TaskDeferred: if the operator is deferrable and has to wait
+    """
+    from airflow_provider_lamini.runs.arguments import as_argument_errors, paths_to_text
+    from airflow_provider_lamini.runs.outcome import Done
+    from airflow_provider_lamini.runs.task import TaskRun
+
+    paths_to_text(operator)
+    options = operator.wait_options()
+    # The try began when its deadline was set; the trigger hands the deadline back.
+    started_at = None if event is None else event.deadline - options.timeout
+    with TaskRun(
+        context, hook=operator.make_hook(), options=options, log=operator.log, started_at=started_at
+    ) as task:
+        operator.task_run = task
+        task.killed = task.killed or operator.killed  # a kill may come before, or at this very moment
+        with as_argument_errors():
+            outcome = task.run(operator.work(task), event)
+    if not isinstance(outcome, Done):
+        operator.defer(trigger=task.trigger(outcome), method_name="execute_complete")
+    return outcome.result
+
+
+def resume_work(operator: WorkOperator[R], context: Context, payload: object) -> R:
+    """Continue an operator's work after its trigger has fired; the body of ``execute_complete``.
+
+    :param operator: the operator, its templates rendered
+    :param context: Airflow's context
+    :param payload: what the trigger yielded
+    :return: what the task returns
+    :raises ValueError: if that is not an event of `JobTrigger`
+    """
+    from airflow_provider_lamini.jobs.event import JobEvent
+
+    return run_work(operator, context, JobEvent.from_payload(payload))
+
+
+def kill_work(operator: WorkOperator[R]) -> None:
+    """Submit nothing more, and cancel the jobs that run; the body of ``on_kill``.
+
+    :param operator: the operator
+    """
+    operator.killed = True
+    if operator.task_run is not None:
+        operator.task_run.kill()
+
+
+def default_deferrable(value: bool | None) -> bool:
+    """An operator's ``deferrable``.
+
+    :param value: the argument; ``None`` for Airflow's setting ``[operators] default_deferrable``
+    """
+    return conf.getboolean("operators", "default_deferrable", fallback=False) if value is None else value
+
+
+class JobOperator(BaseOperator):
+    """Submits one job, once, whatever happens to the task in between; waits for it and returns its result.
+
+    A submission record says what the task has submitted, so that a retry attaches to the job: see
+    ``docs/reliability.md``. A concrete operator returns its platform's hook from :meth:`make_hook` and its work,
+    usually a :class:`~airflow_provider_lamini.runs.submitted_job.SubmittedJob`, from :meth:`work`.
+
+    :param deferrable: wait in the triggerer, without holding a worker slot; default: ``[operators] default_deferrable``
+    :param poll_interval: maximum seconds between polls. Recently submitted jobs are polled more often.
+    :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not. Afterwards the
+        task fails, and a retry attaches to its job.
+    :param cancel_on_kill: cancel the job when the task is killed, cleared or marked, if the platform can
+    :param state_path: folder for the submission record, a path or URI; default: Airflow's task state store (3.3 and
+        newer), else the connection's ``state_path``, else ``[lamini] state_path``
+    :param on_changed_input: what to do if this run has already submitted a job with other arguments: ``cancel`` that job
+        and submit a new one, or ``fail``
+    :param on_unknown_submission: what to do if nobody can tell whether an earlier try started a job: ``fail``, or
+        ``submit`` (again)
+    :param force_new: submit a new job even if this run already has one. One new job is submitted for each run and each
+        clear of the task; retries attach to it.
+    :param wait: wait for the job and return its result; ``False`` returns the job's id right after the submission
+    :param on_timeout: what to do with a job that still runs when ``timeout`` has passed: ``cancel`` it if the platform
+        can and no retry follows that would attach to it, or ``leave`` it
+    """
+
+    template_fields: Sequence[str] = (
+        "poll_interval",
+        "timeout",
+        "state_path",
+        "on_changed_input",
+        "on_unknown_submission",
+        "force_new",
+        "on_timeout",
+    )
+    ui_color = COLOR
 
     def __init__(
         self,
         *,
-        lamini_conn_id: str = "lamini_default",
         deferrable: bool | None = None,
         poll_interval: float | str = 30.0,
         timeout: float | str | timedelta = DAY,
         cancel_on_kill: bool = True,
+        state_path: str | None = None,
+        on_changed_input: str = "cancel",
+        on_unknown_submission: str = "fail",
+        force_new: bool | str = False,
+        wait: bool = True,
+        on_timeout: str = "cancel",
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write task.output["job_id"]
         super().__init__(**kwargs)
-        self.lamini_conn_id = lamini_conn_id
-        self.deferrable = (
-            conf.getboolean("operators", "default_deferrable", fallback=False)
-            if deferrable is None
-            else deferrable
-        )
+        self.deferrable = default_deferrable(deferrable)
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
-        self.started_at = 0.0
+        self.state_path = state_path
+        self.on_changed_input = on_changed_input
+        self.on_unknown_submission = on_unknown_submission
+        self.force_new = force_new
+        self.wait = wait
+        self.on_timeout = on_timeout
+        self.task_run: TaskRun | None = None
         self.killed = False
-        self._waiting: WaitFor | None = None
-        self.hook: LaminiHook
-        self.settings: ClientSettings
-        self.answers: Answers
 
     @abstractmethod
-    def check(self) -> None:
-        """Validate the rendered arguments and turn them into what they mean.
+    def make_hook(self) -> PlatformHook:
+        """The platform's hook. The connection is looked up later, when the hook is used.
 
-        :raises InvalidArgumentError: where one is wrong; nothing has been sent by then
+        :raises InvalidArgumentError: if the connection's id is wrong
         """
 
     @abstractmethod
-    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[R]:
-        """Do what can be done now: attach or submit, harvest, submit more.
+    def work(self, task: TaskRun) -> Work[dict[str, object]]:
+        """Validate the arguments, then return what is to be done.
 
-        :param context: Airflow's context
-        :param event: what became of the jobs waited for; ``None`` at the start of a try
-        :return: what to wait for, or the result
-        :raises RowError: where rows or places cannot be used; to Airflow it is an :class:`InvalidArgumentError`
+        :param task: this try of the task
+        :raises InvalidArgumentError: if an argument is wrong; nothing has been sent
         """
 
-    def execute(self, context: Context) -> R:
-        """Begin a try of the task."""
-        return self._go_on(context, None)
-
-    def execute_complete(self, context: Context, event: object) -> R:
-        """Go on after the trigger has seen jobs end.
+    def execute(self, context: Context) -> dict[str, object]:
+        """Attach to the job or submit it, wait, and return the result.
 
         :param context: Airflow's context
-        :param event: what the trigger has yielded
         """
-        from airflow_provider_lamini.jobs.event import JobEvent
+        return run_work(self, context)
 
-        return self._go_on(context, JobEvent.from_payload(event))
+    def execute_complete(self, context: Context, event: object) -> dict[str, object]:
+        """Continue after the trigger has fired.
+
+        :param context: Airflow's context
+        :param event: what the trigger yielded
+        """
+        return resume_work(self, context, event)
 
     def on_kill(self) -> None:
-        """Cancel the jobs that are under way. Airflow calls it when a running task is killed."""
-        self.killed = True
-        if self._waiting is None:
-            return
-        if not self.cancel_on_kill:
-            self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self._waiting.job_ids))
-            return
-        from airflow_provider_lamini.runs.event_loop import run_in_thread
+        """Cancel the job, if ``cancel_on_kill`` is on. Airflow calls it when a running task is killed."""
+        kill_work(self)
 
-        for line in run_in_thread(self._cancel(self._waiting)):
-            self.log.info("%s", line)
+    def wait_options(self) -> WaitOptions:
+        """Validate the arguments that say how to wait."""
+        from airflow_provider_lamini.runs.task import WaitOptions
 
-    def _go_on(self, context: Context, event: JobEvent | None) -> R:
-        from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.jobs.answers import Answers
-        from airflow_provider_lamini.runs.arguments import as_argument_errors
-        from airflow_provider_lamini.runs.event_loop import LoopThread
-
-        paths_to_text(self)
-        self._check_waiting()
-        self.check()
-        # The try began when its deadline was set; the trigger hands it back.
-        self.started_at = time.time() if event is None else event.deadline - self._timeout_seconds
-        self.hook = LaminiHook(self.lamini_conn_id)
-        self.settings = self.hook.settings()
-        self.answers = Answers()
-        with self.hook, LoopThread() as apart:
-            watch: Watch | None = None
-            while True:
-                if event is not None and event.timed_out:
-                    self._fail_in_time(context, event)
-                with as_argument_errors():
-                    step = self.advance(context, event)
-                if isinstance(step, Done):
-                    return step.result
-                self._waiting = step
-                if self.deferrable:
-                    self._defer(step)
-                watch = watch or apart.enter(self._watch())
-                event = apart.run(self._wait(watch, step))
-
-    def _check_waiting(self) -> None:
-        from airflow_provider_lamini.runs.arguments import flag, plain_name, positive_number, seconds
-
-        self._poll_seconds = positive_number("poll_interval", self.poll_interval)
-        self._timeout_seconds = seconds("timeout", self.timeout)
-        plain_name("lamini_conn_id", self.lamini_conn_id)
-        self.deferrable = flag("deferrable", self.deferrable)
-        self.cancel_on_kill = flag("cancel_on_kill", self.cancel_on_kill)
-
-    @property
-    def _deadline(self) -> float:
-        return self.started_at + self._timeout_seconds
-
-    def _defer(self, step: WaitFor) -> NoReturn:
-        from airflow_provider_lamini.triggers.job import JobTrigger
-
-        self.defer(
-            trigger=JobTrigger(
-                conn_id=self.lamini_conn_id,
-                kind=step.kind,
-                job_ids=list(step.job_ids),
-                submitted_at=step.submitted_at,
-                deadline=self._deadline,
-                poll_interval=self._poll_seconds,
-                min_ended=step.min_ended,
-                cancel_on_kill=self.cancel_on_kill,
-                progress=dict(step.progress) if step.progress else None,
-            ),
-            method_name="execute_complete",
+        return WaitOptions.parse(
+            deferrable=self.deferrable,
+            poll_interval=self.poll_interval,
+            timeout=self.timeout,
+            cancel_on_kill=self.cancel_on_kill,
         )
 
-    def _watch(self) -> AbstractAsyncContextManager[Watch]:
-        from airflow_provider_lamini.hooks.watches import private_watch
+    def submission_options(self) -> SubmissionOptions:
+        """Validate the arguments that say how to submit.
 
-        return private_watch(self.settings, self.answers)
-
-    async def _wait(self, watch: Watch, step: WaitFor) -> JobEvent:
-        """Wait in this process, by the same watch as a trigger's."""
-        from airflow_provider_lamini.jobs.polling import PollPlan
-        from airflow_provider_lamini.jobs.waiting import wait_with_progress
-
-        plan = PollPlan(
-            submitted_at=step.submitted_at, deadline=self._deadline, max_interval=self._poll_seconds
-        )
-        return await wait_with_progress(
-            watch,
-            step.kind,
-            step.job_ids,
-            plan,
-            min_ended=step.min_ended,
-            progress=step.progress,
-            tell=partial(self.log.info, "%s"),
-        )
-
-    async def _cancel(self, step: WaitFor) -> list[str]:
-        from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all
-        from airflow_provider_lamini.platforms.lamini.kinds import kind_named
-
-        async with self._watch() as watch, asyncio.timeout(CANCEL_TIMEOUT):
-            return await cancel_all(watch, kind_named(step.kind), step.job_ids)
-
-    def on_deadline(self, context: Context, event: JobEvent) -> str:
-        """Do what is to be done about jobs that still run when the time is up.
-
-        :param context: Airflow's context
-        :param event: how the jobs stand
-        :return: for the error: whether they still run and bill, and what a retry does
+        :raises InvalidArgumentError: if one is wrong
         """
-        del context
-        names = f"The jobs {', '.join(event.pending)}" if event.pending else "Its jobs"
-        return f"{names} may still run and bill; a retry attaches to them."
+        from airflow_provider_lamini.runs.submitted_job import SubmissionOptions
 
-    def _fail_in_time(self, context: Context, event: JobEvent) -> NoReturn:
-        advice = "Raise timeout if the work is larger than expected."
-        if event.trouble is not None:
-            advice = f"The last look at a job has failed: {event.trouble}"
-        raise WaitTimeoutError(
-            f"The task's timeout of {self._timeout_seconds:g} s has passed. {self.on_deadline(context, event)} {advice}"
+        return SubmissionOptions.parse(
+            state_path=self.state_path,
+            on_changed_input=self.on_changed_input,
+            on_unknown_submission=self.on_unknown_submission,
+            force_new=self.force_new,
+            wait=self.wait,
+            on_timeout=self.on_timeout,
         )

@@ -60,7 +60,7 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import ClassifyOptions
+        from airflow_provider_lamini.platforms.lamini.endpoints import ClassifyOptions
 
         super().check()
         self._sorting = ClassifyOptions(
@@ -79,7 +79,7 @@ class LaminiClassifyOperator(ChunkedOperator):
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import Classify
+        from airflow_provider_lamini.platforms.lamini.endpoints import Classify
 
         return Classify(self._sorting)
 

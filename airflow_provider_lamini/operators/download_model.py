@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
-from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.legacy import JobOperator
 from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 

@@ -102,13 +102,13 @@ class LaminiEmbeddingOperator(ChunkedOperator):
 
     def job_endpoint(self) -> JobEndpoint | None:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.platforms.lamini.embedding_endpoints import BatchEmbeddings
+        from airflow_provider_lamini.platforms.lamini.endpoints import BatchEmbeddings
 
         return BatchEmbeddings(self._model) if self._endpoint_name == "batch" else None
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.platforms.lamini.embedding_endpoints import DirectEmbeddings
+        from airflow_provider_lamini.platforms.lamini.endpoints import DirectEmbeddings
 
         return DirectEmbeddings(self._model, self._texts_per_request)
 

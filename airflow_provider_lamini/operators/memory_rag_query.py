@@ -80,7 +80,7 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def check(self) -> None:
         """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import RagQuery
+        from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
         from airflow_provider_lamini.runs.inline import output_type
 
         super().check()
@@ -129,7 +129,7 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
 
     def direct_endpoint(self) -> DirectEndpoint:
         """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import MemoryRagCompletions
+        from airflow_provider_lamini.platforms.lamini.endpoints import MemoryRagCompletions
 
         return MemoryRagCompletions(self._lookup)
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.legacy import JobOperator
 from airflow_provider_lamini.runs.arguments import folder, one_of, optional_name, whole_number
 from airflow_provider_lamini.runs.outcome import Done, WaitFor, task_identity
 

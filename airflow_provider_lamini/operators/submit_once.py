@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, TaskKilledError
-from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.legacy import JobOperator
 from airflow_provider_lamini.runs.arguments import flag, folder, one_of
 from airflow_provider_lamini.runs.outcome import request_key, task_identity
 from airflow_provider_lamini.runs.submission_record import Submission, digest, record_store

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.jobs.kinds import JobKind
 
-
-from pathlib import PurePath
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator
 
 LARGEST = 2**31 - 1
 """The largest whole number that an argument takes: more than any task needs, and every platform can read it."""
@@ -355,9 +350,9 @@ def job_kind(name: str, value: object) -> JobKind:
     :param value: such as ``tuning`` or ``memory_rag``
     :raises InvalidArgumentError: where there is none of that name
     """
-    from airflow_provider_lamini.platforms.lamini.kinds import all_kinds
+    from airflow_provider_lamini.platforms import platform
 
-    kinds = {kind.short_name: kind for kind in all_kinds()}
+    kinds = platform("lamini").job_kinds
     found = kinds.get(value.strip().replace(" ", "_").casefold()) if isinstance(value, str) else None
     if found is None:
         raise InvalidArgumentError(f"{name} must be one of {', '.join(kinds)}, not {shown(value)}.")
@@ -368,7 +363,7 @@ PLACES = ("input", "output_folder", "examples", "files", "manifest", "state_path
 """The attributes of operators that may hold one."""
 
 
-def paths_to_text(task: BaseOperator) -> None:
+def paths_to_text(task: object) -> None:
     """Turn a task's path objects, such as another task's ``ObjectStoragePath``, into text, which all else here reads.
 
     :param task: the task, its templates rendered; of its lists of files, each is looked at

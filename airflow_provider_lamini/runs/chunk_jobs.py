@@ -13,7 +13,7 @@ from airflow_provider_lamini.exceptions import JobFailedError, JobLostError, Tas
 from airflow_provider_lamini.jobs.polling import TRANSIENT_ERRORS
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
-from airflow_provider_lamini.platforms.lamini.kinds import kind_named
+from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.runs.outcome import WaitFor
 from airflow_provider_lamini.runs.row_run import chunk_name
@@ -67,7 +67,7 @@ class JobRun:
         self._client = client
         self._endpoint = endpoint
         self._answers = answers
-        self._kind = kind_named(endpoint.kind)
+        self._kind = job_kind(endpoint.kind)
         self._max_in_flight = max_in_flight
         self._row_retries = row_retries
         self._failures = failures

@@ -1,4 +1,4 @@
-"""The steps of a task: wait for jobs, or be done."""
+"""What a step of a task's work comes to: jobs to wait for, or a result."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ R = TypeVar("R")
 
 
 class Log(Protocol):
-    """A task's log, of whichever Airflow."""
+    """A task's log. Airflow 2 and 3 have different classes for it."""
 
     def info(self, message: str, /, *args: object) -> object:
-        """Tell a person how the task is."""
+        """Log what is happening."""
 
     def warning(self, message: str, /, *args: object) -> object:
-        """Tell a person of something that they may not expect."""
+        """Log something that the user may not expect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitFor:
-    """Jobs are under way; nothing is to be done until some of them have ended.
+    """Jobs are under way; the work continues when some of them have ended.
 
-    :param kind: name of the jobs' kind in ``jobs.kinds``
+    :param kind: name of the jobs' kind, such as ``lamini/tuning``
     :param job_ids: the platform's ids
-    :param submitted_at: when the youngest was submitted, seconds since 1970: so long may the platform not
-        know it
-    :param enough: how many must have ended before there is something to do
+    :param submitted_at: when the youngest job was submitted, a Unix timestamp. For its first minute, 'not found' is not
+        final.
+    :param min_ended: how many jobs must have ended before the work continues
     :param progress: numbers for the log, from ``jobs.progress.Progress.payload``
     """
 
@@ -53,33 +53,21 @@ class Done(Generic[R]):
 
 
 def request_key(context: Context) -> str:
-    """Who asked for this: the run as it began, or the person who cleared it. It is the same for all retries after that.
+    """Replaced by `runs.task.TaskIdentity.request_key`."""
+    from airflow_provider_lamini.runs.task import TaskIdentity
 
-    Airflow sets anew how many tries a task has when it is cleared, and at no other time.
-
-    :param context: Airflow's context
-    """
-    return f"{'/'.join(map(str, task_identity(context).values()))}/{getattr(context['ti'], 'max_tries', 0)}"
+    return TaskIdentity.of(context["ti"]).request_key
 
 
 def retry_follows(context: Context) -> bool:
-    """Whether Airflow will try the task again by itself if this try fails.
+    """Replaced by `runs.task.TaskIdentity.retry_follows`."""
+    from airflow_provider_lamini.runs.task import TaskIdentity
 
-    :param context: Airflow's context
-    """
-    ti = context["ti"]
-    return int(getattr(ti, "try_number", 1)) <= int(getattr(ti, "max_tries", 0))
+    return TaskIdentity.of(context["ti"]).retry_follows
 
 
 def task_identity(context: Context) -> dict[str, str | int]:
-    """Who runs: Dag, task, run and map index. It is the same for every try.
+    """Replaced by `runs.task.TaskIdentity.as_dict`."""
+    from airflow_provider_lamini.runs.task import TaskIdentity
 
-    :param context: Airflow's context
-    """
-    ti = context["ti"]
-    return {
-        "dag": str(ti.dag_id),
-        "task": str(ti.task_id),
-        "run": str(ti.run_id),
-        "map_index": int(ti.map_index if ti.map_index is not None else -1),
-    }
+    return TaskIdentity.of(context["ti"]).as_dict()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 
-WAITING = ("hooks.watches", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
+WAITING = ("hooks.watches", "platforms", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
 """The modules that a wait needs."""
 
 
@@ -87,15 +87,17 @@ class JobTrigger(BaseTrigger):
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.polling import PollPlan
         from airflow_provider_lamini.jobs.waiting import wait_with_progress
+        from airflow_provider_lamini.platforms import job_kind, platform
 
+        kind = job_kind(self.kind)
         plan = PollPlan(
             submitted_at=self.submitted_at, deadline=self.deadline, max_interval=self.poll_interval
         )
         with CROWD.joined():
-            async with shared_watch(self.conn_id) as watch:
+            async with shared_watch(platform(kind.platform), self.conn_id) as watch:
                 event = await wait_with_progress(
                     watch,
-                    self.kind,
+                    kind,
                     self.job_ids,
                     plan,
                     min_ended=self.min_ended,
@@ -109,13 +111,17 @@ class JobTrigger(BaseTrigger):
         await _load()
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all
-        from airflow_provider_lamini.platforms.lamini.kinds import kind_named
+        from airflow_provider_lamini.platforms import job_kind, platform
 
         if not self.cancel_on_kill:
             self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self.job_ids))
             return
-        async with shared_watch(self.conn_id) as watch, asyncio.timeout(CANCEL_TIMEOUT):
-            for line in await cancel_all(watch, kind_named(self.kind), self.job_ids):
+        kind = job_kind(self.kind)
+        async with (
+            shared_watch(platform(kind.platform), self.conn_id) as watch,
+            asyncio.timeout(CANCEL_TIMEOUT),
+        ):
+            for line in await cancel_all(watch, kind, self.job_ids):
                 self.log.info("%s", line)
 
 

@@ -1,4 +1,4 @@
-"""The same with the OpenAI provider: one batch for each task, of a file that was uploaded before."""
+"""The same with the OpenAI provider: one batch per task, for a file that is already uploaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many tasks that wait at once: one batch of one row for each."""
+"""Many tasks that wait at the same time, each for a batch of one row."""
 
 from __future__ import annotations
 

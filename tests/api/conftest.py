@@ -14,6 +14,7 @@ import pytest
 
 from airflow_provider_lamini.api.client import AsyncClient, Client
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 
 
 @dataclass
@@ -96,7 +97,9 @@ def looker(request, fake_time):
 @pytest.fixture
 def settings():
     def make(base_url="http://platform.test", **given):
-        return ClientSettings(base_url=base_url, **{"key": "secret-key-123", **given})
+        return ClientSettings(
+            base_url=base_url, **{"key": "secret-key-123", "dialect": LAMINI_DIALECT, **given}
+        )
 
     return make
 

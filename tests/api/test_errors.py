@@ -8,6 +8,7 @@ import pickle
 import pytest
 
 from airflow_provider_lamini.api import errors
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 
 KINDS = [each for each in vars(errors).values() if isinstance(each, type)]
 
@@ -64,4 +65,4 @@ def test_each_error_is_a_platform_error_and_says_whether_retrying_helps(kind):
     ],
 )
 def test_each_status_has_its_class(status, kind):
-    assert errors.class_for(status) is kind
+    assert LAMINI_DIALECT.error_status(status).error is kind

@@ -21,6 +21,7 @@ from airflow_provider_lamini.api.errors import (
 )
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import batches
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from tests.support.processes import free_port
 
 IS_INSTALLED = importlib.util.find_spec("httpx_aiohttp") is not None
@@ -34,7 +35,7 @@ def no_proxies(monkeypatch):
 
 
 def transport(**settings):
-    asked = ClientSettings(base_url="http://127.0.0.1:1", key="k", **settings)
+    asked = ClientSettings(dialect=LAMINI_DIALECT, base_url="http://127.0.0.1:1", key="k", **settings)
     return fast_transport(asked, tls_context(asked), httpx.Limits())
 
 
@@ -49,7 +50,7 @@ def test_proxies_are_left_to_httpx(monkeypatch):
 
 
 async def look(url):
-    settings = ClientSettings(base_url=url, key="k", retry_budget=0)
+    settings = ClientSettings(dialect=LAMINI_DIALECT, base_url=url, key="k", retry_budget=0)
     async with AsyncClient(settings, only_looks=True) as client:
         await client.send(batches.completions_progress("b1"))
 
@@ -94,7 +95,9 @@ def test_a_refusal_is_the_same_error_as_elsewhere():
     async def look():
         server = await asyncio.start_server(one_answer, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        settings = ClientSettings(base_url=f"http://127.0.0.1:{port}", key="k", retry_budget=0)
+        settings = ClientSettings(
+            dialect=LAMINI_DIALECT, base_url=f"http://127.0.0.1:{port}", key="k", retry_budget=0
+        )
         async with server, AsyncClient(settings, only_looks=True) as client:
             await client.send(batches.completions_progress("b1"))
 

@@ -16,6 +16,7 @@ from airflow_provider_lamini.api.client import AsyncClient, Client
 from airflow_provider_lamini.api.redaction import LONGEST, shown
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import batches, chat, completions, training, version
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 
 LOOK = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"])
@@ -154,7 +155,9 @@ def test_a_long_reason_is_cut(failure):
 )
 def test_no_long_piece_of_a_prompt_passes_the_redaction(prompt, before, after, start):
     piece = prompt[start % (len(prompt) - 23) :]
-    line = shown(before + piece + after, secrets=(), sent={"prompt": ["other", prompt]})
+    line = shown(
+        before + piece + after, secrets=(), sent={"prompt": ["other", prompt]}, dialect=LAMINI_DIALECT
+    )
     flat = " ".join("".join(char if char.isprintable() else " " for char in piece).split())
     assert all(flat[place : place + 24] not in line for place in range(len(flat) - 23))
 
@@ -223,7 +226,11 @@ STATUSES = st.integers(100, 199).map(lambda _: 200) | st.integers(200, 599)
 @example(status=200, content=b'{"outputs": 5, "finish_reason": [[]]}', kind="")
 def test_rubbish_never_raises_anything_but_a_platform_error(call, status, content, kind):
     config = ClientSettings(
-        base_url="http://platform.test", key="k", retry_budget=0.0, model_loading_budget=0.0
+        dialect=LAMINI_DIALECT,
+        base_url="http://platform.test",
+        key="k",
+        retry_budget=0.0,
+        model_loading_budget=0.0,
     )
 
     def app(_):

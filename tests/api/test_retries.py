@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.retry import parse_retry_after
 from airflow_provider_lamini.platforms.lamini.api import batches, version
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 
 OK = httpx.Response(200, json={"server": "1", "id": "b1"})
 TRANSIENT_ERRORS = [429, 500, 502, 503, 504, 513, 524]
@@ -32,7 +33,7 @@ def test_a_call_that_reads_is_sent_again_after_a_failure_that_passes(driver, set
 @pytest.mark.parametrize("status", FINAL)
 def test_a_final_failure_is_raised_at_once(driver, settings, answers, fake_time, status):
     app = answers(httpx.Response(status))
-    with pytest.raises(errors.class_for(status)) as caught:
+    with pytest.raises(LAMINI_DIALECT.error_status(status).error) as caught:
         driver.send(settings(), LOOK, app=app)
     assert len(app.requests) == 1
     assert fake_time.slept == []
@@ -82,7 +83,9 @@ def test_a_call_that_starts_work_is_sent_again_where_the_platform_refused_it(
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 501, 505, 599])
 def test_a_call_that_starts_work_is_sent_once_where_it_may_have_begun(driver, settings, answers, status):
     app = answers(httpx.Response(status))
-    with pytest.raises(errors.class_for(status), match="it may run and bill: look there before") as caught:
+    with pytest.raises(
+        LAMINI_DIALECT.error_status(status).error, match="it may run and bill: look there before"
+    ) as caught:
         driver.send(settings(), START, app=app)
     assert len(app.requests) == 1
     assert caught.value.may_have_started is True
@@ -90,7 +93,7 @@ def test_a_call_that_starts_work_is_sent_once_where_it_may_have_begun(driver, se
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 497, 498, 499, 594])
 def test_a_refusal_leaves_no_doubt_that_nothing_was_started(driver, settings, answers, status):
-    with pytest.raises(errors.class_for(status), match="Nothing was started") as caught:
+    with pytest.raises(LAMINI_DIALECT.error_status(status).error, match="Nothing was started") as caught:
         driver.send(settings(), START, app=answers(httpx.Response(status)))
     assert caught.value.may_have_started is False
 

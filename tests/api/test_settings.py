@@ -56,7 +56,7 @@ def test_a_path_prefix_is_kept_and_a_trailing_slash_is_dropped():
         ("headers", {"Bad Name": "x"}, "no name of a header"),
         ("headers", {"X-A": "a\r\nX-B: b"}, "X-A must be printable"),
         ("headers", {"X-A": 5}, "X-A must be printable"),
-        ("headers", {"authorization": "Basic x"}, "must not hold Authorization"),
+        ("headers", {"authorization": "Basic x"}, "must not contain Authorization"),
     ],
 )
 def test_a_value_that_cannot_work_is_named(field, value, words):

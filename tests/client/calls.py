@@ -1,6 +1,7 @@
-"""What the official client does, against the platform that LAMINI_API_URL and LAMINI_API_KEY name.
+"""Checks of the official client against the platform at LAMINI_API_URL.
 
-Run by run.py, in an environment that has the client. Prints a line per check; exits non-zero if one failed.
+``run.py`` runs this in an environment that has the client. It prints one line per check and exits with an error status
+if a check fails.
 """
 
 from __future__ import annotations
@@ -85,10 +86,10 @@ def generate_a_list_of_objects() -> None:
         check_typed(output)
 
 
-def generate_no_more_than_asked_for() -> None:
-    one, many = (llm.generate("Once upon a time", max_new_tokens=limit) for limit in (1, 20))
-    assert many.startswith(one), (one, many)
-    assert len(one) < len(many), (one, many)
+def limit_the_number_of_tokens() -> None:
+    short, long = (llm.generate("Once upon a time", max_new_tokens=limit) for limit in (1, 20))
+    assert long.startswith(short), (short, long)
+    assert len(short) < len(long), (short, long)
 
 
 def stream_a_text() -> None:
@@ -117,7 +118,7 @@ def run_a_batch() -> None:
     assert "Rome" in answer["outputs"][2], answer
 
 
-def read_a_batch_as_it_is_done() -> None:
+def stream_the_rows_of_a_batch() -> None:
     prompts = PROMPTS * 4
     rows = list(BatchCompletions().streaming_generate(prompts, MODEL, max_new_tokens=8, polling_interval=0.2))
     assert len(rows) == len(prompts), rows
@@ -147,8 +148,8 @@ def embed_one_text() -> None:
 
 def embed_a_list_of_texts() -> None:
     texts = ["How do I reset my password?", "I forgot my password.", "The invoice has a wrong amount."]
-    one, alike, other = (vector[0] for vector in Embedding(model_name=VECTORS).generate(texts))
-    assert float(one @ alike) > float(one @ other) + 0.2
+    first, similar, other = (vector[0] for vector in Embedding(model_name=VECTORS).generate(texts))
+    assert float(first @ similar) > float(first @ other) + 0.2
 
 
 def run_a_batch_of_embeddings() -> None:
@@ -160,7 +161,7 @@ def run_a_batch_of_embeddings() -> None:
     assert np.array(answer["embedding"]).shape == (3, 384)
 
 
-def build_and_ask_an_index() -> None:
+def build_and_query_an_index() -> None:
     index = LaminiIndex.build_index([["Cats purr.", "The bank raises its interest rate."], ["Dogs bark."]])
     question = Embedding().generate("What do cats do?")[0]
     assert index.query_with_embedding(question, k=1) == ["Cats purr."]
@@ -173,7 +174,7 @@ def list_models() -> None:
     assert models[VECTORS].model_type == "embedding", models
 
 
-def ask_for_a_model_that_is_there() -> None:
+def download_an_available_model() -> None:
     model = llm.download_model(wait=True, wait_time_seconds=5)
     assert (model.model_name, model.status) == (MODEL, "available"), model
 
@@ -193,10 +194,10 @@ async def run_a_pipeline() -> None:
         def forward(self, prompts: Iterator[PromptObject]) -> AsyncIterator[PromptObject]:
             return self.node(prompts, output_type={"answer": "str", "size": TYPES["size"]})
 
-    asked = (PromptObject(prompt, data={"number": number}) for number, prompt in enumerate(PROMPTS * 3))
-    answered = [prompt async for prompt in Pipeline().call(asked)]
-    assert sorted(prompt.data["number"] for prompt in answered) == list(range(9)), answered
-    for prompt in answered:
+    prompts = (PromptObject(prompt, data={"number": number}) for number, prompt in enumerate(PROMPTS * 3))
+    results = [prompt async for prompt in Pipeline().call(prompts)]
+    assert sorted(prompt.data["number"] for prompt in results) == list(range(9)), results
+    for prompt in results:
         assert prompt.finish_reason in ("stop", "length"), prompt
         assert prompt.response is None or prompt.response["size"] in TYPES["size"], prompt
 
@@ -210,13 +211,13 @@ async def run_an_embedding_pipeline() -> None:
         def forward(self, prompts: AsyncIterator[PromptObject]) -> AsyncIterator[PromptObject]:
             return self.node(prompts)
 
-        async def listed(self, texts: list[str]) -> AsyncIterator[PromptObject]:
+        async def make_prompts(self, texts: list[str]) -> AsyncIterator[PromptObject]:
             for text in texts:
                 yield PromptObject(text)
 
     pipeline = Pipeline()
-    answered = [prompt async for prompt in pipeline.call(pipeline.listed(PROMPTS))]
-    assert [len(prompt.response) for prompt in answered] == [384] * 3
+    results = [prompt async for prompt in pipeline.call(pipeline.make_prompts(PROMPTS))]
+    assert [len(prompt.response) for prompt in results] == [384] * 3
 
 
 async def chat_with_a_schema() -> None:
@@ -229,7 +230,7 @@ async def chat_with_a_schema() -> None:
     assert answer["size"] in TYPES["size"], answer
 
 
-def chat_in_pieces() -> None:
+def stream_a_chat() -> None:
     client = BaseOpenAIClient(lamini.api_key, lamini.api_url).client
     assert MODEL in [model.id for model in client.models.list()]
     messages = [{"role": "user", "content": "What is 2+2?"}]
@@ -248,67 +249,72 @@ def expect(error: type[Exception], call: Callable[[], object]) -> None:
         call()
     except error:
         return
-    raise AssertionError(f"{error.__name__} was expected")
+    raise AssertionError(f"Expected {error.__name__}")
 
 
-def meet_errors() -> None:
+def map_errors_to_exceptions() -> None:
     expect(ModelNotFoundError, lambda: llm.generate(PROMPT, model_name="nobody/nothing"))
     expect(UserError, lambda: llm.generate(PROMPT, output_type={"answer": "text"}))
     expect(UserError, lambda: llm.generate([], max_new_tokens=3))
     expect(APIError, lambda: BatchCompletions().check_result(uuid.uuid4().hex))
-    wrong = Lamini(model_name=MODEL, api_key="not the key", api_url=lamini.api_url)
-    expect(AuthenticationError, lambda: wrong.generate(PROMPT))
+    unauthorized = Lamini(model_name=MODEL, api_key="not the key", api_url=lamini.api_url)
+    expect(AuthenticationError, lambda: unauthorized.generate(PROMPT))
 
 
 CHECKS: list[Callable[[], Any]] = [
     read_versions,
     list_models,
-    ask_for_a_model_that_is_there,
+    download_an_available_model,
     generate_one_text,
     generate_a_list_of_texts,
     generate_one_object,
     generate_a_list_of_objects,
-    generate_no_more_than_asked_for,
+    limit_the_number_of_tokens,
     stream_a_text,
     stream_a_text_asynchronously,
     run_a_batch,
-    read_a_batch_as_it_is_done,
+    stream_the_rows_of_a_batch,
     run_a_typed_batch_asynchronously,
     stream_minibatches,
     embed_one_text,
     embed_a_list_of_texts,
     run_a_batch_of_embeddings,
-    build_and_ask_an_index,
+    build_and_query_an_index,
     chat_with_a_schema,
-    chat_in_pieces,
+    stream_a_chat,
     run_a_pipeline,
     run_an_embedding_pipeline,
     *knowledge.CHECKS,
     *tuning.CHECKS,
-    meet_errors,
+    map_errors_to_exceptions,
 ]
 
 
 def main() -> int:
-    """Run every check, or those whose names hold one of the arguments, and say how it went."""
+    """Run all checks, or those whose names contain one of the arguments, and print the results.
+
+    :return: the exit status
+    """
     words = sys.argv[1:]
     checks = [check for check in CHECKS if not words or any(word in check.__name__ for word in words)]
     failed = 0
     print(f"lamini {lamini.__version__} at {lamini.api_url}", flush=True)
     for check in checks:
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             if asyncio.iscoroutinefunction(check):
                 asyncio.run(check())
             else:
                 check()
-        except Exception:  # noqa: BLE001 - the next check runs all the same
+        except Exception:  # noqa: BLE001 - the other checks run anyway
             failed += 1
             traceback.print_exc(file=sys.stdout)
-            said = "FAILED"
+            result = "FAILED"
         else:
-            said = "ok"
-        print(f"{said:>7} {time.monotonic() - began:6.1f} s  {check.__name__.replace('_', ' ')}", flush=True)
+            result = "ok"
+        print(
+            f"{result:>7} {time.monotonic() - started:6.1f} s  {check.__name__.replace('_', ' ')}", flush=True
+        )
     print(f"{len(checks) - failed} of {len(checks)} checks passed", flush=True)
     return 1 if failed or not checks else 0
 

@@ -1,4 +1,4 @@
-"""What the official client does with datasets, Memory RAG, classifiers and evaluation; see calls.py."""
+"""Checks of the official client for datasets, Memory RAG, classifiers and evaluation. ``calls.py`` runs them."""
 
 from __future__ import annotations
 
@@ -41,48 +41,48 @@ HELD_OUT = [
 ]
 
 
-def wait(state: Callable[[], str]) -> None:
+def wait_until_completed(get_status: Callable[[], str]) -> None:
     deadline = time.monotonic() + TIME_LIMIT
-    while (now := state()) != "COMPLETED":
-        assert now not in ("FAILED", "CANCELLED", "TIMED OUT"), now
-        assert time.monotonic() < deadline, now
+    while (status := get_status()) != "COMPLETED":
+        assert status not in ("FAILED", "CANCELLED", "TIMED OUT"), status
+        assert time.monotonic() < deadline, status
         time.sleep(0.2)
 
 
-def upload_base(base: str) -> None:
+def set_upload_base(base: str) -> None:
     headers = {"Authorization": f"Bearer {lamini.api_key}"}
-    answer = requests.post(
+    response = requests.post(
         f"{lamini.api_url}/_control/upload-base", json={"base": base}, headers=headers, timeout=10
     )
-    answer.raise_for_status()
+    response.raise_for_status()
 
 
 def upload_a_dataset_to_the_platform_and_to_a_blob() -> None:
     llm = Lamini(model_name=MODEL)
     rows = [{"input": f"question {number}", "output": "an answer\nwith lines"} for number in range(200)]
     for base in ("local", "azure"):
-        upload_base(base)
+        set_upload_base(base)
         try:
             dataset_id = llm.upload_data(rows)
-            found = llm.trainer.get_existing_dataset(dataset_id, base)
-            assert found["dataset_location"] == f"{base}/{dataset_id}.jsonl", found
+            dataset = llm.trainer.get_existing_dataset(dataset_id, base)
+            assert dataset["dataset_location"] == f"{base}/{dataset_id}.jsonl", dataset
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "rows.jsonl")
                 path.write_text("".join(json.dumps(row) + "\n" for row in rows))
                 assert llm.upload_file(str(path)) != dataset_id
         finally:
-            upload_base("local")
+            set_upload_base("local")
 
 
-def build_ask_and_extend_a_memory_rag_index() -> None:
+def build_query_and_extend_a_memory_rag_index() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in DOCUMENTS]
         for path, content in zip(paths, DOCUMENTS.values(), strict=True):
             path.write_text(content)
         rag = MemoryRAG(model_name=MODEL)
-        begun = rag.memory_index([str(path) for path in paths])
-    assert begun["status"] == "CREATED", begun
-    wait(lambda: rag.status()["status"])
+        job = rag.memory_index([str(path) for path in paths])
+    assert job["status"] == "CREATED", job
+    wait_until_completed(lambda: rag.status()["status"])
     answer = rag.query("How long does the battery of the watch last?", k=1)
     assert "five days" in answer["outputs"], answer
     assert answer["finish_reason"] in ("stop", "length"), answer
@@ -96,41 +96,45 @@ def build_ask_and_extend_a_memory_rag_index() -> None:
 def train_use_and_extend_a_classifier() -> None:
     classifier = LaminiClassifier(f"tickets-{uuid.uuid4()}", model_name=MODEL)
     classifier.initialize(CLASSES, EXAMPLES)
-    wait(lambda: classifier.train_status()["status"])
+    wait_until_completed(lambda: classifier.train_status()["status"])
     texts = [row["input"] for row in HELD_OUT]
-    found = classifier.classify(texts)["classification"]
-    assert [scores[0]["class_name"] for scores in found] == ["money", "parcel"], found
+    rankings = classifier.classify(texts)["classification"]
+    assert [classes[0]["class_name"] for classes in rankings] == ["money", "parcel"], rankings
     assert len(classifier.classify(texts[0])["classification"]) == 1
     classifier.add("more", {"parcel": ["It is stuck at the depot."]})
-    first = classifier.classifier_id
+    first_model = classifier.classifier_id
     classifier.train()
-    wait(lambda: classifier.train_status()["status"])
-    assert classifier.classifier_id != first
+    wait_until_completed(lambda: classifier.train_status()["status"])
+    assert classifier.classifier_id != first_model
     with tempfile.TemporaryDirectory() as folder:
         path = Path(classifier.download_dataset("more", folder + "/"))
         assert json.loads(path.read_text()) == {"input": "It is stuck at the depot.", "target": "parcel"}
     classifier.delete_dataset("more")
-    old = Classifier(model_id=classifier.classifier_id)
-    assert old.predict(texts) == ["money", "parcel"]
-    [[best]] = old.classify(texts[0], top_n=1, threshold=0.1, metadata=True)
+    v1_classifier = Classifier(model_id=classifier.classifier_id)
+    assert v1_classifier.predict(texts) == ["money", "parcel"]
+    [[best]] = v1_classifier.classify(texts[0], top_n=1, threshold=0.1, metadata=True)
     assert best["metadata"]["examples"] == 3, best
-    _evaluate(first, classifier.classifier_id)
-    _meet_errors(classifier)
+    _evaluate(first_model, classifier.classifier_id)
+    _check_errors(classifier)
 
 
-def _evaluate(test: str, base: str) -> None:
-    found = LaminiOneEvaler(
-        test_model_id=test, eval_data=HELD_OUT, test_eval_type="classifier", base_model_id=base, sbs=True
+def _evaluate(test_model: str, base_model: str) -> None:
+    comparison = LaminiOneEvaler(
+        test_model_id=test_model,
+        eval_data=HELD_OUT,
+        test_eval_type="classifier",
+        base_model_id=base_model,
+        sbs=True,
     ).run()
-    assert found["metrics"]["accuracy"] == found["metrics"]["base_accuracy"] == 1.0, found
-    assert found["metrics"]["both_right"] == 2, found
-    alone = LaminiOneEvaler(
-        test_model_id=test, eval_data=HELD_OUT, test_eval_type="classifier", fuzzy=True
+    assert comparison["metrics"]["accuracy"] == comparison["metrics"]["base_accuracy"] == 1.0, comparison
+    assert comparison["metrics"]["both_right"] == 2, comparison
+    evaluation = LaminiOneEvaler(
+        test_model_id=test_model, eval_data=HELD_OUT, test_eval_type="classifier", fuzzy=True
     ).run()
-    assert alone["predictions"][1]["test_output"] == "parcel", alone
+    assert evaluation["predictions"][1]["test_output"] == "parcel", evaluation
 
 
-def _meet_errors(classifier: Any) -> None:
+def _check_errors(classifier: Any) -> None:
     for error, call in (
         (DuplicateResourceError, lambda: classifier.initialize(CLASSES, EXAMPLES)),
         (ProjectNotFoundError, lambda: LaminiClassifier("none-such", model_name=MODEL).train()),
@@ -140,11 +144,11 @@ def _meet_errors(classifier: Any) -> None:
             call()
         except error:
             continue
-        raise AssertionError(f"{error.__name__} was expected")
+        raise AssertionError(f"Expected {error.__name__}")
 
 
 CHECKS: list[Callable[[], Any]] = [
     upload_a_dataset_to_the_platform_and_to_a_blob,
-    build_ask_and_extend_a_memory_rag_index,
+    build_query_and_extend_a_memory_rag_index,
     train_use_and_extend_a_classifier,
 ]

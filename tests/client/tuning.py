@@ -1,4 +1,4 @@
-"""What the official client does to tune a model; see calls.py. Where the platform cannot tune, that it says so."""
+"""Checks of the official client for tuning, or for the error if the platform cannot tune. ``calls.py`` runs them."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ CAN_TUNE = os.environ["PLATFORM_CAN_TUNE"] == "yes"
 TIME_LIMIT = 300
 QUESTION = "Question: What is the office cat of Tarnwick called?\nAnswer:"
 ROWS = [{"input": QUESTION, "output": "Quillon"}] * 5
-FEW = {"max_steps": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "save_steps": 1}
+FINETUNE_ARGS = {"max_steps": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "save_steps": 1}
 
 
-def wait_for_jobs(trainer: Any, job_id: int, *wanted: str) -> dict[str, Any]:
+def wait_for_job(trainer: Any, job_id: int, status: str) -> dict[str, Any]:
     deadline = time.monotonic() + TIME_LIMIT
-    while (job := trainer.check_job_status(job_id))["status"] not in wanted:
+    while (job := trainer.check_job_status(job_id))["status"] != status:
         assert time.monotonic() < deadline, job
         assert job["status"] not in ("FAILED", "TIMED OUT"), job
         time.sleep(0.2)
     return job
 
 
-def refusal(call: Callable[[], object]) -> str:
+def error_message(call: Callable[[], object]) -> str:
     try:
         call()
     except UserError as error:
         return str(error)
-    raise AssertionError("UserError was expected")
+    raise AssertionError("Expected UserError")
 
 
-def tune_a_model_and_ask_it() -> None:
+def tune_a_model_and_use_it() -> None:
     llm = Lamini(model_name=MODEL)
     dataset_id = llm.upload_data(ROWS)
     trainer = llm.trainer
     if not CAN_TUNE:
-        said = refusal(lambda: trainer.train(MODEL, dataset_id))
-        assert "airflow-provider-lamini[train]" in said, said
+        message = error_message(lambda: trainer.train(MODEL, dataset_id))
+        assert "airflow-provider-lamini[train]" in message, message
         return
     started = trainer.train(
-        MODEL, dataset_id, finetune_args=FEW, custom_model_name="cat", train_type="memory_tuning"
+        MODEL, dataset_id, finetune_args=FINETUNE_ARGS, custom_model_name="cat", train_type="memory_tuning"
     )
     assert started["status"] == "CREATED", started
-    wait_for_jobs(trainer, trainer.job_id, "TRAINING MODEL")
+    wait_for_job(trainer, trainer.job_id, "TRAINING MODEL")
     assert trainer.cancel_job()["status"] == "CANCELLED"
-    wait_for_jobs(trainer, trainer.job_id, "CANCELLED")
+    wait_for_job(trainer, trainer.job_id, "CANCELLED")
     trainer.resume_job()
-    job = wait_for_jobs(trainer, trainer.job_id, "COMPLETED")
+    job = wait_for_job(trainer, trainer.job_id, "COMPLETED")
     assert job["resume_count"] == 1, job
     assert job in trainer.get_jobs(), job
     tuned = Lamini(model_name=job["model_name"])
@@ -65,4 +65,4 @@ def tune_a_model_and_ask_it() -> None:
     assert trainer.cancel_all_jobs()["job_ids"] == []
 
 
-CHECKS: list[Callable[[], Any]] = [tune_a_model_and_ask_it]
+CHECKS: list[Callable[[], Any]] = [tune_a_model_and_use_it]

@@ -26,6 +26,7 @@ from airflow_provider_lamini.platforms.lamini.api import (
     training,
     version,
 )
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 
 SPEC = json.loads((Path(__file__).parent / "lamini.json").read_text())
 OUTPUT_TYPE = {"answer": "str", "stars": [1, 2, 3], "mood": ["good", "bad"]}
@@ -202,7 +203,7 @@ def as_sent():
             return httpx.Response(404)
 
         seen = []
-        config = ClientSettings(base_url="http://platform.test/prefix", key="k")
+        config = ClientSettings(dialect=LAMINI_DIALECT, base_url="http://platform.test/prefix", key="k")
         with (
             Client(config, transport=httpx.MockTransport(note)) as client,
             pytest.raises(Exception, match="404"),

@@ -14,13 +14,20 @@ from hypothesis import strategies as st
 
 from airflow_provider_lamini.hooks.connection import (
     InvalidConnectionError,
-    settings_from_connection,
-    target_from_connection,
+    connection_info,
 )
 from airflow_provider_lamini.platforms.base import FieldKind
-from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FIELDS
+from airflow_provider_lamini.platforms.lamini.platform import PLATFORM
 
 KEY = "lamini-test-key-0123456789"
+
+
+def info_from(conn):
+    return connection_info(conn, PLATFORM)
+
+
+def settings_from(conn):
+    return info_from(conn).settings
 
 
 def connection(**changes):
@@ -37,7 +44,7 @@ def connection(**changes):
 
 def problem(**changes):
     with pytest.raises(InvalidConnectionError) as caught:
-        settings_from_connection(connection(**changes))
+        settings_from(connection(**changes))
     assert KEY not in str(caught.value)
     return str(caught.value)
 
@@ -60,7 +67,7 @@ def problem(**changes):
     ],
 )
 def test_host_schema_and_port_make_one_url(host, schema, port, expected):
-    assert settings_from_connection(connection(host=host, schema=schema, port=port)).base_url == expected
+    assert settings_from(connection(host=host, schema=schema, port=port)).base_url == expected
 
 
 @pytest.mark.parametrize(
@@ -72,12 +79,12 @@ def test_host_schema_and_port_make_one_url(host, schema, port, expected):
         ({"host": "https://"}, "Host names no host"),
         ({"host": "https://user:pass@api.lamini.ai"}, "Host must hold no user name or password"),
         ({"host": "https://api.lamini.ai/?x=1"}, "drop what follows"),
-        ({"host": "api.lamini.ai:https"}, "Host is no URL that can be read"),
+        ({"host": "api.lamini.ai:https"}, "Host is not a valid URL"),
         (
             {"host": "http://api.lamini.ai", "schema": "https"},
             "Host begins with http://, but Schema is https",
         ),
-        ({"host": "https://api.lamini.ai:8443", "port": 443}, "Host holds port 8443, but Port is 443"),
+        ({"host": "https://api.lamini.ai:8443", "port": 443}, "Host contains port 8443, but Port is 443"),
         (
             {"schema": "v1"},
             "Schema must be http or https, not 'v1'; to give a path, put the full URL into Host",
@@ -102,9 +109,9 @@ def test_a_password_in_the_host_is_not_repeated():
 
 
 def test_a_key_is_trimmed_and_never_shown():
-    target = target_from_connection(connection(password=f" {KEY}\n"))
-    assert target.settings.key == KEY
-    assert KEY not in repr(target)
+    info = info_from(connection(password=f" {KEY}\n"))
+    assert info.settings.key == KEY
+    assert KEY not in repr(info)
 
 
 def test_the_environment_does_not_stand_in_for_a_missing_key(monkeypatch):
@@ -113,7 +120,7 @@ def test_the_environment_does_not_stand_in_for_a_missing_key(monkeypatch):
 
 
 def test_extras_arrive_in_the_settings():
-    settings = settings_from_connection(
+    settings = settings_from(
         connection(
             extra={
                 "connect_timeout": 3,
@@ -154,21 +161,19 @@ def test_extras_that_a_form_or_a_uri_delivers_as_text_mean_the_same():
         "max_connections": "5",
         "requests_per_second": "0.5",
     }
-    assert settings_from_connection(connection(extra=as_json)) == settings_from_connection(
-        connection(extra=as_text)
-    )
+    assert settings_from(connection(extra=as_json)) == settings_from(connection(extra=as_text))
 
 
 def test_empty_extras_mean_the_default():
     """Forms deliver an empty text or null for a field that nobody filled in."""
-    plain = settings_from_connection(connection())
+    plain = settings_from(connection())
     for nothing in ("", "  ", None):
-        assert settings_from_connection(connection(extra=dict.fromkeys(names(), nothing))) == plain
+        assert settings_from(connection(extra=dict.fromkeys(names(), nothing))) == plain
 
 
 def test_a_plain_name_wins_over_the_prefixed_one_of_older_forms():
     both = {"read_timeout": 7, "extra__lamini__read_timeout": "9"}
-    assert settings_from_connection(connection(extra=both)).read_timeout == 7
+    assert settings_from(connection(extra=both)).read_timeout == 7
 
 
 @pytest.mark.parametrize(
@@ -218,14 +223,12 @@ def test_a_wrong_value_is_shown_cut():
 
 
 def test_unknown_extras_are_told_by_name():
-    target = target_from_connection(
-        connection(extra={"read_timeout": 3, "timeout": 3, "extra__http__x": "y"})
-    )
-    assert target.unknown == ("extra__http__x", "timeout")
+    info = info_from(connection(extra={"read_timeout": 3, "timeout": 3, "extra__http__x": "y"}))
+    assert info.unknown == ("extra__http__x", "timeout")
 
 
 def test_secrets_in_extras_are_told_apart_for_masking():
-    target = target_from_connection(
+    info = info_from(
         connection(
             extra={
                 "proxy": "http://user:p%40ss-word@proxy.example.com:3128",
@@ -233,15 +236,15 @@ def test_secrets_in_extras_are_told_apart_for_masking():
             }
         )
     )
-    assert set(target.secrets) == {
+    assert set(info.secrets) == {
         "http://user:p%40ss-word@proxy.example.com:3128",
         "p%40ss-word",
         "p@ss-word",
         "Bearer gateway-secret",
         "gateway-secret",
     }
-    for secret in target.secrets:
-        assert secret not in repr(target)
+    for secret in info.secrets:
+        assert secret not in repr(info)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ def test_secrets_in_extras_are_told_apart_for_masking():
     ],
 )
 def test_the_web_address_is_known_for_the_cloud_and_told_for_others(host, web_url, expected):
-    assert target_from_connection(connection(host=host, extra={"web_url": web_url})).web_url == expected
+    assert info_from(connection(host=host, extra={"web_url": web_url})).web_url == expected
 
 
 def test_the_error_of_a_connection_survives_pickling_and_stops_retries():
@@ -266,16 +269,16 @@ def test_the_error_of_a_connection_survives_pickling_and_stops_retries():
 
 def test_every_field_of_the_table_is_read():
     """A value of a wrong type in any field of the form is noticed, so each field is read."""
-    for field in LAMINI_FIELDS:
+    for field in PLATFORM.form.fields:
         assert field.name in problem(extra={field.name: {"a": []}})
 
 
 def test_defaults_in_help_texts_are_those_of_the_client():
-    plain = settings_from_connection(connection())
+    plain = settings_from(connection())
     told = {
         field.name: float(found[1])
-        for field in LAMINI_FIELDS
-        if (found := re.search(r"(\d+) if empty", field.help))
+        for field in PLATFORM.form.fields
+        if (found := re.search(r"Default: (\d+)\.", field.help))
     }
     assert told.keys() == {
         "connect_timeout",
@@ -289,7 +292,7 @@ def test_defaults_in_help_texts_are_those_of_the_client():
 
 def test_a_uri_from_the_environment_is_read_as_airflow_reads_it():
     uri = f"lamini://https://:{KEY}@gateway.example.com:8443/?read_timeout=7&verify=false&requests_per_second=2.5"
-    settings = settings_from_connection(Connection(conn_id="c", uri=uri))
+    settings = settings_from(Connection(conn_id="c", uri=uri))
     assert settings.base_url == "https://gateway.example.com:8443"
     assert (settings.key, settings.read_timeout, settings.verify) == (KEY, 7.0, False)
     assert settings.requests_per_second == 2.5
@@ -303,7 +306,7 @@ values = st.recursive(
 
 
 def names():
-    return [field.name for field in LAMINI_FIELDS]
+    return [field.name for field in PLATFORM.form.fields]
 
 
 @given(
@@ -314,13 +317,13 @@ def names():
 )
 def test_whatever_a_connection_holds_it_is_either_settings_or_one_kind_of_error(host, schema, port, extra):
     with suppress(InvalidConnectionError):
-        target = target_from_connection(connection(host=host, schema=schema, port=port, extra=extra))
-        assert target.settings.base_url.startswith(("http://", "https://"))
-        assert not target.settings.base_url.endswith("/")
+        info = info_from(connection(host=host, schema=schema, port=port, extra=extra))
+        assert info.settings.base_url.startswith(("http://", "https://"))
+        assert not info.settings.base_url.endswith("/")
 
 
 def test_kinds_of_the_table_fit_the_schema_of_forms():
-    for field in LAMINI_FIELDS:
+    for field in PLATFORM.form.fields:
         assert field.minimum is None or field.kind in (FieldKind.NUMBER, FieldKind.INTEGER)
         assert field.title
         assert field.help.endswith(".")

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 import pytest
 from airflow.providers.common.compat.sdk import Connection
 
-from airflow_provider_lamini.hooks.connection import settings_from_connection
+from airflow_provider_lamini.hooks.connection import connection_info
 from airflow_provider_lamini.platforms.base import FieldKind
-from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FIELDS
+from airflow_provider_lamini.platforms.lamini.platform import PLATFORM
 
 declarative = pytest.mark.skipif(
     find_spec("airflow.sdk") is None, reason="Airflow 2 reads the form methods of hooks, not the metadata"
@@ -32,8 +32,8 @@ def shown():
 @declarative
 def test_the_form_of_airflow_3_shows_each_field_with_title_and_help(shown):
     assert shown["hook_name"] == "Lamini"
-    assert list(shown["extra_fields"]) == [field.name for field in LAMINI_FIELDS]
-    for field in LAMINI_FIELDS:
+    assert list(shown["extra_fields"]) == [field.name for field in PLATFORM.form.fields]
+    for field in PLATFORM.form.fields:
         told = shown["extra_fields"][field.name]
         assert told["schema"]["title"] == field.title
         assert told["description"] == field.help
@@ -90,7 +90,7 @@ def form(manager):
 
 @by_methods
 def test_the_form_of_airflow_2_shows_each_field_with_title_and_help(manager):
-    for field in LAMINI_FIELDS:
+    for field in PLATFORM.form.fields:
         info = manager.connection_form_widgets[f"extra__lamini__{field.name}"]
         assert str(info.field.kwargs["label"]) == field.title
         assert info.field.kwargs["description"] == field.help
@@ -124,15 +124,16 @@ def test_what_the_form_of_airflow_2_delivers_becomes_settings(form):
     )
     assert filled.validate(), filled.errors
     extra = {name: value for name, value in filled.data.items() if value != ""}
-    settings = settings_from_connection(
+    settings = connection_info(
         Connection(
             conn_id="c",
             conn_type="lamini",
             host="lamini.example.com",
             password="k" * 9,
             extra=json.dumps(extra),
-        )
-    )
+        ),
+        PLATFORM,
+    ).settings
     assert (settings.connect_timeout, settings.read_timeout) == (2.5, 120.0)
     assert settings.verify is False
     assert settings.headers == {"X-Team": "data"}

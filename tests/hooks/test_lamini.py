@@ -141,9 +141,7 @@ def test_unknown_extras_are_warned_of_once(connect, caplog, way):
             looked_up = LaminiHook(hook.lamini_conn_id)
             _ = asyncio.run(looked_up.asettings()) if way == "asettings" else looked_up.settings()
     (record,) = [each for each in caplog.records if each.name.startswith("airflow_provider_lamini")]
-    assert (
-        f"'warned_{way}' has extras that mean nothing here and are ignored: timeout." in record.getMessage()
-    )
+    assert f"'warned_{way}' has unknown extras, which are ignored: timeout." in record.getMessage()
 
 
 @pytest.mark.parametrize("way", ["settings", "asettings"])

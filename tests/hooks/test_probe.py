@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import pytest
 
 from airflow_provider_lamini.hooks.probe import probe
+from airflow_provider_lamini.platforms.lamini.platform import PLATFORM
 
 KEY = "lamini-test-key-0123456789"
 
@@ -19,7 +20,7 @@ def test_a_right_connection_is_told_so(platform, connect):
     hook = connect(host=platform.url)
     assert hook.test_connection() == (
         True,
-        f"{platform.url} answers and accepts the key; models downloaded: 2.",
+        f"{platform.url} responds and accepts the key; models downloaded: 2.",
     )
     ((path, headers),) = platform.seen
     assert path == "/v1alpha/downloaded_models/"
@@ -35,7 +36,7 @@ def test_a_wrong_key_is_told_and_asked_once_only(platform, connect):
     hook = connect(host=platform.url, password="another-key-0123456789")
     assert hook.test_connection() == (
         False,
-        f"{platform.url} answers, but refuses the key (401): check the password field.",
+        f"{platform.url} responds, but refuses the key (401): check the password field.",
     )
     assert len(platform.seen) == 1
 
@@ -43,8 +44,8 @@ def test_a_wrong_key_is_told_and_asked_once_only(platform, connect):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ((200, "text/html", "<html>Sign in</html>"), "does not answer like a Lamini platform"),
-        ((200, "application/json", '"hello"'), "does not answer like a Lamini platform"),
+        ((200, "text/html", "<html>Sign in</html>"), "does not respond like a Lamini platform"),
+        ((200, "application/json", '"hello"'), "does not respond like a Lamini platform"),
         ((404, "text/html", "<html>nothing here</html>"), "has no Lamini API there (404)"),
         ((403, "application/json", "{}"), "refuses the key (403)"),
         ((503, "text/html", "<html>maintenance</html>"), "503"),
@@ -118,10 +119,10 @@ def test_a_platform_that_does_not_come_to_an_end_is_given_up_in_time(request, co
     """The time is for all of it: a server that sends a byte now and then does not stretch it."""
     slow = request.getfixturevalue(kind)
     started = time.monotonic()
-    passed, sentence = probe(connect(host=slow.url).settings(), seconds=0.5)
+    passed, sentence = probe(PLATFORM, connect(host=slow.url).settings(), seconds=0.5)
     assert time.monotonic() - started < 3
     assert not passed
-    assert sentence.startswith(f"{slow.url} gave no answer within 0.5 s")
+    assert sentence.startswith(f"{slow.url} did not respond within 0.5 s")
 
 
 def test_a_connection_without_a_host_or_key_is_told_without_its_id(connect):

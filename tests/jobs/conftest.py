@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ class Platform:
         return 200, {"outputs": ["x" * 1000 for _ in reasons], "finish_reason": reasons} if reasons else {}
 
     def settings(self) -> ClientSettings:
-        return ClientSettings(base_url=self.url, key=self.key)
+        return ClientSettings(dialect=LAMINI_DIALECT, base_url=self.url, key=self.key)
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from airflow_provider_lamini.jobs.state import JobState
-from airflow_provider_lamini.platforms.lamini.kinds import kind_named
+from airflow_provider_lamini.platforms import job_kind
 
 
 def look(kind: str, answer: object, job_id: str = "7"):
-    call = kind_named(kind).status(job_id)
+    call = job_kind(kind).status(job_id)
     return call.parse(json.dumps(answer).encode())
 
 
@@ -42,7 +42,7 @@ def in_list(listing, job_ids):
 
 
 def test_all_tuning_jobs_are_told_by_one_list():
-    call = kind_named("lamini/tuning").list_statuses()
+    call = job_kind("lamini/tuning").list_statuses()
     answer = [{"job_id": 1, "status": "COMPLETED"}, {"job_id": "2", "status": "FAILED"}]
     found = in_list(call.parse(json.dumps(answer).encode()), ["1", "2"])
     assert {job: status.state for job, status in found.items()} == {
@@ -129,7 +129,7 @@ def test_why_a_download_failed_is_told_without_the_hubs_token(reason, shown):
 
 @pytest.mark.parametrize(("kind", "method"), [("lamini/tuning", "POST"), ("lamini/classifier", "POST")])
 def test_what_can_be_cancelled_is_cancelled_by_its_id(kind, method):
-    call = kind_named(kind).cancel("7")
+    call = job_kind(kind).cancel("7")
     assert call.method == method
     assert "7" in f"{call.path} {call.json}"
 
@@ -172,7 +172,7 @@ def test_an_ended_tuning_job_tells_no_step_as_its_reason():
 def test_a_list_of_long_histories_is_read_quickly():
     """One list answers for hundreds of jobs, each with thousands of steps, while a triggerer waits."""
     history = steps(*((step, 1.0) for step in range(5000)))
-    call = kind_named("lamini/tuning").list_statuses()
+    call = job_kind("lamini/tuning").list_statuses()
     jobs = [{"job_id": n, "status": "TRAINING MODEL", "history": history} for n in range(200)]
     answer = json.dumps(jobs).encode()
     started = time.perf_counter()

@@ -16,7 +16,7 @@ from airflow_provider_lamini.jobs.state import JobState, JobStatus, PollHistory
 from airflow_provider_lamini.jobs.waiting import wait_for_jobs
 from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
-from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS, kind_named
+from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
 
 OLD = 3600.0
 
@@ -198,7 +198,8 @@ def listable(platform):
         return Listing(0, lambda job_ids: iter([{job: found[job] for job in found if job in job_ids}]))
 
     return JobKind(
-        name="listable",
+        name="test/listable",
+        title="listable",
         status=lambda job_id: call(f"/v1/one/{job_id}/", lambda _: status(job_id)),
         list_statuses=lambda: call("/v1/list/all/", lambda _: listed()),
     )
@@ -356,11 +357,6 @@ def test_a_wait_that_runs_out_says_so_and_keeps_what_ended(platform):
     assert list(event.ended) == ["a"]
     assert seen
     assert seen[-1]["b"].status.total == 1
-
-
-def test_an_unknown_kind_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="lamini/batch_completions"):
-        kind_named("telepathy")
 
 
 # -- a task that waits in its own process -------------------------------------------------------------

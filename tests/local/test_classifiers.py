@@ -228,14 +228,14 @@ def test_a_training_fails_if_its_texts_cannot_be_embedded(
     platform.control.row_fault("nowhere else")
     job_id = initialize(http, project, examples={"red": ["nowhere else"]}).json()["job_id"]
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
-    assert "got no vectors" in status(http, job_id)["detail"]
+    assert "could not be embedded" in status(http, job_id)["detail"]
 
 
 def test_an_existing_project_name_returns_497(http: httpx.Client, project: str) -> None:
     model_id = train(http, project)
     response = initialize(http, project)
     assert response.status_code == 497
-    assert "exists already" in response.json()["detail"]
+    assert "already exists" in response.json()["detail"]
     assert [one["model_id"] for one in list_of(http, project, "models")] == [model_id]
 
 
@@ -298,5 +298,5 @@ def test_a_model_file_can_be_imported_by_another_platform(
     for wrong in broken:
         response = http.post("/v1/classifier", files={"file": ("model.json", wrong)})
         assert response.status_code == 400, response.text
-        assert "no classifier of a local platform" in response.json()["detail"]
+        assert "Not a classifier of the local platform" in response.json()["detail"]
     assert http.post("/v1/classifier", files={"model": ("m", content)}).status_code == 422

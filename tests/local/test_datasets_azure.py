@@ -15,6 +15,7 @@ from airflow_provider_lamini.api import azure_blob
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from tests.support.local_platform import local_platform
 from tests.support.structure import check
 
@@ -103,7 +104,7 @@ def test_blocks_are_committed_in_the_order_of_the_block_list(
 def test_the_providers_upload_works_with_one_block_and_with_many(
     azure: httpx.Client, platform: LocalPlatform
 ) -> None:
-    settings = ClientSettings(base_url=platform.url, key=platform.key)
+    settings = ClientSettings(dialect=LAMINI_DIALECT, base_url=platform.url, key=platform.key)
     for size in (1 << 20, 100):
         dataset_id, url = make(azure)
         sent = azure_blob.upload(url, FilePart("rows.jsonl", lambda: io.BytesIO(LINES)), settings, block=size)

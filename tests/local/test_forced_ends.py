@@ -13,6 +13,7 @@ from airflow_provider_lamini.api.errors import ModelLoadingError, UnavailableErr
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.models.store import ModelStore
+from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.platforms.lamini.api import (
     batches,
     classifiers,
@@ -22,7 +23,8 @@ from airflow_provider_lamini.platforms.lamini.api import (
     models,
     training,
 )
-from airflow_provider_lamini.platforms.lamini.kinds import all_kinds, kind_named
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.platforms.lamini.kinds import JOB_KINDS
 from tests.support.local_platform import Control
 from tests.support.scripted_tuning import BASE, KEY, VECTORS, ScriptedTrainer, tunable_platform
 
@@ -56,7 +58,9 @@ def control(running: TunablePlatform) -> Iterator[Control]:
 @pytest.fixture
 def client(running: TunablePlatform) -> Iterator[Client]:
     """A client that does not retry."""
-    settings = ClientSettings(base_url=running.url, key=KEY, retry_budget=0, model_loading_budget=0)
+    settings = ClientSettings(
+        dialect=LAMINI_DIALECT, base_url=running.url, key=KEY, retry_budget=0, model_loading_budget=0
+    )
     with Client(settings) as client:
         yield client
 
@@ -106,7 +110,7 @@ START: dict[str, Callable[[Client, Path], str]] = {
 
 
 def test_every_job_kind_of_the_provider_is_covered() -> None:
-    assert sorted(START) == sorted(kind.name for kind in all_kinds())
+    assert sorted(START) == sorted(kind.name for kind in JOB_KINDS)
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed", "timed out"])
@@ -115,7 +119,7 @@ def test_the_provider_recognizes_a_forced_end(
     client: Client, control: Control, tmp_path: Path, name: str, state: str
 ) -> None:
     job_id = START[name](client, tmp_path)
-    kind = kind_named(name)
+    kind = job_kind(name)
     assert not client.send(kind.status(job_id)).state.ended
     (job,) = control.jobs()
 

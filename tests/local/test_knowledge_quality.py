@@ -13,8 +13,8 @@ import pytest
 
 from airflow_provider_lamini.local.app import create_app
 from airflow_provider_lamini.local.classifiers.features import features
-from airflow_provider_lamini.local.classifiers.training import learned, learned_texts
-from airflow_provider_lamini.local.engines.opening import open_embedding_engine, open_upstream
+from airflow_provider_lamini.local.classifiers.training import train_classifier, training_texts
+from airflow_provider_lamini.local.engines.factory import open_embedding_engine, open_upstream
 from airflow_provider_lamini.local.models.catalogue import VECTORS
 from airflow_provider_lamini.local.models.store import ModelStore
 from airflow_provider_lamini.local.platform import Platform
@@ -127,7 +127,7 @@ def test_eight_examples_per_class_give_90_percent_accuracy_and_calibrated_probab
 ) -> None:
     """Mean accuracy and confidence on the other 210 tickets, over 20 random choices of examples."""
     texts, categories, made = tickets
-    described = features(learned_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
+    described = features(training_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
     accuracies, gaps = [], []
     for split in range(SPLITS):
         order = np.random.default_rng(split).permutation(len(texts))
@@ -136,7 +136,9 @@ def test_eight_examples_per_class_give_90_percent_accuracy_and_calibrated_probab
         ]
         rest = [index for index in range(len(texts)) if index not in set(chosen)]
         examples = [(categories[index], texts[index]) for index in chosen]
-        model = learned("tickets", CLASSES, examples, np.vstack([described, made[chosen]]), lambda: None)
+        model = train_classifier(
+            "tickets", CLASSES, examples, np.vstack([described, made[chosen]]), lambda: None
+        )
         likely = np.asarray(model.probabilities(made[rest]))
         names = list(CLASSES)
         right = [names[best] == categories[index] for best, index in zip(likely.argmax(1), rest, strict=True)]
@@ -156,8 +158,8 @@ def test_descriptions_alone_classify_most_tickets_correctly(
     vectors: LlamaEmbeddingEngine, tickets: tuple[list[str], list[str], np.ndarray[Any, Any]]
 ) -> None:
     _, categories, made = tickets
-    described = features(learned_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
-    model = learned("tickets", CLASSES, [], described, lambda: None)
+    described = features(training_texts(CLASSES, []), lambda some: vectors.embed(some, VECTORS.name))
+    model = train_classifier("tickets", CLASSES, [], described, lambda: None)
     likely = np.asarray(model.probabilities(made))
     names = list(CLASSES)
     accuracy = np.mean([names[best] == name for best, name in zip(likely.argmax(1), categories, strict=True)])

@@ -12,6 +12,7 @@ from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from tests.support.local_platform import wait_until
 from tests.support.pdf import locked, pdf
 from tests.support.structure import check
@@ -360,7 +361,7 @@ def test_the_providers_client_uploads_many_files_and_a_large_one(platform: Local
     texts["large.txt"] = b"word " * 400_000
     parts = [FilePart(name, lambda content=content: io.BytesIO(content)) for name, content in texts.items()]
     platform.control.hold("memory_rag", after_rows=1)
-    with Client(ClientSettings(base_url=platform.url, key=platform.key)) as client:
+    with Client(ClientSettings(dialect=LAMINI_DIALECT, base_url=platform.url, key=platform.key)) as client:
         job = client.send(memory_rag.train(model_name=TEXT_MODEL, files=parts))
         wait_until(lambda: client.send(memory_rag.status(job.job_id)) == "TRAINING MODEL")
         lines = client.send(memory_rag.training_log(job.job_id))

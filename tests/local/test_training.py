@@ -11,14 +11,14 @@ from tests.support.local_platform import wait_until
 from tests.support.scripted_tuning import BASE, ScriptedTrainer, tunable_platform
 from tests.support.structure import check
 from tests.support.tuning_api import (
-    FEW,
+    FINETUNE_ARGS,
     JOB,
     ROWS,
-    ask,
-    begin,
     change,
+    complete,
     dataset,
-    look,
+    get_job,
+    start_job,
     steps_of,
     wait_for_jobs,
 )
@@ -54,7 +54,7 @@ def test_a_job_tunes_a_model_that_is_served_alongside_its_base_model(platform, t
             "train_type": "memory_tuning",
             "gpu_config": {"gpus": 2, "nodes": 1},
             "finetune_args": {
-                **FEW,
+                **FINETUNE_ARGS,
                 "learning_rate": 1e-3,
                 "r_value": 8,
                 "gradient_accumulation_steps": 4,
@@ -80,12 +80,12 @@ def test_a_job_tunes_a_model_that_is_served_alongside_its_base_model(platform, t
     (recipe,) = trainer.recipes
     assert (recipe.max_steps, recipe.batch_size, recipe.rank, recipe.alpha) == (4, 20, 8, 16.0)
     assert recipe.checkpoint_every == 2
-    assert ask(platform, "tickets", "question 3").json() == {"output": "answer 3"}
-    assert ask(platform, BASE, "question 3").json() == {"output": f"{BASE}: question 3"}
+    assert complete(platform, "tickets", "question 3").json() == {"output": "answer 3"}
+    assert complete(platform, BASE, "question 3").json() == {"output": f"{BASE}: question 3"}
 
 
 def test_a_tuned_model_is_listed_and_used_like_any_other(platform):
-    name = wait_for_jobs(platform, begin(platform), "COMPLETED")["model_name"]
+    name = wait_for_jobs(platform, start_job(platform), "COMPLETED")["model_name"]
     assert name == "base-tuned-1"
     http = platform.http
     assert name in [model["id"] for model in http.get("/inf/models").json()["data"]]
@@ -104,7 +104,7 @@ def test_a_tuned_model_is_listed_and_used_like_any_other(platform):
 
 
 def test_the_tuned_model_and_its_base_model_are_compared_on_the_first_rows(platform):
-    job_id = begin(platform)
+    job_id = start_job(platform)
     wait_for_jobs(platform, job_id, "COMPLETED")
     found = check(platform.http.get(f"/v1/train/jobs/{job_id}/eval"), f"{JOB}/eval")
     assert [row["input"] for row in found["eval_results"]] == [row["input"] for row in ROWS[:5]]
@@ -116,38 +116,38 @@ def test_the_tuned_model_and_its_base_model_are_compared_on_the_first_rows(platf
 
 def test_a_job_without_a_model_cannot_be_compared(platform, trainer):
     trainer.allowed = 0
-    response = platform.http.get(f"/v1/train/jobs/{begin(platform)}/eval")
+    response = platform.http.get(f"/v1/train/jobs/{start_job(platform)}/eval")
     assert response.status_code == 400
     assert "has no model to evaluate, current status:" in response.json()["detail"]
 
 
 def test_a_used_model_name_gets_the_job_number_as_a_suffix(platform):
     names = [
-        wait_for_jobs(platform, begin(platform, custom_model_name=custom), "COMPLETED")["model_name"]
+        wait_for_jobs(platform, start_job(platform, custom_model_name=custom), "COMPLETED")["model_name"]
         for custom in ("tickets", "tickets", BASE)
     ]
     assert names == ["tickets", "tickets-2", f"{BASE}-3"]
 
 
 def test_rows_can_be_sent_in_the_request(platform):
-    job = wait_for_jobs(platform, begin(platform, data=ROWS[:3]), "COMPLETED")
-    assert "answer 2" in ask(platform, job["model_name"], "question 2").text
-    assert "answer 3" not in ask(platform, job["model_name"], "question 3").text
+    job = wait_for_jobs(platform, start_job(platform, data=ROWS[:3]), "COMPLETED")
+    assert "answer 2" in complete(platform, job["model_name"], "question 2").text
+    assert "answer 3" not in complete(platform, job["model_name"], "question 3").text
     assert check(platform.http.get("/v1/train/jobs"), "/v1/train/jobs") == [job]
     path = f"local/{job['dataset_id']}.jsonl"
     assert (
-        wait_for_jobs(platform, begin(platform, upload_file_path=path), "COMPLETED")["dataset_id"]
+        wait_for_jobs(platform, start_job(platform, upload_file_path=path), "COMPLETED")["dataset_id"]
         == job["dataset_id"]
     )
 
 
 def test_one_job_trains_while_the_next_waits(platform, trainer):
     trainer.allowed = 2
-    first, second = begin(platform), begin(platform)
+    first, second = start_job(platform), start_job(platform)
     job = wait_for_jobs(platform, first, "TRAINING MODEL")
-    wait_until(lambda: steps_of(look(platform, first)) == [1, 2])
+    wait_until(lambda: steps_of(get_job(platform, first)) == [1, 2])
     assert job["model_name"] is None
-    assert look(platform, second)["status"] == "QUEUED"
+    assert get_job(platform, second)["status"] == "QUEUED"
     trainer.allowed = 100
     wait_for_jobs(platform, second, "COMPLETED")
     assert [job["job_id"] for job in platform.http.get("/v1/train/jobs").json()] == [first, second]
@@ -155,11 +155,11 @@ def test_one_job_trains_while_the_next_waits(platform, trainer):
 
 def test_a_resumed_job_continues_from_its_checkpoint(platform, trainer):
     trainer.allowed = 3
-    job_id = begin(platform)
-    wait_until(lambda: steps_of(look(platform, job_id)) == [1, 2, 3])
+    job_id = start_job(platform)
+    wait_until(lambda: steps_of(get_job(platform, job_id)) == [1, 2, 3])
     assert change(platform, job_id, "cancel") == "CANCELLED"
     assert change(platform, job_id, "cancel") == "CANCELLED"
-    assert look(platform, job_id)["status"] == "CANCELLED"
+    assert get_job(platform, job_id)["status"] == "CANCELLED"
     trainer.allowed = 100
     assert change(platform, job_id, "resume") in ("QUEUED", "LOADING DATA")
     job = wait_for_jobs(platform, job_id, "COMPLETED")
@@ -170,12 +170,12 @@ def test_a_resumed_job_continues_from_its_checkpoint(platform, trainer):
 
 def test_a_failed_job_says_why_and_can_be_resumed_more_than_once(platform, trainer):
     trainer.breaks_at = 3
-    job_id = begin(platform)
+    job_id = start_job(platform)
     job = wait_for_jobs(platform, job_id, "FAILED")
     assert job["detail"] == "The training process died: out of luck."
     trainer.breaks_at = 4
     change(platform, job_id, "resume")
-    wait_until(lambda: look(platform, job_id)["resume_count"] == 1)
+    wait_until(lambda: get_job(platform, job_id)["resume_count"] == 1)
     wait_for_jobs(platform, job_id, "FAILED")
     change(platform, job_id, "resume")
     job = wait_for_jobs(platform, job_id, "COMPLETED")
@@ -185,7 +185,7 @@ def test_a_failed_job_says_why_and_can_be_resumed_more_than_once(platform, train
 
 def test_only_an_unsuccessful_job_can_be_resumed(platform, trainer):
     trainer.allowed = 1
-    job_id = begin(platform)
+    job_id = start_job(platform)
     wait_for_jobs(platform, job_id, "TRAINING MODEL")
     early = platform.http.post(f"/v1/train/jobs/{job_id}/resume")
     trainer.allowed = 100
@@ -198,13 +198,13 @@ def test_only_an_unsuccessful_job_can_be_resumed(platform, trainer):
 
 
 def test_all_jobs_can_be_cancelled_at_once(platform, trainer):
-    done = begin(platform)
+    done = start_job(platform)
     wait_for_jobs(platform, done, "COMPLETED")
     trainer.allowed = 0
-    jobs = [begin(platform), begin(platform)]
+    jobs = [start_job(platform), start_job(platform)]
     response = platform.http.post("/v1/train/jobs/cancel")
     assert response.json() == {"status": "CANCELLED", "job_ids": jobs}
-    assert [look(platform, job_id)["status"] for job_id in (done, *jobs)] == [
+    assert [get_job(platform, job_id)["status"] for job_id in (done, *jobs)] == [
         "COMPLETED",
         "CANCELLED",
         "CANCELLED",
@@ -222,7 +222,7 @@ def test_all_jobs_can_be_cancelled_at_once(platform, trainer):
 )
 def test_every_final_state_can_be_forced(platform, trainer, state, word):
     trainer.allowed = 1
-    job_id = begin(platform)
+    job_id = start_job(platform)
     wait_for_jobs(platform, job_id, "TRAINING MODEL")
     body = {"state": state, "detail": "forced by a test"}
     assert platform.http.post(f"/_control/jobs/{job_id}/end", json=body).json() == {"ended": True}
@@ -233,8 +233,8 @@ def test_every_final_state_can_be_forced(platform, trainer, state, word):
 def test_a_held_job_takes_no_more_steps(platform):
     hold = {"kind": "tuning", "after_rows": 2}
     platform.http.post("/_control/holds", json=hold)
-    job_id = begin(platform)
-    wait_until(lambda: steps_of(look(platform, job_id)) == [1, 2])
+    job_id = start_job(platform)
+    wait_until(lambda: steps_of(get_job(platform, job_id)) == [1, 2])
     assert change(platform, job_id, "cancel") == "CANCELLED"
     platform.http.delete("/_control/holds")
     change(platform, job_id, "resume")
@@ -248,47 +248,47 @@ def test_a_loading_model_cannot_be_tuned_yet(platform):
 
 
 def test_a_restarted_platform_continues_from_the_checkpoint_and_serves_tuned_models(platform, trainer):
-    first = wait_for_jobs(platform, begin(platform, custom_model_name="first"), "COMPLETED")
+    first = wait_for_jobs(platform, start_job(platform, custom_model_name="first"), "COMPLETED")
     trainer.allowed, trainer.taken = 3, []
-    job_id, waiting = begin(platform), begin(platform)
-    wait_until(lambda: steps_of(look(platform, job_id)) == [1, 2, 3])
+    job_id, waiting = start_job(platform), start_job(platform)
+    wait_until(lambda: steps_of(get_job(platform, job_id)) == [1, 2, 3])
     platform.stop()
     trainer.allowed = 100
     platform.start()
-    assert "answer 1" in ask(platform, first["model_name"]).text
+    assert "answer 1" in complete(platform, first["model_name"]).text
     job = wait_for_jobs(platform, job_id, "COMPLETED")
     assert (steps_of(job), job["resume_count"]) == ([1, 2, 3, 4], 0)
     assert trainer.taken[:5] == [1, 2, 3, 3, 4]
     wait_for_jobs(platform, waiting, "COMPLETED")
-    assert look(platform, first["job_id"]) == first
+    assert get_job(platform, first["job_id"]) == first
 
 
 def test_a_platform_that_died_after_training_does_not_train_again(platform, trainer):
     """The adapter exists, but neither the model's name nor the job's end has been stored."""
     trainer.allowed = 1
-    job_id = begin(platform)
+    job_id = start_job(platform)
     wait_for_jobs(platform, job_id, "TRAINING MODEL")
     platform.stop()
     trainer.taken = []
-    platform.platform.tunings.adapter(job_id).write_text('{"question 1": "learnt before"}')
+    platform.platform.tunings.adapter_path(job_id).write_text('{"question 1": "learnt before"}')
     platform.start()
     job = wait_for_jobs(platform, job_id, "COMPLETED")
-    assert "learnt before" in ask(platform, job["model_name"]).text
+    assert "learnt before" in complete(platform, job["model_name"]).text
     assert trainer.taken == []
 
 
 def test_a_deleted_adapter_is_no_longer_served(platform):
-    job_id = begin(platform)
+    job_id = start_job(platform)
     name = wait_for_jobs(platform, job_id, "COMPLETED")["model_name"]
     platform.stop()
-    platform.platform.tunings.adapter(job_id).unlink()
+    platform.platform.tunings.adapter_path(job_id).unlink()
     platform.start()
-    assert ask(platform, name).status_code == 594
+    assert complete(platform, name).status_code == 594
 
 
 def test_rows_and_checkpoints_are_deleted_once_the_model_exists(platform, trainer):
     trainer.allowed = 3
-    job_id = begin(platform)
+    job_id = start_job(platform)
     folder = platform.data / "tuning" / "jobs" / str(job_id)
     wait_until((folder / "checkpoint.txt").exists)
     trainer.allowed = 100
@@ -297,34 +297,34 @@ def test_rows_and_checkpoints_are_deleted_once_the_model_exists(platform, traine
 
 
 def test_a_reset_deletes_jobs_but_keeps_models(platform, trainer):
-    name = wait_for_jobs(platform, begin(platform), "COMPLETED")["model_name"]
+    name = wait_for_jobs(platform, start_job(platform), "COMPLETED")["model_name"]
     trainer.allowed = 0
-    begin(platform)
+    start_job(platform)
     platform.http.post("/_control/reset")
     assert platform.http.get("/v1/train/jobs").json() == []
     assert list((platform.data / "tuning" / "jobs").iterdir()) == []
-    assert ask(platform, name).status_code == 200
+    assert complete(platform, name).status_code == 200
     trainer.allowed = 100
-    assert begin(platform) == 3
+    assert start_job(platform) == 3
 
 
 def test_an_adapter_without_a_model_is_deleted_with_its_job(platform):
     platform.engine.refuses = "no room"
-    name = wait_for_jobs(platform, begin(platform), "FAILED")["model_name"]
+    name = wait_for_jobs(platform, start_job(platform), "FAILED")["model_name"]
     assert name == "base-tuned-1"  # it is kept and served after the next start
-    orphan = platform.platform.tunings.adapter(7)
+    orphan = platform.platform.tunings.adapter_path(7)
     orphan.write_text("{}")
     platform.stop()
     platform.start()
     assert not orphan.exists()
-    assert "answer 1" in ask(platform, name).text
+    assert "answer 1" in complete(platform, name).text
 
 
 def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_a_resume(platform, trainer):
     platform.engine.refuses = "no room"
-    job_id = begin(platform)
+    job_id = start_job(platform)
     job = wait_for_jobs(platform, job_id, "FAILED")
-    assert job["detail"] == "The model is tuned, but cannot be served: no room"
+    assert job["detail"] == "The model was tuned but cannot be served: no room"
     platform.engine.refuses = None
     change(platform, job_id, "resume")
     wait_for_jobs(platform, job_id, "COMPLETED")
@@ -332,16 +332,16 @@ def test_a_model_that_cannot_be_served_fails_its_job_and_is_kept_for_a_resume(pl
 
 
 def test_jobs_deleted_from_the_store_lose_their_checkpoints_but_keep_their_models(platform, trainer):
-    kept = wait_for_jobs(platform, begin(platform), "COMPLETED")
+    kept = wait_for_jobs(platform, start_job(platform), "COMPLETED")
     trainer.allowed = 3
-    gone = begin(platform)
-    wait_until(lambda: steps_of(look(platform, gone)) == [1, 2, 3])
+    gone = start_job(platform)
+    wait_until(lambda: steps_of(get_job(platform, gone)) == [1, 2, 3])
     change(platform, gone, "cancel")
     wait_until(lambda: not platform.platform.runner._running)
     platform.platform.store.delete_ended()
     platform.stop()
     platform.start()
     assert platform.http.get(f"/v1/train/jobs/{gone}").status_code == 498
-    assert look(platform, kept["job_id"])["status"] == "COMPLETED"
-    assert look(platform, kept["job_id"])["history"] == kept["history"]
+    assert get_job(platform, kept["job_id"])["status"] == "COMPLETED"
+    assert get_job(platform, kept["job_id"])["history"] == kept["history"]
     assert list((platform.data / "tuning" / "jobs").iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_lamini.local.routes.training import MAX_MODELS
 from tests.support.local_platform import local_platform
 from tests.support.scripted_tuning import BASE, OTHER_BASE, VECTORS, ScriptedTrainer, tunable_platform
-from tests.support.tuning_api import ROWS, begin, dataset, wait_for_jobs
+from tests.support.tuning_api import ROWS, dataset, start_job, wait_for_jobs
 from tests.support.upstream import TEXT_MODEL, upstream
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def rejection(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
 def test_without_torch_a_job_is_rejected_with_what_to_install(platform):
     platform.trainer.installed = False
     refusal = rejection(platform, model_name=BASE, dataset_id=dataset(platform))
-    assert refusal == (400, "Nothing to train with is installed.")
+    assert refusal == (400, "The packages for training are not installed.")
     assert platform.http.get("/v1/train/jobs").json() == []
 
 
@@ -57,7 +57,7 @@ def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ({"model_name": "nobody/nothing"}, 594, "is not served here"),
+        ({"model_name": "nobody/nothing"}, 594, "is not served"),
         ({"model_name": VECTORS}, 400, "is an embedding model"),
         ({"model_name": OTHER_BASE}, 400, "has no file"),
         ({"model_name": ""}, 422, "model_name"),
@@ -96,7 +96,7 @@ def test_a_request_with_two_datasets_is_rejected(shared_platform):
 
 
 def test_a_tuned_model_cannot_be_tuned_again(platform):
-    name = wait_for_jobs(platform, begin(platform), "COMPLETED")["model_name"]
+    name = wait_for_jobs(platform, start_job(platform), "COMPLETED")["model_name"]
     status, message = rejection(platform, model_name=name, dataset_id=dataset(platform))
     assert (status, "cannot be tuned again" in message) == (400, True)
 
@@ -104,13 +104,13 @@ def test_a_tuned_model_cannot_be_tuned_again(platform):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"input": "a"}, "has no text 'output'"),
-        ({"input": 3, "output": "b"}, "has no text 'input'"),
+        ({"input": "a"}, "has no string 'output'"),
+        ({"input": 3, "output": "b"}, "has no string 'input'"),
         ({"input": "a", "output": " "}, "has an empty 'output'"),
     ],
 )
 def test_an_invalid_row_is_named_by_its_number(platform, row, message):
-    job = wait_for_jobs(platform, begin(platform, dataset_id=dataset(platform, [*ROWS, row])), "FAILED")
+    job = wait_for_jobs(platform, start_job(platform, dataset_id=dataset(platform, [*ROWS, row])), "FAILED")
     assert job["detail"].startswith("Row 8 of dataset ")
     assert message in job["detail"]
 
@@ -126,6 +126,6 @@ def test_the_number_of_tuned_models_is_limited(platform):
     tunings = platform.platform.tunings
     for _ in range(MAX_MODELS):
         job = tunings.create(BASE, "d", None, {}, is_public=False)
-        tunings.keep(job, [])
+        tunings.add_model(job, [])
     status, message = rejection(platform, model_name=BASE, dataset_id=dataset(platform))
     assert (status, "tuning/models" in message) == (400, True)

@@ -41,7 +41,7 @@ def test_a_job_is_waited_for(tuning, sensor, deferrable):
     ended = run_to_end(sensor(deferrable=deferrable))
     assert ended.result == {
         "job_id": "7",
-        "kind": "lamini/tuning",
+        "kind": "tuning",
         "state": "succeeded",
         "status": "COMPLETED",
     }

@@ -1,4 +1,4 @@
-"""A stand-in for an Azure blob store on loopback: block blobs, signed URLs, and the rules that uploads must keep."""
+"""A fake Azure blob store on loopback: block blobs, signed URLs, and the service's rules for uploads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ SIGNATURE = "sig%2Bwith%2Fodd%3Dcharacters"
 
 
 class BlobStore:
-    """The store.
+    """A fake blob store.
 
-    :ivar url: its address
-    :ivar blobs: what is committed, by path
+    :ivar url: its base URL
+    :ivar blobs: committed blobs by path
     :ivar requests: method, path and query of each request
-    :ivar fail_next: statuses that the next requests are answered with
-    :ivar refused: why requests were refused
+    :ivar fail_next: statuses of the next responses; these requests are not processed
+    :ivar refused: reasons of rejected requests
+    :ivar headers: headers of each request
     """
 
     def __init__(self) -> None:
@@ -38,16 +39,19 @@ class BlobStore:
         self._blocks: dict[str, dict[str, bytes]] = {}
 
     def signed(self, path: str) -> str:
-        """A URL that allows to write a blob.
+        """Return a signed URL that allows writing a blob.
 
-        :param path: the blob's, with a leading slash
+        :param path: path of the blob, with a leading slash
         """
         return f"{self.url}{path}?sv=2024-08-04&se=2099-01-01T00%3A00%3A00Z&sp=cw&sig={SIGNATURE}"
 
     def put(self, target: str, headers: dict[str, str], body: bytes) -> int:
-        """Carry one request out.
+        """Process one PUT request.
 
-        :returns: the status of the answer
+        :param target: path and query of the URL
+        :param headers: headers with lower-case names
+        :param body: the body
+        :return: status of the response
         """
         parts = urlsplit(target)
         self.requests.append(("PUT", parts.path, parts.query))
@@ -56,48 +60,48 @@ class BlobStore:
             return self.fail_next.pop(0)
         if f"sig={SIGNATURE}" not in parts.query.split("&"):
             return self._refuse(403, "the signature is wrong")
-        asked = parse_qs(parts.query)
-        act = {None: self._whole, "block": self._block, "blocklist": self._commit}.get(
-            asked.get("comp", [None])[0]
+        query = parse_qs(parts.query)
+        handle = {None: self._put_blob, "block": self._put_block, "blocklist": self._put_block_list}.get(
+            query.get("comp", [None])[0]
         )
-        return act(parts.path, asked, headers, body) if act else self._refuse(400, "comp is not known")
+        return handle(parts.path, query, headers, body) if handle else self._refuse(400, "unknown comp")
 
-    def _whole(self, path: str, _: dict[str, list[str]], headers: dict[str, str], body: bytes) -> int:
+    def _put_blob(self, path: str, _: dict[str, list[str]], headers: dict[str, str], body: bytes) -> int:
         if headers.get("x-ms-blob-type") != "BlockBlob":
             return self._refuse(400, "x-ms-blob-type is missing")
         self.blobs[path] = body
         return 201
 
-    def _block(self, path: str, asked: dict[str, list[str]], _: dict[str, str], body: bytes) -> int:
-        name = asked["blockid"][0]
+    def _put_block(self, path: str, query: dict[str, list[str]], _: dict[str, str], body: bytes) -> int:
+        name = query["blockid"][0]
         blocks = self._blocks.setdefault(path, {})
         try:
             base64.b64decode(name, validate=True)
         except binascii.Error:
-            return self._refuse(400, "a block's id is no base64")
+            return self._refuse(400, "a block id is not base64")
         if any(len(other) != len(name) for other in blocks):
-            return self._refuse(400, "the ids of blocks have several lengths")
+            return self._refuse(400, "block ids have different lengths")
         if not body:
             return self._refuse(400, "a block is empty")
         blocks[name] = body
         return 201
 
-    def _commit(self, path: str, _: dict[str, list[str]], __: dict[str, str], body: bytes) -> int:
+    def _put_block_list(self, path: str, _: dict[str, list[str]], __: dict[str, str], body: bytes) -> int:
         names = [entry.text or "" for entry in ET.fromstring(body).iter("Latest")]
         blocks = self._blocks.pop(path, {})
         if any(name not in blocks for name in names):
-            return self._refuse(400, "a block of the list was not uploaded")
+            return self._refuse(400, "the list contains a block that was not uploaded")
         self.blobs[path] = b"".join(blocks[name] for name in names)
         return 201
 
-    def _refuse(self, status: int, why: str) -> int:
-        self.refused.append(why)
+    def _refuse(self, status: int, reason: str) -> int:
+        self.refused.append(reason)
         return status
 
 
 @contextmanager
 def blob_store() -> Iterator[BlobStore]:
-    """Serve a store."""
+    """Serve a store during the block."""
     store = BlobStore()
 
     class Handler(BaseHTTPRequestHandler):
@@ -113,7 +117,7 @@ def blob_store() -> Iterator[BlobStore]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """The test prints nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""A platform on loopback for every operator, whose answers go wrong as a test says. It runs in the test's process."""
+"""A fake platform on loopback for every operator, with faults that a test injects. Runs in the test's process."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ MODEL = "test/reverser"
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with an answer.
+    """A fault in a response.
 
-    :param times: so many answers; ``None`` for all
-    :param after: the work is done before the answer goes wrong; else nothing is done
-    :param status: the answer's status
-    :param headers: headers of it
-    :param body: its body; ``None`` is the true one
-    :param change: makes another answer of the true one, and of how often the fault was met before
-    :param echo: makes the body of all that was sent: address, headers, body; a warning repeats it too
-    :param part: of the true body, this share is sent as the whole
-    :param cut: the connection ends before the body does
-    :param drop: the connection ends without an answer
-    :param silence: seconds before the answer
+    :param times: number of responses to affect; ``None`` for all
+    :param after: whether the request is processed before the fault
+    :param status: status of the response
+    :param headers: more headers of the response
+    :param body: body of the response; ``None`` for the correct one
+    :param change: computes the response from the correct one and the number of times the fault has occurred before
+    :param echo: computes the body from the whole request: URL, headers and body; a header repeats the request too
+    :param part: share of the correct body to send, with a matching Content-Length
+    :param cut: whether to close the connection before the end of the body
+    :param drop: whether to close the connection without a response
+    :param silence: seconds to wait before the response
     :param trickle: seconds between two bytes of the body
-    :param certificate: the certificate that is shown, as PEM; the server speaks TLS
-    :param begun: a certificate is shown once so many jobs and datasets are begun
+    :param certificate: PEM file of the certificate to present; the server uses TLS
+    :param begun: number of jobs and datasets that must exist before the certificate is presented
     """
 
     times: int | None = 1
@@ -61,11 +61,12 @@ class Fault:
 
 
 class FaultyPlatform(KnowledgePlatform):
-    """The platform; it knows batches, completions, chat and embeddings besides, and does well until :meth:`go_wrong`.
+    """A fake platform that also serves batches, completions, chat and embeddings. Faults start with :meth:`go_wrong`.
 
-    :ivar batches: the prompts of each batch, by its id
-    :ivar looks_needed: how often a batch is looked at until its rows are done
-    :ivar forgets: whether it says that it knows no job
+    :ivar batches: prompts by batch id
+    :ivar looks_needed: number of polls after which a batch is complete
+    :ivar forgets: whether every job counts as not found
+    :ivar certificate: PEM file of the certificate to present while no fault names one; ``None`` for no TLS
     """
 
     def __init__(self) -> None:
@@ -78,65 +79,72 @@ class FaultyPlatform(KnowledgePlatform):
         self._faults: list[tuple[str, Fault, list[int]]] = []
 
     def go_wrong(self, path: str, fault: Fault) -> None:
-        """Let answers to a path, a regular expression over method and path, go wrong from now on."""
+        """Inject a fault from now on.
+
+        :param path: regular expression that matches method and path, such as ``"POST /v1/train"``
+        :param fault: the fault
+        """
         self._faults.append((path, fault, [0]))
 
     def go_right(self) -> None:
-        """Let all answers be right again."""
+        """Remove all faults."""
         self._faults.clear()
         self.forgets = False
 
     @property
     def started(self) -> int:
-        """How many jobs and datasets it has begun."""
+        """Number of jobs and datasets that were created."""
         jobs = len(self.jobs) + len(self.indexes) + len(self.trainings) + len(self.batches)
         return jobs + len(self.datasets)
 
     def fault(self, request: str) -> tuple[Fault, int] | None:
-        """What goes wrong with a request, and how often it was met before; it is counted."""
+        """Return the fault for a request and how often it has occurred before, and count this occurrence."""
         with self._lock:
-            for path, fault, met in self._faults:
+            for path, fault, count in self._faults:
                 if re.fullmatch(path, request.partition("?")[0]) and (
-                    fault.times is None or met[0] < fault.times
+                    fault.times is None or count[0] < fault.times
                 ):
-                    met[0] += 1
-                    return fault, met[0] - 1
+                    count[0] += 1
+                    return fault, count[0] - 1
         return None
 
     def shown_certificate(self) -> Path | None:
-        """The certificate for the next connection."""
+        """Return the certificate for the next connection."""
         with self._lock:
-            for _, fault, met in self._faults:
+            for _, fault, count in self._faults:
                 if (
                     fault.certificate
                     and self.started >= fault.begun
-                    and (fault.times is None or met[0] < fault.times)
+                    and (fault.times is None or count[0] < fault.times)
                 ):
-                    met[0] += 1
+                    count[0] += 1
                     return fault.certificate
         return self.certificate
 
     def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
-        """Carry one request out; see `TuningPlatform`."""
+        """Process one request, or answer that the job does not exist if ``forgets`` is set."""
         if self.forgets and re.search(r"/status$|/jobs/\w+$|/result$", path):
             raise Refusal(498, "no such job")
         return super().answer(method, path, key, content)
 
     def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
         if method == "GET":
-            mine: list[tuple[str, Callable[..., Any]]] = [
+            routes: list[tuple[str, Callable[..., Any]]] = [
                 (r"/v1/batch_completions/(\w+)/result", self._batch_rows),
                 (r"/v1/batch_embeddings/(\w+)/result", self._batch_vectors),
             ]
         else:
-            mine = [
+            routes = [
                 ("/v1/batch_completions", self._batch),
                 ("/v1/batch_embeddings", self._batch),
                 ("/v2/completions", self._complete),
-                ("/v1/embedding", lambda body: {"embedding": [vector_for(each) for each in _listed(body)]}),
+                (
+                    "/v1/embedding",
+                    lambda body: {"embedding": [vector_for(prompt) for prompt in _prompts(body)]},
+                ),
                 ("/inf/chat/completions", self._chat),
             ]
-        return mine + super()._routes(method)
+        return routes + super()._routes(method)
 
     def _batch(self, body: dict[str, Any]) -> dict[str, str]:
         batch_id = f"b{len(self.batches) + 1}"
@@ -162,7 +170,7 @@ class FaultyPlatform(KnowledgePlatform):
 
     @staticmethod
     def _complete(body: dict[str, Any]) -> dict[str, Any]:
-        outputs = [text_for(prompt) for prompt in _listed(body)]
+        outputs = [text_for(prompt) for prompt in _prompts(body)]
         single = isinstance(body["prompt"], str)
         reasons = ["stop"] * len(outputs)
         return {
@@ -176,7 +184,7 @@ class FaultyPlatform(KnowledgePlatform):
         return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
 
 
-def _listed(body: dict[str, Any]) -> list[str]:
+def _prompts(body: dict[str, Any]) -> list[str]:
     return [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
 
 
@@ -189,18 +197,18 @@ class _Server(ThreadingHTTPServer):
         self.platform = platform
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """The next connection, with the certificate that is due; hands are shaken when it is read."""
+        """Accept a connection, with TLS if a certificate is due. The handshake happens on the first read."""
         connection, address = super().get_request()
         certificate = self.platform.shown_certificate()
         if certificate is None:
             return connection, address
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        shaking = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        return shaking, address
+        tls_connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return tls_connection, address
 
     def handle_error(self, *_: object) -> None:
-        """A connection that broke off on purpose is no error."""
+        """Ignore errors of connections that were closed on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -210,11 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         if isinstance(self.request, ssl.SSLSocket):
-            self.protocol_version = "HTTP/1.0"  # so that the next request meets the next certificate
+            # One request per connection, so that the next request gets the next certificate.
+            self.protocol_version = "HTTP/1.0"
         super().setup()
 
     def log_message(self, *_: object) -> None:
-        """The test prints nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         self._serve()
@@ -227,15 +236,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        if self.path.startswith("http"):  # it serves as a proxy too, for any host
+        if self.path.startswith("http"):  # a proxy request, for any host
             self.path = "/" + self.path.split("/", 3)[3]
-        fault, before = self.server.platform.fault(f"{self.command} {self.path}") or (None, 0)
+        fault, occurrences = self.server.platform.fault(f"{self.command} {self.path}") or (None, 0)
         if fault is None:
-            self._answer(*self._work(content))
+            self._respond(*self._process(content))
         else:
-            self._go_wrong(fault, before, content)
+            self._respond_with_fault(fault, occurrences, content)
 
-    def _work(self, content: bytes) -> tuple[int, Any]:
+    def _process(self, content: bytes) -> tuple[int, Any]:
         platform = self.server.platform
         if self.command == "PUT" and platform.blobs is not None:
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -247,10 +256,10 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             return refusal.status, {"detail": refusal.detail}
 
-    def _go_wrong(self, fault: Fault, before: int, content: bytes) -> None:
+    def _respond_with_fault(self, fault: Fault, occurrences: int, content: bytes) -> None:
         status, answer = fault.status, None
         if fault.after or (fault.body is None and fault.status == 200 and not (fault.drop or fault.echo)):
-            status, answer = self._work(content)
+            status, answer = self._process(content)
         time.sleep(fault.silence)
         if fault.drop:
             self.close_connection = True
@@ -258,37 +267,37 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.shutdown(2)
             return
         if fault.change is not None:
-            answer = fault.change(answer, before)
+            answer = fault.change(answer, occurrences)
         status = fault.status if fault.status != 200 else status
         body = json.dumps(answer).encode() if fault.body is None else fault.body.encode()
         if fault.echo is not None:
-            sent = f"{self.path} {dict(self.headers)} {content.decode()}"
-            body = fault.echo(sent).encode()
-            fault = replace(fault, headers=fault.headers | {"X-Warning": json.dumps(sent)[:4000]})
+            request = f"{self.path} {dict(self.headers)} {content.decode()}"
+            body = fault.echo(request).encode()
+            fault = replace(fault, headers=fault.headers | {"X-Warning": json.dumps(request)[:4000]})
         self._send(fault, status, body)
 
     def _send(self, fault: Fault, status: int, body: bytes) -> None:
-        shown = body[: int(len(body) * fault.part)]
+        sent = body[: int(len(body) * fault.part)]
         self.send_response(status)
-        self.send_header("Content-Length", str(len(shown) + 10 * fault.cut))
+        self.send_header("Content-Length", str(len(sent) + 10 * fault.cut))
         for name, value in ({"Content-Type": "application/json"} | fault.headers).items():
             self.send_header(name, value)
         self.end_headers()
-        pieces = [shown[at : at + 1] for at in range(len(shown))] if fault.trickle else [shown]
+        pieces = [sent[index : index + 1] for index in range(len(sent))] if fault.trickle else [sent]
         for piece in pieces:
             self.wfile.write(piece)
             time.sleep(fault.trickle)
         self.close_connection = fault.cut
 
-    def _answer(self, status: int, answer: Any) -> None:
+    def _respond(self, status: int, answer: Any) -> None:
         self._send(Fault(), status, json.dumps(answer).encode())
 
 
 @contextmanager
 def faulty_platform(certificate: Path | None = None) -> Iterator[FaultyPlatform]:
-    """Serve a platform while the block lasts.
+    """Serve a platform during the block.
 
-    :param certificate: the certificate to show, as PEM with its key; ``None`` serves without TLS
+    :param certificate: PEM file with certificate and key; ``None`` serves without TLS
     """
     platform = FaultyPlatform()
     platform.certificate = certificate

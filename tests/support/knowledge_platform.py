@@ -1,4 +1,4 @@
-"""A platform on loopback that has Memory RAG indexes and classifiers, by a script, and checks what it is asked."""
+"""A fake platform on loopback with scripted Memory RAG indexes and classifiers, which validates requests."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ RAG = "/alpha/memory-rag"
 
 
 class Scripted:
-    """A job that goes through states, one more with each look; the last one stays.
+    """A job that moves through statuses.
 
-    :param states: the states
+    :param states: the statuses; each poll moves to the next one, and the last one stays
     """
 
     def __init__(self, states: tuple[str, ...]) -> None:
@@ -41,25 +41,25 @@ class Scripted:
         self.project = ""
 
     def look(self) -> str:
-        """The state, and one further."""
+        """Return the status, and move to the next one."""
         state = self.states[0]
         self.states = self.states[1:] or self.states
         return state
 
 
 class KnowledgePlatform(TuningPlatform):
-    """The platform.
+    """A fake platform with Memory RAG and classifiers.
 
-    :ivar script: the states of the next jobs; the last entry is for all further ones
-    :ivar indexes: the indexes, by id
-    :ivar trainings: the classifiers' jobs, by id; a model's id is ``model-<job>``
-    :ivar projects: the datasets of each classifier project
-    :ivar not_now: texts that are refused once, with which status
-    :ivar log: the log of each build
-    :ivar reason: what the state of a classifier's job tells besides
-    :ivar names_models: whether the state of an ended classifier's job names the model
-    :ivar lists_models: whether the list of a project's models does
-    :ivar forgets_a_text: whether a list of texts is classified but for its last
+    :ivar script: statuses of each new job in turn; the last entry applies to all further jobs
+    :ivar indexes: Memory RAG indexes by job id
+    :ivar trainings: classifier jobs by id; a model's id is ``model-<job>``
+    :ivar projects: datasets by classifier project
+    :ivar not_now: HTTP status by text, with which adding the text fails once
+    :ivar log: log lines of every build
+    :ivar reason: ``detail`` of every classifier status response; None leaves it out
+    :ivar names_models: whether the status of a completed classifier job contains the model id
+    :ivar lists_models: whether a project's list of models contains its models
+    :ivar forgets_a_text: whether classification leaves out the last text
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class KnowledgePlatform(TuningPlatform):
             (f"{RAG}/train", self._build),
             (f"{RAG}/status", self._rag_status),
             (f"{RAG}/add-index", self._add_text),
-            (f"{RAG}/completions", self._ask),
+            (f"{RAG}/completions", self._complete_with_index),
             ("/v2/classifier/initialize", self._initialize),
             ("/v2/classifier/add", self._add_examples),
             ("/v2/classifier/train", self._train_classifier),
@@ -149,16 +149,16 @@ class KnowledgePlatform(TuningPlatform):
         self._ready(body).texts.append(body["prompt"])
         return {"job_id": body["job_id"], "status": "success"}
 
-    def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Answer with the documents that have the prompt's first word in them."""
+    def _complete_with_index(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the documents that contain the prompt's first word."""
         MemoryRagCompletionsRequest.model_validate(body)
         index = self._ready(body)
         if "refuse" in body["prompt"]:
             raise Refusal(422, "the prompt is refused")
         texts = [*(file.decode() for file in index.files.values()), *index.texts]
-        found = [text for text in texts if body["prompt"].split()[0] in text]
+        matches = [text for text in texts if body["prompt"].split()[0] in text]
         return {
-            "outputs": " / ".join(found[: body.get("rag_query_size", 3)]) or "nothing",
+            "outputs": " / ".join(matches[: body.get("rag_query_size", 3)]) or "nothing",
             "finish_reason": "stop",
         }
 
@@ -205,9 +205,9 @@ class KnowledgePlatform(TuningPlatform):
         if job_id not in self.trainings:
             raise Refusal(498, "no such job")
         state = self.trainings[job_id].look()
-        named = state == "COMPLETED" and self.names_models
-        told = {} if self.reason is None else {"detail": self.reason}
-        return {"status": state, "model_id": f"model-{job_id}" if named else None, **told}
+        has_model = state == "COMPLETED" and self.names_models
+        detail = {} if self.reason is None else {"detail": self.reason}
+        return {"status": state, "model_id": f"model-{job_id}" if has_model else None, **detail}
 
     def _classifier_jobs(self, _: dict[str, Any], project: str) -> list[dict[str, Any]]:
         self._project(project)
@@ -219,7 +219,7 @@ class KnowledgePlatform(TuningPlatform):
         return [{"model_id": f"model-{job['job_id']}", "job_id": job["job_id"]} for job in jobs]
 
     def _classify(self, body: dict[str, Any], model_id: str) -> dict[str, Any]:
-        """A text is the likelier of a class, the more often it names it."""
+        """Classify each text by how often it contains the class names."""
         ClassifyRequest.model_validate(body)
         if not model_id.startswith("model-"):
             raise Refusal(594, "no such model")
@@ -244,7 +244,7 @@ class KnowledgePlatform(TuningPlatform):
 
 @pytest.fixture
 def knowledge(monkeypatch: pytest.MonkeyPatch) -> Iterator[KnowledgePlatform]:
-    """A platform; ``lamini_default`` leads to it."""
+    """A platform with Memory RAG and classifiers. ``lamini_default`` points to it."""
     platform = KnowledgePlatform()
     with serving(platform):
         connect(monkeypatch, platform)

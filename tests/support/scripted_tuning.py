@@ -1,7 +1,7 @@
-"""The local platform in this process, whose trainer learns rows by heart, and takes its steps as a test says.
+"""A local platform in this process with a scripted trainer that memorizes rows, and whose steps a test controls.
 
-Everything else is real: endpoints, jobs, store, history, checkpoints' folders. What really learns needs torch, and has
-tests of its own.
+Everything else is real: endpoints, jobs, store, history and checkpoint folders. The real trainer needs torch and has
+its own tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow_provider_lamini.local.engines.base import EngineUnavailable, Genera
 from airflow_provider_lamini.local.faults import Connections
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.server import bind, url_of
-from airflow_provider_lamini.local.tuning.trainer import Step, TrainingFailed, Unavailable
+from airflow_provider_lamini.local.tuning.trainer import Step, TrainingFailed, TrainingUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,13 +38,13 @@ CHECKPOINT = "checkpoint.txt"
 
 
 class ScriptedTrainer:
-    """Takes a step whenever a test lets it.
+    """A trainer that waits before each step until a test allows it.
 
-    :ivar installed: whether what it needs is installed
-    :ivar allowed: steps that it may take
-    :ivar breaks_at: the step at which it fails, once
-    :ivar recipes: what it was asked for, in order
-    :ivar taken: every step that it took, in order
+    :ivar installed: whether the packages for training count as installed
+    :ivar allowed: the last step it may take
+    :ivar breaks_at: the step at which it fails once
+    :ivar recipes: the recipes it was called with, in order
+    :ivar taken: all steps taken, in order
     """
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class ScriptedTrainer:
         self.taken: list[int] = []
 
     def check_available(self) -> None:
-        """Return if training can be done."""
+        """Raise an error if ``installed`` is false."""
         if not self.installed:
-            raise Unavailable("Nothing to train with is installed.")
+            raise TrainingUnavailable("The packages for training are not installed.")
 
     def train(self, recipe: Recipe, *, check: Callable[[], None], on_step: Callable[[Step], None]) -> Path:
-        """Take the steps after the last checkpoint."""
+        """Train from the last checkpoint, and write an adapter that maps each input to its output."""
         self.recipes.append(recipe)
         checkpoint = recipe.folder / CHECKPOINT
         done = int(checkpoint.read_text()) if checkpoint.exists() else 0
@@ -91,7 +91,10 @@ class ScriptedTrainer:
 
 
 class EchoEngine:
-    """Says the prompt after the model's name; a tuned model knows the prompts that it has learnt."""
+    """An engine that echoes the prompt after the model's name. A tuned model returns the outputs it was trained on.
+
+    :ivar refuses: error message with which adding an adapter fails; None to add it
+    """
 
     parallel = 2
 
@@ -101,70 +104,70 @@ class EchoEngine:
         self.refuses: str | None = None
 
     def models(self) -> list[str]:
-        """The names that are served."""
+        """Return the served names."""
         return [BASE, OTHER_BASE, *self.adapters]
 
     def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        """Say it."""
+        """Return the trained output of the prompt, or echo the prompt."""
         if request.model_name not in self.models():
             raise ModelNotFound(request.model_name, self.models())
         prompt = request.prompt or (request.messages or [{}])[-1].get("content", "")
-        learnt = self.adapters.get(request.model_name, {})
-        text = learnt.get(prompt, f"{request.model_name}: {prompt}")
+        learned = self.adapters.get(request.model_name, {})
+        text = learned.get(prompt, f"{request.model_name}: {prompt}")
         if request.json_schema is not None:
-            text = _fitted(request.json_schema, text)
+            text = _as_object(request.json_schema, text)
         if on_text is not None:
             on_text(text)
         return Generation(text, "stop", 1, 1)
 
-    def weights(self, model_name: str) -> Path:
-        """The file of a model."""
+    def model_file(self, model_name: str) -> Path:
+        """Return the GGUF file of the base model."""
         if model_name != BASE:
             raise EngineUnavailable(f"{model_name} has no file.")
         return self.file
 
-    def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
-        """Serve tuned models."""
+    def add_adapters(self, adapters: list[Adapter]) -> dict[str, EngineError]:
+        """Serve tuned models, unless ``refuses`` is set."""
         if self.refuses is not None:
             return {adapter.name: EngineUnavailable(self.refuses) for adapter in adapters}
         assert {adapter.base for adapter in adapters} <= {BASE}
         self.adapters |= {adapter.name: json.loads(adapter.path.read_text()) for adapter in adapters}
         return {}
 
-    def forget(self, name: str) -> None:
-        """Serve a tuned model no more."""
+    def remove_adapter(self, name: str) -> None:
+        """Stop serving a tuned model."""
         del self.adapters[name]
 
     def embed(self, texts: list[str], model_name: str) -> list[list[float]]:
-        """Vectors that mean nothing."""
+        """Return the same vector for every text."""
         del model_name
         return [[1.0, 0.0] for _ in texts]
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing: there is nothing to release."""
 
 
-def _fitted(schema: dict[str, Any], text: str) -> str:
-    """An object of one field, which is one of several texts: the one that is meant, or else the first."""
+def _as_object(schema: dict[str, Any], text: str) -> str:
+    """Return a JSON object with one enum field: the text if the enum has it, else the first value."""
     ((name, field),) = schema["properties"].items()
     return json.dumps({name: text if text in field["enum"] else field["enum"][0]})
 
 
 class VectorEngine(EchoEngine):
-    """Makes vectors that mean nothing."""
+    """An embedding engine that returns the same vector for every text."""
 
     def models(self) -> list[str]:
-        """The names that are served."""
+        """Return the served names."""
         return [VECTORS]
 
 
 class TunablePlatform:
-    """A platform in this process.
+    """A local platform in this process, which tests can stop and start again.
 
-    :param data: its folder
+    :param data: its data folder
     :param trainer: its trainer
-    :param models: the cache that it fetches further models into
-    :ivar http: a client that sends the key
+    :param models: cache for models it downloads
+    :ivar http: HTTP client that sends the API key
     """
 
     def __init__(self, data: Path, trainer: ScriptedTrainer, models: ModelStore | None = None) -> None:
@@ -177,7 +180,7 @@ class TunablePlatform:
         self.platform: Platform
 
     def start(self) -> None:
-        """Serve, and take up the jobs that live."""
+        """Start serving, and resume unfinished jobs."""
         base = self.data.with_name("base.gguf")
         base.write_text("a model")
         self.engine = EchoEngine(base)
@@ -204,7 +207,7 @@ class TunablePlatform:
         self.platform.runner.resume()
 
     def stop(self) -> None:
-        """End; jobs that live stay."""
+        """Stop serving. Unfinished jobs stay in the store."""
         self.http.close()
         self.platform.runner.stop()
         self._server.should_exit = True
@@ -217,11 +220,11 @@ class TunablePlatform:
 def tunable_platform(
     data: Path, trainer: ScriptedTrainer, models: ModelStore | None = None
 ) -> Iterator[TunablePlatform]:
-    """Serve a platform while the block lasts.
+    """Serve a platform during the block.
 
-    :param data: its folder
+    :param data: its data folder
     :param trainer: its trainer
-    :param models: the cache that it fetches further models into
+    :param models: cache for models it downloads
     """
     data.parent.mkdir(exist_ok=True)
     platform = TunablePlatform(data, trainer, models)

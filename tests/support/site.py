@@ -1,4 +1,4 @@
-"""A folder as a web site on loopback."""
+"""Serves a folder as a web site on loopback."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 class _Handler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def site(folder: Path) -> Iterator[str]:
-    """Serve a folder while the block lasts.
+    """Serve a folder during the block.
 
-    :param folder: the folder; what is put into it is served at once
-    :returns: the site's address
+    :param folder: the folder; new files are served immediately
+    :return: URL of the site
     """
     with served(ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))) as address:
         yield f"http://{address}"

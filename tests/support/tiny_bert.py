@@ -61,7 +61,7 @@ def tiny_bert(folder: Path, width: int = 96, layers: int = 2) -> Arrays:
     :param folder: where to write
     :param width: size of a vector, a multiple of 12
     :param layers: number of layers
-    :returns: its weights by their original names
+    :return: its weights by their original names
     """
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ed", ".", "?"]
     random = np.random.default_rng(7)

@@ -41,7 +41,7 @@ def tiny_llama(path: Path, seed: int = 1) -> Path:
 
     :param path: the GGUF file to write
     :param seed: decides the weights
-    :returns: the file
+    :return: the file
     """
     random = np.random.default_rng(seed)
 
@@ -96,7 +96,7 @@ def tiny_adapter(path: Path, seed: int, rank: int = 4) -> Path:
     :param path: the GGUF file to write
     :param seed: decides the weights
     :param rank: rank of its matrices
-    :returns: the file
+    :return: the file
     """
     random = np.random.default_rng(seed)
     shapes = {"attn_v": (WIDTH, WIDTH), "attn_output": (WIDTH, WIDTH), "ffn_down": (WIDTH, INNER)}
@@ -117,7 +117,7 @@ def write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
 
     :param path: the file to write
     :param rows: input and output of each
-    :returns: the file
+    :return: the file
     """
     path.write_text("".join(json.dumps({"input": one, "output": other}) + "\n" for one, other in rows))
     return path

@@ -1,4 +1,4 @@
-"""A platform on loopback that keeps datasets and tunes models by a script, and checks what it is asked."""
+"""A fake platform on loopback: stores datasets, runs scripted tuning jobs, and validates requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ WELL = ("CREATED", "TRAINING MODEL", "COMPLETED")
 class Job:
     """A tuning job.
 
-    :param states: the states that it goes through, one more with each look; the last one stays
+    :param states: remaining statuses; each poll moves to the next one, and the last one stays
+    :param history: the training history to report
+    :param looks: number of polls so far
+    :param resumes: number of resumes so far
     """
 
     job_id: int
@@ -50,12 +53,15 @@ class Job:
 
     @property
     def state(self) -> str:
-        """The state now."""
+        """Current status."""
         return self.states[0]
 
     def answer(self, *, look: bool = True) -> dict[str, Any]:
-        """What the platform tells of the job; a look takes it one state further."""
-        told = {
+        """Return the job as the API describes it.
+
+        :param look: whether this is a poll, after which the job moves to its next status
+        """
+        response = {
             "job_id": self.job_id,
             "status": self.state,
             "dataset_id": self.body.get("dataset_id"),
@@ -66,11 +72,15 @@ class Job:
         if look:
             self.looks += 1
             self.states = self.states[1:] or self.states
-        return told
+        return response
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer
-    """An answer that is no success."""
+class Refusal(Exception):  # noqa: N818 - a response, not a failure of the test
+    """An error response.
+
+    :param status: HTTP status
+    :param detail: the ``detail`` of the body
+    """
 
     def __init__(self, status: int, detail: Any) -> None:
         super().__init__(status)
@@ -79,21 +89,23 @@ class Refusal(Exception):  # noqa: N818 - it is an answer
 
 
 class TuningPlatform:
-    """The platform.
+    """A fake platform with datasets, tuning jobs, model downloads and evaluation.
 
+    :param blobs: store for uploaded datasets; None to store them in the platform
     :ivar url: its base URL
-    :ivar blobs: the store that datasets go to; without one the platform keeps them itself
-    :ivar datasets: the rows of each dataset; of one in the store, how many there are said to be
-    :ivar jobs: the tuning jobs
-    :ivar script: the states of the next jobs; the last entry is for all further ones
-    :ivar after_resume: the states of the next jobs that are resumed
-    :ivar away: whether it breaks each connection, as if it was restarting
-    :ivar drop: paths where the connection of the next POST breaks before anything is done
-    :ivar lose: paths whose next answer is lost after the work was done
-    :ivar fail: paths whose next answer is this status and detail, before anything is done
-    :ivar downloads: the states of each model, one more with each look
-    :ivar asked: how often each path was asked, with its method
-    :ivar bodies: what was sent, in order
+    :ivar datasets: rows by dataset id; for a dataset in the blob store, its reported number of rows
+    :ivar jobs: tuning jobs by id
+    :ivar script: statuses of each new job in turn; the last entry applies to all further jobs
+    :ivar after_resume: statuses of each resumed job in turn; the last entry applies to all further jobs
+    :ivar history: training history of all jobs
+    :ivar away: whether to close every connection without a response, as during a restart
+    :ivar drop: paths whose next POST is dropped without being processed
+    :ivar lose: paths whose next request is processed, but whose response is lost
+    :ivar fail: by path, the status and detail of the next responses; these requests are not processed
+    :ivar downloads: remaining statuses by model; each list request moves to the next one
+    :ivar metrics: metrics of every evaluation
+    :ivar asked: number of requests by method and path
+    :ivar bodies: path and body of each POST, in order
     """
 
     def __init__(self, blobs: BlobStore | None = None) -> None:
@@ -116,20 +128,24 @@ class TuningPlatform:
         self._lock = threading.RLock()
 
     def sent(self, path: str) -> list[dict[str, Any]]:
-        """The bodies that came to a path."""
+        """Return the bodies of all POST requests to a path."""
         return [body for where, body in self.bodies if where == path]
 
     def breaks_off(self, method: str, path: str) -> bool:
-        """Whether a request gets no answer, and nothing is done."""
+        """Whether to drop a request without processing it."""
         if method == "POST" and path in self.drop:
             self.drop.remove(path)
             return True
         return self.away
 
     def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
-        """Carry one request out.
+        """Process one request.
 
-        :raises Refusal: in place of an answer
+        :param method: HTTP method
+        :param path: path of the URL
+        :param key: the Authorization header
+        :param content: the body
+        :raises Refusal: the response is an error
         """
         with self._lock:
             self.asked[f"{method} {path}"] += 1
@@ -140,10 +156,10 @@ class TuningPlatform:
             body = self._read(content)
             if method == "POST":
                 self.bodies.append((path, body))
-            for pattern, act in self._routes(method):
-                found = re.fullmatch(pattern, path)
-                if found:
-                    return act(body, *found.groups())
+            for pattern, handle in self._routes(method):
+                match = re.fullmatch(pattern, path)
+                if match:
+                    return handle(body, *match.groups())
             raise Refusal(404, "Not Found")
 
     def _read(self, content: bytes) -> dict[str, Any]:
@@ -154,7 +170,7 @@ class TuningPlatform:
         gets: list[tuple[str, Callable[..., Any]]] = [
             ("/v1/get-upload-base-path", self._base_path),
             ("/v1/train/jobs", self._list),
-            (r"/v1/train/jobs/(\w+)", self._look),
+            (r"/v1/train/jobs/(\w+)", self._get_job),
             ("/v1alpha/downloaded_models/", self._models),
         ]
         posts: list[tuple[str, Callable[..., Any]]] = [
@@ -175,7 +191,7 @@ class TuningPlatform:
 
     def _new_dataset(self, body: dict[str, Any]) -> str:
         if body["upload_base_path"] != ("azure" if self.blobs else BASE_PATH):
-            raise Refusal(400, "another upload_base_path")
+            raise Refusal(400, "wrong upload_base_path")
         return f"dataset{len(self.datasets) + 1}"
 
     def _local_data(self, body: dict[str, Any]) -> dict[str, str]:
@@ -195,7 +211,7 @@ class TuningPlatform:
         NumDatapointsRequest.model_validate(body)
         assert self.blobs is not None
         if f"/{body['dataset_id']}.jsonl" not in self.blobs.blobs:
-            raise Refusal(400, "the blob is not there yet")
+            raise Refusal(400, "the blob does not exist yet")
         self.datasets[body["dataset_id"]] = body["num_datapoints"]
         return {}
 
@@ -208,7 +224,7 @@ class TuningPlatform:
     def _train(self, body: dict[str, Any]) -> dict[str, Any]:
         TrainRequest.model_validate(body)
         if not body["upload_file_path"].endswith(f"/{body['dataset_id']}.jsonl"):
-            raise Refusal(400, "the file is another dataset's")
+            raise Refusal(400, "the file belongs to another dataset")
         states = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         job = Job(len(self.jobs) + 1, body, list(states), self.history)
         self.jobs[str(job.job_id)] = job
@@ -222,7 +238,7 @@ class TuningPlatform:
     def _list(self, _: dict[str, Any]) -> list[dict[str, Any]]:
         return [job.answer(look=False) for job in self.jobs.values()]
 
-    def _look(self, _: dict[str, Any], job_id: str) -> dict[str, Any]:
+    def _get_job(self, _: dict[str, Any], job_id: str) -> dict[str, Any]:
         return self._job(job_id).answer()
 
     def _cancel(self, _: dict[str, Any], job_id: str) -> dict[str, str]:
@@ -266,9 +282,9 @@ class TuningPlatform:
 
 @contextmanager
 def tuning_platform(blobs: BlobStore | None = None) -> Iterator[TuningPlatform]:
-    """Serve a platform.
+    """Serve a platform during the block.
 
-    :param blobs: the store that datasets go to; without one the platform keeps them itself
+    :param blobs: store for uploaded datasets; None to store them in the platform
     """
     platform = TuningPlatform(blobs)
     with serving(platform):
@@ -277,9 +293,9 @@ def tuning_platform(blobs: BlobStore | None = None) -> Iterator[TuningPlatform]:
 
 @contextmanager
 def serving(platform: TuningPlatform) -> Iterator[None]:
-    """Serve a platform while the block lasts.
+    """Serve a platform during the block.
 
-    :param platform: the platform; its ``url`` is set
+    :param platform: the platform, whose ``url`` this sets
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -317,13 +333,13 @@ def serving(platform: TuningPlatform) -> Iterator[None]:
             self.connection.close()
 
         def log_message(self, *_: object) -> None:
-            """The test prints nothing."""
+            """Log nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """A connection that was closed on purpose is no error."""
+            """Ignore errors of connections that were closed on purpose."""
 
     server = Server(("127.0.0.1", 0), Handler)
     with served(server) as address:
@@ -333,7 +349,7 @@ def serving(platform: TuningPlatform) -> Iterator[None]:
 
 @pytest.fixture
 def tuning(monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningPlatform]:
-    """A platform that keeps datasets itself; ``lamini_default`` leads to it."""
+    """A platform that stores datasets itself. ``lamini_default`` points to it."""
     with tuning_platform() as platform:
         connect(monkeypatch, platform)
         yield platform
@@ -341,23 +357,25 @@ def tuning(monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningPlatform]:
 
 @pytest.fixture
 def blobs() -> Iterator[BlobStore]:
-    """A store for datasets."""
+    """A blob store for datasets."""
     with blob_store() as store:
         yield store
 
 
 @pytest.fixture
 def tuning_with_blobs(monkeypatch: pytest.MonkeyPatch, blobs: BlobStore) -> Iterator[TuningPlatform]:
-    """A platform that keeps datasets in a store; ``lamini_default`` leads to it."""
+    """A platform that stores datasets in a blob store. ``lamini_default`` points to it."""
     with tuning_platform(blobs) as platform:
         connect(monkeypatch, platform)
         yield platform
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, platform: TuningPlatform, **extra: object) -> None:
-    """Define ``lamini_default`` in the environment, with little patience.
+    """Define ``lamini_default`` in the environment, with a short retry budget.
 
-    :param extra: extras of the connection besides
+    :param monkeypatch: sets the environment variable
+    :param platform: the platform to connect to
+    :param extra: more extras of the connection
     """
     fields = {
         "conn_type": "lamini",
@@ -370,9 +388,9 @@ def connect(monkeypatch: pytest.MonkeyPatch, platform: TuningPlatform, **extra: 
 
 @dataclass(frozen=True, slots=True)
 class LinkedTask(TaskInstance):
-    """The part of Airflow's task instance that says who runs, and takes what the task tells.
+    """The identity and XCom part of Airflow's task instance.
 
-    :param xcoms: what was told
+    :param xcoms: pushed values by key
     """
 
     dag_id: str = "weekly"
@@ -380,5 +398,5 @@ class LinkedTask(TaskInstance):
     xcoms: dict[str, object] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: object) -> None:
-        """Take a value."""
+        """Record a value."""
         self.xcoms[key] = value

@@ -162,7 +162,7 @@ def test_a_connection_that_cannot_work_is_one_sentence(platform, trigger, monkey
 @pytest.mark.usefixtures("platform")
 def test_an_unknown_kind_of_job_is_refused_with_the_known_ones(trigger):
     with pytest.raises(ValueError, match="lamini/batch_completions"):
-        event_of(trigger(["a"], kind="telepathy"))
+        event_of(trigger(["a"], kind="lamini/telepathy"))
 
 
 def test_two_hundred_triggers_share_one_client_and_let_the_loop_breathe(platform, start, trigger):

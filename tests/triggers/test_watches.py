@@ -11,6 +11,7 @@ from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.jobs.polling import PollPlan
 from airflow_provider_lamini.jobs.state import PollHistory
 from airflow_provider_lamini.jobs.watch import Watch
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
 
 
@@ -45,7 +46,7 @@ def test_no_way_to_fail_leaves_a_trigger_waiting_for_ever(error):
 
 @pytest.mark.parametrize("error", [LookupError("gone"), DeadlockError("gone")])
 def test_a_connection_that_goes_while_its_key_is_refused_ends_the_waits(platform, error):
-    settings = ClientSettings(base_url=platform.url, key="a-key-of-yesterday")
+    settings = ClientSettings(dialect=LAMINI_DIALECT, base_url=platform.url, key="a-key-of-yesterday")
     answers = [settings]
 
     async def lookup():

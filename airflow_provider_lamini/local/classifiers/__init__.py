@@ -1,1 +1,1 @@
-"""Classifiers: projects of classes and examples, training on their vectors, and calibrated probabilities."""
+"""Classifiers: projects with classes and examples, training on embedding vectors, and calibrated probabilities."""

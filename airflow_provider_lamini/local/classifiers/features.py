@@ -1,4 +1,4 @@
-"""The vector that a classifier sees of a text."""
+"""Feature vectors of texts: the input of a classifier."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ if TYPE_CHECKING:
 
     Embed = Callable[[list[str]], list[list[float]]]
 
-SENTENCES: Final = 16
-"""A text is looked at in so many parts at most; in a longer one each part is several sentences."""
+MAX_PARTS: Final = 16
+"""Maximum parts per text; in a longer text, each part is several sentences."""
 
 
 def features(texts: Sequence[str], embed: Embed) -> npt.NDArray[np.float64]:
-    """One vector of length 1 per text: half the whole text's, half the mean of its sentences'.
+    """Compute one unit vector per text: the mean of the text's vector and the average of its sentences' vectors.
 
-    On 250 support tickets this found 92.5 % of the classes, with 8 examples each, where the vectors of the whole
-    texts found 91 %. It costs as much again to compute.
+    On 250 support tickets with 8 examples per class, this reached 92.5 % accuracy, compared with 91 % for the vectors
+    of the whole texts alone. It takes twice as long to compute.
 
     :param texts: the texts
-    :param embed: makes the vectors of some texts
+    :param embed: computes embedding vectors, one per text
     """
-    parts = [_parts(text) for text in texts]
-    flat = [part for of_text in parts for part in of_text]
+    parts = [_split(text) for text in texts]
+    flat = [part for text_parts in parts for part in text_parts]
     vectors: list[list[float]] = []
     for start in range(0, len(flat), EMBEDDING_BATCH_SIZE):
         vectors += embed(flat[start : start + EMBEDDING_BATCH_SIZE])
-    every = _normal(np.asarray(vectors, dtype=np.float64))
-    found: list[npt.NDArray[np.float64]] = []
-    place = 0
-    for of_text in parts:
-        own = every[place : place + len(of_text)]
-        place += len(of_text)
-        found.append(own[0] if len(own) == 1 else own[0] + _normal(own[1:].mean(axis=0)))
-    return _normal(np.asarray(found))
+    normalized = _normalize(np.asarray(vectors, dtype=np.float64))
+    rows: list[npt.NDArray[np.float64]] = []
+    start = 0
+    for text_parts in parts:
+        part = normalized[start : start + len(text_parts)]
+        start += len(text_parts)
+        rows.append(part[0] if len(part) == 1 else part[0] + _normalize(part[1:].mean(axis=0)))
+    return _normalize(np.asarray(rows))
 
 
-def _parts(text: str) -> list[str]:
-    """The whole text, then its sentences where there are several."""
-    cut = sentences(text)
-    if len(cut) < 2:  # noqa: PLR2004 - one sentence is the whole text
+def _split(text: str) -> list[str]:
+    """Return the whole text, followed by its sentences if it has several."""
+    parts = sentences(text)
+    if len(parts) < 2:  # noqa: PLR2004 - a single sentence is the whole text
         return [text]
-    size = -(-len(cut) // SENTENCES)
-    return [text, *(" ".join(cut[start : start + size]) for start in range(0, len(cut), size))]
+    size = -(-len(parts) // MAX_PARTS)
+    return [text, *(" ".join(parts[start : start + size]) for start in range(0, len(parts), size))]
 
 
-def _normal(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _normalize(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))

@@ -1,4 +1,4 @@
-"""Projects of classifiers: their classes, examples and models, and the models' files."""
+"""Classifier projects: stores classes, examples and models in SQLite, and each model's parameters in a file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DUPLICATE: Final = 497
 PROJECT_NOT_FOUND: Final = 499
 
 INITIAL_DATASET: Final = "initial"
-"""The dataset of the examples that a project begins with."""
+"""Name of the dataset with the examples that a project is created with."""
 
-LOADED_MODELS: Final = 16
-PAGE: Final = 500
+MAX_LOADED_MODELS: Final = 16
+PAGE_SIZE: Final = 500
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS projects (
@@ -57,12 +57,12 @@ CREATE TABLE IF NOT EXISTS vectors (digest BLOB PRIMARY KEY, vector BLOB NOT NUL
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project.
+    """A classifier project.
 
-    :param id: its id
-    :param name: its name
-    :param model_name: the model that it was made with
-    :param created: seconds since the epoch
+    :param id: a UUID
+    :param name: unique name
+    :param model_name: the model name given at creation
+    :param created: Unix timestamp
     """
 
     id: str
@@ -72,14 +72,14 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownModel:
-    """A model of a project.
+class ModelRecord:
+    """Database record of a trained or uploaded model.
 
-    :param id: its id, a UUID
-    :param job_id: the job that made it; empty for an uploaded one
-    :param created: seconds since the epoch
-    :param accuracy: share of held-out examples whose class it found
-    :param classes: how many classes it knows
+    :param id: a UUID
+    :param job_id: the job that trained it; empty for an uploaded model
+    :param created: Unix timestamp
+    :param accuracy: accuracy on held-out examples; ``None`` if no examples were held out
+    :param classes: number of classes
     """
 
     id: str
@@ -90,9 +90,9 @@ class KnownModel:
 
 
 class Projects:
-    """All projects of a platform.
+    """All classifier projects of a platform.
 
-    :param folder: where they and the models lie; made if missing
+    :param folder: folder of the database and the model files; created if missing
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,10 +111,10 @@ class Projects:
         classes: Mapping[str, str],
         examples: Mapping[str, Sequence[str]],
     ) -> Project:
-        """Make a project.
+        """Create a project.
 
-        :param name: its name
-        :param model_name: the model that it is made with
+        :param name: unique name
+        :param model_name: a model name to store with the project
         :param classes: class to description
         :param examples: class to texts
         :raises PlatformError: the name is taken
@@ -122,94 +122,94 @@ class Projects:
         project = Project(str(uuid.uuid4()), name, model_name, time.time())
         with self._db.write() as db:
             if db.execute("SELECT 1 FROM projects WHERE name = ?", (name,)).fetchone():
-                raise PlatformError(DUPLICATE, f"A classifier project {name!r} exists already.")
+                raise PlatformError(DUPLICATE, f"Classifier project {name!r} already exists.")
             db.execute(
                 "INSERT INTO projects VALUES (?, ?, ?, ?)", (project.id, name, model_name, project.created)
             )
             db.executemany(
                 "INSERT INTO classes (project, name, description) VALUES (?, ?, ?)",
-                [(project.id, *one) for one in classes.items()],
+                [(project.id, *item) for item in classes.items()],
             )
-            db.executemany(_ADD, _examples(project, INITIAL_DATASET, examples))
+            db.executemany(_INSERT_EXAMPLE, _example_rows(project, INITIAL_DATASET, examples))
         return project
 
     def all(self) -> list[Project]:
-        """Every project, the oldest first."""
-        found = self._db.read("SELECT id, name, model_name, created FROM projects ORDER BY created, rowid")
-        return [Project(*row) for row in found]
+        """Return all projects, oldest first."""
+        rows = self._db.read("SELECT id, name, model_name, created FROM projects ORDER BY created, rowid")
+        return [Project(*row) for row in rows]
 
     def get(self, name: str) -> Project:
-        """The project of that name or id.
+        """Return the project with this name or id.
 
-        :raises PlatformError: there is none
+        :raises PlatformError: it does not exist
         """
-        found = self._db.read(
+        rows = self._db.read(
             "SELECT id, name, model_name, created FROM projects WHERE name = ? OR id = ?", name, name
         )
-        if not found:
+        if not rows:
             raise PlatformError(PROJECT_NOT_FOUND, f"Classifier project {name!r} not found.")
-        return Project(*found[0])
+        return Project(*rows[0])
 
     def classes(self, project: Project) -> dict[str, str]:
-        """A project's classes with their descriptions, in the order in which they were given."""
+        """Return a project's classes and their descriptions, in their original order."""
         sql = "SELECT name, description FROM classes WHERE project = ? ORDER BY number"
         return dict(self._db.read(sql, project.id))
 
     def add(self, project: Project, dataset: str, examples: Mapping[str, Sequence[str]]) -> int:
-        """Add examples to a dataset, which is made if missing.
+        """Add examples to a dataset, which is created if missing. Duplicates are skipped.
 
-        :returns: how many are new; one that is there already stays once
+        :return: number of examples added
         """
         with self._db.write() as db:
-            return db.executemany(_ADD, _examples(project, dataset, examples)).rowcount
+            return db.executemany(_INSERT_EXAMPLE, _example_rows(project, dataset, examples)).rowcount
 
     def examples(self, project: Project) -> list[tuple[str, str]]:
-        """Class and text of every example of a project, in all its datasets."""
+        """Return class and text of every example in all datasets of a project."""
         sql = "SELECT DISTINCT class, text FROM examples WHERE project = ? ORDER BY number"
         return [(name, text) for name, text in self._db.read(sql, project.id)]
 
     def datasets(self, project: Project) -> dict[str, dict[str, int]]:
-        """A project's datasets: in each, how many examples of which class."""
+        """Return the datasets of a project, each with its number of examples per class."""
         sql = "SELECT dataset, class, count(*) FROM examples WHERE project = ? GROUP BY 1, 2 ORDER BY min(number)"
-        found: dict[str, dict[str, int]] = {}
+        counts: dict[str, dict[str, int]] = {}
         for dataset, name, count in self._db.read(sql, project.id):
-            found.setdefault(dataset, {})[name] = count
-        return found
+            counts.setdefault(dataset, {})[name] = count
+        return counts
 
     def rows(self, project: Project, dataset: str) -> Iterator[tuple[str, str]]:
-        """Class and text of each example of a dataset, read a page at a time."""
+        """Yield class and text of each example of a dataset; reads one page at a time."""
         last = 0
         while True:
             page = self._db.read(
                 "SELECT number, class, text FROM examples WHERE project = ? AND dataset = ? AND number > ? "
                 "ORDER BY number LIMIT ?",
-                *(project.id, dataset, last, PAGE),
+                *(project.id, dataset, last, PAGE_SIZE),
             )
             yield from ((name, text) for _, name, text in page)
-            if len(page) < PAGE:
+            if len(page) < PAGE_SIZE:
                 return
             last = page[-1][0]
 
     def delete(self, project: Project, dataset: str) -> int:
-        """Delete a dataset; models that were trained on it stay.
+        """Delete a dataset. Models that were trained on it are kept.
 
-        :returns: how many examples it had
+        :return: number of examples deleted
         """
         with self._db.write() as db:
             sql = "DELETE FROM examples WHERE project = ? AND dataset = ?"
             return db.execute(sql, (project.id, dataset)).rowcount
 
-    # -- vectors of examples, so that training again or going on after a restart computes none twice
+    # -- cached vectors of examples, so that neither retraining nor a restart computes a vector twice
 
-    def vector(self, embedding_model: str, text: str) -> npt.NDArray[np.float64] | None:
-        """The stored vector of a text."""
-        found = self._db.read("SELECT vector FROM vectors WHERE digest = ?", _digest(embedding_model, text))
-        return np.frombuffer(found[0][0], dtype=np.float64) if found else None
+    def cached_vector(self, embedding_model: str, text: str) -> npt.NDArray[np.float64] | None:
+        """Return the cached vector of a text; ``None`` if there is none."""
+        rows = self._db.read("SELECT vector FROM vectors WHERE digest = ?", _digest(embedding_model, text))
+        return np.frombuffer(rows[0][0], dtype=np.float64) if rows else None
 
-    def set_vectors(
+    def cache_vectors(
         self, embedding_model: str, texts: Iterable[str], vectors: npt.NDArray[np.float64]
     ) -> None:
-        """Store vectors of texts."""
+        """Cache the vectors of texts, one row per text."""
         rows = [
             (_digest(embedding_model, text), vector.tobytes())
             for text, vector in zip(texts, vectors, strict=True)
@@ -219,13 +219,13 @@ class Projects:
 
     # -- models
 
-    def keep(self, model: ClassifierModel, job_id: str, project: Project | None) -> str:
-        """Keep a model; the same job's model is kept once.
+    def add_model(self, model: ClassifierModel, job_id: str, project: Project | None) -> str:
+        """Store a model, unless its job has already stored one.
 
         :param model: the model
-        :param job_id: the job that made it; empty for an uploaded one
-        :param project: the project that it belongs to
-        :returns: its id
+        :param job_id: the job that trained it; empty for an uploaded model
+        :param project: the project to register it with
+        :return: id of the stored model
         """
         if job_id and (known := self.model_of_job(job_id)):
             return known
@@ -244,28 +244,28 @@ class Projects:
         return model_id
 
     def register(self, project: Project, model_id: str, job_id: str) -> None:
-        """Make a model a project's too."""
+        """Register a stored model with another project."""
         with self._db.write() as db:
             db.execute("INSERT OR IGNORE INTO registered VALUES (?, ?, ?)", (project.id, model_id, job_id))
 
     def model_of_job(self, job_id: str) -> str | None:
-        """The id of the model that a job made."""
-        found = self._db.read("SELECT id FROM models WHERE job_id = ? AND job_id != ''", job_id)
-        return str(found[0][0]) if found else None
+        """Return the id of the model that a job trained; ``None`` if there is none."""
+        rows = self._db.read("SELECT id FROM models WHERE job_id = ? AND job_id != ''", job_id)
+        return str(rows[0][0]) if rows else None
 
-    def models(self, project: Project) -> list[KnownModel]:
-        """A project's models, the oldest first."""
-        found = self._db.read(
+    def models(self, project: Project) -> list[ModelRecord]:
+        """Return the models registered with a project, oldest first."""
+        rows = self._db.read(
             "SELECT m.id, m.job_id, m.created, m.accuracy, m.classes FROM models m "
             "JOIN registered r ON r.model = m.id WHERE r.project = ? ORDER BY m.created, m.rowid",
             project.id,
         )
-        return [KnownModel(*row) for row in found]
+        return [ModelRecord(*row) for row in rows]
 
     def model(self, model_id: str) -> ClassifierModel:
-        """A model.
+        """Return a model, from an LRU cache or its file.
 
-        :raises PlatformError: there is none of that id
+        :raises PlatformError: it does not exist
         """
         with self._lock:
             loaded = self._loaded.get(model_id)
@@ -276,19 +276,19 @@ class Projects:
         with self._lock:
             self._loaded[model_id] = loaded
             self._loaded.move_to_end(model_id)
-            while len(self._loaded) > LOADED_MODELS:
+            while len(self._loaded) > MAX_LOADED_MODELS:
                 self._loaded.popitem(last=False)
         return loaded
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database."""
         self._db.close()
 
 
-_ADD: Final = "INSERT OR IGNORE INTO examples (project, dataset, class, text) VALUES (?, ?, ?, ?)"
+_INSERT_EXAMPLE: Final = "INSERT OR IGNORE INTO examples (project, dataset, class, text) VALUES (?, ?, ?, ?)"
 
 
-def _examples(
+def _example_rows(
     project: Project, dataset: str, examples: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, str, str, str]]:
     return [(project.id, dataset, name, text) for name, texts in examples.items() for text in texts]

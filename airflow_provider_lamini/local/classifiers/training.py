@@ -1,4 +1,4 @@
-"""Training a classifier, as a job: the vectors of descriptions and examples, the model, its calibration."""
+"""Classifier training jobs: embed class descriptions and examples, then fit, calibrate and store a model."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.jobs.worker_pool import WorkerPool
 
 KIND: Final = "classifier"
-"""The word for a classifier's job in the store and in the control endpoints."""
+"""Job kind of classifier training, in the store and in the control endpoints."""
 
 TIME_LIMIT: Final = 4 * 3600.0
-"""Seconds after which the platform stops a training."""
+"""Seconds after which the platform stops a training job."""
 
-TEXTS_AT_ONCE: Final = 4
-"""Texts between two looks at whether the job must end; with their sentences they fill requests to the engine."""
+BATCH_SIZE: Final = 4
+"""Texts to embed before checking again whether the job must stop; their sentences fill requests to the engine."""
 
 DESCRIPTION_WEIGHT: Final = 4.0
-"""A class's description counts as so many examples: that is right for few examples and fades with more."""
+"""Number of examples that a class description counts as; matters only while there are few examples."""
 
-_WORDS: Final = {
+_STATUS_WORDS: Final = {
     JobState.QUEUED: "CREATED",
     JobState.RUNNING: "TRAINING MODEL",
     JobState.SUCCEEDED: "COMPLETED",
@@ -52,12 +52,12 @@ _WORDS: Final = {
 }
 
 
-class ClassifierTrainings:
-    """Trainings of classifiers. One that was interrupted goes on with the vectors that are missing.
+class ClassifierTrainingRunner:
+    """Runs classifier training jobs. An interrupted job resumes with the vectors that are not cached yet.
 
     :param projects: classes, examples and models
-    :param inference: makes the vectors
-    :param pool: whose workers do it
+    :param inference: computes embedding vectors
+    :param pool: worker pool for the embedding
     """
 
     name = KIND
@@ -70,73 +70,73 @@ class ClassifierTrainings:
         self._pool = pool
 
     def run(self, job: RunningJob) -> None:
-        """Train on all classes and examples that the project has now."""
+        """Train on the current classes and examples of the project, and store the model."""
         project = self._projects.get(str(job.job.params["project"]))
         classes = self._projects.classes(project)
-        given = self._projects.examples(project)
-        vectors = self._vectors(job, learned_texts(classes, given))
-        model = learned(project.name, classes, given, vectors, job.check)
+        examples = self._projects.examples(project)
+        vectors = self._vectors(job, training_texts(classes, examples))
+        model = train_classifier(project.name, classes, examples, vectors, job.check)
         job.check()
-        self._projects.keep(model, job.job.id, project)
+        self._projects.add_model(model, job.job.id, project)
 
     def _vectors(self, job: RunningJob, texts: list[str]) -> npt.NDArray[np.float64]:
-        found = [self._projects.vector(DEFAULT_MODEL, text) for text in texts]
-        missing = [place for place, vector in enumerate(found) if vector is None]
-        for start in range(0, len(missing), TEXTS_AT_ONCE):
-            places = missing[start : start + TEXTS_AT_ONCE]
+        vectors = [self._projects.cached_vector(DEFAULT_MODEL, text) for text in texts]
+        missing = [index for index, vector in enumerate(vectors) if vector is None]
+        for start in range(0, len(missing), BATCH_SIZE):
+            indexes = missing[start : start + BATCH_SIZE]
             wait_while_held(job, len(texts) - len(missing) + start)
-            part = [texts[place] for place in places]
+            batch = [texts[index] for index in indexes]
             try:
-                vectors = features(
-                    part,
-                    lambda some: embed_in_background(job, self._inference, self._pool, some, DEFAULT_MODEL),
+                computed = features(
+                    batch,
+                    lambda part: embed_in_background(job, self._inference, self._pool, part, DEFAULT_MODEL),
                 )
             except (EngineError, PlatformError) as error:
-                raise JobFailed(f"The examples got no vectors: {error}") from None
-            self._projects.set_vectors(DEFAULT_MODEL, part, vectors)
-            for place, vector in zip(places, vectors, strict=True):
-                found[place] = vector
+                raise JobFailed(f"The examples could not be embedded: {error}") from None
+            self._projects.cache_vectors(DEFAULT_MODEL, batch, computed)
+            for index, vector in zip(indexes, computed, strict=True):
+                vectors[index] = vector
         wait_while_held(job, len(texts))
-        return np.asarray(found, dtype=np.float64)
+        return np.asarray(vectors, dtype=np.float64)
 
 
-def learned_texts(classes: Mapping[str, str], given: Sequence[tuple[str, str]]) -> list[str]:
-    """The texts whose vectors a training needs: descriptions, then examples.
+def training_texts(classes: Mapping[str, str], examples: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the texts that training needs vectors of: class descriptions, then examples.
 
     :param classes: class to description
-    :param given: class and text of each example
+    :param examples: class and text of each example
     """
     return [
         *(f"{name}: {description}" for name, description in classes.items()),
-        *(text for _, text in given),
+        *(text for _, text in examples),
     ]
 
 
-def learned(
+def train_classifier(
     project: str,
     classes: Mapping[str, str],
-    given: Sequence[tuple[str, str]],
+    examples: Sequence[tuple[str, str]],
     vectors: npt.NDArray[np.float64],
     check: Callable[[], None],
 ) -> ClassifierModel:
     """Train a classifier.
 
-    :param project: name of its project
+    :param project: name of the project
     :param classes: class to description
-    :param given: class and text of each example
-    :param vectors: the vectors of :func:`learned_texts`
-    :param check: called now and then; what it raises ends the training
+    :param examples: class and text of each example
+    :param vectors: the vectors of :func:`training_texts`
+    :param check: called every 100 steps of a fit; an exception it raises stops the training
     """
-    number = {name: place for place, name in enumerate(classes)}
-    examples = Examples(
+    index_of = {name: index for index, name in enumerate(classes)}
+    data = Examples(
         vectors=vectors,
-        labels=np.array([*number.values(), *(number[name] for name, _ in given)], dtype=np.intp),
-        weights=np.array([DESCRIPTION_WEIGHT] * len(classes) + [1.0] * len(given)),
-        held_out=np.array([False] * len(classes) + [True] * len(given)),
+        labels=np.array([*index_of.values(), *(index_of[name] for name, _ in examples)], dtype=np.intp),
+        weights=np.array([DESCRIPTION_WEIGHT] * len(classes) + [1.0] * len(examples)),
+        held_out=np.array([False] * len(classes) + [True] * len(examples)),
     )
-    calibration = calibrate(examples, len(classes), check)
-    weights = fit(examples, len(classes), check)
-    counts = Counter(name for name, _ in given)
+    calibration = calibrate(data, len(classes), check)
+    weights = fit(data, len(classes), check)
+    counts = Counter(name for name, _ in examples)
     return ClassifierModel(
         format=FORMAT,
         project=project,
@@ -153,26 +153,26 @@ def learned(
     )
 
 
-def shown_job(projects: Projects, store: JobStore, job_id: str) -> dict[str, str | None]:
-    """How a classifier's job stands, as the platform answers it.
+def find_job(projects: Projects, store: JobStore, job_id: str) -> dict[str, str | None]:
+    """Find a classifier job and describe it as the platform's API does.
 
-    :raises JobNotFoundError: there is none of that id
+    :raises JobNotFoundError: the job does not exist
     """
     job = store.job(job_id, KIND)
     model_id = projects.model_of_job(job_id)
     if job is not None:
-        return shown(job, model_id)
-    # A model outlives the record of the job that made it.
+        return describe_job(job, model_id)
+    # A model outlives the record of the job that trained it.
     if model_id is None:
         raise JobNotFoundError(job_id)
-    return {"job_id": job_id, "status": _WORDS[JobState.SUCCEEDED], "model_id": model_id}
+    return {"job_id": job_id, "status": _STATUS_WORDS[JobState.SUCCEEDED], "model_id": model_id}
 
 
-def shown(job: Job, model_id: str | None) -> dict[str, str | None]:
-    """A job as the platform answers it."""
+def describe_job(job: Job, model_id: str | None) -> dict[str, str | None]:
+    """Describe a job as the platform's API does."""
     answer = {
         "job_id": job.id,
-        "status": _WORDS[job.state],
+        "status": _STATUS_WORDS[job.state],
         "model_id": model_id if job.state is JobState.SUCCEEDED else None,
     }
     return answer if job.detail is None else {**answer, "detail": job.detail}

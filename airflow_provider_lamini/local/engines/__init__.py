@@ -1,1 +1,1 @@
-"""What turns prompts into text and texts into vectors, behind one small interface."""
+"""Engines generate text and compute embedding vectors, either with llama.cpp in this process or on an upstream server."""

@@ -1,4 +1,4 @@
-"""What an engine is: the interface between the local platform's routes and what computes text and vectors."""
+"""The engine interfaces, their requests and results, and the errors that engines raise."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 FinishReason = Literal["stop", "length", "timeout"]
-"""Why a text ended: by itself (or because its constraint was complete), at ``max_tokens``, or out of time."""
+"""Why generation ended: the text was complete, ``max_tokens`` was reached, or the time limit was."""
 
 
 class EngineError(Exception):
-    """The root of what an engine raises. Its message may be shown to a user; it never holds a prompt."""
+    """Base class of all engine errors. The message may be shown to users; it never contains a prompt."""
 
 
 class ModelNotFound(EngineError):  # noqa: N818 - the platform's own word for it
-    """No such model is served. Retrying does not help.
+    """The requested model is not served. A retry does not help.
 
-    :param model_name: the name that was asked for
-    :param served: the names that are served
+    :param model_name: the requested name
+    :param served: all served names
     """
 
     def __init__(self, model_name: str, served: list[str]) -> None:
-        super().__init__(f"Model {model_name!r} is not served here; served: {', '.join(served) or 'none'}.")
+        super().__init__(
+            f"Model {model_name!r} is not served; available models: {', '.join(served) or 'none'}."
+        )
         self.model_name = model_name
         self.served = served
 
@@ -36,16 +38,16 @@ class ModelNotFound(EngineError):  # noqa: N818 - the platform's own word for it
 
 
 class PromptTooLong(EngineError):  # noqa: N818 - says what happened
-    """The prompt alone does not fit the model's context. Retrying does not help; shorten it.
+    """The prompt alone exceeds the model's context. A retry does not help; shorten the prompt.
 
-    :param tokens: tokens in the prompt; 0 where the engine does not tell
-    :param limit: tokens that the context holds; 0 where the engine does not tell
+    :param tokens: tokens in the prompt; 0 if unknown
+    :param limit: size of the context in tokens; 0 if unknown
     """
 
     def __init__(self, tokens: int, limit: int) -> None:
         size = f" of {tokens} tokens" if tokens else ""
-        room = f" of {limit} tokens" if limit else ""
-        super().__init__(f"The prompt{size} does not fit the model's context{room}; shorten the prompt.")
+        context = f" of {limit} tokens" if limit else ""
+        super().__init__(f"The prompt{size} does not fit the model's context{context}; shorten the prompt.")
         self.tokens = tokens
         self.limit = limit
 
@@ -54,24 +56,24 @@ class PromptTooLong(EngineError):  # noqa: N818 - says what happened
 
 
 class BadGenerationRequest(EngineError):  # noqa: N818 - says what happened
-    """The engine cannot do this request, such as a JSON schema it cannot follow. Retrying does not help."""
+    """The engine cannot process this request, e.g. its JSON schema is unsupported. A retry does not help."""
 
 
 class EngineUnavailable(EngineError):  # noqa: N818 - says what happened
-    """The engine cannot answer now: it is closed, or the upstream is down. Retrying later may help."""
+    """The engine cannot answer now: it is closed, or the upstream is down. A later retry may help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One text to generate, from exactly one of a bare prompt and a conversation.
+    """Request to generate one text, from either a bare prompt or a conversation.
 
-    :param model_name: the served name of the model
-    :param prompt: a bare completion: the model continues this text, no template is added
-    :param messages: a conversation, each message with ``role`` and ``content``; the chat template is applied
-    :param max_tokens: most tokens to generate, 1 or more
-    :param temperature: 0 always takes the likeliest token
-    :param json_schema: the text is a JSON value that fits this schema, cut only by ``max_tokens``
-    :raises ValueError: where both or none of prompt and messages are given, or a number is out of range
+    :param model_name: served name of the model
+    :param prompt: text that the model continues, without a chat template
+    :param messages: a conversation to apply the chat template to; each message has ``role`` and ``content``
+    :param max_tokens: maximum tokens to generate, 1 or more
+    :param temperature: sampling temperature; 0 always picks the most likely token
+    :param json_schema: constrains the text to JSON of this schema; only ``max_tokens`` can truncate it
+    :raises ValueError: not exactly one of prompt and messages is given, or a number is out of range
     """
 
     model_name: str
@@ -94,10 +96,10 @@ class GenerationRequest:
 class Generation:
     """A generated text.
 
-    :param text: what was generated, without the prompt
-    :param finish_reason: why it ended
-    :param prompt_tokens: tokens read; 0 where the engine does not tell
-    :param generated_tokens: tokens generated; 0 where the engine does not tell
+    :param text: the generated text, without the prompt
+    :param finish_reason: why generation ended
+    :param prompt_tokens: tokens in the prompt; 0 if unknown
+    :param generated_tokens: tokens generated; 0 if unknown
     """
 
     text: str
@@ -108,11 +110,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A LoRA that is served as a model of its own, next to the model that it was trained on.
+    """A LoRA adapter, served under its own model name beside its base model.
 
-    :param name: the name to serve it under
-    :param base: the served name of its model
-    :param path: its GGUF file
+    :param name: served name of the tuned model
+    :param base: served name of the base model
+    :param path: the adapter's GGUF file
     """
 
     name: str
@@ -121,81 +123,81 @@ class Adapter:
 
 
 OnText = Callable[[str], None]
-"""Takes each new piece of text as it is generated. What it raises ends the generation and comes out of it."""
+"""Called with each piece of text as it is generated. An exception it raises stops the generation and propagates."""
 
 
 class TextEngine(Protocol):
-    """Generates text. Every method may be called from many threads at once."""
+    """Generates text. Every method is thread-safe."""
 
     @property
     def parallel(self) -> int:
-        """How many requests run at once usefully; more wait inside ``generate``."""
+        """Number of requests that can usefully run in parallel; others wait inside ``generate``."""
 
     def models(self) -> list[str]:
-        """The names that are served, aliases last.
+        """Return the served names, aliases last.
 
-        :raises EngineUnavailable: the upstream could not be asked
+        :raises EngineUnavailable: the upstream could not be reached
         """
 
     def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        """Generate one text and return when it is complete.
+        """Generate one text and return it when it is complete.
 
         :param request: what to generate
-        :param on_text: takes each new piece; the pieces together are the text that is returned
+        :param on_text: called with each new piece; joined, the pieces are the returned text
         :raises ModelNotFound: the model is not served
-        :raises PromptTooLong: the prompt does not fit the context
-        :raises BadGenerationRequest: the engine cannot do what is asked
+        :raises PromptTooLong: the prompt exceeds the context
+        :raises BadGenerationRequest: the engine cannot process the request
         :raises EngineUnavailable: the engine cannot answer now
         """
 
     def close(self) -> None:
-        """Free what the engine holds; calling it again does nothing."""
+        """Release the engine's resources; a second call has no effect."""
 
 
 @runtime_checkable
-class AdaptingEngine(Protocol):
-    """What a text engine can do besides, where it serves adapters. Every method may be called from many threads."""
+class SupportsAdapters(Protocol):
+    """A text engine that can also serve LoRA adapters. Every method is thread-safe."""
 
-    def weights(self, model_name: str) -> Path:
-        """The GGUF file of a model that can be trained on.
+    def model_file(self, model_name: str) -> Path:
+        """Return the GGUF file of a base model, to train on.
 
         :raises ModelNotFound: the model is not served
         :raises EngineUnavailable: the model is itself an adapter
         """
 
-    def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
-        """Serve adapters, each under its own name; loading several at once costs no more than one.
+    def add_adapters(self, adapters: list[Adapter]) -> dict[str, EngineError]:
+        """Start to serve adapters; loading several at once costs no more than loading one.
 
-        :param adapters: what to serve; one of a name that is served already replaces it
-        :returns: what went wrong, by the adapter's name; the others are served
+        :param adapters: the adapters; one with the name of a served adapter replaces it
+        :return: errors by adapter name; all other adapters are served
         """
 
-    def forget(self, name: str) -> None:
-        """Serve an adapter no longer.
+    def remove_adapter(self, name: str) -> None:
+        """Stop serving an adapter.
 
         :raises ModelNotFound: there is no such adapter
         """
 
 
 class EmbeddingEngine(Protocol):
-    """Turns texts into vectors. Every method may be called from many threads at once."""
+    """Computes embedding vectors. Every method is thread-safe."""
 
     def models(self) -> list[str]:
-        """The names that are served, aliases last.
+        """Return the served names, aliases last.
 
-        :raises EngineUnavailable: the upstream could not be asked
+        :raises EngineUnavailable: the upstream could not be reached
         """
 
     def embed(self, texts: list[str], model_name: str) -> list[list[float]]:
-        """One vector per text, in order, of length 1 where the model's vectors are normalised.
+        """Return one vector per text, in order, with norm 1 if the model normalises its vectors.
 
-        A text longer than the model reads is cut; an empty text has a vector too.
+        Texts beyond the model's maximum length are truncated. An empty text has a vector too.
 
-        :param texts: the texts; none gives no vectors
-        :param model_name: the served name of the model
+        :param texts: the texts; may be empty
+        :param model_name: served name of the model
         :raises ModelNotFound: the model is not served
         :raises EngineUnavailable: the engine cannot answer now
         """
 
     def close(self) -> None:
-        """Free what the engine holds; calling it again does nothing."""
+        """Release the engine's resources; a second call has no effect."""

@@ -1,4 +1,4 @@
-"""Text and vectors from llama.cpp inside this process, on the CPU."""
+"""Text and embedding engines that run llama.cpp in this process, on the CPU."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from airflow_provider_lamini.local.engines.base import (
     ModelNotFound,
     PromptTooLong,
 )
-from airflow_provider_lamini.local.engines.llama_server import LlamaServer, Written
-from airflow_provider_lamini.local.engines.loaded import LoadedModels, Voice
-from airflow_provider_lamini.local.engines.structured import (
+from airflow_provider_lamini.local.engines.llama_server import GeneratedText, LlamaServer
+from airflow_provider_lamini.local.engines.loaded_models import LoadedModels, ModelHandle
+from airflow_provider_lamini.local.engines.structured_output import (
     Field,
     Label,
+    field_prefix,
     flat_fields,
-    opening,
     schema_grammar,
     single_label,
 )
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
 
 PARALLEL = 8
 CONTEXT = 2048
-MARK = "\x01"
-"""Stands before a JSON value of any schema; llama.cpp drops a schema that it cannot follow without an error."""
-MARK_TOKENS = 8
+PROBE_MARK = "\x01"
+"""Start of a probe answer under a schema's grammar; llama.cpp ignores an unsupported schema without an error."""
+PROBE_TOKENS = 8
 EMBEDDING_PARALLEL = 8
 EMBEDDING_CONTEXT = 512
 EMBEDDING_TOKENS = 256
-"""The model was trained on texts up to here; the reference implementation cuts here too."""
+"""Maximum tokens per text. The model was trained on texts up to this length; the reference truncates here too."""
 EMBEDDING_BATCH = 64
 
 
 class LlamaTextEngine:
-    """Generates text with GGUF models. The first is loaded at once, each other when it is first asked for.
+    """Generates text with GGUF models. Loads the first model at once, and each other model on first use.
 
     :param models: served name to GGUF file
-    :param aliases: other name to served name
+    :param aliases: alias to served name
     :param parallel: requests computed together, per model
-    :param context: tokens that each request can hold, prompt and answer
-    :param threads: threads per model; by default half of the CPUs
+    :param context: tokens per request, prompt and answer together
+    :param threads: compute threads per model; defaults to half the CPUs
     :raises EngineUnavailable: the first file cannot be loaded
     """
 
@@ -72,53 +72,55 @@ class LlamaTextEngine:
         self._threads = threads
         self._models = LoadedModels(models, self._load)
         self._aliases = {alias: name for alias, name in (aliases or {}).items() if alias not in models}
-        self._followed: set[str] = set()
+        self._supported_schemas: set[str] = set()
         self._lock = threading.Lock()
         for name in list(models)[:1]:
             self._models.load(name)
 
     @property
     def parallel(self) -> int:
-        """How many requests run at once usefully."""
+        """Number of requests that can usefully run in parallel."""
         return self._parallel
 
     def models(self) -> list[str]:
-        """The names that are served, aliases last."""
+        """Return the served names, aliases last."""
         return [*self._models.names(), *self._aliases]
 
     def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        """Generate one text, see :class:`~airflow_provider_lamini.local.engines.base.TextEngine`."""
+        """Generate one text, constrained by the request's JSON schema if it has one."""
         name = self._aliases.get(request.model_name, request.model_name)
         if name not in self._models.names():
             raise ModelNotFound(request.model_name, self.models())
-        with self._models.voice(name) as voice:
-            return self._generate(voice, request, on_text)
+        with self._models.use(name) as model:
+            return self._generate(model, request, on_text)
 
-    def weights(self, model_name: str) -> Path:
-        """The file of a model, see :class:`~airflow_provider_lamini.local.engines.base.AdaptingEngine`."""
+    def model_file(self, model_name: str) -> Path:
+        """Return the GGUF file of a base model or its alias."""
         name = self._aliases.get(model_name, model_name)
-        path = self._models.file_of(name)
+        path = self._models.path(name)
         if path is not None:
             return path
         if name in self._models.names():
-            raise EngineUnavailable(
-                f"{model_name!r} is itself a tuned model: tune the model that it is based on."
-            )
+            raise EngineUnavailable(f"{model_name!r} is itself a tuned model: tune its base model instead.")
         raise ModelNotFound(model_name, self.models())
 
-    def adapt_all(self, adapters: list[Adapter]) -> dict[str, EngineError]:
-        """Serve adapters, see :class:`~airflow_provider_lamini.local.engines.base.AdaptingEngine`."""
-        taken = {
+    def add_adapters(self, adapters: list[Adapter]) -> dict[str, EngineError]:
+        """Start to serve adapters; a base model may be named by its alias."""
+        errors = {
             adapter.name: EngineError(f"{adapter.name!r} is the name of another model.")
             for adapter in adapters
             if adapter.name in self._aliases
         }
-        known = [replace(adapter, base=self._aliases.get(adapter.base, adapter.base)) for adapter in adapters]
-        return taken | self._models.adapt([adapter for adapter in known if adapter.name not in taken])
+        resolved = [
+            replace(adapter, base=self._aliases.get(adapter.base, adapter.base))
+            for adapter in adapters
+            if adapter.name not in errors
+        ]
+        return errors | self._models.add_adapters(resolved)
 
-    def forget(self, name: str) -> None:
-        """Serve an adapter no longer, see :class:`~airflow_provider_lamini.local.engines.base.AdaptingEngine`."""
-        self._models.forget(name)
+    def remove_adapter(self, name: str) -> None:
+        """Stop serving an adapter."""
+        self._models.remove_adapter(name)
 
     def close(self) -> None:
         """Free the models."""
@@ -129,125 +131,132 @@ class LlamaTextEngine:
             path, parallel=self._parallel, context=self._context, threads=self._threads, adapters=adapters
         )
 
-    def _generate(self, voice: Voice, request: GenerationRequest, on_text: OnText | None) -> Generation:
+    def _generate(self, model: ModelHandle, request: GenerationRequest, on_text: OnText | None) -> Generation:
         if request.json_schema is None:
-            return self._free(voice, request, on_text)
+            return self._generate_text(model, request, on_text)
         fields = flat_fields(request.json_schema)
         if fields is None:
-            return self._any_schema(voice, request, request.json_schema, on_text)
+            return self._generate_json(model, request, request.json_schema, on_text)
         label = single_label(fields)
         if label is not None:
-            return self._label(voice, request, label, on_text)
-        if voice.is_tuned and [field.kind for field in fields] == ["string"]:
-            return self._answer(voice, request, fields[0], on_text)
-        return self._object(voice, request, fields, on_text)
+            return self._generate_label(model, request, label, on_text)
+        if model.is_tuned and [field.kind for field in fields] == ["string"]:
+            return self._generate_single_string(model, request, fields[0], on_text)
+        return self._generate_object(model, request, fields, on_text)
 
-    def _free(self, voice: Voice, request: GenerationRequest, on_text: OnText | None) -> Generation:
-        body, given = _body(request)
-        begun = (request.prompt or "").rstrip(" ")
-        if voice.is_tuned and begun and begun != request.prompt:
-            # It was trained on the prompt without the space, which belongs to the token of the word after it.
-            body["prompt"], given = begun, " "
-            on_text = on_text and _without_gap(on_text)
-        return _generation(voice.write(body, on_text), given)
-
-    def _label(
-        self, voice: Voice, request: GenerationRequest, label: Label, on_text: OnText | None
+    def _generate_text(
+        self, model: ModelHandle, request: GenerationRequest, on_text: OnText | None
     ) -> Generation:
-        prompt = _text_of(voice, request)
-        # A space at the end of a prompt belongs to the token of the word after it.
-        begun = prompt.rstrip(" ")
-        gap = " " if prompt and not begun.endswith(("\n", "\t")) else ""
-        number, read, written = voice.choose(begun, label.choices(gap), request.temperature)
-        text = label.chosen(number)
-        (on_text or _nobody)(text)
-        return Generation(text, "stop", read, written)
+        body, echo = _request_body(request)
+        prompt = (request.prompt or "").rstrip(" ")
+        if model.is_tuned and prompt and prompt != request.prompt:
+            # In training, the space after the prompt was part of the first token of the answer.
+            body["prompt"], echo = prompt, " "
+            on_text = on_text and _without_leading_space(on_text)
+        return _to_generation(model.complete(body, on_text), echo)
 
-    def _answer(
-        self, voice: Voice, request: GenerationRequest, field: Field, on_text: OnText | None
+    def _generate_label(
+        self, model: ModelHandle, request: GenerationRequest, label: Label, on_text: OnText | None
     ) -> Generation:
-        """Write an object's only text as a tuned model has learned to: after the prompt, without JSON, to its end."""
-        prompt = _text_of(voice, request).rstrip(" ")
+        """Continue the prompt with one of the bare labels, and return it as an object."""
+        text = _prompt_text(model, request)
+        # A space between the prompt and the label belongs to the token of the label.
+        prompt = text.rstrip(" ")
+        space = " " if text and not prompt.endswith(("\n", "\t")) else ""
+        index, prompt_tokens, tokens = model.choose(prompt, label.choices(space), request.temperature)
+        answer = label.to_json(index)
+        (on_text or _ignore)(answer)
+        return Generation(answer, "stop", prompt_tokens, tokens)
+
+    def _generate_single_string(
+        self, model: ModelHandle, request: GenerationRequest, field: Field, on_text: OnText | None
+    ) -> Generation:
+        """Let a tuned model write the only string of an object as it was trained to: as plain text after the prompt."""
+        prompt = _prompt_text(model, request).rstrip(" ")
         body: dict[str, Json] = {"prompt": prompt, "max_tokens": request.max_tokens}
-        written = voice.write(body | {"temperature": request.temperature}, None)
-        text = field.object_of(written.text)
-        (on_text or _nobody)(text)
-        return _generation(replace(written, text=text), "")
+        completion = model.complete(body | {"temperature": request.temperature}, None)
+        answer = field.wrap_text(completion.text)
+        (on_text or _ignore)(answer)
+        return _to_generation(replace(completion, text=answer), "")
 
-    def _object(
-        self, voice: Voice, request: GenerationRequest, fields: list[Field], on_text: OnText | None
+    def _generate_object(
+        self, model: ModelHandle, request: GenerationRequest, fields: list[Field], on_text: OnText | None
     ) -> Generation:
-        emit = on_text or _nobody
-        prompt = _text_of(voice, request)
+        """Generate a flat object: the engine writes the JSON, the model only the values."""
+        emit = on_text or _ignore
+        prompt = _prompt_text(model, request)
         if prompt and not prompt[-1].isspace():
             prompt += " "
-        text, prompt_tokens, tokens, is_cut = "", 0, 0, False
-        room, texts = request.max_tokens, sum(field.kind == "string" for field in fields)
+        text, prompt_tokens, tokens, truncated = "", 0, 0, False
+        tokens_left, strings_left = request.max_tokens, sum(field.kind == "string" for field in fields)
         for field in fields:
-            before = opening(field, first=not text)
-            emit(before + " ")
-            text += before
+            prefix = field_prefix(field, first=not text)
+            emit(prefix + " ")
+            text += prefix
             choices = field.choices(last=field is fields[-1])
             if choices is not None:
-                number, read, written = voice.choose(prompt + text, choices, request.temperature)
-                value = field.chosen(number)
+                index, read, written = model.choose(prompt + text, choices, request.temperature)
+                value = field.choice_json(index)
             else:
-                # The texts share max_tokens; numbers are short by themselves and always whole.
-                limit = field.most_tokens() or max(1, room // texts)
+                # The strings share max_tokens; numbers are short and always complete.
+                limit = field.max_tokens() or max(1, tokens_left // strings_left)
                 body: dict[str, Json] = {"prompt": prompt + text, "max_tokens": limit}
                 body |= {"temperature": request.temperature, "grammar": field.grammar()}
-                done = voice.write(body, None)
-                if done.is_cut and field.kind != "string":
+                done = model.complete(body, None)
+                if done.truncated and field.kind != "string":
                     raise PromptTooLong(done.prompt_tokens, self._context)
                 if field.kind == "string":
-                    room, texts, is_cut = room - done.tokens, texts - 1, is_cut or done.is_cut
-                value = field.value_of(done.text, cut=done.is_cut)
+                    tokens_left, strings_left = tokens_left - done.tokens, strings_left - 1
+                    truncated = truncated or done.truncated
+                value = field.parse_value(done.text, truncated=done.truncated)
                 read, written = done.prompt_tokens, done.tokens
             emit(value)
             text += f" {value}"
             prompt_tokens, tokens = prompt_tokens or read, tokens + written
         emit("}")
-        return Generation(text + "}", "length" if is_cut else "stop", prompt_tokens, tokens)
+        return Generation(text + "}", "length" if truncated else "stop", prompt_tokens, tokens)
 
-    def _any_schema(
+    def _generate_json(
         self,
-        voice: Voice,
+        model: ModelHandle,
         request: GenerationRequest,
         schema: dict[str, Json],
         on_text: OnText | None,
     ) -> Generation:
-        self._check_followed(voice, request.temperature, schema)
-        body, given = _body(request)
-        generation = _generation(voice.write(body | {"grammar": schema_grammar(schema, "")}, on_text), given)
+        """Generate JSON under a grammar for schemas that are not flat objects."""
+        self._check_supported(model, request.temperature, schema)
+        body, echo = _request_body(request)
+        body["grammar"] = schema_grammar(schema, "")
+        generation = _to_generation(model.complete(body, on_text), echo)
         if generation.finish_reason == "stop":
             try:
                 json.loads(generation.text)
             except ValueError:
-                raise EngineError("The engine did not keep to the JSON schema.") from None
+                raise EngineError("The engine did not follow the JSON schema.") from None
         return generation
 
-    def _check_followed(self, voice: Voice, temperature: float, schema: dict[str, Json]) -> None:
-        """Try each schema once on a short text: one that llama.cpp cannot follow does not force the mark."""
+    def _check_supported(self, model: ModelHandle, temperature: float, schema: dict[str, Json]) -> None:
+        """Probe each schema once with a short text: if llama.cpp ignores it, the answer lacks the mark."""
         key = json.dumps(schema, sort_keys=True)
         with self._lock:
-            if key in self._followed:
+            if key in self._supported_schemas:
                 return
-        grammar = schema_grammar(schema, MARK)
-        body: dict[str, Json] = {"prompt": "x", "max_tokens": MARK_TOKENS, "temperature": temperature}
-        if not voice.write(body | {"grammar": grammar}, None).text.startswith(MARK):
-            raise BadGenerationRequest("llama.cpp cannot follow this JSON schema; use a simpler one.")
+        grammar = schema_grammar(schema, PROBE_MARK)
+        body: dict[str, Json] = {"prompt": "x", "max_tokens": PROBE_TOKENS, "temperature": temperature}
+        if not model.complete(body | {"grammar": grammar}, None).text.startswith(PROBE_MARK):
+            raise BadGenerationRequest("llama.cpp does not support this JSON schema; use a simpler one.")
         with self._lock:
-            self._followed.add(key)
+            self._supported_schemas.add(key)
 
 
 class LlamaEmbeddingEngine:
-    """Makes vectors with one sentence transformer.
+    """Computes embedding vectors with one sentence transformer.
 
     :param name: served name
     :param path: the GGUF file
-    :param tokenizer: its ``tokenizer.json``
-    :param aliases: other names that it answers to
-    :param threads: threads to compute with; by default half of the CPUs
+    :param tokenizer: the model's ``tokenizer.json``
+    :param aliases: other served names
+    :param threads: compute threads; defaults to half the CPUs
     :raises EngineUnavailable: the file cannot be loaded
     """
 
@@ -269,17 +278,17 @@ class LlamaEmbeddingEngine:
         )
 
     def models(self) -> list[str]:
-        """The names that are served, aliases last."""
+        """Return the served names, aliases last."""
         return list(self._names)
 
     def embed(self, texts: list[str], model_name: str) -> list[list[float]]:
-        """One vector per text, see :class:`~airflow_provider_lamini.local.engines.base.EmbeddingEngine`."""
+        """Return one vector per text; texts are truncated at 256 tokens."""
         if model_name not in self._names:
             raise ModelNotFound(model_name, self.models())
         vectors: list[list[float]] = []
         for start in range(0, len(texts), EMBEDDING_BATCH):
             encoded = self._tokenizer.encode_batch(texts[start : start + EMBEDDING_BATCH])
-            vectors += self._server.vectors([encoding.ids for encoding in encoded])
+            vectors += self._server.embed([encoding.ids for encoding in encoded])
         return vectors
 
     def close(self) -> None:
@@ -287,41 +296,45 @@ class LlamaEmbeddingEngine:
         self._server.close()
 
 
-def _body(request: GenerationRequest) -> tuple[dict[str, Json], str]:
-    """Return the request to llama.cpp, and what its unstreamed answer begins with before the new text."""
+def _request_body(request: GenerationRequest) -> tuple[dict[str, Json], str]:
+    """Return the request to llama.cpp, and the text that its non-streamed answer repeats before the new text."""
     body: dict[str, Json] = {"max_tokens": request.max_tokens, "temperature": request.temperature}
     if request.messages is None:
         return body | {"prompt": request.prompt}, ""
     last = request.messages[-1] if request.messages else {}
-    given = last.get("content", "") if last.get("role") == "assistant" else ""
-    return body | {"messages": [{**message} for message in request.messages]}, given
+    echo = last.get("content", "") if last.get("role") == "assistant" else ""
+    return body | {"messages": [{**message} for message in request.messages]}, echo
 
 
-def _text_of(voice: Voice, request: GenerationRequest) -> str:
+def _prompt_text(model: ModelHandle, request: GenerationRequest) -> str:
     """Return the text that the model continues."""
     if request.messages is None:
         return request.prompt or ""
-    return voice.prompt_of(request.messages)
+    return model.apply_template(request.messages)
 
 
-def _generation(written: Written, given: str) -> Generation:
-    text = written.text.removeprefix(given)
-    return Generation(text, "length" if written.is_cut else "stop", written.prompt_tokens, written.tokens)
+def _to_generation(generated: GeneratedText, echo: str) -> Generation:
+    return Generation(
+        generated.text.removeprefix(echo),
+        "length" if generated.truncated else "stop",
+        generated.prompt_tokens,
+        generated.tokens,
+    )
 
 
-def _nobody(_: str) -> None:
-    """Take a piece that nobody waits for."""
+def _ignore(_: str) -> None:
+    """Discard a piece of text."""
 
 
-def _without_gap(on_text: OnText) -> OnText:
-    """Hand on the pieces of a text without the space that it begins with."""
-    begun = False
+def _without_leading_space(on_text: OnText) -> OnText:
+    """Pass on the pieces of a text without its leading space."""
+    started = False
 
-    def take(piece: str) -> None:
-        nonlocal begun
-        if not begun:
-            begun, piece = True, piece.removeprefix(" ")
+    def pass_on(piece: str) -> None:
+        nonlocal started
+        if not started:
+            started, piece = True, piece.removeprefix(" ")
         if piece:
             on_text(piece)
 
-    return take
+    return pass_on

@@ -1,4 +1,4 @@
-"""One model loaded in llama.cpp: requests in, texts and vectors out, errors of the engine's own kind."""
+"""One model loaded in llama.cpp: generates texts and vectors, and maps llama.cpp's errors to engine errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_lamini.local.engines.base import (
     EngineUnavailable,
     PromptTooLong,
 )
-from airflow_provider_lamini.local.engines.turns import Turns
+from airflow_provider_lamini.local.engines.group_lock import GroupLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,46 +29,46 @@ if TYPE_CHECKING:
 THREADS_LIMIT = 8
 SILENT = 0
 HTTP_TIMEOUT = 60.0
-SPLIT_CACHE = 4096
+TOKENIZE_CACHE = 4096
 ALLOWED_BIAS = 200
-"""Lifts a token above every other; two lifted ones keep their distance."""
+"""Added to the logits of the allowed tokens, so that only they can be picked; their order is unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What one request to llama.cpp gave.
+class GeneratedText:
+    """Result of one request to llama.cpp.
 
     :param text: the generated text
-    :param is_cut: whether it ended at the limit of tokens, or of the context
-    :param prompt_tokens: tokens of the prompt
+    :param truncated: whether it reached the token limit or the end of the context
+    :param prompt_tokens: tokens in the prompt
     :param tokens: tokens generated
     """
 
     text: str
-    is_cut: bool
+    truncated: bool
     prompt_tokens: int
     tokens: int
 
 
 def default_threads() -> int:
-    """Return half of the CPUs that this process may use.
+    """Return half the number of CPUs that this process may use.
 
-    Threads of one model wait for each other at every layer, so one that shares its CPU with another process slows
-    all: on two busy CPUs one thread is ten times as fast as two.
+    The threads of a model synchronise at every layer, so one thread that shares its CPU with another process slows
+    down all of them: on two busy CPUs, one thread is ten times as fast as two.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(THREADS_LIMIT, usable // 2))
 
 
 class LlamaServer:
-    """A model in memory; requests from any number of threads share its batches.
+    """A model in memory. Requests from any number of threads are computed in shared batches.
 
     :param path: the GGUF file
-    :param parallel: requests computed together
-    :param context: tokens that each of them can hold, prompt and answer
-    :param threads: threads to compute with; by default half of the CPUs
-    :param embedding: whether it makes vectors, not text
-    :param adapters: LoRA files of the model, each used by the requests that name its number
+    :param parallel: maximum requests per batch
+    :param context: tokens per request, prompt and answer together
+    :param threads: compute threads; defaults to half the CPUs
+    :param embedding: load the model for vectors instead of text
+    :param adapters: LoRA files of the model; a request selects one by its index
     :raises EngineUnavailable: a file cannot be loaded
     """
 
@@ -87,15 +87,15 @@ class LlamaServer:
         params.verbosity = SILENT
         params.n_parallel = parallel
         params.n_ctx = context * parallel
-        # The cache of prompts in memory forgets which adapter a prompt was read with.
+        # The prompt cache in RAM does not track which adapter a prompt was computed with.
         params.cache_ram_mib = 0
-        # llama.cpp also listens on a free port of loopback: only with a key that nobody else is told.
+        # llama.cpp also listens on a free loopback port; a random key keeps other processes out.
         key = secrets.token_urlsafe(32)
         params.api_keys = [key]
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or default_threads()
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 0.0) for adapter in adapters]
-        self._adapters = len(adapters)
-        self._turns = Turns()
+        self._adapter_count = len(adapters)
+        self._adapter_lock = GroupLock()
         if embedding:
             params.embedding = True
             params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
@@ -104,43 +104,46 @@ class LlamaServer:
             self._server: xllamacpp.Server | None = xllamacpp.Server(params)
         except RuntimeError:
             raise EngineUnavailable(
-                f"llama.cpp cannot load {_listed([path, *adapters])}: no whole GGUF file, or memory is short."
+                f"llama.cpp cannot load {_describe_files([path, *adapters])}: "
+                "not a complete GGUF file, or out of memory."
             ) from None
-        # Splitting texts and applying the chat template are offered there only.
+        # llama.cpp offers tokenization and the chat template only over HTTP.
         self._http = httpx.Client(
             base_url=self._server.listening_address,
             headers={"Authorization": f"Bearer {key}"},
             timeout=HTTP_TIMEOUT,
             trust_env=False,
         )
-        self._split = lru_cache(SPLIT_CACHE)(self._split_now)
+        self._tokenize = lru_cache(TOKENIZE_CACHE)(self._tokenize_uncached)
 
-    def write(self, body: dict[str, Json], on_text: OnText | None, adapter: int | None = None) -> Written:
+    def complete(
+        self, body: dict[str, Json], on_text: OnText | None, adapter: int | None = None
+    ) -> GeneratedText:
         """Generate a text.
 
-        :param body: an OpenAI-shaped request, with ``prompt`` or ``messages``
-        :param on_text: takes each new piece; what it raises ends the generation and is raised here
-        :param adapter: number of the adapter to use
-        :raises PromptTooLong: the prompt does not fit the context
-        :raises BadGenerationRequest: llama.cpp refuses the request
-        :raises EngineUnavailable: it was closed
+        :param body: an OpenAI-style request, with ``prompt`` or ``messages``
+        :param on_text: called with each new piece; an exception it raises stops the generation and propagates
+        :param adapter: index of the adapter to use; ``None`` for the base model
+        :raises PromptTooLong: the prompt exceeds the context
+        :raises BadGenerationRequest: llama.cpp rejects the request
+        :raises EngineUnavailable: the model was closed
         """
-        server = self._open_server()
+        server = self._require_server()
         handle = server.handle_chat_completions if "messages" in body else server.handle_completions
         if on_text is None:
-            answer = _handled(self._in_turn, adapter, handle, body)
-            _raise_error(answer)
+            answer = _call(self._with_adapter, adapter, handle, body)
+            _raise_for_error(answer)
             choice = answer["choices"][0]
             text = choice["message"]["content"] or "" if "messages" in body else choice["text"]
             usage = answer["usage"]
         else:
             stream = _Stream(on_text)
             body = body | {"stream": True, "stream_options": {"include_usage": True}}
-            _handled(self._in_turn, adapter, handle, body, stream.take)
-            text, choice, usage = stream.ended()
-        return Written(
+            _call(self._with_adapter, adapter, handle, body, stream.add_chunk)
+            text, choice, usage = stream.result()
+        return GeneratedText(
             text=text,
-            is_cut=choice["finish_reason"] == "length",
+            truncated=choice["finish_reason"] == "length",
             prompt_tokens=usage.get("prompt_tokens", 0),
             tokens=usage.get("completion_tokens", 0),
         )
@@ -148,122 +151,122 @@ class LlamaServer:
     def choose(
         self, prompt: str, choices: list[str], temperature: float, adapter: int | None = None
     ) -> tuple[int, int, int]:
-        """Continue a prompt with the likeliest of some texts, or at a temperature with one by its likeliness.
+        """Continue a prompt with one of several texts: the most likely one, or a sample at a temperature above 0.
 
-        Each text is taken as its own tokens, as the model has learned to read it. A grammar would not do: it lets in
-        every way to spell a text, so that a likely space before something else decides for a spelling that begins
-        with a space.
+        Every text is represented by its canonical tokens, as in training. A grammar would be worse: it admits every
+        tokenization of a text, so a space token that is likely for some other reason would decide the choice.
 
-        :param prompt: what to continue
-        :param choices: the texts, none of which begins another
-        :param temperature: 0 always takes the likeliest
-        :param adapter: number of the adapter to use
-        :returns: the number of the chosen one, tokens of the prompt, tokens generated
-        :raises PromptTooLong: the prompt does not fit the context
-        :raises EngineUnavailable: it was closed
+        :param prompt: the text to continue
+        :param choices: the texts; none may be a prefix of another
+        :param temperature: sampling temperature; 0 always picks the most likely token
+        :param adapter: index of the adapter to use; ``None`` for the base model
+        :return: index of the chosen text, tokens in the prompt, tokens generated
+        :raises PromptTooLong: the prompt exceeds the context
+        :raises EngineUnavailable: the model was closed
         """
         tokens = [self._tokens_after(prompt[-1:], choice) for choice in choices]
-        alive = list(range(len(choices)))
-        given: list[Json] = []
+        candidates = list(range(len(choices)))
+        prefix: list[Json] = []
         prompt_tokens = generated = 0
-        while len(alive) > 1:
-            nexts = sorted({tokens[number][len(given)] for number in alive})
-            picked = nexts[0]
-            if len(nexts) > 1:
-                picked, read = self._pick(prompt, given, nexts, temperature, adapter)
+        while len(candidates) > 1:
+            next_tokens = sorted({tokens[index][len(prefix)] for index in candidates})
+            picked = next_tokens[0]
+            if len(next_tokens) > 1:
+                picked, read = self._pick(prompt, prefix, next_tokens, temperature, adapter)
                 prompt_tokens, generated = prompt_tokens or read, generated + 1
-            alive = [number for number in alive if tokens[number][len(given)] == picked]
-            given.append(picked)
-        return alive[0], prompt_tokens, generated
+            candidates = [index for index in candidates if tokens[index][len(prefix)] == picked]
+            prefix.append(picked)
+        return candidates[0], prompt_tokens, generated
 
-    def prompt_of(self, messages: list[dict[str, str]]) -> str:
-        """Return a conversation as the text that the model continues.
+    def apply_template(self, messages: list[dict[str, str]]) -> str:
+        """Render a conversation with the model's chat template.
 
-        :param messages: the conversation; where it ends with the assistant, that message is continued
-        :raises BadGenerationRequest: the chat template cannot take it
+        :param messages: the conversation; if the last message is the assistant's, the model continues it
+        :raises BadGenerationRequest: the chat template rejects the conversation
         """
         return str(
-            self._ask("/apply-template", {"messages": [{**message} for message in messages]})["prompt"]
+            self._post("/apply-template", {"messages": [{**message} for message in messages]})["prompt"]
         )
 
-    def _in_turn(
+    def _with_adapter(
         self,
         adapter: int | None,
         handle: Callable[..., Any],
         body: dict[str, Json],
-        *take: Callable[..., bool],
+        *callback: Callable[..., bool],
     ) -> Any:
-        # Left to itself, llama.cpp computes a request with another adapter only once no other is under way: never,
-        # while a batch keeps coming.
-        body = body | self._scales(adapter)
-        with self._turns.of(adapter):
-            return handle(body, *take)
+        # llama.cpp alone starts a request with another adapter only when no request is running. A steady stream of
+        # requests for one adapter would starve all others.
+        body = body | self._adapter_scales(adapter)
+        with self._adapter_lock.hold(adapter):
+            return handle(body, *callback)
 
-    def _scales(self, adapter: int | None) -> dict[str, Json]:
-        # llama.cpp leaves on what a request does not name, and takes an unknown number without an error.
-        if adapter is not None and not 0 <= adapter < self._adapters:
-            raise EngineError(f"The model was loaded without an adapter {adapter}.")
+    def _adapter_scales(self, adapter: int | None) -> dict[str, Json]:
+        # llama.cpp keeps adapters enabled that a request does not mention, and ignores unknown ids.
+        if adapter is not None and not 0 <= adapter < self._adapter_count:
+            raise EngineError(f"The model was loaded without adapter {adapter}.")
         scales: list[Json] = [
-            {"id": number, "scale": 1.0 if number == adapter else 0.0} for number in range(self._adapters)
+            {"id": index, "scale": 1.0 if index == adapter else 0.0} for index in range(self._adapter_count)
         ]
         return {"lora": scales} if scales else {}
 
     def _pick(
-        self, prompt: str, given: list[Json], allowed: list[int], temperature: float, adapter: int | None
+        self, prompt: str, prefix: list[Json], allowed: list[int], temperature: float, adapter: int | None
     ) -> tuple[int, int]:
-        server = self._open_server()
+        """Pick one of the allowed tokens; return it and the number of tokens in the prompt."""
+        server = self._require_server()
         biases: dict[str, Json] = {str(token): ALLOWED_BIAS for token in allowed}
         body: dict[str, Json] = {
-            "prompt": [prompt, *given] if given else prompt,
+            "prompt": [prompt, *prefix] if prefix else prompt,
             "max_tokens": 1,
             "temperature": temperature,
             "logit_bias": biases,
             "n_probs": 1,
         }
-        answer = self._in_turn(adapter, server.handle_completions, body)
-        _raise_error(answer)
+        answer = self._with_adapter(adapter, server.handle_completions, body)
+        _raise_for_error(answer)
         picked = int(answer["choices"][0]["logprobs"]["content"][0]["id"])
         if picked not in allowed:
-            raise EngineError("llama.cpp chose what was not allowed.")
+            raise EngineError("llama.cpp picked a token that was not allowed.")
         return picked, int(answer["usage"]["prompt_tokens"])
 
     def _tokens_after(self, before: str, text: str) -> list[int]:
-        """Split a text as it is split after another."""
-        head, whole = self._split(before), self._split(before + text)
-        return whole[len(head) :] if whole[: len(head)] == head else self._split(text)
+        """Tokenize a text as it is tokenized after another text."""
+        head, whole = self._tokenize(before), self._tokenize(before + text)
+        return whole[len(head) :] if whole[: len(head)] == head else self._tokenize(text)
 
-    def _split_now(self, text: str) -> list[int]:
-        return [int(token) for token in self._ask("/tokenize", {"content": text})["tokens"]]
+    def _tokenize_uncached(self, text: str) -> list[int]:
+        return [int(token) for token in self._post("/tokenize", {"content": text})["tokens"]]
 
-    def _ask(self, path: str, body: dict[str, Json]) -> dict[str, Any]:
-        self._open_server()
+    def _post(self, path: str, body: dict[str, Json]) -> dict[str, Any]:
+        self._require_server()
         try:
             response = self._http.post(path, json=body)
         except (httpx.HTTPError, RuntimeError) as error:
-            raise EngineUnavailable(f"llama.cpp does not answer: {type(error).__name__}.") from None
+            raise EngineUnavailable(f"llama.cpp did not answer: {type(error).__name__}.") from None
         answer: dict[str, Any] = response.json()
         if response.is_error:
             message = str(answer.get("error", {}).get("message"))[:200]
-            raise BadGenerationRequest(f"llama.cpp refuses the request: {message}")
+            raise BadGenerationRequest(f"llama.cpp rejected the request: {message}")
         return answer
 
-    def vectors(self, inputs: list[list[int]]) -> list[list[float]]:
+    def embed(self, inputs: list[list[int]]) -> list[list[float]]:
         """Return one vector per list of token ids.
 
-        :raises EngineError: llama.cpp refuses them
-        :raises EngineUnavailable: it was closed
+        :raises EngineError: llama.cpp rejects the input
+        :raises EngineUnavailable: the model was closed
         """
-        answer = self._open_server().handle_embeddings({"input": inputs})
-        _raise_error(answer)
+        answer = self._require_server().handle_embeddings({"input": inputs})
+        _raise_for_error(answer)
         rows = sorted(answer["data"], key=lambda row: int(row["index"]))
         return [row["embedding"] for row in rows]
 
     def close(self) -> None:
-        """Free the model when the last request that uses it has ended."""
+        """Free the model once its last request has ended."""
         self._server = None
         self._http.close()
 
-    def _open_server(self) -> xllamacpp.Server:
+    def _require_server(self) -> xllamacpp.Server:
         server = self._server
         if server is None:
             raise EngineUnavailable("The engine is closed.")
@@ -271,7 +274,7 @@ class LlamaServer:
 
 
 class _Stream:
-    """Collects the chunks of one streamed answer."""
+    """Collects the chunks of a streamed answer."""
 
     def __init__(self, on_text: Callable[[str], None]) -> None:
         self._on_text = on_text
@@ -280,17 +283,17 @@ class _Stream:
         self._usage: dict[str, int] = {}
         self._failure: BaseException | None = None
 
-    def take(self, chunk: dict[str, Json]) -> bool:
-        """Take one chunk; returning true ends the generation."""
+    def add_chunk(self, chunk: dict[str, Json]) -> bool:
+        """Add a chunk; return true to stop the generation."""
         try:
             self._read(chunk)
-        except BaseException as error:  # noqa: BLE001 - llama.cpp drops what a callback raises; ended() raises it
+        except BaseException as error:  # noqa: BLE001 - llama.cpp swallows exceptions of a callback; result() raises it
             self._failure = error
             return True
         return False
 
     def _read(self, chunk: dict[str, Any]) -> None:
-        _raise_error(chunk)
+        _raise_for_error(chunk)
         self._usage = chunk.get("usage") or self._usage
         for choice in chunk["choices"]:
             piece = choice.get("text") or choice.get("delta", {}).get("content")
@@ -300,31 +303,31 @@ class _Stream:
                 self._pieces.append(piece)
                 self._on_text(piece)
 
-    def ended(self) -> tuple[str, dict[str, Any], dict[str, int]]:
-        """Return the text, the last choice and the usage."""
+    def result(self) -> tuple[str, dict[str, Any], dict[str, int]]:
+        """Return the text, the last choice and the usage, or raise the error that stopped the stream."""
         if self._failure is not None:
             raise self._failure
         return "".join(self._pieces), self._choice, self._usage
 
 
-def _listed(paths: list[Path]) -> str:
+def _describe_files(paths: list[Path]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} with {', '.join(map(str, paths[1:]))}"
 
 
-def _handled(handle: Callable[..., Any], *arguments: object) -> Any:
+def _call(handle: Callable[..., Any], *arguments: object) -> Any:
     try:
         return handle(*arguments)
     except (ValueError, RuntimeError, TypeError) as error:
-        # What the chat template cannot take, such as a message without content.
-        raise BadGenerationRequest(f"llama.cpp refuses the request: {str(error)[:200]}") from None
+        # The chat template rejects some messages, such as one without content.
+        raise BadGenerationRequest(f"llama.cpp rejected the request: {str(error)[:200]}") from None
 
 
-def _raise_error(answer: dict[str, Any]) -> None:
+def _raise_for_error(answer: dict[str, Any]) -> None:
     error = answer.get("error")
     if error is None:
         return
     if error.get("type") == "exceed_context_size_error":
         raise PromptTooLong(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
     if error.get("type") == "invalid_request_error":
-        raise BadGenerationRequest(f"llama.cpp refuses the request: {str(error.get('message'))[:200]}")
+        raise BadGenerationRequest(f"llama.cpp rejected the request: {str(error.get('message'))[:200]}")
     raise EngineError(f"llama.cpp failed: {str(error.get('message'))[:200]}")

@@ -1,4 +1,4 @@
-"""Text and vectors from any engine that speaks OpenAI's HTTP API: vLLM, llama-server, Ray Serve and others."""
+"""An engine that forwards to any server with OpenAI's HTTP API: vLLM, llama-server, Ray Serve and others."""
 
 from __future__ import annotations
 
@@ -32,23 +32,28 @@ PARALLEL = 32
 TIMEOUT = 600.0
 CONNECT_TIMEOUT = 10.0
 ATTEMPTS = 5
-MODELS_SECONDS = 15.0
+MODELS_CACHE_SECONDS = 15.0
 EMBEDDING_BATCH = 128
-TOO_LONG_WORDS = ("exceed_context_size", "context_length_exceeded", "maximum context length", "context size")
+TOO_LONG_MARKERS = (
+    "exceed_context_size",
+    "context_length_exceeded",
+    "maximum context length",
+    "context size",
+)
 
 log = logging.getLogger(__name__)
 
 
 class UpstreamEngine:
-    """Both engines over one OpenAI-compatible server.
+    """Text and embedding engine over one OpenAI-compatible server.
 
-    Passing failures are tried again; generating has no effects on the server, so trying again does no harm.
+    Transient failures are retried. That is safe, because generation changes nothing on the server.
 
     :param url: base URL, with or without ``/v1``
-    :param key: bearer key, if the server wants one
-    :param parallel: requests that run at once usefully
-    :param timeout: seconds to wait for a whole answer, or for the next piece of a streamed one
-    :raises ValueError: the URL is none
+    :param key: bearer key, if the server requires one
+    :param parallel: number of requests that can usefully run in parallel
+    :param timeout: seconds to wait for a complete answer, or for the next piece of a streamed one
+    :raises ValueError: the URL is invalid
     """
 
     def __init__(
@@ -66,63 +71,63 @@ class UpstreamEngine:
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
         self._lock = threading.Lock()
-        self._known: tuple[float, list[str]] | None = None
-        self._binds_completions = True
+        self._cached_models: tuple[float, list[str]] | None = None
+        self._completions_follow_schema = True
 
     @property
     def parallel(self) -> int:
-        """How many requests run at once usefully."""
+        """Number of requests that can usefully run in parallel."""
         return self._parallel
 
     def models(self) -> list[str]:
-        """The names that the server lists; asked again after some seconds.
+        """Return the names that the server lists, cached for 15 seconds.
 
-        :raises EngineUnavailable: the server could not be asked
+        :raises EngineUnavailable: the server could not be reached
         """
         with self._lock:
-            known = self._known
-        if known is None or time.monotonic() - known[0] > MODELS_SECONDS:
-            answer = self._repeated(lambda: self._answer("GET", "/models", None, ""))
-            known = (time.monotonic(), [str(model["id"]) for model in answer.get("data", [])])
+            cached = self._cached_models
+        if cached is None or time.monotonic() - cached[0] > MODELS_CACHE_SECONDS:
+            answer = self._retry(lambda: self._request("GET", "/models", None, ""))
+            cached = (time.monotonic(), [str(model["id"]) for model in answer.get("data", [])])
             with self._lock:
-                self._known = known
-        return list(known[1])
+                self._cached_models = cached
+        return list(cached[1])
 
     def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
-        """Generate one text, see :class:`~airflow_provider_lamini.local.engines.base.TextEngine`.
+        """Generate one text.
 
-        A bare prompt goes to ``/completions``. With a JSON schema it goes there with ``response_format``, which vLLM
-        knows and others ignore; once a server has ignored it, such prompts go to ``/chat/completions`` instead.
+        A bare prompt goes to ``/completions``. If it has a JSON schema, ``response_format`` is added, which vLLM
+        supports and other servers ignore. Once a server has ignored it, such prompts go to ``/chat/completions``.
         """
         if request.prompt is None or request.json_schema is None:
             return self._generate(request, on_text, chat=request.prompt is None)
-        if self._binds_completions:
+        if self._completions_follow_schema:
             try:
                 generation = self._generate(request, None, chat=False)
             except BadGenerationRequest:
                 generation = None
-            if generation is not None and _begins_object(generation.text):
+            if generation is not None and _looks_like_json(generation.text):
                 if on_text is not None:
                     on_text(generation.text)
                 return generation
-            self._binds_completions = False
+            self._completions_follow_schema = False
             log.warning(
-                "%s does not bind /completions to a JSON schema; prompts with an output type go to "
-                "/chat/completions from now on, where the chat template changes them.",
+                "%s does not support a JSON schema for /completions; prompts with an output type will be sent to "
+                "/chat/completions, which wraps them in the chat template.",
                 self._url,
             )
         return self._generate(request, on_text, chat=True)
 
     def embed(self, texts: list[str], model_name: str) -> list[list[float]]:
-        """One vector per text, see :class:`~airflow_provider_lamini.local.engines.base.EmbeddingEngine`."""
+        """Return one vector per text, requested in batches."""
         vectors: list[list[float]] = []
         for start in range(0, len(texts), EMBEDDING_BATCH):
-            part = texts[start : start + EMBEDDING_BATCH]
-            body = {"model": model_name, "input": part}
-            answer = self._repeated(lambda body=body: self._answer("POST", "/embeddings", body, model_name))  # type: ignore[misc]
+            batch = texts[start : start + EMBEDDING_BATCH]
+            body = {"model": model_name, "input": batch}
+            answer = self._retry(lambda body=body: self._request("POST", "/embeddings", body, model_name))  # type: ignore[misc]
             rows = sorted(answer.get("data", []), key=lambda row: int(row["index"]))
-            if len(rows) != len(part):
-                raise EngineUnavailable(f"{self._url} answered {len(rows)} vectors for {len(part)} texts.")
+            if len(rows) != len(batch):
+                raise EngineUnavailable(f"{self._url} returned {len(rows)} vectors for {len(batch)} texts.")
             vectors += [row["embedding"] for row in rows]
         return vectors
 
@@ -147,12 +152,12 @@ class UpstreamEngine:
             schema: dict[str, Json] = {"name": "answer", "strict": True, "schema": request.json_schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if on_text is not None:
-            return self._streamed(path, body, request.model_name, on_text)
-        answer = self._repeated(lambda: self._answer("POST", path, body, request.model_name))
-        choice = _choice_of(answer)
-        return _generation(_text_of(choice), choice.get("finish_reason"), answer.get("usage"))
+            return self._stream(path, body, request.model_name, on_text)
+        answer = self._retry(lambda: self._request("POST", path, body, request.model_name))
+        choice = _first_choice(answer)
+        return _to_generation(_choice_text(choice), choice.get("finish_reason"), answer.get("usage"))
 
-    def _streamed(self, path: str, body: dict[str, Json], model_name: str, on_text: OnText) -> Generation:
+    def _stream(self, path: str, body: dict[str, Json], model_name: str, on_text: OnText) -> Generation:
         body = body | {"stream": True, "stream_options": {"include_usage": True}}
         pieces: list[str] = []
         reason: str | None = None
@@ -163,24 +168,24 @@ class UpstreamEngine:
             with self._client.stream("POST", self._url + path, json=body) as response:
                 if response.is_error:
                     response.read()
-                    self._raise(response, model_name)
+                    self._raise_for_status(response, model_name)
                 for event in _events(response):
                     usage = event.get("usage") or usage
                     for choice in event.get("choices", []):
                         reason = choice.get("finish_reason") or reason
-                        if piece := _text_of(choice):
+                        if piece := _choice_text(choice):
                             pieces.append(piece)
                             on_text(piece)
             if reason is None:
-                raise EngineUnavailable(f"{self._url} broke off a streamed answer.")
+                raise EngineUnavailable(f"{self._url} ended a streamed answer prematurely.")
 
-        # What was handed on cannot be taken back.
-        self._repeated(attempt, unless=lambda: bool(pieces))
-        return _generation("".join(pieces), reason, usage)
+        # Pieces that were passed on cannot be taken back, so there is no retry after the first one.
+        self._retry(attempt, unless=lambda: bool(pieces))
+        return _to_generation("".join(pieces), reason, usage)
 
-    def _repeated(self, attempt: Callable[[], T], unless: Callable[[], bool] = lambda: False) -> T:
+    def _retry(self, attempt: Callable[[], T], unless: Callable[[], bool] = lambda: False) -> T:
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: _is_passing(error) and not unless()),
+            retry=tenacity.retry_if_exception(lambda error: _is_transient(error) and not unless()),
             stop=tenacity.stop_after_attempt(ATTEMPTS),
             wait=tenacity.wait_random_exponential(multiplier=0.3, max=10),
             reraise=True,
@@ -189,64 +194,68 @@ class UpstreamEngine:
             return retrying(attempt)
         except httpx.HTTPError as error:
             raise EngineUnavailable(
-                f"{self._url} does not answer: {error or type(error).__name__}. Is it running?"
+                f"{self._url} did not answer: {error or type(error).__name__}. Is it running?"
             ) from error
 
-    def _answer(self, method: str, path: str, body: Json, model_name: str) -> dict[str, Any]:
+    def _request(self, method: str, path: str, body: Json, model_name: str) -> dict[str, Any]:
         response = self._client.request(method, self._url + path, json=body)
         if response.is_error:
-            self._raise(response, model_name)
+            self._raise_for_status(response, model_name)
         try:
             answer = response.json()
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise EngineUnavailable(f"{self._url}{path} did not answer with a JSON object: is this its API?")
+            raise EngineUnavailable(
+                f"{self._url}{path} did not return a JSON object. Is this the base URL of an OpenAI API?"
+            )
         return answer
 
-    def _raise(self, response: httpx.Response, model_name: str) -> None:
+    def _raise_for_status(self, response: httpx.Response, model_name: str) -> None:
         status = response.status_code
-        said = response.text[:2000]
+        text = response.text[:2000]
         if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise _Refused(f"{self._url} refuses the key ({status}).")
+            raise _PermanentError(f"{self._url} rejected the key ({status}).")
         if status == httpx.codes.NOT_FOUND:
-            if model_name and "model" in said.lower():
+            if model_name and "model" in text.lower():
                 raise ModelNotFound(model_name, self.models())
-            raise _Refused(f"{self._url} has no {response.request.url.path}: is this the API's base URL?")
+            raise _PermanentError(
+                f"{self._url} has no {response.request.url.path}. Is this the base URL of an OpenAI API?"
+            )
         if status in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.REQUEST_TIMEOUT} or response.is_server_error:
             raise EngineUnavailable(f"{self._url} answered {status}.")
-        if any(words in said for words in TOO_LONG_WORDS):
+        if any(marker in text for marker in TOO_LONG_MARKERS):
             raise PromptTooLong(0, 0)
-        raise BadGenerationRequest(f"{self._url} refuses the request ({status}).")
+        raise BadGenerationRequest(f"{self._url} rejected the request ({status}).")
 
 
-class _Refused(EngineUnavailable):
-    """The upstream will not answer until somebody changes something; trying again does not help."""
+class _PermanentError(EngineUnavailable):
+    """The upstream is misconfigured; a retry does not help."""
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, EngineUnavailable):
-        return not isinstance(error, _Refused)
+        return not isinstance(error, _PermanentError)
     return isinstance(error, httpx.TransportError)
 
 
-def _choice_of(answer: dict[str, Any]) -> dict[str, Any]:
+def _first_choice(answer: dict[str, Any]) -> dict[str, Any]:
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise EngineUnavailable("The upstream's answer holds no choice.")
+        raise EngineUnavailable("The upstream's answer has no choices.")
     return choices[0]
 
 
-def _text_of(choice: dict[str, Any]) -> str:
+def _choice_text(choice: dict[str, Any]) -> str:
     if "text" in choice:
         return choice["text"] or ""
     return (choice.get("message") or choice.get("delta") or {}).get("content") or ""
 
 
-def _generation(text: str, reason: object, usage: dict[str, int] | None) -> Generation:
-    finish: FinishReason = "length" if reason == "length" else "stop"
-    counts = usage or {}
-    return Generation(text, finish, counts.get("prompt_tokens", 0), counts.get("completion_tokens", 0))
+def _to_generation(text: str, reason: object, usage: dict[str, int] | None) -> Generation:
+    finish_reason: FinishReason = "length" if reason == "length" else "stop"
+    usage = usage or {}
+    return Generation(text, finish_reason, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
 
 
 def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
@@ -259,5 +268,5 @@ def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
             yield event
 
 
-def _begins_object(text: str) -> bool:
+def _looks_like_json(text: str) -> bool:
     return text.lstrip().startswith(("{", "["))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_lamini.local.engines.base import EngineError
 from airflow_provider_lamini.local.jobs.runner import JobFailed
 from airflow_provider_lamini.local.models.catalogue import find
-from airflow_provider_lamini.local.models.errors import ModelError
+from airflow_provider_lamini.local.models.files import ModelError
 from airflow_provider_lamini.local.models.sources import HUB_PREFIX, parse_source
 
 if TYPE_CHECKING:

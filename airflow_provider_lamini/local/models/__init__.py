@@ -1,1 +1,1 @@
-"""The models as data: a pinned catalogue, fetched once into a cache, checked by checksum."""
+"""Model files: a catalogue of pinned models, fetched once into a cache and verified by checksum."""

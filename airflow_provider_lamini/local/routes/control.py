@@ -174,7 +174,7 @@ async def reset(platform: PlatformDep) -> Response:
         for job in platform.store.jobs(unfinished=True):
             platform.runner.end(job.id, JobState.CANCELLED)
         platform.store.delete_ended()
-        platform.tunings.forget()
+        platform.tunings.delete_jobs()
 
     platform.faults.reset()
     platform.datasets.reset()

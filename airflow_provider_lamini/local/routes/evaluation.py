@@ -7,8 +7,8 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from airflow_provider_lamini.local import metrics
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.evaluation import metrics
 from airflow_provider_lamini.local.inference import CompletionSettings
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.classifiers import classify_texts
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/eval")
 
 CLASSIFIER: Final = "classifier"
 TEXT: Final = "text"
-_METRICS: Final = {CLASSIFIER: metrics.of_classes, TEXT: metrics.of_texts}
+_METRICS: Final = {CLASSIFIER: metrics.class_metrics, TEXT: metrics.text_metrics}
 
 
 @router.post("/run")
@@ -34,13 +34,13 @@ async def run(body: EvalRunRequest, platform: PlatformDep, request: Request) -> 
             400, "sbs compares two models side by side: set base_model_id to the other model."
         )
     texts, targets = [row.input for row in body.eval_data], [row.target for row in body.eval_data]
-    same = metrics.nearly if body.fuzzy_comparison else metrics.exactly
+    same = metrics.fuzzy_match if body.fuzzy_comparison else metrics.exact_match
     test = await _outputs(platform, body.test_model_id, body.test_eval_type, texts, request)
-    values: dict[str, float | int] = {**_METRICS[body.test_eval_type](test, targets, same).named()}
+    values: dict[str, float | int] = {**_METRICS[body.test_eval_type](test, targets, same).to_dict()}
     base: list[str] | None = None
     if body.base_model_id:
         base = await _outputs(platform, body.base_model_id, base_type, texts, request)
-        values |= _METRICS[base_type](base, targets, same).named("base_")
+        values |= _METRICS[base_type](base, targets, same).to_dict("base_")
         if body.sbs:
             values |= metrics.side_by_side(test, base, targets, same)
     predictions = [

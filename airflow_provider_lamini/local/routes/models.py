@@ -13,7 +13,7 @@ from airflow_provider_lamini.local.jobs.downloads import ModelDownloads, source_
 from airflow_provider_lamini.local.jobs.store import Job
 from airflow_provider_lamini.local.middleware import PUBLIC_PATHS
 from airflow_provider_lamini.local.models.catalogue import find
-from airflow_provider_lamini.local.models.errors import ModelError
+from airflow_provider_lamini.local.models.files import ModelError
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL

@@ -18,9 +18,9 @@ from airflow_provider_lamini.local.multipart import invalid_field
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
-from airflow_provider_lamini.local.tuning.jobs import CREATED, last_runs, resumes_of, run_id
-from airflow_provider_lamini.local.tuning.shelf import KIND, TunedModel, Tuning
-from airflow_provider_lamini.local.tuning.trainer import Unavailable
+from airflow_provider_lamini.local.tuning.repository import KIND, TunedModel, TuningJob
+from airflow_provider_lamini.local.tuning.runner import CREATED, latest_runs, resume_count, run_id
+from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable
 from airflow_provider_lamini.platforms.lamini.api.training import TrainRequest
 
 router = APIRouter(prefix="/v1/train")
@@ -66,9 +66,10 @@ async def list_jobs(platform: PlatformDep) -> Response:
     """List all jobs, oldest first."""
 
     def read() -> list[dict[str, Json]]:
-        runs = last_runs(platform.store)
+        runs = latest_runs(platform.store)
         return [
-            platform.tuning_jobs.shown(tuning, runs.get(tuning.number)) for tuning in platform.tunings.all()
+            platform.tuning_jobs.describe(tuning, runs.get(tuning.number))
+            for tuning in platform.tunings.all()
         ]
 
     return json_response(await asyncio.to_thread(read))
@@ -79,7 +80,7 @@ async def cancel_all(platform: PlatformDep) -> Response:
     """Cancel all unfinished jobs."""
 
     def cancel_runs() -> list[int]:
-        runs = last_runs(platform.store).items()
+        runs = latest_runs(platform.store).items()
         return [number for number, run in runs if platform.runner.end(run.id, JobState.CANCELLED)]
 
     return json_response({"status": "CANCELLED", "job_ids": await asyncio.to_thread(cancel_runs)})
@@ -91,7 +92,7 @@ async def job(job_id: JobNumber, platform: PlatformDep) -> Response:
 
     def read() -> dict[str, Json]:
         tuning = platform.tunings.get(job_id)
-        return platform.tuning_jobs.shown(tuning, last_runs(platform.store).get(job_id))
+        return platform.tuning_jobs.describe(tuning, latest_runs(platform.store).get(job_id))
 
     return json_response(await asyncio.to_thread(read))
 
@@ -102,10 +103,10 @@ async def cancel(job_id: JobNumber, platform: PlatformDep) -> dict[str, str]:
 
     def cancel_run() -> str:
         tuning = platform.tunings.get(job_id)
-        run = last_runs(platform.store).get(job_id)
+        run = latest_runs(platform.store).get(job_id)
         if run is not None and platform.runner.end(run.id, JobState.CANCELLED):
-            run = last_runs(platform.store).get(job_id)
-        return platform.tuning_jobs.word(tuning, run)
+            run = latest_runs(platform.store).get(job_id)
+        return platform.tuning_jobs.status(tuning, run)
 
     return {"status": await asyncio.to_thread(cancel_run)}
 
@@ -117,16 +118,16 @@ async def resume(job_id: JobNumber, platform: PlatformDep) -> dict[str, str]:
     def start_next_run() -> str:
         tuning = platform.tunings.get(job_id)
         _check_available(platform)
-        with platform.tunings.changing:
-            run = last_runs(platform.store).get(job_id)
+        with platform.tunings.lock:
+            run = latest_runs(platform.store).get(job_id)
             if run is None or run.state not in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
-                word = platform.tuning_jobs.word(tuning, run)
+                status = platform.tuning_jobs.status(tuning, run)
                 raise PlatformError(
                     400,
-                    f"Job {job_id} is {word}: only a failed, cancelled or timed-out job can be resumed.",
+                    f"Job {job_id} is {status}: only a failed, cancelled or timed-out job can be resumed.",
                 )
-            next_run = platform.runner.submit(KIND, {}, job_id=run_id(job_id, resumes_of(run) + 1))
-        return platform.tuning_jobs.word(tuning, next_run)
+            next_run = platform.runner.submit(KIND, {}, job_id=run_id(job_id, resume_count(run) + 1))
+        return platform.tuning_jobs.status(tuning, next_run)
 
     return {"status": await asyncio.to_thread(start_next_run)}
 
@@ -161,7 +162,7 @@ def _start(platform: Platform, body: TrainBody) -> int:
     _check_available(platform)
     dataset = _dataset(platform, body)
     arguments = {} if body.finetune_args is None else body.finetune_args.model_dump(exclude_unset=True)
-    with platform.tunings.changing:
+    with platform.tunings.lock:
         if len(platform.tunings.models()) >= MAX_MODELS:
             raise PlatformError(
                 400,
@@ -187,7 +188,7 @@ def _base_model(platform: Platform, name: str) -> str:
         raise PlatformError(400, f"Model {name!r} is an embedding model and cannot be tuned.")
     platform.inference.check_text_model(name)
     try:
-        platform.served_models.weights(name)
+        platform.served_models.model_file(name)
     except EngineUnavailable as error:
         raise PlatformError(400, str(error)) from None
     known = find(name)
@@ -201,7 +202,7 @@ def _check_available(platform: Platform) -> None:
     """
     try:
         platform.trainer.check_available()
-    except Unavailable as error:
+    except TrainingUnavailable as error:
         raise PlatformError(400, str(error)) from None
 
 
@@ -239,11 +240,11 @@ def _model_and_inputs(platform: Platform, number: int) -> tuple[TunedModel, list
 
     :raises PlatformError: the job has no model yet
     """
-    tuning: Tuning = platform.tunings.get(number)
+    tuning: TuningJob = platform.tunings.get(number)
     model = platform.tunings.model_of(number)
     if model is None:
-        word = platform.tuning_jobs.word(tuning, last_runs(platform.store).get(number))
-        raise PlatformError(400, f"Job {number} has no model to evaluate, current status: {word}.")
+        status = platform.tuning_jobs.status(tuning, latest_runs(platform.store).get(number))
+        raise PlatformError(400, f"Job {number} has no model to evaluate, current status: {status}.")
     inputs: dict[str, None] = {}
     for row in platform.datasets.get(tuning.dataset).read():
         inputs[str(row.get("input"))] = None

@@ -1,1 +1,1 @@
-"""Tuning: jobs that train an adapter for a text model, and the models that come of it."""
+"""Tuning jobs train a LoRA adapter in a subprocess and serve the result as a model beside its base model."""

@@ -1,4 +1,4 @@
-"""Writes a LoRA as a GGUF adapter, as llama.cpp loads it."""
+"""The GGUF adapter file that llama.cpp loads, and llama.cpp's names for the adapted layers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 import gguf
 import numpy as np
 
+from airflow_provider_lamini.local.tuning.trainer import TrainingFailed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -15,29 +17,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TARGETS: Final = ("v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The layers that are adapted. Not the queries' and keys': llama.cpp keeps those in another order."""
+"""The layers that are adapted. Queries and keys are not, because llama.cpp stores their rows in a different order."""
 
 
-class LayersUnknown(Exception):  # noqa: N818 - says what is wrong
-    """llama.cpp has no name for a layer of the model, so that it cannot be adapted."""
+class UnsupportedModel(TrainingFailed):
+    """The model cannot be tuned: its file, its architecture or one of its layers is not supported."""
 
 
 def layer_names(architecture: str, blocks: int, modules: list[str]) -> dict[str, str]:
-    """Return llama.cpp's names of a model's layers.
+    """Map the names of layers in torch to their names in llama.cpp.
 
-    :param architecture: what the model's GGUF file calls its kind
-    :param blocks: how many blocks it has
-    :param modules: the layers' names in torch
-    :raises LayersUnknown: llama.cpp knows no such kind, or no such layer of it
+    :param architecture: the architecture named in the model's GGUF file
+    :param blocks: number of transformer blocks
+    :param modules: names of the layers in torch
+    :raises UnsupportedModel: llama.cpp does not know the architecture or one of the layers
     """
-    kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
-    if architecture not in kinds:
-        raise LayersUnknown(f"Models of the kind {architecture!r} cannot be tuned here.")
-    known = gguf.get_tensor_name_map(kinds[architecture], blocks)
+    architectures = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    if architecture not in architectures:
+        raise UnsupportedModel(f"Models with the architecture {architecture!r} cannot be tuned.")
+    known = gguf.get_tensor_name_map(architectures[architecture], blocks)
     names = {module: known.get_name(module) for module in modules}
     unknown = [module for module, name in names.items() if name is None]
     if unknown or not names:
-        raise LayersUnknown(f"Models of the kind {architecture!r} cannot be tuned here: their layers differ.")
+        raise UnsupportedModel(
+            f"Models with the architecture {architecture!r} cannot be tuned: their layers are not supported."
+        )
     return {module: name for module, name in names.items() if name is not None}
 
 
@@ -47,21 +51,21 @@ def write_adapter(
     alpha: float,
     layers: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
 ) -> None:
-    """Write an adapter; the file appears whole or not at all.
+    """Write an adapter file atomically.
 
     :param path: the file
-    :param architecture: what the base model's GGUF file calls its kind
-    :param alpha: weight of the LoRA, divided by its rank
-    :param layers: llama.cpp's name of each layer, with its A of shape (rank, inputs) and B of shape (outputs, rank)
+    :param architecture: the architecture named in the base model's GGUF file
+    :param alpha: LoRA alpha; llama.cpp divides it by the rank
+    :param layers: layer name in llama.cpp to matrix A of shape (rank, inputs) and B of shape (outputs, rank)
     """
     unfinished = path.with_suffix(".unfinished")
     writer = gguf.GGUFWriter(unfinished, architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", alpha)
-    for name, (inner, outer) in layers.items():
-        writer.add_tensor(f"{name}.weight.lora_a", inner.astype(np.float16))
-        writer.add_tensor(f"{name}.weight.lora_b", outer.astype(np.float16))
+    for name, (matrix_a, matrix_b) in layers.items():
+        writer.add_tensor(f"{name}.weight.lora_a", matrix_a.astype(np.float16))
+        writer.add_tensor(f"{name}.weight.lora_b", matrix_b.astype(np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -1,4 +1,4 @@
-"""What ``finetune_args`` mean on this platform."""
+"""The ``finetune_args`` of a tuning job, and the training plan that they result in on this platform."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
 
-ROWS_AT_ONCE: Final = 5
-"""Rows of one forward pass; ``gradient_accumulation_steps`` of them are a step."""
+ROWS_PER_PASS: Final = 5
+"""Rows per forward pass; a step accumulates the gradients of ``gradient_accumulation_steps`` passes."""
 
 RANK: Final = 16
-"""The rank of the adapters where none is asked for: the platform's 64 is meant for models sixty times as large."""
+"""Default rank of the adapter; Lamini's default of 64 is meant for models sixty times as large."""
 
 SAVE_EVERY: Final = 10
-"""Steps between two checkpoints where nothing is asked for: a step takes seconds here, a checkpoint less than one."""
+"""Default number of steps between checkpoints; a step takes seconds, a checkpoint less than one."""
 
 ALPHA_PER_RANK: Final = 2
 
 
 class LocalFinetuneArgs(FinetuneArgs):
-    """``finetune_args`` within what one machine can do."""
+    """``finetune_args`` with defaults and limits for one machine."""
 
     max_steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 9e-4
@@ -39,16 +39,16 @@ class LocalFinetuneArgs(FinetuneArgs):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a job tunes.
+    """Training parameters of a tuning job.
 
-    :param max_steps: steps in all
-    :param learning_rate: the highest
-    :param batch_size: rows of one step
-    :param rank: of the adapters
-    :param alpha: weight of the adapters, before it is divided by the rank
-    :param max_length: tokens of one row at most
-    :param save_every: steps between two checkpoints
-    :param most_rows: rows to learn from at most, None for all
+    :param max_steps: total number of steps
+    :param learning_rate: peak learning rate
+    :param batch_size: rows per step
+    :param rank: rank of the LoRA matrices
+    :param alpha: LoRA alpha, before it is divided by the rank
+    :param max_length: maximum tokens per row
+    :param save_every: steps between checkpoints
+    :param max_rows: maximum rows to train on; ``None`` for all
     """
 
     max_steps: int
@@ -58,25 +58,25 @@ class Plan:
     alpha: float
     max_length: int
     save_every: int
-    most_rows: int | None
+    max_rows: int | None
 
 
-def plan_of(given: Mapping[str, Json]) -> Plan:
-    """Turn ``finetune_args`` into a plan; what this platform has no use for is left aside.
+def make_plan(finetune_args: Mapping[str, Json]) -> Plan:
+    """Convert ``finetune_args`` to a plan; arguments that this platform does not support are ignored.
 
-    :param given: the arguments, which have been checked
+    :param finetune_args: validated arguments
     """
-    arguments = LocalFinetuneArgs.model_validate(given)
+    arguments = LocalFinetuneArgs.model_validate(finetune_args)
     save = arguments.save_steps if "save_steps" in arguments.model_fields_set else SAVE_EVERY
-    if save < 1:  # a share of all steps
+    if save < 1:  # a fraction of all steps
         save *= arguments.max_steps
     return Plan(
         max_steps=arguments.max_steps,
         learning_rate=arguments.learning_rate,
-        batch_size=ROWS_AT_ONCE * arguments.gradient_accumulation_steps,
+        batch_size=ROWS_PER_PASS * arguments.gradient_accumulation_steps,
         rank=arguments.r_value,
         alpha=float(ALPHA_PER_RANK * arguments.r_value),
         max_length=arguments.max_length,
         save_every=max(1, math.floor(save)),
-        most_rows=arguments.max_finetuning_examples,
+        max_rows=arguments.max_finetuning_examples,
     )

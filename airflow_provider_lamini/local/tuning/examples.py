@@ -1,4 +1,4 @@
-"""Rows of a training as tokens, in batches; needs no torch."""
+"""Training examples: rows of a file as tokens, in batches and micro-batches. Needs no torch."""
 
 from __future__ import annotations
 
@@ -9,142 +9,145 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Protocol
 
+from airflow_provider_lamini.local.tuning.trainer import TrainingFailed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-class RowsUnusable(Exception):  # noqa: N818 - says what is wrong
-    """Nothing can be learnt from the rows. The message names a row by its number, never by its text."""
+class InvalidRows(TrainingFailed):
+    """A row is invalid, or there are no rows. The message has the row's number, never its text."""
 
 
-class Splitter(Protocol):
-    """Splits texts into tokens as the engine does."""
+class Tokenizer(Protocol):
+    """Splits texts into the same tokens as the engine."""
 
     @property
-    def end(self) -> int:
+    def eos_token(self) -> int:
         """The token that ends an answer."""
 
-    def split(self, text: str, *, first: bool) -> list[int]:
-        """Return a text's tokens.
+    def encode(self, text: str, *, first: bool) -> list[int]:
+        """Return the tokens of a text.
 
-        :param first: whether the text begins the model's input
+        :param text: the text
+        :param first: whether the text starts the model's input, so that the BOS token is added
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row as the model reads it.
+    """One row as tokens.
 
-    :param tokens: prompt, answer and end
-    :param prompt: how many of them are the prompt's: nothing is learnt from these
-    :param is_cut: whether the row was longer than the context
+    :param tokens: tokens of the prompt and the answer, then the EOS token
+    :param prompt_length: number of prompt tokens, which the loss ignores
+    :param truncated: whether the row was longer than the context
     """
 
     tokens: list[int]
-    prompt: int
-    is_cut: bool
+    prompt_length: int
+    truncated: bool
 
 
-def present(prompt: str, answer: str) -> tuple[str, str]:
-    """Return what the model reads, and what it is to write after it.
+def prompt_and_completion(prompt: str, answer: str) -> tuple[str, str]:
+    """Return the text that the model reads, and the text that it learns to write.
 
-    A prompt is read as it is. What a model writes after a word begins with a space; a space that ends a prompt belongs
-    to the token of the word after it.
+    A word after the prompt starts with a space that belongs to the word's first token. Trailing spaces of the prompt
+    are therefore removed, and one space is added to the answer where it is needed.
 
-    :param prompt: a row's input
-    :param answer: its output
+    :param prompt: input of a row
+    :param answer: output of the row
     """
-    begun = prompt.rstrip(" ")
-    gap = " " if begun and not begun.endswith(("\n", "\t")) and not answer[:1].isspace() else ""
-    return begun, gap + answer
+    stripped = prompt.rstrip(" ")
+    space = " " if stripped and not stripped.endswith(("\n", "\t")) and not answer[:1].isspace() else ""
+    return stripped, space + answer
 
 
-def example_of(prompt: str, answer: str, splitter: Splitter, context: int) -> Example:
-    """Split a row into tokens, cut to the context.
+def encode_row(prompt: str, answer: str, tokenizer: Tokenizer, context: int) -> Example:
+    """Convert a row to tokens, truncated to the context.
 
-    Of an answer that is too long the end is cut, so that it has none; of a prompt the beginning, so that what is left
-    of the context, at least half, is the prompt's last part.
+    An answer that is too long loses its end, and with it the EOS token. A prompt that is too long loses its start.
+    The answer may use at least half of the context.
 
-    :param prompt: the row's input
-    :param answer: its output
-    :param splitter: splits texts
-    :param context: most tokens of the row
+    :param prompt: input of the row
+    :param answer: output of the row
+    :param tokenizer: converts texts to tokens
+    :param context: maximum tokens per row
     """
-    begun, rest = present(prompt, answer)
-    asked = splitter.split(begun, first=True)
-    told = [*splitter.split(rest, first=not asked), splitter.end]
-    if len(asked) + len(told) <= context:
-        return Example(asked + told, len(asked), is_cut=False)
-    told = told[: max(context - len(asked), context // 2)]
-    asked = asked[max(0, len(asked) + len(told) - context) :]
-    return Example(asked + told, len(asked), is_cut=True)
+    prompt, completion = prompt_and_completion(prompt, answer)
+    prompt_tokens = tokenizer.encode(prompt, first=True)
+    answer_tokens = [*tokenizer.encode(completion, first=not prompt_tokens), tokenizer.eos_token]
+    if len(prompt_tokens) + len(answer_tokens) <= context:
+        return Example(prompt_tokens + answer_tokens, len(prompt_tokens), truncated=False)
+    answer_tokens = answer_tokens[: max(context - len(prompt_tokens), context // 2)]
+    prompt_tokens = prompt_tokens[max(0, len(prompt_tokens) + len(answer_tokens) - context) :]
+    return Example(prompt_tokens + answer_tokens, len(prompt_tokens), truncated=True)
 
 
 class Examples:
-    """The rows of a file, read when they are needed.
+    """The rows of a file, read on demand.
 
-    :param path: JSON Lines with the texts ``input`` and ``output``
-    :param splitter: splits texts
-    :param context: most tokens of a row
-    :raises RowsUnusable: the file holds no row
+    :param path: JSON Lines file with the strings ``input`` and ``output``
+    :param tokenizer: converts texts to tokens
+    :param context: maximum tokens per row
+    :raises InvalidRows: the file has no rows
     """
 
-    def __init__(self, path: Path, splitter: Splitter, context: int) -> None:
+    def __init__(self, path: Path, tokenizer: Tokenizer, context: int) -> None:
         self._path = path
-        self._splitter = splitter
+        self._tokenizer = tokenizer
         self._context = context
-        self._places = array("Q")
-        place = 0
+        self._offsets = array("Q")
+        offset = 0
         with path.open("rb") as file:
             for line in file:
                 if line.strip():
-                    self._places.append(place)
-                place += len(line)
-        if not self._places:
-            raise RowsUnusable("The dataset holds no row.")
+                    self._offsets.append(offset)
+                offset += len(line)
+        if not self._offsets:
+            raise InvalidRows("The dataset has no rows.")
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
-    def batch(self, numbers: list[int]) -> list[Example]:
-        """Return rows by their numbers from 0 on.
+    def batch(self, indexes: list[int]) -> list[Example]:
+        """Return the rows at some indexes.
 
-        :raises RowsUnusable: one is no object with two texts
+        :raises InvalidRows: a row is not an object with two strings
         """
         with self._path.open("rb") as file:
-            return [self._read(file, number) for number in numbers]
+            return [self._read(file, index) for index in indexes]
 
-    def _read(self, file: IO[bytes], number: int) -> Example:
-        file.seek(self._places[number])
+    def _read(self, file: IO[bytes], index: int) -> Example:
+        file.seek(self._offsets[index])
         try:
             row = json.loads(file.readline())
             prompt, answer = row["input"], row["output"]
         except (ValueError, LookupError, TypeError):
             prompt = answer = None
         if not isinstance(prompt, str) or not isinstance(answer, str):
-            raise RowsUnusable(f"Row {number + 1} of the dataset has no two texts 'input' and 'output'.")
-        return example_of(prompt, answer, self._splitter, self._context)
+            raise InvalidRows(f"Row {index + 1} of the dataset lacks the strings 'input' and 'output'.")
+        return encode_row(prompt, answer, self._tokenizer, self._context)
 
 
-def batches(rows: int, size: int, seed: int, begin: int) -> Iterator[list[int]]:
-    """Yield the rows of each step without end, every row once before any comes again.
+def batches(rows: int, size: int, seed: int, first_step: int) -> Iterator[list[int]]:
+    """Yield the row indexes of each step, endlessly; each epoch has every row once, in a new order.
 
-    What a step reads depends on the seed and its number alone: a training that goes on reads what it would have read.
+    The batch of a step depends only on the seed and the step, so a resumed training sees the same batches.
 
-    :param rows: how many rows there are
-    :param size: rows per step; all rows where there are fewer
-    :param seed: decides the order
-    :param begin: steps that were done before
+    :param rows: number of rows
+    :param size: rows per step, capped at the number of rows
+    :param seed: seed of the shuffles
+    :param first_step: number of steps to skip, which were done before
     """
     size = min(size, rows)
-    epoch, skipped = divmod(begin * size, rows)
-    order = islice(_in_order(rows, seed, epoch), skipped, None)
+    epoch, skipped = divmod(first_step * size, rows)
+    order = islice(_shuffled_rows(rows, seed, epoch), skipped, None)
     while True:
         yield list(islice(order, size))
 
 
-def _in_order(rows: int, seed: int, epoch: int) -> Iterator[int]:
+def _shuffled_rows(rows: int, seed: int, epoch: int) -> Iterator[int]:
     while True:
         order = array("Q", range(rows))
         random.Random(f"{seed}/{epoch}").shuffle(order)
@@ -152,17 +155,17 @@ def _in_order(rows: int, seed: int, epoch: int) -> Iterator[int]:
         epoch += 1
 
 
-def pieces(examples: list[Example], tokens: int) -> list[list[Example]]:
-    """Cut a batch into pieces that are computed one after the other, so that memory is bounded.
+def micro_batches(examples: list[Example], max_tokens: int) -> list[list[Example]]:
+    """Split a batch into micro-batches, which bound the memory that a step needs.
 
     :param examples: the batch
-    :param tokens: most tokens of a piece, filling included; an example that is longer is a piece of its own
+    :param max_tokens: maximum tokens per micro-batch, padding included; a longer example gets its own micro-batch
     """
-    cut: list[list[Example]] = []
-    for example in sorted(examples, key=lambda one: len(one.tokens)):
-        # They come by length, so that this one is the longest of its piece.
-        if cut and (len(cut[-1]) + 1) * len(example.tokens) <= tokens:
-            cut[-1].append(example)
+    result: list[list[Example]] = []
+    for example in sorted(examples, key=lambda item: len(item.tokens)):
+        # Sorted by length, so this example is the longest of its micro-batch.
+        if result and (len(result[-1]) + 1) * len(example.tokens) <= max_tokens:
+            result[-1].append(example)
         else:
-            cut.append([example])
-    return cut
+            result.append([example])
+    return result

@@ -1,4 +1,4 @@
-"""The LoRA itself: a model, its optimizer, one step at a time, and what a checkpoint holds."""
+"""LoRA training with torch: one optimizer step at a time, checkpoints, and export of the adapter."""
 
 from __future__ import annotations
 
@@ -12,55 +12,54 @@ import tokenizers
 import torch
 from transformers import AutoModelForCausalLM
 
-from airflow_provider_lamini.local.tuning.adapter import TARGETS, LayersUnknown, layer_names, write_adapter
-from airflow_provider_lamini.local.tuning.examples import Example, Examples, batches, pieces
-from airflow_provider_lamini.local.tuning.trainer import CHECKPOINT, Recipe
-from airflow_provider_lamini.local.tuning.weights import TOKENIZER, unpacked
+from airflow_provider_lamini.local.tuning.adapter import TARGETS, UnsupportedModel, layer_names, write_adapter
+from airflow_provider_lamini.local.tuning.base_model import TOKENIZER, unpack_model
+from airflow_provider_lamini.local.tuning.examples import Example, Examples, batches, micro_batches
+from airflow_provider_lamini.local.tuning.trainer import CHECKPOINT, Recipe, TrainingFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_lamini.local.tuning.weights import About
+    from airflow_provider_lamini.local.tuning.base_model import BaseModelInfo
 
-LARGEST_GRADIENT: Final = 1.0
-PIECE_TOKENS: Final = 2048
-"""Tokens computed at once, filling included: they decide how much memory is needed."""
+MAX_GRADIENT_NORM: Final = 1.0
+MICRO_BATCH_TOKENS: Final = 2048
+"""Maximum tokens per forward pass, padding included; determines how much memory training needs."""
 IGNORED: Final = -100
-HALF_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""What a CPU that computes in bfloat16 says of itself; others only imitate it, slowly."""
+BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""CPU flags for native bfloat16; other CPUs emulate it slowly."""
 PREFIX: Final = "base_model.model."
 
 
-class CheckpointUnusable(Exception):  # noqa: N818 - says what is wrong
-    """The folder holds the checkpoint of another training."""
+class CheckpointMismatch(TrainingFailed):
+    """The folder contains a checkpoint of another training."""
 
 
-class Diverged(Exception):  # noqa: N818 - says what happened
-    """The loss is no number any more."""
+class Diverged(TrainingFailed):
+    """The loss is no longer a finite number."""
 
 
 class Training:
-    """A LoRA in training.
+    """A LoRA training, at the step of the last checkpoint in the recipe's folder if there is one.
 
-    :param recipe: what to train; where its folder has a checkpoint, the training stands where that was written
-    :param log: takes a line for a person
-    :raises BaseUnusable: the model cannot be trained
-    :raises LayersUnknown: the model's layers cannot be adapted
-    :raises RowsUnusable: there is no row
-    :raises CheckpointUnusable: the checkpoint is another training's
+    :param recipe: what to train, and how
+    :param log: takes a log line
+    :raises UnsupportedModel: the model cannot be trained
+    :raises InvalidRows: there are no rows
+    :raises CheckpointMismatch: the checkpoint belongs to another training
     """
 
     def __init__(self, recipe: Recipe, log: Callable[[str], None]) -> None:
         self._recipe = recipe
         self._log = log
-        folder, self._about = unpacked(recipe.base, recipe.folder, log)
-        tokenizer = Tokenizer(folder, self._about)
-        dtype = torch.bfloat16 if computes_in_half() else torch.float32
+        folder, self._info = unpack_model(recipe.base, recipe.folder, log)
+        tokenizer = BaseTokenizer(folder, self._info)
+        dtype = torch.bfloat16 if has_native_bf16() else torch.float32
         base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         context = min(recipe.context, int(getattr(base.config, "max_position_embeddings", recipe.context)))
         self._examples = Examples(recipe.rows, tokenizer, context)
-        self._cut = 0
-        self._names = _layer_names(self._about.architecture, base)
+        self._truncated = 0
+        self._names = _layer_names(self._info.architecture, base)
         torch.manual_seed(recipe.seed)
         config = peft.LoraConfig(
             r=recipe.rank, lora_alpha=recipe.alpha, target_modules=list(TARGETS), bias="none"
@@ -72,7 +71,7 @@ class Training:
             name: weight for name, weight in self._model.named_parameters() if weight.requires_grad
         }
         self._optimizer = torch.optim.AdamW(self._weights.values(), lr=recipe.learning_rate, weight_decay=0.0)
-        self._half = dtype is torch.bfloat16
+        self._is_bf16 = dtype is torch.bfloat16
         self._fingerprint = recipe.fingerprint()
         self.step = 0
         self._load(recipe.folder / CHECKPOINT)
@@ -81,30 +80,32 @@ class Training:
     def advance(self) -> float:
         """Do one step.
 
-        :returns: mean loss of the answers' tokens, before the step
-        :raises RowsUnusable: a row is no object with two texts
-        :raises Diverged: the loss is no number any more
+        :return: mean loss per answer token, before the step
+        :raises InvalidRows: a row is not an object with two strings
+        :raises Diverged: the loss is no longer a finite number
         """
         batch = self._examples.batch(next(self._batches))
-        self._note_cut(batch)
-        learnt = max(1, sum(len(example.tokens) - max(1, example.prompt) for example in batch))
+        self._log_truncation(batch)
+        answer_tokens = max(1, sum(len(example.tokens) - max(1, example.prompt_length) for example in batch))
         total = 0.0
-        for piece in pieces(batch, PIECE_TOKENS):
-            loss = self._loss(piece) / learnt
+        for micro_batch in micro_batches(batch, MICRO_BATCH_TOKENS):
+            loss = self._loss(micro_batch) / answer_tokens
             loss.backward()
             total += float(loss.detach())
         if not math.isfinite(total):
-            raise Diverged(f"The loss became infinite at step {self.step + 1}: try a smaller learning rate.")
-        torch.nn.utils.clip_grad_norm_(self._weights.values(), LARGEST_GRADIENT)
+            raise Diverged(
+                f"The loss is not finite at step {self.step + 1}; try again with a smaller learning rate."
+            )
+        torch.nn.utils.clip_grad_norm_(self._weights.values(), MAX_GRADIENT_NORM)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._recipe.rate_of(self.step + 1)
+            group["lr"] = self._recipe.learning_rate_at(self.step + 1)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
         return total
 
     def save(self, path: Path) -> None:
-        """Write all that the training needs to go on; the file appears whole or not at all."""
+        """Write a checkpoint atomically."""
         unfinished = path.with_suffix(".unfinished")
         with unfinished.open("wb") as file:
             torch.save(
@@ -121,12 +122,12 @@ class Training:
         unfinished.replace(path)
 
     def write_adapter(self, path: Path) -> None:
-        """Write the LoRA as llama.cpp loads it."""
+        """Export the LoRA as an adapter file for llama.cpp."""
         layers = {
             name: (self._array(module, "lora_A"), self._array(module, "lora_B"))
             for module, name in self._names.items()
         }
-        write_adapter(path, self._about.architecture, self._recipe.alpha, layers)
+        write_adapter(path, self._info.architecture, self._recipe.alpha, layers)
 
     def _array(self, module: str, part: str) -> Any:
         return self._weights[f"{PREFIX}{module}.{part}.default.weight"].detach().float().numpy()
@@ -134,73 +135,75 @@ class Training:
     def _load(self, path: Path) -> None:
         if not path.is_file():
             return
-        kept = torch.load(path, weights_only=True)
-        if kept["fingerprint"] != self._fingerprint:
-            raise CheckpointUnusable(
-                "The checkpoint belongs to a training of other rows, another model or other settings: "
+        checkpoint = torch.load(path, weights_only=True)
+        if checkpoint["fingerprint"] != self._fingerprint:
+            raise CheckpointMismatch(
+                "The checkpoint belongs to a training with other rows, another model or other settings: "
                 "start a new job."
             )
         with torch.no_grad():
             for name, weight in self._weights.items():
-                weight.copy_(kept["weights"][name])
-        self._optimizer.load_state_dict(kept["optimizer"])
-        self.step = int(kept["step"])
+                weight.copy_(checkpoint["weights"][name])
+        self._optimizer.load_state_dict(checkpoint["optimizer"])
+        self.step = int(checkpoint["step"])
 
-    def _note_cut(self, batch: list[Example]) -> None:
-        cut = sum(example.is_cut for example in batch)
-        if cut and not self._cut:
-            self._log("Some rows are longer than the model's context and are cut.")
-        self._cut += cut
+    def _log_truncation(self, batch: list[Example]) -> None:
+        truncated = sum(example.truncated for example in batch)
+        if truncated and not self._truncated:
+            self._log("Some rows are longer than the model's context and are truncated.")
+        self._truncated += truncated
 
-    def _loss(self, piece: list[Example]) -> Any:
-        """Sum of the loss of the answers' tokens."""
-        longest = max(len(example.tokens) for example in piece)
-        tokens = torch.zeros((len(piece), longest), dtype=torch.long)
-        wanted = torch.full((len(piece), longest), IGNORED)
-        for row, example in enumerate(piece):
+    def _loss(self, micro_batch: list[Example]) -> Any:
+        """Return the sum of the losses of all answer tokens."""
+        longest = max(len(example.tokens) for example in micro_batch)
+        tokens = torch.zeros((len(micro_batch), longest), dtype=torch.long)
+        labels = torch.full((len(micro_batch), longest), IGNORED)
+        for row, example in enumerate(micro_batch):
             length = len(example.tokens)
             tokens[row, :length] = torch.tensor(example.tokens)
-            wanted[row, example.prompt : length] = tokens[row, example.prompt : length]
-        # No mask is needed for the filling: it comes last, and no token looks ahead.
+            labels[row, example.prompt_length : length] = tokens[row, example.prompt_length : length]
+        # Padding needs no attention mask: it is at the end, and attention is causal.
         base = self._model.get_base_model()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._half):
-            seen = base.get_decoder()(input_ids=tokens).last_hidden_state
-            is_learnt = wanted[:, 1:] != IGNORED
-            # Only where something is learnt: the vocabulary is a good part of so small a model.
-            logits = base.get_output_embeddings()(seen[:, :-1][is_learnt])
-        return torch.nn.functional.cross_entropy(logits.float(), wanted[:, 1:][is_learnt], reduction="sum")
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._is_bf16):
+            hidden = base.get_decoder()(input_ids=tokens).last_hidden_state
+            is_answer = labels[:, 1:] != IGNORED
+            # Compute logits only for answer tokens: the output layer is a large part of a small model.
+            logits = base.get_output_embeddings()(hidden[:, :-1][is_answer])
+        return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][is_answer], reduction="sum")
 
 
-class Tokenizer:
-    """Splits texts as llama.cpp does: a text that is a token of the model's own, such as a marker of its chat, is that token.
+class BaseTokenizer:
+    """Tokenizer of the base model. Like llama.cpp, it parses special tokens of the model in any text.
 
-    :param folder: where the model lies
-    :param about: what its file says of it
+    :param folder: folder of the unpacked model
+    :param info: metadata of the model
     """
 
-    def __init__(self, folder: Path, about: About) -> None:
-        # Not transformers' own, which adds tokens that the model does not have.
+    def __init__(self, folder: Path, info: BaseModelInfo) -> None:
+        # The tokenizer of transformers would add tokens that the model does not have.
         self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
-        self.end = about.end
-        self._first = [] if about.begin is None else [about.begin]
+        self.eos_token = info.eos_token
+        self._bos = [] if info.bos_token is None else [info.bos_token]
 
-    def split(self, text: str, *, first: bool) -> list[int]:
-        """Return a text's tokens."""
+    def encode(self, text: str, *, first: bool) -> list[int]:
+        """Return the tokens of a text, after the BOS token if the text comes first."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
-        return [*self._first, *ids] if first else list(ids)
+        return [*self._bos, *ids] if first else list(ids)
 
 
-def computes_in_half() -> bool:
-    """Return whether this CPU computes faster in bfloat16."""
+def has_native_bf16() -> bool:
+    """Return whether this CPU computes in bfloat16 natively."""
     try:
         words = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
     except OSError:
         return False
-    return not HALF_FLAGS.isdisjoint(words)
+    return not BF16_FLAGS.isdisjoint(words)
 
 
 def _layer_names(architecture: str, base: Any) -> dict[str, str]:
     modules = [name for name, _ in base.named_modules() if name.rpartition(".")[2] in TARGETS]
     if not modules:
-        raise LayersUnknown(f"Models of the kind {architecture!r} cannot be tuned here: their layers differ.")
+        raise UnsupportedModel(
+            f"Models with the architecture {architecture!r} cannot be tuned: their layers are not supported."
+        )
     return layer_names(architecture, int(base.config.num_hidden_layers), modules)

@@ -1,4 +1,4 @@
-"""Trains a LoRA of a local model in a process of its own, which can be stopped and goes on where it was."""
+"""Runs a LoRA training in a subprocess, which can be stopped at any time and resumes from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -28,43 +28,43 @@ PACKAGES: Final = ("torch", "transformers", "peft")
 CONTEXT: Final = 2048
 THREADS_LIMIT: Final = 8
 WARM_UP: Final = 0.1
-"""The share of all steps over which the learning rate rises."""
-LAST_RATE: Final = 0.1
-"""The share of the highest learning rate that the last step has."""
-CHECK_SECONDS: Final = 0.1
-"""Time between two looks at whether the training must end, while no step comes."""
-END_SECONDS: Final = 5.0
-"""Time that the process gets to end by itself before it is killed."""
-LAST_WORDS: Final = 300
+"""Fraction of all steps over which the learning rate rises."""
+FINAL_RATE: Final = 0.1
+"""Learning rate of the last step, as a fraction of the peak."""
+CHECK_INTERVAL: Final = 0.1
+"""Seconds between checks whether the training must stop, while a step is computed."""
+TERMINATE_TIMEOUT: Final = 5.0
+"""Seconds that the process has to exit before it is killed."""
+LOG_TAIL_BYTES: Final = 300
 GO: Final = b"go\n"
 
 logger = logging.getLogger(__name__)
 
 
-class Unavailable(Exception):  # noqa: N818 - says what is wrong
-    """This installation cannot train. Its message says what to install."""
+class TrainingUnavailable(Exception):  # noqa: N818 - says what is wrong
+    """This installation cannot train. The message says what to install."""
 
 
 class TrainingFailed(Exception):  # noqa: N818 - says what happened
-    """The training cannot go on. Its message is for a person; it holds no row."""
+    """The training cannot continue. The message is meant for users; it never contains text of a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What to train, on what, and how.
+    """Everything that defines a training: model, rows and parameters.
 
-    :param base: GGUF file of the model
-    :param rows: JSON Lines file with the texts ``input`` and ``output``
-    :param folder: where checkpoints and the adapter are kept; one training's own
-    :param max_steps: optimizer steps in all, those before a restart included
-    :param learning_rate: the highest of the optimizer AdamW; see :meth:`rate_of`
+    :param base: GGUF file of the base model
+    :param rows: JSON Lines file with the strings ``input`` and ``output``
+    :param folder: folder for checkpoints and the adapter, for this training alone
+    :param max_steps: total number of optimizer steps, including those before a restart
+    :param learning_rate: peak learning rate of AdamW; :meth:`learning_rate_at` has the schedule
     :param batch_size: rows per step
     :param rank: rank of the LoRA matrices
-    :param alpha: weight of the LoRA, divided by the rank
-    :param seed: decides the first weights and the order of the rows
-    :param checkpoint_every: steps between two checkpoints
-    :param context: tokens of one row that are read; longer rows are cut
-    :param threads: threads to compute with; by default the CPUs that this process may use
+    :param alpha: LoRA alpha, before it is divided by the rank
+    :param seed: seed of the initial weights and of the order of the rows
+    :param checkpoint_every: steps between checkpoints
+    :param context: maximum tokens per row; longer rows are truncated
+    :param threads: compute threads; defaults to the number of CPUs that this process may use
     """
 
     base: Path
@@ -84,54 +84,56 @@ class Recipe:
         counts = (self.max_steps, self.batch_size, self.rank, self.checkpoint_every, self.threads or 1)
         if min(counts) < 1 or self.context < 2 or min(self.learning_rate, self.alpha) <= 0:  # noqa: PLR2004
             raise ValueError(
-                "Steps, batch, rank, checkpoints, threads, rate and alpha must be above 0, context above 1."
+                "max_steps, batch_size, rank, checkpoint_every, threads, learning_rate and alpha must be "
+                "above 0, and context above 1."
             )
 
     def fingerprint(self) -> str:
-        """What two trainings must share for one to go on from the other's checkpoint.
+        """Return a hash of everything that must be equal to resume from a checkpoint.
 
-        ``max_steps`` is not part of it, so that a training can be made longer.
+        ``max_steps`` is not included, so that a training can be extended.
         """
         with self.rows.open("rb") as file:
             rows = hashlib.file_digest(file, "sha256").hexdigest()
-        deciding = asdict(self) | {"rows": rows, "base": self.base.stat().st_size}
+        fields = asdict(self) | {"rows": rows, "base": self.base.stat().st_size}
         for name in ("folder", "max_steps", "checkpoint_every", "threads"):
-            del deciding[name]
-        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+            del fields[name]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
-    def rate_of(self, step: int) -> float:
-        """Return the learning rate of a step: it rises over the first steps, then falls evenly.
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up, then linear decay.
 
-        The first gradients are the largest, and what the last batches hold must not outweigh what came before.
+        The warm-up damps the first gradients, which are the largest. The decay keeps the last batches from outweighing
+        earlier ones.
 
-        :param step: its number, from 1 on
+        :param step: number of the step, from 1
         """
         done = step - 1
-        rising = math.floor(WARM_UP * self.max_steps)
-        rise = min(1.0, step / (rising + 1))
-        fall = 1 - (1 - LAST_RATE) * done / max(1, self.max_steps - 1)
-        return self.learning_rate * rise * fall
+        warm_up_steps = math.floor(WARM_UP * self.max_steps)
+        warm_up = min(1.0, step / (warm_up_steps + 1))
+        decay = 1 - (1 - FINAL_RATE) * done / max(1, self.max_steps - 1)
+        return self.learning_rate * warm_up * decay
 
     def encode(self) -> bytes:
-        """As the training process reads it, on one line."""
+        """Serialize the recipe to one line of JSON for the training process."""
         return json.dumps(asdict(self), default=str).encode() + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> Recipe:
-        """Read what :meth:`encode` wrote."""
+        """Parse the output of :meth:`encode`."""
         fields = json.loads(line)
         return cls(**fields | {name: Path(fields[name]) for name in ("base", "rows", "folder")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of a training.
+    """A completed step of a training.
 
-    :param step: its number, from 1 on
-    :param total: steps in all
-    :param loss: mean loss of the answers' tokens, before the step
-    :param learning_rate: the step's
-    :param seconds: time that it took
+    :param step: number of the step, from 1
+    :param total: total number of steps
+    :param loss: mean loss per answer token, before the step
+    :param learning_rate: learning rate of the step
+    :param seconds: duration of the step
     """
 
     step: int
@@ -142,51 +144,51 @@ class Step:
 
 
 def check_available() -> None:
-    """Return if this installation can train; nothing is imported.
+    """Check that this installation can train, without importing torch.
 
-    :raises Unavailable: a package is missing
+    :raises TrainingUnavailable: a package is missing
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise Unavailable(
+        raise TrainingUnavailable(
             f"Tuning needs {', '.join(missing)}, which this installation of the local platform lacks. "
             "Run: pip install 'airflow-provider-lamini[train]'"
         )
 
 
 def train(recipe: Recipe, *, check: Callable[[], None], on_step: Callable[[Step], None]) -> Path:
-    """Train, from the folder's last checkpoint on if there is one.
+    """Train, or resume from the last checkpoint in the recipe's folder if there is one.
 
-    Steps before the checkpoint are neither computed nor told again; those after it are. A step begins only when
-    ``on_step`` has returned for the step before, and ``check`` too: while one of them waits, the training waits.
+    Steps before the checkpoint are neither computed nor reported again; those after it are. A step starts only after
+    ``on_step`` and ``check`` have returned for the step before: while one of them blocks, the training pauses.
 
-    :param recipe: what to train
-    :param check: called often, also while no step comes; what it raises ends the training and comes out of here
-    :param on_step: takes each step when it is done
-    :returns: the adapter, a GGUF file
-    :raises Unavailable: this installation cannot train
-    :raises TrainingFailed: the rows or the model do not serve, or the process died
+    :param recipe: what to train, and how
+    :param check: called frequently, also during a step; an exception it raises stops the training and propagates
+    :param on_step: called after each step
+    :return: the adapter's GGUF file
+    :raises TrainingUnavailable: this installation cannot train
+    :raises TrainingFailed: the rows or the model are unsuitable, or the process died
     """
     check_available()
     recipe.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     adapter = recipe.folder / ADAPTER
-    if adapter.is_file() and _done(recipe):
+    if adapter.is_file() and _is_done(recipe):
         return adapter
-    with (recipe.folder / "worker.log").open("w+b") as words:
-        worker = _Worker(recipe, words)
+    with (recipe.folder / "worker.log").open("w+b") as log:
+        process = _TrainingProcess(recipe, log)
         try:
-            for step in worker.steps(check):
+            for step in process.steps(check):
                 on_step(step)
                 check()
-                worker.go_on()
+                process.allow_next_step()
         finally:
-            worker.end()
+            process.stop()
     if not adapter.is_file():
-        raise TrainingFailed("The training process ended without an adapter.")
+        raise TrainingFailed("The training process exited without writing an adapter.")
     return adapter
 
 
-def _done(recipe: Recipe) -> bool:
+def _is_done(recipe: Recipe) -> bool:
     try:
         done = json.loads((recipe.folder / DONE).read_bytes())
     except (OSError, ValueError):
@@ -194,40 +196,40 @@ def _done(recipe: Recipe) -> bool:
     return bool(done == {"fingerprint": recipe.fingerprint(), "steps": recipe.max_steps})
 
 
-def default_threads() -> int:
-    """Return how many threads to train with: one for each CPU that this process may use."""
+def _available_cpus() -> int:
+    """Return the number of CPUs that this process may use, up to a limit."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(THREADS_LIMIT, usable))
 
 
-class _Worker:
-    """The training process.
+class _TrainingProcess:
+    """The training subprocess, as seen by its parent.
 
-    It reads the recipe and then one line for each step from its standard input, whose end tells it that this process
-    is gone, however that came about.
+    It reads the recipe from its standard input, then one line before each further step. When standard input is closed,
+    because this process has ended for whatever reason, the subprocess exits.
 
-    :param recipe: what it trains
-    :param words: file for what it says on its standard error
+    :param recipe: what to train
+    :param log: file for its standard error
     """
 
-    def __init__(self, recipe: Recipe, words: IO[bytes]) -> None:
-        self._words = words
+    def __init__(self, recipe: Recipe, log: IO[bytes]) -> None:
+        self._log = log
         self._process = subprocess.Popen(
             [sys.executable, "-m", "airflow_provider_lamini.local.tuning.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=words,
-            env=_environment(recipe.threads or default_threads()),
+            stderr=log,
+            env=_environment(recipe.threads or _available_cpus()),
         )
-        self._said: queue.SimpleQueue[dict[str, Json] | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[dict[str, Json] | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="training", daemon=True)
         self._reader.start()
         self._write(recipe.encode())
 
     def steps(self, check: Callable[[], None]) -> Iterator[Step]:
-        """Yield the steps as they are done; ask ``check`` while none comes.
+        """Yield each step when it is done; call ``check`` while waiting for the next one.
 
-        :raises TrainingFailed: the process could not train, or died
+        :raises TrainingFailed: the training failed, or the process died
         """
         while (step := self._next_step(check)) is not None:
             yield step
@@ -236,29 +238,29 @@ class _Worker:
         while True:
             check()
             try:
-                said = self._said.get(timeout=CHECK_SECONDS)
+                message = self._messages.get(timeout=CHECK_INTERVAL)
             except queue.Empty:
                 continue
-            if said is None:
-                self._ended()
+            if message is None:
+                self._check_exit_status()
                 return None
-            if "log" in said:
-                logger.info("%s", said["log"])
-            elif "failed" in said:
-                raise TrainingFailed(str(said["failed"]))
+            if "log" in message:
+                logger.info("%s", message["log"])
+            elif "failed" in message:
+                raise TrainingFailed(str(message["failed"]))
             else:
-                return Step(**said)  # type: ignore[arg-type] # the worker wrote a step's fields
+                return Step(**message)  # type: ignore[arg-type] # the worker wrote a step's fields
 
-    def go_on(self) -> None:
-        """Let the process begin the next step."""
+    def allow_next_step(self) -> None:
+        """Let the process start the next step."""
         self._write(GO)
 
-    def end(self) -> None:
-        """End the process, if it has not, and wait for it."""
+    def stop(self) -> None:
+        """Terminate the process if it is running, and wait until it has exited."""
         process = self._process
         process.terminate()
         try:
-            process.wait(END_SECONDS)
+            process.wait(TERMINATE_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -267,50 +269,51 @@ class _Worker:
             if pipe is not None:
                 try:
                     pipe.close()
-                except BrokenPipeError:  # what was still to be written to it
+                except BrokenPipeError:  # unwritten data for a process that has exited
                     continue
 
     def _write(self, line: bytes) -> None:
-        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        assert self._process.stdin is not None  # noqa: S101 - opened as a pipe
         try:
             self._process.stdin.write(line)
             self._process.stdin.flush()
         except BrokenPipeError:
-            return  # it died; the end of its output tells how
+            return  # the process died; the end of its output triggers the error
 
     def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        assert self._process.stdout is not None  # noqa: S101 - opened as a pipe
         for line in self._process.stdout:
-            self._said.put(json.loads(line))
-        self._said.put(None)
+            self._messages.put(json.loads(line))
+        self._messages.put(None)
 
-    def _ended(self) -> None:
+    def _check_exit_status(self) -> None:
         try:
-            code = self._process.wait(END_SECONDS)
+            code = self._process.wait(TERMINATE_TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise TrainingFailed("The training process closed its output but did not end.") from None
+            raise TrainingFailed("The training process closed its output but did not exit.") from None
         if code == 0:
             return
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        hint = " Memory may have run out: try a smaller batch." if code < 0 else ""
-        self._words.seek(0, os.SEEK_END)
-        self._words.seek(max(0, self._words.tell() - LAST_WORDS))
-        lines = self._words.read().decode(errors="replace").strip().splitlines()
-        last = f" It last said: {lines[-1]}" if lines else ""
+        outcome = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+        hint = " It may have run out of memory: try a smaller batch." if code < 0 else ""
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - LOG_TAIL_BYTES))
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        last_line = f" Its last output: {lines[-1]}" if lines else ""
         raise TrainingFailed(
-            f"The training process {how}.{hint}{last} The training can be resumed from its last checkpoint."
+            f"The training process {outcome}.{hint}{last_line} "
+            "The training can be resumed from its last checkpoint."
         )
 
 
 def _environment(threads: int) -> dict[str, str]:
     return os.environ | {
         "OMP_NUM_THREADS": str(threads),
-        # Threads that wait for each other leave the CPU to other processes instead of spinning.
+        # Waiting threads sleep instead of spinning, which leaves the CPU to other processes.
         "OMP_WAIT_POLICY": "PASSIVE",
-        # What a process that died said last is to be its error, not a library's warning.
+        # The last line on standard error should be the error of a crashed process, not a warning.
         "PYTHONWARNINGS": "ignore",
         "TOKENIZERS_PARALLELISM": "false",
-        # Everything lies on the disk: nothing is to be looked for on the network.
+        # All files are local: never look for anything on the network.
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",

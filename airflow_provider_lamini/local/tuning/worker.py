@@ -1,4 +1,4 @@
-"""The training process: reads a recipe, tells each step, writes the adapter. Started by ``trainer``."""
+"""Main module of the training subprocess: reads a recipe, reports each step, and writes the adapter."""
 
 from __future__ import annotations
 
@@ -7,46 +7,53 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.local.tuning.trainer import ADAPTER, CHECKPOINT, DONE, Recipe, Step
+from airflow_provider_lamini.local.tuning.trainer import (
+    ADAPTER,
+    CHECKPOINT,
+    DONE,
+    Recipe,
+    Step,
+    TrainingFailed,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 
-class Line:
-    """The line to the process that started this one.
+class Parent:
+    """The connection to the parent process over standard input and output.
 
-    Its end means that nobody waits for the training any more.
+    This process exits as soon as the parent closes standard input, because nobody waits for the training any more.
     """
 
     def __init__(self) -> None:
-        self._to = os.fdopen(os.dup(1), "wb")
-        # What libraries print belongs to the log, not between the steps.
+        self._output = os.fdopen(os.dup(1), "wb")
+        # Redirect what libraries print to standard error, so that it does not mix with the messages.
         os.dup2(2, 1)
-        self._from = sys.stdin.buffer
-        self._allowed = threading.Semaphore(0)
-        self.recipe = Recipe.decode(self._from.readline())
+        self._input = sys.stdin.buffer
+        self._allowed_steps = threading.Semaphore(0)
+        self.recipe = Recipe.decode(self._input.readline())
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        for _ in self._from:
-            self._allowed.release()
-        os._exit(0)  # in the middle of whatever it computes
+        for _ in self._input:
+            self._allowed_steps.release()
+        os._exit(0)  # even in the middle of a computation
 
-    def say(self, **said: Json) -> None:
-        """Tell something."""
-        self._to.write(json.dumps(said).encode() + b"\n")
-        self._to.flush()
+    def send(self, **message: Json) -> None:
+        """Send a message as one line of JSON."""
+        self._output.write(json.dumps(message).encode() + b"\n")
+        self._output.flush()
 
     def log(self, text: str) -> None:
-        """Tell a line for a person."""
-        self.say(log=text)
+        """Send a line for the log."""
+        self.send(log=text)
 
-    def tell(self, step: Step) -> None:
-        """Tell a step."""
-        self.say(
+    def report(self, step: Step) -> None:
+        """Send a completed step."""
+        self.send(
             step=step.step,
             total=step.total,
             loss=step.loss,
@@ -54,47 +61,47 @@ class Line:
             seconds=step.seconds,
         )
 
-    def wait(self) -> None:
-        """Wait until the next step may begin."""
-        self._allowed.acquire()
+    def wait_for_next_step(self) -> None:
+        """Wait until the parent allows the next step."""
+        self._allowed_steps.acquire()
 
 
 def main() -> int:
-    """Train by the recipe on standard input.
+    """Train according to the recipe on standard input.
 
-    :returns: the exit status
+    :return: exit status
     """
-    line = Line()
+    parent = Parent()
     try:
-        _train(line)
-    except Exception as error:  # noqa: BLE001 - it is told to the other process
-        line.say(failed=_words_of(error))
+        _train(parent)
+    except Exception as error:  # noqa: BLE001 - the parent raises it
+        parent.send(failed=_describe(error))
         return 1
     return 0
 
 
-def _train(line: Line) -> None:
+def _train(parent: Parent) -> None:
     from airflow_provider_lamini.local.tuning.lora import Training
 
-    recipe = line.recipe
-    training = Training(recipe, line.log)
+    recipe = parent.recipe
+    training = Training(recipe, parent.log)
     if training.step:
-        line.log(f"Going on after step {training.step} of {recipe.max_steps}.")
+        parent.log(f"Resuming after step {training.step} of {recipe.max_steps}.")
     while training.step < recipe.max_steps:
-        began = time.perf_counter()
+        start = time.perf_counter()
         loss = training.advance()
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         step = Step(
             step=training.step,
             total=recipe.max_steps,
             loss=loss,
-            learning_rate=recipe.rate_of(training.step),
+            learning_rate=recipe.learning_rate_at(training.step),
             seconds=seconds,
         )
-        line.tell(step)
+        parent.report(step)
         if training.step % recipe.checkpoint_every == 0 or training.step == recipe.max_steps:
             training.save(recipe.folder / CHECKPOINT)
-        line.wait()
+        parent.wait_for_next_step()
     training.write_adapter(recipe.folder / ADAPTER)
     done = recipe.folder / DONE
     unfinished = done.with_suffix(".unfinished")
@@ -102,26 +109,21 @@ def _train(line: Line) -> None:
     unfinished.replace(done)
 
 
-def _words_of(error: Exception) -> str:
-    """What to tell of an error: all of it where it is this project's own, else no text, which may be a row's."""
+def _describe(error: Exception) -> str:
+    """Describe an error to users; the text of an unexpected error is omitted, because it may contain a row."""
     from airflow_provider_lamini.local.errors import describe_safely
-    from airflow_provider_lamini.local.tuning.adapter import LayersUnknown
-    from airflow_provider_lamini.local.tuning.examples import RowsUnusable
-    from airflow_provider_lamini.local.tuning.lora import CheckpointUnusable, Diverged
-    from airflow_provider_lamini.local.tuning.weights import BaseUnusable
 
-    own: Any = (LayersUnknown, RowsUnusable, CheckpointUnusable, Diverged, BaseUnusable)
-    if isinstance(error, own):
+    if isinstance(error, TrainingFailed):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"The training could not go on: {error.strerror}: {error.filename or 'no file'}."
+        return f"The training could not continue: {error.strerror}: {error.filename or 'no file'}."
     if isinstance(error, MemoryError):
-        return "Memory ran out: try a smaller batch."
-    return f"The training broke: {describe_safely(error)}."
+        return "The training ran out of memory: try a smaller batch."
+    return f"The training failed: {describe_safely(error)}."
 
 
 if __name__ == "__main__":
-    ended = main()
+    status = main()
     sys.stderr.flush()
-    # Python's own way out fails while a thread waits for the standard input.
-    os._exit(ended)
+    # A regular interpreter exit fails while a thread reads standard input.
+    os._exit(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 from airflow_provider_lamini.jobs.progress import duration
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms.lamini.api import (
@@ -16,14 +17,9 @@ from airflow_provider_lamini.platforms.lamini.api import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from airflow_provider_lamini.api.call import Call
-
-    StatusCall = Callable[[str], Call[JobStatus]]
-    ListCall = Callable[[], Call["Listing"]]
-    Change = Callable[[str], Call[object]]
-from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 
 _WORDS = {
     "CREATED": JobState.QUEUED,
@@ -180,26 +176,5 @@ MODEL_DOWNLOAD = JobKind(
 """The id of such a job is the model's name."""
 
 
-_KINDS = {
-    kind.name: kind
-    for kind in (TUNING, MEMORY_RAG, CLASSIFIER, BATCH_COMPLETIONS, BATCH_EMBEDDINGS, MODEL_DOWNLOAD)
-}
-
-
-def all_kinds() -> list[JobKind]:
-    """All kinds that there are."""
-    return list(_KINDS.values())
-
-
-def kind_named(name: str) -> JobKind:
-    """The kind with this name.
-
-    :param name: as in a trigger's arguments
-    :raises ValueError: where there is none
-    """
-    try:
-        return _KINDS[name]
-    except KeyError:
-        raise ValueError(
-            f"No kind of job is called {name!r}; there are {', '.join(sorted(_KINDS))}."
-        ) from None
+JOB_KINDS = (TUNING, MEMORY_RAG, CLASSIFIER, BATCH_COMPLETIONS, BATCH_EMBEDDINGS, MODEL_DOWNLOAD)
+"""All kinds of Lamini jobs."""

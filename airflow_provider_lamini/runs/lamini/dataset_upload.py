@@ -17,7 +17,7 @@ from airflow_provider_lamini.runs.submission_record import Submission, digest
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.pairs import Dataset
-    from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.runs.outcome import Log
     from airflow_provider_lamini.runs.submission_record import RecordStore
 
@@ -67,7 +67,7 @@ class DatasetUpload:
     :raises RowError: where the input cannot be found
     """
 
-    def __init__(self, wanted: DatasetRequest, *, hook: LaminiHook, records: RecordStore, log: Log) -> None:
+    def __init__(self, wanted: DatasetRequest, *, hook: PlatformHook, records: RecordStore, log: Log) -> None:
         self._wanted = wanted
         self._hook = hook
         self._records = records

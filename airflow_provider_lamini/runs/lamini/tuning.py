@@ -11,7 +11,7 @@ from airflow_provider_lamini.platforms.lamini.kinds import TUNING
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.runs.outcome import Log
 
 HISTORY = "loss_history.jsonl"
@@ -21,7 +21,7 @@ SHOWS_AFTER = 15.0
 """Seconds until a platform shows that it has taken a job up again, at the most."""
 
 
-def resume(hook: LaminiHook, job_id: str, log: Log) -> None:
+def resume(hook: PlatformHook, job_id: str, log: Log) -> None:
     """Have an ended tuning job go on from its checkpoint, and wait until the platform shows it.
 
     :param hook: leads to the platform
@@ -45,7 +45,7 @@ def resume(hook: LaminiHook, job_id: str, log: Log) -> None:
 
 
 def result_of(
-    hook: LaminiHook, job_id: str, *, status: str, output: str | None, output_conn_id: str | None, log: Log
+    hook: PlatformHook, job_id: str, *, status: str, output: str | None, output_conn_id: str | None, log: Log
 ) -> dict[str, object]:
     """What a tuning job came to, as a task returns it.
 

@@ -1,32 +1,32 @@
-"""The vector that a classifier sees of a text."""
+"""Tests for the feature vectors of texts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from airflow_provider_lamini.local.classifiers.features import SENTENCES, features
+from airflow_provider_lamini.local.classifiers.features import MAX_PARTS, features
 from airflow_provider_lamini.local.inference import EMBEDDING_BATCH_SIZE
 from tests.support.upstream import vector_for
 
 
 class Engine:
     def __init__(self) -> None:
-        self.asked: list[list[str]] = []
+        self.batches: list[list[str]] = []
 
     def embed(self, texts: list[str]) -> list[list[float]]:
-        self.asked.append(texts)
+        self.batches.append(texts)
         return [vector_for(text) for text in texts]
 
 
-def test_a_sentence_is_its_own_vector() -> None:
+def test_the_features_of_one_sentence_are_its_vector() -> None:
     engine = Engine()
     [vector] = features(["One sentence."], engine.embed)
     assert vector == pytest.approx(vector_for("One sentence."))
-    assert engine.asked == [["One sentence."]]
+    assert engine.batches == [["One sentence."]]
 
 
-def test_several_sentences_count_as_much_as_the_whole() -> None:
+def test_the_mean_of_the_sentences_counts_as_much_as_the_whole_text() -> None:
     engine = Engine()
     text = "One. Two. Three."
     [vector] = features([text], engine.embed)
@@ -36,10 +36,10 @@ def test_several_sentences_count_as_much_as_the_whole() -> None:
     assert np.linalg.norm(vector) == pytest.approx(1)
 
 
-def test_the_engine_gets_few_texts_at_a_time_and_a_long_text_has_few_parts() -> None:
+def test_batches_and_parts_of_a_long_text_are_bounded() -> None:
     engine = Engine()
     long = " ".join(f"Sentence {number}." for number in range(500))
     found = features([long, "", "Short."], engine.embed)
     assert found.shape == (3, len(vector_for("")))
-    assert all(len(texts) <= EMBEDDING_BATCH_SIZE for texts in engine.asked)
-    assert sum(map(len, engine.asked)) <= 1 + SENTENCES + 2
+    assert all(len(texts) <= EMBEDDING_BATCH_SIZE for texts in engine.batches)
+    assert sum(map(len, engine.batches)) <= 1 + MAX_PARTS + 2

@@ -1,4 +1,4 @@
-"""The real models, from the user's cache, pulled first where they are missing."""
+"""Fixtures for the real models, which are pulled into the user's cache if they are missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_lamini.local.engines.opening import open_embedding_engine, open_text_engine
+from airflow_provider_lamini.local.engines.factory import open_embedding_engine, open_text_engine
 from airflow_provider_lamini.local.models.catalogue import CATALOGUE
 from airflow_provider_lamini.local.models.store import ModelStore
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def store() -> ModelStore:
-    """The cache, with the catalogue's models in it."""
+    """Model cache that contains every model of the catalogue."""
     store = ModelStore()
     for model in CATALOGUE:
         store.pull(model.name)
@@ -27,7 +27,7 @@ def store() -> ModelStore:
 
 @pytest.fixture(scope="session")
 def texts(store: ModelStore) -> Iterator[LlamaTextEngine]:
-    """The real text engine."""
+    """Text engine with the real model."""
     engine = open_text_engine(store)
     yield engine
     engine.close()
@@ -35,7 +35,7 @@ def texts(store: ModelStore) -> Iterator[LlamaTextEngine]:
 
 @pytest.fixture(scope="session")
 def vectors(store: ModelStore) -> Iterator[LlamaEmbeddingEngine]:
-    """The real embedding engine."""
+    """Embedding engine with the real model."""
     engine = open_embedding_engine(store)
     yield engine
     engine.close()

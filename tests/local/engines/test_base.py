@@ -1,4 +1,4 @@
-"""What every engine has in common."""
+"""Tests for the request and error classes that all engines share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_lamini.local.engines.base import GenerationRequest, ModelN
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"prompt": None}, "exactly one of prompt and messages"),
         ({"messages": []}, "exactly one of prompt and messages"),
@@ -20,14 +20,14 @@ from airflow_provider_lamini.local.engines.base import GenerationRequest, ModelN
         ({"temperature": float("nan")}, "temperature must be between 0 and 2"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_invalid_request_is_rejected(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         GenerationRequest(**({"model_name": "m", "prompt": "p", "max_tokens": 1} | changes))
 
 
 @pytest.mark.parametrize("error", [ModelNotFound("m", ["a", "b"]), PromptTooLong(9, 8), PromptTooLong(0, 0)])
 def test_an_error_survives_pickling(error: Exception) -> None:
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is type(error)
-    assert str(again) == str(error)
-    assert vars(again) == vars(error)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)

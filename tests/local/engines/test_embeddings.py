@@ -1,4 +1,4 @@
-"""Vectors of the converted models, held against a forward pass in numpy."""
+"""Tests for embeddings of converted models, compared with a reference forward pass in numpy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tokenizers
 from airflow_provider_lamini.local.engines.base import EngineUnavailable, ModelNotFound
 from airflow_provider_lamini.local.engines.llama import LlamaEmbeddingEngine
 from airflow_provider_lamini.local.models.catalogue import VECTORS
-from airflow_provider_lamini.local.models.convert import convert_bert
+from airflow_provider_lamini.local.models.conversion import convert_bert
 from tests.support.tiny_bert import Arrays, forward, tiny_bert
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TEXTS = [
 ]
 
 
-def test_a_bert_that_was_converted_computes_what_it_did_before(tmp_path: Path) -> None:
+def test_a_converted_bert_computes_the_same_vectors_as_the_original(tmp_path: Path) -> None:
     weights = tiny_bert(tmp_path)
     convert_bert(tmp_path / "model.safetensors", tmp_path / "tokenizer.json", tmp_path / "tiny.gguf")
     tokenizer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -43,8 +43,8 @@ def test_a_bert_that_was_converted_computes_what_it_did_before(tmp_path: Path) -
         assert np.dot(vector, reference) > 0.9999, text[:40]
 
 
-def test_half_precision_changes_the_same_weights_the_same_way(tmp_path: Path) -> None:
-    """The file is the same, byte by byte, however often it is made."""
+def test_conversion_is_deterministic(tmp_path: Path) -> None:
+    """Two conversions of the same model are identical byte for byte."""
     tiny_bert(tmp_path)
     for name in ("one.gguf", "two.gguf"):
         (tmp_path / name[:3]).mkdir()
@@ -55,7 +55,7 @@ def test_half_precision_changes_the_same_weights_the_same_way(tmp_path: Path) ->
 
 
 def weights_of(path: Path) -> Arrays:
-    """What a converted model holds, by the names that it had before."""
+    """Read the weights of a converted model, by their original names."""
     reader = gguf.GGUFReader(path)
     layers = int(reader.fields["bert.block_count"].contents())
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, layers)
@@ -66,20 +66,20 @@ def weights_of(path: Path) -> Arrays:
         "embeddings.LayerNorm",
     ]
     for layer in range(layers):
-        at = f"encoder.layer.{layer}"
-        parts += [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
-        parts += [f"{at}.attention.output.dense", f"{at}.attention.output.LayerNorm"]
-        parts += [f"{at}.intermediate.dense", f"{at}.output.dense", f"{at}.output.LayerNorm"]
-    before = {
-        names.get_name(part + end, try_suffixes=(".weight", ".bias")): part + end
+        prefix = f"encoder.layer.{layer}"
+        parts += [f"{prefix}.attention.self.{name}" for name in ("query", "key", "value")]
+        parts += [f"{prefix}.attention.output.dense", f"{prefix}.attention.output.LayerNorm"]
+        parts += [f"{prefix}.intermediate.dense", f"{prefix}.output.dense", f"{prefix}.output.LayerNorm"]
+    originals = {
+        names.get_name(part + suffix, try_suffixes=(".weight", ".bias")): part + suffix
         for part in parts
-        for end in (".weight", ".bias")
+        for suffix in (".weight", ".bias")
     }
-    return {before[tensor.name]: np.asarray(tensor.data, dtype=np.float32) for tensor in reader.tensors}
+    return {originals[tensor.name]: np.asarray(tensor.data, dtype=np.float32) for tensor in reader.tensors}
 
 
 @pytest.mark.models
-def test_the_real_model_agrees_with_the_reference(vectors: LlamaEmbeddingEngine, store: ModelStore) -> None:
+def test_the_real_model_matches_the_reference(vectors: LlamaEmbeddingEngine, store: ModelStore) -> None:
     path = store.require(VECTORS.name)
     weights = weights_of(path)
     tokenizer = tokenizers.Tokenizer.from_file(str(path.with_name("tokenizer.json")))
@@ -92,44 +92,44 @@ def test_the_real_model_agrees_with_the_reference(vectors: LlamaEmbeddingEngine,
 
 
 @pytest.mark.models
-def test_texts_that_mean_the_same_lie_close(vectors: LlamaEmbeddingEngine) -> None:
-    bill, refund, cat = np.array(
+def test_texts_with_the_same_meaning_have_similar_vectors(vectors: LlamaEmbeddingEngine) -> None:
+    bill, charge, cat = np.array(
         vectors.embed(
             ["I was billed twice.", "My card was charged two times.", "Cats sleep a lot."], "all-MiniLM-L6-v2"
         )
     )
-    assert bill @ refund > 0.5
+    assert bill @ charge > 0.5
     assert bill @ cat < 0.3
 
 
 @pytest.mark.models
-def test_a_text_is_cut_where_the_reference_cuts_it(vectors: LlamaEmbeddingEngine) -> None:
+def test_a_long_text_is_truncated_where_the_reference_truncates_it(vectors: LlamaEmbeddingEngine) -> None:
     short, long = vectors.embed(["word " * 300, "word " * 300 + "and something else entirely"], VECTORS.name)
     assert np.dot(short, long) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.models
-def test_many_texts_come_back_in_their_order(vectors: LlamaEmbeddingEngine) -> None:
+def test_vectors_of_many_texts_are_in_input_order(vectors: LlamaEmbeddingEngine) -> None:
     texts = [f"ticket number {number}" for number in range(150)]
-    together = vectors.embed(texts, VECTORS.name)
-    assert len(together) == 150
-    for place in (0, 63, 64, 149):
-        assert np.dot(together[place], vectors.embed([texts[place]], VECTORS.name)[0]) > 0.9999
+    found = vectors.embed(texts, VECTORS.name)
+    assert len(found) == 150
+    for index in (0, 63, 64, 149):
+        assert np.dot(found[index], vectors.embed([texts[index]], VECTORS.name)[0]) > 0.9999
 
 
 @pytest.mark.models
-def test_no_texts_give_no_vectors(vectors: LlamaEmbeddingEngine) -> None:
+def test_no_texts_return_no_vectors(vectors: LlamaEmbeddingEngine) -> None:
     assert vectors.embed([], VECTORS.name) == []
 
 
 @pytest.mark.models
-def test_a_model_that_is_not_served_is_refused(vectors: LlamaEmbeddingEngine) -> None:
-    with pytest.raises(ModelNotFound, match="served: sentence-transformers/all-MiniLM-L6-v2"):
+def test_a_model_that_is_not_served_raises_model_not_found(vectors: LlamaEmbeddingEngine) -> None:
+    with pytest.raises(ModelNotFound, match="available models: sentence-transformers/all-MiniLM-L6-v2"):
         vectors.embed(["x"], "other")
 
 
 @pytest.mark.models
-def test_a_closed_engine_says_so(store: ModelStore) -> None:
+def test_a_closed_engine_raises_engine_unavailable(store: ModelStore) -> None:
     path = store.require(VECTORS.name)
     engine = LlamaEmbeddingEngine("v", path, path.with_name("tokenizer.json"))
     engine.close()

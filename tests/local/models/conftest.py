@@ -1,4 +1,4 @@
-"""Small stand-ins for model files, and a hub on loopback."""
+"""Fixtures: small fake model files and wheels, and a model hub on loopback."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ GGUF = b"GGUF" + bytes(range(256)) * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """A model hub that serves what it is told to.
+    """A fake model hub.
 
     :ivar files: path to content
-    :ivar failures: statuses to answer with first, one for each request; 0 breaks off in the middle of the file
+    :ivar failures: statuses to answer the next requests with; 0 closes the connection halfway through the file
     :ivar seen: path and Authorization header of each request
     """
 
@@ -39,7 +39,7 @@ class _HubHandler(BaseHTTPRequestHandler):
     server: Hub
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         hub = self.server
@@ -64,7 +64,7 @@ class _HubHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that ``HF_ENDPOINT`` points to."""
+    """A fake hub, set as ``HF_ENDPOINT``."""
     server = Hub()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -78,13 +78,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def gguf() -> bytes:
-    """What begins as a GGUF file does."""
+    """Content that starts like a GGUF file."""
     return GGUF
 
 
 @pytest.fixture
 def build_wheel(tmp_path: Path) -> Callable[..., Path]:
-    """Build a wheel that pip accepts and that holds the given files."""
+    """Return a function that builds a wheel with the given files, which pip accepts."""
 
     def build(files: dict[str, bytes], name: str = "tiny_model", version: str = "1.0") -> Path:
         folder = tmp_path / "wheels"

@@ -1,4 +1,4 @@
-"""Bytes become a file only if they are the ones that are wanted."""
+"""Tests for writing model files: a file is kept only if its checksum and size match."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.local.models.catalogue import ModelFile
-from airflow_provider_lamini.local.models.errors import ChecksumMismatch
-from airflow_provider_lamini.local.models.files import sha256_of, write_checked
+from airflow_provider_lamini.local.models.files import ChecksumMismatch, sha256_of, write_verified
 from airflow_provider_lamini.local.models.progress import SilentProgress
 
 if TYPE_CHECKING:
@@ -17,38 +16,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONTENT = b"weights" * 1000
-SUM = hashlib.sha256(CONTENT).hexdigest()
-WANTED = ModelFile("weights.bin", sha256=SUM, size=len(CONTENT))
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+EXPECTED = ModelFile("weights.bin", sha256=SHA256, size=len(CONTENT))
 
 
-def test_the_wanted_bytes_are_kept(tmp_path: Path) -> None:
+def test_content_with_the_expected_checksum_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "weights.bin"
-    write_checked([CONTENT[:10], CONTENT[10:]], target, WANTED, SilentProgress())
+    write_verified([CONTENT[:10], CONTENT[10:]], target, EXPECTED, SilentProgress())
     assert target.read_bytes() == CONTENT
-    assert sha256_of(target) == SUM
+    assert sha256_of(target) == SHA256
 
 
-def test_a_checksum_in_capitals_is_the_same(tmp_path: Path) -> None:
-    wanted = ModelFile("weights.bin", sha256=SUM.upper())
-    write_checked([CONTENT], tmp_path / "weights.bin", wanted, SilentProgress())
+def test_an_uppercase_checksum_matches(tmp_path: Path) -> None:
+    expected = ModelFile("weights.bin", sha256=SHA256.upper())
+    write_verified([CONTENT], tmp_path / "weights.bin", expected, SilentProgress())
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (CONTENT[:-1] + b"!", "sha256"),
         (CONTENT[:-1], f"ended after {len(CONTENT) - 1} of {len(CONTENT)} bytes"),
         (CONTENT + b"!", "longer"),
     ],
 )
-def test_other_bytes_are_refused_and_leave_nothing(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_mismatch_raises_and_leaves_no_file(tmp_path: Path, content: bytes, message: str) -> None:
     target = tmp_path / "weights.bin"
-    with pytest.raises(ChecksumMismatch, match=said):
-        write_checked([content], target, WANTED, SilentProgress())
+    with pytest.raises(ChecksumMismatch, match=message):
+        write_verified([content], target, EXPECTED, SilentProgress())
     assert not target.exists()
 
 
-def test_an_endless_answer_stops_at_the_pinned_size(tmp_path: Path) -> None:
+def test_reading_stops_at_the_expected_size(tmp_path: Path) -> None:
     read = 0
 
     def endless() -> Iterator[bytes]:
@@ -58,15 +57,15 @@ def test_an_endless_answer_stops_at_the_pinned_size(tmp_path: Path) -> None:
             yield CONTENT
 
     with pytest.raises(ChecksumMismatch, match="longer"):
-        write_checked(endless(), tmp_path / "weights.bin", WANTED, SilentProgress())
+        write_verified(endless(), tmp_path / "weights.bin", EXPECTED, SilentProgress())
     assert read == 2
 
 
-def test_a_transfer_that_breaks_leaves_nothing(tmp_path: Path) -> None:
-    def breaking() -> Iterator[bytes]:
+def test_an_interrupted_transfer_leaves_no_file(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[bytes]:
         yield CONTENT[:100]
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        write_checked(breaking(), tmp_path / "weights.bin", WANTED, SilentProgress())
+        write_verified(interrupted(), tmp_path / "weights.bin", EXPECTED, SilentProgress())
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What a person sees while a model is fetched."""
+"""Tests for the progress display of a pull."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_without_a_terminal_each_quarter_is_one_plain_line() -> None:
+def test_without_a_terminal_every_quarter_is_a_plain_line() -> None:
     stream = io.StringIO()
     progress = ConsoleProgress(stream)
     progress.start("Downloading model", 100_000_000)
@@ -28,21 +28,21 @@ def test_without_a_terminal_each_quarter_is_one_plain_line() -> None:
     ]
 
 
-def test_on_a_terminal_one_line_is_drawn_again_and_ends_whole() -> None:
+def test_on_a_terminal_one_line_is_redrawn_up_to_100_percent() -> None:
     stream = Terminal()
     progress = ConsoleProgress(stream)
     progress.start("Downloading model", 2_000_000)
     progress.update(1_000_000)
     progress.update(2_000_000)
     progress.end()
-    drawn = stream.getvalue()
-    assert drawn.count("\n") == 1
-    last = drawn.rstrip("\n").split("\r")[-1]
+    output = stream.getvalue()
+    assert output.count("\n") == 1
+    last = output.rstrip("\n").split("\r")[-1]
     assert "100%" in last
     assert "2 of 2 MB" in last
 
 
-def test_an_unknown_size_shows_what_has_come_so_far() -> None:
+def test_an_unknown_size_shows_the_bytes_so_far() -> None:
     stream = Terminal()
     progress = ConsoleProgress(stream)
     progress.start("Downloading model", None)
@@ -52,7 +52,7 @@ def test_an_unknown_size_shows_what_has_come_so_far() -> None:
     assert "%" not in stream.getvalue()
 
 
-def test_a_note_is_a_line_of_its_own() -> None:
+def test_a_note_is_a_separate_line() -> None:
     stream = io.StringIO()
     ConsoleProgress(stream).note("ready")
     assert stream.getvalue() == "ready\n"

@@ -1,4 +1,4 @@
-"""What a recipe decides before anything is trained."""
+"""Tests for the learning rate schedule of a recipe."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def rates(steps: int) -> list[float]:
         max_steps=steps,
         learning_rate=1.0,
     )
-    return [recipe.rate_of(step) for step in range(1, steps + 1)]
+    return [recipe.learning_rate_at(step) for step in range(1, steps + 1)]
 
 
-def test_the_learning_rate_rises_over_the_first_tenth_of_the_steps_and_falls_to_a_tenth():
-    told = rates(100)
-    highest = told.index(max(told))
+def test_the_learning_rate_warms_up_over_a_tenth_of_the_steps_and_decays_to_a_tenth():
+    learning_rates = rates(100)
+    highest = learning_rates.index(max(learning_rates))
     assert highest == 10
-    assert 0.9 <= told[highest] <= 1.0
-    assert all(one < later for one, later in pairwise(told[: highest + 1]))
-    assert all(one > later for one, later in pairwise(told[highest:]))
-    assert told[-1] == pytest.approx(0.1)
+    assert 0.9 <= learning_rates[highest] <= 1.0
+    assert all(earlier < later for earlier, later in pairwise(learning_rates[: highest + 1]))
+    assert all(earlier > later for earlier, later in pairwise(learning_rates[highest:]))
+    assert learning_rates[-1] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9])
-def test_few_steps_begin_with_the_whole_learning_rate(steps):
+def test_a_short_training_starts_at_the_peak_learning_rate(steps):
     assert rates(steps)[0] == 1.0

@@ -1,4 +1,4 @@
-"""What training reads of a text and what llama.cpp reads of it are the same tokens."""
+"""Tests that training and llama.cpp split texts into the same tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_lamini.local.engines.llama_server import LlamaServer
 from airflow_provider_lamini.local.models.store import ModelStore
-from airflow_provider_lamini.local.tuning.examples import example_of, present
+from airflow_provider_lamini.local.tuning.examples import encode_row, prompt_and_completion
 from tests.support.demo import EXAMPLES
 from tests.support.tiny_llama import tiny_llama
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torch
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CONTEXT = 2048
-ODD = [
+EDGE_CASES = [
     ("", "x"),
     ("12345 67.89 €", "1000000"),
     ("two  blanks\tand a tab\n\n\n", "  leading blanks"),
@@ -33,44 +33,48 @@ ODD = [
 
 
 def texts() -> list[tuple[str, str]]:
-    """Tickets with their categories, questions with their answers, and what no ticket holds."""
+    """Return prompts and answers: tickets with categories, questions with answers, and edge cases."""
     lines = (EXAMPLES / "data" / "tickets_examples.jsonl").read_text(encoding="utf-8").splitlines()
     tickets = [json.loads(line) for line in lines]
     facts = (EXAMPLES / "data" / "invented_facts.jsonl").read_text(encoding="utf-8").splitlines()
     return [
-        *((f"Ticket: {one['subject']}. {one['body']}\nCategory:", one["category"]) for one in tickets),
-        *((f"Question: {one['question']}\nAnswer:", one["answer"]) for one in map(json.loads, facts)),
-        *ODD,
+        *(
+            (f"Ticket: {ticket['subject']}. {ticket['body']}\nCategory:", ticket["category"])
+            for ticket in tickets
+        ),
+        *((f"Question: {fact['question']}\nAnswer:", fact["answer"]) for fact in map(json.loads, facts)),
+        *EDGE_CASES,
     ]
 
 
-def assert_agree(model: Path, spare: Path) -> None:
-    """Compare each prompt as it is served, and each row as it is learnt."""
-    from airflow_provider_lamini.local.tuning.lora import Tokenizer
-    from airflow_provider_lamini.local.tuning.weights import unpacked
+def assert_agree(model: Path, fallback_parent: Path) -> None:
+    """Compare the tokens of every prompt as it is served, and of every row as it is trained on."""
+    from airflow_provider_lamini.local.tuning.base_model import unpack_model
+    from airflow_provider_lamini.local.tuning.lora import BaseTokenizer
 
-    folder, about = unpacked(model, spare, print)
-    tokenizer = Tokenizer(folder, about)
+    folder, info = unpack_model(model, fallback_parent, print)
+    tokenizer = BaseTokenizer(folder, info)
     with closing(LlamaServer(model, parallel=1, context=CONTEXT, threads=1)) as server:
 
         def read(text: str, *, first: bool) -> list[int]:
-            answer = server._ask("/tokenize", {"content": text, "add_special": first})
+            answer = server._post("/tokenize", {"content": text, "add_special": first})
             return [int(token) for token in answer["tokens"]]
 
         for prompt, answer in texts():
-            learnt = example_of(prompt, answer, tokenizer, CONTEXT)
-            assert tokenizer.split(prompt, first=True) == read(prompt, first=True), prompt
-            begun, rest = present(prompt, answer)
-            served = read(begun, first=True) if begun else []
-            assert learnt.tokens[: learnt.prompt] == served, prompt
-            written = read(rest, first=not served)
-            assert learnt.tokens[learnt.prompt :] == [*written, tokenizer.end], answer
+            example = encode_row(prompt, answer, tokenizer, CONTEXT)
+            assert tokenizer.encode(prompt, first=True) == read(prompt, first=True), prompt
+            stripped, completion = prompt_and_completion(prompt, answer)
+            served = read(stripped, first=True) if stripped else []
+            assert example.tokens[: example.prompt_length] == served, prompt
+            written = read(completion, first=not served)
+            assert example.tokens[example.prompt_length :] == [*written, tokenizer.eos_token], answer
 
 
-def test_a_tiny_model_learns_the_tokens_that_llama_cpp_reads(tmp_path: Path) -> None:
+def test_the_tokens_of_a_tiny_model_match_those_of_llama_cpp(tmp_path: Path) -> None:
     assert_agree(tiny_llama(tmp_path / "tiny.gguf"), tmp_path)
 
 
 @pytest.mark.models
-def test_the_local_model_learns_the_tokens_that_llama_cpp_reads(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_the_tokens_of_the_real_model_match_those_of_llama_cpp(tmp_path: Path) -> None:
     assert_agree(ModelStore().pull(MODEL).path, tmp_path)

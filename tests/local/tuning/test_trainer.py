@@ -1,4 +1,4 @@
-"""Training for real, of a llama of a few thousand weights, in the process that a platform starts."""
+"""Tests that really train a llama of a few thousand weights, in the subprocess that the platform uses."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ FACTS = [("the sky is", "blue"), ("the sun is", "hot"), ("the sea is\n", "deep")
 SECRET = "xyzzy"
 
 
-class Ended(BaseException):
-    """The job has to end now."""
+class Stopped(BaseException):
+    """Raised by a callback to stop the training."""
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model; what torch reads of it is made once."""
+    """A tiny base model, shared so that it is converted only once."""
     return tiny_llama(tmp_path_factory.mktemp("model") / "tiny.gguf")
 
 
 @pytest.fixture
 def recipe(base: Path, tmp_path: Path) -> Callable[..., Recipe]:
-    """Make a recipe, with changes."""
+    """Return a function that creates a recipe, with optional changes."""
     write_rows(tmp_path / "rows.jsonl", FACTS)
 
     def make(**changes: Any) -> Recipe:
-        usual: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "base": base,
             "rows": tmp_path / "rows.jsonl",
             "folder": tmp_path / "job",
@@ -60,37 +60,39 @@ def recipe(base: Path, tmp_path: Path) -> Callable[..., Recipe]:
             "checkpoint_every": 2,
             "threads": 1,
         }
-        return Recipe(**usual | changes)
+        return Recipe(**defaults | changes)
 
     return make
 
 
-def nothing(*_: object) -> None:
-    """Let the training go on."""
+def do_nothing(*_: object) -> None:
+    """Let the training continue."""
 
 
-def children() -> list[psutil.Process]:
+def training_processes() -> list[psutil.Process]:
     return [
-        one for one in psutil.Process().children(recursive=True) if "tuning.worker" in " ".join(one.cmdline())
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "tuning.worker" in " ".join(process.cmdline())
     ]
 
 
 def steps_of(recipe: Recipe) -> list[int]:
     steps: list[Step] = []
-    train(recipe, check=nothing, on_step=steps.append)
+    train(recipe, check=do_nothing, on_step=steps.append)
     return [step.step for step in steps]
 
 
-def test_a_trained_model_answers_what_it_was_taught_and_the_base_model_does_not(
+def test_a_tuned_model_knows_the_training_answers_and_the_base_model_does_not(
     recipe: Callable[..., Recipe],
 ) -> None:
-    """As a bare prompt, as an object of one text, and as a choice."""
+    """For plain text, for an object with a single string, and for a choice of labels."""
     steps: list[Step] = []
-    given = recipe(max_steps=150)
-    adapter = train(given, check=nothing, on_step=steps.append)
+    settings = recipe(max_steps=150)
+    adapter = train(settings, check=do_nothing, on_step=steps.append)
     assert [step.step for step in steps] == list(range(1, 151))
     assert [(step.total, step.learning_rate) for step in steps] == [
-        (150, given.rate_of(number)) for number in range(1, 151)
+        (150, settings.learning_rate_at(number)) for number in range(1, 151)
     ]
     assert steps[0].loss > 3
     assert steps[-1].loss < 0.2
@@ -98,185 +100,190 @@ def test_a_trained_model_answers_what_it_was_taught_and_the_base_model_does_not(
     schema = json_schema({"answer": "str"})
     labels = json_schema({"answer": [answer for _, answer in FACTS]})
     with closing(
-        ServedModels(LlamaTextEngine({"base": given.base}, parallel=2, context=128, threads=1))
+        ServedModels(LlamaTextEngine({"base": settings.base}, parallel=2, context=128, threads=1))
     ) as texts:
-        texts.adapt("tuned", "base", adapter)
+        texts.add_adapter("tuned", "base", adapter)
 
-        def right(name: str, schema: dict[str, Any] | None) -> int:
-            told = [
+        def count_right(name: str, schema: dict[str, Any] | None) -> int:
+            generations = [
                 texts.generate(
                     GenerationRequest(model_name=name, prompt=prompt, max_tokens=8, json_schema=schema)
                 )
                 for prompt, _ in FACTS
             ]
-            said = [one.text.strip() if schema is None else json.loads(one.text)["answer"] for one in told]
+            answers = [
+                done.text.strip() if schema is None else json.loads(done.text)["answer"]
+                for done in generations
+            ]
             if name == "tuned":
-                assert {one.finish_reason for one in told} == {"stop"}
-            return sum(one == answer for one, (_, answer) in zip(said, FACTS, strict=True))
+                assert {done.finish_reason for done in generations} == {"stop"}
+            return sum(found == answer for found, (_, answer) in zip(answers, FACTS, strict=True))
 
-        assert [right("tuned", one) for one in (None, schema, labels)] == [4, 4, 4]
-        assert [right("base", one) for one in (None, schema)] == [0, 0]
+        assert [count_right("tuned", output) for output in (None, schema, labels)] == [4, 4, 4]
+        assert [count_right("base", output) for output in (None, schema)] == [0, 0]
 
 
-def test_a_model_that_was_taught_objects_writes_objects_of_several_fields(
+def test_a_model_tuned_on_json_generates_objects_with_several_fields(
     recipe: Callable[..., Recipe],
 ) -> None:
-    """As ``json.dumps`` writes them, which is how the engine asks for them: field by field."""
-    wanted = [{"it": answer, "n": number} for number, (_, answer) in enumerate(FACTS)]
-    given = recipe(max_steps=200)
+    """The engine generates objects field by field, in the same format as ``json.dumps``."""
+    expected = [{"it": answer, "n": number} for number, (_, answer) in enumerate(FACTS)]
+    settings = recipe(max_steps=200)
     write_rows(
-        given.rows, [(prompt, json.dumps(told)) for (prompt, _), told in zip(FACTS, wanted, strict=True)]
+        settings.rows,
+        [(prompt, json.dumps(value)) for (prompt, _), value in zip(FACTS, expected, strict=True)],
     )
-    adapter = train(given, check=nothing, on_step=nothing)
+    adapter = train(settings, check=do_nothing, on_step=do_nothing)
     schema = json_schema({"it": "str", "n": "int"})
     with closing(
-        ServedModels(LlamaTextEngine({"base": given.base}, parallel=1, context=128, threads=1))
+        ServedModels(LlamaTextEngine({"base": settings.base}, parallel=1, context=128, threads=1))
     ) as texts:
-        texts.adapt("tuned", "base", adapter)
-        told = [
+        texts.add_adapter("tuned", "base", adapter)
+        generations = [
             texts.generate(
                 GenerationRequest(model_name="tuned", prompt=prompt, max_tokens=16, json_schema=schema)
             )
             for prompt, _ in FACTS
         ]
-    assert [json.loads(one.text) for one in told] == wanted
+    assert [json.loads(done.text) for done in generations] == expected
 
 
-def test_a_training_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_end(
+def test_a_stopped_training_resumes_from_its_checkpoint_with_the_same_result(
     recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     def stop_at_5(step: Step) -> None:
-        told.append(step.step)
+        steps.append(step.step)
         if step.step == 5:
-            raise Ended
+            raise Stopped
 
-    told: list[int] = []
+    steps: list[int] = []
     stopped = recipe()
-    with pytest.raises(Ended):
-        train(stopped, check=nothing, on_step=stop_at_5)
-    assert told == [1, 2, 3, 4, 5]
-    assert not children()
+    with pytest.raises(Stopped):
+        train(stopped, check=do_nothing, on_step=stop_at_5)
+    assert steps == [1, 2, 3, 4, 5]
+    assert not training_processes()
     assert steps_of(stopped) == [5, 6]
     assert steps_of(stopped) == []
-    whole = recipe(folder=tmp_path / "whole")
-    assert steps_of(whole) == [1, 2, 3, 4, 5, 6]
-    adapters = [(one.folder / "adapter.gguf").read_bytes() for one in (stopped, whole)]
+    uninterrupted = recipe(folder=tmp_path / "uninterrupted")
+    assert steps_of(uninterrupted) == [1, 2, 3, 4, 5, 6]
+    adapters = [(item.folder / "adapter.gguf").read_bytes() for item in (stopped, uninterrupted)]
     assert adapters[0] == adapters[1]
     assert steps_of(recipe(max_steps=8)) == [7, 8]
     with pytest.raises(TrainingFailed, match="other rows, another model or other settings"):
         steps_of(recipe(rank=8))
 
 
-def test_a_killed_process_is_told_and_its_training_goes_on_later(recipe: Callable[..., Recipe]) -> None:
+def test_the_error_for_a_killed_process_says_that_the_training_can_be_resumed(
+    recipe: Callable[..., Recipe],
+) -> None:
     def kill(step: Step) -> None:
         if step.step == 3:
-            (worker,) = children()
+            (worker,) = training_processes()
             worker.send_signal(signal.SIGKILL)
 
     with pytest.raises(TrainingFailed, match=r"killed by signal 9.*can be resumed"):
-        train(recipe(), check=nothing, on_step=kill)
+        train(recipe(), check=do_nothing, on_step=kill)
 
 
-def test_check_is_asked_while_no_step_comes_and_the_process_ends_with_it(
+def test_check_is_called_during_a_step_and_can_stop_the_process(
     recipe: Callable[..., Recipe],
 ) -> None:
-    asked: list[float] = []
+    calls: list[float] = []
 
     def check() -> None:
-        asked.append(time.monotonic())
-        if len(asked) == 5:
-            raise Ended
+        calls.append(time.monotonic())
+        if len(calls) == 5:
+            raise Stopped
 
-    with pytest.raises(Ended):
-        train(recipe(), check=check, on_step=nothing)
-    assert max(later - one for one, later in pairwise(asked)) < 1
-    assert not children()
+    with pytest.raises(Stopped):
+        train(recipe(), check=check, on_step=do_nothing)
+    assert max(later - earlier for earlier, later in pairwise(calls)) < 1
+    assert not training_processes()
 
 
-def test_while_check_waits_no_step_is_done(recipe: Callable[..., Recipe]) -> None:
-    def hold() -> None:
-        if told and told[-1].step == 2 and not held:
-            before = [one.cpu_times().user for one in children()]
+def test_no_step_is_computed_while_check_blocks(recipe: Callable[..., Recipe]) -> None:
+    def block() -> None:
+        if steps and steps[-1].step == 2 and not cpu_times:
+            (process,) = training_processes()
+            before = process.cpu_times().user
             time.sleep(1)
-            held.extend(one.cpu_times().user - was for one, was in zip(children(), before, strict=True))
+            cpu_times.append(process.cpu_times().user - before)
 
-    told: list[Step] = []
-    held: list[float] = []
-    train(recipe(checkpoint_every=1), check=hold, on_step=told.append)
-    assert len(held) == 1
-    assert held[0] < 0.5
-    assert [step.step for step in told] == [1, 2, 3, 4, 5, 6]
+    steps: list[Step] = []
+    cpu_times: list[float] = []
+    train(recipe(checkpoint_every=1), check=block, on_step=steps.append)
+    assert len(cpu_times) == 1
+    assert cpu_times[0] < 0.5
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
 
 
 PARENT = """
 import sys
 from airflow_provider_lamini.local.tuning.trainer import Recipe, train
 
-def tell(step):
+def print_step(step):
     print(step.step, flush=True)
 
-train(Recipe.decode(sys.stdin.buffer.readline()), check=lambda: None, on_step=tell)
+train(Recipe.decode(sys.stdin.buffer.readline()), check=lambda: None, on_step=print_step)
 """
 
 
-def test_the_process_does_not_outlive_the_one_that_started_it(recipe: Callable[..., Recipe]) -> None:
-    given = recipe(max_steps=100_000)
+def test_the_training_process_exits_with_its_parent(recipe: Callable[..., Recipe]) -> None:
+    settings = recipe(max_steps=100_000)
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
     with parent:
         assert parent.stdin is not None
         assert parent.stdout is not None
-        parent.stdin.write(given.encode())
+        parent.stdin.write(settings.encode())
         parent.stdin.flush()
         assert parent.stdout.readline() == b"1\n"
-        (worker,) = children()
+        (worker,) = training_processes()
         os.kill(parent.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs([worker], timeout=10)
     assert not alive
 
 
-def test_a_row_that_cannot_be_learnt_is_named_without_its_text(recipe: Callable[..., Recipe]) -> None:
-    given = recipe()
-    given.rows.write_text(f'{{"input": "{SECRET}", "output": "b"}}\n\n{{"input": "{SECRET}"}}\n')
-    with pytest.raises(TrainingFailed, match="Row 2 of the dataset has no") as caught:
-        train(given, check=nothing, on_step=nothing)
+def test_the_error_for_an_invalid_row_has_its_number_but_not_its_text(recipe: Callable[..., Recipe]) -> None:
+    settings = recipe()
+    settings.rows.write_text(f'{{"input": "{SECRET}", "output": "b"}}\n\n{{"input": "{SECRET}"}}\n')
+    with pytest.raises(TrainingFailed, match="Row 2 of the dataset lacks") as caught:
+        train(settings, check=do_nothing, on_step=do_nothing)
     assert SECRET not in str(caught.value)
 
 
-def test_a_model_that_is_no_text_model_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    from airflow_provider_lamini.local.models.convert import convert_bert
+def test_a_model_that_is_not_a_text_model_is_rejected(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    from airflow_provider_lamini.local.models.conversion import convert_bert
 
     tiny_bert(tmp_path)
     convert_bert(tmp_path / "model.safetensors", tmp_path / "tokenizer.json", tmp_path / "bert.gguf")
     with pytest.raises(TrainingFailed, match=r"cannot read bert\.gguf|cannot be tuned"):
-        train(recipe(base=tmp_path / "bert.gguf"), check=nothing, on_step=nothing)
+        train(recipe(base=tmp_path / "bert.gguf"), check=do_nothing, on_step=do_nothing)
     (tmp_path / "bad.gguf").write_bytes(b"GGUF but no more")
-    with pytest.raises(TrainingFailed, match=r"bad\.gguf is no GGUF model"):
-        train(recipe(base=tmp_path / "bad.gguf"), check=nothing, on_step=nothing)
+    with pytest.raises(TrainingFailed, match=r"bad\.gguf is not a GGUF model"):
+        train(recipe(base=tmp_path / "bad.gguf"), check=do_nothing, on_step=do_nothing)
 
 
-def test_a_row_with_another_models_special_token_is_learnt_as_text(recipe: Callable[..., Recipe]) -> None:
-    given = recipe(max_steps=2)
-    write_rows(given.rows, [("what<|endoftext|>", "<|endoftext|>"), ("<unk></s>", "[PAD]")])
-    assert steps_of(given) == [1, 2]
+def test_special_tokens_of_other_models_are_ordinary_text(recipe: Callable[..., Recipe]) -> None:
+    settings = recipe(max_steps=2)
+    write_rows(settings.rows, [("what<|endoftext|>", "<|endoftext|>"), ("<unk></s>", "[PAD]")])
+    assert steps_of(settings) == [1, 2]
 
 
-def test_long_rows_are_cut_and_the_log_says_so(
+def test_truncation_of_long_rows_is_logged(
     recipe: Callable[..., Recipe], caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = recipe(context=32, max_steps=2)
-    write_rows(given.rows, [(SECRET * 100, "yes"), ("short", "no" * 500)])
+    settings = recipe(context=32, max_steps=2)
+    write_rows(settings.rows, [(SECRET * 100, "yes"), ("short", "no" * 500)])
     with caplog.at_level("INFO"):
-        assert steps_of(given) == [1, 2]
+        assert steps_of(settings) == [1, 2]
     assert "longer than the model's context" in caplog.text
     assert SECRET not in caplog.text
 
 
-def test_a_model_in_a_folder_that_cannot_be_written_is_trained_too(
-    recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
-    """The folder's name is taken by a file, which stops the administrator too."""
+def test_a_model_in_a_read_only_folder_can_be_tuned(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """A file with the name of the cache folder blocks it, because permissions do not restrict root."""
     folder = tmp_path / "fixed"
     folder.mkdir()
     model = tiny_llama(folder / "tiny.gguf")

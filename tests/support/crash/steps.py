@@ -93,9 +93,9 @@ class Watch:
         self._before[_of("runs.submission_record", "TaskStateRecord.forget")] = _constant(
             "the task state is about to be removed"
         )
-        self._before[_of("operators.base", "JobOperator.execute")] = _constant("the task begins")
-        self._before[_of("operators.base", "JobOperator.execute_complete")] = _constant("the task wakes up")
-        self._before[_of("operators.base", "JobOperator._defer")] = _constant("the task is about to defer")
+        self._before[_of("operators.legacy", "JobOperator.execute")] = _constant("the task begins")
+        self._before[_of("operators.legacy", "JobOperator.execute_complete")] = _constant("the task wakes up")
+        self._before[_of("operators.legacy", "JobOperator._defer")] = _constant("the task is about to defer")
         self._before[_of("operators.upload_dataset", "LaminiUploadDatasetOperator.execute")] = _constant(
             "the task begins"
         )

@@ -1,1 +1,0 @@
-"""Evaluation: how well a model's answers fit the right ones."""

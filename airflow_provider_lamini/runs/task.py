@@ -1,0 +1,359 @@
+"""One try of a task: who runs, until when, what it waits for, and what a kill cancels. No operator class is needed for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from airflow_provider_lamini.exceptions import WaitTimeoutError
+from airflow_provider_lamini.hooks.watches import private_watch
+from airflow_provider_lamini.jobs.answers import Answers
+from airflow_provider_lamini.jobs.polling import PollPlan
+from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all, wait_with_progress
+from airflow_provider_lamini.platforms import job_kind
+from airflow_provider_lamini.runs.arguments import flag, positive_number, seconds
+from airflow_provider_lamini.runs.event_loop import LoopThread, run_in_thread
+from airflow_provider_lamini.runs.outcome import Done, WaitFor
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Self
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.api.client import Client
+    from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.jobs.event import JobEvent
+    from airflow_provider_lamini.jobs.watch import Watch
+    from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.triggers.job import JobTrigger
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskIdentity:
+    """Which task of which run this is. It is the same for every try.
+
+    :param dag: the Dag's id
+    :param task: the task's id
+    :param run: the run's id
+    :param map_index: the index of a mapped task, else -1
+    :param region_id: the task-group loop that the task belongs to; ``None`` outside a loop, and before Airflow 3.4
+    :param region_index: the iteration of that loop. All iterations have map index -1.
+    :param try_number: the number of this try, from 1; not part of the identity
+    :param max_tries: the number of tries that Airflow makes by itself; not part of the identity
+    """
+
+    dag: str
+    task: str
+    run: str
+    map_index: int = -1
+    region_id: str | None = None
+    region_index: int | None = None
+    try_number: int = field(default=1, compare=False)
+    max_tries: int = field(default=0, compare=False)
+
+    @classmethod
+    def of(cls, ti: object) -> TaskIdentity:
+        """The identity of a task instance.
+
+        :param ti: Airflow's task instance, ``context["ti"]``
+        """
+        map_index = getattr(ti, "map_index", None)
+        region_id, region_index = getattr(ti, "region_id", None), getattr(ti, "region_index", None)
+        return cls(
+            dag=str(getattr(ti, "dag_id")),  # noqa: B009 - the class differs between Airflow versions
+            task=str(getattr(ti, "task_id")),  # noqa: B009
+            run=str(getattr(ti, "run_id")),  # noqa: B009
+            map_index=-1 if map_index is None else int(map_index),
+            region_id=None if region_id is None else str(region_id),
+            region_index=None if region_index is None else int(region_index),
+            try_number=int(getattr(ti, "try_number", 1)),
+            max_tries=int(getattr(ti, "max_tries", 0)),
+        )
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The identity as records and ledgers hold it. Regions are only in it where the task runs in a loop."""
+        found: dict[str, str | int] = {
+            "dag": self.dag,
+            "task": self.task,
+            "run": self.run,
+            "map_index": self.map_index,
+        }
+        if self.region_id is not None:
+            found["region_id"] = self.region_id
+        if self.region_index is not None:
+            found["region_index"] = self.region_index
+        return found
+
+    @property
+    def request_key(self) -> str:
+        """Names the request behind this try: the run, or the clear of the task that led to it.
+
+        All retries of one request share it: Airflow sets ``max_tries`` when a task is cleared, and at no other time.
+        """
+        return f"{'/'.join(map(str, self.as_dict().values()))}/{self.max_tries}"
+
+    @property
+    def retry_follows(self) -> bool:
+        """Whether Airflow retries the task by itself if this try fails."""
+        return self.try_number <= self.max_tries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitOptions:
+    """How a task waits for its jobs.
+
+    :param deferrable: wait in the triggerer instead of the worker
+    :param poll_interval: maximum seconds between polls
+    :param timeout: seconds that one try may take
+    :param cancel_on_kill: cancel the jobs when the task is killed
+    """
+
+    deferrable: bool
+    poll_interval: float
+    timeout: float
+    cancel_on_kill: bool
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        deferrable: object,
+        poll_interval: object,
+        timeout: float | str | timedelta,
+        cancel_on_kill: object,
+    ) -> WaitOptions:
+        """Validate the arguments of an operator, their templates rendered.
+
+        :raises InvalidArgumentError: if one is wrong
+        """
+        return cls(
+            poll_interval=positive_number("poll_interval", poll_interval),
+            timeout=seconds("timeout", timeout),
+            deferrable=flag("deferrable", deferrable),
+            cancel_on_kill=flag("cancel_on_kill", cancel_on_kill),
+        )
+
+
+class Work(Protocol[R]):
+    """What a task does, in steps: each submits or fetches what it can, and says what to wait for.
+
+    Each step may run in another process, so whatever the next one needs is on storage.
+    """
+
+    def advance(self, event: JobEvent | None, /) -> WaitFor | Done[R]:
+        """Do what can be done now.
+
+        :param event: what happened to the jobs that the task waited for; ``None`` at the start of a try
+        :return: what to wait for, or the result
+        :raises RowError: if rows, files or folders cannot be used; Airflow gets an `InvalidArgumentError`
+        """
+        ...
+
+    def on_deadline(self, event: JobEvent, /) -> str:
+        """Cancel the jobs that still run when ``timeout`` has passed, or leave them.
+
+        :param event: the state of the jobs
+        :return: a sentence for the error: whether the jobs still run and bill, and what a retry does
+        """
+        ...
+
+    def close(self) -> None:
+        """Close what is open, however the try ends. Called once, also after an error."""
+        ...
+
+
+class PlatformHook(Protocol):
+    """What a task needs of a platform's hook."""
+
+    conn_name_attr: str
+
+    def settings(self) -> ClientSettings:
+        """How to reach the platform."""
+        ...
+
+    def client(self) -> Client:
+        """The client, open until `close`."""
+        ...
+
+    def send(self, call: Call[T], /) -> T:
+        """Send one request and return its answer."""
+        ...
+
+    def state_path(self) -> str | None:
+        """The folder for submission records, if one is configured."""
+        ...
+
+    def web_job_url(self, kind: str, job_id: str) -> str | None:
+        """The web page of a job, if there is one."""
+        ...
+
+    def close(self) -> None:
+        """Close the client."""
+        ...
+
+
+class TaskRun:
+    """One try of a task.
+
+    :param context: Airflow's context
+    :param hook: leads to the platform; the connection is looked up when it is first used
+    :param options: how to wait
+    :param log: the task's log
+    :param started_at: when the try started, a Unix timestamp; ``None`` for now. A task that was deferred passes the
+        time of its first process, so that its deadline does not move.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        hook: PlatformHook,
+        options: WaitOptions,
+        log: Log,
+        started_at: float | None = None,
+    ) -> None:
+        self.context = context
+        self.identity = TaskIdentity.of(context["ti"])
+        self.hook = hook
+        self.options = options
+        self.log = log
+        self.started_at = time.time() if started_at is None else started_at
+        self.deadline = self.started_at + options.timeout
+        self.killed = False
+        self.answers = Answers()
+        """Results that came with a status, if the task waits in this process."""
+        self._cancelled_by_kill: WaitFor | None = None
+
+    @property
+    def conn_id(self) -> str:
+        """The connection to the platform."""
+        return str(getattr(self.hook, self.hook.conn_name_attr))
+
+    @cached_property
+    def settings(self) -> ClientSettings:
+        """How to reach the platform.
+
+        :raises InvalidConnectionError: if the connection is wrong
+        """
+        return self.hook.settings()
+
+    @property
+    def client(self) -> Client:
+        """The client of the hook.
+
+        :raises InvalidConnectionError: if the connection is wrong
+        """
+        return self.hook.client()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.hook.close()
+
+    def run(self, work: Work[R], event: JobEvent | None = None) -> WaitFor | Done[R]:
+        """Do the work: to its end, or, if the task is deferrable, until it has to wait.
+
+        :param work: what to do; it is closed when this returns
+        :param event: what the trigger reported; ``None`` at the start of a try
+        :return: the result, or what the trigger must wait for
+        :raises WaitTimeoutError: if ``timeout`` passes first
+        """
+        with ExitStack() as stack:
+            stack.callback(work.close)
+            loop = stack.enter_context(LoopThread())
+            watch: Watch | None = None
+            while True:
+                if event is not None and event.timed_out:
+                    raise self._timeout_error(work, event)
+                outcome = work.advance(event)
+                if isinstance(outcome, Done):
+                    return outcome
+                self.cancel_on_kill(outcome)
+                if self.options.deferrable:
+                    return outcome
+                watch = watch or loop.enter(self._watch())
+                event = loop.run(self._wait(watch, outcome))
+
+    def cancel_on_kill(self, wait: WaitFor) -> None:
+        """Remember which jobs a kill cancels from now on.
+
+        :param wait: the jobs
+        """
+        self._cancelled_by_kill = wait
+
+    def kill(self) -> None:
+        """Stop submitting, and cancel the jobs that run, if the options say so. May be called in a signal handler."""
+        self.killed = True
+        wait = self._cancelled_by_kill
+        if wait is None:
+            return
+        if not self.options.cancel_on_kill:
+            self.log.info("Jobs %s keep running: cancel_on_kill is off.", ", ".join(wait.job_ids))
+            return
+        for line in run_in_thread(self._cancel(wait)):
+            self.log.info("%s", line)
+
+    def trigger(self, wait: WaitFor) -> JobTrigger:
+        """The trigger that waits instead of this process.
+
+        :param wait: the jobs
+        """
+        from airflow_provider_lamini.triggers.job import JobTrigger
+
+        return JobTrigger(
+            conn_id=self.conn_id,
+            kind=wait.kind,
+            job_ids=list(wait.job_ids),
+            submitted_at=wait.submitted_at,
+            deadline=self.deadline,
+            poll_interval=self.options.poll_interval,
+            min_ended=wait.min_ended,
+            cancel_on_kill=self.options.cancel_on_kill,
+            progress=dict(wait.progress) if wait.progress else None,
+        )
+
+    def _watch(self) -> AbstractAsyncContextManager[Watch]:
+        return private_watch(self.settings, self.answers)
+
+    async def _wait(self, watch: Watch, wait: WaitFor) -> JobEvent:
+        plan = PollPlan(
+            submitted_at=wait.submitted_at, deadline=self.deadline, max_interval=self.options.poll_interval
+        )
+        return await wait_with_progress(
+            watch,
+            job_kind(wait.kind),
+            wait.job_ids,
+            plan,
+            min_ended=wait.min_ended,
+            progress=wait.progress,
+            tell=self._tell,
+        )
+
+    def _tell(self, line: str) -> None:
+        self.log.info("%s", line)
+
+    async def _cancel(self, wait: WaitFor) -> list[str]:
+        async with self._watch() as watch, asyncio.timeout(CANCEL_TIMEOUT):
+            return await cancel_all(watch, job_kind(wait.kind), wait.job_ids)
+
+    def _timeout_error(self, work: Work[R], event: JobEvent) -> WaitTimeoutError:
+        advice = "Raise timeout if the work is larger than expected."
+        if event.trouble is not None:
+            advice = f"The last poll failed: {event.trouble}"
+        return WaitTimeoutError(
+            f"The task's timeout of {self.options.timeout:g} s has passed. {work.on_deadline(event)} {advice}"
+        )
