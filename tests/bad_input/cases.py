@@ -1,4 +1,4 @@
-"""Arguments that are wrong, for each operator."""
+"""Wrong arguments for each operator."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.bad_input.world import SECRET
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OWN: dict[str, Values] = {
+ARGUMENTS: dict[str, Values] = {
     "BatchInferenceOperator": {
         **JOB,
         **CHUNKED,
@@ -117,7 +117,7 @@ OWN: dict[str, Values] = {
         **JOB,
         **SINGLE,
         "input": [*INPUTS[3:], *PAIRS],
-        "dataset_id": ["ds1", "None", 7],  # beside an input; see below for one alone
+        "dataset_id": ["ds1", "None", 7],  # in addition to an input
         "prompt": TEMPLATES,
         "answer": TEMPLATES,
         "model_name": NAMES,
@@ -204,7 +204,7 @@ OWN: dict[str, Values] = {
     "EvaluateClassifierOperator": {
         "input": [*INPUTS, *PAIRS, [{"input": "a", "output": "b"}] * 50_001],
         "model_id": IDS,
-        "base_model_id": [each for each in IDS if each is not None],
+        "base_model_id": [value for value in IDS if value is not None],
         "prompt": TEMPLATES,
         "answer": TEMPLATES,
         "thresholds": THRESHOLDS,
@@ -282,30 +282,32 @@ OWN: dict[str, Values] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is wrong.
+    """Wrong input of an operator.
 
-    :param operator: the operator, without ``Lamini``
-    :param arguments: what it is given in place of good arguments
-    :param names: one of these texts has to be in the message
-    :param files: files that lie in the test's folder
+    :param operator: class name of the operator without ``Lamini``
+    :param arguments: arguments that replace valid ones
+    :param texts: texts of which the message must contain one
+    :param files: files to create in the test's folder
     """
 
     operator: str
     arguments: Mapping[str, object]
-    names: tuple[str, ...]
+    texts: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """A name for the case that any terminal can show, the same in every process."""
+        """A printable test id, the same in every process."""
         ((name, value), *_) = self.arguments.items()
         shown = re.sub(r" at 0x[0-9a-f]+", "", ascii(value))
         return f"{self.operator.removesuffix('Operator')}-{name}-{shown[:40]}"
 
 
 ROWS = ("input", "files", "examples", "prompt", "answer", "passthrough")
-"""Arguments about rows: the message may name the row, the file or the column in their place."""
-PLACES = (
+"""Arguments about rows: the message may name the row, the file or the column instead."""
+SAMPLE = 2
+"""The number of wrong values of an argument that every operator with that argument meets."""
+LOCATIONS = (
     "row ",
     "path",
     "URI",
@@ -321,10 +323,14 @@ PLACES = (
 
 
 def argument_cases() -> list[Case]:
-    """Every value above as a case."""
-    return [
-        Case(operator, {name: value}, (name, *(PLACES if name in ROWS else ())), {"file": b"a file"})
-        for operator, values in OWN.items()
-        for name, wrong in values.items()
-        for value in wrong
-    ]
+    """Return each wrong value of an argument once, and two of them for every operator that has the argument."""
+    cases, seen = [], set()
+    for operator, arguments in ARGUMENTS.items():
+        for name, wrong_values in arguments.items():
+            for number, value in enumerate(wrong_values):
+                key = (name, repr(value))
+                if number < SAMPLE or key not in seen:
+                    texts = (name, *(LOCATIONS if name in ROWS else ()))
+                    cases.append(Case(operator, {name: value}, texts, {"file": b"a file"}))
+                seen.add(key)
+    return cases

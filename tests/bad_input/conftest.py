@@ -1,4 +1,4 @@
-"""One platform for all cases of a module, and a folder for each."""
+"""One platform for all tests of a module, and a folder for each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def stub() -> Iterator[StrictPlatform]:
-    """The platform, warm."""
+    """The platform, in the state that the previous test left."""
     platform = StrictPlatform()
     with serving(platform):
         yield platform
@@ -24,7 +24,7 @@ def stub() -> Iterator[StrictPlatform]:
 
 @pytest.fixture
 def world(stub: StrictPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Where a case runs. The working directory is the test's own, so that no relative path leads out of it."""
+    """The platform and the folder of a test. The working directory is below it, so that relative paths stay inside."""
     stub.reset()
     monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", connection(stub.url))
     (tmp_path / "at" / "work").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Whatever an argument is set to, and whatever is in a file: the task works, or fails with one error that is ours."""
+"""Whatever the value of an argument or the content of a file, the task works or raises one of our own errors."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 TEXTS = st.text(st.characters(exclude_characters="/\\~*?["), max_size=12)
-"""No paths: a test that reads or writes just anywhere would do harm."""
+"""Texts that are not paths, so that no test reads or writes outside its folder."""
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=4)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS | st.integers(), inner, max_size=3),
     max_leaves=6,
 )
-PLACES = ("output_folder", "state_path", "manifest")
 
 
 def arguments_of(operator: str) -> list[str]:
-    """What may be templated, under the names that a Dag uses."""
+    """Return the templated arguments under their names in a Dag."""
     fields = operator_classes()[operator].template_fields
     return sorted(
         "output" if name == "output_folder" else name for name in fields if not name.endswith("conn_id")
@@ -43,39 +42,42 @@ def arguments_of(operator: str) -> list[str]:
 @pytest.mark.parametrize("operator", GOOD)
 @QUICK
 @given(data=st.data())
-def test_any_value_of_any_argument_works_or_is_refused(world, operator, data):
+def test_any_value_of_any_argument_works_or_is_rejected(world, operator, data):
     name = data.draw(st.sampled_from(arguments_of(operator)))
     value = data.draw(VALUES)
     world.platform.reset()
     world.platform.downloads["m"] = ["available"]
     shutil.rmtree(world.folder / "out", ignore_errors=True)
-    world.settle()
-    refused = None
+    world.note_files()
+    error_message = None
     try:
         world.run(operator, {name: value})
     except InvalidArgumentError as error:
-        refused = str(error)
-    except (PlatformError, JobLostError) as error:  # a good name, of nothing that this platform has
-        refused = str(error)
+        error_message = str(error)
+    except (
+        PlatformError,
+        JobLostError,
+    ) as error:  # a valid name of something that this platform does not have
+        error_message = str(error)
         world.platform.reset()
-    if refused is not None:
-        assert refused
-        assert world.platform.work == {} or "names the metric" in refused
+    if error_message is not None:
+        assert error_message
+        assert world.platform.work == {} or "names the metric" in error_message
 
 
-def reads_or_refuses(world, name: str, content: bytes) -> None:
-    """Run a task over a file and make sure that it works, or fails before anything is sent."""
+def assert_reads_or_rejects(world, name: str, content: bytes) -> None:
+    """Run a task over a file. It must work, or fail before anything is sent."""
     world.platform.reset()
     shutil.rmtree(world.folder / "out", ignore_errors=True)
     world.put(name, content)
-    refused = None
+    error_message = None
     try:
         world.run("BatchInferenceOperator", {"input": f"{{here}}/{name}", "endpoint": "completions"})
     except InvalidArgumentError as error:
-        refused = str(error)
-    if refused is not None:
-        assert name in refused
-        assert SECRET not in refused
+        error_message = str(error)
+    if error_message is not None:
+        assert name in error_message
+        assert SECRET not in error_message
         assert world.platform.work == {}
         assert not (world.folder / "out").exists()
 
@@ -83,9 +85,9 @@ def reads_or_refuses(world, name: str, content: bytes) -> None:
 @pytest.mark.parametrize("name", ["r.jsonl", "r.csv", "r.tsv", "r.jsonl.gz", "r.csv.gz", "r.parquet"])
 @QUICK
 @given(content=st.binary(max_size=200), header=st.booleans())
-def test_any_bytes_are_read_or_refused(world, name, content, header):
+def test_any_bytes_are_read_or_rejected(world, name, content, header):
     text = (b"prompt\n" if "csv" in name else b'{"prompt": "a"}\n') + content if header else content
-    reads_or_refuses(world, name, gzip.compress(text) if header and name.endswith(".gz") else text)
+    assert_reads_or_rejects(world, name, gzip.compress(text) if header and name.endswith(".gz") else text)
 
 
 GOOD_FILES = {
@@ -99,7 +101,7 @@ GOOD_FILES = {
 @pytest.mark.parametrize("name", GOOD_FILES)
 @QUICK
 @given(data=st.data())
-def test_a_damaged_file_is_read_or_refused(world, name, data):
+def test_a_damaged_file_is_read_or_rejected(world, name, data):
     content = bytearray(GOOD_FILES[name])
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(content) - 1))
@@ -112,4 +114,4 @@ def test_a_damaged_file_is_read_or_refused(world, name, data):
             content[at:at] = data.draw(st.binary(min_size=1, max_size=3))
         elif len(content) > 1:
             del content[at]
-    reads_or_refuses(world, name, bytes(content))
+    assert_reads_or_rejects(world, name, bytes(content))

@@ -1,4 +1,4 @@
-"""A file that cannot be read as rows is one error with its name and the line; nothing is sent, and nothing is written."""
+"""A file that cannot be read raises one error that names it and the line; nothing is sent, and nothing is written."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import os
 
 import pytest
 
-from tests.bad_input.cases import OWN, Case
-from tests.bad_input.files import EMPTY, READERS, FileCase, empty_cases, file_cases, lines, table
+from tests.bad_input.cases import ARGUMENTS, Case
+from tests.bad_input.files import ALL_FILES, EMPTY, READERS, FileCase, empty_cases, file_cases, lines, table
 
 CASES = [*file_cases(), *empty_cases()]
-WRITERS = [name for name in READERS if "output" in OWN[name] and name != "TrainOperator"]
-"""Operators whose results could be input of the next run."""
+WRITERS = [name for name in READERS if "output" in ARGUMENTS[name] and name != "TrainOperator"]
+"""The operators whose output could match their own input."""
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(each, id=f"{each.what}-{each.case.operator}") for each in CASES]
+    "case", [pytest.param(case, id=f"{case.defect}-{case.case.operator}") for case in CASES]
 )
-def test_a_broken_file_is_refused_before_anything_is_sent(world, case: FileCase):
-    message = world.refuses(case.case)
+def test_a_broken_file_is_rejected_before_anything_is_sent(world, case: FileCase):
+    message = world.assert_rejected(case.case)
     (name,) = case.case.files
     assert name in message
 
 
-@pytest.mark.parametrize("operator", READERS)
+@pytest.mark.parametrize("operator", [*ALL_FILES, "ClassifierTrainOperator"])
 @pytest.mark.parametrize(
-    ("pattern", "says"),
+    ("pattern", "text"),
     [
         ("{here}/*.jsonl", "No file matches"),
         ("{here}/*/r.csv", "No file matches"),
@@ -40,16 +40,16 @@ def test_a_broken_file_is_refused_before_anything_is_sent(world, case: FileCase)
         ("{here}/dangling.jsonl", "does not exist"),
     ],
 )
-def test_a_path_that_leads_to_no_rows_is_refused_before_anything_is_sent(world, operator, pattern, says):
+def test_a_path_without_rows_is_rejected_before_anything_is_sent(world, operator, pattern, text):
     os.mkfifo(world.folder / "pipe.jsonl")
     (world.folder / "loop.jsonl").symlink_to("loop.jsonl")
     (world.folder / "dangling.jsonl").symlink_to("nothing.jsonl")
-    world.refuses(Case(operator, {READERS[operator][0]: pattern}, (says,)))
+    world.assert_rejected(Case(operator, {READERS[operator][0]: pattern}, (text,)))
 
 
 @pytest.mark.parametrize("operator", WRITERS)
 @pytest.mark.parametrize(
-    ("given", "output"),
+    ("pattern", "output"),
     [
         ("{here}/r.jsonl", "{here}"),
         ("{here}/r.jsonl", "{here}/r.jsonl"),
@@ -61,33 +61,37 @@ def test_a_path_that_leads_to_no_rows_is_refused_before_anything_is_sent(world, 
         ("{here}/../*/**/*.jsonl", "{here}/out"),
     ],
 )
-def test_an_output_that_would_become_input_is_refused_before_anything_is_sent(world, operator, given, output):
+def test_an_output_that_matches_the_input_is_rejected_before_anything_is_sent(
+    world, operator, pattern, output
+):
     _, columns = READERS[operator]
     files = {"r.jsonl": lines(columns), "a/r.jsonl": lines(columns)}
-    world.refuses(Case(operator, {"input": given, "output": output}, ("output",), files))
+    world.assert_rejected(Case(operator, {"input": pattern, "output": output}, ("output",), files))
 
 
-def test_a_second_file_that_is_broken_is_found_before_the_first_is_sent(world):
+def test_a_broken_second_file_is_found_before_the_first_is_sent(world):
     files = {"a.jsonl": lines(["prompt"]), "b.jsonl": lines(["prompt"]) + b"{\n"}
-    world.refuses(Case("BatchInferenceOperator", {"input": "{here}/*.jsonl"}, ("b.jsonl, line 4",), files))
+    world.assert_rejected(
+        Case("BatchInferenceOperator", {"input": "{here}/*.jsonl"}, ("b.jsonl, line 4",), files)
+    )
 
 
-def test_files_that_have_different_columns_are_told_apart_by_name(world):
+def test_a_file_with_other_columns_than_the_first_is_named(world):
     files = {"a.csv": table(["prompt"]), "b.csv": table(["other"])}
-    world.refuses(Case("BatchInferenceOperator", {"input": "{here}/*.csv"}, ("b.csv",), files))
+    world.assert_rejected(Case("BatchInferenceOperator", {"input": "{here}/*.csv"}, ("b.csv",), files))
 
 
-def test_a_line_beyond_every_limit_is_refused_by_its_number(world):
+def test_a_line_beyond_the_size_limit_is_rejected_by_its_number(world):
     files = {"r.jsonl": b'{"prompt": "a"}\n{"prompt": "' + b"x" * 18_000_000 + b'"}\n'}
-    world.refuses(Case("BatchInferenceOperator", {"input": "{here}/r.jsonl"}, ("line 2",), files))
+    world.assert_rejected(Case("BatchInferenceOperator", {"input": "{here}/r.jsonl"}, ("line 2",), files))
 
 
-@pytest.mark.parametrize("what", EMPTY)
-@pytest.mark.parametrize("operator", [name for name, (_, columns) in READERS.items() if len(columns) == 1])
-def test_a_file_without_rows_is_a_run_without_work(world, operator, what):
-    name, build = EMPTY[what]
+@pytest.mark.parametrize("defect", EMPTY)
+@pytest.mark.parametrize("operator", ["BatchInferenceOperator", "EmbeddingOperator", "ClassifyOperator"])
+def test_a_file_without_rows_makes_a_run_without_work(world, operator, defect):
+    name, build = EMPTY[defect]
     world.put(name, build(READERS[operator][1]))
-    world.settle()
+    world.note_files()
     assert world.run(operator, {"input": f"{{here}}/{name}"})["counts"]["rows"] == 0
     assert world.platform.work == {}
 
@@ -114,14 +118,14 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize("operator", ["MemoryRagBuildOperator", "MemoryRagRefreshOperator"])
-@pytest.mark.parametrize("what", DOCUMENTS)
-def test_documents_that_cannot_be_sent_are_refused_by_name(world, operator, what):
-    given, files, says = DOCUMENTS[what]
-    world.refuses(Case(operator, {"files": given}, (says,), files))
+@pytest.mark.parametrize("defect", DOCUMENTS)
+def test_documents_that_cannot_be_sent_are_rejected_by_name(world, operator, defect):
+    pattern, files, text = DOCUMENTS[defect]
+    world.assert_rejected(Case(operator, {"files": pattern}, (text,), files))
 
 
-def test_a_pipe_among_documents_is_not_waited_for(world):
+def test_a_pipe_among_the_documents_does_not_block(world):
     os.mkfifo(world.folder / "pipe.md")
-    world.refuses(
+    world.assert_rejected(
         Case("MemoryRagBuildOperator", {"files": "{here}/pipe.md"}, ("pipe.md is no regular file",))
     )

@@ -1,4 +1,4 @@
-"""What looks odd and is good input: it works, and what reaches the platform is right."""
+"""Odd but valid input works, and the platform receives the right values."""
 
 from __future__ import annotations
 
@@ -68,24 +68,24 @@ GOOD_FILES: dict[str, tuple[str, bytes, list[str]]] = {
 
 
 def outputs(world) -> list[object]:
-    """The outputs of all rows: the platform repeats the prompts."""
+    """Return the outputs of all rows. The platform repeats the prompts."""
     parts = sorted((world.folder / "out").glob("part-*.jsonl"))
     return [json.loads(line)["output"] for part in parts for line in part.read_text().split("\n")[:-1]]
 
 
-@pytest.mark.parametrize("what", GOOD_FILES)
-def test_an_odd_file_is_read_right(world, what):
-    name, content, prompts = GOOD_FILES[what]
+@pytest.mark.parametrize("oddity", GOOD_FILES)
+def test_an_odd_file_is_read_correctly(world, oddity):
+    name, content, prompts = GOOD_FILES[oddity]
     world.put(name, content)
     result = world.run("BatchInferenceOperator", {"input": f"{{here}}/{name}", "endpoint": "completions"})
     assert result["counts"]["ok"] == len(prompts)
     assert outputs(world) == prompts
 
 
-def test_the_good_arguments_of_the_cases_are_good(world):
+def test_the_valid_arguments_of_every_operator_work(world):
     for operator in operator_classes():
         world.platform.reset()
-        world.settle()
+        world.note_files()
         output = {"output": f"{{here}}/{operator}"} if "output" in GOOD[operator] else {}
         world.run(operator, output)
         assert world.platform.asked
@@ -103,16 +103,16 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("what", TEXTS)
-def test_a_prompt_that_a_template_made_odd_is_a_text(world, what):
-    given, text = TEXTS[what]
-    assert world.run("CompletionOperator", {"prompt": given})["output"] == text
-    assert world.run("CompletionOperator", {"prompt": [given]})["outputs"] == [text]
-    assert world.run("ChatOperator", {"messages": given})["output"] == text
-    assert world.run("ChatOperator", {"messages": [{"role": "user", "content": given}]})["output"] == text
+@pytest.mark.parametrize("oddity", TEXTS)
+def test_an_odd_value_from_a_template_is_sent_as_text(world, oddity):
+    value, text = TEXTS[oddity]
+    assert world.run("CompletionOperator", {"prompt": value})["output"] == text
+    assert world.run("CompletionOperator", {"prompt": [value]})["outputs"] == [text]
+    assert world.run("ChatOperator", {"messages": value})["output"] == text
+    assert world.run("ChatOperator", {"messages": [{"role": "user", "content": value}]})["output"] == text
 
 
-def test_one_number_is_one_text_to_operators_that_answer_at_once(world):
+def test_a_number_as_input_is_one_text_for_operators_without_output(world):
     assert world.run("ClassifyOperator", {"input": 7, "output": None})["classes"]
     assert "output" in world.run("MemoryRagQueryOperator", {"input": 7, "output": None})
     assert world.run("EmbeddingOperator", {"input": 2.5, "output": None})["dimensions"] == 2
@@ -123,14 +123,14 @@ def test_one_number_is_one_text_to_operators_that_answer_at_once(world):
 @pytest.mark.parametrize("output_type", [{"mood": "str"}, '{"mood": "str"}', {"mood": ("good", "bad")}])
 @pytest.mark.parametrize("operator", ["BatchInferenceOperator", "CompletionOperator", "ChatOperator"])
 def test_an_output_type_may_be_json_text(world, operator, output_type):
-    made = world.make(operator, {"output_type": output_type})
+    task = world.make(operator, {"output_type": output_type})
     if operator == "BatchInferenceOperator":
-        made.check()
-        assert made._inference.output_type is not None
+        task.check()
+        assert task._inference.output_type is not None
         return
     from airflow_provider_lamini.exceptions import AnswerError
 
-    with pytest.raises(AnswerError):  # this platform repeats the prompt, which is no object
+    with pytest.raises(AnswerError):  # this platform repeats the prompt, which is not an object
         world.run(operator, {"output_type": output_type})
     assert len(world.platform.work) == 1
 
@@ -163,46 +163,46 @@ NATIVE = {
 
 
 @pytest.mark.parametrize("operator", NATIVE)
-def test_what_a_template_renders_to_text_is_taken_for_what_it_means(world, operator):
-    world.settle()
+def test_a_value_that_a_template_rendered_to_text_is_parsed(world, operator):
+    world.note_files()
     world.run(operator, NATIVE[operator])
     assert world.platform.asked
 
 
 def test_a_file_that_is_named_three_times_is_sent_once(world):
-    world.settle()
+    world.note_files()
     world.run("MemoryRagBuildOperator", NATIVE["MemoryRagBuildOperator"])
     (sent,) = world.platform.sent("/alpha/memory-rag/train")
     assert list(sent["files"]) == ["page.md"]
 
 
-def test_documents_of_which_only_some_are_empty_are_sent(world):
+def test_empty_documents_among_others_are_sent(world):
     world.put("docs/empty.md")
-    world.settle()
+    world.note_files()
     world.run("MemoryRagBuildOperator", {})
     (sent,) = world.platform.sent("/alpha/memory-rag/train")
     assert sorted(sent["files"]) == ["empty.md", "page.md"]
 
 
-def test_a_model_name_with_slashes_is_good_for_a_download(world):
+def test_a_sensor_accepts_a_model_name_with_slashes(world):
     world.platform.downloads["a/b"] = ["available"]
     assert world.run("JobSensor", {"kind": "model_download", "job_id": "a/b"})["state"] == "succeeded"
 
 
-def test_a_folder_that_is_a_link_may_be_written_to(world):
+def test_an_output_folder_may_be_a_symbolic_link(world):
     (world.folder / "real").mkdir()
     (world.folder / "link").symlink_to("real")
     world.run("BatchInferenceOperator", {"output": "{here}/link/out", "endpoint": "completions"})
     assert (world.folder / "real" / "out" / "manifest.json").exists()
 
 
-def test_a_relative_folder_with_dots_is_where_it_leads(world):
+def test_a_relative_output_folder_may_contain_dots(world):
     world.run("BatchInferenceOperator", {"output": "../sideways", "endpoint": "completions"})
     assert (world.folder / "at" / "sideways" / "manifest.json").exists()
 
 
-def test_names_out_of_the_data_reach_no_path(world):
+def test_values_from_rows_never_become_paths(world):
     rows = [{"prompt": "a", "id": "../../../outside"}, {"prompt": "b", "id": "/outside"}]
-    world.settle()
+    world.note_files()
     world.run("BatchInferenceOperator", {"input": rows, "passthrough": ["id"], "endpoint": "completions"})
-    assert {each.partition(os.sep)[0] for each in world.files() - world.made} == {"out"}
+    assert {path.partition(os.sep)[0] for path in world.files() - world.files_before} == {"out"}

@@ -1,4 +1,4 @@
-"""Places may be path objects: another task's ``ObjectStoragePath``, or ``Path(...) / name``."""
+"""Paths may be objects: another task's ``ObjectStoragePath``, or ``Path(...) / name``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KINDS = {"pathlib": lambda path: path, "Airflow": lambda path: ObjectStoragePath(f"file://{path}")}
-PLACES = {
+ARGUMENTS = {
     "BatchInferenceOperator": ("input", "rows.jsonl"),
     "EvaluateOperator": ("input", "pairs.jsonl"),
     "EvaluateClassifierOperator": ("input", "pairs.jsonl"),
@@ -24,39 +24,39 @@ PLACES = {
     "MemoryRagRefreshOperator": ("manifest", "new/manifest.json"),
     "TrainOperator": ("state_path", "state"),
 }
-"""For some operators an argument that names a place, and the place."""
+"""Maps an operator to an argument that takes a path, and a path for it."""
 
 
 @pytest.fixture
-def places(world) -> Path:
-    """The folder that has the places."""
+def folder(world) -> Path:
+    """The folder with the files."""
     world.put("rows.jsonl", b'{"prompt": "a"}\n')
     world.put("pairs.jsonl", b'{"input": "a", "output": "b"}\n')
     world.put("classes.jsonl", b'{"text": "buy", "class": "spam"}\n{"text": "hi", "class": "ham"}\n')
-    world.settle()
+    world.note_files()
     return world.folder
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("operator", PLACES)
-def test_a_path_object_is_the_place_that_it_names(world, places, operator, kind):
-    argument, name = PLACES[operator]
-    given = {argument: KINDS[kind](places / name)}
+@pytest.mark.parametrize("operator", ARGUMENTS)
+def test_a_path_object_works_like_its_path(world, folder, operator, kind):
+    argument, name = ARGUMENTS[operator]
+    arguments = {argument: KINDS[kind](folder / name)}
     if "output" in GOOD[operator]:
-        given["output"] = KINDS[kind](places / "out")
-    world.run(operator, given)
+        arguments["output"] = KINDS[kind](folder / "out")
+    world.run(operator, arguments)
     assert world.platform.work
-    assert (places / name).exists()
-    assert (places / "out").exists() == ("output" in given)
+    assert (folder / name).exists()
+    assert (folder / "out").exists() == ("output" in arguments)
 
 
-def test_documents_may_be_a_list_of_path_objects(world, places):
-    world.run("MemoryRagBuildOperator", {"files": [make(places / "docs") for make in KINDS.values()]})
+def test_documents_may_be_a_list_of_path_objects(world, folder):
+    world.run("MemoryRagBuildOperator", {"files": [make(folder / "docs") for make in KINDS.values()]})
     (sent,) = world.platform.sent("/alpha/memory-rag/train")
     assert list(sent["files"]) == ["page.md"]
 
 
-def test_a_path_object_names_its_connection_too(world):
+def test_an_error_about_a_path_object_names_its_connection(world):
     with pytest.raises(InvalidArgumentError, match="nightly_bucket"):
         world.run(
             "BatchInferenceOperator",

@@ -1,4 +1,4 @@
-"""Values that are wrong: of a number, a name, a folder, and of the arguments that operators have in common."""
+"""Wrong values for numbers, names, folders, and the arguments that operators share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from datetime import timedelta
 from tests.bad_input.world import SECRET
 
 Values = Mapping[str, list[object]]
-"""Argument to values of it that are wrong."""
+"""Maps an argument to wrong values."""
 
 NAN, INFINITY = float("nan"), float("inf")
 HALF = "\ud800"
-"""Half of a surrogate pair: a text to Python, and to nobody else."""
+"""Half of a surrogate pair: a valid ``str`` that cannot be encoded."""
 NUMBERS: list[object] = [True, NAN, INFINITY, "None", "", "true", [1], "9" * 5000]
-"""What is no number, wherever one is meant."""
+"""Not a number."""
 COUNTS: list[object] = [*NUMBERS, 1.5, "2.0", -1, 10**30, b"1"]
-"""What is no count of anything."""
+"""Not a count."""
 NAMES: list[object] = ["", " ", None, 7, True, ["m"], {"m": 1}, b"m", "None", "a\0b", "a\nb", HALF, "m" * 501]
-"""What is no name of anything."""
-OPTIONAL_NAMES = [each for each in NAMES if each is not None]
+"""Not a name."""
+OPTIONAL_NAMES = [value for value in NAMES if value is not None]
 IDS: list[object] = [*OPTIONAL_NAMES, None, 2.5, "a/b", "../1", "..", ".", "a b", "a\\b"]
 IDS.remove(7)
 CONN_IDS: list[object] = ["", 7, ["c"], "None", "a\nb"]
@@ -41,7 +41,7 @@ MAPPINGS: list[object] = [
     {HALF: "a"},
     {"a": b"a"},
 ]
-"""What is no mapping that JSON can say."""
+"""Not a mapping that JSON can represent."""
 FOLDERS: list[object] = [
     "",
     " ",
@@ -62,7 +62,7 @@ FOLDERS: list[object] = [
     "s3://[bucket/out",
     "s3://bucket/../out",
 ]
-"""Where nothing can be written."""
+"""Not a writable folder."""
 INPUTS: list[object] = [
     "",
     " ",
@@ -95,7 +95,7 @@ INPUTS: list[object] = [
     [{"prompt": f"{SECRET}{HALF}"}],
     [{"prompt": [object()]}],
 ]
-"""What is no input."""
+"""Not a valid input."""
 
 JOB: Values = {
     "poll_interval": [*NUMBERS, 0, -1, 1e300, "1e10"],
@@ -154,5 +154,5 @@ PAIRS: list[object] = [
     [{"input": " ", "output": "a"}],
     [{"input": "a", "output": ""}],
 ]
-"""Rows of which a dataset cannot be made."""
+"""Rows that are not a dataset."""
 TEMPLATES: list[object] = ["", None, 7, ["a"], "{nothing}", "nothing"]

@@ -1,4 +1,4 @@
-"""A platform that answers every operator at once, and for each operator arguments that it takes."""
+"""A platform that answers every operator at once, and valid arguments for each operator."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from tests.bad_input.cases import Case
 
 SECRET = "opensesame"
-LONGEST = 700
-"""Characters that a message may have."""
-LOOKS = (f"POST {RAG}/status",)
-"""Requests that only ask how something stands, though they are posts."""
+MAXIMUM_LENGTH = 700
+"""Maximum length of a message in characters."""
+STATUS_REQUESTS = (f"POST {RAG}/status",)
+"""POST requests that only read a status."""
 
 
 class StrictPlatform(KnowledgePlatform):
-    """The platform of the other tests, with models that repeat their prompts."""
+    """The scripted platform, with models that repeat their prompts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class StrictPlatform(KnowledgePlatform):
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was asked. One job of each kind has ended, and one model is there."""
-        for each in (self.batches, self.datasets, self.jobs, self.indexes, self.trainings, self.projects):
-            each.clear()
+        """Reset the counters. One job of each kind has succeeded, and one model is available."""
+        for items in (self.batches, self.datasets, self.jobs, self.indexes, self.trainings, self.projects):
+            items.clear()
         self.asked.clear()
         self.bodies.clear()
         self.jobs["1"] = Job(1, {}, ["COMPLETED"])
@@ -52,11 +52,11 @@ class StrictPlatform(KnowledgePlatform):
 
     @property
     def work(self) -> dict[str, int]:
-        """What it was asked to start, to take or to change, by path."""
+        """How many requests started, stored or changed something, by path."""
         return {
             request: count
             for request, count in self.asked.items()
-            if request.startswith("POST") and request not in LOOKS
+            if request.startswith("POST") and request not in STATUS_REQUESTS
         }
 
     def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
@@ -106,14 +106,14 @@ def _listed(prompt: str | list[str]) -> list[str]:
 
 
 def operator_classes() -> dict[str, type[BaseOperator]]:
-    """Every operator that a user may put into a Dag, and the sensor, by name without ``Lamini``."""
+    """Return the public operators and the sensor by class name without ``Lamini``."""
     package = airflow_provider_lamini.operators
     found: dict[str, type[BaseOperator]] = {}
     for module in iter_modules(package.__path__, f"{package.__name__}."):
-        for each in vars(import_module(module.name)).values():
-            own = isinstance(each, type) and each.__module__ == module.name and issubclass(each, BaseOperator)
-            if own and each.__name__.startswith("Lamini") and not isabstract(each):
-                found[each.__name__.removeprefix("Lamini")] = each
+        for item in vars(import_module(module.name)).values():
+            own = isinstance(item, type) and item.__module__ == module.name and issubclass(item, BaseOperator)
+            if own and item.__name__.startswith("Lamini") and not isabstract(item):
+                found[item.__name__.removeprefix("Lamini")] = item
     found["JobSensor"] = LaminiJobSensor
     return found
 
@@ -145,25 +145,25 @@ GOOD: dict[str, dict[str, object]] = {
     "CancelJobOperator": {"job_id": "1"},
     "JobSensor": {"job_id": "1"},
 }
-"""For each operator the fewest arguments that it takes. Places in braces are made for each test."""
+"""The minimal arguments of each operator. Each test replaces the paths in braces."""
 
 
 @dataclass(slots=True)
 class World:
-    """Where a case runs.
+    """The platform and the folder of a test.
 
     :param platform: the platform
-    :param folder: a folder of the test's own
-    :param made: files in it before the task runs
+    :param folder: the test's folder
+    :param files_before: files in it before the task runs
     """
 
     platform: StrictPlatform
     folder: Path
-    made: set[str] = field(default_factory=set)
+    files_before: set[str] = field(default_factory=set)
 
     @property
-    def places(self) -> dict[str, Path]:
-        """What stands for a place in arguments."""
+    def paths(self) -> dict[str, Path]:
+        """The paths that arguments name in braces."""
         return {
             "out": self.folder / "out",
             "docs": self.folder / "docs",
@@ -172,71 +172,76 @@ class World:
         }
 
     def put(self, name: str, content: bytes = b"") -> Path:
-        """Make a file."""
+        """Create a file."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         return path
 
-    def settle(self) -> None:
-        """Take note of the files that are there before the task runs."""
+    def note_files(self) -> None:
+        """Create the documents, and remember which files exist before the task runs."""
         self.put("docs/page.md", b"A page about spam.\n")
-        self.made = self.files()
+        self.files_before = self.files()
 
     def files(self) -> set[str]:
-        """All that is in the folder now."""
+        """Return all paths in the folder."""
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
 
-    def placed(self, value: object) -> object:
-        """A value with the places in its texts filled in."""
+    def fill_in(self, value: object) -> object:
+        """Replace the names in braces in a value by paths."""
         if isinstance(value, str):
-            for name, path in self.places.items():
+            for name, path in self.paths.items():
                 value = value.replace("{" + name + "}", str(path))
             return value
         if isinstance(value, list):
-            return [self.placed(each) for each in value]
+            return [self.fill_in(item) for item in value]
         return value
 
     def make(self, operator: str, arguments: Mapping[str, object]) -> BaseOperator:
-        """A new operator: good arguments, and those of a case in their place."""
-        given = GOOD[operator] | dict(arguments)
-        placed = {name: self.placed(value) for name, value in given.items()}
-        return operator_classes()[operator](task_id="task", **placed)
+        """Create an operator with valid arguments, some of them replaced."""
+        values = GOOD[operator] | dict(arguments)
+        filled = {name: self.fill_in(value) for name, value in values.items()}
+        return operator_classes()[operator](task_id="task", **filled)
 
-    def refuses(self, case: Case) -> str:
-        """Run a case and make sure that it ends as it should: in one clear error, and without a trace.
+    def assert_rejected(self, case: Case) -> str:
+        """Run a case. It must raise one clear error, send nothing and write nothing.
 
-        :returns: the message
+        :return: the error message
         """
         for name, content in case.files.items():
             self.put(name, content)
-        self.settle()
+        self.note_files()
         with pytest.raises(InvalidArgumentError) as caught:
             self.run(case.operator, case.arguments)
         message = str(caught.value)
-        assert any(name in message for name in case.names), message
+        assert any(text in message for text in case.texts), message
         assert message.isprintable()
-        assert len(message) < LONGEST
+        assert len(message) < MAXIMUM_LENGTH
         assert SECRET not in message
         assert self.platform.work == {}
-        assert self.files() == self.made
+        assert self.files() == self.files_before
         return message
 
     def run(self, operator: str, arguments: Mapping[str, object]) -> Any:
-        """Run a task until it ends or waits.
+        """Run a task until it ends or defers.
 
-        :returns: its result; ``None`` where it waits
+        :return: its result; ``None`` if it defers
         """
-        made = self.make(operator, arguments)
+        task = self.make(operator, arguments)
         try:
             if operator == "JobSensor":
-                return made.execute({})  # type: ignore[arg-type]
-            return execute(made)
+                return task.execute({})  # type: ignore[arg-type]
+            return execute(task)
         except TaskDeferred:
             return None
 
 
 def connection(url: str, **fields: object) -> str:
-    """A connection as the environment holds it."""
-    given = {"conn_type": "lamini", "host": url, "password": "a-key-for-tests", "extra": {"retry_budget": 0}}
-    return json.dumps(given | fields)
+    """Return a connection in the form of an environment variable."""
+    defaults = {
+        "conn_type": "lamini",
+        "host": url,
+        "password": "a-key-for-tests",
+        "extra": {"retry_budget": 0},
+    }
+    return json.dumps(defaults | fields)

@@ -1,4 +1,4 @@
-"""The crash harness: a local platform, and a process that forks one for each step in the life of a task."""
+"""The crash harness: a local platform, and a process that forks another one for each phase of a task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    """The harness, shared by the tests of a module."""
+    """The crash harness, shared by the tests of a module."""
     home = tmp_path_factory.mktemp("faults")
     zygote = Zygote("tests.support.crash.cases", home / "zygote.log")
     try:

@@ -166,7 +166,7 @@ def main() -> int:
         from tests.support.crash.case import world
         from tests.support.crash.cases import CASES
         from tests.support.crash.life import Harness, Trouble
-        from tests.support.crash.plans import NAMED, validate_input
+        from tests.support.crash.plans import NAMED, survey
         from tests.support.crash.zygote import Zygote
 
         ours = Zygote("tests.support.crash.cases", home / "ours.log")
@@ -175,9 +175,7 @@ def main() -> int:
         stack.callback(theirs.close)
         harness = Harness(ours, stack.enter_context(world(home / "platform")), home / "lives")
 
-        known = {
-            name: dict(validate_input(harness, CASES[name])[0].once) for name in ("batch inference", "tuning")
-        }
+        known = {name: dict(survey(harness, CASES[name])[0].once) for name in ("batch inference", "tuning")}
 
         def extra(name: str, step: str | None) -> int:
             if step is None:

@@ -1,9 +1,9 @@
-"""Kill tasks at every named step and at random, and print what that has cost. ``make faults`` runs it.
+"""Kill tasks at named steps and at random, and print a table of the damage. ``make faults`` runs this.
 
-Every operator that submits something runs in processes of its own against the local platform (tuning and downloads: against a
-platform with a script), as Airflow runs it: a process for the beginning of a try, one for the trigger, one for each waking.
-Each is killed by SIGKILL somewhere, then the task is tried again until it ends. What the platform was asked to do, and what lies
-on storage, is compared with what must be there. It ends with 1 where anything was wrong.
+Each operator that submits something runs in processes of its own, as in Airflow: one for the start of a try, one for the trigger,
+and one for each resume. It runs against the local platform, except that tuning and downloads use a scripted one. A process is
+killed by SIGKILL, and then the task is retried until it ends. The requests to the platform and the files on storage are compared
+with the expected ones. The exit status is 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.support.crash.case import Case
     from tests.support.crash.life import Harness, Life
-    from tests.support.crash.plans import InputSummary
+    from tests.support.crash.plans import Survey
 
 NAMED_SHARE = 0.7
-"""How much of all kills is for named steps, at the most; the rest is for crashes at random."""
+"""Maximum share of the kills that happen at named steps; the rest happens at random."""
 TROUBLES: tuple[dict[str, Any], ...] = ({"fault": "before"}, {"fault": "after"}, {"restart": True})
-"""What every kind of task meets besides crashes at random, before it is left to chance."""
+"""Faults that each kind of task meets once, together with random crashes."""
 
 
 def main() -> int:
-    """Run as the command line says."""
+    """Parse the command line, run everything, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=500, help="kill at least so many processes")
+    parser.add_argument("--kills", type=int, default=500, help="minimum number of kills")
     parser.add_argument(
-        "--seed", type=int, default=None, help="of the random crashes; by default another each time"
+        "--seed", type=int, default=None, help="seed of the random crashes; by default the time"
     )
-    parser.add_argument("--only", default="", help="only operators whose name fits this regular expression")
-    given = parser.parse_args()
-    seed = given.seed if given.seed is not None else int(time.time())
-    began = time.time()
-    print(f"seed {seed}, at least {given.kills} kills", flush=True)
+    parser.add_argument("--only", default="", help="regular expression that selects kinds of tasks")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else int(time.time())
+    started = time.time()
+    print(f"seed {seed}, at least {options.kills} kills", flush=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ExitStack() as stack:
         home = Path(folder)
         os.environ.update(AIRFLOW_HOME=str(home / "airflow"), AIRFLOW__CORE__LOAD_EXAMPLES="False")
@@ -56,120 +56,130 @@ def main() -> int:
         zygote = Zygote("tests.support.crash.cases", home / "zygote.log")
         stack.callback(zygote.close)
         harness = Harness(zygote, stack.enter_context(world(home / "platform")), home / "lives")
-        cases = [case for name, case in CASES.items() if re.search(given.only, name)]
+        cases = [case for name, case in CASES.items() if re.search(options.only, name)]
         report = Report(harness, cases, seed)
         try:
-            report.validate_input()
-            report.in_trouble()
-            report.at_steps(int(given.kills * NAMED_SHARE))
-            report.at_random(given.kills)
-        finally:  # one that is interrupted tells what it has found so far
+            report.survey()
+            report.kill_in_trouble()
+            report.kill_at_steps(int(options.kills * NAMED_SHARE))
+            report.kill_at_random(options.kills)
+        finally:  # an interrupted run prints what it has found so far
             print(report.table(), flush=True)
-            print(
-                f"{versions()}, {time.strftime('%d %B %Y')}, {(time.time() - began) / 60:.0f} min", flush=True
-            )
+            minutes = (time.time() - started) / 60
+            print(f"{versions()}, {time.strftime('%d %B %Y')}, {minutes:.0f} min", flush=True)
         return int(report.wrong)
 
 
 class Report:
-    """Leads lives, and notes what they came to.
+    """Runs tasks that are killed, and collects the outcomes.
 
-    :param harness: leads them
+    :param harness: runs the tasks
     :param cases: the kinds of tasks
-    :param seed: of all that is left to chance
+    :param seed: seed of all random choices
     """
 
     def __init__(self, harness: Harness, cases: list[Case], seed: int) -> None:
         self._harness = harness
         self._cases = cases
-        self._chance = {case.name: Random(f"{seed} {case.name}") for case in cases}
-        self._known: dict[str, InputSummary] = {}
+        self._random = {case.name: Random(f"{seed} {case.name}") for case in cases}
+        self._surveys: dict[str, Survey] = {}
         self._lives: dict[str, list[Life]] = {case.name: [] for case in cases}
         self._killed_at: dict[str, set[str]] = {case.name: set() for case in cases}
 
     @property
     def kills(self) -> int:
-        """How many processes were killed so far."""
+        """The number of processes that were killed."""
         return sum(life.kills for lives in self._lives.values() for life in lives)
 
     @property
     def wrong(self) -> bool:
-        """Whether anything was not as it must be."""
+        """Whether any task had a wrong outcome."""
         return any(life.wrong for lives in self._lives.values() for life in lives)
 
     def table(self) -> str:
-        """The figures so far."""
+        """Return the figures so far as a Markdown table."""
         from tests.support.crash.table import line, markdown
 
         return markdown(line(name, len(self._killed_at[name]), self._lives[name]) for name in self._killed_at)
 
-    def validate_input(self) -> None:
-        """Learn the steps of each kind."""
-        from tests.support.crash.plans import validate_input
+    def survey(self) -> None:
+        """Find the named steps of each kind of task."""
+        from tests.support.crash.plans import survey
 
         for case in self._cases:
-            self._known[case.name], first = validate_input(self._harness, case)
-            for life in first:
-                self._note(life)
-            print(f"{case.name}: {len(self._known[case.name].names)} steps", flush=True)
+            self._surveys[case.name], lives = survey(self._harness, case)
+            for life in lives:
+                self._add(life)
+            print(f"{case.name}: {len(self._surveys[case.name].names)} steps", flush=True)
 
-    def at_steps(self, most: int) -> None:
-        """Kill at all named steps, or of each kind of task at the same part of them, chosen by chance.
+    def kill_at_steps(self, maximum: int) -> None:
+        """Kill at all required steps, and at the same share of the other steps of each kind, chosen at random.
 
-        :param most: at how many at the most, over all kinds
+        :param maximum: number of kills of all kinds together, unless more steps are required
         """
+        from tests.support.crash.cases import STEPS
         from tests.support.crash.plans import NAMED
 
-        part = min(1.0, most / sum(len(known.once) for known in self._known.values()))
+        points = {case.name: self._surveys[case.name].once for case in self._cases}
+        required = {
+            name: [p for p in all_points if p[0] in STEPS[name]] for name, all_points in points.items()
+        }
+        others = {
+            name: [p for p in all_points if p[0] not in STEPS[name]] for name, all_points in points.items()
+        }
+        rest = maximum - sum(map(len, required.values()))
+        share = min(1.0, max(0.0, rest / max(1, sum(map(len, others.values())))))
         chosen = [
             [
                 (case, *point)
-                for point in self._chance[case.name].sample(every, max(1, int(part * len(every))))
+                for point in [
+                    *required[case.name],
+                    *self._random[case.name].sample(others[case.name], int(share * len(others[case.name]))),
+                ]
             ]
             for case in self._cases
-            for every in [self._known[case.name].once]
         ]
-        for several in zip_longest(*chosen):
-            for case, step, kill in filter(None, several):
+        for kills in zip_longest(*chosen):
+            for case, step, kill in filter(None, kills):
                 life = self._harness.live(case, kill, NAMED)
-                self._note(life)
+                self._add(life)
                 if life.kills == len(kill):
                     self._killed_at[case.name].add(step)
 
-    def in_trouble(self) -> None:
-        """Kill each kind of task at random in each trouble."""
+    def kill_in_trouble(self) -> None:
+        """Kill each kind of task at random, once with each fault."""
         for trouble in TROUBLES:
             for case in self._cases:
-                self._random(case, **trouble)
+                self._live_at_random(case, **trouble)
 
-    def at_random(self, least: int) -> None:
-        """Kill at random, and trouble as chance has it.
+    def kill_at_random(self, minimum: int) -> None:
+        """Kill at random, with faults at random.
 
-        :param least: until there are so many kills in all
+        :param minimum: total number of kills at which to stop
         """
         for case in cycle(self._cases):
-            if self.kills >= least:
+            if self.kills >= minimum:
                 return
-            self._random(case)
+            self._live_at_random(case)
 
-    def _random(self, case: Case, **trouble: Any) -> None:
+    def _live_at_random(self, case: Case, **trouble: Any) -> None:
         from tests.support.crash.plans import random_life
 
-        self._note(random_life(self._harness, self._known[case.name], self._chance[case.name], **trouble))
+        self._add(random_life(self._harness, self._surveys[case.name], self._random[case.name], **trouble))
 
-    def _note(self, life: Life) -> None:
+    def _add(self, life: Life) -> None:
         self._lives[life.case].append(life)
         if life.wrong:
             print(f"WRONG {life.story()}", flush=True)
 
 
 def versions() -> str:
-    """What it ran with."""
+    """Return the versions of Airflow and Python."""
     from airflow import __version__ as airflow_version
 
     return f"Airflow {airflow_version}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and leave no platform behind
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops the platforms, too
     sys.exit(main())

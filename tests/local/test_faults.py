@@ -142,6 +142,7 @@ def test_a_row_fails_the_given_number_of_times(http: httpx.Client, platform: Loc
 
 
 def test_a_reset_ends_running_jobs(http: httpx.Client, platform: LocalPlatform, engine: Upstream) -> None:
+    failures = platform.log.count("failed unexpectedly")  # of earlier tests
     engine.open.clear()
     job_id = http.post("/v1/batch_completions", json=BATCH).json()["id"]
     wait_until(lambda: len(engine.prompts) == 2)
@@ -150,7 +151,7 @@ def test_a_reset_ends_running_jobs(http: httpx.Client, platform: LocalPlatform, 
     assert platform.control.jobs() == []
     assert http.get(f"/v1/batch_completions/{job_id}/result").status_code == 498
     assert http.post("/v1/completions", json={**BATCH, "prompt": "a b"}).json() == {"output": "b a"}
-    assert "failed unexpectedly" not in platform.log
+    assert platform.log.count("failed unexpectedly") <= failures
 
 
 def test_stats_count_requests_jobs_and_rows(

@@ -1,4 +1,4 @@
-"""Throw-away certificates, good ones and bad ones."""
+"""Temporary certificates, valid and invalid."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _SIGNS = dict.fromkeys(
 
 
 class Authority:
-    """An authority that nobody trusts who is not told to.
+    """A certificate authority that only the tests trust.
 
-    :param path: where its certificate goes, as PEM
+    :param path: PEM file to write its certificate to
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,11 +44,11 @@ class Authority:
         _write(path, self._key, builder.sign(self._key, hashes.SHA256()))
 
     def issue(self, path: Path, *, address: str = "127.0.0.1", days: int = 1) -> Path:
-        """Make a certificate with its key.
+        """Create a certificate with its key.
 
-        :param path: where both go, as PEM
-        :param address: the IP address that it is for
-        :param days: how long it is valid from now on; below 0 it has expired
+        :param path: PEM file to write both to
+        :param address: IP address that it is valid for
+        :param days: days until it expires; a negative number makes an expired one
         :return: the path
         """
         key = ec.generate_private_key(ec.SECP256R1())

@@ -1,10 +1,10 @@
-"""The ways in which operators meet a platform, and what becomes of a task there when the platform goes wrong."""
+"""The kinds of requests that operators make, and the outcome of a task when the platform fails."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
@@ -21,18 +21,18 @@ PROMPTS = ["one of three", "two of three", "three of three"]
 ROWS = [{"input": prompt, "output": "an answer"} for prompt in PROMPTS]
 TASK = TaskInstance()
 BRIEF_PATIENCE, LONG_PATIENCE = 1.5, 30
-"""Seconds of retries: for a fault that never ends, and for one that does, on a busy machine too."""
+"""Retry budgets in seconds: for a fault that never ends, and for one that ends, on a busy machine too."""
 
 
 @dataclass(frozen=True)
 class PollMode:
-    """How one operator meets a platform.
+    """The requests of an operator. Each is a regular expression for ``METHOD /path``.
 
-    :param submits: the request that starts the work, or that is answered at once; ``METHOD /path``, a regular expression
-    :param looks: the request that asks how the job stands
-    :param fetches: the request for what the job has made
-    :param lost: what the next try does about a submission whose answer was lost: ``again`` submits it, ``found`` looks it
-        up, ``asks`` fails until a person has looked
+    :param submits: starts the job, or returns the rows at once
+    :param looks: polls the job's status
+    :param fetches: fetches the job's result
+    :param lost: what the next try does about a submission whose response was lost: ``again`` submits again, ``found`` finds
+        the job in a list, ``asks`` fails until a user decides
     """
 
     operator: str
@@ -85,12 +85,12 @@ DIRECT = ("completions", "chat", "embedding")
 
 @dataclass(frozen=True)
 class Case:
-    """One fault on one way.
+    """A fault in one phase of one kind of task.
 
-    :param way: the way's name
+    :param way: name of the kind
     :param phase: ``submit``, ``trigger``, ``worker``, ``fetch`` or ``direct``
-    :param fault: what goes wrong then
-    :param read_timeout: seconds that an answer is waited for
+    :param fault: the fault
+    :param read_timeout: read timeout of the connection in seconds
     """
 
     way: str
@@ -101,20 +101,19 @@ class Case:
 
     @property
     def id(self) -> str:
-        """The case's name in the test's report."""
+        """The case's name in messages."""
         return f"{self.name}, {self.way} {self.phase}"
 
 
 @dataclass
 class Seen:
-    """What became of the task.
+    """The outcome of a task.
 
-    :param error: how the try under the fault ended
-    :param started: how many jobs the platform had begun by then
-    :param next_error: how the next try ended, with a platform that does well
-    :param finally_started: how many jobs the platform had begun at last
-    :param good: whether the task returned what it should at last
-    :param lines: the log of both
+    :param error: error of the try during the fault
+    :param started: number of jobs that the platform had started by then
+    :param next_error: error of the next try, when the platform works again
+    :param finally_started: number of jobs that the platform started in total
+    :param good: whether the task finally returned the correct result
     """
 
     error: BaseException | None = None
@@ -122,16 +121,15 @@ class Seen:
     next_error: BaseException | None = None
     finally_started: int = 0
     good: bool = False
-    lines: list[str] = field(default_factory=list)
 
 
 def meet(case: Case, folder: Path, authority: Path, good_certificate: Path) -> Seen:
-    """Run a task through a fault, and once more when all is well again.
+    """Run a task during a fault, and again after it.
 
-    :param case: the fault and the way
+    :param case: the case
     :param folder: an empty folder
-    :param authority: the authority to trust, as PEM
-    :param good_certificate: a certificate of it, shown where the fault is one of certificates
+    :param authority: PEM file of the authority to trust
+    :param good_certificate: PEM file of a valid certificate, presented after a fault with a certificate
     """
     seen, conn_id = Seen(), f"lamini_{abs(hash(case.id))}"
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
@@ -152,14 +150,14 @@ def meet(case: Case, folder: Path, authority: Path, good_certificate: Path) -> S
             make = maker(case.way, folder, conn_id)
             try:
                 _under_the_fault(case, platform, make)
-            except Exception as error:  # noqa: BLE001 - it is what is to be seen
+            except Exception as error:  # noqa: BLE001 - the test compares it
                 seen.error = error
             seen.started = platform.started - before
             platform.go_right()
             os.environ[variable] = json.dumps(fields | {"extra": extra})
             try:
                 seen.good = is_good(case.way, run_to_end(make(), TASK).result, folder)
-            except Exception as error:  # noqa: BLE001 - it is what is to be seen
+            except Exception as error:  # noqa: BLE001 - the test compares it
                 seen.next_error = error
             seen.finally_started = platform.started - before
         finally:
@@ -188,30 +186,30 @@ def _under_the_fault(case: Case, platform: FaultyPlatform, make: Callable[..., C
         platform.go_wrong(str(way.fetches), case.fault)
         try:
             wake(make(), deferral, event, TASK)
-        except TaskDeferred:  # rows were sent again
+        except TaskDeferred:  # rows were submitted again
             run_to_end(make(), TASK)
 
 
 def maker(way: str, folder: Path, conn_id: str) -> Callable[..., Callable[[], Any]]:
-    """Return what makes the function that makes a way's operator anew, deferred, and looking often.
+    """Return a function that takes arguments and returns a factory of a kind's operator, deferred, with short intervals.
 
-    :param way: its name
-    :param folder: for files in and out and for records
-    :param conn_id: the connection
+    :param way: name of the kind
+    :param folder: folder for input, output and records
+    :param conn_id: connection id
     """
     from importlib import import_module
 
     module, name = WAYS[way].operator.split(".")
     kind = getattr(import_module(f"airflow_provider_lamini.operators.{module}"), name)
-    quick = type(f"Quick{name}", (kind,), {"list_again_after": 0.05})
+    quick = type(f"Quick{name}", (kind,), {"list_delay": 0.05})
     fixed = {"task_id": "infer", "lamini_conn_id": conn_id} | _arguments(way, folder)
     if way != "upload":
         fixed |= {"deferrable": True, "poll_interval": 0.5}
 
-    def of(**given: object) -> Callable[[], Any]:
-        return lambda: quick(**(fixed | given))
+    def factory(**arguments: object) -> Callable[[], Any]:
+        return lambda: quick(**(fixed | arguments))
 
-    return of
+    return factory
 
 
 def _arguments(way: str, folder: Path) -> dict[str, Any]:
@@ -240,7 +238,7 @@ def _arguments(way: str, folder: Path) -> dict[str, Any]:
 
 
 def is_good(way: str, result: dict[str, Any], folder: Path) -> bool:
-    """Whether a task returned what it should, and left it behind."""
+    """Return whether a task returned and wrote the correct result."""
     if way == "upload":
         return bool(result["rows"] == len(ROWS))
     if way in ("train", "memory rag", "classifier"):
@@ -249,8 +247,8 @@ def is_good(way: str, result: dict[str, Any], folder: Path) -> bool:
     expected: list[Any] = [text_for(prompt) for prompt in PROMPTS]
     if way in ("vectors", "embedding"):
         expected = [vector_for(prompt) for prompt in PROMPTS]
-    made = [json.loads(line) for line in lines]
-    outputs = [row.get("output", row.get("embedding", row.get("vector"))) for row in made]
+    rows = [json.loads(line) for line in lines]
+    outputs = [row.get("output", row.get("embedding", row.get("vector"))) for row in rows]
     return len(outputs) == len(expected) and all(map(_same, outputs, expected))
 
 

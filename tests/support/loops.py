@@ -1,4 +1,4 @@
-"""Tells whether an event loop is free while something is awaited on it."""
+"""Measure whether an event loop stays responsive."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 async def with_gaps(work: Awaitable[T]) -> tuple[T, list[float]]:
-    """Await something beside a task that wants to run every 10 ms.
+    """Await something beside a task that runs every 10 ms.
 
-    :param work: what is awaited
-    :returns: what it came to, and the seconds between two runs of the task
+    :param work: the awaitable
+    :return: its result, and the seconds between the runs of the task
     """
     gaps: list[float] = []
 
@@ -28,7 +28,7 @@ async def with_gaps(work: Awaitable[T]) -> tuple[T, list[float]]:
             gaps.append(time.monotonic() - before)
 
     ticking = asyncio.create_task(tick())
-    await asyncio.sleep(0)  # it has begun before the work may hold the loop up
+    await asyncio.sleep(0)  # start it before the work can block the loop
     try:
         return await work, gaps
     finally:
@@ -36,10 +36,10 @@ async def with_gaps(work: Awaitable[T]) -> tuple[T, list[float]]:
 
 
 def quietest(run: Callable[[], tuple[T, list[float]]], rounds: int = 3) -> tuple[T, list[float]]:
-    """Run something several times: code that holds the loop up does so each time, a busy machine does not.
+    """Run something several times: code that blocks the loop does so each time, a busy machine does not.
 
-    :param run: gives what :func:`with_gaps` gives
-    :param rounds: how many times
-    :returns: what the run gave whose longest gap was the shortest
+    :param run: returns a result of `with_gaps`
+    :param rounds: number of runs
+    :return: the result of the run with the shortest maximum gap
     """
     return min((run() for _ in range(rounds)), key=lambda seen: max(seen[1], default=math.inf))

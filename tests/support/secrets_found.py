@@ -1,4 +1,4 @@
-"""Everything that is left of a task where others may read it, before anything is masked."""
+"""Collect everything that a task leaves where others may read it, before Airflow masks it."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
 
 @dataclass
 class Left:
-    """What is left, by where.
+    """Texts that a task left behind.
 
-    :ivar texts: where, and what
+    :ivar texts: pairs of a location and a text
     """
 
     texts: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, where: str, what: object) -> None:
-        """Note a thing: its text and its repr."""
-        self.texts.append((where, what if isinstance(what, str) else f"{what}\n{what!r}"))
+    def add(self, location: str, item: object) -> None:
+        """Collect an object's str and repr."""
+        self.texts.append((location, item if isinstance(item, str) else f"{item}\n{item!r}"))
 
-    def add_error(self, where: str, error: BaseException) -> None:
-        """Note an error with all that led to it: texts, tracebacks, attributes, pickles."""
-        self.add(f"{where}: traceback", "".join(traceback.format_exception(error)))
-        known: set[int] = set()
-        each: BaseException | None = error
-        while each is not None and id(each) not in known:
-            known.add(id(each))
-            self.add(f"{where}: {type(each).__name__}", each)
-            self.add(f"{where}: attributes of {type(each).__name__}", repr(vars(each)))
-            if each is error:
-                again = pickle.loads(pickle.dumps(each))
-                assert (str(again), type(again)) == (str(each), type(each))
-                self.add(f"{where}: pickle", pickle.dumps(each).decode("latin-1"))
-                self.add(f"{where}: reduced", repr(each.__reduce__()))
-            each = each.__cause__ or each.__context__
+    def add_error(self, location: str, error: BaseException) -> None:
+        """Collect texts, tracebacks, attributes and pickles of an error and its causes."""
+        self.add(f"{location}: traceback", "".join(traceback.format_exception(error)))
+        seen: set[int] = set()
+        cause: BaseException | None = error
+        while cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            self.add(f"{location}: {type(cause).__name__}", cause)
+            self.add(f"{location}: attributes of {type(cause).__name__}", repr(vars(cause)))
+            if cause is error:
+                copy = pickle.loads(pickle.dumps(cause))
+                assert (str(copy), type(copy)) == (str(cause), type(cause))
+                self.add(f"{location}: pickle", pickle.dumps(cause).decode("latin-1"))
+                self.add(f"{location}: reduced", repr(cause.__reduce__()))
+            cause = cause.__cause__ or cause.__context__
 
     def add_files(self, folder: Path, *, but: Iterable[str] = ()) -> None:
-        """Note the files below a folder, with their names.
+        """Collect the files below a folder.
 
-        :param but: patterns of files that may hold rows
+        :param but: patterns of files that may contain rows
         """
         for path in sorted(folder.rglob("*")):
             if path.is_file():
@@ -58,44 +58,44 @@ class Left:
                 )
 
     def holding(self, text: str, *, but: str = "") -> list[str]:
-        """Where a text is found, as it is and as JSON or a URL holds it.
+        """Return where a text occurs, also as part of JSON or a URL.
 
-        :param but: places that begin so are left out
+        :param but: prefix of locations to skip
         """
-        shapes = {text, json.dumps(text)[1:-1], text.replace(" ", "%20"), text.replace(" ", "+")}
+        forms = {text, json.dumps(text)[1:-1], text.replace(" ", "%20"), text.replace(" ", "+")}
         return [
-            f"{where}: ...{what[max(0, what.find(shape) - 80) : what.find(shape) + len(shape) + 20]}..."
-            for where, what in self.texts
-            for shape in shapes
-            if shape in what and not (but and where.startswith(but))
+            f"{location}: ...{found[max(0, found.find(form) - 80) : found.find(form) + len(form) + 20]}..."
+            for location, found in self.texts
+            for form in forms
+            if form in found and not (but and location.startswith(but))
         ]
 
 
 @contextmanager
 def everything_logged(left: Left) -> Iterator[None]:
-    """Note what anything logs within the block, from DEBUG on, its arguments and errors too."""
-    keeper = _Keeper(left)
+    """Collect all log records of the block from DEBUG on, with their arguments and errors."""
+    handler = _Handler(left)
     with ExitStack() as stack:
         for name in ("", "airflow.task", "airflow_provider_lamini"):
             logger = logging.getLogger(name)
             stack.callback(logger.setLevel, logger.level)
-            stack.callback(logger.removeHandler, keeper)
-            logger.addHandler(keeper)
+            stack.callback(logger.removeHandler, handler)
+            logger.addHandler(handler)
             logger.setLevel(logging.DEBUG)
         if find_spec("structlog") is not None:  # Airflow 3 logs with it
             from structlog.testing import capture_logs
 
-            stack.enter_context(capture_logs(processors=[keeper.keep]))
+            stack.enter_context(capture_logs(processors=[handler.add_entry]))
         yield
 
 
-class _Keeper(logging.Handler):
+class _Handler(logging.Handler):
     def __init__(self, left: Left) -> None:
         super().__init__(logging.DEBUG)
         self._left = left
 
-    def keep(self, _: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Keep a line of structlog's."""
+    def add_entry(self, _: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Collect a log entry of structlog."""
         self._left.add("log", repr(entry))
         return entry
 

@@ -1,6 +1,6 @@
-"""Each fault of a platform, on each way in which an operator meets it: what becomes of the task, and what is paid.
+"""Every fault of a platform in every phase of every kind of task: how the task ends, and how many jobs were submitted.
 
-The table is the promise. The cases of one way run at once, in threads, since they mostly wait.
+The table is the specification. The cases of one kind run in threads, because they mostly wait.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ AT_ONCE = 48
 class Outcome:
     """How a try ends.
 
-    :param error: what it raises; ``None`` where it succeeds
-    :param says: what its message says
-    :param next_error: what the next try raises, with a platform that does well again
-    :param more: how many more jobs there are then than there would be without the fault
+    :param error: the error that it raises; ``None`` if it succeeds
+    :param says: regular expression that the message matches
+    :param next_error: the error that the next try raises, when the platform works again
+    :param more: number of jobs beyond those that there would be without the fault
     """
 
     error: type[Exception] | None = None
@@ -44,12 +44,12 @@ NOTHING = "Nothing was started"
 
 
 def unknown(error):
-    """It is not known whether the work was begun."""
+    """The job may have been started."""
     return Outcome(error, UNKNOWN)
 
 
 def refused(error):
-    """The work was surely not begun."""
+    """The job was not started."""
     return Outcome(error, NOTHING)
 
 
@@ -57,7 +57,7 @@ RUNS_ON = "may still run and bill; (a|the) retry attaches"
 
 
 def out_of_time(why):
-    """The task's own time is over, the job goes on, and the message says why the last look failed."""
+    """The task reached its timeout, the job continues, and the message says why the last poll failed."""
     return Outcome(
         WaitTimeoutError, f"{RUNS_ON} to (it|them). The last (look at a job has|poll) failed: {why}"
     )
@@ -78,17 +78,17 @@ SOON = {"Retry-After": "0.5"}
 
 
 def another(**fields):
-    """Change fields of the true answer."""
+    """Change fields of the correct response."""
     return lambda answer, _: answer | fields
 
 
 def fewer(answer, _):
-    """One row too few."""
+    """Return one row too few."""
     return {name: rows[:-1] if isinstance(rows, list) else [] for name, rows in answer.items()}
 
 
 def more(answer, _):
-    """One row too many."""
+    """Return one row too many."""
     return {
         name: [*rows, rows[-1]] if isinstance(rows, list) else [rows] * 2 for name, rows in answer.items()
     }
@@ -98,12 +98,12 @@ def more(answer, _):
 class Line:
     """A line of the table.
 
-    :param fault: what goes wrong
-    :param submit: how that ends while the work is started
-    :param wait: while it is waited for, in the trigger or in the worker
-    :param read: while its result is fetched, and where rows are answered at once
-    :param direct: where rows are answered at once, if that is another end
-    :param read_timeout: seconds that an answer is waited for
+    :param fault: the fault
+    :param submit: outcome if it happens when the job is submitted
+    :param wait: outcome while the task waits, in the trigger or in the worker
+    :param read: outcome when the result is fetched, and for direct requests
+    :param direct: outcome for direct requests, if it differs
+    :param read_timeout: read timeout of the connection in seconds
     """
 
     name: str
@@ -116,12 +116,12 @@ class Line:
 
 
 def twice(**how):
-    """Two answers go wrong."""
+    """Affect two responses."""
     return Fault(times=2, **how)
 
 
 def ever(**how):
-    """All answers go wrong."""
+    """Affect all responses."""
     return Fault(times=None, **how)
 
 
@@ -129,9 +129,9 @@ ANSWERED, CONTENT, CONNECTION = "The platform answered", "The answer", "The conn
 LOGIN = {"Location": "https://login.example.test/?next=x"}
 NO_JSON = '{"id": b1, "job_id": }'
 
-# A fault with a status does no work unless it comes after it; one that only spoils the answer does.
+# With a status, the request is not processed unless `after` is set; a fault that only changes the body processes it.
 TABLE = [
-    # -- the platform is away
+    # -- the platform is unavailable
     Line("503 twice", twice(status=503), unknown(AWAY)),
     Line("503 for long", ever(status=503), unknown(AWAY), out_of_time(ANSWERED), Outcome(AWAY, "503")),
     Line("500 twice", twice(status=500, body='{"detail": ""}'), unknown(AWAY)),
@@ -151,7 +151,7 @@ TABLE = [
     ),
     Line("513 twice", twice(status=513, headers=SOON), WELL),
     Line("513 for long", ever(status=513), refused(LOADING), out_of_time(ANSWERED), Outcome(LOADING, "513")),
-    # -- the platform refuses
+    # -- the platform rejects the request
     Line("401 twice", twice(status=401), refused(KEY), WELL, Outcome(KEY, "Check the key")),
     Line(
         "401 for long",
@@ -161,7 +161,7 @@ TABLE = [
         Outcome(KEY, "Check the key"),
     ),
     Line("498 of a young job", twice(status=498), refused(GONE), WELL, Outcome(GONE, "498")),
-    # -- the answer is none
+    # -- the response is not one
     Line("a web page twice", twice(body=PAGE, headers=HTML), unknown(ELSEWHERE)),
     Line(
         "a web page for long",
@@ -286,7 +286,7 @@ def cases_of(way):
     for kind, words in BAD_CERTIFICATES.items():
         untrusted = Outcome(AWAY, rf"certificate is not trusted \({words}")
         for phase in phases(way):
-            # Rows that are answered at once are asked for again while others are answered.
+            # Failed rows are requested again while others are still open.
             fault = ever(certificate=kind) if phase == "direct" else twice(certificate=kind)
             yield (
                 Case(way, phase, f"a certificate that is {kind}", fault),
@@ -299,7 +299,7 @@ def cases_of(way):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """The authority, a good certificate and bad ones, by name."""
+    """The authority, a valid certificate and invalid ones, by name."""
     folder = tmp_path_factory.mktemp("certificates")
     authority = Authority(folder / "ca.pem")
     other = Authority(folder / "other.pem")
@@ -313,13 +313,13 @@ def certificates(tmp_path_factory):
 
 
 @pytest.mark.long
-# A look that is cancelled while hands are shaken leaves its socket to the garbage collector.
+# A poll that is cancelled during the TLS handshake leaves its socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("way", WAYS)
-def test_each_fault_of_the_platform_ends_as_the_table_says(way, certificates, tmp_path):
+def test_every_fault_ends_as_the_table_says(way, certificates, tmp_path):
     cases = list(cases_of(way))
     assert len({case.id for case, _ in cases}) == len(cases) > 30
-    maker(way, tmp_path, "lamini_default")()  # so that no two threads import the same at once
+    maker(way, tmp_path, "lamini_default")()  # so that no two threads import the same module
     with ThreadPoolExecutor(AT_ONCE) as pool:
         seen = [
             pool.submit(
@@ -340,38 +340,38 @@ def test_each_fault_of_the_platform_ends_as_the_table_says(way, certificates, tm
 
 
 def with_certificate(case, certificates):
-    """The case with the path of the certificate that its fault names."""
+    """Return the case with the path of its fault's certificate."""
     kind = case.fault.certificate
     return replace(case, fault=replace(case.fault, certificate=kind and certificates[kind]))
 
 
 def problems(case, outcome, seen):
-    """What is not as the table says."""
-    begun, finally_begun, next_error = paid(case, outcome)
+    """Yield the differences from the table."""
+    started, finally_started, next_error = expected_jobs(case, outcome)
     if type(seen.error) is not (outcome.error or type(None)):
         yield f"the try ended with {seen.error!r}"
     elif not re.search(outcome.says, str(seen.error)):
         yield f"it says {seen.error}"
-    if seen.started != begun:
-        yield f"{seen.started} jobs were started, not {begun}"
+    if seen.started != started:
+        yield f"{seen.started} jobs were started, not {started}"
     if type(seen.next_error) is not (next_error or type(None)):
         yield f"the next try ended with {seen.next_error!r}"
-    if seen.finally_started != finally_begun:
-        yield f"{seen.finally_started} jobs were started in the end, not {finally_begun}"
+    if seen.finally_started != finally_started:
+        yield f"{seen.finally_started} jobs were started in total, not {finally_started}"
     if seen.good is not (next_error is None):
-        yield "the result is not good" if not seen.good else "the result is good"
+        yield "the result is wrong" if not seen.good else "the result is correct"
 
 
-def paid(case, outcome):
-    """How many jobs are begun in the try and in the end, and what the next try raises."""
+def expected_jobs(case, outcome):
+    """Return the number of jobs after the first try and in total, and the error of the next try."""
     if case.phase == "direct":
         return 0, 0, outcome.next_error
     if case.phase != "submit" or outcome.error is None:
         return 1 + outcome.more, 1 + outcome.more, outcome.next_error
     if outcome.says == NOTHING or outcome.says.startswith("certificate"):
         return 0, 1, None
-    begun = int(case.fault.after)
+    started = int(case.fault.after)
     lost = WAYS[case.way].lost
     if lost == "asks":
-        return begun, begun, JobLostError
-    return begun, 1 if lost == "found" else begun + 1, None
+        return started, started, JobLostError
+    return started, 1 if lost == "found" else started + 1, None

@@ -1,4 +1,4 @@
-"""Jobs that the platform forgets, and lists of jobs that are not as they should be."""
+"""Jobs that the platform no longer knows, and wrong lists of jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LISTS = {
 
 @pytest.fixture
 def platform(monkeypatch):
-    """A platform; ``lamini_default`` leads to it."""
+    """A platform; ``lamini_default`` connects to it."""
     with faulty_platform() as serving:
         fields = {"conn_type": "lamini", "host": serving.url, "password": serving.key}
         monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", json.dumps(fields))
@@ -39,13 +39,13 @@ def platform(monkeypatch):
 
 @pytest.fixture
 def task(platform, tmp_path):
-    """Returns a function that makes a way's operator anew; a dataset is there."""
+    """Returns a function that creates a kind's operator. A dataset exists."""
     platform.datasets["given"] = [{"input": "a", "output": "b"}]
     return lambda way: maker(way, tmp_path, "lamini_default")
 
 
 @pytest.mark.parametrize("way", WAITING)
-def test_a_job_that_vanished_after_its_first_minute_is_submitted_once_more(platform, task, way, tmp_path):
+def test_a_job_that_vanished_after_its_first_minute_is_submitted_again(platform, task, way, tmp_path):
     make, before = task(way)(), platform.started
     deferral = begin(make)
     platform.forgets = True
@@ -63,8 +63,8 @@ def test_a_job_that_vanished_after_its_first_minute_is_submitted_once_more(platf
 
 
 @pytest.mark.parametrize("way", WAITING)
-def test_a_job_that_vanished_while_the_worker_waits_is_told_likewise(platform, task, way, tmp_path):
-    """A try that attaches to an old job waits for it in the worker."""
+def test_a_job_that_vanished_while_the_worker_waits_is_reported(platform, task, way, tmp_path):
+    """The task attaches to an old job and waits for it in the worker."""
     begin(task(way)())
     platform.forgets = True
     _age(tmp_path, 600)
@@ -77,7 +77,7 @@ def test_a_job_that_vanished_while_the_worker_waits_is_told_likewise(platform, t
 
 
 def _age(folder, seconds):
-    """Let all submissions that are recorded below a folder be older than they are."""
+    """Make all submissions that are recorded below a folder older."""
     aged = 0
     for path in [*folder.glob("state/*.json"), *folder.glob("out/_ledger.json")]:
         record = json.loads(path.read_text())
@@ -90,7 +90,7 @@ def _age(folder, seconds):
 
 
 @pytest.mark.parametrize("change", LISTS.values(), ids=LISTS)
-def test_jobs_are_seen_to_end_whatever_the_list_of_jobs_looks_like(platform, task, change):
+def test_the_ends_of_jobs_are_found_whatever_the_list_contains(platform, task, change):
     ids = []
     for number in range(7):
         platform.script = [("TRAINING MODEL", "FAILED" if number == 3 else "COMPLETED")]
@@ -101,7 +101,7 @@ def test_jobs_are_seen_to_end_whatever_the_list_of_jobs_looks_like(platform, tas
     platform.go_wrong("GET /v1/train/jobs", Fault(times=None, change=change))
     trigger = JobTrigger(
         conn_id="lamini_default",
-        kind="tuning",
+        kind="lamini/tuning",
         job_ids=ids,
         submitted_at=time.time(),
         deadline=time.time() + 30,
@@ -114,7 +114,7 @@ def test_jobs_are_seen_to_end_whatever_the_list_of_jobs_looks_like(platform, tas
 
 
 def _event(trigger):
-    """The event of a trigger, as the task gets it."""
+    """Return the event of a trigger as the task receives it."""
     import asyncio
 
     from tests.support.tasks import first_event
@@ -129,8 +129,8 @@ def _event(trigger):
         ("classifier", ["GET /v2/classifier/mail/jobs", "GET /v2/classifier/mail/models"]),
     ],
 )
-def test_a_lost_submission_is_found_in_a_list_that_names_it_twice(platform, task, way, lists, tmp_path):
-    platform.names_models = False  # so that the list of models is asked
+def test_a_lost_submission_is_found_in_a_list_that_contains_it_twice(platform, task, way, lists, tmp_path):
+    platform.names_models = False  # so that the task reads the list of models
     before = platform.started
     platform.go_wrong(WAYS[way].submits, Fault(drop=True, after=True))
     for path in lists:

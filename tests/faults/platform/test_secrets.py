@@ -1,6 +1,6 @@
-"""Keys, tokens and data stay where they belong, also where the platform repeats all that it was sent.
+"""No secret and no row appears in a log, an error or a trigger, even if the platform repeats everything that it was sent.
 
-What tasks leave is searched before Airflow masks anything.
+The tests search what tasks produce before Airflow masks anything.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ OPERATORS = {
     "sensor": ("sensors.job.LaminiJobSensor", {"job_id": "1"}),
 }
 AT_ONCE = ("completion", "chat", "upload", "cancel", "evaluate classifier")
-"""Operators that wait for no job."""
+"""Operators without a job to wait for."""
 
 ECHOES = {
     "a detail": lambda sent: json.dumps({"detail": sent}),
@@ -99,9 +99,9 @@ ECHOES = {
 
 
 def failed_badly(answer):
-    """The answer about a job that has failed; the reason repeats the key."""
+    """The status of a failed job; its reason contains the key."""
     if isinstance(answer, list):
-        return [failed_badly(each) for each in answer]
+        return [failed_badly(item) for item in answer]
     why = {"status": "FAILED", "prev_download_error": f"Bearer {KEY} was refused", "logs": [KEY]}
     return answer | why if isinstance(answer, dict) else answer
 
@@ -121,7 +121,7 @@ WHERE = {"starting": "(POST|PUT) .*", "looking": "(GET .*|POST .*/status)"}
 
 @contextmanager
 def secretive_platform(monkeypatch, conn_id):
-    """A platform behind a proxy that is itself; it wants the key, and its datasets lie in a blob store."""
+    """A platform that is its own proxy, checks the key, and stores its datasets in a blob store."""
     blobs = BlobStore()
     blobs.url = "http://blobs.invalid"
     with faulty_platform() as serving:
@@ -142,13 +142,13 @@ def secretive_platform(monkeypatch, conn_id):
 
 @pytest.fixture
 def platform(monkeypatch):
-    """A platform; ``lamini_default`` leads to it."""
+    """A platform; ``lamini_default`` connects to it."""
     with secretive_platform(monkeypatch, "lamini_default") as serving:
         yield serving
 
 
 def prepare(platform, folder):
-    """A job, an index and a classifier of earlier, and documents."""
+    """Create a finished job, an index, a classifier, and documents."""
     platform.go_right()
     platform.script = [("CREATED", "COMPLETED")]
     platform.looks_needed = 1
@@ -163,32 +163,32 @@ def prepare(platform, folder):
 
 
 def operator_maker(name, folder, **more):
-    """Return a function that makes an operator anew."""
+    """Return a function that creates an operator."""
     from importlib import import_module
 
     path, arguments = OPERATORS[name]
     module, kind = path.rsplit(".", 1)
-    places = {f"{{{each}}}": str(folder / each) for each in ("out", "state", "documents")}
-    given = {"task_id": "infer"} | more
+    paths = {f"{{{name}}}": str(folder / name) for name in ("out", "state", "documents")}
+    values = {"task_id": "infer"} | more
     if name not in AT_ONCE:
-        often = "poke_interval" if name == "sensor" else "poll_interval"
-        given |= {"deferrable": True, "timeout": 1, often: 0.3} | more
+        interval = "poke_interval" if name == "sensor" else "poll_interval"
+        values |= {"deferrable": True, "timeout": 1, interval: 0.3} | more
     for key, value in arguments.items():
-        for mark, place in places.items():
-            value = value.replace(mark, place) if isinstance(value, str) else value  # noqa: PLW2901 - as it is filled in
-        given[key] = value
+        for braces, path in paths.items():
+            value = value.replace(braces, path) if isinstance(value, str) else value  # noqa: PLW2901
+        values[key] = value
     return lambda: getattr(
         import_module(f"airflow_provider_lamini.{'' if '.' in module else 'operators.'}{module}"), kind
-    )(**given)
+    )(**values)
 
 
 def run(make, left):
-    """Run a task to its end, and note all that is left on the way."""
+    """Run a task until it ends, and collect everything that it produces."""
     operator, event, method = make(), None, None
     while True:
         try:
-            woken = method and getattr(operator, method)
-            result = woken({"ti": TI}, event=event) if woken else execute(operator, TI)
+            resume = method and getattr(operator, method)
+            result = resume({"ti": TI}, event=event) if resume else execute(operator, TI)
         except TaskDeferred as deferred:
             classpath, kwargs = deferred.trigger.serialize()
             left.add("trigger", json.dumps(kwargs))
@@ -205,7 +205,7 @@ def run(make, left):
 
 
 def note_operator(operator, left):
-    """Note what an operator shows: its repr, its fields, and what it holds."""
+    """Collect an operator's repr, fields and attributes."""
     left.add("operator", repr(operator))
     left.add("arguments", repr({name: getattr(operator, name) for name in operator.template_fields}))
     for name in ("task_run", "hook", "settings"):
@@ -213,7 +213,7 @@ def note_operator(operator, left):
 
 
 def through_all_faults(name, platform, folder, left):
-    """Run an operator through each fault; returns what failed."""
+    """Run an operator with each fault; return the errors."""
     failed = []
     for fault, how in FAULTS.items():
         for where, requests in WHERE.items() if how else {"": ""}.items():
@@ -224,26 +224,26 @@ def through_all_faults(name, platform, folder, left):
                 platform.go_wrong(requests, how)
             try:
                 run(operator_maker(name, here, lamini_conn_id=conn_id_of(name), **patience), left)
-            except Exception as error:  # noqa: BLE001 - any end will do
+            except Exception as error:  # noqa: BLE001 - any error is fine
                 left.add_error(f"{name}, {fault} while {where}", error)
                 failed.append(f"{fault}: {error!r}")
     return failed
 
 
 def conn_id_of(name):
-    """The connection of an operator's platform."""
+    """Return the connection id of an operator's platform."""
     return f"lamini_{name.replace(' ', '_')}"
 
 
 @pytest.mark.long
-def test_no_secret_and_no_data_is_left_where_others_may_read_it(monkeypatch, tmp_path):
-    """All operators run at once, since they mostly wait."""
+def test_no_secret_and_no_row_is_left_where_others_may_read_it(monkeypatch, tmp_path):
+    """All operators run at the same time, because they mostly wait."""
     left = Left()
     with ExitStack() as stack:
         platforms = {
             name: stack.enter_context(secretive_platform(monkeypatch, conn_id_of(name))) for name in OPERATORS
         }
-        for name in OPERATORS:  # so that no two threads import the same at once
+        for name in OPERATORS:  # so that no two threads import the same module
             operator_maker(name, tmp_path)()
         stack.enter_context(everything_logged(left))
         with ThreadPoolExecutor(len(OPERATORS)) as pool:
@@ -260,8 +260,8 @@ def test_no_secret_and_no_data_is_left_where_others_may_read_it(monkeypatch, tmp
     assert [found for found in shown if not found.startswith("arguments")] == []
 
 
-def test_the_search_finds_what_is_there(tmp_path):
-    """Else it would prove nothing."""
+def test_the_search_finds_secrets(tmp_path):
+    """Otherwise the tests of this module would prove nothing."""
     left = Left()
     with everything_logged(left):
         import logging
@@ -274,15 +274,15 @@ def test_the_search_finds_what_is_there(tmp_path):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_neither_the_hook_nor_the_test_of_a_connection_shows_a_secret(platform, fault):
+def test_neither_the_hook_nor_its_connection_test_shows_a_secret(platform, fault):
     left = Left()
     if FAULTS[fault]:
         platform.go_wrong(".*", FAULTS[fault])
     with everything_logged(left), LaminiHook("lamini_default") as hook:
         left.add("form", hook.test_connection())
-        target = hook._looked_up()
-        for each in (hook, hook.client(), hook.settings(), target, vars(hook), target.settings.fingerprint):
-            left.add(type(each).__name__, each)
+        info = hook._connection_info()
+        for item in (hook, hook.client(), hook.settings(), info, vars(hook), info.settings.fingerprint):
+            left.add(type(item).__name__, item)
         left.add("pickled hook", pickle.dumps(hook).decode("latin-1"))
         from airflow_provider_lamini.platforms.lamini.api import completions, models
 

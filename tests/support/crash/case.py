@@ -1,4 +1,4 @@
-"""What the crash harness needs to know of a kind of task: how it is made, and what must be true when it is over."""
+"""What the crash harness knows about a kind of task: how to create it, and what must be true at the end."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Found:
     """What a life has left.
 
     :param lost: input rows, or jobs, that are not in the results
-    :param doubled: rows that are there more than once
-    :param wrong: what else is not as it must be, in words
+    :param doubled: rows that exist more than once
+    :param wrong: descriptions of other defects
     """
 
     lost: int = 0
@@ -69,11 +69,11 @@ class Found:
 class Case(ABC):
     """A kind of task.
 
-    :ivar name: what it is, for people
-    :ivar starts: path of the requests that start what is paid for, for the local platform a regular expression
-    :ivar task_state: whether there is Airflow's task state store
-    :ivar waits: whether it waits for jobs of the local platform without a worker
-    :ivar asks_again: whether a task asks at once again where an answer is lost, which may pay for one piece again
+    :ivar name: its name in tables and messages
+    :ivar starts: path of the requests that start paid work; a regular expression for the local platform
+    :ivar task_state: whether the task has Airflow's task state store
+    :ivar waits: whether it waits for jobs of the local platform in the triggerer
+    :ivar asks_again: whether the client itself retries a request whose response was lost, which may pay for it again
     """
 
     name: ClassVar[str]
@@ -83,124 +83,118 @@ class Case(ABC):
     waits: ClassVar[bool] = True
 
     def learn(self, watch: Watch) -> None:
-        """Tell a watch what the steps are."""
+        """Teach a watch the named steps."""
         watch.learn()
 
     @contextmanager
     def platform(self, world: World) -> Iterator[None]:
-        """A platform without anything of an earlier life."""
+        """Remove everything of earlier lives from the platform."""
         world.local.control.reset()
         world.engine.prompts.clear()
         world.engine.bodies.clear()
         yield
 
     def env(self, world: World) -> dict[str, str]:
-        """How tasks find the platform."""
+        """Return the environment in which tasks find the platform."""
         return connection(world.local.url, world.local.key)
 
     def break_connection(self, world: World, when: str) -> None:
-        """Let the connection of the next request that starts something break.
+        """Break the connection of the next request that starts work.
 
-        :param when: ``before`` or ``after`` the work was done
+        :param when: ``before`` or ``after`` the request is processed
         """
         world.local.control.fault(self.starts, method="POST", when=when, drop=True)
 
     def has_broken(self, world: World) -> bool:
-        """Whether such a connection has come and is broken."""
+        """Return whether such a connection was broken."""
         return any(fault["hits"] for fault in world.local.control.faults())
 
     def crash_platform(self, world: World) -> None:
-        """End the platform."""
+        """Kill the platform."""
         world.local.kill()
 
     def restart_platform(self, world: World) -> None:
-        """Start it again, with what it has kept."""
+        """Start the platform again with its data."""
         world.local.restart()
 
     @abstractmethod
     def prepare(self, place: Path, world: World) -> None:
-        """Lay out what the task works on.
+        """Create the task's input.
 
         :param place: the folder of this life
         """
 
     @abstractmethod
     def operator(self, place: Path) -> Any:
-        """Make the operator; the same each time. Called in the task's process."""
+        """Create the operator, the same each time. Runs in the task's process."""
 
     @abstractmethod
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """How often each piece of paid work was done on the platform."""
+        """Return how often the platform did each piece of paid work."""
 
     def started(self, paid: Counter[str], world: World) -> Counter[str]:
-        """The same, by the number of jobs alone.
+        """Return the same by number of jobs.
 
-        :param paid: the same
+        :param paid: result of `paid`
         """
         del world
         return paid
 
     @abstractmethod
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """Submissions of which it is not recorded whether they began: the piece of work, and when it was intended.
+        """Return the submissions with an unknown outcome: pairs of the piece of work and the time of the intent.
 
-        One more payment for each of them is what the documentation allows.
+        The documentation allows one more payment for each of them.
         """
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """Compare what lies on storage, and what the task returned, with what must be there."""
+        """Compare the files on storage and the task's result with the expected ones."""
         raise NotImplementedError
 
     def decided(self, place: Path) -> None:
-        """A person has looked at the platform, and says that the task may submit again."""
+        """Record that a user allows the task to submit again."""
         (place / "submit").touch()
 
     def on_unknown(self, place: Path) -> str:
-        """What the operator is told to do about an unknown submission."""
+        """Return the operator's ``on_unknown_submission``."""
         return "submit" if (place / "submit").exists() else "fail"
 
 
 def connection(url: str, key: str) -> dict[str, str]:
-    """The environment in which ``lamini_default`` leads to a platform."""
+    """Return the environment in which ``lamini_default`` connects to a platform."""
     fields = {"conn_type": "lamini", "host": url, "password": key, "extra": {"retry_budget": 2}}
     return {"AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps(fields)}
 
 
 class ScriptCase(Case):
-    """A task for the platform with a script."""
+    """A task for the scripted platform."""
 
     waits = False
 
     @contextmanager
     def platform(self, world: World) -> Iterator[None]:
-        """See `Case.platform`."""
         world.tuning = TuningPlatform()
         with serving(world.tuning):
             yield
 
     def env(self, world: World) -> dict[str, str]:
-        """See `Case.env`."""
         return connection(world.tuning.url, world.tuning.key)
 
     def break_connection(self, world: World, when: str) -> None:
-        """See `Case.break_connection`."""
         (world.tuning.drop if when == "before" else world.tuning.lose).append(self.starts)
 
     def has_broken(self, world: World) -> bool:
-        """See `Case.has_broken`."""
         return not (world.tuning.drop or world.tuning.lose)
 
     def crash_platform(self, world: World) -> None:
-        """See `Case.crash_platform`."""
         world.tuning.away = True
 
     def restart_platform(self, world: World) -> None:
-        """See `Case.restart_platform`."""
         world.tuning.away = False
 
 
 def recorded(value: Any) -> set[tuple[str, float]]:
-    """The unknown submission in a record, if it has one."""
+    """Return the unknown submission of a record, if it has one."""
     if value is None or value["job_id"] is not None:
         return set()
     return {("job", value["intended_at"])}

@@ -1,4 +1,4 @@
-"""Tasks whose work is one job."""
+"""Tasks with one job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAITING: dict[str, Any] = {"deferrable": True, "poll_interval": 0.5, "timeout": 
 
 
 def state_record(place: Path, key: str = "airflow_provider_lamini_submission") -> Any:
-    """What the task state store, or the one file under the state path, has of a submission."""
+    """Read a submission from the task state store or from the only file below the state path."""
     file = place / "task-state.json"
     if file.exists():
         return json.loads(file.read_text()).get(key)
@@ -30,18 +30,18 @@ def state_record(place: Path, key: str = "airflow_provider_lamini_submission") -
     return json.loads(files[0].read_text()) if files else None
 
 
-def returned(outcome: Outcome, **wanted: object) -> list[str]:
-    """What of a result is not as wanted."""
+def differences(outcome: Outcome, **expected: object) -> list[str]:
+    """Describe the fields of a result that differ from the expected ones."""
     value = outcome.value if isinstance(outcome.value, dict) else {}
     return [
-        f"{name} is {value.get(name)!r} instead of {wish!r}"
-        for name, wish in wanted.items()
-        if value.get(name) != wish
+        f"{name} is {value.get(name)!r} instead of {correct!r}"
+        for name, correct in expected.items()
+        if value.get(name) != correct
     ]
 
 
 class Train(ScriptCase):
-    """Rows are uploaded, a model is tuned; the record is in the task state store."""
+    """Uploads rows and tunes a model; the record is in the task state store."""
 
     name = "tuning"
     starts = "/v1/train"
@@ -51,13 +51,11 @@ class Train(ScriptCase):
     resumes = 0
 
     def prepare(self, place: Path, world: World) -> None:
-        """See `Case.prepare`."""
         (place / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n")
         world.tuning.script = [self.script, ("CREATED", "COMPLETED")]
         world.tuning.history = [{"step": 1, "loss": 0.5}]
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.train import LaminiTrainOperator
 
         class Quick(LaminiTrainOperator):
@@ -74,19 +72,19 @@ class Train(ScriptCase):
         )
 
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """See `Case.paid`."""
         del place
         resumed = sum(job.resumes for job in world.tuning.jobs.values())
         return Counter({"job": len(world.tuning.jobs), "resume": 1 + max(0, resumed - self.resumes)})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`: the platform lists the job, so there is none."""
+        """The platform lists the job, so there is none."""
         del place
         return set()
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`."""
-        found = Found(wrong=returned(outcome, status="COMPLETED", model_name="tuned-1", resumes=self.resumes))
+        found = Found(
+            wrong=differences(outcome, status="COMPLETED", model_name="tuned-1", resumes=self.resumes)
+        )
         if not any(job.state == "COMPLETED" for job in world.tuning.jobs.values()):
             found.lost = 1
         job = world.tuning.jobs["1"]
@@ -99,7 +97,7 @@ class Train(ScriptCase):
 
 
 class TrainAndResume(Train):
-    """The job fails and goes on from its checkpoint; the record is in a file."""
+    """The job fails and is resumed; the record is in a file."""
 
     name = "tuning that fails and is resumed"
     task_state = False
@@ -109,43 +107,38 @@ class TrainAndResume(Train):
 
 
 class TrainWithoutRecord(Train):
-    """There is no place for a record, as the log says: the harness must see what a retry costs then."""
+    """Without a record a retry submits again, as the log says. The harness must notice that."""
 
     name = "tuning without a record"
     task_state = False
 
 
 class UploadDataset(ScriptCase):
-    """A dataset. A retry takes what an earlier try has uploaded; one that a crash has interrupted is left unused."""
+    """Uploads a dataset. A retry uses the dataset of an earlier try; an interrupted upload stays unused."""
 
     name = "dataset upload"
     starts = "/v1/local-data"
     task_state = True
 
     def prepare(self, place: Path, world: World) -> None:
-        """See `Case.prepare`."""
         del world
         (place / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n")
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.upload_dataset import LaminiUploadDatasetOperator
 
         return LaminiUploadDatasetOperator(task_id="upload", input=str(place / "rows.jsonl"))
 
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """See `Case.paid`."""
         del place
         return Counter({"job": len(world.tuning.datasets)})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`."""
         return recorded(state_record(place, "airflow_provider_lamini_dataset"))
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`."""
         del place
-        found = Found(wrong=returned(outcome, rows=len(ROWS)))
+        found = Found(wrong=differences(outcome, rows=len(ROWS)))
         if world.tuning.datasets.get(outcome.value["dataset_id"]) != ROWS:
             found.lost = len(ROWS)
         return found
@@ -158,31 +151,27 @@ class DownloadModel(ScriptCase):
     starts = "/v1alpha/downloaded_models/"
 
     def prepare(self, place: Path, world: World) -> None:
-        """See `Case.prepare`."""
         del place
         world.tuning.downloads["org/model"] = ["requested", "available"]
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         del place
         from airflow_provider_lamini.operators.download_model import LaminiDownloadModelOperator
 
         return LaminiDownloadModelOperator(task_id="download", model_name="org/model", **WAITING)
 
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """See `Case.paid`: one model, by its name."""
+        """Count the downloads of the model."""
         del place
         return Counter({"job": len(world.tuning.downloads)})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`."""
         del place
         return set()
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`."""
         del place, world
-        return Found(wrong=returned(outcome, model_name="org/model", status="available"))
+        return Found(wrong=differences(outcome, model_name="org/model", status="available"))
 
 
 class RagBuild(Case):
@@ -193,14 +182,12 @@ class RagBuild(Case):
     task_state = True
 
     def prepare(self, place: Path, world: World) -> None:
-        """See `Case.prepare`."""
         del world
         (place / "docs").mkdir()
         for name in ("alpha", "beta"):
             (place / "docs" / f"{name}.txt").write_text(f"{name} is a letter of life {place.name}")
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
 
         return LaminiMemoryRagBuildOperator(
@@ -212,18 +199,15 @@ class RagBuild(Case):
         )
 
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """See `Case.paid`."""
         del place
         return Counter({"job": len(world.local.control.jobs("memory_rag"))})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`."""
         return recorded(state_record(place))
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`."""
         del place
-        found = Found(wrong=returned(outcome, files=2, model_name=TEXT_MODEL))
+        found = Found(wrong=differences(outcome, files=2, model_name=TEXT_MODEL))
         ready = [job["id"] for job in world.local.control.jobs("memory_rag") if job["state"] == "succeeded"]
         if str(outcome.value["index_id"]) not in map(str, ready):
             found.lost = 1
@@ -238,7 +222,7 @@ class RagRefresh(RagBuild):
     action = "rebuilt"
 
     def prepare(self, place: Path, world: World) -> None:
-        """See `Case.prepare`: there is an index already."""
+        """Create the documents and a first index."""
         super().prepare(place, world)
         if self.action == "added":
             (place / "docs" / "beta.txt").unlink()
@@ -262,7 +246,6 @@ class RagRefresh(RagBuild):
         ManifestFile(str(place / "index.json")).write(manifest)
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
 
         return LaminiMemoryRagRefreshOperator(
@@ -275,17 +258,15 @@ class RagRefresh(RagBuild):
         )
 
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """See `Case.paid`: the first index was there before."""
+        """Count the builds after the first index."""
         return Counter({"job": super().paid(place, world)["job"] - 1})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`."""
         file = place / "index.json"
         building = json.loads(file.read_text()).get("building") if file.exists() else None
         return recorded(building["submission"] if building else None)
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`."""
         found = super().found(place, world, outcome)
         content = json.loads((place / "index.json").read_text())
         if sorted(content["files"]) != ["alpha.txt", "beta.txt"] or content["building"] or content["adding"]:
@@ -301,12 +282,12 @@ class RagAdd(RagRefresh):
     action = "added"
 
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """See `Case.paid`: a text that was added, or a build that was needed instead."""
+        """Count added texts, and builds that replaced them."""
         adds = world.local.control.stats()["requests"].get("POST /alpha/memory-rag/add-index", 0)
         return Counter({"job": super().paid(place, world)["job"] + adds})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`: also a text of which it is not known whether it was added."""
+        """Include texts that may or may not have been added."""
         content = json.loads((place / "index.json").read_text())
         adding = {("job", 0.0)} if content.get("adding") else set()
         return super().unknown(place) | adding
@@ -320,11 +301,9 @@ class ClassifierTrain(Case):
     task_state = True
 
     def prepare(self, place: Path, world: World) -> None:
-        """See `Case.prepare`."""
         del place, world
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.classifier_train import LaminiClassifierTrainOperator
 
         class Quick(LaminiClassifierTrainOperator):
@@ -341,20 +320,18 @@ class ClassifierTrain(Case):
         )
 
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """See `Case.paid`."""
         del place
         return Counter({"job": len(world.local.control.jobs("classifier"))})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`: the project lists its jobs, so there is none."""
+        """The project lists its jobs, so there is none."""
         del place
         return set()
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`."""
         del world
         wanted = {"project": f"project {place.name}", "created": 1, "status": "COMPLETED", "classes": 2}
-        found = Found(wrong=returned(outcome, **wanted))
+        found = Found(wrong=differences(outcome, **wanted))
         if not outcome.value.get("model_id"):
             found.lost = 1
         return found

@@ -1,4 +1,4 @@
-"""The life of a task: tries, deferrals and crashes, until it has ended; and what that has cost."""
+"""The life of a task: tries, deferrals and crashes until it ends, and what the platform did for it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from tests.support.crash.case import Case, Found, World
 
-MOST_TRIES = 15
+MAXIMUM_TRIES = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """When a process is killed; see `zygote.Order`."""
+    """When to kill a process: at a named step, at a function call, or after some seconds."""
 
     step: tuple[str, int] | None = None
     call: int | None = None
@@ -35,13 +35,13 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What goes wrong besides.
+    """What goes wrong in addition to kills.
 
-    :param fault: the connection of the first starting request breaks ``before`` or ``after`` the work was done
-    :param restart: in which process's time the platform is killed and started again
-    :param after: how long after the beginning of that process, in seconds
-    :param slow: whether jobs take a while, so that tries meet them running
-    :param hold: whether jobs make no step before the first process has ended
+    :param fault: the connection of the first submission breaks ``before`` or ``after`` the request is processed
+    :param restart: number of the process during which the platform is killed and restarted
+    :param after: seconds between the start of that process and the kill
+    :param slow: whether jobs take a while, so that retries find them running
+    :param hold: whether jobs make no progress until the first process has ended
     """
 
     fault: str | None = None
@@ -53,19 +53,19 @@ class Trouble:
 
 @dataclass(slots=True)
 class Life:
-    """What has happened.
+    """What happened to a task.
 
-    :param trouble: what went wrong besides
-    :param kills: how often a process was killed
-    :param tries: how often Airflow began a try
-    :param asked: how often a person had to decide
-    :param repeated: paid work that was done again where the documentation says so
-    :param duplicates: paid work that was done again without that
-    :param broken: whether the connection of a submission has broken
-    :param restarted: whether the platform was killed and started again
-    :param found: what lies on storage
-    :param plan: what was to be killed, and where
-    :param phases: each process: what it did, and how that ended
+    :param trouble: what went wrong in addition to kills
+    :param kills: number of killed processes
+    :param tries: number of tries
+    :param asked: how often a user had to decide
+    :param repeated: paid work that was repeated as documented
+    :param duplicates: paid work that was repeated without being documented
+    :param broken: whether the connection of a submission broke
+    :param restarted: whether the platform was killed and restarted
+    :param found: defects of the result
+    :param plan: the intended kills
+    :param phases: each process's phase and outcome
     """
 
     case: str
@@ -85,7 +85,7 @@ class Life:
 
     @property
     def wrong(self) -> list[str]:
-        """All that must not be, in words."""
+        """Descriptions of everything that is wrong."""
         wrong = [self.failed] if self.failed else []
         if self.duplicates:
             wrong.append(f"{self.duplicates} paid for twice")
@@ -96,22 +96,22 @@ class Life:
         return wrong
 
     def story(self) -> str:
-        """What has happened, for whoever looks into a failure."""
+        """Describe the life, to explain a failure."""
         lines = [
             f"  {phase}: {outcome.how} {outcome.error or ''}, after {outcome.steps[-1] if outcome.steps else '?'}"
             for phase, outcome in self.phases
         ]
-        head = f"{self.case}: {'; '.join(self.wrong) or 'all is well'} (to be killed: {'; '.join(self.plan)}; {self.trouble})"
+        head = f"{self.case}: {'; '.join(self.wrong) or 'nothing wrong'} (planned kills: {'; '.join(self.plan)}; {self.trouble})"
         return "\n".join([head, *lines])
 
 
 class Harness:
-    """Leads tasks through their lives.
+    """Runs tasks from the first try to the end.
 
-    :param zygote: runs processes
+    :param zygote: runs the processes
     :param world: the platforms
-    :param folder: for the lives
-    :param cases: the module that has the cases
+    :param folder: folder for the files of all lives
+    :param cases: module with the cases
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class Harness:
         kills: Mapping[int, Kill] | Callable[[int, Phase], Kill | None],
         trouble: Trouble = Trouble(),
     ) -> Life:
-        """Lead one task to its end.
+        """Run a task until it ends.
 
         :param case: the kind of task
-        :param kills: by the number of the process, when it is killed; or what says so of each
-        :param trouble: what goes wrong besides
+        :param kills: maps the number of a process to its kill; or a function that returns the kill of each process
+        :param trouble: what goes wrong in addition
         """
         self._lives += 1
         place = self._folder / f"life-{self._lives}"
@@ -155,10 +155,12 @@ class Harness:
 
     def order(self, case: Case, place: Path, phase: Phase, kill: Kill | None, **more: Any) -> Outcome:
         """Run one process."""
-        told: dict[str, Any] = asdict(kill) if kill else {}
+        options: dict[str, Any] = asdict(kill) if kill else {}
         env = case.env(self.world)
         return self.zygote.run(
-            Order(cases=self._cases, case=case.name, place=str(place), phase=phase, env=env, **told, **more)
+            Order(
+                cases=self._cases, case=case.name, place=str(place), phase=phase, env=env, **options, **more
+            )
         )
 
     def _arm(self, case: Case, trouble: Trouble) -> None:
@@ -171,7 +173,7 @@ class Harness:
 
 
 class _Living:
-    """One life while it lasts."""
+    """Runs one life."""
 
     def __init__(
         self,
@@ -192,18 +194,18 @@ class _Living:
         self._restart: threading.Thread | None = None
 
     def lead(self) -> None:
-        """Try until the task has ended."""
-        while self.life.tries < MOST_TRIES:
+        """Retry until the task has ended."""
+        while self.life.tries < MAXIMUM_TRIES:
             self.life.tries += 1
             outcome = self._try()
             if outcome.how == "returned":
                 self._end = outcome
                 return
-            # What a try leaves behind is what the next one has to go by.
+            # The next try only knows what this one left behind.
             self._unknown |= self._case.unknown(self._place)
             if outcome.how == "raised" and self._stuck(outcome):
                 return
-        self.life.failed = f"not ended after {MOST_TRIES} tries"
+        self.life.failed = f"did not end after {MAXIMUM_TRIES} tries"
 
     def _stuck(self, outcome: Outcome) -> bool:
         assert outcome.error is not None
@@ -218,13 +220,13 @@ class _Living:
         return False
 
     def judge(self) -> None:
-        """See what it has cost, and what is there."""
+        """Compare the paid work and the results with the expected ones."""
         life = self.life
         life.unknown = len(self._unknown)
         paid = self._case.paid(self._place, self._harness.world)
         names = [name for name, _ in self._unknown]
         if self._trouble.restart is not None:
-            # A platform that is started again computes rows anew, and bills them once: what counts is the number of jobs.
+            # A restarted platform computes rows again but bills them once, so the number of jobs counts.
             paid, names = self._case.started(paid, self._harness.world), ["job"] * len(names)
         allowed = Counter(names)
         for name, times in paid.items():
@@ -236,20 +238,20 @@ class _Living:
         if self._end is not None:
             try:
                 life.found = self._case.found(self._place, self._harness.world, self._end)
-            except Exception as error:  # noqa: BLE001 - what cannot be read is wrong, whatever the reason
+            except Exception as error:  # noqa: BLE001 - results that cannot be read are wrong, whatever the reason
                 life.failed = f"the results cannot be read: {error!r}"
 
     def _try(self) -> Outcome:
-        """Run one try, however often it is deferred."""
+        """Run one try, however often it defers."""
         outcome = self._phase("execute")
         while outcome.how == "deferred":
-            kept = outcome.value
-            event = self._phase("wait", deferral=kept)
-            while event.how == "killed":  # another triggerer takes the trigger over
-                event = self._phase("wait", deferral=kept)
+            deferral = outcome.value
+            event = self._phase("wait", deferral=deferral)
+            while event.how == "killed":  # another triggerer takes over
+                event = self._phase("wait", deferral=deferral)
             if event.how != "yielded":
                 return event
-            outcome = self._phase("wake", deferral=kept, event=event.value)
+            outcome = self._phase("wake", deferral=deferral, event=event.value)
         return outcome
 
     def _phase(self, phase: Phase, **more: Any) -> Outcome:
@@ -276,6 +278,6 @@ class _Living:
         self._case.restart_platform(self._harness.world)
 
     def platform_is_back(self) -> None:
-        """Wait until a platform that was killed answers again."""
+        """Wait until a killed platform runs again."""
         if self._restart is not None:
             self._restart.join(60)

@@ -1,4 +1,4 @@
-"""One step in the life of a task: a try begins, the trigger waits, or the task goes on. Runs in a process of its own."""
+"""One phase of a task: a try starts, the trigger waits, or the task resumes. Each runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 class LinkedTask(TaskInstance):
-    """Who runs, and takes what the task tells."""
+    """A task instance that ignores XComs."""
 
     def xcom_push(self, key: str, value: object) -> None:
-        """Take a value, which a try that dies has not told."""
+        """Ignore a value."""
 
 
 class TaskStateFile:
-    """Airflow's task state store, as a task sees it: JSON values that outlive a try once ``set`` returns.
+    """Airflow's task state store as a task sees it. Values are durable once ``set`` returns.
 
-    :param file: where it lies
+    :param file: file for the values
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def get(self, key: str, default: object = None) -> object:
-        """A value."""
+        """Return a value."""
         return self._all().get(key, default)
 
     def set(self, key: str, value: object) -> None:
-        """Keep a value; the server commits it before it answers."""
+        """Store a value durably."""
         self._commit({**self._all(), key: value})
 
     def delete(self, key: str) -> None:
@@ -53,13 +53,13 @@ class TaskStateFile:
         return json.loads(self._file.read_text()) if self._file.exists() else {}
 
     def _commit(self, values: dict[str, object]) -> None:
-        whole = self._file.with_suffix(".new")
-        whole.write_text(json.dumps(values))
-        whole.replace(self._file)
+        temporary = self._file.with_suffix(".new")
+        temporary.write_text(json.dumps(values))
+        temporary.replace(self._file)
 
 
 def run(order: dict[str, Any]) -> dict[str, Any]:
-    """Carry out an order; see `zygote.Order`."""
+    """Carry out a `zygote.Order`, given as a mapping."""
     cases: dict[str, Case] = import_module(order["cases"]).ALL
     case = cases[order["case"]]
     place = Path(order["place"])
@@ -88,10 +88,10 @@ def _carry_out(case: Case, order: dict[str, Any], place: Path, watch: Watch) -> 
     except TaskDeferred as deferred:
         classpath, kwargs = deferred.trigger.serialize()
         watch.passed("the deferral is on its way")
-        method, given = deferred.method_name, through_json(deferred.kwargs or {})
-        kept = Deferral(classpath, through_json(kwargs), method, given)
-        return Outcome(how="deferred", value=asdict(kept))
-    except Exception as error:  # noqa: BLE001 - Airflow, too, takes it for the end of the try
+        method, method_kwargs = deferred.method_name, through_json(deferred.kwargs or {})
+        deferral = Deferral(classpath, through_json(kwargs), method, method_kwargs)
+        return Outcome(how="deferred", value=asdict(deferral))
+    except Exception as error:  # noqa: BLE001 - any exception ends the try, as in Airflow
         name = type(error).__name__
         return Outcome(how="raised", error=(name, str(error)), fatal=isinstance(error, AirflowFailException))
 
@@ -103,5 +103,5 @@ def _task(case: Case, order: dict[str, Any], place: Path) -> Any:
     operator = case.operator(place)
     if order["phase"] == "execute":
         return type(operator).execute.__wrapped__(operator, context)
-    kept = Deferral(**order["deferral"])
-    return getattr(operator, kept.method)(context, event=order["event"], **kept.kwargs)
+    deferral = Deferral(**order["deferral"])
+    return getattr(operator, deferral.method)(context, event=order["event"], **deferral.kwargs)

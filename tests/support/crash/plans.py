@@ -1,4 +1,4 @@
-"""Which crashes a task is led through: at each named step, in a first try and in one that takes it up, and at random."""
+"""The crashes of a task: at each named step, in a first try and in a retry, and at random."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 NAMED = Trouble(hold=True)
-"""In lives with a crash at a named step, no job ends before it is waited for: so steps are passed in the same order."""
+"""For lives with a kill at a named step. No job ends before the task waits for it, so the order of steps is fixed."""
 
 
 @dataclass(slots=True)
-class InputSummary:
-    """What a task passes when nothing, or only its first try, is killed.
+class Survey:
+    """The named steps of a task, found in a life without kills and in one whose first process is killed.
 
     :param case: the kind of task
-    :param points: kills, each with the step's name; several for a step that is passed in several processes
-    :param steps: the names of steps in each phase; ``again`` is the beginning of a second try
-    :param calls: the most functions that a process of each phase has called
-    :param processes: how many processes a life without a crash has
+    :param points: pairs of a step and the kills for it; several for a step that occurs in several processes
+    :param steps: the steps of each phase; ``again`` is the start of a second try
+    :param calls: maximum number of function calls of a process of each phase
+    :param processes: number of processes of a life without kills
     """
 
     case: Case
@@ -39,21 +39,21 @@ class InputSummary:
 
     @property
     def once(self) -> list[tuple[str, dict[int, Kill]]]:
-        """Each step of each phase at its first passing."""
+        """Each step of each phase at its first occurrence."""
         return list(dict(reversed(self.points)).items())[::-1]
 
     @property
     def names(self) -> set[str]:
-        """All steps."""
+        """The names of all steps."""
         return {name for name, _ in self.points}
 
 
-def validate_input(harness: Harness, case: Case) -> tuple[InputSummary, list[Life]]:
-    """Lead a task through a life without a crash, and through one with a crash at the end of its first process.
+def survey(harness: Harness, case: Case) -> tuple[Survey, list[Life]]:
+    """Run a task without kills, and once with a kill at the end of its first process.
 
-    :returns: the steps, and these lives
+    :return: the steps, and the two lives
     """
-    found = InputSummary(case)
+    found = Survey(case)
     quiet = harness.live(case, {}, NAMED)
     found.processes = len(quiet.phases)
     last = Kill(step=(quiet.phases[0][1].steps[-1], 0))
@@ -66,7 +66,7 @@ def validate_input(harness: Harness, case: Case) -> tuple[InputSummary, list[Lif
     return found, [quiet, again]
 
 
-def _learn(found: InputSummary, phase: str, number: int, steps: list[str], before: dict[int, Kill]) -> None:
+def _learn(found: Survey, phase: str, number: int, steps: list[str], before: dict[int, Kill]) -> None:
     passed: dict[str, int] = defaultdict(int)
     for step in steps:
         point = (step, passed[step])
@@ -76,13 +76,13 @@ def _learn(found: InputSummary, phase: str, number: int, steps: list[str], befor
 
 
 def random_life(
-    harness: Harness, known: InputSummary, random: Random, *, fault: str | None = None, restart: bool = False
+    harness: Harness, known: Survey, random: Random, *, fault: str | None = None, restart: bool = False
 ) -> Life:
-    """Lead a task through crashes at random: at steps, at any function call, and from outside at any time.
+    """Run a task with random kills: at steps, at any function call, and from outside at any time.
 
-    :param random: seeded
-    :param fault: the connection of a submission breaks ``before`` or ``after`` the work; else it does so now and then
-    :param restart: the platform is killed and started again; else that happens now and then
+    :param random: seeded source of all choices
+    :param fault: ``before`` or ``after`` breaks the connection of a submission; ``None`` breaks some at random
+    :param restart: whether to restart the platform; if not, it is restarted at random
     """
     left = random.randint(1, 4)
 
@@ -103,7 +103,7 @@ def random_life(
         restart = random.random() < 0.1
     trouble = Trouble(
         fault,
-        random.randrange(min(known.processes, 3)) if restart else None,  # each life has so many
+        random.randrange(min(known.processes, 3)) if restart else None,  # every life has this many
         random.uniform(0, 0.2),
         slow=random.random() < 0.5,
         hold=random.random() < 0.5,

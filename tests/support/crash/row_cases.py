@@ -1,4 +1,4 @@
-"""Tasks that do the same to every row of an input."""
+"""Tasks that process the rows of an input."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ if TYPE_CHECKING:
 
 ROWS = 12
 CHUNK = 4
-KEPT = {"_ledger.json", "manifest.json"}
+OTHER_FILES = {"_ledger.json", "manifest.json"}
 
 
 class RowCase(Case):
-    """Rows in chunks. A piece of paid work is a chunk."""
+    """Processes rows in chunks. A piece of paid work is a chunk."""
 
     suffix: ClassVar[str] = "jsonl"
     models: ClassVar[dict[str, str]] = {"": TEXT_MODEL}
-    """The folder of each model's results below the output, and the model."""
+    """Maps a folder below the output to the model whose results it contains."""
 
     def prompts(self, place: Path) -> list[str]:
-        """The rows' texts, which no other life has."""
+        """Return the rows' texts, which are unique to a life."""
         return [f"row {number} of life {place.name}" for number in range(ROWS)]
 
     def prepare(self, place: Path, world: World) -> None:
-        """See `Case.prepare`."""
         del world
         lines = [
             json.dumps({"id": number, "text": text, "right": text})
@@ -43,7 +42,7 @@ class RowCase(Case):
         (place / "rows.jsonl").write_text("\n".join(lines) + "\n")
 
     def arguments(self, place: Path) -> dict[str, Any]:
-        """What all of these operators take."""
+        """Return the arguments that these operators share."""
         return {
             "task_id": "rows",
             "input": str(place / "rows.jsonl"),
@@ -58,13 +57,12 @@ class RowCase(Case):
         }
 
     def asked(self, world: World, model: str) -> list[str]:
-        """All that the engine was asked for a model."""
+        """Return all prompts that the engine received for a model."""
         return [
             body["prompt"] for body in world.engine.bodies if body.get("model") == model and "prompt" in body
         ]
 
     def paid(self, place: Path, world: World) -> Counter[str]:
-        """See `Case.paid`."""
         done: Counter[str] = Counter()
         for role, model in self.models.items():
             times = Counter(self.asked(world, model))
@@ -74,11 +72,9 @@ class RowCase(Case):
         return done
 
     def started(self, paid: Counter[str], world: World) -> Counter[str]:
-        """See `Case.started`."""
         return Counter({"job": 1 + len(world.local.control.jobs()) - len(paid)})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`."""
         found = set()
         for role in self.models:
             ledger = load(OutputFolder(str(place / "out" / role)))
@@ -90,15 +86,14 @@ class RowCase(Case):
         return found
 
     def expected(self, text: str, model: str) -> object:
-        """What a model answers."""
+        """Return a model's output for a text."""
         return text if model == PARROT_MODEL else text_for(text)
 
     def answer(self, row: dict[str, Any]) -> object:
-        """What lies on storage for a row."""
+        """Return the output of a stored row."""
         return row["output"]
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`."""
         del world, outcome
         found = Found()
         for role, model in self.models.items():
@@ -125,126 +120,117 @@ class RowCase(Case):
         if (counts["rows"], counts["ok"], counts["failed"]) != (ROWS, ROWS, 0):
             found.wrong.append(f"{folder.name}: the manifest counts {counts}")
         parts = {f"part-{number:05d}.{self.suffix}" for number in range(ROWS // CHUNK)}
-        litter = {path.name for path in folder.iterdir()} - parts - KEPT
+        litter = {path.name for path in folder.iterdir()} - parts - OTHER_FILES
         if litter:
             found.wrong.append(f"{folder.name}: left behind: {sorted(litter)}")
 
     def same(self, answer: Any, expected: Any) -> bool:
-        """Whether an answer is the one that is expected."""
+        """Return whether an output is the expected one."""
         return bool(answer == expected)
 
 
 class BatchInference(RowCase):
-    """Chunks as jobs, waited for in the triggerer."""
+    """Submits chunks as jobs and waits in the triggerer."""
 
     name = "batch inference"
     starts = "/v1/batch_completions"
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
         return LaminiBatchInferenceOperator(**self.arguments(place), model_name=TEXT_MODEL)
 
 
 class InWorker(BatchInference):
-    """The same, waited for in the worker."""
+    """Submits chunks as jobs and waits in the worker."""
 
     name = "batch inference, waiting in its worker"
 
     waits = False
 
     def arguments(self, place: Path) -> dict[str, Any]:
-        """See `RowCase.arguments`."""
         return super().arguments(place) | {"deferrable": False}
 
 
 class Direct(RowCase):
-    """Rows as requests. What is paid for is a request, so a chunk that a crash interrupts is asked for again.
+    """Sends rows as direct requests, so a retry sends an interrupted chunk again.
 
-    So is a request whose answer is lost, by the client itself.
+    The client itself retries a request whose response was lost.
     """
 
     waits = False
     asks_again = True
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """See `Case.unknown`: every chunk that was not finished when a try ended."""
+        """Return every chunk that was not finished when the try ended."""
         ledger = load(OutputFolder(str(place / "out")))
         if ledger is None:
             return set()
         still_open = {chunk.number for chunk in ledger.open}
         still_open |= set(range(ledger.planned, ROWS // CHUNK))
-        # With each crash anew: the number of crashes stands for the time.
+        # The number of crashes stands for the time of the intent.
         crash = len(list(place.glob("crash-*")))
         (place / f"crash-{crash}").touch()
         return {(str(number), float(crash)) for number in still_open}
 
 
 class Completions(Direct):
-    """Rows answered one by one."""
+    """Sends rows to the completions endpoint."""
 
     name = 'batch inference, endpoint="completions"'
     starts = "/v[12]/completions"
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
-        given = self.arguments(place) | {"max_in_flight": 4}
-        return LaminiBatchInferenceOperator(**given, model_name=TEXT_MODEL, endpoint="completions")
+        arguments = self.arguments(place) | {"max_in_flight": 4}
+        return LaminiBatchInferenceOperator(**arguments, model_name=TEXT_MODEL, endpoint="completions")
 
 
 class Embedding(RowCase):
-    """Vectors into Parquet."""
+    """Writes vectors to Parquet."""
 
     name = "embedding, Parquet"
     starts = "/v1/batch_embeddings"
     suffix = "parquet"
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
 
         return LaminiEmbeddingOperator(**self.arguments(place), output_format="parquet")
 
     def asked(self, world: World, model: str) -> list[str]:
-        """See `RowCase.asked`."""
         del model
         return list(world.engine.prompts)
 
     def expected(self, text: str, model: str) -> object:
-        """See `RowCase.expected`."""
         del model
         return vector_for(text)
 
     def answer(self, row: dict[str, Any]) -> object:
-        """See `RowCase.answer`."""
         return row["embedding"]
 
     def same(self, answer: Any, expected: Any) -> bool:
-        """See `RowCase.same`: 32 bits."""
+        """Compare with the precision of 32-bit floats."""
         return len(answer) == len(expected) and all(
             abs(one - other) < 1e-5 for one, other in zip(answer, expected, strict=True)
         )
 
 
 class Evaluate(RowCase):
-    """Two models, one after the other, then scores and a report."""
+    """Runs two models, then writes scores and a report."""
 
     name = "evaluation of two models"
     starts = "/v1/batch_completions"
     models: ClassVar[dict[str, str]] = {"model": PARROT_MODEL, "base": TEXT_MODEL}
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
 
-        given = self.arguments(place) | {"answer": "right", "thresholds": {"exact_match": 1.0}}
-        return LaminiEvaluateOperator(**given, model_name=PARROT_MODEL, base_model_name=TEXT_MODEL)
+        arguments = self.arguments(place) | {"answer": "right", "thresholds": {"exact_match": 1.0}}
+        return LaminiEvaluateOperator(**arguments, model_name=PARROT_MODEL, base_model_name=TEXT_MODEL)
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`."""
         found = super().found(place, world, outcome)
         scores = [json.loads(line) for line in (place / "out" / "scores.jsonl").read_text().splitlines()]
         if [line["index"] for line in scores] != list(range(ROWS)):
@@ -263,31 +249,29 @@ class Evaluate(RowCase):
 
 
 class Classify(Direct):
-    """Texts sorted into classes, several per request."""
+    """Classifies texts, several per request."""
 
     name = "classification at scale"
     starts = "/v2/classifier/.*/classify"
 
     def prepare(self, place: Path, world: World) -> None:
-        """See `Case.prepare`: the platform has one classifier, for all lives."""
+        """Create the input. All lives share one classifier."""
         super().prepare(place, world)
         from tests.support.crash.job_cases import trained_classifier
 
         (place / "model").write_text(trained_classifier(world))
 
     def operator(self, place: Path) -> Any:
-        """See `Case.operator`."""
         from airflow_provider_lamini.operators.classify import LaminiClassifyOperator
 
         return LaminiClassifyOperator(**self.arguments(place), model_id=(place / "model").read_text())
 
     def asked(self, world: World, model: str) -> list[str]:
-        """See `RowCase.asked`."""
         del model
         return list(world.engine.prompts)
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
-        """See `Case.found`: ask the platform once more for what is right."""
+        """Get the correct classes from the platform again, then compare."""
         with world.local.client() as http:
             path = f"/v2/classifier/{(place / 'model').read_text()}/classify"
             answer = http.post(path, json={"prompt": self.prompts(place)}).raise_for_status().json()
@@ -298,12 +282,10 @@ class Classify(Direct):
         return super().found(place, world, outcome)
 
     def expected(self, text: str, model: str) -> object:
-        """See `RowCase.expected`."""
         del model
         return self.right[text]
 
     def answer(self, row: dict[str, Any]) -> object:
-        """See `RowCase.answer`."""
         return row["output"]["class"]
 
 

@@ -1,8 +1,8 @@
-"""Watches a process pass the steps at which a crash could matter, and kills it at one of them.
+"""Name the steps of a process at which a crash could matter, and kill the process at one of them.
 
-No line of the watched code is changed: the interpreter's profile hook reports each call and return. Steps get their names from
-what is sent and written (``POST /v1/train is about to be sent``, ``_ledger.json (intend) is whole, not yet named``), so a new
-call or a new file is a new step by itself.
+The interpreter's profile hook reports each call and return, so the watched code is unchanged. The names contain the request or
+file (``POST /v1/train is about to be sent``, ``_ledger.json (intend) is whole, not yet named``), so a new request or file makes a
+new step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
     Namer = Callable[[FrameType, Any], str | None]
-    """Names a step from the frame and what it returns; ``None`` for no step."""
+    """Returns the name of a step from the frame and its return value; ``None`` for no step."""
 
 PACKAGE = "airflow_provider_lamini"
 RUNS = f"{os.sep}{PACKAGE}{os.sep}runs{os.sep}"
@@ -34,22 +34,22 @@ WORK = {
 
 
 def plain(name: str) -> str:
-    """A path or a file's name without what differs from run to run."""
+    """Replace the parts of a path that differ between runs."""
     name = re.sub(r"[0-9a-f]{32}|examples-[0-9a-f]{16}", "*", name)
     return re.sub(r"\d+", "N", re.sub(r"(?<=/)[\w-]*\d[\w-]*(?=/|$)(?<!/v\d)", "*", name))
 
 
 def request(method: str, path: str) -> str:
-    """The name of a request, whatever the job's id in its path."""
-    kept = [part if re.fullmatch(r"v\d\w*|[a-z_-]+", part) else "*" for part in path.split("/") if part]
-    return f"{method} /{'/'.join(kept)}"
+    """Return the name of a request without ids."""
+    parts = [part if re.fullmatch(r"v\d\w*|[a-z_-]+", part) else "*" for part in path.split("/") if part]
+    return f"{method} /{'/'.join(parts)}"
 
 
 class Watch:
-    """Names steps as they are passed.
+    """Records steps as they occur.
 
-    :param kill: what to do at a step: given its name and how often it was passed before; at most one is named per call
-    :param at_call: kill at this call of any function, whatever it is; ``None`` for no such
+    :param kill: step to die at: its name, and how often it occurred before
+    :param at_call: number of the function call to die at
     """
 
     def __init__(self, kill: tuple[str, int] | None = None, at_call: int | None = None) -> None:
@@ -65,13 +65,13 @@ class Watch:
 
     @property
     def calls(self) -> int:
-        """How many functions were called."""
+        """Number of function calls so far."""
         return self._calls
 
     def learn(self) -> None:
-        """Find the functions of the provider that are steps.
+        """Find the provider's functions that are steps.
 
-        :raises AttributeError: where one is gone: the harness must follow the code
+        :raises AttributeError: a function was renamed, so the harness must be updated
         """
         transfer = _of("api.transfer", "Transfer.build"), _of("api.transfer", "Transfer.begin")
         self._after[transfer[0]] = self._built
@@ -97,9 +97,6 @@ class Watch:
             "the task begins" if frame.f_locals["event"] is None else "the task wakes up"
         )
         self._before[_of("runs.task", "TaskRun.trigger")] = _constant("the task is about to defer")
-        self._before[_of("operators.legacy", "JobOperator.execute")] = _constant("the task begins")
-        self._before[_of("operators.legacy", "JobOperator.execute_complete")] = _constant("the task wakes up")
-        self._before[_of("operators.legacy", "JobOperator._defer")] = _constant("the task is about to defer")
         self._before[_of("operators.upload_dataset", "LaminiUploadDatasetOperator.execute")] = _constant(
             "the task begins"
         )
@@ -117,17 +114,17 @@ class Watch:
         return f"{self._requests.get(id(transfer)) or request('GET', transfer.path)} is answered"
 
     def start(self) -> None:
-        """Watch this thread and those that it starts."""
+        """Watch this thread and its new threads."""
         threading.setprofile(self._on)
         sys.setprofile(self._on)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         sys.setprofile(None)
         threading.setprofile(None)
 
     def passed(self, step: str) -> None:
-        """Note a step, and die there if it is the one."""
+        """Record a step, and die if it is the one to die at."""
         before = self._seen.get(step, 0)
         self._seen[step] = before + 1
         self.steps.append(step)
@@ -171,7 +168,7 @@ class Watch:
 
 
 def die() -> None:
-    """End this process as a crash does."""
+    """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -188,11 +185,11 @@ def _constant(step: str) -> Namer:
 
 
 def _name(frame: FrameType) -> str:
-    return plain(os.path.basename(frame.f_locals["path"]))  # noqa: PTH119 - a Path would call watched functions
+    return plain(os.path.basename(frame.f_locals["path"]))  # noqa: PTH119 - pathlib would call watched functions
 
 
 def _record(frame: FrameType) -> str:
-    """Which change of the record of a submission this is, if it is one."""
+    """Describe the change of a submission record, if this is one."""
     above: FrameType | None = frame
     while above is not None:
         submission = above.f_locals.get("submission") if above.f_code.co_name == "write" else None

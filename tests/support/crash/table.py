@@ -1,4 +1,4 @@
-"""The figures of many lives, one line for each kind of task."""
+"""The figures of many lives as a table with one line per kind of task."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 class Line:
     """The figures of one kind of task.
 
-    :param steps: different named steps that it was killed at, in lives of their own
-    :param lives: how many tasks were led to their ends
-    :param kills: processes that were killed
-    :param broken: connections of a submission that have broken
-    :param restarts: lives in which the platform was killed and started again
-    :param retries: tries that Airflow had to begin after the first one of each life
-    :param repeated: work that was paid for again where the documentation says so
-    :param duplicates: work that was paid for again without that
-    :param lost: rows, or jobs, that are missing
-    :param doubled: rows that are there twice
-    :param wrong: lives of which something else was not as it must be
+    :param steps: number of different named steps with a kill
+    :param lives: number of tasks
+    :param kills: number of killed processes
+    :param broken: number of broken connections of submissions
+    :param restarts: number of lives in which the platform was restarted
+    :param retries: number of tries after the first ones
+    :param repeated: paid work that was repeated as documented
+    :param duplicates: paid work that was repeated without being documented
+    :param lost: missing rows or jobs
+    :param doubled: rows that exist twice
+    :param wrong: lives with other defects
     """
 
     case: str
@@ -43,7 +43,7 @@ class Line:
 
 
 def line(case: str, steps: int, lives: Sequence[Life]) -> Line:
-    """Sum up the lives of one kind of task."""
+    """Return the figures of one kind of task."""
     found = [life.found for life in lives if life.found is not None]
     return Line(
         case,
@@ -55,8 +55,8 @@ def line(case: str, steps: int, lives: Sequence[Life]) -> Line:
         sum(life.tries - 1 for life in lives),
         sum(life.repeated for life in lives),
         sum(life.duplicates for life in lives),
-        sum(each.lost for each in found),
-        sum(each.doubled for each in found),
+        sum(result.lost for result in found),
+        sum(result.doubled for result in found),
         sum(bool(life.failed or (life.found and life.found.wrong)) for life in lives),
     )
 
@@ -78,8 +78,8 @@ HEAD = (
 
 
 def markdown(lines: Iterable[Line]) -> str:
-    """The figures as a table for the documentation."""
-    rows: list[tuple[object, ...]] = [astuple(each) for each in lines]
+    """Return the figures as a Markdown table."""
+    rows: list[tuple[object, ...]] = [astuple(entry) for entry in lines]
     sums = [sum(int(str(row[column])) for row in rows) for column in range(1, len(HEAD))]
     rows.append(("**all**", *sums))
     shown = [HEAD, ("---", *["---:"] * (len(HEAD) - 1)), *rows]

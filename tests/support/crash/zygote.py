@@ -1,7 +1,7 @@
-"""A process that has imported everything, and forks itself for each step in the life of a task.
+"""A process that has imported everything and forks itself for each phase of a task.
 
-Airflow gives every try, every waking and every trigger a process of its own. A fork costs milliseconds where a new interpreter
-takes seconds. Orders come as lines of JSON on the standard input, outcomes leave as lines on the standard output.
+Airflow runs every try, every resume and every trigger in a process of its own. A fork takes milliseconds, a new interpreter
+seconds. The zygote reads orders as lines of JSON from stdin and writes outcomes as lines to stdout.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[3]
-WORKER_SPAWN_DELAY = 60.0
-"""Seconds that a process may take. One that hangs is a failure of its own."""
+TIMEOUT = 60.0
+"""Timeout of a process in seconds. A process that hangs is a failure."""
 
 SINGLE = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-"""NumPy and PyArrow start threads when they are imported, unless told not to."""
+"""Keeps NumPy and PyArrow from starting threads at import, which a fork would lose."""
 
 Phase = Literal["execute", "wait", "wake"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A step in the life of a task, in a process of its own.
+    """A phase of a task to run in a process of its own.
 
-    :param cases: the module that has the cases
-    :param case: the name of the case
+    :param cases: module with the cases
+    :param case: name of the case
     :param place: the folder of this life
-    :param phase: begin a try, run the trigger, or go on after it
-    :param env: environment of the process besides
-    :param deferral: what Airflow has kept of the task that waits
-    :param event: what the trigger has yielded
-    :param step: kill it at a named step: the name, and how often it was passed before
-    :param call: kill it at this call of any function
-    :param seconds: kill it from outside after so many seconds
+    :param phase: start a try, run the trigger, or resume
+    :param env: additional environment variables
+    :param deferral: the deferral of a waiting task
+    :param event: the trigger's event
+    :param step: kill at a named step: its name, and how often it occurred before
+    :param call: kill at this function call
+    :param seconds: kill from outside after this many seconds
     """
 
     cases: str
@@ -58,14 +58,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How such a step ended.
+    """How a phase ended.
 
-    :param how: ``killed``; ``returned`` a value, ``deferred``, ``yielded`` an event, or ``raised``
+    :param how: ``killed``, ``returned`` a value, ``deferred``, ``yielded`` an event, or ``raised``
     :param value: the value, the deferral, or the event
-    :param error: the class of the exception, and its words
-    :param fatal: whether Airflow makes no retry after it
-    :param steps: the named steps that were passed, unless it was killed
-    :param calls: how many functions were called, likewise
+    :param error: class name and message of the exception
+    :param fatal: whether Airflow does not retry after it
+    :param steps: the named steps that occurred, unless it was killed
+    :param calls: number of function calls, unless it was killed
     """
 
     how: Literal["killed", "returned", "deferred", "yielded", "raised"]
@@ -77,12 +77,12 @@ class Outcome:
 
 
 class Zygote:
-    """The process, seen from the one that gives orders.
+    """Client of the forking process.
 
-    :param module: what it imports before it forks
-    :param log: a file for what it and its children say
-    :param env: its environment, by default this process's
-    :param python: its interpreter
+    :param module: module to import before forking
+    :param log: file for the output of the process and its children
+    :param env: environment; by default that of this process
+    :param python: interpreter
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Zygote:
     def run(self, order: Order) -> Outcome:
         """Carry out an order.
 
-        :raises RuntimeError: where the process is gone, or a child has hung or failed to answer
+        :raises RuntimeError: the process ended, or a child hung or ended without an outcome
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -112,74 +112,74 @@ class Zygote:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the zygote ended with {self._process.wait(10)}; it said:\n{self._said()}")
+            raise RuntimeError(f"the zygote ended with {self._process.wait(10)}; output:\n{self._output()}")
         answer = json.loads(line)
         if "broken" in answer:
-            raise RuntimeError(f"{order.case}, {order.phase}: {answer['broken']}; it said:\n{self._said()}")
+            raise RuntimeError(f"{order.case}, {order.phase}: {answer['broken']}; output:\n{self._output()}")
         return Outcome(**answer)
 
-    def _said(self) -> str:
+    def _output(self) -> str:
         return self._log.read_text(errors="replace")[-3000:]
 
     def close(self) -> None:
-        """End it, once its last child has ended."""
-        self._process.communicate(timeout=WORKER_SPAWN_DELAY + 10)
+        """Stop the process after its last child has ended."""
+        self._process.communicate(timeout=TIMEOUT + 10)
 
 
 def main() -> None:
-    """Import, then fork for each order."""
+    """Import everything, then fork for each order."""
     warm(sys.argv[1])
     out = os.dup(1)
-    os.dup2(2, 1)  # whatever a child prints is for people
+    os.dup2(2, 1)  # stdout is for outcomes, so children print to stderr
     for line in sys.stdin:
         answer = forked(json.loads(line))
         os.write(out, json.dumps(answer).encode() + b"\n")
 
 
 def warm(module: str) -> None:
-    """Import what children need, so that none has to."""
+    """Import what the children need."""
     for name in getattr(import_module(module), "WARM", ()):
         import_module(name)
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
-        raise RuntimeError(f"{threads} threads: a fork would copy one of them only")
+        raise RuntimeError(f"{threads} threads: a fork would copy only one of them")
 
 
 def forked(order: dict[str, Any]) -> dict[str, Any]:
-    """Carry out an order in a child."""
+    """Run an order in a child process."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
         _child(order, writer)
     os.close(writer)
-    limit = order["seconds"] or WORKER_SPAWN_DELAY
-    told, in_time = _until(reader, limit)
+    limit = order["seconds"] or TIMEOUT
+    answer_bytes, in_time = _read_until(reader, limit)
     os.close(reader)
     if not in_time:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    if told:  # it was done in the very moment
-        answer: dict[str, Any] = json.loads(told)
+    if answer_bytes:  # it may have ended just before the kill
+        answer: dict[str, Any] = json.loads(answer_bytes)
         return answer
     if not in_time and order["seconds"] is None:
-        return {"broken": f"not done after {limit:g} s"}
+        return {"broken": f"not finished after {limit:g} s"}
     if not os.WIFSIGNALED(status):
-        return {"broken": "it ended without an answer; it failed"}
+        return {"broken": "ended without an outcome"}
     return asdict(Outcome(how="killed"))
 
 
-def _until(reader: int, seconds: float) -> tuple[bytes, bool]:
-    """What a child tells until it ends, and whether it ended in time."""
+def _read_until(reader: int, seconds: float) -> tuple[bytes, bool]:
+    """Read a child's output until it ends; also return whether it ended in time."""
     end = time.monotonic() + seconds
-    told = b""
+    output = b""
     while (left := end - time.monotonic()) > 0:
         if not select.select([reader], [], [], left)[0]:
             continue
         block = os.read(reader, 1 << 16)
         if not block:
-            return told, True
-        told += block
+            return output, True
+        output += block
     return b"", False
 
 
@@ -191,7 +191,7 @@ def _child(order: dict[str, Any], writer: int) -> None:
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(json.dumps(answer).encode())
         status = 0
-    except BaseException:  # noqa: BLE001 - it must not go on as a second zygote
+    except BaseException:  # noqa: BLE001 - a child must never continue as a second zygote
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
