@@ -123,7 +123,9 @@ class JobOperator(BaseOperator, Generic[R]):
         if self._waiting is None:
             return
         if not self.cancel_on_kill:
-            self.log.info("cancel_on_kill is off: the jobs %s keep running.", ", ".join(self._waiting.job_ids))
+            self.log.info(
+                "cancel_on_kill is off: the jobs %s keep running.", ", ".join(self._waiting.job_ids)
+            )
             return
         from airflow_provider_lamini.runs.event_loop import run_in_thread
 
