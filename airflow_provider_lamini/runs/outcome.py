@@ -52,20 +52,6 @@ class Done(Generic[R]):
     result: R
 
 
-def request_key(context: Context) -> str:
-    """Replaced by `runs.task.TaskIdentity.request_key`."""
-    from airflow_provider_lamini.runs.task import TaskIdentity
-
-    return TaskIdentity.of(context["ti"]).request_key
-
-
-def retry_follows(context: Context) -> bool:
-    """Replaced by `runs.task.TaskIdentity.retry_follows`."""
-    from airflow_provider_lamini.runs.task import TaskIdentity
-
-    return TaskIdentity.of(context["ti"]).retry_follows
-
-
 def task_identity(context: Context) -> dict[str, str | int]:
     """Replaced by `runs.task.TaskIdentity.as_dict`."""
     from airflow_provider_lamini.runs.task import TaskIdentity

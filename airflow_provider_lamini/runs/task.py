@@ -173,7 +173,7 @@ class Work(Protocol[R]):
         ...
 
 
-class PlatformHook(Protocol):
+class TaskHook(Protocol):
     """What a task needs of a platform's hook."""
 
     conn_name_attr: str
@@ -218,7 +218,7 @@ class TaskRun:
         self,
         context: Context,
         *,
-        hook: PlatformHook,
+        hook: TaskHook,
         options: WaitOptions | None = None,
         log: Log,
         started_at: float | None = None,
@@ -302,7 +302,7 @@ class TaskRun:
         if wait is None:
             return
         if not self.options.cancel_on_kill:
-            self.log.info("Jobs %s keep running: cancel_on_kill is off.", ", ".join(wait.job_ids))
+            self.log.info("cancel_on_kill is off: the jobs %s keep running.", ", ".join(wait.job_ids))
             return
         for line in run_in_thread(self._cancel(wait)):
             self.log.info("%s", line)

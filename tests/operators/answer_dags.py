@@ -69,7 +69,7 @@ with DAG("answers_mapped", schedule=None, **ALWAYS) as mapped:
 
     @task
     def shout(text: str) -> str:
-        """Make a text louder."""
+        """Change a text to upper case."""
         return text.upper()
 
     loud = LaminiEmbeddingOperator(task_id="embed_mapped", input=shout.expand(text=["a", "b"]))

@@ -19,8 +19,8 @@ ALWAYS = {
     "default_args": {"retries": 0},
 }
 
-with DAG("knowledge_handed_over", schedule=None, **ALWAYS) as result_without_waiting:
-    # The build is not waited for by its own task, but by the one that asks.
+with DAG("knowledge_without_waiting", schedule=None, **ALWAYS) as without_waiting:
+    # The task that queries the index waits for it, not the task that builds it.
     build = LaminiMemoryRagBuildOperator(
         task_id="build",
         files=["{{ params.docs }}/*.md", "{{ params.docs }}/more"],

@@ -1,4 +1,4 @@
-"""Embeddings, completions and chat in Airflow's own hands: templates, mapping, XComs."""
+"""Embeddings, completions and chat, run by Airflow: templates, mapping, XComs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kept(tmp_path, name):
     return json.loads((tmp_path / f"{name}.json").read_text())
 
 
-def test_vectors_go_to_parquet_or_into_the_result(run, tmp_path, platform):
+def test_vectors_are_written_to_parquet_or_returned(run, tmp_path, platform):
     pytest.importorskip("pyarrow")
     docs = [{"id": number, "title": f"title {number}"} for number in range(5)]
     (tmp_path / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
@@ -50,7 +50,7 @@ def test_vectors_go_to_parquet_or_into_the_result(run, tmp_path, platform):
     assert posts(platform) == {"POST /v1/batch_embeddings": 3, "POST /v1/embedding": 1}
 
 
-def test_an_answer_goes_into_the_next_question(run, tmp_path, engine):
+def test_an_answer_may_be_part_of_the_next_prompt(run, tmp_path, engine):
     run("texts")
     found = kept(tmp_path, "chat")
     first = f"{text_for('about parcels')} again"
@@ -59,7 +59,7 @@ def test_an_answer_goes_into_the_next_question(run, tmp_path, engine):
     assert [{"role": "system", "content": "You know parcels."}, {"role": "user", "content": first}] in asked
 
 
-def test_prompts_are_mapped_over_and_mapped_results_are_an_input(run, tmp_path):
+def test_prompts_may_be_mapped_and_mapped_results_may_be_an_input(run, tmp_path):
     run("mapped")
     one, several = kept(tmp_path, "mapped")
     assert one["output"] == "two one"
@@ -67,7 +67,7 @@ def test_prompts_are_mapped_over_and_mapped_results_are_an_input(run, tmp_path):
     assert kept(tmp_path, "loud")["embeddings"] == [pytest.approx(vector_for(text)) for text in "AB"]
 
 
-def test_the_example_finds_the_ticket_that_is_asked_for(dag_in, tmp_path, platform):
+def test_the_example_finds_the_requested_ticket(dag_in, tmp_path, platform):
     pytest.importorskip("pyarrow")
     tickets = first_tickets(tmp_path, 250)
     wanted = tickets.rows[123]

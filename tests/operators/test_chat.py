@@ -1,4 +1,4 @@
-"""Chat in one task: one conversation, or a few."""
+"""Answering one conversation, or a few, within a task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.tasks import log_lines, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL, instance_of, text_for
 
 PATH = "/inf/chat/completions"
-TALK = [
+CONVERSATION = [
     {"role": "user", "content": "who are you"},
     {"role": "assistant", "content": "a model"},
     {"role": "user", "content": "since when then"},
@@ -26,7 +26,7 @@ def chat(platform):  # noqa: ARG001 - the connection leads to the platform
     return maker(LaminiChatOperator, task_id="chat", messages="how are you", model_name=TEXT_MODEL)
 
 
-def test_one_message_gives_one_answer_and_tells_the_tokens(platform, chat):
+def test_one_message_returns_one_answer_and_the_tokens(platform, chat):
     assert run_to_end(chat()).result == {
         "model": TEXT_MODEL,
         "output": text_for("how are you"),
@@ -36,14 +36,14 @@ def test_one_message_gives_one_answer_and_tells_the_tokens(platform, chat):
     assert posts(platform) == {f"POST {PATH}": 1}
 
 
-def test_a_conversation_is_one_question(chat, engine):
-    found = run_to_end(chat(messages=TALK)).result
+def test_a_conversation_returns_one_answer(chat, engine):
+    found = run_to_end(chat(messages=CONVERSATION)).result
     assert found["output"] == text_for("since when then")
-    assert engine.bodies[-1]["messages"] == TALK
+    assert engine.bodies[-1]["messages"] == CONVERSATION
 
 
-def test_a_list_of_texts_and_conversations_gives_answers_in_its_order(platform, chat):
-    found = run_to_end(chat(messages=["one two", TALK, "three four"])).result
+def test_a_list_of_texts_and_conversations_returns_answers_in_its_order(platform, chat):
+    found = run_to_end(chat(messages=["one two", CONVERSATION, "three four"])).result
     assert found == {
         "model": TEXT_MODEL,
         "outputs": ["two one", text_for("since when then"), "four three"],
@@ -53,35 +53,35 @@ def test_a_list_of_texts_and_conversations_gives_answers_in_its_order(platform, 
     assert posts(platform) == {f"POST {PATH}": 3}
 
 
-def test_the_model_is_told_first_what_it_is(chat, engine):
-    run_to_end(chat(messages=[TALK, "one"], system="You are terse.", max_in_flight=1))
+def test_the_system_prompt_comes_first(chat, engine):
+    run_to_end(chat(messages=[CONVERSATION, "one"], system="You are terse.", max_in_flight=1))
     system = {"role": "system", "content": "You are terse."}
     assert [body["messages"] for body in engine.bodies] == [
-        [system, *TALK],
+        [system, *CONVERSATION],
         [system, {"role": "user", "content": "one"}],
     ]
 
 
-def test_an_output_type_gives_objects(chat):
+def test_an_output_type_returns_objects(chat):
     found = run_to_end(chat(output_type={"mood": ["good", "bad"], "loud": "bool"})).result
     properties = {"mood": {"enum": ["good", "bad"]}, "loud": {"type": "boolean"}}
     assert found["output"] == instance_of({"type": "object", "properties": properties}, "how are you")
 
 
-def test_what_is_asked_for_reaches_the_platform(chat, engine):
+def test_arguments_reach_the_platform(chat, engine):
     found = run_to_end(chat(temperature="0.5", max_new_tokens="2", cache_ttl="120")).result
     assert (found["output"], found["finish_reason"]) == ("you are", "length")
     assert engine.bodies[-1]["temperature"] == 0.5
     assert engine.bodies[-1]["max_tokens"] == 2
 
 
-def test_more_conversations_than_may_be_under_way_wait(chat, engine):
+def test_the_number_of_concurrent_requests_is_limited(chat, engine):
     engine.tokens_per_second = 100
     run_to_end(chat(messages=[f"one two {number}" for number in range(12)], max_in_flight=3))
     assert engine.most_at_once <= 3
 
 
-def test_an_answer_that_does_not_fit_the_type_fails_the_task(chat):
+def test_an_answer_that_does_not_match_the_type_fails_the_task(chat):
     with pytest.raises(AnswerError, match=r"1 of 1 prompts .* max_new_tokens may be too small"):
         run_to_end(chat(output_type={"said": "str"}, max_new_tokens=1))
 
@@ -94,7 +94,7 @@ def test_a_refused_conversation_fails_the_task(platform, chat):
     assert not any("secret" in line for line in lines)
 
 
-def test_a_retry_asks_again(platform, chat):
+def test_a_retry_sends_all_conversations(platform, chat):
     platform.control.fault(PATH, status=503, times=None)
     make = chat(messages=["one two", "three four"])
     with pytest.raises(UnavailableError):
@@ -103,7 +103,7 @@ def test_a_retry_asks_again(platform, chat):
     assert run_to_end(make).result["outputs"] == ["two one", "four three"]
 
 
-def test_a_wrong_key_is_one_clear_sentence(platform, chat, monkeypatch):
+def test_a_wrong_key_is_reported_clearly(platform, chat, monkeypatch):
     connect(monkeypatch, platform, password="not-the-key-0123456789")
     with pytest.raises(AuthenticationError, match="the key is missing or wrong") as caught:
         run_to_end(chat())
@@ -143,5 +143,5 @@ def test_a_wrong_argument_fails_before_anything_is_sent_and_is_named(platform, c
     assert posts(platform) == {}
 
 
-def test_nothing_is_checked_while_a_dag_is_parsed(chat):
+def test_parsing_a_dag_validates_nothing(chat):
     chat(messages=None, model_name=None, output_type="{{ params.kind }}", temperature="{{ 1 + 1 }}")()

@@ -1,4 +1,4 @@
-"""A classifier's project is created or extended, and trained once, whatever happens to the task."""
+"""A classifier project is created or extended, and trained once, whatever happens to the task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEXT = LinkedTask(run_id="run-2")
 
 
 class QuickTrain(LaminiClassifierTrainOperator):
-    """Looks for a job a second time at once."""
+    """Searches for an orphaned job without a delay."""
 
     list_delay = 0.05
 
@@ -50,7 +50,7 @@ def train(knowledge, tmp_path):  # noqa: ARG001 - the operator talks to it
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_project_that_is_not_there_is_created(knowledge, train, deferrable):
+def test_a_new_project_is_created(knowledge, train, deferrable):
     ended = run_to_end(train(deferrable=deferrable))
     assert ended.result == {
         "project": "mail",
@@ -67,7 +67,7 @@ def test_a_project_that_is_not_there_is_created(knowledge, train, deferrable):
     assert knowledge.sent(ADD) == knowledge.sent(TRAIN) == []
 
 
-def test_a_project_that_is_there_gets_the_examples_and_is_trained_again(knowledge, train):
+def test_an_existing_project_gets_the_examples_and_is_trained_again(knowledge, train):
     knowledge.projects["mail"] = {"older": {"ham": ["x"]}}
     ended = run_to_end(train(classes=None, model_name=None))
     assert (ended.result["model_id"], ended.result["created"]) == ("model-c1", 0)
@@ -78,7 +78,7 @@ def test_a_project_that_is_there_gets_the_examples_and_is_trained_again(knowledg
     assert knowledge.sent(INITIALIZE) == []
 
 
-def test_the_same_examples_are_not_added_by_the_next_run(knowledge, train):
+def test_the_next_run_does_not_add_the_same_examples_again(knowledge, train):
     knowledge.projects["mail"] = {}
     run_to_end(train())
     assert run_to_end(train(), NEXT).result["job_id"] == "c2"
@@ -87,21 +87,21 @@ def test_the_same_examples_are_not_added_by_the_next_run(knowledge, train):
     assert len(knowledge.projects["mail"]) == 2
 
 
-def test_a_dataset_with_a_name_of_the_users_is_added_once(knowledge, train):
+def test_a_dataset_with_a_custom_name_is_added_once(knowledge, train):
     knowledge.projects["mail"] = {}
     run_to_end(train(dataset_name="monday"))
     run_to_end(train(dataset_name="monday"), NEXT)
     assert knowledge.projects["mail"] == {"monday": EXAMPLES}
 
 
-def test_without_examples_descriptions_are_enough_or_what_the_project_holds(knowledge, train):
+def test_examples_are_optional(knowledge, train):
     run_to_end(train(examples=None))
     assert "examples" not in knowledge.sent(INITIALIZE)[0]
     assert run_to_end(train(examples=None), NEXT).result["created"] == 0
     assert knowledge.sent(ADD) == []
 
 
-def test_examples_come_from_rows_and_files(knowledge, train, tmp_path):
+def test_examples_may_be_rows_or_files(knowledge, train, tmp_path):
     run_to_end(train(examples=ROWS))
     table = tmp_path / "examples.csv"
     table.write_text("kind,mail,more\n" + "".join(f"{row['class']},{row['text']},1\n" for row in ROWS))
@@ -110,12 +110,12 @@ def test_examples_come_from_rows_and_files(knowledge, train, tmp_path):
     assert [body["examples"] for body in knowledge.sent(INITIALIZE)] == [EXAMPLES] * 2
 
 
-def test_classes_may_be_json_text_as_templates_make_it(knowledge, train):
+def test_classes_may_be_json_text_from_a_template(knowledge, train):
     run_to_end(train(classes='{"spam": "offers", "ham": "mail"}'))
     assert knowledge.sent(INITIALIZE)[0]["classes"] == {"spam": "offers", "ham": "mail"}
 
 
-def test_an_existing_project_may_be_refused(knowledge, train):
+def test_an_existing_project_may_fail_the_task(knowledge, train):
     knowledge.projects["mail"] = {}
     with pytest.raises(InvalidArgumentError, match="exists already"):
         run_to_end(train(on_existing="fail"))
@@ -125,19 +125,19 @@ def test_an_existing_project_may_be_refused(knowledge, train):
     assert len(knowledge.trainings) == 1
 
 
-@pytest.mark.parametrize("lacking", ["classes", "model_name"])
-def test_a_project_cannot_be_created_without_classes_and_model(knowledge, train, lacking):
+@pytest.mark.parametrize("missing", ["classes", "model_name"])
+def test_a_project_cannot_be_created_without_classes_and_model(knowledge, train, missing):
     with pytest.raises(InvalidArgumentError, match="give classes and model_name"):
-        run_to_end(train(**{lacking: None}))
+        run_to_end(train(**{missing: None}))
     assert knowledge.trainings == {}
 
 
-def test_the_model_is_looked_up_in_the_project_where_the_state_does_not_name_it(knowledge, train):
+def test_the_model_is_looked_up_in_the_project_if_the_status_does_not_name_it(knowledge, train):
     knowledge.names_models = False
     assert run_to_end(train()).result["model_id"] == "model-c1"
 
 
-def test_a_job_without_a_model_is_a_failure(knowledge, train):
+def test_a_job_without_a_model_fails_the_task(knowledge, train):
     knowledge.names_models = False
     knowledge.lists_models = False
     with pytest.raises(JobFailedError, match="job c1 ended well, but the platform names no model"):
@@ -150,18 +150,18 @@ def test_a_job_without_a_model_is_a_failure(knowledge, train):
     ("state", "error"),
     [("FAILED", JobFailedError), ("cancelled", JobCancelledError), ("timed_out", JobTimedOutError)],
 )
-def test_a_job_that_ends_badly_fails_the_task_and_a_retry_trains_anew(knowledge, train, state, error):
+def test_a_failed_job_fails_the_task_and_a_retry_submits_a_new_one(knowledge, train, state, error):
     knowledge.script = [("CREATED", state), ("COMPLETED",)]
     with pytest.raises(error, match=f"classifier job c1 ended as {state}"):
         run_to_end(train())
     ended = run_to_end(train())
     assert ended.result["job_id"] == "c2"
-    assert len(knowledge.sent(INITIALIZE)) == 1  # the project is there by then, and is trained
+    assert len(knowledge.sent(INITIALIZE)) == 1  # the project exists by then, and is trained again
     assert len(knowledge.sent(TRAIN)) == 1
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_the_platforms_reason_for_a_bad_end_is_in_the_error(knowledge, train, deferrable):
+def test_the_error_has_the_platforms_reason(knowledge, train, deferrable):
     knowledge.script = [("CREATED", "FAILED")]
     knowledge.reason = "a class needs two examples"
     with pytest.raises(
@@ -170,7 +170,7 @@ def test_the_platforms_reason_for_a_bad_end_is_in_the_error(knowledge, train, de
         run_to_end(train(deferrable=deferrable))
 
 
-def test_a_retry_attaches_to_the_job_that_runs(knowledge, train):
+def test_a_retry_attaches_to_the_running_job(knowledge, train):
     knowledge.script = [SLOW]
     begin(train())
     knowledge.trainings["c1"].states = ["COMPLETED"]
@@ -191,7 +191,7 @@ def test_a_job_whose_id_was_lost_is_found_in_the_projects_list(knowledge, train,
     assert len(knowledge.trainings) == before + 1
 
 
-def test_examples_whose_adding_was_not_answered_are_not_added_twice(knowledge, train):
+def test_examples_are_not_added_twice_after_a_lost_answer(knowledge, train):
     knowledge.projects["mail"] = {}
     knowledge.lose.append(ADD)
     with pytest.raises(UnavailableError):
@@ -201,15 +201,15 @@ def test_examples_whose_adding_was_not_answered_are_not_added_twice(knowledge, t
     assert len(knowledge.trainings) == 1
 
 
-def test_a_submission_that_never_arrived_is_made_again(knowledge, train):
-    """The answer to it was lost on the way there."""
+def test_a_submission_that_never_arrived_is_repeated(knowledge, train):
+    """A proxy answered instead of the platform."""
     knowledge.fail[INITIALIZE] = [(504, "proxy")]
     with pytest.raises(UnavailableError):
         run_to_end(train())
     assert run_to_end(train()).result["job_id"] == "c1"
 
 
-def test_two_new_jobs_of_which_one_may_be_ours_are_for_a_person(knowledge, train):
+def test_two_new_jobs_are_left_to_a_person(knowledge, train):
     knowledge.projects["mail"] = {}
     knowledge.lose.append(TRAIN)
     with pytest.raises(UnavailableError):
@@ -220,14 +220,14 @@ def test_two_new_jobs_of_which_one_may_be_ours_are_for_a_person(knowledge, train
     assert len(knowledge.trainings) == 2
 
 
-def test_a_refusal_leaves_nothing_behind(knowledge, train):
+def test_a_refusal_leaves_no_record(knowledge, train):
     knowledge.fail[INITIALIZE] = [(400, "no such model")]
     with pytest.raises(BadRequestError, match="no such model"):
         run_to_end(train())
     assert run_to_end(train()).result["job_id"] == "c1"
 
 
-def test_changed_arguments_cancel_the_job_and_train_anew(knowledge, train):
+def test_changed_arguments_cancel_the_job_and_submit_a_new_one(knowledge, train):
     knowledge.script = [SLOW, ("COMPLETED",)]
     begin(train())
     assert run_to_end(train(examples={"ham": ["other"]})).result["job_id"] == "c2"
@@ -242,7 +242,7 @@ def test_killing_the_task_cancels_the_job(knowledge, train):
     assert "Job c1 (classifier) is cancelled." in lines
 
 
-def test_a_killed_worker_cancels_the_job_unless_told_otherwise(knowledge, train):
+def test_a_killed_worker_cancels_the_job_if_cancel_on_kill_is_on(knowledge, train):
     knowledge.script = [SLOW]
     for number, cancels in enumerate((False, True), 1):
         operator = train(cancel_on_kill=cancels)()
@@ -252,8 +252,8 @@ def test_a_killed_worker_cancels_the_job_unless_told_otherwise(knowledge, train)
         assert (knowledge.trainings[f"c{number}"].states == ["CANCELLED"]) is cancels
 
 
-def test_a_job_that_was_cancelled_with_the_try_before_is_trained_anew(knowledge, train):
-    """Airflow does not order the old try's killing before the new try."""
+def test_a_job_cancelled_by_the_kill_of_the_previous_try_is_submitted_again(knowledge, train):
+    """Airflow starts the new try without waiting for the kill of the old one."""
     knowledge.script = [SLOW, ("COMPLETED",)]
     first = begin(train())
     second = begin(train())
@@ -262,7 +262,7 @@ def test_a_job_that_was_cancelled_with_the_try_before_is_trained_anew(knowledge,
     assert run_to_end(train()).result["job_id"] == "c2"
 
 
-def test_the_timeout_is_the_tasks_own_and_a_retry_attaches(knowledge, train):
+def test_after_the_timeout_a_retry_attaches(knowledge, train):
     knowledge.script = [SLOW]
     with pytest.raises(WaitTimeoutError, match="may still run and bill"):
         run_to_end(train(timeout=1))
@@ -270,7 +270,7 @@ def test_the_timeout_is_the_tasks_own_and_a_retry_attaches(knowledge, train):
     assert run_to_end(train()).result["job_id"] == "c1"
 
 
-def test_without_waiting_the_job_is_returned_at_once(knowledge, train):
+def test_without_waiting_the_job_id_is_returned_at_once(knowledge, train):
     knowledge.script = [SLOW]
     ended = run_to_end(train(wait=False))
     assert ended.result == {"project": "mail", "job_id": "c1", "classes": 2, "examples": 3, "created": 1}

@@ -1,4 +1,4 @@
-"""Completions in one task: one prompt, or a few."""
+"""Completing one prompt, or a few, within a task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def complete(platform):  # noqa: ARG001 - the connection leads to the platform
     return maker(LaminiCompletionOperator, task_id="complete", prompt="Say it again", model_name=TEXT_MODEL)
 
 
-def test_one_prompt_gives_one_output(platform, complete):
+def test_one_prompt_returns_one_output(platform, complete):
     assert run_to_end(complete()).result == {
         "model": TEXT_MODEL,
         "output": text_for("Say it again"),
@@ -37,7 +37,7 @@ def test_one_prompt_gives_one_output(platform, complete):
     assert posts(platform) == {f"POST {PATH}": 1}
 
 
-def test_a_list_gives_outputs_in_its_order(platform, complete, engine):
+def test_a_list_returns_outputs_in_its_order(platform, complete, engine):
     prompts = [f"prompt number {number}" for number in range(20)]
     assert run_to_end(complete(prompt=prompts, max_in_flight="3")).result == {
         "model": TEXT_MODEL,
@@ -48,24 +48,24 @@ def test_a_list_gives_outputs_in_its_order(platform, complete, engine):
     assert engine.most_at_once <= 3
 
 
-def test_a_list_of_one_is_a_list(complete):
+def test_a_list_of_one_prompt_returns_a_list(complete):
     assert run_to_end(complete(prompt=["one two"])).result["outputs"] == ["two one"]
 
 
 @pytest.mark.parametrize("as_text", [False, True])
-def test_an_output_type_gives_objects(complete, as_text):
+def test_an_output_type_returns_objects(complete, as_text):
     kind = {"mood": ["good", "bad"], "words": "int"}
     found = run_to_end(complete(output_type=json.dumps(kind) if as_text else kind)).result
     properties = {"mood": {"enum": ["good", "bad"]}, "words": {"type": "integer"}}
     assert found["output"] == instance_of({"type": "object", "properties": properties}, "Say it again")
 
 
-def test_a_bound_on_tokens_cuts_the_output_and_says_so(complete):
+def test_a_token_limit_truncates_the_output_and_says_so(complete):
     found = run_to_end(complete(max_new_tokens="2")).result
     assert (found["output"], found["finish_reason"]) == ("again it", "length")
 
 
-def test_an_output_that_does_not_fit_the_type_fails_the_task(platform, complete):
+def test_an_output_that_does_not_match_the_type_fails_the_task(platform, complete):
     with pytest.raises(AnswerError) as caught:
         run_to_end(complete(prompt=["one", "two"], output_type={"said": "str"}, max_new_tokens=1))
     message = str(caught.value)
@@ -74,7 +74,7 @@ def test_an_output_that_does_not_fit_the_type_fails_the_task(platform, complete)
     assert posts(platform) == {f"POST {PATH}": 2}
 
 
-def test_a_message_names_few_of_many_failures(complete):
+def test_the_error_names_only_a_few_of_many_failures(complete):
     prompts = [f"prompt {number}" for number in range(10)]
     with pytest.raises(AnswerError, match=r"10 of 10 prompts .* 2: .*; and 7 more\.") as caught:
         run_to_end(complete(prompt=prompts, output_type={"said": "str"}, max_new_tokens=1))
@@ -82,7 +82,7 @@ def test_a_message_names_few_of_many_failures(complete):
     assert "prompt 1" not in str(caught.value)
 
 
-def test_a_prompt_that_the_platform_fails_is_named_by_number(platform, complete):
+def test_a_prompt_that_fails_on_the_platform_is_named_by_number(platform, complete):
     platform.control.row_fault("secret", times=None)
     with pytest.raises(UnavailableError) as caught, log_lines() as lines:
         run_to_end(complete(prompt=["a", "b", "the secret"], max_in_flight=1))
@@ -93,7 +93,9 @@ def test_a_prompt_that_the_platform_fails_is_named_by_number(platform, complete)
 @pytest.mark.parametrize(
     ("status", "error"), [(500, UnavailableError), (594, ModelNotFoundError), (513, ModelLoadingError)]
 )
-def test_a_failure_of_the_platform_fails_the_task_and_a_retry_asks_again(platform, complete, status, error):
+def test_a_failure_of_the_platform_fails_the_task_and_a_retry_sends_all_prompts(
+    platform, complete, status, error
+):
     platform.control.fault(PATH, status=status, times=None)
     make = complete(prompt=["one", "two"])
     with pytest.raises(error), log_lines() as lines:
@@ -103,13 +105,13 @@ def test_a_failure_of_the_platform_fails_the_task_and_a_retry_asks_again(platfor
     assert run_to_end(make).result["outputs"] == ["one", "two"]
 
 
-def test_a_passing_failure_is_sat_out(platform, complete):
+def test_a_temporary_failure_is_retried(platform, complete):
     platform.control.fault(PATH, status=429, times=1, headers={"Retry-After": "0.1"})
     assert run_to_end(complete()).result["output"] == text_for("Say it again")
     assert posts(platform) == {f"POST {PATH}": 2}
 
 
-def test_a_wrong_key_is_one_clear_sentence(platform, complete, monkeypatch):
+def test_a_wrong_key_is_reported_clearly(platform, complete, monkeypatch):
     connect(monkeypatch, platform, password="not-the-key-0123456789")
     with pytest.raises(AuthenticationError, match="the key is missing or wrong") as caught:
         run_to_end(complete())
@@ -143,5 +145,5 @@ def test_a_wrong_argument_fails_before_anything_is_sent_and_is_named(platform, c
     assert posts(platform) == {}
 
 
-def test_nothing_is_checked_while_a_dag_is_parsed(complete):
+def test_parsing_a_dag_validates_nothing(complete):
     complete(prompt=None, model_name=None, output_type="{{ params.kind }}", max_new_tokens="{{ 1 + 1 }}")()

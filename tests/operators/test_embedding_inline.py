@@ -49,9 +49,9 @@ def test_a_refused_text_without_a_folder_fails_the_task(platform, embed):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (TEXTS[:17], "17 rows, and without output there may be 16"),
-        ("s3://bucket/docs.jsonl", "input is a path: give output"),
-        ("docs.parquet", "input is a path: give output"),
+        (TEXTS[:17], "17 rows; without output, 16 are allowed"),
+        ("s3://bucket/docs.jsonl", "input is a path, so output is required"),
+        ("docs.parquet", "input is a path, so output is required"),
         ("  ", "input is an empty text"),
         (None, "input must be a text"),
         ([{"body": "x"}], "the name of a column"),

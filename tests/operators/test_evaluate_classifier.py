@@ -1,4 +1,4 @@
-"""The platform evaluates a classifier; its numbers pass a gate."""
+"""The platform evaluates a classifier, and its metrics are compared with thresholds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def evaluate(tmp_path):
     )
 
 
-def test_rows_are_sent_and_numbers_come_back(tuning, evaluate, tmp_path):
+def test_rows_are_sent_and_metrics_returned(tuning, evaluate, tmp_path):
     tuning.metrics = {"accuracy": 0.9, "test": {"f1": 0.8, "labels": ["a"]}, "note": "text", "done": True}
     with log_lines() as lines:
         result = run_to_end(evaluate(base_model_id="model-0", fuzzy_comparison="true")).result
@@ -62,15 +62,15 @@ def test_rows_are_sent_and_numbers_come_back(tuning, evaluate, tmp_path):
     assert "| accuracy | 0.9000 |" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_the_same_rows_have_the_same_name_and_others_another(tuning, evaluate):
-    for given in ({}, {"model_id": "model-2"}, {"input": TICKETS[:2]}, {"prompt": "category"}):
-        run_to_end(evaluate(**given))
+def test_the_same_rows_have_the_same_name(tuning, evaluate):
+    for arguments in ({}, {"model_id": "model-2"}, {"input": TICKETS[:2]}, {"prompt": "category"}):
+        run_to_end(evaluate(**arguments))
     names = [body["eval_data_id"] for body in tuning.sent("/v1/eval/run")]
     assert names[0] == names[1]
     assert len(set(names)) == 3
 
 
-def test_without_a_folder_nothing_is_written(tuning, evaluate, tmp_path):
+def test_without_an_output_folder_nothing_is_written(tuning, evaluate, tmp_path):
     result = run_to_end(evaluate(output=None)).result
     assert (result["report"], result["predictions"]) == (None, None)
     assert not (tmp_path / "out").exists()
@@ -80,34 +80,34 @@ def test_without_a_folder_nothing_is_written(tuning, evaluate, tmp_path):
 
 
 @pytest.mark.usefixtures("tuning")
-def test_a_missed_threshold_does_what_the_gate_says(evaluate, tmp_path):
+def test_the_gate_decides_about_a_missed_threshold(evaluate, tmp_path):
     from airflow.providers.common.compat.sdk import AirflowSkipException
 
-    given = {"thresholds": {"accuracy": 0.95}}
+    arguments = {"thresholds": {"accuracy": 0.95}}
     with pytest.raises(ThresholdMissedError, match=r"accuracy is 0\.9, at least 0\.95"):
-        run_to_end(evaluate(**given))
+        run_to_end(evaluate(**arguments))
     assert "**missed**: accuracy is 0.9" in (tmp_path / "out" / "report.md").read_text()
     with pytest.raises(AirflowSkipException):
-        run_to_end(evaluate(**given, gate="skip"))
-    result = run_to_end(evaluate(**given, gate="return")).result
+        run_to_end(evaluate(**arguments, gate="skip"))
+    result = run_to_end(evaluate(**arguments, gate="return")).result
     assert (result["passed"], result["missed"]) == (False, ["accuracy is 0.9, at least 0.95 is required"])
 
 
 @pytest.mark.usefixtures("tuning")
-def test_a_threshold_of_a_metric_that_the_platform_does_not_give_is_named(evaluate):
+def test_a_threshold_of_an_unknown_metric_is_named(evaluate):
     with pytest.raises(InvalidArgumentError, match="'precision', but there are only accuracy"):
         run_to_end(evaluate(thresholds={"precision": 0.5}))
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, NotFoundError), (503, UnavailableError)])
-def test_a_platform_that_refuses_or_is_away_fails_the_task(tuning, evaluate, status, error):
+def test_a_platform_that_refuses_or_is_unavailable_fails_the_task(tuning, evaluate, status, error):
     tuning.fail["/v1/eval/run"] = [(status, "no such model")] * 9
     with pytest.raises(error):
         run_to_end(evaluate())
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("arguments", "problem"),
     [
         ({"model_id": ""}, "model_id"),
         ({"base_model_id": ""}, "base_model_id"),
@@ -121,7 +121,7 @@ def test_a_platform_that_refuses_or_is_away_fails_the_task(tuning, evaluate, sta
         ({"input": [{"text": "t", "category": "c"}] * 50_001}, "more than 50000 rows"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_sent(tuning, evaluate, given, problem):
+def test_wrong_arguments_are_rejected_before_anything_is_sent(tuning, evaluate, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
-        run_to_end(evaluate(**given))
+        run_to_end(evaluate(**arguments))
     assert not tuning.asked

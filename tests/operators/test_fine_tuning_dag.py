@@ -1,6 +1,6 @@
-"""The fine-tuning example in Airflow's own hands: what is promoted, and what is not.
+"""The fine-tuning example, run by Airflow: which model is promoted, and which is not.
 
-That the local model really becomes better is what ``make demo-tuning`` shows, with the same Dag.
+With the same Dag, ``make demo-tuning`` shows that the local model really becomes better.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILE = EXAMPLES / "scheduled_fine_tuning.py"
 
 @pytest.fixture
 def dag(dag_in: Callable[[Path], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The example, with a place for records also where Airflow has none."""
+    """The example, with a place for records, also in Airflow versions without a task state store."""
     monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(tmp_path / "state"))
     return dag_in(FILE)["train"].dag
 
@@ -37,7 +37,7 @@ def connect_to(monkeypatch: pytest.MonkeyPatch, url: str, key: str) -> None:
 
 
 def tickets(folder: Path, held_out: int, *, same: bool = False) -> Path:
-    """The example's tickets, with so many to check with; ``same``: those that were learnt."""
+    """The example's tickets, with this number of held-out ones; with ``same``, those are the training tickets."""
     folder.mkdir()
     for name, source in (
         ("tickets_examples", "tickets_examples"),
@@ -51,7 +51,7 @@ def tickets(folder: Path, held_out: int, *, same: bool = False) -> Path:
 def run(dag: Any, **conf: Any) -> tuple[dict[str, str], dict[str, Any]]:
     """Run the Dag in this process: the state of each task, and what each returned."""
     if hasattr(dag, "sync_to_db"):
-        dag.sync_to_db()  # Airflow 2 notes no event of a dataset that its database does not know
+        dag.sync_to_db()  # Airflow 2 records no event of a dataset that its database does not know
     ended = dag.test(run_conf=conf)
     tasks = ended.get_task_instances()
     states = {ti.task_id: str(ti.state) for ti in tasks}
@@ -59,7 +59,7 @@ def run(dag: Any, **conf: Any) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def promoted(airflow_db: Path) -> list[dict[str, Any]]:
-    """The events of the model's asset, as Airflow has noted them."""
+    """The events of the model's asset that Airflow has recorded."""
     with closing(connect(airflow_db)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
         table = "asset_event" if "asset_event" in tables else "dataset_event"
@@ -71,23 +71,23 @@ def promoted(airflow_db: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.long
 def test_only_a_model_that_became_better_is_promoted(dag, tmp_path, airflow_db, monkeypatch):
-    """The scripted trainer learns tickets by heart, so it knows those that it has seen, and no others."""
+    """The scripted trainer memorizes tickets, so it knows the training tickets and no others."""
     with tunable_platform(tmp_path / "platform", ScriptedTrainer()) as platform:
         connect_to(monkeypatch, platform.url, KEY)
         conf = {"model": BASE, "output": str(tmp_path / "out")}
-        states, told = run(dag, data=str(tickets(tmp_path / "seen", 20, same=True)), **conf)
+        states, results = run(dag, data=str(tickets(tmp_path / "seen", 20, same=True)), **conf)
         assert set(states.values()) == {"success"}
         event = promoted(airflow_db)[-1]
-        assert event["model_name"] == told["train"]["model_name"] == f"tickets-{dag_run_of(told)}"
+        assert event["model_name"] == results["train"]["model_name"] == f"tickets-{dag_run_of(results)}"
         assert event["metrics"]["model"]["exact_match"] == 1.0
         assert event["metrics"]["gain"]["exact_match"] >= 0.2
         assert "# Evaluation of tickets-" in Path(event["report"]).read_text()
         before = len(promoted(airflow_db))
-        states, told = run(dag, data=str(tickets(tmp_path / "unseen", 10)), **conf)
+        states, results = run(dag, data=str(tickets(tmp_path / "unseen", 10)), **conf)
         assert (states["evaluate"], states["promote"]) == ("skipped", "skipped")
         assert len(promoted(airflow_db)) == before
 
 
-def dag_run_of(told: dict[str, Any]) -> str:
-    """The run's id, out of the evaluation's folder."""
-    return told["evaluate"]["output"].rstrip("/").rpartition("/")[2]
+def dag_run_of(results: dict[str, Any]) -> str:
+    """The run's id, from the evaluation's folder."""
+    return results["evaluate"]["output"].rstrip("/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Operators that hold a worker while the platform answers: killed, each ends at once, and its next try ends well."""
+"""Operators that hold a worker while the platform answers: a kill ends each at once, and the next try succeeds."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 PROMPTS = ["a one", "b two", "c three"]
 ROWS = [{"input": prompt, "output": prompt[0]} for prompt in PROMPTS]
 CLASSES = {"a": "letters", "b": "numbers"}
-LATE = 8.0
-"""Seconds until a request that hangs ends by itself."""
+HANG_SECONDS = 8.0
+"""Seconds until a hanging request ends by itself."""
 
 
 @dataclass(frozen=True)
-class Asking:
-    """One way to ask.
+class Case:
+    """An operator and the requests that it sends.
 
-    :param operator: its class
-    :param path: what it asks
-    :param kept: requests of the first try that its next try does not send again
-    :param requests: how many it sends when nothing comes in between
-    :param needs: makes what it asks on the platform, and returns the argument that names it
+    :param operator: the operator's class
+    :param path: path of its requests
+    :param kept: requests of the first try that the next try does not repeat
+    :param requests: number of requests of an undisturbed try
+    :param needs: creates what the operator needs on the platform, and returns the argument that names it
     """
 
     operator: type
@@ -73,61 +73,58 @@ def index(platform: LocalPlatform) -> dict[str, Any]:
 
 
 def requests(platform: LocalPlatform, path: str) -> int:
-    """How often a path was asked since the platform was reset."""
+    """The number of requests to a path since the platform was reset."""
     return sum(count for asked, count in posts(platform).items() if re.fullmatch(f"POST {path}", asked))
 
 
 FEW = {"max_in_flight": 1}
 STORED = {"input": PROMPTS, "output": "{out}", "chunk_size": 1, **FEW}
 TEXT = {"model_name": TEXT_MODEL}
-WAYS = {
-    "completion": Asking(LaminiCompletionOperator, "/v2/completions", {"prompt": PROMPTS, **TEXT, **FEW}),
-    "chat": Asking(LaminiChatOperator, "/inf/chat/completions", {"messages": PROMPTS, **TEXT, **FEW}),
-    "inference": Asking(
+CASES = {
+    "completion": Case(LaminiCompletionOperator, "/v2/completions", {"prompt": PROMPTS, **TEXT, **FEW}),
+    "chat": Case(LaminiChatOperator, "/inf/chat/completions", {"messages": PROMPTS, **TEXT, **FEW}),
+    "inference": Case(
         LaminiBatchInferenceOperator,
         "/v2/completions",
         {**STORED, **TEXT, "endpoint": "completions"},
         kept=1,
     ),
-    "embedding": Asking(
-        LaminiEmbeddingOperator, "/v1/embedding", {**STORED, "endpoint": "embedding"}, kept=1
-    ),
-    "classify": Asking(
+    "embedding": Case(LaminiEmbeddingOperator, "/v1/embedding", {**STORED, "endpoint": "embedding"}, kept=1),
+    "classify": Case(
         LaminiClassifyOperator, "/v2/classifier/[^/]+/classify", STORED, kept=1, needs=classifier
     ),
-    "query": Asking(
-        LaminiMemoryRagQueryOperator, "/alpha/memory-rag/completions", STORED, kept=1, needs=index
-    ),
-    "evaluate": Asking(
+    "query": Case(LaminiMemoryRagQueryOperator, "/alpha/memory-rag/completions", STORED, kept=1, needs=index),
+    "evaluate": Case(
         LaminiEvaluateOperator,
         "/v2/completions",
         {**STORED, **TEXT, "input": ROWS, "endpoint": "completions"},
         kept=1,
     ),
-    "evaluate a classifier": Asking(
+    "evaluate a classifier": Case(
         LaminiEvaluateClassifierOperator, "/v1/eval/run", {"input": ROWS}, requests=1, needs=classifier
     ),
-    "upload": Asking(LaminiUploadDatasetOperator, "/v1/local-data", {"input": ROWS}, requests=1),
+    "upload": Case(LaminiUploadDatasetOperator, "/v1/local-data", {"input": ROWS}, requests=1),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_kill_ends_the_task_at_once_and_the_next_try_sends_what_is_left(platform, tmp_path, way):
-    asking = WAYS[way]
-    given = {
-        name: str(tmp_path / "out") if value == "{out}" else value for name, value in asking.arguments.items()
-    } | asking.needs(platform)
-    make = lambda: asking.operator(task_id="ask", **given)  # noqa: E731
-    # The request before the last hangs, or the only one.
-    platform.control.fault(asking.path, skip=min(1, asking.requests - 1), delay=LATE, drop=True)
+@pytest.mark.parametrize("name", CASES)
+def test_a_kill_ends_the_task_at_once_and_the_next_try_sends_the_rest(platform, tmp_path, name):
+    case = CASES[name]
+    arguments = {
+        argument: str(tmp_path / "out") if value == "{out}" else value
+        for argument, value in case.arguments.items()
+    } | case.needs(platform)
+    make = lambda: case.operator(task_id="ask", **arguments)  # noqa: E731
+    # The second request hangs, or the only one.
+    platform.control.fault(case.path, skip=min(1, case.requests - 1), delay=HANG_SECONDS, drop=True)
 
     seconds = kill_once(lambda: platform.control.faults()[0]["hits"] == 1, make)
 
-    assert seconds < LATE / 2
-    sent = min(2, asking.requests)
-    assert requests(platform, asking.path) == sent
+    assert seconds < HANG_SECONDS / 2
+    sent = min(2, case.requests)
+    assert requests(platform, case.path) == sent
     platform.control.clear_faults()
     result = run_to_end(make).result
-    assert requests(platform, asking.path) == sent + asking.requests - asking.kept
+    assert requests(platform, case.path) == sent + case.requests - case.kept
     rows = result["counts"]["ok"] if "counts" in result else result.get("rows") or len(result["outputs"])
     assert rows == len(PROMPTS)

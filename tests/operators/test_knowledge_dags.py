@@ -1,4 +1,4 @@
-"""Real Dags with indexes and classifiers in Airflow's own hands, against the local platform: the examples too."""
+"""Real Dags with indexes and classifiers, and the examples, run by Airflow against the local platform."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RAG = "POST /alpha/memory-rag"
 
 @pytest.fixture(autouse=True)
 def state_path(tmp_path, monkeypatch):
-    """A place for records also where Airflow has none."""
+    """A place for records, also in Airflow versions without a task state store."""
     monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(tmp_path / "state"))
 
 
@@ -34,32 +34,32 @@ def run(dag, **conf):
     return {ti.task_id: ti.xcom_pull(ti.task_id) for ti in tasks if ti.map_index == -1}
 
 
-def test_an_index_that_is_handed_over_is_waited_for_and_asked(dag_in, tmp_path, platform):
+def test_a_query_waits_for_an_index_whose_build_did_not_wait(dag_in, tmp_path, platform):
     docs = tmp_path / "docs"
     (docs / "more").mkdir(parents=True)
     (docs / "a.md").write_text("# Alpha\n\nAlpha is the first letter.")
     (docs / "more" / "b.txt").write_text("Beta is the second letter.")
     (docs / "left-out.txt").write_text("Gamma is the third letter.")
-    told = run(dag_in(OURS)["handed_over"], docs=str(docs), output=str(tmp_path))
-    assert told["build"]["files"] == 2
-    assert told["ask"]["counts"]["ok"] == 2
+    results = run(dag_in(OURS)["without_waiting"], docs=str(docs), output=str(tmp_path))
+    assert results["build"]["files"] == 2
+    assert results["ask"]["counts"]["ok"] == 2
     found = rows_in(tmp_path / "answers")
     assert [row["name"] for row in found] == ["alpha", "beta"]
-    assert all("letter" in row["output"] for row in found)  # the engine repeats the passages, backwards
+    assert all("letter" in row["output"] for row in found)  # the engine repeats the passages in reverse
     (job,) = platform.control.jobs()
     assert job["kind"] == "memory_rag"
 
 
 def test_a_classifier_is_trained_and_used_with_native_templates(dag_in, tmp_path, platform):
-    told = run(dag_in(OURS)["native"], output=str(tmp_path))
-    assert told["train"]["created"] == 1
-    assert told["classify"]["model_id"] == told["train"]["model_id"]
-    assert told["classify"]["class"] == "spam"  # the very words of the example
-    assert len(told["classify"]["classes"]) == 1
+    results = run(dag_in(OURS)["native"], output=str(tmp_path))
+    assert results["train"]["created"] == 1
+    assert results["classify"]["model_id"] == results["train"]["model_id"]
+    assert results["classify"]["class"] == "spam"  # it has the same words as the example
+    assert len(results["classify"]["classes"]) == 1
     assert posts(platform)["POST /v2/classifier/initialize"] == 1
 
 
-# Of Airflow's own: the HTTP provider imports a name from where it was, and 2.11 has an older UPath.
+# Airflow's own: the HTTP provider imports a name from its old place, and 2.11 has an older UPath.
 @pytest.mark.filterwarnings("ignore:.*operator_helpers.determine_kwargs")
 @pytest.mark.filterwarnings("ignore:in a future version of UPath")
 def test_the_rag_example_refreshes_with_as_little_work_as_possible(dag_in, tmp_path, platform, monkeypatch):
@@ -89,7 +89,7 @@ def test_the_rag_example_refreshes_with_as_little_work_as_possible(dag_in, tmp_p
 
 
 def test_the_classifier_example_trains_evaluates_and_classifies(dag_in, tmp_path, platform):
-    """The engine's vectors mean nothing, so only the way is looked at here, and no accuracy is asked for."""
+    """The engine's vectors mean nothing, so this requires no accuracy."""
     data = tmp_path / "data"
     data.mkdir()
     for name, rows in (("support_tickets", 40), ("tickets_examples", 50), ("tickets_held_out", 100)):
@@ -97,10 +97,10 @@ def test_the_classifier_example_trains_evaluates_and_classifies(dag_in, tmp_path
         (data / f"{name}.jsonl").write_text("".join(lines[:rows]))
     dag = dag_in(EXAMPLES / "classifier_train_and_classify.py")["train"].dag
     conf = {"data": str(data), "output": str(tmp_path / "out"), "accuracy": 0}
-    told = run(dag, **conf)
-    assert (told["train"]["created"], told["train"]["examples"]) == (1, 50)
-    assert (told["evaluate"]["passed"], told["evaluate"]["rows"]) == (True, 100)
-    assert told["classify"]["counts"]["ok"] == 40
+    results = run(dag, **conf)
+    assert (results["train"]["created"], results["train"]["examples"]) == (1, 50)
+    assert (results["evaluate"]["passed"], results["evaluate"]["rows"]) == (True, 100)
+    assert results["classify"]["counts"]["ok"] == 40
     assert [row["ticket_id"] for row in rows_in(tmp_path / "out", "**/part-*.jsonl")][:2] == [
         "T-10023",
         "T-10024",
@@ -111,7 +111,7 @@ def test_the_classifier_example_trains_evaluates_and_classifies(dag_in, tmp_path
     assert posts(platform)["POST /v2/classifier/train"] == 1
 
 
-def test_the_examples_of_the_classifier_are_the_demos_tickets_and_none_is_used_twice():
+def test_the_classifiers_examples_are_tickets_of_the_demo_and_none_is_used_twice():
     def rows(name):
         text = (EXAMPLES / "data" / f"{name}.jsonl").read_text(encoding="utf-8")
         return {row["ticket_id"]: row for row in map(json.loads, text.splitlines())}

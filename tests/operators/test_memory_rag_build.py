@@ -1,4 +1,4 @@
-"""An index is built once over the files that are meant, whatever happens to the task."""
+"""An index is built once over the selected files, whatever happens to the task."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def test_an_index_is_built_over_all_files_of_a_folder(knowledge, build, deferrab
     assert len(ended.deferrals) == deferrable
 
 
-def test_deferral_carries_ids_only(build):
+def test_the_trigger_carries_only_ids(build):
     trigger = begin(build()).trigger
     assert (trigger["job_ids"], trigger["kind"], trigger["progress"]) == (["1"], "lamini/memory_rag", None)
 
 
-def test_files_may_be_named_by_globs_on_object_storage(knowledge, build, docs):
+def test_files_may_be_globs_on_object_storage(knowledge, build, docs):
     run_to_end(build(files=[f"file://{docs}/*.md", f"{docs}/more/*"]))
     assert sorted(knowledge.indexes["1"].files) == ["a.md", "c.pdf"]
 
@@ -84,14 +84,14 @@ def test_without_waiting_the_id_is_returned_at_once(knowledge, build):
     ("state", "error"),
     [("FAILED", JobFailedError), ("CANCELLED", JobCancelledError), ("TIMED OUT", JobTimedOutError)],
 )
-def test_a_build_that_ends_badly_fails_the_task_and_a_retry_builds_anew(knowledge, build, state, error):
+def test_a_failed_build_fails_the_task_and_a_retry_builds_again(knowledge, build, state, error):
     knowledge.script = [("CREATED", state), ("COMPLETED",)]
     with pytest.raises(error, match=f"Memory RAG job 1 ended as {state}. It no longer runs"):
         run_to_end(build())
     assert run_to_end(build()).result["index_id"] == "2"
 
 
-def test_the_log_shows_how_the_platforms_log_of_a_failed_build_ends(knowledge, build):
+def test_the_log_has_the_end_of_the_platforms_log_of_a_failed_build(knowledge, build):
     knowledge.script = [("FAILED",)]
     knowledge.log = ["reading", "broken.pdf cannot be read"]
     with log_lines() as lines, pytest.raises(JobFailedError):
@@ -99,18 +99,18 @@ def test_the_log_shows_how_the_platforms_log_of_a_failed_build_ends(knowledge, b
     assert "The platform's log of the build ends with: reading; broken.pdf cannot be read" in lines
 
 
-def test_partial_success_is_no_success(knowledge, build):
+def test_a_partly_completed_build_fails_the_task(knowledge, build):
     knowledge.script = [("PARTIALLY COMPLETED",)]
     with pytest.raises(JobFailedError, match="PARTIALLY COMPLETED"):
         run_to_end(build())
 
 
-def test_a_state_that_is_not_known_is_no_end(knowledge, build):
+def test_an_unknown_status_is_not_an_end(knowledge, build):
     knowledge.script = [("CREATED", "PONDERING", "COMPLETED")]
     assert run_to_end(build()).result["status"] == "COMPLETED"
 
 
-def test_a_retry_attaches_to_the_build_that_runs(knowledge, build):
+def test_a_retry_attaches_to_the_running_build(knowledge, build):
     knowledge.script = [("CREATED",) * 2 + ("COMPLETED",)]
     begin(build())
     ended = run_to_end(build())
@@ -118,7 +118,7 @@ def test_a_retry_attaches_to_the_build_that_runs(knowledge, build):
     assert ended.result["files"] == 3
 
 
-def test_touching_a_file_is_no_change_and_writing_to_it_is_one(build, docs):
+def test_only_another_content_of_a_file_is_a_change(build, docs):
     run_to_end(build())
     (docs / "a.md").touch()
     assert run_to_end(build()).result["index_id"] == "1"
@@ -128,27 +128,27 @@ def test_touching_a_file_is_no_change_and_writing_to_it_is_one(build, docs):
     assert any("cannot be cancelled and may still bill" in line for line in lines)
 
 
-def test_changed_arguments_may_be_refused(build):
+def test_changed_arguments_may_fail_the_task(build):
     run_to_end(build())
     with pytest.raises(InvalidArgumentError, match="with other arguments"):
         run_to_end(build(model_name="other", on_changed_input="fail"))
     assert run_to_end(build(force_new="True")).result["index_id"] == "2"
 
 
-def test_a_platform_that_has_forgotten_the_build_is_asked_anew(knowledge, build, tmp_path):
-    """The look right after attaching must not fail every retry."""
+def test_a_vanished_build_is_submitted_again_by_the_retry(knowledge, build, tmp_path):
+    """Otherwise the status request right after attaching would fail every retry."""
     begin(build())
     knowledge.indexes.clear()
     (record,) = (tmp_path / "state").glob("submission-*.json")
     known = json.loads(record.read_text())
-    # A platform may need some time until it knows a job; this one was started long ago.
+    # Right after a submission, a platform may not know the job yet; this one was submitted long ago.
     record.write_text(json.dumps(known | {"submitted_at": known["submitted_at"] - 3600}))
     with pytest.raises(JobLostError, match="A retry submits a new job"):
         run_to_end(build())
     assert run_to_end(build()).result["index_id"] == "1"
 
 
-def test_an_answer_that_was_lost_is_not_followed_by_a_second_build(knowledge, build):
+def test_a_lost_answer_does_not_lead_to_a_second_build(knowledge, build):
     knowledge.lose.append(TRAIN)
     with pytest.raises(UnavailableError) as caught:
         run_to_end(build())
@@ -160,14 +160,14 @@ def test_an_answer_that_was_lost_is_not_followed_by_a_second_build(knowledge, bu
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, BadRequestError), (594, ModelNotFoundError)])
-def test_a_refusal_leaves_nothing_behind(knowledge, build, status, error):
+def test_a_refusal_leaves_no_record(knowledge, build, status, error):
     knowledge.fail[TRAIN] = [(status, "no such model")]
     with pytest.raises(error, match=r"no such model.* Nothing was started"):
         run_to_end(build())
     assert run_to_end(build()).result["index_id"] == "1"
 
 
-def test_a_file_that_vanishes_before_it_is_sent_is_no_build_and_a_retry_sends_the_rest(
+def test_a_file_that_vanishes_before_it_is_sent_starts_no_build_and_a_retry_sends_the_rest(
     knowledge, build, docs, monkeypatch
 ):
     submit = IndexBuild.submit
@@ -184,7 +184,7 @@ def test_a_file_that_vanishes_before_it_is_sent_is_no_build_and_a_retry_sends_th
     assert run_to_end(build()).result["files"] == 2
 
 
-def test_a_dangling_link_is_no_document(build, docs):
+def test_a_dangling_link_is_ignored(build, docs):
     (docs / "a.md").unlink()
     (docs / "a.md").symlink_to(docs / "gone")
     assert run_to_end(build()).result["files"] == 2
@@ -210,18 +210,18 @@ def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, build, wrong)
     assert not knowledge.asked
 
 
-def test_killing_says_that_the_build_goes_on(knowledge, build):
+def test_the_log_of_a_killed_task_says_that_the_build_keeps_running(knowledge, build):
     knowledge.script = [SLOW]
     make = build()
     deferral = begin(make)
     with log_lines() as lines:
         asyncio.run(deferral.make_trigger().on_kill())
     operator = make()
-    operator.on_kill()  # nothing is under way in this process
+    operator.on_kill()  # this process has no job
     assert any("Job 1 (Memory RAG) cannot be cancelled" in line for line in lines)
 
 
-def test_the_timeout_is_the_tasks_own_and_a_retry_attaches(knowledge, build):
+def test_after_the_timeout_a_retry_attaches(knowledge, build):
     knowledge.script = [SLOW]
     with pytest.raises(WaitTimeoutError, match="may still run and bill"):
         run_to_end(build(timeout=1))
@@ -229,12 +229,12 @@ def test_the_timeout_is_the_tasks_own_and_a_retry_attaches(knowledge, build):
     assert run_to_end(build()).result["index_id"] == "1"
 
 
-def test_an_old_event_is_judged_as_it_is(build):
+def test_an_event_is_evaluated_in_a_new_process(build):
     deferral = begin(build())
     assert wake(build(), deferral, deferral.wait())["index_id"] == "1"
 
 
-def test_without_a_place_for_the_record_the_log_tells(build):
+def test_the_log_warns_if_there_is_no_place_for_a_record(build):
     with log_lines() as lines:
         assert run_to_end(build(state_path=None)).result == {
             "index_id": "1",
@@ -250,7 +250,7 @@ def test_each_mapped_task_has_its_own_index(build):
         assert ended.result["index_id"] == str(number + 1)
 
 
-def test_names_of_files_are_all_that_the_log_tells_of_them(knowledge, build):
+def test_the_log_has_nothing_of_files_but_their_names(knowledge, build):
     with log_lines() as lines:
         run_to_end(build())
     assert not [line for line in lines if "Alpha" in line or "beta" in line or knowledge.key in line]

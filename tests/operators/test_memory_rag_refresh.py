@@ -1,4 +1,4 @@
-"""An index holds what a folder holds, with as little work as possible, whatever happens to the task."""
+"""An index is kept the same as a folder with as little work as possible, whatever happens to the task."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def test_the_first_run_builds_the_index(knowledge, night, tmp_path):
     assert knowledge.indexes["1"].files == {"a.md": b"alpha", "more__b.txt": b"beta"}
 
 
-def test_a_run_that_finds_nothing_new_sends_nothing_but_a_question(knowledge, night):
+def test_a_run_without_changes_only_checks_that_the_index_exists(knowledge, night):
     night(0)
     knowledge.asked.clear()
     assert numbers(night(1)) == ["unchanged", "1", 2, 0, 0, 0, None]
     assert dict(knowledge.asked) == {STATUS: 1}
 
 
-def test_new_texts_are_added_to_the_index_that_is_there(knowledge, night, docs):
+def test_new_texts_are_added_to_the_existing_index(knowledge, night, docs):
     night(0)
     (docs / "c.md").write_text("gamma")
     (docs / "more" / "d.rst").write_text("delta")
@@ -107,11 +107,11 @@ def test_a_long_text_is_added_in_pieces(knowledge, night, docs):
     paragraphs = [f"{number} " + "word " * 30 for number in range(5)]
     (docs / "c.md").write_text("\n\n".join(paragraphs))
     night(1, piece_size="200")
-    assert knowledge.indexes["1"].texts == [each.strip() for each in paragraphs]
+    assert knowledge.indexes["1"].texts == [paragraph.strip() for paragraph in paragraphs]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda docs: (docs / "a.md").write_text("omega"), (0, 1, 0, "a.md is changed")),
         (lambda docs: (docs / "a.md").unlink(), (0, 0, 1, "a.md is gone")),
@@ -120,37 +120,37 @@ def test_a_long_text_is_added_in_pieces(knowledge, night, docs):
         (lambda docs: (docs / "c.md").write_bytes(b"\xff\xfe"), (1, 0, 0, "c.md is new and not in UTF-8")),
     ],
 )
-def test_what_cannot_be_added_has_the_index_rebuilt(knowledge, night, docs, change, told):
+def test_a_change_that_cannot_be_added_leads_to_a_rebuild(knowledge, night, docs, change, expected):
     night(0)
     change(docs)
     result = night(1)
     assert (result["action"], result["index_id"], result["replaced"]) == ("rebuilt", "2", "1")
-    assert (result["added"], result["changed"], result["removed"], result["reason"]) == told
+    assert (result["added"], result["changed"], result["removed"], result["reason"]) == expected
     assert knowledge.asked[ADD] == 0
-    expected = {str(path.relative_to(docs)).replace("/", "__") for path in docs.rglob("*.*")}
-    assert set(knowledge.indexes["2"].files) == expected
+    names = {str(path.relative_to(docs)).replace("/", "__") for path in docs.rglob("*.*")}
+    assert set(knowledge.indexes["2"].files) == names
     assert numbers(night(2))[:2] == ["unchanged", "2"]
 
 
-def test_writing_the_same_content_again_is_no_change(night, docs):
+def test_writing_the_same_content_again_changes_nothing(night, docs):
     night(0)
     (docs / "a.md").write_text("alpha")
     assert night(1)["action"] == "unchanged"
 
 
-def test_other_suffixes_may_be_declared_text(knowledge, night, docs):
+def test_other_suffixes_may_be_texts(knowledge, night, docs):
     night(0)
     (docs / "c.LOG").write_text("gamma")
     assert night(1, text_suffixes=[".log"])["action"] == "added"
     assert knowledge.indexes["1"].texts == ["gamma"]
 
 
-def test_the_manifest_may_lie_among_the_documents(night, docs):
+def test_the_manifest_may_be_in_the_folder(night, docs):
     night(0, manifest=f"{docs}/index.json")
     assert night(1, manifest=f"{docs}/index.json")["action"] == "unchanged"
 
 
-def test_another_model_has_the_index_rebuilt(night):
+def test_another_model_leads_to_a_rebuild(night):
     night(0)
     result = night(1, model_name="other")
     assert (result["action"], result["reason"]) == ("rebuilt", "the model was base-model")
@@ -167,7 +167,7 @@ def test_another_model_has_the_index_rebuilt(night):
         ),
     ],
 )
-def test_an_index_that_the_platform_has_lost_is_rebuilt(knowledge, night, harm, reason):
+def test_a_lost_or_failed_index_is_rebuilt(knowledge, night, harm, reason):
     night(0)
     harm(knowledge)
     result = night(1)
@@ -180,7 +180,7 @@ def test_force_new_rebuilds(night):
     assert (night(1, force_new=True)["reason"], night(2)["action"]) == ("force_new is set", "unchanged")
 
 
-def test_the_old_index_stays_in_use_until_the_new_one_is_there(knowledge, night, docs, tmp_path):
+def test_the_old_index_stays_in_use_until_the_new_one_is_ready(knowledge, night, docs, tmp_path):
     night(0)
     (docs / "a.md").write_text("omega")
     knowledge.script = [("CREATED", "FAILED"), ("COMPLETED",)]
@@ -192,7 +192,7 @@ def test_the_old_index_stays_in_use_until_the_new_one_is_there(knowledge, night,
     assert numbers(night(1)) == ["rebuilt", "3", 2, 0, 1, 0, "1"]
 
 
-def test_a_retry_attaches_to_the_build_that_runs(knowledge, refresh, night):
+def test_a_retry_attaches_to_the_running_build(knowledge, refresh, night):
     knowledge.script = [SLOW]
     begin(refresh(), NIGHTS[0])
     knowledge.indexes["1"].states = ["COMPLETED"]
@@ -200,7 +200,7 @@ def test_a_retry_attaches_to_the_build_that_runs(knowledge, refresh, night):
     assert knowledge.asked[TRAIN] == 1
 
 
-def test_killing_says_that_the_build_goes_on_and_the_next_try_takes_it_up(knowledge, refresh, night):
+def test_a_killed_task_leaves_the_build_to_the_next_try(knowledge, refresh, night):
     knowledge.script = [SLOW]
     deferral = begin(refresh(), NIGHTS[0])
     with log_lines() as lines:
@@ -215,14 +215,14 @@ def test_killing_says_that_the_build_goes_on_and_the_next_try_takes_it_up(knowle
     ("state", "error"),
     [("FAILED", JobFailedError), ("CANCELLED", JobCancelledError), ("TIMED OUT", JobTimedOutError)],
 )
-def test_a_build_that_ends_badly_fails_the_task_and_a_retry_builds_anew(knowledge, night, state, error):
+def test_a_failed_build_fails_the_task_and_a_retry_builds_again(knowledge, night, state, error):
     knowledge.script = [("CREATED", state), ("COMPLETED",)]
     with pytest.raises(error):
         night(0)
     assert numbers(night(0)) == ["built", "2", 2, 2, 0, 0, None]
 
 
-def test_the_next_run_attaches_too_as_long_as_the_files_are_the_same(knowledge, refresh, night, docs):
+def test_the_next_run_also_attaches_to_a_build_of_the_same_files(knowledge, refresh, night, docs):
     knowledge.script = [SLOW, ("COMPLETED",)]
     begin(refresh(), NIGHTS[0])
     begin(refresh(), NIGHTS[1])
@@ -231,7 +231,7 @@ def test_the_next_run_attaches_too_as_long_as_the_files_are_the_same(knowledge, 
     assert numbers(night(2)) == ["built", "2", 2, 2, 0, 0, None]
 
 
-def test_files_that_come_while_the_index_is_built_are_added_by_the_next_run(refresh, night, docs):
+def test_files_that_arrive_during_the_build_are_added_by_the_next_run(refresh, night, docs):
     make = refresh()
     deferral = begin(make, NIGHTS[0])
     (docs / "late.md").write_text("late")
@@ -239,7 +239,7 @@ def test_files_that_come_while_the_index_is_built_are_added_by_the_next_run(refr
     assert numbers(night(1)) == ["added", "1", 3, 1, 0, 0, None]
 
 
-def test_a_try_that_died_after_its_work_was_done_has_the_same_result(knowledge, refresh, night, docs):
+def test_a_try_after_the_work_was_done_returns_the_same_result(knowledge, refresh, night, docs):
     make = refresh()
     deferral = begin(make, NIGHTS[0])
     event = deferral.wait()
@@ -252,7 +252,7 @@ def test_a_try_that_died_after_its_work_was_done_has_the_same_result(knowledge, 
     assert knowledge.asked[TRAIN] == knowledge.asked[ADD] == 1
 
 
-def test_a_retry_adds_only_what_is_left(knowledge, night, docs):
+def test_a_retry_adds_only_the_remaining_files(knowledge, night, docs):
     night(0)
     for name in "cde":
         (docs / f"{name}.md").write_text(name * 3)
@@ -264,7 +264,7 @@ def test_a_retry_adds_only_what_is_left(knowledge, night, docs):
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_text_that_the_platform_refuses_has_the_index_rebuilt_at_once(knowledge, night, docs, status):
+def test_a_refused_text_leads_to_a_rebuild_at_once(knowledge, night, docs, status):
     night(0)
     for name in "cd":
         (docs / f"{name}.md").write_text(name * 3)
@@ -275,8 +275,8 @@ def test_a_text_that_the_platform_refuses_has_the_index_rebuilt_at_once(knowledg
     assert night(2)["action"] == "unchanged"
 
 
-def test_an_addition_whose_answer_was_lost_has_the_index_rebuilt(knowledge, night, docs):
-    """It may be in the index or not: only a new index surely holds what the folder holds."""
+def test_a_lost_answer_to_an_addition_leads_to_a_rebuild(knowledge, night, docs):
+    """Nobody knows whether the text is in the index, so only a new index certainly matches the folder."""
     night(0)
     (docs / "c.md").write_text("gamma")
     knowledge.lose.append(f"{RAG}/add-index")
@@ -287,14 +287,14 @@ def test_an_addition_whose_answer_was_lost_has_the_index_rebuilt(knowledge, nigh
     assert len(knowledge.indexes["2"].files) == 3
 
 
-def test_a_text_that_is_there_already_is_no_error(knowledge, night, docs):
+def test_a_text_that_is_already_in_the_index_is_not_an_error(knowledge, night, docs):
     night(0)
     (docs / "c.md").write_text("gamma")
     knowledge.fail[f"{RAG}/add-index"] = [(497, "duplicate")]
     assert numbers(night(1)) == ["added", "1", 3, 1, 0, 0, None]
 
 
-def test_a_build_whose_answer_was_lost_is_not_followed_by_a_second_one(knowledge, night):
+def test_a_lost_answer_does_not_lead_to_a_second_build(knowledge, night):
     knowledge.lose.append(f"{RAG}/train")
     with pytest.raises(UnavailableError):
         night(0)
@@ -303,7 +303,7 @@ def test_a_build_whose_answer_was_lost_is_not_followed_by_a_second_one(knowledge
     assert numbers(night(0, on_unknown_submission="submit"))[:2] == ["built", "2"]
 
 
-def test_without_waiting_the_next_run_finds_the_index_that_is_built_meanwhile(knowledge, night, docs):
+def test_without_waiting_the_next_run_finds_the_index(knowledge, night, docs):
     knowledge.script = [SLOW]
     assert numbers(night(0, wait=False)) == ["built", "1", 2, 2, 0, 0, None]
     assert night(1, wait=False)["action"] == "unchanged"
@@ -312,7 +312,7 @@ def test_without_waiting_the_next_run_finds_the_index_that_is_built_meanwhile(kn
     assert numbers(night(2)) == ["added", "1", 3, 1, 0, 0, None]
 
 
-def test_an_index_that_fails_after_it_was_handed_over_is_rebuilt(knowledge, night):
+def test_without_waiting_a_failed_index_is_rebuilt_by_the_next_run(knowledge, night):
     knowledge.script = [("CREATED", "FAILED"), ("COMPLETED",)]
     night(0, wait=False)
     assert numbers(night(1)) == ["rebuilt", "2", 2, 0, 0, 0, "1"]
@@ -335,7 +335,7 @@ def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, night, docs, tmp
     assert ManifestFile(manifest).content.index_id == "9"
 
 
-def test_an_empty_folder_is_refused_and_the_index_stays(knowledge, night, docs):
+def test_an_empty_folder_is_rejected_and_the_index_kept(knowledge, night, docs):
     night(0)
     for path in docs.rglob("*.*"):
         path.unlink()
@@ -365,7 +365,7 @@ def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, night, wrong)
     assert not knowledge.asked
 
 
-def test_a_file_that_is_no_manifest_is_left_alone(knowledge, night, tmp_path):
+def test_a_file_that_is_not_a_manifest_is_not_overwritten(knowledge, night, tmp_path):
     other = tmp_path / "rag" / "index.json"
     other.parent.mkdir()
     other.write_text(json.dumps({"mine": 1}))

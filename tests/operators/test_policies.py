@@ -1,4 +1,4 @@
-"""Attach, submit or refuse: what a try does about the job of the try before, row by row of the table in the docs."""
+"""Attach, submit or fail: what a try does with the job of the previous try, row by row of the table in the docs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def task():
 @pytest.fixture
 def train(tuning, tmp_path):
     """Returns a function that makes a new operator of the same arguments each time."""
-    tuning.datasets["given"] = [{"input": "q", "output": "a"}]
+    tuning.datasets["dataset1"] = [{"input": "q", "output": "a"}]
     return maker(
         LaminiTrainOperator,
         task_id="train",
         model_name="base-model",
-        dataset_id="given",
+        dataset_id="dataset1",
         state_path=str(tmp_path / "state"),
         **WAITING,
     )
@@ -41,7 +41,7 @@ def train(tuning, tmp_path):
 
 @pytest.fixture
 def record(tmp_path):
-    """Returns a function that reads the submission record, with other values where some are given."""
+    """Returns a function that reads the submission record, and changes the given values in it."""
 
     def of(**changed):
         (file,) = (tmp_path / "state").glob("submission-*.json")
@@ -53,7 +53,7 @@ def record(tmp_path):
     return of
 
 
-# ---- its time is up ------------------------------------------------------------------------------------------
+# ---- timeout ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -66,7 +66,7 @@ def test_a_timeout_leaves_the_job_to_the_retry_that_follows(tuning, train, task,
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_the_last_tries_timeout_cancels_the_job_and_a_clear_resumes_it(tuning, train, task, deferrable):
+def test_the_last_timeout_cancels_the_job_and_a_clear_resumes_it(tuning, train, task, deferrable):
     tuning.script = [SLOW]
     last = replace(task, try_number=2)
     with pytest.raises(WaitTimeoutError, match="tuning job 1 is cancelled, because no retry follows"):
@@ -84,14 +84,14 @@ def test_on_timeout_leave_cancels_nothing(tuning, train, task):
 
 
 def test_a_job_that_no_retry_could_find_is_cancelled_at_the_timeout(tuning, train, task):
-    """Without a place for the record the retry would pay for a second one."""
+    """Without a record, the retry would pay for a second one."""
     tuning.script = [SLOW]
     with pytest.raises(WaitTimeoutError, match="tuning job 1 is cancelled"):
         run_to_end(train(timeout=0.6, state_path=None), task)
     assert tuning.jobs["1"].state == "CANCELLED"
 
 
-def test_a_timeout_whose_cancelling_fails_says_so(tuning, train, task):
+def test_a_failed_cancellation_at_the_timeout_is_reported(tuning, train, task):
     tuning.script = [SLOW]
     tuning.fail["/v1/train/jobs/1/cancel"] = [(400, "not now")]
     with pytest.raises(
@@ -114,7 +114,7 @@ def test_force_new_submits_once_for_all_retries_and_again_for_each_clear(tuning,
     assert len(tuning.jobs) == 2
 
 
-def test_force_new_after_a_run_without_it_submits(train, task):
+def test_force_new_after_a_run_without_it_submits_a_new_job(train, task):
     run_to_end(train(), task)
     assert run_to_end(train(force_new=True), task.cleared()).result["job_id"] == "2"
     assert run_to_end(train(), task.cleared().cleared()).result["job_id"] == "2"
@@ -127,8 +127,10 @@ def kill(deferral):
     asyncio.run(deferral.make_trigger().on_kill())
 
 
-@pytest.mark.parametrize("order", ["before the record is read", "after attaching", "long before it is seen"])
-def test_a_kill_in_any_order_leaves_the_new_try_with_a_job_of_its_own(tuning, train, task, order):
+@pytest.mark.parametrize(
+    "order", ["before the record is read", "after attaching", "long before the first poll"]
+)
+def test_a_kill_at_any_moment_leaves_the_new_try_with_a_job_of_its_own(tuning, train, task, order):
     tuning.script = [SLOW, ("COMPLETED",)]
     old = begin(train(), task)
     new = task.cleared()
@@ -139,8 +141,8 @@ def test_a_kill_in_any_order_leaves_the_new_try_with_a_job_of_its_own(tuning, tr
     attached = begin(train(), new)
     kill(old)
     event = attached.wait()
-    if order == "long before it is seen":
-        event["ended"]["1"]["last_alive_at"] = None  # the first look was so late
+    if order == "long before the first poll":
+        event["ended"]["1"]["last_alive_at"] = None  # the first poll was that late
     assert wake(train(), attached, event, new)["job_id"] == "2"
     assert tuning.asked["POST /v1/train/jobs/2/cancel"] == 0
 
@@ -165,16 +167,16 @@ def test_a_kill_while_a_resumed_job_is_waited_for_leaves_a_job_of_its_own(tuning
     assert wake(train(), attached, attached.wait(), task.cleared())["job_id"] == "2"
 
 
-def test_a_kill_while_the_submission_is_on_its_way_cancels_the_job(tuning, train, task):
+def test_a_kill_during_the_submission_cancels_the_job(tuning, train, task):
     operator = train()()
     tuning.script = [SLOW]
     answer = tuning._train
 
-    def killed_meanwhile(body):
+    def kill_and_answer(body):
         operator.on_kill()
         return answer(body)
 
-    tuning._train = killed_meanwhile
+    tuning._train = kill_and_answer
     with pytest.raises(TaskKilledError, match="while it started tuning job 1"):
         operator.execute({"ti": task})
     assert tuning.jobs["1"].state == "CANCELLED"
@@ -183,14 +185,16 @@ def test_a_kill_while_the_submission_is_on_its_way_cancels_the_job(tuning, train
     assert run_to_end(train(), task.cleared()).result["job_id"] == "2"
 
 
-def test_changed_arguments_after_a_kill_are_submitted_though_there_is_nothing_to_cancel(tuning, train, task):
+def test_changed_arguments_after_a_kill_submit_a_new_job_although_nothing_is_left_to_cancel(
+    tuning, train, task
+):
     tuning.script = [SLOW, ("COMPLETED",)]
     kill(begin(train(), task))
     tuning.fail["/v1/train/jobs/1/cancel"] = [(400, "it has ended")]
     assert run_to_end(train(finetune_args={"max_steps": 7}), task.cleared()).result["job_id"] == "2"
 
 
-def test_a_job_that_was_handed_over_and_came_to_nothing_is_submitted_anew(tuning, train, task):
+def test_without_waiting_a_job_that_has_failed_meanwhile_is_submitted_again(tuning, train, task):
     tuning.script = [("CREATED", "FAILED"), SLOW]
     make = train(wait=False)
     assert run_to_end(make, task).result["job_id"] == "1"
@@ -202,7 +206,7 @@ def test_a_job_that_was_handed_over_and_came_to_nothing_is_submitted_anew(tuning
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
-def test_a_clock_that_jumps_between_tries_costs_no_second_job(tuning, train, record, task, hours):
+def test_a_clock_jump_between_tries_costs_no_second_job(tuning, train, record, task, hours):
     tuning.script = [("CREATED", *["TRAINING MODEL"] * 2, "COMPLETED")]
     begin(train(), task)
     known = record()
@@ -235,7 +239,7 @@ class BrokenState:
     set = delete = get
 
 
-def test_a_store_that_cannot_be_reached_fails_before_anything_is_submitted(tuning, train, task):
+def test_an_unreachable_store_fails_the_task_before_anything_is_submitted(tuning, train, task):
     with pytest.raises(ConnectionError):
         LaminiTrainOperator.execute.__wrapped__(
             train(state_path=None)(), {"ti": task, "task_state_store": BrokenState()}
@@ -264,7 +268,7 @@ def test_an_id_that_cannot_be_recorded_is_in_the_log(tuning, train, task):
     assert any(line.startswith("Submitted tuning job 1;") for line in lines)
 
 
-def test_the_tasks_state_path_goes_before_airflows_store(train, tmp_path, task):
+def test_the_tasks_state_path_wins_over_airflows_store(train, tmp_path, task):
     state = WriteOnlyOnceState()
     with pytest.raises(TaskDeferred):
         LaminiTrainOperator.execute.__wrapped__(train()(), {"ti": task, "task_state_store": state})

@@ -1,4 +1,4 @@
-"""A model is tuned once, whatever happens to the task; what the job did is told and kept."""
+"""A model is tuned once, whatever happens to the task, and the result describes the job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
 
 
 class QuickTrain(LaminiTrainOperator):
-    """Looks for a job a second time at once."""
+    """Searches for an orphaned job without a delay."""
 
     list_delay = 0.05
 
@@ -43,19 +43,19 @@ def task():
 @pytest.fixture
 def train(tuning, tmp_path):
     """Returns a function that makes a new operator of the same arguments each time."""
-    tuning.datasets["given"] = ROWS
+    tuning.datasets["dataset1"] = ROWS
     return maker(
         QuickTrain,
         task_id="train",
         model_name="base-model",
-        dataset_id="given",
+        dataset_id="dataset1",
         state_path=str(tmp_path / "state"),
         **WAITING,
     )
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_model_is_tuned_and_named(tuning, train, task, deferrable):
+def test_a_model_is_tuned_and_its_name_returned(tuning, train, task, deferrable):
     tuning.history = HISTORY
     ended = run_to_end(train(finetune_args={"max_steps": 100}, deferrable=deferrable), task)
     assert ended.result == {
@@ -63,7 +63,7 @@ def test_a_model_is_tuned_and_named(tuning, train, task, deferrable):
         "status": "COMPLETED",
         "model_name": "tuned-1",
         "custom_model_name": None,
-        "dataset_id": "given",
+        "dataset_id": "dataset1",
         "steps": 100,
         "final_loss": 1.25,
         "history": None,
@@ -73,15 +73,15 @@ def test_a_model_is_tuned_and_named(tuning, train, task, deferrable):
     assert tuning.sent("/v1/train") == [
         {
             "model_name": "base-model",
-            "dataset_id": "given",
-            "upload_file_path": "/app/datasets/given.jsonl",
+            "dataset_id": "dataset1",
+            "upload_file_path": "/app/datasets/dataset1.jsonl",
             "finetune_args": {"max_steps": 100},
         }
     ]
     assert len(ended.deferrals) == deferrable
 
 
-def test_arguments_come_through_as_they_are_checked(tuning, train, task):
+def test_validated_arguments_are_sent(tuning, train, task):
     arguments = {
         "finetune_args": '{"max_steps": "50", "learning_rate": 3e-4, "something_new": [1]}',
         "gpu_config": {"gpus": 2, "nodes": 1},
@@ -97,7 +97,7 @@ def test_arguments_come_through_as_they_are_checked(tuning, train, task):
     assert result["custom_model_name"] == "mine"
 
 
-def test_an_argument_that_is_not_documented_is_passed_on_with_a_word_in_the_log(tuning, train, task):
+def test_an_undocumented_argument_is_passed_on_and_logged(tuning, train, task):
     with log_lines() as lines:
         run_to_end(train(finetune_args={"maxsteps": 5, "learning_rate": 1e-3}), task)
     assert tuning.sent("/v1/train")[0]["finetune_args"] == {"maxsteps": 5, "learning_rate": 1e-3}
@@ -108,7 +108,7 @@ def test_an_argument_that_is_not_documented_is_passed_on_with_a_word_in_the_log(
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("arguments", "problem"),
     [
         ({"finetune_args": {"max_length": 3000}}, "finetune_args.max_length: .*power of two"),
         ({"finetune_args": {"max_length": 16384}}, "max_length"),
@@ -130,19 +130,19 @@ def test_an_argument_that_is_not_documented_is_passed_on_with_a_word_in_the_log(
         ({"timeout": "soon"}, "timeout"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_sent(tuning, train, task, given, problem):
+def test_wrong_arguments_are_rejected_before_anything_is_sent(tuning, train, task, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
-        run_to_end(train(**given), task)
+        run_to_end(train(**arguments), task)
     assert not tuning.asked
 
 
-def test_rows_are_uploaded_first_and_once(tuning, train, task):
+def test_rows_are_uploaded_once_before_the_job_is_submitted(tuning, train, task):
     tuning.fail["/v1/train"] = [(400, "no such model")]
     rows = {"dataset_id": None, "input": [{"q": "1 + 1", "a": 2}], "prompt": "q", "answer": "a"}
     with pytest.raises(BadRequestError, match="no such model"):
         run_to_end(train(**rows), task)
     result = run_to_end(train(**rows), task).result
-    assert tuning.datasets.keys() == {"given", "dataset2"}
+    assert tuning.datasets.keys() == {"dataset1", "dataset2"}
     assert tuning.datasets["dataset2"] == [{"input": "1 + 1", "output": "2"}]
     assert result["dataset_id"] == "dataset2"
 
@@ -166,20 +166,20 @@ def test_the_log_shows_step_loss_learning_rate_and_time_left(tuning, train, task
     assert any(shown in line for line in lines)
 
 
-def test_the_jobs_page_is_linked_as_soon_as_there_is_a_job(tuning, train, task):
+def test_the_jobs_page_is_linked_right_after_the_submission(tuning, train, task):
     tuning.script = [SLOW]
     begin(train(), task)
     assert task.xcoms == {"lamini_job_url": "https://web.test/train/1"}
 
 
-def test_without_an_address_of_web_pages_there_is_no_link(tuning, train, task, monkeypatch):
+def test_without_a_web_address_there_is_no_link(tuning, train, task, monkeypatch):
     connect(monkeypatch, tuning, web_url="")
     run_to_end(train(), task)
     assert task.xcoms == {}
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_task_that_does_not_wait_hands_the_job_over(tuning, train, task, deferrable):
+def test_a_task_that_does_not_wait_returns_the_job_id(tuning, train, task, deferrable):
     tuning.script = [SLOW]
     ended = run_to_end(train(wait=False, deferrable=deferrable), task)
     assert ended.result == {"job_id": "1", "base_model": "base-model"}
@@ -187,14 +187,14 @@ def test_a_task_that_does_not_wait_hands_the_job_over(tuning, train, task, defer
     assert len(tuning.jobs) == 1
 
 
-# ---- how a job ends -----------------------------------------------------------------------------------------
+# ---- the job's end -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("word", "error"),
     [("FAILED", JobFailedError), ("TIMED OUT", JobTimedOutError), ("CANCELED", JobCancelledError)],
 )
-def test_a_job_that_did_not_end_well_fails_the_task_and_a_retry_trains_anew(tuning, train, task, word, error):
+def test_a_failed_job_fails_the_task_and_a_retry_submits_a_new_one(tuning, train, task, word, error):
     tuning.script = [("CREATED", word), ("CREATED", "COMPLETED")]
     with pytest.raises(error, match=f"tuning job 1 ended as {word}. It no longer runs. A retry"):
         run_to_end(train(max_resumes=0), task)
@@ -225,7 +225,7 @@ def test_resumes_are_counted_over_all_tries(tuning, train, task):
     assert run_to_end(make, task).result["job_id"] == "2"
 
 
-def test_a_platform_that_refuses_to_resume_fails_the_task(tuning, train, task):
+def test_a_refused_resume_fails_the_task(tuning, train, task):
     tuning.script = [("CREATED", "FAILED"), ("COMPLETED",)]
     tuning.fail["/v1/train/jobs/1/resume"] = [(400, "max_steps is reached")]
     with pytest.raises(JobFailedError, match=r"cannot be resumed: .*max_steps is reached.*submits a new job"):
@@ -233,7 +233,7 @@ def test_a_platform_that_refuses_to_resume_fails_the_task(tuning, train, task):
     assert run_to_end(train(), task).result["job_id"] == "2"
 
 
-def test_a_resume_whose_answer_was_lost_is_looked_at_and_not_repeated(tuning, train, task):
+def test_a_resume_whose_answer_was_lost_is_not_repeated(tuning, train, task):
     tuning.script = [("CREATED", "FAILED")]
     tuning.lose = ["/v1/train/jobs/1/resume"]
     result = run_to_end(train(), task).result
@@ -248,7 +248,7 @@ def test_without_a_record_a_job_is_not_resumed(tuning, train, task):
     assert tuning.jobs["1"].resumes == 0
 
 
-def test_a_job_that_ended_in_part_is_the_users_decision(tuning, train, task):
+def test_the_user_decides_about_a_partly_completed_job(tuning, train, task):
     tuning.script = [("CREATED", "PARTIALLY COMPLETED")]
     for _ in range(2):
         with pytest.raises(JobFailedError, match="accept_partial=True to take its model"):
@@ -269,7 +269,7 @@ def test_a_job_that_vanishes_is_lost(tuning, train, task):
         train()().execute_complete({"ti": task}, event=event, **deferral.kwargs)
 
 
-def test_the_tasks_own_timeout_leaves_the_job_to_a_retry(tuning, train, task):
+def test_the_timeout_leaves_the_job_to_a_retry(tuning, train, task):
     tuning.script = [SLOW]
     with pytest.raises(WaitTimeoutError, match="may still run and bill"):
         run_to_end(train(timeout=0.7), task)
@@ -280,7 +280,7 @@ def test_the_tasks_own_timeout_leaves_the_job_to_a_retry(tuning, train, task):
 # ---- never a second job -------------------------------------------------------------------------------------
 
 
-def test_a_retry_attaches_to_the_job_that_runs(tuning, train, task):
+def test_a_retry_attaches_to_the_running_job(tuning, train, task):
     tuning.script = [("CREATED", *["TRAINING MODEL"] * 3, "COMPLETED")]
     begin(train(), task)
     with log_lines() as lines:
@@ -289,14 +289,14 @@ def test_a_retry_attaches_to_the_job_that_runs(tuning, train, task):
     assert len(tuning.jobs) == 1
 
 
-def test_a_run_that_is_repeated_takes_the_model_that_there_is(train, task):
+def test_a_repeated_run_returns_the_existing_model(train, task):
     run_to_end(train(), task)
     assert run_to_end(train(), task).result["model_name"] == "tuned-1"
     assert run_to_end(train(force_new="true"), task).result["model_name"] == "tuned-2"
 
 
 @pytest.mark.parametrize("policy", ["cancel", "fail"])
-def test_other_arguments_cancel_the_job_or_fail_the_task(tuning, train, task, policy):
+def test_changed_arguments_cancel_the_job_or_fail_the_task(tuning, train, task, policy):
     tuning.script = [SLOW, ("COMPLETED",)]
     begin(train(), task)
     changed = train(finetune_args={"max_steps": 7}, on_changed_input=policy)
@@ -310,7 +310,7 @@ def test_other_arguments_cancel_the_job_or_fail_the_task(tuning, train, task, po
 
 
 def die_at(tuning, make, task, path):
-    """The try loses the answer of a request; a record of the intent is all that is left."""
+    """The try loses the answer of a request, so only the intent is recorded."""
     tuning.lose = [path]
     with pytest.raises(UnavailableError) as failed:
         run_to_end(make, task)
@@ -320,8 +320,8 @@ def die_at(tuning, make, task, path):
 @pytest.mark.parametrize(
     "marked", [{"custom_model_name": "run-1-model"}, {"dataset_id": None, "input": ROWS}]
 )
-def test_a_job_whose_id_was_never_told_is_found_in_the_platforms_list(tuning, train, task, marked):
-    """Older jobs of the same name, and other people's, are told apart."""
+def test_a_job_whose_id_was_lost_is_found_in_the_platforms_list(tuning, train, task, marked):
+    """Among older jobs of the same name, and those of others."""
     make = train(**marked)
     run_to_end(make, task)
     die_at(tuning, train(**marked, force_new=True), task, "/v1/train")
@@ -332,7 +332,7 @@ def test_a_job_whose_id_was_never_told_is_found_in_the_platforms_list(tuning, tr
     assert len(tuning.jobs) == 3
 
 
-def test_a_job_that_is_in_no_list_was_not_started_and_is_submitted(tuning, train, task):
+def test_a_job_that_is_not_listed_was_not_started_and_is_submitted(tuning, train, task):
     make = train()
     die_at(tuning, make, task, "/v1/train")
     tuning.jobs.clear()
@@ -341,7 +341,7 @@ def test_a_job_that_is_in_no_list_was_not_started_and_is_submitted(tuning, train
     assert any("stopped before it started a tuning job" in line for line in lines)
 
 
-def test_a_job_that_nothing_marks_is_left_to_a_person(tuning, train, task):
+def test_a_job_that_cannot_be_identified_is_left_to_a_person(tuning, train, task):
     """Another task may have started it on the same dataset."""
     die_at(tuning, train(), task, "/v1/train")
     with pytest.raises(JobLostError, match="A tuning job may have been started"):
@@ -350,7 +350,7 @@ def test_a_job_that_nothing_marks_is_left_to_a_person(tuning, train, task):
     assert run_to_end(train(on_unknown_submission="submit"), task).result["job_id"] == "2"
 
 
-def test_an_upload_that_was_cut_off_starts_no_job(tuning, train, task):
+def test_an_interrupted_upload_starts_no_job(tuning, train, task):
     make = train(dataset_id=None, input=ROWS)
     die_at(tuning, make, task, "/v1/local-data")
     result = run_to_end(make, task).result
@@ -373,7 +373,7 @@ def test_killing_the_task_cancels_the_job(tuning, train, task):
     assert any("Job 1 (tuning) is cancelled." in line for line in lines)
 
 
-def test_a_task_that_was_killed_before_it_submitted_starts_no_job(tuning, train, task):
+def test_a_task_killed_before_its_submission_starts_no_job(tuning, train, task):
     operator = train()()
     operator.on_kill()
     with pytest.raises(TaskKilledError, match="before it started a tuning job"):
@@ -382,14 +382,14 @@ def test_a_task_that_was_killed_before_it_submitted_starts_no_job(tuning, train,
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_killing_the_deferred_task_cancels_the_job_where_that_is_wanted(tuning, train, task, cancel):
+def test_killing_the_deferred_task_cancels_the_job_if_cancel_on_kill_is_on(tuning, train, task, cancel):
     tuning.script = [SLOW]
     trigger = begin(train(cancel_on_kill=cancel), task).make_trigger()
     asyncio.run(trigger.on_kill())
     assert (tuning.jobs["1"].state == "CANCELLED") is cancel
 
 
-def test_a_new_try_does_not_take_the_job_that_was_killed_with_the_old_one(tuning, train, task):
+def test_a_new_try_does_not_use_the_job_that_the_kill_of_the_old_one_cancelled(tuning, train, task):
     tuning.script = [SLOW, ("COMPLETED",)]
     deferral = begin(train(), task)
     begin(train(), task)  # the new try has attached before the old one's trigger cancels

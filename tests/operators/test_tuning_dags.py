@@ -1,4 +1,4 @@
-"""Real Dags in Airflow's own hands: what templates and XComs make of the arguments of tuning."""
+"""Real Dags, run by Airflow: templates and XComs as arguments of tuning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TICKETS = [{"subject": f"late parcel {number}", "category": f"{number} parcel la
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A platform whose tuned model is right on the tickets, and whose base model is not."""
+    """A platform whose tuned model answers the tickets correctly, and whose base model does not."""
     with (
         upstream(more_models=(PARROT_MODEL,)) as engine,
         local_platform(tmp_path_factory.mktemp("platform"), engine.url) as running,
@@ -49,7 +49,7 @@ def test_a_model_is_tuned_compared_and_promoted_only_if_it_is_better(
     for name in ("tickets", "held-out"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TICKETS))
     base, tuned = (PARROT_MODEL, TEXT_MODEL) if better else (TEXT_MODEL, PARROT_MODEL)
-    tuning.script = [("CREATED", "FAILED")]  # and it is resumed
+    tuning.script = [("CREATED", "FAILED")]  # so it is resumed
 
     states = run("weekly", base=base, tuned=tuned)
 
@@ -72,10 +72,10 @@ def test_a_model_is_tuned_compared_and_promoted_only_if_it_is_better(
         assert promoted["link"] == "https://web.test/train/1"
 
 
-def test_a_job_is_handed_over_waited_for_resumed_and_judged(run, tuning):
+def test_a_job_is_submitted_without_waiting_then_awaited_resumed_and_evaluated(run, tuning):
     tuning.downloads["org/model"] = ["requested", "downloading", "available"]
     tuning.script = [("CREATED", "TRAINING MODEL", "TRAINING MODEL", "COMPLETED")]
-    states = run("handed_over", base="base-model", tuned="org/model")
+    states = run("without_waiting", base="base-model", tuned="org/model")
     assert set(states.values()) == {"success"}, states
     assert len(tuning.jobs) == 1
     assert tuning.sent("/v1/train")[0]["finetune_args"] == {"max_steps": 50}
@@ -83,7 +83,7 @@ def test_a_job_is_handed_over_waited_for_resumed_and_judged(run, tuning):
     assert tuning.sent("/v1/eval/run")[0]["test_model_id"] == "12"
 
 
-def test_a_task_that_waits_in_its_worker_ends_at_its_execution_timeout_and_its_job_is_cancelled(run, tuning):
+def test_the_execution_timeout_ends_a_task_in_its_worker_and_cancels_its_job(run, tuning):
     tuning.script = [("CREATED", *["TRAINING MODEL"] * 1000)]
     began = time.monotonic()
     with suppress(AirflowTaskTimeout):  # Airflow 2's dag.test() lets it through

@@ -1,4 +1,4 @@
-"""A dataset is checked whole, uploaded once, and its address is a secret."""
+"""A dataset is checked completely, uploaded once, and its address is a secret."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_rows_become_a_dataset(tuning, upload):
     assert result == {"dataset_id": "dataset1", "rows": 4, "bytes": size, "new": True}
 
 
-def test_columns_are_mapped_and_the_dataset_made_public(tuning, upload, tmp_path):
+def test_columns_are_mapped_and_the_dataset_is_made_public(tuning, upload, tmp_path):
     file = tmp_path / "tickets.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in TICKETS))
     run_to_end(upload(input=str(file), prompt="Sort: {subject}", answer="category", is_public="true"))
@@ -40,7 +40,7 @@ def test_columns_are_mapped_and_the_dataset_made_public(tuning, upload, tmp_path
     assert tuning.sent("/v1/local-data")[0]["is_public"] is True
 
 
-def test_rows_go_to_a_blob_where_the_platform_keeps_datasets_in_azure(tuning_with_blobs, blobs, upload):
+def test_rows_are_sent_to_a_blob_if_the_platform_stores_datasets_in_azure(tuning_with_blobs, blobs, upload):
     result = run_to_end(upload()).result
     assert [json.loads(line) for line in blobs.blobs["/dataset1.jsonl"].splitlines()] == ROWS
     assert tuning_with_blobs.datasets == {"dataset1": 4}
@@ -48,7 +48,7 @@ def test_rows_go_to_a_blob_where_the_platform_keeps_datasets_in_azure(tuning_wit
     assert blobs.refused == []
 
 
-def test_a_retry_takes_what_was_uploaded(tuning, upload):
+def test_a_retry_returns_the_uploaded_dataset(tuning, upload):
     first = run_to_end(upload()).result
     assert run_to_end(upload()).result == {**first, "new": False}
     assert list(tuning.datasets) == ["dataset1"]
@@ -57,13 +57,13 @@ def test_a_retry_takes_what_was_uploaded(tuning, upload):
 @pytest.mark.parametrize(
     "changed", [{"input": ROWS[:2]}, {"answer": "input"}, {"is_public": True}, {"force_new": "True"}]
 )
-def test_another_dataset_is_uploaded_where_something_has_changed(tuning, upload, changed):
+def test_any_change_uploads_a_new_dataset(tuning, upload, changed):
     run_to_end(upload())
     assert run_to_end(upload(**changed)).result["dataset_id"] == "dataset2"
     assert len(tuning.datasets) == 2
 
 
-def test_a_file_that_was_written_anew_is_uploaded_anew(tuning, upload, tmp_path):
+def test_a_changed_file_is_uploaded_again(tuning, upload, tmp_path):
     file = tmp_path / "rows.jsonl"
     for count in (2, 3):
         file.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:count]))
@@ -71,7 +71,7 @@ def test_a_file_that_was_written_anew_is_uploaded_anew(tuning, upload, tmp_path)
     assert [len(rows) for rows in tuning.datasets.values()] == [2, 3]
 
 
-def test_an_upload_whose_answer_was_lost_is_done_again(tuning, upload):
+def test_an_upload_whose_answer_was_lost_is_repeated(tuning, upload):
     tuning.lose = ["/v1/local-data"]
     with pytest.raises(UnavailableError) as failed:
         run_to_end(upload())
@@ -81,7 +81,7 @@ def test_an_upload_whose_answer_was_lost_is_done_again(tuning, upload):
     assert any("interrupted" in line for line in lines)
 
 
-def test_an_upload_to_a_blob_that_was_refused_leaves_no_dataset_to_take(tuning_with_blobs, blobs, upload):
+def test_a_refused_upload_to_a_blob_is_repeated_with_a_new_dataset(tuning_with_blobs, blobs, upload):
     blobs.fail_next = [403]
     with pytest.raises(AuthenticationError, match="signed URL may have expired"):
         run_to_end(upload())
@@ -89,19 +89,26 @@ def test_an_upload_to_a_blob_that_was_refused_leaves_no_dataset_to_take(tuning_w
     assert tuning_with_blobs.datasets["dataset2"] == 4
 
 
-def test_the_address_of_the_blob_shows_up_nowhere(tuning_with_blobs, blobs, upload, tmp_path, caplog):
+def test_the_address_of_the_blob_appears_nowhere(tuning_with_blobs, blobs, upload, tmp_path, caplog):
     blobs.fail_next = [503, 403]
     with log_lines() as lines, caplog.at_level(logging.INFO), pytest.raises(AuthenticationError) as failed:
         run_to_end(upload())
     result = run_to_end(upload()).result
     records = [file.read_text() for file in (tmp_path / "state").rglob("*") if file.is_file()]
-    told = [*lines, caplog.text, str(failed.value), repr(failed.value.__dict__), json.dumps(result), *records]
+    visible = [
+        *lines,
+        caplog.text,
+        str(failed.value),
+        repr(failed.value.__dict__),
+        json.dumps(result),
+        *records,
+    ]
     assert len(records) == 1
-    assert not [text for text in told if SIGNATURE in text or tuning_with_blobs.key in text]
+    assert not [text for text in visible if SIGNATURE in text or tuning_with_blobs.key in text]
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("arguments", "problem"),
     [
         ({"input": [*ROWS, {"input": "q", "output": ""}]}, "row 4 .* makes an empty output"),
         ({"input": []}, "no rows"),
@@ -114,20 +121,20 @@ def test_the_address_of_the_blob_shows_up_nowhere(tuning_with_blobs, blobs, uplo
         ({"lamini_conn_id": ""}, "lamini_conn_id"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_sent(tuning, upload, given, problem):
+def test_wrong_arguments_are_rejected_before_anything_is_sent(tuning, upload, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
-        run_to_end(upload(**given))
+        run_to_end(upload(**arguments))
     assert not tuning.asked
 
 
-def test_a_place_for_the_record_that_is_missing_is_told_once(tuning, upload):
+def test_the_log_warns_once_if_there_is_no_place_for_a_record(tuning, upload):
     with log_lines() as lines:
         run_to_end(upload(state_path=None))
     assert len([line for line in lines if "no place for a submission record" in line]) == 1
     assert len(tuning.datasets) == 1
 
 
-def test_another_task_or_run_has_a_dataset_of_its_own(tuning, upload):
+def test_each_task_and_run_has_its_own_dataset(tuning, upload):
     from dataclasses import replace
 
     for ti in (TI, replace(TI, task_id="other"), replace(TI, run_id="run-2"), replace(TI, map_index=1)):

@@ -65,14 +65,14 @@ with DAG("tuning_weekly", schedule=None, **ALWAYS) as weekly:
 
     @task
     def promote(tuned, result, output, ti=None):
-        """Keep what a user would."""
+        """Write down what a user would keep."""
         found = {"tuned": tuned, "gain": result["metrics"]["gain"]}
         found["link"] = ti.xcom_pull(task_ids="train", key="lamini_job_url")
         Path(output, "promoted.json").write_text(json.dumps(found))
 
     @task
     def keep():
-        """Leave all as it is."""
+        """Change nothing."""
 
     trained >> compared
     decide(compared.output["passed"]) >> [
@@ -81,8 +81,8 @@ with DAG("tuning_weekly", schedule=None, **ALWAYS) as weekly:
     ]
 
 with DAG(
-    "tuning_handed_over", schedule=None, **ALWAYS, render_template_as_native_obj=True
-) as result_without_waiting:
+    "tuning_without_waiting", schedule=None, **ALWAYS, render_template_as_native_obj=True
+) as without_waiting:
     begun = LaminiTrainOperator(
         task_id="begin",
         input="{{ [{'input': 'q', 'output': 'a'}] }}",

@@ -492,7 +492,7 @@ def test_a_kill_during_the_submission_still_reaches_the_job(platform, run, place
     spec.on_submit = lambda _: task.kill()
     with log_lines() as lines, pytest.raises(TaskKilledError, match="while it started toy job 1"):
         run(spec, task=task)
-    assert "Jobs 1 keep running: cancel_on_kill is off." in lines
+    assert "cancel_on_kill is off: the jobs 1 keep running." in lines
     assert record(place).read().job_id == "1"
 
 

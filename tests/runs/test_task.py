@@ -165,4 +165,4 @@ def test_a_kill_names_the_jobs_that_keep_running():
     task.run(Work([WAIT]))
     with log_lines() as lines:
         task.kill()
-    assert lines == ["Jobs 7 keep running: cancel_on_kill is off."]
+    assert lines == ["cancel_on_kill is off: the jobs 7 keep running."]

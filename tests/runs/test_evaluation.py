@@ -1,4 +1,4 @@
-"""Metrics give what their names promise, and what a user brings is checked."""
+"""Metrics compute what their names promise, and those of users are checked."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from airflow_provider_lamini.runs.evaluation import (
         ('{"a": 1}', {"a": 1}, 1, 1),
     ],
 )
-def test_known_pairs_have_known_scores(expected, output, exact, f1):
+def test_known_answers_have_known_scores(expected, output, exact, f1):
     assert exact_match(expected, output) == exact
     assert token_f1(expected, output) == pytest.approx(f1)
 
 
 @given(st.text(), st.text())
-def test_scores_are_symmetric_between_0_and_1_and_1_for_the_same(one, other):
+def test_scores_are_symmetric_between_0_and_1_and_1_for_equal_answers(one, other):
     for metric in (exact_match, token_f1):
         assert 0 <= metric(one, other) <= 1
         assert metric(one, other) == pytest.approx(metric(other, one))
@@ -52,7 +52,7 @@ def by_length(expected, output):
     return len(expected) == len(output)
 
 
-def test_metrics_are_named_given_or_imported():
+def test_metrics_may_be_names_callables_or_paths():
     found = parse_metrics(["token_f1", by_length, "operator.eq", "math:isclose"])
     assert list(found) == ["token_f1", "by_length", "eq", "isclose"]
     assert found["by_length"] is by_length
@@ -60,22 +60,22 @@ def test_metrics_are_named_given_or_imported():
 
 
 @pytest.mark.parametrize(
-    ("given_", "problem"),
+    ("value_", "problem"),
     [
         ("exact_match", "metrics must be a list"),
         ([], "metrics must be a list"),
         (None, "metrics must be a list"),
-        ([5], "metrics holds a int"),
+        ([5], "metrics has a int"),
         (["bleu"], "'bleu' is not known"),
         (["no.such.module"], "'no.such.module' cannot be imported"),
         (["math.no_such"], "'math.no_such' cannot be imported"),
         (["math.pi"], "'math.pi' is a float, not a callable"),
-        (["token_f1", "token_f1"], "two that are called 'token_f1'"),
+        (["token_f1", "token_f1"], "two with the name 'token_f1'"),
     ],
 )
-def test_what_is_no_metric_is_refused(given_, problem):
+def test_an_invalid_metric_is_rejected(value_, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
-        parse_metrics(given_)
+        parse_metrics(value_)
 
 
 @pytest.mark.parametrize(
@@ -83,16 +83,16 @@ def test_what_is_no_metric_is_refused(given_, problem):
     [
         (None, "returned a NoneType for row 3"),
         ("1", "returned a str for row 3"),
-        (math.nan, "gave nan"),
-        (math.inf, "gave inf"),
+        (math.nan, "returned nan"),
+        (math.inf, "returned inf"),
     ],
 )
-def test_a_metric_that_gives_no_number_is_told_with_the_row(value, problem):
+def test_a_metric_that_returns_no_number_is_reported_with_the_row(value, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         score("mine", lambda *_: value, "a", "b", 3)
 
 
-def test_a_metric_that_raises_is_told_with_the_row_and_without_the_rows_content():
+def test_a_metric_that_raises_is_reported_with_the_row_but_not_its_content():
     def divide(expected, output):
         raise ZeroDivisionError(expected + output)
 
@@ -103,26 +103,26 @@ def test_a_metric_that_raises_is_told_with_the_row_and_without_the_rows_content(
     assert "secret" not in str(failed.value)
 
 
-def test_a_flag_counts_as_0_or_1():
+def test_a_boolean_counts_as_0_or_1():
     assert score("mine", by_length, "ab", "cd", 0) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("given_", "expected"), [(None, {}), ('{"a": "0.5"}', {"a": 0.5}), ({"a": 1}, {"a": 1.0})]
+    ("value_", "expected"), [(None, {}), ('{"a": "0.5"}', {"a": 0.5}), ({"a": 1}, {"a": 1.0})]
 )
-def test_thresholds_come_as_mappings_or_text(given_, expected):
-    assert parse_thresholds("thresholds", given_) == expected
+def test_thresholds_may_be_a_mapping_or_json_text(value_, expected):
+    assert parse_thresholds("thresholds", value_) == expected
 
 
 @pytest.mark.parametrize(
-    "given_", [{"a": "much"}, {"a": None}, {"a": True}, {"a": math.nan}, [0.5], "0.5", "much"]
+    "value_", [{"a": "much"}, {"a": None}, {"a": True}, {"a": math.nan}, [0.5], "0.5", "much"]
 )
-def test_thresholds_that_are_none_are_refused(given_):
+def test_invalid_thresholds_are_rejected(value_):
     with pytest.raises(InvalidArgumentError, match="thresholds"):
-        parse_thresholds("thresholds", given_)
+        parse_thresholds("thresholds", value_)
 
 
-def test_a_threshold_is_met_in_spite_of_the_last_digit():
+def test_rounding_errors_do_not_miss_a_threshold():
     assert ThresholdResult("a", 0.1 + 0.2 - 0.1, 0.2).met
     assert ThresholdResult("a", 0.2, 0.1 + 0.2 - 0.1).met
     assert not ThresholdResult("a", 0.19, 0.2).met

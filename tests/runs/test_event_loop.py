@@ -1,4 +1,4 @@
-"""Tasks that wait in their own process end when Airflow ends them, wherever asyncio is at that moment."""
+"""A task that waits in its own process ends when Airflow ends it, whatever asyncio is doing at that moment."""
 
 import asyncio
 import contextvars
@@ -15,7 +15,7 @@ from tests.support.tasks import TerminatedError
 
 @pytest.fixture
 def die():
-    """What Airflow's signal handlers do: they raise, in the main thread."""
+    """Returns a function that ends the task as Airflow does: a signal handler raises in the main thread."""
 
     def handler(*_: object) -> None:
         raise TerminatedError
@@ -34,24 +34,24 @@ async def failing() -> None:
     raise LookupError("not here")
 
 
-def test_it_returns_what_the_coroutine_returns():
+def test_the_coroutines_result_is_returned():
     assert run_in_thread(doubled(21)) == 42
 
 
-def test_it_raises_what_the_coroutine_raises():
+def test_the_coroutines_error_is_raised():
     with pytest.raises(LookupError, match="not here"):
         run_in_thread(failing())
 
 
-def test_it_runs_within_a_running_loop():
+def test_it_works_while_another_loop_is_running():
     async def outer() -> int:
         return run_in_thread(doubled(1))
 
     assert asyncio.run(outer()) == 2
 
 
-def test_what_a_signal_handler_raises_ends_it_also_within_a_callback(die):
-    """Where a loop runs in the main thread, asyncio logs what a callback raises, and goes on."""
+def test_an_exception_of_a_signal_handler_ends_it_even_during_a_callback(die):
+    """A loop in the main thread would only log what a callback raises, and continue."""
     ended = threading.Event()
 
     async def waiting() -> None:
@@ -68,7 +68,7 @@ def test_what_a_signal_handler_raises_ends_it_also_within_a_callback(die):
     assert ended.is_set()
 
 
-def test_a_coroutine_that_is_ended_closes_what_it_has_open(die):
+def test_a_cancelled_coroutine_can_clean_up(die):
     closed = []
 
     async def waiting() -> None:
@@ -88,7 +88,7 @@ def test_the_coroutine_sees_its_callers_context():
     who = contextvars.ContextVar("who", default="nobody")
     who.set("a task")
 
-    async def asked() -> str:
+    async def read() -> str:
         return who.get()
 
-    assert run_in_thread(asked()) == "a task"
+    assert run_in_thread(read()) == "a task"

@@ -1,4 +1,4 @@
-"""Jobs that are there already are resumed once, or cancelled, whoever started them."""
+"""Existing jobs are resumed once, or cancelled, whichever task started them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_lamini.operators.job_control import LaminiCancelJobOperato
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import Job, LinkedTask
 
-BODY = {"dataset_id": "given", "custom_model_name": "mine"}
+BODY = {"dataset_id": "dataset1", "custom_model_name": "mine"}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def put(tuning, *states):
 @pytest.mark.parametrize(
     ("word", "deferrable"), [("FAILED", True), ("CANCELLED", False), ("TIMED OUT", True)]
 )
-def test_an_ended_job_goes_on_to_its_end(tuning, resume, tmp_path, word, deferrable):
+def test_an_ended_job_is_resumed_and_awaited(tuning, resume, tmp_path, word, deferrable):
     task, job = LinkedTask(task_id="resume"), put(tuning, word)
     tuning.after_resume = [("TRAINING MODEL", "TRAINING MODEL", "COMPLETED")]
     ended = run_to_end(resume(deferrable=deferrable, output=str(tmp_path / "out")), task)
@@ -46,7 +46,7 @@ def test_an_ended_job_goes_on_to_its_end(tuning, resume, tmp_path, word, deferra
         "status": "COMPLETED",
         "model_name": "tuned-7",
         "custom_model_name": "mine",
-        "dataset_id": "given",
+        "dataset_id": "dataset1",
         "steps": 9,
         "final_loss": 0.5,
         "history": f"{tmp_path}/out/loss_history.jsonl",
@@ -58,19 +58,19 @@ def test_an_ended_job_goes_on_to_its_end(tuning, resume, tmp_path, word, deferra
 @pytest.mark.parametrize(
     "states", [("COMPLETED",), ("PARTIALLY COMPLETED",), ("TRAINING MODEL", "COMPLETED")]
 )
-def test_a_job_that_runs_or_ended_well_is_not_touched(tuning, resume, task, states):
+def test_a_job_that_runs_or_has_succeeded_is_not_resumed(tuning, resume, task, states):
     job = put(tuning, *states)
     assert run_to_end(resume(), task).result["status"] == states[-1]
     assert job.resumes == 0
 
 
-def test_a_task_that_does_not_wait_returns_the_job(tuning, resume, task):
+def test_a_task_that_does_not_wait_returns_the_job_id(tuning, resume, task):
     job = put(tuning, "FAILED")
     assert run_to_end(resume(wait=False), task).result == {"job_id": "7"}
     assert job.resumes == 1
 
 
-def test_a_retry_attaches_to_the_job_that_it_has_resumed(tuning, resume, task):
+def test_a_retry_attaches_to_the_resumed_job(tuning, resume, task):
     job = put(tuning, "FAILED")
     tuning.after_resume = [(*["TRAINING MODEL"] * 4, "COMPLETED")]
     begin(resume(), task)
@@ -78,7 +78,7 @@ def test_a_retry_attaches_to_the_job_that_it_has_resumed(tuning, resume, task):
     assert job.resumes == 1
 
 
-def test_a_retry_resumes_a_job_again_that_failed_again(tuning, resume, task):
+def test_a_retry_resumes_again_a_job_that_failed_again(tuning, resume, task):
     job = put(tuning, "FAILED")
     tuning.after_resume = [("TRAINING MODEL", "FAILED"), ("TRAINING MODEL", "COMPLETED")]
     with pytest.raises(JobFailedError, match="A retry resumes it again"):
@@ -87,7 +87,7 @@ def test_a_retry_resumes_a_job_again_that_failed_again(tuning, resume, task):
     assert job.resumes == 2
 
 
-def test_a_lost_answer_is_looked_after_and_the_job_not_resumed_twice(tuning, resume, task):
+def test_a_lost_answer_does_not_resume_the_job_twice(tuning, resume, task):
     job = put(tuning, "FAILED")
     tuning.lose = ["/v1/train/jobs/7/resume"]
     assert run_to_end(resume(), task).result["status"] == "COMPLETED"
@@ -102,13 +102,13 @@ def test_a_refusal_to_resume_fails_the_task(tuning, resume, task):
 
 
 @pytest.mark.parametrize("job_id", ["", None, 1.5, True, ["7"]])
-def test_what_is_no_id_is_refused_before_anything_is_sent(tuning, resume, task, job_id):
+def test_an_invalid_id_is_rejected_before_anything_is_sent(tuning, resume, task, job_id):
     with pytest.raises(InvalidArgumentError, match="job_id"):
         run_to_end(resume(job_id=job_id), task)
     assert not tuning.asked
 
 
-def test_a_job_that_is_not_there_fails_the_task(tuning, resume, task):
+def test_a_job_that_does_not_exist_fails_the_task(tuning, resume, task):
     with pytest.raises(JobNotFoundError):
         run_to_end(resume(), task)
     assert list(tuning.asked) == ["GET /v1/train/jobs/7"]
@@ -129,8 +129,8 @@ def test_killing_the_task_cancels_the_job_again(tuning, resume, task):
 # ---- cancel -------------------------------------------------------------------------------------------------
 
 
-def cancel(**given):
-    return LaminiCancelJobOperator(task_id="cancel", **{"job_id": "7", **given}).execute({})
+def cancel(**arguments):
+    return LaminiCancelJobOperator(task_id="cancel", **{"job_id": "7", **arguments}).execute({})
 
 
 def test_a_running_job_is_cancelled(tuning):
@@ -139,7 +139,7 @@ def test_a_running_job_is_cancelled(tuning):
 
 
 @pytest.mark.parametrize("word", ["COMPLETED", "FAILED", "CANCELLED"])
-def test_a_job_that_has_ended_is_left_as_it_is(tuning, word):
+def test_an_ended_job_is_left_as_it_is(tuning, word):
     job = put(tuning, word)
     assert cancel() == {"job_id": "7", "kind": "tuning", "cancelled": False, "status": word}
     assert job.state == word
@@ -152,14 +152,14 @@ def test_cancelling_twice_does_no_harm(tuning):
 
 
 @pytest.mark.parametrize("kind", ["memory_rag", "Batch Completions", "model download"])
-def test_kinds_that_cannot_be_cancelled_are_refused_before_anything_is_sent(tuning, kind):
+def test_kinds_that_cannot_be_cancelled_are_rejected_before_anything_is_sent(tuning, kind):
     with pytest.raises(InvalidArgumentError, match=r"cannot cancel .* and bills"):
         cancel(kind=kind)
     assert not tuning.asked
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("arguments", "problem"),
     [
         ({"kind": "deployment"}, "kind must be one of tuning, memory_rag, classifier"),
         ({"kind": None}, "kind must be one of"),
@@ -167,13 +167,13 @@ def test_kinds_that_cannot_be_cancelled_are_refused_before_anything_is_sent(tuni
         ({"lamini_conn_id": ""}, "lamini_conn_id"),
     ],
 )
-def test_arguments_that_mean_nothing_are_refused_before_anything_is_sent(tuning, given, problem):
+def test_wrong_arguments_are_rejected_before_anything_is_sent(tuning, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
-        cancel(**given)
+        cancel(**arguments)
     assert not tuning.asked
 
 
-def test_what_was_cancelled_is_told_in_the_log(tuning):
+def test_the_log_names_the_cancelled_job(tuning):
     put(tuning, "TRAINING MODEL", "TRAINING MODEL")
     with log_lines() as lines:
         cancel()

@@ -1,4 +1,4 @@
-"""What a refresh decides: a pure comparison of a manifest with files."""
+"""The plan of a refresh: a manifest compared with files, without any storage."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from airflow_provider_lamini.corpus.index_manifest import IndexManifest
 from airflow_provider_lamini.runs.lamini.refresh_plan import plan_refresh
 
 
-def stamped(**sums):
+def versions(**sums):
     return {f"{name}.md": DocumentVersion(1, digest) for name, digest in sums.items()}
 
 
 def manifest(**changed):
-    given = {"platform": "here", "model_name": "m", "index_id": "1", "files": stamped(a="1", b="2")}
-    return IndexManifest(**given | changed)
+    values = {"platform": "here", "model_name": "m", "index_id": "1", "files": versions(a="1", b="2")}
+    return IndexManifest(**values | changed)
 
 
-def plan(known, there, **changed):
-    given = {"platform": "here", "model_name": "m", "problem": lambda _: None}
-    return plan_refresh(known, there, **given | changed)
+def plan(known, files, **changed):
+    values = {"platform": "here", "model_name": "m", "problem": lambda _: None}
+    return plan_refresh(known, files, **values | changed)
 
 
-SAME = stamped(a="1", b="2")
+SAME = versions(a="1", b="2")
 
 
 @pytest.mark.parametrize("known", [None, manifest(index_id=None, files={})])
@@ -33,26 +33,26 @@ def test_without_an_index_one_is_built(known):
     assert plan(known, SAME).action == "built"
 
 
-def test_files_that_are_as_they_were_need_nothing():
+def test_unchanged_files_need_nothing():
     assert plan(manifest(), SAME).action == "unchanged"
 
 
 def test_new_files_are_added():
-    found = plan(manifest(), stamped(a="1", b="2", c="3"))
+    found = plan(manifest(), versions(a="1", b="2", c="3"))
     assert (found.action, found.reason, found.added) == ("added", "c.md is new", ["c.md"])
 
 
 @pytest.mark.parametrize(
-    ("there", "reason"),
+    ("files", "reason"),
     [
-        (stamped(a="1"), "b.md is gone"),
-        (stamped(a="1", b="9"), "b.md is changed"),
-        (stamped(a="8", b="9", c="3"), "2 files are changed"),
-        (stamped(a="9"), "a.md is changed; b.md is gone"),
+        (versions(a="1"), "b.md is gone"),
+        (versions(a="1", b="9"), "b.md is changed"),
+        (versions(a="8", b="9", c="3"), "2 files are changed"),
+        (versions(a="9"), "a.md is changed; b.md is gone"),
     ],
 )
-def test_changed_and_missing_files_need_a_new_index(there, reason):
-    found = plan(manifest(), there)
+def test_changed_and_missing_files_lead_to_a_rebuild(files, reason):
+    found = plan(manifest(), files)
     assert (found.action, found.reason) == ("rebuilt", reason)
 
 
@@ -64,19 +64,19 @@ def test_changed_and_missing_files_need_a_new_index(there, reason):
         (manifest(adding="c.md"), {}, "adding c.md was interrupted"),
     ],
 )
-def test_another_platform_or_model_and_an_interrupted_addition_need_a_new_index(known, changed, reason):
+def test_another_platform_another_model_and_an_interrupted_addition_lead_to_a_rebuild(known, changed, reason):
     found = plan(known, SAME, **changed)
     assert (found.action, found.reason) == ("rebuilt", reason)
 
 
-def test_a_new_file_that_cannot_be_added_needs_a_new_index():
-    there = stamped(a="1", b="2", c="3", d="4")
-    problems = {"d.md": "d.md is new and no plain text"}
-    found = plan(manifest(), there, problem=problems.get)
-    assert (found.action, found.reason) == ("rebuilt", "d.md is new and no plain text")
+def test_a_new_file_that_cannot_be_added_leads_to_a_rebuild():
+    files = versions(a="1", b="2", c="3", d="4")
+    problems = {"d.md": "d.md is new and not a plain text"}
+    found = plan(manifest(), files, problem=problems.get)
+    assert (found.action, found.reason) == ("rebuilt", "d.md is new and not a plain text")
 
 
-files = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("12")).map(lambda sums: stamped(**sums))
+files = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("12")).map(lambda sums: versions(**sums))
 
 
 @given(files, files)
