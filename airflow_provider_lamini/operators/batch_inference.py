@@ -122,7 +122,7 @@ def parse_inference(model_name: object, output_type: object, max_new_tokens: int
         output_type=parse_output_type(output_type),
         max_new_tokens=None
         if max_new_tokens is None
-        else whole_number("max_new_tokens", max_new_tokens, least=1),
+        else whole_number("max_new_tokens", max_new_tokens, minimum=1),
     )
 
 

@@ -84,7 +84,7 @@ class LaminiClassifyOperator(RowOperator):
 
         options = ClassifyOptions(
             model_id=identifier("model_id", self.model_id),
-            top_n=None if self.top_n is None else whole_number("top_n", self.top_n, least=1),
+            top_n=None if self.top_n is None else whole_number("top_n", self.top_n, minimum=1),
             threshold=None if self.threshold is None else share("threshold", self.threshold),
         )
         endpoint = Classify(options)

@@ -100,7 +100,7 @@ class LaminiEmbeddingOperator(RowOperator):
         endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
         output_format = one_of("output_format", self.output_format, FORMATS)
         model = optional_name("model_name", self.model_name)
-        direct = DirectEmbeddings(model, whole_number("texts_per_request", self.texts_per_request, least=1))
+        direct = DirectEmbeddings(model, whole_number("texts_per_request", self.texts_per_request, minimum=1))
 
         def inline_result(rows: list[RowResult]) -> dict[str, object]:
             vectors = [row.output for row in rows]

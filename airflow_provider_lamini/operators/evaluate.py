@@ -121,14 +121,18 @@ class LaminiEvaluateOperator(RowOperator):
     def work(self, task: TaskRun) -> ModelComparison:
         """Validate the arguments, then return the comparison."""
         from airflow_provider_lamini.corpus.pairs import Columns
-        from airflow_provider_lamini.runs.metrics import metrics_of
+        from airflow_provider_lamini.runs.evaluation import (
+            GATES,
+            check_names,
+            parse_metrics,
+            parse_thresholds,
+        )
         from airflow_provider_lamini.runs.model_comparison import ComparisonConfig, ModelComparison
-        from airflow_provider_lamini.runs.thresholds import GATES, check_names, thresholds_of
 
         inference = parse_inference(self.model_name, self.output_type, self.max_new_tokens)
-        metrics = metrics_of(self.metrics)
-        thresholds = thresholds_of("thresholds", self.thresholds)
-        min_gain = thresholds_of("min_gain", self.min_gain)
+        metrics = parse_metrics(self.metrics)
+        thresholds = parse_thresholds("thresholds", self.thresholds)
+        min_gain = parse_thresholds("min_gain", self.min_gain)
         check_names("thresholds", thresholds, metrics)
         check_names("min_gain", min_gain, metrics)
         if self.base_model_name is None and min_gain:

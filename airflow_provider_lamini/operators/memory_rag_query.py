@@ -95,9 +95,9 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         query = RagQuery(
             index_id=identifier("index_id", self.index_id),
             model_name=optional_name("model_name", self.model_name),
-            rag_query_size=None if size is None else whole_number("rag_query_size", size, least=1),
+            rag_query_size=None if size is None else whole_number("rag_query_size", size, minimum=1),
             output_type=output_type(self.output_type),
-            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
+            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
         return QueryReadyIndex(task, query.index_id, self._queries(task, query))
 

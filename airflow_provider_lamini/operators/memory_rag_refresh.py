@@ -110,7 +110,7 @@ class LaminiMemoryRagRefreshOperator(JobOperator):
             index=index,
             manifest=self.manifest,
             manifest_conn_id=manifest_conn_id,
-            piece_size=whole_number("piece_size", self.piece_size, least=200),
+            piece_size=whole_number("piece_size", self.piece_size, minimum=200),
             text_suffixes=self._suffixes(),
         )
         return IndexRefresh(task, request, options)

@@ -141,7 +141,7 @@ class LaminiTrainOperator(JobOperator):
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
         options = self.submission_options()
-        max_resumes = whole_number("max_resumes", self.max_resumes, least=0)
+        max_resumes = whole_number("max_resumes", self.max_resumes, minimum=0)
         accept_partial = flag("accept_partial", self.accept_partial)
         if (self.dataset_id is None) == (self.input is None):
             raise InvalidArgumentError("Give exactly one of dataset_id and input.")

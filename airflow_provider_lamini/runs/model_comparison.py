@@ -12,10 +12,10 @@ from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
 from airflow_provider_lamini.runs.evaluation_report import RowAnswers, Tally, report_of
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.row_run import RowRun, jobs_kept
-from airflow_provider_lamini.runs.thresholds import ThresholdResult, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.pairs import Columns
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.rows.sources.source import Source
-    from airflow_provider_lamini.runs.metrics import Metric
+    from airflow_provider_lamini.runs.evaluation import Metric
     from airflow_provider_lamini.runs.open_run import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
 

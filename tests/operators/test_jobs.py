@@ -153,7 +153,7 @@ def test_cancelling_twice_does_no_harm(tuning):
 
 @pytest.mark.parametrize("kind", ["memory_rag", "Batch Completions", "model download"])
 def test_kinds_that_cannot_be_cancelled_are_refused_before_anything_is_sent(tuning, kind):
-    with pytest.raises(InvalidArgumentError, match=r"no call to cancel .* and bills"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot cancel .* and bills"):
         cancel(kind=kind)
     assert not tuning.asked
 

@@ -73,9 +73,9 @@ class Watch:
 
         :raises AttributeError: where one is gone: the harness must follow the code
         """
-        fetch = _of("api.transfer", "Fetch.build"), _of("api.transfer", "Fetch.begin")
-        self._after[fetch[0]] = self._built
-        self._before[fetch[1]] = self._begun
+        transfer = _of("api.transfer", "Transfer.build"), _of("api.transfer", "Transfer.begin")
+        self._after[transfer[0]] = self._built
+        self._before[transfer[1]] = self._begun
         self._after[_of("api.client", "Client.send")] = lambda frame, _: (
             f"{request(frame.f_locals['call'].method, frame.f_locals['call'].path)} is read"
         )
@@ -109,9 +109,9 @@ class Watch:
         return f"{name} is about to be sent"
 
     def _begun(self, frame: FrameType, _: Any) -> str:
-        fetch = frame.f_locals["self"]
-        # One that was sent past httpx was not built; such are looks, and have a path.
-        return f"{self._requests.get(id(fetch)) or request('GET', fetch.path)} is answered"
+        transfer = frame.f_locals["self"]
+        # A status request that bypassed httpx was not built, but has a path.
+        return f"{self._requests.get(id(transfer)) or request('GET', transfer.path)} is answered"
 
     def start(self) -> None:
         """Watch this thread and those that it starts."""
