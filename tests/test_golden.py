@@ -12,7 +12,12 @@ import msgspec
 import pytest
 
 from airflow_provider_lamini.corpus.documents import DocumentVersion
-from airflow_provider_lamini.corpus.index_manifest import Building, IndexManifest, ManifestFile, RefreshOutcome
+from airflow_provider_lamini.corpus.index_manifest import (
+    Building,
+    IndexManifest,
+    ManifestFile,
+    RefreshOutcome,
+)
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.results import SHARDS, Shard, Shards, read_shards
@@ -29,7 +34,12 @@ from airflow_provider_lamini.triggers.job import JobTrigger
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
 
-OWNER: dict[str, str | int] = {"dag": "nightly", "task": "infer", "run": "scheduled__2026-01-01", "map_index": -1}
+OWNER: dict[str, str | int] = {
+    "dag": "nightly",
+    "task": "infer",
+    "run": "scheduled__2026-01-01",
+    "map_index": -1,
+}
 LOOP_OWNER = {**OWNER, "region_id": "improve", "region_index": 2}
 HEADER = Header(
     owner=OWNER,
@@ -168,7 +178,13 @@ def test_rows_of_an_earlier_release_are_read():
     rows = list(read_shards(str(GOLDEN)))
     assert rows == [
         {"index": 0, "id": 7, "output": "fine", "finish_reason": "stop", "error": None},
-        {"index": 1, "id": 8, "output": None, "finish_reason": None, "error": "the platform gave no answer for this row"},
+        {
+            "index": 1,
+            "id": 8,
+            "output": None,
+            "finish_reason": None,
+            "error": "the platform gave no answer for this row",
+        },
     ]
 
 
@@ -203,7 +219,9 @@ def test_a_trigger_is_made_of_the_arguments_that_an_earlier_release_has_stored()
     assert trigger.serialize() == (value["classpath"], value["kwargs"])
 
 
-NEWER = "has version 2 of its format, and this release reads versions up to 1. Upgrade airflow-provider-lamini"
+NEWER = (
+    "has version 2 of its format, and this release reads versions up to 1. Upgrade airflow-provider-lamini"
+)
 
 
 def newer(name: str) -> bytes:

@@ -94,7 +94,7 @@ def kept(source: Source, columns: Columns) -> Iterator[Dataset]:
     :raises InputError: for an input without rows, or one that cannot be read
     :raises ColumnError: for a file that lacks a column
     """
-    with tempfile.NamedTemporaryFile(prefix="lamini-dataset-", suffix=".jsonl") as file:
+    with tempfile.NamedTemporaryFile(prefix="airflow-provider-lamini-dataset-", suffix=".jsonl") as file:
         rows, encoder = 0, msgspec.json.Encoder()
         for pairs in checked(source, columns):
             rows += len(pairs)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-
 R = TypeVar("R")
 
 
@@ -50,24 +48,3 @@ class Done(Generic[R]):
     """
 
     result: R
-
-
-def request_key(context: Context) -> str:
-    """Replaced by `runs.task.TaskIdentity.request_key`."""
-    from airflow_provider_lamini.runs.task import TaskIdentity
-
-    return TaskIdentity.of(context["ti"]).request_key
-
-
-def retry_follows(context: Context) -> bool:
-    """Replaced by `runs.task.TaskIdentity.retry_follows`."""
-    from airflow_provider_lamini.runs.task import TaskIdentity
-
-    return TaskIdentity.of(context["ti"]).retry_follows
-
-
-def task_identity(context: Context) -> dict[str, str | int]:
-    """Replaced by `runs.task.TaskIdentity.as_dict`."""
-    from airflow_provider_lamini.runs.task import TaskIdentity
-
-    return TaskIdentity.of(context["ti"]).as_dict()
