@@ -35,7 +35,7 @@ def test_a_broken_file_is_rejected_before_anything_is_sent(world, case: FileCase
         ("{here}/docs", "is a folder"),
         ("{here}/docs/page.md/rows.jsonl", "does not exist"),
         ("{here}/docs/*", "page.md"),
-        ("{here}/pipe.jsonl", "no regular file"),
+        ("{here}/pipe.jsonl", "not a regular file"),
         ("{here}/loop.jsonl", "loop.jsonl is a symbolic link"),
         ("{here}/dangling.jsonl", "does not exist"),
     ],
@@ -127,5 +127,5 @@ def test_documents_that_cannot_be_sent_are_rejected_by_name(world, operator, def
 def test_a_pipe_among_the_documents_does_not_block(world):
     os.mkfifo(world.folder / "pipe.md")
     world.assert_rejected(
-        Case("MemoryRagBuildOperator", {"files": "{here}/pipe.md"}, ("pipe.md is no regular file",))
+        Case("MemoryRagBuildOperator", {"files": "{here}/pipe.md"}, ("pipe.md is not a regular file",))
     )

@@ -129,7 +129,7 @@ def test_an_output_folder_within_a_file_is_refused(platform, inference, tmp_path
 
 def test_an_output_folder_that_holds_the_input_is_refused(platform, inference, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
-    with pytest.raises(InvalidArgumentError, match="holds files of the input"):
+    with pytest.raises(InvalidArgumentError, match="contains files of the input"):
         run_to_end(inference(input=str(tmp_path / "rows.jsonl"), output=str(tmp_path)))
     assert posts(platform) == {}
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]

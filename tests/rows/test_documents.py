@@ -90,9 +90,9 @@ def test_what_is_not_there_is_named(tmp_path):
 def test_two_files_that_would_have_one_name_in_the_index_are_refused(tmp_path):
     put(tmp_path, {"one/x.md": "1", "two/x.md": "2", "a/b.md": "3", "a__b.md": "4"})
     assert names(str(tmp_path / "one")) == ["x.md"]
-    with pytest.raises(InputError, match=r"2 documents would be called x\.md"):
+    with pytest.raises(InputError, match=r"2 documents would have the name x\.md"):
         find_documents([f"{tmp_path}/one", f"{tmp_path}/two"])
-    with pytest.raises(InputError, match=r"2 documents would be called a__b\.md"):
+    with pytest.raises(InputError, match=r"2 documents would have the name a__b\.md"):
         find_documents(str(tmp_path))
 
 

@@ -44,7 +44,7 @@ def test_bad_examples_are_named_by_their_place_and_not_shown():
 
 
 def test_classes_that_are_not_described_are_named():
-    with pytest.raises(BadRowError, match="not among classes: 'spam'"):
+    with pytest.raises(BadRowError, match="not in classes: 'spam'"):
         read_examples(WANTED, COLUMNS, classes=["ham"])
 
 

@@ -74,7 +74,7 @@ def test_an_empty_file_has_no_rows(file):
         (b"{'a': 1}", "not valid JSON"),
         (b"secret words", "not valid JSON"),
         (b"[1]", "not an array"),
-        (b"[", "one array"),
+        (b"[", "an array of all rows"),
         (b"1", "not a number"),
         (b"null", "not null"),
         (b"true", "not a flag"),
@@ -136,7 +136,7 @@ def test_a_broken_gzip_file_is_named(file):
         b"no gzip",
         whole[:40] + b"\x00" * 40 + whole[80:],
     ):
-        with pytest.raises(InputError, match=r"a\.jsonl\.gz is not whole"):
+        with pytest.raises(InputError, match=r"a\.jsonl\.gz is incomplete"):
             rows_of(file("a.jsonl.gz", content))
 
 

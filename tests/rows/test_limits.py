@@ -66,7 +66,7 @@ def test_without_a_limit_any_number_may_fail(value):
     ],
 )
 def test_all_else_is_refused_with_what_is_expected(value):
-    with pytest.raises(ValueError, match=r"max_failed_rows.*Give a number of rows"):
+    with pytest.raises(ValueError, match=r"max_failed_rows.*Pass a number of rows"):
         FailureLimit.parse(value)
 
 

@@ -52,7 +52,7 @@ class TestLists:
             (None, "is of type NoneType: a text or a mapping"),
             (True, "is of type bool: a text or a mapping"),
             (["secret"], "is of type list: a text or a mapping"),
-            (b"secret", "it is of type bytes, which JSON cannot say"),
+            (b"secret", "it is of type bytes, which JSON cannot represent"),
             (float("nan"), "it is NaN or infinite"),
             ({"a": 1, "b": float("inf")}, "column 'b' is NaN or infinite"),
             ({"a": {"x": b"secret"}}, "column 'a' is of type bytes"),
@@ -60,7 +60,7 @@ class TestLists:
             ({1: 2}, "it has a key of type int"),
             ({"a": {1, 2}}, "column 'a' is of type set"),
             ({"a": "\ud800"}, "column 'a' is text with half a surrogate pair"),
-            ({"a": Decimal("NaN")}, "column 'a' is a decimal that is not a finite number"),
+            ({"a": Decimal("NaN")}, "column 'a' is a decimal that is not finite"),
         ],
     )
     def test_an_item_that_is_no_row_is_named_without_its_content(self, item, reason):
@@ -73,7 +73,7 @@ class TestLists:
     def test_a_list_that_contains_itself_is_refused(self):
         knot: list = []
         knot.append(knot)
-        with pytest.raises(BadRowError, match="nested more than 100 deep"):
+        with pytest.raises(BadRowError, match="nested more than 100 levels deep"):
             open_source([{"a": knot}])
 
 

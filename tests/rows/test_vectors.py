@@ -182,9 +182,9 @@ def test_a_damaged_part_is_named(tmp_path):
     ):
         list(read_outputs(folder.location))
     folder.write("part-00001.parquet", folder.read("part-00000.parquet"))
-    with pytest.raises(IncompleteOutputError, match="row 2 is not where it should be"):
+    with pytest.raises(IncompleteOutputError, match="row 2 is missing or in the wrong position"):
         list(read_outputs(folder.location))
-    with pytest.raises(ValueError, match="not a whole Parquet file"):
+    with pytest.raises(ValueError, match="not a complete Parquet file"):
         list(table_rows(b"PAR1"))
 
 

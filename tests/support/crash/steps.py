@@ -161,7 +161,9 @@ class Watch:
         above: FrameType | None = frame
         change = ""
         while above is not None:
-            if above.f_code.co_qualname.startswith("Ledger."):
+            if above.f_code.co_qualname == "Ledger.transaction":
+                change = _changes(above)
+            elif above.f_code.co_qualname.startswith("Ledger."):
                 change = above.f_code.co_name.strip("_")
             above = above.f_back
         return f"{name} ({change})"
@@ -178,6 +180,19 @@ def _of(module: str, name: str) -> CodeType:
         found = getattr(found, part)
     code: CodeType = getattr(found, "__wrapped__", found).__code__
     return code
+
+
+def _changes(frame: FrameType) -> str:
+    """What a ledger transaction changes."""
+    before, change = frame.f_locals["before"], frame.f_locals["change"]
+    after = change.document
+    changes = {
+        "begin_try": after.try_started_at != before.try_started_at,
+        "finish": after.totals != before.totals,
+        "plan": after.planned != before.planned,
+        "intend": change.durable,
+    }
+    return ", ".join(name for name, is_changed in changes.items() if is_changed)
 
 
 def _constant(step: str) -> Namer:
