@@ -1,4 +1,4 @@
-"""What importing costs, and which room may import which."""
+"""The cost of imports, and which package may import which."""
 
 from __future__ import annotations
 
@@ -15,42 +15,54 @@ import airflow_provider_lamini
 
 pytestmark = pytest.mark.long
 
-ROOMS_WITHOUT_AIRFLOW = ("api", "jobs")
-ROOMS_THAT_DAGS_IMPORT = ("operators", "sensors", "decorators", "triggers", "hooks", "notifications")
-LOCAL_ONLY = ("fastapi", "uvicorn", "starlette", "xllamacpp", "gguf", "tokenizers", "torch", "transformers")
+PACKAGES_WITHOUT_AIRFLOW = ("api", "jobs")
+PACKAGES_FOR_DAGS = ("operators", "sensors", "decorators", "triggers", "hooks", "notifications")
 LOADED_BY_RUNNING_TASKS = {
     "airflow_provider_lamini.hooks.probe",
     "airflow_provider_lamini.hooks.watches",
 }
-"""Modules of those rooms that only running tasks and triggers import; one that imports them at once fails."""
+"""Modules of those packages that only running tasks and triggers import."""
+LOCAL_ONLY = ("fastapi", "uvicorn", "starlette", "xllamacpp", "gguf", "tokenizers", "torch", "transformers")
 HEAVY = ("pyarrow", "numpy", "pandas", "wtforms", "flask_appbuilder")
-MOST_MODULES = 30
-"""Modules that a Dag's import of ours may load beyond those that ``BaseOperator`` itself loads."""
+CLIENT = ("httpx", "pydantic", "msgspec", "tenacity")
+MAXIMUM_MODULES = 30
+"""Maximum number of modules that an import in a Dag file loads in addition to those of ``BaseOperator``."""
 
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(airflow_provider_lamini.__path__, "airflow_provider_lamini.")
 )
-
-
-PAID_BY_DAGS = [
+MODULES_FOR_DAGS = [
     module
     for module in MODULES
-    if module.split(".")[1] in ROOMS_THAT_DAGS_IMPORT and module not in LOADED_BY_RUNNING_TASKS
+    if module.split(".")[1] in PACKAGES_FOR_DAGS and module not in LOADED_BY_RUNNING_TASKS
 ]
 
+AIRFLOW = "from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator, BaseHook, conf"
+"""Loads what every Dag file loads anyway."""
 
-def room(module):
-    """The package directly below ours that a module lies in."""
-    return module.split(".")[1]
+MEASURE = """
+import json, os, sys
+
+before = set(sys.modules)
+for module in sys.argv[1:]:
+    reader, writer = os.pipe()
+    if not os.fork():
+        __import__(module)
+        os.write(writer, json.dumps([module, sorted(set(sys.modules) - before)]).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        print(pipe.read())
+    os.wait()
+"""
+"""Imports each module in a fork of its own and prints the modules that this loads."""
 
 
-@cache
-def loaded(*statements):
-    """The modules that a fresh Python holds after some statements."""
-    code = "\n".join([*statements, "import sys, json", "print(json.dumps(sorted(sys.modules)))"])
+def run_python(code, *arguments):
+    """Run code in a new Python process and return the lines that it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -58,64 +70,60 @@ def loaded(*statements):
         env=dict(os.environ),
     )
     assert done.returncode == 0, done.stderr
-    return frozenset(json.loads(done.stdout.splitlines()[-1]))
+    return done.stdout.splitlines()
 
 
-def tops(names):
-    """Names of the distributions' top packages."""
-    return {name.partition(".")[0] for name in names}
+@cache
+def loaded(*statements):
+    """Return the modules that a new Python process has loaded after some statements."""
+    code = "\n".join([*statements, "import sys, json", "print(json.dumps(sorted(sys.modules)))"])
+    return frozenset(json.loads(run_python(code)[-1]))
 
 
 @pytest.fixture(scope="session")
-def of_base_operator():
-    """The modules that Airflow's ``BaseOperator`` loads, which every Dag pays anyhow."""
-    return loaded(
-        "from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator, BaseHook, conf"
-    )
+def loaded_beside_airflow():
+    """Maps each module for Dags to the modules that it loads in addition to those of ``BaseOperator``."""
+    lines = run_python(f"{AIRFLOW}\n{MEASURE}", *MODULES_FOR_DAGS)
+    return dict(json.loads(line) for line in lines if line.startswith("["))
 
 
-@pytest.mark.parametrize("name", ROOMS_WITHOUT_AIRFLOW)
-def test_rooms_below_airflow_import_none_of_it(name):
-    ours = [module for module in MODULES if room(module) == name]
-    found = loaded(*(f"import {module}" for module in ours))
-    assert "airflow" not in tops(found)
+def top_packages(names):
+    return {name.partition(".")[0] for name in names}
 
 
-def test_only_the_local_platform_imports_itself_and_what_it_runs_on():
-    """Everything else together, in one process, loads neither the local platform nor its dependencies."""
-    ours = [module for module in MODULES if room(module) != "local"]
-    before = loaded(
-        "from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator, BaseHook, conf",
-        "import httpx, pydantic, tenacity, msgspec",
-    )
-    added = loaded(*(f"import {module}" for module in ours)) - before
+@pytest.mark.parametrize("name", PACKAGES_WITHOUT_AIRFLOW)
+def test_packages_below_airflow_do_not_import_it(name):
+    modules = [module for module in MODULES if module.split(".")[1] == name]
+    assert "airflow" not in top_packages(loaded(*(f"import {module}" for module in modules)))
+
+
+def test_only_the_local_platform_imports_itself_and_its_dependencies():
+    modules = [module for module in MODULES if module.split(".")[1] != "local"]
+    before = loaded(AIRFLOW, "import httpx, pydantic, tenacity, msgspec")
+    added = loaded(*(f"import {module}" for module in modules)) - before
     assert not [name for name in added if name.startswith("airflow_provider_lamini.local")]
-    assert not tops(added) & {*LOCAL_ONLY, *HEAVY}
+    assert not top_packages(added) & {*LOCAL_ONLY, *HEAVY}
 
 
-@pytest.mark.parametrize("module", PAID_BY_DAGS)
-def test_a_dag_that_imports_the_module_pays_little(module, of_base_operator):
-    """Clients, models and row formats are loaded when a task runs, not when a Dag is parsed."""
-    added = loaded(f"import {module}") - of_base_operator
-    assert len(added) <= MOST_MODULES, sorted(added)
-
-
-@pytest.mark.parametrize("module", PAID_BY_DAGS)
-def test_a_dag_that_imports_the_module_loads_no_client(module, of_base_operator):
-    added = loaded(f"import {module}") - of_base_operator - loaded("import airflow.triggers.base")
-    assert not tops(added) & {"httpx", "pydantic", "msgspec", "tenacity", *HEAVY}, sorted(added)
-    assert not [name for name in added if name.startswith("airflow_provider_lamini.platforms.lamini.api")]
+@pytest.mark.parametrize("module", MODULES_FOR_DAGS)
+def test_an_import_in_a_dag_file_is_cheap(module, loaded_beside_airflow):
+    """Clients, models and row formats are imported when a task runs, not when a Dag is parsed."""
+    added = set(loaded_beside_airflow[module])
+    assert len(added) <= MAXIMUM_MODULES, sorted(added)
+    ours = added - loaded("import airflow.triggers.base")
+    assert not top_packages(ours) & {*CLIENT, *HEAVY}, sorted(ours)
+    assert not [name for name in ours if name.startswith("airflow_provider_lamini.platforms.lamini.api")]
 
 
 def test_the_package_itself_is_nearly_free_and_needs_no_airflow():
-    """Airflow imports it while it is being imported itself, before its configuration exists."""
+    """Airflow imports it while Airflow itself is being imported, before its configuration exists."""
     added = (
         loaded("from airflow_provider_lamini.get_provider_info import get_provider_info as g", "g()")
         - loaded()
     )
-    assert "airflow" not in tops(added)
+    assert "airflow" not in top_packages(added)
     assert len(added) < 40, sorted(added)
 
 
-def test_nothing_of_ours_reads_the_metadata_of_providers_at_import():
+def test_importing_the_package_does_not_load_the_providers_manager():
     assert "airflow.providers_manager" not in loaded("import airflow_provider_lamini")
