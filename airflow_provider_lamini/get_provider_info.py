@@ -13,6 +13,24 @@ from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
 FORMS = (LAMINI_FORM,)
 """The connection types of this provider."""
 
+_COMMON_OPTIONS = {
+    "description": "Options for all platforms of this provider.",
+    "options": {
+        "freeze_gc": {
+            "description": (
+                "Exclude the objects of waiting triggers and loaded modules from Python's garbage collection "
+                "(gc.freeze) in the triggerer. With thousands of waiting tasks, collections no longer block its "
+                "event loop for 0.3 s. It affects the whole process: reference cycles among all objects that exist "
+                "at a freeze, also those of other providers, are never freed."
+            ),
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": "True",
+            "default": "False",
+        },
+    },
+}
+
 
 def get_provider_info() -> dict[str, object]:
     """Return the provider's metadata, in the form of Airflow's ``provider_info.schema.json``.
@@ -40,7 +58,10 @@ def get_provider_info() -> dict[str, object]:
         ],
         "connection-types": [_connection_type(form) for form in FORMS],
         "extra-links": ["airflow_provider_lamini.links.LaminiJobLink"],
-        "config": {form.conn_type: _config_section(form) for form in FORMS},
+        "config": {
+            "airflow_provider_lamini": _COMMON_OPTIONS,
+            **{form.conn_type: _config_section(form) for form in FORMS},
+        },
     }
 
 

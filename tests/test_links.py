@@ -6,7 +6,7 @@ from importlib import import_module
 
 from airflow_provider_lamini.get_provider_info import get_provider_info
 from airflow_provider_lamini.links import XCOM_KEY, LaminiJobLink, push_job_url
-from airflow_provider_lamini.operators.jobs import LaminiResumeJobOperator
+from airflow_provider_lamini.operators.job_control import LaminiResumeJobOperator
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from tests.support.tuning_platform import LinkedTask
 

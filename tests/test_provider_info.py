@@ -60,5 +60,7 @@ def test_airflow_knows_the_configuration_options():
     assert conf.get("lamini", "state_path", fallback="none") in ("", "none")
     from airflow.providers_manager import ProvidersManager
 
-    configs = dict(ProvidersManager().provider_configs)
-    assert list(configs["airflow-provider-lamini"]["lamini"]["options"]) == ["state_path"]
+    sections = dict(ProvidersManager().provider_configs)["airflow-provider-lamini"]
+    assert list(sections["lamini"]["options"]) == ["state_path"]
+    assert list(sections["airflow_provider_lamini"]["options"]) == ["freeze_gc"]
+    assert conf.get("airflow_provider_lamini", "freeze_gc", fallback="False") == "False"

@@ -136,7 +136,7 @@ class AsyncClient:
 
     :param settings: how to reach the platform
     :param transport: sends the requests in place of the network, for tests
-    :param only_looks: nothing is sent that starts work, so that `fast.fast_transport` may be used
+    :param only_polls: nothing is sent that starts work, so that `fast.fast_transport` may be used
     :param sleep: waits so many seconds
     :param clock: the time in seconds, from any start
     :raises ValueError: where a certificate or the proxy of the settings cannot be used
@@ -147,7 +147,7 @@ class AsyncClient:
         settings: ClientSettings,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        only_looks: bool = False,
+        only_polls: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -155,7 +155,7 @@ class AsyncClient:
         fast: FastTransport | None = None
         if transport is None:
             tls = tls_context(settings)
-            if only_looks:
+            if only_polls:
                 fast = fast_transport(settings, tls, _limits(settings))
         self._http = httpx.AsyncClient(
             transport=fast or transport,

@@ -18,7 +18,7 @@ from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.storage.base import GLOB
 from airflow_provider_lamini.rows.storage.locate import locate
-from airflow_provider_lamini.rows.storage.uris import brief
+from airflow_provider_lamini.rows.storage.uris import short_uri
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _at(place: str, conn_id: str | None) -> list[Document]:
             root, found = str(PurePosixPath(path).parent), [store.info(path)]
         except (FileNotFoundError, NotADirectoryError):
             if not GLOB.search(path):
-                raise InputError(f"files: {brief(place)} does not exist.") from None
+                raise InputError(f"files: {short_uri(place)} does not exist.") from None
             root, found = _before_pattern(path), store.glob(path)
     named = ((PurePosixPath(info.path).relative_to(PurePosixPath(root)), info) for info in found)
     return [
@@ -161,7 +161,7 @@ def _kind(given: object) -> str:
 
 def _listed(places: Sequence[str]) -> str:
     more = ", ..." if len(places) > _NAMED else ""
-    return f"{', '.join(map(brief, places[:_NAMED]))}{more}" if places else "an empty list"
+    return f"{', '.join(map(short_uri, places[:_NAMED]))}{more}" if places else "an empty list"
 
 
 def _before_pattern(path: str) -> str:

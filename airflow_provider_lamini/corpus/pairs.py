@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.api.call import FilePart
-from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, listed, short
+from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, list_columns, short_name
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class _BadRows:
                 if len(self._found) < _NAMED:
                     # The batch may hold the needed columns only: the message is better with all of them.
                     whole = next(islice(self._source.read(batch.start), offset, None)).row
-                    self._found.append(f"{batch.where(offset)} {_problem(whole, columns)}")
+                    self._found.append(f"{batch.describe_row(offset)} {_problem(whole, columns)}")
         return []
 
     def error(self) -> BadRowError:
@@ -175,9 +175,9 @@ def _problem(row: Row, columns: Columns) -> str | None:
     """What is wrong with a row, without its content."""
     for column in columns.needed:
         if column not in row:
-            return f"has no column {_called(column, columns)} ({listed(tuple(row)).rstrip('.')})"
+            return f"has no column {_called(column, columns)} ({list_columns(tuple(row)).rstrip('.')})"
         if row[column] is None:
-            return f"has no value in the column {short(column)!r}"
+            return f"has no value in the column {short_name(column)!r}"
     for name, template in (("input", columns.prompt), ("output", columns.answer)):
         if not template.render(row).strip():
             return f"makes an empty {name}"
@@ -189,7 +189,7 @@ def _called(column: str, columns: Columns) -> str:
     bare = [template for template in (columns.prompt, columns.answer) if template.bare]
     if any(column in template.columns for template in bare) and len(column.split()) > _WORDS:
         return f"called as the text of {len(column)} characters that was given without columns in braces"
-    return repr(short(column))
+    return repr(short_name(column))
 
 
 def _template(name: str, text: object) -> PromptTemplate:

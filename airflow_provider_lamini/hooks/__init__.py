@@ -1,1 +1,1 @@
-"""From an Airflow connection to a client."""
+"""Hooks: from an Airflow connection to a client."""

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.jobs.answers import Answers
+    from airflow_provider_lamini.jobs.result_cache import ResultCache
     from airflow_provider_lamini.platforms.base import Platform
 
 
 @asynccontextmanager
-async def private_watch(settings: ClientSettings, answers: Answers) -> AsyncIterator[Watch]:
+async def private_watch(settings: ClientSettings, cache: ResultCache) -> AsyncIterator[Watch]:
     """Open a watch for one task that waits in its own process.
 
     :param settings: how to reach the platform, as read from the connection when the task started
-    :param answers: receives the responses that contain results
+    :param cache: receives the status responses that contain results
     """
 
     async def lookup() -> ClientSettings:
         return settings
 
-    watch = Watch(lookup, answers)
+    watch = Watch(lookup, cache)
     try:
         yield watch
     finally:

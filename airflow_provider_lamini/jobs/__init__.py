@@ -1,1 +1,1 @@
-"""What a remote job is: states, kinds, polling decisions, the shared watch. Imports no Airflow."""
+"""Remote jobs of any platform: states, kinds, polling decisions, the shared watch. Imports no Airflow."""

@@ -1,4 +1,4 @@
-"""What a trigger tells its task: how each watched job stands. Small, and without data, prompts or keys."""
+"""What a trigger reports to its task: how each job stands. Small, and without data, prompts or keys."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """A job on which the platform does no more.
+    """A job that has ended.
 
     :param state: how it ended
-    :param raw: the platform's own word
-    :param detail: the platform's reason, where it gave one
-    :param alive_at: when it was last seen before its end, seconds since 1970; ``None`` where it was not
+    :param raw: the platform's own status word
+    :param detail: the platform's reason, if it gave one
+    :param last_alive_at: when a poll last showed that it had not ended, Unix timestamp; ``None`` if no poll did
     """
 
     state: JobState
@@ -31,10 +31,10 @@ class EndedJob:
 
 @dataclass(frozen=True, slots=True)
 class LostJob:
-    """A job whose state cannot be read any more.
+    """A job whose status can no longer be read.
 
-    :param reason: what the platform answered
-    :param vanished: whether the platform says that there is no such job; else it may still run
+    :param reason: the platform's error
+    :param vanished: whether the platform says that the job does not exist; if not, it may still run
     """
 
     reason: str
@@ -43,25 +43,25 @@ class LostJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """How the watched jobs stand when a task is woken.
+    """How a task's jobs stand when the task resumes.
 
-    :param ended: the jobs that have ended, by id
-    :param lost: the jobs at which looking was given up, by id
-    :param timed_out: whether the deadline has passed before enough jobs had ended
-    :param deadline: when waiting ends or ended, seconds since 1970
-    :param pending: where time was up, the jobs that had not ended
-    :param trouble: where time was up, why the last look at a job had failed
+    :param ended: jobs that have ended, by id
+    :param lost: jobs that cannot be polled any more, by id
+    :param timed_out: whether the deadline passed before enough jobs had ended
+    :param deadline: when waiting ends or ended, Unix timestamp
+    :param pending: after the deadline: the jobs that had not ended
+    :param last_error: after the deadline: the error of the last poll, if it failed
     """
 
     ended: Mapping[str, EndedJob] = field(default_factory=dict)
     lost: Mapping[str, LostJob] = field(default_factory=dict)
     timed_out: bool = False
     deadline: float
-    trouble: str | None = None
+    last_error: str | None = None
     pending: tuple[str, ...] = ()
 
     def payload(self) -> dict[str, object]:
-        """The event as plain values, for a ``TriggerEvent``."""
+        """Return the event as plain values, for a ``TriggerEvent``."""
         return {
             "version": VERSION,
             "ended": {
@@ -78,21 +78,27 @@ class JobEvent:
             },
             "timed_out": self.timed_out,
             "deadline": self.deadline,
-            "trouble": self.trouble,
+            "last_error": self.last_error,
             "pending": list(self.pending),
         }
 
     @classmethod
     def from_payload(cls, payload: object) -> JobEvent:
-        """Read an event that a trigger has sent.
+        """Read an event that a trigger sent.
 
-        :param payload: what Airflow handed over
-        :raises ValueError: where it is no event of this version; ``None`` is none
+        :param payload: what Airflow passed to the task
+        :raises ValueError: if it is not an event, such as ``None``, or if a newer version sent it
         """
-        if not isinstance(payload, dict) or payload.get("version") != VERSION:
+        version = payload.get("version") if isinstance(payload, dict) else None
+        if isinstance(version, int) and version > VERSION:
             raise ValueError(
-                "The task was woken by something that is not an event of JobTrigger. Clear the task: it attaches "
-                "to the jobs that it has submitted."
+                f"The trigger sent an event of version {version}, and this worker reads version {VERSION}: the triggerer "
+                "runs a newer airflow-provider-lamini. Update the worker, then clear the task: it attaches to its jobs."
+            )
+        if not isinstance(payload, dict) or version != VERSION:
+            raise ValueError(
+                "The task was resumed with something that is not an event of JobTrigger. Clear the task: it attaches "
+                "to its jobs."
             )
         return cls(
             ended={
@@ -107,6 +113,6 @@ class JobEvent:
             },
             timed_out=bool(payload["timed_out"]),
             deadline=float(payload["deadline"]),
-            trouble=payload.get("trouble"),
+            last_error=payload.get("last_error"),
             pending=tuple(map(str, payload.get("pending", ()))),
         )

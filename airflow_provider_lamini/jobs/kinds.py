@@ -1,9 +1,12 @@
-"""The kinds of remote jobs, and what the platform can do for each. A new kind is one entry here."""
+"""What a kind of job is: how to ask for a status, list, cancel and resume. The kinds themselves are in ``platforms``."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,41 +15,56 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.state import JobStatus
 
     StatusCall = Callable[[str], Call[JobStatus]]
-    ListCall = Callable[[], Call["Listing"]]
-    Change = Callable[[str], Call[object]]
+    ListCall = Callable[[str], Call["Listing"]]
+    ActionCall = Callable[[str], Call[object]]
+
+log = logging.getLogger(__name__)
+
+_MAX_LOGGED = 1000
+_logged: set[tuple[str, str]] = set()
+"""Kinds and status words that this process has logged as unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the platform's list of jobs says.
+    """The platform's list of jobs, not parsed yet.
 
-    :param size: bytes of the answer
-    :param read: finds the jobs with these ids, a piece of the list at a time: others get a turn in between
+    :param size: bytes of the response
+    :param find: parses the jobs with the given ids, one piece of the list per step, so that the event loop can run other
+        tasks in between
     """
 
     size: int
-    read: Callable[[Collection[str]], Iterator[Mapping[str, JobStatus]]]
+    find: Callable[[Collection[str]], Iterator[Mapping[str, JobStatus]]]
+
+
+def _no_scope(job_id: str) -> str:
+    del job_id
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobKind:
-    """What can be done with one kind of job.
+    """What can be done with one kind of job. Each call takes the job's id.
 
-    :param name: platform and kind, such as ``lamini/tuning``; in trigger arguments, events and records
-    :param title: the kind in messages, such as ``Memory RAG``
-    :param status: asks how one job stands
-    :param look_all: asks how all jobs stand, where the platform can list them
-    :param cancel: cancels one job, where the platform can
-    :param resume: has an ended job go on from its checkpoint, where the platform can
-    :param looks_bring_results: whether the request that asks how a job stands is the one that fetches its results
+    :param name: platform and kind, such as ``acme/tuning``; in trigger arguments, events and records
+    :param title: the kind in messages, such as ``batch completions``
+    :param status: asks for the status of one job
+    :param list_statuses: asks for the status of all jobs of a scope, if the platform can list them
+    :param scope_of: returns the scope of a job that ``list_statuses`` takes, such as its project; by default all jobs have
+        the same, empty scope
+    :param cancel: cancels one job, if the platform can
+    :param resume: resumes an ended job from its checkpoint, if the platform can
+    :param status_call_returns_results: whether the status call is the same request that fetches the job's results
     """
 
     name: str
     title: str
     status: StatusCall
     list_statuses: ListCall | None = None
-    cancel: Change | None = None
-    resume: Change | None = None
+    scope_of: Callable[[str], str] = _no_scope
+    cancel: ActionCall | None = None
+    resume: ActionCall | None = None
     status_call_returns_results: bool = False
 
     @property
@@ -56,5 +74,22 @@ class JobKind:
 
     @property
     def short_name(self) -> str:
-        """The name without its platform, as Dags write it, such as ``memory_rag``."""
+        """The name without its platform, as Dags write it, such as ``tuning``."""
         return self.name.rpartition("/")[2]
+
+
+def warn_about_unknown_state(kind: JobKind, status: JobStatus) -> None:
+    """Log a status word that this version does not know, once per process and kind.
+
+    :param kind: the job's kind
+    :param status: what the platform reported
+    """
+    key = (kind.name, status.raw)
+    if status.state is JobState.UNKNOWN and key not in _logged and len(_logged) < _MAX_LOGGED:
+        _logged.add(key)
+        log.warning(
+            "The platform reports the status %r for %s job %s, which this version does not know; polling continues.",
+            status.raw,
+            kind.title,
+            status.job_id,
+        )

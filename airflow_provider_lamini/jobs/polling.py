@@ -1,4 +1,4 @@
-"""What to do next about a job, decided from what is known and the time. Pure: no clock, no network."""
+"""What to do next about a job, decided from its status or error and the time. Pure: no clock, no network."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ TRANSIENT_ERRORS = (
     RateLimitedError,
     UnavailableError,
 )
-"""Errors that say nothing about the job and pass by themselves."""
+"""Errors that say nothing about the job and go away by themselves."""
 
 NOT_FOUND_GRACE = 60.0
-"""A platform may need this long after a submission until every replica knows the job."""
+"""Seconds after a submission in which 'not found' is not final: not every replica may know the job yet."""
 
 REFUSED_KEY_ATTEMPTS = 3
-"""A key may be rotated while a job runs: the watch reads the connection anew between these tries."""
+"""Polls in a row that may fail with a refused key. The watch reads the connection again after each: keys are rotated."""
 
 AGE_FRACTION = 0.08
-"""A job that has run for a while is asked after again when this share of its age has passed."""
+"""The poll interval as a fraction of the job's age, between the plan's minimum and maximum."""
 
 MAX_REPORT_INTERVAL = 300.0
-"""Seconds between two lines in a task's log that say how far its jobs are, at the most."""
+"""Maximum seconds between two progress lines in a task's log."""
 
-JITTER = 0.2
-"""Waiting times differ by up to this share, so that jobs submitted together spread out."""
+JITTER_FRACTION = 0.2
+"""Poll intervals vary by up to this fraction, so that polls of jobs submitted together spread out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollPlan:
-    """How one job is to be watched.
+    """How to poll one job.
 
-    :param submitted_at: when the job was submitted, seconds since 1970
-    :param deadline: when waiting ends, seconds since 1970
-    :param max_interval: seconds between two looks at the most
-    :param min_interval: seconds between two looks at the least
+    :param submitted_at: when the job was submitted, Unix timestamp
+    :param deadline: when waiting ends, Unix timestamp
+    :param max_interval: maximum seconds between polls
+    :param min_interval: minimum seconds between polls
     """
 
     submitted_at: float
@@ -63,7 +63,7 @@ class PollPlan:
 
 @dataclass(frozen=True, slots=True)
 class PollAgain:
-    """Look again.
+    """Poll the job again.
 
     :param seconds: after this time
     """
@@ -73,7 +73,7 @@ class PollAgain:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The platform does no more on the job.
+    """The job has ended.
 
     :param status: how it ended
     """
@@ -83,14 +83,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """The time given is over; the job may still run."""
+    """The deadline has passed; the job may still run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Looking again is pointless, and how the job stands is not known.
+    """The status of the job is not known, and polling again is pointless.
 
-    :param error: what the platform answered
+    :param error: the platform's error
     """
 
     error: PlatformError
@@ -99,78 +99,79 @@ class Lost:
 Decision = PollAgain | Ended | DeadlinePassed | Lost
 
 
-def decide_after_status(plan: PollPlan, status: JobStatus, now: float, chance: float) -> Decision:
-    """Decide after the platform has answered.
+def decide_after_status(plan: PollPlan, status: JobStatus, now: float, jitter: float) -> Decision:
+    """Decide what follows a status.
 
-    :param plan: how the job is watched
-    :param status: what the platform said
-    :param now: seconds since 1970
-    :param chance: a random number from 0 to 1, for the jitter
-    :return: the end, or when to look again; a state that is not known is not an end
+    :param plan: how to poll the job
+    :param status: what the platform reported
+    :param now: Unix timestamp
+    :param jitter: a random number from 0 to 1
+    :return: the end, or when to poll again; neither an unknown nor an inactive state is an end
     """
     if status.state.ended:
         return Ended(status)
-    return _again(plan, now, chance)
+    return _next_poll(plan, now, jitter)
 
 
 def decide_after_error(
-    plan: PollPlan, error: PlatformError, errors: int, now: float, chance: float
+    plan: PollPlan, error: PlatformError, errors: int, now: float, jitter: float
 ) -> Decision:
-    """Decide after a look has failed.
+    """Decide what follows a failed poll.
 
-    :param plan: how the job is watched
-    :param error: what went wrong
-    :param errors: how many looks in a row have failed, this one included
-    :param now: seconds since 1970
-    :param chance: a random number from 0 to 1, for the jitter
-    :return: when to look again, or that the job is lost; an outage is sat out until the deadline
+    :param plan: how to poll the job
+    :param error: why the poll failed
+    :param errors: number of failed polls in a row, including this one
+    :param now: Unix timestamp
+    :param jitter: a random number from 0 to 1
+    :return: when to poll again, or that the job is lost; outages are tolerated until the deadline
     """
     if isinstance(error, TRANSIENT_ERRORS):
         pause = max(error.retry_after or 0.0, min(2.0**errors, plan.max_interval))
-        return _again(plan, now, chance, at_least=pause)
-    # Before its submission by this clock: then the clocks differ, and a job that is there must not be paid for twice.
-    settling = now - plan.submitted_at < NOT_FOUND_GRACE
-    if isinstance(error, JobNotFoundError | NotFoundError) and settling:
-        return _again(plan, now, chance)
+        return _next_poll(plan, now, jitter, at_least=pause)
+    # Also true before the submission by this clock: then the clocks differ, and the job must not be paid for twice.
+    in_grace_period = now - plan.submitted_at < NOT_FOUND_GRACE
+    if isinstance(error, JobNotFoundError | NotFoundError) and in_grace_period:
+        return _next_poll(plan, now, jitter)
     if isinstance(error, AuthenticationError) and errors < REFUSED_KEY_ATTEMPTS:
-        return _again(plan, now, chance)
+        return _next_poll(plan, now, jitter)
     return Lost(error)
 
 
-def first_poll(plan: PollPlan, now: float, chance: float) -> Decision:
-    """Decide when to look for the first time, also after the watch has moved to another process.
+def first_poll(plan: PollPlan, now: float, jitter: float) -> PollAgain:
+    """Decide when to poll for the first time, also after the wait has moved to another process.
 
-    :param plan: how the job is watched
-    :param now: seconds since 1970
-    :param chance: a random number from 0 to 1, for the jitter
-    :return: when to look
+    :param plan: how to poll the job
+    :param now: Unix timestamp
+    :param jitter: a random number from 0 to 1
     """
-    pause = _again(plan, now, chance)
+    pause = _next_poll(plan, now, jitter)
     if isinstance(pause, DeadlinePassed):
-        # One last look: a job that ended while nobody watched has not timed out.
+        # One last poll: a job that ended while nobody watched has not timed out.
         return PollAgain(0.0)
-    return PollAgain(pause.seconds * chance)
+    return PollAgain(pause.seconds * jitter)
 
 
 def report_interval(plan: PollPlan, now: float) -> float:
-    """Decide after how many seconds a task's log is told again how far its jobs are.
+    """Return the seconds until the next progress line in the task's log.
 
-    Thousands of waiting tasks would else write a line for each of their looks, which costs many times the looks.
+    With thousands of waiting tasks, a line per poll would cost many times as much as the polls.
 
-    :param plan: how the jobs are watched
-    :param now: seconds since 1970
+    :param plan: how to poll the jobs
+    :param now: Unix timestamp
     """
     age = max(0.0, now - plan.submitted_at)
     return max(plan.max_interval, min(age * AGE_FRACTION, MAX_REPORT_INTERVAL))
 
 
-def _again(plan: PollPlan, now: float, chance: float, at_least: float = 0.0) -> PollAgain | DeadlinePassed:
+def _next_poll(
+    plan: PollPlan, now: float, jitter: float, at_least: float = 0.0
+) -> PollAgain | DeadlinePassed:
     if now >= plan.deadline:
         return DeadlinePassed()
     age = now - plan.submitted_at
-    if age < -NOT_FOUND_GRACE:  # the clock was set back: how young the job is cannot be told
+    if age < -NOT_FOUND_GRACE:  # the clock was set back: the job's age is not known
         age = plan.max_interval / AGE_FRACTION
     age = max(0.0, age)
     pause = min(max(age * AGE_FRACTION, plan.min_interval), max(plan.max_interval, plan.min_interval))
-    pause *= 1 + JITTER * (2 * chance - 1)
+    pause *= 1 + JITTER_FRACTION * (2 * jitter - 1)
     return PollAgain(min(max(pause, at_least), plan.deadline - now))

@@ -1,4 +1,4 @@
-"""The one line that says how far a task's jobs are."""
+"""The log line that says how far a task's jobs are."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.jobs.state import JobState
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_lamini.jobs.state import PollHistory
+    from airflow_provider_lamini.jobs.state import JobStatus, PollHistory
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
@@ -17,13 +19,13 @@ SECONDS_PER_HOUR = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How much of a task was done before the jobs that are waited for now.
+    """How much of a task was done before its current jobs.
 
-    :param jobs: how many jobs are waited for
-    :param done: rows done before
-    :param total: rows in all; 0 where the work is not counted in rows
-    :param skipped: rows among ``done`` that an earlier attempt had finished, which say nothing of the speed
-    :param since: when this attempt began to work, seconds since 1970
+    :param jobs: number of current jobs
+    :param done: rows done before them
+    :param total: rows in total; 0 if the work is not counted in rows
+    :param skipped: rows among ``done`` that an earlier attempt finished; they do not count for the speed
+    :param since: when this attempt started, Unix timestamp
     """
 
     jobs: int
@@ -34,10 +36,10 @@ class Progress:
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, float] | None, jobs: int) -> Progress:
-        """Read what a task has put into its trigger.
+        """Read what a task passed to its trigger.
 
-        :param payload: made by :meth:`payload`; ``None`` where the work is not counted
-        :param jobs: how many jobs are waited for
+        :param payload: made by :meth:`payload`; ``None`` if the work is not counted in rows
+        :param jobs: number of current jobs
         """
         values = payload or {}
         return cls(
@@ -49,48 +51,63 @@ class Progress:
         )
 
     def payload(self) -> dict[str, float]:
-        """The numbers, for a trigger's arguments."""
+        """Return the numbers for a trigger's arguments."""
         values = asdict(self)
         del values["jobs"]
         return values
 
-    def line(self, sights: Mapping[str, PollHistory], now: float | None = None) -> str:
-        """One line for the task's log.
+    def line(self, histories: Mapping[str, PollHistory], now: float | None = None) -> str:
+        """Return one line for the task's log.
 
-        :param sights: what the last looks at the jobs have shown
-        :param now: seconds since 1970; the clock's, if not given
-        :return: rows done of total, rows per second and the time left; or the states of the jobs
+        :param histories: what the last polls have shown, by job
+        :param now: Unix timestamp; by default the current time
+        :return: rows done, rows per second and the remaining time; or the status of each job
         """
         now = time.time() if now is None else now
-        parts = [self._rows(sights, now) if self.total else self._states(sights)]
-        failing = [sight for sight in sights.values() if sight.error is not None]
+        parts = [self._rows(histories, now) if self.total else self._statuses(histories)]
+        failing = [history for history in histories.values() if history.error is not None]
         if failing:
-            worst = max(failing, key=lambda sight: sight.errors)
-            parts.append(f"the last {worst.errors} look(s) failed, trying on: {worst.error}")
+            worst = max(failing, key=lambda history: history.errors)
+            parts.append(
+                f"could not read the status of a job ({worst.errors} time(s) in a row); will retry: {worst.error}"
+            )
         return "; ".join(parts)
 
-    def _rows(self, sights: Mapping[str, PollHistory], now: float) -> str:
-        done = self.done + sum(sight.status.done or 0 for sight in sights.values() if sight.status)
-        text = f"{done:,} of {self.total:,} rows done, {self.jobs} job(s) under way"
+    def _rows(self, histories: Mapping[str, PollHistory], now: float) -> str:
+        statuses = (history.status for history in histories.values())
+        done = self.done + int(sum(status.rows.done for status in statuses if status and status.rows))
+        text = f"{done:,} of {self.total:,} rows done, {self.jobs} job(s) in progress"
         seconds = now - self.since
         if done <= self.skipped or seconds <= 0:
             return text
         speed = (done - self.skipped) / seconds
         return f"{text}, {speed:.3g} rows/s, about {duration((self.total - done) / speed)} left"
 
-    def _states(self, sights: Mapping[str, PollHistory]) -> str:
+    def _statuses(self, histories: Mapping[str, PollHistory]) -> str:
         words = [
-            f"job {job_id}: {sight.status.raw}" + (f" ({sight.status.detail})" if sight.status.detail else "")
-            for job_id, sight in sights.items()
-            if sight.status is not None
+            f"job {job_id}: {describe(history.status)}"
+            for job_id, history in histories.items()
+            if history.status is not None
         ]
-        return ", ".join(words) or f"{self.jobs} job(s) under way"
+        return ", ".join(words) or f"{self.jobs} job(s) in progress"
+
+
+def describe(status: JobStatus) -> str:
+    """Describe a status in a few words: the platform's word, and how far the job is.
+
+    :param status: what the platform reported
+    :return: such as ``TRAINING (75%)`` or ``Deactivated (inactive)``
+    """
+    known = status.detail or (str(status.progress) if status.progress else None)
+    if status.state is JobState.INACTIVE:
+        known = f"inactive, {known}" if known else "inactive"
+    return f"{status.raw} ({known})" if known else status.raw
 
 
 def duration(seconds: float) -> str:
-    """A duration for a person.
+    """Format a duration for users.
 
-    :param seconds: how long
+    :param seconds: the duration
     :return: such as ``45 s``, ``12 min`` or ``3.5 h``
     """
     if seconds < SECONDS_PER_MINUTE:

@@ -1,4 +1,4 @@
-"""The jobs that are watched, by the time when each is due, and what is asked for next. No network, no clock."""
+"""Which jobs to poll next, and whether individually or with one list call. No network, no clock."""
 
 from __future__ import annotations
 
@@ -6,224 +6,236 @@ import asyncio
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.jobs.kinds import JobKind, ListCall
+    from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.polling import PollPlan
     from airflow_provider_lamini.jobs.state import PollHistory
 
+WaitResult = Ended | DeadlinePassed | Lost
 
-from enum import Enum
+MIN_JOBS_FOR_LIST = 5
+"""For fewer jobs, a list call never pays."""
 
-LIST_FROM = 5
-"""A list is never worth it for fewer jobs."""
+BYTES_PER_POLL = 100_000
+"""Parsing this much of a list takes about as long as one individual poll: a millisecond."""
 
-BYTES_OF_ONE_LOOK = 100_000
-"""Reading this much of a list takes about as long as one look at one job: a millisecond."""
+PAUSE_PER_POLL = 0.05
+"""Seconds of pause after a list call for each individual poll that it costs as much as: lists use at most 2% of a CPU."""
 
-SECONDS_PER_LOOK = 0.05
-"""After a list, so much time passes for each look that it was worth: lists take 2% of a processor at most."""
+MAX_LIST_PAUSE = 10.0
+"""Maximum seconds between two list calls, however large the list is."""
 
-LONGEST_PAUSE = 10.0
-"""Seconds between two lists, however large they are."""
+MIN_LIST_PAUSE = 0.25
+"""Minimum seconds between two list calls, however small the list is."""
 
-SHORTEST_PAUSE = 0.25
-"""Seconds between two lists, however small they are."""
+LIST_RETRY_AFTER = 600.0
+"""Seconds without list calls after only the list failed, for example because a gateway cuts it off."""
 
-WITHOUT_LIST = 600.0
-"""Seconds without lists after one that failed by itself, as where a gateway cuts it off."""
+BATCH_WINDOW = 0.2
+"""Jobs that are due within this many seconds are polled in one batch: a poll right after another one costs half as much
+as one that has to wake up the event loop."""
+
+POLLS_PER_BATCH = 20
+"""Maximum individual polls per batch: 100 per second, a tenth of a CPU. If more are due, as when thousands of jobs were
+submitted together, the others wait for the next batch."""
+
+LIST_WINDOW = 0.25
+"""One list call may answer for all jobs that are due within this many seconds."""
 
 
 class PollMode(Enum):
-    """How to ask."""
+    """How to poll the jobs that are due."""
 
-    EACH = "each"
+    INDIVIDUAL = "individual"
     LIST = "list"
-    LATER = "later"
-    """With a list, which is not to be asked for yet."""
+    WAIT_FOR_LIST = "wait for list"
+    """With a list call, but not yet."""
 
 
 @dataclass(slots=True)
 class ListPolicy:
-    """Decides for the jobs of one kind.
+    """Ski-rental rule: poll individually until that has cost as much as one list call.
 
-    :param worth: as many looks at one job take as long as one list
+    :param list_cost: what one list call costs, in individual polls
     """
 
-    worth: int = LIST_FROM
+    list_cost: int = MIN_JOBS_FOR_LIST
     not_before: float = 0.0
-    """When the next list may be asked for."""
-    without_until: float = 0.0
-    under_way: bool = False
-    wanted: bool = False
-    """Whether jobs wait for the next list."""
-    _each: int = 0
-    """Looks at one job since the last list."""
+    """When the next list call is allowed."""
+    disabled_until: float = 0.0
+    in_progress: bool = False
+    jobs_wait: bool = False
+    """Whether jobs wait for the next list call."""
+    _polls: int = 0
+    """Individual polls since the last list call."""
 
-    def way(self, due: int, waiting: int, now: float) -> PollMode:
-        """Decide how to ask.
+    def choose(self, due: int, waiting: int, now: float) -> PollMode:
+        """Choose how to poll.
 
-        :param due: jobs that are due now
-        :param waiting: all jobs that wait, those included
-        :param now: seconds, from any start
+        :param due: number of jobs that are due now
+        :param waiting: number of all waiting jobs, including those
+        :param now: monotonic time in seconds
         """
-        if not self.usable(now):
-            return PollMode.EACH
-        pays = due >= self.worth or (waiting >= self.worth and self._each + due >= self.worth)
-        if not pays and not self.wanted:
-            return PollMode.EACH
-        self.wanted = self.under_way or now < self.not_before
-        return PollMode.LATER if self.wanted else PollMode.LIST
+        if not self.enabled(now):
+            return PollMode.INDIVIDUAL
+        pays = due >= self.list_cost or (waiting >= self.list_cost and self._polls + due >= self.list_cost)
+        if not pays and not self.jobs_wait:
+            return PollMode.INDIVIDUAL
+        self.jobs_wait = self.in_progress or now < self.not_before
+        return PollMode.WAIT_FOR_LIST if self.jobs_wait else PollMode.LIST
 
-    def usable(self, now: float) -> bool:
-        """Whether there is use in the list at all.
+    def enabled(self, now: float) -> bool:
+        """Whether list calls are allowed at all.
 
-        :param now: seconds, from any start
+        :param now: monotonic time in seconds
         """
-        return now >= self.without_until
+        return now >= self.disabled_until
 
-    def asked_each(self, jobs: int) -> None:
-        """Note that so many jobs are asked about one by one."""
-        self._each += jobs
+    def count_polls(self, polls: int) -> None:
+        """Count individual polls.
 
-    def list_begins(self) -> None:
-        """Note that the list is asked for."""
-        self.under_way = True
-
-    def list_over(self, now: float, size: int | None, *, by_itself: bool) -> None:
-        """Note that the list was answered, or was not.
-
-        :param now: seconds, from any start
-        :param size: bytes of the answer; ``None`` where there was none
-        :param by_itself: whether only the list failed, and single jobs can perhaps be asked for all the same
+        :param polls: how many start now
         """
-        self.under_way = self.wanted = False
-        self._each = 0
-        if by_itself:
-            self.without_until = now + WITHOUT_LIST
+        self._polls += polls
+
+    def list_started(self) -> None:
+        """Note that a list call starts."""
+        self.in_progress = True
+
+    def list_finished(self, now: float, size: int | None, *, disable: bool) -> None:
+        """Note that the list call has finished or failed.
+
+        :param now: monotonic time in seconds
+        :param size: bytes of the response; ``None`` if there was none
+        :param disable: whether only the list failed, so that individual polls may still work
+        """
+        self.in_progress = self.jobs_wait = False
+        self._polls = 0
+        if disable:
+            self.disabled_until = now + LIST_RETRY_AFTER
         if size is not None:
-            self.worth = max(LIST_FROM, size // BYTES_OF_ONE_LOOK)
-        self.not_before = now + min(max(self.worth * SECONDS_PER_LOOK, SHORTEST_PAUSE), LONGEST_PAUSE)
-
-
-WaitResult = Ended | DeadlinePassed | Lost
-
-BATCH_SECONDS = 0.2
-"""Jobs that are due within this time are looked at in one go: a look right after another costs half as much as one
-that has to wake everything up."""
-
-POLLS_PER_BATCH = 20
-"""So many jobs are asked about one by one in one go: 100 a second, a tenth of a processor. Where more are due, as
-when thousands were submitted together, each waits for its turn."""
-
-LIST_WINDOW = 0.25
-"""Jobs of a listable kind that are due within this time may be answered by one list."""
+            self.list_cost = max(MIN_JOBS_FOR_LIST, size // BYTES_PER_POLL)
+        pause = max(self.list_cost * PAUSE_PER_POLL, MIN_LIST_PAUSE)
+        self.not_before = now + min(pause, MAX_LIST_PAUSE)
 
 
 @dataclass(slots=True)
 class Waiter:
-    """Somebody who waits for a job.
+    """One wait for one job.
 
-    :param number: differs from all others'
+    :param number: unique number of the wait
     :param job_id: the platform's id
-    :param plan: how often to look, and until when
-    :param sight: is kept up to date by each look
-    :param outcome: is told what became of the job
-    :param listed: whether the platform's list holds the job, as far as is known
+    :param plan: how often to poll, and until when
+    :param history: updated by each poll
+    :param result: future of the result
+    :param listed: whether the platform's list contains the job, as far as is known
     """
 
     number: int
     job_id: str
     plan: PollPlan
-    sight: PollHistory
-    outcome: asyncio.Future[WaitResult]
+    history: PollHistory
+    result: asyncio.Future[WaitResult]
     listed: bool = True
 
 
-Entry = tuple[float, int]
-"""When a waiter is due, and its number. Of numbers only: what a look leaves behind for long makes Python's garbage
-collector go through everything now and then, and with thousands of triggers that stops the loop."""
+HeapEntry = tuple[float, int]
+"""When a job is due, and its waiter's number. Only numbers: Python's garbage collector traverses all long-lived
+containers now and then, and with thousands of triggers that blocks the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Jobs that one request answers for.
+class Request:
+    """One request that polls one or more jobs.
 
-    :param waiters: who waits for them; one where there is no ``list_statuses``
-    :param look_all: asks for the list
+    :param waiters: who waits for these jobs; exactly one unless ``by_list``
+    :param by_list: whether it is a list call
     """
 
     waiters: list[Waiter]
-    list_statuses: ListCall | None = None
+    by_list: bool = False
 
 
 @dataclass(slots=True)
 class Queue:
-    """The jobs of one kind, by the time when each is due."""
+    """The waiting jobs of one kind and scope, ordered by when they are due.
+
+    :param kind: the kind of all the jobs
+    :param scope: the scope of all the jobs
+    """
 
     kind: JobKind
-    heap: list[Entry] = field(default_factory=list)
+    scope: str = ""
+    heap: list[HeapEntry] = field(default_factory=list)
     waiters: dict[int, Waiter] = field(default_factory=dict)
-    """By their numbers: those in the heap, and those that are being asked for."""
-    rounds: ListPolicy = field(default_factory=ListPolicy)
+    """By number: those in the heap, and those that are being polled."""
+    list_policy: ListPolicy = field(default_factory=ListPolicy)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    turn: deque[Group] = field(default_factory=deque)
-    """What is to be asked for in this round."""
-    asked: int = 0
-    """How many requests are over."""
+    ready: deque[Request] = field(default_factory=deque)
+    """Requests of this batch that no worker has taken yet."""
+    requests_done: int = 0
     task: asyncio.Task[None] | None = None
 
     def push(self, waiter: Waiter, due: float) -> None:
-        """Add a job; whoever sleeps until the first one is due is told of a new first one."""
+        """Add a job; wakes the queue's task if the job is the first one due.
+
+        :param waiter: who waits for the job
+        :param due: when to poll it, monotonic time in seconds
+        """
         entry = (due, waiter.number)
         self.waiters[waiter.number] = waiter
         heapq.heappush(self.heap, entry)
         if self.heap[0] is entry:
             self.changed.set()
 
-    def take(self, now: float) -> list[Group]:
-        """Take out what is to be asked for now, each group with one request."""
+    def take(self, now: float) -> list[Request]:
+        """Remove the jobs that are due and return the requests that poll them.
+
+        :param now: monotonic time in seconds
+        """
         if not self.heap or self.heap[0][0] > now:
             return []
         if self.kind.list_statuses is None:
-            return [Group([waiter]) for waiter in self._pop(now + BATCH_SECONDS, POLLS_PER_BATCH)]
-        due = self._pop(now + LIST_WINDOW, max(self.rounds.worth, POLLS_PER_BATCH))
+            return [Request([waiter]) for waiter in self._pop(now + BATCH_WINDOW, POLLS_PER_BATCH)]
+        due = self._pop(now + LIST_WINDOW, max(self.list_policy.list_cost, POLLS_PER_BATCH))
         listed = [waiter for waiter in due if waiter.listed]
-        way = self.rounds.way(len(listed), len(listed) + len(self.heap), now)
-        if way is PollMode.EACH:
-            return self._each(due, now)
-        groups = self._each([waiter for waiter in due if not waiter.listed], now)
-        if way is PollMode.LIST and listed:
-            self.rounds.list_begins()
-            return [Group(listed + self._pop_listed(), self.kind.list_statuses), *groups]
+        mode = self.list_policy.choose(len(listed), len(listed) + len(self.heap), now)
+        if mode is PollMode.INDIVIDUAL:
+            return self._individual(due, now)
+        requests = self._individual([waiter for waiter in due if not waiter.listed], now)
+        if mode is PollMode.LIST and listed:
+            self.list_policy.list_started()
+            return [Request(listed + self._pop_listed(), by_list=True), *requests]
         for waiter in listed:
-            self.push(waiter, max(self.rounds.not_before, now + LIST_WINDOW))
-        return groups
+            self.push(waiter, max(self.list_policy.not_before, now + LIST_WINDOW))
+        return requests
 
-    def _pop(self, until: float, most: int) -> list[Waiter]:
+    def _pop(self, until: float, maximum: int) -> list[Waiter]:
         due: list[Waiter] = []
-        while self.heap and self.heap[0][0] <= until and len(due) < most:
+        while self.heap and self.heap[0][0] <= until and len(due) < maximum:
             waiter = self.waiters[heapq.heappop(self.heap)[1]]
-            if waiter.outcome.done():  # its trigger has left
+            if waiter.result.done():  # its trigger was cancelled
                 del self.waiters[waiter.number]
             else:
                 due.append(waiter)
         return due
 
     def _pop_listed(self) -> list[Waiter]:
-        """All others that a list answers for, be they due or not."""
+        """Remove all other jobs that a list call answers for, whether they are due or not."""
         rest = [entry for entry in self.heap if not self.waiters[entry[1]].listed]
         listed = [self.waiters[number] for _, number in self.heap if self.waiters[number].listed]
         heapq.heapify(rest)
         self.heap = rest
         return listed
 
-    def _each(self, due: list[Waiter], now: float) -> list[Group]:
+    def _individual(self, due: list[Waiter], now: float) -> list[Request]:
         for waiter in due[POLLS_PER_BATCH:]:
             self.push(waiter, now)
-        asked = due[:POLLS_PER_BATCH]
-        self.rounds.asked_each(sum(waiter.listed for waiter in asked))
-        return [Group([waiter]) for waiter in asked]
+        batch = due[:POLLS_PER_BATCH]
+        self.list_policy.count_polls(sum(waiter.listed for waiter in batch))
+        return [Request([waiter]) for waiter in batch]

@@ -1,4 +1,4 @@
-"""The states of a remote job, whatever the platform calls them."""
+"""The state of a remote job, independent of each platform's status words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class JobState(StrEnum):
-    """Where a remote job stands."""
+    """State of a remote job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -20,12 +20,14 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed out"
+    INACTIVE = "inactive"
+    """Parked by the platform until somebody wakes it: it has not ended and makes no progress."""
     UNKNOWN = "unknown"
-    """A word that this version does not know. Never taken for an end."""
+    """A status word that this version does not know. Never taken for an end."""
 
     @property
     def ended(self) -> bool:
-        """Whether the platform will do no more on this job by itself."""
+        """Whether the platform has finished with this job."""
         return self in ENDED
 
 
@@ -40,35 +42,67 @@ ENDED = frozenset(
 )
 
 
+class ProgressUnit(StrEnum):
+    """What a platform counts a job's progress in."""
+
+    ROWS = "rows"
+    STEPS = "steps"
+    PERCENT = "percent"
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far one job is.
+
+    :param done: rows, steps or percent done
+    :param unit: unit of both numbers
+    :param total: rows or steps in total, if the platform reports it
+    """
+
+    done: float
+    unit: ProgressUnit
+    total: float | None = None
+
+    def __str__(self) -> str:
+        if self.unit is ProgressUnit.PERCENT:
+            return f"{self.done:g}%"
+        total = "" if self.total is None else f" of {self.total:,g}"
+        if self.unit is ProgressUnit.STEPS:
+            return f"step {self.done:,g}{total}"
+        return f"{self.done:,g}{total} rows"
+
+
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """What the platform said of one job.
+    """What the platform reported about one job.
 
     :param job_id: the platform's id
-    :param state: where the job stands
-    :param raw: the platform's own word for it
-    :param done: how much is done, in rows or steps, where the platform tells
-    :param total: of how much
-    :param detail: a short text for a person: while a job runs, how far it is; once it has ended, the platform's
-        reason for a failure
+    :param state: the job's state
+    :param raw: the platform's own status word
+    :param progress: how far the job is, if the platform reports it
+    :param detail: short text for users: progress while the job runs, the platform's reason once it has failed
     """
 
     job_id: str
     state: JobState
     raw: str
-    done: int | None = None
-    total: int | None = None
+    progress: JobProgress | None = None
     detail: str | None = None
+
+    @property
+    def rows(self) -> JobProgress | None:
+        """The progress, if the platform counts it in rows."""
+        return self.progress if self.progress and self.progress.unit is ProgressUnit.ROWS else None
 
 
 @dataclass(slots=True)
 class PollHistory:
-    """What the last looks at a job have shown.
+    """What the last polls of a job have shown.
 
-    :param status: the last answer
-    :param error: why the last look failed, if it did
-    :param errors: how many looks in a row have failed
-    :param alive_at: when a look last showed a job that had not ended, seconds since 1970
+    :param status: the last status
+    :param error: error of the last poll, if it failed
+    :param errors: number of failed polls in a row
+    :param last_alive_at: when a poll last showed that the job had not ended, Unix timestamp
     """
 
     status: JobStatus | None = None

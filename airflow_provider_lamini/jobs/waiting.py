@@ -1,4 +1,4 @@
-"""Waiting for several jobs at once."""
+"""Waiting for several jobs at once, and cancelling them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError, PlatformError
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
-from airflow_provider_lamini.jobs.polling import (
-    DeadlinePassed,
-    Ended,
-    Lost,
-    PollPlan,
-    report_interval,
-)
+from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan, report_interval
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import PollHistory
 
@@ -26,39 +20,42 @@ if TYPE_CHECKING:
 
 Report = Callable[[Mapping[str, PollHistory]], None]
 
+CANCEL_TIMEOUT = 20.0
+"""Seconds that cancelling may take; by default Airflow gives a trigger 30."""
+
 
 async def wait_for_jobs(
     watch: Watch, kind: JobKind, job_ids: Sequence[str], plan: PollPlan, *, min_ended: int, report: Report
 ) -> JobEvent:
-    """Wait until some of these jobs have ended or are lost, or the deadline has passed.
+    """Wait until enough of these jobs have ended or are lost, or the deadline has passed.
 
     :param watch: the watch on the platform
     :param kind: the kind of all the jobs
     :param job_ids: the platform's ids
-    :param plan: how often to look, and until when
-    :param enough: how many jobs must have ended before the wait is over
-    :param report: is told now and then what the last looks have shown, see :func:`~.polling.report_interval`
-    :return: how the jobs stand that are no longer waited for
-    :raises PlatformError: where the platform cannot be asked at all
+    :param plan: how often to poll, and until when
+    :param min_ended: how many jobs must have ended or be lost before this returns
+    :param report: called at intervals (:func:`~.polling.report_interval`) with what the last polls have shown
+    :return: how the jobs stand
+    :raises PlatformError: if the platform cannot be polled at all
     """
-    sights = {job_id: PollHistory() for job_id in job_ids}
-    pending = {watch.outcome(kind, job_id, plan, sight): job_id for job_id, sight in sights.items()}
-    over: dict[str, WaitResult] = {}
+    histories = {job_id: PollHistory() for job_id in job_ids}
+    pending = {watch.add(kind, job_id, plan, history): job_id for job_id, history in histories.items()}
+    results: dict[str, WaitResult] = {}
     try:
-        while pending and len(over) < min_ended:
+        while pending and len(results) < min_ended:
             done, _ = await asyncio.wait(
                 pending, timeout=report_interval(plan, time.time()), return_when=asyncio.FIRST_COMPLETED
             )
-            over.update({pending.pop(wait): wait.result() for wait in done})
+            results.update({pending.pop(future): future.result() for future in done})
             if not done:
-                report(sights)
-            if DeadlinePassed() in over.values():
+                report(histories)
+            if DeadlinePassed() in results.values():
                 break
     finally:
-        for wait in pending:
-            if not wait.cancel():
-                wait.exception()  # else asyncio complains that nobody has looked at it
-    return _event(over, sights, plan.deadline)
+        for future in pending:
+            if not future.cancel():
+                future.exception()  # otherwise asyncio logs that the exception was never retrieved
+    return _event(results, histories, plan.deadline)
 
 
 async def wait_with_progress(
@@ -69,19 +66,19 @@ async def wait_with_progress(
     *,
     min_ended: int,
     progress: Mapping[str, float] | None,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> JobEvent:
-    """The same as :func:`wait_for_jobs`, telling now and then how far the work is.
+    """Wait as :func:`wait_for_jobs` does, and log the progress at intervals.
 
     :param watch: the watch on the platform
     :param kind: the kind of all the jobs
     :param job_ids: the platform's ids
-    :param plan: how often to look, and until when
-    :param enough: how many jobs must have ended before the wait is over
-    :param progress: what was done when the wait began, see :meth:`~.progress.Progress.from_payload`
-    :param tell: is told a line for the log
-    :return: how the jobs stand that are no longer waited for
-    :raises PlatformError: where the platform cannot be asked at all
+    :param plan: how often to poll, and until when
+    :param min_ended: how many jobs must have ended or be lost before this returns
+    :param progress: what was done before the wait, made by :meth:`~.progress.Progress.payload`
+    :param log: logs one line
+    :return: how the jobs stand
+    :raises PlatformError: if the platform cannot be polled at all
     """
     known = Progress.from_payload(progress, jobs=len(job_ids))
     return await wait_for_jobs(
@@ -90,40 +87,36 @@ async def wait_with_progress(
         job_ids,
         plan,
         min_ended=min_ended,
-        report=lambda sights: tell(known.line(sights)),
+        report=lambda histories: log(known.line(histories)),
     )
 
 
-def _event(over: Mapping[str, WaitResult], sights: Mapping[str, PollHistory], deadline: float) -> JobEvent:
+def _event(
+    results: Mapping[str, WaitResult], histories: Mapping[str, PollHistory], deadline: float
+) -> JobEvent:
     ended, lost = {}, {}
-    for job_id, outcome in over.items():
-        if isinstance(outcome, Ended):
-            ended[job_id] = EndedJob(
-                outcome.status.state, outcome.status.raw, outcome.status.detail, sights[job_id].last_alive_at
-            )
-        elif isinstance(outcome, Lost):
-            vanished = isinstance(outcome.error, JobNotFoundError | NotFoundError)
-            lost[job_id] = LostJob(str(outcome.error), vanished)
-    timed_out = len(ended) + len(lost) < len(over)
-    troubles = [str(sight.error) for sight in sights.values() if sight.error is not None]
+    for job_id, result in results.items():
+        if isinstance(result, Ended):
+            status = result.status
+            ended[job_id] = EndedJob(status.state, status.raw, status.detail, histories[job_id].last_alive_at)
+        elif isinstance(result, Lost):
+            vanished = isinstance(result.error, JobNotFoundError | NotFoundError)
+            lost[job_id] = LostJob(str(result.error), vanished)
+    timed_out = len(ended) + len(lost) < len(results)
+    errors = [str(history.error) for history in histories.values() if history.error is not None]
+    pending = tuple(job_id for job_id in histories if job_id not in ended and job_id not in lost)
     return JobEvent(
         ended=ended,
         lost=lost,
         timed_out=timed_out,
         deadline=deadline,
-        pending=tuple(
-            job_id for job_id in sights if timed_out and job_id not in ended and job_id not in lost
-        ),
-        trouble=troubles[-1] if timed_out and troubles else None,
+        pending=pending if timed_out else (),
+        last_error=errors[-1] if timed_out and errors else None,
     )
 
 
-CANCEL_TIMEOUT = 20.0
-"""Seconds that cancelling may take; Airflow itself gives a trigger 30 by default."""
-
-
 async def cancel_all(watch: Watch, kind: JobKind, job_ids: Sequence[str]) -> list[str]:
-    """Cancel jobs, all at once.
+    """Cancel jobs, all at the same time.
 
     :param watch: the watch on the platform
     :param kind: the kind of all the jobs
@@ -136,15 +129,15 @@ async def cancel_all(watch: Watch, kind: JobKind, job_ids: Sequence[str]) -> lis
             "end, and bills."
             for job_id in job_ids
         ]
-    answers = await asyncio.gather(
+    outcomes = await asyncio.gather(
         *(watch.cancel(kind, job_id) for job_id in job_ids), return_exceptions=True
     )
-    return [_sentence(kind, job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
+    return [_sentence(kind, job_id, outcome) for job_id, outcome in zip(job_ids, outcomes, strict=True)]
 
 
-def _sentence(kind: JobKind, job_id: str, answer: bool | BaseException) -> str:
-    if isinstance(answer, PlatformError):
-        return f"Cancelling job {job_id} ({kind.title}) failed, it may still run and bill: {answer}"
-    if isinstance(answer, BaseException):
-        raise answer
-    return f"Job {job_id} ({kind.title}) is cancelled."
+def _sentence(kind: JobKind, job_id: str, outcome: bool | BaseException) -> str:
+    if isinstance(outcome, PlatformError):
+        return f"Cancelling job {job_id} ({kind.title}) failed, it may still run and bill: {outcome}"
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return f"Cancelled job {job_id} ({kind.title})."

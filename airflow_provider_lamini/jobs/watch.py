@@ -1,7 +1,7 @@
-"""The shared watch: everything in one process that waits on one platform, behind one client.
+"""The shared watch: everything in one process that waits for jobs of one platform, behind one client.
 
-However many triggers wait, the platform sees few connections and evenly spread requests. Kinds of jobs that
-can be listed are asked about together, with one request for all of them, where that costs less.
+However many triggers wait, the platform sees few connections and evenly spread requests. Where the platform can list
+jobs of a kind and that costs less, one request polls all of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from airflow_provider_lamini.api.errors import (
     RateLimitedError,
     UnavailableError,
 )
+from airflow_provider_lamini.jobs.kinds import warn_about_unknown_state
 from airflow_provider_lamini.jobs.polling import (
     Decision,
     PollAgain,
@@ -31,109 +32,112 @@ from airflow_provider_lamini.jobs.polling import (
     decide_after_status,
     first_poll,
 )
-from airflow_provider_lamini.jobs.schedule import BATCH_SECONDS, WITHOUT_LIST, Queue, Waiter, WaitResult
+from airflow_provider_lamini.jobs.schedule import BATCH_WINDOW, LIST_RETRY_AFTER, Queue, Waiter, WaitResult
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.jobs.answers import Answers
     from airflow_provider_lamini.jobs.kinds import JobKind, ListCall
     from airflow_provider_lamini.jobs.polling import PollPlan
-    from airflow_provider_lamini.jobs.schedule import Group
+    from airflow_provider_lamini.jobs.result_cache import ResultCache
+    from airflow_provider_lamini.jobs.schedule import Request
     from airflow_provider_lamini.jobs.state import JobStatus, PollHistory
 
 Lookup = Callable[[], Awaitable["ClientSettings"]]
 
 log = logging.getLogger(__name__)
 
-OF_THE_PLATFORM = (AuthenticationError, ModelLoadingError, RateLimitedError, UnavailableError)
-"""Errors that a look at one job would meet as well as the list does."""
+PLATFORM_WIDE_ERRORS = (AuthenticationError, ModelLoadingError, RateLimitedError, UnavailableError)
+"""Errors of a list call that individual polls would meet as well."""
 
 MAX_REQUESTS = 16
-"""Requests under way at the most."""
+"""Maximum concurrent requests."""
 
 POLL_GRID = 0.5
-"""Seconds. Jobs that are looked at seldom are due at its multiples, so that their looks come in rows, too."""
+"""Seconds. Slow polls are scheduled at multiples of this, so that they come in batches too."""
 
 SLOW_POLL = 10.0
-"""Seconds between two looks that are seldom."""
+"""Poll intervals above this many seconds are slow."""
 
 MIN_WORKERS = 2
-"""So many looks are under way where the platform answers at once; more connections cost more to look after."""
+"""Concurrent requests while the platform responds at once; more connections cost more to handle."""
 
 WORKER_SPAWN_DELAY = 0.01
-"""Seconds after which the next look begins all the same, where the platform takes longer to answer."""
+"""Seconds without a response after which another worker starts."""
 
-TURN = 100
-"""So many jobs are decided on without giving others a turn: thousands that end at once wake as many triggers."""
+YIELD_EVERY = 100
+"""Jobs to decide on before other tasks of the event loop run: thousands of jobs may end at once."""
 
 POLL_TIMEOUT = 60.0
-"""A look that takes longer (seconds), or than the connection's ``read_timeout``, has failed; the next one comes by the plan."""
+"""Timeout of one poll in seconds, unless the connection's ``read_timeout`` is shorter. The schedule decides about retries."""
 
 NO_JITTER = 0.5
-"""The chance that is no jitter: jobs that were answered for together stay together."""
+"""For jobs that were polled together: they stay together."""
 
 
 class Watch:
-    """Waits for the ends of jobs on one platform; belongs to one event loop.
+    """Waits for jobs of one platform; belongs to one event loop.
 
-    :param lookup: reads the connection; called once at the start and again where the platform refuses the key
-    :param answers: of a task that waits in its own process: is left the answers that bring results. There are no others
-        between whom looks would have to be spread, so that the first ones come at once.
+    :param lookup: reads the connection; called once at the start, and again when the platform refuses the key
+    :param cache: of a task that waits in its own process: receives the status responses that contain results. Such a task
+        shares the watch with nobody, so polls need not be spread and start at once.
     """
 
-    def __init__(self, lookup: Lookup, answers: Answers | None = None) -> None:
+    def __init__(self, lookup: Lookup, cache: ResultCache | None = None) -> None:
         self._lookup = lookup
-        self._answers = answers
-        self._pause = BATCH_SECONDS if answers is None else 0.0
+        self._cache = cache
+        self._pause = BATCH_WINDOW if cache is None else 0.0
         self._clients: list[AsyncClient] = []
-        """The last one is in use; earlier ones may still be answering."""
+        """The last one is in use; earlier ones may still have requests in progress."""
         self._settings: ClientSettings
         self._opening = asyncio.Lock()
-        self._queues: dict[str, Queue] = {}
+        self._queues: dict[tuple[str, str], Queue] = {}
         self._numbers = itertools.count()
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
 
-    async def wait(self, kind: JobKind, job_id: str, plan: PollPlan, sight: PollHistory) -> WaitResult:
-        """Wait until one job has ended, its deadline has passed or it is lost.
+    async def wait(self, kind: JobKind, job_id: str, plan: PollPlan, history: PollHistory) -> WaitResult:
+        """Wait until one job has ended, its deadline has passed, or it is lost.
 
         :param kind: the kind of the job
         :param job_id: the platform's id
-        :param plan: how often to look, and until when
-        :param sight: is kept up to date while the wait lasts
-        :return: what became of the job
-        :raises PlatformError: where no look is possible at all, as with a connection that is not defined
+        :param plan: how often to poll, and until when
+        :param history: updated by each poll
+        :return: the result
+        :raises PlatformError: if polling is not possible at all, for example because the connection is not defined
         """
-        return await self.outcome(kind, job_id, plan, sight)
+        return await self.add(kind, job_id, plan, history)
 
-    def outcome(
-        self, kind: JobKind, job_id: str, plan: PollPlan, sight: PollHistory
+    def add(
+        self, kind: JobKind, job_id: str, plan: PollPlan, history: PollHistory
     ) -> asyncio.Future[WaitResult]:
-        """The same as :meth:`wait`, as a future; whoever waits no longer cancels it."""
-        waiter = Waiter(next(self._numbers), job_id, plan, sight, asyncio.get_running_loop().create_future())
-        queue = self._queues.setdefault(kind.name, Queue(kind))
-        chance = random.random() if self._answers is None else 0.0
-        self._push(queue, waiter, first_poll(plan, time.time(), chance))
+        """Start polling a job, and return the future of what :meth:`wait` returns. Cancel it to stop polling."""
+        waiter = Waiter(
+            next(self._numbers), job_id, plan, history, asyncio.get_running_loop().create_future()
+        )
+        scope = kind.scope_of(job_id)
+        queue = self._queues.setdefault((kind.name, scope), Queue(kind, scope))
+        jitter = random.random() if self._cache is None else 0.0
+        self._push(queue, waiter, first_poll(plan, time.time(), jitter))
         if queue.task is None or queue.task.done():
-            queue.task = asyncio.create_task(self._run(queue), name=f"watch {kind.name}")
-        return waiter.outcome
+            queue.task = asyncio.create_task(self._run(queue), name=f"watch {kind.name} {scope}".rstrip())
+        return waiter.result
 
     async def cancel(self, kind: JobKind, job_id: str) -> bool:
         """Ask the platform to cancel a job.
 
         :param kind: the kind of the job
         :param job_id: the platform's id
-        :return: whether the platform can cancel this kind at all
-        :raises PlatformError: where the platform refused or did not answer
+        :return: whether the platform can cancel jobs of this kind at all
+        :raises PlatformError: if the platform refused or did not respond
         """
         if kind.cancel is None:
             return False
-        client = await self._open()
+        client = await self._client()
         await client.send(kind.cancel(job_id))
         return True
 
     async def close(self) -> None:
-        """Stop watching and close the connections."""
+        """Stop polling and close the connections."""
         tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
         for task in tasks:
             task.cancel()
@@ -143,143 +147,153 @@ class Watch:
         self._clients.clear()
 
     def _push(self, queue: Queue, waiter: Waiter, decision: Decision) -> None:
-        if waiter.outcome.done():
+        if waiter.result.done():
             queue.waiters.pop(waiter.number, None)
         elif isinstance(decision, PollAgain):
             due = time.monotonic() + decision.seconds
             queue.push(waiter, due - due % POLL_GRID if decision.seconds > SLOW_POLL else due)
         else:
-            waiter.outcome.set_result(decision)
+            waiter.result.set_result(decision)
             queue.waiters.pop(waiter.number, None)
 
     async def _run(self, queue: Queue) -> None:
-        """Look at each job of one kind when it is due, until none is left."""
-        lanes: set[asyncio.Task[None]] = set()
+        """Poll each job of a queue when it is due, until the queue is empty."""
+        workers: set[asyncio.Task[None]] = set()
         try:
-            while queue.heap or lanes:
+            while queue.heap or workers:
                 now = time.monotonic()
                 queue.changed.clear()
-                queue.turn.extend(queue.take(now))
-                if queue.turn:
-                    await self._round(queue, lanes)
+                queue.ready.extend(queue.take(now))
+                if queue.ready:
+                    await self._poll_ready(queue, workers)
                     await asyncio.sleep(self._pause)
                 else:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(queue.heap[0][0] - now if queue.heap else None):
                             await queue.changed.wait()
         finally:
-            for lane in lanes:
-                lane.cancel()
+            for worker in workers:
+                worker.cancel()
+            if not queue.waiters:
+                self._forget(queue)
 
-    async def _round(self, queue: Queue, lanes: set[asyncio.Task[None]]) -> None:
-        """Have all that is due asked for, in few lanes, or in more where the platform takes its time."""
+    def _forget(self, queue: Queue) -> None:
+        """Drop the empty queue of a scope: there may be any number of scopes over time."""
+        if queue.scope and self._queues.get((queue.kind.name, queue.scope)) is queue:
+            del self._queues[queue.kind.name, queue.scope]
 
-        def over(lane: asyncio.Task[None]) -> None:
-            lanes.discard(lane)
+    async def _poll_ready(self, queue: Queue, workers: set[asyncio.Task[None]]) -> None:
+        """Poll all due jobs with 2 to 16 workers: more of them the slower the platform responds."""
+
+        def finished(worker: asyncio.Task[None]) -> None:
+            workers.discard(worker)
             queue.changed.set()
 
-        asked = -1
-        while queue.turn:
-            if len(lanes) < MIN_WORKERS or (queue.asked == asked and len(lanes) < MAX_REQUESTS):
-                lane = asyncio.create_task(self._lane(queue))
-                lanes.add(lane)
-                lane.add_done_callback(over)
-            asked = queue.asked
-            if len(lanes) >= MIN_WORKERS:
-                patience = WORKER_SPAWN_DELAY if len(lanes) < MAX_REQUESTS else None
-                await asyncio.wait(lanes, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        requests_done = -1
+        while queue.ready:
+            stalled = queue.requests_done == requests_done
+            if len(workers) < MIN_WORKERS or (stalled and len(workers) < MAX_REQUESTS):
+                worker = asyncio.create_task(self._work(queue))
+                workers.add(worker)
+                worker.add_done_callback(finished)
+            requests_done = queue.requests_done
+            if len(workers) >= MIN_WORKERS:
+                timeout = WORKER_SPAWN_DELAY if len(workers) < MAX_REQUESTS else None
+                await asyncio.wait(workers, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             else:
                 await asyncio.sleep(0)
 
-    async def _lane(self, queue: Queue) -> None:
-        """One request after the other: a task for each would cost a tenth of the look."""
-        while queue.turn:
+    async def _work(self, queue: Queue) -> None:
+        """Send one request after the other: a task per request would add a tenth to the cost of a poll."""
+        while queue.ready:
             async with self._slots:
-                if queue.turn:  # else others have been quicker
-                    await self._look(queue, queue.turn.popleft())
-                    queue.asked += 1
+                if queue.ready:  # other workers may have taken the rest meanwhile
+                    await self._poll(queue, queue.ready.popleft())
+                    queue.requests_done += 1
 
-    async def _look(self, queue: Queue, group: Group) -> None:
-        """One request for these jobs, and what follows from its answer."""
-        waiters, together = group.waiters, group.list_statuses is not None
-        if not together and waiters[0].outcome.done():  # nobody waits for it any more
+    async def _poll(self, queue: Queue, request: Request) -> None:
+        """Send one request, and decide what follows for each of its jobs."""
+        waiters = request.waiters
+        if not request.by_list and waiters[0].result.done():  # its trigger was cancelled
             queue.waiters.pop(waiters[0].number, None)
             return
         try:
-            found, failure = await self._try(queue, group)
+            statuses, error = await self._statuses(queue, request)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - it ends these waits and no others
-            # Some versions of Airflow fail to look a connection up with what is no Exception.
+        except BaseException as unexpected:  # noqa: BLE001 - it ends these waits and no others
+            # Some versions of Airflow raise a BaseException that is no Exception when the connection lookup fails.
             for waiter in waiters:
                 queue.waiters.pop(waiter.number, None)
-                if not waiter.outcome.done():
-                    waiter.outcome.set_exception(error)
+                if not waiter.result.done():
+                    waiter.result.set_exception(unexpected)
             return
         now = time.time()
         for number, waiter in enumerate(waiters, 1):
-            answer = failure or found.get(waiter.job_id)
-            if answer is None:  # a list without the job says nothing of it
-                waiter.listed = not queue.rounds.usable(time.monotonic())
+            answer = error or statuses.get(waiter.job_id)
+            if answer is None:  # a list without the job says nothing about it
+                waiter.listed = not queue.list_policy.enabled(time.monotonic())
                 self._push(queue, waiter, PollAgain(0.0))
             else:
-                chance = NO_JITTER if together else random.random()
-                self._push(queue, waiter, _decide(waiter, answer, now, chance))
-            if number % TURN == 0:
+                jitter = NO_JITTER if request.by_list else random.random()
+                self._push(queue, waiter, _decide(queue.kind, waiter, answer, now, jitter))
+            if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
                 now = time.time()
 
-    async def _try(self, queue: Queue, group: Group) -> tuple[Mapping[str, JobStatus], PlatformError | None]:
-        """Look, and take what the platform says against it for an answer too."""
+    async def _statuses(
+        self, queue: Queue, request: Request
+    ) -> tuple[Mapping[str, JobStatus], PlatformError | None]:
+        """Return the statuses by job, or the platform's error."""
         try:
-            if group.list_statuses is not None:
-                return await self._look_at_all(queue, group.waiters, group.list_statuses), None
-            return await self._look_at_one(queue.kind, group.waiters[0]), None
+            if request.by_list and queue.kind.list_statuses is not None:
+                return await self._list(queue, request.waiters, queue.kind.list_statuses), None
+            return await self._individual(queue.kind, request.waiters[0]), None
         except PlatformError as error:
             if isinstance(error, AuthenticationError):
-                await self._read_key_anew()
+                await self._refresh_key()
             return {}, error
 
-    async def _look_at_one(self, kind: JobKind, waiter: Waiter) -> Mapping[str, JobStatus]:
-        client, look = await self._open(), kind.status(waiter.job_id)
-        if self._answers is None or not kind.status_call_returns_results:
-            return {waiter.job_id: await client.send(look)}
-        body, status = await client.send(look.with_body())
+    async def _individual(self, kind: JobKind, waiter: Waiter) -> Mapping[str, JobStatus]:
+        client, call = await self._client(), kind.status(waiter.job_id)
+        if self._cache is None or not kind.status_call_returns_results:
+            return {waiter.job_id: await client.send(call)}
+        body, status = await client.send(call.with_body())
         if status.state is JobState.SUCCEEDED:
-            self._answers.keep(look.path, body)
+            self._cache.put(call.path, body)
         return {waiter.job_id: status}
 
-    async def _look_at_all(
+    async def _list(
         self, queue: Queue, waiters: list[Waiter], list_statuses: ListCall
     ) -> Mapping[str, JobStatus]:
-        """Ask for the list, and find these jobs in it.
+        """Send the list call, and find these jobs in its response.
 
-        :return: how the jobs stand that it holds; none where there is no use in it
+        :return: the statuses of the jobs that the list contains; empty if the list is unusable
         """
-        job_ids, size, by_itself = {waiter.job_id for waiter in waiters}, None, False
-        found: dict[str, JobStatus] = {}
+        job_ids, size, disable = {waiter.job_id for waiter in waiters}, None, False
+        statuses: dict[str, JobStatus] = {}
         try:
-            client = await self._open()
-            listing = await client.send(list_statuses())
-            for piece in listing.read(job_ids):
-                found.update(piece)
+            client = await self._client()
+            listing = await client.send(list_statuses(queue.scope))
+            for piece in listing.find(job_ids):
+                statuses.update(piece)
                 await asyncio.sleep(0)
             size = listing.size
-        except OF_THE_PLATFORM:
+        except PLATFORM_WIDE_ERRORS:
             raise
         except (PlatformError, ValueError) as error:
-            by_itself = True
+            disable = True
             log.warning(
-                "The list of all jobs (%s) cannot be used, each job is asked for by itself for %.0f minutes: %s",
+                "Could not use the list of all jobs (%s); polling each job individually for %.0f minutes: %s",
                 queue.kind.title,
-                WITHOUT_LIST / 60,
+                LIST_RETRY_AFTER / 60,
                 error,
             )
         finally:
-            queue.rounds.list_over(time.monotonic(), size, by_itself=by_itself)
-        return found
+            queue.list_policy.list_finished(time.monotonic(), size, disable=disable)
+        return statuses
 
-    async def _open(self) -> AsyncClient:
+    async def _client(self) -> AsyncClient:
         if self._clients and not self._opening.locked():
             return self._clients[-1]
         async with self._opening:
@@ -288,18 +302,18 @@ class Watch:
             return self._clients[-1]
 
     async def _use(self, settings: ClientSettings) -> None:
-        # A look that failed is repeated by the plan, which knows the deadline; not inside the client.
-        for_looks = replace(
+        # The schedule retries failed polls, because it knows the deadline; the client must not.
+        for_polls = replace(
             settings,
             read_timeout=min(POLL_TIMEOUT, settings.read_timeout),
             retry_budget=0.0,
             model_loading_budget=0.0,
         )
-        # In a thread: reading the certificates of all authorities takes 50 ms.
-        self._clients.append(await asyncio.to_thread(AsyncClient, for_looks, only_looks=True))
+        # In a thread: loading the CA certificates takes 50 ms.
+        self._clients.append(await asyncio.to_thread(AsyncClient, for_polls, only_polls=True))
         self._settings = settings
 
-    async def _read_key_anew(self) -> None:
+    async def _refresh_key(self) -> None:
         """Read the connection again: its key may have been rotated while jobs ran."""
         async with self._opening:
             settings = await self._lookup()
@@ -307,14 +321,17 @@ class Watch:
                 await self._use(settings)
 
 
-def _decide(waiter: Waiter, answer: JobStatus | PlatformError, now: float, chance: float) -> Decision:
-    sight = waiter.sight
+def _decide(
+    kind: JobKind, waiter: Waiter, answer: JobStatus | PlatformError, now: float, jitter: float
+) -> Decision:
+    history = waiter.history
     if isinstance(answer, PlatformError):
-        sight.error, sight.errors = answer, sight.errors + 1
-        return decide_after_error(waiter.plan, answer, sight.errors, now, chance)
-    sight.error, sight.errors = None, 0
+        history.error, history.errors = answer, history.errors + 1
+        return decide_after_error(waiter.plan, answer, history.errors, now, jitter)
+    history.error, history.errors = None, 0
     if not answer.state.ended:
-        sight.last_alive_at = now
-    if sight.status != answer:
-        sight.status = answer
-    return decide_after_status(waiter.plan, answer, now, chance)
+        history.last_alive_at = now
+    if history.status != answer:
+        history.status = answer
+        warn_about_unknown_state(kind, answer)
+    return decide_after_status(waiter.plan, answer, now, jitter)

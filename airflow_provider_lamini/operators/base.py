@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.jobs.event import JobEvent
+    from airflow_provider_lamini.runs.job_spec import SubmissionOptions
     from airflow_provider_lamini.runs.outcome import Log
-    from airflow_provider_lamini.runs.submitted_job import SubmissionOptions
     from airflow_provider_lamini.runs.task import PlatformHook, TaskRun, WaitOptions, Work
 
 R = TypeVar("R")
@@ -245,7 +245,7 @@ class JobOperator(BaseOperator):
 
         :raises InvalidArgumentError: if one is wrong
         """
-        from airflow_provider_lamini.runs.submitted_job import SubmissionOptions
+        from airflow_provider_lamini.runs.job_spec import SubmissionOptions
 
         return SubmissionOptions.parse(
             state_path=self.state_path,

@@ -1,4 +1,4 @@
-"""Chat: the answer to one conversation, or to a few."""
+"""Chat: answering one conversation, or a few."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.runs.arguments import number, plain_name, whole_number
 
 if TYPE_CHECKING:
@@ -13,34 +14,33 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-MOST_CONVERSATIONS = 100
+MAX_CONVERSATIONS = 100
 
 
 class LaminiChatOperator(BaseOperator):
-    """Answers one message, a conversation, or at most 100 of either, and returns the answers.
+    """Answers one message, a conversation, or a list of at most 100 of either, and returns the answers.
 
-    The platform applies the model's chat template. The task holds a worker until all are answered, and fails if one
-    is not; nothing is kept between tries. For more messages, and for results on storage, use
+    The platform applies the model's chat template. The task holds a worker until all are answered, and fails if one is not;
+    a retry sends all of them again. For more messages, or results on storage, use
     :class:`~airflow_provider_lamini.operators.batch_inference.LaminiBatchInferenceOperator` with
     ``endpoint="chat"``.
 
     Endpoint: ``POST /inf/chat/completions``, one request per conversation.
 
-    :param messages: what the user says, a text; or a conversation, a list of mappings with ``role`` and ``content``;
-        or a list of texts and conversations
+    :param messages: the user's message, a text; or a conversation, a list of mappings with ``role`` and ``content``; or a
+        list of texts and conversations
     :param model_name: base model, tuned model, or a third-party model that the platform serves
-    :param system: what the model is told first in each conversation
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; plain text
-        if not given
-    :param temperature: 0 gives the likeliest answer; the platform's default if not given
-    :param max_new_tokens: tokens generated at most per answer; the platform's default if not given
+    :param system: the system prompt of each conversation
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default: plain
+        text
+    :param temperature: 0 gives the most likely answer; default: the platform's
+    :param max_new_tokens: maximum tokens generated per answer; default: the platform's
     :param cache_ttl: seconds that a third-party model stays loaded; the platform's default is 60
-    :param max_in_flight: requests under way at once
+    :param max_in_flight: maximum number of concurrent requests
     :param lamini_conn_id: the connection to the platform
     :return: ``model`` with ``output`` and ``finish_reason`` for one conversation, with ``outputs`` and
-        ``finish_reasons`` in their order for a list of such; and ``tokens``: prompt_tokens, completion_tokens and
-        total_tokens of all, where the platform tells. An output is a text, or an object where there is an
-        ``output_type``.
+        ``finish_reasons`` in the same order for a list; and ``tokens``: prompt_tokens, completion_tokens and total_tokens
+        of all answers, if the platform counts them. An output is a text, or an object if there is an ``output_type``.
     """
 
     template_fields: Sequence[str] = (
@@ -55,7 +55,7 @@ class LaminiChatOperator(BaseOperator):
         "max_in_flight",
     )
     template_fields_renderers = {"system": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
-    ui_color = "#e8f0ea"
+    ui_color = COLOR
 
     def __init__(
         self,
@@ -84,36 +84,38 @@ class LaminiChatOperator(BaseOperator):
         self.lamini_conn_id = lamini_conn_id
 
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
-        """Ask for all conversations and return the answers."""
+        """Send all conversations and return the answers."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.endpoints import Chat, Inference
         from airflow_provider_lamini.runs.inline import (
             answers,
             checked,
-            conversations,
             output_type,
+            parse_conversations,
             send_all,
-            tokens,
+            total_tokens,
         )
 
-        talks, single = conversations("messages", self.messages, MOST_CONVERSATIONS, system=self.system)
-        most, ttl, temperature = self.max_new_tokens, self.cache_ttl, self.temperature
-        asked = Inference(
+        conversations, single = parse_conversations(
+            "messages", self.messages, MAX_CONVERSATIONS, system=self.system
+        )
+        tokens, ttl, temperature = self.max_new_tokens, self.cache_ttl, self.temperature
+        inference = Inference(
             model_name=plain_name("model_name", self.model_name),
             output_type=output_type(self.output_type),
-            max_new_tokens=None if most is None else whole_number("max_new_tokens", most, least=1),
+            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
         endpoint = Chat(
-            asked,
-            temperature=None if temperature is None else number("temperature", temperature, least=0),
-            cache_ttl=None if ttl is None else whole_number("cache_ttl", ttl, least=0),
+            inference,
+            temperature=None if temperature is None else number("temperature", temperature, minimum=0),
+            cache_ttl=None if ttl is None else whole_number("cache_ttl", ttl, minimum=0),
         )
         replies = send_all(
             LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings(),
-            [endpoint.reply(talk) for talk in talks],
-            at_once=whole_number("max_in_flight", self.max_in_flight, least=1),
+            [endpoint.reply(conversation) for conversation in conversations],
+            at_once=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             log=self.log,
         )
         rows = checked([reply.row for reply in replies])
-        used = tokens([reply.usage for reply in replies])
-        return {"model": asked.model_name, **answers(rows, single=single), "tokens": used}
+        used = total_tokens([reply.usage for reply in replies])
+        return {"model": inference.model_name, **answers(rows, single=single), "tokens": used}

@@ -1,4 +1,4 @@
-"""Completions of one prompt, or of a few."""
+"""Completing one prompt, or a few."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.runs.arguments import plain_name, whole_number
 
 if TYPE_CHECKING:
@@ -13,27 +14,27 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-MOST_PROMPTS = 100
+MAX_PROMPTS = 100
 
 
 class LaminiCompletionOperator(BaseOperator):
     """Completes one prompt, or a list of at most 100, and returns the outputs.
 
-    The task holds a worker until all are answered, and fails if one is not; nothing is kept between tries. For more
-    prompts, and for results on storage, use
+    The task holds a worker until all prompts are completed, and fails if one is not; a retry sends all of them again. For
+    more prompts, or results on storage, use
     :class:`~airflow_provider_lamini.operators.batch_inference.LaminiBatchInferenceOperator`.
 
     Endpoint: ``POST /v2/completions``, one request per prompt.
 
-    :param prompt: a prompt, or a list of prompts, sent as they are, without a chat template
+    :param prompt: a prompt, or a list of prompts, sent unchanged, without a chat template
     :param model_name: base model or tuned model
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; plain text
-        if not given
-    :param max_new_tokens: tokens generated at most per prompt; the platform's default if not given
-    :param max_in_flight: requests under way at once
+    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default: plain
+        text
+    :param max_new_tokens: maximum tokens generated per prompt; default: the platform's
+    :param max_in_flight: maximum number of concurrent requests
     :param lamini_conn_id: the connection to the platform
     :return: ``model`` with ``output`` and ``finish_reason`` for one prompt, with ``outputs`` and ``finish_reasons``
-        in the order of the prompts for a list. An output is a text, or an object where there is an ``output_type``.
+        in the order of the prompts for a list. An output is a text, or an object if there is an ``output_type``.
     """
 
     template_fields: Sequence[str] = (
@@ -45,7 +46,7 @@ class LaminiCompletionOperator(BaseOperator):
         "max_in_flight",
     )
     template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
-    ui_color = "#e8f0ea"
+    ui_color = COLOR
 
     def __init__(
         self,
@@ -68,24 +69,24 @@ class LaminiCompletionOperator(BaseOperator):
         self.lamini_conn_id = lamini_conn_id
 
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
-        """Ask for all prompts and return the outputs."""
+        """Send all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions, Inference
-        from airflow_provider_lamini.runs.inline import answers, checked, output_type, send_all, texts
+        from airflow_provider_lamini.runs.inline import answers, checked, output_type, parse_texts, send_all
 
-        prompts, single = texts("prompt", self.prompt, MOST_PROMPTS)
+        prompts, single = parse_texts("prompt", self.prompt, MAX_PROMPTS)
         tokens = self.max_new_tokens
-        asked = Inference(
+        inference = Inference(
             model_name=plain_name("model_name", self.model_name),
             output_type=output_type(self.output_type),
-            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, least=1),
+            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
-        endpoint = DirectCompletions(asked)
-        found = send_all(
+        endpoint = DirectCompletions(inference)
+        responses = send_all(
             LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings(),
             [endpoint.ask([prompt]) for prompt in prompts],
-            at_once=whole_number("max_in_flight", self.max_in_flight, least=1),
+            at_once=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             log=self.log,
         )
-        rows = checked([row for answered in found for row in answered])
-        return {"model": asked.model_name, **answers(rows, single=single)}
+        rows = checked([row for response in responses for row in response])
+        return {"model": inference.model_name, **answers(rows, single=single)}

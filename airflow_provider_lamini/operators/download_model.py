@@ -1,28 +1,37 @@
-"""Models from a hub, made available on the platform."""
+"""Making models of a hub available on the platform."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, JobLostError
-from airflow_provider_lamini.operators.legacy import JobOperator
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_lamini.operators.base import (
+    COLOR,
+    DAY,
+    default_deferrable,
+    kill_work,
+    resume_work,
+    run_work,
+)
 from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name
-from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_lamini.jobs.event import JobEvent
+    from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.runs.lamini.model_download import ModelDownload
+    from airflow_provider_lamini.runs.task import TaskRun, WaitOptions
 
 
-class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
+class LaminiDownloadModelOperator(BaseOperator):
     """Has the platform download a model from a hub, and waits until it is available.
 
-    A model that is there already is taken at once. Asking again does no harm, so a retry goes on waiting. The
-    platform cannot cancel a download.
+    If the platform already has the model, the task ends at once. Repeating the request does no harm, so a retry simply
+    continues to wait. The platform cannot cancel a download.
 
     Endpoint: ``POST /v1alpha/downloaded_models/``, then its list.
 
@@ -30,15 +39,23 @@ class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
     :param model_type: ``transformer`` or ``embedding``
     :param hub_conn_id: for a private model: an Airflow connection whose password is the hub's token
     :param wait: wait until the model is available; ``False`` returns right after the request
-    :return: ``model_name`` (the platform's own name of it), ``model_type`` and ``status``, the platform's own word
+    :param lamini_conn_id: the connection to the platform
+    :param deferrable: wait in the triggerer, without holding a worker slot; default: ``[operators] default_deferrable``
+    :param poll_interval: maximum seconds between polls. Recently requested models are polled more often.
+    :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not
+    :param cancel_on_kill: has no effect, because the platform cannot cancel a download
+    :return: ``model_name`` (the platform's name for it), ``model_type`` and ``status``, the platform's word
     """
 
     template_fields: Sequence[str] = (
-        *JobOperator.template_fields,
+        "lamini_conn_id",
+        "poll_interval",
+        "timeout",
         "model_name",
         "model_type",
         "hub_conn_id",
     )
+    ui_color = COLOR
 
     def __init__(
         self,
@@ -47,62 +64,64 @@ class LaminiDownloadModelOperator(JobOperator[dict[str, object]]):
         model_type: str = "transformer",
         hub_conn_id: str | None = None,
         wait: bool = True,
+        lamini_conn_id: str = "lamini_default",
+        deferrable: bool | None = None,
+        poll_interval: float | str = 30.0,
+        timeout: float | str | timedelta = DAY,
+        cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write download.output["model_name"]
         super().__init__(**kwargs)
         self.model_name = model_name
         self.model_type = model_type
         self.hub_conn_id = hub_conn_id
         self.wait = wait
+        self.lamini_conn_id = lamini_conn_id
+        self.deferrable = default_deferrable(deferrable)
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.task_run: TaskRun | None = None
+        self.killed = False
 
-    def check(self) -> None:
-        """Validate the rendered arguments; see :class:`JobOperator`."""
-        self._name = plain_name("model_name", self.model_name).strip()
-        self._type = one_of("model_type", self.model_type, ("transformer", "embedding"))
-        optional_name("hub_conn_id", self.hub_conn_id)
-        self.wait = flag("wait", self.wait)
+    def execute(self, context: Context) -> dict[str, object]:
+        """Request the model, wait, and return its name."""
+        return run_work(self, context)
 
-    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
-        """Ask for the model, then judge how its download ended; see :class:`JobOperator`."""
-        del context
-        if event is None:
-            return self._request()
-        from airflow_provider_lamini.jobs.state import JobState
+    def execute_complete(self, context: Context, event: object) -> dict[str, object]:
+        """Continue after the trigger has fired."""
+        return resume_work(self, context, event)
 
-        for name, lost in event.lost.items():
-            raise JobLostError(f"How the download of {name} stands cannot be told: {lost.reason}")
-        ((name, ended),) = event.ended.items()
-        if ended.state is not JobState.SUCCEEDED:
-            reason = f": {ended.detail}" if ended.detail else ""
-            raise JobFailedError(
-                f"The download of {name} ended as {ended.raw}{reason}. A retry asks for it again."
-            )
-        return Done(self._result(name, ended.raw))
+    def on_kill(self) -> None:
+        """Say in the log that the download keeps running."""
+        kill_work(self)
 
-    def _request(self) -> WaitFor | Done[dict[str, object]]:
-        from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.platforms.lamini.api import models
-        from airflow_provider_lamini.platforms.lamini.kinds import MODEL_DOWNLOAD, state_of
+    def wait_options(self) -> WaitOptions:
+        """Validate the arguments that say how to wait."""
+        from airflow_provider_lamini.runs.task import WaitOptions
 
-        asked = self.hook.send(models.download(self._name, self._type, self._token()))
-        name = asked.model_name  # the platform may know it under another
-        self.log.info("Asked for model %s: %s.", name, asked.status)
-        if not self.wait or state_of(asked.status) is JobState.SUCCEEDED:
-            return Done(self._result(name, asked.status))
-        return WaitFor(kind=MODEL_DOWNLOAD.name, job_ids=[name], submitted_at=time.time())
+        return WaitOptions.parse(
+            deferrable=self.deferrable,
+            poll_interval=self.poll_interval,
+            timeout=self.timeout,
+            cancel_on_kill=self.cancel_on_kill,
+        )
 
-    def _result(self, name: str, status: str) -> dict[str, object]:
-        return {"model_name": name, "model_type": self._type, "status": status}
+    def make_hook(self) -> LaminiHook:
+        """The platform's hook."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
 
-    def _token(self) -> str | None:
-        """The hub's token, out of its connection."""
-        from airflow.providers.common.compat.sdk import BaseHook
+        return LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
 
-        if self.hub_conn_id is None:
-            return None
-        token = BaseHook.get_connection(self.hub_conn_id).password
-        if not token:
-            raise InvalidArgumentError(
-                f"Connection {self.hub_conn_id!r} has no password: put the hub's token there."
-            )
-        return token
+    def work(self, task: TaskRun) -> ModelDownload:
+        """Validate the arguments, then return the download."""
+        from airflow_provider_lamini.runs.lamini.model_download import ModelDownload
+
+        return ModelDownload(
+            task=task,
+            model_name=plain_name("model_name", self.model_name).strip(),
+            model_type=one_of("model_type", self.model_type, ("transformer", "embedding")),
+            hub_conn_id=optional_name("hub_conn_id", self.hub_conn_id),
+            wait=flag("wait", self.wait),
+        )

@@ -1,4 +1,4 @@
-"""How good a classifier is on rows whose class is known."""
+"""Evaluating a classifier on rows whose class is known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.runs.arguments import (
     as_argument_errors,
     check_output,
@@ -27,20 +28,20 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.corpus.pairs import Columns, Pair
     from airflow_provider_lamini.platforms.lamini.api.evaluation import Evaluation
-    from airflow_provider_lamini.runs.thresholds import ThresholdResult
+    from airflow_provider_lamini.runs.evaluation import ThresholdResult
 
-MOST_ROWS = 50_000
-"""The platform takes all rows in one request, and answers when it is done."""
+MAX_ROWS = 50_000
+"""The platform takes all rows in one request, and answers once it has evaluated them."""
 
 PREDICTIONS = "predictions.jsonl"
 REPORT = "report.md"
 
 
 class LaminiEvaluateClassifierOperator(BaseOperator):
-    """Has the platform evaluate a classifier, and another one to compare it with, on rows whose class is known.
+    """Has the platform evaluate a classifier on rows whose class is known, optionally compared with another classifier.
 
-    All rows go in one request and are in memory meanwhile, at most 50,000. The worker waits for the answer, and a retry
-    has the platform evaluate again. For more rows, take a sample, or classify storage to storage and compare there.
+    All rows, at most 50,000, are sent in one request and are held in memory. The task holds a worker until the platform
+    answers, and a retry evaluates again. For more rows, use a sample, or classify from storage to storage and compare there.
 
     Endpoint: ``POST /v1/eval/run``.
 
@@ -48,19 +49,19 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     :param base_model_id: a classifier to compare with
     :param input: the rows: a list of mappings, or a path, URI or glob on object storage
     :param prompt: the text to classify: the name of a column, or a template over a row's columns
-    :param answer: the class that is right, likewise
-    :param thresholds: by name of the platform's metrics, such as ``{"accuracy": 0.9}``, the least value; a name
-        within a name is written with a dot
-    :param gate: what to do where a threshold is missed: ``fail`` the task, ``skip`` it (and with it what comes
-        after), or ``return`` with ``passed`` false, so that a branch decides
-    :param fuzzy_comparison: take answers as right that differ a little
-    :param output: a folder for ``predictions.jsonl`` and ``report.md``. A small file shows before the evaluation whether
-        it can be written to.
+    :param answer: the right class, likewise
+    :param thresholds: minimum value by metric of the platform, such as ``{"accuracy": 0.9}``; the names of nested metrics
+        are joined with dots
+    :param gate: what to do if a threshold is missed: ``fail`` the task, ``skip`` it (and with it the tasks that depend on
+        it), or ``return`` with ``passed`` false, so that a branch decides
+    :param fuzzy_comparison: also count answers as right that differ slightly
+    :param output: a folder for ``predictions.jsonl`` and ``report.md``. Before the evaluation, the task writes a small file
+        there to check that it can.
     :param request_timeout: seconds to wait for the answer
     :param lamini_conn_id: the connection to the platform
     :param input_conn_id: the connection for the input's object storage
     :param output_conn_id: the connection for the output's object storage
-    :return: ``passed``, ``metrics`` (the platform's, as one flat mapping), ``rows``, ``missed`` (sentences),
+    :return: ``passed``, ``metrics`` (the platform's, flattened), ``rows``, ``missed`` (sentences),
         ``model_id``, ``base_model_id``, ``eval_job_id``, ``report``, ``predictions``
     """
 
@@ -80,7 +81,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         "output_conn_id",
     )
     template_fields_renderers = {"prompt": "md", "thresholds": "json"}  # noqa: RUF012 - as Airflow declares it
-    ui_color = "#e8f0ea"
+    ui_color = COLOR
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self.output_conn_id = output_conn_id
 
     def execute(self, context: Context) -> dict[str, object]:
-        """Check the rows, have them evaluated, judge the numbers."""
+        """Check the rows, have the classifier evaluated, compare the metrics with the thresholds."""
         del context
         paths_to_text(self)
         with as_argument_errors():
@@ -129,17 +130,17 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.api import evaluation
-        from airflow_provider_lamini.runs.thresholds import (
+        from airflow_provider_lamini.runs.evaluation import (
             GATES,
             ThresholdResult,
             check_names,
             decide,
-            thresholds_of,
+            parse_thresholds,
         )
 
         model = identifier("model_id", self.model_id)
         base = None if self.base_model_id is None else identifier("base_model_id", self.base_model_id)
-        gate, least = one_of("gate", self.gate, GATES), thresholds_of("thresholds", self.thresholds)
+        gate, thresholds = one_of("gate", self.gate, GATES), parse_thresholds("thresholds", self.thresholds)
         fuzzy = flag("fuzzy_comparison", self.fuzzy_comparison)
         timeout = positive_number("request_timeout", self.request_timeout)
         conn_id = plain_name("lamini_conn_id", self.lamini_conn_id)
@@ -159,83 +160,84 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
             fuzzy_comparison=fuzzy,
         )
         with LaminiHook(conn_id) as hook:
-            done = hook.send(replace(call, timeout=timeout))
-        metrics = flat(done.metrics)
+            evaluated = hook.send(replace(call, timeout=timeout))
+        metrics = flatten(evaluated.metrics)
         self.log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
-        check_names("thresholds", least, metrics)
-        verdicts = [ThresholdResult(key, metrics[key], value) for key, value in least.items()]
-        report, predictions = self._write(done, metrics, verdicts, len(rows))
+        check_names("thresholds", thresholds, metrics)
+        results = [ThresholdResult(key, metrics[key], value) for key, value in thresholds.items()]
+        report, predictions = self._write(evaluated, metrics, results, len(rows))
         return {
-            "passed": decide(gate, verdicts, report or "the task's log"),
+            "passed": decide(gate, results, report or "the task's log"),
             "metrics": metrics,
             "rows": len(rows),
-            "missed": [str(verdict) for verdict in verdicts if not verdict.met],
+            "missed": [str(result) for result in results if not result.met],
             "model_id": model,
             "base_model_id": base,
-            "eval_job_id": done.eval_job_id,
+            "eval_job_id": evaluated.eval_job_id,
             "report": report,
             "predictions": predictions,
         }
 
     def _rows(self, columns: Columns) -> tuple[list[Pair], str]:
-        """The rows, and a name for them that is the same for the same rows."""
+        """The rows, and a name for them, which is the same whenever the rows are the same."""
         from airflow_provider_lamini.corpus.pairs import checked
         from airflow_provider_lamini.rows.sources.source import open_source
+        from airflow_provider_lamini.rows.sources.validation import check_input_apart
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
         from airflow_provider_lamini.runs.submission_record import digest
 
         source = open_source(self.input, conn_id=self.input_conn_id)
         if self.output_folder is not None:
-            OutputFolder(self.output_folder, self.output_conn_id).check_apart(source)
+            check_input_apart(source, OutputFolder(self.output_folder, self.output_conn_id))
         rows: list[Pair] = []
         for pairs in checked(source, columns):
             rows += pairs
-            if len(rows) > MOST_ROWS:
+            if len(rows) > MAX_ROWS:
                 raise InvalidArgumentError(
-                    f"{source.describe()} has more than {MOST_ROWS} rows, and the platform takes them in one request. "
+                    f"{source.describe()} has more than {MAX_ROWS} rows, but the platform takes all rows in one request. "
                     "Evaluate on a sample."
                 )
-        return rows, f"airflow-{digest({'input': source.stamp(), 'columns': columns.texts})[:16]}"
+        return rows, f"airflow-{digest({'input': source.version(), 'columns': columns.texts})[:16]}"
 
     def _write(
-        self, done: Evaluation, metrics: Mapping[str, float], verdicts: list[ThresholdResult], rows: int
+        self, evaluated: Evaluation, metrics: Mapping[str, float], results: list[ThresholdResult], rows: int
     ) -> tuple[str | None, str | None]:
-        """Write report and predictions, where there is a folder for them; return their URIs."""
+        """Write report and predictions, if there is an output folder, and return their URIs."""
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
         if self.output_folder is None:
             return None, None
         folder = OutputFolder(self.output_folder, self.output_conn_id)
-        lines = (f"{row.model_dump_json(exclude_unset=True)}\n".encode() for row in done.predictions)
+        lines = (f"{row.model_dump_json(exclude_unset=True)}\n".encode() for row in evaluated.predictions)
         folder.write(PREDICTIONS, lines)
-        passed = all(verdict.met for verdict in verdicts)
-        title = ("good enough" if passed else "not good enough") if verdicts else "no thresholds set"
+        passed = all(result.met for result in results)
+        title = ("good enough" if passed else "not good enough") if results else "no thresholds set"
         report = [f"# Evaluation of classifier {self.model_id}: {title}", ""]
         report += [
-            f"{rows} rows; evaluation {done.eval_job_id} of the platform.",
+            f"{rows} rows; evaluation {evaluated.eval_job_id} of the platform.",
             "",
             "| metric | value |",
             "|---|---|",
         ]
         report += [f"| {key} | {value:.4f} |" for key, value in metrics.items()]
-        if verdicts:
+        if results:
             report += ["", "## Thresholds", ""]
-            report += [f"- {'met' if verdict.met else '**missed**'}: {verdict}" for verdict in verdicts]
+            report += [f"- {'met' if result.met else '**missed**'}: {result}" for result in results]
         folder.write(REPORT, "\n".join([*report, ""]).encode())
         folder.clean(older_than=0)
         return folder.uri(REPORT), folder.uri(PREDICTIONS)
 
 
-def flat(metrics: Mapping[str, object], before: str = "") -> dict[str, float]:
-    """Numbers within mappings as one mapping, names joined with dots.
+def flatten(metrics: Mapping[str, object], prefix: str = "") -> dict[str, float]:
+    """Flatten nested metrics; their names are joined with dots.
 
     :param metrics: the platform's metrics
-    :param before: what stands before each name
+    :param prefix: put in front of each name
     """
     found: dict[str, float] = {}
     for name, value in metrics.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{before}{name}.")
+            found |= flatten(value, f"{prefix}{name}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{before}{name}"] = float(value)
+            found[f"{prefix}{name}"] = float(value)
     return found

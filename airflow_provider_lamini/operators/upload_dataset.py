@@ -1,4 +1,4 @@
-"""Datasets for tuning."""
+"""Uploading datasets for tuning."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.runs.arguments import (
     as_argument_errors,
     flag,
@@ -14,8 +15,6 @@ from airflow_provider_lamini.runs.arguments import (
     paths_to_text,
     plain_name,
 )
-from airflow_provider_lamini.runs.outcome import request_key, task_identity
-from airflow_provider_lamini.runs.submission_record import record_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,29 +23,28 @@ if TYPE_CHECKING:
 
 
 class LaminiUploadDatasetOperator(BaseOperator):
-    """Makes a dataset on the platform of rows from a list or from storage.
+    """Uploads rows from a list or from storage as a dataset.
 
-    Every row is read and checked before anything is sent; rows that cannot be used are named by number. The rows
-    wait in a temporary file on the worker, so its disk must have room for them, but memory does not depend on
-    their number. Where the platform keeps datasets itself they go there in one request, streamed; where it keeps
-    them in Azure, in blocks to a blob. A retry does not upload again what an earlier try has uploaded.
+    Every row is read and checked before anything is sent; an error names invalid rows by number. The rows are kept in a
+    temporary file on the worker, so its disk must have room for them, but memory does not depend on their number. If the
+    platform stores datasets itself, they are streamed to it in one request; if it stores them in Azure, they are sent to a
+    blob in blocks. A retry does not repeat the upload of an earlier try.
 
     Endpoints: ``GET /v1/get-upload-base-path``, then ``POST /v1/local-data``, or ``POST /v1/data`` and
     ``POST /v1/data/num-datapoints``.
 
     :param input: a list of rows (mappings), or a path, URI or glob on object storage: JSON Lines, CSV, or Parquet
         (extra ``parquet``)
-    :param prompt: what the model is asked: the name of a column, or a template over a row's columns, such as
-        ``"Categorize: {subject}"``. The platform adds no chat template: write what the model is to see.
-    :param answer: what it should answer, likewise
-    :param is_public: whether others may use the dataset; the platform's default if not given
+    :param prompt: the question: the name of a column, or a template over a row's columns, such as
+        ``"Categorize: {subject}"``. The platform adds no chat template: write what the model should see.
+    :param answer: the expected answer, likewise
+    :param is_public: whether others may use the dataset; default: the platform's
     :param lamini_conn_id: the connection to the platform
     :param input_conn_id: the connection for the input's object storage
-    :param state_path: folder, a path or URI, for the record of the upload; by default Airflow's task state store
-        (3.3 and newer), else the connection's ``state_path``, else ``[lamini] state_path``
-    :param force_new: upload in any case, also what this run has uploaded before; once for each run and each clearing
-    :return: ``dataset_id``, ``rows``, ``bytes`` (of the rows as JSON Lines) and ``new`` (whether this try has
-        uploaded it)
+    :param state_path: folder for the record of the upload, a path or URI; default: Airflow's task state store (3.3 and
+        newer), else the connection's ``state_path``, else ``[lamini] state_path``
+    :param force_new: upload again what this run has already uploaded; once for each run and each clear of the task
+    :return: ``dataset_id``, ``rows``, ``bytes`` (of the rows as JSON Lines) and ``new`` (whether this try uploaded it)
     """
 
     template_fields: Sequence[str] = (
@@ -60,7 +58,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
         "force_new",
     )
     template_fields_renderers = {"prompt": "md"}  # noqa: RUF012 - as Airflow declares it
-    ui_color = "#e8f0ea"
+    ui_color = COLOR
 
     def __init__(
         self,
@@ -90,25 +88,29 @@ class LaminiUploadDatasetOperator(BaseOperator):
         """Check the rows, upload them, return the dataset."""
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.runs.lamini.dataset_upload import RECORD, DatasetRequest, DatasetUpload
+        from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest, DatasetUpload
+        from airflow_provider_lamini.runs.task import TaskRun
 
         paths_to_text(self)
         is_public = None if self.is_public is None else flag("is_public", self.is_public)
-        anew = flag("force_new", self.force_new)
+        force_new = flag("force_new", self.force_new)
         optional_name("input_conn_id", self.input_conn_id)
         if self.state_path is not None:
             folder("state_path", self.state_path)
         hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
-        with hook, as_argument_errors():
-            state_path = self.state_path or hook.state_path()
-            wanted = DatasetRequest(
-                given=self.input,
+        with TaskRun(context, hook=hook, log=self.log) as task, as_argument_errors():
+            request = DatasetRequest(
+                rows=self.input,
                 columns=Columns.parse(self.prompt, self.answer),
                 is_public=is_public,
                 conn_id=self.input_conn_id,
             )
-            records = record_store(context, task_identity(context), state_path, self.log, RECORD)
-            made = DatasetUpload(wanted, hook=hook, records=records, log=self.log).make(
-                forced_by=request_key(context) if anew else None
-            )
-        return {"dataset_id": made.dataset_id, "rows": made.rows, "bytes": made.size, "new": made.new}
+            upload = DatasetUpload(task, request, self.state_path)
+            upload.warn_without_record()
+            dataset = upload.upload(forced_by=task.identity.request_key if force_new else None)
+        return {
+            "dataset_id": dataset.dataset_id,
+            "rows": dataset.rows,
+            "bytes": dataset.size,
+            "new": dataset.new,
+        }

@@ -1,4 +1,4 @@
-"""Arguments as they arrive in a task: rendered from templates, hence often strings."""
+"""Validating the arguments of operators. Templates are rendered by then, so a number or a flag may be a string."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 LARGEST = 2**31 - 1
-"""The largest whole number that an argument takes: more than any task needs, and every platform can read it."""
+"""The largest whole number that an argument may be: more than any task needs, and every platform can parse it."""
 
 LONGEST = 1e9
-"""The longest time that an argument takes, in seconds: some 30 years. Far beyond it, clocks cannot count."""
+"""The longest duration that an argument may be, in seconds: about 30 years. Clocks cannot handle much more."""
 
-_SHOWN = 60
-_NAME = 500
-_DIGITS = 100
+_MAX_SHOWN = 60
+_MAX_NAME = 500
+_MAX_DIGITS = 100
 
 
 @contextmanager
 def as_argument_errors() -> Iterator[None]:
-    """Rows and places that cannot be used are wrong arguments, of which Airflow makes no retry.
+    """Turn errors of rows, files and folders into `InvalidArgumentError`, which Airflow does not retry.
 
-    :raises InvalidArgumentError: in place of a `RowError`, except where only another process is in the way
+    :raises InvalidArgumentError: instead of a `RowError`, unless another process is the only problem
     """
     from airflow_provider_lamini.rows.errors import ConcurrentAccessError, RowError
 
@@ -47,29 +47,29 @@ def as_argument_errors() -> Iterator[None]:
 
 
 def shown(value: object) -> str:
-    """A wrong value as a message repeats it: on one line, and no more of it than is needed to find it.
+    """A wrong value for a message: on one line, abbreviated.
 
     :param value: the value
     """
-    text = repr(value[:_SHOWN]) if isinstance(value, str) else repr(value)
-    whole = len(value) if isinstance(value, str) else len(text)
-    text = text if len(text) <= _SHOWN + 2 else text[:_SHOWN]
-    return text if whole <= _SHOWN else f"{text}..."
+    text = repr(value[:_MAX_SHOWN]) if isinstance(value, str) else repr(value)
+    length = len(value) if isinstance(value, str) else len(text)
+    text = text if len(text) <= _MAX_SHOWN + 2 else text[:_MAX_SHOWN]
+    return text if length <= _MAX_SHOWN else f"{text}..."
 
 
 def positive_number(name: str, value: object) -> float:
-    """A number above zero, of seconds.
+    """A number of seconds above zero.
 
     :param name: the argument, for the message
     :param value: a number, or its text
-    :raises InvalidArgumentError: where it is none, or more than some 30 years
+    :raises InvalidArgumentError: if it is anything else, or more than about 30 years
     """
     number = finite(value)
-    if not number > 0:  # neither is NaN
+    if not number > 0:  # also if it is NaN
         raise InvalidArgumentError(f"{name} must be a number of seconds above 0, not {shown(value)}.")
     if number > LONGEST:
         raise InvalidArgumentError(
-            f"{name} must be at most {LONGEST:g} seconds, which is some 30 years, not {shown(value)}."
+            f"{name} must be at most {LONGEST:g} seconds (about 30 years), not {shown(value)}."
         )
     return number
 
@@ -79,7 +79,7 @@ def share(name: str, value: object) -> float:
 
     :param name: the argument, for the message
     :param value: a number, or its text
-    :raises InvalidArgumentError: where it is none
+    :raises InvalidArgumentError: if it is anything else
     """
     number = finite(value)
     if not 0 <= number <= 1:
@@ -88,7 +88,7 @@ def share(name: str, value: object) -> float:
 
 
 def finite(value: object) -> float:
-    """A finite number, or NaN for what is none.
+    """A finite number; NaN for anything else.
 
     :param value: a number, or its text
     """
@@ -101,17 +101,17 @@ def finite(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def number(name: str, value: object, *, least: float) -> float:
-    """A number.
+def number(name: str, value: object, *, minimum: float) -> float:
+    """A number with a lower bound.
 
     :param name: the argument, for the message
     :param value: a number, or its text
-    :param least: the smallest value allowed
-    :raises InvalidArgumentError: where it is none
+    :param minimum: the smallest value allowed
+    :raises InvalidArgumentError: if it is anything else
     """
     found = finite(value)
-    if not (math.isfinite(found) and found >= least):
-        raise InvalidArgumentError(f"{name} must be a number of at least {least:g}, not {shown(value)}.")
+    if not (math.isfinite(found) and found >= minimum):
+        raise InvalidArgumentError(f"{name} must be a number of at least {minimum:g}, not {shown(value)}.")
     return found
 
 
@@ -121,39 +121,41 @@ def seconds(name: str, value: object) -> float:
     :param name: the argument, for the message
     :param value: a ``timedelta``, a number of seconds, or its text
     :return: seconds
-    :raises InvalidArgumentError: where it is none
+    :raises InvalidArgumentError: if it is anything else
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
     return positive_number(name, value)
 
 
-def whole_number(name: str, value: object, *, least: int) -> int:
-    """A whole number.
+def whole_number(name: str, value: object, *, minimum: int) -> int:
+    """A whole number with a lower bound.
 
     :param name: the argument, for the message
     :param value: an integer, or its text
-    :param least: the smallest value allowed
-    :raises InvalidArgumentError: where it is none, or larger than 2,147,483,647
+    :param minimum: the smallest value allowed
+    :raises InvalidArgumentError: if it is anything else, or larger than 2,147,483,647
     """
     try:
         number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
     except ValueError:
         number = None
-    if number is None or number < least:
-        raise InvalidArgumentError(f"{name} must be a whole number of at least {least}, not {shown(value)}.")
+    if number is None or number < minimum:
+        raise InvalidArgumentError(
+            f"{name} must be a whole number of at least {minimum}, not {shown(value)}."
+        )
     if number > LARGEST:
         raise InvalidArgumentError(f"{name} must be at most {LARGEST}, not {shown(value)}.")
     return number
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    """One of a few words.
+    """One of several words.
 
     :param name: the argument, for the message
     :param value: the word
     :param allowed: the words allowed
-    :raises InvalidArgumentError: where it is another
+    :raises InvalidArgumentError: if it is not one of them
     """
     if not isinstance(value, str) or value not in allowed:
         raise InvalidArgumentError(f"{name} must be one of {', '.join(allowed)}, not {shown(value)}.")
@@ -165,20 +167,20 @@ def text(name: str, value: object) -> str:
 
     :param name: the argument, for the message
     :param value: the text
-    :raises InvalidArgumentError: where it is none
+    :raises InvalidArgumentError: if it is empty, or not a text
     """
     if not isinstance(value, str) or not value.strip():
-        given = "an empty one" if isinstance(value, str) else type(value).__name__
-        raise InvalidArgumentError(f"{name} must be a text that is not empty, not {given}.")
+        actual = "an empty one" if isinstance(value, str) else type(value).__name__
+        raise InvalidArgumentError(f"{name} must be a text that is not empty, not {actual}.")
     return valid_unicode(name, value)
 
 
 def valid_unicode(name: str, value: str) -> str:
-    """A text that can be sent.
+    """A text that can be encoded.
 
     :param name: the argument, for the message
     :param value: the text
-    :raises InvalidArgumentError: where it is no valid Unicode
+    :raises InvalidArgumentError: if it is not valid Unicode
     """
     try:
         value.encode()
@@ -190,42 +192,40 @@ def valid_unicode(name: str, value: str) -> str:
 
 
 def plain_name(name: str, value: object) -> str:
-    """The name of something: one line of text.
+    """A name: one line of text.
 
     :param name: the argument, for the message
     :param value: the name
-    :raises InvalidArgumentError: where it is none; ``None`` as text is what a template makes of a missing value
+    :raises InvalidArgumentError: if it is anything else, or the text ``None``, to which a template renders a missing value
     """
     found = text(name, value)
     if found == "None":
+        raise InvalidArgumentError(f"{name} is the text 'None': its template found no value.")
+    if not found.isprintable() or len(found) > _MAX_NAME:
         raise InvalidArgumentError(
-            f"{name} is the text 'None': the template that it comes from found no value."
-        )
-    if not found.isprintable() or len(found) > _NAME:
-        raise InvalidArgumentError(
-            f"{name} must be one line of at most {_NAME} characters without control characters, not {shown(found)}."
+            f"{name} must be one line of at most {_MAX_NAME} characters without control characters, not {shown(found)}."
         )
     return found
 
 
 def optional_name(name: str, value: object) -> str | None:
-    """The name of something, or nothing; see :func:`plain_name`.
+    """A name, or ``None``.
 
     :param name: the argument, for the message
     :param value: the name, or ``None``
-    :raises InvalidArgumentError: where it is neither
+    :raises InvalidArgumentError: if it is anything else
     """
     return None if value is None else plain_name(name, value)
 
 
 def folder(name: str, value: object, conn_id: str | None = None, *, look_up: bool = True) -> str:
-    """A folder that can be written to. Nothing is written, and nothing is made.
+    """A folder that can be written to. This check writes and creates nothing.
 
     :param name: the argument, for the message
     :param value: a path or a URI
     :param conn_id: the connection to the object store
-    :param look_up: whether Airflow is asked for the object store of a URI; without, somebody else does so in time
-    :raises InvalidArgumentError: where it is none, or, on a local disk, cannot be made or written to
+    :param look_up: whether to look up the object store of a URI; ``False`` if the caller opens the folder soon anyway
+    :raises InvalidArgumentError: if it is anything else or, on a local disk, cannot be created or written to
     """
     from airflow_provider_lamini.rows.errors import RowError
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -236,18 +236,18 @@ def folder(name: str, value: object, conn_id: str | None = None, *, look_up: boo
     try:
         if not look_up and isinstance(value, str) and is_remote(value):
             return value
-        OutputFolder(value, conn_id).check_writable()  # type: ignore[arg-type]  # it says what is no path
+        OutputFolder(value, conn_id).check_writable()  # type: ignore[arg-type]  # it rejects anything but a path
     except RowError as error:
         raise InvalidArgumentError(f"{name}: {error}") from error
     return str(value)
 
 
 def flag(name: str, value: object) -> bool:
-    """Yes or no.
+    """A flag.
 
     :param name: the argument, for the message
-    :param value: a truth value, or its text
-    :raises InvalidArgumentError: where it is neither
+    :param value: a Boolean, or its text
+    :raises InvalidArgumentError: if it is neither
     """
     words = {
         "true": True,
@@ -266,22 +266,22 @@ def flag(name: str, value: object) -> bool:
 
 
 def json_object(name: str, value: object) -> dict[str, Json] | None:
-    """A mapping, as it is or as JSON text, which is what a template makes of it.
+    """A mapping, or the JSON text to which a template renders it.
 
     :param name: the argument, for the message
     :param value: a mapping, the text of a JSON object, or ``None``
-    :raises InvalidArgumentError: where it is none
+    :raises InvalidArgumentError: if it is anything else
     """
     from airflow_provider_lamini.rows.values import json_value
 
     if isinstance(value, str):
         try:
-            value = json.loads(value, object_pairs_hook=_without_twins)
-        except _TwinError as twin:
-            raise InvalidArgumentError(f"{name} has {shown(twin.key)} more than once.") from None
+            value = json.loads(value, object_pairs_hook=_reject_duplicates)
+        except _DuplicateKeyError as error:
+            raise InvalidArgumentError(f"{name} has {shown(error.key)} more than once.") from None
         except (ValueError, RecursionError):
             raise InvalidArgumentError(
-                f"{name} is a text that is no JSON. Give a mapping, or write it with the filter tojson."
+                f"{name} is a text that is not JSON. Give a mapping, or render it with the filter tojson."
             ) from None
     if value is None:
         return None
@@ -299,56 +299,56 @@ def json_object(name: str, value: object) -> dict[str, Json] | None:
     return found
 
 
-class _TwinError(Exception):
-    """An object of a JSON text names a key twice."""
+class _DuplicateKeyError(Exception):
+    """A JSON object has a key twice."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.key = key
 
 
-def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
-            raise _TwinError(key)
+            raise _DuplicateKeyError(key)
         found[key] = value
     return found
 
 
 def identifier(name: str, value: object) -> str:
-    """An id of the platform's: a text, or a number as XCom may hold it.
+    """An id that the platform has given: a text, or a number, which an XCom may have made of it.
 
     :param name: the argument, for the message
     :param value: the id
-    :raises InvalidArgumentError: where it is none
+    :raises InvalidArgumentError: if it is anything else
     """
     found = model_or_id(name, value)
     if any(character.isspace() or character in "/\\" for character in found) or found in (".", ".."):
         raise InvalidArgumentError(
-            f"{name} must be an id of the platform's, without slashes and blanks, not {shown(found)}."
+            f"{name} must be an id that the platform has given, without slashes and blanks, not {shown(found)}."
         )
     return found
 
 
 def model_or_id(name: str, value: object) -> str:
-    """An id of the platform's, or the name of a model, which may have slashes: what stands for a job of any kind.
+    """The id of a job of any kind: the id of a model download is the model's name, which may have slashes.
 
     :param name: the argument, for the message
-    :param value: a text, or a number as XCom may hold it
-    :raises InvalidArgumentError: where it is none
+    :param value: a text, or a number, which an XCom may have made of it
+    :raises InvalidArgumentError: if it is anything else
     """
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 10**_DIGITS:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 10**_MAX_DIGITS:
         value = str(value)
     return plain_name(name, value).strip()
 
 
 def job_kind(name: str, value: object) -> JobKind:
-    """A kind of job, by its name in any case, with spaces or underscores.
+    """A kind of job, by its name in upper or lower case, with spaces or underscores.
 
     :param name: the argument, for the message
     :param value: such as ``tuning`` or ``memory_rag``
-    :raises InvalidArgumentError: where there is none of that name
+    :raises InvalidArgumentError: if no kind has that name
     """
     from airflow_provider_lamini.platforms import platform
 
@@ -359,29 +359,29 @@ def job_kind(name: str, value: object) -> JobKind:
     return found
 
 
-PLACES = ("input", "output_folder", "examples", "files", "manifest", "state_path")
-"""The attributes of operators that may hold one."""
+PATH_FIELDS = ("input", "output_folder", "examples", "files", "manifest", "state_path")
+"""The attributes of operators that may hold a path."""
 
 
 def paths_to_text(task: object) -> None:
-    """Turn a task's path objects, such as another task's ``ObjectStoragePath``, into text, which all else here reads.
+    """Replace an operator's path objects, such as an ``ObjectStoragePath`` that another task returned, by text.
 
-    :param task: the task, its templates rendered; of its lists of files, each is looked at
+    :param task: the operator, its templates rendered; ``files`` may also be a list of paths
     """
-    for name in PLACES:
+    for name in PATH_FIELDS:
         value = getattr(task, name, None)
         if _is_path(value):
             setattr(task, name, str(value))
         elif name == "files" and isinstance(value, list | tuple):
-            setattr(task, name, [str(each) if _is_path(each) else each for each in value])
+            setattr(task, name, [str(item) if _is_path(item) else item for item in value])
 
 
 def check_output(output: str | None, output_conn_id: str | None) -> None:
-    """Make sure, before work is paid for, that what it comes to can be written.
+    """Check that the output folder can be written to, before anything is paid for. This writes a small file.
 
-    :param output: the task's output folder; ``None`` where nothing will be written
+    :param output: the task's output folder; ``None`` if nothing will be written
     :param output_conn_id: the connection for that folder
-    :raises OutputError: where it cannot
+    :raises OutputError: if it cannot be written to
     """
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -390,5 +390,5 @@ def check_output(output: str | None, output_conn_id: str | None) -> None:
 
 
 def _is_path(value: object) -> bool:
-    # Airflow's path is one of pathlib's only before Airflow 3. As text it names its connection, too.
+    # Airflow's class derives from pathlib's only before Airflow 3. Its text includes the connection.
     return isinstance(value, PurePath) or type(value).__name__ == "ObjectStoragePath"

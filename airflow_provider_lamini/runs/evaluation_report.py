@@ -1,4 +1,4 @@
-"""The numbers of a comparison, and its report. For tasks that run."""
+"""The scores of an evaluation, and its report. For tasks that run."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.runs.metrics import score
+from airflow_provider_lamini.runs.evaluation import score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.corpus.pairs import Pair
-    from airflow_provider_lamini.runs.metrics import Metric
-    from airflow_provider_lamini.runs.thresholds import ThresholdResult
+    from airflow_provider_lamini.runs.evaluation import Metric, ThresholdResult
 
-EXAMPLES = 5
-_LONGEST = 200
+MAX_EXAMPLES = 5
+_MAX_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
 class RowAnswers:
-    """What the models said to one row; ``None`` where they failed, or where there is no such model.
+    """The models' answers to one row; ``None`` if a model failed, or there is no such model.
 
     :param index: the row's number
-    :param pair: what was asked, and the answer that is right
-    :param model: the model that is judged
-    :param base: the one that it is compared with
+    :param pair: the question and the right answer
+    :param model: the answer of the evaluated model
+    :param base: the answer of the model that it is compared with
     """
 
     index: int
@@ -39,10 +38,16 @@ class RowAnswers:
 
 @dataclass(slots=True)
 class Tally:
-    """The scores of a comparison, added up while rows pass.
+    """The sums of scores over rows.
 
-    :param metrics: by name
+    :param metrics: the metrics by name
     :param compared: whether there is a second model
+    :param rows: number of rows so far
+    :param sums: sums of scores, by model and metric
+    :param better: number of rows on which the model beats the base model, by metric
+    :param worse: number of rows on which the base model is better, by metric
+    :param worsened: examples of rows on which the base model is better
+    :param wrong: examples of wrong answers, if there is no second model
     """
 
     metrics: Mapping[str, Metric]
@@ -56,13 +61,14 @@ class Tally:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The models that are scored."""
+        """The roles of the models: ``model``, and ``base`` if there is a second one."""
         return ("model", "base") if self.compared else ("model",)
 
     def lines(self, answers: Iterable[RowAnswers]) -> Iterator[bytes]:
-        """Score rows, and give a line of JSON for each.
+        """Score rows.
 
         :param answers: the rows, in order
+        :return: a line of JSON for each row
         """
         for row in answers:
             self.rows += 1
@@ -73,11 +79,11 @@ class Tally:
             yield msgspec.json.encode({"index": row.index, **scores}) + b"\n"
 
     def mean(self, role: str, metric: str) -> float:
-        """The mean score of a model; 0 where there are no rows."""
+        """The mean score of a model; 0 if there are no rows."""
         return self.sums.get(role, {}).get(metric, 0.0) / self.rows if self.rows else 0.0
 
     def gain(self, metric: str) -> float:
-        """By how much the model's mean is above that of the base model."""
+        """The model's mean minus that of the base model."""
         return self.mean("model", metric) - self.mean("base", metric)
 
     def numbers(self) -> dict[str, dict[str, float]]:
@@ -100,15 +106,15 @@ class Tally:
                 difference = scores["model"][name] - scores["base"][name]
                 self.better[name] = self.better.get(name, 0) + (difference > 0)
                 self.worse[name] = self.worse.get(name, 0) + (difference < 0)
-            if scores["model"][first] < scores["base"][first] and len(self.worsened) < EXAMPLES:
+            if scores["model"][first] < scores["base"][first] and len(self.worsened) < MAX_EXAMPLES:
                 self.worsened.append(row)
-        elif scores["model"][first] < 1 and len(self.wrong) < EXAMPLES:
+        elif scores["model"][first] < 1 and len(self.wrong) < MAX_EXAMPLES:
             self.wrong.append(row)
 
 
 def report_of(
     tally: Tally,
-    verdicts: list[ThresholdResult],
+    results: list[ThresholdResult],
     *,
     names: Mapping[str, str],
     failed: Mapping[str, int],
@@ -117,31 +123,31 @@ def report_of(
     """The report as Markdown.
 
     :param tally: the scores
-    :param verdicts: how they stand to their thresholds
+    :param results: their means, compared with the thresholds
     :param names: the models by role
-    :param failed: how many rows failed, by role
-    :param source: what was read, for a person
+    :param failed: number of failed rows, by role
+    :param source: a description of the input
     """
-    passed = all(verdict.met for verdict in verdicts)
-    title = ("good enough" if passed else "not good enough") if verdicts else "no thresholds set"
+    passed = all(result.met for result in results)
+    title = ("good enough" if passed else "not good enough") if results else "no thresholds set"
     lines = [f"# Evaluation of {names['model']}: {title}", ""]
     lines += [f"{tally.rows} rows of {source}.", "", *_table(tally, names, failed), ""]
-    if verdicts:
+    if results:
         lines += ["## Thresholds", ""]
-        lines += [f"- {'met' if verdict.met else '**missed**'}: {verdict}" for verdict in verdicts]
+        lines += [f"- {'met' if result.met else '**missed**'}: {result}" for result in results]
         lines.append("")
     examples = tally.worsened if tally.compared else tally.wrong
     if examples:
         first = next(iter(tally.metrics))
-        what = f"got worse by {first}" if tally.compared else f"are not right by {first}"
-        lines += [f"## Rows that {what}", ""]
+        title = f"Rows with a lower {first}" if tally.compared else f"Rows without a perfect {first}"
+        lines += [f"## {title}", ""]
         for row in examples:
             lines += [
-                f"- Row {row.index}, right is {_shown(row.pair.output)}",
-                f"  - model: {_shown(row.model)}",
+                f"- Row {row.index}, right answer: {_quoted(row.pair.output)}",
+                f"  - model: {_quoted(row.model)}",
             ]
             if tally.compared:
-                lines.append(f"  - base: {_shown(row.base)}")
+                lines.append(f"  - base: {_quoted(row.base)}")
         lines.append("")
     return "\n".join(lines).encode()
 
@@ -160,7 +166,7 @@ def _table(tally: Tally, names: Mapping[str, str], failed: Mapping[str, int]) ->
                 str(tally.worse.get(name, 0)),
             ]
         yield f"| {' | '.join(cells)} |"
-    cells = ["rows that failed", *(str(failed[role]) for role in tally.roles)]
+    cells = ["failed rows", *(str(failed[role]) for role in tally.roles)]
     yield f"| {' | '.join(cells + [''] * (len(heads) - len(cells)))} |"
 
 
@@ -168,9 +174,9 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _shown(output: Json) -> str:
+def _quoted(output: Json) -> str:
     if output is None:
         return "(failed)"
     text = " ".join((output if isinstance(output, str) else msgspec.json.encode(output).decode()).split())
     text = text.replace("`", "'")
-    return f"`{text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}`" if text else "(empty)"
+    return f"`{text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + '...'}`" if text else "(empty)"

@@ -1,4 +1,4 @@
-"""Event loops of tasks run in a thread of their own, so that whatever ends a task ends them, too."""
+"""Running a task's event loop in a thread of its own, so that whatever ends the task also ends the loop."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ENDING_SECONDS = 10.0
-"""So long a loop may take to close what it has open; a call to storage that hangs is not waited for."""
+CLOSE_TIMEOUT = 10.0
+"""Seconds that a loop may take to close its clients. A call to storage that hangs is abandoned after that."""
 
 
 class LoopThread:
-    """An event loop in a thread of its own, which begins with the first coroutine.
+    """An event loop in a thread of its own, which starts with the first coroutine.
 
-    Airflow ends tasks by exceptions that a signal handler raises in the main thread. Where that thread runs the
-    event loop, asyncio catches many of them: it logs them as an error of a connection or a callback, and the task
-    goes on. Here the main thread only waits; when it leaves the block, what still runs is cancelled.
+    Airflow ends a task by an exception that a signal handler raises in the main thread. If that thread ran the event loop,
+    asyncio would catch many such exceptions, log them as an error of a connection or a callback, and the task would
+    continue. Here the main thread only waits. When it leaves the ``with`` block, running coroutines are cancelled.
     """
 
     def __init__(self) -> None:
-        self._begun: Future[asyncio.AbstractEventLoop] = Future()
+        self._loop: Future[asyncio.AbstractEventLoop] = Future()
         self._thread: threading.Thread | None = None
-        self._over = asyncio.Event()
+        self._stop = asyncio.Event()
         self._open = AsyncExitStack()
         self._running: set[asyncio.Task[object]] = set()
 
@@ -43,9 +43,9 @@ class LoopThread:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._thread is not None and self._thread.is_alive():
-            with suppress(RuntimeError):  # it has closed its loop at this very moment
-                self._begun.result(ENDING_SECONDS).call_soon_threadsafe(self._over.set)
-            self._thread.join(ENDING_SECONDS)
+            with suppress(RuntimeError):  # the loop may close at this very moment
+                self._loop.result(CLOSE_TIMEOUT).call_soon_threadsafe(self._stop.set)
+            self._thread.join(CLOSE_TIMEOUT)
 
     def run(self, main: Coroutine[object, object, T]) -> T:
         """Run a coroutine to its end.
@@ -60,26 +60,26 @@ class LoopThread:
                 target=context.run, args=(asyncio.run, self._serve()), daemon=True
             )
             self._thread.start()
-        return asyncio.run_coroutine_threadsafe(self._noted(main), self._begun.result()).result()
+        return asyncio.run_coroutine_threadsafe(self._tracked(main), self._loop.result()).result()
 
     def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
-        """Enter a context in the loop; it is left when the loop ends.
+        """Enter an asynchronous context manager in the loop; it exits when the loop ends.
 
-        :param manager: the context
-        :return: what it gives
+        :param manager: the context manager
+        :return: what entering it returns
         """
         return self.run(self._open.enter_async_context(manager))
 
     async def _serve(self) -> None:
         async with self._open:
-            self._begun.set_result(asyncio.get_running_loop())
-            await self._over.wait()
+            self._loop.set_result(asyncio.get_running_loop())
+            await self._stop.wait()
             for task in self._running:
                 task.cancel()
             if self._running:
                 await asyncio.wait(self._running)
 
-    async def _noted(self, main: Coroutine[object, object, T]) -> T:
+    async def _tracked(self, main: Coroutine[object, object, T]) -> T:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the types
         self._running.add(task)
@@ -90,13 +90,13 @@ class LoopThread:
 
 
 def run_in_thread(main: Coroutine[object, object, T]) -> T:
-    """Run one coroutine to its end, as ``asyncio.run`` does, see :class:`LoopThread`.
+    """Run one coroutine to its end, in a `LoopThread`.
 
-    It may also be called where a loop is running already, as within a signal handler.
+    Unlike ``asyncio.run``, it may be called while a loop is running, for example in a signal handler.
 
     :param main: the coroutine
     :return: what it returns
     :raises BaseException: what it raises, or what a signal handler raises meanwhile
     """
-    with LoopThread() as apart:
-        return apart.run(main)
+    with LoopThread() as loop:
+        return loop.run(main)

@@ -1,4 +1,4 @@
-"""A few requests, sent at once and waited for. For tasks that run; imported by none that is parsed."""
+"""Answering a few prompts within a task. For tasks that run; imported by none that is parsed."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NAMED = 3
-"""Failed prompts that a message names at most."""
+_MAX_NAMED = 3
+"""Maximum number of failed prompts that a message names."""
 
 
 def send_all(settings: ClientSettings, calls: Sequence[Call[T]], *, at_once: int, log: Log) -> list[T]:
-    """Send some calls, and wait until all are answered.
+    """Send some calls concurrently, and wait for all answers.
 
     :param settings: how to reach the platform
     :param calls: the calls
-    :param at_once: how many are under way at once
+    :param at_once: maximum number of concurrent requests
     :param log: the task's log
     :return: the answers, in the order of the calls
-    :raises PlatformError: for the first that failed; the others are not waited for
+    :raises PlatformError: as soon as one call has failed; the others are cancelled
     """
     return run_in_thread(_send_all(settings, calls, at_once, log))
 
@@ -60,32 +60,33 @@ async def _send_all(settings: ClientSettings, calls: Sequence[Call[T]], at_once:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(send(client, number)) for number in range(len(calls))]
-        except BaseExceptionGroup as several:
-            raise several.exceptions[0] from None
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
 def checked(rows: list[RowResult]) -> list[RowResult]:
-    """The same outcomes, if none of them is a failure.
+    """Check that every prompt has an answer.
 
-    :param rows: the outcomes
-    :raises AnswerError: where one is; it names the first by number
+    :param rows: the answers
+    :return: the same
+    :raises AnswerError: if a prompt has none; it names the first ones by number
     """
     failed = [f"{number}: {row.error}" for number, row in enumerate(rows) if row.error is not None]
     if failed:
-        more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+        more = f"; and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
         raise AnswerError(
             f"{len(failed)} of {len(rows)} prompts have no usable answer (counted from 0): "
-            f"{'; '.join(failed[:_NAMED])}{more}. A retry asks for all of them again."
+            f"{'; '.join(failed[:_MAX_NAMED])}{more}. A retry sends all of them again."
         )
     return rows
 
 
 def answers(rows: Sequence[RowResult], *, single: bool) -> dict[str, object]:
-    """What a task returns of outcomes.
+    """Build the XCom value.
 
-    :param rows: the outcomes
-    :param single: whether the task was given one prompt, and no list
+    :param rows: the answers
+    :param single: whether the task has one prompt, not a list
     :return: ``output`` and ``finish_reason``, or lists of them
     """
     if single:
@@ -96,26 +97,27 @@ def answers(rows: Sequence[RowResult], *, single: bool) -> dict[str, object]:
     }
 
 
-def tokens(usages: Sequence[Usage | None]) -> dict[str, int] | None:
-    """The tokens of all answers together; ``None`` where the platform does not tell them of each.
+def total_tokens(usages: Sequence[Usage | None]) -> dict[str, int] | None:
+    """The tokens of all answers together.
 
-    :param usages: those of each answer
+    :param usages: the tokens of each answer; ``None`` if the platform did not count them
+    :return: the sums; ``None`` unless the platform counted all
     """
-    told = [usage for usage in usages if usage is not None]
-    if not told or len(told) < len(usages):
+    counted = [usage for usage in usages if usage is not None]
+    if not counted or len(counted) < len(usages):
         return None
     return {
-        "prompt_tokens": sum(usage.prompt_tokens for usage in told),
-        "completion_tokens": sum(usage.completion_tokens for usage in told),
-        "total_tokens": sum(usage.total_tokens for usage in told),
+        "prompt_tokens": sum(usage.prompt_tokens for usage in counted),
+        "completion_tokens": sum(usage.completion_tokens for usage in counted),
+        "total_tokens": sum(usage.total_tokens for usage in counted),
     }
 
 
 def output_type(value: object) -> OutputType | None:
-    """An output type as an operator is given it.
+    """Validate an operator's ``output_type``.
 
     :param value: a mapping, the text of a JSON object, or ``None``
-    :raises InvalidArgumentError: where it is none
+    :raises InvalidArgumentError: if it is not an output type
     """
     found = json_object("output_type", value)
     if found is None:
@@ -126,23 +128,23 @@ def output_type(value: object) -> OutputType | None:
         raise InvalidArgumentError(str(error)) from error
 
 
-def texts(name: str, value: object, most: int) -> tuple[list[str], bool]:
-    """One text or a few.
+def parse_texts(name: str, value: object, maximum: int) -> tuple[list[str], bool]:
+    """Validate a text, or a list of texts.
 
     :param name: the argument, for messages
-    :param value: what it is
-    :param most: how many texts a list may have
-    :return: the texts, and whether it was one and no list
-    :raises InvalidArgumentError: where it is neither, or a text is empty
+    :param value: the argument's value
+    :param maximum: how many texts a list may have
+    :return: the texts, and whether the value was a single text
+    :raises InvalidArgumentError: if it is anything else, or a text is empty
     """
     single = is_single(value)
-    found = [value] if single else _listed(name, value, most)
-    places = [name] if single else [f"{name} {number} (counted from 0)" for number in range(len(found))]
-    return [text(place, _as_text(each)) for place, each in zip(places, found, strict=True)], single
+    items = [value] if single else _items(name, value, maximum)
+    labels = [name] if single else [f"{name} {number} (counted from 0)" for number in range(len(items))]
+    return [text(label, _as_text(item)) for label, item in zip(labels, items, strict=True)], single
 
 
 def is_single(value: object) -> bool:
-    """Whether an input is one text and no list. ``render_template_as_native_obj`` makes a number of ``"7"``.
+    """Whether an input is a single text, not a list. ``render_template_as_native_obj`` makes a number of ``"7"``.
 
     :param value: the input
     """
@@ -150,43 +152,43 @@ def is_single(value: object) -> bool:
 
 
 def _as_text(value: object) -> object:
-    """The text that a number was before a template was rendered to native objects."""
+    """Undo the conversion of a text to a number by ``render_template_as_native_obj``."""
     return str(value) if math.isfinite(finite(value)) and not isinstance(value, str) else value
 
 
-def conversations(
-    name: str, value: object, most: int, *, system: object = None
+def parse_conversations(
+    name: str, value: object, maximum: int, *, system: object = None
 ) -> tuple[list[list[dict[str, str]]], bool]:
-    """One conversation or a few.
+    """Validate a conversation, or a list of conversations.
 
     :param name: the argument, for messages
     :param value: a text, a list of messages, or a list of texts and such lists
-    :param most: how many a list may have
-    :param system: what the model is told first in each; ``None`` for nothing
-    :return: the conversations, each a list of messages, and whether it was one
-    :raises InvalidArgumentError: where it is none of that
+    :param maximum: how many conversations a list may have
+    :param system: the system prompt of each conversation; ``None`` for none
+    :return: the conversations, each a list of messages, and whether the value was a single one
+    :raises InvalidArgumentError: if it is anything else
     """
     first = [] if system is None else [{"role": "system", "content": text("system", system)}]
     single = is_single(value) or _is_conversation(value)
-    found = [value] if single else _listed(name, value, most)
+    items = [value] if single else _items(name, value, maximum)
     return [
-        [*first, *_messages(name if single else f"{name} {number} (counted from 0)", talk)]
-        for number, talk in enumerate(found)
+        [*first, *_messages(name if single else f"{name} {number} (counted from 0)", item)]
+        for number, item in enumerate(items)
     ], single
 
 
 def _is_conversation(value: object) -> bool:
-    return isinstance(value, Sequence) and any(isinstance(each, Mapping) for each in value)
+    return isinstance(value, Sequence) and any(isinstance(item, Mapping) for item in value)
 
 
-def _messages(place: str, talk: object) -> list[dict[str, str]]:
-    talk = _as_text(talk)
-    if isinstance(talk, str) and talk.strip():
-        return [{"role": "user", "content": text(place, talk)}]
-    if isinstance(talk, str) or not isinstance(talk, Sequence) or not talk:
-        raise InvalidArgumentError(f"{place} must be a text, or a list of messages, that is not empty.")
+def _messages(label: str, conversation: object) -> list[dict[str, str]]:
+    conversation = _as_text(conversation)
+    if isinstance(conversation, str) and conversation.strip():
+        return [{"role": "user", "content": text(label, conversation)}]
+    if isinstance(conversation, str) or not isinstance(conversation, Sequence) or not conversation:
+        raise InvalidArgumentError(f"{label} must be a text, or a list of messages, that is not empty.")
     messages = []
-    for message in talk:
+    for message in conversation:
         role, content = (
             (message.get("role"), _as_text(message.get("content")))
             if isinstance(message, Mapping)
@@ -194,46 +196,46 @@ def _messages(place: str, talk: object) -> list[dict[str, str]]:
         )
         if not isinstance(role, str) or not role or not isinstance(content, str):
             raise InvalidArgumentError(
-                f"{place}: each message must be a mapping with role and content, both texts."
+                f"{label}: each message must be a mapping with role and content, both texts."
             )
-        role, content = plain_name(f"{place}: a role", role), valid_unicode(f"{place}: a message", content)
+        role, content = plain_name(f"{label}: a role", role), valid_unicode(f"{label}: a message", content)
         messages.append({"role": role, "content": content})
     return messages
 
 
-def _listed(name: str, value: object, most: int) -> Sequence[object]:
+def _items(name: str, value: object, maximum: int) -> Sequence[object]:
     if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
         raise InvalidArgumentError(f"{name} must be a text or a list, not {type(value).__name__}.")
-    if not 0 < len(value) <= most:
+    if not 0 < len(value) <= maximum:
         raise InvalidArgumentError(
-            f"{name} has {len(value)} entries, and there may be 1 to {most}. For more, with the results on storage, "
+            f"{name} has {len(value)} entries; 1 to {maximum} are allowed. For more, with the results on storage, "
             "use LaminiBatchInferenceOperator."
         )
     return value
 
 
-def inline_rows(given: object, most: int) -> list[Row]:
+def inline_rows(value: object, maximum: int) -> list[Row]:
     """The rows of an input that is answered without an output folder.
 
-    :param given: one text, a list of texts or a list of rows
-    :param most: how many there may be
-    :raises InvalidArgumentError: for a path, for too many, or for none
-    :raises RowError: for a row that cannot be used
+    :param value: one text, a list of texts or a list of rows
+    :param maximum: how many rows are allowed
+    :raises InvalidArgumentError: if it is a path, or has too many rows
+    :raises RowError: if a row is invalid
     """
-    given = _as_text(given)
-    if isinstance(given, str):
-        if not given.strip():
+    value = _as_text(value)
+    if isinstance(value, str):
+        if not value.strip():
             raise InvalidArgumentError("input is an empty text.")
-        if not any(map(str.isspace, given)) and is_path(given):
-            raise InvalidArgumentError("input is a path: give output, too, the folder for the results.")
-        given = [given]
-    if not isinstance(given, Sequence) or isinstance(given, bytes | bytearray):
+        if not any(map(str.isspace, value)) and is_path(value):
+            raise InvalidArgumentError("input is a path, so output is required, the folder for the results.")
+        value = [value]
+    if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
         raise InvalidArgumentError(
-            f"input must be a text, a list of texts, or a list of rows, not {type(given).__name__}."
+            f"input must be a text, a list of texts, or a list of rows, not {type(value).__name__}."
         )
-    if len(given) > most:
+    if len(value) > maximum:
         raise InvalidArgumentError(
-            f"input has {len(given)} rows, and without output there may be {most}: the results would be too large "
-            "for an XCom. Give output, the folder for the results."
+            f"input has {len(value)} rows; without output, {maximum} are allowed, because larger results do not fit into an "
+            "XCom. Give output, the folder for the results."
         )
-    return check_rows(given)
+    return check_rows(value)

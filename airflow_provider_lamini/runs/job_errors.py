@@ -1,4 +1,4 @@
-"""How a single job ended: by whose hand, and the exception that fits."""
+"""How the end of a job becomes an exception."""
 
 from __future__ import annotations
 
@@ -13,38 +13,40 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.submission_record import Submission
 
 KILL_SETTLES = 120.0
-"""A job that is cancelled, and was not seen alive later than so many seconds after a try attached to it, was cancelled by the
-killing of the try before: Airflow does not order that before the new try."""
+"""Seconds after which a kill of the previous try no longer explains why a job is cancelled.
+
+Airflow starts a new try without waiting until the kill of the previous one is done.
+"""
 
 
-def cancelled_with_previous_try(known: Submission, status: EndedJob | JobStatus) -> bool:
-    """Whether a cancelled job was cancelled by the kill of the try before this one.
+def cancelled_with_previous_try(submission: Submission, status: EndedJob | JobStatus) -> bool:
+    """Whether a cancelled job was cancelled by the kill of the previous try.
 
-    :param known: its record
+    :param submission: its record
     :param status: how it ended
     """
-    if known.attached_at is None:
+    if submission.attached_at is None:
         return False
-    # How late the end is noticed does not matter: a poll, or a free worker, may take its time.
-    last_alive_at = getattr(status, "last_alive_at", None) or known.attached_at
-    return bool(last_alive_at - known.attached_at < KILL_SETTLES)
+    # When the end is noticed does not matter: a poll, or a free worker, may take its time.
+    last_alive_at = getattr(status, "last_alive_at", None) or submission.attached_at
+    return bool(last_alive_at - submission.attached_at < KILL_SETTLES)
 
 
-def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, next_step: str) -> JobError:
-    """The exception that fits how a job ended.
+def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, advice: str) -> JobError:
+    """Map a job's final state to an exception.
 
     :param kind: the job's kind
     :param job_id: the platform's id
     :param status: how it ended
-    :param next_step: what the user may do, a sentence
+    :param advice: what the user can do, a sentence
     """
     from airflow_provider_lamini.jobs.state import JobState
 
-    kinds: dict[JobState, type[JobError]] = {
+    errors: dict[JobState, type[JobError]] = {
         JobState.CANCELLED: JobCancelledError,
         JobState.TIMED_OUT: JobTimedOutError,
     }
     reason = f": {status.detail}" if status.detail else ""
-    return kinds.get(status.state, JobFailedError)(
-        f"{kind.title} job {job_id} ended as {status.raw}{reason}. It no longer runs. {next_step}"
+    return errors.get(status.state, JobFailedError)(
+        f"{kind.title} job {job_id} ended as {status.raw}{reason}. It no longer runs. {advice}"
     )

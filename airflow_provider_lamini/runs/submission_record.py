@@ -1,7 +1,7 @@
 """The submission record: what a task has asked the platform to do, kept where a retry finds it.
 
-It lives in Airflow's task state store (3.3 and newer), else in a small file under ``state_path``. Its identity is
-Dag, task, run and map index, never the try; its fingerprint covers everything that decides what is submitted.
+It is in Airflow's task state store (3.3 and newer), else in a small file under ``state_path``. It belongs to a task of a
+run, never to a try. Its fingerprint covers everything that decides what is submitted.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.task import TaskRun
 
 VERSION = 1
+
+KEY_PREFIX = "airflow_provider_lamini"
+"""The task state store is shared with other providers, so keys begin with this package's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +31,17 @@ class Submission:
     """What is known of one submission.
 
     :param fingerprint: a hash of everything that decides what is submitted
-    :param mark: a text that the job carries on the platform, where it can carry one
-    :param intended_at: when it was decided on, seconds since 1970
+    :param mark: names this submission, so that another process notices that it was superseded
+    :param intended_at: when the task decided to submit, a Unix timestamp
     :param job_id: the platform's id; ``None`` until it is known
-    :param submitted_at: when the id became known, seconds since 1970
-    :param attached_at: when a later try attached to it, seconds since 1970
+    :param submitted_at: when the id became known, a Unix timestamp
+    :param attached_at: when a later try attached to the job, a Unix timestamp
     :param resumes: how often the job was resumed after it had failed or timed out
-    :param before: jobs on the platform that looked like this one before it was submitted; ``None`` until that
-        was asked
-    :param numbers: what else a retry has to know, such as how many rows a dataset has
-    :param forced_by: the request (`step.request_key`) whose ``force_new`` has asked for it
-    :param stopped_at: when the task cancelled it because its time was up, seconds since 1970
+    :param resuming: the number of the resume that was requested last, until it is known to have begun
+    :param before: jobs on the platform that looked like this one before it was submitted; ``None`` until they were listed
+    :param numbers: other facts for the result, such as how many rows a dataset has
+    :param forced_by: the request (`TaskIdentity.request_key`) whose ``force_new`` led to the submission
+    :param stopped_at: when the task cancelled the job because ``timeout`` had passed, a Unix timestamp
     """
 
     fingerprint: str
@@ -49,48 +51,89 @@ class Submission:
     submitted_at: float | None = None
     attached_at: float | None = None
     resumes: int = 0
+    resuming: int | None = None
     before: list[str] | None = None
     numbers: dict[str, int] = field(default_factory=dict)
     forced_by: str | None = None
     stopped_at: float | None = None
 
     def submitted(self, job_id: str, now: float) -> Submission:
-        """The record with the platform's id."""
+        """The record with the platform's id.
+
+        :param job_id: the id
+        :param now: when it became known, a Unix timestamp
+        """
         return replace(self, job_id=job_id, submitted_at=now)
+
+    def resumed(self, count: int = 0) -> Submission:
+        """The record once a resume is known to have begun, perhaps one of which only the request was recorded.
+
+        :param count: the number of that resume; 0 for the recorded one
+        """
+        return replace(self, resumes=max(self.resumes, count, self.resuming or 0), resuming=None)
+
+    def encode(self) -> dict[str, object]:
+        """The record as plain values, with the version of their format."""
+        return {"version": VERSION, **asdict(self)}
+
+    @classmethod
+    def decode(cls, value: object) -> Submission | None:
+        """Read what `encode` returned.
+
+        :param value: the plain values; ``None`` if there are none
+        :raises UnreadableRecordError: if the record is damaged or has another version
+        """
+        if value is None:
+            return None
+        if not isinstance(value, dict) or value.get("version") != VERSION:
+            raise UnreadableRecordError(
+                "The task's submission record has the format of another version of airflow-provider-lamini. Finish the run "
+                "with the version that began it, or clear the task with force_new=True once its job has ended."
+            )
+        try:
+            return cls(**{name: item for name, item in value.items() if name != "version"})
+        except TypeError:
+            raise UnreadableRecordError(
+                "The task's submission record is damaged, so nobody knows whether a job was submitted. Check the platform, "
+                "then clear the task with force_new=True."
+            ) from None
 
 
 class RecordStore(Protocol):
-    """Keeps the record of one task, whatever its try."""
+    """Keeps one record of a task."""
 
     def read(self) -> Submission | None:
-        """The record; ``None`` where nothing was submitted."""
+        """The record; ``None`` if nothing was submitted.
+
+        :raises UnreadableRecordError: if the record is damaged or has another version
+        """
         ...
 
-    def write(self, submission: Submission) -> None:
-        """Keep a record; it is durable when this returns."""
+    def write(self, submission: Submission, /) -> None:
+        """Replace the record. It is durable when this returns."""
         ...
 
     def forget(self) -> None:
-        """Remove the record: the next try submits anew."""
+        """Remove the record, so that the next try submits a new job."""
         ...
 
     def lock(self) -> AbstractContextManager[object]:
-        """Be the only process that works with the record while the block lasts, where that can be had.
+        """Keep other processes from the record while the block runs, if the storage has locks.
 
-        :raises FolderBusyError: where another process takes too long
+        :raises FolderBusyError: if another process holds the lock for too long
         """
         ...
 
 
-class TaskState(Protocol):
-    """Airflow's task state store, as far as it is used here."""
+class TaskStateStore(Protocol):
+    """The part of Airflow's task state store that is used here."""
 
     def get(self, key: str) -> object:
-        """A value."""
+        """Read a value."""
         ...
 
     def set(self, key: str, value: object) -> None:
-        """Keep a value."""
+        """Write a value."""
         ...
 
     def delete(self, key: str) -> None:
@@ -99,154 +142,125 @@ class TaskState(Protocol):
 
 
 class TaskStateRecord:
-    """The record in Airflow's task state store.
+    """The record in Airflow's task state store, which has no locks.
 
-    :param state: ``context["task_state_store"]``
-    :param name: what the record is of
+    :param store: ``context["task_state_store"]``
+    :param key: the record's key there
     """
 
-    def __init__(self, state: TaskState, name: str = "submission") -> None:
-        self._state = state
-        self._key = f"lamini_{name}"
+    def __init__(self, store: TaskStateStore, key: str) -> None:
+        self._store = store
+        self._key = key
 
     def read(self) -> Submission | None:
-        """See `RecordStore.read`."""
-        return _decoded(self._state.get(self._key))
+        return Submission.decode(self._store.get(self._key))
 
     def write(self, submission: Submission) -> None:
-        """See `RecordStore.write`."""
-        self._state.set(self._key, _encoded(submission))
+        self._store.set(self._key, submission.encode())
 
     def forget(self) -> None:
-        """See `RecordStore.forget`."""
-        self._state.delete(self._key)
+        self._store.delete(self._key)
 
     def lock(self) -> AbstractContextManager[object]:
-        """See `RecordStore.lock`: Airflow's store has no locks."""
         return nullcontext()
 
 
 class FileRecord:
-    """The record in a file under ``state_path``.
+    """The record in a file under ``state_path``. On a local disk, the file has a lock.
 
     :param folder: the folder
-    :param owner: who runs: Dag, task, run and map index
-    :param name: what the record is of
+    :param owner: the task's identity, `TaskIdentity.as_dict`
+    :param name: what the record is about
     """
 
-    def __init__(
-        self, folder: OutputFolder, owner: Mapping[str, str | int], name: str = "submission"
-    ) -> None:
+    def __init__(self, folder: OutputFolder, owner: Mapping[str, str | int], name: str) -> None:
         self._folder = folder
-        self._name = f"{name}-{digest(owner)}.json"
+        self._file = f"{name}-{digest(owner)}.json"
 
     def read(self) -> Submission | None:
-        """See `RecordStore.read`."""
         try:
-            content = self._folder.read(self._name)
+            content = self._folder.read(self._file)
         except FileNotFoundError:
             return None
         try:
             value = json.loads(content)
         except ValueError as error:
             raise UnreadableRecordError(
-                f"{self._folder.uri(self._name)} is damaged, so it is not known whether a job was submitted. "
-                "Look at the platform, then remove the file, or clear the task with force_new=True."
+                f"{self._folder.uri(self._file)} is damaged, so nobody knows whether a job was submitted. "
+                "Check the platform, then remove the file, or clear the task with force_new=True."
             ) from error
-        return _decoded(value)
+        return Submission.decode(value)
 
     def write(self, submission: Submission) -> None:
-        """See `RecordStore.write`."""
-        self._folder.write(self._name, json.dumps(_encoded(submission)).encode())
+        self._folder.write(self._file, json.dumps(submission.encode()).encode())
 
     def forget(self) -> None:
-        """See `RecordStore.forget`."""
-        self._folder.delete(self._name)
+        self._folder.delete(self._file)
 
     def lock(self) -> AbstractContextManager[object]:
-        """See `RecordStore.lock`: on a local disk there is a lock."""
-        return self._folder.lock(self._name)
+        return self._folder.lock(self._file)
 
 
 class NoRecord:
-    """No record: there is nowhere to keep one."""
+    """No record: there is no place to keep one."""
 
     def read(self) -> Submission | None:
-        """See `RecordStore.read`."""
         return None
 
     def write(self, submission: Submission) -> None:
-        """See `RecordStore.write`: nothing is kept, as the log has told."""
+        pass
 
     def forget(self) -> None:
-        """See `RecordStore.forget`."""
+        pass
 
     def lock(self) -> AbstractContextManager[object]:
-        """See `RecordStore.lock`."""
         return nullcontext()
+
+    def warn(self, log: Log) -> None:
+        """Say what the missing record means.
+
+        :param log: the task's log
+        """
+        log.warning(
+            "There is no place for a submission record: if this try dies, a retry submits again. Set state_path on the "
+            "task, on the connection or in [lamini], or run Airflow 3.3 or newer."
+        )
 
 
 class UnreadableRecordError(ValueError):
-    """The record is damaged or of a newer version."""
+    """The record is damaged, or has the format of another version."""
 
 
-def record_store(
-    context: Context,
-    owner: Mapping[str, str | int],
-    state_path: str | None,
-    log: Log | None,
-    name: str = "submission",
-) -> RecordStore:
-    """The best place for a task's record that there is.
+def record_store(task: TaskRun, state_path: str | None, name: str = "submission") -> RecordStore:
+    """The best place that there is for a task's record.
 
-    :param context: Airflow's context
-    :param owner: who runs: Dag, task, run and map index
-    :param state_path: a folder for records, where the user has given one; it wins
-    :param log: is told where a retry would submit again, because there is no place; ``None`` tells nobody
-    :param name: what the record is of, where a task keeps several
+    :param task: this try of the task
+    :param state_path: the folder that the user has set on the task, if any; it wins
+    :param name: what the record is about, if a task keeps several
     """
+    owner = task.identity.as_dict()
+    state_path = state_path or task.hook.state_path()
     if state_path:
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
         folder = OutputFolder(state_path)
         folder.clean()
         return FileRecord(folder, owner, name)
-    state = context.get("task_state_store")
-    if state is not None:
-        return TaskStateRecord(state, name)  # type: ignore[arg-type]
-    if log is not None:
-        log.warning(
-            "There is no place for a record of what is submitted: if this try dies, a retry submits again. "
-            "Set state_path on the task, on the connection or in [lamini], or run Airflow 3.3 or newer."
-        )
+    store = task.context.get("task_state_store")
+    if store is not None:
+        # The store keeps the iterations of a task-group loop together, because they have the same map index.
+        region: dict[str, object] = {
+            name: owner[name] for name in ("region_id", "region_index") if name in owner
+        }
+        key = f"{KEY_PREFIX}_{name}" + (f"_{digest(region)}" if region else "")
+        return TaskStateRecord(store, key)  # type: ignore[arg-type]  # its values are JSON
     return NoRecord()
 
 
 def digest(value: Mapping[str, object]) -> str:
     """A hash of plain values.
 
-    :param value: anything that JSON holds
+    :param value: values that JSON can hold
     """
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _encoded(submission: Submission) -> dict[str, object]:
-    return {"version": VERSION, **asdict(submission)}
-
-
-def _decoded(value: object) -> Submission | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or value.get("version") != VERSION:
-        raise UnreadableRecordError(
-            "The task's submission record is of another version of airflow-provider-lamini. Finish the run with "
-            "the version that began it, or clear the task with force_new=True once its job has ended."
-        )
-    try:
-        return Submission(**{name: item for name, item in value.items() if name != "version"})
-    except TypeError:
-        raise UnreadableRecordError(
-            "The task's submission record is damaged, so it is not known whether a job was submitted. Look at the "
-            "platform, then clear the task with force_new=True."
-        ) from None

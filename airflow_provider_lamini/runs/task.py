@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_provider_lamini.exceptions import WaitTimeoutError
 from airflow_provider_lamini.hooks.watches import private_watch
-from airflow_provider_lamini.jobs.answers import Answers
 from airflow_provider_lamini.jobs.polling import PollPlan
+from airflow_provider_lamini.jobs.result_cache import ResultCache
 from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all, wait_with_progress
 from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.runs.arguments import flag, positive_number, seconds
@@ -119,10 +119,10 @@ class WaitOptions:
     :param cancel_on_kill: cancel the jobs when the task is killed
     """
 
-    deferrable: bool
-    poll_interval: float
-    timeout: float
-    cancel_on_kill: bool
+    deferrable: bool = False
+    poll_interval: float = 30.0
+    timeout: float = 86_400.0
+    cancel_on_kill: bool = True
 
     @classmethod
     def parse(
@@ -208,7 +208,7 @@ class TaskRun:
 
     :param context: Airflow's context
     :param hook: leads to the platform; the connection is looked up when it is first used
-    :param options: how to wait
+    :param options: how to wait; ``None`` for a task that never waits for jobs
     :param log: the task's log
     :param started_at: when the try started, a Unix timestamp; ``None`` for now. A task that was deferred passes the
         time of its first process, so that its deadline does not move.
@@ -219,19 +219,19 @@ class TaskRun:
         context: Context,
         *,
         hook: PlatformHook,
-        options: WaitOptions,
+        options: WaitOptions | None = None,
         log: Log,
         started_at: float | None = None,
     ) -> None:
         self.context = context
         self.identity = TaskIdentity.of(context["ti"])
         self.hook = hook
-        self.options = options
+        self.options = options or WaitOptions()
         self.log = log
         self.started_at = time.time() if started_at is None else started_at
-        self.deadline = self.started_at + options.timeout
+        self.deadline = self.started_at + self.options.timeout
         self.killed = False
-        self.answers = Answers()
+        self.result_cache = ResultCache()
         """Results that came with a status, if the task waits in this process."""
         self._cancelled_by_kill: WaitFor | None = None
 
@@ -327,7 +327,7 @@ class TaskRun:
         )
 
     def _watch(self) -> AbstractAsyncContextManager[Watch]:
-        return private_watch(self.settings, self.answers)
+        return private_watch(self.settings, self.result_cache)
 
     async def _wait(self, watch: Watch, wait: WaitFor) -> JobEvent:
         plan = PollPlan(
@@ -340,7 +340,7 @@ class TaskRun:
             plan,
             min_ended=wait.min_ended,
             progress=wait.progress,
-            tell=self._tell,
+            log=self._tell,
         )
 
     def _tell(self, line: str) -> None:
@@ -352,8 +352,8 @@ class TaskRun:
 
     def _timeout_error(self, work: Work[R], event: JobEvent) -> WaitTimeoutError:
         advice = "Raise timeout if the work is larger than expected."
-        if event.trouble is not None:
-            advice = f"The last poll failed: {event.trouble}"
+        if event.last_error is not None:
+            advice = f"The last poll failed: {event.last_error}"
         return WaitTimeoutError(
             f"The task's timeout of {self.options.timeout:g} s has passed. {work.on_deadline(event)} {advice}"
         )

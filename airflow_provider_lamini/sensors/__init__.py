@@ -1,1 +1,1 @@
-"""Waiting for what other tasks have begun."""
+"""Sensors for jobs that other tasks have started."""

@@ -1,4 +1,4 @@
-"""Waiting for a job that another task, or a person, has started."""
+"""A sensor for a job that another task, or a user, has started."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 
 class LaminiJobSensor(BaseSensorOperator):
-    """Waits until a job of any kind has ended. It fails where the job did not end well, and never cancels it.
+    """Waits until a job of any kind has ended. It fails if the job did not succeed, and never cancels it.
 
-    It goes with operators that are told ``wait=False``::
+    Use it with operators that have ``wait=False``::
 
         train = LaminiTrainOperator(task_id="train", ..., wait=False)
         done = LaminiJobSensor(task_id="trained", job_id=train.output["job_id"], deferrable=True)
 
-    Outages of the platform are sat out until ``timeout``. With ``soft_fail`` the task is skipped in place of failing.
+    Outages of the platform are tolerated until ``timeout``. With ``soft_fail`` the task is skipped instead of failing.
 
     :param job_id: the platform's id of the job; for a model download the model's name
     :param kind: the job's kind: ``tuning``, ``memory_rag``, ``classifier``, ``batch_completions``,
         ``batch_embeddings`` or ``model_download``
-    :param accept_partial: whether a job that ended as ``PARTIALLY COMPLETED`` is good enough
+    :param accept_partial: whether a job that ended as ``PARTIALLY COMPLETED`` counts as a success
     :param lamini_conn_id: the connection to the platform
-    :param deferrable: wait in the triggerer, without holding a worker slot; by default as ``[operators]
+    :param deferrable: wait in the triggerer, without holding a worker slot; default: ``[operators]
         default_deferrable``
-    :param poke_interval: seconds between two looks at the job at the most
-    :return: ``job_id``, ``kind`` as above, ``state`` (such as ``succeeded``) and ``status``, the platform's own word
+    :param poke_interval: maximum seconds between polls
+    :return: ``job_id``, ``kind`` as above, ``state`` (such as ``succeeded``) and ``status``, the platform's own status word
     """
 
     template_fields: Sequence[str] = ("lamini_conn_id", "job_id", "kind", "accept_partial")
@@ -74,12 +74,12 @@ class LaminiJobSensor(BaseSensorOperator):
         )
 
     def execute(self, context: Context) -> Any:
-        """Look at the job, and wait in the triggerer if it has not ended."""
+        """Poll the job once, and wait in the triggerer if it has not ended."""
         if not self.deferrable:
             return super().execute(context)
-        found = self.poke(context)
-        if isinstance(found, PokeReturnValue):
-            return found.xcom_value
+        poked = self.poke(context)
+        if isinstance(poked, PokeReturnValue):
+            return poked.xcom_value
         return self._defer()
 
     def _defer(self) -> NoReturn:
@@ -101,15 +101,17 @@ class LaminiJobSensor(BaseSensorOperator):
         )
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
-        """Look at the job once.
+        """Poll the job once.
 
         :param context: Airflow's context
-        :return: what the task returns, once the job has ended well; before that, false
-        :raises JobError: where it has not ended well
+        :return: the task's result once the job has succeeded; before that, false
+        :raises JobError: if the job did not succeed
         """
         from airflow_provider_lamini.api.errors import InvalidRequestError, JobNotFoundError, NotFoundError
         from airflow_provider_lamini.hooks.lamini import LaminiHook
+        from airflow_provider_lamini.jobs.kinds import warn_about_unknown_state
         from airflow_provider_lamini.jobs.polling import TRANSIENT_ERRORS
+        from airflow_provider_lamini.jobs.progress import describe
 
         del context
         job_id, kind = self._job()
@@ -117,34 +119,36 @@ class LaminiJobSensor(BaseSensorOperator):
             try:
                 status = hook.send(kind.status(job_id))
             except TRANSIENT_ERRORS as error:
-                self.log.warning("The platform did not tell how the job stands, trying on: %s", error)
+                self.log.warning(
+                    "Could not read the status of %s job %s; will retry: %s", kind.title, job_id, error
+                )
                 return False
             except (InvalidRequestError, JobNotFoundError, NotFoundError) as error:
                 raise JobLostError(
-                    f"The platform knows no {kind.title} job {job_id}. Where it is a job of another kind, set kind. {error}"
+                    f"The platform knows no {kind.title} job {job_id}. If it is a job of another kind, set kind. {error}"
                 ) from error
         if status.state.ended:
-            return PokeReturnValue(is_done=True, xcom_value=self._judge(kind, job_id, status))
-        detail = f" ({status.detail})" if status.detail else ""
-        self.log.info("%s job %s: %s%s", kind.title, job_id, status.raw, detail)
+            return PokeReturnValue(is_done=True, xcom_value=self._result(kind, job_id, status))
+        warn_about_unknown_state(kind, status)
+        self.log.info("%s job %s: %s", kind.title, job_id, describe(status))
         return False
 
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
-        """Judge what the trigger has seen.
+        """Return or raise what the trigger's event says.
 
         :param context: Airflow's context
-        :param event: what the trigger has yielded
+        :param event: what the trigger yielded
         """
         from airflow_provider_lamini.jobs.event import JobEvent
 
         del context
         job_id, kind = self._job()
-        seen = JobEvent.from_payload(event)
-        if job_id in seen.ended:
-            return self._judge(kind, job_id, seen.ended[job_id])
-        if job_id in seen.lost:
+        result = JobEvent.from_payload(event)
+        if job_id in result.ended:
+            return self._result(kind, job_id, result.ended[job_id])
+        if job_id in result.lost:
             raise JobLostError(
-                f"{kind.title} job {job_id} cannot be looked at any more: {seen.lost[job_id].reason}"
+                f"{kind.title} job {job_id} can no longer be polled: {result.lost[job_id].reason}"
             )
         message = (
             f"{kind.title} job {job_id} has not ended within {self.timeout:g} s. It may still run and bill."
@@ -158,16 +162,16 @@ class LaminiJobSensor(BaseSensorOperator):
 
         flag("accept_partial", self.accept_partial)
         kind = job_kind("kind", self.kind)
-        named = model_or_id if kind is MODEL_DOWNLOAD else identifier
-        return named("job_id", self.job_id), kind
+        check = model_or_id if kind is MODEL_DOWNLOAD else identifier
+        return check("job_id", self.job_id), kind
 
-    def _judge(self, kind: JobKind, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
+    def _result(self, kind: JobKind, job_id: str, status: EndedJob | JobStatus) -> dict[str, object]:
         from airflow_provider_lamini.jobs.state import JobState
         from airflow_provider_lamini.runs.job_errors import job_error
 
-        partly = status.state is JobState.PARTLY_SUCCEEDED and flag("accept_partial", self.accept_partial)
-        if status.state is not JobState.SUCCEEDED and not partly:
-            error = job_error(kind, job_id, status, "Another try of this task will find the same.")
+        accepted = status.state is JobState.PARTLY_SUCCEEDED and flag("accept_partial", self.accept_partial)
+        if status.state is not JobState.SUCCEEDED and not accepted:
+            error = job_error(kind, job_id, status, "A retry of this task would fail in the same way.")
             if self.soft_fail:
                 raise AirflowSkipException(str(error))
             raise error

@@ -1,1 +1,1 @@
-"""Triggers that watch remote jobs."""
+"""Triggers that wait for remote jobs."""

@@ -1,43 +1,47 @@
-"""The trigger that waits for remote jobs without holding a worker. It sees states, never data."""
+"""The trigger that waits for remote jobs without holding a worker. It handles ids and states, never data."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_lamini.triggers.gc_tuning import CROWD
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
+VERSION = 1
+"""Version of the arguments."""
 
-WAITING = ("hooks.watches", "platforms", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
-"""The modules that a wait needs."""
+MODULES = ("hooks.watches", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
+"""Modules that a waiting trigger needs, besides its platform."""
+
+FREEZE_STEP = 500
+"""With ``freeze_gc``: how many more triggers must wait than ever before until the next freeze, which takes 20 ms."""
 
 
 class JobTrigger(BaseTrigger):
-    """Waits until remote jobs have ended, and cancels them if a person ends the task.
+    """Waits until remote jobs have ended, and cancels them if a user ends the task.
 
-    All job triggers of one triggerer that wait on the same connection share one client and look at the
-    platform together.
+    All job triggers of one triggerer that wait on the same connection share one client and one poll loop per kind.
 
-    :param conn_id: the connection to the platform; it is looked up when the trigger runs
-    :param kind: the kind of the jobs, a name in ``jobs.kinds``
+    :param conn_id: the connection to the platform; the trigger looks it up when it runs
+    :param kind: the kind of the jobs: platform and kind, such as ``acme/tuning``
     :param job_ids: the platform's ids of the jobs
-    :param submitted_at: when the youngest of the jobs was submitted, seconds since 1970
-    :param deadline: when waiting ends, seconds since 1970; it stays the same when the trigger moves to
-        another triggerer
-    :param poll_interval: seconds between two looks at a job at the most; young jobs are looked at more often
-    :param enough: how many jobs must have ended before the task is woken
-    :param cancel_on_kill: whether to cancel the jobs when the task is cleared or marked (Airflow 3.3 or
-        newer)
-    :param progress: what of the task was already done before these jobs, for the log: see
-        ``jobs.progress.Progress``
+    :param submitted_at: when the last of the jobs was submitted, Unix timestamp
+    :param deadline: when waiting ends, Unix timestamp; it does not change when the trigger moves to another triggerer
+    :param poll_interval: maximum seconds between polls; recently submitted jobs are polled more often
+    :param min_ended: how many jobs must have ended before the task resumes
+    :param cancel_on_kill: whether to cancel the jobs when the task is cleared or marked (Airflow 3.3 and newer)
+    :param progress: for the log: what the task had done before these jobs, made by ``jobs.progress.Progress.payload``
+    :param version: version of these arguments
+    :param unknown: arguments that this version does not know; they are refused
+    :raises TypeError: for arguments of a newer version, or unknown ones; Airflow then fails the task with this message
     """
 
     def __init__(
@@ -52,7 +56,18 @@ class JobTrigger(BaseTrigger):
         min_ended: int = 1,
         cancel_on_kill: bool = True,
         progress: dict[str, float] | None = None,
+        version: int = VERSION,
+        **unknown: object,
     ) -> None:
+        # A TypeError: of the errors that a trigger's constructor may raise, Airflow handles only this one.
+        if version > VERSION:
+            raise TypeError(
+                f"JobTrigger got arguments of version {version}, and this triggerer knows version {VERSION}: a newer "
+                "airflow-provider-lamini has deferred the task. Update the triggerer, then clear the task: it attaches "
+                "to its jobs."
+            )
+        if unknown:
+            raise TypeError(f"JobTrigger got unknown arguments: {', '.join(sorted(unknown))}.")
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
         self.kind = kind
@@ -65,10 +80,11 @@ class JobTrigger(BaseTrigger):
         self.progress = progress
 
     def serialize(self) -> tuple[str, dict[str, object]]:
-        """The trigger's class and arguments: ids, times and numbers."""
+        """Return the trigger's class and arguments: ids, times and numbers."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
+                "version": VERSION,
                 "conn_id": self.conn_id,
                 "kind": self.kind,
                 "job_ids": self.job_ids,
@@ -83,7 +99,7 @@ class JobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event that says how the jobs stand."""
-        await _load()
+        await _load(self.kind)
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.polling import PollPlan
         from airflow_provider_lamini.jobs.waiting import wait_with_progress
@@ -93,7 +109,7 @@ class JobTrigger(BaseTrigger):
         plan = PollPlan(
             submitted_at=self.submitted_at, deadline=self.deadline, max_interval=self.poll_interval
         )
-        with CROWD.joined():
+        with WAITING.counted():
             async with shared_watch(platform(kind.platform), self.conn_id) as watch:
                 event = await wait_with_progress(
                     watch,
@@ -102,19 +118,19 @@ class JobTrigger(BaseTrigger):
                     plan,
                     min_ended=self.min_ended,
                     progress=self.progress,
-                    tell=partial(self.log.info, "%s"),
+                    log=partial(self.log.info, "%s"),
                 )
         yield TriggerEvent(event.payload())
 
     async def on_kill(self) -> None:
-        """Cancel the jobs: a person has ended the task. Called by Airflow 3.3 and newer."""
-        await _load()
+        """Cancel the jobs: a user has ended the task. Called by Airflow 3.3 and newer."""
+        await _load(self.kind)
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all
         from airflow_provider_lamini.platforms import job_kind, platform
 
         if not self.cancel_on_kill:
-            self.log.info("The jobs %s go on: cancel_on_kill is off.", ", ".join(self.job_ids))
+            self.log.info("cancel_on_kill is off: the jobs %s keep running.", ", ".join(self.job_ids))
             return
         kind = job_kind(self.kind)
         async with (
@@ -125,22 +141,64 @@ class JobTrigger(BaseTrigger):
                 self.log.info("%s", line)
 
 
-async def _load() -> None:
-    """Import what a wait needs, in a thread: done by the first wait itself, it would hold all triggers up for 0.3 s."""
-    global _is_loaded  # noqa: PLW0603 - modules are loaded once for a process, too
-    if not _is_loaded:
-        # A module that another thread is still importing would hold the event loop up as well.
-        await asyncio.to_thread(_import_all)
-        _is_loaded = True
+@cache
+def freeze_gc() -> bool:
+    """Return whether the configuration turns ``freeze_gc`` on."""
+    return bool(conf.getboolean("airflow_provider_lamini", "freeze_gc", fallback=False))
 
 
-def _import_all() -> None:
-    # With thousands of new objects, Python's garbage collector goes through everything: for 0.2 s no trigger runs, and
-    # nearly all that it looks at are modules, Airflow's and these, which stay for good. It is told to leave them out.
-    gc.freeze()
-    for name in WAITING:
+class WaitingTriggers:
+    """Counts the waiting triggers and, with ``freeze_gc``, excludes them from garbage collection.
+
+    While 10,000 triggers start to wait, each full collection traverses more of their objects; at the end, one blocks the
+    event loop for 0.3 s. Frozen objects are freed as usual when nothing refers to them; only cycles among them are not
+    found any more. A freeze happens each time 500 more triggers wait than ever before, not as they come and go.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._maximum = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count one more trigger while the block runs."""
+        self._count += 1
+        if self._count >= self._maximum + FREEZE_STEP:
+            self._maximum = self._count
+            if freeze_gc():
+                gc.freeze()
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+
+WAITING = WaitingTriggers()
+"""All job triggers of this process."""
+
+
+async def _load(kind: str) -> None:
+    """Import what a wait for this kind needs, in a thread: on the event loop it would block all triggers for 0.3 s."""
+    platform = kind.partition("/")[0]
+    if platform not in _loaded:
+        # A module that another thread is still importing would block the event loop too.
+        await asyncio.to_thread(_import_all, kind)
+        _loaded.add(platform)
+
+
+def _import_all(kind: str) -> None:
+    from airflow_provider_lamini.platforms import job_kind
+
+    # With thousands of new objects, Python's garbage collector traverses everything: for 0.2 s no trigger runs. Nearly
+    # all of those objects are modules, which stay for good.
+    if freeze_gc():
+        gc.freeze()
+    for name in MODULES:
         import_module(f"airflow_provider_lamini.{name}")
-    gc.freeze()
+    job_kind(kind)
+    if freeze_gc():
+        gc.freeze()
 
 
-_is_loaded = False
+_loaded: set[str] = set()
+"""Platforms whose modules are imported."""

@@ -65,7 +65,7 @@ class Driver:
             async with AsyncClient(
                 settings,
                 transport=transport,
-                only_looks=self.kind == "looks",
+                only_polls=self.kind == "looks",
                 sleep=self.time.asleep,
                 clock=self.clock,
             ) as client:

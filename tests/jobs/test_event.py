@@ -1,3 +1,5 @@
+"""The event that a trigger sends to its task."""
+
 from __future__ import annotations
 
 import json
@@ -8,24 +10,31 @@ from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.state import JobState
 
 
-def test_an_event_survives_the_way_through_the_database():
+def test_an_event_survives_serialization():
     event = JobEvent(
         ended={"7": EndedJob(JobState.FAILED, "FAILED", "out of memory")},
         lost={"8": LostJob("gone", vanished=True)},
         timed_out=True,
         deadline=12.5,
-        trouble="the platform is away",
+        last_error="the platform is not available",
     )
     assert JobEvent.from_payload(json.loads(json.dumps(event.payload()))) == event
 
 
-def test_an_event_of_the_version_before_tells_no_trouble():
+def test_an_event_without_the_last_error_can_be_read():
     """A trigger of an older release may still be in the database."""
-    payload = {name: value for name, value in JobEvent(deadline=12.5).payload().items() if name != "trouble"}
-    assert JobEvent.from_payload(payload).trouble is None
+    payload = {
+        name: value for name, value in JobEvent(deadline=12.5).payload().items() if name != "last_error"
+    }
+    assert JobEvent.from_payload(payload).last_error is None
 
 
-@pytest.mark.parametrize("payload", [None, {}, {"status": "success"}, {"version": 2}, "done"])
-def test_what_is_no_event_is_refused(payload):
+@pytest.mark.parametrize("payload", [None, {}, {"status": "success"}, {"version": "1"}, "done"])
+def test_a_payload_that_is_not_an_event_is_refused(payload):
     with pytest.raises(ValueError, match="Clear the task"):
         JobEvent.from_payload(payload)
+
+
+def test_an_event_of_a_newer_version_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r"event of version 2.*reads version 1.*Update the worker"):
+        JobEvent.from_payload({**JobEvent(deadline=1.0).payload(), "version": 2})

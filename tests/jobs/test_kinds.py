@@ -1,4 +1,4 @@
-"""What each kind of job makes of the platform's answers."""
+"""The status that each kind of Lamini job has for each response."""
 
 from __future__ import annotations
 
@@ -7,69 +7,69 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.jobs.state import JobProgress, JobState, ProgressUnit
 from airflow_provider_lamini.platforms import job_kind
 
 
-def look(kind: str, answer: object, job_id: str = "7"):
+def status_of(kind: str, response: object, job_id: str = "7"):
     call = job_kind(kind).status(job_id)
-    return call.parse(json.dumps(answer).encode())
+    return call.parse(json.dumps(response).encode())
 
 
-def test_a_tuning_job_has_the_platforms_state():
-    status = look("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL"})
+def test_a_tuning_job_has_the_state_of_the_status_word():
+    status = status_of("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL"})
     assert (status.job_id, status.state, status.raw) == ("7", JobState.RUNNING, "TRAINING MODEL")
 
 
 @pytest.mark.parametrize(("count", "state"), [(0, JobState.QUEUED), (2, JobState.TIMED_OUT)])
 def test_a_timed_out_tuning_job_has_not_ended_while_the_platform_resumes_it_itself(count, state):
-    answer = {"job_id": 7, "status": "TIMED OUT", "resume_count": count, "resume_limit": 2}
-    assert look("lamini/tuning", answer).state is state
+    response = {"job_id": 7, "status": "TIMED OUT", "resume_count": count, "resume_limit": 2}
+    assert status_of("lamini/tuning", response).state is state
 
 
 @pytest.mark.parametrize(
-    ("told", "detail"),
+    ("fields", "detail"),
     [({"detail": "out of memory"}, "out of memory"), ({"detail": {"a": 1}}, None), ({}, None)],
 )
-def test_a_tuning_job_that_failed_tells_why_where_the_platform_does(told, detail):
-    status = look("lamini/tuning", {"job_id": 7, "status": "FAILED", **told})
+def test_a_failed_tuning_job_has_the_platforms_reason_as_its_detail(fields, detail):
+    status = status_of("lamini/tuning", {"job_id": 7, "status": "FAILED", **fields})
     assert (status.state, status.detail) == (JobState.FAILED, detail)
 
 
 def in_list(listing, job_ids):
-    """How these jobs stand by a list."""
-    return {job: status for piece in listing.read(job_ids) for job, status in piece.items()}
+    """The statuses of these jobs in a list."""
+    return {job: status for piece in listing.find(job_ids) for job, status in piece.items()}
 
 
-def test_all_tuning_jobs_are_told_by_one_list():
-    call = job_kind("lamini/tuning").list_statuses()
-    answer = [{"job_id": 1, "status": "COMPLETED"}, {"job_id": "2", "status": "FAILED"}]
-    found = in_list(call.parse(json.dumps(answer).encode()), ["1", "2"])
+def test_one_list_contains_all_tuning_jobs():
+    call = job_kind("lamini/tuning").list_statuses("")
+    response = [{"job_id": 1, "status": "COMPLETED"}, {"job_id": "2", "status": "FAILED"}]
+    found = in_list(call.parse(json.dumps(response).encode()), ["1", "2"])
     assert {job: status.state for job, status in found.items()} == {
         "1": JobState.SUCCEEDED,
         "2": JobState.FAILED,
     }
 
 
-@pytest.mark.parametrize("answer", [{"status": "COMPLETED"}, {"outputs": {"status": "completed"}}])
-def test_a_memory_rag_index_is_told_in_both_forms(answer):
-    assert look("lamini/memory_rag", answer).state is JobState.SUCCEEDED
+@pytest.mark.parametrize("response", [{"status": "COMPLETED"}, {"outputs": {"status": "completed"}}])
+def test_a_memory_rag_status_is_read_in_both_forms(response):
+    assert status_of("lamini/memory_rag", response).state is JobState.SUCCEEDED
 
 
 @pytest.mark.parametrize(
-    ("answer", "state"),
+    ("response", "state"),
     [
         ({"job_id": "7", "status": "TRAINING_MODEL", "model_id": None}, JobState.RUNNING),
         ({"job_id": "7", "status": "COMPLETED", "model_id": "m"}, JobState.SUCCEEDED),
         ({"job_id": "7", "status": "FAILED"}, JobState.FAILED),
     ],
 )
-def test_a_classifier_job_has_the_platforms_state(answer, state):
-    assert look("lamini/classifier", answer).state is state
+def test_a_classifier_job_has_the_state_of_the_status_word(response, state):
+    assert status_of("lamini/classifier", response).state is state
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         ({"status": "FAILED", "detail": "too few examples"}, "too few examples"),
         ({"outputs": {"status": "FAILED", "detail": "too few examples"}}, "too few examples"),
@@ -78,26 +78,26 @@ def test_a_classifier_job_has_the_platforms_state(answer, state):
         ({"status": "FAILED"}, None),
     ],
 )
-def test_a_classifier_job_tells_the_platforms_reason_where_that_is_a_text(answer, reason):
-    assert look("lamini/classifier", answer).detail == reason
+def test_a_classifier_job_has_the_platforms_reason_if_it_is_a_text(response, reason):
+    assert status_of("lamini/classifier", response).detail == reason
 
 
 @pytest.mark.parametrize(
-    ("answer", "state", "done"),
+    ("response", "state", "done"),
     [
         ({}, JobState.QUEUED, 0),
         ({"outputs": [None, None], "finish_reason": [None, "stop"]}, JobState.RUNNING, 1),
         ({"outputs": ["a", "b"], "finish_reason": ["length", "stop"]}, JobState.SUCCEEDED, 2),
     ],
 )
-def test_a_batch_has_ended_when_each_row_has(answer, state, done):
-    status = look("lamini/batch_completions", answer)
-    assert (status.state, status.done) == (state, done)
+def test_a_batch_has_ended_when_each_row_has(response, state, done):
+    status = status_of("lamini/batch_completions", response)
+    assert (status.state, status.rows.done) == (state, done)
 
 
-def test_batch_embeddings_are_done_when_there_are_vectors():
-    assert look("lamini/batch_embeddings", {}).state is JobState.QUEUED
-    assert look("lamini/batch_embeddings", {"embedding": [[0.5], [0.25]]}).state is JobState.SUCCEEDED
+def test_batch_embeddings_have_ended_once_there_are_vectors():
+    assert status_of("lamini/batch_embeddings", {}).state is JobState.QUEUED
+    assert status_of("lamini/batch_embeddings", {"embedding": [[0.5], [0.25]]}).state is JobState.SUCCEEDED
 
 
 def test_a_model_download_is_found_in_the_list_by_its_name():
@@ -105,9 +105,9 @@ def test_a_model_download_is_found_in_the_list_by_its_name():
         {"model_name": "a", "status": "available"},
         {"model_name": "b", "status": "failed", "prev_download_error": "no such model"},
     ]
-    assert look("lamini/model_download", listed, "a").state is JobState.SUCCEEDED
-    assert look("lamini/model_download", listed, "b").detail == "no such model"
-    assert look("lamini/model_download", listed, "c").state is JobState.QUEUED
+    assert status_of("lamini/model_download", listed, "a").state is JobState.SUCCEEDED
+    assert status_of("lamini/model_download", listed, "b").detail == "no such model"
+    assert status_of("lamini/model_download", listed, "c").state is JobState.QUEUED
 
 
 @pytest.mark.parametrize(
@@ -122,28 +122,28 @@ def test_a_model_download_is_found_in_the_list_by_its_name():
         ("hf_transfer is not installed", "hf_transfer is not installed"),
     ],
 )
-def test_why_a_download_failed_is_told_without_the_hubs_token(reason, shown):
+def test_the_reason_of_a_failed_download_contains_no_token(reason, shown):
     listed = [{"model_name": "b", "status": "failed", "prev_download_error": reason}]
-    assert look("lamini/model_download", listed, "b").detail == shown
+    assert status_of("lamini/model_download", listed, "b").detail == shown
 
 
 @pytest.mark.parametrize(("kind", "method"), [("lamini/tuning", "POST"), ("lamini/classifier", "POST")])
-def test_what_can_be_cancelled_is_cancelled_by_its_id(kind, method):
+def test_cancel_calls_contain_the_job_id(kind, method):
     call = job_kind(kind).cancel("7")
     assert call.method == method
     assert "7" in f"{call.path} {call.json}"
 
 
-def steps(*each):
+def steps(*losses):
     return json.dumps(
-        [{"step": step, "loss": loss, "learning_rate": 9e-4, "epoch": 0.5} for step, loss in each]
+        [{"step": step, "loss": loss, "learning_rate": 9e-4, "epoch": 0.5} for step, loss in losses]
     )
 
 
-def test_a_running_tuning_job_tells_how_far_it_is():
+def test_a_running_tuning_job_has_its_step_as_progress():
     history = json.dumps([{"step": 60, "loss": 2.5, "learning_rate": 9e-4, "remaining_time": 750.2}])
-    status = look("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history})
-    assert status.done == 60
+    status = status_of("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history})
+    assert status.progress == JobProgress(60, ProgressUnit.STEPS)
     assert status.detail == "step 60, loss 2.5, learning rate 0.0009, about 13 min left"
 
 
@@ -160,22 +160,23 @@ def test_a_running_tuning_job_tells_how_far_it_is():
         ([{"step": 5}], 5),
     ],
 )
-def test_the_last_step_is_found_in_histories_of_all_forms(history, step):
-    assert look("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history}).done == step
+def test_the_last_step_is_found_in_every_form_of_history(history, step):
+    status = status_of("lamini/tuning", {"job_id": 7, "status": "TRAINING MODEL", "history": history})
+    assert (status.progress.done if status.progress else None) == step
 
 
-def test_an_ended_tuning_job_tells_no_step_as_its_reason():
-    answer = {"job_id": 7, "status": "FAILED", "history": steps((10, 2.0))}
-    assert look("lamini/tuning", answer).detail is None
+def test_an_ended_tuning_job_does_not_give_a_step_as_its_reason():
+    response = {"job_id": 7, "status": "FAILED", "history": steps((10, 2.0))}
+    assert status_of("lamini/tuning", response).detail is None
 
 
-def test_a_list_of_long_histories_is_read_quickly():
-    """One list answers for hundreds of jobs, each with thousands of steps, while a triggerer waits."""
+def test_a_list_with_long_histories_is_parsed_quickly():
+    """One list contains hundreds of jobs, each with thousands of steps, and the triggerer waits meanwhile."""
     history = steps(*((step, 1.0) for step in range(5000)))
-    call = job_kind("lamini/tuning").list_statuses()
+    call = job_kind("lamini/tuning").list_statuses("")
     jobs = [{"job_id": n, "status": "TRAINING MODEL", "history": history} for n in range(200)]
-    answer = json.dumps(jobs).encode()
+    response = json.dumps(jobs).encode()
     started = time.perf_counter()
-    found = in_list(call.parse(answer), [str(n) for n in range(200)])
+    found = in_list(call.parse(response), [str(n) for n in range(200)])
     assert time.perf_counter() - started < 5
-    assert {status.done for status in found.values()} == {4999}
+    assert {status.progress.done for status in found.values()} == {4999}

@@ -1,3 +1,5 @@
+"""States behind Lamini's status words."""
+
 from __future__ import annotations
 
 import pytest
@@ -27,9 +29,10 @@ from airflow_provider_lamini.platforms.lamini.kinds import state_of
         ("", JobState.UNKNOWN),
     ],
 )
-def test_each_word_has_its_state_in_any_spelling(word, state):
+def test_each_status_word_has_its_state_in_any_spelling(word, state):
     assert state_of(word) is state
 
 
-def test_an_unknown_state_is_not_an_end():
-    assert not JobState.UNKNOWN.ended
+@pytest.mark.parametrize("state", [JobState.UNKNOWN, JobState.INACTIVE])
+def test_unknown_and_inactive_are_not_ends(state):
+    assert not state.ended

@@ -9,10 +9,10 @@ import pytest
 
 from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError
-from airflow_provider_lamini.jobs.answers import Answers
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
-from airflow_provider_lamini.jobs.state import JobState, JobStatus, PollHistory
+from airflow_provider_lamini.jobs.result_cache import ResultCache
+from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, PollHistory, ProgressUnit
 from airflow_provider_lamini.jobs.waiting import wait_for_jobs
 from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
@@ -26,14 +26,14 @@ def plan(*, seconds: float = 10.0, age: float = 0.0) -> PollPlan:
     return PollPlan(submitted_at=now - age, deadline=now + seconds, max_interval=0.2, min_interval=0.05)
 
 
-def watching(platform, scenario, answers=None):
-    """Run a scenario with a watch on the platform; it must not take longer than 20 s."""
+def run_with_watch(platform, scenario, cache=None):
+    """Run a scenario with a watch on the platform, for at most 20 s."""
 
     async def lookup():
         return platform.settings()
 
     async def run():
-        watch = Watch(lookup, answers)
+        watch = Watch(lookup, cache)
         try:
             return await asyncio.wait_for(scenario(watch), 20)
         finally:
@@ -42,7 +42,7 @@ def watching(platform, scenario, answers=None):
     return asyncio.run(run())
 
 
-def test_a_batch_is_watched_until_each_of_its_rows_is_done(platform):
+def test_a_batch_is_polled_until_each_of_its_rows_is_done(platform):
     platform.rows["b"] = []
 
     async def scenario(watch):
@@ -54,11 +54,13 @@ def test_a_batch_is_watched_until_each_of_its_rows_is_done(platform):
         platform.rows["b"] = ["stop", "length"]
         return await wait
 
-    outcome = watching(platform, scenario)
-    assert outcome == Ended(JobStatus("b", JobState.SUCCEEDED, "all 2 rows", 2, 2))
+    outcome = run_with_watch(platform, scenario)
+    assert outcome == Ended(
+        JobStatus("b", JobState.SUCCEEDED, "all 2 rows", JobProgress(2, ProgressUnit.ROWS, 2))
+    )
 
 
-def test_many_jobs_share_few_connections_and_leave_the_loop_responsive(platform):
+def test_many_jobs_share_few_connections_and_do_not_block_the_event_loop(platform):
     for number in range(300):
         platform.rows[f"j{number}"] = [None]
 
@@ -77,35 +79,35 @@ def test_many_jobs_share_few_connections_and_leave_the_loop_responsive(platform)
         outcomes = await asyncio.gather(*waits)
         return outcomes, sorted(lags)
 
-    outcomes, lags = watching(platform, scenario)
+    outcomes, lags = run_with_watch(platform, scenario)
     assert all(isinstance(outcome, Ended) for outcome in outcomes)
     assert len(platform.connections) <= 20
     assert lags[len(lags) // 2] < 0.1
 
 
-def test_a_failing_platform_is_sat_out(platform):
+def test_an_outage_is_tolerated(platform):
     platform.rows["b"] = ["stop"]
     platform.fail_next = [503, 500]
-    sight = PollHistory()
+    history = PollHistory()
 
     async def scenario(watch):
-        return await watch.wait(BATCH_COMPLETIONS, "b", plan(), sight)
+        return await watch.wait(BATCH_COMPLETIONS, "b", plan(), history)
 
-    assert isinstance(watching(platform, scenario), Ended)
+    assert isinstance(run_with_watch(platform, scenario), Ended)
     assert len(platform.asked) == 3
-    assert sight.error is None
+    assert history.error is None
 
 
 def test_a_vanished_job_is_lost(platform):
     async def scenario(watch):
         return await watch.wait(BATCH_COMPLETIONS, "gone", plan(age=OLD), PollHistory())
 
-    outcome = watching(platform, scenario)
+    outcome = run_with_watch(platform, scenario)
     assert isinstance(outcome, Lost)
     assert isinstance(outcome.error, JobNotFoundError)
 
 
-def test_a_key_that_was_rotated_while_the_job_ran_is_read_anew(platform):
+def test_a_key_that_was_rotated_while_the_job_ran_is_read_again(platform):
     platform.rows["b"] = [None]
 
     async def scenario(watch):
@@ -116,7 +118,7 @@ def test_a_key_that_was_rotated_while_the_job_ran_is_read_anew(platform):
         platform.rows["b"] = ["stop"]
         return await wait
 
-    assert isinstance(watching(platform, scenario), Ended)
+    assert isinstance(run_with_watch(platform, scenario), Ended)
 
 
 def test_a_key_that_stays_refused_loses_the_job(platform):
@@ -139,18 +141,18 @@ def test_a_key_that_stays_refused_loses_the_job(platform):
     assert len(platform.asked) == 3
 
 
-def test_the_deadline_is_the_clocks(platform):
+def test_the_deadline_is_wall_clock_time(platform):
     platform.rows["b"] = [None]
 
     async def scenario(watch):
         return await watch.wait(BATCH_COMPLETIONS, "b", plan(seconds=0.4), PollHistory())
 
     began = time.monotonic()
-    assert watching(platform, scenario) == DeadlinePassed()
+    assert run_with_watch(platform, scenario) == DeadlinePassed()
     assert time.monotonic() - began < 3
 
 
-def test_a_trigger_that_leaves_takes_nothing_down(platform):
+def test_a_cancelled_trigger_disturbs_no_other(platform):
     platform.rows["a"] = platform.rows["b"] = [None]
 
     async def scenario(watch):
@@ -165,10 +167,10 @@ def test_a_trigger_that_leaves_takes_nothing_down(platform):
         platform.rows["b"] = ["stop"]
         return await staying
 
-    assert isinstance(watching(platform, scenario), Ended)
+    assert isinstance(run_with_watch(platform, scenario), Ended)
 
 
-def test_a_connection_that_is_not_defined_ends_the_wait_with_its_error():
+def test_the_error_of_a_missing_connection_ends_the_wait():
     async def run():
         async def lookup():
             raise LookupError("no such connection")
@@ -184,7 +186,7 @@ def test_a_connection_that_is_not_defined_ends_the_wait_with_its_error():
 
 
 def listable(platform):
-    """A kind of job with a list, over the same server: every job of the list is asked for with one request."""
+    """A kind of job with a list call, over the same server. The list contains the jobs whose ids start with j."""
 
     def status(job_id: str) -> JobStatus:
         done = platform.rows[job_id] == ["stop"]
@@ -201,11 +203,11 @@ def listable(platform):
         name="test/listable",
         title="listable",
         status=lambda job_id: call(f"/v1/one/{job_id}/", lambda _: status(job_id)),
-        list_statuses=lambda: call("/v1/list/all/", lambda _: listed()),
+        list_statuses=lambda _: call("/v1/list/all/", lambda _: listed()),
     )
 
 
-def test_one_list_answers_for_all_jobs_of_a_listable_kind(platform):
+def test_one_list_call_polls_all_jobs_of_a_kind(platform):
     for number in range(200):
         platform.rows[f"j{number}"] = [None]
     platform.rows["all"] = ["stop"]
@@ -221,13 +223,13 @@ def test_one_list_answers_for_all_jobs_of_a_listable_kind(platform):
             platform.rows[f"j{number}"] = ["stop"]
         return await asyncio.gather(*waits)
 
-    outcomes = watching(platform, scenario)
+    outcomes = run_with_watch(platform, scenario)
     assert all(isinstance(outcome, Ended) for outcome in outcomes)
     assert {path for path in platform.asked if "list" in path} == {"/v1/list/all/"}
     assert len(platform.asked) < 60
 
 
-def test_a_job_that_the_list_does_not_hold_is_asked_for_by_itself(platform):
+def test_a_job_that_is_not_in_the_list_is_polled_individually(platform):
     for number in range(9):
         platform.rows[f"j{number}"] = ["stop"]
     platform.rows["all"] = platform.rows["other"] = ["stop"]
@@ -237,27 +239,27 @@ def test_a_job_that_the_list_does_not_hold_is_asked_for_by_itself(platform):
         waits = [watch.wait(kind, job, plan(age=OLD), PollHistory()) for job in platform.rows if job != "all"]
         return await asyncio.gather(*waits)
 
-    outcomes = watching(platform, scenario)
+    outcomes = run_with_watch(platform, scenario)
     assert all(isinstance(outcome, Ended) for outcome in outcomes)
     assert "/v1/one/other/" in platform.asked
 
 
-def test_a_list_that_is_refused_loses_no_job(platform):
-    """As on a server that does not know the list, or where the gateway cuts it off."""
+def test_a_refused_list_call_loses_no_job(platform):
+    """As on a server without the list, or behind a gateway that cuts it off."""
     for number in range(9):
         platform.rows[f"j{number}"] = ["stop"]
-    kind = listable(platform)  # nothing answers for its list: 498
+    kind = listable(platform)  # its list call fails with 498
 
     async def scenario(watch):
         jobs = [watch.wait(kind, job, plan(age=OLD), PollHistory()) for job in platform.rows]
         return await asyncio.gather(*jobs)
 
-    outcomes = watching(platform, scenario)
+    outcomes = run_with_watch(platform, scenario)
     assert all(isinstance(outcome, Ended) for outcome in outcomes)
     assert platform.asked.count("/v1/list/all/") == 1
 
 
-def test_a_failing_platform_is_not_asked_for_each_job_in_place_of_the_list(platform):
+def test_an_outage_does_not_replace_the_list_call_by_individual_polls(platform):
     for number in range(50):
         platform.rows[f"j{number}"] = ["stop"]
     platform.rows["all"] = ["stop"]
@@ -270,11 +272,11 @@ def test_a_failing_platform_is_not_asked_for_each_job_in_place_of_the_list(platf
     async def scenario(watch):
         return await asyncio.gather(*(watch.wait(kind, f"j{n}", old, PollHistory()) for n in range(50)))
 
-    assert all(isinstance(outcome, Ended) for outcome in watching(platform, scenario))
+    assert all(isinstance(outcome, Ended) for outcome in run_with_watch(platform, scenario))
     assert platform.asked == ["/v1/list/all/"] * 2
 
 
-def test_thousands_that_were_submitted_together_are_asked_for_at_a_bounded_rate(platform):
+def test_thousands_of_jobs_that_were_submitted_together_are_polled_at_a_limited_rate(platform):
     for number in range(1000):
         platform.rows[f"j{number}"] = [None]
     eager = PollPlan(
@@ -293,13 +295,13 @@ def test_thousands_that_were_submitted_together_are_asked_for_at_a_bounded_rate(
             wait.cancel()
         return asked, time.monotonic() - began
 
-    asked, seconds = watching(platform, scenario)
+    asked, seconds = run_with_watch(platform, scenario)
     assert 20 < len(asked) <= 110 * seconds
-    assert len(set(asked)) == len(asked), "nobody is asked for twice before all have had their turn"
+    assert len(set(asked)) == len(asked), "no job is polled twice before all were polled once"
 
 
-def test_a_platform_that_takes_its_time_is_asked_for_several_jobs_at_once(platform):
-    """One after the other, or two by two, these answers would take 6 s and more."""
+def test_a_slow_platform_gets_several_polls_at_the_same_time(platform):
+    """One after the other, or two at a time, these responses would take at least 6 s."""
     for number in range(30):
         platform.rows[f"j{number}"], platform.slow[f"j{number}"] = ["stop"], 0.4
 
@@ -310,11 +312,11 @@ def test_a_platform_that_takes_its_time_is_asked_for_several_jobs_at_once(platfo
         )
         return time.monotonic() - began
 
-    assert watching(platform, scenario) < 4
+    assert run_with_watch(platform, scenario) < 4
     assert 5 < platform.at_once <= 16
 
 
-def test_an_answer_that_is_long_in_coming_holds_no_other_job_up(platform):
+def test_a_slow_response_delays_no_other_job(platform):
     platform.rows.update({"slow": ["stop"], "one": ["stop"], "two": ["stop"], "three": ["stop"]})
     platform.slow["slow"] = 2.5
 
@@ -326,10 +328,10 @@ def test_an_answer_that_is_long_in_coming_holds_no_other_job_up(platform):
         assert not slow.done()
         return await slow
 
-    assert isinstance(watching(platform, scenario), Ended)
+    assert isinstance(run_with_watch(platform, scenario), Ended)
 
 
-def test_enough_ended_jobs_wake_the_task_and_progress_is_reported(platform):
+def test_the_wait_ends_when_enough_jobs_have_ended(platform):
     platform.rows.update({"a": ["stop"], "b": [None], "c": ["stop"]})
     seen = []
 
@@ -338,12 +340,12 @@ def test_enough_ended_jobs_wake_the_task_and_progress_is_reported(platform):
             watch, BATCH_COMPLETIONS, ["a", "b", "c"], plan(age=OLD), min_ended=2, report=seen.append
         )
 
-    event = watching(platform, scenario)
+    event = run_with_watch(platform, scenario)
     assert sorted(event.ended) == ["a", "c"]
     assert not event.timed_out
 
 
-def test_a_wait_that_runs_out_says_so_and_keeps_what_ended(platform):
+def test_a_wait_that_times_out_reports_the_ended_jobs_and_the_progress(platform):
     platform.rows.update({"a": ["stop"], "b": [None]})
     seen = []
 
@@ -352,61 +354,122 @@ def test_a_wait_that_runs_out_says_so_and_keeps_what_ended(platform):
             watch, BATCH_COMPLETIONS, ["a", "b"], plan(seconds=0.7), min_ended=2, report=seen.append
         )
 
-    event = watching(platform, scenario)
+    event = run_with_watch(platform, scenario)
     assert event.timed_out
     assert list(event.ended) == ["a"]
     assert seen
-    assert seen[-1]["b"].status.total == 1
+    assert seen[-1]["b"].status.rows.total == 1
+
+
+# -- kinds that the platform lists per scope -----------------------------------------------------------
+
+
+def test_jobs_of_different_scopes_are_polled_with_a_list_call_each(platform):
+    """Ids are project/job, and each project has a list of its own."""
+    for project in "ab":
+        platform.rows[project] = ["stop"]
+    requested = []
+
+    def list_statuses(scope: str) -> Call:
+        requested.append(scope)
+        statuses = {f"{scope}/{n}": JobStatus(f"{scope}/{n}", JobState.SUCCEEDED, "x") for n in range(50)}
+        return Call(
+            operation="list",
+            method="GET",
+            path=f"/v1/list/{scope}/",
+            parse=lambda _: Listing(0, lambda _: iter([statuses])),
+            retry=Retry.SAFE,
+        )
+
+    kind = JobKind(
+        name="test/scoped",
+        title="scoped",
+        status=lambda job_id: pytest.fail(f"{job_id} was polled individually"),
+        list_statuses=list_statuses,
+        scope_of=lambda job_id: job_id.partition("/")[0],
+    )
+
+    async def scenario(watch):
+        jobs = [f"{project}/{n}" for project in "ab" for n in range(50)]
+        return await asyncio.gather(*(watch.wait(kind, job, plan(age=OLD), PollHistory()) for job in jobs))
+
+    assert all(isinstance(result, Ended) for result in run_with_watch(platform, scenario))
+    assert sorted(requested) == ["a", "b"]
+
+
+def test_an_unknown_status_word_is_logged_once_per_kind(platform, caplog):
+    platform.rows.update(a=["stop"], b=["stop"])
+    words = iter(["HIBERNATING", "HIBERNATING", "HIBERNATING", "DONE", "DONE"])
+    states = {"HIBERNATING": JobState.UNKNOWN, "DONE": JobState.SUCCEEDED}
+
+    def status(job_id: str) -> Call:
+        def parse(_: bytes) -> JobStatus:
+            word = next(words)
+            return JobStatus(job_id, states[word], word)
+
+        return Call(operation="o", method="GET", path=f"/v1/one/{job_id}/", parse=parse, retry=Retry.SAFE)
+
+    kind = JobKind(name="test/wordy", title="wordy", status=status)
+
+    async def scenario(watch):
+        return await asyncio.gather(*(watch.wait(kind, job, plan(), PollHistory()) for job in "ab"))
+
+    assert all(isinstance(result, Ended) for result in run_with_watch(platform, scenario))
+    (line,) = [record.getMessage() for record in caplog.records if "HIBERNATING" in record.getMessage()]
+    assert "reports the status 'HIBERNATING' for wordy job" in line
+    assert "polling continues" in line
 
 
 # -- a task that waits in its own process -------------------------------------------------------------
 
 
-def seldom() -> PollPlan:
+def slow_plan() -> PollPlan:
     now = time.time()
     return PollPlan(submitted_at=now, deadline=now + 20, max_interval=10, min_interval=10)
 
 
-def test_a_task_that_waits_in_its_own_process_looks_at_once(platform):
+def test_a_task_that_waits_in_its_own_process_polls_immediately(platform):
     platform.rows.update({f"j{number}": ["stop"] for number in range(60)})
 
     async def scenario(watch):
-        waits = (watch.wait(BATCH_COMPLETIONS, f"j{number}", seldom(), PollHistory()) for number in range(60))
+        waits = (
+            watch.wait(BATCH_COMPLETIONS, f"j{number}", slow_plan(), PollHistory()) for number in range(60)
+        )
         return await asyncio.gather(*waits)
 
     began = time.monotonic()
-    outcomes = watching(platform, scenario, Answers())
+    outcomes = run_with_watch(platform, scenario, ResultCache())
     assert all(isinstance(outcome, Ended) for outcome in outcomes)
     assert time.monotonic() - began < 5
 
 
-def test_it_is_left_the_answer_that_brings_the_results(platform):
+def test_its_cache_receives_the_response_with_the_results(platform):
     platform.rows.update(done=["stop"], open=[None])
 
     async def scenario(watch):
-        waits = [watch.outcome(BATCH_COMPLETIONS, name, seldom(), PollHistory()) for name in ("open", "done")]
+        waits = [watch.add(BATCH_COMPLETIONS, name, slow_plan(), PollHistory()) for name in ("open", "done")]
         await waits[1]
         assert not waits[0].done()
 
-    answers = Answers()
-    watching(platform, scenario, answers)
-    found = answers.read(completions_result("done"))
+    cache = ResultCache()
+    run_with_watch(platform, scenario, cache)
+    found = cache.take(completions_result("done"))
     assert found is not None
     assert (found.outputs, found.finish_reason) == (["x" * 1000], ["stop"])
-    assert answers.read(completions_result("open")) is None
+    assert cache.take(completions_result("open")) is None
 
 
-def test_jobs_that_nobody_waits_for_any_more_are_not_asked_for(platform):
+def test_jobs_that_nobody_waits_for_any_more_are_not_polled(platform):
     platform.rows.update({f"j{number}": ["stop"] for number in range(60)})
     platform.slow.update({f"j{number}": 0.05 for number in range(60)})
 
     async def scenario(watch):
         names = [f"j{number}" for number in range(60)]
         event = await wait_for_jobs(
-            watch, BATCH_COMPLETIONS, names, seldom(), min_ended=1, report=lambda _: None
+            watch, BATCH_COMPLETIONS, names, slow_plan(), min_ended=1, report=lambda _: None
         )
         await asyncio.sleep(0.5)
         return event
 
-    event = watching(platform, scenario, Answers())
+    event = run_with_watch(platform, scenario, ResultCache())
     assert 1 <= len(event.ended) <= len(platform.asked) < 40

@@ -140,7 +140,7 @@ def test_the_model_is_looked_up_in_the_project_where_the_state_does_not_name_it(
 def test_a_job_without_a_model_is_a_failure(knowledge, train):
     knowledge.names_models = False
     knowledge.lists_models = False
-    with pytest.raises(JobFailedError, match="job c1 ended well, but the platform tells no model"):
+    with pytest.raises(JobFailedError, match="job c1 ended well, but the platform names no model"):
         run_to_end(train())
     knowledge.lists_models = True
     assert run_to_end(train()).result["model_id"] == "model-c1"
@@ -215,7 +215,7 @@ def test_two_new_jobs_of_which_one_may_be_ours_are_for_a_person(knowledge, train
     with pytest.raises(UnavailableError):
         run_to_end(train())
     knowledge._start("mail")
-    with pytest.raises(JobLostError, match="not known"):
+    with pytest.raises(JobLostError, match="may have been started"):
         run_to_end(train())
     assert len(knowledge.trainings) == 2
 

@@ -58,7 +58,7 @@ def test_a_retry_asks_again_and_goes_on_waiting(tuning, download):
 
 def test_a_download_that_failed_fails_the_task_with_the_platforms_reason(tuning, download):
     tuning.downloads[NAME] = ["requested", "failed"]
-    with pytest.raises(JobFailedError, match=f"{NAME} ended as failed: no such model. A retry asks"):
+    with pytest.raises(JobFailedError, match=f"{NAME} ended as failed: no such model. A retry requests"):
         run_to_end(download())
 
 

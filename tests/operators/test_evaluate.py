@@ -118,9 +118,9 @@ def test_the_report_says_how_they_compare(evaluate, tmp_path):
         f"| metric | model: {TEXT_MODEL} | base: {PARROT_MODEL} | gain | rows better | rows worse |" in report
     )
     assert "| exact_match | 0.8571 | 0.1429 | +0.7143 | 6 | 1 |" in report
-    assert "- met: exact_match of the model is 0.8571, at least 0.5 is wanted" in report
-    assert "- **missed**: the gain in exact_match is 0.7143, at least 0.9 is wanted" in report
-    assert "- Row 6, right is `a | b`\n  - model: `b | a`\n  - base: `a | b`" in report
+    assert "- met: exact_match of the model is 0.8571, at least 0.5 is required" in report
+    assert "- **missed**: the gain in exact_match is 0.7143, at least 0.9 is required" in report
+    assert "- Row 6, right answer: `a | b`\n  - model: `b | a`\n  - base: `a | b`" in report
 
 
 def test_one_model_is_scored_alone(evaluate, tmp_path):
@@ -131,7 +131,7 @@ def test_one_model_is_scored_alone(evaluate, tmp_path):
     assert (result["base_model_name"], result["better"]) == (None, {})
     report = (tmp_path / "out" / "report.md").read_text()
     assert "no thresholds set" in report
-    assert "- Row 6, right is `green`\n  - model: `blue red`\n" in report
+    assert "- Row 6, right answer: `green`\n  - model: `blue red`\n" in report
     assert not (tmp_path / "out" / "base").exists()
 
 
@@ -177,7 +177,7 @@ def test_a_missed_threshold_does_what_the_gate_says(evaluate, tmp_path, server, 
     from airflow.providers.common.compat.sdk import AirflowSkipException
 
     with pytest.raises(
-        ThresholdMissedError, match=f"not good enough: {missed} is wanted. The report is in .*report.md"
+        ThresholdMissedError, match=f"not good enough: {missed} is required. The report is in .*report.md"
     ):
         run_to_end(evaluate(**given))
     assert (tmp_path / "out" / "report.md").exists()

@@ -90,7 +90,7 @@ def test_a_missed_threshold_does_what_the_gate_says(evaluate, tmp_path):
     with pytest.raises(AirflowSkipException):
         run_to_end(evaluate(**given, gate="skip"))
     result = run_to_end(evaluate(**given, gate="return")).result
-    assert (result["passed"], result["missed"]) == (False, ["accuracy is 0.9, at least 0.95 is wanted"])
+    assert (result["passed"], result["missed"]) == (False, ["accuracy is 0.9, at least 0.95 is required"])
 
 
 @pytest.mark.usefixtures("tuning")

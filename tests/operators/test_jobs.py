@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_lamini.api.errors import BadRequestError, JobNotFoundError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
-from airflow_provider_lamini.operators.jobs import LaminiCancelJobOperator, LaminiResumeJobOperator
+from airflow_provider_lamini.operators.job_control import LaminiCancelJobOperator, LaminiResumeJobOperator
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import Job, LinkedTask
 
@@ -153,7 +153,7 @@ def test_cancelling_twice_does_no_harm(tuning):
 
 @pytest.mark.parametrize("kind", ["memory_rag", "Batch Completions", "model download"])
 def test_kinds_that_cannot_be_cancelled_are_refused_before_anything_is_sent(tuning, kind):
-    with pytest.raises(InvalidArgumentError, match=r"no call to cancel .* and bills"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot cancel .* and bills"):
         cancel(kind=kind)
     assert not tuning.asked
 

@@ -17,6 +17,7 @@ from airflow_provider_lamini.exceptions import (
     WaitTimeoutError,
 )
 from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
+from airflow_provider_lamini.runs.lamini.memory_rag import IndexBuild
 from tests.support.knowledge_platform import RAG
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
 from tests.support.tuning_platform import LinkedTask
@@ -65,7 +66,7 @@ def test_an_index_is_built_over_all_files_of_a_folder(knowledge, build, deferrab
 
 def test_deferral_carries_ids_only(build):
     trigger = begin(build()).trigger
-    assert (trigger["job_ids"], trigger["kind"], trigger["progress"]) == (["1"], "Memory RAG", None)
+    assert (trigger["job_ids"], trigger["kind"], trigger["progress"]) == (["1"], "lamini/memory_rag", None)
 
 
 def test_files_may_be_named_by_globs_on_object_storage(knowledge, build, docs):
@@ -142,7 +143,7 @@ def test_a_platform_that_has_forgotten_the_build_is_asked_anew(knowledge, build,
     known = json.loads(record.read_text())
     # A platform may need some time until it knows a job; this one was started long ago.
     record.write_text(json.dumps(known | {"submitted_at": known["submitted_at"] - 3600}))
-    with pytest.raises(JobLostError, match="A retry submits it anew"):
+    with pytest.raises(JobLostError, match="A retry submits a new job"):
         run_to_end(build())
     assert run_to_end(build()).result["index_id"] == "1"
 
@@ -167,15 +168,18 @@ def test_a_refusal_leaves_nothing_behind(knowledge, build, status, error):
 
 
 def test_a_file_that_vanishes_before_it_is_sent_is_no_build_and_a_retry_sends_the_rest(
-    knowledge, build, docs
+    knowledge, build, docs, monkeypatch
 ):
-    class Late(LaminiMemoryRagBuildOperator):
-        def submit(self, mark):
-            (docs / "a.md").unlink()
-            return super().submit(mark)
+    submit = IndexBuild.submit
 
-    with pytest.raises(FileNotFoundError):
-        run_to_end(build(operator=Late))
+    def remove_a_file_and_submit(self, intent):
+        (docs / "a.md").unlink()
+        return submit(self, intent)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexBuild, "submit", remove_a_file_and_submit)
+        with pytest.raises(FileNotFoundError):
+            run_to_end(build())
     assert knowledge.asked == {}
     assert run_to_end(build()).result["files"] == 2
 
@@ -237,7 +241,7 @@ def test_without_a_place_for_the_record_the_log_tells(build):
             "model_name": "base-model",
             "status": "COMPLETED",
         }
-    assert any("no place for a record" in line for line in lines)
+    assert any("no place for a submission record" in line for line in lines)
 
 
 def test_each_mapped_task_has_its_own_index(build):

@@ -17,6 +17,7 @@ from airflow_provider_lamini.exceptions import (
     JobTimedOutError,
 )
 from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
+from airflow_provider_lamini.runs.lamini.index_refresh import IndexRefresh
 from tests.support.knowledge_platform import RAG
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
 from tests.support.tuning_platform import LinkedTask
@@ -115,7 +116,7 @@ def test_a_long_text_is_added_in_pieces(knowledge, night, docs):
         (lambda docs: (docs / "a.md").write_text("omega"), (0, 1, 0, "a.md is changed")),
         (lambda docs: (docs / "a.md").unlink(), (0, 0, 1, "a.md is gone")),
         (lambda docs: (docs / "a.md").rename(docs / "z.md"), (1, 0, 1, "a.md is gone")),
-        (lambda docs: (docs / "c.pdf").write_bytes(b"%PDF"), (1, 0, 0, "c.pdf is new and no plain text")),
+        (lambda docs: (docs / "c.pdf").write_bytes(b"%PDF"), (1, 0, 0, "c.pdf is new and not a plain text")),
         (lambda docs: (docs / "c.md").write_bytes(b"\xff\xfe"), (1, 0, 0, "c.md is new and not in UTF-8")),
     ],
 )
@@ -162,7 +163,7 @@ def test_another_model_has_the_index_rebuilt(night):
         (lambda knowledge: knowledge.indexes.clear(), "the platform no longer has index 1"),
         (
             lambda knowledge: setattr(knowledge.indexes["1"], "states", ["FAILED"]),
-            "index 1 has ended as FAILED",
+            "index 1 ended as FAILED",
         ),
     ],
 )
@@ -317,18 +318,21 @@ def test_an_index_that_fails_after_it_was_handed_over_is_rebuilt(knowledge, nigh
     assert numbers(night(1)) == ["rebuilt", "2", 2, 0, 0, 0, "1"]
 
 
-def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, night, docs, tmp_path):
+def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, night, docs, tmp_path, monkeypatch):
     night(0)
     (docs / "c.md").write_text("gamma")
 
-    class Slow(LaminiMemoryRagRefreshOperator):
-        def _send_text(self, document):
-            ManifestFile(self.manifest).change(index_id="9")  # the other one
-            super()._send_text(document)
+    manifest = str(tmp_path / "rag" / "index.json")
+    send_text = IndexRefresh._send_text
 
+    def send_text_while_the_other_task_writes(self, document):
+        ManifestFile(manifest).change(index_id="9")
+        return send_text(self, document)
+
+    monkeypatch.setattr(IndexRefresh, "_send_text", send_text_while_the_other_task_writes)
     with pytest.raises(ManifestChangedError, match="max_active_runs=1"):
-        run_to_end(refresh(operator=Slow), NIGHTS[1])
-    assert ManifestFile(str(tmp_path / "rag" / "index.json")).content.index_id == "9"
+        run_to_end(refresh(), NIGHTS[1])
+    assert ManifestFile(manifest).content.index_id == "9"
 
 
 def test_an_empty_folder_is_refused_and_the_index_stays(knowledge, night, docs):

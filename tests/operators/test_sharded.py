@@ -71,7 +71,7 @@ def test_a_shard_that_has_not_ended_or_is_given_twice_is_not_merged(shards, tmp_
     done = shards("a", ["row one"])
     for wrong, what in [
         ([done, str(tmp_path / "none")], "no manifest.json"),
-        ([done, done["output"] + "/"], "given twice"),
+        ([done, done["output"] + "/"], "occurs twice"),
     ]:
         with pytest.raises(OutputError, match=what):
             merge_shards(wrong, str(tmp_path / "all"))

@@ -72,7 +72,7 @@ def test_results_come_with_the_looks_where_the_task_itself_looks(staying, rows, 
 
 
 def test_results_for_which_there_is_no_room_are_fetched(staying, rows, sent, monkeypatch):
-    monkeypatch.setattr("airflow_provider_lamini.jobs.answers.MOST", 0)
+    monkeypatch.setattr("airflow_provider_lamini.jobs.result_cache.MAX_BYTES", 0)
     run_to_end(staying())
     assert sent[FETCH] == 3
     assert outputs(rows()) == OUTPUTS

@@ -114,7 +114,7 @@ def test_an_argument_that_is_not_documented_is_passed_on_with_a_word_in_the_log(
         ({"finetune_args": {"max_length": 16384}}, "max_length"),
         ({"finetune_args": {"optim": "sgd"}}, "optim"),
         ({"finetune_args": {"index_pq_nbits": 17}}, "index_pq_nbits"),
-        ({"finetune_args": "max_steps=3"}, "finetune_args is a text that is no JSON"),
+        ({"finetune_args": "max_steps=3"}, "finetune_args is a text that is not JSON"),
         ({"finetune_args": [1]}, "finetune_args must be a mapping"),
         ({"gpu_config": {"gpus": -1}}, "gpus"),
         ({"train_type": "distillation"}, "train_type"),
@@ -212,7 +212,7 @@ def test_a_job_that_failed_or_timed_out_is_resumed(tuning, train, task, word):
 
 
 def test_resumes_are_counted_over_all_tries(tuning, train, task):
-    """The first try uses one resume and dies; the second has one left, then trains anew."""
+    """The first try uses one resume and dies; the second has one left, then trains again."""
     tuning.script = [("FAILED",), ("COMPLETED",)]
     tuning.after_resume = [("TRAINING MODEL", "TRAINING MODEL", "FAILED")]
     make = train(max_resumes=2)
@@ -228,7 +228,7 @@ def test_resumes_are_counted_over_all_tries(tuning, train, task):
 def test_a_platform_that_refuses_to_resume_fails_the_task(tuning, train, task):
     tuning.script = [("CREATED", "FAILED"), ("COMPLETED",)]
     tuning.fail["/v1/train/jobs/1/resume"] = [(400, "max_steps is reached")]
-    with pytest.raises(JobFailedError, match=r"cannot be resumed: .*max_steps is reached.*trains anew"):
+    with pytest.raises(JobFailedError, match=r"cannot be resumed: .*max_steps is reached.*submits a new job"):
         run_to_end(train(), task)
     assert run_to_end(train(), task).result["job_id"] == "2"
 
@@ -265,7 +265,7 @@ def test_a_job_that_vanishes_is_lost(tuning, train, task):
     del tuning.jobs["1"]
     event = deferral.wait(submitted_at=0.0)
     assert event["lost"]["1"]["vanished"]
-    with pytest.raises(JobLostError, match="A retry submits it anew"):
+    with pytest.raises(JobLostError, match="A retry submits a new job"):
         train()().execute_complete({"ti": task}, event=event, **deferral.kwargs)
 
 
@@ -338,13 +338,13 @@ def test_a_job_that_is_in_no_list_was_not_started_and_is_submitted(tuning, train
     tuning.jobs.clear()
     with log_lines() as lines:
         assert run_to_end(make, task).result["job_id"] == "1"
-    assert any("stopped before the tuning job was started" in line for line in lines)
+    assert any("stopped before it started a tuning job" in line for line in lines)
 
 
 def test_a_job_that_nothing_marks_is_left_to_a_person(tuning, train, task):
     """Another task may have started it on the same dataset."""
     die_at(tuning, train(), task, "/v1/train")
-    with pytest.raises(JobLostError, match="Whether a tuning job was started is not known"):
+    with pytest.raises(JobLostError, match="A tuning job may have been started"):
         run_to_end(train(), task)
     assert len(tuning.jobs) == 1
     assert run_to_end(train(on_unknown_submission="submit"), task).result["job_id"] == "2"

@@ -123,7 +123,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_sent(tuning, upload, 
 def test_a_place_for_the_record_that_is_missing_is_told_once(tuning, upload):
     with log_lines() as lines:
         run_to_end(upload(state_path=None))
-    assert len([line for line in lines if "no place for a record" in line]) == 1
+    assert len([line for line in lines if "no place for a submission record" in line]) == 1
     assert len(tuning.datasets) == 1
 
 

@@ -16,7 +16,7 @@ from tests.support.tasks import begin, kill_once, log_lines, run_to_end, wake
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
-PROGRESS = re.compile(r"(\d+) of 25 rows done, 2 job\(s\) under way(, [\d.]+ rows/s, about \d+ s left)?")
+PROGRESS = re.compile(r"(\d+) of 25 rows done, 2 job\(s\) in progress(, [\d.]+ rows/s, about \d+ s left)?")
 
 
 def test_what_airflow_keeps_are_ids_and_numbers(platform, inference):
@@ -32,6 +32,7 @@ def test_what_airflow_keeps_are_ids_and_numbers(platform, inference):
     assert all(isinstance(value, int | float) for value in progress.values())
     assert time.time() - 30 < trigger.pop("submitted_at") < trigger.pop("deadline") < time.time() + 30
     assert trigger == {
+        "version": 1,
         "conn_id": "lamini_default",
         "kind": "lamini/batch_completions",
         "poll_interval": 0.5,
@@ -117,7 +118,7 @@ def test_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_o
     if cancel_on_kill:
         assert [BILLS.format(job_id) for job_id in jobs] == [line for line in lines if "bills" in line]
     else:
-        assert f"The jobs {jobs[0]}, {jobs[1]} go on: cancel_on_kill is off." in lines
+        assert f"cancel_on_kill is off: the jobs {jobs[0]}, {jobs[1]} keep running." in lines
     assert all(job["ended"] is None for job in platform.control.jobs())
 
 
@@ -137,4 +138,4 @@ def test_the_trigger_of_a_killed_task_says_that_its_batches_go_on(platform, infe
     if cancel_on_kill:
         assert lines == [BILLS.format(job_id) for job_id in jobs]
     else:
-        assert lines == [f"The jobs {jobs[0]}, {jobs[1]} go on: cancel_on_kill is off."]
+        assert lines == [f"cancel_on_kill is off: the jobs {jobs[0]}, {jobs[1]} keep running."]

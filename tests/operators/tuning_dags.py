@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_lamini.operators.download_model import LaminiDownloadModelOperator
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
 from airflow_provider_lamini.operators.evaluate_classifier import LaminiEvaluateClassifierOperator
-from airflow_provider_lamini.operators.jobs import LaminiCancelJobOperator, LaminiResumeJobOperator
+from airflow_provider_lamini.operators.job_control import LaminiCancelJobOperator, LaminiResumeJobOperator
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from airflow_provider_lamini.operators.upload_dataset import LaminiUploadDatasetOperator
 from airflow_provider_lamini.sensors.job import LaminiJobSensor

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_lamini.corpus.documents import DocumentVersion
 from airflow_provider_lamini.corpus.index_manifest import IndexManifest
-from airflow_provider_lamini.runs.lamini.index_refresh import plan_refresh
+from airflow_provider_lamini.runs.lamini.refresh_plan import plan_refresh
 
 
 def stamped(**sums):

@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.runs.metrics import exact_match, metrics_of, score, token_f1
-from airflow_provider_lamini.runs.thresholds import ThresholdResult, thresholds_of
+from airflow_provider_lamini.runs.evaluation import (
+    ThresholdResult,
+    exact_match,
+    parse_metrics,
+    parse_thresholds,
+    score,
+    token_f1,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,7 @@ def by_length(expected, output):
 
 
 def test_metrics_are_named_given_or_imported():
-    found = metrics_of(["token_f1", by_length, "operator.eq", "math:isclose"])
+    found = parse_metrics(["token_f1", by_length, "operator.eq", "math:isclose"])
     assert list(found) == ["token_f1", "by_length", "eq", "isclose"]
     assert found["by_length"] is by_length
     assert found["isclose"] is math.isclose
@@ -69,14 +75,14 @@ def test_metrics_are_named_given_or_imported():
 )
 def test_what_is_no_metric_is_refused(given_, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
-        metrics_of(given_)
+        parse_metrics(given_)
 
 
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (None, "gave a NoneType for row 3"),
-        ("1", "gave a str for row 3"),
+        (None, "returned a NoneType for row 3"),
+        ("1", "returned a str for row 3"),
         (math.nan, "gave nan"),
         (math.inf, "gave inf"),
     ],
@@ -105,7 +111,7 @@ def test_a_flag_counts_as_0_or_1():
     ("given_", "expected"), [(None, {}), ('{"a": "0.5"}', {"a": 0.5}), ({"a": 1}, {"a": 1.0})]
 )
 def test_thresholds_come_as_mappings_or_text(given_, expected):
-    assert thresholds_of("thresholds", given_) == expected
+    assert parse_thresholds("thresholds", given_) == expected
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ def test_thresholds_come_as_mappings_or_text(given_, expected):
 )
 def test_thresholds_that_are_none_are_refused(given_):
     with pytest.raises(InvalidArgumentError, match="thresholds"):
-        thresholds_of("thresholds", given_)
+        parse_thresholds("thresholds", given_)
 
 
 def test_a_threshold_is_met_in_spite_of_the_last_digit():

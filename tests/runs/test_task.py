@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, field, replace
 
@@ -11,10 +10,10 @@ import pytest
 from airflow_provider_lamini.exceptions import InvalidArgumentError, WaitTimeoutError
 from airflow_provider_lamini.jobs.event import JobEvent
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
-from airflow_provider_lamini.runs.task import TaskIdentity, TaskRun, WaitOptions
-from tests.support.tasks import TaskInstance, log_lines
+from airflow_provider_lamini.runs.task import TaskIdentity, WaitOptions
+from tests.support.task_runs import MemoryHook, task_run
+from tests.support.tasks import TI, TaskInstance, log_lines
 
-TI = TaskInstance()
 WAIT = WaitFor(kind="lamini/tuning", job_ids=["7"], submitted_at=5.0)
 
 
@@ -24,18 +23,6 @@ class LoopTaskInstance(TaskInstance):
 
     region_id: str | None = None
     region_index: int | None = None
-
-
-@dataclass
-class Hook:
-    """A hook that leads nowhere."""
-
-    conn_name_attr = "my_conn_id"
-    my_conn_id = "mine"
-    closed: bool = False
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @dataclass
@@ -63,16 +50,6 @@ class Work:
 def options(**values):
     return WaitOptions(
         **{"deferrable": True, "poll_interval": 0.5, "timeout": 60.0, "cancel_on_kill": False} | values
-    )
-
-
-def task_run(hook=None, started_at=None, **values):
-    return TaskRun(
-        {"ti": TI},
-        hook=hook or Hook(),
-        options=options(**values),
-        log=logging.getLogger("airflow.task"),
-        started_at=started_at,
     )
 
 
@@ -165,8 +142,8 @@ def test_the_deadline_ends_the_task_and_the_work_says_what_happens_to_the_jobs()
 
 
 def test_work_that_fails_is_closed_and_so_is_the_hook():
-    work, hook = Work([ValueError("broken")]), Hook()
-    with pytest.raises(ValueError, match="broken"), task_run(hook) as task:
+    work, hook = Work([ValueError("broken")]), MemoryHook()
+    with pytest.raises(ValueError, match="broken"), task_run(hook=hook) as task:
         task.run(work)
     assert work.closed == 1
     assert hook.closed

@@ -1,4 +1,4 @@
-"""A sensor waits for a job of any kind, judges its end, and never cancels it."""
+"""A sensor waits for a job of any kind, succeeds or fails with it, and never cancels it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRAINING = "TRAINING MODEL"
 
 @pytest.fixture
 def sensor():
-    """Returns a function that makes a new sensor of the same arguments each time."""
+    """Returns a function that makes a new sensor with the same arguments each time."""
     return maker(LaminiJobSensor, task_id="wait", job_id=7, deferrable=True, poke_interval=0.1, timeout=30)
 
 
@@ -36,7 +36,7 @@ def put(tuning, *states):
     return tuning.jobs["7"]
 
 
-def test_a_job_is_waited_for(tuning, sensor, deferrable):
+def test_the_sensor_waits_for_a_job(tuning, sensor, deferrable):
     put(tuning, "CREATED", TRAINING, TRAINING, "COMPLETED")
     ended = run_to_end(sensor(deferrable=deferrable))
     assert ended.result == {
@@ -48,7 +48,7 @@ def test_a_job_is_waited_for(tuning, sensor, deferrable):
     assert len(ended.deferrals) == deferrable
 
 
-def test_a_job_that_has_ended_is_not_waited_for(tuning, sensor):
+def test_the_sensor_does_not_wait_for_an_ended_job(tuning, sensor):
     put(tuning, "COMPLETED")
     ended = run_to_end(sensor())
     assert ended.deferrals == []
@@ -56,7 +56,7 @@ def test_a_job_that_has_ended_is_not_waited_for(tuning, sensor):
 
 
 @pytest.mark.parametrize("kind", ["model_download", "Model Download"])
-def test_other_kinds_are_waited_for_by_their_name(tuning, sensor, deferrable, kind):
+def test_the_sensor_waits_for_other_kinds_by_name(tuning, sensor, deferrable, kind):
     tuning.downloads["org/model"] = ["requested", "downloading", "downloading", "available"]
     result = run_to_end(sensor(job_id="org/model", kind=kind, deferrable=deferrable)).result
     assert result == {
@@ -87,7 +87,7 @@ def test_a_job_that_did_not_end_well_fails_the_task(tuning, sensor, word, error,
 
 
 @pytest.mark.parametrize("before", [(), (TRAINING, TRAINING)], ids=["at once", "later"])
-def test_a_soft_sensor_is_skipped_instead(tuning, sensor, deferrable, before):
+def test_with_soft_fail_the_sensor_is_skipped(tuning, sensor, deferrable, before):
     from airflow.providers.common.compat.sdk import AirflowSkipException
 
     put(tuning, *before, "FAILED")
@@ -95,14 +95,14 @@ def test_a_soft_sensor_is_skipped_instead(tuning, sensor, deferrable, before):
         run_to_end(sensor(soft_fail=True, deferrable=deferrable))
 
 
-def test_a_job_that_ended_in_part_is_taken_where_that_is_good_enough(tuning, sensor, deferrable):
+def test_accept_partial_accepts_a_partly_completed_job(tuning, sensor, deferrable):
     put(tuning, TRAINING, TRAINING, "PARTIALLY COMPLETED")
     result = run_to_end(sensor(accept_partial="True", deferrable=deferrable)).result
     assert result["state"] == "partly succeeded"
 
 
 @pytest.mark.parametrize("soft", [True, False])
-def test_a_job_that_takes_too_long_times_the_sensor_out(tuning, sensor, deferrable, soft):
+def test_the_sensor_times_out(tuning, sensor, deferrable, soft):
     from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
     put(tuning, TRAINING)
@@ -110,46 +110,46 @@ def test_a_job_that_takes_too_long_times_the_sensor_out(tuning, sensor, deferrab
         run_to_end(sensor(timeout=0.6, soft_fail=soft, deferrable=deferrable))
 
 
-def test_a_word_that_nobody_knows_is_no_end(tuning, sensor, deferrable):
+def test_an_unknown_status_word_is_not_an_end(tuning, sensor, deferrable):
     put(tuning, TRAINING, TRAINING, "POLISHING", "COMPLETED")
     assert run_to_end(sensor(deferrable=deferrable)).result["status"] == "COMPLETED"
 
 
-def test_outages_are_sat_out(tuning, sensor, deferrable):
+def test_outages_are_tolerated(tuning, sensor, deferrable):
     put(tuning, TRAINING, TRAINING, "COMPLETED")
     tuning.fail["/v1/train/jobs/7"] = [(503, "away")] * 3
     assert run_to_end(sensor(deferrable=deferrable)).result["status"] == "COMPLETED"
 
 
 @pytest.mark.parametrize("status", [404, 422, 498])
-def test_a_job_that_is_not_there_is_lost(tuning, sensor, deferrable, status):
-    """Ids of another kind of job may not even look like ids to the platform."""
+def test_a_job_that_does_not_exist_is_lost(tuning, sensor, deferrable, status):
+    """The platform may refuse the id of a job of another kind as malformed."""
     tuning.fail["/v1/train/jobs/7"] = [(status, "not an id")]
     with pytest.raises(JobLostError, match=r"knows no tuning job 7\. .*set kind\. .*not an id"):
         run_to_end(sensor(deferrable=deferrable))
 
 
-def test_a_job_that_vanishes_while_it_is_waited_for_is_lost(tuning, sensor):
+def test_a_job_that_vanishes_during_the_wait_is_lost(tuning, sensor):
     put(tuning, TRAINING)
     deferral = begin(sensor())
     tuning.jobs.clear()
     event = deferral.wait(submitted_at=0.0)
-    with pytest.raises(JobLostError, match="cannot be looked at any more"):
+    with pytest.raises(JobLostError, match="can no longer be polled"):
         sensor()().execute_complete({}, event=event)
 
 
-def test_ending_the_task_leaves_the_job_alone(tuning, sensor):
+def test_ending_the_task_does_not_cancel_the_job(tuning, sensor):
     job = put(tuning, TRAINING)
     trigger = begin(sensor()).make_trigger()
     with log_lines() as lines:
         asyncio.run(trigger.on_kill())
     assert job.state == TRAINING
-    assert any("go on" in line for line in lines)
+    assert any("keep running" in line for line in lines)
 
 
 @pytest.mark.parametrize("order", ["before the next try", "while the next try waits"])
-def test_a_kill_of_the_try_before_does_the_next_one_no_harm_whenever_it_comes(tuning, sensor, order):
-    """Airflow does not order it before the next try."""
+def test_a_late_kill_of_the_previous_try_does_not_harm_the_next_one(tuning, sensor, order):
+    """Airflow does not guarantee that it comes before the next try."""
     job = put(tuning, TRAINING)
     old = begin(sensor()).make_trigger()
     if order == "before the next try":
@@ -169,14 +169,14 @@ def test_the_log_shows_how_far_the_job_is(tuning, sensor, deferrable):
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("arguments", "problem"),
     [
         ({"kind": "deployment"}, "kind must be one of"),
         ({"job_id": None}, "job_id"),
         ({"lamini_conn_id": ""}, "lamini_conn_id"),
     ],
 )
-def test_what_means_nothing_is_refused_before_anything_is_sent(tuning, sensor, given, problem):
+def test_invalid_arguments_are_refused_before_anything_is_sent(tuning, sensor, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
-        run_to_end(sensor(**given))
+        run_to_end(sensor(**arguments))
     assert not tuning.asked

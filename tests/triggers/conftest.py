@@ -30,21 +30,21 @@ def start(platform: LocalPlatform) -> Callable[..., list[str]]:  # noqa: F811
 
 @pytest.fixture
 def trigger() -> Callable[..., JobTrigger]:
-    """Returns a function that makes a trigger for batches; other arguments are as they are given to it.
+    """Returns a function that makes a trigger for batches with the given arguments.
 
-    ``age`` is the batches', ``seconds`` are those until the deadline.
+    ``age`` is the age of the batches, ``seconds`` the time until the deadline.
     """
 
-    def make(job_ids: list[str], **given: Any) -> JobTrigger:
+    def make(job_ids: list[str], **changes: Any) -> JobTrigger:
         now = time.time()
         arguments = {
             "conn_id": "lamini_default",
             "kind": "lamini/batch_completions",
             "job_ids": job_ids,
-            "submitted_at": now - given.pop("age", 0),
-            "deadline": now + given.pop("seconds", 60),
+            "submitted_at": now - changes.pop("age", 0),
+            "deadline": now + changes.pop("seconds", 60),
             "poll_interval": 0.5,
         }
-        return JobTrigger(**arguments | given)
+        return JobTrigger(**arguments | changes)
 
     return make

@@ -1,4 +1,4 @@
-"""What a watch does when its connection cannot be looked up."""
+"""A watch whose connection lookup fails."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
 
 
 class DeadlockError(BaseException):
-    """Some versions of Airflow raise such a one where a connection is looked up."""
+    """Some versions of Airflow raise a BaseException like this one in a connection lookup."""
 
 
-def waits_on(lookup):
-    """Wait for three jobs at once."""
+def wait_for_jobs(lookup):
+    """Wait for three jobs at the same time."""
 
     async def run():
         watch = Watch(lookup)
@@ -36,23 +36,23 @@ def waits_on(lookup):
 
 
 @pytest.mark.parametrize("error", [LookupError("nowhere"), DeadlockError("nowhere"), OSError("nowhere")])
-def test_no_way_to_fail_leaves_a_trigger_waiting_for_ever(error):
+def test_no_error_of_the_lookup_leaves_a_trigger_waiting_forever(error):
     async def lookup():
         raise error
 
     with pytest.raises(type(error), match="nowhere"):
-        waits_on(lookup)
+        wait_for_jobs(lookup)
 
 
 @pytest.mark.parametrize("error", [LookupError("gone"), DeadlockError("gone")])
-def test_a_connection_that_goes_while_its_key_is_refused_ends_the_waits(platform, error):
+def test_a_connection_that_is_deleted_while_its_key_is_refused_ends_the_waits(platform, error):
     settings = ClientSettings(dialect=LAMINI_DIALECT, base_url=platform.url, key="a-key-of-yesterday")
-    answers = [settings]
+    lookups = [settings]
 
     async def lookup():
-        if answers:
-            return answers.pop()
+        if lookups:
+            return lookups.pop()
         raise error
 
     with pytest.raises(type(error), match="gone"):
-        waits_on(lookup)
+        wait_for_jobs(lookup)

@@ -1,4 +1,4 @@
-"""The kinds of Lamini jobs, and what the platform can do for each. A new kind is one entry here."""
+"""The kinds of Lamini jobs. A new kind is one entry here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 from airflow_provider_lamini.jobs.progress import duration
-from airflow_provider_lamini.jobs.state import JobState, JobStatus
+from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, ProgressUnit
 from airflow_provider_lamini.platforms.lamini.api import (
     batches,
     classifiers,
@@ -44,10 +44,10 @@ _WORDS = {
 
 
 def state_of(word: str) -> JobState:
-    """The state behind a platform's word, in any case and with spaces or underscores.
+    """Return the state behind one of Lamini's status words, in any case and with spaces or underscores.
 
-    :param word: the platform's word, such as ``TRAINING MODEL`` or ``timed_out``
-    :return: the state; ``UNKNOWN`` for a word that is not known
+    :param word: such as ``TRAINING MODEL`` or ``timed_out``
+    :return: the state; ``UNKNOWN`` for an unknown word
     """
     return _WORDS.get(word.replace("_", " ").strip().upper(), JobState.UNKNOWN)
 
@@ -55,17 +55,17 @@ def state_of(word: str) -> JobState:
 def _tuning_status(job: training.TrainJob) -> JobStatus:
     state, raw = state_of(job.status), job.status
     if state is JobState.TIMED_OUT and (job.resume_count or 0) < (job.resume_limit or 0):
-        # The platform takes such a job up again by itself.
         state, raw = JobState.QUEUED, f"{job.status}, to be resumed by the platform"
     step = None if state.ended else job.last_step()
     if step is None:
         reason = job.detail if state.ended and isinstance(job.detail, str) else None
         return JobStatus(job.job_id, state, raw, detail=reason)
-    return JobStatus(job.job_id, state, raw, done=step.step, detail=_step_in_words(step))
+    progress = None if step.step is None else JobProgress(step.step, ProgressUnit.STEPS)
+    return JobStatus(job.job_id, state, raw, progress, _describe_step(step))
 
 
-def _step_in_words(step: training.TrainingStep) -> str | None:
-    """How far a tuning job is, for a person."""
+def _describe_step(step: training.TrainingStep) -> str | None:
+    """Describe how far a tuning job is, for users."""
     words = []
     if step.step is not None:
         words.append(f"step {step.step}")
@@ -78,57 +78,57 @@ def _step_in_words(step: training.TrainingStep) -> str | None:
     return ", ".join(words) or None
 
 
-def _tuning_jobs(listed: training_list.TrainJobList) -> Listing:
-    def read(job_ids: Collection[str]) -> Iterator[Mapping[str, JobStatus]]:
-        return ({job.job_id: _tuning_status(job) for job in piece} for piece in listed.only(job_ids))
+def _tuning_jobs(jobs: training_list.TrainJobList) -> Listing:
+    def find(job_ids: Collection[str]) -> Iterator[Mapping[str, JobStatus]]:
+        return ({job.job_id: _tuning_status(job) for job in piece} for piece in jobs.only(job_ids))
 
-    return Listing(len(listed), read)
+    return Listing(len(jobs), find)
 
 
 def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus:
     if job.status is None:
         ended = job.model_id is not None
-        return JobStatus(job_id, JobState.SUCCEEDED if ended else JobState.RUNNING, "no state told")
+        return JobStatus(job_id, JobState.SUCCEEDED if ended else JobState.RUNNING, "no status reported")
     return JobStatus(job_id, state_of(job.status), job.status, detail=job.detail)
 
 
-def _downloads(listed: list[models.DownloadedModel]) -> Mapping[str, JobStatus]:
-    return {model.model_name: _download_status(model) for model in listed}
+def _downloads(models_listed: list[models.DownloadedModel]) -> Mapping[str, JobStatus]:
+    return {model.model_name: _download_status(model) for model in models_listed}
 
 
-def _all_downloads(listed: list[models.DownloadedModel]) -> Listing:
-    # A platform holds few models: the size of their list plays no part.
-    return Listing(0, lambda _: iter([_downloads(listed)]))
+def _all_downloads(models_listed: list[models.DownloadedModel]) -> Listing:
+    # A platform has few models: the size of their list does not matter.
+    return Listing(0, lambda _: iter([_downloads(models_listed)]))
 
 
 def _download_status(model: models.DownloadedModel) -> JobStatus:
-    raw = model.status or "no state told"
+    raw = model.status or "no status reported"
     return JobStatus(model.model_name, state_of(raw), raw, detail=model.prev_download_error or None)
 
 
-def _look_at_download(name: str) -> Call[JobStatus]:
-    waiting = JobStatus(name, JobState.QUEUED, "not listed yet")
-    return models.list_downloaded().map(lambda listed: _downloads(listed).get(name, waiting))
+def _download_call(name: str) -> Call[JobStatus]:
+    queued = JobStatus(name, JobState.QUEUED, "not listed yet")
+    return models.list_downloaded().map(lambda found: _downloads(found).get(name, queued))
 
 
 def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
-    """A batch has no state of its own: it has ended when each of its rows has."""
+    """Return the status of a batch, which has none of its own: it has ended when each of its rows has."""
+    progress = JobProgress(done, ProgressUnit.ROWS, total)
     if total == 0:
-        return JobStatus(job_id, JobState.QUEUED, "no rows yet", 0, 0)
+        return JobStatus(job_id, JobState.QUEUED, "no rows yet", progress)
     if done < total:
-        return JobStatus(job_id, JobState.RUNNING, f"{done} of {total} rows", done, total)
-    return JobStatus(job_id, JobState.SUCCEEDED, f"all {total} rows", done, total)
+        return JobStatus(job_id, JobState.RUNNING, f"{done} of {total} rows", progress)
+    return JobStatus(job_id, JobState.SUCCEEDED, f"all {total} rows", progress)
 
 
 TUNING = JobKind(
     name="lamini/tuning",
     title="tuning",
     status=lambda job_id: training.job(job_id).map(_tuning_status),
-    list_statuses=lambda: training_list.list_unread().map(_tuning_jobs),
+    list_statuses=lambda _: training_list.list_unread().map(_tuning_jobs),
     cancel=training.cancel,
     resume=training.resume,
 )
-
 
 MEMORY_RAG = JobKind(
     name="lamini/memory_rag",
@@ -138,7 +138,6 @@ MEMORY_RAG = JobKind(
     ),
 )
 
-
 CLASSIFIER = JobKind(
     name="lamini/classifier",
     title="classifier",
@@ -146,16 +145,14 @@ CLASSIFIER = JobKind(
     cancel=lambda job_id: classifiers.update_job(job_id=job_id, status="CANCELLED"),
 )
 
-
 BATCH_COMPLETIONS = JobKind(
     name="lamini/batch_completions",
     title="batch completions",
     status=lambda job_id: batches.completions_progress(job_id).map(
-        lambda seen: _rows_status(job_id, seen.done, seen.total)
+        lambda batch: _rows_status(job_id, batch.done, batch.total)
     ),
     status_call_returns_results=True,
 )
-
 
 BATCH_EMBEDDINGS = JobKind(
     name="lamini/batch_embeddings",
@@ -166,15 +163,13 @@ BATCH_EMBEDDINGS = JobKind(
     status_call_returns_results=True,
 )
 
-
 MODEL_DOWNLOAD = JobKind(
     name="lamini/model_download",
     title="model download",
-    status=_look_at_download,
-    list_statuses=lambda: models.list_downloaded().map(_all_downloads),
+    status=_download_call,
+    list_statuses=lambda _: models.list_downloaded().map(_all_downloads),
 )
 """The id of such a job is the model's name."""
-
 
 JOB_KINDS = (TUNING, MEMORY_RAG, CLASSIFIER, BATCH_COMPLETIONS, BATCH_EMBEDDINGS, MODEL_DOWNLOAD)
 """All kinds of Lamini jobs."""

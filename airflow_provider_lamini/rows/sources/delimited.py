@@ -13,7 +13,7 @@ from airflow_provider_lamini.rows.errors import (
     ColumnError,
     InputError,
     MissingColumnError,
-    short,
+    short_name,
 )
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch
 from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
@@ -107,9 +107,9 @@ class DelimitedReader:
             feed = _Feed(LineReader(self._file, stream), self._file.name)
             header = self._header(feed)
             shape = _Shape(header, columns, self._file.name)
-            if start.at:
+            if start.offset:
                 stream.seek(0)
-                feed = _Feed(LineReader(self._file, stream, start.at, start.line), self._file.name)
+                feed = _Feed(LineReader(self._file, stream, start.offset, start.line), self._file.name)
             row = start.row
             while feed.fill():
                 place = Cursor(row, start.file, feed.at, feed.line)
@@ -130,7 +130,7 @@ class DelimitedReader:
             raise ColumnError(f"{name}: column {header.index('') + 1} of the header has no name.")
         twice = next((column for column in header if header.count(column) > 1), None)
         if twice is not None:
-            raise ColumnError(f"{name}: the header names column {short(twice)!r} more than once.")
+            raise ColumnError(f"{name}: the header names column {short_name(twice)!r} more than once.")
         return header
 
     def _records(self, lines: Iterable[str]) -> Iterator[list[str]]:

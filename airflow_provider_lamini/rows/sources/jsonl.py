@@ -52,9 +52,9 @@ class _LineBatch(Batch):
             at = len(self._block) - len(self._block[at:].split(b"\n", count - rows)[-1])
             self._seen = (count, at)
         start = self.start
-        return Cursor(start.row + count, start.file, start.at + at, start.line + count)
+        return Cursor(start.row + count, start.file, start.offset + at, start.line + count)
 
-    def place(self, offset: int) -> str:
+    def location(self, offset: int) -> str:
         return f"{self._name}, line {self.start.line + offset + 1}"
 
 
@@ -74,7 +74,7 @@ def read_batches(
     slow = _decoder(None if columns is None else tuple(columns), ())
     checked = columns is not None and bool(required)
     with file.open() as stream:
-        reader = LineReader(file, stream, start.at, start.line)
+        reader = LineReader(file, stream, start.offset, start.line)
         row = start.row
         for block in reader.blocks():
             place = Cursor(row, start.file, reader.at, reader.lines)
@@ -123,7 +123,7 @@ def _read_lines(decoder: msgspec.json.Decoder[Row], block: bytes, start: Cursor,
     rows: list[Row] = []
     ends: list[int] = []
     lines: list[int] = []
-    at = start.at
+    at = start.offset
     for number, line in enumerate(block.split(b"\n")[:-1], start.line + 1):
         at += len(line) + 1
         if text := line.strip(b" \t\r"):

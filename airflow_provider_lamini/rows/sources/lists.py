@@ -23,7 +23,7 @@ class _ListBatch(Batch):
     def after(self, count: int) -> Cursor:
         return Cursor(self.start.row + count)
 
-    def place(self, offset: int) -> str:
+    def location(self, offset: int) -> str:
         return f"item {self.start.row + offset} of the list"
 
 

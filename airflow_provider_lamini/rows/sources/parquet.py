@@ -46,44 +46,36 @@ class _GroupBatch(Batch):
 
     @cached_property
     def rows(self) -> Table:
-        """See `Batch.rows`."""
         return _table(self._part, self._columns, self.start, self._name)
 
     def __len__(self) -> int:
         return int(self._part.num_rows)
 
     def check(self) -> None:
-        """See `Batch.check`."""
         if not self._by_arrow or not _is_sayable(self._part, self._columns):
             self.rows  # noqa: B018 - knows the row, and what is wrong with it
 
     def content(self) -> bytes | memoryview:
-        """See `Batch.content`."""
         return memoryview(self._part.serialize()) if self._by_arrow else super().content()
 
-    def lacking(self, column: str) -> int | None:
-        """See `Batch.lacking`."""
+    def missing(self, column: str) -> int | None:
         if self._part.column(column).null_count == 0:
             return None
-        return super().lacking(column)
+        return super().missing(column)
 
     def has(self, column: str) -> bool:
-        """See `Batch.has`."""
         return column in self._columns
 
     def kinds(self, column: str) -> set[type]:
-        """See `Batch.kinds`."""
         found = self._columns[column].kinds(self._part.column(column)) if self._by_arrow else None
         return super().kinds(column) if found is None else found
 
     def after(self, count: int) -> Cursor:
-        """See `Batch.after`."""
         start = self.start
-        return Cursor(start.row + count, start.file, start.at, start.line + count)
+        return Cursor(start.row + count, start.file, start.offset, start.line + count)
 
-    def place(self, offset: int) -> str:
-        """See `Batch.place`."""
-        return f"{self._name}, row group {self.start.at}, row {self.start.line + offset} of it"
+    def location(self, offset: int) -> str:
+        return f"{self._name}, row group {self.start.offset}, row {self.start.line + offset} of it"
 
 
 def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None) -> Iterator[Batch]:
@@ -134,8 +126,8 @@ def _groups(
     table: pq.ParquetFile, start: Cursor, columns: Mapping[str, _Column], name: str
 ) -> Iterator[Batch]:
     place = start
-    for group in range(start.at, table.num_row_groups):
-        if group > place.at:
+    for group in range(start.offset, table.num_row_groups):
+        if group > place.offset:
             place = Cursor(place.row, place.file, group, 0)
         skip = place.line
         batches = table.iter_batches(
@@ -189,11 +181,11 @@ def _table(part: pa.RecordBatch, columns: Mapping[str, _Column], place: Cursor, 
     try:
         values: dict[str, list[Any]] = {column: part.column(column).to_pylist() for column in columns}
     except UnicodeDecodeError as error:
-        raise BadRowError(f"{name}, row group {place.at}: a text is not valid UTF-8.") from error
+        raise BadRowError(f"{name}, row group {place.offset}: a text is not valid UTF-8.") from error
     except (ValueError, OverflowError) as error:
         # Arrow has times with nanoseconds, and years beyond 9999; Python, and so ISO 8601 as it writes it, has not.
         raise BadRowError(
-            f"{name}, row group {place.at}: a date or a time cannot be said in text. Python knows microseconds and "
+            f"{name}, row group {place.offset}: a date or a time cannot be said in text. Python knows microseconds and "
             "the years 1 to 9999; turn the column into text first, or leave it out."
         ) from error
     for each, column in columns.items():
@@ -233,7 +225,7 @@ class _Column:
                 values[offset] = json_value(value)
             except ValueError as error:
                 raise BadRowError(
-                    f"row {place.row + offset} ({file}, row group {place.at}, row {place.line + offset} of "
+                    f"row {place.row + offset} ({file}, row group {place.offset}, row {place.line + offset} of "
                     f"it): column {self._name!r} {error}."
                 ) from None
 

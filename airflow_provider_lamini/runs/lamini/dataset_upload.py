@@ -13,42 +13,40 @@ from airflow_provider_lamini.api import azure_blob
 from airflow_provider_lamini.corpus.pairs import Columns, kept
 from airflow_provider_lamini.platforms.lamini.api import datasets
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.runs.submission_record import Submission, digest
+from airflow_provider_lamini.runs.submission_record import NoRecord, Submission, digest, record_store
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.pairs import Dataset
-    from airflow_provider_lamini.hooks.base import PlatformHook
-    from airflow_provider_lamini.runs.outcome import Log
-    from airflow_provider_lamini.runs.submission_record import RecordStore
+    from airflow_provider_lamini.runs.task import TaskRun
 
 RECORD = "dataset"
-"""The name of the record of an upload, beside that of a submission."""
+"""The name of the record of an upload. A tuning task also keeps that of its job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRequest:
-    """The dataset that a task wants.
+    """The dataset that a task needs.
 
-    :param given: its rows: a list, or a path, URI or glob
+    :param rows: its rows: a list, or a path, URI or glob
     :param columns: how they become rows of a dataset
-    :param is_public: whether others may use it; ``None`` leaves it to the platform
+    :param is_public: whether others may use it; ``None`` for the platform's default
     :param conn_id: the connection for the input's object storage
     """
 
-    given: object
+    rows: object
     columns: Columns
     is_public: bool | None = None
     conn_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Uploaded:
+class UploadedDataset:
     """A dataset on the platform.
 
     :param dataset_id: the platform's id
-    :param rows: how many rows it has
+    :param rows: number of rows
     :param size: bytes of its rows as JSON Lines
-    :param new: whether this try has uploaded it
+    :param new: whether this try uploaded it
     """
 
     dataset_id: str
@@ -58,78 +56,84 @@ class Uploaded:
 
 
 class DatasetUpload:
-    """Makes the dataset that a task wants, or finds the one that an earlier try has made.
+    """Uploads the dataset that a task needs, or finds the one that an earlier try uploaded.
 
-    :param wanted: the dataset
-    :param hook: leads to the platform
-    :param records: keeps what was uploaded
-    :param log: the task's log
-    :raises RowError: where the input cannot be found
+    :param task: this try of the task
+    :param request: the dataset
+    :param state_path: folder for the record of the upload; ``None`` for the default
+    :raises RowError: if the input cannot be found
     """
 
-    def __init__(self, wanted: DatasetRequest, *, hook: PlatformHook, records: RecordStore, log: Log) -> None:
-        self._wanted = wanted
-        self._hook = hook
-        self._records = records
-        self._log = log
-        self._source = open_source(wanted.given, conn_id=wanted.conn_id)
+    def __init__(self, task: TaskRun, request: DatasetRequest, state_path: str | None) -> None:
+        self._task = task
+        self._request = request
+        self._records = record_store(task, state_path, RECORD)
+        self._source = open_source(request.rows, conn_id=request.conn_id)
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything that decides what the dataset holds. The input is not read for it."""
+        """A hash of everything that decides the dataset's content, computed without reading the input."""
         return digest(
             {
-                "platform": self._hook.settings().base_url,
-                "input": self._source.stamp(),
-                "columns": self._wanted.columns.texts,
-                "is_public": self._wanted.is_public,
+                "platform": self._task.settings.base_url,
+                "input": self._source.version(),
+                "columns": self._request.columns.texts,
+                "is_public": self._request.is_public,
             }
         )
 
-    def known(self) -> str | None:
-        """The id of the dataset, where an earlier try has uploaded it."""
-        found = self._records.read()
-        return found.job_id if found and found.fingerprint == self.fingerprint else None
+    def uploaded_id(self) -> str | None:
+        """The id of the dataset, if an earlier try has uploaded it."""
+        record = self._records.read()
+        return record.job_id if record and record.fingerprint == self.fingerprint else None
 
-    def make(self, *, forced_by: str | None = None) -> Uploaded:
+    def warn_without_record(self) -> None:
+        """Log it if a retry would upload again, because there is no place for a record."""
+        if isinstance(self._records, NoRecord):
+            self._records.warn(self._task.log)
+
+    def upload(self, *, forced_by: str | None = None) -> UploadedDataset:
         """Upload the dataset, unless an earlier try has.
 
-        :param forced_by: upload it in any case, once for this request (`step.request_key`)
-        :raises RowError: where the input cannot be read, or rows cannot be used; nothing was sent then
-        :raises PlatformError: where the platform, or its store, failed or refused
+        :param forced_by: upload it again, once for this request (`TaskIdentity.request_key`)
+        :raises RowError: if the input cannot be read, or has invalid rows; nothing was sent
+        :raises PlatformError: if the platform, or its store, failed or refused
         """
-        fingerprint = self.fingerprint
-        before = self._records.read()
-        wanted = before is not None and (forced_by is None or before.forced_by == forced_by)
-        if before and before.fingerprint == fingerprint and wanted:
-            if before.job_id is not None:
-                rows, size = before.numbers["rows"], before.numbers["bytes"]
-                self._log.info("Dataset %s with %d rows was uploaded before.", before.job_id, rows)
-                return Uploaded(before.job_id, rows, size, new=False)
-            self._log.info("An earlier upload was interrupted; it may have left a dataset that nothing uses.")
-        with kept(self._source, self._wanted.columns) as dataset:
-            self._log.info("Read %s: %d rows, all fit.", self._source.describe(), dataset.rows)
-            now = time.time()
-            intent = Submission(fingerprint=fingerprint, mark="", intended_at=now, forced_by=forced_by)
+        log, fingerprint = self._task.log, self.fingerprint
+        record = self._records.read()
+        usable = record is not None and (forced_by is None or record.forced_by == forced_by)
+        if record and usable and record.fingerprint == fingerprint:
+            if record.job_id is not None:
+                rows, size = record.numbers["rows"], record.numbers["bytes"]
+                log.info("An earlier try has uploaded dataset %s with %d rows.", record.job_id, rows)
+                return UploadedDataset(record.job_id, rows, size, new=False)
+            log.info(
+                "An earlier upload was interrupted. It may have left an unused dataset; uploading again."
+            )
+        with kept(self._source, self._request.columns) as dataset:
+            log.info("Read %s: %d rows, all valid.", self._source.describe(), dataset.rows)
+            intent = Submission(
+                fingerprint=fingerprint, mark="", intended_at=time.time(), forced_by=forced_by
+            )
             self._records.write(intent)
             dataset_id = self._send(dataset)
         numbers = {"rows": dataset.rows, "bytes": dataset.size}
-        done = replace(intent.submitted(dataset_id, time.time()), numbers=numbers)
-        self._records.write(done)
-        self._log.info("Uploaded dataset %s: %d rows, %d bytes.", dataset_id, dataset.rows, dataset.size)
-        return Uploaded(dataset_id, dataset.rows, dataset.size, new=True)
+        self._records.write(replace(intent.submitted(dataset_id, time.time()), numbers=numbers))
+        log.info("Uploaded dataset %s: %d rows, %d bytes.", dataset_id, dataset.rows, dataset.size)
+        return UploadedDataset(dataset_id, dataset.rows, dataset.size, new=True)
 
     def _send(self, dataset: Dataset) -> str:
-        place = self._hook.send(datasets.upload_base_path())
-        path, is_public = place.upload_base_path, self._wanted.is_public
-        if not place.azure:
+        send = self._task.hook.send
+        target = send(datasets.upload_base_path())
+        path, is_public = target.upload_base_path, self._request.is_public
+        if not target.azure:
             call = datasets.upload_file(upload_base_path=path, data=dataset.file, is_public=is_public)
-            return self._hook.send(call).dataset_id
-        made = self._hook.send(datasets.create(upload_base_path=path, is_public=is_public))
-        # The address allows to write for a while: it is a secret.
-        mask_secret(made.dataset_location)
-        if signature := urlsplit(made.dataset_location).query:
+            return send(call).dataset_id
+        created = send(datasets.create(upload_base_path=path, is_public=is_public))
+        # Whoever knows the address can write to the blob for a while.
+        mask_secret(created.dataset_location)
+        if signature := urlsplit(created.dataset_location).query:
             mask_secret(signature)
-        azure_blob.upload(made.dataset_location, dataset.file, self._hook.settings())
-        self._hook.send(datasets.count(dataset_id=made.dataset_id, num_datapoints=dataset.rows))
-        return made.dataset_id
+        azure_blob.upload(created.dataset_location, dataset.file, self._task.settings)
+        send(datasets.count(dataset_id=created.dataset_id, num_datapoints=dataset.rows))
+        return created.dataset_id

@@ -1,66 +1,257 @@
-"""What operators do with tuning jobs, once they run. For tasks that run; imported by none that is parsed."""
+"""Tuning jobs: training a model, and resuming a job from its checkpoint. For tasks that run; imported by none that is parsed."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.platforms.lamini.api import training
+from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.links import push_job_url
+from airflow_provider_lamini.platforms.lamini.api import datasets, training
 from airflow_provider_lamini.platforms.lamini.kinds import TUNING
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.runs.arguments import check_output
+from airflow_provider_lamini.runs.job_spec import Accept, Decision, Fail, JobSpec, OrphanSearch, Resume
+from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload
+from airflow_provider_lamini.runs.submitted_job import resume_job
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.hooks.base import PlatformHook
-    from airflow_provider_lamini.runs.outcome import Log
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_lamini.jobs.event import EndedJob
+    from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.runs.job_spec import Intent
+    from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest
+    from airflow_provider_lamini.runs.submission_record import Submission
+    from airflow_provider_lamini.runs.task import TaskRun
 
 HISTORY = "loss_history.jsonl"
 """The file with a job's steps, in the task's output folder."""
 
-SHOWS_AFTER = 15.0
-"""Seconds until a platform shows that it has taken a job up again, at the most."""
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningRequest:
+    """A model to train.
 
-def resume(hook: PlatformHook, job_id: str, log: Log) -> None:
-    """Have an ended tuning job go on from its checkpoint, and wait until the platform shows it.
-
-    :param hook: leads to the platform
-    :param job_id: a job that failed, was cancelled or timed out
-    :param log: the task's log
-    :raises PlatformError: where the platform refused or failed; where it is not known whether it began, the job is
-        looked at instead
-    """
-    from airflow_provider_lamini.api.errors import PlatformError
-
-    try:
-        hook.send(training.resume(job_id))
-    except PlatformError as error:
-        if not error.may_have_started:
-            raise
-        log.warning("Whether tuning job %s goes on is not known yet: %s", job_id, error)
-    until, pause = time.monotonic() + SHOWS_AFTER, 0.25
-    while hook.send(TUNING.status(job_id)).state.ended and time.monotonic() < until:
-        time.sleep(pause)
-        pause = min(2 * pause, 2.0)
-
-
-def result_of(
-    hook: PlatformHook, job_id: str, *, status: str, output: str | None, output_conn_id: str | None, log: Log
-) -> dict[str, object]:
-    """What a tuning job came to, as a task returns it.
-
-    :param hook: leads to the platform
-    :param job_id: the job
-    :param status: how it ended, in the platform's word
-    :param output: a folder for the file ``loss_history.jsonl``; ``None`` writes none
+    :param arguments: those of `training.train`, except for the dataset; validated
+    :param dataset_id: the dataset; ``None`` to upload ``rows``
+    :param rows: the rows to upload; ``None`` if there is a ``dataset_id``
+    :param state_path: folder for the record of the upload; ``None`` for the default
+    :param output: folder for the losses; ``None`` writes none
     :param output_conn_id: the connection for that folder
-    :param log: the task's log
+    :param max_resumes: how often a job that failed or timed out is resumed
+    :param accept_partial: accept a job that ended as ``PARTIALLY COMPLETED``
+    :param list_delay: seconds until a job that was just submitted is in the platform's list
     """
-    job = hook.send(training.job(job_id))
+
+    arguments: Mapping[str, Any]
+    dataset_id: str | None = None
+    rows: DatasetRequest | None = None
+    state_path: str | None = None
+    output: str | None = None
+    output_conn_id: str | None = None
+    max_resumes: int = 0
+    accept_partial: bool = False
+    list_delay: float = 20.0
+
+
+class Training(JobSpec[dict[str, object]]):
+    """A job that trains a model.
+
+    :param task: this try of the task
+    :param request: the model
+    """
+
+    kind = TUNING
+
+    def __init__(self, task: TaskRun, request: TuningRequest) -> None:
+        self._task = task
+        self._request = request
+
+    def fingerprint_inputs(self) -> Mapping[str, object]:
+        dataset = self._request.dataset_id if self._upload is None else self._upload.fingerprint
+        return {**self._request.arguments, "dataset": dataset}
+
+    def submit(self, intent: Intent) -> str:
+        request, send = self._request, self._task.hook.send
+        check_output(request.output, request.output_conn_id)
+        if unknown := training.unknown_arguments(request.arguments["finetune_args"]):
+            self._task.log.warning(
+                "finetune_args has %s, which the platform does not document. It is passed on: check the spelling.",
+                ", ".join(unknown),
+            )
+        dataset_id = self._dataset_id()
+        base_path = send(datasets.upload_base_path()).upload_base_path
+        dataset = send(datasets.existing(dataset_id=dataset_id, upload_base_path=base_path))
+        call = training.train(
+            dataset_id=dataset_id, upload_file_path=dataset.dataset_location, **request.arguments
+        )
+        intent.update(before=list(self._similar_jobs(dataset_id)))
+        return send(call).job_id
+
+    def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
+        dataset_id = self._request.dataset_id or (self._upload.uploaded_id() if self._upload else None)
+        if submission.before is None or dataset_id is None:
+            return OrphanSearch.NOT_STARTED  # both are known before the job is started
+        new = self._similar_jobs(dataset_id, ignore=submission.before)
+        if not new:
+            time.sleep(self._request.list_delay)
+            new = self._similar_jobs(dataset_id, ignore=submission.before)
+        if not new:
+            return OrphanSearch.NOT_STARTED
+        own = [job_id for job_id, is_own in new.items() if is_own]
+        return own[0] if len(new) == len(own) == 1 else OrphanSearch.UNKNOWN
+
+    def result(
+        self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
+    ) -> dict[str, object]:
+        request = self._request
+        return {
+            **tuning_result(self._task, job_id, status.raw, request.output, request.output_conn_id),
+            "base_model": request.arguments["model_name"],
+            "resumes": submission.resumed().resumes if submission else 0,
+        }
+
+    def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
+        del submission
+        return {"job_id": job_id, "base_model": self._request.arguments["model_name"]}
+
+    def on_bad_end(
+        self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
+    ) -> Decision:
+        del job_id
+        if status.state is JobState.PARTLY_SUCCEEDED:
+            if self._request.accept_partial:
+                return Accept()
+            return Fail(
+                "Clear the task with accept_partial=True to take its model, or with force_new=True to train again.",
+                keep_record=True,
+            )
+        if status.state in (JobState.FAILED, JobState.TIMED_OUT) and submission is not None:
+            if submission.resumes < self._request.max_resumes:
+                return Resume(self._request.max_resumes)
+            times = f"It was resumed {submission.resumes} time(s). " if submission.resumes else ""
+            return Fail(f"{times}A retry submits a new job.")
+        return Fail("A retry submits a new job.")
+
+    def publish_link(self, job_id: str) -> None:
+        publish_tuning_link(self._task, job_id)
+
+    @cached_property
+    def _upload(self) -> DatasetUpload | None:
+        request = self._request
+        return None if request.rows is None else DatasetUpload(self._task, request.rows, request.state_path)
+
+    def _dataset_id(self) -> str:
+        """The dataset, uploaded if need be."""
+        if self._upload is not None:
+            return self._upload.upload().dataset_id
+        return str(self._request.dataset_id)
+
+    def _similar_jobs(self, dataset_id: str, ignore: Sequence[str] = ()) -> dict[str, bool]:
+        """Jobs that may be this task's, and whether they certainly are: no other task has the dataset, or the name."""
+        name = self._request.arguments["custom_model_name"]
+        found = {}
+        for job in self._task.hook.send(training.list_jobs()):
+            same_dataset = job.dataset_id == dataset_id
+            same_name = name is None or job.custom_model_name == name
+            # A field that the platform leaves out rules nothing out.
+            possible = (same_dataset or job.dataset_id is None) and (
+                same_name or job.custom_model_name is None
+            )
+            if possible and job.job_id not in ignore:
+                unique = name is not None or self._upload is not None
+                found[job.job_id] = unique and same_dataset and same_name
+        return found
+
+
+class ResumedTuning(JobSpec[dict[str, object]]):
+    """A tuning job that exists already, and is resumed if it has not succeeded.
+
+    :param task: this try of the task
+    :param job_id: the job
+    :param output: folder for the losses; ``None`` writes none
+    :param output_conn_id: the connection for that folder
+    """
+
+    kind = TUNING
+
+    def __init__(
+        self, task: TaskRun, job_id: str, *, output: str | None = None, output_conn_id: str | None = None
+    ) -> None:
+        self._task = task
+        self._job_id = job_id
+        self._output = output
+        self._output_conn_id = output_conn_id
+
+    def fingerprint_inputs(self) -> Mapping[str, object]:
+        return {"resume": self._job_id}
+
+    def submit(self, intent: Intent) -> str:
+        del intent
+        status = self._task.hook.send(TUNING.status(self._job_id))
+        if status.state in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
+            check_output(self._output, self._output_conn_id)
+            resume_job(self._task, TUNING, self._job_id)
+        else:
+            self._task.log.info("Job %s is %s: there is nothing to resume.", self._job_id, status.raw)
+        return self._job_id
+
+    def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
+        """Submit again: that reads the job's status first, and does no harm a second time."""
+        del submission
+        return OrphanSearch.NOT_STARTED
+
+    def result(
+        self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
+    ) -> dict[str, object]:
+        del submission
+        return tuning_result(self._task, job_id, status.raw, self._output, self._output_conn_id)
+
+    def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
+        del submission
+        return {"job_id": job_id}
+
+    def on_bad_end(
+        self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
+    ) -> Decision:
+        del job_id, submission
+        if status.state is JobState.PARTLY_SUCCEEDED:
+            return Accept()
+        return Fail("A retry resumes it again.")
+
+    def publish_link(self, job_id: str) -> None:
+        publish_tuning_link(self._task, job_id)
+
+
+def publish_tuning_link(task: TaskRun, job_id: str) -> None:
+    """Link a task to the web page of its tuning job.
+
+    :param task: this try of the task
+    :param job_id: the job
+    """
+    push_job_url(task.context, task.hook.web_job_url("tuning", job_id))
+
+
+def tuning_result(
+    task: TaskRun, job_id: str, status: str, output: str | None, output_conn_id: str | None
+) -> dict[str, object]:
+    """What a task returns of a tuning job; its losses are written to the output folder.
+
+    :param task: this try of the task
+    :param job_id: the job
+    :param status: the platform's word for how it ended
+    :param output: folder for ``loss_history.jsonl``; ``None`` writes none
+    :param output_conn_id: the connection for that folder
+    """
+    job = task.hook.send(training.job(job_id))
     steps = job.steps()
     last = steps[-1] if steps else None
     if not job.model_name:
-        log.warning("The platform tells no name of the model that tuning job %s has made.", job_id)
+        task.log.warning("The platform does not name the model of tuning job %s.", job_id)
     history = None
     if output is not None:
         folder = OutputFolder(output, output_conn_id)
@@ -78,7 +269,7 @@ def result_of(
         "final_loss": losses[-1] if losses else None,
         "history": history,
     }
-    log.info(
+    task.log.info(
         "Tuning job %s ended as %s after %s steps: model %s, final loss %s.",
         *(job_id, status, result["steps"], job.model_name, result["final_loss"]),
     )

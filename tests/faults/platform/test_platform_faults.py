@@ -58,7 +58,9 @@ RUNS_ON = "may still run and bill; (a|the) retry attaches"
 
 def out_of_time(why):
     """The task reached its timeout, the job continues, and the message says why the last poll failed."""
-    return Outcome(WaitTimeoutError, f"{RUNS_ON} to (it|them). The last look at a job has failed: {why}")
+    return Outcome(
+        WaitTimeoutError, f"{RUNS_ON} to (it|them). The last (look at a job has|poll) failed: {why}"
+    )
 
 
 BUSY, AWAY, SLOW, LOADING = (

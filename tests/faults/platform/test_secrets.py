@@ -79,8 +79,8 @@ OPERATORS = {
         "evaluate_classifier.LaminiEvaluateClassifierOperator",
         JUDGED | {"model_id": "model-c1"},
     ),
-    "resume": ("jobs.LaminiResumeJobOperator", RECORDED | {"job_id": "1"}),
-    "cancel": ("jobs.LaminiCancelJobOperator", {"job_id": "1"}),
+    "resume": ("job_control.LaminiResumeJobOperator", RECORDED | {"job_id": "1"}),
+    "cancel": ("job_control.LaminiCancelJobOperator", {"job_id": "1"}),
     "sensor": ("sensors.job.LaminiJobSensor", {"job_id": "1"}),
 }
 AT_ONCE = ("completion", "chat", "upload", "cancel", "evaluate classifier")
@@ -208,7 +208,7 @@ def note_operator(operator, left):
     """Collect an operator's repr, fields and attributes."""
     left.add("operator", repr(operator))
     left.add("arguments", repr({name: getattr(operator, name) for name in operator.template_fields}))
-    for name in ("hook", "settings", "_waiting"):
+    for name in ("task_run", "hook", "settings"):
         left.add(name, repr(getattr(operator, name, None)))
 
 

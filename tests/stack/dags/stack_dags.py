@@ -33,20 +33,13 @@ class CrashOnce(Watch):
 class Crashing:
     """Operator mixin: watches the task's process."""
 
-    def execute(self, context):
-        self._watch_steps(context)
-        return super().execute(context)
-
-    def execute_complete(self, context, event):
-        self._watch_steps(context)
-        return super().execute_complete(context, event)
-
-    def _watch_steps(self, context):
-        crash = context["dag_run"].conf.get("crash")
+    def work(self, task):
+        crash = task.context["dag_run"].conf.get("crash")
         if crash:
             watch = CrashOnce(crash["step"], Path(crash["flag"]))
             watch.learn()
             watch.start()
+        return super().work(task)
 
 
 class CrashingBatch(Crashing, LaminiBatchInferenceOperator):

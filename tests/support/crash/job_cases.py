@@ -21,7 +21,7 @@ EXAMPLES = {"spam": ["cheap watches", "win a prize"], "ham": ["see you on Monday
 WAITING: dict[str, Any] = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
 
 
-def state_record(place: Path, key: str = "lamini_submission") -> Any:
+def state_record(place: Path, key: str = "airflow_provider_lamini_submission") -> Any:
     """Read a submission from the task state store or from the only file below the state path."""
     file = place / "task-state.json"
     if file.exists():
@@ -134,7 +134,7 @@ class UploadDataset(ScriptCase):
         return Counter({"job": len(world.tuning.datasets)})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        return recorded(state_record(place, "lamini_dataset"))
+        return recorded(state_record(place, "airflow_provider_lamini_dataset"))
 
     def found(self, place: Path, world: World, outcome: Outcome) -> Found:
         del place

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     """Returns the name of a step from the frame and its return value; ``None`` for no step."""
 
 PACKAGE = "airflow_provider_lamini"
-OPERATORS = f"{os.sep}{PACKAGE}{os.sep}operators{os.sep}"
+RUNS = f"{os.sep}{PACKAGE}{os.sep}runs{os.sep}"
 WORK = {
     "submit": "submits",
-    "find": "looks for its job",
-    "fetch": "fetches",
-    "ended_badly": "judges a bad end",
+    "find_orphaned_job": "looks for its job",
+    "result": "reads the result",
+    "on_bad_end": "decides on a bad end",
 }
-"""Operator methods that are steps, and their descriptions."""
+"""Methods of a job's specification that are steps wherever they are defined."""
 
 
 def plain(name: str) -> str:
@@ -73,9 +73,9 @@ class Watch:
 
         :raises AttributeError: a function was renamed, so the harness must be updated
         """
-        fetch = _of("api.transfer", "Transfer.build"), _of("api.transfer", "Transfer.begin")
-        self._after[fetch[0]] = self._built
-        self._before[fetch[1]] = self._begun
+        transfer = _of("api.transfer", "Transfer.build"), _of("api.transfer", "Transfer.begin")
+        self._after[transfer[0]] = self._built
+        self._before[transfer[1]] = self._begun
         self._after[_of("api.client", "Client.send")] = lambda frame, _: (
             f"{request(frame.f_locals['call'].method, frame.f_locals['call'].path)} is read"
         )
@@ -93,9 +93,10 @@ class Watch:
         self._before[_of("runs.submission_record", "TaskStateRecord.forget")] = _constant(
             "the task state is about to be removed"
         )
-        self._before[_of("operators.legacy", "JobOperator.execute")] = _constant("the task begins")
-        self._before[_of("operators.legacy", "JobOperator.execute_complete")] = _constant("the task wakes up")
-        self._before[_of("operators.legacy", "JobOperator._defer")] = _constant("the task is about to defer")
+        self._before[_of("operators.base", "run_work")] = lambda frame, _: (
+            "the task begins" if frame.f_locals["event"] is None else "the task wakes up"
+        )
+        self._before[_of("runs.task", "TaskRun.trigger")] = _constant("the task is about to defer")
         self._before[_of("operators.upload_dataset", "LaminiUploadDatasetOperator.execute")] = _constant(
             "the task begins"
         )
@@ -108,9 +109,9 @@ class Watch:
         return f"{name} is about to be sent"
 
     def _begun(self, frame: FrameType, _: Any) -> str:
-        fetch = frame.f_locals["self"]
-        # Polls bypass httpx, so they are not built; they have a path.
-        return f"{self._requests.get(id(fetch)) or request('GET', fetch.path)} is answered"
+        transfer = frame.f_locals["self"]
+        # A status request that bypassed httpx was not built, but has a path.
+        return f"{self._requests.get(id(transfer)) or request('GET', transfer.path)} is answered"
 
     def start(self) -> None:
         """Watch this thread and its new threads."""
@@ -138,7 +139,7 @@ class Watch:
             namer = self._before.get(frame.f_code)
             if namer is not None:
                 self._note(namer(frame, None))
-            elif OPERATORS in frame.f_code.co_filename and frame.f_code.co_name in WORK:
+            elif RUNS in frame.f_code.co_filename and frame.f_code.co_name in WORK:
                 self._note(f"the task {WORK[frame.f_code.co_name]}")
         elif event == "return":
             namer = self._after.get(frame.f_code)

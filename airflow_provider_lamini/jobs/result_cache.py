@@ -1,0 +1,49 @@
+"""A cache of status responses that already contain the job's results."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.api.call import Call
+
+T = TypeVar("T")
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Total size of the cached responses. Results that do not fit are fetched again."""
+
+
+class ResultCache:
+    """Response bodies of the last status calls, so that a task that waits in its own process fetches nothing twice.
+
+    Only for kinds of jobs with :attr:`~.kinds.JobKind.status_call_returns_results`.
+    """
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, bytes] = {}
+
+    def put(self, path: str, body: bytes) -> None:
+        """Cache a response if there is room for it.
+
+        :param path: path of the request
+        :param body: body of the response
+        """
+        self._bodies.pop(path, None)
+        # A copy of the values: the task may take other entries in its own thread meanwhile.
+        if sum(map(len, list(self._bodies.values()))) + len(body) <= MAX_BYTES:
+            self._bodies[path] = body
+
+    def take(self, call: Call[T]) -> T | None:
+        """Return the result of a call from the cache and remove it there.
+
+        :param call: the call that would fetch the result
+        :return: the result; ``None`` if it is not cached or cannot be parsed
+        """
+        body = self._bodies.pop(call.path, None)
+        if body is not None:
+            with suppress(
+                ValueError, RecursionError
+            ):  # sending the call reports what is wrong with the response
+                return call.parse(body)
+        return None

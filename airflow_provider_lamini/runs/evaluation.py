@@ -1,0 +1,211 @@
+"""Evaluating models: metrics, one number per row, and thresholds for their means. For tasks that run."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import msgspec
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError, ThresholdMissedError
+from airflow_provider_lamini.runs.arguments import finite, json_object, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_lamini.api.call import Json
+
+Metric = Callable[[str, "Json"], float]
+"""Takes the right answer and the model's output, and returns a number: the higher, the better. Usually from 0 to 1."""
+
+_WORD = re.compile(r"\w+")
+
+
+def exact_match(expected: str, output: Json) -> float:
+    """Whether both have the same words in the same order, regardless of case, blanks and punctuation.
+
+    :param expected: the right answer
+    :param output: the model's answer
+    :return: 1 or 0
+    """
+    return float(_words(expected) == _words(_as_text(output)))
+
+
+def token_f1(expected: str, output: Json) -> float:
+    """How many words both share: the harmonic mean of precision and recall over words.
+
+    :param expected: the right answer
+    :param output: the model's answer
+    :return: 0 to 1
+    """
+    right, actual = Counter(_words(expected)), Counter(_words(_as_text(output)))
+    if not right or not actual:
+        return float(right == actual)
+    return 2 * (right & actual).total() / (right.total() + actual.total())
+
+
+_BUILT_IN: dict[str, Metric] = {"exact_match": exact_match, "token_f1": token_f1}
+
+
+def parse_metrics(value: object) -> dict[str, Metric]:
+    """Validate an operator's ``metrics``.
+
+    :param value: a list of ``exact_match``, ``token_f1``, callables and dotted paths of callables
+    :return: the metrics by name; a callable has its own name
+    :raises InvalidArgumentError: if it is anything else, or two metrics have the same name
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise InvalidArgumentError(
+            f"metrics must be a list of {', '.join(_BUILT_IN)}, callables or their dotted paths, not {shown(value)}."
+        )
+    found: dict[str, Metric] = {}
+    for item in value:
+        name, metric = _metric(item)
+        if name in found:
+            raise InvalidArgumentError(f"metrics has two with the name {name!r}.")
+        found[name] = metric
+    return found
+
+
+def score(name: str, metric: Metric, expected: str, output: Json, row: int) -> float:
+    """One row's score.
+
+    :param name: the metric's name, for the message
+    :param metric: the metric
+    :param expected: the right answer
+    :param output: the model's answer
+    :param row: the row's number in the input, for the message
+    :raises InvalidArgumentError: if the metric raises, or returns anything but a finite number
+    """
+    try:
+        value: object = metric(expected, output)
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"metric {name!r} failed on row {row} with {type(error).__name__}: fix it, then clear the task; "
+            "no model is asked again."
+        ) from error
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        actual = value if isinstance(value, float) else f"a {type(value).__name__}"
+        raise InvalidArgumentError(
+            f"metric {name!r} returned {actual} for row {row}; a finite number is expected."
+        )
+    return float(value)
+
+
+def _metric(value: object) -> tuple[str, Metric]:
+    if isinstance(value, str):
+        return (value, _BUILT_IN[value]) if value in _BUILT_IN else _imported(value)
+    if callable(value):
+        return str(getattr(value, "__name__", type(value).__name__)), value
+    raise InvalidArgumentError(
+        f"metrics has a {type(value).__name__}: give {', '.join(_BUILT_IN)}, callables or their dotted paths."
+    )
+
+
+def _imported(path: str) -> tuple[str, Metric]:
+    module, _, name = path.replace(":", ".").rpartition(".")
+    if not module or not name:
+        raise InvalidArgumentError(
+            f"metrics: {shown(path)} is not known: give {', '.join(_BUILT_IN)}, or a path such as 'my_package.metrics.rouge'."
+        )
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"metrics: {shown(path)} cannot be imported: {error}.") from error
+    if not callable(found):
+        raise InvalidArgumentError(f"metrics: {shown(path)} is a {type(found).__name__}, not a callable.")
+    return name, found
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _as_text(output: Json) -> str:
+    return output if isinstance(output, str) else msgspec.json.encode(output).decode()
+
+
+GATES = ("fail", "skip", "return")
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdResult:
+    """A number, compared with its threshold.
+
+    :param label: what the number is, for messages
+    :param value: the number
+    :param minimum: the threshold
+    """
+
+    label: str
+    value: float
+    minimum: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the number reaches the threshold."""
+        # Means of the same scores may differ in their last digits.
+        return self.value >= self.minimum or math.isclose(
+            self.value, self.minimum, rel_tol=1e-9, abs_tol=1e-9
+        )
+
+    def __str__(self) -> str:
+        return f"{self.label} is {self.value:.4g}, at least {self.minimum:.4g} is required"
+
+
+def parse_thresholds(name: str, value: object) -> dict[str, float]:
+    """Validate thresholds.
+
+    :param name: the argument, for the message
+    :param value: a mapping of metric to number, its JSON text, or ``None``
+    :return: the thresholds by metric
+    :raises InvalidArgumentError: if it is anything else
+    """
+    found: dict[str, float] = {}
+    for metric, item in (json_object(name, value) or {}).items():
+        number = finite(item)
+        if math.isnan(number):
+            raise InvalidArgumentError(
+                f"{name}: the threshold of {shown(metric)} must be a number, not {shown(item)}."
+            )
+        found[metric] = number
+    return found
+
+
+def check_names(name: str, thresholds: Mapping[str, float], known: Mapping[str, object]) -> None:
+    """Check that thresholds name known metrics.
+
+    :param name: the argument, for the message
+    :param thresholds: the thresholds by metric
+    :param known: the metrics by name
+    :raises InvalidArgumentError: if one names another metric
+    """
+    for metric in thresholds:
+        if metric not in known:
+            raise InvalidArgumentError(
+                f"{name} names the metric {shown(metric)}, but there are only {', '.join(known) or 'none'}."
+            )
+
+
+def decide(gate: str, results: list[ThresholdResult], report: str) -> bool:
+    """Pass, fail or skip a task, or return whether all thresholds are met.
+
+    :param gate: ``fail``, ``skip`` or ``return``
+    :param results: the numbers, compared with their thresholds
+    :param report: where the report is
+    :return: whether all thresholds are met
+    :raises ThresholdMissedError: for ``fail``, if one is missed
+    :raises AirflowSkipException: for ``skip``, if one is missed
+    """
+    missed = [str(result) for result in results if not result.met]
+    if not missed or gate == "return":
+        return not missed
+    message = f"The model is not good enough: {'; '.join(missed)}. The report is in {report}."
+    raise ThresholdMissedError(message) if gate == "fail" else AirflowSkipException(message)

@@ -1,0 +1,178 @@
+"""Training a classifier. For tasks that run; imported by none that is parsed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.api.errors import NotFoundError, ProjectNotFoundError
+from airflow_provider_lamini.corpus.examples import read_examples
+from airflow_provider_lamini.exceptions import JobFailedError
+from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers
+from airflow_provider_lamini.platforms.lamini.kinds import CLASSIFIER
+from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch
+from airflow_provider_lamini.runs.submission_record import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.corpus.examples import Examples
+    from airflow_provider_lamini.corpus.pairs import Columns
+    from airflow_provider_lamini.jobs.event import EndedJob
+    from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassifierJob
+    from airflow_provider_lamini.runs.job_spec import Intent
+    from airflow_provider_lamini.runs.submission_record import Submission
+    from airflow_provider_lamini.runs.task import TaskRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierRequest:
+    """A classifier to train. The arguments are those of the operator, validated.
+
+    :param list_delay: seconds until a job that was just submitted is in the project's list
+    """
+
+    project: str
+    model_name: str | None
+    classes: dict[str, str] | None
+    examples: object
+    columns: Columns
+    dataset_name: str | None
+    on_existing: str
+    input_conn_id: str | None
+    list_delay: float = 10.0
+
+
+class ClassifierTraining(JobSpec[dict[str, object]]):
+    """A job that trains a classifier: of a new project, or again on all that an existing one holds.
+
+    :param task: this try of the task
+    :param request: the classifier
+    """
+
+    kind = CLASSIFIER
+
+    def __init__(self, task: TaskRun, request: ClassifierRequest) -> None:
+        self._task = task
+        self._request = request
+
+    def fingerprint_inputs(self) -> Mapping[str, object]:
+        request = self._request
+        return {
+            "project": request.project,
+            "model_name": request.model_name,
+            "classes": request.classes,
+            "examples": self._examples,
+            "dataset_name": request.dataset_name,
+            "on_existing": request.on_existing,
+        }
+
+    def submit(self, intent: Intent) -> str:
+        """Create the project or extend it, whichever fits at this moment, and train."""
+        exists = self._request.project in self._task.hook.send(classifier_projects.list_projects())
+        call = self._extend() if exists else self._create()
+        examples = sum(map(len, (self._examples or {}).values()))
+        numbers = {
+            "classes": len(self._request.classes or ()),
+            "examples": examples,
+            "created": int(not exists),
+        }
+        intent.update(before=self._jobs() if exists else [], numbers=numbers)
+        return self._task.hook.send(call).job_id
+
+    def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
+        if submission.before is None:
+            return OrphanSearch.NOT_STARTED  # it is recorded before the job is started
+        new = [job_id for job_id in self._jobs() if job_id not in submission.before]
+        if not new:
+            time.sleep(self._request.list_delay)
+            new = [job_id for job_id in self._jobs() if job_id not in submission.before]
+        if not new:
+            return OrphanSearch.NOT_STARTED
+        return new[0] if len(new) == 1 else OrphanSearch.UNKNOWN
+
+    def result(
+        self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
+    ) -> dict[str, object]:
+        model_id = self._model_id(job_id)
+        self._task.log.info("Classifier %s is trained.", model_id)
+        numbers = submission.numbers if submission else {}
+        return {
+            "project": self._request.project,
+            "job_id": job_id,
+            **numbers,
+            "model_id": model_id,
+            "status": status.raw,
+        }
+
+    def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
+        return {"project": self._request.project, "job_id": job_id, **submission.numbers}
+
+    @cached_property
+    def _examples(self) -> Examples | None:
+        request = self._request
+        if request.examples is None:
+            return None
+        classes = None if request.classes is None else tuple(request.classes)
+        return read_examples(
+            request.examples, request.columns, classes=classes, conn_id=request.input_conn_id
+        )
+
+    def _create(self) -> Call[ClassifierJob]:
+        request = self._request
+        if request.classes is None or request.model_name is None:
+            raise ValueError(
+                f"The platform has no classifier project {request.project!r}. To create it, give classes and model_name."
+            )
+        self._task.log.info("Creating project %s with %d classes.", request.project, len(request.classes))
+        return classifiers.initialize(
+            name=request.project,
+            model_name=request.model_name,
+            classes=request.classes,
+            examples=self._examples,
+        )
+
+    def _extend(self) -> Call[ClassifierJob]:
+        request, task = self._request, self._task
+        if request.on_existing != "extend":
+            raise ValueError(
+                f"The classifier project {request.project!r} exists already. Choose another name, or on_existing='extend'."
+            )
+        if self._examples is not None:
+            name = request.dataset_name or f"examples-{digest(dict(self._examples))[:16]}"
+            if name in task.hook.send(classifier_projects.list_datasets(request.project)):
+                task.log.info(
+                    "Project %s already has the dataset %s; not adding it again.", request.project, name
+                )
+            else:
+                task.hook.send(
+                    classifiers.add(project_name=request.project, dataset_name=name, data=self._examples)
+                )
+                task.log.info("Added the dataset %s to project %s.", name, request.project)
+        return classifiers.train(name=request.project)
+
+    def _jobs(self) -> list[str]:
+        """The ids of the project's jobs."""
+        try:
+            jobs = self._task.hook.send(classifier_projects.list_jobs(self._request.project))
+        except (NotFoundError, ProjectNotFoundError):
+            return []
+        return list(dict.fromkeys(job.job_id for job in jobs))  # a list may name a job twice
+
+    def _model_id(self, job_id: str) -> str:
+        send, project = self._task.hook.send, self._request.project
+        model_id = send(classifiers.status(job_id)).model_id
+        if model_id is not None:
+            return model_id
+        models = send(classifier_projects.list_models(project))
+        found = list(dict.fromkeys(model.model_id for model in models if model.job_id == job_id))
+        if len(found) != 1:
+            raise JobFailedError(
+                f"{CLASSIFIER.title} job {job_id} ended well, but the platform names no model of it. It no longer runs. "
+                f"Look at the models of project {project!r}; a retry asks again."
+            )
+        return found[0]

@@ -1,0 +1,117 @@
+"""Building a Memory RAG index. For tasks that run; imported by none that is parsed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.api.errors import PlatformError
+from airflow_provider_lamini.corpus.documents import find_documents
+from airflow_provider_lamini.platforms.lamini.api import memory_rag
+from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
+from airflow_provider_lamini.runs.job_spec import Decision, Fail, JobSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_lamini.corpus.documents import Document
+    from airflow_provider_lamini.jobs.event import EndedJob
+    from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.runs.job_spec import Intent
+    from airflow_provider_lamini.runs.submission_record import Submission
+    from airflow_provider_lamini.runs.task import TaskRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRequest:
+    """An index over documents.
+
+    :param files: a path, URI or glob, or a list of such
+    :param files_conn_id: the connection for the files' object storage
+    :param model_name: the model that will answer
+    """
+
+    files: str | Sequence[str]
+    files_conn_id: str | None
+    model_name: str
+
+
+class IndexBuild(JobSpec[dict[str, object]]):
+    """A job that builds an index.
+
+    :param task: this try of the task
+    :param request: the index
+    """
+
+    kind = MEMORY_RAG
+
+    def __init__(self, task: TaskRun, request: IndexRequest) -> None:
+        self._task = task
+        self._request = request
+
+    @cached_property
+    def _documents(self) -> Sequence[Document]:
+        return find_documents(self._request.files, conn_id=self._request.files_conn_id)
+
+    def fingerprint_inputs(self) -> Mapping[str, object]:
+        checksums = {document.name: document.stamp().sha256 for document in self._documents}
+        return {"model_name": self._request.model_name, "files": checksums}
+
+    def submit(self, intent: Intent) -> str:
+        return send_documents(self._task, intent, self._request.model_name, self._documents)
+
+    def result(
+        self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
+    ) -> dict[str, object]:
+        self._task.log.info("Index %s is ready.", job_id)
+        return self._result(job_id, status.raw, submission)
+
+    def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
+        return self._result(job_id, None, submission)
+
+    def on_bad_end(
+        self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
+    ) -> Decision:
+        del status, submission
+        log_end_of_build(self._task, job_id)
+        return Fail("A retry submits a new job.")
+
+    def _result(self, job_id: str, status: str | None, submission: Submission | None) -> dict[str, object]:
+        numbers = submission.numbers if submission else {}
+        return {"index_id": job_id, "model_name": self._request.model_name, "status": status, **numbers}
+
+
+def send_documents(task: TaskRun, intent: Intent, model_name: str, documents: Sequence[Document]) -> str:
+    """Start to build an index over documents.
+
+    :param task: this try of the task
+    :param intent: the record of the submission
+    :param model_name: the model that will answer
+    :param documents: the documents, streamed in one request
+    :return: the job's id, which is also that of the index
+    """
+    count, size = len(documents), sum(document.info.size for document in documents)
+    intent.update(numbers={"files": count, "bytes": size})
+    task.log.info("Sending %d files, %d bytes.", count, size)
+    parts = [document.part() for document in documents]
+    try:
+        return task.hook.send(memory_rag.train(model_name=model_name, files=parts)).job_id
+    except OSError:
+        # A file could not be read, so the form is incomplete and the platform has started nothing.
+        intent.withdraw()
+        raise
+
+
+def log_end_of_build(task: TaskRun, job_id: str) -> None:
+    """Log the last lines of the platform's log of a build.
+
+    :param task: this try of the task
+    :param job_id: the build
+    """
+    try:
+        lines = task.hook.send(memory_rag.training_log(job_id))
+    except PlatformError as error:
+        task.log.info("The platform returned no log of the build: %s", error)
+    else:
+        task.log.warning("The platform's log of the build ends with: %s", "; ".join(lines[-3:])[:1000])

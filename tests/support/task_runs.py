@@ -1,0 +1,83 @@
+"""Runs of tasks without operators, and a hook that leads to a platform in memory."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_lamini.runs.task import TaskRun, WaitOptions
+from tests.support.tasks import TI
+
+if TYPE_CHECKING:
+    from tests.support.tasks import TaskInstance
+
+
+@dataclass
+class MemoryHook:
+    """A hook whose calls are functions without arguments: sending one calls it.
+
+    :param records: the folder that the connection names for submission records
+    """
+
+    records: str | None = None
+    conn_name_attr: str = "my_conn_id"
+    my_conn_id: str = "mine"
+    closed: bool = False
+
+    def settings(self) -> Any:
+        """Settings with an address."""
+        return SimpleNamespace(base_url="https://platform.test")
+
+    def client(self) -> Any:
+        """No client: there is no network."""
+        raise AssertionError("this task sends nothing through a client")
+
+    def send(self, call: Any) -> Any:
+        """Call the call."""
+        return call()
+
+    def state_path(self) -> str | None:
+        """The folder for records."""
+        return self.records
+
+    def web_job_url(self, kind: str, job_id: str) -> str | None:
+        """The page of a job."""
+        return f"https://web.test/{kind}/{job_id}"
+
+    def close(self) -> None:
+        """Remember that the hook was closed."""
+        self.closed = True
+
+
+def task_run(
+    ti: TaskInstance = TI,
+    *,
+    hook: MemoryHook | None = None,
+    started_at: float | None = None,
+    state_store: object = None,
+    **options: Any,
+) -> TaskRun:
+    """One try of a task.
+
+    :param ti: which task
+    :param hook: leads to the platform
+    :param started_at: when the try started, a Unix timestamp; ``None`` for now
+    :param state_store: Airflow's task state store, if there is one
+    :param options: how it waits, if not as usual
+    """
+    context: Any = {"ti": ti} | ({} if state_store is None else {"task_state_store": state_store})
+    usual: dict[str, Any] = {
+        "deferrable": True,
+        "poll_interval": 0.5,
+        "timeout": 60.0,
+        "cancel_on_kill": False,
+    }
+    return TaskRun(
+        context,
+        hook=hook or MemoryHook(),
+        options=WaitOptions(**usual | options),
+        log=logging.getLogger("airflow.task"),
+        started_at=started_at,
+    )

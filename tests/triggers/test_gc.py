@@ -1,0 +1,78 @@
+"""With ``freeze_gc``, waiting triggers are excluded from garbage collection."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from airflow_provider_lamini.triggers import job
+from airflow_provider_lamini.triggers.job import FREEZE_STEP, WaitingTriggers
+
+
+@pytest.fixture
+def freezes(monkeypatch):
+    """Turns ``freeze_gc`` on and records each freeze."""
+    calls = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
+    monkeypatch.setattr(job, "freeze_gc", lambda: True)
+    return calls
+
+
+def start(triggers, count):
+    """Lets this many more triggers wait."""
+    stack = ExitStack()
+    for _ in range(count):
+        stack.enter_context(triggers.counted())
+    return stack
+
+
+def test_a_few_waiting_triggers_cause_no_freeze(freezes):
+    with start(WaitingTriggers(), FREEZE_STEP - 1):
+        assert freezes == []
+
+
+def test_each_further_step_of_waiting_triggers_causes_a_freeze(freezes):
+    triggers = WaitingTriggers()
+    with start(triggers, FREEZE_STEP):
+        assert len(freezes) == 1
+        with start(triggers, FREEZE_STEP - 1):
+            assert len(freezes) == 1
+            with start(triggers, 1):
+                assert len(freezes) == 2
+
+
+def test_triggers_that_come_and_go_cause_no_further_freeze(freezes):
+    triggers = WaitingTriggers()
+    for _ in range(5):
+        with start(triggers, FREEZE_STEP):
+            pass
+    assert len(freezes) == 1
+
+
+def test_a_trigger_that_fails_is_no_longer_counted(freezes):
+    triggers = WaitingTriggers()
+    for _ in range(FREEZE_STEP):
+        with pytest.raises(OSError, match="gone"), triggers.counted():
+            raise OSError("gone")
+    assert freezes == []
+
+
+LOAD = """
+import gc, sys
+from airflow_provider_lamini.triggers import job
+job._import_all("lamini/tuning")
+print(gc.get_freeze_count() > len(sys.modules), gc.get_freeze_count())
+"""
+
+
+@pytest.mark.parametrize(("option", "printed"), [("True", "True"), ("False", "False 0"), (None, "False 0")])
+def test_the_modules_of_a_wait_are_frozen_only_if_the_option_is_on(monkeypatch, option, printed):
+    monkeypatch.delenv("AIRFLOW__AIRFLOW_PROVIDER_LAMINI__FREEZE_GC", raising=False)
+    if option is not None:
+        monkeypatch.setenv("AIRFLOW__AIRFLOW_PROVIDER_LAMINI__FREEZE_GC", option)
+    result = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1].startswith(printed)
