@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.output.parts import PartWriter
     from airflow_provider_lamini.runs.open_run import RowRunConfig
-    from airflow_provider_lamini.runs.task import PlatformHook, TaskRun, WaitOptions, Work
+    from airflow_provider_lamini.runs.task import TaskRun, WaitOptions, Work
 
 
 class RowOperator(BaseOperator):

@@ -1,0 +1,117 @@
+"""Which package may import which, and that only platforms know platforms. Read from the source; nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_lamini
+
+ROOT = Path(airflow_provider_lamini.__file__).parent
+LAYERS = (
+    ("operators", "sensors", "decorators"),
+    ("runs",),
+    ("triggers",),
+    ("hooks", "results", "corpus"),
+    ("platforms",),
+    ("jobs", "rows"),
+    ("api",),
+)
+"""From top to bottom: a package imports only packages of lower lines."""
+ROW_LAYERS = ("storage", "sources", "ledger", "output")
+"""Packages of ``rows``: each imports only itself and those before it."""
+SMALL_MODULES = ("compat", "exceptions", "links", "get_provider_info", "__init__")
+"""They belong to no layer: they import almost nothing."""
+GENERIC = (
+    "api",
+    "jobs",
+    "rows",
+    "corpus",
+    "triggers",
+    "runs",
+    "operators/base.py",
+    "operators/row_operator.py",
+)
+"""They know no platform, apart from ``runs/lamini``."""
+PLATFORM_WORDS = re.compile(r"lamini|emissary|\b(?:497|498|499|513|524|594)\b", re.IGNORECASE)
+PACKAGE_NAME = re.compile(r"airflow[-_]provider[-_]lamini", re.IGNORECASE)
+
+SOURCES = {
+    ".".join((ROOT.name, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of ours that a file imports anywhere, also only for types."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in SOURCES else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & set(SOURCES)
+
+
+def package(module: str) -> str:
+    """The package directly below ours that a module belongs to."""
+    return (module.split(".") + ["__init__"])[1]
+
+
+def files_of(name: str) -> list[Path]:
+    place = ROOT / name
+    files = [place] if place.suffix else sorted(place.rglob("*.py"))
+    return [path for path in files if not path.is_relative_to(ROOT / "runs" / "lamini")]
+
+
+def test_each_package_imports_only_packages_of_lower_layers():
+    level = {name: number for number, names in enumerate(LAYERS) for name in names}
+    wrong = []
+    for path in sorted(ROOT.rglob("*.py")):
+        importer = path.relative_to(ROOT).with_suffix("").parts[0]
+        if importer == "local" or importer in SMALL_MODULES:
+            continue
+        assert importer in level, f"{importer} has no layer: add it to LAYERS"
+        wrong += [
+            f"{path.relative_to(ROOT)} imports {module}"
+            for module in imports_of(path)
+            if package(module) in level
+            and package(module) != importer
+            and level[package(module)] <= level[importer]
+        ]
+    assert not wrong
+
+
+def test_the_packages_of_rows_import_in_one_direction():
+    for number, layer in enumerate(ROW_LAYERS):
+        for path in (ROOT / "rows" / layer).glob("*.py"):
+            packages = {module.split(".")[2] for module in imports_of(path) if module.count(".") > 2}
+            assert not packages & set(ROW_LAYERS[number + 1 :]), path
+
+
+def test_no_modules_import_each_other():
+    try:
+        TopologicalSorter({name: imports_of(path) for name, path in SOURCES.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_only_the_local_platform_imports_itself():
+    files = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "local"]
+    assert not [path for path in files if "local" in {package(module) for module in imports_of(path)}]
+
+
+@pytest.mark.parametrize("name", GENERIC)
+def test_generic_code_names_no_platform_and_no_private_status(name):
+    lines = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files_of(name)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if PLATFORM_WORDS.search(PACKAGE_NAME.sub("", line))
+    ]
+    assert not lines
