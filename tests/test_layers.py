@@ -60,7 +60,7 @@ def imports_of(path: Path) -> set[str]:
 
 def package(module: str) -> str:
     """The package directly below ours that a module belongs to."""
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 def files_of(name: str) -> list[Path]:

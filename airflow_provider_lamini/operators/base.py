@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.runs.job_spec import SubmissionOptions
     from airflow_provider_lamini.runs.outcome import Log
-    from airflow_provider_lamini.runs.task import TaskHook, TaskRun, WaitOptions, Work
+    from airflow_provider_lamini.runs.task import TaskRun, WaitOptions, Work
 
 R = TypeVar("R")
 
@@ -48,7 +49,7 @@ class WorkOperator(Protocol[R]):
         """
         ...
 
-    def make_hook(self) -> TaskHook:
+    def make_hook(self) -> PlatformHook:
         """The hook. The connection is looked up later, when the hook is used.
 
         :raises InvalidArgumentError: if the connection's id is wrong
@@ -142,7 +143,7 @@ class JobOperator(BaseOperator):
         task fails, and a retry attaches to its job.
     :param cancel_on_kill: cancel the job when the task is killed, cleared or marked, if the platform can
     :param state_path: folder for the submission record, a path or URI; default: Airflow's task state store (3.3 and
-        newer), else the connection's ``state_path``, else ``[lamini] state_path``
+        newer), else the connection's ``state_path``, else the platform's configured one
     :param on_changed_input: what to do if this run has already submitted a job with other arguments: ``cancel`` that job
         and submit a new one, or ``fail``
     :param on_unknown_submission: what to do if nobody can tell whether an earlier try started a job: ``fail``, or
@@ -196,7 +197,7 @@ class JobOperator(BaseOperator):
         self.killed = False
 
     @abstractmethod
-    def make_hook(self) -> TaskHook:
+    def make_hook(self) -> PlatformHook:
         """The platform's hook. The connection is looked up later, when the hook is used.
 
         :raises InvalidArgumentError: if the connection's id is wrong

@@ -115,7 +115,7 @@ class LaminiCancelJobOperator(BaseOperator):
         from airflow_provider_lamini.hooks.lamini import LaminiHook
 
         del context
-        job_id, kind = identifier("job_id", self.job_id), job_kind("kind", self.kind)
+        job_id, kind = identifier("job_id", self.job_id), job_kind("kind", self.kind, "lamini")
         if kind.cancel is None:
             raise InvalidArgumentError(
                 f"kind is {kind.title}, and the platform cannot cancel such a job: job {job_id} runs to its end, and bills."

@@ -28,6 +28,14 @@ class RowResult(NamedTuple):
     error: str | None = None
 
 
+class TokenUsage(Protocol):
+    """The tokens of one answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
 @runtime_checkable
 class JobEndpoint(Protocol):
     """An endpoint that takes many prompts as a job."""

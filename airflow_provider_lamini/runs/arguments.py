@@ -343,16 +343,17 @@ def model_or_id(name: str, value: object) -> str:
     return plain_name(name, value).strip()
 
 
-def job_kind(name: str, value: object) -> JobKind:
-    """A kind of job, by its name in upper or lower case, with spaces or underscores.
+def job_kind(name: str, value: object, platform_name: str) -> JobKind:
+    """A platform's kind of job, by its name in upper or lower case, with spaces or underscores.
 
     :param name: the argument, for the message
     :param value: such as ``tuning`` or ``memory_rag``
+    :param platform_name: the platform
     :raises InvalidArgumentError: if no kind has that name
     """
     from airflow_provider_lamini.platforms import platform
 
-    kinds = platform("lamini").job_kinds
+    kinds = platform(platform_name).job_kinds
     found = kinds.get(value.strip().replace(" ", "_").casefold()) if isinstance(value, str) else None
     if found is None:
         raise InvalidArgumentError(f"{name} must be one of {', '.join(kinds)}, not {shown(value)}.")

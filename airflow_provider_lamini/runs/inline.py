@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.output_types import OutputType
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.platforms.lamini.api.chat import Usage
-    from airflow_provider_lamini.rows.endpoints import RowResult
+    from airflow_provider_lamini.rows.endpoints import RowResult, TokenUsage
     from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.outcome import Log
 
@@ -97,7 +96,7 @@ def answers(rows: Sequence[RowResult], *, single: bool) -> dict[str, object]:
     }
 
 
-def total_tokens(usages: Sequence[Usage | None]) -> dict[str, int] | None:
+def total_tokens(usages: Sequence[TokenUsage | None]) -> dict[str, int] | None:
     """The tokens of all answers together.
 
     :param usages: the tokens of each answer; ``None`` if the platform did not count them
@@ -209,7 +208,7 @@ def _items(name: str, value: object, maximum: int) -> Sequence[object]:
     if not 0 < len(value) <= maximum:
         raise InvalidArgumentError(
             f"{name} has {len(value)} entries; 1 to {maximum} are allowed. For more, with the results on storage, "
-            "use LaminiBatchInferenceOperator."
+            "use the batch inference operator."
         )
     return value
 

@@ -25,7 +25,7 @@ class Log(Protocol):
 class WaitFor:
     """Jobs are under way; the work continues when some of them have ended.
 
-    :param kind: name of the jobs' kind, such as ``lamini/tuning``
+    :param kind: name of the jobs' kind, such as ``acme/tuning``
     :param job_ids: the platform's ids
     :param submitted_at: when the youngest job was submitted, a Unix timestamp. For its first minute, 'not found' is not
         final.

@@ -223,7 +223,7 @@ class NoRecord:
         """
         log.warning(
             "There is no place for a submission record: if this try dies, a retry submits again. Set state_path on the "
-            "task, on the connection or in [lamini], or run Airflow 3.3 or newer."
+            "task, on the connection or in Airflow's configuration, or run Airflow 3.3 or newer."
         )
 
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.client import Client
     from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.jobs.watch import Watch
     from airflow_provider_lamini.runs.outcome import Log
@@ -173,36 +173,6 @@ class Work(Protocol[R]):
         ...
 
 
-class TaskHook(Protocol):
-    """What a task needs of a platform's hook."""
-
-    conn_name_attr: str
-
-    def settings(self) -> ClientSettings:
-        """How to reach the platform."""
-        ...
-
-    def client(self) -> Client:
-        """The client, open until `close`."""
-        ...
-
-    def send(self, call: Call[T], /) -> T:
-        """Send one request and return its answer."""
-        ...
-
-    def state_path(self) -> str | None:
-        """The folder for submission records, if one is configured."""
-        ...
-
-    def web_job_url(self, kind: str, job_id: str) -> str | None:
-        """The web page of a job, if there is one."""
-        ...
-
-    def close(self) -> None:
-        """Close the client."""
-        ...
-
-
 class TaskRun:
     """One try of a task.
 
@@ -218,7 +188,7 @@ class TaskRun:
         self,
         context: Context,
         *,
-        hook: TaskHook,
+        hook: PlatformHook,
         options: WaitOptions | None = None,
         log: Log,
         started_at: float | None = None,
@@ -238,7 +208,7 @@ class TaskRun:
     @property
     def conn_id(self) -> str:
         """The connection to the platform."""
-        return str(getattr(self.hook, self.hook.conn_name_attr))
+        return self.hook.conn_id
 
     @cached_property
     def settings(self) -> ClientSettings:

@@ -161,7 +161,7 @@ class LaminiJobSensor(BaseSensorOperator):
         from airflow_provider_lamini.platforms.lamini.kinds import MODEL_DOWNLOAD
 
         flag("accept_partial", self.accept_partial)
-        kind = job_kind("kind", self.kind)
+        kind = job_kind("kind", self.kind, "lamini")
         check = model_or_id if kind is MODEL_DOWNLOAD else identifier
         return check("job_id", self.job_id), kind
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_lamini.runs.task import TaskRun, WaitOptions
 from tests.support.tasks import TI
@@ -22,8 +22,7 @@ class MemoryHook:
     """
 
     records: str | None = None
-    conn_name_attr: str = "my_conn_id"
-    my_conn_id: str = "mine"
+    conn_id: str = "mine"
     closed: bool = False
 
     def settings(self) -> Any:
@@ -76,7 +75,7 @@ def task_run(
     }
     return TaskRun(
         context,
-        hook=hook or MemoryHook(),
+        hook=cast("Any", hook or MemoryHook()),
         options=WaitOptions(**usual | options),
         log=logging.getLogger("airflow.task"),
         started_at=started_at,
