@@ -133,7 +133,7 @@ def test_the_event_reaches_the_work():
 
 def test_the_deadline_ends_the_task_and_the_work_says_what_happens_to_the_jobs():
     work = Work()
-    event = JobEvent(deadline=5.0, timed_out=True, pending=("7",), trouble="503")
+    event = JobEvent(deadline=5.0, timed_out=True, pending=("7",), last_error="503")
     with pytest.raises(
         WaitTimeoutError, match=r"timeout of 60 s has passed. Jobs 7 run on. The last poll failed: 503"
     ):
