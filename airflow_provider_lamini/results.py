@@ -1,4 +1,13 @@
-"""Several finished runs as one: what mapped tasks left in their folders, in one order."""
+"""Reads the output folders of operators over rows, and combines those of mapped tasks. Part of the public API.
+
+A task's result names its output folder::
+
+    for row in read_outputs(manifest["output"]):
+        ...
+
+If a task is mapped over files, each mapped task has its own folder. `merge_shards` combines them in one order, and
+`read_shards` reads them as one.
+"""
 
 from __future__ import annotations
 
@@ -7,81 +16,48 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_lamini.rows.counts import Counts
-from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
-from airflow_provider_lamini.rows.output.manifest import Part, read_document, read_manifest
+from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, RowError
+from airflow_provider_lamini.rows.formats import PACKAGE, FileFormat, FormatError
+from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from airflow_provider_lamini.api.call import Json
-from airflow_provider_lamini.rows.errors import RowError
+    from airflow_provider_lamini.rows.output.manifest import Part
 
-
-def read_outputs(folder: OutputFolder | str, conn_id: str | None = None) -> Iterator[dict[str, Any]]:
-    """The results of a finished run, row by row in the order of the input, with constant memory.
-
-    Each is a dictionary with ``index``, the columns that were passed through, ``output``,
-    ``finish_reason`` and ``error``; with vectors, ``embedding`` and ``error``.
-
-    :param folder: the output folder of the run
-    :param conn_id: the Airflow connection to the object store
-    :raises IncompleteOutputError: where a row is not there, not in its place, or cannot be read
-    """
-    place = OutputFolder(folder, conn_id) if isinstance(folder, str) else folder
-    for part in read_manifest(place).parts:
-        yield from _read_part(place, part)
-
-
-def _read_part(folder: OutputFolder, part: Part) -> Iterator[dict[str, Any]]:
-    expected = part.first_row
-    end = part.first_row + part.rows
-    try:
-        for row in _rows_of(folder, part.name):
-            if row.get("index") != expected or expected == end:
-                raise IncompleteOutputError(
-                    f"{folder.uri(part.name)}: row {expected} is not where it should be."
-                )
-            expected += 1
-            yield row
-    except FileNotFoundError:
-        raise IncompleteOutputError(f"{folder.uri(part.name)} is gone.") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise IncompleteOutputError(f"{folder.uri(part.name)}: row {expected} is damaged.") from None
-    if expected != end:
-        raise IncompleteOutputError(
-            f"{folder.uri(part.name)} has {expected - part.first_row} of {part.rows} rows."
-        )
-
-
-def _rows_of(folder: OutputFolder, name: str) -> Iterator[dict[str, Any]]:
-    if name.endswith(".parquet"):
-        from airflow_provider_lamini.rows.output.vectors import table_rows
-
-        try:
-            yield from table_rows(folder.read(name))
-        except RowError:
-            raise
-        except ValueError as error:
-            raise IncompleteOutputError(f"{folder.uri(name)} is damaged: {error}.") from error
-        return
-    yield from map(msgspec.json.Decoder(dict[str, Any]).decode, folder.lines(name))
-
+__all__ = ["SHARDS", "merge_shards", "read_outputs", "read_shards"]
 
 SHARDS = "shards.json"
-"""The file that names the shards of a run."""
+"""The file that lists the shards of a run."""
 
-_FORMAT = "lamini-shards"
-_VERSION = 1
+FORMAT = FileFormat(f"{PACKAGE}/shards", 1)
 _XCOM_SHARDS = 100
 
 
-class Shard(msgspec.Struct, frozen=True):
-    """The output folder of one of the runs.
+def read_outputs(folder: str, conn_id: str | None = None) -> Iterator[dict[str, Any]]:
+    """Read the results of a finished run, row by row in the order of the input. Memory use is constant.
 
-    :param output: the folder: its URI, or its name where it lies in the folder of the whole
-    :param first_row: index of its first row among all
-    :param rows: how many rows it has
+    Each row has ``index``, the passthrough columns, ``output``, ``finish_reason`` and ``error``. Rows with vectors have
+    ``embedding`` and ``error`` instead of the last three.
+
+    :param folder: path or URI of the run's output folder
+    :param conn_id: the Airflow connection to the object store
+    :return: the rows
+    :raises IncompleteOutputError: if the run has not ended, or a row is missing or damaged
+    """
+    output = OutputFolder(folder, conn_id)
+    for part in read_manifest(output).parts:
+        yield from _read_part(output, part)
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """The output folder of one of several runs.
+
+    :param output: its URI, or its name if it is a subfolder of the folder with ``shards.json``
+    :param first_row: index of its first row in the combined results
+    :param rows: number of its rows
     """
 
     output: str
@@ -90,15 +66,15 @@ class Shard(msgspec.Struct, frozen=True):
 
 
 class Shards(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``shards.json`` holds.
+    """The content of ``shards.json``.
 
-    :param shards: the runs, in the order of their rows
-    :param counts: the rows of all by outcome
+    :param shards: the shards, in the order of their rows
+    :param counts: the rows of all shards by outcome
     :param models: the models that answered
     """
 
-    format: str = _FORMAT
-    version: int = _VERSION
+    format: str = FORMAT.name
+    version: int = FORMAT.version
     shards: list[Shard]
     counts: Counts
     models: list[str]
@@ -107,34 +83,35 @@ class Shards(msgspec.Struct, frozen=True, kw_only=True):
 def merge_shards(
     outputs: Iterable[str | Mapping[str, Any]], into: str, conn_id: str | None = None
 ) -> dict[str, Json]:
-    """Write down that several finished runs are one. No row is copied; doing it again does no harm.
+    """Combine the results of finished runs. This writes ``shards.json`` and copies no rows; it may be repeated.
 
-    :param outputs: the runs in the order that their rows shall have: their output folders, or what their tasks returned
-    :param into: the folder for ``shards.json``, a path or URI; best the one that holds the runs' folders
+    :param outputs: the runs in the order of their rows: output folders, or what their tasks returned
+    :param into: path or URI of the folder for ``shards.json``, ideally the one that contains the runs' folders
     :param conn_id: the Airflow connection to the object store of all these folders
-    :return: ``output``, ``manifest``, ``counts``, ``models``, ``shards`` (how many) and, up to 100 of them, ``outputs``
-    :raises IncompleteOutputError: where a run has not ended
-    :raises OutputError: where a folder is given twice
+    :return: ``output``, ``manifest``, ``counts``, ``models``, ``shards`` (their number) and, for up to 100 shards,
+        ``outputs``
+    :raises IncompleteOutputError: if a run has not ended
+    :raises OutputError: if a folder occurs twice
     """
-    place = OutputFolder(into, conn_id)
-    inside = f"{place.location.rstrip('/')}/"
+    target = OutputFolder(into, conn_id)
+    prefix = f"{target.location.rstrip('/')}/"
     shards: dict[str, Shard] = {}
     counts = Counts()
     models: dict[str, None] = {}
     for output in outputs:
         folder = OutputFolder(output if isinstance(output, str) else str(output["output"]), conn_id)
         if folder.location in shards:
-            raise OutputError(f"{folder} is given twice: each shard needs a folder of its own.")
+            raise OutputError(f"{folder} occurs twice: each shard needs its own folder.")
         manifest = read_manifest(folder)
-        name = folder.location.removeprefix(inside)
+        name = folder.location.removeprefix(prefix)
         shards[folder.location] = Shard(name, counts.rows, manifest.counts.rows)
         counts += manifest.counts
         models[manifest.model] = None
     merged = Shards(shards=list(shards.values()), counts=counts, models=list(models))
-    place.write(SHARDS, msgspec.json.format(msgspec.json.encode(merged), indent=1))
+    target.write(SHARDS, msgspec.json.format(msgspec.json.encode(merged), indent=1))
     return {
-        "output": place.location,
-        "manifest": place.uri(SHARDS),
+        "output": target.location,
+        "manifest": target.uri(SHARDS),
         "counts": msgspec.to_builtins(counts),
         "models": [*models],
         "shards": len(shards),
@@ -143,28 +120,68 @@ def merge_shards(
 
 
 def read_shards(folder: str, conn_id: str | None = None) -> Iterator[dict[str, Any]]:
-    """The results of all shards, row by row, with constant memory.
+    """Read the results of all shards, row by row. Memory use is constant.
 
-    Rows are as `manifest.read_outputs` gives them, but for ``index``, which counts through all shards.
+    Rows are as in `read_outputs`, except that ``index`` numbers the rows of all shards.
 
-    :param folder: the folder that holds ``shards.json``
+    :param folder: path or URI of the folder with ``shards.json``
     :param conn_id: the Airflow connection to the object store
-    :raises IncompleteOutputError: where the folder has no such file, or a row is not there
+    :return: the rows
+    :raises IncompleteOutputError: if the shards have not been merged, or a row is missing or damaged
     """
-    place = OutputFolder(folder, conn_id)
-    for shard in _read(place).shards:
-        is_inside = not shard.output.startswith("/") and "://" not in shard.output
-        output = f"{place.location.rstrip('/')}/{shard.output}" if is_inside else shard.output
+    target = OutputFolder(folder, conn_id)
+    for shard in _load_shards(target).shards:
+        is_subfolder = not shard.output.startswith("/") and "://" not in shard.output
+        output = f"{target.location.rstrip('/')}/{shard.output}" if is_subfolder else shard.output
         rows = 0
         for row in read_outputs(output, conn_id):
             rows += 1
             yield row | {"index": shard.first_row + row["index"]}
         if rows != shard.rows:
             raise IncompleteOutputError(
-                f"{output} has {rows} rows, and had {shard.rows} when the shards were merged. Merge them again."
+                f"{output} has {rows} rows, but had {shard.rows} when the shards were merged. Merge them again."
             )
 
 
-def _read(place: OutputFolder) -> Shards:
-    missing = f"{place} has no {SHARDS}: its shards have not been merged."
-    return read_document(place, SHARDS, Shards, (_FORMAT, _VERSION), missing)
+def _load_shards(folder: OutputFolder) -> Shards:
+    try:
+        return FORMAT.decode(folder.read(SHARDS), Shards, folder.uri(SHARDS))
+    except FileNotFoundError:
+        raise IncompleteOutputError(f"{folder} has no {SHARDS}: its shards have not been merged.") from None
+    except FormatError as error:
+        raise IncompleteOutputError(str(error)) from error
+
+
+def _read_part(folder: OutputFolder, part: Part) -> Iterator[dict[str, Any]]:
+    expected = part.first_row
+    end = part.first_row + part.rows
+    try:
+        for row in _part_rows(folder, part.name):
+            if row.get("index") != expected or expected == end:
+                raise IncompleteOutputError(
+                    f"{folder.uri(part.name)}: row {expected} is missing or in the wrong position."
+                )
+            expected += 1
+            yield row
+    except FileNotFoundError:
+        raise IncompleteOutputError(f"{folder.uri(part.name)} is missing.") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise IncompleteOutputError(f"{folder.uri(part.name)}: row {expected} is damaged.") from None
+    if expected != end:
+        raise IncompleteOutputError(
+            f"{folder.uri(part.name)} has {expected - part.first_row} of {part.rows} rows."
+        )
+
+
+def _part_rows(folder: OutputFolder, name: str) -> Iterator[dict[str, Any]]:
+    if not name.endswith(".parquet"):
+        yield from map(msgspec.json.Decoder(dict[str, Any]).decode, folder.lines(name))
+        return
+    from airflow_provider_lamini.rows.output.vectors import table_rows
+
+    try:
+        yield from table_rows(folder.read(name))
+    except RowError:
+        raise
+    except ValueError as error:
+        raise IncompleteOutputError(f"{folder.uri(name)} is damaged: {error}.") from error

@@ -269,10 +269,10 @@ def arguments_of(operator: type) -> dict[str, inspect.Parameter]:
 
 def test_every_argument_of_batch_inference_is_in_its_table_with_its_default():
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
-    from airflow_provider_lamini.operators.legacy import JobOperator
+    from airflow_provider_lamini.operators.row_operator import RowOperator
 
     arguments = arguments_of(LaminiBatchInferenceOperator)
-    assert set(arguments) > set(arguments_of(JobOperator))
+    assert set(arguments) > set(arguments_of(RowOperator))
     rows = dict(first_cells(text_of("batch-inference.md")))
     assert sorted(set(arguments) - set(rows)) == []
     for name, argument in arguments.items():

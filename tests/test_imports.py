@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pkgutil
 import subprocess
 import sys
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +122,49 @@ def test_the_package_itself_is_nearly_free_and_needs_no_airflow():
 
 def test_nothing_of_ours_reads_the_metadata_of_providers_at_import():
     assert "airflow.providers_manager" not in loaded("import airflow_provider_lamini")
+
+
+PACKAGE = Path(airflow_provider_lamini.__file__).parent
+LAYERS_OF_ROWS = ("storage", "sources", "ledger", "output")
+"""Each imports only itself and those before it."""
+
+
+def imports_of(path):
+    """The modules of ours that a module imports anywhere, also for type checkers only."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in SOURCES else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & set(SOURCES)
+
+
+SOURCES = {
+    ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+    if not path.is_relative_to(PACKAGE / "local")
+}
+
+
+def test_no_modules_import_each_other():
+    try:
+        TopologicalSorter({name: imports_of(path) for name, path in SOURCES.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_the_packages_of_rows_import_in_one_direction_only():
+    for number, layer in enumerate(LAYERS_OF_ROWS):
+        for path in (PACKAGE / "rows" / layer).glob("*.py"):
+            packages = {name.split(".")[2] for name in imports_of(path) if name.count(".") > 2}
+            assert not packages & set(LAYERS_OF_ROWS[number + 1 :]), path
+
+
+@pytest.mark.parametrize("package", ["rows", "corpus"])
+def test_rows_and_training_data_know_no_platform_by_name(package):
+    for path in (PACKAGE / package).rglob("*.py"):
+        text = path.read_text().lower().replace(PACKAGE.name, "").replace("airflow-provider-lamini", "")
+        assert "lamini" not in text, path
+        assert "emissary" not in text, path

@@ -1,1 +1,1 @@
-"""What models learn from and look up: training pairs, labelled examples, documents and index manifests."""
+"""Data for training and retrieval: pairs, labelled examples, documents and index manifests."""

@@ -1,4 +1,4 @@
-"""Documents: whole files for an index, found in a folder or by a pattern, told apart by their checksums."""
+"""Documents for an index: whole files, found in a folder or by a pattern and compared by checksum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.storage.base import GLOB
 from airflow_provider_lamini.rows.storage.locate import locate
-from airflow_provider_lamini.rows.storage.uris import brief
+from airflow_provider_lamini.rows.storage.uris import short_uri
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ _NAMED = 5
 
 
 class DocumentVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a document's content was.
+    """The version of a document's content.
 
-    :param size: bytes
-    :param sha256: the checksum, as hexadecimal digits
-    :param version: the store's own mark of the file; while it stays the same, the file need not be read again
+    :param size: size in bytes
+    :param sha256: checksum in hexadecimal digits
+    :param version: version of the file in its store (`FileInfo.version`); as long as it is the same, the file need not be
+        read again
     """
 
     size: int
@@ -43,17 +44,17 @@ class DocumentVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str = ""
 
     def same(self, other: DocumentVersion) -> bool:
-        """Whether both are of the same content."""
+        """Whether both have the same content."""
         return self.sha256 == other.sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that goes into an index.
+    """A file for an index.
 
-    :param name: its path below the folder that was named, with slashes
-    :param info: as its store sees it
-    :param store: where it lies
+    :param name: its path relative to the folder that the user has passed, with slashes
+    :param info: path, size and version in its store
+    :param store: its store
     """
 
     name: str
@@ -62,18 +63,18 @@ class Document:
 
     @property
     def sent_name(self) -> str:
-        """The name that the platform sees: it has no folders."""
+        """The name for the platform, which knows no folders."""
         return self.name.replace("/", "__")
 
     def part(self) -> FilePart:
-        """The file for a form; it is opened when sent and read in blocks."""
+        """The file as part of a form. It is opened when it is sent, and read in blocks."""
         content_type = mimetypes.guess_type(self.name)[0] or "application/octet-stream"
         return FilePart(self.sent_name, lambda: self.store.open(self.info.path), content_type)
 
     def stamp(self, known: DocumentVersion | None = None) -> DocumentVersion:
-        """What the content is, read in blocks.
+        """Compute the version of the content.
 
-        :param known: what it was before; taken as it is where the store says that the file is the same
+        :param known: an earlier version; it is returned if the store says that the file is unchanged
         """
         size, version = self.info.size, self.info.version
         if known is not None and version and (known.size, known.version) == (size, version):
@@ -85,7 +86,7 @@ class Document:
         return DocumentVersion(size, digest.hexdigest(), version)
 
     def text(self) -> str | None:
-        """The content as text; ``None`` where it is none, in UTF-8."""
+        """The content as text; ``None`` if it is not UTF-8 text."""
         try:
             text = self.store.read(self.info.path).decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -94,48 +95,46 @@ class Document:
 
 
 def find_documents(
-    given: object, *, conn_id: str | None = None, leave_out: str | None = None
+    value: object, *, conn_id: str | None = None, leave_out: str | None = None
 ) -> list[Document]:
-    """Find the files that were named. They are looked up, not read.
+    """Find documents. Files are looked up, but not read.
 
-    :param given: a path, a URI or a glob, or a list of such. A folder stands for all files in it and below it.
-        Hidden files and folders, whose names begin with a dot, are left out.
+    :param value: a path, a URI or a glob, or a list of these. A folder stands for all files in it and below it. Hidden
+        files and folders, whose names start with a dot, are ignored.
     :param conn_id: the Airflow connection to the object store
-    :param leave_out: a file that is none of the documents, though it may lie among them
+    :param leave_out: a file to ignore, even if it is found
     :return: the documents, sorted by name
-    :raises InputError: for what is no path, where there is no file, and for two files with one name
+    :raises InputError: if the value is not a path, no file is found, or two files have the same name
     """
-    places = [given] if isinstance(given, str) else given
-    if not isinstance(places, Sequence) or not all(
-        isinstance(place, str) and place.strip() for place in places
-    ):
-        raise InputError(f"files is {_kind(given)}. Give a path, a URI or a glob, or a list of such.")
-    without = None if leave_out is None else locate(leave_out, conn_id)[1]
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str) and path.strip() for path in paths):
+        raise InputError(f"files is {_kind(value)}. Pass a path, a URI or a glob, or a list of these.")
+    ignored = None if leave_out is None else locate(leave_out, conn_id)[1]
     found = {
         document.info.path: document
-        for place in places
-        for document in _at(place, conn_id)
-        if document.info.path != without
+        for path in paths
+        for document in _find(path, conn_id)
+        if document.info.path != ignored
     }
     if not found:
-        raise InputError(f"files: there are no documents in {_listed(places)}.")
+        raise InputError(f"files: there are no documents in {_join(paths)}.")
     if not any(document.info.size for document in found.values()):
-        raise InputError(f"files: all documents in {_listed(places)} are empty.")
+        raise InputError(f"files: all documents in {_join(paths)} are empty.")
     _check_names(found.values())
     return sorted(found.values(), key=lambda document: document.name)
 
 
 def stamps(documents: Iterable[Document], known: Mapping[str, DocumentVersion]) -> dict[str, DocumentVersion]:
-    """What documents hold, by name.
+    """The versions of documents by name.
 
     :param documents: the documents
-    :param known: what those of the same names held before
+    :param known: earlier versions by name
     """
     return {document.name: document.stamp(known.get(document.name)) for document in documents}
 
 
-def _at(place: str, conn_id: str | None) -> list[Document]:
-    store, path = locate(place, conn_id)
+def _find(uri: str, conn_id: str | None) -> list[Document]:
+    store, path = locate(uri, conn_id)
     if store.is_folder(path):
         root, found = path, store.glob(f"{glob.escape(path.rstrip('/'))}/**/*")
     else:
@@ -143,7 +142,7 @@ def _at(place: str, conn_id: str | None) -> list[Document]:
             root, found = str(PurePosixPath(path).parent), [store.info(path)]
         except (FileNotFoundError, NotADirectoryError):
             if not GLOB.search(path):
-                raise InputError(f"files: {brief(place)} does not exist.") from None
+                raise InputError(f"files: {short_uri(uri)} does not exist.") from None
             root, found = _before_pattern(path), store.glob(path)
     named = ((PurePosixPath(info.path).relative_to(PurePosixPath(root)), info) for info in found)
     return [
@@ -153,19 +152,19 @@ def _at(place: str, conn_id: str | None) -> list[Document]:
     ]
 
 
-def _kind(given: object) -> str:
-    if isinstance(given, str):
+def _kind(value: object) -> str:
+    if isinstance(value, str):
         return "an empty text"
-    return "a list with an entry that is no path" if isinstance(given, Sequence) else kind(given)
+    return "a list with an entry that is not a path" if isinstance(value, Sequence) else kind(value)
 
 
-def _listed(places: Sequence[str]) -> str:
-    more = ", ..." if len(places) > _NAMED else ""
-    return f"{', '.join(map(brief, places[:_NAMED]))}{more}" if places else "an empty list"
+def _join(paths: Sequence[str]) -> str:
+    more = ", ..." if len(paths) > _NAMED else ""
+    return f"{', '.join(map(short_uri, paths[:_NAMED]))}{more}" if paths else "an empty list"
 
 
 def _before_pattern(path: str) -> str:
-    """The folder above the first part of a path that is a pattern."""
+    """The folder above the first component of a path that is a pattern."""
     parts = PurePosixPath(path).parts
     first = next(number for number, part in enumerate(parts) if GLOB.search(part))
     return str(PurePosixPath(*parts[:first]))
@@ -173,15 +172,15 @@ def _before_pattern(path: str) -> str:
 
 def _check_names(documents: Collection[Document]) -> None:
     for document in documents:
-        # Bytes that are no UTF-8 are surrogates here.
+        # In a file name, bytes that are not UTF-8 become surrogates.
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in document.name):
             raise InputError(
-                f"files: the name {document.name!a} has characters that cannot be sent. Rename the file."
+                f"files: the name {document.name!a} contains characters that cannot be sent. Rename the file."
             )
-    # Two folders may hold files of one name, and "a/b" is sent as "a__b".
+    # Two folders may contain files with the same name, and "a/b" is sent as "a__b".
     names = Counter(document.sent_name for document in documents)
     name, count = names.most_common(1)[0]
     if count > 1:
         raise InputError(
-            f"files: {count} documents would be called {name} in the index. Name the folder above them, or rename one."
+            f"files: {count} documents would have the name {name} in the index. Pass the folder above them, or rename one."
         )

@@ -1,4 +1,4 @@
-"""Rows for tuning and evaluation: an input and the output that is right, each checked, then kept in a file."""
+"""Rows for tuning and evaluation: pairs of an input and its right output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.api.call import FilePart
-from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, listed, short
+from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, list_columns, short_name
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 
 if TYPE_CHECKING:
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.values import Row
 
 _NAMED = 10
-_WORDS = 3
-"""Bad rows that a message names at most."""
+"""Maximum number of bad rows in a message."""
+_MAX_NAME_WORDS = 3
+"""A column name with more words is probably a prompt."""
 
 
 class Pair(msgspec.Struct, frozen=True, gc=False):
-    """One row of a dataset, as the platform wants it.
+    """One row of a dataset in the form that the platform expects.
 
-    :param input: what the model is asked
-    :param output: what it should answer
+    :param input: the question to the model
+    :param output: the right answer
     """
 
     input: str
@@ -41,11 +42,11 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How a row becomes a row of a dataset.
+    """Templates that make a pair of a row.
 
     :param prompt: makes the input
     :param answer: makes the output
-    :param texts: both, as the user wrote them
+    :param texts: both templates as the user wrote them
     """
 
     prompt: PromptTemplate
@@ -54,11 +55,11 @@ class Columns:
 
     @classmethod
     def parse(cls, prompt: object, answer: object) -> Columns:
-        """Read both templates.
+        """Parse both templates.
 
         :param prompt: a template over a row's columns, or the name of a column
-        :param answer: the same, for the output
-        :raises ColumnError: for what is not a text, or an empty one
+        :param answer: the same for the output
+        :raises ColumnError: if one is not a text, or empty
         """
         return cls(_template("prompt", prompt), _template("answer", answer), (str(prompt), str(answer)))
 
@@ -70,11 +71,11 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Rows of a dataset in a file.
+    """A dataset in a file.
 
-    :param file: the rows as JSON Lines
-    :param rows: how many they are
-    :param size: bytes of the file
+    :param file: the pairs as JSON Lines
+    :param rows: number of pairs
+    :param size: size of the file in bytes
     """
 
     file: FilePart
@@ -84,17 +85,17 @@ class Dataset:
 
 @contextmanager
 def kept(source: Source, columns: Columns) -> Iterator[Dataset]:
-    """Read and check an input once, and keep its rows in a temporary file while the block lasts.
+    """Read and validate an input once, and keep its pairs in a temporary file while the block runs.
 
-    Memory does not depend on the number of rows; the disk for temporary files must have room for them.
+    Memory does not depend on the number of rows; the disk for temporary files must have space for them.
 
     :param source: the input
-    :param columns: how its rows become rows of a dataset
-    :raises BadRowError: where rows cannot be used; it names the first of them by number
-    :raises InputError: for an input without rows, or one that cannot be read
-    :raises ColumnError: for a file that lacks a column
+    :param columns: make a pair of each row
+    :raises BadRowError: if rows cannot be used; it names the first ones by number
+    :raises InputError: if the input has no rows, or cannot be read
+    :raises ColumnError: if a file lacks a column
     """
-    with tempfile.NamedTemporaryFile(prefix="lamini-dataset-", suffix=".jsonl") as file:
+    with tempfile.NamedTemporaryFile(prefix="airflow-provider-lamini-dataset-", suffix=".jsonl") as file:
         rows, encoder = 0, msgspec.json.Encoder()
         for pairs in checked(source, columns):
             rows += len(pairs)
@@ -109,15 +110,16 @@ def kept(source: Source, columns: Columns) -> Iterator[Dataset]:
 
 
 def checked(source: Source, columns: Columns) -> Iterator[list[Pair]]:
-    """Read an input and check each row.
+    """Read an input and validate each row.
 
-    Rows come as they are read. After the first bad one no more come; all the rest is looked at, and the error
-    at the end tells how many are bad.
+    Pairs are returned in batches as they are read. After the first bad row, no more pairs are returned; the remaining rows
+    are still validated, so that the error at the end can say how many are bad.
 
     :param source: the input
-    :param columns: how its rows become rows of a dataset
-    :raises BadRowError: where rows cannot be used
-    :raises InputError: for an input without rows, or one that cannot be read
+    :param columns: make a pair of each row
+    :return: batches of pairs
+    :raises BadRowError: if rows cannot be used
+    :raises InputError: if the input has no rows, or cannot be read
     """
     total, bad = 0, _BadRows(source)
     for batch in source.batches(columns=columns.needed):
@@ -128,9 +130,7 @@ def checked(source: Source, columns: Columns) -> Iterator[list[Pair]]:
     if bad.count:
         raise bad.error()
     if not total:
-        raise InputError(
-            f"{source.describe()} has no rows: a model can neither learn from none nor be judged by them."
-        )
+        raise InputError(f"{source.describe()} has no rows, so there is nothing to train or evaluate with.")
 
 
 class _BadRows:
@@ -145,7 +145,7 @@ class _BadRows:
         self.count = 0
 
     def check(self, batch: Batch, columns: Columns) -> list[Pair]:
-        """Make pairs of a batch's rows, and note those that cannot be used."""
+        """Make pairs of the rows of a batch, and collect the rows that cannot be used."""
         if not any(row.get(column) is None for column in columns.needed for row in batch.rows):
             pairs = list(
                 map(Pair, columns.prompt.render_all(batch.rows), columns.answer.render_all(batch.rows))
@@ -156,13 +156,13 @@ class _BadRows:
             if _problem(row, columns):
                 self.count += 1
                 if len(self._found) < _NAMED:
-                    # The batch may hold the needed columns only: the message is better with all of them.
-                    whole = next(islice(self._source.read(batch.start), offset, None)).row
-                    self._found.append(f"{batch.where(offset)} {_problem(whole, columns)}")
+                    # The batch may have the needed columns only; the message should list all of them.
+                    complete_row = next(islice(self._source.read(batch.start), offset, None)).row
+                    self._found.append(f"{batch.describe_row(offset)} {_problem(complete_row, columns)}")
         return []
 
     def error(self) -> BadRowError:
-        """What to say of them."""
+        """The error about all collected rows."""
         more = f"; and {self.count - _NAMED} more" if self.count > _NAMED else ""
         rows = "1 row" if self.count == 1 else f"{self.count} rows"
         return BadRowError(
@@ -172,12 +172,12 @@ class _BadRows:
 
 
 def _problem(row: Row, columns: Columns) -> str | None:
-    """What is wrong with a row, without its content."""
+    """What is wrong with a row, without its content; ``None`` if nothing is."""
     for column in columns.needed:
         if column not in row:
-            return f"has no column {_called(column, columns)} ({listed(tuple(row)).rstrip('.')})"
+            return f"has no column {_called(column, columns)} ({list_columns(tuple(row)).rstrip('.')})"
         if row[column] is None:
-            return f"has no value in the column {short(column)!r}"
+            return f"has no value in the column {short_name(column)!r}"
     for name, template in (("input", columns.prompt), ("output", columns.answer)):
         if not template.render(row).strip():
             return f"makes an empty {name}"
@@ -185,11 +185,11 @@ def _problem(row: Row, columns: Columns) -> str | None:
 
 
 def _called(column: str, columns: Columns) -> str:
-    """The name of a missing column. A whole prompt that was given in the place of a name is not repeated."""
+    """The name of a missing column. If it is a whole prompt by mistake, the message does not repeat it."""
     bare = [template for template in (columns.prompt, columns.answer) if template.bare]
-    if any(column in template.columns for template in bare) and len(column.split()) > _WORDS:
-        return f"called as the text of {len(column)} characters that was given without columns in braces"
-    return repr(short(column))
+    if any(column in template.columns for template in bare) and len(column.split()) > _MAX_NAME_WORDS:
+        return f"named like the text of {len(column)} characters that was passed without columns in braces"
+    return repr(short_name(column))
 
 
 def _template(name: str, text: object) -> PromptTemplate:

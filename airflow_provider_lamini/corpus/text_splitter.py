@@ -1,4 +1,4 @@
-"""Long texts in pieces, cut where a reader would cut."""
+"""Splits long texts at natural boundaries."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ENDS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"[.!?]\s+"), re.compile(r"\s+"))
-"""Where to cut, the best first: between paragraphs, lines, sentences, words."""
+_BOUNDARIES = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"[.!?]\s+"), re.compile(r"\s+"))
+"""Where to split, best first: between paragraphs, lines, sentences, words."""
 
 
 def pieces(text: str, limit: int) -> Iterator[str]:
-    """Cut a text into pieces.
+    """Split a text into pieces.
 
     :param text: the text
-    :param limit: characters of a piece at the most
+    :param limit: maximum length of a piece in characters
     :return: the pieces in order, without blank ones
     """
     start = 0
     while start < len(text):
         end = start + limit
         if end < len(text):
-            end = _cut(text, start, end)
+            end = _split_position(text, start, end)
         piece = text[start:end].strip()
         if piece:
             yield piece
         start = end
 
 
-def _cut(text: str, start: int, end: int) -> int:
-    """The last good place before ``end``, in the second half of the piece if there is one."""
+def _split_position(text: str, start: int, end: int) -> int:
+    """The last boundary in the second half of the piece; ``end`` if there is none."""
     middle = start + (end - start) // 2
-    for pattern in _ENDS:
+    for pattern in _BOUNDARIES:
         cuts = [match.end() for match in pattern.finditer(text, middle, end)]
         if cuts:
             return cuts[-1]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.runs.job_spec import SubmissionOptions
     from airflow_provider_lamini.runs.outcome import Log
-    from airflow_provider_lamini.runs.task import TaskHook, TaskRun, WaitOptions, Work
+    from airflow_provider_lamini.runs.task import PlatformHook, TaskRun, WaitOptions, Work
 
 R = TypeVar("R")
 
@@ -48,7 +48,7 @@ class WorkOperator(Protocol[R]):
         """
         ...
 
-    def make_hook(self) -> TaskHook:
+    def make_hook(self) -> PlatformHook:
         """The hook. The connection is looked up later, when the hook is used.
 
         :raises InvalidArgumentError: if the connection's id is wrong
@@ -196,7 +196,7 @@ class JobOperator(BaseOperator):
         self.killed = False
 
     @abstractmethod
-    def make_hook(self) -> TaskHook:
+    def make_hook(self) -> PlatformHook:
         """The platform's hook. The connection is looked up later, when the hook is used.
 
         :raises InvalidArgumentError: if the connection's id is wrong

@@ -1,60 +1,65 @@
-"""Batch inference: rows in, one output for each of them out."""
+"""Batch inference: one output for each row of an input."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.operators.row_operator import ChunkedOperator
+from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import one_of, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.platforms.lamini.endpoints import Inference
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
+    from airflow_provider_lamini.runs.row_run import RowRun
+    from airflow_provider_lamini.runs.task import TaskRun
 
 ENDPOINTS = ("batch", "completions", "chat")
 
 
-class LaminiBatchInferenceOperator(ChunkedOperator):
-    """Sends rows to a model and leaves one output row for each of them in a folder, in order.
+class LaminiBatchInferenceOperator(RowOperator):
+    """Sends rows to a model and writes one output row for each of them to a folder, in order.
 
-    Rows are read, sent and written in chunks, so memory does not depend on their number. What is done is recorded
-    in a ledger beside the output: a retry goes on from there, and no finished chunk is sent twice. The output
-    folder then holds ``part-*.jsonl`` (every row with its ``index``, the ``passthrough`` columns, ``output``,
-    ``finish_reason`` and, if it failed, ``error``), ``errors-*.jsonl`` (the failed rows again) and
-    ``manifest.json``.
+    Rows are read, sent and written in chunks, so memory does not depend on their number. A ledger beside the output
+    records what is done: a retry continues from there and never sends a finished chunk again. The output folder then
+    contains ``part-*.jsonl`` (every row with its ``index``, the ``passthrough`` columns, ``output``, ``finish_reason``
+    and, if it failed, ``error``), ``errors-*.jsonl`` (a copy of the failed rows) and ``manifest.json``.
 
     All arguments that name data or say what to do with it are templated.
 
-    :param input: a list of prompts, a list of rows (mappings), or a path, URI or glob on object storage: JSON
-        Lines, CSV, or Parquet (extra ``parquet``)
+    :param input: a list of prompts, a list of rows (mappings), or a path, URI or glob on object storage: JSON Lines, CSV,
+        or Parquet (extra ``parquet``)
     :param prompt: a template over a row's columns, such as ``"Summarize: {body}"``, or the name of a column
     :param model_name: base model or tuned model
-    :param output: the folder for the results, a path or URI. Give each run its own, as with ``{{ run_id }}``
-        in it.
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; plain
-        text if not given
-    :param max_new_tokens: tokens generated at most per row; the platform's default if not given
-    :param max_prompt_chars: characters of the longest prompt that is allowed; a longer one fails the task before anything
-        is sent, when the input is read at the beginning of a run. ``None`` sets no limit.
-    :param passthrough: columns of the input that are copied into the output
-    :param chunk_size: rows per chunk: per job for ``endpoint="batch"``, per part of the output always
-    :param max_in_flight: jobs under way at once; for the other endpoints requests under way at once
-    :param row_retries: how often a row that failed alone is sent again
-    :param max_failed_rows: rows that may fail: a number, a share such as ``0.01``, or ``"1%"``
-    :param endpoint: ``batch`` for jobs (``/v1/batch_completions``). Where a platform has none: ``completions``
-        (``/v2/completions``) or ``chat`` (``/inf/chat/completions``), which hold a worker while they run
-    :param on_other_run: what to do when the folder holds another run's results: ``fail``, or ``replace`` them
-    :param on_unknown_submission: what a retry does with a chunk of which it cannot know whether its job was
-        started: ``submit`` it (again), or ``fail``
-    :param input_conn_id: the connection for the input's object storage
-    :param output_conn_id: the connection for the output's object storage
+    :param output: folder for the results, a path or URI. Each run needs its own, for example with ``{{ run_id }}`` in it.
+    :param output_type: maps field names to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default:
+        plain text
+    :param max_new_tokens: maximum number of generated tokens per row; default: the platform's
+    :param max_prompt_chars: maximum length of a prompt in characters. A longer one fails the task before anything is
+        sent, when the input is validated at the beginning of a run. ``None`` sets no limit.
+    :param passthrough: columns of the input to copy into the output
+    :param chunk_size: rows per part of the output and, for ``endpoint="batch"``, per job
+    :param max_in_flight: maximum number of jobs that run at the same time; for the other endpoints, of concurrent
+        requests
+    :param row_retries: how often a failed row is sent again
+    :param max_failed_rows: how many rows may fail: a number, a fraction such as ``0.01``, or ``"1%"``
+    :param endpoint: ``batch`` for jobs (``/v1/batch_completions``). For platforms without batches: ``completions``
+        (``/v2/completions``) or ``chat`` (``/inf/chat/completions``), which hold a worker slot while they run
+    :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
+    :param on_unknown_submission: what to do with a chunk if nobody can tell whether an earlier try started its job:
+        ``submit`` it (again), or ``fail``
+    :param input_conn_id: the connection to the input's object storage
+    :param output_conn_id: the connection to the output's object storage
+    :param lamini_conn_id: the connection to the platform
     :return: the manifest without its list of parts: URIs, counts by outcome, chunks, seconds, model
     """
 
     template_fields: Sequence[str] = (
-        *ChunkedOperator.template_fields,
+        *RowOperator.template_fields,
+        "lamini_conn_id",
         "model_name",
         "output_type",
         "max_new_tokens",
@@ -70,6 +75,7 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
         output_type: Mapping[str, str | list[str] | list[int]] | None = None,
         max_new_tokens: int | str | None = None,
         endpoint: str = "batch",
+        lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(output=output, **kwargs)
@@ -77,39 +83,66 @@ class LaminiBatchInferenceOperator(ChunkedOperator):
         self.output_type = output_type
         self.max_new_tokens = max_new_tokens
         self.endpoint = endpoint
+        self.lamini_conn_id = lamini_conn_id
 
-    def check(self) -> None:
-        """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.platforms.lamini.endpoints import Inference
-        from airflow_provider_lamini.runs.inline import output_type
+    def make_hook(self) -> LaminiHook:
+        """The platform's hook."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
 
-        super().check()
-        tokens = self.max_new_tokens
-        self._endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
-        self._inference = Inference(
-            model_name=plain_name("model_name", self.model_name),
-            output_type=output_type(self.output_type),
-            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
+        return LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
+
+    def work(self, task: TaskRun) -> RowRun:
+        """Validate the arguments, then return the run."""
+        from airflow_provider_lamini.runs.row_run import RowRun
+
+        inference = parse_inference(self.model_name, self.output_type, self.max_new_tokens)
+        name = one_of("endpoint", self.endpoint, ENDPOINTS)
+        config = self.row_run_config(
+            endpoint=choose_endpoint(name, inference),
+            model=inference.model_name,
+            fingerprint_inputs=fingerprint_inputs(name, inference),
+            output_required=True,
         )
+        return RowRun(task, config)
 
-    def fingerprint_inputs(self) -> dict[str, object]:
-        """See :class:`ChunkedOperator`."""
-        return {"endpoint": self._endpoint_name, "inference": asdict(self._inference)}
 
-    def answered_by(self) -> str:
-        """See :class:`ChunkedOperator`."""
-        return self._inference.model_name
+def parse_inference(model_name: object, output_type: object, max_new_tokens: int | str | None) -> Inference:
+    """Validate the arguments that say what a model does with each row.
 
-    def job_endpoint(self) -> JobEndpoint | None:
-        """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.platforms.lamini.endpoints import BatchCompletions
+    :param model_name: base model or tuned model
+    :param output_type: the shape of each output; ``None`` for plain text
+    :param max_new_tokens: maximum number of generated tokens per row; ``None`` for the platform's default
+    :raises InvalidArgumentError: if one is wrong
+    """
+    from airflow_provider_lamini.platforms.lamini.endpoints import Inference
+    from airflow_provider_lamini.runs.inline import output_type as parse_output_type
 
-        return BatchCompletions(self._inference) if self._endpoint_name == "batch" else None
+    return Inference(
+        model_name=plain_name("model_name", model_name),
+        output_type=parse_output_type(output_type),
+        max_new_tokens=None
+        if max_new_tokens is None
+        else whole_number("max_new_tokens", max_new_tokens, minimum=1),
+    )
 
-    def direct_endpoint(self) -> DirectEndpoint | None:
-        """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.platforms.lamini.endpoints import Chat, DirectCompletions
 
-        if self._endpoint_name == "chat":
-            return Chat(self._inference)
-        return DirectCompletions(self._inference) if self._endpoint_name == "completions" else None
+def choose_endpoint(name: str, inference: Inference) -> JobEndpoint | DirectEndpoint:
+    """The endpoint with a name.
+
+    :param name: one of `ENDPOINTS`
+    :param inference: what the model does with each row
+    """
+    from airflow_provider_lamini.platforms.lamini.endpoints import BatchCompletions, Chat, DirectCompletions
+
+    if name == "batch":
+        return BatchCompletions(inference)
+    return Chat(inference) if name == "chat" else DirectCompletions(inference)
+
+
+def fingerprint_inputs(name: str, inference: Inference) -> dict[str, object]:
+    """The arguments that decide the results, as plain values.
+
+    :param name: one of `ENDPOINTS`
+    :param inference: what the model does with each row
+    """
+    return {"endpoint": name, "inference": asdict(inference)}

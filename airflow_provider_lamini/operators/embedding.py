@@ -1,63 +1,68 @@
-"""Embeddings: texts in, a vector for each of them out."""
+"""Embeddings: a vector for each text of an input."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.row_operator import ChunkedOperator
-from airflow_provider_lamini.runs.arguments import one_of, optional_name, whole_number
+from airflow_provider_lamini.operators.row_operator import RowOperator
+from airflow_provider_lamini.runs.arguments import one_of, optional_name, plain_name, whole_number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint, RowResult
-    from airflow_provider_lamini.rows.ledger.ledger import Ledger
     from airflow_provider_lamini.rows.output.manifest import Manifest
     from airflow_provider_lamini.rows.output.parts import PartWriter
+    from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
+    from airflow_provider_lamini.runs.task import TaskRun
 
 ENDPOINTS = ("batch", "embedding")
 FORMATS = ("jsonl", "parquet")
+MAX_INLINE = 16
 
 
-class LaminiEmbeddingOperator(ChunkedOperator):
+class LaminiEmbeddingOperator(RowOperator):
     """Turns one text, a few texts, or every row of an input into vectors.
 
-    - Without ``output``, ``input`` is one text, or a list of at most 16, and the vectors are the task's result.
-    - With ``output``, rows of any number go from storage to storage, in chunks and with a ledger: a retry goes on
-      from there, and no finished chunk is sent twice. The folder then holds ``part-*.jsonl`` or ``part-*.parquet``
-      (every row with its ``index``, the ``passthrough`` columns, ``embedding`` and, if it failed, ``error``),
-      ``errors-*.jsonl`` (the failed rows again) and ``manifest.json``.
+    - Without ``output``, ``input`` is one text or a list of up to 16 texts, and the vectors are the task's result.
+    - With ``output``, any number of rows is read from storage and written to storage, in chunks and with a ledger: a
+      retry continues from there and never sends a finished chunk again. The folder then contains ``part-*.jsonl`` or
+      ``part-*.parquet`` (every row with its ``index``, the ``passthrough`` columns, ``embedding`` and, if it failed,
+      ``error``), ``errors-*.jsonl`` (a copy of the failed rows) and ``manifest.json``.
 
-    In Parquet, ``embedding`` is a fixed-size list of 32-bit floats; the columns that are passed through keep text,
-    integers, numbers and flags as such, and have all else as JSON text. Dates are text, as everywhere here.
+    In Parquet, ``embedding`` is a fixed-size list of 32-bit floats. Passthrough columns keep text, integers, numbers and
+    flags; other values are JSON text. Dates are text, as in all outputs of this provider.
 
     Endpoints: ``POST /v1/batch_embeddings`` and ``GET /v1/batch_embeddings/{id}/result``, or ``POST /v1/embedding``.
 
     :param input: a text, a list of texts, a list of rows (mappings), or a path, URI or glob on object storage: JSON
         Lines, CSV, or Parquet (extra ``parquet``)
-    :param prompt: where the input has rows: the name of the column that holds the text, or a template over columns,
-        such as ``"{title}: {body}"``
-    :param output: the folder for the results, a path or URI. Give each run its own, as with ``{{ run_id }}`` in it.
-    :param model_name: embedding model; the platform's default (all-MiniLM-L6-v2) if not given
+    :param prompt: if the input has rows: the name of the column with the text, or a template over columns, such as
+        ``"{title}: {body}"``
+    :param output: folder for the results, a path or URI. Each run needs its own, for example with ``{{ run_id }}`` in it.
+    :param model_name: embedding model; default: the platform's (all-MiniLM-L6-v2)
     :param output_format: ``jsonl``, or ``parquet`` (extra ``parquet``)
-    :param endpoint: ``batch`` for jobs, which the task waits for without a worker. The platform tells no state of
-        such a job, so one that has failed looks like one that takes long: mind ``timeout``. ``embedding`` asks at
-        once, many texts per request, and holds a worker; it can tell which rows failed.
-    :param texts_per_request: texts in one request for ``endpoint="embedding"``
-    :param kwargs: see :class:`~airflow_provider_lamini.operators.row_operator.ChunkedOperator`: ``passthrough``,
-        ``max_prompt_chars``, ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
-        ``on_unknown_submission``, ``input_conn_id``, ``output_conn_id``
-    :return: ``model``, ``dimensions`` and ``embeddings``, a list of vectors also for one text; or the manifest of
-        the output folder (URIs, counts by outcome, chunks, seconds, model) with ``dimensions``
+    :param endpoint: ``batch`` for jobs, which the task waits for without a worker slot. The platform has no status for
+        these jobs: a failed one looks like a slow one, so choose ``timeout`` accordingly. ``embedding`` sends requests
+        with many texts each and holds a worker slot; it reports which rows failed.
+    :param texts_per_request: texts per request for ``endpoint="embedding"``
+    :param lamini_conn_id: the connection to the platform
+    :param kwargs: arguments of :class:`~airflow_provider_lamini.operators.row_operator.RowOperator`, such as
+        ``passthrough``, ``chunk_size``, ``max_in_flight``, ``row_retries`` and ``max_failed_rows``
+    :return: ``model``, ``dimensions`` and ``embeddings``, a list of vectors even for one text; with ``output``, the
+        manifest (URIs, counts by outcome, chunks, seconds, model) with ``dimensions``
     """
 
-    template_fields = (
-        *ChunkedOperator.template_fields,
+    template_fields: Sequence[str] = (
+        *RowOperator.template_fields,
+        "lamini_conn_id",
         "model_name",
         "output_format",
         "endpoint",
         "texts_per_request",
     )
-    most_inline = 16
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class LaminiEmbeddingOperator(ChunkedOperator):
         output_format: str = "jsonl",
         endpoint: str = "batch",
         texts_per_request: int | str = 64,
+        lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,63 +79,65 @@ class LaminiEmbeddingOperator(ChunkedOperator):
         self.output_format = output_format
         self.endpoint = endpoint
         self.texts_per_request = texts_per_request
+        self.lamini_conn_id = lamini_conn_id
 
-    def check(self) -> None:
-        """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.rows.errors import MissingExtraError
-        from airflow_provider_lamini.rows.output.vectors import require_pyarrow
+    def make_hook(self) -> LaminiHook:
+        """The platform's hook."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
 
-        self._endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
-        self._format = one_of("output_format", self.output_format, FORMATS)
-        self._texts_per_request = whole_number("texts_per_request", self.texts_per_request, minimum=1)
-        self._model = optional_name("model_name", self.model_name)
-        super().check()
-        if self._format == "parquet" and self.output_folder is not None:
-            try:
-                require_pyarrow()
-            except MissingExtraError as error:
-                raise InvalidArgumentError(str(error)) from error
+        return LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
 
-    def fingerprint_inputs(self) -> dict[str, object]:
-        """See :class:`ChunkedOperator`."""
-        return {"endpoint": self._endpoint_name, "model": self._model, "format": self._format}
-
-    def answered_by(self) -> str:
-        """See :class:`ChunkedOperator`."""
+    def work(self, task: TaskRun) -> RowRun | InlineRun:
+        """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
-
-        return self._model or DEFAULT_MODEL
-
-    def job_endpoint(self) -> JobEndpoint | None:
-        """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.platforms.lamini.embedding_endpoints import BatchEmbeddings
-
-        return BatchEmbeddings(self._model) if self._endpoint_name == "batch" else None
-
-    def direct_endpoint(self) -> DirectEndpoint:
-        """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.platforms.lamini.embedding_endpoints import DirectEmbeddings
-
-        return DirectEmbeddings(self._model, self._texts_per_request)
-
-    def part_writer(self) -> type[PartWriter]:
-        """See :class:`ChunkedOperator`."""
-        from airflow_provider_lamini.rows.output.vectors import VectorLines, VectorTable
-
-        return VectorTable if self._format == "parquet" else VectorLines
-
-    def folder_result(self, manifest: Manifest, ledger: Ledger) -> dict[str, object]:
-        """See :class:`ChunkedOperator`."""
+        from airflow_provider_lamini.platforms.lamini.embedding_endpoints import (
+            BatchEmbeddings,
+            DirectEmbeddings,
+        )
         from airflow_provider_lamini.rows.output.vectors import dimensions
+        from airflow_provider_lamini.runs.row_run import InlineRun, RowRun, manifest_result
 
-        return {**super().folder_result(manifest, ledger), "dimensions": dimensions(ledger)}
+        endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
+        output_format = one_of("output_format", self.output_format, FORMATS)
+        model = optional_name("model_name", self.model_name)
+        direct = DirectEmbeddings(model, whole_number("texts_per_request", self.texts_per_request, minimum=1))
 
-    def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
-        """See :class:`ChunkedOperator`."""
-        vectors = [row.output for row in rows]
-        first = vectors[0] if vectors else None
-        return {
-            "model": self.answered_by(),
-            "dimensions": len(first) if isinstance(first, list) else None,
-            "embeddings": vectors,
-        }
+        def inline_result(rows: list[RowResult]) -> dict[str, object]:
+            vectors = [row.output for row in rows]
+            first = vectors[0] if vectors else None
+            return {
+                "model": model or DEFAULT_MODEL,
+                "dimensions": len(first) if isinstance(first, list) else None,
+                "embeddings": vectors,
+            }
+
+        endpoint: JobEndpoint | DirectEndpoint = (
+            BatchEmbeddings(model) if endpoint_name == "batch" else direct
+        )
+        config = self.row_run_config(
+            endpoint=endpoint,
+            model=model or DEFAULT_MODEL,
+            fingerprint_inputs={"endpoint": endpoint_name, "model": model, "format": output_format},
+            writer=_part_writer("jsonl" if self.output_folder is None else output_format),
+        )
+
+        if self.output_folder is None:
+            return InlineRun(task, config, direct, max_rows=MAX_INLINE, result=inline_result)
+
+        def folder_result(manifest: Manifest) -> dict[str, object]:
+            return {**manifest_result(manifest), "dimensions": dimensions(manifest.counts)}
+
+        return RowRun(task, config, result=folder_result)
+
+
+def _part_writer(output_format: str) -> type[PartWriter]:
+    from airflow_provider_lamini.rows.errors import MissingExtraError
+    from airflow_provider_lamini.rows.output.vectors import VectorLines, VectorTable, require_pyarrow
+
+    if output_format == "jsonl":
+        return VectorLines
+    try:
+        require_pyarrow()
+    except MissingExtraError as error:
+        raise InvalidArgumentError(str(error)) from error
+    return VectorTable

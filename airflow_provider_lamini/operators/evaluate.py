@@ -1,4 +1,4 @@
-"""Is a tuned model better than its base model? Both answer held-out rows, and their answers are scored."""
+"""Evaluates a tuned model against its base model on held-out rows."""
 
 from __future__ import annotations
 
@@ -6,57 +6,69 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
+from airflow_provider_lamini.operators.batch_inference import (
+    ENDPOINTS,
+    choose_endpoint,
+    fingerprint_inputs,
+    parse_inference,
+)
+from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import one_of, optional_name, plain_name, shown
-from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from airflow.providers.common.compat.sdk import Context
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.jobs.event import JobEvent
-    from airflow_provider_lamini.runs.evaluation_report import RowAnswers
+    from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.platforms.lamini.endpoints import Inference
+    from airflow_provider_lamini.runs.model_comparison import ModelComparison
+    from airflow_provider_lamini.runs.open_run import RowRunConfig
+    from airflow_provider_lamini.runs.task import TaskRun
 
-SCORES = "scores.jsonl"
-REPORT = "report.md"
 
+class LaminiEvaluateOperator(RowOperator):
+    """Lets a model, and optionally a second one, answer rows with known answers, and scores the outputs.
 
-class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
-    """Has a model, and another one to compare it with, answer rows whose right answers are known.
+    Each model works through the rows as in :class:`~airflow_provider_lamini.operators.batch_inference
+    .LaminiBatchInferenceOperator`, one after the other, each with its own ledger: a retry sends only what is not done, and
+    a change of metrics or thresholds sends nothing. The output folder contains ``model/`` and ``base/`` (the outputs),
+    ``scores.jsonl`` (one line per row) and ``report.md``.
 
-    Each model works through the rows as in :class:`LaminiBatchInferenceOperator`, one after the other, with a ledger
-    each: a retry sends only what is not done, and changing metrics or thresholds sends nothing. The output folder
-    holds ``model/`` and ``base/`` (the outputs), ``scores.jsonl`` (one line per row) and ``report.md``.
-
-    A row that failed scores 0. Arguments of :class:`LaminiBatchInferenceOperator` that are not named here, such as
-    ``output_type``, ``endpoint`` and ``chunk_size``, mean the same.
+    A failed row scores 0. Arguments that are not listed here, such as ``output_type``, ``endpoint`` and ``chunk_size``,
+    are those of :class:`LaminiBatchInferenceOperator`.
 
     :param input: the held-out rows: a list of mappings, or a path, URI or glob on object storage
     :param model_name: the model to judge, such as the one that ``LaminiTrainOperator`` returned
-    :param base_model_name: the model to compare with; none scores ``model_name`` alone
-    :param output: a folder for outputs, scores and report. Give each run its own, as with ``{{ run_id }}`` in it.
-    :param prompt: what the models are asked: the name of a column, or a template over a row's columns
-    :param answer: what is right, likewise
-    :param output_field: with an ``output_type`` of several fields: the one that is scored; a single field is taken
-        by itself
-    :param metrics: ``exact_match``, ``token_f1``, or callables, or their dotted paths. A callable takes the right
-        answer (a text) and the output, and returns a number, the more the better. The first one picks the examples of
-        the report.
-    :param thresholds: by metric, the least mean score of ``model_name``
-    :param min_gain: by metric, by how much its mean has to be above that of ``base_model_name`` at least
-    :param gate: what to do where a threshold is missed: ``fail`` the task, ``skip`` it (and with it what comes
-        after), or ``return`` with ``passed`` false, so that a branch decides
-    :param max_failed_rows: rows that may fail, for each model: a number, a share or a percentage; any number of them
-        if not given
-    :return: ``passed``, ``metrics`` (means of ``model`` and ``base``, and ``gain``), ``rows``, ``failed`` (rows, by
-        model), ``better`` and ``worse`` (rows, by metric), ``missed`` (sentences), ``model_name``,
-        ``base_model_name``, ``report``, ``scores``, ``output``
+    :param base_model_name: the model to compare it with; without one, only ``model_name`` is scored
+    :param output: folder for outputs, scores and report. Each run needs its own, for example with ``{{ run_id }}`` in it.
+    :param prompt: the question: the name of a column, or a template over a row's columns
+    :param answer: the right answer, in the same way
+    :param output_type: maps field names to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default:
+        plain text
+    :param output_field: the field to score if ``output_type`` has several fields; a single field is used by default
+    :param max_new_tokens: maximum number of generated tokens per row; default: the platform's
+    :param endpoint: ``batch``, ``completions`` or ``chat``
+    :param metrics: ``exact_match``, ``token_f1``, or callables, or their dotted paths. A callable takes the right answer
+        (a text) and the output, and returns a number; higher is better. The first metric picks the examples of the report.
+    :param thresholds: minimum mean score of ``model_name`` by metric
+    :param min_gain: by metric, how much higher its mean score must be than that of ``base_model_name``
+    :param gate: what to do if a threshold is missed: ``fail`` the task, ``skip`` it (and with it the tasks after it), or
+        ``return`` with ``passed`` false, so that a branch can decide
+    :param max_failed_rows: how many rows may fail, for each model: a number, a fraction or a percentage; default: any
+        number
+    :param lamini_conn_id: the connection to the platform
+    :return: ``passed``, ``metrics`` (means of ``model`` and ``base``, and ``gain``), ``rows``, ``failed`` (rows by
+        model), ``better`` and ``worse`` (rows by metric), ``missed`` (sentences), ``model_name``, ``base_model_name``,
+        ``report``, ``scores``, ``output``
     """
 
     template_fields: Sequence[str] = (
-        *LaminiBatchInferenceOperator.template_fields,
+        *RowOperator.template_fields,
+        "lamini_conn_id",
+        "model_name",
+        "output_type",
+        "max_new_tokens",
+        "endpoint",
         "base_model_name",
         "answer",
         "output_field",
@@ -64,33 +76,50 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
         "min_gain",
         "gate",
     )
+    template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
 
     def __init__(
         self,
         *,
+        output: str,
+        model_name: str,
         base_model_name: str | None = None,
         prompt: str = "input",
         answer: str = "output",
+        output_type: Mapping[str, str | list[str] | list[int]] | None = None,
         output_field: str | None = None,
+        max_new_tokens: int | str | None = None,
+        endpoint: str = "batch",
         metrics: Sequence[str | Callable[[str, Json], float]] = ("exact_match", "token_f1"),
         thresholds: Mapping[str, float] | str | None = None,
         min_gain: Mapping[str, float] | str | None = None,
         gate: str = "fail",
         max_failed_rows: float | str | None = None,
+        lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(prompt=prompt, max_failed_rows=max_failed_rows, **kwargs)
+        super().__init__(output=output, prompt=prompt, max_failed_rows=max_failed_rows, **kwargs)
+        self.model_name = model_name
         self.base_model_name = base_model_name
         self.answer = answer
+        self.output_type = output_type
         self.output_field = output_field
+        self.max_new_tokens = max_new_tokens
+        self.endpoint = endpoint
         self.metrics = metrics
         self.thresholds = thresholds
         self.min_gain = min_gain
         self.gate = gate
-        self._role = "model"
+        self.lamini_conn_id = lamini_conn_id
 
-    def check(self) -> None:
-        """Validate the rendered arguments; see :class:`JobOperator`."""
+    def make_hook(self) -> LaminiHook:
+        """The platform's hook."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+
+        return LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
+
+    def work(self, task: TaskRun) -> ModelComparison:
+        """Validate the arguments, then return the comparison."""
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.runs.evaluation import (
             GATES,
@@ -98,137 +127,56 @@ class LaminiEvaluateOperator(LaminiBatchInferenceOperator):
             parse_metrics,
             parse_thresholds,
         )
+        from airflow_provider_lamini.runs.model_comparison import ComparisonConfig, ModelComparison
 
-        super().check()
-        self._gate = one_of("gate", self.gate, GATES)
-        self._metrics = parse_metrics(self.metrics)
-        self._thresholds = parse_thresholds("thresholds", self.thresholds)
-        self._min_gain = parse_thresholds("min_gain", self.min_gain)
-        check_names("thresholds", self._thresholds, self._metrics)
-        check_names("min_gain", self._min_gain, self._metrics)
-        self._models = {"model": self._inference.model_name}
-        if self.base_model_name is not None:
-            self._models["base"] = plain_name("base_model_name", self.base_model_name)
-        elif self._min_gain:
-            raise InvalidArgumentError("min_gain compares two models: give base_model_name as well.")
-        self._field = self._scored_field()
+        inference = parse_inference(self.model_name, self.output_type, self.max_new_tokens)
+        metrics = parse_metrics(self.metrics)
+        thresholds = parse_thresholds("thresholds", self.thresholds)
+        min_gain = parse_thresholds("min_gain", self.min_gain)
+        check_names("thresholds", thresholds, metrics)
+        check_names("min_gain", min_gain, metrics)
+        if self.base_model_name is None and min_gain:
+            raise InvalidArgumentError("min_gain compares two models: pass base_model_name as well.")
+        configs = self._run_configs(inference)
         try:
-            self._columns = Columns.parse(self.prompt, self.answer)
+            columns = Columns.parse(self.prompt, self.answer)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error
+        comparison = ComparisonConfig(
+            output=str(self.output_folder),
+            columns=columns,
+            scored_field=self._scored_field(inference),
+            metrics=metrics,
+            thresholds=thresholds,
+            min_gain=min_gain,
+            gate=one_of("gate", self.gate, GATES),
+        )
+        return ModelComparison(task, comparison, configs)
 
-    def results_folder(self) -> str:
-        """See :class:`ChunkedOperator`: each model has a folder of its own."""
-        return f"{super().results_folder().rstrip('/')}/{self._role}"
-
-    def _advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
-        if event is None:
-            self._check_rows()
-        failed: dict[str, int] = {}
-        rows = 0
-        for role, name in self._models.items():
-            self._role, self._inference = role, replace(self._inference, model_name=name)
-            # The jobs of an event may be any model's: those that a ledger does not know are left alone.
-            step = super()._advance(context, event)
-            if isinstance(step, WaitFor):
-                return step
-            counts = step.result["counts"]
-            assert isinstance(counts, dict)  # noqa: S101 - a manifest has them
-            rows, failed[role] = int(counts["rows"]), int(counts["failed"])
-        return Done(self._judge(failed, rows))
-
-    def has_begun(self, event: JobEvent | None) -> bool:
-        """See :class:`ChunkedOperator`: the second model's run begins when the first one's has ended."""
-        return event is not None and self._role == next(iter(self._models))
-
-    def _check_rows(self) -> None:
-        """Look at every row, its right answer too, before a model is asked."""
-        from airflow_provider_lamini.corpus.pairs import checked
-        from airflow_provider_lamini.rows.sources.source import open_source
-        from airflow_provider_lamini.rows.storage.folder import OutputFolder
-
-        source = open_source(self.input, conn_id=self.input_conn_id)
-        OutputFolder(super().results_folder(), self.output_conn_id).check_apart(source)
-        for _ in checked(source, self._columns):
-            pass
-
-    def _judge(self, failed: Mapping[str, int], rows: int) -> dict[str, object]:
-        from airflow_provider_lamini.rows.sources.source import open_source
-        from airflow_provider_lamini.rows.storage.folder import OutputFolder
-        from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
-        from airflow_provider_lamini.runs.evaluation_report import Tally, report_of
-
-        folder = OutputFolder(super().results_folder(), self.output_conn_id)
-        tally = Tally(self._metrics, compared="base" in self._models)
-        folder.write(SCORES, tally.lines(self._answers()))
-        if tally.rows != rows:
-            raise InvalidArgumentError(
-                f"The models answered {rows} rows, but the input has {tally.rows} now: it was changed meanwhile. Bring "
-                "the old input back, or evaluate into another output folder."
+    def _run_configs(self, inference: Inference) -> dict[str, RowRunConfig]:
+        """The settings of each model's run, by its role."""
+        endpoint = one_of("endpoint", self.endpoint, ENDPOINTS)
+        models = {"model": inference.model_name}
+        if self.base_model_name is not None:
+            models["base"] = plain_name("base_model_name", self.base_model_name)
+        configs = {}
+        for role, name in models.items():
+            model_inference = replace(inference, model_name=name)
+            config = self.row_run_config(
+                endpoint=choose_endpoint(endpoint, model_inference),
+                model=name,
+                fingerprint_inputs=fingerprint_inputs(endpoint, model_inference),
+                output_required=True,
             )
-        verdicts = [
-            *(
-                ThresholdResult(f"{name} of the model", tally.mean("model", name), least)
-                for name, least in self._thresholds.items()
-            ),
-            *(
-                ThresholdResult(f"the gain in {name}", tally.gain(name), least)
-                for name, least in self._min_gain.items()
-            ),
-        ]
-        source = open_source(self.input, conn_id=self.input_conn_id).describe()
-        folder.write(REPORT, report_of(tally, verdicts, names=self._models, failed=failed, source=source))
-        folder.clean(older_than=0)
-        report = folder.uri(REPORT)
-        for role, means in tally.numbers().items():
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-            self.log.info("%s: %s", f"{role} {self._models.get(role, '')}".strip(), shown)
-        self.log.info("The report on %d rows is in %s.", tally.rows, report)
-        return {
-            "passed": decide(self._gate, verdicts, report),
-            "metrics": tally.numbers(),
-            "rows": tally.rows,
-            "failed": dict(failed),
-            "better": tally.better,
-            "worse": tally.worse,
-            "missed": [str(verdict) for verdict in verdicts if not verdict.met],
-            "model_name": self._models["model"],
-            "base_model_name": self._models.get("base"),
-            "report": report,
-            "scores": folder.uri(SCORES),
-            "output": folder.location,
-        }
+            configs[role] = replace(config, output=f"{config.output.rstrip('/')}/{role}")
+        return configs
 
-    def _answers(self) -> Iterator[RowAnswers]:
-        """The rows with what the models said to them."""
-        from itertools import chain, repeat
-
-        from airflow_provider_lamini.corpus.pairs import checked
-        from airflow_provider_lamini.rows.sources.source import open_source
-        from airflow_provider_lamini.runs.evaluation_report import RowAnswers
-
-        source = open_source(self.input, conn_id=self.input_conn_id)
-        pairs = chain.from_iterable(checked(source, self._columns))
-        outputs = [
-            self._outputs(role) if role in self._models else repeat(None) for role in ("model", "base")
-        ]
-        for index, (pair, model, base) in enumerate(zip(pairs, *outputs, strict=False)):
-            yield RowAnswers(index, pair, model, base)
-
-    def _outputs(self, role: str) -> Iterator[Json]:
-        from airflow_provider_lamini.results import read_outputs
-
-        folder = f"{super().results_folder().rstrip('/')}/{role}"
-        for row in read_outputs(folder, self.output_conn_id):
-            output = row["output"]
-            yield output[self._field] if self._field is not None and isinstance(output, dict) else output
-
-    def _scored_field(self) -> str | None:
+    def _scored_field(self, inference: Inference) -> str | None:
         optional_name("output_field", self.output_field)
-        fields = self._inference.output_type
+        fields = inference.output_type
         if fields is None:
             if self.output_field is not None:
-                raise InvalidArgumentError("output_field names a field of output_type: give that as well.")
+                raise InvalidArgumentError("output_field is a field of output_type: pass that as well.")
             return None
         if self.output_field is None:
             return next(iter(fields)) if len(fields) == 1 else None

@@ -182,12 +182,13 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         """The rows, and a name for them, which is the same whenever the rows are the same."""
         from airflow_provider_lamini.corpus.pairs import checked
         from airflow_provider_lamini.rows.sources.source import open_source
+        from airflow_provider_lamini.rows.sources.validation import check_input_apart
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
         from airflow_provider_lamini.runs.submission_record import digest
 
         source = open_source(self.input, conn_id=self.input_conn_id)
         if self.output_folder is not None:
-            OutputFolder(self.output_folder, self.output_conn_id).check_apart(source)
+            check_input_apart(source, OutputFolder(self.output_folder, self.output_conn_id))
         rows: list[Pair] = []
         for pairs in checked(source, columns):
             rows += pairs
@@ -196,7 +197,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
                     f"{source.describe()} has more than {MAX_ROWS} rows, but the platform takes all rows in one request. "
                     "Evaluate on a sample."
                 )
-        return rows, f"airflow-{digest({'input': source.stamp(), 'columns': columns.texts})[:16]}"
+        return rows, f"airflow-{digest({'input': source.version(), 'columns': columns.texts})[:16]}"
 
     def _write(
         self, evaluated: Evaluation, metrics: Mapping[str, float], results: list[ThresholdResult], rows: int

@@ -1,74 +1,74 @@
-"""Asking a Memory RAG index."""
+"""Queries a Memory RAG index."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.exceptions import JobLostError
-from airflow_provider_lamini.operators.row_operator import ChunkedOperator
-from airflow_provider_lamini.runs.arguments import identifier, optional_name, whole_number
-from airflow_provider_lamini.runs.job_errors import job_error
-from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.operators.row_operator import RowOperator
+from airflow_provider_lamini.runs.arguments import identifier, optional_name, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import RagQuery
+    from airflow_provider_lamini.rows.endpoints import RowResult
+    from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
+    from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
+    from airflow_provider_lamini.runs.task import TaskRun
 
-    from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
-    from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, RowResult
+MAX_INLINE = 100
 
 
-class LaminiMemoryRagQueryOperator(ChunkedOperator):
-    """Has a model answer with passages of an index: one prompt, or every row of an input.
+class LaminiMemoryRagQueryOperator(RowOperator):
+    """Lets a model answer one prompt, or a prompt for every row of an input, with passages of an index.
 
-    - Without ``output``, ``input`` is one prompt, or a list of at most 100, and the answers are the task's result.
-    - With ``output``, rows of any number go from storage to storage, in chunks and with a ledger: a retry goes on from
-      there. The requests hold a worker: the platform has no jobs for them.
+    - Without ``output``, ``input`` is one prompt or a list of up to 100 prompts, and the answers are the task's result.
+    - With ``output``, any number of rows is read from storage and written to storage, in chunks and with a ledger: a
+      retry continues from there. The requests hold a worker slot: the platform has no jobs for them.
 
-    An index that is still being built is waited for, deferred if the task is deferrable.
+    If the index is still being built, the task waits for it, deferred if the task is deferrable.
 
     Endpoints: ``POST /alpha/memory-rag/status``, ``POST /alpha/memory-rag/completions``.
 
     :param index_id: the index, as a build or a refresh returns it
     :param input: a prompt, a list of prompts, a list of rows (mappings), or a path, URI or glob on object storage: JSON
         Lines, CSV, or Parquet (extra ``parquet``)
-    :param prompt: where the input has rows: a template over their columns, such as ``"Who wrote {title}?"``, or the
-        name of a column
-    :param output: the folder for the results, a path or URI. Give each run its own, as with ``{{ run_id }}`` in it.
-    :param model_name: the model that answers, where it is not the index's own
-    :param rag_query_size: passages looked up for each prompt; the platform's default is 3
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; plain
-        text if not given
-    :param max_new_tokens: tokens generated at most; the platform's default if not given
-    :param kwargs: see :class:`~airflow_provider_lamini.operators.row_operator.ChunkedOperator`: ``passthrough``,
-        ``max_prompt_chars``, ``chunk_size``, ``max_in_flight``, ``row_retries``, ``max_failed_rows``, ``on_other_run``,
-        ``input_conn_id``, ``output_conn_id``
-    :return: ``index_id`` with ``output`` and ``finish_reason`` for one prompt, with ``outputs`` and ``finish_reasons``
-        for a list; or the manifest of the output folder: URIs, counts by outcome, chunks, seconds, model
+    :param prompt: if the input has rows: a template over their columns, such as ``"Who wrote {title}?"``, or the name of
+        a column
+    :param output: folder for the results, a path or URI. Each run needs its own, for example with ``{{ run_id }}`` in it.
+    :param model_name: the model that answers; default: the index's own
+    :param rag_query_size: passages per prompt; the platform's default is 3
+    :param output_type: maps field names to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default:
+        plain text
+    :param max_new_tokens: maximum number of generated tokens; default: the platform's
+    :param lamini_conn_id: the connection to the platform
+    :param kwargs: arguments of :class:`~airflow_provider_lamini.operators.row_operator.RowOperator`, such as
+        ``passthrough``, ``chunk_size``, ``max_in_flight``, ``row_retries`` and ``max_failed_rows``
+    :return: ``index_id`` with ``output`` and ``finish_reason`` for one prompt, or with ``outputs`` and ``finish_reasons``
+        for a list; with ``output``, the manifest: URIs, counts by outcome, chunks, seconds, model
     """
 
     template_fields: Sequence[str] = (
-        *ChunkedOperator.template_fields,
+        *RowOperator.template_fields,
+        "lamini_conn_id",
         "index_id",
         "model_name",
         "rag_query_size",
         "output_type",
         "max_new_tokens",
     )
-    template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
-    most_inline = 100
 
     def __init__(
         self,
         *,
-        index_id: str | int,
+        index_id: str,
         model_name: str | None = None,
         rag_query_size: int | str | None = None,
-        output_type: Mapping[str, str | list[str] | list[int]] | str | None = None,
+        output_type: Mapping[str, str | list[str] | list[int]] | None = None,
         max_new_tokens: int | str | None = None,
+        lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -77,64 +77,45 @@ class LaminiMemoryRagQueryOperator(ChunkedOperator):
         self.rag_query_size = rag_query_size
         self.output_type = output_type
         self.max_new_tokens = max_new_tokens
+        self.lamini_conn_id = lamini_conn_id
 
-    def check(self) -> None:
-        """Validate the rendered arguments; see :class:`JobOperator`."""
+    def make_hook(self) -> LaminiHook:
+        """The platform's hook."""
+        from airflow_provider_lamini.hooks.lamini import LaminiHook
+
+        return LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
+
+    def work(self, task: TaskRun) -> QueryReadyIndex:
+        """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import RagQuery
         from airflow_provider_lamini.runs.inline import output_type
+        from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
 
-        super().check()
         size, tokens = self.rag_query_size, self.max_new_tokens
-        self._lookup = RagQuery(
+        query = RagQuery(
             index_id=identifier("index_id", self.index_id),
             model_name=optional_name("model_name", self.model_name),
             rag_query_size=None if size is None else whole_number("rag_query_size", size, minimum=1),
             output_type=output_type(self.output_type),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
+        return QueryReadyIndex(task, query.index_id, self._queries(task, query))
 
-    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
-        """Wait for the index if need be, then ask; see :class:`JobOperator`."""
-        from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
-
-        index_id = self._lookup.index_id
-        if event is None:
-            status = self.hook.send(MEMORY_RAG.status(index_id))
-            if not status.state.ended:
-                self.log.info("Index %s is not ready yet (%s).", index_id, status.raw)
-                return WaitFor(kind=MEMORY_RAG.name, job_ids=[index_id], submitted_at=self.started_at)
-            self._require(status)
-        for lost in event.lost.values() if event else ():
-            raise JobLostError(
-                f"Index {index_id} cannot be looked at any more: {lost.reason} A retry looks again."
-            )
-        for ended in event.ended.values() if event else ():
-            self._require(ended)
-        return super().advance(context, None)
-
-    def _require(self, status: EndedJob | JobStatus) -> None:
-        from airflow_provider_lamini.jobs.state import JobState
-        from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
-
-        if status.state is not JobState.SUCCEEDED:
-            raise job_error(MEMORY_RAG, self._lookup.index_id, status, "Build the index anew.")
-
-    def fingerprint_inputs(self) -> Mapping[str, object]:
-        """See :class:`ChunkedOperator`."""
-        return {"lookup": asdict(self._lookup)}
-
-    def answered_by(self) -> str:
-        """See :class:`ChunkedOperator`."""
-        return self._lookup.model_name or f"index {self._lookup.index_id}"
-
-    def direct_endpoint(self) -> DirectEndpoint:
-        """See :class:`ChunkedOperator`."""
+    def _queries(self, task: TaskRun, query: RagQuery) -> RowRun | InlineRun:
         from airflow_provider_lamini.platforms.lamini.knowledge_endpoints import MemoryRagCompletions
-
-        return MemoryRagCompletions(self._lookup)
-
-    def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
-        """See :class:`ChunkedOperator`."""
         from airflow_provider_lamini.runs.inline import answers, is_single
+        from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
 
-        return {"index_id": self._lookup.index_id, **answers(rows, single=is_single(self.input))}
+        endpoint = MemoryRagCompletions(query)
+
+        def inline_result(rows: list[RowResult]) -> dict[str, object]:
+            return {"index_id": query.index_id, **answers(rows, single=is_single(self.input))}
+
+        config = self.row_run_config(
+            endpoint=endpoint,
+            model=query.model_name or f"index {query.index_id}",
+            fingerprint_inputs={"query": asdict(query)},
+        )
+        if self.output_folder is None:
+            return InlineRun(task, config, endpoint, max_rows=MAX_INLINE, result=inline_result)
+        return RowRun(task, config)

@@ -1,64 +1,75 @@
-"""What all operators have in common that do the same to every row of an input."""
+"""What all operators share that do the same to every row of an input."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import BaseOperator
+
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.operators.legacy import JobOperator
+from airflow_provider_lamini.operators.base import (
+    COLOR,
+    DAY,
+    default_deferrable,
+    kill_work,
+    resume_work,
+    run_work,
+)
 from airflow_provider_lamini.runs.arguments import folder, one_of, optional_name, whole_number
-from airflow_provider_lamini.runs.outcome import Done, WaitFor, task_identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_lamini.jobs.event import JobEvent
-    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint, RowResult
-    from airflow_provider_lamini.rows.ledger.ledger import Ledger
-    from airflow_provider_lamini.rows.output.manifest import Manifest
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.output.parts import PartWriter
-    from airflow_provider_lamini.runs.row_run import Failures, Rows
+    from airflow_provider_lamini.runs.open_run import RowRunConfig
+    from airflow_provider_lamini.runs.task import PlatformHook, TaskRun, WaitOptions, Work
 
 
-class ChunkedOperator(JobOperator[dict[str, object]]):
-    """Sends the rows of an input to the platform and leaves one output row for each of them in a folder, in order.
+class RowOperator(BaseOperator):
+    """Sends the rows of an input to the platform and writes one output row for each of them to a folder, in order.
 
-    Rows are read, sent and written in chunks, so memory does not depend on their number. What is done is recorded
-    in a ledger beside the output: a retry goes on from there, and no finished chunk is sent twice. The output
-    folder then holds ``part-*.jsonl`` (every row with its ``index``, the ``passthrough`` columns, ``output``,
-    ``finish_reason`` and, if it failed, ``error``), ``errors-*.jsonl`` (the failed rows again) and
-    ``manifest.json``.
+    Rows are read, sent and written in chunks, so memory does not depend on their number. A ledger beside the output
+    records what is done: a retry continues from there and never sends a finished chunk again. The output folder then
+    contains ``part-*.jsonl`` (every row with its ``index``, the ``passthrough`` columns, ``output``, ``finish_reason``
+    and, if it failed, ``error``), ``errors-*.jsonl`` (a copy of the failed rows) and ``manifest.json``.
 
-    A concrete operator says in :meth:`check` what else it accepts, in :meth:`fingerprint_inputs` what of that decides the
-    results, and gives one of :meth:`job_endpoint` and :meth:`direct_endpoint`. One that sets :attr:`most_inline`
-    also answers a few rows without an output folder, in the task's own result: :meth:`inline_result`.
+    A concrete operator returns its platform's hook from :meth:`make_hook` and its work, usually a
+    :class:`~airflow_provider_lamini.runs.row_run.RowRun`, from :meth:`work`.
 
-    :param input: a list of texts, a list of rows (mappings), or a path, URI or glob on object storage: JSON
-        Lines, CSV, or Parquet (extra ``parquet``). Without ``output`` it may be one text.
-    :param output: the folder for the results, a path or URI. Give each run its own, as with ``{{ run_id }}``
-        in it. ``None`` where the operator answers a few rows at once.
+    :param input: a list of texts, a list of rows (mappings), or a path, URI or glob on object storage: JSON Lines, CSV,
+        or Parquet (extra ``parquet``). Without ``output``, it may be a single text.
+    :param output: folder for the results, a path or URI. Each run needs its own, for example with ``{{ run_id }}`` in it.
+        ``None``, for operators that support it, answers a few rows in the result of the task.
     :param prompt: a template over a row's columns, such as ``"Summarize: {body}"``, or the name of a column
-    :param max_prompt_chars: characters of the longest prompt that is allowed; a longer one fails the task before anything
-        is sent, when the input is read at the beginning of a run. ``None`` sets no limit.
-    :param passthrough: columns of the input that are copied into the output
-    :param chunk_size: rows per chunk: per job where the platform has jobs for it, per part of the output always
-    :param max_in_flight: jobs under way at once; without jobs, requests under way at once
-    :param row_retries: how often a row that failed alone is sent again
-    :param max_failed_rows: rows that may fail: a number, a share such as ``0.01``, or ``"1%"``
-    :param on_other_run: what to do when the folder holds another run's results: ``fail``, or ``replace`` them
-    :param on_unknown_submission: what a retry does with a chunk of which it cannot know whether its job was
-        started: ``submit`` it (again), or ``fail``
-    :param input_conn_id: the connection for the input's object storage
-    :param output_conn_id: the connection for the output's object storage
+    :param max_prompt_chars: maximum length of a prompt in characters. A longer one fails the task before anything is
+        sent, when the input is validated at the beginning of a run. ``None`` sets no limit.
+    :param passthrough: columns of the input to copy into the output
+    :param chunk_size: rows per chunk, which is a part of the output and, for endpoints with jobs, a job
+    :param max_in_flight: maximum number of jobs that run at the same time; without jobs, of concurrent requests
+    :param row_retries: how often a failed row is sent again
+    :param max_failed_rows: how many rows may fail: a number, a fraction such as ``0.01``, or ``"1%"``
+    :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
+    :param on_unknown_submission: what to do with a chunk if nobody can tell whether an earlier try started its job:
+        ``submit`` it (again), or ``fail``
+    :param input_conn_id: the connection to the input's object storage
+    :param output_conn_id: the connection to the output's object storage
+    :param deferrable: wait for jobs in the triggerer, without holding a worker slot; default: ``[operators]
+        default_deferrable``
+    :param poll_interval: maximum seconds between polls. Recently submitted jobs are polled more often.
+    :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not. Afterwards the
+        task fails, and a retry attaches to its jobs.
+    :param cancel_on_kill: cancel the jobs when the task is killed, cleared or marked, if the platform can
     :return: the manifest without its list of parts: URIs, counts by outcome, chunks, seconds, model
     """
 
     template_fields: Sequence[str] = (
-        *JobOperator.template_fields,
+        "poll_interval",
+        "timeout",
         "input",
         "output_folder",
         "prompt",
@@ -74,9 +85,7 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         "output_conn_id",
     )
     template_fields_renderers = {"prompt": "md"}  # noqa: RUF012 - as Airflow declares it
-
-    most_inline = 0
-    """How many rows are answered without an output folder, by the direct endpoint. With 0 there must be a folder."""
+    ui_color = COLOR
 
     def __init__(
         self,
@@ -89,16 +98,21 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         chunk_size: int | str = 1000,
         max_in_flight: int | str = 8,
         row_retries: int | str = 1,
-        max_failed_rows: float | str = 0,
+        max_failed_rows: float | str | None = 0,
         on_other_run: str = "fail",
         on_unknown_submission: str = "submit",
         input_conn_id: str | None = None,
         output_conn_id: str | None = None,
+        deferrable: bool | None = None,
+        poll_interval: float | str = 30.0,
+        timeout: float | str | timedelta = DAY,
+        cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write task.output["output"]
         super().__init__(**kwargs)
         self.input = input
-        self.output_folder = output  # an operator's own ``output`` is its XCom
+        self.output_folder = output  # Airflow uses the attribute ``output`` for the task's XCom
         self.prompt = prompt
         self.max_prompt_chars = max_prompt_chars
         self.passthrough = passthrough
@@ -110,223 +124,112 @@ class ChunkedOperator(JobOperator[dict[str, object]]):
         self.on_unknown_submission = on_unknown_submission
         self.input_conn_id = input_conn_id
         self.output_conn_id = output_conn_id
-        self._kept: dict[str, Rows] = {}  # while this process waits for their jobs, by their folders
+        self.deferrable = default_deferrable(deferrable)
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.task_run: TaskRun | None = None
+        self.killed = False
 
     @abstractmethod
-    def fingerprint_inputs(self) -> Mapping[str, object]:
-        """The arguments beside prompt and passthrough that decide the results, as plain values.
+    def make_hook(self) -> PlatformHook:
+        """The platform's hook. The connection is looked up later, when the hook is used.
 
-        A folder that holds results of other values is another run's.
+        :raises InvalidArgumentError: if the connection's id is wrong
         """
 
     @abstractmethod
-    def answered_by(self) -> str:
-        """The model that answers, for the manifest."""
+    def work(self, task: TaskRun) -> Work[dict[str, object]]:
+        """Validate the arguments, then return what is to be done.
 
-    def results_folder(self) -> str:
-        """Where the rows' results go.
-
-        :raises InvalidArgumentError: where no folder is given
+        :param task: this try of the task
+        :raises InvalidArgumentError: if an argument is wrong; nothing has been sent
         """
-        if self.output_folder is None:
-            raise InvalidArgumentError("output must name the output folder, a path or a URI.")
-        return self.output_folder
 
-    def job_endpoint(self) -> JobEndpoint | None:
-        """The endpoint that takes a chunk as a job; ``None`` where rows are answered at once."""
-        return None
+    def execute(self, context: Context) -> dict[str, object]:
+        """Send the rows, wait, and return the manifest.
 
-    def direct_endpoint(self) -> DirectEndpoint | None:
-        """The endpoint that answers rows at once: where there is no :meth:`job_endpoint`, or no ``output``."""
-        return None
-
-    def part_writer(self) -> type[PartWriter]:
-        """What writes the parts of the output."""
-        from airflow_provider_lamini.rows.output.parts import PartWriter
-
-        return PartWriter
-
-    def folder_result(self, manifest: Manifest, ledger: Ledger) -> dict[str, object]:  # noqa: ARG002 - for others
-        """What the task returns where the results are in a folder.
-
-        :param manifest: what is there
-        :param ledger: the run's record
+        :param context: Airflow's context
         """
-        return dict(manifest.for_xcom())
+        return run_work(self, context)
 
-    def inline_result(self, rows: list[RowResult]) -> dict[str, object]:
-        """What the task returns where there is no folder.
+    def execute_complete(self, context: Context, event: object) -> dict[str, object]:
+        """Continue after the trigger has fired.
 
-        :param rows: the outcomes of its rows, in order; none has failed
+        :param context: Airflow's context
+        :param event: what the trigger yielded
         """
-        raise NotImplementedError
+        return resume_work(self, context, event)
 
-    def check(self) -> None:
-        """Validate the rendered arguments; see :class:`JobOperator`."""
-        from airflow_provider_lamini.rows.failure_limit import FailureLimit
-        from airflow_provider_lamini.rows.output.parts import check_passthrough
-        from airflow_provider_lamini.rows.prompt import PromptTemplate
+    def on_kill(self) -> None:
+        """Submit nothing more, and cancel the jobs if the platform can. Airflow calls it when a running task is killed."""
+        kill_work(self)
 
-        self._rows_per_chunk = whole_number("chunk_size", self.chunk_size, minimum=1)
-        self._longest_prompt = (
-            None
-            if self.max_prompt_chars is None
-            else whole_number("max_prompt_chars", self.max_prompt_chars, minimum=1)
+    def wait_options(self) -> WaitOptions:
+        """Validate the arguments that say how to wait."""
+        from airflow_provider_lamini.runs.task import WaitOptions
+
+        return WaitOptions.parse(
+            deferrable=self.deferrable,
+            poll_interval=self.poll_interval,
+            timeout=self.timeout,
+            cancel_on_kill=self.cancel_on_kill,
         )
-        self._in_flight = whole_number("max_in_flight", self.max_in_flight, minimum=1)
-        self._retries_per_row = whole_number("row_retries", self.row_retries, minimum=0)
-        self._replace_other = one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace"
-        unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("submit", "fail"))
-        self._submit_unknown = unknown == "submit"
-        optional_name("input_conn_id", self.input_conn_id)
-        optional_name("output_conn_id", self.output_conn_id)
+
+    def row_run_config(
+        self,
+        *,
+        endpoint: JobEndpoint | DirectEndpoint,
+        model: str,
+        fingerprint_inputs: Mapping[str, object],
+        writer: type[PartWriter] | None = None,
+        output_required: bool = False,
+    ) -> RowRunConfig:
+        """Validate the arguments of this class.
+
+        :param endpoint: sends prompts
+        :param model: the model that answers, for the manifest
+        :param fingerprint_inputs: the arguments of the concrete operator that decide the results, as plain values
+        :param writer: writes the parts; ``None`` for outputs as JSON Lines
+        :param output_required: whether ``output`` must be given; otherwise a few rows are answered without it
+        :raises InvalidArgumentError: if an argument is wrong
+        """
+        from airflow_provider_lamini.rows.failure_limit import FailureLimit
+        from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
+        from airflow_provider_lamini.rows.prompt import PromptTemplate
+        from airflow_provider_lamini.runs.open_run import RowRunConfig
+
+        writer = writer or PartWriter
         if self.output_folder is not None:
             folder("output", self.output_folder, self.output_conn_id, look_up=False)
-        elif not self.most_inline:
-            self.results_folder()
+        elif output_required:
+            raise InvalidArgumentError("output must name the output folder, a path or a URI.")
+        max_chars = self.max_prompt_chars
+        unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("submit", "fail"))
         try:
-            self._limit = FailureLimit.parse(self.max_failed_rows)
-            self._passthrough = check_passthrough(self.passthrough, self.part_writer().reserved)
-            self._template = PromptTemplate.parse(self.prompt)
+            failure_limit = FailureLimit.parse(self.max_failed_rows)
+            passthrough = check_passthrough(self.passthrough, writer.reserved)
+            prompt = PromptTemplate.parse(self.prompt)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error
-
-    def advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
-        """Harvest, refill, and wait or return the manifest; see :class:`JobOperator`."""
-        if self.output_folder is None and self.most_inline:
-            return Done(self._answer_inline())
-        return self._advance(context, event)
-
-    def _go_on(self, context: Context, event: JobEvent | None) -> dict[str, object]:
-        try:
-            return super()._go_on(context, event)
-        finally:
-            self._kept.clear()  # whatever ends the try, no file stays open
-
-    def _advance(self, context: Context, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
-        from airflow_provider_lamini.rows.output.manifest import write_manifest
-        from airflow_provider_lamini.runs.row_run import Failures
-
-        with ExitStack() as inside:
-            rows = self._opened(context, event, inside)
-            failures = Failures(rows, self._limit)
-            jobs, direct = self.job_endpoint(), self.direct_endpoint()
-            if jobs is not None:
-                # Nobody else comes in until what is submitted has been recorded.
-                waiting = self._advance_jobs(jobs, rows, failures, event)
-                if waiting is not None:
-                    if not self.deferrable:
-                        self._kept[self.results_folder()] = rows
-                    return waiting
-            elif direct is not None:
-                inside.close()
-                self._answer_directly(direct, rows, failures)
-                inside.enter_context(rows.folder.lock())
-            else:
-                raise NotImplementedError(f"{type(self).__name__} names no endpoint.")
-            manifest = write_manifest(
-                rows.folder,
-                rows.ledger,
-                model=self.answered_by(),
-                source=rows.source.describe(),
-                suffix=rows.writer.suffix,
-            )
-        failures.check()
-        totals = manifest.counts
-        self.log.info("%d rows are in %s, %d of them failed.", totals.rows, manifest.output, totals.failed)
-        return Done(self.folder_result(manifest, rows.ledger))
-
-    def _answer_inline(self) -> dict[str, object]:
-        from airflow_provider_lamini.rows.sources.validation import check_lengths
-        from airflow_provider_lamini.runs.inline import checked, inline_rows, send_all
-
-        prompts = self._template.render_all(inline_rows(self.input, self.most_inline))
-        if self._longest_prompt is not None:
-            check_lengths(prompts, self._longest_prompt, lambda number: f"row {number} of the list")
-        endpoint = self.direct_endpoint()
-        if endpoint is None:
-            raise NotImplementedError(f"{type(self).__name__} answers nothing without output.")
-        several = endpoint.per_request
-        calls = [endpoint.ask(prompts[at : at + several]) for at in range(0, len(prompts), several)]
-        answers = send_all(self.settings, calls, at_once=self._in_flight, log=self.log)
-        return self.inline_result(checked([row for answer in answers for row in answer]))
-
-    def has_begun(self, event: JobEvent | None) -> bool:
-        """Whether the run must be there already. An operator with several runs, one after another, overrides this.
-
-        :param event: what woke the task; ``None`` at the start of a try
-        """
-        return event is not None
-
-    def _opened(self, context: Context, event: JobEvent | None, inside: ExitStack) -> Rows:
-        """The run that this process has open since it began to wait; else it is opened now."""
-        kept = self._kept.pop(self.results_folder(), None)
-        if kept is not None and event is not None and kept.go_on(inside):
-            return kept
-        return self._open(context, woken=self.has_begun(event), inside=inside)
-
-    def _open(self, context: Context, *, woken: bool, inside: ExitStack) -> Rows:
-        from airflow_provider_lamini.runs.row_run import open_rows
-
-        return open_rows(
-            self.input,
-            self.results_folder(),
-            prompt=self._template,
-            max_prompt_chars=self._longest_prompt,
-            passthrough=self._passthrough,
-            writer=self.part_writer(),
-            owner=task_identity(context),
-            decides={
-                "platform": self.settings.base_url,
-                "prompt": self.prompt,
-                "passthrough": self._passthrough,
-                **self.fingerprint_inputs(),
-            },
-            chunk_size=self._rows_per_chunk,
-            replace_other=self._replace_other,
-            woken=woken,
-            stays=not self.deferrable,
-            input_conn_id=self.input_conn_id,
-            output_conn_id=self.output_conn_id,
-            inside=inside,
-            log=self.log,
-        )
-
-    def _advance_jobs(
-        self, endpoint: JobEndpoint, rows: Rows, failures: Failures, event: JobEvent | None
-    ) -> WaitFor | None:
-        from airflow_provider_lamini.runs.chunk_jobs import JobRun
-
-        run = JobRun(
-            rows,
-            client=self.hook.client(),
+        return RowRunConfig(
+            input=self.input,
+            output=self.output_folder or "",
+            prompt=prompt,
+            max_prompt_chars=None
+            if max_chars is None
+            else whole_number("max_prompt_chars", max_chars, minimum=1),
+            passthrough=passthrough,
             endpoint=endpoint,
-            answers=self.answers,
-            max_in_flight=self._in_flight,
-            row_retries=self._retries_per_row,
-            failures=failures,
-            submit_unknown=self._submit_unknown,
-            killed=lambda: self.killed,
-            log=self.log,
+            model=model,
+            fingerprint_inputs=fingerprint_inputs,
+            writer=writer,
+            chunk_size=whole_number("chunk_size", self.chunk_size, minimum=1),
+            max_in_flight=whole_number("max_in_flight", self.max_in_flight, minimum=1),
+            row_retries=whole_number("row_retries", self.row_retries, minimum=0),
+            failure_limit=failure_limit,
+            replace_other_run=one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace",
+            submit_unknown=unknown == "submit",
+            input_conn_id=optional_name("input_conn_id", self.input_conn_id),
+            output_conn_id=optional_name("output_conn_id", self.output_conn_id),
         )
-        if event is None:
-            run.attach(self.started_at)
-        else:
-            run.harvest(event)
-        run.refill()
-        return None if rows.ledger.finished else run.waiting(self.started_at)
-
-    def _answer_directly(self, endpoint: DirectEndpoint, rows: Rows, failures: Failures) -> None:
-        from airflow_provider_lamini.runs.direct_requests import DirectRun
-
-        run = DirectRun(
-            rows,
-            settings=self.settings,
-            endpoint=endpoint,
-            max_in_flight=self._in_flight,
-            row_retries=self._retries_per_row,
-            failures=failures,
-            killed=lambda: self.killed,
-            log=self.log,
-        )
-        run.run(since=self.started_at, deadline=self._deadline, report_every=self._poll_seconds)

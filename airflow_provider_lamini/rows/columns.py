@@ -1,20 +1,11 @@
-"""What is in a column, over all rows of an input: files of typed columns need one type for all their parts."""
+"""Rows by column, and the types of the values in a column."""
 
 from __future__ import annotations
 
-from operator import itemgetter
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.values import Row
-
-
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, overload
+from operator import itemgetter
+from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,63 +15,26 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.values import Row
 
 ColumnKind = Literal["text", "integer", "number", "flag", "json"]
-"""``integer`` has 64 bits; ``json`` is for lists, mappings, and values of several kinds."""
+"""Type of a whole column. ``integer`` has 64 bits; ``json`` stands for lists, mappings and values of several types."""
 
-_EXACT = 2**53
-"""Up to here a double has every integer."""
-_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+_MAX_EXACT = 2**53
+"""A double represents every integer up to this one exactly."""
+_MIN_INT64, _MAX_INT64 = -(2**63), 2**63 - 1
 
 
 class _Large:
-    """Stands for integers that a double cannot hold exactly."""
+    """Stands for integers that a double cannot represent exactly."""
 
 
 class _Huge:
-    """Stands for integers that 64 bits cannot hold."""
-
-
-def column_of(rows: Sequence[Row], column: str) -> Sequence[Json]:
-    """The values of a column; ``None`` where a row has none.
-
-    :param rows: the rows
-    :param column: its name
-    """
-    if isinstance(rows, Table):
-        return rows.columns[column] if column in rows.columns else [None] * len(rows)
-    try:
-        return list(map(itemgetter(column), rows))  # twice as fast as asking each row whether it has one
-    except KeyError:
-        return [row.get(column) for row in rows]
-
-
-def kinds_of(values: Sequence[Json]) -> set[type]:
-    """The types of some values, and whether there are integers among them that not every type of numbers can hold.
-
-    :param values: the values
-    """
-    kinds: set[type] = set(map(type, values))
-    if int in kinds:
-        integers = [value for value in values if type(value) is int]
-        kinds |= kinds_of_integers(min(integers), max(integers))
-    return kinds
-
-
-def kinds_of_integers(least: int, most: int) -> set[type]:
-    """The same for integers of which the smallest and the largest are known.
-
-    :param least: the smallest
-    :param most: the largest
-    """
-    if least >= -_EXACT and most <= _EXACT:
-        return {int}
-    return {int, _Large if least >= _SMALLEST and most <= _LARGEST else _Huge}
+    """Stands for integers with more than 64 bits."""
 
 
 class Table(Sequence["Row"]):
-    """Rows by columns: to make a dictionary of each costs more than all else that is done with them.
+    """Rows stored by column. Creating a dictionary for each row would cost more than everything else.
 
     :param columns: the values of each column, by its name
-    :param count: how many rows there are
+    :param count: number of rows
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Json]], count: int) -> None:
@@ -97,10 +51,10 @@ class Table(Sequence["Row"]):
     def __getitem__(self, at: slice) -> Self: ...
 
     def __getitem__(self, at: int | slice) -> Row | Self:
-        numbers = range(self._count)
+        indices = range(self._count)
         if isinstance(at, int):
-            return {name: values[numbers[at]] for name, values in self.columns.items()}
-        return type(self)({name: values[at] for name, values in self.columns.items()}, len(numbers[at]))
+            return {name: values[indices[at]] for name, values in self.columns.items()}
+        return type(self)({name: values[at] for name, values in self.columns.items()}, len(indices[at]))
 
     def __iter__(self) -> Iterator[Row]:
         if not self.columns:
@@ -109,10 +63,10 @@ class Table(Sequence["Row"]):
         return (dict(zip(names, values, strict=True)) for values in rows)
 
 
-def joined(pieces: Sequence[Sequence[Row]]) -> Sequence[Row]:
-    """Rows that come one after the other; by columns, where all of them are.
+def concatenate(pieces: Sequence[Sequence[Row]]) -> Sequence[Row]:
+    """Concatenate rows; the result is a `Table` if all pieces are.
 
-    :param pieces: the rows, with the same columns each
+    :param pieces: the rows, all with the same columns
     """
     if len(pieces) == 1:
         return pieces[0]
@@ -123,3 +77,55 @@ def joined(pieces: Sequence[Sequence[Row]]) -> Sequence[Row]:
     for name in tables[0].columns:
         columns[name] = list(chain.from_iterable(table.columns[name] for table in tables))
     return Table(columns, sum(map(len, tables)))
+
+
+def column_of(rows: Sequence[Row], column: str) -> Sequence[Json]:
+    """The values of a column; ``None`` for rows without one.
+
+    :param rows: the rows
+    :param column: name of the column
+    """
+    if isinstance(rows, Table):
+        return rows.columns[column] if column in rows.columns else [None] * len(rows)
+    try:
+        return list(map(itemgetter(column), rows))  # twice as fast as a check for each row
+    except KeyError:
+        return [row.get(column) for row in rows]
+
+
+def kinds_of(values: Sequence[Json]) -> set[type]:
+    """The types of values, where large integers count as types of their own, for `column_kind`.
+
+    :param values: the values
+    """
+    kinds: set[type] = set(map(type, values))
+    if int in kinds:
+        integers = [value for value in values if type(value) is int]
+        kinds |= kinds_of_integers(min(integers), max(integers))
+    return kinds
+
+
+def kinds_of_integers(minimum: int, maximum: int) -> set[type]:
+    """The same for integers whose range is known.
+
+    :param minimum: the smallest integer
+    :param maximum: the largest integer
+    """
+    if minimum >= -_MAX_EXACT and maximum <= _MAX_EXACT:
+        return {int}
+    return {int, _Large if minimum >= _MIN_INT64 and maximum <= _MAX_INT64 else _Huge}
+
+
+def column_kind(types: set[type]) -> ColumnKind:
+    """The type of a column that can represent all its values exactly.
+
+    :param types: the types of its values, from `kinds_of`
+    """
+    types = types - {type(None)}
+    if types <= {str}:
+        return "text"
+    if types == {bool}:
+        return "flag"
+    if types <= {int, _Large}:
+        return "integer"
+    return "number" if types <= {int, float} else "json"

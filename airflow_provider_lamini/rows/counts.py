@@ -1,4 +1,4 @@
-"""How the rows of a chunk, or of a run, came out."""
+"""Numbers of rows by outcome."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Numbers of rows by outcome.
 
-    :param rows: all of them
-    :param ok: those with an output
-    :param failed: those with an error instead
-    :param retried: those that were sent more than once
-    :param finish_reasons: those with an output, by the reason that the platform gave
-    :param sums: sums over rows of whatever else is worth counting, such as tokens
+    :param rows: all rows
+    :param ok: rows with an output
+    :param failed: rows with an error instead
+    :param retried: rows that were sent more than once
+    :param finish_reasons: rows with an output, by the finish reason that the platform gave
+    :param sums: sums over the rows, such as tokens
     """
 
     rows: int = 0
@@ -31,13 +31,13 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.ok + other.ok,
             self.failed + other.failed,
             self.retried + other.retried,
-            _added(self.finish_reasons, other.finish_reasons),
-            _added(self.sums, other.sums),
+            _add(self.finish_reasons, other.finish_reasons),
+            _add(self.sums, other.sums),
         )
 
 
 Number = TypeVar("Number", int, float)
 
 
-def _added(one: dict[str, Number], other: dict[str, Number]) -> dict[str, Number]:
-    return one | {name: one[name] + value if name in one else value for name, value in other.items()}
+def _add(left: dict[str, Number], right: dict[str, Number]) -> dict[str, Number]:
+    return left | {name: left[name] + value if name in left else value for name, value in right.items()}

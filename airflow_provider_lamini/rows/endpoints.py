@@ -1,8 +1,8 @@
-"""The platform's inference endpoints: how prompts become calls, and answers the outcomes of rows."""
+"""What a platform's endpoint for rows must offer, and how an answer becomes the results of rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class RowResult(NamedTuple):
-    """What the platform made of one row.
+    """The result of one row.
 
-    :param output: the output; ``None`` where the row failed
-    :param finish_reason: why generation ended, in the platform's word
-    :param error: why the row failed; ``None`` where it did not
+    :param output: the output; ``None`` if the row failed
+    :param finish_reason: why generation ended, as the platform says it
+    :param error: why the row failed; ``None`` if it did not
     """
 
     output: Json
@@ -28,45 +28,52 @@ class RowResult(NamedTuple):
     error: str | None = None
 
 
+@runtime_checkable
 class JobEndpoint(Protocol):
-    """An endpoint that takes many prompts at once and answers later, as a job."""
+    """An endpoint that takes many prompts as a job."""
 
     kind: str
+    """Name of the kind of its jobs."""
 
     def submit(self, prompts: Sequence[str]) -> Call[str]:
-        """Start a job for these prompts; the answer is its id."""
+        """Start a job.
+
+        :param prompts: the prompts
+        :return: a call that returns the job's id
+        """
         ...
 
     def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
-        """Fetch the outcomes of an ended job, in the order of its prompts.
+        """Fetch the results of an ended job.
 
         :param job_id: the platform's id
-        :param rows: how many prompts it had
+        :param rows: number of its prompts
+        :return: a call that returns the results in the order of the prompts
         """
         ...
 
 
 class DirectEndpoint(Protocol):
-    """An endpoint that answers at once."""
+    """An endpoint that answers prompts directly."""
 
     per_request: int
-    """How many prompts one request takes at the most."""
+    """Maximum number of prompts per request."""
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        """Answer some prompts.
+        """Send prompts and return their results.
 
-        :param prompts: at least one, at most ``per_request``
-        :return: a call that answers one outcome per prompt, in their order
+        :param prompts: 1 to ``per_request`` prompts
+        :return: a call that returns one result per prompt, in the same order
         """
         ...
 
 
-def note(result: ChunkResult, offset: int, row: RowResult) -> None:
-    """Put what one row came to into its chunk's result.
+def set_result(result: ChunkResult, offset: int, row: RowResult) -> None:
+    """Set the result of one row in the result of its chunk.
 
-    :param result: the chunk's
-    :param offset: the row's number in the chunk
-    :param row: what it came to
+    :param result: the chunk's result
+    :param offset: offset of the row in the chunk
+    :param row: the row's result
     """
     if row.error is None:
         result.settle(offset, row.output, row.finish_reason)
@@ -75,31 +82,29 @@ def note(result: ChunkResult, offset: int, row: RowResult) -> None:
 
 
 def outcomes(outputs: list[Json], reasons: list[str | None], output_type: OutputType | None) -> ChunkResult:
-    """Judge what the platform answered for many rows; see `outcome`.
+    """Check the platform's answer for many rows, each as `outcome` does.
 
-    :param outputs: the answer's outputs
-    :param reasons: why generation ended, as many
-    :param output_type: the shape that was asked for
+    :param outputs: the outputs in the answer
+    :param reasons: the finish reasons in the answer, one per output
+    :param output_type: the requested shape of each output; ``None`` for plain text
     """
     if output_type is None and None not in outputs and not {None, "timeout"} & set(reasons):
-        # Plain texts of rows that are all done, as nearly always: nothing is left to judge row by row.
+        # Nearly always all rows are plain texts and complete: then no row needs a check of its own.
         return ChunkResult(outputs, reasons, [None] * len(outputs))
     result = ChunkResult.pending(len(outputs))
     for offset, (output, reason) in enumerate(zip(outputs, reasons, strict=True)):
-        note(result, offset, outcome(output, reason, output_type))
+        set_result(result, offset, outcome(output, reason, output_type))
     return result
 
 
 def outcome(output: Json, reason: str | None, output_type: OutputType | None) -> RowResult:
-    """Judge what the platform answered for one row.
+    """Check the platform's answer for one row.
 
-    :param output: the answer's output
-    :param reason: why generation ended: ``stop``, ``length``, ``timeout``; ``None`` where the row was not
-        done
-    :param output_type: the shape that was asked for
-    :return: the outcome: failed where there is no output, where the platform's own time limit cut it, or
-        where it does not
-        have the shape
+    :param output: the output in the answer
+    :param reason: why generation ended: ``stop``, ``length``, ``timeout``; ``None`` if the row was not processed
+    :param output_type: the requested shape; ``None`` for plain text
+    :return: the result; the row has failed if there is no output, if the platform's time limit cut it off, or if it does
+        not have the requested shape
     """
     if output is None or reason is None:
         hint = "; max_new_tokens may be too small, or the prompt too long" if reason == "length" else ""
@@ -107,7 +112,7 @@ def outcome(output: Json, reason: str | None, output_type: OutputType | None) ->
             None, reason, f"the platform gave no output (finish_reason {reason or 'missing'}){hint}"
         )
     if reason == "timeout":
-        return RowResult(None, reason, "the platform's time limit cut the output")
+        return RowResult(None, reason, "the platform's time limit cut the output off")
     if output_type is None:
         return RowResult(output, reason)
     shaped = _decoded(output)
@@ -119,7 +124,7 @@ def outcome(output: Json, reason: str | None, output_type: OutputType | None) ->
 
 
 def _decoded(output: Json) -> Json:
-    """The object in a text; platforms answer an output type as either."""
+    """Decode an output: platforms return objects as such, or as text."""
     if not isinstance(output, str):
         return output
     try:
@@ -133,17 +138,17 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float"
 
 
 def _misfit(output: Json, output_type: OutputType) -> str | None:
-    """What is wrong with an output, in a few words and without its content."""
+    """What is wrong with an output, briefly and without its content; ``None`` if nothing is."""
     if not isinstance(output, dict):
-        return "it is no object"
+        return "it is not an object"
     for name, kind in output_type.items():
         if name not in output:
             return f"field {name!r} is missing"
         value = output[name]
         if isinstance(kind, list):
-            # By type too: to Python, True and 1.0 are in [1, 2].
+            # Compare types too: in Python, True == 1 and 1.0 == 1.
             if not any(value == allowed and type(value) is type(allowed) for allowed in kind):
-                return f"field {name!r} is none of the allowed values"
+                return f"field {name!r} is not one of the allowed values"
         elif not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
-            return f"field {name!r} is no {kind}"
+            return f"field {name!r} is not of type {kind}"
     return None

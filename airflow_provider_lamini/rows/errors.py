@@ -1,25 +1,25 @@
-"""What can be wrong with rows, files of rows and folders of results.
+"""Errors about rows, files of rows and output folders.
 
 ::
 
     RowError
       InputError              the input cannot be read as rows at all
-        InputChangedError     the input is not the one that the run began with
+        InputChangedError     the input is not the one that the run started with
       BadRowError             one row, or one line of a file, cannot be used
-      ColumnError             the name of a column cannot be used
-        MissingColumnError    a column that is asked for is not there
+      ColumnError             the name or the type of a column cannot be used
+        MissingColumnError    a column does not exist
       OutputError             the output folder cannot be used
-        ConcurrentAccessError     another process works in the same place
-          FolderBusyError     it does not leave in time
+        ConcurrentAccessError another process works there
+          FolderBusyError     it does not finish in time
         IncompleteOutputError parts of a finished run are missing or damaged
-        LedgerError           the ledger of the folder
+        LedgerError           the ledger of the folder does not allow the task to continue
           LedgerConflictError   the folder belongs to another run, input or settings
-          LedgerLostError      another process has taken the folder over (also an ConcurrentAccessError)
-          UnreadableLedgerError the file is not a ledger that this version can read
+          LedgerLostError       another process has acquired the ledger (also a ConcurrentAccessError)
+          UnreadableLedgerError this release cannot read the ledger
       MissingExtraError       a file format needs an extra of this package
 
-Messages name the file, the line or row, the column, what is wrong and what to do. They never hold a row's
-content. None of them passes by itself, except `ConcurrentAccessError`: nothing is wrong with what was given.
+Messages name the file, the line or row and the column, and say what is wrong and what to do. They never contain the
+content of a row. A retry helps only after a `ConcurrentAccessError`.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Self
 
-_SHOWN = 50
-_LONGEST = 60
+_MAX_COLUMNS = 50
+_MAX_NAME = 60
 
 
-def listed(columns: Sequence[str]) -> str:
-    """The columns that are there, as a sentence."""
-    more = ", ..." if len(columns) > _SHOWN else ""
-    return f"Columns there: {', '.join(map(short, columns[:_SHOWN])) or 'none'}{more}."
+def list_columns(columns: Sequence[str]) -> str:
+    """The columns that exist, as a sentence."""
+    more = ", ..." if len(columns) > _MAX_COLUMNS else ""
+    return f"Existing columns: {', '.join(map(short_name, columns[:_MAX_COLUMNS])) or 'none'}{more}."
 
 
-def short(name: str) -> str:
-    """The name of a column for a message: on one line, and no longer than names are.
+def short_name(name: str) -> str:
+    """The name of a column for a message: on one line, and shortened.
 
-    Of a file without a header line, what stands in the place of names is data.
+    If a file has no header line, its first line of data is taken for names.
 
-    :param name: the column
+    :param name: name of the column
     """
     text = name if name.isprintable() else ascii(name)[1:-1]
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}..."
 
 
 class RowError(ValueError):
-    """Rows cannot be read, or results cannot be kept."""
+    """Rows cannot be read, or results cannot be written."""
 
 
 class InputError(RowError):
@@ -60,59 +60,59 @@ class InputError(RowError):
 
 
 class InputChangedError(InputError):
-    """The input is no longer the one that the run began with, so what is done does not fit what is left."""
+    """The input is not the one that the run started with, so the finished results do not match the remaining rows."""
 
 
 class BadRowError(RowError):
-    """One row, or one line of a file, cannot be used. Repeating does not help before it is corrected."""
+    """One row, or one line of a file, cannot be used. A retry does not help until it is corrected."""
 
 
 class ColumnError(RowError):
-    """The name, or the type, of a column cannot be used."""
+    """The name or the type of a column cannot be used."""
 
 
 class MissingColumnError(ColumnError):
-    """A column that is asked for is not there."""
+    """A column does not exist."""
 
-    place: str = ""
+    location: str = ""
     """The file or the row."""
     column: str = ""
-    """The column."""
+    """The missing column."""
     columns: tuple[str, ...] = ()
-    """The columns that are there."""
+    """The columns that exist."""
 
     @classmethod
-    def of(cls, place: str, column: str, available: Iterable[str]) -> Self:
-        """Say which column is missing where.
+    def of(cls, location: str, column: str, columns: Iterable[str]) -> Self:
+        """Create the error.
 
-        :param place: the file or the row
-        :param column: the column
-        :param available: the columns that are there
+        :param location: the file or the row
+        :param column: the missing column
+        :param columns: the columns that exist
         """
-        columns = tuple(available)
-        error = cls(f"{place} has no column {short(column)!r}. {listed(columns)}")
-        error.place, error.column, error.columns = place, column, columns
+        names = tuple(columns)
+        error = cls(f"{location} has no column {short_name(column)!r}. {list_columns(names)}")
+        error.location, error.column, error.columns = location, column, names
         return error
 
 
 class OutputError(RowError):
-    """The output folder, or a name in it, cannot be used."""
+    """The output folder, or a file in it, cannot be used."""
 
 
 class ConcurrentAccessError(OutputError):
-    """Another process works in the same place. Nothing is wrong with the place, or with what was given."""
+    """Another process works in the same folder. Neither the folder nor the arguments are wrong."""
 
 
 class FolderBusyError(ConcurrentAccessError):
-    """Another process works in the folder, and has not left it in time. Retrying later helps."""
+    """Another process works in the folder and has not finished in time. A later retry helps."""
 
 
 class IncompleteOutputError(OutputError):
-    """The results in a folder are not whole: the run has not ended, or somebody removed or changed files."""
+    """The results in a folder are incomplete: the run has not ended, or somebody has removed or changed files."""
 
 
 class LedgerError(OutputError):
-    """The ledger of an output folder does not allow to go on."""
+    """The ledger of an output folder does not allow the task to continue."""
 
 
 class LedgerConflictError(LedgerError):
@@ -120,11 +120,11 @@ class LedgerConflictError(LedgerError):
 
 
 class LedgerLostError(LedgerError, ConcurrentAccessError):
-    """Another process has opened the same ledger since. This one must stop; it changes nothing any more."""
+    """Another process has acquired the ledger. This process must stop, and changes nothing any more."""
 
 
 class UnreadableLedgerError(LedgerError):
-    """The ledger file is torn, foreign or written by a newer version. Nothing was changed."""
+    """The ledger is damaged, not one of this package, or written by a newer release. Nothing was changed."""
 
 
 class MissingExtraError(RowError):

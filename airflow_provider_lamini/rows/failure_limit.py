@@ -1,4 +1,4 @@
-"""How many rows may fail before the task does."""
+"""The maximum number of failed rows of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_lamini.rows.values import kind
 _COUNT = re.compile(r"\d+")
 _PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%")
 _SHARE = re.compile(r"\d*\.\d*(?:[eE][+-]?\d{1,3})?|\d+[eE]-\d{1,3}")
-_LONGEST = 40
+_MAX_LENGTH = 40
 _NO_LIMIT = frozenset({"", "none", "null"})
 
 
@@ -20,8 +20,8 @@ _NO_LIMIT = frozenset({"", "none", "null"})
 class FailureLimit:
     """How many rows of a run may fail.
 
-    :param count: the number of rows; ``None`` where a share is given, or there is no limit
-    :param share: the share of all rows, 0 to 1; ``None`` where a count is given, or there is no limit
+    :param count: number of rows; ``None`` if there is a share or no limit
+    :param share: fraction of all rows, 0 to 1; ``None`` if there is a count or no limit
     """
 
     count: int | None = None
@@ -29,11 +29,11 @@ class FailureLimit:
 
     @classmethod
     def parse(cls, value: object) -> FailureLimit:
-        """Read the limit that a user gave, also out of a template.
+        """Parse the limit that a user has passed, perhaps as text from a template.
 
-        :param value: an integer, or its digits, for a number of rows; a number between 0 and 1 with a point
-            (``0.05``), or a percentage (``"5%"``), for a share of all rows; ``None`` for no limit
-        :raises ValueError: for all else
+        :param value: an integer, or its digits, for a number of rows; a number between 0 and 1 with a decimal point
+            (``0.05``), or a percentage (``"5%"``), for a fraction of all rows; ``None`` for no limit
+        :raises ValueError: for any other value
         """
         if value is None or (isinstance(value, str) and value.strip().lower() in _NO_LIMIT):
             return cls()
@@ -44,7 +44,7 @@ class FailureLimit:
         if isinstance(value, float):
             return cls._of_share(value)
         text = value.strip()
-        if len(text) > _LONGEST:
+        if len(text) > _MAX_LENGTH:
             raise ValueError(f"max_failed_rows is a text of {len(text)} characters. {_EXPECTED}")
         if _COUNT.fullmatch(text):
             return cls._of_count(int(text))
@@ -64,15 +64,17 @@ class FailureLimit:
     @classmethod
     def _of_share(cls, value: float | Fraction) -> FailureLimit:
         if not math.isfinite(value) or not 0 <= value <= 1:
-            raise ValueError(f"max_failed_rows is {float(value)}, which is no share. {_EXPECTED}")
-        # By its digits, so that 0.1 of 30 rows is 3 rows and not a little more.
+            raise ValueError(
+                f"max_failed_rows is {float(value)}, which is not a fraction from 0 to 1. {_EXPECTED}"
+            )
+        # Use the decimal digits, so that 0.1 of 30 rows is exactly 3 rows.
         return cls(share=value if isinstance(value, Fraction) else Fraction(repr(value)))
 
     def exceeded(self, failed: int, total: int) -> bool:
         """Whether too many rows have failed.
 
-        :param failed: rows that have failed, so far or in all
-        :param total: all rows of the run, also those not yet worked on
+        :param failed: number of failed rows so far
+        :param total: number of all rows of the run
         """
         if self.count is not None:
             return failed > self.count
@@ -84,4 +86,6 @@ class FailureLimit:
         return "no limit" if self.share is None else f"{float(self.share * 100):g}% of all rows"
 
 
-_EXPECTED = "Give a number of rows (10), a share of all rows with a point (0.05), or a percentage ('5%')."
+_EXPECTED = (
+    "Pass a number of rows (10), a fraction of all rows with a decimal point (0.05), or a percentage ('5%')."
+)

@@ -1,4 +1,4 @@
-"""What goes into the output of chunks under way, for a process that stays until their results are there."""
+"""Passthrough columns of submitted chunks, for a task that waits in its worker."""
 
 from __future__ import annotations
 
@@ -13,47 +13,49 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.values import Row
 
-ROOM = 16 * 1024 * 1024
-"""Bytes of all that is remembered; the rows of other chunks are read again."""
+MAX_BYTES = 16 * 1024 * 1024
+"""Default size of the cache. Chunks that do not fit are read again from the input."""
 
 
 class PassthroughCache:
-    """Rows in few bytes: a chunk of numbers takes a tenth of what Python makes of them.
+    """Keeps the passthrough columns of chunks until their results arrive, so that the input is read once.
 
-    :param columns: what goes into the output
-    :param room: bytes of all rows at the most
+    Columns are encoded: a chunk of numbers takes a tenth of the memory of Python objects.
+
+    :param columns: the passthrough columns
+    :param max_bytes: maximum size of all encoded chunks together; 0 turns the cache off
     """
 
-    def __init__(self, columns: Sequence[str], room: int) -> None:
+    def __init__(self, columns: Sequence[str], max_bytes: int) -> None:
         self._columns = columns
-        self._room = room
+        self._free_bytes = max_bytes
         self._chunks: dict[int, tuple[int, bytes]] = {}
 
-    def keep(self, number: int, rows: Sequence[Row]) -> None:
-        """Remember the rows of a chunk, where there is room.
+    def put(self, number: int, rows: Sequence[Row]) -> None:
+        """Keep the rows of a chunk, if they fit.
 
         :param number: the chunk's number
         :param rows: its rows, at least one
         """
-        # One row first: to pack what then does not fit would cost as much as to read it again.
-        if len(self._packed(rows[:1])) * len(rows) > self._room:
+        # Estimate from one row first: encoding rows that do not fit would cost as much as reading them again.
+        if len(self._encode(rows[:1])) * len(rows) > self._free_bytes:
             return
-        packed = self._packed(rows)
-        if 0 < len(packed) <= self._room:
-            self._room -= len(packed)
-            self._chunks[number] = len(rows), packed
+        encoded = self._encode(rows)
+        if 0 < len(encoded) <= self._free_bytes:
+            self._free_bytes -= len(encoded)
+            self._chunks[number] = len(rows), encoded
 
-    def take(self, number: int) -> Table | None:
-        """The rows of a chunk, which are forgotten then; ``None`` where they were not remembered."""
-        count, packed = self._chunks.pop(number, (0, b""))
-        self._room += len(packed)
-        if not packed:
+    def pop(self, number: int) -> Table | None:
+        """Remove the rows of a chunk from the cache and return them; ``None`` if they are not in it."""
+        count, encoded = self._chunks.pop(number, (0, b""))
+        self._free_bytes += len(encoded)
+        if not encoded:
             return None
-        columns = msgspec.msgpack.decode(packed)
+        columns = msgspec.msgpack.decode(encoded)
         return Table(dict(zip(self._columns, columns, strict=True)), count)
 
-    def _packed(self, rows: Sequence[Row]) -> bytes:
-        """The columns of some rows; nothing where they hold an integer of more than 64 bits."""
+    def _encode(self, rows: Sequence[Row]) -> bytes:
+        """Encode the columns of some rows; empty if they contain an integer with more than 64 bits."""
         try:
             return msgspec.msgpack.encode([list(column_of(rows, column)) for column in self._columns])
         except OverflowError:

@@ -1,4 +1,4 @@
-"""The prompt of a row: a text with the names of columns in braces, or one column as it is."""
+"""Prompt templates: a text with column names in braces, or the name of one column."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.columns import column_of
-from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, listed, short
+from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, list_columns, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,35 +21,36 @@ _TOKEN = re.compile(r"\\([{}])|\{([^\W\d]\w*(?:[ .-]+\w+)*)\}")
 
 
 class PromptTemplate:
-    r"""How a row becomes a prompt.
+    r"""Makes the prompt of a row.
 
-    ``{column}`` stands for the column's value. A name begins with a letter or an underscore, and goes on
-    with letters, digits and underscores; single words of it may be joined by spaces, dots or hyphens. All
-    else in braces stays as it is, so examples of JSON need no care: ``{"label": 1}``, ``{}`` and ``{ x }``
-    are plain text. ``\{`` and ``\}`` are braces in any case. A text without any placeholder is the name of
-    the column that holds the whole prompt.
+    ``{column}`` stands for the value of a column. A column name starts with a letter or an underscore and continues with
+    letters, digits and underscores; spaces, dots or hyphens may separate its words. Other braces are plain text, so JSON
+    in a prompt needs no escaping: ``{"label": 1}``, ``{}`` and ``{ x }`` stay as they are. ``\{`` and ``\}`` are always
+    plain braces. A text without placeholders is the name of the column that contains the whole prompt.
 
-    Texts stand in the prompt as they are; numbers, flags, lists and mappings as JSON.
+    Texts are inserted as they are; numbers, flags, lists and mappings as JSON.
 
-    :param pieces: the plain text before each column, and after the last one
-    :param columns: the columns, in the order of their placeholders
-    :param bare: whether the text was the name of a column
+    :param text: the template as the user wrote it
+    :param pieces: the plain text before each placeholder, and after the last one
+    :param columns: the column of each placeholder
+    :param bare: whether the text is the name of a column
     """
 
-    def __init__(self, pieces: Sequence[str], columns: Sequence[str], *, bare: bool) -> None:
+    def __init__(self, text: str, pieces: Sequence[str], columns: Sequence[str], *, bare: bool) -> None:
+        self.text = text
         self.bare = bare
-        self._places = tuple(columns)
+        self._placeholders = tuple(columns)
         self.columns = tuple(dict.fromkeys(columns))
-        """The columns that a row needs, each once."""
+        """The columns that the prompt needs, each once."""
         self._around = (pieces[0], pieces[1]) if len(pieces) == 2 else None  # noqa: PLR2004 - one column between
         self._pattern = "%s".join(piece.replace("%", "%%") for piece in pieces)
 
     @classmethod
     def parse(cls, text: object) -> PromptTemplate:
-        """Read a template.
+        """Parse a template.
 
         :param text: the template, or the name of a column
-        :raises ColumnError: for what is not a text, or an empty one
+        :raises ColumnError: if it is not a text, or empty
         """
         if not isinstance(text, str) or not text.strip():
             raise ColumnError(
@@ -67,15 +68,17 @@ class PromptTemplate:
                 pieces.append("")
             end = token.end()
         pieces[-1] += text[end:]
-        return cls(pieces, columns, bare=False) if columns else cls(("", ""), [text], bare=True)
+        if columns:
+            return cls(text, pieces, columns, bare=False)
+        return cls(text, ("", ""), [text], bare=True)
 
     def render(self, row: Row) -> str:
-        """The prompt of one row.
+        """Make the prompt of one row.
 
-        :raises MissingColumnError: for a row without one of the columns, or without a value in it
+        :raises MissingColumnError: if the row has no value in one of the columns
         """
         values = []
-        for column in self._places:
+        for column in self._placeholders:
             value = row.get(column)
             if value is None:
                 raise self.missing("The row", column, row)
@@ -83,12 +86,12 @@ class PromptTemplate:
         return self._pattern % tuple(values)
 
     def render_all(self, rows: Sequence[Row]) -> PromptList:
-        """The prompts of many rows, much faster than one by one.
+        """Make the prompts of many rows, much faster than one by one.
 
         :param rows: the rows
-        :raises MissingColumnError: for the first row without a value that is needed
+        :raises MissingColumnError: for the first row without a value in one of the columns
         """
-        columns = [_texts(self._values(column, rows)) for column in self._places]
+        columns = [_texts(self._values(column, rows)) for column in self._placeholders]
         if self._around is not None:
             head, tail = self._around
             if head or tail:
@@ -96,25 +99,25 @@ class PromptTemplate:
             return PromptList(columns[0])
         return PromptList(map(self._pattern.__mod__, zip(*columns, strict=True)))
 
-    def missing(self, place: str, column: str, available: Iterable[str]) -> MissingColumnError:
-        """What to say where a column of the template has no value.
+    def missing(self, location: str, column: str, columns: Iterable[str]) -> MissingColumnError:
+        """Create the error for a column of the template that has no value.
 
-        :param place: the file or the row
+        :param location: the file or the row
         :param column: the column
-        :param available: the columns that are there
+        :param columns: the columns that exist
         """
-        error = MissingColumnError.of(place, column, available)
+        error = MissingColumnError.of(location, column, columns)
         if column in error.columns:
-            text = f"{place} has no value in the column {short(column)!r}, which the prompt needs."
+            text = f"{location} has no value in the column {short_name(column)!r}, which the prompt needs."
         elif self.bare:
-            # The text may be a whole prompt by mistake: it is not repeated.
+            # By mistake, the text may be a whole prompt, so the message does not repeat it.
             text = (
-                f"{place}: the prompt names no column in braces, so it should be the name of a column "
-                "itself, but none is called so. Write it as a template, such as 'Summarize: {body}'. "
-                f"{listed(error.columns)}"
+                f"{location}: the prompt names no column in braces, so it must be the name of a column itself, but there "
+                "is no such column. Write it as a template, such as 'Summarize: {body}'. "
+                f"{list_columns(error.columns)}"
             )
         else:
-            text = f"{error} The prompt needs it; write \\{{ for a brace that is meant as text."
+            text = f"{error} The prompt needs it; write \\{{ for a plain brace."
         error.args = (text,)
         return error
 

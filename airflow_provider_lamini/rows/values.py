@@ -1,4 +1,4 @@
-"""Values that may stand in a row: what JSON can say, and what can be written as such without loss."""
+"""Values of rows: everything that JSON can represent, or that can be converted to JSON without loss."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
-_DEPTH = 100
+_MAX_DEPTH = 100
 
 
 def json_value(value: object, depth: int = 0) -> Json:
-    """Turn a value of a row into what JSON can say.
+    """Convert a value of a row to JSON.
 
-    Dates and times become ISO 8601 text, decimals become text with all their digits.
+    Dates and times become ISO 8601 text; decimals become text with all their digits.
 
-    :param value: text, number, flag, ``None``, or lists and mappings of such
-    :param depth: how deep the value lies in the row
-    :raises ValueError: for all else, saying what it is; never the value itself
+    :param value: text, number, flag, ``None``, or lists and mappings of these
+    :param depth: nesting level of the value in the row
+    :raises ValueError: for any other value; the message names its type and never contains the value itself
     """
     for kinds, convert in _SCALARS:
         if isinstance(value, kinds):
             return convert(value)
-    if depth == _DEPTH:
-        raise ValueError(f"is nested more than {_DEPTH} deep")
+    if depth == _MAX_DEPTH:
+        raise ValueError(f"is nested more than {_MAX_DEPTH} levels deep")
     if isinstance(value, Mapping):
         return {_key(key): json_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
         return [json_value(item, depth + 1) for item in value]
-    raise ValueError(f"is {kind(value)}, which JSON cannot say; turn it into text first")
+    raise ValueError(f"is {kind(value)}, which JSON cannot represent; convert it to text first")
 
 
 def kind(value: object) -> str:
-    """What a value is, for messages: ``of type bytes``."""
+    """The type of a value for messages, such as ``of type bytes``."""
     return f"of type {type(value).__name__}"
 
 
@@ -55,7 +55,7 @@ def _text(value: str) -> Json:
 
 def _finite(value: float) -> Json:
     if not math.isfinite(value):
-        raise ValueError("is NaN or infinite, which JSON cannot say; use null for a missing number")
+        raise ValueError("is NaN or infinite, which JSON cannot represent; use null for a missing number")
     return float(value)
 
 
@@ -65,7 +65,7 @@ def _moment(value: datetime | date | time) -> Json:
 
 def _digits(value: Decimal) -> Json:
     if not value.is_finite():
-        raise ValueError("is a decimal that is not a finite number")
+        raise ValueError("is a decimal that is not finite")
     return str(value)
 
 
@@ -75,7 +75,7 @@ def _key(key: object) -> str:
     raise ValueError(f"has a key {kind(key)}; keys must be text")
 
 
-# Flags come before numbers, because they are numbers too.
+# Flags come before numbers, because bool is a subclass of int.
 _SCALARS: tuple[tuple[tuple[type, ...], Callable[[Any], Json]], ...] = (
     ((str,), _text),
     ((bool, type(None)), _same),

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-
 R = TypeVar("R")
 
 
@@ -50,10 +48,3 @@ class Done(Generic[R]):
     """
 
     result: R
-
-
-def task_identity(context: Context) -> dict[str, str | int]:
-    """Replaced by `runs.task.TaskIdentity.as_dict`."""
-    from airflow_provider_lamini.runs.task import TaskIdentity
-
-    return TaskIdentity.of(context["ti"]).as_dict()

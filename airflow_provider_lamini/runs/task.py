@@ -173,7 +173,7 @@ class Work(Protocol[R]):
         ...
 
 
-class TaskHook(Protocol):
+class PlatformHook(Protocol):
     """What a task needs of a platform's hook."""
 
     conn_name_attr: str
@@ -218,7 +218,7 @@ class TaskRun:
         self,
         context: Context,
         *,
-        hook: TaskHook,
+        hook: PlatformHook,
         options: WaitOptions | None = None,
         log: Log,
         started_at: float | None = None,

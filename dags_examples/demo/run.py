@@ -96,7 +96,7 @@ def _report(output: Path, expected: int, dag_seconds: float, all_seconds: float)
 
     folder = OutputFolder(str(output))
     manifest = read_manifest(folder)
-    rows = list(read_outputs(folder))
+    rows = list(read_outputs(str(output)))
     print(f"\n{'ticket':<9}{'subject':<46}{'expected':<17}model's answer")
     for row in rows[:SHOWN_ROWS]:
         answer = MEANING[row["output"]["category"]] if row["output"] else f"failed: {row['error']}"

@@ -32,11 +32,11 @@ MOST_KILLS = {"batch inference": 16, "tuning": 9, "Memory RAG build": 8}
 STEPS = {
     "batch inference": {
         "execute: the task begins",
-        "execute: _ledger.json (together) is whole, not yet named",
+        "execute: _ledger.json (plan, intend) is whole, not yet named",
         "execute: POST /v1/batch_completions is about to be sent",
         "execute: POST /v1/batch_completions is answered",
         "execute: POST /v1/batch_completions is read",
-        "execute: _ledger.json (submitted) is written",
+        "execute: _ledger.json (record_job_id) is written",
         "execute: the task is about to defer",
         "execute: the deferral is on its way",
         "wait: the trigger runs",

@@ -92,13 +92,13 @@ def test_a_template_with_a_missing_column_fails_before_anything_is_sent(
     message = str(caught.value)
     assert ("item 1 of the list" if kind == "list" else "rows.jsonl, line 2") in message
     assert "'body'" in message
-    assert "Columns there: id, text." in message
+    assert "Existing columns: id, text." in message
     assert posts(platform) == {}
     assert not out.exists()
 
 
 def test_a_column_to_pass_through_that_no_row_has_fails_before_anything_is_sent(platform, inference, out):
-    with pytest.raises(InvalidArgumentError, match=r"'bodi'.*Columns there: id, body") as caught:
+    with pytest.raises(InvalidArgumentError, match=r"'bodi'.*Existing columns: id, body") as caught:
         run_to_end(inference(input=ROWS[:1], prompt="{body}", passthrough=["bodi"]))
     assert "one" not in str(caught.value)
     assert posts(platform) == {}
@@ -129,7 +129,7 @@ def test_an_output_folder_within_a_file_is_refused(platform, inference, tmp_path
 
 def test_an_output_folder_that_holds_the_input_is_refused(platform, inference, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
-    with pytest.raises(InvalidArgumentError, match="holds files of the input"):
+    with pytest.raises(InvalidArgumentError, match="contains files of the input"):
         run_to_end(inference(input=str(tmp_path / "rows.jsonl"), output=str(tmp_path)))
     assert posts(platform) == {}
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]

@@ -164,7 +164,7 @@ def test_a_submission_without_an_answer_says_that_it_may_have_begun(platform, in
         run_to_end(inference())
     assert totals(platform) == [10, 10, 10, 5]  # the second chunk again, nothing else
     assert outputs(rows()) == OUTPUTS
-    assert "The job for rows 10 to 19 may have been started before; it is submitted again." in lines
+    assert "A job for rows 10 to 19 may have been started before; submitting it again." in lines
 
 
 def test_a_submission_without_an_answer_is_not_repeated_where_that_is_forbidden(platform, inference):
@@ -173,7 +173,7 @@ def test_a_submission_without_an_answer_is_not_repeated_where_that_is_forbidden(
     with pytest.raises(UnavailableError):
         run_to_end(make)
     for _ in range(2):
-        with pytest.raises(JobLostError, match=r"rows 0 to 9 is not known.*on_unknown_submission='submit'"):
+        with pytest.raises(JobLostError, match=r"whether a job was started for rows 0 to 9.*on_unknown_submission='submit'"):
             run_to_end(make)
     assert totals(platform) == [10]
 
@@ -224,7 +224,7 @@ def test_a_vanished_job_is_sent_again_once(platform, inference, rows):
     with log_lines() as lines, pytest.raises(TaskDeferred):
         wake(inference(), deferral, event)
     assert totals(platform) == [10, 10, 10]
-    assert f"Job {job_id} has vanished from the platform; rows 0 to 9 is sent again." in lines
+    assert f"Job {job_id} has vanished from the platform; sending rows 0 to 9 again." in lines
     run_to_end(inference())
     assert totals(platform) == [10, 10, 10, 5]
     assert outputs(rows()) == OUTPUTS
@@ -304,7 +304,7 @@ def test_the_deadline_counts_from_the_beginning_of_the_try_over_all_its_deferral
 def test_a_timeout_ends_a_direct_run_and_keeps_its_chunks(platform, inference, rows):
     make = inference(endpoint="chat", max_in_flight=1, timeout=1.5)
     platform.control.fault("/inf/chat/completions", delay=30, skip=12, times=None)
-    with pytest.raises(WaitTimeoutError, match="chunks that are done are kept"):
+    with pytest.raises(WaitTimeoutError, match="finished chunks are kept"):
         run_to_end(make)
     assert len(rows()) == 10
     platform.control.clear_faults()

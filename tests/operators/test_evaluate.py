@@ -259,10 +259,10 @@ def test_the_numbers_are_in_the_log_and_the_rows_are_not(evaluate):
         ({"gate": "stop"}, "gate must be one of fail, skip, return"),
         ({"thresholds": {"bleu": 0.5}}, "thresholds names the metric 'bleu'"),
         ({"min_gain": {"bleu": 0.5}}, "min_gain names the metric 'bleu'"),
-        ({"min_gain": {"token_f1": 0.5}, "base_model_name": None}, "give base_model_name as well"),
+        ({"min_gain": {"token_f1": 0.5}, "base_model_name": None}, "pass base_model_name as well"),
         ({"base_model_name": ""}, "base_model_name"),
         ({"metrics": ["bleu"]}, "'bleu' is not known"),
-        ({"output_field": "mood"}, "give that as well"),
+        ({"output_field": "mood"}, "pass that as well"),
         ({"output_field": "mood", "output_type": {"sure": "bool"}}, "has only sure"),
     ],
 )

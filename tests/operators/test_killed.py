@@ -36,7 +36,7 @@ def test_an_outage_is_left_to_the_watch_after_the_first_look_that_failed(
     platform.control.fault(RESULT, status=503, times=None)
     with log_lines() as lines:
         begin(inference(max_in_flight=3))
-    assert sum("is not settled here" in line for line in lines) == 1
+    assert sum("Could not read the status of job" in line for line in lines) == 1
 
     platform.control.clear_faults()
     platform.control.release()
@@ -49,6 +49,6 @@ def test_a_woken_task_whose_output_folder_is_another_does_not_begin_anew(platfor
     """A clock in the template of the output folder must not submit everything again at each waking."""
     deferral = begin(inference(output=str(tmp_path / "at-10-00")))
     assert submissions(platform) == 2
-    with pytest.raises(InvalidArgumentError, match="keep clocks and chance out"):
+    with pytest.raises(InvalidArgumentError, match="must not use the current time"):
         wake(inference(output=str(tmp_path / "at-10-01")), deferral, deferral.wait())
     assert submissions(platform) == 2

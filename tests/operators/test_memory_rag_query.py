@@ -19,7 +19,7 @@ from airflow_provider_lamini.exceptions import (
 from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQueryOperator
 from tests.support.knowledge_platform import RAG, Scripted
 from tests.support.results import rows_in
-from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
+from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
 
 FILES = {
     "a.md": b"alpha is first",
@@ -137,7 +137,7 @@ def test_an_index_that_is_being_built_is_waited_for(index, query, deferrable):
 @pytest.mark.parametrize("states", [["FAILED"], ["CREATED", "FAILED"]])
 def test_an_index_that_failed_is_not_asked(knowledge, index, query, states):
     index.states = states
-    with pytest.raises(JobFailedError, match=r"Memory RAG job 1 ended as FAILED.*Build the index anew"):
+    with pytest.raises(JobFailedError, match=r"Memory RAG job 1 ended as FAILED.*Build the index again"):
         run_to_end(query())
     assert knowledge.asked[ASKED] == 0
 
@@ -153,7 +153,7 @@ def test_an_index_that_vanishes_while_it_is_waited_for_is_an_error(index, query)
     event = {"version": 1, "ended": {}, "timed_out": False, "deadline": deferral.trigger["deadline"]}
     lost = {"1": {"reason": "HTTP 403.", "vanished": False}}
     with pytest.raises(JobLostError, match="403"):
-        query()().execute_complete({"ti": None}, event={**event, "lost": lost})
+        wake(query(), deferral, {**event, "lost": lost})
 
 
 def test_waiting_for_an_index_ends_at_the_timeout(index, query):

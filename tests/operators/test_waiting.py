@@ -86,8 +86,8 @@ def test_the_log_tells_the_progress_at_most_once_per_poll(platform, inference, d
 def test_the_log_tells_what_a_run_begins_with_and_ends_with(inference, out):
     with log_lines() as lines:
         run_to_end(inference())
-    assert f"Read a list of 25 rows: 25 rows. The output goes to {out}." in lines
-    assert f"25 rows are in {out}, 0 of them failed." in lines
+    assert f"Validated a list of 25 rows: 25 rows. The output goes to {out}." in lines
+    assert f"Wrote 25 rows to {out}; 0 of them failed." in lines
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
@@ -117,7 +117,7 @@ def test_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_o
     if cancel_on_kill:
         assert [BILLS.format(job_id) for job_id in jobs] == [line for line in lines if "bills" in line]
     else:
-        assert f"The jobs {jobs[0]}, {jobs[1]} go on: cancel_on_kill is off." in lines
+        assert f"Jobs {jobs[0]}, {jobs[1]} keep running: cancel_on_kill is off." in lines
     assert all(job["ended"] is None for job in platform.control.jobs())
 
 

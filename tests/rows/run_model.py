@@ -101,11 +101,13 @@ class Run:
         """One try, until it ends or is killed."""
         folder = MortalFolder(self.output, fate)
         seen = validate_input(self.source, PROMPT, passthrough=PASSTHROUGH)
-        header = Header({"task": "t"}, "s", seen.content, seen.total, self.chunk_size, self.source.stamp())
+        header = Header(
+            {"task": "t"}, "s", seen.content_hash, seen.total_rows, self.chunk_size, self.source.version()
+        )
         ledger = Ledger.open(folder, header)
         writer = PartWriter(folder, PASSTHROUGH)
-        self.unknown += len(ledger.unknown)
-        for chunk in ledger.unknown:
+        self.unknown += len(ledger.unknown_submissions)
+        for chunk in ledger.unknown_submissions:
             ledger.forget(chunk)
         while not ledger.finished:
             self._refill(ledger, fate)
@@ -120,26 +122,26 @@ class Run:
                 self._submit(ledger, chunk, PROMPT.render_all(found.rows), None, fate)
         if ledger.exhausted:
             return
-        for found in self.source.chunks(self.chunk_size, ledger.cursor, columns=columns):
+        for found in self.source.chunks(self.chunk_size, ledger.document.next, columns=columns):
             if len(ledger.chunks) >= self.in_flight:
                 return
             prompts = PROMPT.render_all(found.rows)
-            with ledger.together():
-                chunk = ledger.plan(found.start, found.after, fingerprint(prompts))
-                ledger.intend(chunk)
+            with ledger.transaction() as change:
+                chunk = change.intend(change.plan(found.start, found.after, fingerprint(prompts)))
             self._send(ledger, chunk, prompts, fate)
 
     def _submit(
         self, ledger: Ledger, chunk: Chunk, prompts: list[str], rows: list[int] | None, fate: Fate
     ) -> None:
-        ledger.intend(chunk, rows)
+        with ledger.transaction() as change:
+            chunk = change.intend(chunk, rows)
         self._send(ledger, chunk, prompts if rows is None else [prompts[row] for row in rows], fate)
 
     def _send(self, ledger: Ledger, chunk: Chunk, prompts: list[str], fate: Fate) -> None:
         fate.pass_by()
         job_id = self.platform.submit(prompts)
         fate.pass_by()
-        ledger.submitted(chunk, job_id)
+        ledger.record_job_id(chunk, job_id)
 
     def _harvest(self, ledger: Ledger, writer: PartWriter, chunk: Chunk, fate: Fate) -> None:
         assert chunk.job_id is not None
@@ -159,8 +161,9 @@ class Run:
             writer.save_partial(chunk.number, rounds, result)
             self._submit(ledger, chunk, prompts, result.failed, fate)
             return
-        ledger.check()
+        ledger.check_acquired()
         writer.write(chunk.number, chunk.first_row, found.rows, result)
-        ledger.finish(chunk, result.counts(chunk.retried))
+        with ledger.transaction() as change:
+            change.finish(chunk, result.counts(chunk.retried))
         self.finished.append(chunk.number)
         writer.delete_partial(chunk.number, rounds)

@@ -59,7 +59,7 @@ def test_csv_files_serve_as_well(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
-        ({"input": "q"}, r"has no column 'output' (Columns there: input)"),
+        ({"input": "q"}, r"has no column 'output' (Existing columns: input)"),
         ({"input": "q", "output": None, "more": 1}, "has no value in the column 'output'"),
         ({"input": " ", "output": "a"}, "makes an empty input"),
         ({"input": "q", "output": "\n"}, "makes an empty output"),

@@ -28,7 +28,7 @@ def test_quotes_delimiters_and_line_ends_within_values_are_read(file):
     path = file("a.csv", 'id,text\r\n1,"a ""b"", c\r\nd\ne"\r\n2,plain\r\n')
     rows = list(open_source(path).read())
     assert [each.row["text"] for each in rows] == ['a "b", c\r\nd\ne', "plain"]
-    assert [each.place for each in rows] == ["a.csv, line 4", "a.csv, line 5"]
+    assert [each.location for each in rows] == ["a.csv, line 4", "a.csv, line 5"]
 
 
 def test_tabs_separate_values_in_tsv(file):
@@ -39,7 +39,7 @@ def test_a_byte_order_mark_blank_lines_and_a_missing_line_end_do_no_harm(file):
     path = file("a.csv", "\ufeff\nid,text\n\n1,a\n\r\n2,b")
     rows = list(open_source(path).read())
     assert [each.row for each in rows] == [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}]
-    assert [each.place for each in rows] == ["a.csv, line 4", "a.csv, line 6"]
+    assert [each.location for each in rows] == ["a.csv, line 4", "a.csv, line 6"]
 
 
 def test_spaces_around_names_in_the_header_do_not_count(file):
@@ -79,7 +79,7 @@ def test_a_header_that_cannot_be_used_is_refused(file, header, reason):
 
 
 def test_a_missing_column_is_named_with_those_that_are_there(file):
-    with pytest.raises(MissingColumnError, match=r"a\.csv has no column 'c'. Columns there: a, b\."):
+    with pytest.raises(MissingColumnError, match=r"a\.csv has no column 'c'. Existing columns: a, b\."):
         rows_of(file("a.csv", "a,b\n1,2\n"), columns=("a", "c"))
 
 
@@ -142,5 +142,5 @@ def test_what_is_written_is_read_from_any_place_on(tmp_path_factory, *, rows, qu
     straight = list(source.read())
     assert [tuple(each.row.values()) for each in straight] == rows
     for cut, each in enumerate(straight):
-        rest = [(one.index, one.row, one.place) for one in source.read(each.after)]
-        assert rest == [(one.index, one.row, one.place) for one in straight[cut + 1 :]]
+        rest = [(one.index, one.row, one.location) for one in source.read(each.after)]
+        assert rest == [(one.index, one.row, one.location) for one in straight[cut + 1 :]]

@@ -43,7 +43,7 @@ def test_what_is_written_is_read(folder):
 
 def test_what_a_writer_that_was_killed_has_left_is_removed(tmp_path):
     """Beside documents nobody else would tidy up."""
-    left = tmp_path / f".index.json.{'ab' * 16}.lamini-tmp"
+    left = tmp_path / f".index.json.{'ab' * 8}.airflow-provider-lamini-tmp"
     left.write_text("half")
     file = ManifestFile(str(tmp_path / "index.json"))
     assert left.exists()
@@ -56,7 +56,7 @@ def test_what_a_writer_that_was_killed_has_left_is_removed(tmp_path):
 def test_a_second_writer_is_refused(folder):
     one, other = ManifestFile(folder.uri("index.json")), ManifestFile(folder.uri("index.json"))
     one.write(FULL)
-    with pytest.raises(ManifestChangedError, match="written to by another task"):
+    with pytest.raises(ManifestChangedError, match="Another task has written"):
         other.write(FULL)
     other = ManifestFile(folder.uri("index.json"))
     other.change(index_id="13")
@@ -88,7 +88,7 @@ def test_a_manifest_that_somebody_removes_is_missed(folder):
 )
 def test_another_file_is_never_overwritten(folder, content):
     folder.write("index.json", content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(OutputError, match="no manifest of an index"):
+    with pytest.raises(OutputError, match="not the manifest of an index"):
         ManifestFile(folder.uri("index.json"))
 
 

@@ -16,7 +16,7 @@ def rows_of(path: str, **options) -> list[dict]:
 
 
 def places_of(path: str) -> list[str]:
-    return [each.place for each in open_source(path).read()]
+    return [each.location for each in open_source(path).read()]
 
 
 def test_each_line_is_a_row(file):

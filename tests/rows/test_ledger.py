@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,8 +26,11 @@ from airflow_provider_lamini.rows.storage.folder import OutputFolder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_lamini.rows.ledger.change import LedgerChange
+    from airflow_provider_lamini.rows.ledger.document import Chunk
+
 OWNER: dict[str, str | int] = {"dag": "nightly", "task": "infer", "run": "r1", "map_index": -1}
-HEADER = Header(OWNER, settings="s", content="c", total=25, chunk_size=10, stamp="st")
+HEADER = Header(OWNER, settings_hash="s", input_hash="c", total_rows=25, chunk_size=10, input_version="v1")
 
 
 def ticking() -> Callable[[], float]:
@@ -38,11 +42,32 @@ def ledger(folder: OutputFolder) -> Ledger:
     return Ledger.open(folder, HEADER, clock=ticking())
 
 
-def begin(ledger: Ledger):
+def plan_next(change: LedgerChange) -> Chunk:
+    """Plan the next chunk within a transaction."""
+    header, start = change.document.header, change.document.next
+    end = min(start.row + header.chunk_size, header.total_rows)
+    return change.plan(start, Cursor(end, 0, end * 7, end), f"f{start.row}")
+
+
+def plan(ledger: Ledger) -> Chunk:
     """Plan the next chunk."""
-    start = ledger.cursor
-    end = min(start.row + ledger.header.chunk_size, ledger.header.total)
-    return ledger.plan(start, Cursor(end, 0, end * 7, end), f"f{start.row}")
+    with ledger.transaction() as change:
+        return plan_next(change)
+
+
+def intend(ledger: Ledger, chunk: Chunk, rows: list[int] | None = None) -> Chunk:
+    with ledger.transaction() as change:
+        return change.intend(chunk, rows)
+
+
+def plan_rows(ledger: Ledger, first: int, after: int) -> None:
+    with ledger.transaction() as change:
+        change.plan(Cursor(first), Cursor(after), "f")
+
+
+def finish(ledger: Ledger, chunk: Chunk, counts: Counts) -> None:
+    with ledger.transaction() as change:
+        change.finish(chunk, counts)
 
 
 def counts(rows: int, failed: int = 0) -> Counts:
@@ -57,150 +82,151 @@ def on_disk(folder: OutputFolder) -> dict:
 
 class TestAChunksLife:
     def test_from_plan_to_finish(self, folder, ledger):
-        first = begin(ledger)
+        first = plan(ledger)
         assert (first.number, first.first_row, first.rows, first.state) == (0, 0, 10, "planned")
-        first = ledger.intend(first)
+        first = intend(ledger, first)
         assert first.state == "intended"
         assert on_disk(folder)["open"][0]["rounds"][0]["job_id"] is None
-        first = ledger.submitted(first, "job-1")
+        first = ledger.record_job_id(first, "job-1")
         assert (first.state, first.job_id) == ("submitted", "job-1")
         assert ledger.chunk(0) == first
-        first = ledger.submitted(ledger.intend(first, rows=[3, 5]), "job-2")
+        first = ledger.record_job_id(intend(ledger, first, rows=[3, 5]), "job-2")
         assert [each.rows for each in first.rounds] == [None, [3, 5]]
         assert first.retried == 2
-        ledger.finish(first, counts(10, failed=1))
-        assert (ledger.done, ledger.planned, list(ledger.chunks)) == (1, 1, [])
+        finish(ledger, first, counts(10, failed=1))
+        assert (ledger.document.planned, list(ledger.chunks)) == (1, [])
         assert ledger.totals == counts(10, failed=1)
         assert not ledger.exhausted
 
     def test_the_run_is_finished_when_all_rows_are(self, ledger):
-        chunks = [begin(ledger) for _ in range(3)]
+        chunks = [plan(ledger) for _ in range(3)]
         assert [(each.first_row, each.rows) for each in chunks] == [(0, 10), (10, 10), (20, 5)]
         assert ledger.exhausted
         for chunk in (chunks[1], chunks[2], chunks[0]):
             assert not ledger.finished
-            ledger.finish(chunk, counts(chunk.rows))
+            finish(ledger, chunk, counts(chunk.rows))
         assert ledger.finished
         assert ledger.totals == Counts(25, 25, 0, 0, {"stop": 25}, {"tokens": 4.5})
 
     def test_an_empty_input_is_finished_at_once(self, folder):
-        assert Ledger.open(folder, replace(HEADER, total=0)).finished
+        assert Ledger.open(folder, replace(HEADER, total_rows=0)).finished
 
     def test_each_step_is_on_the_storage_before_it_returns(self, folder, ledger):
-        chunk = ledger.submitted(ledger.intend(begin(ledger)), "job-1")
+        chunk = ledger.record_job_id(intend(ledger, plan(ledger)), "job-1")
         again = Ledger.resume(folder, OWNER)
         assert list(again.chunks) == [chunk]
-        assert again.cursor == Cursor(10, 0, 70, 10)
+        assert again.document.next == Cursor(10, 0, 70, 10)
         assert again.header == ledger.header
         assert again.header.created_at == 1000.0
 
     def test_the_file_does_not_grow_with_the_run(self, folder):
         total = 120
-        ledger = Ledger.open(folder, replace(HEADER, total=total, chunk_size=1))
+        ledger = Ledger.open(folder, replace(HEADER, total_rows=total, chunk_size=1))
         sizes = []
         for _ in range(total):
-            chunk = ledger.submitted(ledger.intend(begin(ledger)), "job")
+            chunk = ledger.record_job_id(intend(ledger, plan(ledger)), "job")
             if len(ledger.chunks) > 3:
-                ledger.finish(ledger.chunks[1], Counts(1, 1, 0, 0, {"stop": 1}))
+                finish(ledger, ledger.chunks[1], Counts(1, 1, 0, 0, {"stop": 1}))
             sizes.append(len(folder.read("_ledger.json")))
-            assert chunk.number + 1 == ledger.planned
+            assert chunk.number + 1 == ledger.document.planned
         assert max(sizes) < 2_000
 
     def test_rows_that_are_not_the_next_ones_are_refused(self, ledger):
         for start, after in ((0, 9), (1, 11), (0, 0), (0, 11)):
-            with pytest.raises(LedgerError, match="should be 10 rows from row 0 on"):
-                ledger.plan(Cursor(start), Cursor(after), "f")
-        assert ledger.planned == 0
+            with pytest.raises(LedgerError, match="should have 10 rows from row 0 on"):
+                plan_rows(ledger, start, after)
+        assert ledger.document.planned == 0
 
     @pytest.mark.parametrize("wrong", [counts(9), Counts(10, 9, 0), Counts(10, 10, 1), Counts()])
     def test_counts_that_do_not_fit_are_refused(self, ledger, wrong):
-        chunk = begin(ledger)
+        chunk = plan(ledger)
         with pytest.raises(LedgerError, match="has 10 rows"):
-            ledger.finish(chunk, wrong)
+            finish(ledger, chunk, wrong)
         assert ledger.totals == Counts()
 
     def test_steps_out_of_order_are_refused(self, ledger):
-        chunk = begin(ledger)
-        with pytest.raises(LedgerError, match="no intent"):
-            ledger.submitted(chunk, "job")
+        chunk = plan(ledger)
+        with pytest.raises(LedgerError, match="no intent that job job could belong to"):
+            ledger.record_job_id(chunk, "job")
         with pytest.raises(LedgerError, match="no submission to forget"):
             ledger.forget(chunk)
         with pytest.raises(LedgerError, match="no such rows"):
-            ledger.intend(chunk, rows=[10])
-        ledger.intend(chunk)
-        with pytest.raises(LedgerError, match="not settled"):
-            ledger.intend(chunk)
-        ledger.finish(chunk, counts(10))
-        for step in (ledger.intend, ledger.forget, lambda each: ledger.finish(each, counts(10))):
-            with pytest.raises(LedgerError, match=r"Chunk 0 of .* is not open"):
+            intend(ledger, chunk, rows=[10])
+        intend(ledger, chunk)
+        with pytest.raises(LedgerError, match="an intent without an outcome"):
+            intend(ledger, chunk)
+        finish(ledger, chunk, counts(10))
+        for step in (partial(intend, ledger), ledger.forget, lambda each: finish(ledger, each, counts(10))):
+            with pytest.raises(LedgerError, match="Chunk 0 is not open"):
                 step(chunk)
 
 
-class TestTogether:
+class TestTransactions:
     def test_changes_are_written_once_at_the_end(self, folder, ledger):
-        first = begin(ledger)
+        first = plan(ledger)
         before = on_disk(folder)
-        with ledger.together():
-            ledger.finish(first, counts(10))
-            second = ledger.intend(begin(ledger))
-            assert ledger.chunks == [second]
+        with ledger.transaction() as change:
+            change.finish(first, counts(10))
+            second = change.intend(plan_next(change))
+            assert change.document.open == [second]
             assert on_disk(folder) == before
+        assert ledger.chunks == [second]
         assert on_disk(folder)["planned"] == 2
-        assert [each["number"] for each in on_disk(folder)["open"]] == [1]
+        assert [chunk["number"] for chunk in on_disk(folder)["open"]] == [1]
 
-    def test_nothing_is_changed_where_one_fails(self, folder, ledger):
+    def test_nothing_changes_if_one_change_fails(self, folder, ledger):
         before = on_disk(folder)
 
         def fail_in_between() -> None:
-            with ledger.together():
-                chunk = begin(ledger)
-                ledger.finish(chunk, counts(10))
-                ledger.finish(chunk, counts(10))
+            with ledger.transaction() as change:
+                chunk = plan_next(change)
+                change.finish(chunk, counts(10))
+                change.finish(chunk, counts(10))
 
         with pytest.raises(LedgerError, match="not open"):
             fail_in_between()
         assert on_disk(folder) == before
-        assert ledger.planned == 0
-        begin(ledger)
+        assert ledger.document.planned == 0
+        plan(ledger)
         assert on_disk(folder)["planned"] == 1
 
-    def test_they_are_not_nested(self, ledger):
-        with ledger.together(), pytest.raises(LedgerError, match="already collected"), ledger.together():
-            pass
+    def test_other_changes_meanwhile_are_refused(self, ledger):
+        with pytest.raises(LedgerError, match="changed while a transaction was open"), ledger.transaction():
+            plan(ledger)
 
-    def test_no_change_is_no_write(self, folder, ledger):
+    def test_without_changes_nothing_is_written(self, folder, ledger):
         folder.delete("_ledger.json")
-        with ledger.together():
+        with ledger.transaction():
             pass
         assert not folder.exists("_ledger.json")
 
 
 class TestUnknownSubmissions:
     def test_an_intent_of_an_earlier_process_is_unknown_until_it_is_settled(self, folder, ledger):
-        lost, found, fine = ledger.intend(begin(ledger)), ledger.intend(begin(ledger)), begin(ledger)
-        ledger.submitted(ledger.intend(fine), "job-3")
-        assert ledger.unknown == []
+        lost, found, fine = intend(ledger, plan(ledger)), intend(ledger, plan(ledger)), plan(ledger)
+        ledger.record_job_id(intend(ledger, fine), "job-3")
+        assert ledger.unknown_submissions == []
         again = Ledger.open(folder, HEADER)
-        assert again.unknown == [lost, found]
-        again.submitted(found, "job-2")
-        assert again.unknown == [lost]
+        assert again.unknown_submissions == [lost, found]
+        again.record_job_id(found, "job-2")
+        assert again.unknown_submissions == [lost]
         assert again.forget(lost).state == "planned"
-        assert again.unknown == []
-        again.intend(lost)
-        assert again.unknown == []
-        assert [each.number for each in Ledger.resume(folder, OWNER).unknown] == [0]
+        assert again.unknown_submissions == []
+        intend(again, lost)
+        assert again.unknown_submissions == []
+        assert [each.number for each in Ledger.resume(folder, OWNER).unknown_submissions] == [0]
 
     def test_forgetting_a_later_round_keeps_the_earlier_ones(self, folder, ledger):
-        chunk = ledger.intend(ledger.submitted(ledger.intend(begin(ledger)), "job-1"), rows=[2])
+        chunk = intend(ledger, ledger.record_job_id(intend(ledger, plan(ledger)), "job-1"), rows=[2])
         again = Ledger.resume(folder, OWNER)
-        assert again.unknown == [chunk]
+        assert again.unknown_submissions == [chunk]
         assert again.forget(chunk).job_id == "job-1"
 
 
 class TestOpening:
     def test_the_same_run_goes_on(self, folder, ledger):
-        chunk = begin(ledger)
-        later = replace(HEADER, stamp="other", created_at=5.0)
+        chunk = plan(ledger)
+        later = replace(HEADER, input_version="v2", created_at=5.0)
         again = Ledger.open(folder, later)
         assert list(again.chunks) == [chunk]
         assert again.header == ledger.header
@@ -213,14 +239,14 @@ class TestOpening:
                 "run r1, map_index -1, not of dag nightly, task infer, run r2",
             ),
             ({"owner": OWNER | {"map_index": 0}}, "map_index 0"),
-            ({"content": "x"}, "with another input"),
-            ({"total": 26}, r"with another input \(25 rows then, 26 now\)"),
-            ({"settings": "x"}, "with other settings"),
+            ({"input_hash": "x"}, "with another input"),
+            ({"total_rows": 26}, r"with another input \(25 rows then, 26 now\)"),
+            ({"settings_hash": "x"}, "with other settings"),
             ({"chunk_size": 11}, "with other settings"),
         ],
     )
     def test_another_run_is_refused_with_what_differs_and_the_remedy(self, folder, ledger, other, reason):
-        begin(ledger)
+        plan(ledger)
         folder.write("part-00000.jsonl", b"precious")
         before = on_disk(folder)
         with pytest.raises(LedgerConflictError, match=reason) as caught:
@@ -229,28 +255,30 @@ class TestOpening:
         assert "Choose another folder" in str(caught.value)
         assert on_disk(folder) == before
         assert folder.read("part-00000.jsonl") == b"precious"
-        ledger.check()
+        ledger.check_acquired()
 
-    @pytest.mark.parametrize("other", [{"content": "x"}, {"settings": "x"}, {"chunk_size": 11, "total": 26}])
+    @pytest.mark.parametrize(
+        "other", [{"input_hash": "x"}, {"settings_hash": "x"}, {"chunk_size": 11, "total_rows": 26}]
+    )
     def test_another_try_of_the_task_begins_anew_where_nothing_was_submitted(self, folder, ledger, other):
-        ledger.forget(ledger.intend(begin(ledger)))
+        ledger.forget(intend(ledger, plan(ledger)))
         fresh = Ledger.open(folder, replace(HEADER, **other))
-        assert fresh.planned == 0
-        assert fresh.header.total == other.get("total", HEADER.total)
+        assert fresh.document.planned == 0
+        assert fresh.header.total_rows == other.get("total_rows", HEADER.total_rows)
         with pytest.raises(LedgerLostError):
-            ledger.check()
+            ledger.check_acquired()
 
     @pytest.mark.parametrize("told", [True, False])
     def test_what_was_submitted_or_may_have_been_is_not_given_up(self, folder, ledger, told):
-        intended = ledger.intend(begin(ledger))
+        intended = intend(ledger, plan(ledger))
         if told:
-            ledger.submitted(intended, "job-1")
+            ledger.record_job_id(intended, "job-1")
         with pytest.raises(LedgerConflictError, match="with other settings"):
-            Ledger.open(folder, replace(HEADER, settings="x"))
+            Ledger.open(folder, replace(HEADER, settings_hash="x"))
 
     @pytest.mark.parametrize("same", [True, False])
     def test_replacing_removes_our_files_only(self, folder, ledger, same):
-        begin(ledger)
+        plan(ledger)
         ours = ["part-00000.jsonl", "part-123456.jsonl", "errors-00001.jsonl", "manifest.json"]
         work = "_work/chunk-00000.round-0.json"
         foreign = ["notes.txt", "part-1.jsonl", "part-00000.csv", "_work/mine.json"]
@@ -259,12 +287,12 @@ class TestOpening:
         if same:
             fresh = Ledger.open(folder, HEADER, if_same="replace")
         else:
-            fresh = Ledger.open(folder, replace(HEADER, content="x"), if_other="replace")
-        assert (fresh.planned, list(fresh.chunks), fresh.totals) == (0, [], Counts())
+            fresh = Ledger.open(folder, replace(HEADER, input_hash="x"), if_other="replace")
+        assert (fresh.document.planned, list(fresh.chunks), fresh.totals) == (0, [], Counts())
         assert folder.names() == sorted(["_ledger.json", *(name for name in foreign if "/" not in name)])
         assert [name for name in folder.names(work=True) if "owner-" not in name] == ["_work/mine.json"]
         with pytest.raises(LedgerLostError):
-            ledger.check()
+            ledger.check_acquired()
 
     def test_results_without_a_ledger_are_of_another_run(self, folder):
         folder.write("part-00000.jsonl", b"x")
@@ -282,14 +310,20 @@ class TestOpening:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            (b"", "not a ledger of this package, or only a piece"),
-            (b"{", "not a ledger of this package, or only a piece"),
-            (b"[]", "not a ledger of this package, or only a piece"),
-            (b"\xff\xfe", "not a ledger of this package, or only a piece"),
-            (b'{"accounts": []}', "not a ledger of this package, or only a piece"),
-            (b'{"format": "lamini-ledger", "version": 2}', "has version 2, and this version .* reads 1"),
-            (b'{"format": "lamini-ledger", "version": 1}', "is damaged"),
-            (b'{"format": "lamini-ledger", "version": 1, "header": {"owner": 5}}', "is damaged"),
+            (b"", "is not a ledger of airflow-provider-lamini, or it is incomplete"),
+            (b"{", "is not a ledger of airflow-provider-lamini, or it is incomplete"),
+            (b"[]", "is not a ledger of airflow-provider-lamini, or it is incomplete"),
+            (b"\xff\xfe", "is not a ledger of airflow-provider-lamini, or it is incomplete"),
+            (b'{"accounts": []}', "is not a ledger of airflow-provider-lamini, or it is incomplete"),
+            (
+                b'{"format": "airflow-provider-lamini/ledger", "version": 2}',
+                "has version 2 of its format, and this release reads versions up to 1",
+            ),
+            (b'{"format": "airflow-provider-lamini/ledger", "version": 1}', "is damaged"),
+            (
+                b'{"format": "airflow-provider-lamini/ledger", "version": 1, "header": {"owner": 5}}',
+                "is damaged",
+            ),
         ],
     )
     def test_a_file_that_is_no_ledger_is_refused_and_kept(self, folder, content, reason):
@@ -302,7 +336,7 @@ class TestOpening:
         assert folder.read("_ledger.json") == content
 
     def test_every_torn_ledger_is_refused(self, folder, ledger):
-        ledger.intend(begin(ledger))
+        intend(ledger, plan(ledger))
         whole = folder.read("_ledger.json")
         for length in range(len(whole)):
             folder.write("_ledger.json", whole[:length], durable=False)
@@ -310,54 +344,54 @@ class TestOpening:
                 Ledger.open(folder, HEADER)
 
     def test_resuming_without_a_ledger_says_so(self, folder):
-        with pytest.raises(LedgerError, match="is gone, though the run had begun"):
+        with pytest.raises(LedgerError, match="is gone, although the run had begun"):
             Ledger.resume(folder, OWNER)
 
     def test_resuming_the_run_of_another_is_refused(self, folder, ledger):
         with pytest.raises(LedgerConflictError, match="now holds the results of dag nightly"):
             Ledger.resume(folder, OWNER | {"task": "other"})
-        ledger.check()
+        ledger.check_acquired()
 
 
 class TestTwoProcesses:
     def test_the_earlier_one_stops_at_its_next_step_and_changes_nothing(self, folder, ledger):
-        chunk = begin(ledger)
+        chunk = plan(ledger)
         later = Ledger.open(folder, HEADER)
-        later.intend(chunk)
+        intend(later, chunk)
         before = on_disk(folder)
         steps: list[Callable[[], object]] = [
-            ledger.check,
-            lambda: ledger.intend(chunk),
-            lambda: ledger.finish(chunk, counts(10)),
-            lambda: begin(ledger),
+            ledger.check_acquired,
+            lambda: intend(ledger, chunk),
+            lambda: finish(ledger, chunk, counts(10)),
+            lambda: plan(ledger),
         ]
         for step in steps:
-            with pytest.raises(LedgerLostError, match=f"{folder}.*This one stops"):
+            with pytest.raises(LedgerLostError, match=f"{folder}.*This process stops"):
                 step()
         assert on_disk(folder) == before
-        later.submitted(chunk, "job")
+        later.record_job_id(chunk, "job")
 
     def test_a_ledger_that_somebody_removed_stops_its_writer(self, folder, ledger):
         folder.delete("_ledger.json")
         with pytest.raises(LedgerLostError):
-            begin(ledger)
+            plan(ledger)
         assert folder.names() == []
 
     def test_two_that_begin_at_once_do_not_both_go_on(self, folder):
         one = Ledger.open(folder, HEADER)
         two = Ledger.open(folder, replace(HEADER, owner=OWNER | {"run": "r2"}), if_other="replace")
-        begin(two)
+        plan(two)
         with pytest.raises(LedgerLostError):
-            begin(one)
+            plan(one)
 
     def test_a_write_that_fails_changes_nothing(self, tmp_path):
         folder = OutputFolder(str(tmp_path / "out"))
         ledger = Ledger.open(folder, HEADER)
-        chunk = begin(ledger)
+        chunk = plan(ledger)
         (tmp_path / "out").rename(tmp_path / "away")
         (tmp_path / "out").write_text("a file")
         with pytest.raises((OutputError, LedgerLostError)):
-            ledger.intend(chunk)
+            intend(ledger, chunk)
         assert ledger.chunk(0).state == "planned"
 
 
@@ -369,9 +403,9 @@ def test_a_fingerprint_tells_prompts_apart():
 
 def test_the_ledger_holds_no_prompt_and_no_key(folder, ledger):
     """Only what is listed here: a reviewer sees at once when something is added."""
-    ledger.submitted(ledger.intend(begin(ledger)), "job")
+    ledger.record_job_id(intend(ledger, plan(ledger)), "job")
     document = on_disk(folder)
-    said = {"format", "version", "writer", "generation", "header", "next", "planned", "open", "totals"}
-    assert set(document) == said | {"try_began", "done_before"}
+    said = {"format", "version", "writer_token", "generation", "header", "next", "planned", "open", "totals"}
+    assert set(document) == said | {"try_started_at", "rows_done_before"}
     assert set(document["header"]) == set(msgspec.structs.asdict(HEADER))
-    assert set(document["open"][0]) == {"number", "start", "rows", "fingerprint", "rounds", "seal"}
+    assert set(document["open"][0]) == {"number", "start", "rows", "fingerprint", "rounds"}

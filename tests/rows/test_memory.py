@@ -24,23 +24,25 @@ from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.sources.validation import needed_columns, survey
+from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 
 path, output = sys.argv[1:]
 source, folder, prompt = open_source(path), OutputFolder(output), PromptTemplate.parse("Say: {text}")
-seen = survey(source, prompt, passthrough=["id"])
-ledger = Ledger.open(folder, Header({"task": "t"}, "s", seen.content, seen.total, 1000))
+summary = validate_input(source, prompt, passthrough=["id"])
+ledger = Ledger.open(folder, Header({"task": "t"}, "s", summary.content_hash, summary.total_rows, 1000))
 writer = PartWriter(folder, ["id"])
 for found in source.chunks(1000, columns=needed_columns(prompt, ["id"])):
     prompts = prompt.render_all(found.rows)
-    chunk = ledger.plan(found.start, found.after, fingerprint(prompts))
+    with ledger.transaction() as change:
+        chunk = change.plan(found.start, found.after, fingerprint(prompts))
     result = ChunkResult(prompts, ["stop"] * chunk.rows, [None] * chunk.rows)
     writer.write(chunk.number, chunk.first_row, found.rows, result)
-    ledger.finish(chunk, result.counts())
+    with ledger.transaction() as change:
+        change.finish(chunk, result.counts())
 write_manifest(folder, ledger, model="m", source="s")
-assert sum(1 for _ in read_outputs(folder)) == seen.total
+assert sum(1 for _ in read_outputs(folder.location)) == summary.total_rows
 status = open("/proc/self/status").read()
-print(seen.total, int(status.split("VmHWM:")[1].split()[0]) / 1024)
+print(summary.total_rows, int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """
 
 

@@ -71,7 +71,9 @@ def test_what_is_no_template_is_refused(wrong):
 def test_an_absent_column_is_named_with_those_that_are_there():
     parsed = PromptTemplate.parse("{subjekt}")
     for render in (parsed.render, lambda row: parsed.render_all([row])):
-        with pytest.raises(MissingColumnError, match=r"no column 'subjekt'. Columns there: subject, body\."):
+        with pytest.raises(
+            MissingColumnError, match=r"no column 'subjekt'. Existing columns: subject, body\."
+        ):
             render({"subject": "S", "body": "B"})
         with pytest.raises(MissingColumnError, match="no value in the column 'subjekt'"):
             render({"subjekt": None})
@@ -80,7 +82,7 @@ def test_an_absent_column_is_named_with_those_that_are_there():
 def test_a_prompt_taken_for_a_column_is_not_repeated_in_the_error():
     parsed = PromptTemplate.parse("Tell me the secret")
     with pytest.raises(
-        MissingColumnError, match=r"names no column in braces.*Columns there: body\."
+        MissingColumnError, match=r"names no column in braces.*Existing columns: body\."
     ) as caught:
         parsed.render({"body": "x"})
     assert "secret" not in str(caught.value)

@@ -43,8 +43,8 @@ class TestLists:
 
     def test_dates_and_decimals_become_text(self):
         moment = dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC)
-        rows = rows_of([{"at": moment, "day": moment.date(), "price": Decimal("1.10")}])
-        assert rows == [{"at": "2026-01-02T03:00:00+00:00", "day": "2026-01-02", "price": "1.10"}]
+        rows = rows_of([{"offset": moment, "day": moment.date(), "price": Decimal("1.10")}])
+        assert rows == [{"offset": "2026-01-02T03:00:00+00:00", "day": "2026-01-02", "price": "1.10"}]
 
     @pytest.mark.parametrize(
         ("item", "reason"),
@@ -93,7 +93,7 @@ class TestKinds:
         ["What is a secret?", "Summarize:\nsecret.csv", "['secret', 'b']", "x" * 5000, "secret\0", "a * b?"],
     )
     def test_a_text_that_is_no_path_is_taken_for_a_forgotten_list(self, text):
-        with pytest.raises(InputError, match="give a list of them") as caught:
+        with pytest.raises(InputError, match="pass a list of them") as caught:
             open_source(text)
         assert "secret" not in str(caught.value)
 
@@ -108,12 +108,12 @@ class TestKinds:
 
     def test_a_folder_is_refused_with_a_remedy(self, tmp_path: Path):
         with pytest.raises(
-            InputError, match=rf"{tmp_path} is a folder. Name its files, as in {tmp_path}/\*\.jsonl"
+            InputError, match=rf"{tmp_path} is a folder. Pass its files instead, as in {tmp_path}/\*\.jsonl"
         ):
             open_source(f"{tmp_path}/")
 
     def test_an_unknown_format_is_refused(self, file):
-        with pytest.raises(InputError, match=r"a\.txt: the format cannot be told from the name"):
+        with pytest.raises(InputError, match=r"a\.txt: unknown file format"):
             open_source(file("a.txt", "x"))
 
     def test_a_scheme_without_a_file_system_is_refused_with_a_remedy(self):
@@ -142,7 +142,7 @@ class TestFiles:
         file("3.csv", "a\n3\n")
         file("4.jsonl.gz", gzip.compress(b'{"a": "4"}'))
         source = open_source(f"{tmp_path}/*")
-        assert [(each.index, each.row["a"], each.place) for each in source.read()] == [
+        assert [(each.index, each.row["a"], each.location) for each in source.read()] == [
             (0, "1", "1.jsonl, line 1"),
             (1, "2", "1.jsonl, line 2"),
             (2, "3", "3.csv, line 2"),
@@ -192,33 +192,35 @@ class TestStamp:
     def test_it_stays_while_the_files_stay(self, file, tmp_path: Path):
         file("a.jsonl", '{"a": 1}')
         glob = f"{tmp_path}/*.jsonl"
-        assert open_source(glob).stamp() == open_source(glob).stamp()
+        assert open_source(glob).version() == open_source(glob).version()
 
     def test_it_changes_with_time_size_and_number_of_files(self, file, tmp_path: Path):
         path = file("a.jsonl", '{"a": 1}')
         source = open_source(f"{tmp_path}/*.jsonl")
-        seen = {source.stamp()}
+        seen = {source.version()}
         os.utime(path, (1, 1))
-        seen.add(source.stamp())
+        seen.add(source.version())
         file("a.jsonl", '{"a": 12}')
         os.utime(path, (1, 1))
-        seen.add(source.stamp())
+        seen.add(source.version())
         file("b.jsonl", "")
-        seen.add(source.stamp())
+        seen.add(source.version())
         assert len(seen) == 4
 
     def test_it_changes_with_an_object_of_the_same_size(self, object_store):
         object_store.pipe("/bucket/a.jsonl", b"{}")
         source = open_source("memory://bucket/a.jsonl")
-        before = source.stamp()
-        assert source.stamp() == before
+        before = source.version()
+        assert source.version() == before
         object_store.rm("/bucket/a.jsonl")
         object_store.pipe("/bucket/a.jsonl", b"[]")
-        assert source.stamp() != before
+        assert source.version() != before
 
     def test_it_changes_with_the_rows_of_a_list(self):
         assert (
-            open_source(["a"]).stamp() == open_source([{"prompt": "a"}]).stamp() != open_source(["b"]).stamp()
+            open_source(["a"]).version()
+            == open_source([{"prompt": "a"}]).version()
+            != open_source(["b"]).version()
         )
 
     def test_a_cursor_into_a_file_that_is_gone_is_refused(self, file, tmp_path: Path):
@@ -234,7 +236,7 @@ class TestStamp:
 def test_a_cursor_is_small_and_survives_json():
     cursor = Cursor(10, 1, 300, 12)
     data = msgspec.json.encode(cursor)
-    assert data == b'{"row":10,"file":1,"at":300,"line":12}'
+    assert data == b'{"row":10,"file":1,"offset":300,"line":12}'
     assert msgspec.json.decode(data, type=Cursor) == cursor
     assert msgspec.json.encode(Cursor()) == b"{}"
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.columns import column_kind
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import ColumnError, IncompleteOutputError, OutputError
 from airflow_provider_lamini.rows.ledger.document import Header
@@ -19,7 +20,6 @@ from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.vectors import VectorLines, VectorTable, dimensions, table_rows
 from airflow_provider_lamini.rows.run_files import remove_run, run_files
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.sources.validation import ColumnKinds
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 WRITERS = [VectorLines, VectorTable]
@@ -27,10 +27,10 @@ NULL_ERROR = "why"
 
 
 def kinds_of(values):
-    seen = ColumnKinds(["c"])
-    for value in values:  # each a batch of its own
-        seen.observe(next(open_source([{"c": value}]).batches()))
-    return seen.found()["c"]
+    seen = set()
+    for value in values:  # each in its own batch
+        seen |= next(open_source([{"c": value}]).batches()).kinds("c")
+    return column_kind(seen)
 
 
 @pytest.mark.parametrize(
@@ -57,27 +57,33 @@ def test_a_column_has_the_narrowest_kind_that_holds_all_its_values(values, kind)
     assert kinds_of(values[::-1]) == kind
 
 
-def begun(folder, rows, size, passthrough=("c",)):
-    seen = ColumnKinds(passthrough)
-    for batch in open_source(rows).batches():
-        seen.observe(batch)
-    header = Header({"task": "t"}, "s", "content", len(rows), size, kinds=seen.found())
-    return Ledger.open(folder, header)
+def start_run(folder, rows, size, passthrough=("c",)):
+    kinds = {
+        column: column_kind(set().union(*(batch.kinds(column) for batch in open_source(rows).batches())))
+        for column in passthrough
+    }
+    return Ledger.open(folder, Header({"task": "t"}, "s", "content", len(rows), size, column_kinds=kinds))
+
+
+def writer_for(writer_type, folder, ledger):
+    return writer_type.for_run(folder, ["c"], ledger.totals, ledger.header.column_kinds)
 
 
 def write_all(folder, writer_type, rows, vectors, size, *, fresh=True):
     """Write rows in chunks; with a new writer for each of them, as when each is done by another process."""
-    ledger = begun(folder, rows, size)
-    writer = writer_type.of_run(folder, ["c"], ledger)
+    ledger = start_run(folder, rows, size)
+    writer = writer_for(writer_type, folder, ledger)
     for found in open_source(rows).chunks(size):
         if fresh:
-            writer = writer_type.of_run(folder, ["c"], ledger)
-        chunk = ledger.plan(found.start, found.after, "f")
+            writer = writer_for(writer_type, folder, ledger)
+        with ledger.transaction() as change:
+            chunk = change.plan(found.start, found.after, "f")
         given = vectors[found.first_row : found.first_row + len(found.rows)]
         errors = [None if vector else NULL_ERROR for vector in given]
         result = ChunkResult(given, [None] * len(given), errors)
         writer.write(chunk.number, found.first_row, found.rows, result)
-        ledger.finish(chunk, result.counts(sums=writer.sums(result)))
+        with ledger.transaction() as change:
+            change.finish(chunk, result.counts(sums=writer.sums(result)))
     return ledger, write_manifest(folder, ledger, model="m", source="s", suffix=writer.suffix)
 
 
@@ -89,12 +95,12 @@ def test_what_is_written_is_read_back(folder, writer, fresh):
     vectors = [[0.5, -1.0], None, [0.25, 4.0], [1.0, 1.0], None, [2.0, 0.0], [0.0, 0.0]]
     ledger, manifest = write_all(folder, writer, rows, vectors, 2, fresh=fresh)
     assert [part.name.rpartition(".")[2] for part in manifest.parts] == [writer.suffix] * 4
-    assert list(read_outputs(folder)) == [
+    assert list(read_outputs(folder.location)) == [
         {"index": number, "c": row["c"], "embedding": vector, "error": None if vector else NULL_ERROR}
         for number, (row, vector) in enumerate(zip(rows, vectors, strict=True))
     ]
     assert ledger.totals == Counts(7, 5, 2, 0, {}, {"numbers": 10.0})
-    assert dimensions(ledger) == 2
+    assert dimensions(ledger.totals) == 2
     remove_run(folder)
     assert run_files(folder) == []
 
@@ -130,7 +136,7 @@ def test_any_column_survives_parquet_and_has_one_type_in_all_parts(tmp_path_fact
     folder = OutputFolder(str(where))
     rows = [{"c": value} for value in column]
     write_all(folder, VectorTable, rows, [[1.0]] * len(rows), size)
-    assert [row["c"] for row in read_outputs(folder)] == column
+    assert [row["c"] for row in read_outputs(folder.location)] == column
     assert len({parquet.read_schema(part) for part in where.glob("part-*")}) == 1
 
 
@@ -140,7 +146,7 @@ def test_vectors_of_another_length_than_before_are_refused(folder, writer):
     rows = [{"c": None}] * 4
     with pytest.raises(OutputError, match="have 2 and 3 numbers: was the model changed"):
         write_all(folder, writer, rows, [[1.0, 2.0], [1.0, 2.0], [1.0, 2.0, 3.0], None], 2)
-    assert dimensions(Ledger.resume(folder, {"task": "t"})) == 2
+    assert dimensions(Ledger.resume(folder, {"task": "t"}).totals) == 2
 
 
 def test_parts_without_vectors_fit_beside_parts_with_vectors(tmp_path):
@@ -172,19 +178,19 @@ def test_a_damaged_part_is_named(tmp_path):
     write_all(folder, VectorTable, [{"c": 1}] * 3, [[1.0]] * 3, 2)
     folder.write("part-00001.parquet", folder.read("part-00001.parquet")[:-9])
     with pytest.raises(
-        IncompleteOutputError, match=r"part-00001\.parquet is damaged: it is not a whole Parquet"
+        IncompleteOutputError, match=r"part-00001\.parquet is damaged: it is not a complete Parquet"
     ):
-        list(read_outputs(folder))
+        list(read_outputs(folder.location))
     folder.write("part-00001.parquet", folder.read("part-00000.parquet"))
     with pytest.raises(IncompleteOutputError, match="row 2 is not where it should be"):
-        list(read_outputs(folder))
+        list(read_outputs(folder.location))
     with pytest.raises(ValueError, match="not a whole Parquet file"):
         list(table_rows(b"PAR1"))
 
 
 def test_columns_of_the_same_name_as_ours_cannot_be_passed_through(tmp_path):
     VectorLines(OutputFolder(str(tmp_path)), ["output"])
-    with pytest.raises(ColumnError, match="Reserved are: index, embedding, error"):
+    with pytest.raises(ColumnError, match="Reserved names: index, embedding, error"):
         VectorLines(OutputFolder(str(tmp_path)), ["embedding"])
 
 

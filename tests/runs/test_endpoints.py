@@ -12,7 +12,7 @@ from airflow_provider_lamini.platforms.lamini.endpoints import (
     DirectCompletions,
     Inference,
 )
-from airflow_provider_lamini.rows.endpoints import RowResult, note, outcome, outcomes
+from airflow_provider_lamini.rows.endpoints import RowResult, outcome, outcomes, set_result
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 
 KIND = {
@@ -181,8 +181,8 @@ def test_a_chat_reads_the_object_in_the_message_and_asks_for_it():
 
 def test_a_row_is_noted_as_settled_or_as_failed():
     chunk = ChunkResult.pending(2)
-    note(chunk, 0, RowResult("a", "stop"))
-    note(chunk, 1, RowResult(None, "error", "why"))
+    set_result(chunk, 0, RowResult("a", "stop"))
+    set_result(chunk, 1, RowResult(None, "error", "why"))
     assert (chunk.outputs, chunk.finish_reasons, chunk.errors) == (
         ["a", None],
         ["stop", "error"],

@@ -133,7 +133,7 @@ def test_a_record_that_cannot_be_read_stops_the_task(tmp_path, content):
 
 def test_the_leftovers_of_a_killed_writer_are_removed(tmp_path):
     """Whichever task it was: the folder is shared, and that task may never run again."""
-    left = tmp_path / f".submission-{'0' * 32}.json.{'ab' * 16}.lamini-tmp"
+    left = tmp_path / f".submission-{'0' * 32}.json.{'ab' * 8}.airflow-provider-lamini-tmp"
     left.write_text("half")
     assert file_store(tmp_path).read() is None
     assert left.exists()

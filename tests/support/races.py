@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IMPORTED_ONCE = [
     "airflow_provider_lamini.operators.batch_inference",
     "airflow_provider_lamini.operators.train",
-    "airflow_provider_lamini.runs.chunk_jobs",
+    "airflow_provider_lamini.runs.row_run",
     "tests.support.tasks",
 ]
 

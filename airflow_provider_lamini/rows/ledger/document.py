@@ -1,4 +1,4 @@
-"""The ledger's file: what is in it, and how it is read."""
+"""The content of the ledger file."""
 
 from __future__ import annotations
 
@@ -8,47 +8,53 @@ import msgspec
 
 from airflow_provider_lamini.rows.columns import ColumnKind  # noqa: TC001 - msgspec reads the annotation
 from airflow_provider_lamini.rows.counts import Counts
-from airflow_provider_lamini.rows.errors import UnreadableLedgerError
+from airflow_provider_lamini.rows.errors import LedgerError, UnreadableLedgerError
+from airflow_provider_lamini.rows.formats import (
+    PACKAGE,
+    DamagedFileError,
+    FileFormat,
+    NewerFormatError,
+    UnknownFormatError,
+)
 from airflow_provider_lamini.rows.run_files import LEDGER
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
-_FORMAT = "lamini-ledger"
-_VERSION = 1
+FORMAT = FileFormat(f"{PACKAGE}/ledger", 1)
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a run is. Two tries of one run have the same header, but for its last three fields.
+    """Identifies a run. Two tries of one run have the same header, except for its last three fields.
 
-    :param owner: who runs it: Dag, task, run and map index, never the try
-    :param settings: a hash of all arguments that decide the results
-    :param content: a hash of the input (`survey.Survey.content`)
-    :param total: rows of the input
-    :param chunk_size: rows of each chunk but the last
-    :param stamp: the input's cheap identity (`source.Source.stamp`) when it was surveyed
-    :param created_at: when the run began, in seconds since 1970
-    :param kinds: what is in each column that is passed through (`survey.Survey.kinds`)
+    :param owner: Dag, task, run and map index of the task; never the try number
+    :param settings_hash: hash of all arguments that decide the results
+    :param input_hash: hash of all rows (`InputSummary.content_hash`)
+    :param total_rows: number of rows of the input
+    :param chunk_size: rows per chunk; the last chunk may have fewer
+    :param input_version: `Source.version` when the input was validated
+    :param created_at: when the run began, as a Unix timestamp
+    :param column_kinds: kind of values in each passthrough column (`InputSummary.column_kinds`)
     """
 
     owner: dict[str, str | int]
-    settings: str
-    content: str
-    total: int
+    settings_hash: str
+    input_hash: str
+    total_rows: int
     chunk_size: int
-    stamp: str = ""
+    input_version: str = ""
     created_at: float = 0.0
-    kinds: dict[str, ColumnKind] = {}
+    column_kinds: dict[str, ColumnKind] = {}
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One submission of a chunk, or of those of its rows that failed before.
+    """One submission of a chunk, or of the rows of a chunk that failed in the round before.
 
-    :param intended_at: when it was decided on, in seconds since 1970
-    :param rows: the rows' numbers in the chunk; ``None`` for all
-    :param job_id: the platform's id, once it is known
-    :param submitted_at: when the id became known, in seconds since 1970
+    :param intended_at: when the task decided to submit, as a Unix timestamp
+    :param rows: offsets of the submitted rows in the chunk; ``None`` for all rows
+    :param job_id: the platform's id of the job, once it is known
+    :param submitted_at: when the id became known, as a Unix timestamp
     """
 
     intended_at: float
@@ -58,14 +64,13 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A chunk that is begun and not finished.
+    """A chunk that was planned and is not finished.
 
     :param number: its number, from 0, in the order of the rows
-    :param start: the place in the input before its first row
-    :param rows: how many rows it has
-    :param fingerprint: a hash of its prompts
-    :param rounds: its submissions so far, the last one perhaps not yet known to the platform
-    :param seal: of the files that hold its rows (`source.Source.seal`); empty where there is none
+    :param start: position of its first row in the input
+    :param rows: number of its rows
+    :param fingerprint: hash of its prompts
+    :param rounds: its submissions so far; the last one may have no job id yet
     """
 
     number: int
@@ -73,7 +78,6 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: int
     fingerprint: str
     rounds: list[Round] = []
-    seal: str = ""
 
     @property
     def first_row(self) -> int:
@@ -82,115 +86,126 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def state(self) -> Literal["planned", "intended", "submitted"]:
-        """How far its last submission is."""
+        """How far its last submission has come."""
         if not self.rounds:
             return "planned"
         return "intended" if self.rounds[-1].job_id is None else "submitted"
 
     @property
     def job_id(self) -> str | None:
-        """The id of its last submission, once it is known."""
+        """The job id of its last submission, once it is known."""
         return self.rounds[-1].job_id if self.rounds else None
 
     @property
     def retried(self) -> int:
-        """How many of its rows were submitted more than once."""
-        again = self.rounds[1:]
-        if any(each.rows is None for each in again):
+        """Number of its rows that were submitted more than once."""
+        retries = self.rounds[1:]
+        if any(retry.rows is None for retry in retries):
             return self.rows
-        return len({row for each in again for row in each.rows or ()})
+        return len({row for retry in retries for row in retry.rows or ()})
+
+    def __str__(self) -> str:
+        return f"rows {self.first_row} to {self.first_row + self.rows - 1}"
 
 
 class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file.
+    """The content of the file.
 
-    :param header: what the run is
-    :param writer: the token of the process that may write
-    :param generation: how many processes have taken the folder over, one after the other
-    :param next: where the next chunk starts
-    :param planned: how many chunks were begun
-    :param open: those of them that are not finished, in the order of their rows
-    :param totals: the rows of finished chunks by outcome
-    :param try_began: when this try of the task began, in seconds since 1970
-    :param done_before: how many rows were done then
+    :param header: identifies the run
+    :param writer_token: random token of the process that may write
+    :param generation: number of processes that have acquired the ledger so far
+    :param next: position of the next chunk's first row
+    :param planned: number of chunks that were planned, finished or not
+    :param open: the planned chunks that are not finished, in the order of their rows
+    :param totals: outcomes of the rows of all finished chunks
+    :param try_started_at: when this try of the task started, as a Unix timestamp
+    :param rows_done_before: rows that were done when this try started
     """
 
     header: Header
-    format: str = _FORMAT
-    version: int = _VERSION
-    writer: str = ""
+    format: str = FORMAT.name
+    version: int = FORMAT.version
+    writer_token: str = ""
     generation: int = 0
     next: Cursor = Cursor()
     planned: int = 0
     open: list[Chunk] = []
     totals: Counts = Counts()
-    try_began: float = 0.0
-    done_before: int = 0
+    try_started_at: float = 0.0
+    rows_done_before: int = 0
 
     @property
-    def is_bare(self) -> bool:
-        """Whether nothing was submitted yet, so that nothing is lost with it."""
+    def exhausted(self) -> bool:
+        """Whether all rows are in planned chunks."""
+        return self.next.row >= self.header.total_rows
+
+    @property
+    def finished(self) -> bool:
+        """Whether all chunks are finished."""
+        return self.exhausted and not self.open
+
+    @property
+    def nothing_submitted(self) -> bool:
+        """Whether the run has submitted nothing yet, so that starting over loses nothing."""
         return self.planned == len(self.open) and not any(chunk.rounds for chunk in self.open)
+
+    def chunk(self, number: int) -> Chunk:
+        """An open chunk.
+
+        :raises LedgerError: if the chunk is not open
+        """
+        for chunk in self.open:
+            if chunk.number == number:
+                return chunk
+        raise LedgerError(f"Chunk {number} is not open.")
 
 
 def load(folder: OutputFolder) -> LedgerDocument | None:
-    """Read the ledger of a folder, or ``None`` where there is none.
+    """Read the ledger of a folder; ``None`` if there is none.
 
-    :raises UnreadableLedgerError: where the file is not one that this version can read
+    :raises UnreadableLedgerError: if this release cannot read the file
     """
     try:
-        data = folder.read(LEDGER)
+        content = folder.read(LEDGER)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    place = folder.uri(LEDGER)
+    location = folder.uri(LEDGER)
     try:
-        kind = msgspec.json.decode(data, type=_Kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        kind = _Kind()
-    if kind.format != _FORMAT:
+        return FORMAT.decode(content, LedgerDocument, location)
+    except NewerFormatError as error:
+        raise UnreadableLedgerError(f"{error} Or choose another output folder.") from error
+    except UnknownFormatError as error:
         raise UnreadableLedgerError(
-            f"{place} is not a ledger of this package, or only a piece of one. Choose another folder, or "
-            f"look at the "
+            f"{location} is not a ledger of {PACKAGE}, or it is incomplete. Choose another output folder, or check the "
             "file and remove it."
-        )
-    if kind.version != _VERSION:
+        ) from error
+    except DamagedFileError as error:
         raise UnreadableLedgerError(
-            f"{place} has version {kind.version}, and this version of airflow-provider-lamini reads "
-            f"{_VERSION}. "
-            "Finish the run with the version that began it, or choose another folder."
-        )
-    try:
-        return msgspec.json.decode(data, type=LedgerDocument)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise UnreadableLedgerError(
-            f"{place} is damaged. Choose another folder, or look at the file and remove it."
-        ) from None
+            f"{location} is damaged. Choose another output folder, or check the file and remove it."
+        ) from error
 
 
-def difference(found: Header, wanted: Header) -> str:
-    """What a folder holds instead of what is wanted, for a person.
+def difference(found: Header, expected: Header) -> str:
+    """Describe how the run in a folder differs from the expected one.
 
-    :param found: the run that the folder holds
-    :param wanted: the run that is to go on there
-    :returns: empty where it is the same
+    :param found: header of the run in the folder
+    :param expected: header of the run that is to continue there
+    :return: the description for a message; empty if the runs are the same
     """
-    if found.owner != wanted.owner:
-        return f"{owner_in_words(found.owner)}, not of {owner_in_words(wanted.owner)}"
-    if (found.content, found.total) != (wanted.content, wanted.total):
-        return f"this task and run with another input ({found.total} rows then, {wanted.total} now)"
-    if (found.settings, found.chunk_size) != (wanted.settings, wanted.chunk_size):
+    if found.owner != expected.owner:
+        return f"{describe_owner(found.owner)}, not of {describe_owner(expected.owner)}"
+    if (found.input_hash, found.total_rows) != (expected.input_hash, expected.total_rows):
+        return (
+            f"this task and run with another input ({found.total_rows} rows then, {expected.total_rows} now)"
+        )
+    if (found.settings_hash, found.chunk_size) != (expected.settings_hash, expected.chunk_size):
         return "this task and run with other settings"
     return ""
 
 
-def owner_in_words(owner: dict[str, str | int]) -> str:
-    """Who runs a run, for a person.
+def describe_owner(owner: dict[str, str | int]) -> str:
+    """The owner of a run for a message.
 
-    :param owner: as in the header
+    :param owner: as in `Header`
     """
     return ", ".join(f"{name} {value}" for name, value in owner.items())
-
-
-class _Kind(msgspec.Struct):
-    format: str = ""
-    version: int = 0

@@ -1,4 +1,4 @@
-"""The results of a chunk's rows."""
+"""The results of the rows of a chunk."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 NOT_ANSWERED = "the platform gave no answer for this row"
-"""The error of a row before anything else is known of it."""
+"""The error of a row until something else is known about it."""
 
 
 class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
-    """What the rows of a chunk came to so far. The three lists are as long as the chunk.
+    """The results of a chunk so far. All three lists have one entry per row.
 
-    :param outputs: each row's output; ``None`` where it has none
-    :param finish_reasons: why the platform ended each output, in its own words
-    :param errors: why a row has no output; ``None`` where it has one
+    :param outputs: each row's output; ``None`` if it has none
+    :param finish_reasons: why generation ended for each row, as the platform says it
+    :param errors: why a row has no output; ``None`` if it has one
     """
 
     outputs: list[Any]
@@ -33,11 +33,11 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not len(self.outputs) == len(self.finish_reasons) == len(self.errors):
-            raise ValueError("outputs, finish reasons and errors are not equally many")
+            raise ValueError("outputs, finish_reasons and errors have different lengths")
 
     @classmethod
     def pending(cls, rows: int) -> ChunkResult:
-        """Rows of which nothing is known: each has the error `NOT_ANSWERED`."""
+        """The result of rows that nothing is known about: each has the error `NOT_ANSWERED`."""
         return cls([None] * rows, [None] * rows, [NOT_ANSWERED] * rows)
 
     def __len__(self) -> int:
@@ -45,64 +45,64 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def failed(self) -> list[int]:
-        """Numbers in the chunk of the rows without an output."""
+        """Offsets in the chunk of the rows without an output."""
         if self.errors.count(None) == len(self.errors):
             return []
-        return [number for number, error in enumerate(self.errors) if error is not None]
+        return [offset for offset, error in enumerate(self.errors) if error is not None]
 
     def settle(self, row: int, output: Json, finish_reason: str | None = None) -> None:
-        """Note the output of a row.
+        """Set the output of a row.
 
-        :param row: its number in the chunk
+        :param row: offset of the row in the chunk
         :param output: the output
-        :param finish_reason: why the platform ended it
+        :param finish_reason: why generation ended, as the platform says it
         """
         self.outputs[row] = output
         self.finish_reasons[row] = finish_reason
         self.errors[row] = None
 
     def fail(self, row: int, error: str, finish_reason: str | None = None) -> None:
-        """Note why a row has no output.
+        """Set the error of a row.
 
-        :param row: its number in the chunk
-        :param error: the reason, for a person; never the prompt
-        :param finish_reason: why the platform ended it
+        :param row: offset of the row in the chunk
+        :param error: why the row has no output, for a person; it must not contain the prompt
+        :param finish_reason: why generation ended, as the platform says it
         """
         self.outputs[row] = None
         self.finish_reasons[row] = finish_reason
         self.errors[row] = error
 
-    def with_rows(self, rows: Sequence[int], later: ChunkResult) -> ChunkResult:
-        """The same, with later results for some of the rows.
+    def with_rows(self, rows: Sequence[int], retried: ChunkResult) -> ChunkResult:
+        """Replace the results of some rows.
 
-        :param rows: their numbers in the chunk
-        :param later: what they came to, as many and in this order
+        :param rows: offsets of the rows in the chunk
+        :param retried: their new results, in the same order
+        :return: this result
         """
-        for column, others in (
-            (self.outputs, later.outputs),
-            (self.finish_reasons, later.finish_reasons),
-            (self.errors, later.errors),
+        for column, new_values in (
+            (self.outputs, retried.outputs),
+            (self.finish_reasons, retried.finish_reasons),
+            (self.errors, retried.errors),
         ):
-            for row, other in zip(rows, others, strict=True):
-                column[row] = other
+            for row, value in zip(rows, new_values, strict=True):
+                column[row] = value
         return self
 
     def counts(self, retried: int = 0, sums: Mapping[str, float] | None = None) -> Counts:
-        """The rows by outcome.
+        """Count the rows by outcome.
 
-        :param retried: how many were sent more than once (`ledger.Chunk.retried`)
-        :param sums: whatever else is worth summing up
+        :param retried: number of rows that were sent more than once (`Chunk.retried`)
+        :param sums: sums over the rows, such as tokens
         """
         failed = len(self) - self.errors.count(None)
-        ended = self.finish_reasons
-        if (
-            not failed and ended and ended.count(ended[0]) == len(ended)
-        ):  # as nearly always; several times as fast
-            reasons = Counter({ended[0]: len(ended)})
+        reasons = self.finish_reasons
+        # Nearly always all rows have the same reason; this is several times as fast as counting them one by one.
+        if not failed and reasons and reasons.count(reasons[0]) == len(reasons):
+            by_reason = Counter({reasons[0]: len(reasons)})
         else:
-            reasons = Counter(map(itemgetter(0), self._succeeded()) if failed else ended)
-        del reasons[None]
-        named = {str(reason): count for reason, count in reasons.items()}
+            by_reason = Counter(map(itemgetter(0), self._succeeded()) if failed else reasons)
+        del by_reason[None]
+        named = {str(reason): count for reason, count in by_reason.items()}
         return Counts(len(self), len(self) - failed, failed, retried, named, dict(sums or {}))
 
     def _succeeded(self) -> Iterator[tuple[str | None, str | None]]:

@@ -1,15 +1,16 @@
-"""The manifest of a finished run, and the way back from a folder to its rows."""
+"""The manifest of a finished run."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from airflow_provider_lamini.rows.counts import Counts  # noqa: TC001 - msgspec reads the annotation
 from airflow_provider_lamini.rows.errors import IncompleteOutputError
-from airflow_provider_lamini.rows.run_files import MANIFEST, errors_name, part_name, remove_stages
+from airflow_provider_lamini.rows.formats import PACKAGE, FileFormat, FormatError
+from airflow_provider_lamini.rows.run_files import MANIFEST, errors_name, part_name, remove_work_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,24 +19,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger.ledger import Ledger
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
-_FORMAT = "lamini-rows"
-_VERSION = 1
+FORMAT = FileFormat(f"{PACKAGE}/manifest", 1)
 _XCOM_PARTS = 100
-
-
-class VersionedDocument(Protocol):
-    """What every such file says of itself."""
-
-    @property
-    def format(self) -> str:
-        """Whose it is."""
-
-    @property
-    def version(self) -> int:
-        """Of which version."""
-
-
-D = TypeVar("D", bound=VersionedDocument)
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -43,7 +28,7 @@ class Part(msgspec.Struct, frozen=True):
 
     :param name: its name in the folder
     :param first_row: index of its first row
-    :param rows: how many rows it has
+    :param rows: number of its rows
     """
 
     name: str
@@ -52,19 +37,19 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run left in its folder. The file ``manifest.json`` is written last: where it is, all is there.
+    """The content of ``manifest.json``. It is written last: if it exists, all parts exist.
 
     :param output: the folder
     :param parts: its files of results, in the order of the rows
     :param errors: its files of failed rows
     :param counts: the rows by outcome
     :param model: the model that answered
-    :param input: what was read, for a person
-    :param seconds: from the beginning of the run to its end, over all tries
+    :param input: description of the input, for a person
+    :param seconds: duration of the run over all tries
     """
 
-    format: str = _FORMAT
-    version: int = _VERSION
+    format: str = FORMAT.name
+    version: int = FORMAT.version
     output: str
     parts: list[Part]
     errors: list[str]
@@ -74,9 +59,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
     def for_xcom(self, max_parts: int = _XCOM_PARTS) -> dict[str, Json]:
-        """The manifest as a task returns it: plain values, and the parts' URIs only where they are few.
+        """The manifest as a task returns it: plain values, with the URIs of the parts only if they are few.
 
-        :param max_parts: up to how many parts are named
+        :param max_parts: maximum number of parts whose URIs are listed
         """
         folder = self.output.rstrip("/")
         counts: dict[str, Json] = msgspec.to_builtins(self.counts)
@@ -103,82 +88,63 @@ def write_manifest(
     suffix: str = "jsonl",
     clock: Callable[[], float] = time.time,
 ) -> Manifest:
-    """End a run: see that all parts are there, write the manifest, remove what only the run needed.
+    """End a run: check that all parts exist, write the manifest, and remove the work files.
 
-    A run that has a manifest keeps it as it is.
+    A manifest that exists already stays as it is.
 
     :param folder: the output folder
     :param ledger: its ledger, finished
     :param model: the model that answered
-    :param source: what was read, for a person (`source.Source.describe`)
-    :param suffix: how the names of its parts end (`parts.PartWriter.suffix`)
-    :param clock: gives the time, in seconds since 1970
-    :raises IncompleteOutputError: where the run is not finished, or a part is gone
+    :param source: description of the input (`Source.describe`)
+    :param suffix: file name suffix of the parts (`PartWriter.suffix`)
+    :param clock: returns the current Unix timestamp
+    :raises IncompleteOutputError: if the run is not finished, or a part is missing
     """
     if not ledger.finished:
         raise IncompleteOutputError(f"The run in {folder} is not finished.")
     header = ledger.header
     parts = [
-        Part(part_name(number, suffix), first, min(header.chunk_size, header.total - first))
-        for number, first in enumerate(range(0, header.total, header.chunk_size))
+        Part(part_name(number, suffix), first, min(header.chunk_size, header.total_rows - first))
+        for number, first in enumerate(range(0, header.total_rows, header.chunk_size))
     ]
-    there = set(folder.names())
-    gone = [part.name for part in parts if part.name not in there]
-    if gone:
+    names = set(folder.names())
+    missing = [part.name for part in parts if part.name not in names]
+    if missing:
         raise IncompleteOutputError(
-            f"{len(gone)} of {len(parts)} parts of {folder} are gone, the first is {gone[0]}. Somebody has "
-            f"removed them."
+            f"{len(missing)} of {len(parts)} parts of {folder} are missing, the first is {missing[0]}. Somebody has "
+            "removed them."
         )
-    ledger.check()
-    if MANIFEST in there:
+    ledger.check_acquired()
+    if MANIFEST in names:
         manifest = read_manifest(folder)
     else:
         errors = (errors_name(number) for number in range(len(parts)))
         manifest = Manifest(
             output=folder.location,
             parts=parts,
-            errors=[name for name in errors if name in there],
+            errors=[name for name in errors if name in names],
             counts=ledger.totals,
             model=model,
             input=source,
             seconds=round(max(0.0, clock() - header.created_at), 3),
         )
         folder.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    remove_stages(folder)
+    remove_work_files(folder)
     folder.clean(older_than=0)
     folder.close_work()
     return manifest
 
 
 def read_manifest(folder: OutputFolder) -> Manifest:
-    """The manifest of a folder.
+    """Read the manifest of a folder.
 
-    :raises IncompleteOutputError: where there is none, or none of ours
-    """
-    missing = f"{folder} has no {MANIFEST}: the run that writes there has not ended, or it is another folder."
-    return read_document(folder, MANIFEST, Manifest, (_FORMAT, _VERSION), missing)
-
-
-def read_document(
-    folder: OutputFolder, name: str, shape: type[D], expected: tuple[str, int], missing: str
-) -> D:
-    """One of the files that say what lies in a folder.
-
-    :param folder: the folder
-    :param name: the file
-    :param shape: what it holds
-    :param expected: its format and version
-    :param missing: what to say where there is none
-    :raises IncompleteOutputError: where there is none, or none of ours
+    :raises IncompleteOutputError: if there is none, or this release cannot read it
     """
     try:
-        document = msgspec.json.decode(folder.read(name), type=shape)
+        return FORMAT.decode(folder.read(MANIFEST), Manifest, folder.uri(MANIFEST))
     except FileNotFoundError:
-        raise IncompleteOutputError(missing) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise IncompleteOutputError(f"{folder.uri(name)} is damaged or not ours.") from None
-    if (document.format, document.version) != expected:
         raise IncompleteOutputError(
-            f"{folder.uri(name)} is not ours, or of a newer version of airflow-provider-lamini."
-        )
-    return document
+            f"{folder} has no {MANIFEST}: the run that writes there has not ended, or it is another folder."
+        ) from None
+    except FormatError as error:
+        raise IncompleteOutputError(str(error)) from error

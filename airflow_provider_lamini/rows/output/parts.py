@@ -1,14 +1,13 @@
-"""Results on their way out: what a chunk's rows came to, and the files that it becomes.
+"""Writes finished chunks as files.
 
-A finished chunk is one file ``part-00000.jsonl`` with a line per input row, in their order::
+A finished chunk is a file ``part-00000.jsonl`` with one line per input row, in the same order::
 
-    {"index": 0, <the columns passed through>, "output": ..., "finish_reason": "stop", "error": null}
+    {"index": 0, <the passthrough columns>, "output": ..., "finish_reason": "stop", "error": null}
 
-``index`` counts the rows of the whole input from 0. All keys are on every line. ``error`` is null where
-the row has an output, and else a text, with ``output`` null; ``finish_reason`` is null where the platform
-gave none. Rows that failed are repeated in ``errors-00000.jsonl`` as ``{"index", <the columns passed
-through>, "error"}``, a file which is there only where there are such rows. Prompts are in neither, unless
-their columns are passed through.
+``index`` numbers the rows of the whole input from 0. Every line has all keys. ``error`` is null if the row has an
+output; otherwise it is a text and ``output`` is null. ``finish_reason`` is null if the platform gave none. Failed rows
+are repeated in ``errors-00000.jsonl`` as ``{"index", <the passthrough columns>, "error"}``; without failed rows there is
+no such file. Neither file contains prompts, unless their columns are passed through.
 """
 
 from __future__ import annotations
@@ -22,44 +21,44 @@ import msgspec
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, OutputError
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.run_files import errors_name, part_name, stage_name
+from airflow_provider_lamini.rows.run_files import errors_name, part_name, partial_name
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.rows.ledger.ledger import Ledger
+    from airflow_provider_lamini.rows.columns import ColumnKind
+    from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.rows.values import Row
 
 RESERVED = ("index", "output", "finish_reason", "error")
-"""Keys of a line that no column that is passed through may have."""
+"""Keys of an output line that no passthrough column may have."""
 
-
-_LINES = 1000
+_LINES_PER_BLOCK = 1000
 
 
 def check_passthrough(columns: object, reserved: Sequence[str] = RESERVED) -> tuple[str, ...]:
-    """Check the columns that go into the output beside the answer.
+    """Validate the columns that are copied into the output.
 
-    :param columns: their names, a list
-    :param reserved: names that the output has itself
-    :return: the same
-    :raises ColumnError: for names that are no texts, that occur twice, or that a line has for itself
+    :param columns: a list of column names, or ``None``
+    :param reserved: names that the output uses itself
+    :return: the column names
+    :raises ColumnError: if an entry is not a text, occurs twice or is reserved
     """
     if columns is None:
         return ()
     if isinstance(columns, str) or not isinstance(columns, (list, tuple)):
-        raise ColumnError(f"passthrough is {kind(columns)}. Give a list of columns, such as ['id'].")
+        raise ColumnError(f"passthrough is {kind(columns)}. Pass a list of columns, such as ['id'].")
     for column in columns:
         if not isinstance(column, str) or not column:
-            raise ColumnError(f"passthrough has an entry {kind(column)} that is no name of a column.")
+            raise ColumnError(f"passthrough has an entry {kind(column)} that is not a column name.")
         if column in reserved:
             raise ColumnError(
-                f"passthrough: the output has a {column!r} of its own. Rename that column of the input. "
-                f"Reserved are: {', '.join(reserved)}."
+                f"passthrough: the output has its own column {column!r}. Rename that column of the input. "
+                f"Reserved names: {', '.join(reserved)}."
             )
         if columns.count(column) > 1:
             raise ColumnError(f"passthrough names the column {column!r} more than once.")
@@ -67,60 +66,67 @@ def check_passthrough(columns: object, reserved: Sequence[str] = RESERVED) -> tu
 
 
 class PartWriter:
-    """Writes finished chunks into a folder, each part as JSON Lines.
+    """Writes finished chunks to a folder, each as a part in JSON Lines.
 
-    :param folder: the folder
-    :param passthrough: columns that go into the output, already checked
+    :param folder: the output folder
+    :param passthrough: columns to copy into the output
     """
 
     suffix = "jsonl"
-    """How the names of parts end."""
+    """File name suffix of the parts."""
     reserved: tuple[str, ...] = RESERVED
-    """What a part has beside the columns that are passed through: ``index`` before them, the rest after."""
+    """Columns of a part besides the passthrough columns: ``index`` before them, the others after them."""
 
     def __init__(self, folder: OutputFolder, passthrough: Sequence[str] = ()) -> None:
         self._folder = folder
         self._columns = check_passthrough(list(passthrough), self.reserved)
         self._encoder = msgspec.json.Encoder()
         self._line = _line_type("Line", self._columns, self.reserved[1:])
-        self._error = _line_type("ErrorLine", self._columns, ("error",))
+        self._error_line = _line_type("ErrorLine", self._columns, ("error",))
 
     @classmethod
-    def of_run(cls, folder: OutputFolder, passthrough: Sequence[str], ledger: Ledger) -> Self:  # noqa: ARG003
-        """A writer for a run that may have been begun.
+    def for_run(
+        cls,
+        folder: OutputFolder,
+        passthrough: Sequence[str],
+        totals: Counts,  # noqa: ARG003 - for writers that need it
+        column_kinds: Mapping[str, ColumnKind],  # noqa: ARG003
+    ) -> Self:
+        """Create the writer of a run, new or resumed.
 
-        :param folder: the folder
-        :param passthrough: columns that go into the output, already checked
-        :param ledger: the run's
+        :param folder: the output folder
+        :param passthrough: columns to copy into the output
+        :param totals: outcomes of the rows in the parts that exist already
+        :param column_kinds: kind of values in each passthrough column
         """
         return cls(folder, passthrough)
 
     def write(self, number: int, first_row: int, rows: Sequence[Row], result: ChunkResult) -> None:
-        """Write a chunk's part and, where rows failed, its errors. Writing it again gives the same files.
+        """Write the part of a chunk and, if rows failed, its errors file. Writing again produces the same files.
 
         :param number: the chunk's number
         :param first_row: index of its first row
         :param rows: its rows, as they were read
-        :param result: what they came to
-        :raises OutputError: where these are not equally many, or the folder cannot be written to
+        :param result: their results
+        :raises OutputError: if there are more or fewer results than rows, or the folder cannot be written to
         """
         if len(rows) != len(result):
             raise OutputError(f"Chunk {number} has {len(rows)} rows, but results for {len(result)}.")
         columns = [column_of(rows, column) for column in self._columns]
         failed = result.failed
         if failed:
-            # Before the part: where a part is, its errors are.
-            bad = (
-                self._error(first_row + at, *(column[at] for column in columns), result.errors[at])
-                for at in failed
+            # Written before the part: if a part exists, its errors file exists.
+            error_lines = (
+                self._error_line(first_row + row, *(column[row] for column in columns), result.errors[row])
+                for row in failed
             )
-            self._folder.write(errors_name(number), self._encoded(bad))
+            self._folder.write(errors_name(number), self._encoded(error_lines))
         else:
             self._folder.delete(errors_name(number))
         self._folder.write(part_name(number, self.suffix), self._part(first_row, columns, result))
 
-    def sums(self, result: ChunkResult) -> dict[str, float]:  # noqa: ARG002 - there is nothing by default
-        """What is worth summing over the rows of a chunk, for the ledger."""
+    def sums(self, result: ChunkResult) -> dict[str, float]:  # noqa: ARG002 - for writers that sum something
+        """Sums over the rows of a chunk that the ledger keeps."""
         return {}
 
     def _part(
@@ -129,35 +135,35 @@ class PartWriter:
         """The content of a part.
 
         :param first_row: index of its first row
-        :param columns: the columns that are passed through
-        :param result: what its rows came to
+        :param columns: values of the passthrough columns
+        :param result: results of its rows
         """
-        # Done by C throughout: a million rows pass here.
+        # No Python code runs per row: this handles millions of rows.
         indices = range(first_row, first_row + len(result))
-        return self._encoded(map(self._line, indices, *columns, *self._answers(result)))
+        return self._encoded(map(self._line, indices, *columns, *self._result_columns(result)))
 
-    def _answers(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
-        """The columns after those that are passed through."""
+    def _result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
+        """The columns after the passthrough columns."""
         return result.outputs, result.finish_reasons, result.errors
 
     def save_partial(self, number: int, rounds: int, result: ChunkResult) -> None:
-        """Keep what a chunk's rounds have brought so far, before the rows that failed are sent again.
+        """Save the results of a chunk so far, before its failed rows are sent again.
 
         :param number: the chunk's number
-        :param rounds: how many rounds that is
-        :param result: what they brought
+        :param rounds: number of rounds that the results come from
+        :param result: the results
         """
-        self._folder.write(stage_name(number, rounds), self._encoder.encode(result))
+        self._folder.write(partial_name(number, rounds), self._encoder.encode(result))
 
     def load_partial(self, number: int, rounds: int, rows: int) -> ChunkResult | None:
-        """What was kept by `save_partial`, or ``None`` where nothing was.
+        """Load what `save_partial` saved; ``None`` if there is nothing.
 
         :param number: the chunk's number
-        :param rounds: how many rounds it had then
-        :param rows: how many rows it has
-        :raises OutputError: for a file that is not ours
+        :param rounds: number of rounds that the results come from
+        :param rows: number of rows of the chunk
+        :raises OutputError: if the file is damaged
         """
-        name = stage_name(number, rounds)
+        name = partial_name(number, rounds)
         try:
             result = msgspec.json.decode(self._folder.read(name), type=ChunkResult)
         except FileNotFoundError:
@@ -168,32 +174,35 @@ class PartWriter:
             ) from None
         if len(result) != rows:
             raise OutputError(
-                f"{self._folder.uri(name)} has {len(result)} rows instead of {rows}. Remove it."
+                f"{self._folder.uri(name)} has {len(result)} rows instead of {rows}. Remove it; its rows are then sent "
+                "again."
             )
         return result
 
     def delete_partial(self, number: int, rounds: int) -> None:
-        """Remove what was kept for a chunk, once it is finished.
+        """Remove the saved results of a finished chunk.
 
         :param number: the chunk's number
-        :param rounds: how many rounds it had
+        :param rounds: number of its rounds
         """
-        for done in range(rounds + 1):
-            self._folder.delete(stage_name(number, done))
+        for finished_rounds in range(rounds + 1):
+            self._folder.delete(partial_name(number, finished_rounds))
 
     def _encoded(self, lines: Iterable[msgspec.Struct]) -> Iterator[bytes]:
-        left = iter(lines)
-        while several := list(islice(left, _LINES)):
-            yield self._encoder.encode_lines(several)
+        remaining = iter(lines)
+        while block := list(islice(remaining, _LINES_PER_BLOCK)):
+            yield self._encoder.encode_lines(block)
 
 
 @lru_cache(16)
-def _line_type(name: str, columns: tuple[str, ...], last: tuple[str, ...]) -> Callable[..., msgspec.Struct]:
-    """A class whose instances are encoded as a line with these columns: far faster than dictionaries."""
-    fields = [f"column_{number}" for number in range(len(columns))]
+def _line_type(
+    name: str, passthrough: tuple[str, ...], results: tuple[str, ...]
+) -> Callable[..., msgspec.Struct]:
+    """A struct that is encoded as an output line with these columns, which is far faster than a dictionary."""
+    fields = [f"column_{number}" for number in range(len(passthrough))]
     return msgspec.defstruct(
         name,
-        [("index", int), *((field, Any) for field in (*fields, *last))],
-        rename=dict(zip(fields, columns, strict=True)),
+        [("index", int), *((field, Any) for field in (*fields, *results))],
+        rename=dict(zip(fields, passthrough, strict=True)),
         gc=False,
     )

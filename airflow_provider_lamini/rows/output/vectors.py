@@ -1,10 +1,9 @@
-"""Parts of vectors instead of texts, as JSON Lines or as Parquet.
+"""Writes vectors instead of texts, as JSON Lines or as Parquet.
 
-A part has a row per input row, in their order: ``index``, the columns that are passed through, ``embedding``
-(``null`` where the row failed) and ``error``. In Parquet ``embedding`` is a list of as many ``float`` as the
-model's vectors have, of fixed size for readers that know Arrow's types. The columns that are passed through have
-one type in all parts: text, 64-bit integer, double or boolean; one with values of several kinds, lists or mappings
-holds them as JSON text.
+A part has one row per input row, in the same order: ``index``, the passthrough columns, ``embedding`` (``null`` if the
+row failed) and ``error``. In Parquet, ``embedding`` is a list of 32-bit floats, of fixed size for readers that know
+Arrow's types. A passthrough column has the same type in all parts: text, 64-bit integer, double or boolean. A column
+with values of several kinds, lists or mappings contains them as JSON text.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_lamini.rows.errors import MissingExtraError, OutputError
+from airflow_provider_lamini.rows.formats import PACKAGE
 from airflow_provider_lamini.rows.output.parts import PartWriter
 
 if TYPE_CHECKING:
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.columns import ColumnKind
-    from airflow_provider_lamini.rows.ledger.ledger import Ledger
+    from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 VECTOR_COLUMNS = ("index", "embedding", "error")
-"""What a part of vectors has beside the columns that are passed through."""
+"""Columns of a part of vectors besides the passthrough columns."""
 
 NUMBERS = "numbers"
-"""The sum, in a run's counts, of the numbers in all its vectors."""
+"""Key of `Counts.sums` for the number of values in all vectors of a run."""
 
-_KIND = b"lamini.kind"
+_KIND = f"{PACKAGE}.kind".encode()
+"""Metadata of a Parquet column that contains JSON text."""
 
 
 def require_pyarrow() -> None:
     """Make sure that Parquet can be written.
 
-    :raises MissingExtraError: without pyarrow
+    :raises MissingExtraError: if pyarrow is not installed
     """
     try:
         import pyarrow.parquet  # noqa: F401
@@ -53,9 +54,9 @@ def require_pyarrow() -> None:
 class VectorLines(PartWriter):
     """Writes vectors as JSON Lines.
 
-    :param folder: the folder
-    :param passthrough: columns that go into the output, already checked
-    :param size: numbers of each vector, where earlier chunks have told
+    :param folder: the output folder
+    :param passthrough: columns to copy into the output
+    :param size: length of each vector, if it is known from earlier chunks
     """
 
     reserved = VECTOR_COLUMNS
@@ -67,14 +68,19 @@ class VectorLines(PartWriter):
         self._size = size
 
     @classmethod
-    def of_run(cls, folder: OutputFolder, passthrough: Sequence[str], ledger: Ledger) -> Self:
-        """See `PartWriter.of_run`."""
-        return cls(folder, passthrough, size=dimensions(ledger))
+    def for_run(
+        cls,
+        folder: OutputFolder,
+        passthrough: Sequence[str],
+        totals: Counts,
+        column_kinds: Mapping[str, ColumnKind],  # noqa: ARG003 - JSON needs no types
+    ) -> Self:
+        return cls(folder, passthrough, size=dimensions(totals))
 
     def write(self, number: int, first_row: int, rows: Sequence[Any], result: ChunkResult) -> None:
-        """Write a chunk's part; see `PartWriter.write`.
+        """Write the part of a chunk.
 
-        :raises OutputError: where vectors differ in length, too
+        :raises OutputError: also if vectors differ in length
         """
         sizes = {len(vector) for vector in result.outputs if vector is not None}
         if self._size is not None:
@@ -82,26 +88,25 @@ class VectorLines(PartWriter):
         if len(sizes) > 1:
             raise OutputError(
                 f"The platform's vectors have {' and '.join(map(str, sorted(sizes)))} numbers: was the model changed "
-                f"while the task ran? Nothing more was sent. Begin anew in another folder than {self._folder}."
+                f"while the task ran? Nothing more was sent. Start over in another folder than {self._folder}."
             )
         self._size = next(iter(sizes), None)
         super().write(number, first_row, rows, result)
 
     def sums(self, result: ChunkResult) -> dict[str, float]:
-        """See `PartWriter.sums`: the numbers in all vectors."""
         return {NUMBERS: float(sum(len(vector) for vector in result.outputs if vector is not None))}
 
-    def _answers(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
+    def _result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
         return result.outputs, result.errors
 
 
 class VectorTable(VectorLines):
     """Writes vectors as Parquet.
 
-    :param folder: the folder
-    :param passthrough: columns that go into the output, already checked
-    :param size: numbers of each vector, where earlier chunks have told
-    :param kinds: what is in the columns that are passed through, over the whole input
+    :param folder: the output folder
+    :param passthrough: columns to copy into the output
+    :param size: length of each vector, if it is known from earlier chunks
+    :param kinds: kind of values in each passthrough column, over the whole input
     """
 
     suffix = "parquet"
@@ -118,22 +123,29 @@ class VectorTable(VectorLines):
         self._kinds = dict(kinds or {})
 
     @classmethod
-    def of_run(cls, folder: OutputFolder, passthrough: Sequence[str], ledger: Ledger) -> Self:
-        """See `PartWriter.of_run`."""
-        return cls(folder, passthrough, size=dimensions(ledger), kinds=ledger.header.kinds)
+    def for_run(
+        cls,
+        folder: OutputFolder,
+        passthrough: Sequence[str],
+        totals: Counts,
+        column_kinds: Mapping[str, ColumnKind],
+    ) -> Self:
+        return cls(folder, passthrough, size=dimensions(totals), kinds=column_kinds)
 
     def _part(self, first_row: int, columns: Sequence[Sequence[Json]], result: ChunkResult) -> bytes:
         import pyarrow as pa
         from pyarrow import parquet
 
-        through = [self._column(name, values) for name, values in zip(self._columns, columns, strict=True)]
+        passthrough = [
+            self._column(name, values) for name, values in zip(self._columns, columns, strict=True)
+        ]
         numbers = pa.float32()
-        # Without a single vector so far the size is not known: for Parquet itself it is the same type.
-        kind = pa.list_(numbers, self._size) if self._size else pa.list_(numbers)
+        # Until the first vector arrives, the size is unknown. For Parquet itself both types are the same.
+        vector = pa.list_(numbers, self._size) if self._size else pa.list_(numbers)
         fields = [
             (pa.field("index", pa.int64()), range(first_row, first_row + len(result))),
-            *through,
-            (pa.field("embedding", kind), result.outputs),
+            *passthrough,
+            (pa.field("embedding", vector), result.outputs),
             (pa.field("error", pa.string()), result.errors),
         ]
         table = pa.table(
@@ -141,7 +153,7 @@ class VectorTable(VectorLines):
             schema=pa.schema([field for field, _ in fields]),
         )
         sink = pa.BufferOutputStream()
-        # No two numbers of vectors are alike: a dictionary of them would only cost.
+        # The numbers of vectors hardly repeat, so a dictionary of them would only cost time.
         parquet.write_table(table, sink, use_dictionary=list(self._columns))
         content: bytes = sink.getvalue().to_pybytes()
         return content
@@ -158,21 +170,20 @@ class VectorTable(VectorLines):
         return pa.field(name, pa.string(), metadata={_KIND: b"json"}), texts
 
 
-def dimensions(ledger: Ledger) -> int | None:
-    """How many numbers each vector of a run has; ``None`` before there is one.
+def dimensions(totals: Counts) -> int | None:
+    """The length of the vectors of a run; ``None`` before there is one.
 
-    :param ledger: the run's
+    :param totals: outcomes of the run's rows
     """
-    totals = ledger.totals
     return round(totals.sums.get(NUMBERS, 0) / totals.ok) or None if totals.ok else None
 
 
 def table_rows(content: bytes) -> Iterator[dict[str, Any]]:
-    """The rows of a part in Parquet.
+    """Read the rows of a part in Parquet.
 
     :param content: the part
-    :raises ValueError: where it is damaged
-    :raises MissingExtraError: without pyarrow
+    :raises ValueError: if it is damaged
+    :raises MissingExtraError: if pyarrow is not installed
     """
     require_pyarrow()
     import pyarrow as pa
@@ -181,10 +192,10 @@ def table_rows(content: bytes) -> Iterator[dict[str, Any]]:
     try:
         table = parquet.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:
-        raise ValueError("it is not a whole Parquet file") from error
-    packed = [field.name for field in table.schema if (field.metadata or {}).get(_KIND) == b"json"]
+        raise ValueError("it is not a complete Parquet file") from error
+    json_columns = [field.name for field in table.schema if (field.metadata or {}).get(_KIND) == b"json"]
     for batch in table.to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
-            for column in packed:
+            for column in json_columns:
                 row[column] = None if row[column] is None else msgspec.json.decode(row[column])
             yield row

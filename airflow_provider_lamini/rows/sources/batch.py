@@ -1,4 +1,4 @@
-"""Rows on their way in: a batch of them, one of them, and the place to go on from."""
+"""Batches of rows as readers return them, and positions in an input."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 _ENCODER = msgspec.json.Encoder()
 
 MAX_LINE = 16 * 1024 * 1024
-"""Bytes of the longest line, or CSV field, that is read."""
+"""Maximum size of a line or a CSV field, in bytes."""
 
 
 class Cursor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A place between two rows of an input, where reading can go on without rereading what is before.
+    """A position between two rows of an input, from which reading can continue.
 
-    :param row: rows of the whole input before this place
-    :param file: number of the file, in the source's order
-    :param at: bytes of that file before this place (of its uncompressed text); row groups, for Parquet
-    :param line: lines of that file before this place; rows of the row group, for Parquet
+    :param row: number of rows of the whole input before it
+    :param file: number of the file, in the order of the source
+    :param offset: bytes of the (uncompressed) file before it; for Parquet, row groups before it
+    :param line: lines of the file before it; for Parquet, rows of the row group before it
     """
 
     row: int = 0
     file: int = 0
-    at: int = 0
+    offset: int = 0
     line: int = 0
 
 
@@ -41,9 +41,9 @@ class Batch(ABC):
     """Some consecutive rows of one file, as many as are convenient to decode at once.
 
     :param rows: the rows
-    :param start: the place before the first of them
-    :param raw: the bytes that the rows were read from, where the whole file is made of such bytes
-    :param checked: whether the reader made sure that each required column has a value in each row
+    :param start: position of the first row
+    :param raw: the bytes that the rows were read from, if the whole file consists of such bytes
+    :param checked: whether the reader has made sure that each required column has a value in each row
     """
 
     def __init__(
@@ -62,48 +62,48 @@ class Batch(ABC):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def check(self) -> None:  # noqa: B027 - nothing is to be done by most
-        """Make sure that each value can be said in JSON, where that shows only when `rows` are asked for.
+    def check(self) -> None:  # noqa: B027 - most readers have checked this already
+        """Make sure that each value can be written as JSON, if only `rows` would notice that.
 
         :raises BadRowError: for a value that cannot
         """
 
     def content(self) -> bytes | memoryview:
-        """Bytes that are others where the rows are others."""
+        """Bytes that differ if the rows differ."""
         return _ENCODER.encode_lines(self.rows) if self.raw is None else self.raw
 
-    def lacking(self, column: str) -> int | None:
-        """The first row without a value in a column, by its number in the batch; ``None`` where there is none such."""
+    def missing(self, column: str) -> int | None:
+        """Offset of the first row without a value in a column; ``None`` if all rows have one."""
         values = column_of(self.rows, column)
         return values.index(None) if None in values else None
 
     def has(self, column: str) -> bool:
-        """Whether any of the rows has a column, be it without a value."""
+        """Whether any row has a column, even without a value."""
         return any(column in row for row in self.rows)
 
     def kinds(self, column: str) -> set[type]:
-        """What is in a column, see `columns.kinds_of`."""
+        """The types of the values in a column (`columns.kinds_of`)."""
         return kinds_of(column_of(self.rows, column))
 
     @abstractmethod
     def after(self, count: int) -> Cursor:
-        """The place after the first ``count`` rows of the batch."""
+        """The position after the first ``count`` rows of the batch."""
 
     @abstractmethod
-    def place(self, offset: int) -> str:
-        """Where the row at ``offset`` lies, for a person: file and line."""
+    def location(self, offset: int) -> str:
+        """File and line of the row at ``offset``, for a person."""
 
-    def where(self, offset: int) -> str:
-        """The row at ``offset`` for an error message: its index in the input and its place."""
-        return f"row {self.start.row + offset} ({self.place(offset)})"
+    def describe_row(self, offset: int) -> str:
+        """The row at ``offset`` for an error message: its index in the input and its location."""
+        return f"row {self.start.row + offset} ({self.location(offset)})"
 
 
 class TextBatch(Batch):
-    """Rows of a text file, with the end of each of them.
+    """Rows of a text file, with the end of each row.
 
-    :param name: the file's name
-    :param ends: bytes of the file up to the end of each row
-    :param lines: lines of the file up to the end of each row
+    :param name: name of the file
+    :param ends: for each row, bytes of the file up to its end
+    :param lines: for each row, lines of the file up to its end
     """
 
     def __init__(
@@ -115,13 +115,12 @@ class TextBatch(Batch):
         self.lines = lines
 
     def after(self, count: int) -> Cursor:
-        """See `Batch.after`."""
         if not count:
             return self.start
         return Cursor(self.start.row + count, self.start.file, self.ends[count - 1], self.lines[count - 1])
 
-    def place(self, offset: int) -> str:
-        """See `Batch.place`. The line is the last one of the row."""
+    def location(self, offset: int) -> str:
+        """File and last line of the row."""
         return f"{self.name}, line {self.lines[offset]}"
 
 
@@ -131,7 +130,7 @@ class SourceRow:
 
     :param index: number of the row in the whole input, from 0
     :param row: its columns
-    :param batch: the batch that it came in
+    :param batch: the batch that it was read with
     :param offset: its number in the batch
     """
 
@@ -142,21 +141,21 @@ class SourceRow:
 
     @property
     def after(self) -> Cursor:
-        """The place after this row."""
+        """The position after this row."""
         return self.batch.after(self.offset + 1)
 
     @property
-    def place(self) -> str:
-        """Where the row lies, for a person."""
-        return self.batch.place(self.offset)
+    def location(self) -> str:
+        """File and line of the row, for a person."""
+        return self.batch.location(self.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceChunk:
-    """Consecutive rows that are worked on together.
+    """Consecutive rows that are processed together.
 
-    :param start: the place before the first row
-    :param after: the place after the last row
+    :param start: position of the first row
+    :param after: position after the last row
     :param rows: the rows
     """
 

@@ -1,4 +1,4 @@
-"""Chunks of an input, read in their order, and again when their results are there."""
+"""Reads the chunks of an input by their positions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class ChunkReader:
-    """Reads chunks from where each starts, best in their order: one that follows the last is read on from there.
+    """Reads chunks by their start position. Reading them in order is fast: the file stays open in between.
 
-    A gzipped file can be read from its beginning only. So there what lies between two chunks is read, too: without
-    that, each chunk would cost as much as all before it, and the last ones of a large file would take minutes.
+    A gzipped file can only be read from its beginning, so there the reader also reads the chunks that it skips.
+    Otherwise each chunk would cost as much as all chunks before it.
 
     :param source: the input
-    :param size: rows of each chunk but the last
-    :param columns: the columns that are needed
+    :param size: rows per chunk; the last chunk may have fewer
+    :param columns: the columns to read
     """
 
     def __init__(self, source: Source, size: int, columns: Collection[str]) -> None:
@@ -30,49 +30,22 @@ class ChunkReader:
         self._row = -1
 
     def read(self, start: Cursor) -> SourceChunk | None:
-        """The rows of a chunk; fewer, others or ``None`` where the input has changed.
+        """Read a chunk. If the input has changed, the chunk may have fewer or other rows, or be missing.
 
-        :param start: the place before its first row
+        :param start: position of its first row
+        :return: the chunk; ``None`` if there are no rows
         """
-        ahead, odd = divmod(start.row - self._row, self._size)
-        if self._row < 0 or ahead < 0 or odd or (ahead and self._source.can_seek):
+        skipped, remainder = divmod(start.row - self._row, self._size)
+        if self._row < 0 or skipped < 0 or remainder or (skipped and self._source.can_seek):
             self._chunks = self._source.chunks(self._size, start, columns=self._columns)
-            ahead = 0
-        for _ in range(ahead):
+            skipped = 0
+        for _ in range(skipped):
             next(self._chunks, None)
-        found = next(self._chunks, None)
+        chunk = next(self._chunks, None)
         self._row = start.row + self._size
-        return found
+        return chunk
 
-    def let_go(self) -> None:
-        """Keep nothing open; the next chunk is read from where it starts."""
+    def close(self) -> None:
+        """Close the file. The next chunk is read from its own start position."""
         self._chunks = iter(())
         self._row = -1
-
-
-class Readers:
-    """What reads one input chunk by chunk.
-
-    :param source: the input
-    :param size: rows of each chunk but the last
-    :param needed: the columns that prompts are made of, and those that go into the output
-    :param passthrough: the columns that go into the output
-
-    :ivar source: the input
-    :ivar ahead: reads chunks that no job has yet
-    :ivar again: reads chunks that were begun
-    :ivar through: reads of them what goes into the output
-    """
-
-    def __init__(
-        self, source: Source, size: int, needed: Collection[str], passthrough: Collection[str]
-    ) -> None:
-        self.source = source
-        self.ahead = ChunkReader(source, size, needed)
-        self.again = ChunkReader(source, size, needed)
-        self.through = ChunkReader(source, size, passthrough)
-
-    def let_go(self) -> None:
-        """Keep nothing open; the next chunks are read from where they start."""
-        for reader in (self.ahead, self.again, self.through):
-            reader.let_go()

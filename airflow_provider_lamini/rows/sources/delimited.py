@@ -1,4 +1,4 @@
-"""CSV and TSV with a header line. Values stay text."""
+"""Reads CSV and TSV with a header line. Values stay text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_lamini.rows.errors import (
     ColumnError,
     InputError,
     MissingColumnError,
-    short,
+    short_name,
 )
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch
 from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.values import Row
 
-_RECORDS = 1024
+_BATCH_SIZE = 1024
 _QUOTE = b'"'
 
 
-class _Feed:
-    """Gives the CSV parser one line at a time and knows how far it has read."""
+class _LineFeed:
+    """Passes lines to the CSV parser one at a time and keeps track of the position."""
 
     def __init__(self, reader: LineReader, name: str) -> None:
         self._reader = reader
@@ -36,31 +36,30 @@ class _Feed:
         self._blocks = reader.blocks()
         self._block: list[bytes] = []
         self._next = 0
-        self.at = 0
+        self.offset = 0
         self.line = reader.lines
 
     def fill(self) -> bool:
-        """Make sure that a line is at hand. Returns false at the end of the file."""
+        """Make sure that the next line is available. Returns false at the end of the file."""
         if self._next == len(self._block):
             self._reader.lines = self.line
             block = next(self._blocks, None)
             if block is None:
                 return False
-            # Not bytes.splitlines(), which also cuts at a carriage return alone: it may stand in a quoted
-            # value.
+            # Not bytes.splitlines(), which also splits at a single carriage return: a quoted value may contain one.
             self._block = [line + b"\n" for line in block.split(b"\n")[:-1]]
             self._next = 0
-            self.at = self._reader.at
+            self.offset = self._reader.offset
         return True
 
-    def take(self) -> list[bytes]:
-        """All lines at hand. `at` and `line` stay where the first of them begins, until `passed`."""
+    def take_block(self) -> list[bytes]:
+        """Return all available lines. `offset` and `line` stay at the start of the first one; the caller updates them."""
         taken = self._block[self._next :]
         self._next = len(self._block)
         return taken
 
-    def give_back(self, lines: list[bytes]) -> None:
-        """Undo `take`."""
+    def put_back(self, lines: list[bytes]) -> None:
+        """Undo `take_block`."""
         self._block, self._next = lines, 0
 
     def __iter__(self) -> Iterator[str]:
@@ -71,7 +70,7 @@ class _Feed:
             raise StopIteration
         line = self._block[self._next]
         self._next += 1
-        self.at += len(line)
+        self.offset += len(line)
         self.line += 1
         try:
             return line.decode()
@@ -85,39 +84,39 @@ class DelimitedReader:
     """Reads one file.
 
     :param file: the file
-    :param delimiter: what stands between two values
+    :param delimiter: the character between two values
     """
 
     def __init__(self, file: InputFile, delimiter: str) -> None:
         self._file = file
         self._delimiter = delimiter
-        # The module's limit is one for the whole process, and too small for a long document in a field.
+        # The default limit of the csv module is too small for a field with a long document. It is set per process.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
 
     def read_batches(self, start: Cursor, columns: Collection[str] | None) -> Iterator[Batch]:
-        """Read from a place on.
+        """Read from a position.
 
-        :param start: the place, in this file
+        :param start: the position in this file
         :param columns: the columns to keep; ``None`` for all
         :raises BadRowError: for the first line that is not a row
-        :raises ColumnError: for a header that cannot be used, or lacks a column
-        :raises InputError: for a file that is not such text
+        :raises ColumnError: if the header cannot be used, or lacks a column
+        :raises InputError: if the file is not valid text
         """
         with self._file.open() as stream:
-            feed = _Feed(LineReader(self._file, stream), self._file.name)
+            feed = _LineFeed(LineReader(self._file, stream), self._file.name)
             header = self._header(feed)
             shape = _Shape(header, columns, self._file.name)
-            if start.at:
+            if start.offset:
                 stream.seek(0)
-                feed = _Feed(LineReader(self._file, stream, start.at, start.line), self._file.name)
+                feed = _LineFeed(LineReader(self._file, stream, start.offset, start.line), self._file.name)
             row = start.row
             while feed.fill():
-                place = Cursor(row, start.file, feed.at, feed.line)
+                place = Cursor(row, start.file, feed.offset, feed.line)
                 batch = self._plain(feed, shape, place) or self._quoted(feed, shape, place)
                 row += len(batch.rows)
                 yield batch
 
-    def _header(self, feed: _Feed) -> list[str]:
+    def _header(self, feed: _LineFeed) -> list[str]:
         name = self._file.name
         try:
             header = next((record for record in self._records(feed) if record), None)
@@ -130,40 +129,40 @@ class DelimitedReader:
             raise ColumnError(f"{name}: column {header.index('') + 1} of the header has no name.")
         twice = next((column for column in header if header.count(column) > 1), None)
         if twice is not None:
-            raise ColumnError(f"{name}: the header names column {short(twice)!r} more than once.")
+            raise ColumnError(f"{name}: the header names column {short_name(twice)!r} more than once.")
         return header
 
     def _records(self, lines: Iterable[str]) -> Iterator[list[str]]:
         return iter(csv.reader(lines, delimiter=self._delimiter, strict=True))
 
-    def _plain(self, feed: _Feed, shape: _Shape, place: Cursor) -> Batch | None:
-        """Read the lines at hand at once, or give ``None`` where they are not one unquoted record each."""
-        lines = feed.take()
+    def _plain(self, feed: _LineFeed, shape: _Shape, place: Cursor) -> Batch | None:
+        """Parse all available lines at once; ``None`` unless each line is one record without quotes."""
+        lines = feed.take_block()
         block = b"".join(lines)
         try:
-            # Not str.splitlines(), which cuts at a dozen other characters too.
+            # Not str.splitlines(), which also splits at a dozen other characters.
             text = None if _QUOTE in block else io.StringIO(block.decode(), newline="\n")
             records = None if text is None else list(self._records(text))
         except (csv.Error, UnicodeDecodeError):
             records = None
         if records is None or len(records) != len(lines) or set(map(len, records)) != {shape.width}:
-            feed.give_back(lines)
+            feed.put_back(lines)
             return None
         ends: list[int] = []
         for line in lines:
-            feed.at += len(line)
-            ends.append(feed.at)
+            feed.offset += len(line)
+            ends.append(feed.offset)
         numbers = range(feed.line + 1, feed.line + len(lines) + 1)
         feed.line += len(lines)
         return TextBatch(shape.rows(records), place, name=self._file.name, ends=ends, lines=numbers)
 
-    def _quoted(self, feed: _Feed, shape: _Shape, place: Cursor) -> Batch:
+    def _quoted(self, feed: _LineFeed, shape: _Shape, place: Cursor) -> Batch:
         records: list[list[str]] = []
         ends: list[int] = []
         numbers: list[int] = []
         reader = self._records(feed)
         first = feed.line + 1
-        while len(records) < _RECORDS:
+        while len(records) < _BATCH_SIZE:
             first = feed.line + 1
             try:
                 record = next(reader, None)
@@ -180,13 +179,13 @@ class DelimitedReader:
                     "columns. Is a quotation mark missing, or is the delimiter another one?"
                 )
             records.append(record)
-            ends.append(feed.at)
+            ends.append(feed.offset)
             numbers.append(feed.line)
         return TextBatch(shape.rows(records), place, name=self._file.name, ends=ends, lines=numbers)
 
 
 class _Shape:
-    """Turns records into rows of the columns that are kept."""
+    """Converts records to rows of the selected columns."""
 
     def __init__(self, header: Sequence[str], columns: Collection[str] | None, name: str) -> None:
         self.width = len(header)

@@ -1,6 +1,6 @@
-"""JSON Lines: one object, or one text, per line.
+"""Reads JSON Lines: one object, or one text, per line.
 
-Of a key that occurs twice in an object the last value counts, as JSON parsers have it.
+If a key occurs twice in an object, the last value counts, as usual in JSON parsers.
 """
 
 from __future__ import annotations
@@ -22,62 +22,62 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.values import Row
 
 PROMPT = "prompt"
-"""The column of rows that are plain texts."""
+"""The column of a row that is a plain text."""
 
 _ODD_LF = re.compile(rb"\n(?:(?<!\}\n)|[^{])")
 _ODD_CRLF = re.compile(rb"\n(?:(?<!\}\r\n)|[^{])")
-"""A line end that lies elsewhere than after an object and before another, or the block's end."""
+"""Matches a line end that is not between two objects or at the end of the block."""
 
 _Value = str | int | float | bool | list[Any] | dict[str, Any]
 _HINTS = {
-    ord("["): "It begins with '[': JSON Lines has one object per line, not one array of all rows.",
-    ord("{"): "Each line must hold one whole JSON object.",
+    ord("["): "It starts with '[': JSON Lines has one object per line, not an array of all rows.",
+    ord("{"): "Each line must be one complete JSON object.",
 }
 
 
 class _LineBatch(Batch):
-    """Rows of a block of which each line is one row. Their ends are looked for when somebody asks."""
+    """Rows of a block with one row per line. Their ends are computed on demand."""
 
     def __init__(self, rows: list[Row], start: Cursor, *, block: bytes, name: str, checked: bool) -> None:
         super().__init__(rows, start, raw=block, checked=checked)
         self._block = block
         self._name = name
-        self._seen = (0, 0)
+        self._last_end = (0, 0)
 
     def after(self, count: int) -> Cursor:
-        rows, at = self._seen if count >= self._seen[0] else (0, 0)
+        rows, end = self._last_end if count >= self._last_end[0] else (0, 0)
         if count == len(self.rows):
-            at = len(self._block)
+            end = len(self._block)
         elif count > rows:
-            at = len(self._block) - len(self._block[at:].split(b"\n", count - rows)[-1])
-            self._seen = (count, at)
+            end = len(self._block) - len(self._block[end:].split(b"\n", count - rows)[-1])
+            self._last_end = (count, end)
         start = self.start
-        return Cursor(start.row + count, start.file, start.at + at, start.line + count)
+        return Cursor(start.row + count, start.file, start.offset + end, start.line + count)
 
-    def place(self, offset: int) -> str:
+    def location(self, offset: int) -> str:
         return f"{self._name}, line {self.start.line + offset + 1}"
 
 
 def read_batches(
     file: InputFile, start: Cursor, columns: Collection[str] | None, required: Collection[str]
 ) -> Iterator[Batch]:
-    """Read a file from a place on.
+    """Read a file from a position.
 
     :param file: the file
-    :param start: the place, in this file
+    :param start: the position in this file
     :param columns: the columns to keep; ``None`` for all
-    :param required: columns of which the reader may say that each row has a value (`Batch.checked`)
+    :param required: columns that the reader can check for missing values (`Batch.checked`)
     :raises BadRowError: for the first line that is not a row
-    :raises InputError: for a file that is not such text
+    :raises InputError: if the file is not valid text
     """
     decoder = _decoder(None if columns is None else tuple(columns), tuple(required))
     slow = _decoder(None if columns is None else tuple(columns), ())
     checked = columns is not None and bool(required)
     with file.open() as stream:
-        reader = LineReader(file, stream, start.at, start.line)
+        reader = LineReader(file, stream, start.offset, start.line)
         row = start.row
         for block in reader.blocks():
-            place = Cursor(row, start.file, reader.at, reader.lines)
+            place = Cursor(row, start.file, reader.offset, reader.lines)
             rows = _one_per_line(decoder, block)
             batch = (
                 _read_lines(slow, block, place, file.name)
@@ -91,10 +91,10 @@ def read_batches(
 
 @lru_cache(16)
 def _decoder(columns: tuple[str, ...] | None, required: tuple[str, ...]) -> msgspec.json.Decoder[Row]:
-    """Reads a row. Making one takes as long as reading a thousand rows, and each wake-up reads from several places."""
+    """The decoder for rows. Creating one takes as long as decoding a thousand rows, so it is cached."""
     if columns is None:
         return msgspec.json.Decoder(dict[str, Any])
-    # Keys that are not named are skipped, not decoded: that is what makes wide rows cheap.
+    # Other keys are skipped without decoding them, which makes wide rows cheap.
     fields: dict[str, Any] = dict.fromkeys(columns, NotRequired[Any])
     fields |= dict.fromkeys(required, _Value)
     make: Any = TypedDict
@@ -102,13 +102,13 @@ def _decoder(columns: tuple[str, ...] | None, required: tuple[str, ...]) -> msgs
 
 
 def _one_per_line(decoder: msgspec.json.Decoder[Row], block: bytes) -> list[Row] | None:
-    """Decode a block at once, or give ``None`` where lines must be looked at one by one.
+    """Decode a whole block at once; ``None`` if its lines must be decoded one by one.
 
-    The decoder itself lets objects share a line or span some. Where each line begins with ``{`` and ends with
-    ``}``, no line end lies within an object, as JSON has no ``}`` directly before ``{``; so with as many
-    objects as lines, each line is one.
+    The decoder accepts several objects on a line and objects that span lines. If each line starts with ``{`` and ends
+    with ``}``, no line end is inside an object, because JSON never has ``}`` directly before ``{``. So if there are as many
+    objects as lines, each line is one object.
 
-    Line ends are found by the length that is left without them: several times as fast as counting them.
+    Removing the line ends and comparing lengths is several times as fast as counting them.
     """
     try:
         rows: list[Row] = decoder.decode_lines(block)
@@ -123,12 +123,12 @@ def _read_lines(decoder: msgspec.json.Decoder[Row], block: bytes, start: Cursor,
     rows: list[Row] = []
     ends: list[int] = []
     lines: list[int] = []
-    at = start.at
+    end = start.offset
     for number, line in enumerate(block.split(b"\n")[:-1], start.line + 1):
-        at += len(line) + 1
+        end += len(line) + 1
         if text := line.strip(b" \t\r"):
             rows.append(_read_line(decoder, text, f"{name}, line {number}"))
-            ends.append(at)
+            ends.append(end)
             lines.append(number)
     batch = TextBatch(rows, start, name=name, ends=ends, lines=lines)
     batch.raw = block
@@ -142,19 +142,19 @@ def _read_line(decoder: msgspec.json.Decoder[Row], line: bytes, place: str) -> R
         if not line.startswith(b"{"):
             value: Json = msgspec.json.decode(line)
             raise BadRowError(
-                f"{place}: an object or a text is expected, not {_name(value)}. {_hint(line)}".strip()
+                f"{place}: expected an object or a text, not {_name(value)}. {_hint(line)}".strip()
             )
         return decoder.decode(line)
     except UnicodeDecodeError:
         raise BadRowError(f"{place}: the line is not valid UTF-8. Convert the file to UTF-8.") from None
     except RecursionError:
-        raise BadRowError(f"{place}: the value is nested too deep.") from None
+        raise BadRowError(f"{place}: the value is nested too deeply.") from None
     except msgspec.MsgspecError as error:
         raise BadRowError(f"{place}: not valid JSON ({_reason(error)}). {_hint(line)}".strip()) from None
 
 
 def _reason(error: msgspec.MsgspecError) -> str:
-    # Of the decoder's messages only what cannot hold a piece of the row.
+    # Keep only the part of the decoder's message that cannot contain content of the row.
     return str(error).partition(" - at ")[0].removeprefix("JSON is malformed: ")
 
 

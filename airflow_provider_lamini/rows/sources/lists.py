@@ -1,4 +1,4 @@
-"""Rows that stand in the task's own arguments: a list of texts or of mappings."""
+"""Rows in the arguments of the task: a list of texts or mappings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_lamini.rows.values import Row, json_value, kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_ROWS = 1024
+_BATCH_SIZE = 1024
 
 
 class _ListBatch(Batch):
@@ -23,32 +23,34 @@ class _ListBatch(Batch):
     def after(self, count: int) -> Cursor:
         return Cursor(self.start.row + count)
 
-    def place(self, offset: int) -> str:
+    def location(self, offset: int) -> str:
         return f"item {self.start.row + offset} of the list"
 
 
 def check_rows(items: Iterable[object]) -> list[Row]:
-    """Make rows of what was given as a list.
+    """Convert the items of a list to rows.
 
-    :param items: texts, each a row with the column ``prompt``, or mappings of column to value. A number is
-        taken for the text that it was before a template was rendered to native objects.
-    :raises BadRowError: for the first item that is neither, or holds a value that JSON cannot say
+    :param items: texts, each a row with the column ``prompt``, or mappings of column to value. A number counts as the
+        text that it was before a template was rendered to native objects.
+    :raises BadRowError: for the first item that is neither, or contains a value that JSON cannot represent
     """
     return [_row(item, number) for number, item in enumerate(items)]
 
 
 def read_batches(rows: list[Row], start: Cursor) -> Iterator[Batch]:
-    """Read a list from a place on.
+    """Read a list from a position.
 
     :param rows: the whole list
-    :param start: the place
-    :raises InputError: where the list is shorter than that
+    :param start: the position
+    :raises InputError: if the list is shorter
     """
     if start.row > len(rows):
-        raise InputError(f"The list has {len(rows)} rows, but reading should go on after row {start.row}.")
+        raise InputError(
+            f"The list has {len(rows)} rows, but the task should continue after row {start.row}."
+        )
     rest = islice(rows, start.row, None)
     row = start.row
-    while batch := list(islice(rest, _ROWS)):
+    while batch := list(islice(rest, _BATCH_SIZE)):
         yield _ListBatch(batch, Cursor(row))
         row += len(batch)
 
@@ -57,7 +59,7 @@ def _row(item: object, number: int) -> Row:
     try:
         value = json_value(item)
     except ValueError as error:
-        raise BadRowError(f"row {number} of the list: {_place(item)}{error}.") from None
+        raise BadRowError(f"row {number} of the list: {_failing_column(item)}{error}.") from None
     if isinstance(value, dict):
         return value
     if isinstance(value, str):
@@ -69,8 +71,8 @@ def _row(item: object, number: int) -> Row:
     )
 
 
-def _place(item: object) -> str:
-    """The column of a mapping that cannot be used, for the message about it."""
+def _failing_column(item: object) -> str:
+    """The first column of a mapping that cannot be used, for the error message."""
     if not isinstance(item, Mapping):
         return "it "
     for column, value in item.items():

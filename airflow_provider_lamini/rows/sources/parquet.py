@@ -1,4 +1,4 @@
-"""Parquet: only the columns that are needed, row group by row group, in small batches."""
+"""Reads Parquet: only the needed columns, one row group after the other, in small batches."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.sources.textfile import InputFile
 
-_ROWS = 16_384
-_LEAST_ROWS = 64
+_MAX_ROWS = 16_384
+_MIN_ROWS = 64
 _BATCH_BYTES = 4 * 1024 * 1024
 _BUFFER = 1024 * 1024
 
 
 class _GroupBatch(Batch):
-    """Rows of one row group. They stay as Arrow has them until somebody asks for them."""
+    """Rows of one row group. They are converted to Python values on demand."""
 
     def __init__(
         self, part: pa.RecordBatch, columns: Mapping[str, _Column], start: Cursor, *, name: str
@@ -41,63 +41,55 @@ class _GroupBatch(Batch):
         self._part = part
         self._columns = columns
         self._name = name
-        # A survey asks Arrow, unless there are values that only Python can judge.
+        # Validation uses Arrow, unless there are values that only Python can check.
         self._by_arrow = not any(column.deep for column in columns.values())
 
     @cached_property
     def rows(self) -> Table:
-        """See `Batch.rows`."""
         return _table(self._part, self._columns, self.start, self._name)
 
     def __len__(self) -> int:
         return int(self._part.num_rows)
 
     def check(self) -> None:
-        """See `Batch.check`."""
-        if not self._by_arrow or not _is_sayable(self._part, self._columns):
-            self.rows  # noqa: B018 - knows the row, and what is wrong with it
+        if not self._by_arrow or not _fits_json(self._part, self._columns):
+            self.rows  # noqa: B018 - its error names the row and what is wrong with it
 
     def content(self) -> bytes | memoryview:
-        """See `Batch.content`."""
         return memoryview(self._part.serialize()) if self._by_arrow else super().content()
 
-    def lacking(self, column: str) -> int | None:
-        """See `Batch.lacking`."""
+    def missing(self, column: str) -> int | None:
         if self._part.column(column).null_count == 0:
             return None
-        return super().lacking(column)
+        return super().missing(column)
 
     def has(self, column: str) -> bool:
-        """See `Batch.has`."""
         return column in self._columns
 
     def kinds(self, column: str) -> set[type]:
-        """See `Batch.kinds`."""
         found = self._columns[column].kinds(self._part.column(column)) if self._by_arrow else None
         return super().kinds(column) if found is None else found
 
     def after(self, count: int) -> Cursor:
-        """See `Batch.after`."""
         start = self.start
-        return Cursor(start.row + count, start.file, start.at, start.line + count)
+        return Cursor(start.row + count, start.file, start.offset, start.line + count)
 
-    def place(self, offset: int) -> str:
-        """See `Batch.place`."""
-        return f"{self._name}, row group {self.start.at}, row {self.start.line + offset} of it"
+    def location(self, offset: int) -> str:
+        return f"{self._name}, row group {self.start.offset}, row {self.start.line + offset} of it"
 
 
 def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None) -> Iterator[Batch]:
-    """Read a file from a place on.
+    """Read a file from a position.
 
-    Dates and times become ISO 8601 text, decimals become text with all their digits.
+    Dates and times become ISO 8601 text; decimals become text with all their digits.
 
     :param file: the file
-    :param start: the place, in this file
+    :param start: the position in this file
     :param columns: the columns to read; ``None`` for all
-    :raises BadRowError: for a value that JSON cannot say, such as NaN
-    :raises ColumnError: for a column that is missing, or of a type that JSON cannot say
-    :raises InputError: for a file that is not whole or not Parquet
-    :raises MissingExtraError: without pyarrow
+    :raises BadRowError: for a value that JSON cannot represent, such as NaN
+    :raises ColumnError: if a column is missing, or has a type that JSON cannot represent
+    :raises InputError: if the file is incomplete or not Parquet
+    :raises MissingExtraError: if pyarrow is not installed
     """
     try:
         import pyarrow as pa
@@ -108,17 +100,17 @@ def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None
         ) from error
     with file.open() as stream:
         try:
-            # Without pre_buffer and with a buffer, a large row group is read piece by piece.
+            # With a buffer and without pre_buffer, a large row group is read in blocks.
             table = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
-            wanted = _columns(table.schema_arrow, columns, file.name)
+            selected = _columns(table.schema_arrow, columns, file.name)
         except UnicodeDecodeError as error:
-            raise InputError(f"{file.name}: the name of a column is not valid UTF-8.") from error
+            raise InputError(f"{file.name}: a column name is not valid UTF-8.") from error
         except (pa.ArrowException, OSError) as error:
             if not _is_damage(error):
                 raise
-            raise InputError(f"{file.name} is not a whole Parquet file.") from error
+            raise InputError(f"{file.name} is not a complete Parquet file.") from error
         try:
-            yield from _groups(table, start, wanted, file.name)
+            yield from _groups(table, start, selected, file.name)
         except (pa.ArrowException, OSError) as error:
             if not _is_damage(error):
                 raise
@@ -126,7 +118,7 @@ def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether a failure of Arrow is the file's fault, and not that of a connection that broke while we read."""
+    """Whether an error of Arrow comes from the file, and not from a connection that broke while reading it."""
     return not isinstance(error, OSError) or (type(error) is OSError and error.errno is None)
 
 
@@ -134,8 +126,8 @@ def _groups(
     table: pq.ParquetFile, start: Cursor, columns: Mapping[str, _Column], name: str
 ) -> Iterator[Batch]:
     place = start
-    for group in range(start.at, table.num_row_groups):
-        if group > place.at:
+    for group in range(start.offset, table.num_row_groups):
+        if group > place.offset:
             place = Cursor(place.row, place.file, group, 0)
         skip = place.line
         batches = table.iter_batches(
@@ -148,20 +140,20 @@ def _groups(
             if skip >= part.num_rows:
                 skip -= part.num_rows
                 continue
-            batch = _GroupBatch(_plain(part.slice(skip)), columns, place, name=name)
+            batch = _GroupBatch(_decode_dictionaries(part.slice(skip)), columns, place, name=name)
             skip = 0
             place = batch.after(len(batch))
             yield batch
 
 
 def _rows_at_once(group: pq.RowGroupMetaData) -> int:
-    """As many rows as are a few megabytes. The sizes are those before compression, but repeated values count once."""
+    """Number of rows with a few megabytes. Sizes are uncompressed, but repeated values count once."""
     size, count = int(group.total_byte_size), int(group.num_rows)
-    return max(_LEAST_ROWS, min(_ROWS, _BATCH_BYTES * count // max(size, 1)))
+    return max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_BYTES * count // max(size, 1)))
 
 
-def _plain(part: pa.RecordBatch) -> pa.RecordBatch:
-    """The same with each text in its place, where Arrow has a dictionary of them."""
+def _decode_dictionaries(part: pa.RecordBatch) -> pa.RecordBatch:
+    """Decode Arrow's dictionary columns."""
     import pyarrow as pa
 
     if not any(pa.types.is_dictionary(field.type) for field in part.schema):
@@ -172,8 +164,8 @@ def _plain(part: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
 
 
-def _is_sayable(part: pa.RecordBatch, columns: Mapping[str, _Column]) -> bool:
-    """Whether texts are valid UTF-8, and numbers are numbers."""
+def _fits_json(part: pa.RecordBatch, columns: Mapping[str, _Column]) -> bool:
+    """Whether all texts are valid UTF-8 and all numbers are finite."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -189,40 +181,40 @@ def _table(part: pa.RecordBatch, columns: Mapping[str, _Column], place: Cursor, 
     try:
         values: dict[str, list[Any]] = {column: part.column(column).to_pylist() for column in columns}
     except UnicodeDecodeError as error:
-        raise BadRowError(f"{name}, row group {place.at}: a text is not valid UTF-8.") from error
+        raise BadRowError(f"{name}, row group {place.offset}: a text is not valid UTF-8.") from error
     except (ValueError, OverflowError) as error:
-        # Arrow has times with nanoseconds, and years beyond 9999; Python, and so ISO 8601 as it writes it, has not.
+        # Arrow supports nanoseconds and years beyond 9999; Python does not.
         raise BadRowError(
-            f"{name}, row group {place.at}: a date or a time cannot be said in text. Python knows microseconds and "
-            "the years 1 to 9999; turn the column into text first, or leave it out."
+            f"{name}, row group {place.offset}: a date or a time cannot be converted to text: Python supports "
+            "microseconds and the years 1 to 9999. Convert the column to text first, or leave it out."
         ) from error
-    for each, column in columns.items():
-        column.convert(values[each], place, name)
+    for column_name, column in columns.items():
+        column.convert(values[column_name], place, name)
     return Table(values, part.num_rows)
 
 
 class _Column:
-    """Makes the values of one column JSON-able.
+    """Converts the values of one column to JSON.
 
-    :param name: the column
-    :param kind: its type, that of the values where Arrow has a dictionary of them
+    :param name: name of the column
+    :param kind: its type; for a dictionary column, the type of the values
     """
 
     def __init__(self, name: str, kind: pa.DataType) -> None:
         from pyarrow import types
 
         self._name = name
-        self._holds = next(
-            (held for test, held in _HELD if getattr(types, f"is_{test}")(kind)),
+        self._value_type = next(
+            (value_type for test, value_type in _VALUE_TYPES if getattr(types, f"is_{test}")(kind)),
             str if _is_text(kind) else None,
         )
-        self.floats = self._holds is float
+        self.floats = self._value_type is float
         """Whether the values are plain floating point numbers."""
-        self.deep = self._holds is None
-        """Whether each value must be looked at in full."""
+        self.deep = self._value_type is None
+        """Whether each value must be checked recursively."""
 
     def convert(self, values: list[Any], place: Cursor, file: str) -> None:
-        """Convert the values in their list."""
+        """Convert the values in place."""
         if self.floats:
             if all(value is None or math.isfinite(value) for value in values):
                 return
@@ -233,44 +225,44 @@ class _Column:
                 values[offset] = json_value(value)
             except ValueError as error:
                 raise BadRowError(
-                    f"row {place.row + offset} ({file}, row group {place.at}, row {place.line + offset} of "
+                    f"row {place.row + offset} ({file}, row group {place.offset}, row {place.line + offset} of "
                     f"it): column {self._name!r} {error}."
                 ) from None
 
     def kinds(self, values: pa.Array) -> set[type] | None:
-        """See `Batch.kinds`; ``None`` where the type does not tell."""
+        """The types of the values (`columns.kinds_of`); ``None`` if the column's type does not determine them."""
         from pyarrow import compute
 
-        if self._holds is None:
+        if self._value_type is None:
             return None
         if values.null_count == len(values):
             return set()
-        if self._holds is not int:
-            return {self._holds}
+        if self._value_type is not int:
+            return {self._value_type}
         ends = compute.min_max(values)
         return kinds_of_integers(ends["min"].as_py(), ends["max"].as_py())
 
 
-_HELD: tuple[tuple[str, type], ...] = (
+_VALUE_TYPES: tuple[tuple[str, type], ...] = (
     ("boolean", bool),
     ("integer", int),
     ("float32", float),
     ("float64", float),
     ("null", type(None)),
 )
-"""What columns of a type hold, by Arrow's name of the type."""
+"""Python type of the values of a column, by Arrow's name of the column type."""
 
 
 def _columns(schema: pa.Schema, columns: Collection[str] | None, name: str) -> dict[str, _Column]:
     names: list[str] = schema.names
-    wanted = names if columns is None else [column for column in names if column in columns]
+    selected = names if columns is None else [column for column in names if column in columns]
     missing = [column for column in columns or () if column not in names]
     if missing:
         raise MissingColumnError.of(name, missing[0], names)
-    twice = next((column for column in wanted if names.count(column) > 1), None)
+    twice = next((column for column in selected if names.count(column) > 1), None)
     if twice is not None:
         raise ColumnError(f"{name} has more than one column {twice!r}.")
-    return {column: _column(column, schema.field(column).type, name) for column in wanted}
+    return {column: _column(column, schema.field(column).type, name) for column in selected}
 
 
 def _column(column: str, kind: pa.DataType, name: str) -> _Column:
@@ -281,14 +273,14 @@ def _column(column: str, kind: pa.DataType, name: str) -> _Column:
     refused = _refused(kind)
     if refused is not None:
         raise ColumnError(
-            f"{name}: column {column!r} has the type {kind}, and {refused} cannot be said in JSON. "
-            "Turn it into text first, or leave the column out."
+            f"{name}: column {column!r} has the type {kind}, and JSON cannot represent {refused}. "
+            "Convert it to text first, or leave the column out."
         )
     return _Column(column, kind)
 
 
 def _refused(kind: pa.DataType) -> str | None:
-    """What in a type has no place in JSON, or ``None``."""
+    """The part of a type that JSON cannot represent; ``None`` if it can represent all of it."""
     from pyarrow import types
 
     if types.is_dictionary(kind) or types.is_list(kind) or types.is_large_list(kind):

@@ -1,9 +1,8 @@
-"""The input of a run: a list, a file or a glob of files, read from any place on, in one fixed order."""
+"""The input of a run: a list, a file or a glob of files. Rows have a fixed order and can be read from any position."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.columns import joined
+from airflow_provider_lamini.rows.columns import concatenate
 from airflow_provider_lamini.rows.errors import InputChangedError, InputError
 from airflow_provider_lamini.rows.sources.batch import Cursor, SourceChunk, SourceRow
 from airflow_provider_lamini.rows.sources.textfile import InputFile
 from airflow_provider_lamini.rows.storage.base import GLOB
-from airflow_provider_lamini.rows.storage.local import LocalStore
 from airflow_provider_lamini.rows.storage.locate import locate
-from airflow_provider_lamini.rows.storage.uris import SCHEME, shown
+from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
@@ -42,45 +40,31 @@ class Source(ABC):
 
     @property
     def can_seek(self) -> bool:
-        """Whether reading can begin at any place without reading what is before it."""
+        """Whether reading can start at any position without reading everything before it."""
         return True
 
     @abstractmethod
     def describe(self) -> str:
-        """A short text for logs: what is read, without any of it."""
+        """A short description for logs, without any content."""
 
     @abstractmethod
-    def stamp(self) -> str:
-        """A cheap identity: it changes when the input is written anew. Read anew at each call."""
+    def version(self) -> str:
+        """A cheap identity that changes when the input is written again. Each call looks it up again."""
 
     @abstractmethod
     def layout(self) -> str:
-        """What a `Cursor` depends on: with another layout, the same rows lie at other places."""
+        """What a `Cursor` depends on: in another layout, the same rows have other positions."""
 
     @abstractmethod
     def paths(self) -> list[str]:
-        """The files that are read, as paths in their store."""
+        """The files that are read, as paths in their store; empty for a list."""
 
     @abstractmethod
-    def takes(self, path: str) -> bool:
-        """Whether a file of this path would belong to the input, were it there.
+    def matches(self, path: str) -> bool:
+        """Whether a file with this path would belong to the input if it existed.
 
-        :param path: a path in the input's store
+        :param path: path in the input's store
         """
-
-    @property
-    def stays_open(self) -> bool:
-        """Whether the input may be read on after hours: connections to stores do not last as long."""
-        return True
-
-    def seal(self, start: Cursor, after: Cursor) -> str | None:  # noqa: ARG002 - for those that have one
-        """What stays the same for as long as nobody writes to the files that hold some rows. Ask after reading them.
-
-        :param start: the place before the first of the rows
-        :param after: the place after the last of them
-        :return: ``None`` where that cannot be told
-        """
-        return None
 
     @abstractmethod
     def batches(
@@ -90,15 +74,14 @@ class Source(ABC):
         columns: Collection[str] | None = None,
         required: Collection[str] = (),
     ) -> Iterator[Batch]:
-        """Read in batches, as large as is convenient; memory does not depend on the input's size.
+        """Read in batches of a convenient size. Memory does not depend on the size of the input.
 
-        :param cursor: the place to begin at; ``None`` for the beginning
-        :param columns: the columns that are needed; files leave out others. ``None`` for all
-        :param required: of these, the columns that need a value in each row, where the reader can tell for
-            nothing
+        :param cursor: the position to start at; ``None`` for the beginning
+        :param columns: the columns to read; ``None`` for all. Rows of a list keep all columns.
+        :param required: columns that need a value in each row; readers that can check this for free set `Batch.checked`
         :raises BadRowError: for the first row that cannot be read
-        :raises ColumnError: for a file that lacks a column, where the file says which columns it has
-        :raises InputError: for a file that cannot be read
+        :raises ColumnError: if a file declares its columns and lacks one of these
+        :raises InputError: if a file cannot be read
         """
 
     def read(
@@ -112,7 +95,7 @@ class Source(ABC):
     def chunks(
         self, size: int, cursor: Cursor | None = None, *, columns: Collection[str] | None = None
     ) -> Iterator[SourceChunk]:
-        """Read in chunks of ``size`` rows, the last one of what is left. All else is as for `batches`."""
+        """Read in chunks of ``size`` rows; the last one may be smaller. Other parameters and errors as for `batches`."""
         pieces: list[Sequence[Row]] = []
         missing, start = size, None
         for batch in self.batches(cursor, columns=columns):
@@ -125,14 +108,14 @@ class Source(ABC):
                 missing -= end - begin
                 begin = end
                 if not missing:
-                    yield SourceChunk(start, batch.after(end), joined(pieces))
+                    yield SourceChunk(start, batch.after(end), concatenate(pieces))
                     pieces, missing, start = [], size, None
         if start is not None:
-            yield SourceChunk(start, batch.after(len(batch)), joined(pieces))
+            yield SourceChunk(start, batch.after(len(batch)), concatenate(pieces))
 
 
 class ListSource(Source):
-    """Rows that stand in the task's arguments.
+    """Rows in the arguments of the task.
 
     :param items: texts or mappings
     """
@@ -143,23 +126,18 @@ class ListSource(Source):
         self._rows = check_rows(items)
 
     def describe(self) -> str:
-        """See `Source.describe`."""
         return f"a list of {len(self._rows)} rows"
 
-    def stamp(self) -> str:
-        """See `Source.stamp`: a hash of the rows."""
+    def version(self) -> str:
         return _hash(self._rows)
 
     def layout(self) -> str:
-        """See `Source.layout`."""
         return "list"
 
     def paths(self) -> list[str]:
-        """See `Source.paths`: none."""
         return []
 
-    def takes(self, path: str) -> bool:  # noqa: ARG002
-        """See `Source.takes`: no file does."""
+    def matches(self, path: str) -> bool:  # noqa: ARG002
         return False
 
     def batches(
@@ -169,71 +147,48 @@ class ListSource(Source):
         columns: Collection[str] | None = None,  # noqa: ARG002
         required: Collection[str] = (),  # noqa: ARG002
     ) -> Iterator[Batch]:
-        """See `Source.batches`. Rows keep all their columns: they are in memory anyway."""
         from airflow_provider_lamini.rows.sources.lists import read_batches
 
         return read_batches(self._rows, cursor or Cursor())
 
 
 class FileSource(Source):
-    """Rows of one or more files.
+    """Rows in one or more files.
 
-    :param uri: what the user wrote
-    :param store: where the files lie
-    :param path: the path, or the pattern, in the store
+    :param uri: the path, URI or glob as the user wrote it
+    :param store: the store of the files
+    :param path: the path or pattern in the store
     """
 
     def __init__(self, uri: str, store: Store, path: str) -> None:
-        self._uri = shown(uri)
+        self._uri = redacted_uri(uri)
         self._store = store
         self._path = path
         self._by_pattern = False
-        self._found_at = time.time()
         self._files = self._find()
 
     @property
     def can_seek(self) -> bool:
-        """See `Source.can_seek`."""
         return not any(file.gzipped for file in self._files)
 
     def describe(self) -> str:
-        """See `Source.describe`."""
         size = sum(file.info.size for file in self._files) / 1e6
         count = "" if len(self._files) == 1 else f", {len(self._files)} files"
         return f"{self._uri} ({size:.1f} MB{count})"
 
-    def stamp(self) -> str:
-        """See `Source.stamp`: a hash of names, sizes and versions."""
+    def version(self) -> str:
         return _hash([file.info for file in self._find()])
 
     def layout(self) -> str:
-        """See `Source.layout`: the size of each file."""
         return _hash([(_format(file.info.path)[0], file.info.size) for file in self._files])
 
     def paths(self) -> list[str]:
-        """See `Source.paths`."""
         return [file.info.path for file in self._files]
 
-    def takes(self, path: str) -> bool:
-        """See `Source.takes`."""
+    def matches(self, path: str) -> bool:
         if path == self._path:
             return True
         return self._by_pattern and _matches(PurePosixPath(path).parts, PurePosixPath(self._path).parts)
-
-    @property
-    def stays_open(self) -> bool:
-        """See `Source.stays_open`."""
-        return isinstance(self._store, LocalStore)
-
-    def seal(self, start: Cursor, after: Cursor) -> str | None:
-        """See `Source.seal`."""
-        seals = []
-        for file in self._files[start.file : after.file + 1]:
-            seal = self._store.seal(file.info, self._found_at)
-            if seal is None:
-                return None
-            seals.append(seal)
-        return " ".join(seals)
 
     def batches(
         self,
@@ -242,13 +197,11 @@ class FileSource(Source):
         columns: Collection[str] | None = None,
         required: Collection[str] = (),
     ) -> Iterator[Batch]:
-        """See `Source.batches`."""
         place = cursor or Cursor()
         if place.file >= len(self._files):
             raise InputChangedError(
-                f"{self._uri} has {len(self._files)} files, but reading should go on in file number "
-                f"{place.file}. "
-                "Files were removed since the run began."
+                f"{self._uri} has {len(self._files)} files, but the task should continue with file number {place.file}: "
+                "files were removed since the run began."
             )
         for number in range(place.file, len(self._files)):
             if number > place.file:
@@ -260,7 +213,7 @@ class FileSource(Source):
     def _find(self) -> list[InputFile]:
         infos = self._look_up()
         names = [PurePosixPath(info.path).name for info in infos]
-        # Files of the same name in several folders are told apart by their paths.
+        # If files in different folders have the same name, messages show their paths.
         labels = names if len(set(names)) == len(names) else [info.path for info in infos]
         return [
             InputFile(self._store, info, label, gzipped=_format(info.path)[1])
@@ -270,11 +223,13 @@ class FileSource(Source):
     def _look_up(self) -> list[FileInfo]:
         if self._store.is_folder(self._path):
             folder = self._uri.rstrip("/")
-            raise InputError(f"The input {folder} is a folder. Name its files, as in {folder}/*.jsonl.")
+            raise InputError(
+                f"The input {folder} is a folder. Pass its files instead, as in {folder}/*.jsonl."
+            )
         try:
             return [self._store.info(self._path)]
         except PermissionError:
-            raise InputError(f"The input {self._uri} may not be read.") from None
+            raise InputError(f"There is no permission to read the input {self._uri}.") from None
         except (FileNotFoundError, NotADirectoryError):
             if not GLOB.search(self._path):
                 raise InputError(f"The input {self._uri} does not exist.") from None
@@ -285,42 +240,41 @@ class FileSource(Source):
         return found
 
 
-def open_source(given: object, *, conn_id: str | None = None) -> Source:
-    """Find the input of a run. Files are looked up, not read.
+def open_source(value: object, *, conn_id: str | None = None) -> Source:
+    """Find the input of a run. Files are looked up, but not read.
 
-    :param given: a list of texts (each becomes a row with the column ``prompt``), a list of mappings, or a
-        path, URI or glob of files: JSON Lines (``.jsonl``, ``.ndjson``, ``.json``), CSV and TSV with a
-        header line, each also gzipped (``.gz``), or Parquet. The files of a glob are read in the order of
-        their paths.
+    :param value: a list of texts (each becomes a row with the column ``prompt``), a list of mappings, or a path, URI
+        or glob of files: JSON Lines (``.jsonl``, ``.ndjson``, ``.json``), CSV and TSV with a header line, each also
+        gzipped (``.gz``), or Parquet. The files of a glob are read in the order of their paths.
     :param conn_id: the Airflow connection to the object store
-    :raises InputError: for an input of another kind, for files that are not there, or of an unknown format
-    :raises BadRowError: for a row of a list that cannot be used
+    :raises InputError: if the input is of another type, a file does not exist, or its format is unknown
+    :raises BadRowError: if a row of a list cannot be used
     """
-    if isinstance(given, str):
-        return _open_text(given, conn_id)
-    if isinstance(given, Mapping) or not isinstance(given, Sequence) or isinstance(given, (bytes, bytearray)):
+    if isinstance(value, str):
+        return _open_text(value, conn_id)
+    if isinstance(value, Mapping) or not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
         raise InputError(
-            f"The input is {kind(given)}. Give a list of prompts, a list of rows, or the path of a file."
+            f"The input is {kind(value)}. Pass a list of prompts, a list of rows, or the path of a file."
         )
-    return ListSource(given)
+    return ListSource(value)
 
 
 def _open_text(text: str, conn_id: str | None) -> Source:
     if not text.strip():
-        raise InputError("The input is an empty text. Give a list of prompts, a list of rows, or a path.")
+        raise InputError("The input is an empty text. Pass a list of prompts, a list of rows, or a path.")
     if not is_path(text):
-        # The text may be a prompt, so it is not repeated here.
+        # The text may be a prompt, so the message does not repeat it.
         raise InputError(
-            "The input is a text, but not the path of a file that is there. If prompts are meant, give a "
-            "list of them; if the list comes out of a template, set render_template_as_native_obj=True on "
-            f"the Dag or pass the upstream task's output itself. Files may be: {_KNOWN}."
+            "The input is a text, but not the path of an existing file. To send prompts, pass a list of them; if the list "
+            "comes from a template, set render_template_as_native_obj=True on the Dag, or pass the upstream task's output "
+            f"itself. Supported files: {_KNOWN}."
         )
     store, path = locate(text, conn_id)
     return FileSource(text, store, path)
 
 
 def is_path(text: str) -> bool:
-    """Whether a text is meant as a path or URI: it has a scheme, ends like one of ours, or lies there."""
+    """Whether a text looks like a path or URI: it has a scheme or a known suffix, or it exists."""
     if "\n" in text or "\0" in text or len(text) > _LONGEST_PATH:
         return False
     if SCHEME.match(text):
@@ -338,7 +292,7 @@ def is_path(text: str) -> bool:
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the parts of a path fit those of a pattern, of which ``**`` stands for any number of folders."""
+    """Whether the components of a path match those of a pattern, where ``**`` stands for any number of folders."""
     if not pattern:
         return not parts
     first, rest = pattern[0], pattern[1:]
@@ -350,7 +304,7 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 def _open(
     file: InputFile, start: Cursor, columns: Collection[str] | None, required: Collection[str]
 ) -> Iterator[Batch]:
-    """Read one file with the reader of its format. The readers are imported only when one is needed."""
+    """Read one file with the reader for its format. Readers are imported only when they are needed."""
     suffix, _ = _format(file.info.path)
     if suffix in _JSON_LINES:
         from airflow_provider_lamini.rows.sources import jsonl
@@ -366,13 +320,13 @@ def _open(
 
 
 def _format(path: str) -> tuple[str, bool]:
-    """The format of a file by its name, and whether it is gzipped."""
+    """The format of a file according to its name, and whether it is gzipped."""
     suffix, gzipped = _suffix(path)
     name = PurePosixPath(path).name
     if suffix == _PARQUET and gzipped:
-        raise InputError(f"{name}: a Parquet file is compressed within; gzip around it cannot be read.")
+        raise InputError(f"{name}: gzipped Parquet is not supported. Parquet files are compressed already.")
     if suffix not in _JSON_LINES and suffix not in _DELIMITERS and suffix != _PARQUET:
-        raise InputError(f"{name}: the format cannot be told from the name. Files may be: {_KNOWN}.")
+        raise InputError(f"{name}: unknown file format. Supported files: {_KNOWN}.")
     return suffix, gzipped
 
 

@@ -1,4 +1,4 @@
-"""Blocks of whole lines from a text file, plain or gzipped."""
+"""Reads text files, plain or gzipped, in blocks of complete lines."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
 
-# Larger blocks are slower, by half from 128 KiB on: what is decoded from them no longer fits the processor's cache, and
-# memory for a block is fetched from the system anew each time.
+# Blocks of 128 KiB or more take 50% more time: what is decoded from them does not fit into the processor's cache, and
+# their memory is requested from the system again for each block.
 _BLOCK = 64 * 1024
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -27,10 +27,10 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 class InputFile:
     """One file of an input.
 
-    :param store: where it lies
-    :param info: path, size and version
-    :param name: what messages call it
-    :param gzipped: whether it is compressed
+    :param store: its store
+    :param info: its path, size and version
+    :param name: its name in messages
+    :param gzipped: whether it is gzipped
     """
 
     store: Store
@@ -40,9 +40,9 @@ class InputFile:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Open the file for reading, uncompressed, and close it in the end.
+        """Open the file and read it uncompressed.
 
-        :raises InputError: where it is not there, or may not be read
+        :raises InputError: if it does not exist, or there is no permission to read it
         """
         try:
             stream = self.store.open(self.info.path)
@@ -57,31 +57,31 @@ class InputFile:
 
 
 class LineReader:
-    """Reads a text file in blocks of whole lines and knows at which byte each begins.
+    """Reads a text file in blocks of complete lines and keeps track of the position.
 
     :param file: the file
-    :param stream: the file, opened
-    :param at: bytes before the place to begin at
-    :param lines: lines before that place; whoever reads moves it on with each block, for the errors
+    :param stream: the open file
+    :param offset: bytes before the position to start at
+    :param lines: lines before that position; the caller updates it after each block, for error messages
     """
 
-    def __init__(self, file: InputFile, stream: BinaryIO, at: int = 0, lines: int = 0) -> None:
+    def __init__(self, file: InputFile, stream: BinaryIO, offset: int = 0, lines: int = 0) -> None:
         self._name = file.name
         self._stream = stream
         self._size = None if file.gzipped else file.info.size
-        self.at = at
+        self.offset = offset
         self.lines = lines
 
     def blocks(self) -> Iterator[bytes]:
-        """The lines from the beginning place on, in blocks that end with a line end.
+        """Read the remaining lines in blocks that end with a line end.
 
-        Where the file's last line has none, one is added. `at` says where the current block begins; it is
-        moved when the next one is asked for.
+        If the last line of the file has no line end, one is added. `offset` is the start of the current block until the
+        next block is requested.
 
         :raises BadRowError: for a line that is too long
-        :raises InputError: for a file that is not UTF-8, or whose compression is broken
+        :raises InputError: if the file is not UTF-8, or its compression is damaged
         """
-        if self.at:
+        if self.offset:
             self._skip()
         else:
             self._check_mark()
@@ -95,13 +95,13 @@ class LineReader:
                 if held > MAX_LINE:
                     raise BadRowError(
                         f"{self._name}, line {self.lines + 1}: the line is longer than {MAX_LINE >> 20} MiB. "
-                        "Is it one row per line, with line feeds between them?"
+                        "Does the file have one row per line, separated by line feeds?"
                     )
                 continue
             rest.append(piece[:cut])
             block = b"".join(rest)
             yield block
-            self.at += len(block)
+            self.offset += len(block)
             rest, held = [piece[cut:]], len(piece) - cut
         if held:
             rest.append(b"\n")
@@ -112,14 +112,14 @@ class LineReader:
         if start.startswith(_UTF16_MARKS):
             raise InputError(f"{self._name} is UTF-16 text. Convert it to UTF-8.")
         if start == _UTF8_MARK:
-            self.at = len(start)
+            self.offset = len(start)
         else:
             self._stream.seek(0)
 
     def _skip(self) -> None:
         try:
-            # The line end that is added at the file's end may lie one byte behind it.
-            self._stream.seek(self.at if self._size is None else min(self.at, self._size))
+            # The line end that is added at the end of the file may be one byte beyond it.
+            self._stream.seek(self.offset if self._size is None else min(self.offset, self._size))
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise self._broken() from error
 
@@ -130,4 +130,4 @@ class LineReader:
             raise self._broken() from error
 
     def _broken(self) -> InputError:
-        return InputError(f"{self._name} is not whole: its gzip compression is broken or cut off.")
+        return InputError(f"{self._name} is incomplete: its gzip compression is damaged or truncated.")

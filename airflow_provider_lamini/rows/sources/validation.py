@@ -1,14 +1,16 @@
-"""One pass over an input before anything is sent: is every row fit to be sent, and how many are there."""
+"""Checks of an input before anything is sent."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.columns import _Large
-from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError
+from airflow_provider_lamini.rows.columns import column_kind
+from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, OutputError
+from airflow_provider_lamini.rows.run_files import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,25 +19,41 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.sources.source import Source
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 
 @dataclass(frozen=True, slots=True)
 class InputSummary:
-    """What one pass over the input found.
+    """What `validate_input` has found.
 
-    :param total: number of rows
-    :param content: a hash of all rows and of how they lie in files
-    :param kinds: what is in each column that is passed through
+    :param total_rows: number of rows
+    :param content_hash: hash of all rows and of their distribution over files
+    :param column_kinds: type of each passthrough column
     """
 
-    total: int
-    content: str
-    kinds: dict[str, ColumnKind] = field(default_factory=dict)
+    total_rows: int
+    content_hash: str
+    column_kinds: dict[str, ColumnKind] = field(default_factory=dict)
 
 
 def needed_columns(prompt: PromptTemplate, passthrough: Sequence[str] = ()) -> tuple[str, ...]:
-    """The columns to read: those of the prompt and those that are passed through, each once."""
+    """The columns to read: those of the prompt and the passthrough columns, each once."""
     return tuple(dict.fromkeys((*prompt.columns, *passthrough)))
+
+
+def check_input_apart(source: Source, folder: OutputFolder) -> None:
+    """Make sure that no file of the input is in the output folder, where the task's own files would become input.
+
+    :param source: the input
+    :param folder: the output folder
+    :raises OutputError: if a file is, or if the input's pattern matches files in the folder
+    """
+    if any(str(Path(path).parent) == folder.path for path in source.paths()):
+        raise OutputError(f"The output folder {folder} contains files of the input. Choose another folder.")
+    if any(source.matches(f"{folder.path.rstrip('/')}/{name}") for name in EXAMPLES):
+        raise OutputError(
+            f"The pattern of the input matches files in the output folder {folder}. Choose another folder."
+        )
 
 
 def validate_input(
@@ -47,95 +65,70 @@ def validate_input(
 ) -> InputSummary:
     """Read the whole input once and check each row. Memory does not depend on the number of rows.
 
-    A column of the prompt must have a value in every row. A column that is passed through may lack one in
-    some rows, but not in all of them: then its name is wrong.
+    Every row needs a value in each column of the prompt. A passthrough column may be missing in some rows; if it is
+    missing in all rows, its name is wrong.
 
     :param source: the input
-    :param prompt: how a row becomes a prompt
-    :param passthrough: columns that go into the output beside the answer
-    :param max_prompt_chars: characters of the longest prompt that is allowed
-    :raises MissingColumnError: for the first row without a value that is needed
+    :param prompt: makes the prompt of a row
+    :param passthrough: columns to copy into the output
+    :param max_prompt_chars: maximum length of a prompt in characters
+    :raises MissingColumnError: for the first row without a value that the prompt needs
     :raises BadRowError: for the first row that cannot be read, or whose prompt is too long
-    :raises InputError: for an input that cannot be read
+    :raises InputError: if the input cannot be read
     """
     columns = needed_columns(prompt, passthrough)
     unseen = set(columns)
-    kinds = ColumnKinds(passthrough)
-    # Twice as fast as others, where processors know it; whoever could forge a file may as well change it.
+    kinds: dict[str, set[type]] = {column: set() for column in passthrough}
+    # Twice as fast as other hashes on processors that support it. It need not resist forgery: whoever could forge a file
+    # could as well change it.
     digest = hashlib.sha1(source.layout().encode(), usedforsecurity=False)
     total = 0
     try:
         for batch in source.batches(columns=columns, required=prompt.columns):
             total += len(batch)
             batch.check()
-            kinds.observe(batch)
+            for column, seen in kinds.items():
+                seen.update(batch.kinds(column))
             digest.update(batch.content())
             if not batch.checked:
-                _check(source, batch, prompt)
+                _check_values(source, batch, prompt)
             if max_prompt_chars is not None:
-                check_lengths(prompt.render_all(batch.rows), max_prompt_chars, batch.where)
+                check_lengths(prompt.render_all(batch.rows), max_prompt_chars, batch.describe_row)
             if unseen:
                 unseen -= {column for column in unseen if batch.has(column)}
     except MissingColumnError as error:
         if error.column in prompt.columns:
-            raise prompt.missing(error.place, error.column, error.columns) from None
+            raise prompt.missing(error.location, error.column, error.columns) from None
         raise
     if total and unseen:
         raise MissingColumnError.of(source.describe(), min(unseen), next(source.read()).row)
-    return InputSummary(total, digest.hexdigest(), kinds.found())
+    return InputSummary(
+        total, digest.hexdigest(), {column: column_kind(seen) for column, seen in kinds.items()}
+    )
 
 
-def _check(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
-    for column in prompt.columns:
-        offset = batch.lacking(column)
-        if offset is not None:
-            # The batch may hold the needed columns only: the message is better with all of them.
-            whole = next(islice(source.read(batch.start), offset, None)).row
-            raise prompt.missing(batch.where(offset), column, whole)
-
-
-def check_lengths(prompts: Sequence[str], limit: int, place: Callable[[int], str]) -> None:
-    """Make sure that no prompt is longer than is allowed.
+def check_lengths(prompts: Sequence[str], limit: int, describe_row: Callable[[int], str]) -> None:
+    """Make sure that no prompt is too long.
 
     :param prompts: the prompts
-    :param limit: characters of the longest one that is allowed
-    :param place: names the row of a prompt, by its number in the list
-    :raises BadRowError: for the first that is longer
+    :param limit: maximum length in characters
+    :param describe_row: describes the row of a prompt, by its offset in the list
+    :raises BadRowError: for the first prompt that is too long
     """
     lengths = list(map(len, prompts))
     if max(lengths, default=0) <= limit:
         return
-    number, length = next((number, length) for number, length in enumerate(lengths) if length > limit)
+    offset, length = next((offset, length) for offset, length in enumerate(lengths) if length > limit)
     raise BadRowError(
-        f"{place(number)}: the prompt has {length} characters, and max_prompt_chars allows {limit}. Shorten the row, "
-        "leave it out, or raise max_prompt_chars."
+        f"{describe_row(offset)}: the prompt has {length} characters, and max_prompt_chars allows {limit}. Shorten the "
+        "row, leave it out, or raise max_prompt_chars."
     )
 
 
-class ColumnKinds:
-    """Looks at columns batch by batch.
-
-    :param columns: the columns' names
-    """
-
-    def __init__(self, columns: Sequence[str]) -> None:
-        self._seen: dict[str, set[type]] = {column: set() for column in columns}
-
-    def observe(self, batch: Batch) -> None:
-        """Take some rows into account."""
-        for column, seen in self._seen.items():
-            seen.update(batch.kinds(column))
-
-    def found(self) -> dict[str, ColumnKind]:
-        """What is in each column; ``text`` where there is nothing."""
-        return {column: _kind(seen - {type(None)}) for column, seen in self._seen.items()}
-
-
-def _kind(types: set[type]) -> ColumnKind:
-    if types <= {str}:
-        return "text"
-    if types == {bool}:
-        return "flag"
-    if types <= {int, _Large}:
-        return "integer"
-    return "number" if types <= {int, float} else "json"
+def _check_values(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
+    for column in prompt.columns:
+        offset = batch.missing(column)
+        if offset is not None:
+            # The batch may have the needed columns only; the message should list all of them.
+            complete_row = next(islice(source.read(batch.start), offset, None)).row
+            raise prompt.missing(batch.describe_row(offset), column, complete_row)

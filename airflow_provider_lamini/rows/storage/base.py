@@ -1,4 +1,4 @@
-"""What rows need of a file system."""
+"""The file operations that rows need."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 GLOB = re.compile(r"[*?\[]")
+"""Matches a path that is a pattern."""
 
 
 class FileInfo(NamedTuple):
-    """A file as its store sees it.
+    """A file as its store describes it.
 
     :param path: path in the store
-    :param size: bytes
-    :param version: changes when the file is written anew, as far as the store tells; may be empty
+    :param size: size in bytes
+    :param version: changes when the file is written again, as far as the store tells; may be empty
     """
 
     path: str
@@ -25,15 +26,19 @@ class FileInfo(NamedTuple):
     version: str
 
 
+class BusyError(Exception):
+    """Another process has held a lock for longer than this one may wait."""
+
+
 class Store(Protocol):
-    """What rows need of a file system. Paths are its own; a missing file is a ``FileNotFoundError``."""
+    """A file system. Paths are its own; a missing file is a ``FileNotFoundError``."""
 
     def glob(self, pattern: str) -> list[FileInfo]:
-        """The files that match, sorted by path."""
+        """List the files that match a pattern, sorted by path."""
         ...
 
     def info(self, path: str) -> FileInfo:
-        """Size and version of one file."""
+        """Read size and version of a file."""
         ...
 
     def is_folder(self, path: str) -> bool:
@@ -41,7 +46,7 @@ class Store(Protocol):
         ...
 
     def obstacle(self, folder: str) -> str | None:
-        """Why nothing can be written into a folder, which need not exist; ``None`` where the store shows no reason."""
+        """Why files cannot be written to a folder, which need not exist; ``None`` if the store shows no reason."""
         ...
 
     def open(self, path: str) -> BinaryIO:
@@ -49,53 +54,54 @@ class Store(Protocol):
         ...
 
     def read(self, path: str) -> bytes:
-        """The whole of a small file."""
+        """Read a whole small file."""
         ...
 
     def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:
-        """Write a file whole or not at all."""
+        """Write a file completely or not at all.
+
+        :param path: the file
+        :param data: its content, as a whole or in blocks
+        :param durable: return only when the content survives a power failure
+        """
         ...
 
     def sync(self, folder: str) -> None:
-        """Wait until the names of the files in a folder are safe from a loss of power."""
+        """Wait until the names of the files in a folder survive a power failure."""
         ...
 
     def delete(self, path: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Remove a file, if it exists."""
         ...
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files directly in a folder, sorted; none where there is no folder."""
+        """List the names of the files directly in a folder, sorted; empty if there is no such folder."""
         ...
 
     def clean(self, folder: str, older_than: float) -> None:
-        """Remove our own temporary files that were left in a folder, older than so many seconds and held by nobody."""
+        """Remove temporary files of this package that killed processes have left in a folder.
+
+        :param folder: the folder
+        :param older_than: minimum age in seconds
+        """
         ...
 
     def prune(self, folder: str) -> None:
-        """Remove a folder that has nothing in it; nothing happens to others."""
+        """Remove a folder if it exists and is empty."""
         ...
 
-    def locked(self, path: str, patience: float) -> AbstractContextManager[bool]:
-        """Be the only process inside, as long as the block lasts; gives whether there are locks at all.
+    def lock(self, path: str, timeout: float) -> AbstractContextManager[bool]:
+        """Let only one process at a time run the block; enters with whether the store has locks at all.
 
         :param path: the lock file
-        :param patience: seconds to wait for another process at the most
+        :param timeout: maximum wait for another process, in seconds
+        :raises BusyError: if the other process takes longer
         """
         ...
 
     def create_exclusive(self, path: str, data: bytes) -> bool | None:
-        """Write a file that is not there yet; of all processes that try, one succeeds.
+        """Write a file if it does not exist. Of all processes that try, one succeeds.
 
-        :return: whether it was this one; ``None`` where the store cannot tell
-        """
-        ...
-
-    def seal(self, info: FileInfo, since: float) -> str | None:
-        """What stays the same for as long as nobody writes to a file.
-
-        :param info: the file, as it was found
-        :param since: when that was, in seconds since 1970
-        :return: ``None`` where it may have been written to since then, or the store cannot tell at no cost
+        :return: whether this process did; ``None`` if the store does not support it
         """
         ...

@@ -1,85 +1,72 @@
-"""The output folder of a run. Each file in it is whole or not there."""
+"""The output folder of a run. Each file in it is complete or does not exist."""
 
 from __future__ import annotations
 
 import re
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.errors import FolderBusyError, InputError, OutputError
+from airflow_provider_lamini.rows.storage.base import BusyError
 from airflow_provider_lamini.rows.storage.local import LocalStore
 from airflow_provider_lamini.rows.storage.locate import locate
-from airflow_provider_lamini.rows.storage.locks import BusyError
-from airflow_provider_lamini.rows.storage.uris import SCHEME, shown
+from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from airflow_provider_lamini.rows.sources.source import Source
-
 WORK = "_work"
-"""The folder within the output folder for what is needed only while a run lasts."""
+"""Subfolder of the output folder for files that only a running run needs."""
 
 _NAME = re.compile(rf"(?:{WORK}/)?[A-Za-z0-9_][A-Za-z0-9._-]{{0,199}}")
-_STALE = 3600.0
-_SAMPLES = (
-    "part-00000.jsonl",
-    "part-00000.parquet",
-    "errors-00000.jsonl",
-    "manifest.json",
-    "scores.jsonl",
-    "predictions.jsonl",
-    f"{WORK}/chunk-00000.round-1.json",
-)
-"""Names of the kinds of files that come to lie here."""
-_PATIENCE = 600.0
+_STALE_SECONDS = 3600.0
+_LOCK_TIMEOUT = 600.0
 _PROBE = "_probe"
 
 
 class OutputFolder:
     """A folder on a local disk or on an object store.
 
-    :param uri: a path or a URI; it need not exist
+    :param uri: path or URI of the folder; it need not exist
     :param conn_id: the Airflow connection to the object store
-    :raises OutputError: for what is not a path, and for a scheme that this Airflow has no file system for
+    :raises OutputError: if it is not a path or URI, or this Airflow has no file system for its scheme
     """
 
     def __init__(self, uri: str, conn_id: str | None = None) -> None:
         if not isinstance(uri, str):
-            raise OutputError(f"The output folder is {kind(uri)}. Give a path or a URI.")
+            raise OutputError(f"The output folder is {kind(uri)}. Pass a path or a URI.")
         if not uri.strip() or "\n" in uri or "\0" in uri:
-            raise OutputError("The output folder is empty or no path. Give a path or a URI.")
+            raise OutputError("The output folder is empty or not a path. Pass a path or a URI.")
         if SCHEME.match(uri) and ".." in uri.split("/"):
-            raise OutputError(f"The output folder {shown(uri)} has '..' in it. Write the path out.")
+            raise OutputError(f"The output folder {redacted_uri(uri)} contains '..'. Pass a path without it.")
         try:
-            self._store, self._path = locate(uri, conn_id)
+            self._store, path = locate(uri, conn_id)
         except InputError as error:
             raise OutputError(f"The output folder cannot be used: {error}") from error
-        self._path = self._path.rstrip("/") or "/"
-        local = isinstance(self._store, LocalStore)
-        self.location = self._path if local else shown(uri).rstrip("/")
-        """The folder, absolute, as users may write it."""
-        self._inside = 0
+        self.path = path.rstrip("/") or "/"
+        """The folder's path in its store."""
+        self.location = self.path if isinstance(self._store, LocalStore) else redacted_uri(uri).rstrip("/")
+        """The absolute path or the URI of the folder, as a user would write it."""
+        self._lock_depth = 0
         self._has_locks = False
 
     def __str__(self) -> str:
         return self.location
 
     def uri(self, name: str) -> str:
-        """The URI, or the absolute path, of a file in the folder."""
+        """The absolute path or the URI of a file in the folder."""
         return f"{self.location.rstrip('/')}/{_checked(name)}"
 
     def write(self, name: str, data: bytes | Iterable[bytes], *, durable: bool = True) -> None:
-        """Write a file, whole or not at all. A file that is there is replaced.
+        """Write a file completely or not at all, or replace it.
 
-        On a local disk: a temporary file in the same folder, then a rename. On an object store: one put.
+        On a local disk, this writes a temporary file in the same folder and renames it. On an object store, it is one put.
 
-        :param name: the file
-        :param data: its content, at once or in pieces
-        :param durable: whether not even a loss of power may tear it; the end of the process never does
-        :raises OutputError: where the folder cannot be written to
+        :param name: name of the file
+        :param data: its content, as a whole or in blocks
+        :param durable: whether the file must survive a power failure; it always survives the end of the process
+        :raises OutputError: if the folder cannot be written to
         """
         path = self._at(name)
         with self._allowed():
@@ -89,97 +76,97 @@ class OutputFolder:
                 raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
 
     @contextmanager
-    def lock(self, name: str = "ledger", patience: float = _PATIENCE) -> Iterator[bool]:
-        """Be the only process that works here, as long as the block lasts. Blocks may be nested.
+    def lock(self, name: str = "ledger", timeout: float = _LOCK_TIMEOUT) -> Iterator[bool]:
+        """Let only one process at a time run the block. Blocks may be nested.
 
-        :param name: what in the folder it is about
-        :param patience: seconds to wait for another process at the most
-        :return: whether that is sure: object stores, and file systems without locks, let several in
-        :raises FolderBusyError: where the other process takes longer
+        :param name: what the lock protects
+        :param timeout: maximum wait for another process, in seconds
+        :return: whether there is a lock: object stores, and file systems without locks, admit several processes
+        :raises FolderBusyError: if the other process takes longer
         """
-        if self._inside:
-            self._inside += 1
+        if self._lock_depth:
+            self._lock_depth += 1
             try:
                 yield self._has_locks
             finally:
-                self._inside -= 1
+                self._lock_depth -= 1
             return
-        with ExitStack() as inside:
+        with ExitStack() as stack:
             try:
-                lock = self._store.locked(f"{self._path.rstrip('/')}/.{_checked(name)}.lock", patience)
-                self._has_locks = inside.enter_context(lock)
+                lock = self._store.lock(f"{self.path.rstrip('/')}/.{_checked(name)}.lock", timeout)
+                self._has_locks = stack.enter_context(lock)
             except BusyError:
                 raise FolderBusyError(
-                    f"Another process has been working in {self} for more than {patience:g} s. Nothing was sent here; a "
-                    "retry goes on from what the other one leaves."
+                    f"Another process has been working in {self} for more than {timeout:g} s. This task has sent nothing; a "
+                    "retry continues with what the other process leaves."
                 ) from None
             except (NotADirectoryError, FileExistsError, PermissionError) as error:
                 raise OutputError(f"{self} cannot be written to: {type(error).__name__}.") from error
-            self._inside = 1
+            self._lock_depth = 1
             try:
                 yield self._has_locks
             finally:
-                self._inside = 0
+                self._lock_depth = 0
 
     def create_exclusive(self, name: str, data: bytes) -> bool | None:
-        """Write a file that is not there yet; of all processes that try, one succeeds.
+        """Write a file if it does not exist. Of all processes that try, one succeeds.
 
-        :param name: the file
-        :param data: its content, which no other process writes
-        :return: whether it was this one; ``None`` where the store cannot tell
+        :param name: name of the file
+        :param data: its content, which must be unique to this process
+        :return: whether this process succeeded; ``None`` if the store does not support it
         """
         with self._allowed():
             return self._store.create_exclusive(self._at(name), data)
 
     def check_writable(self) -> None:
-        """Make sure that files can be written here, as far as the store tells without writing one.
+        """Check that files can be written here, as far as the store tells without a write.
 
-        :raises OutputError: where they surely cannot
+        :raises OutputError: if they cannot
         """
-        obstacle = self._store.obstacle(self._path)
+        obstacle = self._store.obstacle(self.path)
         if obstacle is not None:
             raise OutputError(f"The output folder {self} cannot be written to: {obstacle}.")
 
     def try_writing(self) -> None:
-        """Make sure that files can be written here, by writing one: object stores tell in no other way.
+        """Check that files can be written here by writing one: object stores allow no other check.
 
-        :raises OutputError: where they cannot
+        :raises OutputError: if they cannot
         """
         try:
             self.write(
                 _PROBE,
-                b"Written to see whether files can be written here. It may be removed.\n",
+                b"Written to check whether files can be written here. It may be removed.\n",
                 durable=False,
             )
         except FileNotFoundError as error:
             raise OutputError(
-                f"{self} cannot be written to: there is no such place. Make its bucket first, or name another one."
+                f"{self} cannot be written to: it does not exist. Create its bucket first, or choose another one."
             ) from error
-        with suppress(OutputError):  # who may write need not be allowed to remove
+        with suppress(OutputError):  # there may be a permission to write, but not to delete
             self.delete(_PROBE)
 
     def sync(self) -> None:
-        """Wait until all that was written so far outlives a loss of power."""
-        self._store.sync(self._path)
+        """Wait until the names of all files written so far survive a power failure."""
+        self._store.sync(self.path)
 
     def read(self, name: str) -> bytes:
-        """The whole of a file.
+        """Read a whole file.
 
-        :raises FileNotFoundError: where there is none
+        :raises FileNotFoundError: if it does not exist
         """
         with self._allowed():
             return self._store.read(self._at(name))
 
     def lines(self, name: str) -> Iterable[bytes]:
-        """The lines of a file, read as they are needed.
+        """Read the lines of a file one by one.
 
-        :raises FileNotFoundError: where there is none
+        :raises FileNotFoundError: if it does not exist
         """
         with self._allowed(), self._store.open(self._at(name)) as stream:
             yield from stream
 
     def exists(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Whether a file exists."""
         with self._allowed():
             try:
                 self._store.info(self._at(name))
@@ -188,43 +175,31 @@ class OutputFolder:
         return True
 
     def delete(self, name: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Remove a file, if it exists."""
         with self._allowed():
             self._store.delete(self._at(name))
 
     def names(self, *, work: bool = False) -> list[str]:
-        """Names of the files in the folder, sorted, other people's too.
+        """List the names of all files in the folder, sorted, including files that this package did not write.
 
-        :param work: those below `WORK` instead, each with it before the name
+        :param work: list the files in the subfolder `WORK` instead; their names start with it
         """
         with self._allowed():
             if work:
-                return [f"{WORK}/{name}" for name in self._store.names(f"{self._path}/{WORK}")]
-            return self._store.names(self._path)
+                return [f"{WORK}/{name}" for name in self._store.names(f"{self.path}/{WORK}")]
+            return self._store.names(self.path)
 
-    def clean(self, older_than: float = _STALE) -> None:
-        """Remove temporary files of ours that a killed process left.
+    def clean(self, older_than: float = _STALE_SECONDS) -> None:
+        """Remove temporary files that killed processes have left.
 
-        :param older_than: seconds since they were last written to. Younger ones may be in use.
+        :param older_than: minimum age in seconds; younger files may be in use
         """
-        for folder in (self._path, f"{self._path}/{WORK}"):
+        for folder in (self.path, f"{self.path}/{WORK}"):
             self._store.clean(folder, older_than)
 
     def close_work(self) -> None:
-        """Remove the folder `WORK`, where nothing is in it."""
-        self._store.prune(f"{self._path}/{WORK}")
-
-    def check_apart(self, source: Source) -> None:
-        """Make sure that no file of the input lies in this folder, where our own files would become input.
-
-        :raises OutputError: where one does
-        """
-        if any(str(Path(path).parent) == self._path for path in source.paths()):
-            raise OutputError(f"The output folder {self} holds files of the input. Choose another folder.")
-        if any(source.takes(f"{self._path.rstrip('/')}/{name}") for name in _SAMPLES):
-            raise OutputError(
-                f"The output folder {self} lies where the pattern of the input looks for files. Choose another folder."
-            )
+        """Remove the subfolder `WORK`, if it is empty."""
+        self._store.prune(f"{self.path}/{WORK}")
 
     @contextmanager
     def _allowed(self) -> Iterator[None]:
@@ -232,15 +207,15 @@ class OutputFolder:
             yield
         except PermissionError as error:
             raise OutputError(
-                f"{self} cannot be used: its store forbids to read or to write there. Look at the permissions, and at the "
-                "connection that is used for it."
+                f"{self} cannot be used: its store does not permit reading or writing there. Check the permissions, and the "
+                "connection to the store."
             ) from error
 
     def _at(self, name: str) -> str:
-        return f"{self._path.rstrip('/')}/{_checked(name)}"
+        return f"{self.path.rstrip('/')}/{_checked(name)}"
 
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name) or ".." in name:
-        raise OutputError(f"{name!r} is no name for a file in an output folder.")
+        raise OutputError(f"{name!r} is not a valid name for a file in an output folder.")
     return name

@@ -1,7 +1,4 @@
-"""Where files lie: a local disk, or a store that Airflow has a file system for.
-
-Both have the same few operations. Local paths never touch Airflow, so a notebook can read results without it.
-"""
+"""Files on this machine, or on a file system that it has mounted. Nothing here imports Airflow."""
 
 from __future__ import annotations
 
@@ -9,84 +6,86 @@ import errno
 import os
 import re
 import stat
+import time
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_lamini.rows.errors import InputError
-from airflow_provider_lamini.rows.storage.base import FileInfo
-from airflow_provider_lamini.rows.storage.locks import hold, is_held, locked
-from airflow_provider_lamini.rows.storage.uris import brief
+from airflow_provider_lamini.rows.formats import PACKAGE
+from airflow_provider_lamini.rows.storage.base import BusyError, FileInfo
+from airflow_provider_lamini.rows.storage.uris import short_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Iterator
 
-_TEMPORARY = re.compile(r"\.[A-Za-z0-9._-]+\.[0-9a-f]{32}\.lamini-tmp")
-_TICK = 2.0
-"""Seconds between two times that file systems tell apart, at the most."""
+_TEMPORARY_SUFFIX = f".{PACKAGE}-tmp"
+_TEMPORARY = re.compile(rf"\.[A-Za-z0-9._-]+\.[0-9a-f]{{16}}{re.escape(_TEMPORARY_SUFFIX)}")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+_FIRST_LOCK_PAUSE = 0.001
+_MAX_LOCK_PAUSE = 0.25
 
 
 class LocalStore:
-    """Files on this machine, or on a file system that it has mounted."""
+    """A local file system."""
 
     def glob(self, pattern: str) -> list[FileInfo]:
-        """See `Store.glob`. Hidden files do not match."""
+        """List the files that match a pattern. Hidden files do not match."""
         anchor = Path(Path(pattern).anchor)
         try:
             found = sorted(anchor.glob(str(Path(pattern).relative_to(anchor))))
-        except ValueError as error:  # Python before 3.13 takes "**" as a whole folder's name only
-            raise InputError(f"{brief(pattern)} is no pattern for files: {error}.") from None
+        except ValueError as error:  # before Python 3.13, "**" must be a whole path component
+            raise InputError(f"{short_uri(pattern)} is not a valid file pattern: {error}.") from None
         return [self.info(str(path)) for path in found if path.is_file() and not path.name.startswith(".")]
 
     def info(self, path: str) -> FileInfo:
-        """See `Store.info`."""
+        """Read size and version of a file.
+
+        :raises InputError: for a pipe or device, which could block forever, and for a symbolic link loop
+        """
         try:
             status = Path(path).stat()
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
-            raise InputError(f"{brief(path)} is a symbolic link that leads to itself.") from None
+            raise InputError(f"{short_uri(path)} is a symbolic link to itself.") from None
         if not stat.S_ISREG(status.st_mode):
-            # A pipe or a device: to open it may wait forever, and to read it may never end.
-            raise InputError(f"{brief(path)} is no regular file.")
+            raise InputError(f"{short_uri(path)} is not a regular file.")
         return FileInfo(path, status.st_size, str(status.st_mtime_ns))
 
     def is_folder(self, path: str) -> bool:
-        """See `Store.is_folder`."""
         try:
             return Path(path).is_dir()
         except PermissionError:
             return False
 
     def obstacle(self, folder: str) -> str | None:
-        """See `Store.obstacle`: the folder that is there, or the one it would be made in."""
-        place = Path(folder)
-        while not os.path.lexists(place):
-            place = place.parent
-        if not place.is_dir():
-            return f"{brief(str(place))} is no folder"
-        return None if os.access(place, os.W_OK | os.X_OK) else f"{brief(str(place))} may not be written to"
+        """Check the folder, or the existing folder that it would be created in."""
+        existing = Path(folder)
+        while not os.path.lexists(existing):
+            existing = existing.parent
+        if not existing.is_dir():
+            return f"{short_uri(str(existing))} is not a folder"
+        if os.access(existing, os.W_OK | os.X_OK):
+            return None
+        return f"there is no permission to write to {short_uri(str(existing))}"
 
     def open(self, path: str) -> BinaryIO:
-        """See `Store.open`."""
         return Path(path).open("rb")
 
     def read(self, path: str) -> bytes:
-        """See `Store.read`."""
         return Path(path).read_bytes()
 
     def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:
-        """See `Store.write`: a temporary file in the same folder, then a rename.
+        """Write a temporary file in the same folder, then rename it.
 
-        :param durable: rename only when the disk has the content, so that not even a loss of power tears the file
+        :param durable: rename it only when its content is on the disk
         """
         target = Path(path)
-        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.lamini-tmp"
+        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:16]}{_TEMPORARY_SUFFIX}"
         try:
             with _create(temporary) as file:
-                hold(file)
                 file.writelines((data,) if isinstance(data, bytes) else data)
                 file.flush()
                 if durable:
@@ -97,7 +96,6 @@ class LocalStore:
             raise
 
     def sync(self, folder: str) -> None:
-        """See `Store.sync`."""
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -105,62 +103,53 @@ class LocalStore:
             os.close(handle)
 
     def delete(self, path: str) -> None:
-        """See `Store.delete`."""
         Path(path).unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
-        """See `Store.names`."""
         try:
             return sorted(path.name for path in Path(folder).iterdir() if path.is_file())
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def clean(self, folder: str, older_than: float) -> None:
-        """See `Store.clean`."""
-        # The folder may be other people's: what cannot be listed or removed stays.
+        limit = time.time() - older_than
+        # The folder may belong to somebody else: what cannot be listed or removed stays.
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            ours = [path for path in Path(folder).iterdir() if _TEMPORARY.fullmatch(path.name)]
-            limit = _clock(folder) - older_than if ours else 0.0
-            for path in ours:
-                # The age alone is not enough: a clock that is set forward makes every file old.
-                with suppress(FileNotFoundError):
-                    if path.stat().st_mtime <= limit and not is_held(path):
-                        path.unlink()
+            for path in Path(folder).iterdir():
+                if _TEMPORARY.fullmatch(path.name):
+                    with suppress(FileNotFoundError):
+                        if path.stat().st_mtime <= limit:
+                            path.unlink()
 
     def prune(self, folder: str) -> None:
-        """See `Store.prune`."""
         path = Path(folder)
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
-    def locked(self, path: str, patience: float) -> AbstractContextManager[bool]:
-        """See `Store.locked`."""
-        return locked(path, patience)
+    @contextmanager
+    def lock(self, path: str, timeout: float) -> Iterator[bool]:
+        """Hold a lock while the block runs. The lock file exists only meanwhile; its folder is created if needed.
+
+        :return: whether there is a lock: a file system without locks admits every process
+        """
+        file = Path(path)
+        created = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
+        handle = _acquire_lock(file, timeout)
+        try:
+            yield handle is not None
+        finally:
+            if handle is not None:
+                file.unlink(
+                    missing_ok=True
+                )  # while the lock is still held, so that it is this process's own file
+                os.close(handle)
+            with suppress(OSError):  # they are not empty any more
+                for folder in created:
+                    folder.rmdir()
 
     def create_exclusive(self, path: str, data: bytes) -> bool | None:  # noqa: ARG002
-        """See `Store.create_exclusive`: there are locks, which are better."""
+        """Not supported: locks serve the same purpose."""
         return None
-
-    def seal(self, info: FileInfo, since: float) -> str | None:
-        """See `Store.seal`. A file that was written shortly before may have been written again at the same tick."""
-        try:
-            status = Path(info.path).stat()
-        except OSError:
-            return None
-        found = (status.st_size, str(status.st_mtime_ns))
-        if found != (info.size, info.version) or status.st_mtime > since - _TICK:
-            return None
-        return f"{status.st_ino}.{status.st_size}.{status.st_mtime_ns}.{status.st_ctime_ns}"
-
-
-def _clock(folder: str) -> float:
-    """The time by the clock that stamps the files in a folder: a network file system has its own."""
-    probe = Path(folder) / f".clock.{uuid.uuid4().hex}.lamini-tmp"
-    try:
-        probe.touch()
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def _create(path: Path) -> BinaryIO:
@@ -169,3 +158,45 @@ def _create(path: Path) -> BinaryIO:
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
+
+
+def _acquire_lock(file: Path, timeout: float) -> int | None:
+    """Open the lock file and lock it; ``None`` if the file system has no locks. A lock ends with its process."""
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+    deadline, pause = time.monotonic() + timeout, _FIRST_LOCK_PAUSE
+    while True:
+        handle = _open_lock_file(file)
+        try:
+            flock(handle, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+        except OSError as error:
+            os.close(handle)
+            if error.errno in _NO_LOCKS:
+                return None
+            raise
+        else:
+            if _is_same_file(file, handle):
+                return handle
+            os.close(handle)  # the previous owner has removed the file on its way out
+            continue
+        if time.monotonic() >= deadline:
+            raise BusyError(str(file))
+        time.sleep(pause)
+        pause = min(2 * pause, _MAX_LOCK_PAUSE)
+
+
+def _open_lock_file(file: Path) -> int:
+    while True:
+        try:
+            return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _is_same_file(file: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False

@@ -1,4 +1,4 @@
-"""Find the store of a path or URI."""
+"""Finds the store of a path or URI."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.storage.local import LocalStore
-from airflow_provider_lamini.rows.storage.uris import is_remote, local_path, shown
+from airflow_provider_lamini.rows.storage.uris import is_remote, local_path, redacted_uri
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.base import Store
 
 
 def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
-    """Find the store of a URI or path, and the path in it.
+    """Find the store of a path or URI.
 
-    :param uri: ``s3://bucket/key``, ``file:///folder``, an absolute path, or one relative to the working
-        directory
+    :param uri: ``s3://bucket/key``, ``file:///folder``, or a path, absolute or relative to the working directory
     :param conn_id: the Airflow connection to the store
-    :raises InputError: for what can be no path or URI, and for a scheme that this Airflow has no file system for
+    :return: the store, and the path in it
+    :raises InputError: if it is not a valid path or URI, or this Airflow has no file system for its scheme
     """
     if not is_remote(uri):
         return LocalStore(), local_path(uri)
@@ -30,8 +30,7 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
         files = path.fs
     except (ValueError, ImportError) as error:
         raise InputError(
-            f"{shown(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. Install the provider that "
-            f"brings it "
+            f"{redacted_uri(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. Install its provider "
             "(s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google, "
             "abfs: apache-airflow-providers-microsoft-azure)."
         ) from error

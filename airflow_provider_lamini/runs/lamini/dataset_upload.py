@@ -76,7 +76,7 @@ class DatasetUpload:
         return digest(
             {
                 "platform": self._task.settings.base_url,
-                "input": self._source.stamp(),
+                "input": self._source.version(),
                 "columns": self._request.columns.texts,
                 "is_public": self._request.is_public,
             }

@@ -97,9 +97,6 @@ class Watch:
             "the task begins" if frame.f_locals["event"] is None else "the task wakes up"
         )
         self._before[_of("runs.task", "TaskRun.trigger")] = _constant("the task is about to defer")
-        self._before[_of("operators.legacy", "JobOperator.execute")] = _constant("the task begins")
-        self._before[_of("operators.legacy", "JobOperator.execute_complete")] = _constant("the task wakes up")
-        self._before[_of("operators.legacy", "JobOperator._defer")] = _constant("the task is about to defer")
         self._before[_of("operators.upload_dataset", "LaminiUploadDatasetOperator.execute")] = _constant(
             "the task begins"
         )
@@ -164,7 +161,9 @@ class Watch:
         above: FrameType | None = frame
         change = ""
         while above is not None:
-            if above.f_code.co_qualname.startswith("Ledger."):
+            if above.f_code.co_qualname == "Ledger.transaction":
+                change = _changes(above)
+            elif above.f_code.co_qualname.startswith("Ledger."):
                 change = above.f_code.co_name.strip("_")
             above = above.f_back
         return f"{name} ({change})"
@@ -181,6 +180,19 @@ def _of(module: str, name: str) -> CodeType:
         found = getattr(found, part)
     code: CodeType = getattr(found, "__wrapped__", found).__code__
     return code
+
+
+def _changes(frame: FrameType) -> str:
+    """What a ledger transaction changes."""
+    before, change = frame.f_locals["before"], frame.f_locals["change"]
+    after = change.document
+    changes = {
+        "begin_try": after.try_started_at != before.try_started_at,
+        "finish": after.totals != before.totals,
+        "plan": after.planned != before.planned,
+        "intend": change.durable,
+    }
+    return ", ".join(name for name, is_changed in changes.items() if is_changed)
 
 
 def _constant(step: str) -> Namer:

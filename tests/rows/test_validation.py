@@ -19,17 +19,17 @@ def lines(*rows: dict) -> str:
 def test_rows_are_counted_and_hashed(file):
     path = file("a.jsonl", lines({"body": "x"}, {"body": "y"}) + "\n")
     found = validate_input(open_source(path), BODY)
-    assert found.total == 2
+    assert found.total_rows == 2
     assert found == validate_input(open_source(path), BODY)
     file("a.jsonl", lines({"body": "x"}, {"body": "z"}) + "\n")
-    assert validate_input(open_source(path), BODY).content != found.content
+    assert validate_input(open_source(path), BODY).content_hash != found.content_hash
 
 
 @pytest.mark.parametrize("given", [[{"body": "x"}], [{"body": "y"}], [{"body": "x"}, {"body": "x"}], []])
 def test_each_list_has_its_own_hash(given):
     others = [[{"body": "x"}], [{"body": "y"}], [{"body": "x"}, {"body": "x"}], []]
-    hashes = [validate_input(open_source(rows), BODY).content for rows in others]
-    assert hashes.count(validate_input(open_source(given), BODY).content) == 1
+    hashes = [validate_input(open_source(rows), BODY).content_hash for rows in others]
+    assert hashes.count(validate_input(open_source(given), BODY).content_hash) == 1
 
 
 def test_the_same_rows_in_other_files_are_another_input(file, tmp_path):
@@ -38,21 +38,21 @@ def test_the_same_rows_in_other_files_are_another_input(file, tmp_path):
     file("y/a.jsonl", lines({"body": "x"}))
     file("y/b.jsonl", lines({"body": "y"}))
     one, two = (validate_input(open_source(f"{tmp_path}/{name}/*"), BODY) for name in "xy")
-    assert one.total == two.total
-    assert one.content != two.content
+    assert one.total_rows == two.total_rows
+    assert one.content_hash != two.content_hash
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
 def test_an_empty_input_is_fine(file, name):
     path = file(name, "" if name.endswith("l") else "body,id\n")
-    assert validate_input(open_source(path), BODY, passthrough=["id"]).total == 0
-    assert validate_input(open_source([]), BODY, passthrough=["id"]).total == 0
+    assert validate_input(open_source(path), BODY, passthrough=["id"]).total_rows == 0
+    assert validate_input(open_source([]), BODY, passthrough=["id"]).total_rows == 0
 
 
 def test_a_row_without_a_value_that_the_prompt_needs_is_named_with_its_columns(file):
     rows = [{"body": "x", "id": 1}] * 20_000
     for bad, reason in (
-        ({"text": 1, "id": 2}, "no column 'body'. Columns there: text, id"),
+        ({"text": 1, "id": 2}, "no column 'body'. Existing columns: text, id"),
         ({"body": None}, "no value in"),
     ):
         source = open_source(file("a.jsonl", lines(*rows, bad, *rows)))
@@ -64,15 +64,15 @@ def test_a_row_without_a_value_that_the_prompt_needs_is_named_with_its_columns(f
 def test_a_column_that_no_row_has_is_a_wrong_name(file):
     source = open_source(file("a.jsonl", lines({"text": "x"}, {"text": "y"})))
     with pytest.raises(
-        MissingColumnError, match=r"no column 'body'. Columns there: text\. The prompt needs it"
+        MissingColumnError, match=r"no column 'body'. Existing columns: text\. The prompt needs it"
     ):
         validate_input(source, BODY)
 
 
 def test_a_column_that_is_passed_through_may_lack_in_some_rows_but_not_in_all(file):
     source = open_source(file("a.jsonl", lines({"body": "x"}, {"body": "y", "id": None})))
-    assert validate_input(source, BODY, passthrough=["id"]).total == 2
-    with pytest.raises(MissingColumnError, match=r"has no column 'key'. Columns there: body"):
+    assert validate_input(source, BODY, passthrough=["id"]).total_rows == 2
+    with pytest.raises(MissingColumnError, match=r"has no column 'key'. Existing columns: body"):
         validate_input(source, BODY, passthrough=["id", "key"])
 
 
@@ -82,7 +82,7 @@ def test_a_column_that_a_csv_file_lacks_is_named_for_what_needs_it(file):
         MissingColumnError, match=r"a\.csv has no column 'body'.*text, id\. The prompt needs it"
     ):
         validate_input(source, BODY)
-    with pytest.raises(MissingColumnError, match=r"a\.csv has no column 'key'. Columns there: text, id\."):
+    with pytest.raises(MissingColumnError, match=r"a\.csv has no column 'key'. Existing columns: text, id\."):
         validate_input(source, PromptTemplate.parse("text"), passthrough=["key"])
     with pytest.raises(MissingColumnError, match="names no column in braces") as caught:
         validate_input(source, PromptTemplate.parse("Say the secret"))
@@ -91,7 +91,7 @@ def test_a_column_that_a_csv_file_lacks_is_named_for_what_needs_it(file):
 
 def test_a_prompt_that_is_too_long_is_named_by_its_row(file):
     source = open_source(file("a.csv", "body\n" + "x\n" * 3000 + "y" * 20 + "\n" + "z" * 30 + "\n"))
-    assert validate_input(source, BODY, max_prompt_chars=41).total == 3002
+    assert validate_input(source, BODY, max_prompt_chars=41).total_rows == 3002
     with pytest.raises(
         BadRowError,
         match=r"row 3000 \(a\.csv, line 3002\): the prompt has 31 characters, and max_prompt_chars allows 30\.",
@@ -99,7 +99,7 @@ def test_a_prompt_that_is_too_long_is_named_by_its_row(file):
         validate_input(source, BODY, max_prompt_chars=30)
 
 
-def test_a_line_that_is_no_row_fails_the_survey(file):
+def test_a_line_that_is_no_row_fails_the_validation(file):
     with pytest.raises(BadRowError, match=r"a\.jsonl, line 2"):
         validate_input(open_source(file("a.jsonl", '{"body": "x"}\n{')), BODY)
 
@@ -108,5 +108,5 @@ def test_columns_are_read_once():
     template = PromptTemplate.parse("{a} {b} {a}")
     assert needed_columns(template, ["b", "c"]) == ("a", "b", "c")
     assert validate_input(open_source(["x"]), PromptTemplate.parse("prompt")) == InputSummary(
-        1, validate_input(open_source([{"prompt": "x"}]), PromptTemplate.parse("prompt")).content
+        1, validate_input(open_source([{"prompt": "x"}]), PromptTemplate.parse("prompt")).content_hash
     )

@@ -1,4 +1,4 @@
-"""A task that waits in its worker keeps what it has open, and reads and fetches nothing twice."""
+"""A task that waits in its worker keeps its run open, and reads and fetches nothing twice."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def given(tmp_path):
 
 
 @pytest.fixture
-def staying(inference, given):
-    """Returns a function that makes an operator which waits in its worker."""
+def in_worker(inference, given):
+    """Returns a function that makes an operator that waits in its worker."""
 
     def make(**changed):
         return inference(**{"input": str(given), "passthrough": ["name"], "deferrable": False} | changed)
@@ -48,7 +48,7 @@ def write(path, prompts):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """How often the task itself has sent each operation; its looks are not among them."""
+    """How often the task itself has sent each operation, without its polls."""
     counts: Counter[str] = Counter()
     send = Client.send
 
@@ -64,21 +64,21 @@ FETCH = "batch_completion_result_v1_batch_completions__id__result_get"
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_results_come_with_the_looks_where_the_task_itself_looks(staying, rows, sent, deferrable):
-    run_to_end(staying(deferrable=deferrable))
+def test_results_come_with_the_status_if_the_task_itself_polls(in_worker, rows, sent, deferrable):
+    run_to_end(in_worker(deferrable=deferrable))
     assert sent[FETCH] == (3 if deferrable else 0)
     assert outputs(rows()) == OUTPUTS
     assert [row["name"] for row in rows()] == [f"name of {prompt}" for prompt in PROMPTS]
 
 
-def test_results_for_which_there_is_no_room_are_fetched(staying, rows, sent, monkeypatch):
+def test_results_that_do_not_fit_in_memory_are_fetched(in_worker, rows, sent, monkeypatch):
     monkeypatch.setattr("airflow_provider_lamini.jobs.answers.MOST", 0)
-    run_to_end(staying())
+    run_to_end(in_worker())
     assert sent[FETCH] == 3
     assert outputs(rows()) == OUTPUTS
 
 
-def test_the_input_is_read_to_be_checked_and_to_be_sent_and_not_again(staying, rows, monkeypatch):
+def test_each_row_is_read_once_to_be_validated_and_once_to_be_sent(in_worker, rows, monkeypatch):
     begun = []
     batches = FileSource.batches
 
@@ -87,24 +87,24 @@ def test_the_input_is_read_to_be_checked_and_to_be_sent_and_not_again(staying, r
         return batches(self, cursor, **how)
 
     monkeypatch.setattr(FileSource, "batches", counting)
-    run_to_end(staying())
-    assert len(begun) == 2
+    run_to_end(in_worker())
+    assert [cursor and cursor.row for cursor in begun] == [None, 0, 20]  # after each wait, where it stopped
     assert outputs(rows()) == OUTPUTS
 
 
-def test_the_log_does_not_tell_at_each_wake_up_what_was_done_before(staying):
+def test_the_log_does_not_repeat_what_was_done_before(in_worker):
     with log_lines() as lines:
-        run_to_end(staying(max_in_flight=1))
-    assert not any("were done before" in line for line in lines)
+        run_to_end(in_worker(max_in_flight=1))
+    assert not any("Resuming" in line for line in lines)
 
 
-def test_a_try_that_is_killed_leaves_nothing_open(platform, staying):
+def test_a_try_that_is_killed_leaves_nothing_open(platform, in_worker):
     """Airflow copies a task now and then, which an open file would not let it do."""
     platform.control.hold()
     operators = []
 
     def make():
-        operators.append(staying()())
+        operators.append(in_worker()())
         return operators[-1]
 
     kill_once(lambda: submissions(platform) == 2 and looked(platform) >= 2, make)
@@ -112,12 +112,12 @@ def test_a_try_that_is_killed_leaves_nothing_open(platform, staying):
 
 
 def looked(platform):
-    """How often somebody has asked for results."""
+    """How often results were requested."""
     return platform.control.stats()["requests"].get("GET /v1/batch_completions/{id}/result", 0)
 
 
 def while_it_waits(platform, make, change):
-    """Run a task that stays, and change something once it waits."""
+    """Run a task, and change something while it waits in its worker."""
     platform.control.hold()
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(run_to_end, make)
@@ -128,37 +128,37 @@ def while_it_waits(platform, make, change):
         return running.result(30)
 
 
-def test_an_input_that_changes_meanwhile_stops_it(platform, staying, given):
+def test_an_input_that_changes_meanwhile_stops_it(platform, in_worker, given):
     def change():
         write(given, [*PROMPTS[:20], "another", *PROMPTS[21:]])
 
     with pytest.raises(InvalidArgumentError, match="another input"):
-        while_it_waits(platform, staying(), change)
+        while_it_waits(platform, in_worker(), change)
     assert submissions(platform) == 2
 
 
-def test_an_input_that_is_written_anew_with_the_same_rows_does_not(platform, staying, given, rows):
-    ended = while_it_waits(platform, staying(), lambda: write(given, PROMPTS))
+def test_an_input_that_is_written_again_with_the_same_rows_does_not_stop_it(platform, in_worker, given, rows):
+    ended = while_it_waits(platform, in_worker(), lambda: write(given, PROMPTS))
     assert ended.result["counts"]["ok"] == 25
     assert submissions(platform) == 3
     assert outputs(rows()) == OUTPUTS
 
 
-def test_a_ledger_that_is_removed_meanwhile_stops_it(platform, staying, out):
+def test_a_ledger_that_is_removed_meanwhile_stops_it(platform, in_worker, out):
     with pytest.raises(InvalidArgumentError, match="is not in"):
-        while_it_waits(platform, staying(), (out / "_ledger.json").unlink)
+        while_it_waits(platform, in_worker(), (out / "_ledger.json").unlink)
     assert submissions(platform) == 2
 
 
-def test_a_file_on_an_object_store_is_opened_anew_at_each_wake_up(
-    object_store, staying, given, rows, monkeypatch
+def test_a_file_on_an_object_store_is_opened_again_after_each_wait(
+    object_store, in_worker, given, rows, monkeypatch
 ):
-    """Its connection may not outlive the wait; what was read is remembered all the same."""
+    """Its connection may not last as long as the wait."""
     opened = []
     open_file = ObjectStore.open
     monkeypatch.setattr(ObjectStore, "open", lambda self, path: opened.append(path) or open_file(self, path))
     object_store.pipe_file("/bucket/in.jsonl", given.read_bytes())
-    run_to_end(staying(input="memory://bucket/in.jsonl", max_in_flight=1))
-    assert len(opened) == 1 + 3  # to be checked, and each chunk when it is sent
+    run_to_end(in_worker(input="memory://bucket/in.jsonl", max_in_flight=1))
+    assert len(opened) == 1 + 3  # to be validated, and for each chunk
     assert outputs(rows()) == OUTPUTS
     assert [row["name"] for row in rows()] == [f"name of {prompt}" for prompt in PROMPTS]

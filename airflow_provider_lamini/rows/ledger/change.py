@@ -1,0 +1,126 @@
+"""Changes to a ledger, before they are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from airflow_provider_lamini.rows.errors import LedgerError
+from airflow_provider_lamini.rows.ledger.document import Chunk, Round
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.rows.counts import Counts
+    from airflow_provider_lamini.rows.ledger.document import LedgerDocument
+    from airflow_provider_lamini.rows.sources.batch import Cursor
+
+
+class LedgerChange:
+    """Changes that `Ledger.transaction` writes together.
+
+    :param document: the ledger before the changes
+    :param now: the current time, as a Unix timestamp
+
+    :ivar document: the ledger with the changes made so far
+    :ivar durable: whether the changes must survive a power failure before the task goes on
+    """
+
+    def __init__(self, document: LedgerDocument, now: float) -> None:
+        self.document = document
+        self.durable = False
+        self._now = now
+
+    def begin_try(self, started_at: float) -> None:
+        """Record when a try of the task started, and how many rows were done then.
+
+        :param started_at: Unix timestamp
+        """
+        done = self.document.totals.rows
+        self.document = replace(self.document, try_started_at=started_at, rows_done_before=done)
+
+    def plan(self, start: Cursor, after: Cursor, fingerprint: str) -> Chunk:
+        """Plan the next chunk.
+
+        :param start: position of its first row: that of `LedgerDocument.next`, or an equivalent one
+        :param after: position after its last row
+        :param fingerprint: hash of its prompts
+        :return: the chunk
+        :raises LedgerError: if these are not the next rows
+        """
+        now = self.document
+        rows = after.row - start.row
+        expected = min(now.header.chunk_size, now.header.total_rows - now.next.row)
+        if start.row != now.next.row or rows != expected or not rows:
+            raise LedgerError(
+                f"Chunk {now.planned} should have {expected} rows from row {now.next.row} on, but has rows {start.row} "
+                f"to {after.row}: the input has changed since it was validated."
+            )
+        chunk = Chunk(now.planned, start, rows, fingerprint)
+        self.document = replace(now, planned=now.planned + 1, next=after, open=[*now.open, chunk])
+        return chunk
+
+    def intend(self, chunk: Chunk, rows: list[int] | None = None) -> Chunk:
+        """Record that the task is about to submit a chunk. It must be written before the request is sent.
+
+        :param chunk: the chunk
+        :param rows: offsets of the submitted rows in the chunk; ``None`` for all rows
+        :return: the chunk with its new round
+        :raises LedgerError: if an earlier intent has no outcome yet, or the chunk has no such rows
+        """
+        current = self.document.chunk(chunk.number)
+        if current.state == "intended":
+            raise LedgerError(f"Chunk {chunk.number} has an intent without an outcome.")
+        if rows is not None and not all(0 <= row < current.rows for row in rows):
+            raise LedgerError(f"Chunk {chunk.number} has no such rows.")
+        # If a power failure lost the intent, a job that was started could be paid for twice.
+        self.durable = True
+        return self._set_rounds(current, [*current.rounds, Round(self._now, rows)])
+
+    def record_job_id(self, chunk: Chunk, job_id: str) -> Chunk:
+        """Record the id of the job that was started for an intended submission.
+
+        :param chunk: the chunk
+        :param job_id: the platform's id
+        :return: the chunk with the id
+        :raises LedgerError: if no submission was intended
+        """
+        current = self.document.chunk(chunk.number)
+        if current.state != "intended":
+            raise LedgerError(f"Chunk {chunk.number} has no intent that job {job_id} could belong to.")
+        last = replace(current.rounds[-1], job_id=job_id, submitted_at=self._now)
+        return self._set_rounds(current, [*current.rounds[:-1], last])
+
+    def forget(self, chunk: Chunk) -> Chunk:
+        """Drop the last submission of a chunk: its job was never started, or is lost.
+
+        :param chunk: the chunk
+        :return: the chunk without that submission
+        :raises LedgerError: if it has no submission
+        """
+        current = self.document.chunk(chunk.number)
+        if not current.rounds:
+            raise LedgerError(f"Chunk {chunk.number} has no submission to forget.")
+        return self._set_rounds(current, current.rounds[:-1])
+
+    def finish(self, chunk: Chunk, counts: Counts) -> None:
+        """Record that the part of a chunk is written.
+
+        :param chunk: the chunk
+        :param counts: outcomes of its rows
+        :raises LedgerError: if the counts do not match the number of its rows
+        """
+        now = self.document
+        done = now.chunk(chunk.number)
+        if counts.rows != done.rows or counts.ok + counts.failed != done.rows:
+            raise LedgerError(
+                f"Chunk {chunk.number} has {done.rows} rows, but {counts.ok} with an output and {counts.failed} with an "
+                "error were counted."
+            )
+        rest = [other for other in now.open if other.number != done.number]
+        self.document = replace(now, open=rest, totals=now.totals + counts)
+
+    def _set_rounds(self, chunk: Chunk, rounds: list[Round]) -> Chunk:
+        changed = replace(chunk, rounds=rounds)
+        chunks = [changed if other.number == chunk.number else other for other in self.document.open]
+        self.document = replace(self.document, open=chunks)
+        return changed

@@ -1,0 +1,180 @@
+"""Comparison of two models: both answer rows with known answers, and their outputs are scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.corpus.pairs import checked
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.validation import check_input_apart
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
+from airflow_provider_lamini.runs.evaluation_report import RowAnswers, Tally, report_of
+from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.row_run import RowRun, jobs_kept
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.corpus.pairs import Columns
+    from airflow_provider_lamini.jobs.event import JobEvent
+    from airflow_provider_lamini.rows.sources.source import Source
+    from airflow_provider_lamini.runs.evaluation import Metric
+    from airflow_provider_lamini.runs.open_run import RowRunConfig
+    from airflow_provider_lamini.runs.task import TaskRun
+
+ROLES = ("model", "base")
+"""The model to judge, and the one to compare it with."""
+SCORES = "scores.jsonl"
+REPORT = "report.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonConfig:
+    """The settings of a comparison.
+
+    :param output: path or URI of the folder for scores and report
+    :param columns: make the question and the right answer of a row
+    :param scored_field: the field of each output that is scored; ``None`` for the whole output
+    :param metrics: the metrics by name
+    :param thresholds: minimum mean score of the model by metric
+    :param min_gain: minimum gain over the base model by metric
+    :param gate: what to do if a threshold is missed: ``fail``, ``skip`` or ``return``
+    """
+
+    output: str
+    columns: Columns
+    scored_field: str | None
+    metrics: Mapping[str, Metric]
+    thresholds: Mapping[str, float]
+    min_gain: Mapping[str, float]
+    gate: str
+
+
+class ModelComparison:
+    """Lets each model answer the rows, one after the other, then scores their outputs.
+
+    :param task: this try of the task
+    :param config: the settings
+    :param runs: the settings of each model's run, by its role
+    """
+
+    def __init__(self, task: TaskRun, config: ComparisonConfig, runs: Mapping[str, RowRunConfig]) -> None:
+        self._task = task
+        self._config = config
+        self._run_configs = runs
+        self._models = {role: run.model for role, run in runs.items()}
+        self._runs = {role: RowRun(task, run, follows_another=role != ROLES[0]) for role, run in runs.items()}
+        self._input = runs[ROLES[0]]
+
+    def advance(self, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
+        """Continue the run of the first model that is not done; once all are, write scores and report.
+
+        :param event: what happened to the jobs; ``None`` at the start of a try
+        :raises ThresholdMissedError: if a threshold is missed and the gate is ``fail``
+        """
+        if event is None:
+            self._check_rows()
+        failed: dict[str, int] = {}
+        rows = 0
+        for role, run in self._runs.items():
+            # The jobs of an event may be those of any model: a run ignores jobs that its ledger does not contain.
+            outcome = run.advance(event)
+            if isinstance(outcome, WaitFor):
+                return outcome
+            counts = outcome.result["counts"]
+            assert isinstance(counts, dict)  # noqa: S101 - a manifest has them
+            rows, failed[role] = int(counts["rows"]), int(counts["failed"])
+        return Done(self._evaluate(failed, rows))
+
+    def on_deadline(self, event: JobEvent) -> str:
+        """Leave the jobs running: a retry attaches to them."""
+        return jobs_kept(event)
+
+    def close(self) -> None:
+        """Close the runs."""
+        for run in self._runs.values():
+            run.close()
+
+    def _source(self) -> Source:
+        return open_source(self._input.input, conn_id=self._input.input_conn_id)
+
+    def _folder(self) -> OutputFolder:
+        return OutputFolder(self._config.output, self._input.output_conn_id)
+
+    def _check_rows(self) -> None:
+        """Check each row, with its right answer, before a model is asked."""
+        source = self._source()
+        check_input_apart(source, self._folder())
+        for _ in checked(source, self._config.columns):
+            pass
+
+    def _evaluate(self, failed: Mapping[str, int], rows: int) -> dict[str, object]:
+        """Write scores and report, and apply the thresholds.
+
+        :param failed: number of failed rows by role
+        :param rows: number of rows that the models have answered
+        """
+        folder, log = self._folder(), self._task.log
+        tally = Tally(self._config.metrics, compared="base" in self._runs)
+        folder.write(SCORES, tally.lines(self._answers()))
+        if tally.rows != rows:
+            raise InvalidArgumentError(
+                f"The models answered {rows} rows, but the input now has {tally.rows}: it was changed meanwhile. Restore "
+                "the old input, or evaluate with another output folder."
+            )
+        results = self._threshold_results(tally)
+        report = folder.uri(REPORT)
+        folder.write(
+            REPORT,
+            report_of(tally, results, names=self._models, failed=failed, source=self._source().describe()),
+        )
+        folder.clean(older_than=0)
+        for role, means in tally.numbers().items():
+            scores = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+            log.info("%s: %s", f"{role} {self._models.get(role, '')}".strip(), scores)
+        log.info("Wrote the report on %d rows to %s.", tally.rows, report)
+        return {
+            "passed": decide(self._config.gate, results, report),
+            "metrics": tally.numbers(),
+            "rows": tally.rows,
+            "failed": dict(failed),
+            "better": tally.better,
+            "worse": tally.worse,
+            "missed": [str(result) for result in results if not result.met],
+            "model_name": self._models["model"],
+            "base_model_name": self._models.get("base"),
+            "report": report,
+            "scores": folder.uri(SCORES),
+            "output": folder.location,
+        }
+
+    def _threshold_results(self, tally: Tally) -> list[ThresholdResult]:
+        return [
+            *(
+                ThresholdResult(f"{name} of the model", tally.mean("model", name), minimum)
+                for name, minimum in self._config.thresholds.items()
+            ),
+            *(
+                ThresholdResult(f"the gain in {name}", tally.gain(name), minimum)
+                for name, minimum in self._config.min_gain.items()
+            ),
+        ]
+
+    def _answers(self) -> Iterator[RowAnswers]:
+        """The rows with the outputs of the models."""
+        pairs = chain.from_iterable(checked(self._source(), self._config.columns))
+        outputs = [self._outputs(role) if role in self._runs else repeat(None) for role in ROLES]
+        for index, (pair, model, base) in enumerate(zip(pairs, *outputs, strict=False)):
+            yield RowAnswers(index, pair, model, base)
+
+    def _outputs(self, role: str) -> Iterator[Json]:
+        field, run = self._config.scored_field, self._run_configs[role]
+        for row in read_outputs(run.output, run.output_conn_id):
+            output = row["output"]
+            yield output[field] if field is not None and isinstance(output, dict) else output

@@ -1,0 +1,316 @@
+"""The settings of a run over rows, and its input, output and ledger while a task works on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_lamini.exceptions import TooManyFailedRowsError
+from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
+from airflow_provider_lamini.rows.ledger.document import Header, load
+from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.passthrough_cache import PassthroughCache
+from airflow_provider_lamini.rows.run_files import LEDGER
+from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.validation import (
+    check_input_apart,
+    needed_columns,
+    validate_input,
+)
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.runs.submission_record import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import ExitStack
+
+    from airflow_provider_lamini.api.call import PromptList
+    from airflow_provider_lamini.rows.counts import Counts
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
+    from airflow_provider_lamini.rows.failure_limit import FailureLimit
+    from airflow_provider_lamini.rows.ledger.document import Chunk
+    from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+    from airflow_provider_lamini.rows.output.parts import PartWriter
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.sources.batch import Cursor
+    from airflow_provider_lamini.rows.sources.source import Source
+    from airflow_provider_lamini.rows.values import Row
+    from airflow_provider_lamini.runs.outcome import Log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRunConfig:
+    """The settings of a run over rows.
+
+    :param input: the input, as `open_source` takes it
+    :param output: path or URI of the output folder; empty for `InlineRun`, which writes nothing
+    :param prompt: makes the prompt of a row
+    :param max_prompt_chars: maximum length of a prompt in characters; ``None`` for no limit
+    :param passthrough: columns to copy into the output
+    :param endpoint: sends prompts, as jobs or as direct requests
+    :param model: the model that answers, for the manifest
+    :param fingerprint_inputs: all other arguments that decide the results, as plain values. A folder with results for
+        other values belongs to another run.
+    :param writer: writes the parts
+    :param chunk_size: rows per chunk
+    :param max_in_flight: maximum number of jobs, or of direct requests, at the same time
+    :param row_retries: how often a failed row is sent again
+    :param failure_limit: how many rows may fail
+    :param replace_other_run: replace another run's results in the folder instead of failing
+    :param submit_unknown: submit a chunk again if nobody knows whether its job was started
+    :param input_conn_id: the connection to the input's object storage
+    :param output_conn_id: the connection to the output's object storage
+    """
+
+    input: object
+    output: str
+    prompt: PromptTemplate
+    max_prompt_chars: int | None
+    passthrough: tuple[str, ...]
+    endpoint: JobEndpoint | DirectEndpoint
+    model: str
+    fingerprint_inputs: Mapping[str, object]
+    writer: type[PartWriter]
+    chunk_size: int
+    max_in_flight: int
+    row_retries: int
+    failure_limit: FailureLimit
+    replace_other_run: bool
+    submit_unknown: bool
+    input_conn_id: str | None
+    output_conn_id: str | None
+
+    def settings_hash(self, platform_url: str) -> str:
+        """Hash of everything but the input that decides the results.
+
+        :param platform_url: base URL of the platform
+        """
+        return digest(
+            {
+                "platform": platform_url,
+                "prompt": self.prompt.text,
+                "passthrough": self.passthrough,
+                **self.fingerprint_inputs,
+            }
+        )
+
+
+class UpcomingChunk(NamedTuple):
+    """The next rows that are in no chunk yet.
+
+    :param start: position of the first row
+    :param after: position after the last row
+    :param rows: the rows
+    :param prompts: their prompts
+    """
+
+    start: Cursor
+    after: Cursor
+    rows: Sequence[Row]
+    prompts: PromptList
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the prompts."""
+        return fingerprint(self.prompts)
+
+
+class OpenRun:
+    """The input, output and ledger of a run that this process works on. Create it with `open_run`.
+
+    :param config: the settings
+    :param source: the input
+    :param input_version: the input's version when it was opened
+    :param folder: the output
+    :param ledger: the ledger, acquired by this process
+    :param cache_bytes: memory for passthrough columns of submitted chunks, so that they are not read again
+
+    :ivar source: the input
+    :ivar folder: the output
+    :ivar ledger: the ledger
+    :ivar writer: writes the parts
+    """
+
+    def __init__(
+        self,
+        config: RowRunConfig,
+        source: Source,
+        input_version: str,
+        folder: OutputFolder,
+        ledger: Ledger,
+        cache_bytes: int,
+    ) -> None:
+        self._config = config
+        self.source = source
+        self._input_version = input_version
+        self.folder = folder
+        self.ledger = ledger
+        self.writer = config.writer.for_run(
+            folder, config.passthrough, ledger.totals, ledger.header.column_kinds
+        )
+        columns = needed_columns(config.prompt, config.passthrough)
+        # Two readers: reading a planned chunk again must not move the position of the next one.
+        self._upcoming = ChunkReader(source, config.chunk_size, columns)
+        self._planned = ChunkReader(source, config.chunk_size, columns)
+        self._cache = PassthroughCache(config.passthrough, cache_bytes)
+
+    def is_current(self) -> bool:
+        """Whether the input is unchanged and the ledger still exists. Otherwise the run must be opened again."""
+        return self.source.version() == self._input_version and self.folder.exists(LEDGER)
+
+    def close(self) -> None:
+        """Close the input. Reading again opens it again."""
+        self._upcoming.close()
+        self._planned.close()
+
+    def upcoming(self) -> UpcomingChunk | None:
+        """Read the rows of the next chunk; ``None`` if all rows are in chunks."""
+        if self.ledger.exhausted:
+            return None
+        chunk = self._upcoming.read(self.ledger.document.next)
+        if chunk is None:
+            return None
+        return UpcomingChunk(chunk.start, chunk.after, chunk.rows, self._config.prompt.render_all(chunk.rows))
+
+    def remember(self, chunk: Chunk, rows: Sequence[Row]) -> None:
+        """Keep the passthrough columns of a submitted chunk in memory, if they fit.
+
+        :param chunk: the chunk
+        :param rows: its rows
+        """
+        self._cache.put(chunk.number, rows)
+
+    def passthrough_rows(self, chunk: Chunk) -> Sequence[Row]:
+        """The rows of a planned chunk, with at least their passthrough columns.
+
+        :raises InputChangedError: if they are not the rows that the chunk was planned with
+        """
+        cached = self._cache.pop(chunk.number)
+        return self.read(chunk)[0] if cached is None else cached
+
+    def read(self, chunk: Chunk) -> tuple[Sequence[Row], PromptList]:
+        """Read the rows of a planned chunk again, with their prompts.
+
+        :raises InputChangedError: if they are not the rows that the chunk was planned with
+        """
+        found = self._planned.read(chunk.start)
+        rows = found.rows if found else ()
+        prompts = self._config.prompt.render_all(rows)
+        if fingerprint(prompts) != chunk.fingerprint:
+            raise InputChangedError(
+                f"In {self.source.describe()}, {chunk} are not the rows that were sent: the input was changed while the "
+                "task ran. Nothing more was sent. Restore the old input, or process the new one with another output "
+                "folder."
+            )
+        return rows, prompts
+
+    def write_part(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult, retried: int) -> Counts:
+        """Write the part of a chunk.
+
+        :param chunk: the chunk
+        :param rows: its rows
+        :param result: their results
+        :param retried: number of rows that were sent more than once
+        :return: the rows by outcome, to finish the chunk with
+        :raises LedgerLostError: if another process has acquired the ledger
+        """
+        self.ledger.check_acquired()
+        self.writer.write(chunk.number, chunk.first_row, rows, result)
+        return result.counts(retried, self.writer.sums(result))
+
+    def too_many_failed(self, totals: Counts) -> bool:
+        """Whether more rows have failed than may.
+
+        :param totals: the rows of all finished chunks by outcome
+        """
+        return self._config.failure_limit.exceeded(totals.failed, self.ledger.header.total_rows)
+
+    def check_failures(self) -> None:
+        """Compare the failed rows so far with the limit.
+
+        :raises TooManyFailedRowsError: if more rows have failed than may
+        """
+        ledger = self.ledger
+        if not self.too_many_failed(ledger.totals):
+            return
+        failed, total = ledger.totals.failed, ledger.header.total_rows
+        job_ids = [chunk.job_id for chunk in ledger.chunks if chunk.job_id]
+        running = f" Still running, and billing: {', '.join(job_ids)}." if job_ids else ""
+        raise TooManyFailedRowsError(
+            f"{failed} of {total} rows failed, and max_failed_rows allows {self._config.failure_limit}. The files "
+            f"errors-*.jsonl in {self.folder} say why.{running} To accept the failed rows, raise max_failed_rows and clear "
+            "the task; to send rows again, choose another folder."
+        )
+
+
+def open_run(
+    config: RowRunConfig,
+    *,
+    owner: dict[str, str | int],
+    platform_url: str,
+    must_exist: bool,
+    cache_bytes: int,
+    stack: ExitStack,
+    log: Log,
+) -> OpenRun:
+    """Open the input and the output of a run, and acquire its ledger.
+
+    When a run begins, the whole input is validated once. A later try finds the result in the ledger.
+
+    :param config: the settings
+    :param owner: Dag, task, run and map index of the task
+    :param platform_url: base URL of the platform
+    :param must_exist: whether the run has begun already, because the task was deferred
+    :param cache_bytes: memory for passthrough columns
+    :param stack: the folder's lock is entered here, so that no other process works in the folder until it is closed
+    :param log: the task's log
+    :raises RowError: if the input or the output cannot be used
+    """
+    source = open_source(config.input, conn_id=config.input_conn_id)
+    folder = OutputFolder(config.output, config.output_conn_id)
+    check_input_apart(source, folder)
+    settings_hash = config.settings_hash(platform_url)
+    version = source.version()
+    found = load(folder)
+    if found is None and must_exist:
+        # Starting over would submit everything again after each deferral.
+        raise LedgerError(
+            f"The run that this task has begun is not in {folder}; its jobs may still run and bill. Either somebody has "
+            "removed it, or the output folder has changed since the task was deferred: its template must not use the "
+            "current time or random values."
+        )
+    known = found and (
+        found.header.owner,
+        found.header.settings_hash,
+        found.header.chunk_size,
+        found.header.input_version,
+    )
+    if known == (owner, settings_hash, config.chunk_size, version):
+        stack.enter_context(folder.lock())
+        ledger = Ledger.resume(folder, owner)
+        if ledger.totals.rows:
+            log.info("Resuming: %d of %d rows are done.", ledger.totals.rows, ledger.header.total_rows)
+    else:
+        summary = validate_input(
+            source,
+            config.prompt,
+            passthrough=config.passthrough,
+            max_prompt_chars=config.max_prompt_chars,
+        )
+        header = Header(
+            owner=owner,
+            settings_hash=settings_hash,
+            input_hash=summary.content_hash,
+            total_rows=summary.total_rows,
+            chunk_size=config.chunk_size,
+            input_version=version,
+            column_kinds=summary.column_kinds,
+        )
+        stack.enter_context(folder.lock())
+        replace = config.replace_other_run and not must_exist
+        ledger = Ledger.open(folder, header, if_other="replace" if replace else "fail")
+        log.info(
+            "Validated %s: %d rows. The output goes to %s.", source.describe(), summary.total_rows, folder
+        )
+    return OpenRun(config, source, version, folder, ledger, cache_bytes)
