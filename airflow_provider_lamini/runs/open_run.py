@@ -121,9 +121,9 @@ class OpenRun:
 
     :param config: the settings
     :param source: the input
-    :param input_version: the input's version when it was opened
     :param folder: the output
     :param ledger: the ledger, acquired by this process
+    :param input_version: the input's version when it was opened
     :param cache_bytes: memory for passthrough columns of submitted chunks, so that they are not read again
 
     :ivar source: the input
@@ -136,9 +136,10 @@ class OpenRun:
         self,
         config: RowRunConfig,
         source: Source,
-        input_version: str,
         folder: OutputFolder,
         ledger: Ledger,
+        *,
+        input_version: str,
         cache_bytes: int,
     ) -> None:
         self._config = config
@@ -313,4 +314,4 @@ def open_run(
         log.info(
             "Validated %s: %d rows. The output goes to %s.", source.describe(), summary.total_rows, folder
         )
-    return OpenRun(config, source, version, folder, ledger, cache_bytes)
+    return OpenRun(config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes)

@@ -35,7 +35,7 @@ def test_a_broken_file_is_refused_before_anything_is_sent(world, case: FileCase)
         ("{here}/docs", "is a folder"),
         ("{here}/docs/page.md/rows.jsonl", "does not exist"),
         ("{here}/docs/*", "page.md"),
-        ("{here}/pipe.jsonl", "no regular file"),
+        ("{here}/pipe.jsonl", "not a regular file"),
         ("{here}/loop.jsonl", "loop.jsonl is a symbolic link"),
         ("{here}/dangling.jsonl", "does not exist"),
     ],
@@ -123,5 +123,5 @@ def test_documents_that_cannot_be_sent_are_refused_by_name(world, operator, what
 def test_a_pipe_among_documents_is_not_waited_for(world):
     os.mkfifo(world.folder / "pipe.md")
     world.refuses(
-        Case("MemoryRagBuildOperator", {"files": "{here}/pipe.md"}, ("pipe.md is no regular file",))
+        Case("MemoryRagBuildOperator", {"files": "{here}/pipe.md"}, ("pipe.md is not a regular file",))
     )

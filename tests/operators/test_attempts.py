@@ -173,7 +173,9 @@ def test_a_submission_without_an_answer_is_not_repeated_where_that_is_forbidden(
     with pytest.raises(UnavailableError):
         run_to_end(make)
     for _ in range(2):
-        with pytest.raises(JobLostError, match=r"whether a job was started for rows 0 to 9.*on_unknown_submission='submit'"):
+        with pytest.raises(
+            JobLostError, match=r"whether a job was started for rows 0 to 9.*on_unknown_submission='submit'"
+        ):
             run_to_end(make)
     assert totals(platform) == [10]
 

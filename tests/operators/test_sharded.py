@@ -87,5 +87,7 @@ def test_reading_tells_what_is_not_there_any_more(shards, tmp_path):
     with pytest.raises(IncompleteOutputError, match=r"no manifest\.json"):
         list(read_shards(whole))
     Path(whole, SHARDS).write_text("{")
-    with pytest.raises(IncompleteOutputError, match="not a file of the format airflow-provider-lamini/shards"):
+    with pytest.raises(
+        IncompleteOutputError, match="not a file of the format airflow-provider-lamini/shards"
+    ):
         list(read_shards(whole))

@@ -56,7 +56,7 @@ def test_an_output_without_a_reason_is_not_done_and_hence_failed():
 @pytest.mark.parametrize("kind", [None, KIND])
 def test_an_output_that_the_platforms_time_limit_cut_is_a_failed_row(kind):
     row = outcome("half a te", "timeout", kind)
-    assert row == RowResult(None, "timeout", "the platform's time limit cut the output")
+    assert row == RowResult(None, "timeout", "the platform's time limit cut the output off")
 
 
 @pytest.mark.parametrize("given", [GOOD, json.dumps(GOOD), GOOD | {"share": 2, "more": None}])
@@ -91,7 +91,7 @@ def test_a_field_of_another_kind_fails_the_row_and_is_named_without_its_value(fi
     row = outcome(GOOD | {field: value}, "stop", KIND)
     assert row.output is None
     assert row.error is not None
-    wants = "none of the allowed values" if isinstance(KIND[field], list) else f"no {KIND[field]}"
+    wants = "not one of the allowed values" if isinstance(KIND[field], list) else f"not of type {KIND[field]}"
     assert row.error == f"the output does not fit output_type: field {field!r} is {wants}"
 
 
@@ -103,14 +103,14 @@ def test_a_missing_field_fails_the_row():
 
 @pytest.mark.parametrize("output", ["a text", '{"mood": "go', "5", 5, [GOOD], "[]", ""])
 def test_what_is_no_object_fails_the_row(output):
-    assert outcome(output, "stop", KIND).error == "the output does not fit output_type: it is no object"
+    assert outcome(output, "stop", KIND).error == "the output does not fit output_type: it is not an object"
 
 
 def test_where_the_bound_on_tokens_cut_the_object_the_error_says_so():
     assert outcome('{"mood": "go', "length", KIND) == RowResult(
         None,
         "length",
-        "the output does not fit output_type: it is no object; max_new_tokens may be too small",
+        "the output does not fit output_type: it is not an object; max_new_tokens may be too small",
     )
 
 
