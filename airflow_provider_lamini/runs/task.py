@@ -82,7 +82,7 @@ class TaskIdentity:
         )
 
     def as_dict(self) -> dict[str, str | int]:
-        """The identity as records and ledgers hold it. Regions are only in it where the task runs in a loop."""
+        """The identity as records and ledgers hold it. It has a region only if the task runs in a loop."""
         found: dict[str, str | int] = {
             "dag": self.dag,
             "task": self.task,
