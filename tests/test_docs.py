@@ -28,6 +28,7 @@ from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.output.manifest import Manifest, Part
 from airflow_provider_lamini.rows.output.parts import RESERVED
+from tests.support.task_runs import task_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,8 +204,8 @@ def test_the_dag_of_the_readme_is_short_and_is_a_dag():
     assert task.input == "s3://reviews/2026-01-02/*.jsonl"
     assert task.output_folder == "s3://summaries/nightly"
     assert "{body}" in task.prompt
-    task._check_waiting()
-    task.check()
+    task.wait_options()
+    task.work(task_run())  # validates all other arguments
 
 
 def test_lines_of_results_are_shown_as_they_are_written():

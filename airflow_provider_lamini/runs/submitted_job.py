@@ -125,9 +125,8 @@ class SubmittedJob(Generic[R]):
             if status.state.ended:
                 return self._conclude(job_id, status)
         if submission.resuming is not None:
-            self._records.write(
-                submission.resumed()
-            )  # it runs, so the try that resumed it has died afterwards
+            # The job runs, so the try that requested the resume died after it had begun.
+            self._records.write(submission.resumed())
         return waiting
 
     def _attach_or_submit(self) -> Submission:

@@ -118,7 +118,7 @@ def test_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_o
     if cancel_on_kill:
         assert [BILLS.format(job_id) for job_id in jobs] == [line for line in lines if "bills" in line]
     else:
-        assert f"Jobs {jobs[0]}, {jobs[1]} keep running: cancel_on_kill is off." in lines
+        assert f"cancel_on_kill is off: the jobs {jobs[0]}, {jobs[1]} keep running." in lines
     assert all(job["ended"] is None for job in platform.control.jobs())
 
 

@@ -49,7 +49,7 @@ def test_chunks_are_read_again_in_any_order(path, order):
         assert (found.start, found.rows) == (starts[number], expected)
 
 
-def test_a_chunk_behind_the_end_has_no_rows(tmp_path):
+def test_a_chunk_beyond_the_end_has_no_rows(tmp_path):
     """The file has become shorter; whoever reads sees it by the number of rows."""
     path = tmp_path / "in.jsonl"
     path.write_text('{"n": 1}\n')
@@ -62,7 +62,7 @@ def test_a_chunk_behind_the_end_has_no_rows(tmp_path):
     assert reader.read(Cursor(2, 0, 18, 2)) is None
 
 
-def test_chunks_of_a_gzipped_file_that_follow_one_another_unpack_it_once(tmp_path):
+def test_consecutive_chunks_of_a_gzipped_file_decompress_it_once(tmp_path):
     path = tmp_path / "in.jsonl.gz"
     with gzip.open(path, "wt", compresslevel=1) as file:
         file.writelines(f'{{"n": {number}, "more": "{number % 977:0300d}"}}\n' for number in range(40_000))

@@ -24,7 +24,7 @@ def test_values_stay_text(file):
     ]
 
 
-def test_quotes_delimiters_and_line_ends_within_values_are_read(file):
+def test_quotes_delimiters_and_line_ends_inside_values_are_read(file):
     path = file("a.csv", 'id,text\r\n1,"a ""b"", c\r\nd\ne"\r\n2,plain\r\n')
     rows = list(open_source(path).read())
     assert [each.row["text"] for each in rows] == ['a "b", c\r\nd\ne', "plain"]
@@ -35,31 +35,31 @@ def test_tabs_separate_values_in_tsv(file):
     assert rows_of(file("a.tsv", "id\ttext\n1\ta, b\n")) == [{"id": "1", "text": "a, b"}]
 
 
-def test_a_byte_order_mark_blank_lines_and_a_missing_line_end_do_no_harm(file):
+def test_a_byte_order_mark_blank_lines_and_a_missing_line_end_are_accepted(file):
     path = file("a.csv", "\ufeff\nid,text\n\n1,a\n\r\n2,b")
     rows = list(open_source(path).read())
     assert [each.row for each in rows] == [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}]
     assert [each.location for each in rows] == ["a.csv, line 4", "a.csv, line 6"]
 
 
-def test_spaces_around_names_in_the_header_do_not_count(file):
+def test_spaces_around_names_in_the_header_are_ignored(file):
     assert rows_of(file("a.csv", "id, the text\n1, x\n")) == [{"id": "1", "the text": " x"}]
 
 
-def test_line_separators_that_are_no_line_ends_stay_in_their_values(file):
+def test_unicode_line_separators_stay_in_their_values(file):
     assert rows_of(file("a.csv", "id,text\n1,a\u2028b\x0bc\x1cd\x85e\n")) == [
         {"id": "1", "text": "a\u2028b\x0bc\x1cd\x85e"}
     ]
 
 
-def test_only_the_columns_that_are_needed_are_kept(file):
+def test_only_the_needed_columns_are_kept(file):
     path = file("a.csv", 'a,b,c\n1,2,3\n4,"5",6\n')
     assert rows_of(path, columns=("c", "a")) == [{"a": "1", "c": "3"}, {"a": "4", "c": "6"}]
     assert rows_of(path, columns=("b",)) == [{"b": "2"}, {"b": "5"}]
     assert rows_of(path, columns=()) == [{}, {}]
 
 
-def test_a_header_alone_is_no_row(file):
+def test_a_header_alone_has_no_rows(file):
     assert rows_of(file("a.csv", "a,b\n")) == []
 
 
@@ -78,7 +78,7 @@ def test_a_header_that_cannot_be_used_is_refused(file, header, reason):
         rows_of(file("a.csv", f"{header}\n1,2,3\n"))
 
 
-def test_a_missing_column_is_named_with_those_that_are_there(file):
+def test_the_error_names_a_missing_column_and_the_existing_ones(file):
     with pytest.raises(MissingColumnError, match=r"a\.csv has no column 'c'. Existing columns: a, b\."):
         rows_of(file("a.csv", "a,b\n1,2\n"), columns=("a", "c"))
 
@@ -96,7 +96,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(file):
         (b'1,"' + b"x" * (MAX_LINE + 600_000), r"line 4: the line is longer than 16 MiB"),
     ],
 )
-def test_a_line_that_is_no_row_is_named(file, record, reason):
+def test_the_error_names_a_line_that_is_not_a_row(file, record, reason):
     path = file("a.csv", b'a,b\n1,"2\n3"\n' + record + b"\n5,6\n")
     with pytest.raises(BadRowError, match=rf"^a\.csv, {reason}") as caught:
         rows_of(path)
@@ -120,7 +120,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
     cut_end=st.booleans(),
     suffix=st.sampled_from([".csv", ".tsv", ".csv.gz"]),
 )
-def test_what_is_written_is_read_from_any_place_on(tmp_path_factory, *, rows, quoting, end, cut_end, suffix):
+def test_written_rows_are_read_from_any_position(tmp_path_factory, *, rows, quoting, end, cut_end, suffix):
     """Offsets are counted in bytes and records span lines: every place must be one between two records."""
     import gzip
 

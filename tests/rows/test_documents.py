@@ -52,7 +52,7 @@ def test_a_folder_stands_for_all_files_in_it_and_below(place, end):
         ("[ab].*", ["a.md", "b.txt"]),
     ],
 )
-def test_a_pattern_names_files_below_its_first_part_that_is_one(place, pattern, found):
+def test_documents_of_a_pattern_have_names_below_its_fixed_part(place, pattern, found):
     assert names(f"{place}/{pattern}") == found
 
 
@@ -61,7 +61,7 @@ def test_a_file_stands_for_itself_and_a_list_for_all_of_its_entries_once(place):
     assert names([f"{place}/b.txt", f"{place}/*.md", f"{place}/a.md"]) == ["a.md", "b.txt"]
 
 
-def test_a_folder_may_have_the_characters_of_a_pattern_in_its_name(tmp_path):
+def test_the_name_of_a_folder_may_contain_pattern_characters(tmp_path):
     put(tmp_path / "a[1]*", {"x.md": "x"})
     assert names(str(tmp_path / "a[1]*")) == ["x.md"]
 
@@ -72,12 +72,12 @@ def test_hidden_files_folders_and_the_manifest_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("given", [None, 5, "", " ", [], ["a", 5], {"a": 1}, [""]])
-def test_what_names_no_files_is_refused(given):
+def test_a_value_that_is_not_a_path_is_refused(given):
     with pytest.raises(InputError):
         find_documents(given)
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_the_error_names_a_missing_path(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"missing\.md does not exist"):
         find_documents(f"{tmp_path}/missing.md")
@@ -87,7 +87,7 @@ def test_what_is_not_there_is_named(tmp_path):
         find_documents(f"{tmp_path}/*.pdf")
 
 
-def test_two_files_that_would_have_one_name_in_the_index_are_refused(tmp_path):
+def test_two_files_with_the_same_name_in_the_index_are_refused(tmp_path):
     put(tmp_path, {"one/x.md": "1", "two/x.md": "2", "a/b.md": "3", "a__b.md": "4"})
     assert names(str(tmp_path / "one")) == ["x.md"]
     with pytest.raises(InputError, match=r"2 documents would have the name x\.md"):
@@ -107,21 +107,21 @@ def test_a_part_of_a_form_has_a_flat_name_a_media_type_and_the_content(place):
                 assert file.seek(0, io.SEEK_END) == len(content)
 
 
-def test_a_stamp_is_the_checksum_of_the_content(place):
+def test_a_version_has_the_checksum_of_the_content(place):
     found = stamps(find_documents(place), {})
     assert {name: stamp.sha256 for name, stamp in found.items()} == {
         name: hashlib.sha256(content.encode()).hexdigest() for name, content in FILES.items()
     }
 
 
-def test_a_file_that_its_store_says_is_the_same_is_not_read_again(tmp_path):
+def test_a_file_with_the_same_store_version_is_not_read_again(tmp_path):
     put(tmp_path, {"a.md": "old"})
     (document,) = find_documents(str(tmp_path))
     known = document.stamp()
     assert document.stamp(known) is known
 
 
-def test_a_file_of_another_time_is_read_and_may_still_hold_the_same(tmp_path):
+def test_a_file_with_another_time_is_read_and_may_be_unchanged(tmp_path):
     put(tmp_path, {"a.md": "same"})
     known = find_documents(str(tmp_path))[0].stamp()
     os.utime(tmp_path / "a.md", ns=(1, 1))
@@ -132,7 +132,7 @@ def test_a_file_of_another_time_is_read_and_may_still_hold_the_same(tmp_path):
     assert not find_documents(str(tmp_path))[0].stamp(known).same(known)
 
 
-def test_a_store_that_tells_no_version_has_its_files_read_each_time(tmp_path):
+def test_without_store_versions_files_are_read_each_time(tmp_path):
     put(tmp_path, {"a.md": "new"})
     (document,) = find_documents(str(tmp_path))
     unversioned = document.info._replace(version="")
@@ -155,7 +155,7 @@ def test_only_utf_8_without_zero_bytes_is_text(tmp_path, content, text):
     assert find_documents(str(tmp_path))[0].text() == text
 
 
-def test_documents_that_are_all_empty_are_refused(tmp_path):
+def test_only_empty_documents_are_refused(tmp_path):
     put(tmp_path, {"a.txt": b"", "b.txt": b""})
     with pytest.raises(InputError, match=r"all documents in .* are empty"):
         find_documents(str(tmp_path))

@@ -12,11 +12,11 @@ COLUMNS = Columns.parse("body", "kind")
 WANTED = {"spam": ["buy now", "win big"], "ham": ["see you at noon"]}
 
 
-def test_a_mapping_of_texts_is_taken_as_it_is():
+def test_a_mapping_of_texts_is_used_as_it_is():
     assert read_examples(WANTED, COLUMNS) == WANTED
 
 
-def test_rows_of_a_list_and_of_files_come_to_the_same(file):
+def test_rows_of_a_list_and_of_files_give_the_same_examples(file):
     rows = [{"body": text, "kind": name, "more": 1} for name, texts in WANTED.items() for text in texts]
     assert read_examples(rows, COLUMNS) == WANTED
     lines = "".join(f"{row['kind']},{row['body']}\n" for row in rows)
@@ -29,7 +29,7 @@ def test_a_text_may_be_made_of_columns_and_a_number_may_be_a_class():
     assert read_examples(rows, columns, classes=["3"]) == {"3": ["a: b"]}
 
 
-def test_bad_examples_are_named_by_their_place_and_not_shown():
+def test_errors_name_the_position_of_bad_examples_and_not_their_content():
     rows = [
         {"body": "fine", "kind": "ham"},
         {"body": " ", "kind": "ham"},
@@ -43,7 +43,7 @@ def test_bad_examples_are_named_by_their_place_and_not_shown():
         read_examples({"ham": ["x", ""]}, COLUMNS)
 
 
-def test_classes_that_are_not_described_are_named():
+def test_the_error_names_unknown_classes():
     with pytest.raises(BadRowError, match="not in classes: 'spam'"):
         read_examples(WANTED, COLUMNS, classes=["ham"])
 
@@ -62,7 +62,7 @@ def test_classes_that_are_not_described_are_named():
         "no such file.csv",
     ],
 )
-def test_what_holds_no_examples_is_refused(given):
+def test_a_value_without_examples_is_refused(given):
     with pytest.raises(RowError) as caught:
         read_examples(given, COLUMNS)
     assert isinstance(caught.value, InputError | BadRowError)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fsspec.implementations.memory import MemoryFileSystem
 
 
-def test_what_is_written_is_read(folder: OutputFolder):
+def test_written_content_is_read_back(folder: OutputFolder):
     folder.write("part-00000.jsonl", b"one\ntwo\n")
     folder.write("_work/chunk-00000.round-0.json", (piece for piece in (b"th", b"ree")))
     assert folder.read("part-00000.jsonl") == b"one\ntwo\n"
@@ -29,13 +29,13 @@ def test_what_is_written_is_read(folder: OutputFolder):
     assert folder.exists("part-00000.jsonl")
 
 
-def test_a_file_is_replaced_whole(folder: OutputFolder):
+def test_a_file_is_replaced_completely(folder: OutputFolder):
     folder.write("a.json", b"a long one")
     folder.write("a.json", b"short", durable=False)
     assert folder.read("a.json") == b"short"
 
 
-def test_a_folder_that_is_not_there_is_empty(folder: OutputFolder):
+def test_a_missing_folder_is_empty(folder: OutputFolder):
     assert folder.names() == []
     assert folder.names(work=True) == []
     assert not folder.exists("a.json")
@@ -48,7 +48,7 @@ def test_a_folder_that_is_not_there_is_empty(folder: OutputFolder):
         list(folder.lines("a.json"))
 
 
-def test_a_write_that_fails_in_between_leaves_what_was_there(folder: OutputFolder):
+def test_a_failed_write_leaves_the_old_file(folder: OutputFolder):
     def pieces() -> Iterator[bytes]:
         yield b"x" * 10_000_000
         raise RuntimeError("the disk caught fire")
@@ -60,7 +60,7 @@ def test_a_write_that_fails_in_between_leaves_what_was_there(folder: OutputFolde
     assert folder.names() == ["a.json"]
 
 
-def test_a_large_file_in_pieces_is_written(folder: OutputFolder):
+def test_a_large_file_is_written_in_blocks(folder: OutputFolder):
     folder.write("a.json", (b"x" * 1_000_000 for _ in range(12)))
     assert len(folder.read("a.json")) == 12_000_000
 
@@ -101,7 +101,7 @@ def test_names_that_could_leave_the_folder_are_refused(folder: OutputFolder, nam
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "", "  ", "a\nb", "a\0b", "memory://bucket/../other", b"x"])
-def test_what_is_no_folder_is_refused(wrong):
+def test_a_value_that_is_not_a_folder_is_refused(wrong):
     with pytest.raises(OutputError, match="output folder"):
         OutputFolder(wrong)
 
@@ -112,7 +112,7 @@ def test_a_scheme_without_a_file_system_is_refused():
 
 
 @pytest.mark.usefixtures("object_store")
-def test_uris_are_such_that_a_user_can_open_them(tmp_path: Path, monkeypatch):
+def test_uris_can_be_opened_by_users(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert OutputFolder("out/").uri("a.json") == f"{tmp_path}/out/a.json"
     assert OutputFolder("./x/../out").uri("a.json") == f"{tmp_path}/out/a.json"
@@ -122,7 +122,7 @@ def test_uris_are_such_that_a_user_can_open_them(tmp_path: Path, monkeypatch):
     assert OutputFolder("/").uri("a.json") == "/a.json"
 
 
-def test_a_place_that_cannot_be_a_folder_is_named(tmp_path: Path):
+def test_the_error_names_a_path_that_cannot_be_a_folder(tmp_path: Path):
     (tmp_path / "out").write_text("a file")
     folder = OutputFolder(f"{tmp_path}/out")
     with pytest.raises(OutputError, match=rf"{tmp_path}/out/a\.json cannot be written"):
@@ -130,7 +130,7 @@ def test_a_place_that_cannot_be_a_folder_is_named(tmp_path: Path):
     assert not folder.exists("a.json")
 
 
-def test_old_temporary_files_of_ours_are_removed_and_nothing_else(tmp_path: Path):
+def test_only_our_old_temporary_files_are_removed(tmp_path: Path):
     folder = OutputFolder(str(tmp_path))
     folder.write("a.json", b"")
     folder.write("_work/b.json", b"")
@@ -149,7 +149,7 @@ def test_old_temporary_files_of_ours_are_removed_and_nothing_else(tmp_path: Path
     assert sorted(folder.names()) == sorted(["a.json", *foreign])
 
 
-def test_a_folder_that_cannot_be_listed_is_left_as_it_is(tmp_path: Path):
+def test_a_folder_that_cannot_be_listed_stays_as_it_is(tmp_path: Path):
     """Housekeeping fails no task: a record in such a folder can still be read."""
     (tmp_path / "file").write_text("")
     OutputFolder(str(tmp_path / "file")).clean()
@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_listed_is_left_as_it_is(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_work_folder_goes_only_when_it_is_empty(tmp_path: Path):
+def test_the_work_folder_is_removed_only_when_it_is_empty(tmp_path: Path):
     folder = OutputFolder(str(tmp_path))
     folder.write("_work/b.json", b"")
     folder.close_work()
@@ -167,7 +167,7 @@ def test_the_work_folder_goes_only_when_it_is_empty(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_trying_to_write_leaves_nothing_behind(folder: OutputFolder):
+def test_the_write_check_leaves_nothing_behind(folder: OutputFolder):
     folder.try_writing()
     assert folder.names() == []
 
@@ -185,7 +185,7 @@ def forbid(object_store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
     return forbid
 
 
-def test_a_store_that_lets_nobody_remove_files_can_be_written_to(forbid):
+def test_a_store_without_permission_to_delete_can_be_written_to(forbid):
     folder = OutputFolder("memory://team/out")
     forbid("rm_file", PermissionError("Access Denied"))
     folder.try_writing()
@@ -202,13 +202,13 @@ def test_a_store_that_lets_nobody_remove_files_can_be_written_to(forbid):
         ),
     ],
 )
-def test_a_store_that_cannot_be_written_to_is_named(forbid, error, problem):
+def test_the_error_names_a_store_that_cannot_be_written_to(forbid, error, problem):
     forbid("pipe_file", error)
     with pytest.raises(OutputError, match=f"memory://team/out .*{problem}"):
         OutputFolder("memory://team/out").try_writing()
 
 
-def test_an_output_folder_may_not_hold_the_input(file, tmp_path: Path):
+def test_an_output_folder_must_not_contain_the_input(file, tmp_path: Path):
     source = open_source(file("in/a.jsonl", "{}"))
     with pytest.raises(OutputError, match="contains files of the input"):
         check_input_apart(source, OutputFolder(f"{tmp_path}/in/"))

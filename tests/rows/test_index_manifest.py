@@ -29,7 +29,7 @@ FULL = IndexManifest(
 )
 
 
-def test_what_is_written_is_read(folder):
+def test_written_content_is_read_back(folder):
     file = ManifestFile(folder.uri("index.json"))
     assert file.content is None
     assert file.known == {}
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(folder):
     assert ManifestFile(folder.uri("index.json")).content.adding is None
 
 
-def test_what_a_writer_that_was_killed_has_left_is_removed(tmp_path):
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     """Beside documents nobody else would tidy up."""
     left = tmp_path / f".index.json.{'ab' * 8}.airflow-provider-lamini-tmp"
     left.write_text("half")
@@ -65,7 +65,7 @@ def test_a_second_writer_is_refused(folder):
     assert ManifestFile(folder.uri("index.json")).content.index_id == "13"
 
 
-def test_a_manifest_that_somebody_removes_is_missed(folder):
+def test_a_removed_manifest_is_noticed(folder):
     file = ManifestFile(folder.uri("index.json"))
     with pytest.raises(OutputError, match="is gone"):
         file.change(adding=None)
@@ -86,13 +86,13 @@ def test_a_manifest_that_somebody_removes_is_missed(folder):
         json.dumps({"platform": "x", "model_name": "m", "version": 2}),
     ],
 )
-def test_another_file_is_never_overwritten(folder, content):
+def test_a_file_that_is_not_a_manifest_is_never_overwritten(folder, content):
     folder.write("index.json", content if isinstance(content, bytes) else content.encode())
     with pytest.raises(OutputError, match="not the manifest of an index"):
         ManifestFile(folder.uri("index.json"))
 
 
-def test_a_folder_is_no_manifest_and_a_bare_name_lies_in_the_working_folder(tmp_path, monkeypatch):
+def test_a_folder_is_refused_and_a_bare_name_is_in_the_working_directory(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="is a folder"):
         ManifestFile(f"{tmp_path}/")
     monkeypatch.chdir(tmp_path)

@@ -29,7 +29,7 @@ def test_a_text_is_a_row_with_the_column_prompt(file):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json", "A.JSONL"])
-def test_the_name_tells_the_format(file, name):
+def test_the_file_name_decides_the_format(file, name):
     assert rows_of(file(name, '{"a": 1}\n')) == [{"a": 1}]
 
 
@@ -44,7 +44,7 @@ def test_the_name_tells_the_format(file, name):
         ('\ufeff{"a": 1}\n{"a": 2}\n', [1, 2]),
     ],
 )
-def test_line_ends_blank_lines_and_a_byte_order_mark_do_no_harm(file, content, lines):
+def test_line_ends_blank_lines_and_a_byte_order_mark_are_accepted(file, content, lines):
     """The numbers of lines stay right, because errors name them."""
     path = file("a.jsonl", content)
     assert rows_of(path) == [{"a": 1}, {"a": 2}]
@@ -82,7 +82,7 @@ def test_an_empty_file_has_no_rows(file):
         (b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", "nested too deep"),
     ],
 )
-def test_a_line_that_is_no_row_is_named(file, line, reason):
+def test_the_error_names_a_line_that_is_not_a_row(file, line, reason):
     path = file("a.jsonl", b'{"a": 1}\n\n' + line + b'\n{"a": 3}\n')
     with pytest.raises(BadRowError, match=reason) as caught:
         rows_of(path)
@@ -90,7 +90,7 @@ def test_a_line_that_is_no_row_is_named(file, line, reason):
     assert "secret" not in str(caught.value)
 
 
-def test_two_objects_on_one_line_are_refused_even_where_the_counts_fit(file):
+def test_two_objects_on_one_line_are_refused_even_if_the_counts_match(file):
     """As many objects as lines, but not one on each: places would be wrong after a restart."""
     for content in (
         '{"a": 1}{"a": 2}\n\n',
@@ -102,11 +102,11 @@ def test_two_objects_on_one_line_are_refused_even_where_the_counts_fit(file):
             rows_of(file("a.jsonl", content))
 
 
-def test_the_last_of_equal_keys_counts(file):
+def test_the_last_of_duplicate_keys_counts(file):
     assert rows_of(file("a.jsonl", '{"a": 1, "a": 2}\n')) == [{"a": 2}]
 
 
-def test_only_the_columns_that_are_needed_are_kept(file):
+def test_only_the_needed_columns_are_kept(file):
     path = file("a.jsonl", '{"a": 1, "b": 2, "the c": 3}\n{"b": 4}\n \n')
     assert rows_of(path, columns=("a", "the c")) == [{"a": 1, "the c": 3}, {}]
 
@@ -116,7 +116,7 @@ def test_utf_16_is_refused_with_a_remedy(file):
         rows_of(file("a.jsonl", '{"a": 1}\n'.encode("utf-16")))
 
 
-def test_a_line_without_end_is_refused_before_it_fills_the_memory(file):
+def test_an_endless_line_is_refused_before_it_fills_the_memory(file):
     path = file("a.jsonl", b'{"a": 1}\n{"a": "' + b"x" * (MAX_LINE + 600_000))
     with pytest.raises(BadRowError, match=r"a\.jsonl, line 2: the line is longer than 16 MiB"):
         rows_of(path)
@@ -126,7 +126,7 @@ def test_a_long_line_is_read(file):
     assert rows_of(file("a.jsonl", json.dumps({"a": "x" * 3_000_000}))) == [{"a": "x" * 3_000_000}]
 
 
-def test_a_broken_gzip_file_is_named(file):
+def test_the_error_names_a_damaged_gzip_file(file):
     import gzip
 
     whole = gzip.compress(b'{"a": 1}\n' * 50_000)
@@ -152,7 +152,7 @@ values = st.recursive(
     ends=st.lists(st.sampled_from(["\n", "\r\n", "\n\n", " \n", "\n \t\n"]), min_size=20, max_size=20),
     ascii_only=st.booleans(),
 )
-def test_what_is_written_is_read(tmp_path_factory, rows, ends, ascii_only):
+def test_written_content_is_read_back(tmp_path_factory, rows, ends, ascii_only):
     path = tmp_path_factory.mktemp("rows") / "a.jsonl"
     lines = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
     path.write_text("".join(line + end for line, end in zip(lines, ends, strict=False)), newline="")

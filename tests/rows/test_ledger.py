@@ -111,7 +111,7 @@ class TestAChunksLife:
     def test_an_empty_input_is_finished_at_once(self, folder):
         assert Ledger.open(folder, replace(HEADER, total_rows=0)).finished
 
-    def test_each_step_is_on_the_storage_before_it_returns(self, folder, ledger):
+    def test_each_step_is_written_before_it_returns(self, folder, ledger):
         chunk = ledger.record_job_id(intend(ledger, plan(ledger)), "job-1")
         again = Ledger.resume(folder, OWNER)
         assert list(again.chunks) == [chunk]
@@ -131,14 +131,14 @@ class TestAChunksLife:
             assert chunk.number + 1 == ledger.document.planned
         assert max(sizes) < 2_000
 
-    def test_rows_that_are_not_the_next_ones_are_refused(self, ledger):
+    def test_rows_other_than_the_next_ones_are_refused(self, ledger):
         for start, after in ((0, 9), (1, 11), (0, 0), (0, 11)):
             with pytest.raises(LedgerError, match="should have 10 rows from row 0 on"):
                 plan_rows(ledger, start, after)
         assert ledger.document.planned == 0
 
     @pytest.mark.parametrize("wrong", [counts(9), Counts(10, 9, 0), Counts(10, 10, 1), Counts()])
-    def test_counts_that_do_not_fit_are_refused(self, ledger, wrong):
+    def test_counts_that_do_not_match_are_refused(self, ledger, wrong):
         chunk = plan(ledger)
         with pytest.raises(LedgerError, match="has 10 rows"):
             finish(ledger, chunk, wrong)
@@ -202,7 +202,7 @@ class TestTransactions:
 
 
 class TestUnknownSubmissions:
-    def test_an_intent_of_an_earlier_process_is_unknown_until_it_is_settled(self, folder, ledger):
+    def test_an_intent_of_an_earlier_process_is_unknown_until_it_is_decided(self, folder, ledger):
         lost, found, fine = intend(ledger, plan(ledger)), intend(ledger, plan(ledger)), plan(ledger)
         ledger.record_job_id(intend(ledger, fine), "job-3")
         assert ledger.unknown_submissions == []
@@ -216,7 +216,7 @@ class TestUnknownSubmissions:
         assert again.unknown_submissions == []
         assert [each.number for each in Ledger.resume(folder, OWNER).unknown_submissions] == [0]
 
-    def test_forgetting_a_later_round_keeps_the_earlier_ones(self, folder, ledger):
+    def test_forgetting_a_round_keeps_the_earlier_ones(self, folder, ledger):
         chunk = intend(ledger, ledger.record_job_id(intend(ledger, plan(ledger)), "job-1"), rows=[2])
         again = Ledger.resume(folder, OWNER)
         assert again.unknown_submissions == [chunk]
@@ -224,7 +224,7 @@ class TestUnknownSubmissions:
 
 
 class TestOpening:
-    def test_the_same_run_goes_on(self, folder, ledger):
+    def test_the_same_run_continues(self, folder, ledger):
         chunk = plan(ledger)
         later = replace(HEADER, input_version="v2", created_at=5.0)
         again = Ledger.open(folder, later)
@@ -245,7 +245,7 @@ class TestOpening:
             ({"chunk_size": 11}, "with other settings"),
         ],
     )
-    def test_another_run_is_refused_with_what_differs_and_the_remedy(self, folder, ledger, other, reason):
+    def test_another_run_is_refused_with_the_difference_and_a_remedy(self, folder, ledger, other, reason):
         plan(ledger)
         folder.write("part-00000.jsonl", b"precious")
         before = on_disk(folder)
@@ -260,7 +260,7 @@ class TestOpening:
     @pytest.mark.parametrize(
         "other", [{"input_hash": "x"}, {"settings_hash": "x"}, {"chunk_size": 11, "total_rows": 26}]
     )
-    def test_another_try_of_the_task_begins_anew_where_nothing_was_submitted(self, folder, ledger, other):
+    def test_another_try_starts_over_if_nothing_was_submitted(self, folder, ledger, other):
         ledger.forget(intend(ledger, plan(ledger)))
         fresh = Ledger.open(folder, replace(HEADER, **other))
         assert fresh.document.planned == 0
@@ -269,7 +269,7 @@ class TestOpening:
             ledger.check_acquired()
 
     @pytest.mark.parametrize("told", [True, False])
-    def test_what_was_submitted_or_may_have_been_is_not_given_up(self, folder, ledger, told):
+    def test_a_run_that_may_have_submitted_something_is_not_replaced(self, folder, ledger, told):
         intended = intend(ledger, plan(ledger))
         if told:
             ledger.record_job_id(intended, "job-1")
@@ -277,7 +277,7 @@ class TestOpening:
             Ledger.open(folder, replace(HEADER, settings_hash="x"))
 
     @pytest.mark.parametrize("same", [True, False])
-    def test_replacing_removes_our_files_only(self, folder, ledger, same):
+    def test_replacing_removes_only_our_files(self, folder, ledger, same):
         plan(ledger)
         ours = ["part-00000.jsonl", "part-123456.jsonl", "errors-00001.jsonl", "manifest.json"]
         work = "_work/chunk-00000.round-0.json"
@@ -294,14 +294,14 @@ class TestOpening:
         with pytest.raises(LedgerLostError):
             ledger.check_acquired()
 
-    def test_results_without_a_ledger_are_of_another_run(self, folder):
+    def test_results_without_a_ledger_belong_to_another_run(self, folder):
         folder.write("part-00000.jsonl", b"x")
         with pytest.raises(LedgerConflictError, match="results without a ledger"):
             Ledger.open(folder, HEADER)
         Ledger.open(folder, HEADER, if_other="replace")
         assert folder.names() == ["_ledger.json"]
 
-    def test_foreign_files_do_no_harm(self, folder):
+    def test_other_files_are_ignored(self, folder):
         for name in ("notes.txt", "input.jsonl", "part.jsonl", "_SUCCESS"):
             folder.write(name, b"x")
         Ledger.open(folder, HEADER)
@@ -326,7 +326,7 @@ class TestOpening:
             ),
         ],
     )
-    def test_a_file_that_is_no_ledger_is_refused_and_kept(self, folder, content, reason):
+    def test_a_file_that_is_not_a_ledger_is_refused_and_kept(self, folder, content, reason):
         folder.write("_ledger.json", content)
         for policy in ("fail", "replace"):
             with pytest.raises(UnreadableLedgerError, match=rf"_ledger\.json.*{reason}"):
@@ -335,7 +335,7 @@ class TestOpening:
             Ledger.resume(folder, OWNER)
         assert folder.read("_ledger.json") == content
 
-    def test_every_torn_ledger_is_refused(self, folder, ledger):
+    def test_every_truncated_ledger_is_refused(self, folder, ledger):
         intend(ledger, plan(ledger))
         whole = folder.read("_ledger.json")
         for length in range(len(whole)):
@@ -354,7 +354,7 @@ class TestOpening:
 
 
 class TestTwoProcesses:
-    def test_the_earlier_one_stops_at_its_next_step_and_changes_nothing(self, folder, ledger):
+    def test_the_earlier_process_stops_at_its_next_step_and_changes_nothing(self, folder, ledger):
         chunk = plan(ledger)
         later = Ledger.open(folder, HEADER)
         intend(later, chunk)
@@ -371,13 +371,13 @@ class TestTwoProcesses:
         assert on_disk(folder) == before
         later.record_job_id(chunk, "job")
 
-    def test_a_ledger_that_somebody_removed_stops_its_writer(self, folder, ledger):
+    def test_a_removed_ledger_stops_its_writer(self, folder, ledger):
         folder.delete("_ledger.json")
         with pytest.raises(LedgerLostError):
             plan(ledger)
         assert folder.names() == []
 
-    def test_two_that_begin_at_once_do_not_both_go_on(self, folder):
+    def test_two_runs_that_begin_at_the_same_time_do_not_both_continue(self, folder):
         one = Ledger.open(folder, HEADER)
         two = Ledger.open(folder, replace(HEADER, owner=OWNER | {"run": "r2"}), if_other="replace")
         plan(two)
@@ -395,7 +395,7 @@ class TestTwoProcesses:
         assert ledger.chunk(0).state == "planned"
 
 
-def test_a_fingerprint_tells_prompts_apart():
+def test_different_prompts_have_different_fingerprints():
     assert fingerprint(PromptList(["a", "b"])) == fingerprint(PromptList(("a", "b")))
     different = (["a", "b"], ["ab"], ["a,b"], ["b", "a"], [], [""])
     assert len({fingerprint(PromptList(each)) for each in different}) == len(different)

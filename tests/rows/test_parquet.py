@@ -35,7 +35,7 @@ def rows_of(path: str, **options) -> list[dict]:
     return [each.row for each in open_source(path).read(**options)]
 
 
-def test_values_come_as_json_has_them(table):
+def test_values_are_converted_to_json(table):
     path = table(
         {
             "text": ["a", None],
@@ -92,7 +92,7 @@ def test_dates_times_and_decimals_become_text_without_loss(table):
     ],
     ids=["bytes", "list of bytes", "struct of bytes", "duration", "map"],
 )
-def test_types_that_json_lacks_are_refused_by_name_of_the_column(table, column):
+def test_the_error_names_a_column_of_a_type_that_json_lacks(table, column):
     path = table({"id": [1], "the one": column})
     with pytest.raises(
         ColumnError, match=r"a\.parquet: column 'the one' has the type .* JSON cannot represent"
@@ -104,26 +104,26 @@ def test_types_that_json_lacks_are_refused_by_name_of_the_column(table, column):
 @pytest.mark.parametrize(
     "column", [[0.5, float("nan")], [[1.0], [float("inf")]], [{"x": 1.0}, {"x": float("-inf")}]]
 )
-def test_numbers_that_json_lacks_are_refused_by_row(table, column):
+def test_the_error_names_a_row_with_a_number_that_json_lacks(table, column):
     with pytest.raises(
         BadRowError, match=r"row 1 \(a\.parquet, row group 0, row 1 of it\): column 'x' is NaN or inf"
     ):
         rows_of(table({"x": column}))
 
 
-def test_only_the_columns_that_are_needed_are_read(table):
+def test_only_the_needed_columns_are_read(table):
     path = table({"a": [1, 2], "b": [3, 4], "a.b": [5, 6]})
     assert rows_of(path, columns=("a",)) == [{"a": 1}, {"a": 2}]
     assert rows_of(path, columns=("b", "a.b")) == [{"b": 3, "a.b": 5}, {"b": 4, "a.b": 6}]
     assert rows_of(path, columns=()) == [{}, {}]
 
 
-def test_a_missing_column_is_named_with_those_that_are_there(table):
+def test_the_error_names_a_missing_column_and_the_existing_ones(table):
     with pytest.raises(MissingColumnError, match=r"a\.parquet has no column 'c'. Existing columns: a, b\."):
         rows_of(table({"a": [1], "b": [2]}), columns=("c",))
 
 
-def test_reading_goes_on_in_the_middle_of_a_row_group(table):
+def test_reading_continues_in_the_middle_of_a_row_group(table):
     path = table({"n": list(range(5000))}, row_group_size=2100)
     source = open_source(path)
     straight = [(each.index, each.row["n"], each.location) for each in source.read()]
@@ -139,7 +139,7 @@ def test_a_file_without_rows_has_none(table):
     assert rows_of(table({"a": pa.array([], pa.string())})) == []
 
 
-def test_files_that_are_not_whole_are_named(tmp_path: Path, table):
+def test_the_error_names_an_incomplete_file(tmp_path: Path, table):
     whole = Path(table({"a": [str(n) for n in range(5000)]})).read_bytes()
     for content in (b"", b"PAR1", b"a,b\n1,2\n", whole[:-20], whole[20:]):
         (tmp_path / "b.parquet").write_bytes(content)
@@ -152,13 +152,13 @@ def test_files_that_are_not_whole_are_named(tmp_path: Path, table):
         rows_of(str(tmp_path / "b.parquet"))
 
 
-def test_gzip_around_parquet_is_refused(tmp_path: Path):
+def test_gzipped_parquet_is_refused(tmp_path: Path):
     (tmp_path / "a.parquet.gz").write_bytes(b"")
     with pytest.raises(InputError, match="gzipped Parquet is not supported"):
         open_source(str(tmp_path / "a.parquet.gz"))
 
 
-def test_without_pyarrow_the_extra_is_named(table):
+def test_without_pyarrow_the_error_names_the_extra(table):
     path = table({"a": [1]})
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
@@ -214,7 +214,7 @@ def test_validation_by_columns_finds_what_rows_have(odd, column):
 
 
 @pytest.mark.parametrize("column", list(ODD))
-def test_another_value_is_another_content(table, column):
+def test_another_value_changes_the_content_hash(table, column):
     contents = []
     for values in (ODD[column], ODD[column][::-1]):
         array = pa.array(values, TYPES[column]() if column in TYPES else None)
@@ -247,7 +247,7 @@ def test_another_value_is_another_content(table, column):
     ],
     ids=["no value", "NaN passed through", "infinite", "NaN in a list"],
 )
-def test_validation_by_columns_names_the_row_at_fault(table, columns, reason):
+def test_validation_by_columns_names_the_bad_row(table, columns, reason):
     with pytest.raises((BadRowError, MissingColumnError), match=reason):
         validate_input(
             open_source(table(columns)),
@@ -264,7 +264,7 @@ def test_validation_by_columns_refuses_text_that_is_not_utf_8(table):
         validate_input(open_source(table({"text": broken})), TEXT)
 
 
-def test_rows_by_columns_are_rows():
+def test_a_table_behaves_like_rows():
     rows = Table({"a": [1, 2, 3], "b": ["x", None, "z"]}, 3)
     as_dicts = [{"a": 1, "b": "x"}, {"a": 2, "b": None}, {"a": 3, "b": "z"}]
     assert list(rows) == as_dicts

@@ -46,7 +46,7 @@ class TestResults:
         assert ChunkResult(["a"], [None], [None]).counts() == Counts(1, 1, 0)
         assert ChunkResult([], [], []).counts() == Counts()
 
-    def test_lists_of_unequal_length_are_refused(self):
+    def test_lists_of_different_lengths_are_refused(self):
         with pytest.raises(ValueError, match="different lengths"):
             ChunkResult(["a"], [], [None])
 
@@ -70,7 +70,7 @@ class TestPassthrough:
         with pytest.raises(ColumnError, match=reason):
             check_passthrough(columns)
 
-    def test_others_may(self):
+    def test_other_columns_can_be_passed_through(self):
         assert check_passthrough(["id", "the text", 'a"b', "Index"]) == ("id", "the text", 'a"b', "Index")
         assert check_passthrough(None) == check_passthrough([]) == ()
 
@@ -88,7 +88,7 @@ class TestParts:
             {"index": 31, "id": None, "a b": None, "error": "too long"}
         ]
 
-    def test_without_failures_there_is_no_errors_file_not_even_an_old_one(self, folder):
+    def test_without_failed_rows_there_is_no_errors_file_not_even_an_old_one(self, folder):
         writer = PartWriter(folder)
         writer.write(0, 0, [{}], ChunkResult([None], [None], ["bad"]))
         assert folder.names() == ["errors-00000.jsonl", "part-00000.jsonl"]
@@ -109,7 +109,7 @@ class TestParts:
             PartWriter(folder).write(0, 0, [{}], ChunkResult.pending(2))
         assert folder.names() == []
 
-    def test_what_is_kept_between_rounds_comes_back(self, folder):
+    def test_partial_results_are_loaded_again(self, folder):
         writer = PartWriter(folder)
         result = ChunkResult(["a", None], ["stop", None], [None, "bad"])
         assert writer.load_partial(0, 1, 2) is None
@@ -123,12 +123,12 @@ class TestParts:
         "content",
         [b"", b"{", b'{"outputs": []}', b'{"outputs":[],"finish_reasons":[],"errors":[null]}', b"\xff"],
     )
-    def test_what_is_kept_is_refused_where_it_is_damaged(self, folder, content):
+    def test_damaged_partial_results_are_refused(self, folder, content):
         folder.write("_work/chunk-00000.round-1.json", content)
         with pytest.raises(OutputError, match=r"chunk-00000\.round-1\.json is damaged. Remove it"):
             PartWriter(folder).load_partial(0, 1, 2)
 
-    def test_what_is_kept_of_another_size_is_refused(self, folder):
+    def test_partial_results_of_another_size_are_refused(self, folder):
         PartWriter(folder).save_partial(0, 1, ChunkResult.pending(3))
         with pytest.raises(OutputError, match="3 rows instead of 2"):
             PartWriter(folder).load_partial(0, 1, 2)
@@ -155,7 +155,7 @@ def finished(folder: OutputFolder, total: int = 5, size: int = 2) -> Ledger:
 
 
 class TestManifest:
-    def test_it_says_what_is_there(self, folder):
+    def test_it_lists_the_parts(self, folder):
         ledger = finished(folder)
         folder.write("_work/chunk-00000.round-1.json", b"left over")
         manifest = write_manifest(folder, ledger, model="m", source="tickets.jsonl", clock=lambda: 112.5)
@@ -181,17 +181,17 @@ class TestManifest:
         assert plain["chunks"] == 3
         assert manifest.for_xcom(max_parts=2)["parts"] is None
 
-    def test_an_empty_run_has_one_too(self, folder):
+    def test_an_empty_run_has_a_manifest(self, folder):
         manifest = write_manifest(folder, finished(folder, total=0), model="m", source="x")
         assert manifest.parts == []
         assert list(read_outputs(folder.location)) == []
 
-    def test_a_run_that_is_not_finished_gets_none(self, folder):
+    def test_an_unfinished_run_has_no_manifest(self, folder):
         ledger = Ledger.open(folder, Header({"dag": "d"}, "s", "c", 1, 1))
         with pytest.raises(IncompleteOutputError, match="not finished"):
             write_manifest(folder, ledger, model="m", source="x")
 
-    def test_a_part_that_somebody_removed_is_noticed(self, folder):
+    def test_a_missing_part_is_noticed(self, folder):
         ledger = finished(folder)
         folder.delete("part-00001.jsonl")
         with pytest.raises(
@@ -205,7 +205,7 @@ class TestManifest:
         again = Ledger.resume(folder, {"dag": "d"})
         assert write_manifest(folder, again, model="m", source="x", clock=lambda: 999.0) == first
 
-    def test_a_process_that_is_no_longer_in_charge_writes_none(self, folder):
+    def test_a_process_that_has_lost_the_ledger_writes_no_manifest(self, folder):
         ledger = finished(folder)
         Ledger.open(folder, replace(ledger.header))
         with pytest.raises(LedgerLostError):
@@ -220,7 +220,7 @@ class TestManifest:
             b'{"format":"x","output":"","parts":[],"errors":[],"counts":{},"model":"","input":"","seconds":1}',
         ],
     )
-    def test_a_foreign_manifest_is_refused(self, folder, content):
+    def test_a_file_that_is_not_a_manifest_is_refused(self, folder, content):
         folder.write("manifest.json", content)
         with pytest.raises(
             IncompleteOutputError, match=r"manifest\.json is not a file of the format .*/manifest"
@@ -229,7 +229,7 @@ class TestManifest:
 
 
 class TestReading:
-    def test_rows_come_in_order(self, folder):
+    def test_rows_are_read_in_order(self, folder):
         write_manifest(folder, finished(folder), model="m", source="x")
         rows = list(read_outputs(folder.location))
         assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
@@ -257,7 +257,7 @@ class TestReading:
             (lambda _: b"5\n", "row 2 is damaged"),
         ],
     )
-    def test_a_part_that_is_not_whole_is_named(self, folder, damage, reason):
+    def test_the_error_names_an_incomplete_part(self, folder, damage, reason):
         write_manifest(folder, finished(folder), model="m", source="x")
         folder.write("part-00001.jsonl", damage(folder.read("part-00001.jsonl")))
         if reason is None:
@@ -266,7 +266,7 @@ class TestReading:
         with pytest.raises(IncompleteOutputError, match=rf"part-00001\.jsonl:? {reason}"):
             list(read_outputs(folder.location))
 
-    def test_a_part_that_is_gone_is_named(self, folder):
+    def test_the_error_names_a_missing_part(self, folder):
         write_manifest(folder, finished(folder), model="m", source="x")
         folder.delete("part-00002.jsonl")
         with pytest.raises(IncompleteOutputError, match=r"part-00002\.jsonl is missing"):

@@ -25,7 +25,7 @@ from airflow_provider_lamini.rows.prompt import PromptTemplate
         ("{größe}", ("größe",), "G"),
     ],
 )
-def test_columns_in_braces_are_replaced_and_all_else_stays(template, columns, prompt):
+def test_columns_in_braces_are_replaced_and_other_text_stays(template, columns, prompt):
     row = {"body": "B", "subject": "S", "the subject": "T", "a-b.c": "D", "größe": "G"}
     parsed = PromptTemplate.parse(template)
     if columns is None:
@@ -56,19 +56,19 @@ def test_a_text_without_braces_is_the_name_of_a_column():
         ({"a": {"b": 1}}, '{"a":{"b":1}}'),
     ],
 )
-def test_values_stand_as_json_and_texts_as_they_are(value, text):
+def test_values_are_inserted_as_json_and_texts_as_they_are(value, text):
     parsed = PromptTemplate.parse("<{a}>")
     assert parsed.render({"a": value}) == f"<{text}>"
     assert parsed.render_all([{"a": value}, {"a": "x"}]) == [f"<{text}>", "<x>"]
 
 
 @pytest.mark.parametrize("wrong", [None, "", " \n", 5, ["{a}"]])
-def test_what_is_no_template_is_refused(wrong):
+def test_a_value_that_is_not_a_template_is_refused(wrong):
     with pytest.raises(ColumnError, match="prompt must be a text"):
         PromptTemplate.parse(wrong)
 
 
-def test_an_absent_column_is_named_with_those_that_are_there():
+def test_the_error_names_a_missing_column_and_the_existing_ones():
     parsed = PromptTemplate.parse("{subjekt}")
     for render in (parsed.render, lambda row: parsed.render_all([row])):
         with pytest.raises(
@@ -79,7 +79,7 @@ def test_an_absent_column_is_named_with_those_that_are_there():
             render({"subjekt": None})
 
 
-def test_a_prompt_taken_for_a_column_is_not_repeated_in_the_error():
+def test_the_error_does_not_repeat_a_prompt_that_is_taken_for_a_column():
     parsed = PromptTemplate.parse("Tell me the secret")
     with pytest.raises(
         MissingColumnError, match=r"names no column in braces.*Existing columns: body\."

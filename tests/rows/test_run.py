@@ -20,7 +20,7 @@ SENTENCES = ["fine", "a", "retry", "b", "fail", "", "r", "c"]
 
 
 def finish(run: Run, kills: list[int]) -> list[int]:
-    """Try until the run ends, killed each time as told. Returns how many steps each try took."""
+    """Retry until the run ends, killing each try at its step. Returns the number of steps of each try."""
     steps = []
     for kill in [*kills, 0]:
         fate = Fate(kill)
@@ -96,7 +96,7 @@ def test_killed_at_every_step_of_the_try_that_follows_a_kill(tmp_path):
     kills=st.lists(st.integers(1, 70), max_size=6),
     suffix=st.sampled_from([".jsonl", "list"]),
 )
-def test_killed_at_any_steps(tmp_path_factory, *, texts, chunk_size, in_flight, kills, suffix):
+def test_killed_at_random_steps(tmp_path_factory, *, texts, chunk_size, in_flight, kills, suffix):
     folder = tmp_path_factory.mktemp("run")
     rows = rows_of(texts)
     source: object = rows
@@ -108,7 +108,7 @@ def test_killed_at_any_steps(tmp_path_factory, *, texts, chunk_size, in_flight, 
     check(run, texts, len(kills))
 
 
-def test_a_run_that_has_ended_pays_nothing_when_it_is_tried_again(tmp_path):
+def test_retrying_a_finished_run_pays_nothing(tmp_path):
     run = Run(open_source(rows_of(SENTENCES)), str(tmp_path / "out"), chunk_size=3, in_flight=2)
     finish(run, [])
     paid = len(run.platform.jobs)

@@ -37,7 +37,7 @@ class TestLists:
     def test_an_empty_list_has_no_rows(self):
         assert rows_of([]) == []
 
-    def test_numbers_are_taken_for_the_texts_that_they_were(self):
+    def test_numbers_count_as_texts(self):
         """``render_template_as_native_obj`` makes numbers of prompts such as ``"42"``."""
         assert rows_of([42, 1.5]) == [{"prompt": "42"}, {"prompt": "1.5"}]
 
@@ -63,7 +63,7 @@ class TestLists:
             ({"a": Decimal("NaN")}, "column 'a' is a decimal that is not finite"),
         ],
     )
-    def test_an_item_that_is_no_row_is_named_without_its_content(self, item, reason):
+    def test_the_error_names_an_item_that_is_not_a_row_without_its_content(self, item, reason):
         with pytest.raises(BadRowError) as caught:
             open_source(["fine", item])
         assert str(caught.value).startswith("row 1 of the list")
@@ -79,7 +79,7 @@ class TestLists:
 
 class TestKinds:
     @pytest.mark.parametrize("wrong", [None, 1, 1.5, True, {"a": 1}, b"x", {"a"}, object()])
-    def test_what_is_no_input_is_refused(self, wrong):
+    def test_a_value_that_is_not_an_input_is_refused(self, wrong):
         with pytest.raises(InputError, match="The input is of type"):
             open_source(wrong)
 
@@ -92,17 +92,17 @@ class TestKinds:
         "text",
         ["What is a secret?", "Summarize:\nsecret.csv", "['secret', 'b']", "x" * 5000, "secret\0", "a * b?"],
     )
-    def test_a_text_that_is_no_path_is_taken_for_a_forgotten_list(self, text):
+    def test_a_text_that_is_not_a_path_suggests_a_list(self, text):
         with pytest.raises(InputError, match="pass a list of them") as caught:
             open_source(text)
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize("path", ["no/such.jsonl", "/no/such.csv.gz", "~/no-such.parquet", "no.tsv"])
-    def test_a_file_that_is_not_there_is_named(self, path):
+    def test_the_error_names_a_missing_file(self, path):
         with pytest.raises(InputError, match=f"The input {path} does not exist"):
             open_source(path)
 
-    def test_a_glob_without_a_match_is_named(self, tmp_path: Path):
+    def test_the_error_names_a_glob_without_a_match(self, tmp_path: Path):
         with pytest.raises(InputError, match=r"No file matches the input .*/x\*\.jsonl"):
             open_source(f"{tmp_path}/x*.jsonl")
 
@@ -136,7 +136,7 @@ class TestFiles:
         names = [each["from"] for each in rows_of(f"{tmp_path}/**/*.jsonl")]
         assert names == ["a/10.jsonl", "a/9.jsonl", "b/2.jsonl"]
 
-    def test_indexes_go_on_over_files_and_formats(self, file, tmp_path: Path):
+    def test_indices_continue_across_files_and_formats(self, file, tmp_path: Path):
         file("1.jsonl", '{"a": "1"}\n{"a": "2"}\n')
         file("2.jsonl", "")
         file("3.csv", "a\n3\n")
@@ -150,13 +150,13 @@ class TestFiles:
         ]
         assert source.describe() == f"{tmp_path}/* (0.0 MB, 4 files)"
 
-    def test_files_of_one_name_in_several_folders_are_told_apart(self, file, tmp_path: Path):
+    def test_files_with_the_same_name_in_different_folders_are_distinguished(self, file, tmp_path: Path):
         file("x/a.jsonl", "{}\n")
         file("y/a.jsonl", "{\n")
         with pytest.raises(BadRowError, match=rf"{tmp_path}/y/a\.jsonl, line 1"):
             rows_of(f"{tmp_path}/*/a.jsonl")
 
-    def test_brackets_in_a_name_that_is_there_are_no_glob(self, file):
+    def test_brackets_in_an_existing_name_are_not_a_pattern(self, file):
         assert rows_of(file("a[1].jsonl", '{"a": 1}')) == [{"a": 1}]
 
     def test_objects_are_read_through_the_file_system_of_airflow(self, object_store):
@@ -181,7 +181,7 @@ class TestFiles:
             open_source("memory://bucket/b.jsonl?token=secret#secret")
         assert "secret" not in str(caught.value)
 
-    def test_a_file_that_may_not_be_read_is_named(self, file, tmp_path: Path):
+    def test_the_error_names_a_file_without_read_permission(self, file, tmp_path: Path):
         source = open_source(file("a.jsonl", "{}"))
         (tmp_path / "a.jsonl").unlink()
         with pytest.raises(InputError, match=r"a\.jsonl cannot be opened: FileNotFoundError"):
@@ -189,7 +189,7 @@ class TestFiles:
 
 
 class TestStamp:
-    def test_it_stays_while_the_files_stay(self, file, tmp_path: Path):
+    def test_it_is_the_same_while_the_files_are(self, file, tmp_path: Path):
         file("a.jsonl", '{"a": 1}')
         glob = f"{tmp_path}/*.jsonl"
         assert open_source(glob).version() == open_source(glob).version()
@@ -223,12 +223,12 @@ class TestStamp:
             != open_source(["b"]).version()
         )
 
-    def test_a_cursor_into_a_file_that_is_gone_is_refused(self, file, tmp_path: Path):
+    def test_a_cursor_into_a_missing_file_is_refused(self, file, tmp_path: Path):
         file("a.jsonl", "{}")
         with pytest.raises(InputChangedError, match="file number 1"):
             list(open_source(f"{tmp_path}/*.jsonl").read(Cursor(1, 1)))
 
-    def test_a_cursor_behind_the_end_of_a_list_is_refused(self):
+    def test_a_cursor_beyond_the_end_of_a_list_is_refused(self):
         with pytest.raises(InputError, match="has 1 rows"):
             list(open_source(["a"]).read(Cursor(2)))
 

@@ -12,13 +12,13 @@ from airflow_provider_lamini.corpus.text_splitter import pieces
 
 
 @given(st.text(alphabet="ab .\n\t", max_size=300), st.integers(1, 50))
-def test_all_but_space_is_there_in_order_and_no_piece_is_too_long(text, limit):
+def test_pieces_contain_the_whole_text_in_order_and_none_is_too_long(text, limit):
     found = list(pieces(text, limit))
     assert all(piece == piece.strip() and 0 < len(piece) <= limit for piece in found)
     assert re.sub(r"\s", "", "".join(found)) == re.sub(r"\s", "", text)
 
 
-def test_a_short_text_is_one_piece_and_a_blank_one_none():
+def test_a_short_text_is_one_piece_and_a_blank_text_is_none():
     assert list(pieces("one\n\ntwo", 100)) == ["one\n\ntwo"]
     assert list(pieces(" \n", 100)) == []
 
@@ -33,5 +33,5 @@ def test_a_short_text_is_one_piece_and_a_blank_one_none():
         ("Firstwordsthenextandmorehere", "Firstwordsthenex"),
     ],
 )
-def test_it_is_cut_between_paragraphs_else_lines_else_sentences_else_words(text, first):
+def test_a_text_is_split_between_paragraphs_or_lines_or_sentences_or_words(text, first):
     assert next(pieces(text, 16)) == first

@@ -43,13 +43,13 @@ def test_the_same_rows_in_other_files_are_another_input(file, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
-def test_an_empty_input_is_fine(file, name):
+def test_an_empty_input_is_accepted(file, name):
     path = file(name, "" if name.endswith("l") else "body,id\n")
     assert validate_input(open_source(path), BODY, passthrough=["id"]).total_rows == 0
     assert validate_input(open_source([]), BODY, passthrough=["id"]).total_rows == 0
 
 
-def test_a_row_without_a_value_that_the_prompt_needs_is_named_with_its_columns(file):
+def test_the_error_names_a_row_without_a_needed_value_and_its_columns(file):
     rows = [{"body": "x", "id": 1}] * 20_000
     for bad, reason in (
         ({"text": 1, "id": 2}, "no column 'body'. Existing columns: text, id"),
@@ -69,14 +69,14 @@ def test_a_column_that_no_row_has_is_a_wrong_name(file):
         validate_input(source, BODY)
 
 
-def test_a_column_that_is_passed_through_may_lack_in_some_rows_but_not_in_all(file):
+def test_a_passthrough_column_may_be_missing_in_some_rows_but_not_in_all(file):
     source = open_source(file("a.jsonl", lines({"body": "x"}, {"body": "y", "id": None})))
     assert validate_input(source, BODY, passthrough=["id"]).total_rows == 2
     with pytest.raises(MissingColumnError, match=r"has no column 'key'. Existing columns: body"):
         validate_input(source, BODY, passthrough=["id", "key"])
 
 
-def test_a_column_that_a_csv_file_lacks_is_named_for_what_needs_it(file):
+def test_the_error_says_what_needs_a_column_that_a_csv_file_lacks(file):
     source = open_source(file("a.csv", "text,id\nx,1\n"))
     with pytest.raises(
         MissingColumnError, match=r"a\.csv has no column 'body'.*text, id\. The prompt needs it"
@@ -89,7 +89,7 @@ def test_a_column_that_a_csv_file_lacks_is_named_for_what_needs_it(file):
     assert "secret" not in str(caught.value)
 
 
-def test_a_prompt_that_is_too_long_is_named_by_its_row(file):
+def test_the_error_names_the_row_of_a_prompt_that_is_too_long(file):
     source = open_source(file("a.csv", "body\n" + "x\n" * 3000 + "y" * 20 + "\n" + "z" * 30 + "\n"))
     assert validate_input(source, BODY, max_prompt_chars=41).total_rows == 3002
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_a_prompt_that_is_too_long_is_named_by_its_row(file):
         validate_input(source, BODY, max_prompt_chars=30)
 
 
-def test_a_line_that_is_no_row_fails_the_validation(file):
+def test_a_line_that_is_not_a_row_fails_the_validation(file):
     with pytest.raises(BadRowError, match=r"a\.jsonl, line 2"):
         validate_input(open_source(file("a.jsonl", '{"body": "x"}\n{')), BODY)
 

@@ -52,7 +52,7 @@ def kinds_of(values):
         ([{"a": 1}, None], "json"),
     ],
 )
-def test_a_column_has_the_narrowest_kind_that_holds_all_its_values(values, kind):
+def test_a_column_has_the_narrowest_type_that_represents_all_its_values(values, kind):
     assert kinds_of(values) == kind
     assert kinds_of(values[::-1]) == kind
 
@@ -89,7 +89,7 @@ def write_all(folder, writer_type, rows, vectors, size, *, fresh=True):
 
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("fresh", [True, False])
-def test_what_is_written_is_read_back(folder, writer, fresh):
+def test_written_rows_are_read_back(folder, writer, fresh):
     pytest.importorskip("pyarrow")
     rows = [{"c": value} for value in (1, "x", None, [1, {"y": None}], True, 2.5, 2**80)]
     vectors = [[0.5, -1.0], None, [0.25, 4.0], [1.0, 1.0], None, [2.0, 0.0], [0.0, 0.0]]
@@ -141,7 +141,7 @@ def test_any_column_survives_parquet_and_has_one_type_in_all_parts(tmp_path_fact
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_vectors_of_another_length_than_before_are_refused(folder, writer):
+def test_vectors_of_another_length_are_refused(folder, writer):
     pytest.importorskip("pyarrow")
     rows = [{"c": None}] * 4
     with pytest.raises(OutputError, match="have 2 and 3 numbers: was the model changed"):
@@ -149,7 +149,7 @@ def test_vectors_of_another_length_than_before_are_refused(folder, writer):
     assert dimensions(Ledger.resume(folder, {"task": "t"}).totals) == 2
 
 
-def test_parts_without_vectors_fit_beside_parts_with_vectors(tmp_path):
+def test_parts_with_and_without_vectors_have_compatible_schemas(tmp_path):
     pytest.importorskip("pyarrow")
     from pyarrow import dataset, parquet
 
@@ -161,7 +161,7 @@ def test_parts_without_vectors_fit_beside_parts_with_vectors(tmp_path):
     assert parquet.ParquetFile(parts[0]).schema.equals(parquet.ParquetFile(parts[1]).schema)
 
 
-def test_a_part_is_written_the_same_again(tmp_path):
+def test_writing_a_part_again_gives_the_same_file(tmp_path):
     pytest.importorskip("pyarrow")
     result = ChunkResult([[1.0, 2.0], None], [None, None], [None, "why"])
     folder = OutputFolder(str(tmp_path))
@@ -172,7 +172,7 @@ def test_a_part_is_written_the_same_again(tmp_path):
     assert written[0] == written[1]
 
 
-def test_a_damaged_part_is_named(tmp_path):
+def test_the_error_names_a_damaged_part(tmp_path):
     pytest.importorskip("pyarrow")
     folder = OutputFolder(str(tmp_path))
     write_all(folder, VectorTable, [{"c": 1}] * 3, [[1.0]] * 3, 2)
@@ -188,13 +188,13 @@ def test_a_damaged_part_is_named(tmp_path):
         list(table_rows(b"PAR1"))
 
 
-def test_columns_of_the_same_name_as_ours_cannot_be_passed_through(tmp_path):
+def test_columns_with_reserved_names_cannot_be_passed_through(tmp_path):
     VectorLines(OutputFolder(str(tmp_path)), ["output"])
     with pytest.raises(ColumnError, match="Reserved names: index, embedding, error"):
         VectorLines(OutputFolder(str(tmp_path)), ["embedding"])
 
 
-def test_without_pyarrow_the_extra_is_named():
+def test_without_pyarrow_the_error_names_the_extra():
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "from airflow_provider_lamini.rows.output.vectors import require_pyarrow\n"

@@ -30,7 +30,7 @@ from airflow_provider_lamini.rows.failure_limit import FailureLimit
         (0.0, 0, 10, "0% of all rows"),
     ],
 )
-def test_counts_and_shares_are_told_apart(value, allowed, total, words):
+def test_counts_and_fractions_are_distinguished(value, allowed, total, words):
     limit = FailureLimit.parse(value)
     assert not limit.exceeded(allowed, total)
     assert limit.exceeded(allowed + 1, total)
@@ -65,7 +65,7 @@ def test_without_a_limit_any_number_may_fail(value):
         "1e999",
     ],
 )
-def test_all_else_is_refused_with_what_is_expected(value):
+def test_other_values_are_refused_with_what_is_expected(value):
     with pytest.raises(ValueError, match=r"max_failed_rows.*Pass a number of rows"):
         FailureLimit.parse(value)
 

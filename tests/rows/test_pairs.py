@@ -1,4 +1,4 @@
-"""Rows for a dataset are all looked at before one is used, and the bad ones are named."""
+"""All rows of a dataset are validated before one is used, and the error names the bad ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def file(tmp_path):
     return write
 
 
-def test_rows_are_cut_to_input_and_output(file):
+def test_rows_are_reduced_to_input_and_output(file):
     expected = [{"input": f"q{number}", "output": f"a{number}"} for number in range(3)]
     assert rows_of(GOOD) == expected
     assert rows_of(file(GOOD)) == expected
@@ -50,7 +50,7 @@ def test_columns_are_mapped_by_name_and_by_template(file):
     assert rows_of(rows, "body", "{stars} stars") == [{"input": "where is it?", "output": "2 stars"}]
 
 
-def test_csv_files_serve_as_well(tmp_path):
+def test_csv_files_work_too(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('input,output\r\n"one, two",three\r\n')
     assert rows_of(str(path)) == [{"input": "one, two", "output": "three"}]
@@ -66,7 +66,7 @@ def test_csv_files_serve_as_well(tmp_path):
     ],
 )
 @pytest.mark.parametrize("inline", [True, False])
-def test_a_bad_row_is_named_by_number_and_place(file, bad, problem, inline):
+def test_the_error_names_number_and_location_of_a_bad_row(file, bad, problem, inline):
     rows = [*GOOD, bad]
     place = "item 3 of the list" if inline else "rows.jsonl, line 4"
     with pytest.raises(BadRowError, match=re.escape(f"row 3 ({place}) {problem}")) as failed:
@@ -75,7 +75,7 @@ def test_a_bad_row_is_named_by_number_and_place(file, bad, problem, inline):
     assert "nothing was sent" in str(failed.value)
 
 
-def test_all_rows_are_looked_at_and_the_first_ten_bad_ones_are_named(file):
+def test_all_rows_are_validated_and_the_first_ten_bad_ones_are_named(file):
     rows = [
         *GOOD,
         *({"input": "q", "output": ""} for _ in range(12)),
@@ -117,7 +117,7 @@ def test_a_csv_file_without_the_column_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("prompt", "answer", "named"), [("", "output", "prompt"), ("input", None, "answer")])
-def test_a_template_that_is_none_is_named_by_its_argument(prompt, answer, named):
+def test_an_invalid_template_is_named_by_its_argument(prompt, answer, named):
     with pytest.raises(ColumnError, match=f"^{named} must be a text"):
         Columns.parse(prompt, answer)
 
