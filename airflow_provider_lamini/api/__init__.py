@@ -1,1 +1,1 @@
-"""The platforms' HTTP APIs as typed calls. Imports no Airflow."""
+"""The HTTP core: calls as data, and clients that send them. Knows no platform by name and imports no Airflow."""

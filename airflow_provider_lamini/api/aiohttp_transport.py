@@ -1,4 +1,4 @@
-"""A cheaper way to send requests from an event loop, where the extra ``fast`` is installed."""
+"""A cheaper way to send requests from an event loop, if the extra ``fast`` is installed."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 def fast_transport(
     settings: ClientSettings, tls: ssl.SSLContext, limits: httpx.Limits
 ) -> FastTransport | None:
-    """Requests over aiohttp, which reads and writes HTTP in C; for an `httpx.AsyncClient`.
+    """Return a transport over aiohttp, which parses HTTP in C, for an `httpx.AsyncClient`.
 
-    Only for what may be repeated: its errors do not tell for sure whether a request had reached the platform. Proxies
-    are left to httpx, which knows all the ways in which they are set.
+    Only for calls that may be repeated: its errors do not say for certain whether a request reached the platform. Proxies
+    need httpx, which knows all the ways to configure them.
 
     :param settings: how to reach the platform
-    :param tls: how certificates are checked
-    :param limits: of connections
-    :return: the transport; ``None`` where the extra is not installed, or a proxy is set
+    :param tls: how to verify certificates
+    :param limits: limits of connections
+    :return: the transport; ``None`` if the extra is not installed, or a proxy is set
     """
     if settings.proxy or getproxies() or importlib.util.find_spec("httpx_aiohttp") is None:
         return None
@@ -38,10 +38,10 @@ def fast_transport(
 
 
 class FastTransport(httpx.AsyncBaseTransport):
-    """httpx's requests over aiohttp, with errors that say what has happened.
+    """Sends httpx's requests over aiohttp, and raises httpx's errors.
 
-    :param tls: how certificates are checked
-    :param limits: of connections
+    :param tls: how to verify certificates
+    :param limits: limits of connections
     """
 
     def __init__(self, tls: ssl.SSLContext, limits: httpx.Limits) -> None:
@@ -53,7 +53,7 @@ class FastTransport(httpx.AsyncBaseTransport):
         self._inner = AiohttpTransport(verify=tls, client=self.session)
 
     def session(self) -> aiohttp.ClientSession:
-        """The one pool of connections, made by the first request: it belongs to that one's event loop."""
+        """Return the pool of connections; the first request creates it, because it belongs to that event loop."""
         if self._opened is None:
             import aiohttp
 
@@ -63,16 +63,16 @@ class FastTransport(httpx.AsyncBaseTransport):
                     limit=self._limits.max_connections or 0,
                     keepalive_timeout=self._limits.keepalive_expiry,
                 ),
-                cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),  # as httpx keeps cookies
+                cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),  # like httpx
                 auto_decompress=False,
             )
         return self._opened
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request of httpx."""
-        with _told_apart():
+        """Send one of httpx's requests."""
+        with _httpx_errors():
             response = await self._inner.handle_async_request(request)
-        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for the types
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for the type checker
         response.stream = _Body(response.stream)
         return response
 
@@ -82,11 +82,11 @@ class FastTransport(httpx.AsyncBaseTransport):
             await self._opened.close()
 
 
-class Looks:
-    """Carries out calls that read one small thing from the platform, past httpx, which is most of their cost.
+class PollSender:
+    """Sends plain ``GET`` requests without httpx, which is most of the cost of a poll.
 
-    :param transport: with the connections
-    :param request: one to the platform's address, as httpx would send it: its headers and timeouts are every look's
+    :param transport: has the connections
+    :param request: a request of httpx to the base URL; all polls use its headers and timeouts
     """
 
     def __init__(self, transport: FastTransport, request: httpx.Request) -> None:
@@ -98,12 +98,12 @@ class Looks:
         self._connect: float = request.extensions["timeout"]["connect"]
         self._timeout: tuple[float, aiohttp.ClientTimeout] | None = None
 
-    async def carry_out(self, fetch: Transfer, path: str) -> None:
-        """Send a ``GET`` and take its answer.
+    async def send(self, transfer: Transfer, path: str) -> None:
+        """Send a ``GET`` and receive its response.
 
-        :param fetch: the step, told of the answer
-        :param path: below the platform's address
-        :raises httpx.HTTPError: where there was no answer, or not all of it
+        :param transfer: the step; it receives the response
+        :param path: path below the base URL
+        :raises httpx.HTTPError: if there was no complete response
         """
         from yarl import URL
 
@@ -111,21 +111,21 @@ class Looks:
             async with self._session().get(
                 URL(self._base + path, encoded=True),
                 headers=self._headers,
-                timeout=self._patience(fetch.timeout),
+                timeout=self._client_timeout(transfer.timeout),
                 allow_redirects=False,
             ) as response:
                 if "Content-Encoding" in response.headers:
-                    await _decoded(response, fetch)
+                    await _receive_compressed(response, transfer)
                     return
-                fetch.begin(response.status, response.raw_headers)
+                transfer.begin(response.status, response.raw_headers)
                 while block := await response.content.readany():
-                    if not fetch.take(block):
+                    if not transfer.take(block):
                         break
         except Exception:
-            with _told_apart(), _as_httpx():
+            with _httpx_errors(), _as_httpx():
                 raise
 
-    def _patience(self, seconds: float) -> aiohttp.ClientTimeout:
+    def _client_timeout(self, seconds: float) -> aiohttp.ClientTimeout:
         if self._timeout is None or self._timeout[0] != seconds:
             import aiohttp
 
@@ -134,16 +134,16 @@ class Looks:
         return self._timeout[1]
 
 
-async def _decoded(response: aiohttp.ClientResponse, fetch: Transfer) -> None:
-    """Take a compressed answer as httpx does."""
+async def _receive_compressed(response: aiohttp.ClientResponse, transfer: Transfer) -> None:
+    """Receive a compressed response as httpx does."""
     from httpx_aiohttp.transport import AiohttpResponseStream
 
     answer = httpx.Response(
         response.status, headers=response.raw_headers, stream=AiohttpResponseStream(response)
     )
-    fetch.begin(answer.status_code, answer.headers.raw)
+    transfer.begin(answer.status_code, answer.headers.raw)
     async for block in answer.aiter_bytes():
-        if not fetch.take(block):
+        if not transfer.take(block):
             break
 
 
@@ -152,7 +152,7 @@ class _Body(httpx.AsyncByteStream):
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _told_apart():
+        with _httpx_errors():
             async for block in self._stream:
                 yield block
 
@@ -169,23 +169,23 @@ def _as_httpx() -> Iterator[None]:
 
 
 @contextmanager
-def _told_apart() -> Iterator[None]:
-    """Whatever aiohttp says of a connection comes as the timeout of its making, which most of it is not.
+def _httpx_errors() -> Iterator[None]:
+    """Raise httpx's errors: httpx-aiohttp maps all connection errors to connect timeouts, which most are not.
 
-    What is no HTTP comes as an error of aiohttp's own.
+    Invalid HTTP raises one of aiohttp's own errors.
     """
     import aiohttp
 
     try:
         yield
     except aiohttp.ClientError as error:
-        raise httpx.RemoteProtocolError("no HTTP") from error
+        raise httpx.RemoteProtocolError("not HTTP") from error
     except httpx.ConnectTimeout as error:
         cause = error.__cause__
         if isinstance(cause, aiohttp.ServerTimeoutError):
             raise
         if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-            raise httpx.ConnectError("no trust") from cause.certificate_error
+            raise httpx.ConnectError("untrusted certificate") from cause.certificate_error
         if isinstance(cause, aiohttp.ClientConnectorError):
             raise httpx.ConnectError("no connection") from cause.os_error
         raise httpx.ReadError("the connection was lost") from cause

@@ -1,7 +1,7 @@
-"""Uploading a file to an Azure blob by a signed URL: in one request, or in blocks and then their list.
+"""Uploads a file to an Azure blob with a signed URL: in one request, or in blocks followed by their list.
 
-The signature is a secret while it is valid. Only the transport, below everything that logs or explains, puts
-it on a request: no message and no log line holds it.
+The signature is a secret while it is valid. Only the transport, below everything that logs or reports errors, adds it to
+a request: no message and no log line contains it.
 """
 
 from __future__ import annotations
@@ -24,43 +24,40 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
 
 BLOCK = 8 * 1024 * 1024
-"""Bytes per request. Two blocks are in memory at once."""
+"""Bytes per request. Two blocks are in memory at a time."""
 
-MOST_BLOCKS = 50_000
-"""As many does the store allow for one blob."""
+MAX_BLOCKS = 50_000
+"""The store's limit for one blob."""
 
 
 def upload(url: str, data: FilePart, settings: ClientSettings, *, block: int = BLOCK) -> int:
-    """Put a file into a blob. Until the last request has succeeded, the blob is as it was before.
+    """Upload a file into a blob. Until the last request has succeeded, the blob does not change.
 
-    A file of at most one block goes in one request (``PUT`` with ``x-ms-blob-type: BlockBlob``), a larger one
-    in blocks (``comp=block``), which a last request puts together (``comp=blocklist``). Each of them may be
-    repeated.
+    A file of at most one block takes one request (``PUT`` with ``x-ms-blob-type: BlockBlob``). A larger one is sent in
+    blocks (``comp=block``), which a last request joins (``comp=blocklist``). Each request may be retried.
 
     :param url: the blob's signed URL
     :param data: the file; it is read once
-    :param settings: the platform's, for timeouts, budgets, certificates and proxy; its key, its further
-        headers and its client certificate are not sent to the blob
+    :param settings: the platform's, for timeouts, budgets, certificates and proxy; its key, headers and client
+        certificate are not sent to the store
     :param block: bytes per request
-    :returns: how many bytes the blob has
-    :raises PlatformError: where the store failed for good, or refused
+    :returns: size of the blob in bytes
+    :raises PlatformError: if the store failed after all retries, or refused
     """
     with _Blob(url, settings) as blob, data.open() as file:
-        here, following = file.read(block), file.read(block)
+        current, following = file.read(block), file.read(block)
         if not following:
-            blob.put(here, {})
-            return len(here)
+            blob.put(current, {})
+            return len(current)
         names: list[str] = []
         size = 0
-        while here:
+        while current:
             names.append(base64.b64encode(f"{len(names):08d}".encode()).decode())
-            if len(names) > MOST_BLOCKS:
-                raise ValueError(
-                    f"{data.name} is too large for a blob: it has more than {MOST_BLOCKS} blocks"
-                )
-            blob.put(here, {"comp": "block", "blockid": names[-1]})
-            size += len(here)
-            here, following = following, file.read(block)
+            if len(names) > MAX_BLOCKS:
+                raise ValueError(f"{data.name} is too large for a blob: it has more than {MAX_BLOCKS} blocks")
+            blob.put(current, {"comp": "block", "blockid": names[-1]})
+            size += len(current)
+            current, following = following, file.read(block)
         entries = "".join(f"<Latest>{name}</Latest>" for name in names)
         listed = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{entries}</BlockList>'
         blob.put(listed.encode(), {"comp": "blocklist"})
@@ -68,7 +65,7 @@ def upload(url: str, data: FilePart, settings: ClientSettings, *, block: int = B
 
 
 class _Blob:
-    """A blob that a signed URL allows to write.
+    """A blob with a signed URL that allows writing.
 
     :param url: the signed URL
     :param settings: the platform's
@@ -77,7 +74,7 @@ class _Blob:
     def __init__(self, url: str, settings: ClientSettings) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise ProtocolError("The platform gave no address that a dataset can be uploaded to.")
+            raise ProtocolError("The platform sent no valid URL for the upload of a dataset.")
         self._path = parts.path
         own = replace(
             settings,
@@ -86,10 +83,10 @@ class _Blob:
             headers={},
             client_cert=None,
             client_key=None,
-            proxy=None,  # the transport below goes through it
+            proxy=None,  # the transport below uses it
             dialect=Dialect(),
         )
-        proxy = settings.proxy or _proxy_of_the_environment(parts.scheme, parts.hostname)
+        proxy = settings.proxy or _environment_proxy(parts.scheme, parts.hostname)
         network = httpx.HTTPTransport(verify=tls_context(own), proxy=proxy)
         self._client = Client(own, transport=_Signing(network, parts.query))
 
@@ -103,42 +100,42 @@ class _Blob:
         """Send one request.
 
         :param content: its body
-        :param params: query parameters, beside the signature
+        :param params: query parameters besides the signature
         """
-        # What an exchange leaves behind is freed some time later; the block must not wait for that.
-        held = [content]
+        # An exchange leaves reference cycles behind; the block must not stay in memory until they are collected.
+        holder = [content]
         call = Call(
             operation="blob_put",
             method="PUT",
             path=self._path,
             params=params,
-            content=FilePart("block", lambda: io.BytesIO(held[0])),
+            content=FilePart("block", lambda: io.BytesIO(holder[0])),
             parse=lambda _: None,
             retry=Retry.SAFE,
         )
         try:
             self._client.send(call)
         except (AuthenticationError, NotFoundError) as error:
-            # The words for the platform's key and paths would mislead here.
+            # The advice about the platform's key and paths would mislead here.
             message = (
                 f"The blob store refused the dataset ({error.status}): the signed URL may have expired, or not "
-                "allow to write. Nothing was stored; a retry asks the platform for a new URL."
+                "allow writing. Nothing was stored; a retry requests a new URL from the platform."
             )
             raise type(error)(message, status=error.status, operation=call.operation) from None
         finally:
-            held.clear()
+            holder.clear()
 
 
-def _proxy_of_the_environment(scheme: str, host: str) -> str | None:
-    """The proxy that httpx's clients find by themselves, where they have no transport of ours."""
+def _environment_proxy(scheme: str, host: str) -> str | None:
+    """Return the proxy that httpx would use without a custom transport."""
     return None if proxy_bypass(host) else getproxies().get(scheme)
 
 
 class _Signing(httpx.BaseTransport):
-    """Puts the signature on each request.
+    """Adds the signature to each request.
 
     :param network: sends the requests
-    :param signature: the query of the signed URL, as it came
+    :param signature: the query of the signed URL, unchanged
     """
 
     def __init__(self, network: httpx.BaseTransport, signature: str) -> None:

@@ -1,16 +1,15 @@
-"""A platform operation as data: what to send, how to read the answer, whether it may be sent again."""
+"""A platform operation as data: what to send, how to parse the response, whether it may be sent again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-
-from functools import cached_property
 
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
@@ -20,20 +19,20 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 class Retry(Enum):
-    """When a failed call may be sent again without asking anybody."""
+    """When a failed call may be sent again."""
 
     SAFE = "safe"
-    """After any passing failure: the call reads, or writes the same thing again."""
-    ONLY_IF_NOT_STARTED = "if refused"
-    """Only where the platform surely did not begin: refused connection, 429. The call starts work."""
+    """After any transient failure: the call reads, or writes the same thing again."""
+    ONLY_IF_NOT_STARTED = "only if not started"
+    """Only if the platform certainly did not start the work: refused connection, 429. The call starts work."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """One file of a body, or a whole body; it is opened when sent and read in blocks.
+    """A file in a body, or a whole body; it is opened when it is sent, and read in blocks.
 
     :param name: file name that the platform sees
-    :param open: opens the file anew for reading bytes, once per attempt
+    :param open: opens the file for reading bytes, once per attempt
     :param content_type: media type
     """
 
@@ -63,14 +62,13 @@ class Call(Generic[T_co]):
     :param operation: the platform's operation id, for logs and errors
     :param method: HTTP method
     :param path: path below the base URL, quoted, with a leading slash
-    :param parse: turns the body of a successful answer into what it means; raises ``ValueError`` where it
-        does not fit
-    :param retry: whether a failed attempt may be repeated
+    :param parse: parses the body of a successful response; raises ``ValueError`` if it is invalid
+    :param retry: when a failed call may be sent again
     :param json: body to send as JSON; ``None`` sends no body
     :param multipart: body to send as a form with files, instead of ``json``
-    :param content: body to send as it lies in a file, read in blocks, instead of ``json``
+    :param content: file to send as the body, instead of ``json``
     :param params: query parameters
-    :param timeout: seconds to wait for an answer, where the call needs other than the client's
+    :param timeout: seconds to wait for the response; ``None`` for the client's ``read_timeout``
     """
 
     operation: str
@@ -85,30 +83,29 @@ class Call(Generic[T_co]):
     timeout: float | None = None
 
     def with_body(self) -> Call[tuple[bytes, T_co]]:
-        """The same request, with the body beside what is read from it."""
-        return self._read_as(lambda body: (body, self.parse(body)))
+        """Return a call whose result is the body of the response and what ``parse`` makes of it."""
+        return self._with_parse(lambda body: (body, self.parse(body)))
 
     def map(self, transform: Callable[[T_co], U]) -> Call[U]:
-        """The same request with its answer turned into something else.
+        """Return a call whose result is ``transform`` of this call's result.
 
-        :param transform: what to make of the answer
-        :returns: a call whose answer is ``transform`` of this call's answer
+        :param transform: turns one result into the other
         """
-        return self._read_as(lambda body: transform(self.parse(body)))
+        return self._with_parse(lambda body: transform(self.parse(body)))
 
-    def _read_as(self, read: Callable[[bytes], U]) -> Call[U]:
-        return cast("Call[U]", replace(self, parse=cast("Callable[[bytes], T_co]", read)))
+    def _with_parse(self, parse: Callable[[bytes], U]) -> Call[U]:
+        return cast("Call[U]", replace(self, parse=cast("Callable[[bytes], T_co]", parse)))
 
 
 class PromptList(list[str]):
-    """Texts that nobody changes any more: megabytes of them are written as JSON once, for their hash and for the body."""
+    """Prompts that do not change any more, so that they are encoded once, for their hash and for the body."""
 
     @cached_property
     def as_json(self) -> bytes:
-        """They as one list.
+        """All texts as one JSON array.
 
-        :raises UnicodeEncodeError: for half of a surrogate pair, which is no text
+        :raises UnicodeEncodeError: for half of a surrogate pair, which is not valid text
         """
-        import msgspec  # calls are built where Dags are parsed, too
+        import msgspec  # Dag files import this module
 
         return msgspec.json.encode(list(self))

@@ -1,4 +1,4 @@
-"""Clients of a platform: one that blocks and one for event loops, both drivers of the same exchange."""
+"""Clients of a platform: a blocking one and one for event loops. Both drive the same exchange."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
 
-from airflow_provider_lamini.api.aiohttp_transport import FastTransport, Looks, fast_transport
+from airflow_provider_lamini.api.aiohttp_transport import FastTransport, PollSender, fast_transport
 from airflow_provider_lamini.api.exchange import Exchange
 from airflow_provider_lamini.api.request import client_timeout, platform_headers
-from airflow_provider_lamini.api.transfer import Flow, OffLoop, Sleep, Transfer
+from airflow_provider_lamini.api.transfer import Flow, Sleep, ThreadedStream, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-# On 2.11, httpx would write a line for every request into the task's log, with the whole address; the lines of httpcore,
-# at DEBUG, hold the headers of answers: cookies, and signed addresses to which a download is redirected.
+# On Airflow 2.11, httpx would log every request with its whole URL into the task's log. At DEBUG, httpcore logs response
+# headers: cookies, and signed URLs of redirected downloads.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 logging.getLogger("httpcore").setLevel(logging.INFO)
 
 _IDLE_SECONDS = 3.0
-"""Servers close idle connections after 5 s or more. A connection that is closed while a request is on its way
-leaves open whether the request arrived, so that ours are closed first."""
+"""Servers close idle connections after 5 s or more. If that happens while a request is in transit, nobody knows whether
+it arrived; so the client closes them first."""
 
 _NOTHING = httpx.ByteStream(b"")
 
 
 class Client:
-    """Sends calls and waits for their answers. May be used from several threads.
+    """Sends calls and waits for their responses. Several threads may use it.
 
     :param settings: how to reach the platform
-    :param transport: sends the requests in place of the network, for tests
-    :param sleep: waits so many seconds
-    :param clock: the time in seconds, from any start
-    :raises ValueError: where a certificate or the proxy of the settings cannot be used
+    :param transport: replaces the network, for tests
+    :param sleep: sleeps the given seconds
+    :param clock: monotonic time in seconds
+    :raises ValueError: if a certificate or the proxy of the settings is unusable
     """
 
     def __init__(
@@ -70,20 +70,20 @@ class Client:
         self._sleep = sleep
 
     def send(self, call: Call[T]) -> T:
-        """Send a call and return its answer.
+        """Send a call and return its result.
 
         :param call: what to send
-        :raises PlatformError: where it failed for good
+        :raises PlatformError: if it failed after all retries
         """
         return self._drive(self._exchange.send(call))
 
     def download(self, call: Call[object], to: BinaryIO) -> int:
-        """Send a call and write its answer to a file as it comes.
+        """Send a call and write its response to a file as it arrives.
 
         :param call: what to send
         :param to: a file open for writing bytes
         :returns: how many bytes were written
-        :raises PlatformError: where it failed for good
+        :raises PlatformError: if it failed after all retries
         """
         return self._drive(self._exchange.download(call, to))
 
@@ -106,7 +106,7 @@ class Client:
                 while True:
                     try:
                         self._carry_out(step)
-                    except Exception as error:  # noqa: BLE001 - the exchange decides what it means
+                    except Exception as error:  # noqa: BLE001 - the exchange handles it
                         step = flow.throw(error)
                     else:
                         step = next(flow)
@@ -127,16 +127,16 @@ class Client:
                         break
             finally:
                 response.close()
-                # httpx ties answer and stream in a circle; bodies of megabytes would wait for Python's collector.
+                # httpx has a reference cycle of response and stream; large bodies would wait for the garbage collector.
                 response.stream = _NOTHING
 
 
 class AsyncClient:
-    """Sends calls on an event loop, and never blocks it. Belongs to one loop.
+    """Sends calls on an event loop without blocking it. Belongs to one loop.
 
     :param settings: how to reach the platform
     :param transport: sends the requests in place of the network, for tests
-    :param only_polls: nothing is sent that starts work, so that `fast.fast_transport` may be used
+    :param only_polls: no call starts work, so that :func:`~.aiohttp_transport.fast_transport` may be used
     :param sleep: waits so many seconds
     :param clock: the time in seconds, from any start
     :raises ValueError: where a certificate or the proxy of the settings cannot be used
@@ -165,27 +165,27 @@ class AsyncClient:
             limits=_limits(settings),
         )
         self._exchange = Exchange(settings, self._http, clock)
-        self._looks = None
+        self._poll_sender = None
         if fast is not None:
             request = self._http.build_request("GET", settings.base_url, headers=platform_headers(settings))
-            self._looks = Looks(fast, request)
+            self._poll_sender = PollSender(fast, request)
         self._sleep = sleep
 
     async def send(self, call: Call[T]) -> T:
-        """Send a call and return its answer.
+        """Send a call and return its result.
 
         :param call: what to send
-        :raises PlatformError: where it failed for good
+        :raises PlatformError: if it failed after all retries
         """
         return await self._drive(self._exchange.send(call))
 
     async def download(self, call: Call[object], to: BinaryIO) -> int:
-        """Send a call and write its answer to a file as it comes; the file is written in a thread.
+        """Send a call and write its response to a file as it arrives, in a thread.
 
         :param call: what to send
         :param to: a file open for writing bytes
         :returns: how many bytes were written
-        :raises PlatformError: where it failed for good
+        :raises PlatformError: if it failed after all retries
         """
         return await self._drive(self._exchange.download(call, to))
 
@@ -208,7 +208,7 @@ class AsyncClient:
                 while True:
                     try:
                         await self._carry_out(step)
-                    except Exception as error:  # noqa: BLE001 - the exchange decides what it means
+                    except Exception as error:  # noqa: BLE001 - the exchange handles it
                         step = flow.throw(error)
                     else:
                         step = next(flow)
@@ -220,13 +220,13 @@ class AsyncClient:
         if isinstance(step, Sleep):
             await self._sleep(step.seconds)
             return
-        if self._looks is not None and step.path is not None:
-            await self._looks.carry_out(step, step.path)
+        if self._poll_sender is not None and step.path is not None:
+            await self._poll_sender.send(step, step.path)
             return
         with contextlib.closing(step):
             request = await asyncio.to_thread(step.build) if step.reads_files else step.build()
             if step.reads_files and isinstance(request.stream, httpx.SyncByteStream):
-                request.stream = OffLoop(request.stream)
+                request.stream = ThreadedStream(request.stream)
             response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
                 step.begin(response.status_code, response.headers.raw)
@@ -245,38 +245,44 @@ def _limits(settings: ClientSettings) -> httpx.Limits:
 
 
 def tls_context(settings: ClientSettings) -> ssl.SSLContext:
-    """Return how certificates are checked, and the client's own certificate."""
+    """Return the TLS context: how to verify certificates, and the client's own certificate.
+
+    :param settings: how to reach the platform
+    :raises ValueError: if a certificate is unusable
+    """
     if not isinstance(settings.verify, bool):
-        context = _trusting(settings.verify)
+        context = _context_with_bundle(settings.verify)
     elif settings.client_cert:
         context = httpx.create_ssl_context(verify=settings.verify)
     else:
-        return _plain_tls(verify=settings.verify)
+        return _default_context(verify=settings.verify)
     if settings.client_cert:
         try:
             context.load_cert_chain(settings.client_cert, settings.client_key)
         except OSError as error:
-            raise ValueError(f"client_cert and client_key cannot be used: {_why(error)}") from None
+            raise ValueError(f"client_cert and client_key cannot be used: {_reason(error)}") from None
     return context
 
 
 @functools.cache
-def _plain_tls(*, verify: bool) -> ssl.SSLContext:
-    """Loading the usual authorities takes 30 ms and more, on an event loop too, so that it is done once."""
+def _default_context(*, verify: bool) -> ssl.SSLContext:
+    """Loading the default authorities takes at least 30 ms, also on an event loop, so it is done once."""
     return httpx.create_ssl_context(verify=verify)
 
 
-def _trusting(bundle: str) -> ssl.SSLContext:
+def _context_with_bundle(bundle: str) -> ssl.SSLContext:
     folder = Path(bundle).is_dir()
     try:
         return ssl.create_default_context(
             cafile=None if folder else bundle, capath=bundle if folder else None
         )
     except OSError as error:
-        raise ValueError(f"verify names no CA bundle that can be used, {bundle!r}: {_why(error)}") from None
+        raise ValueError(
+            f"verify must be the path of a CA bundle; {bundle!r} cannot be used: {_reason(error)}"
+        ) from None
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return (
         (error.reason if isinstance(error, ssl.SSLError) else None) or error.strerror or "it cannot be read"
     )

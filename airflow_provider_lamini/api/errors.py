@@ -1,4 +1,4 @@
-"""What can go wrong with a call to a platform, one class per cause.
+"""Errors of calls to a platform, one class per cause.
 
 ::
 
@@ -27,19 +27,19 @@ from __future__ import annotations
 class PlatformError(Exception):
     """A call to a platform failed.
 
-    Neither the key nor a prompt stands in the message or in any attribute.
+    Neither the message nor any attribute contains the key or a prompt.
 
-    :param message: what happened and what to do, for a person
-    :param status: HTTP status of the answer; ``None`` where there was none
+    :param message: what happened and what to do
+    :param status: HTTP status of the response; ``None`` if there was none
     :param detail: the platform's own short text
     :param operation: the platform's operation id
     :param method: HTTP method
     :param path: path below the base URL
-    :param request_id: the platform's id of the request, where it tells one
-    :param may_have_started: whether the platform may have begun the work that the call asked for, although
-        the call failed. Then look there before asking again.
-    :param attempts: how often the call was sent
-    :param retry_after: seconds that the platform asked to wait, where it did
+    :param request_id: the platform's id of the request, if it sent one
+    :param may_have_started: whether the platform may have started the work although the call failed. Then look there
+        before submitting again.
+    :param attempts: how many times the call was sent
+    :param retry_after: seconds that the platform asked to wait, if it did
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class InvalidRequestError(PlatformError):
 
 
 class RateLimitedError(PlatformError):
-    """Too many requests, longer than the retry budget. The call was not carried out; retry later."""
+    """Too many requests, for longer than the retry budget. The call had no effect; retry later."""
 
 
 class DuplicateError(PlatformError):
-    """Something of that name or id is there already. Retrying does not help; it may be what was wanted."""
+    """An object with that name or id already exists. Retrying does not help; it may be the one you want."""
 
 
 class JobNotFoundError(PlatformError):
@@ -111,7 +111,7 @@ class ProjectNotFoundError(PlatformError):
 
 
 class ModelLoadingError(PlatformError):
-    """The model was still being loaded when the model loading budget was spent. Retrying later helps."""
+    """The model was still loading when the model loading budget was spent. Retrying later helps."""
 
 
 class ModelNotFoundError(PlatformError):
@@ -119,25 +119,25 @@ class ModelNotFoundError(PlatformError):
 
 
 class UnavailableError(PlatformError):
-    """The platform could not be reached or failed inside, longer than the retry budget. Retrying later helps.
+    """The platform was unreachable or had an internal error, for longer than the retry budget. Retrying later helps.
 
-    A wrong host or an untrusted certificate also ends here: then the connection must be corrected.
+    Also raised for a wrong host or an untrusted certificate: then correct the connection.
     """
 
 
 class PlatformTimeoutError(PlatformError):
-    """No answer came in time, longer than the retry budget. Retrying later, or asking for less, helps."""
+    """No response in time, for longer than the retry budget. Retrying later, or asking for less, helps."""
 
 
 class ProtocolError(PlatformError):
-    """The answer is not what the API allows: a web page, a redirect elsewhere, broken or unexpected JSON.
+    """The response is not what the API allows: a web page, a redirect to another host, invalid or unexpected JSON.
 
-    Often something else than the platform answers at that address. Retrying seldom helps.
+    Often something other than the platform responds at that address. Retrying rarely helps.
     """
 
 
 class NotThePlatformError(ProtocolError):
-    """A web page, nothing, or a redirect elsewhere came in place of an answer: something in between answered.
+    """The response was a web page, empty, or a redirect to another host: something in between responded.
 
-    That may be a proxy under maintenance; then retrying later helps. Else check the base URL.
+    That may be a proxy under maintenance; then retrying later helps. Otherwise check the base URL.
     """

@@ -1,4 +1,4 @@
-"""What one attempt's failure means: its class of error, whether it passes, whether the platform began."""
+"""What a failed attempt means: its class of error, whether it is transient, whether the platform started the work."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, http
 class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
     """One attempt to send a call failed.
 
-    :param kind: the class of error that it becomes when no further attempt is made
+    :param kind: class of the error that is raised if there is no further attempt
     :param what: what happened, a sentence
-    :param passing: whether it may go well the next time
-    :param refused: whether the platform surely did not begin the work
-    :param status: HTTP status of the answer, where there was one
-    :param detail: the platform's own text, fit to be shown
+    :param transient: whether the next attempt may succeed
+    :param not_started: whether the platform certainly did not start the work
+    :param status: HTTP status of the response, if there was one
+    :param detail: the platform's own text, redacted
     :param request_id: the platform's id of the request
     :param retry_after: seconds that the platform asked to wait
-    :param unreadable: whether there was an answer, with a status of success, that is no JSON
+    :param unreadable: whether the response had a successful status, but was not JSON
     :param advice: one sentence: what the user can do. If empty, the advice for the class of error.
     """
 
@@ -52,8 +52,8 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         kind: type[errors.PlatformError],
         what: str,
         *,
-        passing: bool,
-        refused: bool,
+        transient: bool,
+        not_started: bool,
         status: int | None = None,
         detail: str = "",
         request_id: str | None = None,
@@ -64,8 +64,8 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         super().__init__(what)
         self.kind = kind
         self.what = what
-        self.passing = passing
-        self.refused = refused
+        self.transient = transient
+        self.not_started = not_started
         self.status = status
         self.detail = detail
         self.request_id = request_id
@@ -75,15 +75,15 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
 
     @property
     def loading(self) -> bool:
-        """Whether a model is being loaded."""
+        """Whether a model is still being loaded."""
         return self.kind is errors.ModelLoadingError
 
-    def for_good(self, why: str) -> AttemptFailed:
-        """Return the same failure, not to be tried again.
+    def permanent(self, why: str) -> AttemptFailed:
+        """Return the same failure as one that is not retried.
 
         :param why: a sentence
         """
-        self.passing = False
+        self.transient = False
         self.what = f"{self.what} {why}"
         return self
 
@@ -91,17 +91,17 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         """Return the error for the caller.
 
         :param call: what was sent
-        :param attempts: how often
-        :param seconds: within which time
+        :param attempts: how many times
+        :param seconds: in how much time
         """
         starts_work = call.retry is Retry.ONLY_IF_NOT_STARTED
-        may_have_started = starts_work and not self.refused
+        may_have_started = starts_work and not self.not_started
         sentences = [self.what]
         if attempts > 1:
-            sentences.append(f"It was tried {attempts} times within {seconds:.0f} s.")
+            sentences.append(f"All {attempts} attempts within {seconds:.0f} s failed.")
         if may_have_started:
             sentences.append(
-                "Whether the platform began the work is not known; it may run and bill: look there before "
+                "It is not known whether the platform started the work; it may run and bill: look there before "
                 "submitting again."
             )
         elif starts_work:
@@ -147,8 +147,8 @@ def of_status(
     return AttemptFailed(
         known.error,
         what if what.endswith((".", "!", "?")) else what + ".",
-        passing=known.transient,
-        refused=known.not_started,
+        transient=known.transient,
+        not_started=known.not_started,
         status=status,
         detail=detail,
         request_id=request_id,
@@ -157,22 +157,22 @@ def of_status(
     )
 
 
-def of_answer(
+def of_response(
     call: Call[object], status: int, reason: str, *, request_id: str | None, redirected: bool = False
 ) -> AttemptFailed:
-    """Say that an answer is not what the API allows.
+    """Describe a response that the API does not allow.
 
     :param call: what was sent
-    :param status: the answer's status
-    :param reason: what is wrong with the answer, without its content
+    :param status: the response's status
+    :param reason: what is wrong with the response, without its content
     :param request_id: the platform's id of the request
-    :param redirected: whether it leads elsewhere, so that the platform surely did not begin the work
+    :param redirected: whether it is a redirect to another host, so that the platform did not start the work
     """
     return AttemptFailed(
         errors.NotThePlatformError if redirected else errors.ProtocolError,
-        f"The answer to {call.method} {call.path} is not what the API allows: {reason}.",
-        passing=False,
-        refused=redirected,
+        f"The response to {call.method} {call.path} is not what the API allows: {reason}.",
+        transient=False,
+        not_started=redirected,
         status=status,
         detail=reason,
         request_id=request_id,
@@ -180,34 +180,34 @@ def of_answer(
 
 
 def of_content(
-    call: Call[object], fetch: Transfer, error: Exception, shown: Callable[[str], str]
+    call: Call[object], transfer: Transfer, error: Exception, redact: Callable[[str], str]
 ) -> AttemptFailed:
-    """Say that the body of a good answer cannot be read.
+    """Describe the body of a successful response that cannot be parsed.
 
-    What is no JSON at all may come from something in between, and pass; JSON of another form stays as it is.
+    A body that is not JSON may come from a proxy in between, which is transient; other JSON than expected is permanent.
 
     :param call: what was sent
-    :param fetch: the answer
-    :param error: what reading it raised
-    :param shown: makes a text fit to be shown
+    :param transfer: the response
+    :param error: what parsing it raised
+    :param redact: removes secrets and data from a text
     """
-    kind, content = errors.ProtocolError, fetch.body
+    kind, content = errors.ProtocolError, transfer.body
     unreadable = not _is_json(content)
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     if unreadable and not content.strip():
         kind, reason = errors.NotThePlatformError, "it is empty"
-    elif unreadable and _is_page(content, fetch.headers.get("content-type", "")):
+    elif unreadable and _is_page(content, transfer.headers.get("content-type", "")):
         kind = errors.NotThePlatformError
-        reason = "it is a web page; perhaps something else than the platform answers at that address"
-    failed = of_answer(call, fetch.status, shown(reason), request_id=request_id(fetch.headers))
-    failed.kind, failed.passing, failed.unreadable = kind, unreadable, unreadable
+        reason = "it is a web page; perhaps something other than the platform responds at that address"
+    failed = of_response(call, transfer.status, redact(reason), request_id=request_id(transfer.headers))
+    failed.kind, failed.transient, failed.unreadable = kind, unreadable, unreadable
     return failed
 
 
 def request_id(headers: httpx.Headers) -> str | None:
-    """The platform's id of a request, where it tells one.
+    """Return the platform's id of a request; ``None`` if it sent none.
 
-    :param headers: the answer's
+    :param headers: the response's
     """
     for name in _REQUEST_ID_HEADERS:
         if _REQUEST_ID.fullmatch(headers.get(name, "")):
@@ -230,53 +230,53 @@ def _is_json(content: bytes) -> bool:
 
 
 def of_transport(call: Call[object], error: Exception, origin: str, timeout: float) -> AttemptFailed:
-    """Say what a failure without an answer means.
+    """Describe a failure without a response.
 
     :param call: what was sent
     :param error: what httpx raised
     :param origin: scheme, host and port of the platform
-    :param timeout: seconds that an answer was waited for
+    :param timeout: the timeout, in seconds
     """
-    asked = f"{call.method} {call.path}"
+    request = f"{call.method} {call.path}"
     if isinstance(error, _NEVER_SENT) or _client_refused(error):
-        return _unreached(error, origin)
+        return _unreachable(error, origin)
     if isinstance(error, httpx.TimeoutException):
-        what = f"{origin} gave no answer to {asked} within {timeout:g} s."
-        return AttemptFailed(errors.PlatformTimeoutError, what, passing=True, refused=False)
+        what = f"{origin} did not respond to {request} within {timeout:g} s."
+        return AttemptFailed(errors.PlatformTimeoutError, what, transient=True, not_started=False)
     if isinstance(error, httpx.RemoteProtocolError | httpx.NetworkError | ssl.SSLError):
-        what = f"The connection to {origin} was lost before {asked} was fully answered."
-        return AttemptFailed(errors.UnavailableError, what, passing=True, refused=False)
-    what = f"{asked} of {origin} failed: {type(error).__name__}."
-    return AttemptFailed(errors.ProtocolError, what, passing=False, refused=False)
+        what = f"The connection to {origin} was lost before the response to {request} was complete."
+        return AttemptFailed(errors.UnavailableError, what, transient=True, not_started=False)
+    what = f"{request} of {origin} failed: {type(error).__name__}."
+    return AttemptFailed(errors.ProtocolError, what, transient=False, not_started=False)
 
 
 def _client_refused(error: Exception) -> bool:
-    """Whether the server broke off over the client's certificate, which TLS 1.3 tells after the handshake."""
+    """Whether the server refused the client's certificate, which TLS 1.3 reports only after the handshake."""
     reasons = [cause.reason or "" for cause in _causes(error) if isinstance(cause, ssl.SSLError)]
     return any(
         "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason) for reason in reasons
     )
 
 
-def _unreached(error: Exception, origin: str) -> AttemptFailed:
-    passing = True
+def _unreachable(error: Exception, origin: str) -> AttemptFailed:
+    transient = True
     if isinstance(error, httpx.ConnectTimeout):
-        reason = "no connection was made in time"
+        reason = "connecting timed out"
     elif isinstance(error, httpx.PoolTimeout):
-        reason = "no connection became free in time; max_connections bounds them"
+        reason = "no connection became free in time; max_connections limits them"
     elif isinstance(error, httpx.ProxyError):
         reason = "the proxy refused"
     elif _client_refused(error):
-        reason = "it asks for a client certificate, or for another than client_cert"
-        passing = False
+        reason = "it requires a client certificate, or another one than client_cert"
+        transient = False
     else:
-        reason, passing = _why_no_connection(error)
+        reason, transient = _why_no_connection(error)
     what = f"{origin} could not be reached: {reason}."
-    return AttemptFailed(errors.UnavailableError, what, passing=passing, refused=True, detail=reason)
+    return AttemptFailed(errors.UnavailableError, what, transient=transient, not_started=True, detail=reason)
 
 
 def _why_no_connection(error: Exception) -> tuple[str, bool]:
-    """Return the reason, and whether it may pass."""
+    """Return the reason, and whether it is transient."""
     reason = "the connection failed"
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -285,35 +285,34 @@ def _why_no_connection(error: Exception) -> tuple[str, bool]:
                 False,
             )
         if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
-            return "it speaks no TLS there; perhaps the address begins with http://", False
+            return "it does not use TLS there; perhaps the address begins with http://", False
         if isinstance(cause, ssl.SSLError):
             return f"TLS failed ({cause.reason or 'the connection was closed'})", True
         if isinstance(cause, socket.gaierror):
             return "its host name is not known; check the address", True
         if isinstance(cause, ConnectionRefusedError):
-            return "the connection was refused; check that it runs, and the port", True
+            return "the connection was refused; check that the platform runs, and the port", True
         if isinstance(cause, OSError) and cause.strerror:
             reason = cause.strerror
     return reason, True
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it, groups opened."""
+    """Yield the error and its causes, also those inside exception groups."""
     for _ in range(16):
         if error is None:
             return
         yield error
         if isinstance(error, BaseExceptionGroup):
-            for each in error.exceptions:
-                yield from _causes(each)
+            for member in error.exceptions:
+                yield from _causes(member)
         error = error.__cause__ or error.__context__
 
 
 def detail_of(content: bytes, content_type: str) -> str:
-    """Return the platform's own words of an error's body; they are not yet fit to be shown.
+    """Return the platform's own text from the body of an error, not redacted yet.
 
-    Of a validation error, places and reasons are taken; the values that were sent are left out. Of a web
-    page nothing is taken.
+    From a validation error, it takes fields and reasons, not the values that were sent; from a web page, nothing.
 
     :param content: the body
     :param content_type: its media type
@@ -334,10 +333,10 @@ def _finding(item: Json) -> str:
     if not isinstance(item, dict):
         return item if isinstance(item, str) else ""
     message = item.get("msg") or item.get("message")
-    place = item.get("loc")
-    steps = place if isinstance(place, list) else [place]
-    named = ".".join(str(step) for step in steps if isinstance(step, str | int) and step != "body")
-    return ": ".join(part for part in (named, message if isinstance(message, str) else "") if part)
+    location = item.get("loc")
+    steps = location if isinstance(location, list) else [location]
+    field = ".".join(str(step) for step in steps if isinstance(step, str | int) and step != "body")
+    return ": ".join(part for part in (field, message if isinstance(message, str) else "") if part)
 
 
 def _plain(content: bytes, content_type: str) -> str:

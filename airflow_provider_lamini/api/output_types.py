@@ -1,4 +1,4 @@
-"""``output_type``: the shape that a model's answer is bound to."""
+"""``output_type``: the structure that a model's output must have."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 OutputType = dict[str, str | list[str] | list[int]]
-"""Field name to ``str``, ``int``, ``float``, ``bool``, or to the list of its allowed strings or integers."""
+"""Field names with ``str``, ``int``, ``float``, ``bool``, or a list of allowed strings or integers."""
 
 _SCHEMAS: dict[str, str] = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 
 
 def check_output_type(value: object) -> OutputType:
-    """Return ``value`` as an output type.
+    """Validate an output type.
 
     :param value: a mapping of each field's name to ``"str"``, ``"int"``, ``"float"``, ``"bool"``, or to a
         list of allowed strings or of allowed integers
-    :returns: a copy, lists as lists
-    :raises ValueError: where it is none; the message names the field
+    :returns: a copy with tuples as lists
+    :raises ValueError: if it is invalid; the message names the field
     """
     if not isinstance(value, Mapping):
         raise ValueError(  # noqa: TRY004 - one kind of error for all
@@ -28,12 +28,12 @@ def check_output_type(value: object) -> OutputType:
         )
     if not value:
         raise ValueError(
-            "output_type is empty: give at least one field, such as {'answer': 'str'}, or none at all"
+            "output_type is empty: give at least one field, such as {'answer': 'str'}, or omit output_type"
         )
     checked: OutputType = {}
     for name, kind in value.items():
         if not isinstance(name, str) or not name:
-            raise ValueError(f"output_type: {name!r:.60} is no name of a field")
+            raise ValueError(f"output_type: {name!r:.60} is not a valid field name")
         checked[name] = _checked_kind(name, kind)
     return checked
 
@@ -50,24 +50,24 @@ def _checked_kind(name: str, kind: object) -> str | list[str] | list[int]:
             f"output_type: {name!r} must be one of {', '.join(_SCHEMAS)} or a list, not {kind!r:.60}"
         )
     if not kind:
-        raise ValueError(f"output_type: the list of {name!r} allows nothing: it is empty")
+        raise ValueError(f"output_type: the list of {name!r} is empty, so no value is allowed")
     if len(set(map(repr, kind))) < len(kind):
-        raise ValueError(f"output_type: the list of {name!r} holds a value twice")
+        raise ValueError(f"output_type: the list of {name!r} contains a value twice")
     strings = [item for item in kind if isinstance(item, str)]
     integers = [item for item in kind if isinstance(item, int) and not isinstance(item, bool)]
     if len(strings) == len(kind):
         return strings
     if len(integers) == len(kind):
         return integers
-    raise ValueError(f"output_type: the list of {name!r} must hold strings only or integers only")
+    raise ValueError(f"output_type: the list of {name!r} must contain only strings or only integers")
 
 
 def json_schema(output_type: Mapping[str, str | list[str] | list[int]]) -> dict[str, Json]:
-    """Return the JSON schema of the objects that an output type allows.
+    """Return the JSON schema of an output type.
 
-    :param output_type: as :func:`check_output_type` takes it
-    :returns: an object schema: every field is required, in the given order, and no other is allowed
-    :raises ValueError: where it is no output type
+    :param output_type: as for :func:`check_output_type`
+    :returns: an object schema: every field is required, in the given order, and no other field is allowed
+    :raises ValueError: if the output type is invalid
     """
     properties: dict[str, Json] = {}
     for name, kind in check_output_type(output_type).items():

@@ -1,4 +1,4 @@
-"""Keeps keys and prompts out of what the platform says of a call."""
+"""Removes keys and prompts from texts of the platform before they reach logs and errors."""
 
 from __future__ import annotations
 
@@ -10,67 +10,67 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import FilePart, Json
     from airflow_provider_lamini.api.dialect import Dialect
 
-LONGEST = 300
-"""Characters of a platform's text that are shown at most."""
+MAX_LENGTH = 300
+"""Maximum characters of a platform's text in a message."""
 
-_LEFT_OUT = "[...]"
-_SHORTEST_TEXT = 6
+_OMITTED = "[...]"
+_MIN_TEXT = 6
 _WINDOW = 16
 _STEP = 8
 _BLOCK = 1 << 20
-_SURELY_SECRET = 16
+_MIN_SECRET = 16
 _TOKENS = re.compile(
-    r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}"  # of the Hugging Face hub
+    r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}"  # Hugging Face tokens
     r"|(?<=bearer )[\w.~+/=-]{8,}"
     r"|(?<=://)[^/\s@]+(?=@)",  # user and password in a URL
     re.IGNORECASE,
 )
 
 
-def without_tokens(text: str) -> str:
-    """Take out what looks like a token of some hub, whose value is not known here.
+def remove_tokens(text: str) -> str:
+    """Remove what looks like a token of a model hub.
 
-    :param text: what the platform says of its work with a hub
+    :param text: what the platform reports about a hub
     """
     return _TOKENS.sub("***", text)
 
 
-def without(content: bytes, secrets: Sequence[str]) -> bytes:
-    """Take secrets out of an answer that repeats them: states and logs of jobs go on to logs and events.
+def remove_secrets(content: bytes, secrets: Sequence[str]) -> bytes:
+    """Remove secrets from a response: statuses and logs of jobs are passed on to logs and events.
 
-    :param content: the answer
-    :param secrets: the settings' secrets; short ones stay, which may be words of a text
+    :param content: the response
+    :param secrets: the secrets; short ones stay, because they may be ordinary words
     """
     for secret in secrets:
         found = secret.encode()
-        if len(found) >= _SURELY_SECRET and found in content:
+        if len(found) >= _MIN_SECRET and found in content:
             content = content.replace(found, b"***")
     return content
 
 
-def shown(text: str, *, secrets: Sequence[str], sent: Json, dialect: Dialect) -> str:
-    """Make a text of the platform fit to be shown: one line, short, without secrets and what was sent.
+def redact(text: str, *, secrets: Sequence[str], sent: Json, dialect: Dialect) -> str:
+    """Return a text of the platform as one short line, without secrets and without what was sent.
 
-    :param text: what the platform said
-    :param secrets: the settings' secrets
-    :param sent: the body of the call; its prompts and rows are left out where the text repeats them
+    :param text: the platform's text
+    :param secrets: the secrets
+    :param sent: the body of the call; its prompts and rows are replaced where the text repeats them
     :param dialect: names the fields of the body that hold data and secrets
     """
     if not text:
-        return ""  # what was sent may be long, and is looked at for nothing else
+        return ""  # the body of the call may be long
     for secret in secrets:
         text = text.replace(secret, "***")
-    # A cut may leave a piece of something sent at the end, so that what was sent goes first, then the rest.
-    line = _one_line(text[: LONGEST * 4])
-    line = _without_sent(line, [_one_line(each) for each in _data_texts(sent, dialect)])
-    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+    # Data is removed before the line is shortened: the cut might leave a piece of it that is not recognized.
+    line = _one_line(text[: MAX_LENGTH * 4])
+    line = _remove_texts(line, [_one_line(value) for value in _data_texts(sent, dialect)])
+    return line if len(line) <= MAX_LENGTH else line[: MAX_LENGTH - 3] + "..."
 
 
-def unless_in(content: FilePart, line: str) -> str:
-    """Leave a text out that repeats a piece of a body that was sent from a file.
+def redact_file(content: FilePart, line: str) -> str:
+    """Replace a text that repeats a piece of a file that was sent.
 
-    :param content: the body; it is read once, in blocks
-    :param line: what the platform said, short
+    :param content: the file; it is read once, in blocks
+    :param line: the platform's text, shortened
     """
     pieces = [line[start : start + _WINDOW].encode() for start in range(0, len(line) - _WINDOW + 1, _STEP)]
     if not pieces:
@@ -78,10 +78,10 @@ def unless_in(content: FilePart, line: str) -> str:
     before = b""
     with content.open() as file:
         while block := file.read(_BLOCK):
-            here = before + block
-            if any(piece in here for piece in pieces):
-                return _LEFT_OUT
-            before = here[-4 * _WINDOW :]
+            window = before + block
+            if any(piece in window for piece in pieces):
+                return _OMITTED
+            before = window[-4 * _WINDOW :]
     return line
 
 
@@ -110,30 +110,30 @@ def _texts(value: Json) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _without_sent(line: str, texts: list[str]) -> str:
+def _remove_texts(line: str, texts: list[str]) -> str:
     for text in texts:
-        if _SHORTEST_TEXT <= len(text) <= len(line) and text in line:
-            line = line.replace(text, _LEFT_OUT)
-    everything = "\0".join(texts)
+        if _MIN_TEXT <= len(text) <= len(line) and text in line:
+            line = line.replace(text, _OMITTED)
+    all_texts = "\0".join(texts)
     start = 0
     while start + _WINDOW <= len(line):
-        place = everything.find(line[start : start + _WINDOW])
-        if place < 0:
+        found = all_texts.find(line[start : start + _WINDOW])
+        if found < 0:
             start += _STEP
             continue
-        first, last = _stretched(line, start, everything, place)
-        line = line[:first] + _LEFT_OUT + line[last:]
-        start = first + len(_LEFT_OUT)
+        first, last = _extend(line, start, all_texts, found)
+        line = line[:first] + _OMITTED + line[last:]
+        start = first + len(_OMITTED)
     return line
 
 
-def _stretched(line: str, start: int, everything: str, place: int) -> tuple[int, int]:
-    """Return where in ``line`` the repetition that begins at ``start`` really begins and ends."""
+def _extend(line: str, start: int, all_texts: str, found: int) -> tuple[int, int]:
+    """Return the start and end in ``line`` of the whole repetition around ``start``."""
     back = 0
-    while back < min(start, place) and line[start - back - 1] == everything[place - back - 1]:
+    while back < min(start, found) and line[start - back - 1] == all_texts[found - back - 1]:
         back += 1
     length = _WINDOW
-    room = min(len(line) - start, len(everything) - place)
-    while length < room and line[start + length] == everything[place + length]:
+    room = min(len(line) - start, len(all_texts) - found)
+    while length < room and line[start + length] == all_texts[found + length]:
         length += 1
     return start - back, start + length

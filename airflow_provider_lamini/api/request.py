@@ -1,4 +1,4 @@
-"""What leaves for the platform: address, headers and body of a call."""
+"""The HTTP request of a call: URL, headers and body."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 
 _PLAIN_PATH = re.compile(r"(/[\w~%-][\w.~%-]*)+/?", re.ASCII)
-"""Paths that no client changes: quoted already, and without segments of dots."""
+"""Paths that no HTTP client changes: already quoted, and without dot segments."""
 
 USER_AGENT = f"airflow-provider-lamini/{__version__}"
 
 
 class PreparedCall:
-    """A call made ready for sending, as often as needed.
+    """A call with its encoded body, ready to be sent any number of times.
 
     :param call: what to send
     :param settings: how to reach the platform
-    :param home: what every request to the platform carries, see :func:`platform_headers`
-    :param secrets: of the settings
+    :param platform_headers: headers of every request to the platform, from :func:`platform_headers`
+    :param secrets: secrets of the settings
     :param http: builds the requests
-    :param clock: the time in seconds, from any start
-    :raises ValueError: where the body cannot be written as JSON
+    :param clock: monotonic time in seconds
+    :raises ValueError: if the body cannot be encoded as JSON
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PreparedCall:
         call: Call[object],
         settings: ClientSettings,
         *,
-        home: httpx.Headers,
+        platform_headers: httpx.Headers,
         secrets: tuple[str, ...],
         http: httpx.Client | httpx.AsyncClient,
         clock: Callable[[], float],
@@ -55,23 +55,23 @@ class PreparedCall:
         self._settings = settings
         self._http = http
         self._clock = clock
-        self._home = home
+        self._platform_headers = platform_headers
         self._secrets = secrets
-        self._content = None if call.json is None else _as_json(call.json, call.operation)
+        self._content = None if call.json is None else _encode(call.json, call.operation)
         self.parts: tuple[FilePart, ...] = (
             (call.content,) if call.content else tuple(call.multipart.files if call.multipart else ())
         )
-        """The files that are sent, as the body or in a form."""
+        """Files to send, as the body or in a form."""
 
     @cached_property
     def url(self) -> httpx.URL:
-        """The call's address."""
+        """The call's URL."""
         url = httpx.URL(self._settings.base_url + self._call.path)
         return url.copy_merge_params(dict(self._call.params)) if self._call.params else url
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Texts that nothing may show: the settings' secrets, and those in the call's body."""
+        """Texts that nothing may show: secrets of the settings and of the call's body."""
         body = self._call.json
         if not isinstance(body, dict):
             return self._secrets
@@ -80,21 +80,21 @@ class PreparedCall:
 
     @property
     def timeout(self) -> float:
-        """Seconds to wait for the answer."""
+        """Seconds to wait for the response."""
         return self._call.timeout or self._settings.read_timeout
 
-    def fetch(self, there: httpx.URL | None, to: DownloadTarget | None = None) -> Transfer:
-        """Return the step that sends the call to its address, or to where the platform redirected it.
+    def transfer(self, redirect_url: httpx.URL | None, to: DownloadTarget | None = None) -> Transfer:
+        """Return the step that sends the call to its URL, or to where the platform redirected it.
 
-        :param there: where it was redirected to; elsewhere than at the platform, neither key nor further headers
-            are sent
-        :param to: where a good answer's body goes; ``None`` keeps it in memory
+        :param redirect_url: where it was redirected to; requests to another host carry neither the key nor the
+            connection's headers
+        :param to: where the body of a successful response goes; ``None`` keeps it in memory
         """
         call = self._call
-        only_asks = call.method == "GET" and there is None and to is None and self._content is None
-        plain = only_asks and not self.parts and not call.params and _PLAIN_PATH.fullmatch(call.path)
+        only_reads = call.method == "GET" and redirect_url is None and to is None and self._content is None
+        plain = only_reads and not self.parts and not call.params and _PLAIN_PATH.fullmatch(call.path)
         return Transfer(
-            partial(self._request, there),
+            partial(self._request, redirect_url),
             self.parts,
             to,
             path=call.path if plain else None,
@@ -102,8 +102,8 @@ class PreparedCall:
             clock=self._clock,
         )
 
-    def _request(self, there: httpx.URL | None, uploads: Sequence[Upload]) -> httpx.Request:
-        url = self.url if there is None else there
+    def _request(self, redirect_url: httpx.URL | None, uploads: Sequence[Upload]) -> httpx.Request:
+        url = redirect_url or self.url
         form = self._call.multipart
         files = [
             (form.file_field, (part.name, cast("IO[bytes]", upload), part.content_type))
@@ -121,8 +121,8 @@ class PreparedCall:
         )
 
     def _headers(self, url: httpx.URL) -> httpx.Headers:
-        at_home = url is self.url or same_origin(url, self.url)
-        headers = self._home if at_home else httpx.Headers({"User-Agent": USER_AGENT})
+        to_platform = url is self.url or same_origin(url, self.url)
+        headers = self._platform_headers if to_platform else httpx.Headers({"User-Agent": USER_AGENT})
         if self._call.content is not None:
             return httpx.Headers({**headers, "Content-Type": self._call.content.content_type})
         if self._content is not None:
@@ -134,7 +134,7 @@ class PreparedCall:
 
 
 def platform_headers(settings: ClientSettings) -> httpx.Headers:
-    """Return what every request to the platform carries: its key, and the connection's own headers.
+    """Return the headers of every request to the platform: its own, the key, and the connection's headers.
 
     :param settings: how to reach the platform
     """
@@ -145,16 +145,16 @@ def platform_headers(settings: ClientSettings) -> httpx.Headers:
 
 
 def client_timeout(settings: ClientSettings, read: float) -> httpx.Timeout:
-    """Return the timeouts as httpx takes them.
+    """Return httpx's timeouts.
 
-    :param settings: with the seconds for a connection
-    :param read: seconds to wait for an answer, for room in the connection's buffer, for a free connection
+    :param settings: with the connect timeout
+    :param read: timeout in seconds for reading, writing, and for a free connection
     """
     return httpx.Timeout(read, connect=settings.connect_timeout)
 
 
 def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    """Say whether two addresses have one scheme, host and port."""
+    """Return whether two URLs have the same scheme, host and port."""
     ports = {"http": 80, "https": 443}
     return (one.scheme, one.host, one.port or ports.get(one.scheme)) == (
         other.scheme,
@@ -163,24 +163,24 @@ def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
     )
 
 
-def _dumped(value: Json) -> bytes:
+def _encode_value(value: Json) -> bytes:
     if isinstance(value, PromptList):
         return value.as_json
     if isinstance(value, list) and {*map(type, value)} == {str}:
-        return msgspec.json.encode(value)  # five times as fast for the many prompts of a batch
+        return msgspec.json.encode(value)  # five times as fast as json, for the many prompts of a batch
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _as_json(value: Json, operation: str) -> bytes:
+def _encode(value: Json, operation: str) -> bytes:
     try:
         if isinstance(value, dict) and {*map(type, value)} == {str}:
             pieces: list[bytes] = []
             for key, item in value.items():
-                pieces += (b",", _dumped(key), b":", _dumped(item))
+                pieces += (b",", _encode_value(key), b":", _encode_value(item))
             return b"".join((b"{", *pieces[1:], b"}"))
-        return _dumped(value)
+        return _encode_value(value)
     except UnicodeEncodeError:
-        reason = "it holds half of a surrogate pair, which is no text"
+        reason = "it contains half of a surrogate pair, which is not valid text"
     except (TypeError, ValueError) as error:
         reason = str(error)
-    raise ValueError(f"The body of {operation} cannot be written as JSON: {reason}")
+    raise ValueError(f"The body of {operation} cannot be encoded as JSON: {reason}")

@@ -1,4 +1,4 @@
-"""When a failed call is sent again, and after how long: the platform's table of errors as code."""
+"""When a failed call is sent again, and after what pause."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ import random
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from tenacity import RetryCallState, Retrying, retry_if_exception
+from tenacity import RetryCallState, wait_exponential
 
 from airflow_provider_lamini.api.call import Retry
-from airflow_provider_lamini.api.failures import AttemptFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tenacity import DoSleep
+    from tenacity.wait import wait_base
 
+    from airflow_provider_lamini.api.failures import AttemptFailed
     from airflow_provider_lamini.api.settings import ClientSettings
 
-LONGEST_RETRY_AFTER = 300.0
-"""Seconds: a platform that asks for more is asked again after this."""
+MAX_RETRY_AFTER = 300.0
+"""Maximum seconds that a ``Retry-After`` header can make a call wait."""
 
-UNREADABLE_ANSWERS = 5
-"""So many answers to one call may be no JSON: more often, it does not come from something that passes."""
+MAX_UNREADABLE = 5
+"""Unreadable responses to one call until it fails: what is only temporary does not send so many."""
 
-_SHORTEST_RETRY_AFTER = 0.5
+_MIN_RETRY_AFTER = 0.5
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{0,9})?")
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Read a ``Retry-After`` header.
+    """Parse a ``Retry-After`` header.
 
     :param value: seconds or an HTTP date
-    :param now: the time, seconds since 1970
-    :returns: seconds to wait, 0 where that time is past; ``None`` where the header is absent or is neither
+    :param now: Unix timestamp
+    :returns: seconds to wait, 0 for a date in the past; ``None`` if the header is missing or malformed
     """
     text = (value or "").strip()
     if _SECONDS.fullmatch(text):
@@ -49,73 +49,72 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         return None
 
 
-class Retries:
-    """The patience of one call: which failures it repeats, how long it waits, when it gives up.
+class _Budget:
+    """The time that one call may spend on one sort of failure.
 
-    Failures that pass are repeated with growing, jittered pauses within ``retry_budget``; a model that is
-    being loaded is asked for seldom, within ``model_loading_budget``. Each budget holds the time of the
-    attempts that failed so and of the pauses after them. ``Retry-After`` goes before the own pause.
-
-    :param settings: with the budgets
-    :param repeat: whether a call may be repeated that the platform may have begun
-    :param clock: the time in seconds, from any start
+    :param seconds: the time, including failed attempts and the pauses after them
+    :param wait: the pauses, growing with each failure
+    :param least_jitter: smallest factor that a pause is multiplied with
     """
 
-    def __init__(self, settings: ClientSettings, repeat: Retry, clock: Callable[[], float]) -> None:
-        self._repeat = repeat
-        self._clock = clock
-        self._left = {False: settings.retry_budget, True: settings.model_loading_budget}
-        self._failures = {False: 0, True: 0}
-        self._unreadable = 0
-        self._spent = False
-        self._began = 0.0
-        self._retrying = Retrying(
-            retry=retry_if_exception(self._may_repeat),
-            wait=self._pause,
-            stop=lambda _: self._spent,
-            reraise=True,
-        )
-        self._retrying.begin()
-        self._state = RetryCallState(self._retrying, None, (), {})
+    def __init__(self, seconds: float, wait: wait_base, least_jitter: float) -> None:
+        self._left = seconds
+        self._wait = wait
+        self._least_jitter = least_jitter
+        self._failures = RetryCallState(None, None, (), {})  # type: ignore[arg-type]  # counts the attempts for the wait
 
-    def pause_after(self, failure: AttemptFailed, began: float) -> float:
-        """Decide what follows a failed attempt.
+    def spend(self, seconds: float, retry_after: float | None) -> float | None:
+        """Charge a failed attempt.
 
-        :param failure: why it failed
-        :param began: when it began, by the clock
-        :returns: seconds to wait before the next attempt
-        :raises AttemptFailed: the same failure, where there is to be no other attempt
+        :param seconds: how long it took
+        :param retry_after: seconds that the platform asked to wait; takes precedence over the own pause
+        :returns: the pause before the next attempt; ``None`` if the budget is spent
         """
-        self._began = began
-        self._state.set_exception((type(failure), failure, failure.__traceback__))
-        pause = cast("DoSleep", self._retrying.iter(retry_state=self._state))
-        self._state.prepare_for_next_attempt()
-        return float(pause)
-
-    def _may_repeat(self, failure: BaseException) -> bool:
-        if not isinstance(failure, AttemptFailed) or not failure.passing:
-            return False
-        self._unreadable += failure.unreadable
-        if self._unreadable >= UNREADABLE_ANSWERS:
-            return False
-        return failure.refused or self._repeat is Retry.SAFE
-
-    def _pause(self, state: RetryCallState) -> float:
-        failure = state.outcome.exception() if state.outcome else None
-        loading = isinstance(failure, AttemptFailed) and failure.loading
-        left = self._left[loading] - (self._clock() - self._began)
-        self._spent = left <= 0
-        pause = self._backoff(loading=loading)
-        asked = failure.retry_after if isinstance(failure, AttemptFailed) else None
-        if asked:
-            pause = min(max(asked, _SHORTEST_RETRY_AFTER), LONGEST_RETRY_AFTER)
-        pause = max(0.0, min(pause, left))
-        self._left[loading] = left - pause
+        self._left -= seconds
+        if self._left <= 0:
+            return None
+        pause = self._wait(self._failures) * random.uniform(self._least_jitter, 1.0)
+        self._failures.attempt_number += 1
+        if retry_after:
+            pause = min(max(retry_after, _MIN_RETRY_AFTER), MAX_RETRY_AFTER)
+        pause = min(pause, self._left)
+        self._left -= pause
         return pause
 
-    def _backoff(self, *, loading: bool) -> float:
-        before = min(self._failures[loading], 20)
-        self._failures[loading] += 1
-        if loading:
-            return min(60.0, 5.0 * 1.5**before) * random.uniform(0.8, 1.0)
-        return min(30.0, 1.0 * 2.0**before) * random.uniform(0.5, 1.0)
+
+class Retries:
+    """Decides for one call which failures are retried, after what pause, and when to give up.
+
+    Transient failures are retried with growing, jittered pauses within ``retry_budget``. While a model is being loaded,
+    retries are slow, within ``model_loading_budget``.
+
+    :param settings: with the budgets
+    :param retry: whether to retry a call that the platform may have started
+    :param clock: monotonic time in seconds
+    """
+
+    def __init__(self, settings: ClientSettings, retry: Retry, clock: Callable[[], float]) -> None:
+        self._retry = retry
+        self._clock = clock
+        self._unreadable = 0
+        self._transient = _Budget(settings.retry_budget, wait_exponential(multiplier=1, max=30), 0.5)
+        self._loading = _Budget(
+            settings.model_loading_budget, wait_exponential(multiplier=5, exp_base=1.5, max=60), 0.8
+        )
+
+    def pause_after(self, failure: AttemptFailed, started: float) -> float:
+        """Return the seconds to wait before the next attempt.
+
+        :param failure: why the last attempt failed
+        :param started: when that attempt started, by the clock
+        :raises AttemptFailed: the same failure, if there must be no further attempt
+        """
+        self._unreadable += failure.unreadable
+        may_repeat = failure.not_started or self._retry is Retry.SAFE
+        if not failure.transient or not may_repeat or self._unreadable >= MAX_UNREADABLE:
+            raise failure
+        budget = self._loading if failure.loading else self._transient
+        pause = budget.spend(self._clock() - started, failure.retry_after)
+        if pause is None:
+            raise failure
+        return pause

@@ -1,4 +1,4 @@
-"""What all resources share: request bodies from arguments, typed answers from bytes."""
+"""What all operations share: request bodies from arguments, typed responses from bytes."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,13 @@ from airflow_provider_lamini.api.output_types import OutputType, check_output_ty
 
 
 class Request(BaseModel):
-    """A request body. Unknown fields pass through: servers differ."""
+    """A request body. It accepts unknown fields: servers differ."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
 
-class Answer(BaseModel):
-    """An answer. Unknown fields are kept, so that what a server adds breaks nobody."""
+class Response(BaseModel):
+    """A response. It keeps unknown fields, so that new fields of a server break nothing."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True, coerce_numbers_to_str=True)
 
@@ -29,94 +29,98 @@ def _number_to_text(value: object) -> object:
 
 
 Id = Annotated[str, BeforeValidator(_number_to_text), Field(min_length=1)]
-"""An id that some servers write as a number."""
+"""An id, which some servers write as a number."""
 
 Prompts = str | Annotated[list[str], Field(min_length=1)]
 """One prompt, or several."""
 
 BoundType = Annotated[OutputType, BeforeValidator(check_output_type)]
-"""An output type, checked."""
+"""A validated output type."""
 
 TokenBound = Annotated[int, Field(ge=1)]
-"""How many tokens at most."""
+"""A maximum number of tokens."""
 
 T = TypeVar("T")
-AnswerT = TypeVar("AnswerT", bound=Answer)
+ResponseT = TypeVar("ResponseT", bound=Response)
+
+_MAX_ERRORS = 5
+"""Validation errors that a message contains."""
 
 
-def body(kind: type[Request], given: Mapping[str, object]) -> dict[str, Json]:
-    """Check arguments with a request's model and return the body to send.
+def body(model: type[Request], arguments: Mapping[str, object]) -> dict[str, Json]:
+    """Validate arguments with a request's model and return the body to send.
 
-    :param kind: the request's model
-    :param given: the arguments; those that are ``None`` are left out
-    :returns: what was given and nothing else: the platform's defaults stay the platform's
-    :raises ValueError: where an argument does not fit; the message names it and does not show its value
+    :param model: the request's model
+    :param arguments: the arguments; those that are ``None`` are omitted
+    :returns: the given arguments and nothing else, so that the platform's own defaults apply
+    :raises ValueError: if an argument is invalid; the message names it and does not contain its value
     """
+    values = {name: value for name, value in arguments.items() if value is not None}
     try:
-        request = kind.model_validate({name: value for name, value in given.items() if value is not None})
+        request = model.model_validate(values)
     except ValidationError as error:
-        raise ValueError(explain(error)) from None
+        raise ValueError(describe_error(error)) from None
     fields: dict[str, Json] = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return fields
 
 
 def prompts_body(
-    kind: type[Request], prompt: str | Sequence[str], given: Mapping[str, object]
+    model: type[Request], prompt: str | Sequence[str], arguments: Mapping[str, object]
 ) -> dict[str, Json]:
-    """Like :func:`body`, with prompts that are checked to be texts and are not copied one by one.
+    """Return a body with prompts, which are checked to be texts but not copied one by one.
 
-    :param kind: the request's model
-    :param prompt: one prompt or a list of them
-    :param given: the other arguments
-    :raises ValueError: where an argument does not fit, the list is empty, or an item is no text
+    :param model: the request's model
+    :param prompt: one prompt or a list of prompts
+    :param arguments: the other arguments
+    :raises ValueError: if an argument is invalid, the list is empty, or an item is not a text
     """
     if isinstance(prompt, str):
-        return body(kind, {**given, "prompt": prompt})
-    prompts = texts("prompt", prompt)
-    return {**body(kind, {**given, "prompt": [""]}), "prompt": prompts}
+        return body(model, {**arguments, "prompt": prompt})
+    prompts = check_texts("prompt", prompt)
+    return {**body(model, {**arguments, "prompt": [""]}), "prompt": prompts}
 
 
-def texts(name: str, value: object) -> list[Json]:
-    """Check a list of texts.
+def check_texts(name: str, value: object) -> list[Json]:
+    """Validate a list of texts.
 
     :param name: the argument's name, for the message
-    :param value: a sequence of strings; one bare string is refused
-    :raises ValueError: where it is none, is empty, or an item is no text; the message tells the item's place
+    :param value: a sequence of strings; a single string is refused
+    :raises ValueError: if it is not a list, is empty, or an item is not a text; the message has the item's index
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ValueError(f"{name} must be a list of texts, not a {type(value).__name__}")  # noqa: TRY004 - one kind of error for all arguments
     if not value:
         raise ValueError(f"{name} is an empty list: there is nothing to send")
     if {*map(type, value)} != {str}:
-        for place, item in enumerate(value):
+        for index, item in enumerate(value):
             if not isinstance(item, str):
-                raise ValueError(f"{name} {place} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+                raise ValueError(f"{name} {index} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
     return cast("list[Json]", value) if isinstance(value, PromptList) else list(value)
 
 
-def rows(name: str, value: object) -> list[Json]:
-    """Check a list of rows without copying each.
+def check_rows(name: str, value: object) -> list[Json]:
+    """Validate a list of rows without copying each row.
 
     :param name: the argument's name, for the message
     :param value: a sequence of objects
-    :raises ValueError: where it is none, is empty, or an item is no object; the message tells which
+    :raises ValueError: if it is not a list, is empty, or an item is not an object; the message has the item's index
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ValueError(f"{name} must be a list of rows, not a {type(value).__name__}")  # noqa: TRY004 - one kind of error for all arguments
     if not value:
         raise ValueError(f"{name} is an empty list: there is nothing to send")
-    for place, item in enumerate(value):
+    for index, item in enumerate(value):
         if not isinstance(item, dict):
-            raise ValueError(f"{name} {place} must be an object, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+            raise ValueError(f"{name} {index} must be an object, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
     return list(value)
 
 
-def segment(value: object, name: str = "id") -> str:
-    """Quote an id or a name as one segment of a path.
+def path_segment(value: object, name: str = "id") -> str:
+    """Quote an id or a name for use as one segment of a path.
 
     :param value: text or a whole number
     :param name: the argument's name, for the message
-    :raises ValueError: where it is empty, no text, or would mean another path
+    :raises ValueError: if it is empty, is not a text, or would change the path
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{name} must be a text or a whole number, not a {type(value).__name__}")  # noqa: TRY004 - one kind of error for all arguments
@@ -126,47 +130,56 @@ def segment(value: object, name: str = "id") -> str:
     return quote(text, safe="")
 
 
-def answer(kind: type[AnswerT]) -> Callable[[bytes], AnswerT]:
-    """Return a reader of one answer's model; it raises ``ValueError`` with places and reasons, no values."""
+def parser(model: type[ResponseT]) -> Callable[[bytes], ResponseT]:
+    """Return a function that parses a response.
 
-    def read(content: bytes) -> AnswerT:
+    It raises ``ValueError`` with fields and reasons, without values.
+
+    :param model: the response's model
+    """
+
+    def parse(content: bytes) -> ResponseT:
         try:
-            return kind.model_validate_json(content)
+            return model.model_validate_json(content)
         except ValidationError as error:
-            raise ValueError(explain(error)) from None
+            raise ValueError(describe_error(error)) from None
 
-    return read
-
-
-def answers(kind: type[AnswerT], *keys: str) -> Callable[[bytes], list[AnswerT]]:
-    """Return a reader of a list of answers, be it bare or under one of ``keys`` of an object."""
-    return lambda content: [fit(kind, item) for item in items(decode(content), *keys)]
+    return parse
 
 
-def fit(kind: type[AnswerT], value: object) -> AnswerT:
-    """Read decoded JSON as an answer.
+def list_parser(model: type[ResponseT], *keys: str) -> Callable[[bytes], list[ResponseT]]:
+    """Return a function that parses a list of responses.
 
-    :raises ValueError: where it does not fit, with places and reasons, no values
+    :param model: the model of an item
+    :param keys: the list may be the value of one of these fields, instead of the whole response
+    """
+    return lambda content: [validate(model, item) for item in find_items(decode(content), *keys)]
+
+
+def validate(model: type[ResponseT], value: object) -> ResponseT:
+    """Validate decoded JSON as a response.
+
+    :raises ValueError: if it is invalid; the message has fields and reasons, no values
     """
     try:
-        return kind.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
-        raise ValueError(explain(error)) from None
+        raise ValueError(describe_error(error)) from None
 
 
 def decode(content: bytes) -> Json:
-    """Read JSON.
+    """Decode JSON.
 
-    :raises ValueError: where it is none
+    :raises ValueError: if it is not JSON
     """
     return cast("Json", decode_as(content, object))
 
 
 def decode_as(content: bytes, kind: type[T]) -> T:
-    """Read JSON of a known form, fast.
+    """Decode JSON into a given type, fast.
 
-    :param kind: what it must be; what that leaves out is skipped
-    :raises ValueError: where it is no JSON, or of another form
+    :param kind: the type; fields that it does not have are skipped
+    :raises ValueError: if it is not JSON, or not of this type
     """
     try:
         return msgspec.json.decode(content, type=kind)
@@ -176,10 +189,12 @@ def decode_as(content: bytes, kind: type[T]) -> T:
         raise ValueError("the JSON is nested too deeply") from None
 
 
-def items(value: Json, *keys: str) -> list[Json]:
-    """Return the list that ``value`` is, or that it holds under one of ``keys``; nothing at all is no items.
+def find_items(value: Json, *keys: str) -> list[Json]:
+    """Return a list that is the whole value, or the value of one of some fields.
 
-    :raises ValueError: where there is no such list
+    :param value: decoded JSON; ``null`` and an empty object count as an empty list
+    :param keys: the fields
+    :raises ValueError: if there is no such list
     """
     if isinstance(value, dict):
         found = next((value[key] for key in keys if key in value), None if value else [])
@@ -188,43 +203,45 @@ def items(value: Json, *keys: str) -> list[Json]:
         return []
     if not isinstance(value, list):
         expected = " or ".join(["a list", *(f"a list under {key!r}" for key in keys)])
-        raise ValueError(f"{expected} was expected, not {kind_of(value)}")  # noqa: TRY004 - one kind of error for all answers
+        raise ValueError(f"{expected} was expected, not {describe_type(value)}")  # noqa: TRY004 - one kind of error for all responses
     return value
 
 
-def names(value: Json, *keys: str) -> list[str]:
-    """Return a list of names from plain texts, or from objects that have the name under one of ``keys``.
+def find_names(value: Json, *keys: str) -> list[str]:
+    """Return a list of names from a list of texts, or of objects with a name.
 
-    :raises ValueError: where an item is neither
+    :param value: decoded JSON
+    :param keys: fields of the objects that may contain the name
+    :raises ValueError: if an item has no name
     """
-    found: list[str] = []
-    for item in items(value, "data", *keys, *(f"{key}s" for key in keys)):
+    names: list[str] = []
+    for item in find_items(value, "data", *keys, *(f"{key}s" for key in keys)):
         name = next((item[key] for key in keys if key in item), None) if isinstance(item, dict) else item
         if not isinstance(name, str):
-            raise ValueError(f"item {len(found)} of the list has no name but is {kind_of(item)}")  # noqa: TRY004 - one kind of error for all answers
-        found.append(name)
-    return found
+            raise ValueError(f"item {len(names)} of the list has no name but is {describe_type(item)}")  # noqa: TRY004 - one kind of error for all responses
+        names.append(name)
+    return names
 
 
-def kind_of(value: Json) -> str:
-    """Say what sort of JSON a value is, without showing it."""
+def describe_type(value: Json) -> str:
+    """Describe the type of a JSON value without showing the value."""
     if value is None:
         return "null"
     if isinstance(value, dict):
-        shown = [key for key in list(value)[:6] if re.fullmatch(r"\w{1,40}", key)]
-        return f"an object with {', '.join(shown)}" if shown else "an object"
-    known = {bool: "a truth value", int: "a number", float: "a number", str: "a text", list: "a list"}
+        keys = [key for key in list(value)[:6] if re.fullmatch(r"\w{1,40}", key)]
+        return f"an object with {', '.join(keys)}" if keys else "an object"
+    known = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list"}
     return known[type(value)]
 
 
-def explain(error: ValidationError) -> str:
-    """Say in one line where data does not fit and why, without showing the data."""
-    found: list[str] = []
-    for each in error.errors(include_input=False, include_url=False, include_context=False):
-        place = ".".join(map(str, each["loc"]))
-        reason = each["msg"].removeprefix("Value error, ")
-        line = reason if not place or reason.startswith(place) else f"{place}: {reason}"
-        if line not in found:
-            found.append(line)
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""  # noqa: PLR2004 - enough for a person
-    return "; ".join(found[:5]) + more
+def describe_error(error: ValidationError) -> str:
+    """Return one line that says which fields are invalid and why, without showing data."""
+    lines: list[str] = []
+    for item in error.errors(include_input=False, include_url=False, include_context=False):
+        location = ".".join(map(str, item["loc"]))
+        reason = item["msg"].removeprefix("Value error, ")
+        line = reason if not location or reason.startswith(location) else f"{location}: {reason}"
+        if line not in lines:
+            lines.append(line)
+    more = f" and {len(lines) - _MAX_ERRORS} more" if len(lines) > _MAX_ERRORS else ""
+    return "; ".join(lines[:_MAX_ERRORS]) + more

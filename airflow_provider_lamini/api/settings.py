@@ -1,4 +1,4 @@
-"""How to reach one platform: address, key, timeouts, limits. No import beyond the standard library."""
+"""How to reach one platform: URL, key, timeouts, limits. Imports only the standard library."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 _SALT = secrets.token_bytes(32)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_SHORTEST_SECRET = 8
-"""Characters; what is shorter, as the value of a header, would hide parts of words."""
+_MIN_SECRET = 8
+"""Characters. Hiding shorter header values would hide parts of ordinary words."""
 _KEY = re.compile(r"[\x21-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """Everything a client must know of a platform.
+    """Everything that a client needs to reach a platform.
 
-    :param base_url: ``http`` or ``https`` address, a path prefix is kept; a trailing slash is dropped
+    :param base_url: ``http`` or ``https`` URL, with an optional path prefix; a trailing slash is removed
     :param key: API key; an empty one sends no authentication header
     :param connect_timeout: seconds to wait for a connection
-    :param read_timeout: seconds to wait for the next bytes of an answer
-    :param verify: ``False`` checks no certificate; a path names a CA bundle (file or folder) to check with
+    :param read_timeout: seconds to wait for the next bytes of a response
+    :param verify: whether to verify certificates, or the path of a CA bundle (file or folder) to verify them with
     :param client_cert: path of the client's certificate, PEM
     :param client_key: path of the client certificate's key, PEM; needs ``client_cert``
-    :param proxy: address of an HTTP or SOCKS proxy
-    :param headers: further headers, sent to the platform only
-    :param max_connections: connections at most, at a time
-    :param requests_per_second: requests sent at most per second, retries included; ``None`` sets no bound
-    :param retry_budget: seconds that one call may spend at most on failures that pass
-    :param model_loading_budget: seconds that one call may spend at most on a model that is being loaded
+    :param proxy: URL of an HTTP or SOCKS proxy
+    :param headers: additional headers, sent to the platform only
+    :param max_connections: maximum number of open connections
+    :param requests_per_second: maximum requests per second, including retries; ``None`` for no limit
+    :param retry_budget: maximum seconds that one call spends on transient failures
+    :param model_loading_budget: maximum seconds that one call waits for a model that is being loaded
     :param dialect: how the platform speaks HTTP; by default a bearer key and only the generic statuses
-    :raises ValueError: where a value cannot work; the message names the field, never the key
+    :raises ValueError: if a value is invalid; the message names the field and never contains the key
     """
 
     base_url: str
@@ -64,7 +64,9 @@ class ClientSettings:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
         object.__setattr__(self, "headers", _checked_headers(self.headers))
         if not isinstance(self.key, str) or not _KEY.fullmatch(self.key):
-            raise ValueError("key must be printable ASCII without blanks (a line break at its end, perhaps?)")
+            raise ValueError(
+                "key must be printable ASCII without spaces (perhaps it ends with a line break?)"
+            )
         key_header = self.dialect.key_header
         if self.key and any(name.lower() == key_header.lower() for name in self.headers):
             raise ValueError(f"headers must not contain {key_header}: the key is sent there")
@@ -80,7 +82,7 @@ class ClientSettings:
         if not isinstance(self.verify, bool) and (not isinstance(self.verify, str) or not self.verify):
             raise ValueError("verify must be true, false or the path of a CA bundle")
         if self.client_key and not self.client_cert:
-            raise ValueError("client_key is given without client_cert: give the certificate's path as well")
+            raise ValueError("client_key is set without client_cert: set the certificate's path as well")
         if self.proxy is not None:
             _check_proxy(self.proxy)
 
@@ -92,21 +94,21 @@ class ClientSettings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Texts that nothing may show, whoever repeats them: key, values of further headers, the proxy's password."""
+        """Texts that nothing may show: the key, values of additional headers, the proxy's password."""
         found = {self.key}
         for value in self.headers.values():
-            found |= {value, value.rpartition(" ")[2]}  # the latter without a scheme, such as Bearer
+            found |= {value, value.rpartition(" ")[2]}  # the latter without a scheme such as Bearer
         if self.proxy is not None and (password := urlsplit(self.proxy).password):
             user = f"{unquote(urlsplit(self.proxy).username or '')}:{unquote(password)}"
             found |= {self.proxy, password, unquote(password), b64encode(user.encode()).decode()}
-        found = {each for each in found if each == self.key or len(each) >= _SHORTEST_SECRET}
+        found = {text for text in found if text == self.key or len(text) >= _MIN_SECRET}
         return tuple(sorted(found - {""}, key=len, reverse=True))
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all fields, the key included, that does not reveal it.
+        """A hash of all fields, including the key, that does not reveal the key.
 
-        Equal settings have equal fingerprints within one process, and its forks, only.
+        Only comparable within one process and its forks.
         """
         digest = hashlib.blake2b(key=_SALT, digest_size=16)
         for item in fields(self):
@@ -121,21 +123,21 @@ class ClientSettings:
 
 def _checked_url(url: object) -> str:
     if not isinstance(url, str) or not url.strip():
-        raise ValueError("base_url is missing: give the platform's address, such as https://api.example.com")
+        raise ValueError("base_url is missing: set the platform's URL, such as https://api.example.com")
     url = url.strip()
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ValueError(f"base_url is not an address: {error}") from None
+        raise ValueError(f"base_url is not a valid URL: {error}") from None
     if parts.username is not None or parts.password is not None:
-        raise ValueError("base_url must hold no user name or password: the key goes into its own field")
+        raise ValueError("base_url must not contain a user name or password: the key has its own field")
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"base_url must begin with http:// or https://, not {url.split('//', 1)[0][:40]!r}")
     if not host or port == 0 or any(character.isspace() for character in url):
-        raise ValueError(f"base_url names no host that can be reached: {url[:200]!r}")
+        raise ValueError(f"base_url has no valid host: {url[:200]!r}")
     if parts.query or parts.fragment:
-        raise ValueError("base_url must end with the host or a path: drop what follows '?' or '#'")
+        raise ValueError("base_url must end with the host or a path: remove '?' or '#' and what follows")
     return url.rstrip("/")
 
 
@@ -143,7 +145,7 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     checked = dict(headers)
     for name, value in checked.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"headers: {str(name)[:60]!r} is no name of a header")
+            raise ValueError(f"headers: {str(name)[:60]!r} is not a valid header name")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             raise ValueError(f"headers: the value of {name} must be printable ASCII on one line")
     return checked
@@ -152,12 +154,12 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def _check_number(name: str, value: object, *, positive: bool) -> None:
     known = isinstance(value, int | float) and not isinstance(value, bool)
     if not known or not math.isfinite(value) or value < 0 or (positive and value == 0):  # type: ignore[arg-type,operator]
-        bound = "above 0" if positive else "of at least 0"
-        raise ValueError(f"{name} must be a number {bound}, not {value!r}")
+        minimum = "above 0" if positive else "of at least 0"
+        raise ValueError(f"{name} must be a number {minimum}, not {value!r}")
 
 
 def _check_proxy(proxy: object) -> None:
-    problem = "proxy must be an address such as http://proxy.example:3128"
+    problem = "proxy must be a URL such as http://proxy.example:3128"
     if not isinstance(proxy, str):
         raise ValueError(problem)  # noqa: TRY004 - one kind of error for all fields
     try:

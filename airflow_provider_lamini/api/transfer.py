@@ -1,21 +1,15 @@
-"""The steps of an exchange, which the drivers carry out: send a request and take its answer, or pause."""
+"""The steps of an exchange, which clients carry out: send a request and receive its response, or sleep."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
-
-if TYPE_CHECKING:
-    from airflow_provider_lamini.api.call import FilePart
-
-
-import asyncio
-import contextlib
-from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -28,8 +22,8 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _ERROR_BYTES = 65_536
 
-SLOWEST = 1000.0
-"""Bytes per second, beyond the time for an answer: what comes slower, a few bytes now and then, never ends."""
+MIN_SPEED = 1000.0
+"""Bytes per second that a body must have once the timeout has passed: a server that drips bytes would never end."""
 
 
 class Sleep:
@@ -43,47 +37,46 @@ class Sleep:
 
 
 class DownloadTarget:
-    """A file that an answer is written to.
+    """A file that a response is written to.
 
-    :param to: open for writing bytes
+    :param to: a file open for writing bytes
     """
 
     def __init__(self, to: BinaryIO) -> None:
         self._to = to
         self._start = to.tell() if to.seekable() else None
-        self.short_name = 0
+        self.size = 0
 
     @property
     def spoiled(self) -> bool:
-        """Whether something was written that cannot be taken back."""
-        return self.short_name > 0 and self._start is None
+        """Whether something was written and the file cannot be rewound."""
+        return self.size > 0 and self._start is None
 
     def write(self, block: bytes) -> None:
         """Write the next bytes."""
         self._to.write(block)
-        self.short_name += len(block)
+        self.size += len(block)
 
     def rewind(self) -> None:
-        """Take back what was written."""
-        if self.short_name and self._start is not None:
+        """Remove what was written, if the file can be rewound."""
+        if self.size and self._start is not None:
             self._to.seek(self._start)
             self._to.truncate()
-            self.short_name = 0
+            self.size = 0
 
 
 class Transfer:
-    """Send one request and take its answer.
+    """Send one request and receive its response.
 
-    A driver calls :meth:`build` and sends that, then :meth:`begin`, :meth:`take` per block of the answer, and
-    in any case :meth:`close`.
+    A client calls :meth:`build` and sends the result, then :meth:`begin`, :meth:`take` for each block of the response,
+    and in any case :meth:`close`.
 
     :param make: makes the request from the files to upload
     :param parts: those files
-    :param to: where a good answer's body goes; ``None`` keeps it in memory
-    :param path: of a request that only asks the platform for what lies below its address, so that a driver may send
-        it in a way of its own instead
-    :param timeout: seconds that the body may take, and longer only where it comes at a speed of ``SLOWEST``
-    :param clock: the time in seconds, from any start
+    :param to: where the body of a successful response goes; ``None`` keeps it in memory
+    :param path: path of a plain ``GET`` below the base URL, which a client may send without httpx; else ``None``
+    :param timeout: seconds that the body may take; it may take longer only at ``MIN_SPEED`` or more
+    :param clock: monotonic time in seconds
     """
 
     def __init__(
@@ -106,23 +99,23 @@ class Transfer:
         self._uploads: list[Upload] = []
         self._head: RawHeaders = ()
         self.status = 0
-        self._body = io.BytesIO()  # it gives its bytes away without a copy
+        self._body = io.BytesIO()  # getvalue makes no copy
 
     @cached_property
     def headers(self) -> httpx.Headers:
-        """The answer's headers."""
+        """The response's headers."""
         return httpx.Headers(list(self._head))
 
     def has_header(self, name: bytes) -> bool:
-        """Whether the answer has a header; costs less than to read them all.
+        """Return whether the response has a header, without parsing all headers.
 
         :param name: in lower case
         """
-        return any(each.lower() == name for each, _ in self._head)
+        return any(key.lower() == name for key, _ in self._head)
 
     @property
     def body(self) -> bytes:
-        """The answer's body; of an error, its beginning."""
+        """The response's body; of an error, only its beginning."""
         return self._body.getvalue()
 
     @property
@@ -132,43 +125,43 @@ class Transfer:
 
     @property
     def writes_file(self) -> bool:
-        """Whether taking the answer writes to a file."""
+        """Whether receiving the response writes to a file."""
         return self._to is not None
 
     @property
     def ok(self) -> bool:
-        """Whether the platform answered with success."""
+        """Whether the status is a success."""
         return 200 <= self.status < 300  # noqa: PLR2004 - HTTP's range of success
 
     def build(self) -> httpx.Request:
-        """Make the request; looks at the files to upload.
+        """Build the request; opens each file to upload once.
 
-        :raises OSError: where one of them cannot be opened
+        :raises OSError: if a file cannot be opened
         """
         for part in self._parts:
             self._uploads.append(Upload(part))
         return self._make(self._uploads)
 
     def begin(self, status: int, headers: RawHeaders) -> None:
-        """Note the answer's head.
+        """Set status and headers of the response.
 
         :param status: its status
-        :param headers: its headers, names and values as they came
+        :param headers: its headers, undecoded
         """
         self.status = status
         self._head = headers
         self._ends = self._clock() + self.timeout
 
     def take(self, block: bytes) -> bool:
-        """Take the next block of the body.
+        """Receive the next block of the body.
 
         :param block: some bytes
-        :returns: whether more is wanted: of an error, only the beginning is
-        :raises httpx.ReadTimeout: where the body comes too slowly
+        :returns: whether to read on; of an error, only the beginning is read
+        :raises httpx.ReadTimeout: if the body is too slow
         """
-        self._ends += len(block) / SLOWEST
-        if self._clock() > self._ends:  # each block came in time, so that nobody else notices
-            raise httpx.ReadTimeout("the body comes too slowly")
+        self._ends += len(block) / MIN_SPEED
+        if self._clock() > self._ends:  # each block came in time, so httpx does not notice
+            raise httpx.ReadTimeout("the body is too slow")
         if not self.ok:
             self._body.write(block[: _ERROR_BYTES - self._body.tell()])
             return self._body.tell() < _ERROR_BYTES
@@ -185,17 +178,17 @@ class Transfer:
 
 
 Flow = Generator[Sleep | Transfer, None, R]
-"""Yields steps; each is carried out before the next is asked for, and an error of a step is thrown in."""
+"""A generator of steps. Each is carried out before the next is requested; its error is thrown in."""
 
 
 class Upload(io.RawIOBase):
-    """A file that is opened by the first read and closed at its end.
+    """A file that is opened at the first read and closed at its end.
 
-    A thousand files of one body need one open file at a time. Its length is taken at once, so that a file
-    that is not there is noticed before anything is sent.
+    A body with a thousand files needs one open file at a time. The length is read at once, so that a missing file fails
+    before anything is sent.
 
     :param part: the file
-    :raises OSError: where it cannot be opened
+    :raises OSError: if it cannot be opened
     """
 
     def __init__(self, part: FilePart) -> None:
@@ -207,15 +200,15 @@ class Upload(io.RawIOBase):
             self._length = file.seek(0, io.SEEK_END)
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Return true."""
         return True
 
     def tell(self) -> int:
-        """It stands at its beginning whenever httpx asks."""
+        """Return 0: httpx calls this only at the beginning."""
         return 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Rewind, or tell the length: httpx asks nothing else.
+        """Rewind, or return the length: httpx needs nothing else.
 
         :param offset: 0
         :param whence: the beginning or the end
@@ -225,12 +218,12 @@ class Upload(io.RawIOBase):
             return 0
         if whence == io.SEEK_END and offset == 0 and self._length is not None:
             return self._length
-        raise io.UnsupportedOperation("only the beginning and a known end can be sought")
+        raise io.UnsupportedOperation("only the beginning and a known end can be seeked")
 
     def read(self, size: int = -1) -> bytes:
         """Read the next block.
 
-        :param size: bytes at most
+        :param size: maximum bytes
         """
         if self._file is None:
             self._file = self._part.open()
@@ -240,7 +233,7 @@ class Upload(io.RawIOBase):
         return block
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the file if it is open."""
         self._release()
         super().close()
 
@@ -250,8 +243,8 @@ class Upload(io.RawIOBase):
             self._file = None
 
 
-class OffLoop(httpx.AsyncByteStream):
-    """A body that is read in a thread, so that a slow disk or bucket does not hold up the event loop.
+class ThreadedStream(httpx.AsyncByteStream):
+    """A body that is read in a thread, so that a slow disk or bucket does not block the event loop.
 
     :param blocks: the body's blocks
     """

@@ -92,7 +92,7 @@ def test_no_log_line_holds_the_signature(store, caplog, monkeypatch):
 
 @pytest.mark.parametrize("url", ["", "/datasets/one", "ftp://store/one", "https://user@store/one"])
 def test_what_is_no_address_is_refused_without_being_repeated(store, url):
-    with pytest.raises(errors.ProtocolError, match="no address") as failed:
+    with pytest.raises(errors.ProtocolError, match="no valid URL") as failed:
         upload(store, b"x", url=url or " ")
     assert not url or url not in str(failed.value)
 

@@ -51,7 +51,7 @@ def test_what_broke_off_is_taken_back_and_fetched_again(driver, settings, raw_se
 def test_what_broke_off_into_a_file_without_a_way_back_is_an_error(driver, settings, raw_server, raw):
     server = raw_server(raw.cut(b"0123456789" * 5000), raw.reply(b"0123456789"))
     driver.clock = time.monotonic
-    with pytest.raises(errors.UnavailableError, match="A part is written already"):
+    with pytest.raises(errors.UnavailableError, match="A part of the file was already written"):
         driver.download(settings(server.url), CALL, Unseekable())
     assert len(server.requests) == 1
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.call import Call, Retry
 from airflow_provider_lamini.api.client import AsyncClient, Client
-from airflow_provider_lamini.api.redaction import LONGEST, shown
+from airflow_provider_lamini.api.redaction import MAX_LENGTH, redact
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import batches, chat, completions, training, version
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
@@ -143,7 +143,7 @@ def test_the_name_of_a_model_may_be_repeated(failure):
 
 def test_a_long_reason_is_cut(failure):
     error = failure(httpx.Response(400, json={"detail": "word " * 10_000}))
-    assert len(error.detail) == LONGEST
+    assert len(error.detail) == MAX_LENGTH
     assert error.detail.endswith("...")
 
 
@@ -155,7 +155,7 @@ def test_a_long_reason_is_cut(failure):
 )
 def test_no_long_piece_of_a_prompt_passes_the_redaction(prompt, before, after, start):
     piece = prompt[start % (len(prompt) - 23) :]
-    line = shown(
+    line = redact(
         before + piece + after, secrets=(), sent={"prompt": ["other", prompt]}, dialect=LAMINI_DIALECT
     )
     flat = " ".join("".join(char if char.isprintable() else " " for char in piece).split())

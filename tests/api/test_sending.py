@@ -66,7 +66,7 @@ def test_what_json_cannot_hold_fails_before_anything_is_sent(driver, settings, a
         operation="some_op", method="POST", path="/x", parse=bytes, retry=Retry.SAFE, json={"prompt": value}
     )
     app = answers(OK)
-    with pytest.raises(ValueError, match="body of some_op cannot be written as JSON") as caught:
+    with pytest.raises(ValueError, match="body of some_op cannot be encoded as JSON") as caught:
         driver.send(settings(), call, app=app)
     assert "half a pair" not in str(caught.value)
     assert app.requests == []

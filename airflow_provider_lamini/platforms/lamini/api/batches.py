@@ -102,13 +102,13 @@ def start_completions(
         "max_tokens": max_tokens,
         "reservation_id": reservation_id,
     }
-    prompts = schema.texts("prompt", prompt)
+    prompts = schema.check_texts("prompt", prompt)
     return Call(
         operation="batch_completion_v1_batch_completions_post",
         method="POST",
         path="/v1/batch_completions",
         json={**schema.body(BatchCompletionsRequest, {**given, "prompt": [""]}), "prompt": prompts},
-        parse=lambda content: schema.answer(Started)(content).id,
+        parse=lambda content: schema.parser(Started)(content).id,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -145,7 +145,7 @@ def start_embeddings(*, prompt: str | Sequence[str], model_name: str | None = No
         method="POST",
         path="/v1/batch_embeddings",
         json=schema.prompts_body(BatchEmbeddingsRequest, prompt, {"model_name": model_name}),
-        parse=lambda content: schema.answer(Started)(content).id,
+        parse=lambda content: schema.parser(Started)(content).id,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -172,7 +172,7 @@ def _completions_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
     return Call(
         operation="batch_completion_result_v1_batch_completions__id__result_get",
         method="GET",
-        path=f"/v1/batch_completions/{schema.segment(batch_id)}/result",
+        path=f"/v1/batch_completions/{schema.path_segment(batch_id)}/result",
         parse=read,
         retry=Retry.SAFE,
     )
@@ -182,7 +182,7 @@ def _embeddings_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
     return Call(
         operation="batch_embeddings_result_get",
         method="GET",
-        path=f"/v1/batch_embeddings/{schema.segment(batch_id)}/result",
+        path=f"/v1/batch_embeddings/{schema.path_segment(batch_id)}/result",
         parse=read,
         retry=Retry.SAFE,
     )
@@ -218,4 +218,4 @@ def _check_nothing(content: bytes, name: str) -> None:
     """Refuse an object of something else, which would be waited for without end; ``{}`` says that nothing is there yet."""
     found = schema.decode(content)
     if found and not (isinstance(found, dict) and name in found):
-        raise ValueError(f"an object with {name} was expected, not {schema.kind_of(found)}")
+        raise ValueError(f"an object with {name} was expected, not {schema.describe_type(found)}")

@@ -52,7 +52,7 @@ class ChatRequest(schema.Request):
     cache: CacheControl | None = None
 
 
-class Usage(schema.Answer):
+class Usage(schema.Response):
     """The tokens that an answer took."""
 
     prompt_tokens: int = 0
@@ -60,20 +60,20 @@ class Usage(schema.Answer):
     total_tokens: int = 0
 
 
-class _Part(schema.Answer):
+class _Part(schema.Response):
     text: str = ""
 
 
-class _AnsweredMessage(schema.Answer):
+class _AnsweredMessage(schema.Response):
     content: str | list[_Part] | None = None
 
 
-class _Choice(schema.Answer):
+class _Choice(schema.Response):
     message: _AnsweredMessage
     finish_reason: str | None = None
 
 
-class _ChatCompletion(schema.Answer):
+class _ChatCompletion(schema.Response):
     choices: Annotated[list[_Choice], Field(min_length=1)]
     usage: Usage | None = None
 
@@ -150,13 +150,13 @@ def models() -> Call[list[str]]:
         operation="inf_models_get",
         method="GET",
         path="/inf/models",
-        parse=lambda content: schema.names(schema.decode(content), "id", "model_name", "name", "model"),
+        parse=lambda content: schema.find_names(schema.decode(content), "id", "model_name", "name", "model"),
         retry=Retry.SAFE,
     )
 
 
 def _read_answer(content: bytes) -> ChatAnswer:
-    answered = schema.answer(_ChatCompletion)(content)
+    answered = schema.parser(_ChatCompletion)(content)
     choice = answered.choices[0]
     said = choice.message.content
     text = "".join(part.text for part in said) if isinstance(said, list) else said or ""

@@ -14,7 +14,7 @@ def list_projects() -> Call[list[str]]:
         operation="list_projects_for_user_v2_classifier_projects_get",
         method="GET",
         path="/v2/classifier/projects",
-        parse=lambda content: schema.names(schema.decode(content), "project_name", "project", "name"),
+        parse=lambda content: schema.find_names(schema.decode(content), "project_name", "project", "name"),
         retry=Retry.SAFE,
     )
 
@@ -28,8 +28,8 @@ def list_datasets(project_name: str) -> Call[list[str]]:
     return Call(
         operation="list_datasets_for_project_v2_classifier__project_name__datasets_get",
         method="GET",
-        path=f"/v2/classifier/{schema.segment(project_name, 'project_name')}/datasets",
-        parse=lambda content: schema.names(schema.decode(content), "dataset_name", "dataset", "name"),
+        path=f"/v2/classifier/{schema.path_segment(project_name, 'project_name')}/datasets",
+        parse=lambda content: schema.find_names(schema.decode(content), "dataset_name", "dataset", "name"),
         retry=Retry.SAFE,
     )
 
@@ -42,8 +42,8 @@ def list_jobs(project_name: str) -> Call[list[ClassifierJob]]:
     return Call(
         operation="list_jobs_for_project_v2_classifier__project_name__jobs_get",
         method="GET",
-        path=f"/v2/classifier/{schema.segment(project_name, 'project_name')}/jobs",
-        parse=schema.answers(ClassifierJob, "jobs", "data"),
+        path=f"/v2/classifier/{schema.path_segment(project_name, 'project_name')}/jobs",
+        parse=schema.list_parser(ClassifierJob, "jobs", "data"),
         retry=Retry.SAFE,
     )
 
@@ -56,8 +56,8 @@ def list_models(project_name: str) -> Call[list[ClassifierModel]]:
     return Call(
         operation="list_models_with_metadata_for_project_v2_classifier__project_name__models_get",
         method="GET",
-        path=f"/v2/classifier/{schema.segment(project_name, 'project_name')}/models",
-        parse=schema.answers(ClassifierModel, "models", "data"),
+        path=f"/v2/classifier/{schema.path_segment(project_name, 'project_name')}/models",
+        parse=schema.list_parser(ClassifierModel, "models", "data"),
         retry=Retry.SAFE,
     )
 
@@ -71,11 +71,11 @@ def delete_dataset(*, project_name: str, dataset_name: str) -> Call[Json]:
     :param dataset_name: the dataset
     :returns: what the platform says of it; its form is not known
     """
-    project = schema.segment(project_name, "project_name")
+    project = schema.path_segment(project_name, "project_name")
     return Call(
         operation="delete_datasets_for_project_v2_classifier__project_name___dataset_name__delete",
         method="DELETE",
-        path=f"/v2/classifier/{project}/{schema.segment(dataset_name, 'dataset_name')}",
+        path=f"/v2/classifier/{project}/{schema.path_segment(dataset_name, 'dataset_name')}",
         parse=lambda content: schema.decode(content) if content.strip() else None,
         retry=Retry.SAFE,
     )
@@ -90,11 +90,11 @@ def download_dataset(*, project_name: str, dataset_name: str) -> Call[bytes]:
     :param dataset_name: the dataset
     :returns: its content as the platform stores it
     """
-    project = schema.segment(project_name, "project_name")
+    project = schema.path_segment(project_name, "project_name")
     return Call(
         operation="download_dataset_for_project_v2_classifier__project_name___dataset_name__download_get",
         method="GET",
-        path=f"/v2/classifier/{project}/{schema.segment(dataset_name, 'dataset_name')}/download",
+        path=f"/v2/classifier/{project}/{schema.path_segment(dataset_name, 'dataset_name')}/download",
         parse=lambda content: content,
         retry=Retry.SAFE,
     )

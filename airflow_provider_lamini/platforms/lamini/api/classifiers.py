@@ -60,7 +60,7 @@ class ClassifyRequest(schema.Request):
     metadata: bool | None = None
 
 
-class ClassifierJob(schema.Answer):
+class ClassifierJob(schema.Response):
     """A classifier's job."""
 
     job_id: schema.Id = Field(validation_alias=AliasChoices("job_id", "id"))
@@ -72,14 +72,14 @@ class ClassifierJob(schema.Answer):
     """Why the job has ended as it has, where the platform tells it."""
 
 
-class ClassifierModel(schema.Answer):
+class ClassifierModel(schema.Response):
     """A trained classifier."""
 
     model_id: schema.Id = Field(validation_alias=AliasChoices("model_id", "id"))
     job_id: schema.Id | None = None
 
 
-class ClassScore(schema.Answer):
+class ClassScore(schema.Response):
     """How likely a class is."""
 
     class_name: str
@@ -87,11 +87,11 @@ class ClassScore(schema.Answer):
     class_id: int | None = None
 
 
-class _Classification(schema.Answer):
+class _Classification(schema.Response):
     classification: list[list[ClassScore]]
 
 
-class _Prediction(schema.Answer):
+class _Prediction(schema.Response):
     prediction: str | list[str]
 
 
@@ -118,7 +118,7 @@ def initialize(
         method="POST",
         path="/v2/classifier/initialize",
         json=schema.body(ClassifierInitializeRequest, given),
-        parse=schema.answer(ClassifierJob),
+        parse=schema.parser(ClassifierJob),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -156,7 +156,7 @@ def train(*, name: str, classifier_train_job_id: str | None = None) -> Call[Clas
         method="POST",
         path="/v2/classifier/train",
         json=schema.body(ClassifierTrainRequest, given),
-        parse=schema.answer(ClassifierJob),
+        parse=schema.parser(ClassifierJob),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -170,7 +170,7 @@ def status(job_id: str) -> Call[ClassifierJob]:
     return Call(
         operation="status_v2_classifier__job_id__status_get",
         method="GET",
-        path=f"/v2/classifier/{schema.segment(job_id, 'job_id')}/status",
+        path=f"/v2/classifier/{schema.path_segment(job_id, 'job_id')}/status",
         parse=lambda content: _read_status(content, job_id),
         retry=Retry.SAFE,
     )
@@ -234,7 +234,7 @@ def classify(
     """
     return _classified(
         "classify_v2_classifier__model_id__classify_post",
-        f"/v2/classifier/{schema.segment(model_id, 'model_id')}/classify",
+        f"/v2/classifier/{schema.path_segment(model_id, 'model_id')}/classify",
         _classify_body(prompt, top_n, threshold, metadata=metadata),
     )
 
@@ -253,7 +253,7 @@ def classify_v1(
     """
     return _classified(
         "classification_v1_post",
-        f"/v1/classifier/{schema.segment(model_id, 'model_id')}/classification",
+        f"/v1/classifier/{schema.path_segment(model_id, 'model_id')}/classification",
         _classify_body(prompt, top_n, threshold, metadata=metadata),
     )
 
@@ -270,7 +270,7 @@ def predict_v1(*, model_id: str, prompt: str | Sequence[str]) -> Call[list[str]]
     return Call(
         operation="prediction_v1_post",
         method="POST",
-        path=f"/v1/classifier/{schema.segment(model_id, 'model_id')}/prediction",
+        path=f"/v1/classifier/{schema.path_segment(model_id, 'model_id')}/prediction",
         json=body,
         parse=lambda content: _read_predictions(content, expected),
         retry=Retry.SAFE,
@@ -300,14 +300,14 @@ def _classify_body(
 
 
 def _read_classes(content: bytes, expected: int) -> list[list[ClassScore]]:
-    classes = schema.answer(_Classification)(content).classification
+    classes = schema.parser(_Classification)(content).classification
     if len(classes) != expected:
         raise ValueError(f"{len(classes)} classifications were answered for {expected} texts")
     return classes
 
 
 def _read_predictions(content: bytes, expected: int) -> list[str]:
-    prediction = schema.answer(_Prediction)(content).prediction
+    prediction = schema.parser(_Prediction)(content).prediction
     listed = [prediction] if isinstance(prediction, str) else prediction
     if len(listed) != expected:
         raise ValueError(f"{len(listed)} predictions were answered for {expected} texts")
@@ -316,11 +316,13 @@ def _read_predictions(content: bytes, expected: int) -> list[str]:
 
 def _read_status(content: bytes, job_id: str) -> ClassifierJob:
     """Read ``{status, model_id}``; the job's id, or the state, is not always in it."""
-    told = schema.answer(job_responses.MaybeAnswer)(content)
+    told = schema.parser(job_responses.MaybeAnswer)(content)
     more = told.model_extra or {}
     if told.status is None and not {"job_id", "model_id"} & set(more):
         raise ValueError("neither status nor model_id is told")
-    return schema.fit(ClassifierJob, {"job_id": job_id, **more, "status": told.status, "detail": told.detail})
+    return schema.validate(
+        ClassifierJob, {"job_id": job_id, **more, "status": told.status, "detail": told.detail}
+    )
 
 
 def _read_any(content: bytes) -> JsonValue:

@@ -44,7 +44,7 @@ class StreamingCompletionsRequest(schema.Request):
     max_new_tokens: schema.TokenBound | None = None
 
 
-class Started(schema.Answer):
+class Started(schema.Response):
     """The id under which started work is asked for."""
 
     id: schema.Id
@@ -178,7 +178,7 @@ def start_streaming(
         method="POST",
         path="/v3/streaming_completions",
         json=schema.body(StreamingCompletionsRequest, given),
-        parse=lambda content: schema.answer(Started)(content).id,
+        parse=lambda content: schema.parser(Started)(content).id,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -192,7 +192,7 @@ def streaming_result(id: str) -> Call[Completions]:  # noqa: A002 - the platform
     return Call(
         operation="streaming_completion_result_v3_streaming_completions__id__result_get",
         method="GET",
-        path=f"/v3/streaming_completions/{schema.segment(id)}/result",
+        path=f"/v3/streaming_completions/{schema.path_segment(id)}/result",
         parse=read_completions,
         retry=Retry.SAFE,
     )
@@ -207,7 +207,7 @@ def read_completions(content: bytes, expected: int | None = None) -> Completions
     """
     value = schema.decode(content)
     if not isinstance(value, dict) or (value and "outputs" not in value):
-        raise ValueError(f"an object with outputs was expected, not {schema.kind_of(value)}")
+        raise ValueError(f"an object with outputs was expected, not {schema.describe_type(value)}")
     return _normalised(value.get("outputs"), value.get("finish_reason"), expected, empty=not value)
 
 
@@ -229,7 +229,7 @@ def checked_reasons(reasons: list[Json]) -> list[str | None]:
     """
     if not {*map(type, reasons)} <= {str, type(None)}:
         wrong = next(reason for reason in reasons if not isinstance(reason, str | None))
-        raise ValueError(f"a finish_reason must be a text or null, not {schema.kind_of(wrong)}")
+        raise ValueError(f"a finish_reason must be a text or null, not {schema.describe_type(wrong)}")
     return cast("list[str | None]", reasons)
 
 
@@ -245,6 +245,6 @@ def _read_v1(content: bytes, expected: int, *, typed: bool) -> Completions:
     outputs: list[Json] = []
     for each in listed:
         if not isinstance(each, dict) or "output" not in each:
-            raise ValueError(f"objects with output were expected, not {schema.kind_of(each)}")
+            raise ValueError(f"objects with output were expected, not {schema.describe_type(each)}")
         outputs.append(each["output"])
     return _normalised(outputs, None, expected)

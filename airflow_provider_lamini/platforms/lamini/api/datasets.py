@@ -11,7 +11,7 @@ from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import Call, FilePart, Json, Retry
 
 
-class UploadBasePath(schema.Answer):
+class UploadBasePath(schema.Response):
     """Where the platform keeps datasets: ``azure``, or on its own disk."""
 
     upload_base_path: str
@@ -22,7 +22,7 @@ class UploadBasePath(schema.Answer):
         return self.upload_base_path == "azure"
 
 
-class Dataset(schema.Answer):
+class Dataset(schema.Response):
     """A dataset."""
 
     dataset_id: schema.Id
@@ -30,7 +30,7 @@ class Dataset(schema.Answer):
     """A path of the platform's, or a signed URL to upload to. The URL is a secret while it is valid."""
 
 
-class DatasetLocation(schema.Answer):
+class DatasetLocation(schema.Response):
     """Where a dataset lies, for the ``upload_file_path`` of a tuning job."""
 
     dataset_location: str
@@ -69,7 +69,7 @@ def upload_base_path() -> Call[UploadBasePath]:
         operation="upload_base_path_get",
         method="GET",
         path="/v1/get-upload-base-path",
-        parse=schema.answer(UploadBasePath),
+        parse=schema.parser(UploadBasePath),
         retry=Retry.SAFE,
     )
 
@@ -84,14 +84,14 @@ def upload(
     :param is_public: whether others may use it
     :raises ValueError: where an argument does not fit
     """
-    rows = schema.rows("data", data)
+    rows = schema.check_rows("data", data)
     given = {"upload_base_path": upload_base_path, "is_public": is_public}
     return Call(
         operation="local_data_post",
         method="POST",
         path="/v1/local-data",
         json={**schema.body(CreateDatasetRequest, given), "data": rows},
-        parse=schema.answer(Dataset),
+        parse=schema.parser(Dataset),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -117,7 +117,7 @@ def upload_file(*, upload_base_path: str, data: FilePart, is_public: bool | None
         method="POST",
         path="/v1/local-data",
         content=FilePart("rows.json", open_body, "application/json"),
-        parse=schema.answer(Dataset),
+        parse=schema.parser(Dataset),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -136,7 +136,7 @@ def create(*, upload_base_path: str, is_public: bool | None = None) -> Call[Data
         method="POST",
         path="/v1/data",
         json=schema.body(CreateDatasetRequest, given),
-        parse=schema.answer(Dataset),
+        parse=schema.parser(Dataset),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -174,7 +174,7 @@ def existing(*, dataset_id: str, upload_base_path: str) -> Call[DatasetLocation]
         method="POST",
         path="/v1/existing-data",
         json=schema.body(ExistingDataRequest, given),
-        parse=schema.answer(DatasetLocation),
+        parse=schema.parser(DatasetLocation),
         retry=Retry.SAFE,
     )
 

@@ -28,7 +28,7 @@ class EvalRunRequest(schema.Request):
     fuzzy_comparison: bool | None = None
 
 
-class Prediction(schema.Answer):
+class Prediction(schema.Response):
     """What the models answered to one row."""
 
     input: str | None = None
@@ -37,7 +37,7 @@ class Prediction(schema.Answer):
     base_output: str | None = None
 
 
-class Evaluation(schema.Answer):
+class Evaluation(schema.Response):
     """How the models did."""
 
     eval_job_id: schema.Id
@@ -88,6 +88,6 @@ def run(
         method="POST",
         path="/v1/eval/run",
         json=schema.body(EvalRunRequest, {**(extra or {}), **given}),
-        parse=schema.answer(Evaluation),
+        parse=schema.parser(Evaluation),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, AliasPath, BeforeValidator, Field
 from airflow_provider_lamini.api import schema
 
 
-class StartedJob(schema.Answer):
+class StartedJob(schema.Response):
     """A job that the platform took on."""
 
     job_id: schema.Id = Field(validation_alias=AliasChoices("job_id", AliasPath("outputs", "job_id"), "id"))
@@ -24,7 +24,7 @@ Reason = Annotated[str | None, BeforeValidator(_only_text)]
 """Why a job has ended as it has, where the platform tells it as a text."""
 
 
-class MaybeAnswer(schema.Answer):
+class MaybeAnswer(schema.Response):
     """A state, where the platform tells one, which some servers put below ``outputs``."""
 
     status: str | None = Field(
@@ -49,7 +49,7 @@ def read_maybe_state(content: bytes) -> str | None:
     value = schema.decode(content) if content.strip() else None
     if value is None or isinstance(value, str):
         return value
-    return schema.answer(MaybeAnswer)(content).status
+    return schema.parser(MaybeAnswer)(content).status
 
 
 def read_state(content: bytes) -> str:
@@ -57,4 +57,4 @@ def read_state(content: bytes) -> str:
 
     :raises ValueError: where there is none
     """
-    return schema.answer(JobAnswer)(content).status
+    return schema.parser(JobAnswer)(content).status

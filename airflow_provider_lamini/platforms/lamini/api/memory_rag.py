@@ -46,7 +46,7 @@ class MemoryRagTrainRequest(schema.Request):
     model_name: str = Field(min_length=1)
 
 
-class Suggestion(schema.Answer):
+class Suggestion(schema.Response):
     """A question that the index can answer."""
 
     question: str
@@ -70,7 +70,7 @@ def train(*, model_name: str, files: Iterable[FilePart]) -> Call[job_responses.S
         method="POST",
         path="/alpha/memory-rag/train",
         multipart=Multipart({"model_name": model_name}, parts),
-        parse=schema.answer(job_responses.StartedJob),
+        parse=schema.parser(job_responses.StartedJob),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -95,7 +95,7 @@ def job(job_id: str | int) -> Call[job_responses.JobAnswer]:
         method="POST",
         path="/alpha/memory-rag/status",
         json=schema.body(MemoryRagJobRequest, {"job_id": job_id}),
-        parse=schema.answer(job_responses.JobAnswer),
+        parse=schema.parser(job_responses.JobAnswer),
         retry=Retry.SAFE,
     )
 
@@ -106,7 +106,7 @@ def status_by_query(job_id: str | int) -> Call[str]:
     :param job_id: the index
     :returns: the state in the platform's own word
     """
-    schema.segment(job_id, "job_id")
+    schema.path_segment(job_id, "job_id")
     return Call(
         operation="memory_rag_job_status",
         method="GET",
@@ -180,7 +180,7 @@ def add_index(*, prompt: str, job_id: str | int) -> Call[job_responses.StartedJo
         method="POST",
         path="/alpha/memory-rag/add-index",
         json=schema.body(MemoryRagAddIndexRequest, {"prompt": prompt, "job_id": job_id}),
-        parse=schema.answer(job_responses.StartedJob),
+        parse=schema.parser(job_responses.StartedJob),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -208,8 +208,8 @@ def training_log(job_id: str | int) -> Call[list[str]]:
     return Call(
         operation="memory_rag_training_log_get",
         method="GET",
-        path=f"/alpha/memory-rag/training_log/{schema.segment(job_id, 'job_id')}",
-        parse=lambda content: schema.names(schema.decode(content), "log", "training_log", "message"),
+        path=f"/alpha/memory-rag/training_log/{schema.path_segment(job_id, 'job_id')}",
+        parse=lambda content: schema.find_names(schema.decode(content), "log", "training_log", "message"),
         retry=Retry.SAFE,
     )
 
@@ -217,9 +217,9 @@ def training_log(job_id: str | int) -> Call[list[str]]:
 def _read_suggestions(content: bytes) -> list[Suggestion]:
     """Read ``[{"Question 1": ..., "Answer 1": ...}, ...]``, the numbers optional."""
     found: list[Suggestion] = []
-    for item in schema.items(schema.decode(content), "suggestions", "outputs", "data"):
+    for item in schema.find_items(schema.decode(content), "suggestions", "outputs", "data"):
         if not isinstance(item, dict):
-            raise ValueError(f"objects with a question were expected, not {schema.kind_of(item)}")  # noqa: TRY004 - one kind of error for all answers
+            raise ValueError(f"objects with a question were expected, not {schema.describe_type(item)}")  # noqa: TRY004 - one kind of error for all answers
         pairs: dict[str, dict[str, str]] = {}
         for name, value in item.items():
             match = _NUMBER.fullmatch(name)

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import Call, Retry
-from airflow_provider_lamini.api.redaction import without_tokens
+from airflow_provider_lamini.api.redaction import remove_tokens
 
 
 class DownloadModelRequest(schema.Request):
@@ -17,7 +17,7 @@ class DownloadModelRequest(schema.Request):
     private_hf_token: str | None = Field(default=None, repr=False)
 
 
-class DownloadedModel(schema.Answer):
+class DownloadedModel(schema.Response):
     """One model on the platform."""
 
     model_name: str
@@ -27,14 +27,14 @@ class DownloadedModel(schema.Answer):
     is_public: bool | None = None
     creation_ts: str | None = None
     prev_download_ts: str | None = None
-    prev_download_error: Annotated[str, AfterValidator(without_tokens)] | None = None
+    prev_download_error: Annotated[str, AfterValidator(remove_tokens)] | None = None
     """Why the last download failed, where it did; without the hub's token, which hubs' messages may repeat."""
     download_attempts: int | None = None
     status: str | None = None
     """``available`` once it can be used."""
 
 
-class ModelDownload(schema.Answer):
+class ModelDownload(schema.Response):
     """How the download of a model stands."""
 
     model_name: str
@@ -55,7 +55,7 @@ def list_downloaded(*, trailing_slash: bool = True) -> Call[list[DownloadedModel
         else "all_models_v1alpha_downloaded_models_get",
         method="GET",
         path=_path(trailing_slash=trailing_slash),
-        parse=schema.answers(DownloadedModel, "models", "downloaded_models", "data"),
+        parse=schema.list_parser(DownloadedModel, "models", "downloaded_models", "data"),
         retry=Retry.SAFE,
     )
 
@@ -85,7 +85,7 @@ def download(
         method="POST",
         path=_path(trailing_slash=trailing_slash),
         json=schema.body(DownloadModelRequest, given),
-        parse=schema.answer(ModelDownload),
+        parse=schema.parser(ModelDownload),
         retry=Retry.SAFE,
     )
 

@@ -79,7 +79,7 @@ class TrainRequest(schema.Request):
     source: dict[str, JsonValue] | None = None
 
 
-class TrainingStep(schema.Answer):
+class TrainingStep(schema.Response):
     """How a job stood after one of its steps."""
 
     step: int | None = None
@@ -90,7 +90,7 @@ class TrainingStep(schema.Answer):
     """Seconds to the end, as the platform guesses."""
 
 
-class TrainJob(schema.Answer):
+class TrainJob(schema.Response):
     """A tuning job."""
 
     job_id: schema.Id
@@ -140,21 +140,21 @@ class TrainJob(schema.Answer):
             return next(reversed(self.steps()), None)
 
 
-class EvaluatedOutput(schema.Answer):
+class EvaluatedOutput(schema.Response):
     """What one model answered."""
 
     model_name: str | None = None
     output: str | None = None
 
 
-class EvaluatedInput(schema.Answer):
+class EvaluatedInput(schema.Response):
     """What the models answered to one input."""
 
     input: str
     outputs: list[EvaluatedOutput]
 
 
-class TrainEvaluation(schema.Answer):
+class TrainEvaluation(schema.Response):
     """A tuned model beside its base model."""
 
     job_id: schema.Id | None = None
@@ -209,13 +209,13 @@ def train(
     }
     body = schema.body(TrainRequest, {**(extra or {}), **{k: v for k, v in given.items() if v is not None}})
     if data is not None:
-        body["data"] = schema.rows("data", data)
+        body["data"] = schema.check_rows("data", data)
     return Call(
         operation="train_v1_train_post",
         method="POST",
         path="/v1/train",
         json=body,
-        parse=schema.answer(job_responses.StartedJob),
+        parse=schema.parser(job_responses.StartedJob),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
@@ -226,7 +226,7 @@ def list_jobs() -> Call[list[TrainJob]]:
         operation="train_jobs_get",
         method="GET",
         path="/v1/train/jobs",
-        parse=schema.answers(TrainJob, "jobs", "data"),
+        parse=schema.list_parser(TrainJob, "jobs", "data"),
         retry=Retry.SAFE,
     )
 
@@ -239,8 +239,8 @@ def job(job_id: str | int) -> Call[TrainJob]:
     return Call(
         operation="train_status_v1_train_jobs__job_id__get",
         method="GET",
-        path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}",
-        parse=schema.answer(TrainJob),
+        path=f"/v1/train/jobs/{schema.path_segment(job_id, 'job_id')}",
+        parse=schema.parser(TrainJob),
         retry=Retry.SAFE,
     )
 
@@ -254,7 +254,7 @@ def cancel(job_id: str | int) -> Call[str | None]:
     return Call(
         operation="cancel_training_job_v1_train_jobs__job_id__cancel_post",
         method="POST",
-        path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/cancel",
+        path=f"/v1/train/jobs/{schema.path_segment(job_id, 'job_id')}/cancel",
         parse=job_responses.read_maybe_state,
         retry=Retry.SAFE,
     )
@@ -283,7 +283,7 @@ def resume(job_id: str | int) -> Call[str | None]:
     return Call(
         operation="resume_training_job_v1_train_jobs__job_id__resume_post",
         method="POST",
-        path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/resume",
+        path=f"/v1/train/jobs/{schema.path_segment(job_id, 'job_id')}/resume",
         parse=job_responses.read_maybe_state,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
@@ -297,8 +297,8 @@ def evaluation(job_id: str | int) -> Call[TrainEvaluation]:
     return Call(
         operation="train_eval_get",
         method="GET",
-        path=f"/v1/train/jobs/{schema.segment(job_id, 'job_id')}/eval",
-        parse=schema.answer(TrainEvaluation),
+        path=f"/v1/train/jobs/{schema.path_segment(job_id, 'job_id')}/eval",
+        parse=schema.parser(TrainEvaluation),
         retry=Retry.SAFE,
     )
 

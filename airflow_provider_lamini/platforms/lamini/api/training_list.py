@@ -82,7 +82,7 @@ class TrainJobList:
                     continue
                 yield piece
                 start, size = cut.end(1), self._piece
-        rest = schema.items(schema.decode(opening + content[start:] if start else content), *_KEYS)
+        rest = schema.find_items(schema.decode(opening + content[start:] if start else content), *_KEYS)
         yield schema.decode_as(msgspec.json.encode(rest), list[_Listed])
 
 
@@ -102,6 +102,6 @@ def _wanted(listed: _Listed, job_ids: Container[str]) -> TrainJob | None:
         return None
     given = msgspec.structs.asdict(listed) | {"history": schema.decode(bytes(listed.history))}
     try:
-        return schema.fit(TrainJob, given)
+        return schema.validate(TrainJob, given)
     except ValueError:
         return None

@@ -4,14 +4,14 @@ from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import Call, Retry
 
 
-class ApiVersion(schema.Answer):
+class ApiVersion(schema.Response):
     """One version of the API that the platform serves."""
 
     name: str | None = None
     path: str | None = None
 
 
-class Version(schema.Answer):
+class Version(schema.Response):
     """What the platform says of itself."""
 
     server: str | None = None
@@ -27,6 +27,6 @@ def version() -> Call[Version]:
         operation="version_get",
         method="GET",
         path="/v1/version",
-        parse=schema.answer(Version),
+        parse=schema.parser(Version),
         retry=Retry.SAFE,
     )
