@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from importlib.util import find_spec
 
 from airflow import __version__ as airflow_version
 
@@ -98,8 +99,12 @@ _LATE = {
 
 WARM = [
     *(f"airflow.{module}" for module in _LATE[airflow_version[0]]),
+    "airflow.providers.common.compat.connection",
     "anyio",
+    "asgiref.sync",
+    "encodings.idna",
     "httpcore",
+    *(["httpx_aiohttp"] if find_spec("httpx_aiohttp") else []),
     "tests.support.crash.phases",
     "httpx",
     "msgspec",
