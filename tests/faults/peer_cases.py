@@ -1,4 +1,4 @@
-"""The batch operator of the OpenAI provider, for the crash harness. Loaded in an environment that has that provider."""
+"""The batch operator of the OpenAI provider for the crash harness. Needs an environment with that provider."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ if TYPE_CHECKING:
 
 
 class OpenAIBatch:
-    """One batch, waited for in the triggerer."""
+    """Starts a batch and waits in the triggerer."""
 
     name = "OpenAITriggerBatchOperator"
     task_state = True
 
     def learn(self, watch: Watch) -> None:
-        """Tell a watch what the steps are: the same as those of our operators, as far as there are such."""
-        import httpx2  # OpenAI's client sends by it
+        """Teach a watch the named steps, with the same names as those of our operators."""
+        import httpx2  # OpenAI's client uses it
         from airflow.providers.common.compat.sdk import BaseOperator
         from airflow.providers.openai.operators.openai import OpenAITriggerBatchOperator
         from airflow.providers.openai.triggers.openai import OpenAIBatchTrigger
 
-        def sent(frame: FrameType, told: str) -> str:
-            asked = frame.f_locals["request"]
-            return f"{request(asked.method, asked.url.path)} is {told}"
+        def step(frame: FrameType, state: str) -> str:
+            sent = frame.f_locals["request"]
+            return f"{request(sent.method, sent.url.path)} is {state}"
 
         send = httpx2.Client.send.__code__
-        watch._before[send] = lambda frame, _: sent(frame, "about to be sent")
-        watch._after[send] = lambda frame, answer: answer and sent(frame, "answered")
-        wakes = OpenAITriggerBatchOperator.execute_complete.__code__
-        watch._before[wakes] = lambda *_: "the task wakes up"
+        watch._before[send] = lambda frame, _: step(frame, "about to be sent")
+        watch._after[send] = lambda frame, answer: answer and step(frame, "answered")
+        resume = OpenAITriggerBatchOperator.execute_complete.__code__
+        watch._before[resume] = lambda *_: "the task wakes up"
         watch._before[BaseOperator.defer.__code__] = lambda *_: "the task is about to defer"
         watch._before[OpenAIBatchTrigger.run.__code__] = lambda *_: "the trigger runs"
 
     def operator(self, place: Path) -> Any:
-        """Make the operator; the same each time."""
+        """Create the operator, the same each time."""
         del place
         from airflow.providers.openai.operators.openai import OpenAITriggerBatchOperator
 

@@ -1,7 +1,7 @@
-"""Kill the OpenAI provider's batch operator, and ours, at the same moments; count what is paid for. ``make faults-peers``.
+"""Kill the OpenAI provider's batch operator and ours at the same moments, and count paid jobs. ``make faults-peers``.
 
-The stub of OpenAI's batch API begins a batch for each request that asks for one, as the true API does: it takes no key that would
-make a repetition harmless. A retry is a new process that begins with ``execute``, as Airflow's is.
+The stub of OpenAI's batch API starts a batch for every such request, like the real API, which has no idempotency key. A retry
+is a new process that starts with ``execute``, as in Airflow.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 MOMENTS = (
     ("before the request that starts the job is sent", "execute: POST {} is about to be sent"),
-    ("the platform has begun the job; its id is not read yet", "execute: POST {} is answered"),
-    ("the id is known; before the task defers", "execute: the task is about to defer"),
-    ("the task is deferred; Airflow does not know it yet", "execute: the deferral is on its way"),
-    ("the trigger begins to wait (its process)", "wait: the trigger runs"),
-    ("the trigger has seen the end (its process)", "wait: the event is on its way"),
-    ("the task is woken up", "wake: the task wakes up"),
+    ("the platform has started the job; the id is not read yet", "execute: POST {} is answered"),
+    ("the id is known; the task has not deferred yet", "execute: the task is about to defer"),
+    ("the task defers; Airflow does not know it yet", "execute: the deferral is on its way"),
+    ("the trigger starts to wait (its process)", "wait: the trigger runs"),
+    ("the trigger has seen the job end (its process)", "wait: the event is on its way"),
+    ("the task resumes", "wake: the task wakes up"),
     ("the task is done; Airflow does not know it yet", "wake: the result is on its way"),
 )
-"""When a process is killed, in words, and the name of the step."""
-LOST = "no crash: the answer to the request that starts the job is lost"
-MOST_TRIES = 5
+"""The moments of the kills: a description, and the name of the step."""
+LOST = "no crash; the answer to the request that starts the job is lost"
+MAXIMUM_TRIES = 5
 
 
 class Stub:
-    """OpenAI's batch API: a batch is completed at the second look.
+    """OpenAI's batch API. A batch completes at the second poll.
 
-    :ivar batches: how often each batch was looked at
-    :ivar lose: whether the answer to the next submission is lost
+    :ivar batches: number of polls of each batch
+    :ivar lose: whether to lose the response to the next submission
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Stub:
         self.lose = False
 
     def answer(self, path: str) -> dict[str, Any]:
-        """Begin a batch, or tell of one."""
+        """Start a batch, or return its status."""
         name = path.rpartition("/")[2]
         number = len(self.batches) if name == "batches" else int(name.removeprefix("batch-"))
         if name == "batches":
@@ -69,18 +69,18 @@ class Stub:
 
 @contextmanager
 def serving(stub: Stub) -> Iterator[str]:
-    """Serve the stub; gives its base URL."""
+    """Serve the stub; yields its base URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._answer()
+            self._respond()
 
         def do_POST(self) -> None:
-            self._answer()
+            self._respond()
 
-        def _answer(self) -> None:
+        def _respond(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"] or 0))
             body = json.dumps(stub.answer(self.path)).encode()
             if stub.lose and self.command == "POST":
@@ -94,7 +94,7 @@ def serving(stub: Stub) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -108,9 +108,9 @@ def serving(stub: Stub) -> Iterator[str]:
 
 
 def openai_batches(zygote: Zygote, place: Path, step: str | None) -> int:
-    """Lead OpenAI's operator through one crash, or a lost answer; how many batches were begun.
+    """Run OpenAI's operator with one kill or one lost response; return the number of started batches.
 
-    :param step: where it is killed; ``None``: nowhere, the answer is lost
+    :param step: step to kill at; ``None`` loses the response instead
     """
     from tests.support.crash.zygote import Order
 
@@ -140,26 +140,26 @@ def openai_batches(zygote: Zygote, place: Path, step: str | None) -> int:
     with serving(stub) as url:
         fields = {"conn_type": "openai", "host": url, "password": "a-key-for-tests"}
         env = {"AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps(fields)}
-        for _ in range(MOST_TRIES):
+        for _ in range(MAXIMUM_TRIES):
             outcome = run("execute")
             if outcome.how == "deferred":
-                kept = outcome.value
-                event = run("wait", deferral=kept)
+                deferral = outcome.value
+                event = run("wait", deferral=deferral)
                 if event.how == "killed":
-                    event = run("wait", deferral=kept)
-                outcome = run("wake", deferral=kept, event=event.value)
+                    event = run("wait", deferral=deferral)
+                outcome = run("wake", deferral=deferral, event=event.value)
             if outcome.how == "returned":
                 if not killed:
-                    raise AssertionError(f"it never came to: {step}")
+                    raise AssertionError(f"step never reached: {step}")
                 return len(stub.batches)
-    raise AssertionError(f"{step}: not ended, at last it {outcome.how} {outcome.error}")
+    raise AssertionError(f"{step}: did not end; last outcome: {outcome.how} {outcome.error}")
 
 
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer-python", required=True, help="an interpreter that has the OpenAI provider")
-    given = parser.parse_args()
+    parser.add_argument("--peer-python", required=True, help="interpreter with the OpenAI provider")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ExitStack() as stack:
         home = Path(folder)
         os.environ.update(AIRFLOW_HOME=str(home / "airflow"), AIRFLOW__CORE__LOAD_EXAMPLES="False")
@@ -171,27 +171,27 @@ def main() -> int:
 
         ours = Zygote("tests.support.crash.cases", home / "ours.log")
         stack.callback(ours.close)
-        theirs = Zygote("tests.faults.peer_cases", home / "theirs.log", python=given.peer_python)
+        theirs = Zygote("tests.faults.peer_cases", home / "theirs.log", python=options.peer_python)
         stack.callback(theirs.close)
         harness = Harness(ours, stack.enter_context(world(home / "platform")), home / "lives")
 
-        known = {name: dict(survey(harness, CASES[name])[0].once) for name in ("batch inference", "tuning")}
+        surveys = {name: dict(survey(harness, CASES[name])[0].once) for name in ("batch inference", "tuning")}
 
         def extra(name: str, step: str | None) -> int:
             if step is None:
                 life = harness.live(CASES[name], {}, Trouble(fault="after", hold=True))
             else:
-                life = harness.live(CASES[name], known[name][step], NAMED)
+                life = harness.live(CASES[name], surveys[name][step], NAMED)
             if life.wrong or (step and not life.kills):
                 raise AssertionError(life.story())
             return life.repeated + life.duplicates
 
         rows = []
-        for number, (words, step) in enumerate([*MOMENTS, (LOST, None)]):
+        for number, (description, step) in enumerate([*MOMENTS, (LOST, None)]):
             peer = openai_batches(theirs, home / f"peer-{number}", step and step.format("/v1/batches")) - 1
             batch = extra("batch inference", step and step.format("/v1/batch_completions"))
             train = extra("tuning", step and step.format("/v1/train"))
-            rows.append((words, peer, batch, train))
+            rows.append((description, peer, batch, train))
         rows.append(("**all**", *(sum(row[column] for row in rows) for column in (1, 2, 3))))
     head = (
         "killed when",
@@ -205,5 +205,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and leave no platform behind
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops the platforms, too
     sys.exit(main())

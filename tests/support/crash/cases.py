@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from importlib.util import find_spec
 
 from airflow import __version__ as airflow_version
 
@@ -22,14 +23,14 @@ STEPS: dict[str, tuple[str, ...]] = {
     "batch inference": (
         "execute: POST /v1/batch_completions is answered",
         "execute: POST /v1/batch_completions is about to be sent",
-        "execute: _ledger.json (submitted) is written",
+        "execute: _ledger.json (record_job_id) is written",
         "execute: the deferral is on its way",
         "wait: the event is on its way",
         "wake: part-N.jsonl is whole, not yet named",
         "wake: manifest.json is written",
         "again: the task begins",
         "execute: the task begins",
-        "execute: _ledger.json (together) is whole, not yet named",
+        "execute: _ledger.json (transaction) is whole, not yet named",
         "execute: POST /v1/batch_completions is read",
         "execute: the task is about to defer",
         "wait: the trigger runs",
@@ -49,14 +50,14 @@ STEPS: dict[str, tuple[str, ...]] = {
         "execute: the task state (intent) is about to be written",
         "execute: POST /v1/local-data is answered",
         "execute: the task state (id) is written",
-        "wake: the task fetches",
+        "wake: the task reads the result",
         "wake: loss_history.jsonl is whole, not yet named",
     ),
     "tuning that fails and is resumed": (
         "wake: POST /v1/train/jobs/*/resume is read",
         "execute: submission-*.json (intent) is written",
         "execute: submission-*.json (id) is whole, not yet named",
-        "wake: the task judges a bad end",
+        "wake: the task decides on a bad end",
         "wake: POST /v1/train/jobs/*/resume is about to be sent",
         "wake: submission-*.json (id) is written",
     ),
@@ -66,7 +67,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "execute: the task state (intent) is written",
         "execute: POST /alpha/memory-rag/train is about to be sent",
         "execute: the deferral is on its way",
-        "wake: the task fetches",
+        "wake: the task reads the result",
         "again: the task begins",
     ),
     "Memory RAG refresh, rebuilt": ("execute: index.json (id) is written",),
@@ -98,8 +99,12 @@ _LATE = {
 
 WARM = [
     *(f"airflow.{module}" for module in _LATE[airflow_version[0]]),
+    "airflow.providers.common.compat.connection",
     "anyio",
+    "asgiref.sync",
+    "encodings.idna",
     "httpcore",
+    *(["httpx_aiohttp"] if find_spec("httpx_aiohttp") else []),
     "tests.support.crash.phases",
     "httpx",
     "msgspec",
