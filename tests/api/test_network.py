@@ -36,7 +36,9 @@ def test_a_lost_answer_is_asked_for_again_where_the_call_only_reads(looker, sett
 
 def test_work_whose_answer_was_lost_is_not_asked_for_again(driver, settings, raw_server, raw):
     server = raw_server(raw.drop, raw.reply(b'{"id": "second"}'))
-    with pytest.raises(errors.UnavailableError, match="lost before the response to POST /v1/batch_completions") as caught:
+    with pytest.raises(
+        errors.UnavailableError, match="lost before the response to POST /v1/batch_completions"
+    ) as caught:
         driver.send(settings(server.url), START)
     assert caught.value.may_have_started is True
     assert "look there before submitting again" in str(caught.value)
@@ -72,7 +74,9 @@ def test_a_body_that_trickles_without_end_is_a_timeout(looker, settings, raw_ser
 
     server = raw_server(trickle)
     began = time.monotonic()
-    with pytest.raises(errors.PlatformTimeoutError, match=r"did not respond to GET /v1/version within 0\.3 s"):
+    with pytest.raises(
+        errors.PlatformTimeoutError, match=r"did not respond to GET /v1/version within 0\.3 s"
+    ):
         looker.send(settings(server.url, read_timeout=0.3, retry_budget=0.0), LOOK)
     assert time.monotonic() - began < 5
 
