@@ -108,7 +108,7 @@ INDEX_MANIFEST = IndexManifest(
         files={"b.md": DocumentVersion(size=1, sha256="cd" * 32)},
         submission=Submission(fingerprint="f" * 32, mark="m", intended_at=1767225602.0).encode(),
     ),
-    wanted=RefreshOutcome(run="r" * 32, action="rebuilt", reason="a.md is gone", removed=1, replaced="12"),
+    purpose=RefreshOutcome(run="r" * 32, action="rebuilt", reason="a.md is gone", removed=1, replaced="12"),
     adding="c.md",
     outcome=RefreshOutcome(
         run="q" * 32, action="added", reason="new files", added=2, changed=1, forced_by="nightly/refresh/1"

@@ -71,7 +71,7 @@ class Document:
         content_type = mimetypes.guess_type(self.name)[0] or "application/octet-stream"
         return FilePart(self.sent_name, lambda: self.store.open(self.info.path), content_type)
 
-    def stamp(self, known: DocumentVersion | None = None) -> DocumentVersion:
+    def content_version(self, known: DocumentVersion | None = None) -> DocumentVersion:
         """Compute the version of the content.
 
         :param known: an earlier version; it is returned if the store says that the file is unchanged
@@ -124,13 +124,13 @@ def find_documents(
     return sorted(found.values(), key=lambda document: document.name)
 
 
-def stamps(documents: Iterable[Document], known: Mapping[str, DocumentVersion]) -> dict[str, DocumentVersion]:
+def content_versions(documents: Iterable[Document], known: Mapping[str, DocumentVersion]) -> dict[str, DocumentVersion]:
     """The versions of documents by name.
 
     :param documents: the documents
     :param known: earlier versions by name
     """
-    return {document.name: document.stamp(known.get(document.name)) for document in documents}
+    return {document.name: document.content_version(known.get(document.name)) for document in documents}
 
 
 def _find(uri: str, conn_id: str | None) -> list[Document]:

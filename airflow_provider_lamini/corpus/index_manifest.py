@@ -62,7 +62,7 @@ class IndexManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     :param index_id: the platform's id of the index; ``None`` before the first one exists
     :param files: the files in the index, by name
     :param building: a running build of the index that will replace it
-    :param wanted: the outcome once that build has succeeded
+    :param purpose: the outcome once that build has succeeded
     :param adding: a file that is being added; nobody knows how much of it is in the index
     :param outcome: the outcome of the last refresh
     :param token: changes with each write
@@ -75,7 +75,7 @@ class IndexManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     index_id: str | None = None
     files: dict[str, DocumentVersion] = {}
     building: Building | None = None
-    wanted: RefreshOutcome | None = None
+    purpose: RefreshOutcome | None = None
     adding: str | None = None
     outcome: RefreshOutcome | None = None
     token: str = ""

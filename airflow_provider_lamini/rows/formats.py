@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -11,7 +11,20 @@ from airflow_provider_lamini.rows.errors import OutputError
 
 PACKAGE = "airflow-provider-lamini"
 
-T = TypeVar("T")
+
+class VersionedFile(Protocol):
+    """What every file of this package says about itself."""
+
+    @property
+    def format(self) -> str:
+        """The name of its format."""
+
+    @property
+    def version(self) -> int:
+        """The version of its format."""
+
+
+T = TypeVar("T", bound=VersionedFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +49,29 @@ class FileFormat:
         :raises DamagedFileError: if the content does not match the format
         """
         try:
+            document = msgspec.json.decode(content, type=shape)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise self._error(content, location) from None
+        if document.format != self.name or document.version > self.version:
+            raise self._error(content, location)
+        return document
+
+    def _error(self, content: bytes, location: str) -> FormatError:
+        """Find out why a file cannot be decoded."""
+        try:
             found = msgspec.json.decode(content, type=_FormatFields)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             found = _FormatFields()
         if found.format != self.name:
-            raise UnknownFormatError(
+            return UnknownFormatError(
                 f"{location} is not a file of the format {self.name}, or it is incomplete."
             )
         if found.version > self.version:
-            raise NewerFormatError(
+            return NewerFormatError(
                 f"A newer release of {PACKAGE} has written {location}: it has version {found.version} of its format, "
                 f"and this release reads versions up to {self.version}. Upgrade {PACKAGE}."
             )
-        try:
-            return msgspec.json.decode(content, type=shape)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise DamagedFileError(f"{location} is damaged.") from None
+        return DamagedFileError(f"{location} is damaged.")
 
 
 class FormatError(OutputError):

@@ -369,7 +369,7 @@ def test_a_file_that_is_not_a_manifest_is_not_overwritten(knowledge, night, tmp_
     other = tmp_path / "rag" / "index.json"
     other.parent.mkdir()
     other.write_text(json.dumps({"mine": 1}))
-    with pytest.raises(InvalidArgumentError, match="no manifest of an index"):
+    with pytest.raises(InvalidArgumentError, match="not the manifest of an index"):
         night(0)
     assert json.loads(other.read_text()) == {"mine": 1}
     assert not knowledge.asked

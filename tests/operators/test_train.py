@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 
 import pytest
 
@@ -307,6 +308,21 @@ def test_changed_arguments_cancel_the_job_or_fail_the_task(tuning, train, task, 
         with pytest.raises(InvalidArgumentError, match="with other arguments"):
             run_to_end(changed, task)
         assert len(tuning.jobs) == 1
+
+
+@dataclass(frozen=True)
+class TaskInLoop(LinkedTask):
+    """A task instance of Airflow 3.4 in a task-group loop, whose iterations all have map index -1."""
+
+    region_id: str = "loop"
+    region_index: int = 0
+
+
+def test_each_iteration_of_a_loop_tunes_its_own_model(tuning, train):
+    results = [run_to_end(train(), TaskInLoop(region_index=number)).result for number in range(3)]
+    assert [result["job_id"] for result in results] == ["1", "2", "3"]
+    assert run_to_end(train(), TaskInLoop(region_index=1)).result["job_id"] == "2"
+    assert len(tuning.jobs) == 3
 
 
 def die_at(tuning, make, task, path):

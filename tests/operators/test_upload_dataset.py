@@ -113,7 +113,7 @@ def test_the_address_of_the_blob_appears_nowhere(tuning_with_blobs, blobs, uploa
         ({"input": [*ROWS, {"input": "q", "output": ""}]}, "row 4 .* makes an empty output"),
         ({"input": []}, "no rows"),
         ({"input": "no/such/file.jsonl"}, "does not exist"),
-        ({"input": "a single prompt"}, "not the path of a file"),
+        ({"input": "a single prompt"}, "not the path of an existing file"),
         ({"prompt": "question"}, "no column 'question'"),
         ({"prompt": ""}, "prompt must be"),
         ({"is_public": "perhaps"}, "is_public must be true or false"),

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from airflow_provider_lamini.corpus.documents import DocumentVersion, find_documents, stamps
+from airflow_provider_lamini.corpus.documents import DocumentVersion, content_versions, find_documents
 from airflow_provider_lamini.rows.errors import InputError
 
 FILES = {"a.md": "first", "b.txt": "second", "guides/c.html": "<p>third", "guides/deep/d.md": "fourth"}
@@ -108,8 +108,8 @@ def test_a_part_of_a_form_has_a_flat_name_a_media_type_and_the_content(place):
 
 
 def test_a_version_has_the_checksum_of_the_content(place):
-    found = stamps(find_documents(place), {})
-    assert {name: stamp.sha256 for name, stamp in found.items()} == {
+    found = content_versions(find_documents(place), {})
+    assert {name: version.sha256 for name, version in found.items()} == {
         name: hashlib.sha256(content.encode()).hexdigest() for name, content in FILES.items()
     }
 
@@ -117,19 +117,19 @@ def test_a_version_has_the_checksum_of_the_content(place):
 def test_a_file_with_the_same_store_version_is_not_read_again(tmp_path):
     put(tmp_path, {"a.md": "old"})
     (document,) = find_documents(str(tmp_path))
-    known = document.stamp()
-    assert document.stamp(known) is known
+    known = document.content_version()
+    assert document.content_version(known) is known
 
 
 def test_a_file_with_another_time_is_read_and_may_be_unchanged(tmp_path):
     put(tmp_path, {"a.md": "same"})
-    known = find_documents(str(tmp_path))[0].stamp()
+    known = find_documents(str(tmp_path))[0].content_version()
     os.utime(tmp_path / "a.md", ns=(1, 1))
-    again = find_documents(str(tmp_path))[0].stamp(known)
+    again = find_documents(str(tmp_path))[0].content_version(known)
     assert again != known
     assert again.same(known)
     put(tmp_path, {"a.md": "else"})
-    assert not find_documents(str(tmp_path))[0].stamp(known).same(known)
+    assert not find_documents(str(tmp_path))[0].content_version(known).same(known)
 
 
 def test_without_store_versions_files_are_read_each_time(tmp_path):
@@ -137,7 +137,7 @@ def test_without_store_versions_files_are_read_each_time(tmp_path):
     (document,) = find_documents(str(tmp_path))
     unversioned = document.info._replace(version="")
     document = type(document)(document.name, unversioned, document.store)
-    assert document.stamp(DocumentVersion(3, "0" * 64, "")).sha256 == hashlib.sha256(b"new").hexdigest()
+    assert document.content_version(DocumentVersion(3, "0" * 64, "")).sha256 == hashlib.sha256(b"new").hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ FULL = IndexManifest(
     index_id="12",
     files={"a.md": DocumentVersion(3, "ab" * 32, "7")},
     building=Building({"b.md": DocumentVersion(1, "cd" * 32)}, {"mark": "x", "numbers": {"files": 1}}),
-    wanted=RefreshOutcome("run", "rebuilt", "a.md is gone", removed=1, replaced="12"),
+    purpose=RefreshOutcome("run", "rebuilt", "a.md is gone", removed=1, replaced="12"),
     adding="c.md",
     outcome=RefreshOutcome("run", "built", "there was no index", added=1),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 FORMAT = FileFormat(f"{PACKAGE}/ledger", 1)
+
+T = TypeVar("T", "LedgerDocument", "LedgerOwner")
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,18 +162,43 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         raise LedgerError(f"Chunk {number} is not open.")
 
 
+class LedgerOwner(msgspec.Struct, frozen=True):
+    """The fields of `LedgerDocument` that say who may write. Decoding only these is much faster.
+
+    :param writer_token: random token of the process that may write
+    :param generation: number of processes that have acquired the ledger so far
+    """
+
+    format: str
+    version: int
+    writer_token: str
+    generation: int
+
+
 def load(folder: OutputFolder) -> LedgerDocument | None:
     """Read the ledger of a folder; ``None`` if there is none.
 
     :raises UnreadableLedgerError: if this release cannot read the file
     """
+    return _load(folder, LedgerDocument)
+
+
+def load_owner(folder: OutputFolder) -> LedgerOwner | None:
+    """Read who may write to the ledger of a folder; ``None`` if there is no ledger.
+
+    :raises UnreadableLedgerError: if this release cannot read the file
+    """
+    return _load(folder, LedgerOwner)
+
+
+def _load(folder: OutputFolder, shape: type[T]) -> T | None:
     try:
         content = folder.read(LEDGER)
     except (FileNotFoundError, NotADirectoryError):
         return None
     location = folder.uri(LEDGER)
     try:
-        return FORMAT.decode(content, LedgerDocument, location)
+        return FORMAT.decode(content, shape, location)
     except NewerFormatError as error:
         raise UnreadableLedgerError(f"{error} Or choose another output folder.") from error
     except UnknownFormatError as error:

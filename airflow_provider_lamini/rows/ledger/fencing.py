@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from airflow_provider_lamini.rows.errors import LedgerLostError
-from airflow_provider_lamini.rows.ledger.document import load
+from airflow_provider_lamini.rows.ledger.document import load, load_owner
 from airflow_provider_lamini.rows.run_files import claim_name, left_job_name
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def check_acquired(folder: OutputFolder, own: LedgerDocument, *, claims: bool) -
     :param claims: whether storage supports claims
     :raises LedgerLostError: if another process has acquired the ledger, or the ledger is gone
     """
-    found = load(folder)
+    found = load_owner(folder)
     # With claims, a process that has lost the ledger may still write once: it finds the claim before it submits.
     outdated = claims and found is not None and found.generation < own.generation
     if found is None or (found.writer_token != own.writer_token and not outdated):

@@ -15,7 +15,7 @@ from airflow_provider_lamini.api.errors import (
     NotFoundError,
     PlatformError,
 )
-from airflow_provider_lamini.corpus.documents import find_documents, stamps
+from airflow_provider_lamini.corpus.documents import content_versions, find_documents
 from airflow_provider_lamini.corpus.index_manifest import IndexManifest, ManifestFile, RefreshOutcome
 from airflow_provider_lamini.corpus.text_splitter import pieces
 from airflow_provider_lamini.exceptions import JobLostError
@@ -200,7 +200,7 @@ class IndexRefresh:
         manifest = self._file.uri if index.files_conn_id == request.manifest_conn_id else None
         documents = find_documents(index.files, conn_id=index.files_conn_id, leave_out=manifest)
         return _Folder(
-            {document.name: document for document in documents}, stamps(documents, self._file.known)
+            {document.name: document for document in documents}, content_versions(documents, self._file.known)
         )
 
     def _plan(self, folder: _Folder) -> Plan:
@@ -266,7 +266,7 @@ class IndexRefresh:
 
     def _replace_index(self, job_id: str) -> dict[str, object]:
         """Make a finished build the current index, and return the task's result."""
-        building, purpose = self._content.building, self._content.wanted
+        building, purpose = self._content.building, self._content.purpose
         if building is None or purpose is None or building.submission["job_id"] != job_id:
             raise JobLostError(
                 f"Index {job_id} is ready, but another task has begun to refresh {self._file.uri} meanwhile. Let one task "
@@ -278,7 +278,7 @@ class IndexRefresh:
             index_id=job_id,
             files=building.files,
             building=None,
-            wanted=None,
+            purpose=None,
             adding=None,
             outcome=replace(purpose, run=self._run),
         )

@@ -55,7 +55,7 @@ class IndexBuild(JobSpec[dict[str, object]]):
         return find_documents(self._request.files, conn_id=self._request.files_conn_id)
 
     def fingerprint_inputs(self) -> Mapping[str, object]:
-        checksums = {document.name: document.stamp().sha256 for document in self._documents}
+        checksums = {document.name: document.content_version().sha256 for document in self._documents}
         return {"model_name": self._request.model_name, "files": checksums}
 
     def submit(self, intent: Intent) -> str:

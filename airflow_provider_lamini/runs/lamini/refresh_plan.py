@@ -124,12 +124,12 @@ class ManifestRecord:
         building = content.building if content else None
         same = building is not None and building.submission["mark"] == submission.mark
         files = dict(building.files if building is not None and same else self._files)
-        purpose = self._purpose or (content.wanted if content and same else None)
-        self._file.change(building=Building(files, submission.encode()), wanted=purpose)
+        purpose = self._purpose or (content.purpose if content and same else None)
+        self._file.change(building=Building(files, submission.encode()), purpose=purpose)
 
     def lock(self) -> AbstractContextManager[object]:
         return nullcontext()
 
     def forget(self) -> None:
         if self._file.content is not None and self._file.content.building is not None:
-            self._file.change(building=None, wanted=None)
+            self._file.change(building=None, purpose=None)
