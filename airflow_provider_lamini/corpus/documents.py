@@ -124,7 +124,9 @@ def find_documents(
     return sorted(found.values(), key=lambda document: document.name)
 
 
-def content_versions(documents: Iterable[Document], known: Mapping[str, DocumentVersion]) -> dict[str, DocumentVersion]:
+def content_versions(
+    documents: Iterable[Document], known: Mapping[str, DocumentVersion]
+) -> dict[str, DocumentVersion]:
     """The versions of documents by name.
 
     :param documents: the documents

@@ -137,7 +137,10 @@ def test_without_store_versions_files_are_read_each_time(tmp_path):
     (document,) = find_documents(str(tmp_path))
     unversioned = document.info._replace(version="")
     document = type(document)(document.name, unversioned, document.store)
-    assert document.content_version(DocumentVersion(3, "0" * 64, "")).sha256 == hashlib.sha256(b"new").hexdigest()
+    assert (
+        document.content_version(DocumentVersion(3, "0" * 64, "")).sha256
+        == hashlib.sha256(b"new").hexdigest()
+    )
 
 
 @pytest.mark.parametrize(
