@@ -61,14 +61,14 @@ def added(airflow_db):
 
 
 @pytest.mark.slow
-def test_the_command_line_tests_a_connection_of_the_database(added, platform):
+def test_the_command_line_tests_a_connection_in_the_database(added, platform):
     added("good", host="127.0.0.1", schema="http", port=platform.port, password=KEY)
     assert "Connection success!" in airflow("connections", "test", "good")
     assert [path for path, _ in platform.seen] == ["/v1alpha/downloaded_models/"]
 
 
 @pytest.mark.slow
-def test_a_trigger_finds_a_connection_of_the_database_in_a_dag_test(added, airflow_home):
+def test_a_trigger_finds_a_connection_in_the_database_in_a_dag_test(added, airflow_home):
     """The asynchronous look-up of Airflow 3 fails there; the hook falls back to the synchronous one."""
     added("from_database", host="https://lamini.example.com/llm", password=KEY, extra='{"read_timeout": "7"}')
     dags = airflow_home / "dags"
