@@ -24,9 +24,9 @@ def lines(rows, end=""):
     return ("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + end).encode()
 
 
-def call_of(content, **given):
+def call_of(content, **options):
     return datasets.upload_file(
-        upload_base_path="/data", data=FilePart("rows.jsonl", lambda: io.BytesIO(content)), **given
+        upload_base_path="/data", data=FilePart("rows.jsonl", lambda: io.BytesIO(content)), **options
     )
 
 

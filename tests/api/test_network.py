@@ -208,8 +208,8 @@ class Tls:
 def tls(tmp_path):
     servers = []
 
-    def start(**given):
-        servers.append(Tls(tmp_path, **given))
+    def start(**options):
+        servers.append(Tls(tmp_path, **options))
         return f"https://127.0.0.1:{servers[-1].port}"
 
     yield start
@@ -264,16 +264,16 @@ def test_https_to_a_server_without_tls_fails_without_retries(driver, settings, r
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("options", "words"),
     [
         ({"verify": "/no/such/bundle.pem"}, "verify must be the path of a CA bundle"),
         ({"client_cert": "/no/such/cert.pem"}, "client_cert and client_key cannot be used: No such file"),
     ],
 )
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_the_error_names_an_unusable_certificate_file(settings, given, words, kind):
+def test_the_error_names_an_unusable_certificate_file(settings, options, words, kind):
     with pytest.raises(ValueError, match=words):
-        kind(settings(**given))
+        kind(settings(**options))
 
 
 def test_the_error_names_a_bundle_without_certificates(settings, tmp_path):

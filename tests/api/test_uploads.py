@@ -180,9 +180,9 @@ def test_a_slow_disk_does_not_block_the_event_loop(settings, answers):
             time.sleep(0.15)
             return super().read(size)
 
-        def seek(self, *given):
+        def seek(self, *arguments):
             time.sleep(0.15)
-            return super().seek(*given)
+            return super().seek(*arguments)
 
     call = memory_rag.train(model_name="m", files=[FilePart("slow", lambda: Slow(b"a" * 150_000))])
 

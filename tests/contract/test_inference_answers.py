@@ -201,7 +201,7 @@ def test_a_chat_response_is_parsed():
     found = read(call, {"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage})
     assert (found.content, found.finish_reason, found.usage.total_tokens) == ("hi", "stop", 4)
     parts = {"message": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}
-    assert read(call, {"choices": [parts]}) == chat.ChatAnswer("ab", None, None)
+    assert read(call, {"choices": [parts]}) == chat.ChatResponse("ab", None, None)
     assert read(call, {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}).content == ""
     with pytest.raises(ValueError, match="choices"):
         read(call, {"choices": []})
