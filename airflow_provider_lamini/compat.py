@@ -1,4 +1,4 @@
-"""The only place that knows what differs between Airflow versions."""
+"""Differences between Airflow versions, all in one place."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def object_storage_path(uri: str, conn_id: str | None = None) -> ObjectStoragePath:
-    """Make Airflow's path to an object.
+    """Return Airflow's path to an object.
 
-    Airflow 3 has the class in ``airflow.sdk``, Airflow 2.11 in ``airflow.io.path``: common.compat knows.
+    The class is in ``airflow.sdk`` (Airflow 3) or ``airflow.io.path`` (2.11); common.compat finds it.
 
     :param uri: such as ``s3://bucket/key`` or ``s3://conn_id@bucket/key``
-    :param conn_id: the Airflow connection to the store; wins over the one in the URI
+    :param conn_id: the Airflow connection to the store; takes precedence over the one in the URI
     """
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -23,13 +23,13 @@ def object_storage_path(uri: str, conn_id: str | None = None) -> ObjectStoragePa
 
 
 async def aget_connection(conn_id: str) -> Connection:
-    """Look a connection up without blocking the event loop.
+    """Look up a connection without blocking the event loop.
 
-    Under ``airflow dags test`` Airflow 3 finds connections of its database only synchronously, so one that is
-    not found is looked for once more in a thread.
+    In ``airflow dags test``, Airflow 3 finds connections in its database only synchronously, so a missing one is looked up
+    again in a thread.
 
     :param conn_id: the connection
-    :raises AirflowNotFoundException: where there is none
+    :raises AirflowNotFoundException: if there is none
     """
     from airflow.providers.common.compat.connection import get_async_connection
     from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -42,9 +42,9 @@ async def aget_connection(conn_id: str) -> Connection:
 
 
 async def amask_secret(secret: str) -> None:
-    """Hide a secret in this process's logs without blocking the event loop.
+    """Mask a secret in this process's logs without blocking the event loop.
 
-    :param secret: what must not be shown
+    :param secret: the text to mask
     """
     try:
         from airflow.sdk.log import amask_secret as mask  # since Airflow 3.3.2

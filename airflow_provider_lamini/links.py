@@ -13,7 +13,7 @@ XCOM_KEY = "lamini_job_url"
 
 
 class LaminiJobLink(BaseOperatorLink):
-    """The page of a task's job. It is there as soon as the job is, also while the task is deferred."""
+    """The page of a task's job. It is available as soon as the job exists, also while the task is deferred."""
 
     @property
     def name(self) -> str:
@@ -22,14 +22,14 @@ class LaminiJobLink(BaseOperatorLink):
 
     @property
     def xcom_key(self) -> str:
-        """Where Airflow 3 finds the address."""
+        """Key of the XCom in which Airflow 3 finds the URL."""
         return XCOM_KEY
 
     def get_link(self, operator: BaseOperator, *, ti_key: object) -> str:
-        """The address; empty where there is no job yet, or the address of the web pages is not known.
+        """Return the URL; empty if there is no job yet, or the URL of the web pages is not known.
 
         :param operator: the task
-        :param ti_key: which try of which run
+        :param ti_key: the task instance
         """
         from airflow.providers.common.compat.sdk import XCom
 
@@ -38,10 +38,10 @@ class LaminiJobLink(BaseOperatorLink):
 
 
 def push_job_url(context: Context, url: str | None) -> None:
-    """Put the address where the link finds it.
+    """Store the URL for the link.
 
     :param context: Airflow's context
-    :param url: the page of the task's job; ``None`` where it is not known
+    :param url: page of the task's job; ``None`` if it is not known
     """
     if url is not None:
         context["ti"].xcom_push(key=XCOM_KEY, value=url)

@@ -11,21 +11,21 @@ from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from tests.support.tuning_platform import LinkedTask
 
 
-def test_links_of_operators_are_told_to_airflow():
-    """Else the web server refuses to read them out of a serialized Dag."""
-    told = set()
+def test_links_of_operators_are_registered_with_airflow():
+    """Otherwise the web server does not deserialize them from a Dag."""
+    registered = set()
     for path in get_provider_info()["extra-links"]:
         module, name = path.rsplit(".", 1)
-        told.add(getattr(import_module(module), name))
+        registered.add(getattr(import_module(module), name))
     used = {
         type(link)
         for operator in (LaminiTrainOperator, LaminiResumeJobOperator)
         for link in operator.operator_extra_links
     }
-    assert used == told == {LaminiJobLink}
+    assert used == registered == {LaminiJobLink}
 
 
-def test_the_address_lies_where_airflow_looks_for_it():
+def test_the_url_is_stored_where_airflow_looks_for_it():
     task = LinkedTask()
     push_job_url({"ti": task}, "https://web.test/train/1")
     push_job_url({"ti": task}, None)

@@ -57,8 +57,8 @@ class Driver:
         transport = app and httpx.MockTransport(app)
         if self.kind == "sync":
             with Client(settings, transport=transport, sleep=self.time.sleep, clock=self.clock) as client:
-                for name, *given in steps:
-                    answer = getattr(client, name)(*given)
+                for name, *arguments in steps:
+                    answer = getattr(client, name)(*arguments)
             return answer
 
         async def run():
@@ -69,8 +69,8 @@ class Driver:
                 sleep=self.time.asleep,
                 clock=self.clock,
             ) as client:
-                for name, *given in steps:
-                    answer = await getattr(client, name)(*given)
+                for name, *arguments in steps:
+                    answer = await getattr(client, name)(*arguments)
             return answer
 
         return asyncio.run(run())
@@ -96,9 +96,9 @@ def looker(request, fake_time):
 
 @pytest.fixture
 def settings():
-    def make(base_url="http://platform.test", **given):
+    def make(base_url="http://platform.test", **arguments):
         return ClientSettings(
-            base_url=base_url, **{"key": "secret-key-123", "dialect": LAMINI_DIALECT, **given}
+            base_url=base_url, **{"key": "secret-key-123", "dialect": LAMINI_DIALECT, **arguments}
         )
 
     return make

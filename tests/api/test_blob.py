@@ -38,14 +38,14 @@ def test_a_small_file_is_one_request(store, size):
 
 
 @pytest.mark.parametrize("size", [1001, 2000, 4321])
-def test_a_larger_file_is_put_together_of_blocks(store, size):
+def test_a_larger_file_is_uploaded_in_blocks(store, size):
     content = os.urandom(size)
     assert upload(store, content) == size
     assert store.blobs["/datasets/one.jsonl"] == content
     assert len(store.requests) == -(-size // 1000) + 1
 
 
-def test_odd_characters_of_path_and_signature_arrive_as_they_were(store):
+def test_special_characters_in_path_and_signature_are_unchanged(store):
     upload(store, b"x", path="/data%20sets/a%2Bb.jsonl")
     assert list(store.blobs) == ["/data%20sets/a%2Bb.jsonl"]
 
@@ -57,20 +57,20 @@ def test_neither_key_nor_headers_of_the_platform_reach_the_store(store):
         assert "x-team" not in headers
 
 
-def test_a_block_that_fails_in_passing_is_sent_again(store):
+def test_a_block_is_retried_after_a_transient_failure(store):
     store.fail_next = [503, 500]
     assert upload(store, b"ab" * 2000) == 4000
     assert store.blobs["/datasets/one.jsonl"] == b"ab" * 2000
 
 
-def test_an_upload_that_breaks_off_leaves_no_blob(store):
+def test_an_interrupted_upload_leaves_no_blob(store):
     store.fail_next = [400]
     with pytest.raises(errors.BadRequestError):
         upload(store, b"x" * 3000)
     assert store.blobs == {}
 
 
-def test_an_expired_signature_is_told_without_it(store, caplog):
+def test_the_error_of_an_expired_signature_does_not_contain_it(store, caplog):
     with caplog.at_level(logging.DEBUG, "httpx"), pytest.raises(errors.AuthenticationError) as failed:
         upload(store, b"x", url=f"{store.url}/datasets/one.jsonl?sig=an-old-signature")
     assert "signed URL may have expired" in str(failed.value)
@@ -78,7 +78,7 @@ def test_an_expired_signature_is_told_without_it(store, caplog):
     assert failed.value.__cause__ is None
 
 
-def test_no_log_line_holds_the_signature(store, caplog, monkeypatch):
+def test_no_log_line_contains_the_signature(store, caplog, monkeypatch):
     # Airflow's own logging set-up disables loggers that are there before it.
     monkeypatch.setattr(logging.getLogger("httpx"), "disabled", False)
     caplog.set_level(logging.DEBUG, "httpx")  # as a user may set it
@@ -91,7 +91,7 @@ def test_no_log_line_holds_the_signature(store, caplog, monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["", "/datasets/one", "ftp://store/one", "https://user@store/one"])
-def test_what_is_no_address_is_refused_without_being_repeated(store, url):
+def test_an_invalid_url_is_refused_and_not_shown(store, url):
     with pytest.raises(errors.ProtocolError, match="no valid URL") as failed:
         upload(store, b"x", url=url or " ")
     assert not url or url not in str(failed.value)

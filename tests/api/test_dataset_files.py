@@ -24,9 +24,9 @@ def lines(rows, end=""):
     return ("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + end).encode()
 
 
-def call_of(content, **given):
+def call_of(content, **options):
     return datasets.upload_file(
-        upload_base_path="/data", data=FilePart("rows.jsonl", lambda: io.BytesIO(content)), **given
+        upload_base_path="/data", data=FilePart("rows.jsonl", lambda: io.BytesIO(content)), **options
     )
 
 
@@ -53,7 +53,7 @@ def test_each_attempt_sends_the_whole_body(driver, settings, answers):
     assert not bodies
 
 
-def test_a_lost_answer_is_not_asked_for_again(driver, settings, answers):
+def test_a_lost_response_is_not_retried(driver, settings, answers):
     app = answers(httpx.ReadError("gone"))
     with pytest.raises(errors.UnavailableError) as failed:
         driver.send(settings(), call_of(lines(ROWS)), app=app)
@@ -69,7 +69,7 @@ def test_a_lost_answer_is_not_asked_for_again(driver, settings, answers):
         ("short", True),
     ],
 )
-def test_a_refusal_that_repeats_a_row_is_not_shown(driver, settings, answers, said, shown):
+def test_a_refusal_that_repeats_a_row_is_redacted(driver, settings, answers, said, shown):
     app = answers(httpx.Response(400, json={"detail": said}))
     with pytest.raises(errors.BadRequestError) as failed:
         driver.send(settings(), call_of(lines(ROWS)), app=app)

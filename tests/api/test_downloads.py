@@ -21,7 +21,7 @@ class Unseekable(io.BytesIO):
         return False
 
 
-def test_an_answer_is_written_to_the_file(driver, settings, answers):
+def test_the_response_is_written_to_the_file(driver, settings, answers):
     to = io.BytesIO()
     content = bytes(range(256)) * 1000
     assert driver.download(settings(), CALL, to, app=answers(httpx.Response(200, content=content))) == len(
@@ -39,7 +39,7 @@ def test_a_refusal_is_raised_and_nothing_is_written(driver, settings, answers):
     assert to.getvalue() == b""
 
 
-def test_what_broke_off_is_taken_back_and_fetched_again(driver, settings, raw_server, raw):
+def test_an_interrupted_download_starts_again_from_the_beginning(driver, settings, raw_server, raw):
     server = raw_server(raw.cut(b"0123456789" * 5000), raw.reply(b"0123456789"))
     driver.clock = time.monotonic
     to = io.BytesIO(b"kept:")
@@ -48,7 +48,7 @@ def test_what_broke_off_is_taken_back_and_fetched_again(driver, settings, raw_se
     assert to.getvalue() == b"kept:0123456789"
 
 
-def test_what_broke_off_into_a_file_without_a_way_back_is_an_error(driver, settings, raw_server, raw):
+def test_an_interrupted_download_into_an_unseekable_file_is_an_error(driver, settings, raw_server, raw):
     server = raw_server(raw.cut(b"0123456789" * 5000), raw.reply(b"0123456789"))
     driver.clock = time.monotonic
     with pytest.raises(errors.UnavailableError, match="A part of the file was already written"):
@@ -56,14 +56,14 @@ def test_what_broke_off_into_a_file_without_a_way_back_is_an_error(driver, setti
     assert len(server.requests) == 1
 
 
-def test_a_file_without_a_way_back_is_no_trouble_where_nothing_was_written(driver, settings, answers):
+def test_an_unseekable_file_allows_retries_until_something_was_written(driver, settings, answers):
     to = Unseekable()
     app = answers(httpx.Response(503), httpx.Response(200, content=b"x"))
     assert driver.download(settings(), CALL, to, app=app) == 1
     assert to.getvalue() == b"x"
 
 
-def test_a_download_may_be_redirected_to_a_store_which_never_sees_the_key(driver, settings):
+def test_a_download_may_be_redirected_to_a_store_that_does_not_get_the_key(driver, settings):
     def app(request):
         seen.append(request)
         if request.url.host == "platform.test":
@@ -80,7 +80,7 @@ def test_a_download_may_be_redirected_to_a_store_which_never_sees_the_key(driver
     assert "secret-key-123" not in str(seen[1].headers.raw)
 
 
-def test_memory_stays_flat_however_large_the_answer_is(driver, settings, raw_server, tmp_path):
+def test_memory_does_not_depend_on_the_size_of_the_response(driver, settings, raw_server, tmp_path):
     size = 100 << 20
 
     def endless(connection):

@@ -14,7 +14,7 @@ KINDS = [each for each in vars(errors).values() if isinstance(each, type)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_error_survives_pickling_and_copying_whole(kind):
+def test_each_error_survives_pickling_and_copying(kind):
     error = kind(
         "what happened",
         status=503,

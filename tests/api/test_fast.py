@@ -39,11 +39,11 @@ def transport(**settings):
     return fast_transport(asked, tls_context(asked), httpx.Limits())
 
 
-def test_it_is_there_exactly_where_the_extra_is_installed():
+def test_it_is_used_exactly_if_the_extra_is_installed():
     assert (transport() is not None) == IS_INSTALLED
 
 
-def test_proxies_are_left_to_httpx(monkeypatch):
+def test_httpx_handles_proxies(monkeypatch):
     assert transport(proxy="http://127.0.0.1:2") is None
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:2")
     assert transport() is None
@@ -55,7 +55,7 @@ async def look(url):
         await client.send(batches.completions_progress("b1"))
 
 
-def test_nobody_there_is_a_passing_error():
+def test_a_refused_connection_is_a_transient_error():
     with pytest.raises(UnavailableError, match="the connection was refused"):
         asyncio.run(look(f"http://127.0.0.1:{free_port()}"))
 
@@ -65,7 +65,7 @@ async def hang_up(reader, writer):
     writer.close()
 
 
-def test_a_connection_that_is_closed_on_a_request_was_lost():
+def test_a_connection_that_is_closed_after_the_request_is_lost():
     async def lose():
         server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
         async with server:
@@ -75,7 +75,7 @@ def test_a_connection_that_is_closed_on_a_request_was_lost():
         asyncio.run(lose())
 
 
-def test_a_host_without_a_name_is_told_as_such():
+def test_an_unknown_host_name_is_reported():
     with pytest.raises(UnavailableError, match="host name is not known"):
         asyncio.run(look("http://no-such-host.invalid"))
 
@@ -91,7 +91,7 @@ async def one_answer(reader, writer):
     writer.close()
 
 
-def test_a_refusal_is_the_same_error_as_elsewhere():
+def test_a_refusal_is_the_same_error_as_with_httpx():
     async def look():
         server = await asyncio.start_server(one_answer, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
@@ -123,7 +123,7 @@ def by_looks(settings, calls=1):
 DONE = b'{"outputs": ["a", "b"], "finish_reason": ["stop", null]}'
 
 
-def test_a_look_carries_the_same_head_as_any_other_request(looker, settings, raw_server):
+def test_a_poll_has_the_same_headers_as_any_other_request(looker, settings, raw_server):
     server = raw_server(answer(DONE, "Connection: close"))
     asked = settings(f"{server.url}/prefix/", headers={"X-Team": "blue"})
     looker.send(asked, batches.completions_progress("b 1"))
@@ -143,25 +143,25 @@ def test_a_look_carries_the_same_head_as_any_other_request(looker, settings, raw
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_a_compressed_answer_is_read(looker, settings, raw_server, coding, pack):
+def test_a_compressed_response_is_decompressed(looker, settings, raw_server, coding, pack):
     server = raw_server(answer(pack(DONE), f"Content-Encoding: {coding}", "Connection: close"))
     found = looker.send(settings(server.url), batches.completions_progress("b1"))
     assert (found.done, found.total) == (1, 2)
 
 
-def test_an_answer_that_is_not_compressed_as_it_says_is_not_tried_again(looker, settings, raw_server):
+def test_a_response_with_a_wrong_compression_is_not_retried(looker, settings, raw_server):
     server = raw_server(answer(DONE, "Content-Encoding: gzip", "Connection: close"))
     with pytest.raises(ProtocolError, match="failed: DecodingError"):
         looker.send(settings(server.url), batches.completions_progress("b1"))
     assert len(server.requests) == 1
 
 
-def test_an_answer_without_a_length_ends_with_its_connection(looker, settings, raw_server):
+def test_a_response_without_a_length_ends_with_its_connection(looker, settings, raw_server):
     server = raw_server(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + DONE))
     assert looker.send(settings(server.url), batches.completions_progress("b1")).total == 2
 
 
-def test_a_redirect_on_the_platform_is_followed_with_the_key(looker, settings, raw_server):
+def test_a_redirect_within_the_platform_is_followed_with_the_key(looker, settings, raw_server):
     there = answer(b"", "Location: /elsewhere", "Connection: close", status="307 There")
     server = raw_server(there, answer(DONE, "Connection: close"))
     assert looker.send(settings(server.url), batches.completions_progress("b1")).total == 2
@@ -171,19 +171,19 @@ def test_a_redirect_on_the_platform_is_followed_with_the_key(looker, settings, r
     assert "bearer secret-key-123" in second.lower()
 
 
-def test_a_redirect_elsewhere_is_not_followed(looker, settings, raw_server):
+def test_a_redirect_to_another_host_is_not_followed(looker, settings, raw_server):
     server = raw_server(answer(b"", "Location: http://other.invalid/", status="302 There"))
     with pytest.raises(NotThePlatformError, match=r"it redirects to http://other\.invalid"):
         looker.send(settings(server.url), batches.completions_progress("b1"))
 
 
-def test_a_web_page_is_said_to_be_one(looker, settings, raw_server):
+def test_a_web_page_is_reported_as_one(looker, settings, raw_server):
     server = raw_server(answer(b"<html>", "Content-Type: text/html", "Connection: close"))
     with pytest.raises(NotThePlatformError, match="it is a web page"):
         looker.send(settings(server.url, retry_budget=0), batches.completions_progress("b1"))
 
 
-def test_the_cookie_of_a_gateway_comes_back_to_it(looker, settings, raw_server):
+def test_cookies_of_a_gateway_are_returned_to_it(looker, settings, raw_server):
     server = raw_server(answer(DONE, "Set-Cookie: node=a|b; Path=/", "Connection: close"))
     looker.send(settings(server.url), *[batches.completions_progress("b1")] * 2)
     (first, _), (second, _) = server.requests
@@ -191,13 +191,13 @@ def test_the_cookie_of_a_gateway_comes_back_to_it(looker, settings, raw_server):
     assert "cookie: node=a|b" in second.lower()
 
 
-def test_a_warning_that_comes_with_a_look_is_logged(looker, settings, raw_server, caplog):
+def test_a_warning_in_the_response_to_a_poll_is_logged(looker, settings, raw_server, caplog):
     server = raw_server(answer(DONE, f"X-WARNING: old, says {looker.kind}", "Connection: close"))
     looker.send(settings(server.url), batches.completions_progress("b1"))
     assert f"warns: old, says {looker.kind}" in caplog.text
 
 
-def test_looks_share_a_connection(settings, raw_server):
+def test_polls_share_a_connection(settings, raw_server):
     def twice(connection):
         answer(DONE)(connection)
         assert server._head(connection)[0] is not None

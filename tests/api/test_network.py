@@ -28,13 +28,13 @@ def driver(driver):
     return driver
 
 
-def test_a_lost_answer_is_asked_for_again_where_the_call_only_reads(looker, settings, raw_server, raw):
+def test_a_call_that_only_reads_is_retried_after_a_lost_response(looker, settings, raw_server, raw):
     server = raw_server(raw.drop, raw.drop, raw.reply(b'{"server": "7"}'))
     assert looker.send(settings(server.url), LOOK).server == "7"
     assert len(server.requests) == 3
 
 
-def test_work_whose_answer_was_lost_is_not_asked_for_again(driver, settings, raw_server, raw):
+def test_a_call_that_starts_work_is_not_retried_after_a_lost_response(driver, settings, raw_server, raw):
     server = raw_server(raw.drop, raw.reply(b'{"id": "second"}'))
     with pytest.raises(
         errors.UnavailableError, match="lost before the response to POST /v1/batch_completions"
@@ -45,12 +45,12 @@ def test_work_whose_answer_was_lost_is_not_asked_for_again(driver, settings, raw
     assert len(server.requests) == 1
 
 
-def test_an_answer_that_was_cut_off_is_asked_for_again(looker, settings, raw_server, raw):
+def test_a_call_that_only_reads_is_retried_after_a_truncated_response(looker, settings, raw_server, raw):
     server = raw_server(raw.cut(), raw.reply(b'{"server": "7"}'))
     assert looker.send(settings(server.url), LOOK).server == "7"
 
 
-def test_work_whose_answer_was_cut_off_is_not_asked_for_again(driver, settings, raw_server, raw):
+def test_a_call_that_starts_work_is_not_retried_after_a_truncated_response(driver, settings, raw_server, raw):
     server = raw_server(raw.cut(b'{"id": "b1"}'))
     with pytest.raises(errors.UnavailableError) as caught:
         driver.send(settings(server.url), START)
@@ -58,14 +58,14 @@ def test_work_whose_answer_was_cut_off_is_not_asked_for_again(driver, settings, 
     assert len(server.requests) == 1
 
 
-def test_an_answer_that_comes_too_late_is_a_timeout(looker, settings, raw_server, raw):
+def test_a_late_response_is_a_timeout(looker, settings, raw_server, raw):
     server = raw_server(raw.late(0.6, raw.reply()))
     with pytest.raises(errors.PlatformTimeoutError, match=r"did not respond to GET /v1/version within 0.2 s"):
         looker.send(settings(server.url, read_timeout=0.2, retry_budget=0.0), LOOK)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "500 No"])
-def test_a_body_that_trickles_without_end_is_a_timeout(looker, settings, raw_server, status):
+def test_a_body_that_trickles_endlessly_is_a_timeout(looker, settings, raw_server, status):
     def trickle(connection):
         connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 1000\r\n\r\n".encode())
         for _ in range(200):
@@ -81,7 +81,7 @@ def test_a_body_that_trickles_without_end_is_a_timeout(looker, settings, raw_ser
     assert time.monotonic() - began < 5
 
 
-def test_a_body_that_takes_long_because_it_is_large_is_read(looker, settings, raw_server):
+def test_a_large_body_may_take_longer_than_the_timeout(looker, settings, raw_server):
     def steady(connection):
         body = b'{"server": "7"}' + b" " * 16000
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
@@ -93,7 +93,7 @@ def test_a_body_that_takes_long_because_it_is_large_is_read(looker, settings, ra
     assert looker.send(settings(server.url, read_timeout=1.2), LOOK).server == "7"
 
 
-def test_a_platform_that_comes_up_late_is_waited_for(driver, settings, raw_server, raw, fake_time):
+def test_the_client_waits_for_a_platform_that_is_starting(driver, settings, raw_server, raw, fake_time):
     """A refused connection never reached the platform, so that work is asked for again too."""
     server = raw_server(raw.reply(b'{"id": "b1"}'))
     with socket.socket() as taken:
@@ -108,7 +108,7 @@ def test_a_platform_that_comes_up_late_is_waited_for(driver, settings, raw_serve
     assert driver.send(settings(server.url), START) == "b1"
 
 
-def test_a_host_that_is_not_known_is_said_in_one_sentence(looker, settings):
+def test_the_error_of_an_unknown_host_is_one_sentence(looker, settings):
     with pytest.raises(errors.UnavailableError) as caught:
         looker.send(settings("http://no-such-host.invalid:81/x", retry_budget=0.0), LOOK)
     assert str(caught.value) == (
@@ -116,14 +116,14 @@ def test_a_host_that_is_not_known_is_said_in_one_sentence(looker, settings):
     )
 
 
-def test_a_server_that_speaks_no_http_is_a_lost_connection(looker, settings, raw_server):
+def test_a_server_that_does_not_speak_http_is_a_lost_connection(looker, settings, raw_server):
     server = raw_server(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.0\r\n"))
     with pytest.raises(errors.PlatformError) as caught:
         looker.send(settings(server.url, retry_budget=0.0), LOOK)
     assert "SSH" not in str(caught.value)
 
 
-def test_the_loop_stays_responsive_while_an_answer_is_waited_for_and_paused(settings, raw_server, raw):
+def test_waiting_for_a_response_does_not_block_the_event_loop(settings, raw_server, raw):
     answers = raw.late(0.3, raw.reply(status="503 No")), raw.late(0.3, raw.reply(b'{"server": "1"}'))
     server = raw_server(*answers * 3)
 
@@ -208,8 +208,8 @@ class Tls:
 def tls(tmp_path):
     servers = []
 
-    def start(**given):
-        servers.append(Tls(tmp_path, **given))
+    def start(**options):
+        servers.append(Tls(tmp_path, **options))
         return f"https://127.0.0.1:{servers[-1].port}"
 
     yield start
@@ -217,7 +217,7 @@ def tls(tmp_path):
         server.close()
 
 
-def test_a_certificate_that_is_not_trusted_is_said_at_once(driver, settings, tls, fake_time):
+def test_an_untrusted_certificate_fails_without_retries(driver, settings, tls, fake_time):
     with pytest.raises(errors.UnavailableError, match="its certificate is not trusted") as caught:
         driver.send(settings(tls()), START)
     assert caught.value.may_have_started is False
@@ -233,7 +233,7 @@ def test_verify_off_trusts_any_certificate(looker, settings, tls):
     assert looker.send(settings(tls(), verify=False), LOOK).server == "s"
 
 
-def test_a_client_certificate_is_shown_where_it_is_asked_for(looker, settings, tls, tmp_path):
+def test_a_client_certificate_is_presented_on_request(looker, settings, tls, tmp_path):
     url, bundle = tls(ask_client=True), str(tmp_path / "ca.pem")
     mine = str(tmp_path / "client.pem")
     assert looker.send(settings(url, verify=bundle, client_cert=mine), LOOK).server == "s"
@@ -241,7 +241,7 @@ def test_a_client_certificate_is_shown_where_it_is_asked_for(looker, settings, t
     assert looker.send(settings(url, verify=False, client_cert=mine), LOOK).server == "s"
 
 
-def test_a_missing_client_certificate_is_not_tried_again(driver, settings, tls, tmp_path, fake_time):
+def test_a_missing_client_certificate_fails_without_retries(driver, settings, tls, tmp_path, fake_time):
     """The server's alert may be read, or the connection may be gone before that."""
     url, bundle = tls(ask_client=True), str(tmp_path / "ca.pem")
     with pytest.raises(errors.UnavailableError, match=r"client certificate|was lost") as caught:
@@ -250,7 +250,7 @@ def test_a_missing_client_certificate_is_not_tried_again(driver, settings, tls, 
     assert fake_time.slept == []
 
 
-def test_https_to_a_server_without_tls_is_said_at_once(driver, settings, raw_server, raw, fake_time):
+def test_https_to_a_server_without_tls_fails_without_retries(driver, settings, raw_server, raw, fake_time):
     def answer_in_plain_words(connection):
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -264,32 +264,32 @@ def test_https_to_a_server_without_tls_is_said_at_once(driver, settings, raw_ser
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("options", "words"),
     [
         ({"verify": "/no/such/bundle.pem"}, "verify must be the path of a CA bundle"),
         ({"client_cert": "/no/such/cert.pem"}, "client_cert and client_key cannot be used: No such file"),
     ],
 )
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_a_certificate_file_that_cannot_be_used_is_named(settings, given, words, kind):
+def test_the_error_names_an_unusable_certificate_file(settings, options, words, kind):
     with pytest.raises(ValueError, match=words):
-        kind(settings(**given))
+        kind(settings(**options))
 
 
-def test_a_bundle_that_holds_no_certificate_is_named(settings, tmp_path):
+def test_the_error_names_a_bundle_without_certificates(settings, tmp_path):
     (tmp_path / "empty.pem").write_text("nothing")
     with pytest.raises(ValueError, match=r"verify must be the path of a CA bundle.*empty\.pem"):
         Client(settings(verify=str(tmp_path / "empty.pem")))
 
 
-def test_requests_go_through_the_proxy_that_is_set(looker, settings, raw_server, raw):
+def test_requests_use_the_configured_proxy(looker, settings, raw_server, raw):
     proxy = raw_server(raw.reply(b'{"server": "via"}'))
     found = looker.send(settings("http://platform.invalid/p", proxy=proxy.url), LOOK)
     assert found.server == "via"
     assert proxy.requests[0][0].startswith("GET http://platform.invalid/p/v1/version HTTP/1.1")
 
 
-def test_a_proxy_that_refuses_never_let_the_request_through(driver, settings, raw_server, raw):
+def test_a_request_refused_by_the_proxy_did_not_reach_the_platform(driver, settings, raw_server, raw):
     proxy = raw_server(raw.reply(status="407 Proxy Authentication Required"))
     with pytest.raises(errors.UnavailableError, match="the proxy refused") as caught:
         driver.send(settings("https://platform.invalid", proxy=proxy.url, retry_budget=0.0), START)

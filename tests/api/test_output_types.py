@@ -36,12 +36,12 @@ TYPES = st.dictionaries(st.text(min_size=1, max_size=8), KINDS, min_size=1, max_
         (None, "must map names to types"),
     ],
 )
-def test_what_is_no_output_type_is_refused_by_name(value, words):
+def test_an_invalid_output_type_is_refused_by_field_name(value, words):
     with pytest.raises(ValueError, match=words):
         check_output_type(value)
 
 
-def test_the_schema_requires_each_field_in_order_and_allows_no_other():
+def test_the_schema_requires_all_fields_in_order_and_allows_no_others():
     schema = json_schema({"category": ["billing", "bug"], "urgent": "bool", "stars": [1, 2], "why": "str"})
     assert list(schema["properties"]) == ["category", "urgent", "stars", "why"]
     assert schema["required"] == ["category", "urgent", "stars", "why"]
@@ -50,7 +50,7 @@ def test_the_schema_requires_each_field_in_order_and_allows_no_other():
 
 
 @given(TYPES)
-def test_every_output_type_is_accepted_unchanged_and_gives_a_schema_its_values_fit(output_type):
+def test_every_output_type_is_unchanged_and_its_values_match_its_schema(output_type):
     assert check_output_type(output_type) == output_type
     schema = json_schema(output_type)
     jsonschema.Draft202012Validator.check_schema(schema)

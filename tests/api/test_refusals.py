@@ -64,7 +64,7 @@ def failure(driver, settings, answers):
         ({"detail": [{"loc": None, "msg": None}, 7, None]}, ""),
     ],
 )
-def test_the_platforms_reason_is_taken_from_any_of_its_forms(failure, body, detail):
+def test_the_platforms_reason_is_found_in_every_form(failure, body, detail):
     error = failure(httpx.Response(422, json=body))
     assert error.detail == detail
     assert detail in str(error)
@@ -82,7 +82,7 @@ def test_the_platforms_reason_is_taken_from_any_of_its_forms(failure, body, deta
         (b'{"detail": "cut', "application/json", ""),
     ],
 )
-def test_bodies_that_are_no_json_give_a_short_neutral_reason(failure, content, content_type, detail):
+def test_a_body_that_is_not_json_gives_a_short_neutral_reason(failure, content, content_type, detail):
     error = failure(httpx.Response(502, content=content, headers={"content-type": content_type}))
     assert error.detail.startswith(detail) if detail else "web page" not in error.detail
     assert "<" not in str(error)
@@ -126,14 +126,14 @@ def test_an_error_names_call_status_and_request(failure):
     ],
     ids=["prompt", "prompts", "chat", "rows"],
 )
-def test_neither_the_key_nor_what_was_sent_is_repeated(failure, response, call):
+def test_errors_contain_neither_the_key_nor_what_was_sent(failure, response, call):
     error = failure(response, call)
     for text in (str(error), error.detail, repr(vars(error))):
         assert "secret-key-123" not in text
         assert "Mustermann" not in text
 
 
-def test_the_name_of_a_model_may_be_repeated(failure):
+def test_errors_may_contain_the_name_of_a_model(failure):
     call = completions.complete(model_name="meta-llama/Llama-3.2-3B-Instruct", prompt="p")
     response = httpx.Response(594, json={"detail": "meta-llama/Llama-3.2-3B-Instruct is not here"})
     error = failure(response, call)
@@ -141,7 +141,7 @@ def test_the_name_of_a_model_may_be_repeated(failure):
     assert error.detail == "meta-llama/Llama-3.2-3B-Instruct is not here"
 
 
-def test_a_long_reason_is_cut(failure):
+def test_a_long_reason_is_shortened(failure):
     error = failure(httpx.Response(400, json={"detail": "word " * 10_000}))
     assert len(error.detail) == MAX_LENGTH
     assert error.detail.endswith("...")
@@ -162,7 +162,7 @@ def test_no_long_piece_of_a_prompt_passes_the_redaction(prompt, before, after, s
     assert all(flat[place : place + 24] not in line for place in range(len(flat) - 23))
 
 
-def test_a_body_of_endless_error_is_not_read_whole(failure):
+def test_an_endless_error_body_is_not_read_completely(failure):
     def blocks():
         for _ in range(1000):
             taken.append(1)
@@ -196,7 +196,7 @@ def test_a_body_of_endless_error_is_not_read_whole(failure):
         (httpx.Response(200, json={"id": ""}), "id: "),
     ],
 )
-def test_a_good_status_with_a_wrong_answer_is_a_protocol_error(failure, response, words):
+def test_an_invalid_successful_response_is_a_protocol_error(failure, response, words):
     """And the work that was asked for may well have begun."""
     error = failure(response, START)
     assert isinstance(error, errors.ProtocolError)
@@ -224,7 +224,7 @@ STATUSES = st.integers(100, 199).map(lambda _: 200) | st.integers(200, 599)
 @example(status=422, content=DEEP, kind="application/json")
 @example(status=422, content=b'{"detail": [{"loc": [["a"]], "msg": [1]}]}', kind="")
 @example(status=200, content=b'{"outputs": 5, "finish_reason": [[]]}', kind="")
-def test_rubbish_never_raises_anything_but_a_platform_error(call, status, content, kind):
+def test_garbage_always_raises_a_platform_error(call, status, content, kind):
     config = ClientSettings(
         dialect=LAMINI_DIALECT,
         base_url="http://platform.test",
@@ -255,7 +255,7 @@ def test_rubbish_never_raises_anything_but_a_platform_error(call, status, conten
     assert outcomes[0] == outcomes[1]
 
 
-def test_an_error_of_our_own_code_is_not_taken_for_the_platforms(driver, settings):
+def test_an_error_of_our_own_code_is_not_a_platform_error(driver, settings):
     def read(_):
         raise KeyError("a mistake in a reader")
 

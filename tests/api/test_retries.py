@@ -24,14 +24,14 @@ START = batches.start_completions(model_name="m", prompt=["p"])
 
 
 @pytest.mark.parametrize("status", TRANSIENT_ERRORS)
-def test_a_call_that_reads_is_sent_again_after_a_failure_that_passes(driver, settings, answers, status):
+def test_a_call_that_reads_is_retried_after_a_transient_failure(driver, settings, answers, status):
     app = answers(httpx.Response(status), httpx.Response(status), OK)
     assert driver.send(settings(), LOOK, app=app).server == "1"
     assert len(app.requests) == 3
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_final_failure_is_raised_at_once(driver, settings, answers, fake_time, status):
+def test_a_permanent_failure_is_raised_at_once(driver, settings, answers, fake_time, status):
     app = answers(httpx.Response(status))
     with pytest.raises(LAMINI_DIALECT.error_status(status).error) as caught:
         driver.send(settings(), LOOK, app=app)
@@ -45,7 +45,7 @@ NO_JSON = {"a page": b"<html>Soon back</html>", "nothing": b"", "half": b'{"serv
 
 
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
-def test_an_answer_that_is_no_json_is_asked_for_five_times(driver, settings, answers, content):
+def test_an_unreadable_response_is_retried_up_to_five_attempts(driver, settings, answers, content):
     app = answers(httpx.Response(200, content=content))
     expected = errors.ProtocolError if content.startswith(b"{") else errors.NotThePlatformError
     with pytest.raises(expected) as caught:
@@ -56,14 +56,16 @@ def test_an_answer_that_is_no_json_is_asked_for_five_times(driver, settings, ans
 
 
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
-def test_work_whose_answer_is_no_json_is_not_asked_for_again(driver, settings, answers, content):
+def test_a_call_that_starts_work_is_not_retried_after_an_unreadable_response(
+    driver, settings, answers, content
+):
     app = answers(httpx.Response(200, content=content), OK)
     with pytest.raises(errors.ProtocolError, match="it may run and bill"):
         driver.send(settings(), START, app=app)
     assert len(app.requests) == 1
 
 
-def test_json_of_another_form_is_not_asked_for_again(driver, settings, answers):
+def test_unexpected_json_is_not_retried(driver, settings, answers):
     app = answers(httpx.Response(200, json={"server": [1]}, headers={"Content-Type": "text/html"}), OK)
     with pytest.raises(errors.ProtocolError) as caught:
         driver.send(settings(), LOOK, app=app)
@@ -72,7 +74,7 @@ def test_json_of_another_form_is_not_asked_for_again(driver, settings, answers):
 
 
 @pytest.mark.parametrize("status", REFUSED)
-def test_a_call_that_starts_work_is_sent_again_where_the_platform_refused_it(
+def test_a_call_that_starts_work_is_retried_if_the_platform_did_not_start_it(
     driver, settings, answers, status
 ):
     app = answers(httpx.Response(status), OK)
@@ -81,7 +83,7 @@ def test_a_call_that_starts_work_is_sent_again_where_the_platform_refused_it(
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 501, 505, 599])
-def test_a_call_that_starts_work_is_sent_once_where_it_may_have_begun(driver, settings, answers, status):
+def test_a_call_that_starts_work_is_not_retried_if_it_may_have_started(driver, settings, answers, status):
     app = answers(httpx.Response(status))
     with pytest.raises(
         LAMINI_DIALECT.error_status(status).error, match="it may run and bill: look there before"
@@ -92,7 +94,7 @@ def test_a_call_that_starts_work_is_sent_once_where_it_may_have_begun(driver, se
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 497, 498, 499, 594])
-def test_a_refusal_leaves_no_doubt_that_nothing_was_started(driver, settings, answers, status):
+def test_a_refusal_says_that_nothing_was_started(driver, settings, answers, status):
     with pytest.raises(LAMINI_DIALECT.error_status(status).error, match="Nothing was started") as caught:
         driver.send(settings(), START, app=answers(httpx.Response(status)))
     assert caught.value.may_have_started is False
@@ -114,19 +116,21 @@ IN_DOUBT = [
 
 
 @pytest.mark.parametrize("failure", NEVER_SENT + IN_DOUBT, ids=lambda each: type(each).__name__)
-def test_a_lost_connection_is_tried_again_where_the_call_only_reads(driver, settings, answers, failure):
+def test_a_call_that_only_reads_is_retried_after_a_lost_connection(driver, settings, answers, failure):
     app = answers(failure, OK)
     assert driver.send(settings(), LOOK, app=app).server == "1"
 
 
 @pytest.mark.parametrize("failure", NEVER_SENT, ids=lambda each: type(each).__name__)
-def test_work_is_asked_for_again_where_the_request_surely_never_left(driver, settings, answers, failure):
+def test_a_call_that_starts_work_is_retried_if_the_request_was_never_sent(driver, settings, answers, failure):
     app = answers(failure, OK)
     assert driver.send(settings(), START, app=app) == "b1"
 
 
 @pytest.mark.parametrize("failure", IN_DOUBT, ids=lambda each: type(each).__name__)
-def test_work_is_not_asked_for_again_where_the_request_may_have_arrived(driver, settings, answers, failure):
+def test_a_call_that_starts_work_is_not_retried_if_the_request_may_have_arrived(
+    driver, settings, answers, failure
+):
     app = answers(failure, OK)
     with pytest.raises((errors.UnavailableError, errors.PlatformTimeoutError)) as caught:
         driver.send(settings(), START, app=app)
@@ -139,7 +143,7 @@ def test_work_is_not_asked_for_again_where_the_request_may_have_arrived(driver, 
     [httpx.LocalProtocolError("x"), httpx.DecodingError("x"), httpx.UnsupportedProtocol("x")],
     ids=lambda each: type(each).__name__,
 )
-def test_what_cannot_pass_is_not_tried_again(driver, settings, answers, failure):
+def test_permanent_failures_are_not_retried(driver, settings, answers, failure):
     app = answers(failure)
     with pytest.raises(errors.ProtocolError):
         driver.send(settings(), LOOK, app=app)
@@ -188,7 +192,7 @@ def test_the_time_that_attempts_take_counts_against_the_budget(driver, settings,
     assert len(seen) == 3
 
 
-def test_a_loading_model_is_asked_for_seldom_within_a_budget_of_its_own(driver, settings, answers, fake_time):
+def test_a_loading_model_has_slow_retries_and_its_own_budget(driver, settings, answers, fake_time):
     app = answers(httpx.Response(513))
     with pytest.raises(errors.ModelLoadingError, match=r"Nothing was started.*model_loading_budget"):
         driver.send(settings(retry_budget=10, model_loading_budget=1800), START, app=app)
@@ -200,13 +204,13 @@ def test_a_loading_model_is_asked_for_seldom_within_a_budget_of_its_own(driver, 
     assert len(app.requests) < 60
 
 
-def test_a_loading_model_leaves_the_budget_for_other_failures_whole(driver, settings, answers, fake_time):
+def test_a_loading_model_does_not_use_the_retry_budget(driver, settings, answers, fake_time):
     app = answers(*[httpx.Response(513)] * 12, httpx.Response(503), httpx.Response(503), OK)
     assert driver.send(settings(retry_budget=10), LOOK, app=app).server == "1"
     assert fake_time.now > 1300
 
 
-def test_retry_after_in_seconds_goes_before_the_own_pause(driver, settings, answers, fake_time):
+def test_retry_after_in_seconds_takes_precedence(driver, settings, answers, fake_time):
     app = answers(
         httpx.Response(429, headers={"Retry-After": "17"}),
         httpx.Response(503, headers={"Retry-After": "2"}),
@@ -216,14 +220,14 @@ def test_retry_after_in_seconds_goes_before_the_own_pause(driver, settings, answ
     assert fake_time.slept == [17.0, 2.0]
 
 
-def test_retry_after_as_a_date_goes_before_the_own_pause(driver, settings, answers, fake_time):
+def test_retry_after_as_a_date_takes_precedence(driver, settings, answers, fake_time):
     when = formatdate(time.time() + 40, usegmt=True)
     driver.send(settings(), LOOK, app=answers(httpx.Response(503, headers={"Retry-After": when}), OK))
     (pause,) = fake_time.slept
     assert 37 <= pause <= 40
 
 
-def test_retry_after_is_capped_and_never_longer_than_the_budget(driver, settings, answers, fake_time):
+def test_retry_after_is_limited_by_a_maximum_and_by_the_budget(driver, settings, answers, fake_time):
     refusal = httpx.Response(429, headers={"Retry-After": "86400"})
     driver.send(settings(retry_budget=1000), LOOK, app=answers(refusal, OK))
     assert fake_time.slept == [300.0]
@@ -237,22 +241,20 @@ def test_retry_after_is_capped_and_never_longer_than_the_budget(driver, settings
 
 
 @pytest.mark.parametrize("value", ["0", "soon", "-5", "", "Thu, 01 Jan 1970 00:00:00 GMT", "NaN", "inf"])
-def test_a_retry_after_that_asks_for_nothing_leaves_the_own_pause(
-    driver, settings, answers, fake_time, value
-):
+def test_an_empty_retry_after_is_ignored(driver, settings, answers, fake_time, value):
     driver.send(settings(), LOOK, app=answers(httpx.Response(503, headers={"Retry-After": value}), OK))
     (pause,) = fake_time.slept
     assert 0.5 <= pause <= 1.0
 
 
-def test_retry_after_holds_for_a_loading_model_too(driver, settings, answers, fake_time):
+def test_retry_after_also_applies_to_a_loading_model(driver, settings, answers, fake_time):
     app = answers(httpx.Response(513, headers={"Retry-After": "90"}), OK)
     driver.send(settings(), START, app=app)
     assert fake_time.slept == [90.0]
 
 
 @given(st.text(max_size=40) | st.integers().map(str) | st.floats().map(str) | st.datetimes().map(str))
-def test_any_retry_after_is_read_as_a_time_or_as_nothing(value):
+def test_any_retry_after_is_parsed_as_a_time_or_ignored(value):
     found = parse_retry_after(value, time.time())
     assert found is None or (found >= 0 and found < float("inf"))
 

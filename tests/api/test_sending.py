@@ -46,7 +46,7 @@ def test_an_id_with_special_characters_stays_one_segment_of_the_path(driver, set
     assert app.requests[0].url.raw_path == b"/p/v3/streaming_completions/a%2F..%2Fb%3Fc%23d%20e/result"
 
 
-def test_a_query_is_added_to_the_address(driver, settings, answers):
+def test_query_parameters_are_added_to_the_url(driver, settings, answers):
     app = answers(httpx.Response(200, json={"status": "CREATED"}))
     assert driver.send(settings(), memory_rag.status_by_query("a&b"), app=app) == "CREATED"
     assert app.requests[0].url.query == b"job_id=a%26b"
@@ -61,7 +61,7 @@ def test_a_body_is_sent_as_json_in_utf_8(driver, settings, answers):
 
 
 @pytest.mark.parametrize("value", [float("nan"), "half a pair: \ud800"])
-def test_what_json_cannot_hold_fails_before_anything_is_sent(driver, settings, answers, value):
+def test_a_body_that_is_not_valid_json_fails_before_anything_is_sent(driver, settings, answers, value):
     call = Call(
         operation="some_op", method="POST", path="/x", parse=bytes, retry=Retry.SAFE, json={"prompt": value}
     )
@@ -72,7 +72,7 @@ def test_what_json_cannot_hold_fails_before_anything_is_sent(driver, settings, a
     assert app.requests == []
 
 
-def test_a_call_may_wait_longer_for_its_answer_than_others(driver, settings, answers):
+def test_a_call_may_have_its_own_timeout(driver, settings, answers):
     app = answers(OK)
     call = Call(operation="o", method="GET", path="/x", parse=bytes, retry=Retry.SAFE, timeout=7.0)
     driver.send(settings(connect_timeout=3.0, read_timeout=5.0), version.version(), call, app=app)
@@ -81,7 +81,7 @@ def test_a_call_may_wait_longer_for_its_answer_than_others(driver, settings, ans
     assert (second["connect"], second["read"]) == (3.0, 7.0)
 
 
-def test_requests_per_second_are_spread_evenly_also_over_retries(driver, settings, answers, fake_time):
+def test_requests_are_spaced_evenly_including_retries(driver, settings, answers, fake_time):
     app = answers(OK, OK, httpx.Response(503), OK)
     calls = [version.version()] * 3
     driver.send(settings(requests_per_second=2), *calls, app=app)
@@ -123,7 +123,7 @@ def test_each_attempt_is_a_debug_line_without_key_and_prompt(driver, settings, a
     assert "secret" not in caplog.text
 
 
-def test_a_redirect_on_the_platform_is_followed_with_method_body_and_key(driver, settings):
+def test_a_redirect_within_the_platform_is_followed_with_method_body_and_key(driver, settings):
     def app(request):
         seen.append(request)
         if request.url.path.endswith("/"):
@@ -143,7 +143,9 @@ def test_a_redirect_on_the_platform_is_followed_with_method_body_and_key(driver,
     "target",
     ["https://platform.test/x", "http://other.test/x", "http://platform.test:81/x", "//other.test/x"],
 )
-def test_a_redirect_elsewhere_is_not_followed_and_names_the_host(driver, settings, answers, status, target):
+def test_a_redirect_to_another_host_is_not_followed_and_the_error_names_it(
+    driver, settings, answers, status, target
+):
     app = answers(httpx.Response(status, headers={"Location": target}))
     with pytest.raises(ProtocolError, match=r"it redirects to http.*connection's address") as caught:
         driver.send(settings(headers={"X-Token": "t"}), version.version(), app=app)
@@ -161,7 +163,7 @@ def test_a_redirect_that_would_turn_a_post_into_a_get_is_an_error(driver, settin
 
 
 @pytest.mark.parametrize("location", ["/v1/version", "/v1/version?again", "http://[", ""])
-def test_redirects_without_an_end_are_an_error(driver, settings, answers, location):
+def test_endless_redirects_are_an_error(driver, settings, answers, location):
     app = answers(httpx.Response(307, headers={"Location": location}))
     with pytest.raises(ProtocolError, match="redirects"):
         driver.send(settings(), version.version(), app=app)

@@ -14,7 +14,7 @@ from airflow_provider_lamini.api.settings import ClientSettings
 KEY = "sk-very-secret"
 
 
-def test_a_path_prefix_is_kept_and_a_trailing_slash_is_dropped():
+def test_a_path_prefix_is_kept_and_a_trailing_slash_is_removed():
     settings = ClientSettings(base_url=" https://host.example:8443/lamini/ ", key=KEY)
     assert settings.base_url == "https://host.example:8443/lamini"
     assert settings.origin == "https://host.example:8443"
@@ -59,7 +59,7 @@ def test_a_path_prefix_is_kept_and_a_trailing_slash_is_dropped():
         ("headers", {"authorization": "Basic x"}, "must not contain Authorization"),
     ],
 )
-def test_a_value_that_cannot_work_is_named(field, value, words):
+def test_the_error_names_an_invalid_value(field, value, words):
     given = {"base_url": "http://host", "key": KEY, field: value}
     with pytest.raises(ValueError, match=words) as caught:
         ClientSettings(**given)
@@ -69,7 +69,7 @@ def test_a_value_that_cannot_work_is_named(field, value, words):
     assert "\n" not in message
 
 
-def test_neither_repr_nor_fingerprint_shows_what_is_secret():
+def test_neither_repr_nor_fingerprint_shows_secrets():
     settings = ClientSettings(
         base_url="http://host", key=KEY, proxy=f"http://u:{KEY}@proxy:1", headers={"X-Token": KEY}
     )
@@ -77,7 +77,7 @@ def test_neither_repr_nor_fingerprint_shows_what_is_secret():
     assert KEY not in settings.fingerprint
 
 
-def test_equal_settings_have_one_fingerprint_and_any_other_value_another():
+def test_equal_settings_have_equal_fingerprints_and_any_change_a_different_one():
     base = {"base_url": "http://host", "key": KEY, "headers": {"a": "1", "b": "2"}}
     one = ClientSettings(**base)
     same = ClientSettings(**{**base, "headers": {"b": "2", "a": "1"}})
@@ -89,7 +89,7 @@ def test_equal_settings_have_one_fingerprint_and_any_other_value_another():
     assert len(prints | {one.fingerprint}) == len(others) + 1
 
 
-def test_settings_do_not_change_with_the_headers_they_were_given():
+def test_settings_copy_their_headers():
     headers = {"X-A": "1"}
     settings = ClientSettings(base_url="http://host", key="", headers=headers)
     headers["X-A"] = "2"
@@ -116,7 +116,7 @@ def test_importing_the_settings_loads_no_http_library():
     assert shown.stdout.strip() == "[]"
 
 
-def test_the_whole_api_room_imports_no_airflow():
+def test_the_whole_api_package_imports_no_airflow():
     code = (
         "import importlib, pkgutil, sys\n"
         "import airflow_provider_lamini.api as room\n"

@@ -83,7 +83,7 @@ def parts_of(request):
     ]
 
 
-def test_a_form_carries_its_fields_and_each_file(driver, settings, answers, shelf):
+def test_a_form_contains_its_fields_and_files(driver, settings, answers, shelf):
     app = answers(STARTED)
     call = memory_rag.train(
         model_name="org/m", files=[shelf.part("a.txt", b"first"), shelf.part("zwei ü.txt", b"second\r\n--x")]
@@ -100,7 +100,7 @@ def test_a_form_carries_its_fields_and_each_file(driver, settings, answers, shel
     assert shelf.open == 0
 
 
-def test_an_attempt_that_was_refused_sends_the_files_whole_once_more(driver, settings, answers, shelf):
+def test_a_retry_sends_the_files_completely_again(driver, settings, answers, shelf):
     app = answers(httpx.Response(429), httpx.Response(513), STARTED)
     call = memory_rag.train(model_name="m", files=(shelf.part(f"{n}.txt", b"x" * 100_000) for n in range(3)))
     driver.send(settings(), call, app=app)
@@ -128,9 +128,7 @@ def test_a_file_that_cannot_be_rewound_is_sent_without_a_length(driver, settings
     assert parts_of(request)[1][3] == b"y" * 70_000
 
 
-def test_a_file_that_is_not_there_is_noticed_before_anything_is_sent(
-    driver, settings, answers, shelf, tmp_path
-):
+def test_a_missing_file_fails_before_anything_is_sent(driver, settings, answers, shelf, tmp_path):
     app = answers(STARTED)
     files = [shelf.part("a.txt", b"a"), FilePart("gone.txt", lambda: (tmp_path / "gone.txt").open("rb"))]
     with pytest.raises(FileNotFoundError):
@@ -154,7 +152,7 @@ def test_a_file_is_closed_when_the_connection_breaks(driver, settings, raw_serve
     assert shelf.open == 0
 
 
-def test_memory_stays_flat_however_large_the_file_is(driver, settings, raw_server, raw, tmp_path):
+def test_memory_does_not_depend_on_the_size_of_the_file(driver, settings, raw_server, raw, tmp_path):
     size = 200 << 20
     with (tmp_path / "large.bin").open("wb") as file:
         file.truncate(size)
@@ -176,15 +174,15 @@ def test_memory_stays_flat_however_large_the_file_is(driver, settings, raw_serve
     assert peak < 16 << 20
 
 
-def test_a_slow_disk_does_not_hold_up_the_loop(settings, answers):
+def test_a_slow_disk_does_not_block_the_event_loop(settings, answers):
     class Slow(io.BytesIO):
         def read(self, size=-1):
             time.sleep(0.15)
             return super().read(size)
 
-        def seek(self, *given):
+        def seek(self, *arguments):
             time.sleep(0.15)
-            return super().seek(*given)
+            return super().seek(*arguments)
 
     call = memory_rag.train(model_name="m", files=[FilePart("slow", lambda: Slow(b"a" * 150_000))])
 

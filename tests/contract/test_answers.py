@@ -10,20 +10,20 @@ from airflow_provider_lamini.platforms.lamini.api import datasets, evaluation, m
 from tests.support.answers import STATES, read
 
 
-def test_the_examples_of_the_structure_are_read(call_with_example, example):
+def test_the_examples_of_the_api_description_are_parsed(call_with_example, example):
     assert read(call_with_example, example(call_with_example))
 
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("job_id", [123, "123"])
-def test_a_tuning_job_keeps_the_platforms_word_and_has_a_text_as_id(state, job_id):
+def test_a_tuning_job_keeps_the_platforms_status_word_and_has_a_text_as_id(state, job_id):
     found = read(training.job(123), {"job_id": job_id, "status": state})
     assert (found.job_id, found.status) == ("123", state)
     started = read(training.train(model_name="m"), {"job_id": job_id, "status": state})
     assert (started.job_id, started.status) == ("123", state)
 
 
-def test_a_whole_tuning_job_is_read():
+def test_a_complete_tuning_job_is_parsed():
     history = [
         {"loss": 2.5, "learning_rate": 9e-4, "epoch": 0.5, "step": 10, "remaining_time": 55.5, "new": 1}
     ]
@@ -62,12 +62,12 @@ def test_a_whole_tuning_job_is_read():
         ("[" * 100_000, []),
     ],
 )
-def test_a_history_is_a_text_within_json_and_never_fails_a_poll(history, losses):
+def test_an_invalid_history_never_fails_a_poll(history, losses):
     found = read(training.job(5), {"job_id": 5, "status": "TRAINING MODEL", "history": history})
     assert [step.loss for step in found.steps()] == losses
 
 
-def test_a_loss_that_is_no_number_is_read_as_such():
+def test_a_loss_of_nan_is_parsed():
     (step,) = read(training.job(5), {"job_id": 5, "status": "x", "history": '[{"loss": NaN}]'}).steps()
     assert step.loss != step.loss
 
@@ -91,16 +91,16 @@ def test_all_tuning_jobs_are_listed(wrap):
         (b"", None),
     ],
 )
-def test_cancelling_and_resuming_tell_a_state_where_the_platform_does(call, answer, state):
+def test_cancelling_and_resuming_return_a_status_if_the_platform_sends_one(call, answer, state):
     assert read(call, answer) == state
 
 
 @pytest.mark.parametrize("answer", [{"cancelled": [1, 2]}, [], b""])
-def test_cancelling_all_takes_any_answer(answer):
+def test_cancelling_all_jobs_accepts_any_response(answer):
     read(training.cancel_all(), answer)
 
 
-def test_an_evaluated_tuning_job_is_read():
+def test_an_evaluated_tuning_job_is_parsed():
     outputs = [{"model_name": "base", "output": "a"}, {"model_name": "tuned", "output": "b"}]
     found = read(training.evaluation(1), {"job_id": 1, "eval_results": [{"input": "i", "outputs": outputs}]})
     assert found.job_id == "1"
@@ -108,7 +108,7 @@ def test_an_evaluated_tuning_job_is_read():
     assert read(training.evaluation(1), {}).eval_results == []
 
 
-def test_datasets_for_tuning_are_read():
+def test_datasets_for_tuning_are_parsed():
     assert read(datasets.upload_base_path(), {"upload_base_path": "azure"}).azure
     assert not read(datasets.upload_base_path(), {"upload_base_path": "/app/data"}).azure
     made = {"dataset_id": "d", "dataset_location": "/data/d"}
@@ -139,21 +139,21 @@ def test_downloaded_models_are_listed(slash, wrap):
     assert bare.status is None
 
 
-def test_a_download_tells_its_state():
+def test_a_download_has_a_status():
     found = read(
         models.download("m"), {"model_name": "m", "model_type": "embedding", "status": "downloading"}
     )
     assert found.status == "downloading"
 
 
-def test_the_version_is_read():
+def test_the_version_is_parsed():
     apis = [{"name": "v1", "path": "/v1"}]
     found = read(version.version(), {"server": "1.13.6", "client": "3.4.6", "api": apis})
     assert (found.server, found.api[0].path) == ("1.13.6", "/v1")
     assert read(version.version(), {}).server is None
 
 
-def test_an_evaluation_is_read():
+def test_an_evaluation_is_parsed():
     call = evaluation.run(
         test_model_id="m", test_eval_type="t", eval_data=[{"input": "i", "target": "t"}], eval_data_id="d"
     )

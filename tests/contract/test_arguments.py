@@ -107,14 +107,14 @@ def tune(**finetune_args):
         ),
     ],
 )
-def test_a_bad_argument_is_named(make, words):
+def test_the_error_names_an_invalid_argument(make, words):
     with pytest.raises(ValueError, match=words) as caught:
         make()
     assert SECRET not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_arguments_that_the_platform_may_know_and_we_do_not_pass_through():
+def test_unknown_arguments_are_passed_to_the_platform():
     call = training.train(
         model_name="m",
         finetune_args={"max_steps": 5, "brand_new": {"a": None}},
@@ -127,7 +127,7 @@ def test_arguments_that_the_platform_may_know_and_we_do_not_pass_through():
     }
 
 
-def test_what_is_not_given_is_not_sent():
+def test_omitted_arguments_are_not_sent():
     """So that the platform's defaults stay the platform's."""
     assert completions.complete(model_name="m", prompt="p").json == {"model_name": "m", "prompt": "p"}
     assert training.train(model_name="m", finetune_args={"max_steps": 5}).json == {
@@ -145,7 +145,7 @@ def test_a_call_does_not_show_its_prompts_or_tokens():
         assert SECRET not in repr(call)
 
 
-def test_request_models_take_both_spellings_of_the_output_type():
+def test_request_models_accept_both_spellings_of_the_output_type():
     for name in ("output_type", "out_type"):
         found = completions.CompletionsV1Request.model_validate(
             {"model_name": "m", "prompt": "p", name: {"answer": "str"}}

@@ -27,12 +27,12 @@ from tests.support.answers import read
     [completions.complete(model_name="m", prompt="p"), memory_rag.complete(prompt="p", job_id=1)],
     ids=["completions", "memory rag"],
 )
-def test_one_prompts_completion_is_read_bare_or_listed(call, answer, outputs, reasons):
+def test_the_completion_of_one_prompt_is_parsed_with_and_without_a_list(call, answer, outputs, reasons):
     found = read(call, answer)
     assert (found.outputs, found.finish_reason) == (outputs, reasons)
 
 
-def test_several_completions_are_read_in_order():
+def test_several_completions_keep_their_order():
     call = completions.complete(model_name="m", prompt=["p", "q"])
     found = read(call, {"outputs": ["a", {"b": 1}], "finish_reason": ["stop", "length"]})
     assert found.outputs == ["a", {"b": 1}]
@@ -55,7 +55,7 @@ def test_several_completions_are_read_in_order():
         None,
     ],
 )
-def test_completions_that_do_not_fit_the_prompts_are_refused(answer):
+def test_completions_that_do_not_match_the_prompts_are_refused(answer):
     """A row too few or too many would put answers beside the wrong questions."""
     with pytest.raises(ValueError, match=r"expected|prompts|must be"):
         read(completions.complete(model_name="m", prompt=["p", "q"]), answer)
@@ -80,13 +80,13 @@ def test_completions_that_do_not_fit_the_prompts_are_refused(answer):
         ),
     ],
 )
-def test_the_older_completions_are_read(prompt, output_type, answer, outputs):
+def test_responses_of_the_older_completions_are_parsed(prompt, output_type, answer, outputs):
     call = completions.complete_v1(model_name="m", prompt=prompt, output_type=output_type)
     assert read(call, answer).outputs == outputs
 
 
 @pytest.mark.parametrize("answer", [{"text": "a"}, ["a"], "a", [{"output": "a"}, {"output": "b"}], None])
-def test_the_older_completions_refuse_what_they_cannot_place(answer):
+def test_invalid_responses_of_the_older_completions_are_refused(answer):
     with pytest.raises(ValueError, match=r"expected|prompts"):
         read(completions.complete_v1(model_name="m", prompt="p"), answer)
 
@@ -109,7 +109,7 @@ def test_the_older_completions_refuse_what_they_cannot_place(answer):
         ({"outputs": ["a", "b"], "finish_reason": "stop"}, ["a", "b"], ["stop", "stop"], True),
     ],
 )
-def test_a_result_is_read_from_its_first_empty_answer_on(ask, answer, outputs, reasons, done):
+def test_a_batch_result_is_parsed_even_while_it_is_empty(ask, answer, outputs, reasons, done):
     found = read(ask("1"), answer)
     assert (found.outputs, found.finish_reason, found.done) == (outputs, reasons, done)
 
@@ -131,7 +131,7 @@ def test_progress_counts_finish_reasons(answer, total, done):
 
 @pytest.mark.parametrize("call", [batches.completions_progress("1"), batches.completions_result("1")])
 @pytest.mark.parametrize("answer", [[], "x", {"finish_reason": 5, "outputs": ["a"]}, b"{", b""])
-def test_a_result_of_another_form_is_refused(call, answer):
+def test_an_unexpected_batch_result_is_refused(call, answer):
     with pytest.raises(ValueError, match=r".+"):
         read(call, answer)
 
@@ -145,7 +145,7 @@ def test_a_result_of_another_form_is_refused(call, answer):
     ],
     ids=lambda call: call.operation,
 )
-def test_the_id_of_started_work_is_a_text_even_where_a_server_counts(call):
+def test_the_id_of_a_job_is_a_text_even_if_the_server_sends_a_number(call):
     assert read(call, {"id": "2af8"}) == "2af8"
     assert read(call, {"id": 17}) == "17"
 
@@ -157,7 +157,7 @@ def test_the_id_of_started_work_is_a_text_even_where_a_server_counts(call):
         ({"embedding": [[0.5, 1]]}, [[0.5, 1.0]]),
     ],
 )
-def test_one_texts_vector_is_read_flat_or_nested(answer, vectors):
+def test_the_vector_of_one_text_is_parsed_flat_or_nested(answer, vectors):
     assert read(embeddings.embed(prompt="p"), answer) == vectors
     assert read(embeddings.embed(prompt=["p"]), answer) == vectors
 
@@ -176,7 +176,7 @@ def test_one_texts_vector_is_read_flat_or_nested(answer, vectors):
         [],
     ],
 )
-def test_vectors_that_do_not_fit_the_texts_are_refused(answer):
+def test_vectors_that_do_not_match_the_texts_are_refused(answer):
     with pytest.raises(ValueError, match=r".+"):
         read(embeddings.embed(prompt=["p", "q"]), answer)
 
@@ -187,21 +187,21 @@ def test_a_batch_of_vectors_is_not_done_while_it_is_empty(answer):
     assert read(batches.embeddings_progress("1"), answer) == 0
 
 
-def test_a_batch_of_vectors_is_read():
+def test_a_batch_of_vectors_is_parsed():
     answer = {"embedding": [[1, 2], [3, 4]]}
     assert read(batches.embeddings_result("1"), answer) == [[1.0, 2.0], [3.0, 4.0]]
     assert read(batches.embeddings_progress("1"), answer) == 2
     assert read(batches.embeddings_progress("1"), {"embedding": [1, 2, 3]}) == 1
 
 
-def test_a_chat_answer_is_read():
+def test_a_chat_response_is_parsed():
     call = chat.complete(model="m", messages=[{"role": "user", "content": "u"}])
     choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
     found = read(call, {"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage})
     assert (found.content, found.finish_reason, found.usage.total_tokens) == ("hi", "stop", 4)
     parts = {"message": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}
-    assert read(call, {"choices": [parts]}) == chat.ChatAnswer("ab", None, None)
+    assert read(call, {"choices": [parts]}) == chat.ChatResponse("ab", None, None)
     assert read(call, {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}).content == ""
     with pytest.raises(ValueError, match="choices"):
         read(call, {"choices": []})
@@ -216,5 +216,5 @@ def test_a_chat_answer_is_read():
         {"models": ["a", {"name": "b"}]},
     ],
 )
-def test_the_models_that_can_chat_are_named(answer):
+def test_chat_models_are_listed(answer):
     assert read(chat.models(), answer) == ["a", "b"]

@@ -13,18 +13,18 @@ from tests.support.answers import STATES, read
 @pytest.mark.parametrize(
     "wrap", [lambda state: state, lambda state: {"outputs": state}], ids=["flat", "nested"]
 )
-def test_the_state_of_an_index_is_read_flat_or_nested(call, state, wrap):
+def test_the_status_of_an_index_is_parsed_flat_or_nested(call, state, wrap):
     assert read(call, wrap({"status": state})) == state
 
 
 @pytest.mark.parametrize("detail", ["broken.pdf cannot be read", None, "", {"a": 1}])
-def test_why_an_index_failed_is_read_where_it_is_a_text(detail):
+def test_the_reason_of_a_failed_index_is_parsed_if_it_is_a_text(detail):
     told = read(memory_rag.job("1"), {"outputs": {"status": "FAILED", "detail": detail}}).detail
     assert told == (detail if isinstance(detail, str) and detail else None)
 
 
 @pytest.mark.parametrize("answer", [{}, {"outputs": {}}, {"outputs": "x"}, {"status": None}, [], None, b""])
-def test_an_index_without_a_state_is_refused(answer):
+def test_an_index_without_a_status_is_refused(answer):
     with pytest.raises(ValueError, match=r".+"):
         read(memory_rag.status("1"), answer)
 
@@ -39,14 +39,14 @@ def test_an_index_without_a_state_is_refused(answer):
         ("", None),
     ],
 )
-def test_an_index_that_is_not_ready_tells_its_state_in_the_error(detail, state):
+def test_the_error_of_an_index_that_is_not_ready_contains_its_status(detail, state):
     assert memory_rag.state_in(detail) == state
 
 
 @pytest.mark.parametrize(
     "answer", [{"job_id": 1, "status": "CREATED"}, {"outputs": {"job_id": "1", "status": "CREATED"}}]
 )
-def test_a_started_index_is_read(answer):
+def test_a_started_index_is_parsed(answer):
     found = read(memory_rag.add_index(prompt="p", job_id=1), answer)
     assert (found.job_id, found.status) == ("1", "CREATED")
 
@@ -64,12 +64,12 @@ def test_a_started_index_is_read(answer):
         ([{"other": 1}], []),
     ],
 )
-def test_suggestions_are_read_as_pairs(answer, pairs):
+def test_suggestions_are_parsed_as_pairs(answer, pairs):
     found = read(memory_rag.suggestions(1), answer)
     assert [(each.question, each.answer) for each in found] == pairs
 
 
-def test_a_training_log_is_read():
+def test_a_training_log_is_parsed():
     assert read(memory_rag.training_log(1), ["one", "two"]) == ["one", "two"]
     assert read(memory_rag.training_log(1), {"training_log": ["one"]}) == ["one"]
 
@@ -85,18 +85,18 @@ def test_a_training_log_is_read():
         ({"model_id": "u-1"}, "j", None, "u-1"),
     ],
 )
-def test_the_state_of_a_classifiers_job_is_read(answer, job_id, state, model):
+def test_the_status_of_a_classifier_job_is_parsed(answer, job_id, state, model):
     found = read(classifiers.status("j"), answer)
     assert (found.job_id, found.status, found.model_id) == (job_id, state, model)
 
 
 @pytest.mark.parametrize("answer", [{}, {"detail": "hm"}, [], {"status": 5.5, "model_id": {}}])
-def test_a_classifiers_job_without_a_state_is_refused(answer):
+def test_a_classifier_job_without_a_status_is_refused(answer):
     with pytest.raises(ValueError, match=r".+"):
         read(classifiers.status("j"), answer)
 
 
-def test_a_started_classifier_is_read():
+def test_a_started_classifier_is_parsed():
     for call in (
         classifiers.initialize(name="n", model_name="m", classes={"a": "about a"}),
         classifiers.train(name="n"),
@@ -106,7 +106,7 @@ def test_a_started_classifier_is_read():
 
 
 @pytest.mark.parametrize("ask", [classifiers.classify, classifiers.classify_v1])
-def test_classes_are_read_one_list_per_text(ask):
+def test_classes_are_parsed_as_one_list_per_text(ask):
     scores = [
         {"class_id": 1, "class_name": "a", "prob": 0.9},
         {"class_name": "b", "prob": 0.1, "metadata": {}},
@@ -118,7 +118,7 @@ def test_classes_are_read_one_list_per_text(ask):
         read(ask(model_id="m", prompt=["p", "q"]), {"classification": [scores]})
 
 
-def test_a_prediction_is_read_bare_or_listed():
+def test_a_prediction_is_parsed_with_and_without_a_list():
     assert read(classifiers.predict_v1(model_id="m", prompt="p"), {"prediction": "a"}) == ["a"]
     assert read(classifiers.predict_v1(model_id="m", prompt=["p", "q"]), {"prediction": ["a", "b"]}) == [
         "a",
@@ -131,12 +131,12 @@ def test_a_prediction_is_read_bare_or_listed():
 @pytest.mark.parametrize(
     "answer", [["a", "b"], {"projects": ["a", "b"]}, [{"project_name": "a"}, {"name": "b"}]]
 )
-def test_projects_are_named(answer):
+def test_projects_are_listed(answer):
     assert read(classifier_projects.list_projects(), answer) == ["a", "b"]
 
 
 @pytest.mark.parametrize("answer", [["a"], {"datasets": ["a"]}, [{"dataset_name": "a", "rows": 3}]])
-def test_datasets_of_a_project_are_named(answer):
+def test_datasets_of_a_project_are_listed(answer):
     assert read(classifier_projects.list_datasets("p"), answer) == ["a"]
 
 
@@ -147,6 +147,6 @@ def test_jobs_and_models_of_a_project_are_listed():
     assert (model.model_id, model.model_extra) == ("u", {"accuracy": 0.9})
 
 
-def test_a_downloaded_dataset_is_given_as_it_is():
+def test_a_downloaded_dataset_is_returned_unchanged():
     call = classifier_projects.download_dataset(project_name="p", dataset_name="d")
     assert call.parse(b"\x00rows") == b"\x00rows"

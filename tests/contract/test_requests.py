@@ -57,7 +57,7 @@ def test_a_call_has_the_query_of_its_operation(each_call, known, as_sent, spec):
         validate(sent[name][0], each["schema"], spec)
 
 
-def test_a_call_has_a_body_that_its_operation_allows(each_call, known, as_sent, spec):
+def test_a_call_has_a_valid_body_for_its_operation(each_call, known, as_sent, spec):
     described = known[each_call.operation][2].get("requestBody")
     request = as_sent(each_call)
     if described is None:
@@ -73,7 +73,7 @@ def test_a_call_has_a_body_that_its_operation_allows(each_call, known, as_sent, 
         assert set(body["finetune_args"]) <= set(spec["components"]["schemas"]["FinetuneArgs"]["properties"])
 
 
-def test_the_calls_together_use_every_field_of_the_structure(known, calls, as_sent, spec):
+def test_the_calls_together_use_every_field_of_the_api_description(known, calls, as_sent, spec):
     """So that nothing that the platform can be asked for is out of reach."""
     used = {}
     for call in calls:
@@ -89,7 +89,7 @@ def test_the_calls_together_use_every_field_of_the_structure(known, calls, as_se
             assert unused == USELESS.get(operation, set()), operation
 
 
-def test_what_starts_work_is_never_repeated_blindly(known, calls):
+def test_calls_that_start_work_are_never_retried_blindly(known, calls):
     assert {call.operation for call in calls if call.retry is Retry.ONLY_IF_NOT_STARTED} == STARTS_WORK
     for call in calls:
         assert call.retry is Retry.SAFE or known[call.operation][0] == "POST"

@@ -95,7 +95,7 @@ def test_host_schema_and_port_make_one_url(host, schema, port, expected):
         ({"password": f"{KEY} and more"}, "The key in the password field must be printable ASCII"),
     ],
 )
-def test_a_field_that_cannot_work_is_named_in_one_sentence(changes, named):
+def test_the_error_of_an_invalid_field_is_one_sentence_that_names_it(changes, named):
     message = problem(**changes)
     assert message.startswith("Connection 'lamini_default': ")
     assert named in message
@@ -103,7 +103,7 @@ def test_a_field_that_cannot_work_is_named_in_one_sentence(changes, named):
     assert not message.endswith("..")
 
 
-def test_a_password_in_the_host_is_not_repeated():
+def test_a_password_in_the_host_is_not_shown():
     assert "hunter2" not in problem(host="https://user:hunter2@api.lamini.ai")
     assert "hunter2" not in problem(host="user:hunter2")
 
@@ -114,12 +114,12 @@ def test_a_key_is_trimmed_and_never_shown():
     assert KEY not in repr(info)
 
 
-def test_the_environment_does_not_stand_in_for_a_missing_key(monkeypatch):
+def test_the_environment_does_not_replace_a_missing_key(monkeypatch):
     monkeypatch.setenv("LAMINI_API_KEY", KEY)
     assert "password field is empty" in problem(password=None)
 
 
-def test_extras_arrive_in_the_settings():
+def test_extras_become_settings():
     settings = settings_from(
         connection(
             extra={
@@ -146,7 +146,7 @@ def test_extras_arrive_in_the_settings():
     assert (settings.retry_budget, settings.model_loading_budget) == (0.0, 60.0)
 
 
-def test_extras_that_a_form_or_a_uri_delivers_as_text_mean_the_same():
+def test_extras_as_text_have_the_same_meaning():
     as_json = {
         "connect_timeout": 3,
         "verify": False,
@@ -171,7 +171,7 @@ def test_empty_extras_mean_the_default():
         assert settings_from(connection(extra=dict.fromkeys(names(), nothing))) == plain
 
 
-def test_a_plain_name_wins_over_the_prefixed_one_of_older_forms():
+def test_a_plain_name_takes_precedence_over_the_prefixed_one_of_older_forms():
     both = {"read_timeout": 7, "extra__lamini__read_timeout": "9"}
     assert settings_from(connection(extra=both)).read_timeout == 7
 
@@ -201,7 +201,7 @@ def test_a_plain_name_wins_over_the_prefixed_one_of_older_forms():
         ({"web_url": "app.example.com"}, "web_url must begin with http:// or https://"),
     ],
 )
-def test_an_extra_that_cannot_work_is_named_in_one_sentence(extra, named):
+def test_the_error_of_an_invalid_extra_is_one_sentence_that_names_it(extra, named):
     assert named in problem(extra=extra)
 
 
@@ -210,24 +210,24 @@ def test_an_extra_that_cannot_work_is_named_in_one_sentence(extra, named):
     ("extra", "named"),
     [("{'connect_timeout': 3}", "Extra is not valid JSON"), ("[1]", "Extra must be a JSON object")],
 )
-def test_an_extra_that_is_no_json_object_is_refused(extra, named):
+def test_an_extra_that_is_not_a_json_object_is_refused(extra, named):
     """Airflow itself would take it for an empty one."""
     assert named in problem(extra=extra)
 
 
-def test_a_wrong_value_is_shown_cut():
+def test_an_invalid_value_is_shown_shortened():
     """A secret that was pasted into the wrong field must not be given away."""
     assert KEY not in problem(extra={"connect_timeout": KEY})
     assert "hunter2" not in problem(extra={"proxy": "user:hunter2@proxy.example.com"})
     assert "hunter2" not in problem(extra={"headers": {"X-Api-Key": "hunter2\nx"}})
 
 
-def test_unknown_extras_are_told_by_name():
+def test_unknown_extras_are_reported_by_name():
     info = info_from(connection(extra={"read_timeout": 3, "timeout": 3, "extra__http__x": "y"}))
     assert info.unknown == ("extra__http__x", "timeout")
 
 
-def test_secrets_in_extras_are_told_apart_for_masking():
+def test_secrets_in_extras_are_found_for_masking():
     info = info_from(
         connection(
             extra={
@@ -255,7 +255,7 @@ def test_secrets_in_extras_are_told_apart_for_masking():
         ("lamini.example.com", "https://lamini.example.com/ui/", "https://lamini.example.com/ui"),
     ],
 )
-def test_the_web_address_is_known_for_the_cloud_and_told_for_others(host, web_url, expected):
+def test_the_web_url_is_known_for_the_cloud_and_configured_for_others(host, web_url, expected):
     assert info_from(connection(host=host, extra={"web_url": web_url})).web_url == expected
 
 
@@ -267,7 +267,7 @@ def test_the_error_of_a_connection_survives_pickling_and_stops_retries():
     assert isinstance(error, ValueError)
 
 
-def test_every_field_of_the_table_is_read():
+def test_every_field_of_the_form_is_read():
     """A value of a wrong type in any field of the form is noticed, so each field is read."""
     for field in PLATFORM.form.fields:
         assert field.name in problem(extra={field.name: {"a": []}})
@@ -315,14 +315,14 @@ def names():
     port=st.none() | st.integers(-1, 70000),
     extra=st.dictionaries(st.sampled_from(names()) | st.text(max_size=6), values, max_size=4),
 )
-def test_whatever_a_connection_holds_it_is_either_settings_or_one_kind_of_error(host, schema, port, extra):
+def test_any_connection_gives_either_settings_or_one_kind_of_error(host, schema, port, extra):
     with suppress(InvalidConnectionError):
         info = info_from(connection(host=host, schema=schema, port=port, extra=extra))
         assert info.settings.base_url.startswith(("http://", "https://"))
         assert not info.settings.base_url.endswith("/")
 
 
-def test_kinds_of_the_table_fit_the_schema_of_forms():
+def test_field_kinds_match_the_schema_of_forms():
     for field in PLATFORM.form.fields:
         assert field.minimum is None or field.kind in (FieldKind.NUMBER, FieldKind.INTEGER)
         assert field.title

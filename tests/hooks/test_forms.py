@@ -41,7 +41,7 @@ def test_the_form_of_airflow_3_shows_each_field_with_title_and_help(shown):
 
 
 @declarative
-def test_the_form_of_airflow_3_knows_types_defaults_and_bounds(shown):
+def test_the_form_of_airflow_3_has_types_defaults_and_minimums(shown):
     fields = shown["extra_fields"]
     assert fields["connect_timeout"]["schema"] == {
         "title": "Connect timeout",
@@ -113,7 +113,7 @@ def test_the_hook_is_offered_and_testable_on_airflow_2(manager):
 
 
 @by_methods
-def test_what_the_form_of_airflow_2_delivers_becomes_settings(form):
+def test_submitted_values_of_the_form_of_airflow_2_become_settings(form):
     filled = form(
         connect_timeout="2.5",
         read_timeout="",
@@ -145,14 +145,14 @@ def test_what_the_form_of_airflow_2_delivers_becomes_settings(form):
     ("name", "value"),
     [("connect_timeout", "soon"), ("verify", "no"), ("max_connections", "0"), ("max_connections", "many")],
 )
-def test_the_form_of_airflow_2_refuses_what_cannot_work(form, name, value):
+def test_the_form_of_airflow_2_refuses_invalid_values(form, name, value):
     filled = form(**{name: value})
     assert not filled.validate()
     assert list(filled.errors) == [name]
 
 
 @by_methods
-def test_a_flag_that_is_off_stays_off_when_the_form_of_airflow_2_is_saved_again(form):
+def test_saving_the_form_of_airflow_2_again_keeps_a_flag_off(form):
     """That form drops stored values that are falsy, so the flag is text there."""
     stored = form(verify="false").data["verify"]
     assert stored
@@ -165,7 +165,7 @@ def test_verification_is_on_in_a_new_form_of_airflow_2(form):
 
 
 @by_methods
-def test_a_stored_secret_is_neither_shown_nor_lost_when_the_form_of_airflow_2_is_saved_again(form):
+def test_saving_the_form_of_airflow_2_again_neither_shows_nor_loses_a_secret(form):
     """What the browser sends back is the text by which Airflow knows that a secret was not changed."""
     from airflow.www.views import SENSITIVE_FIELD_PLACEHOLDER
 

@@ -39,14 +39,14 @@ def send(request):
     }[request.param]
 
 
-def test_a_call_comes_back_typed(platform, connect, send):
+def test_a_call_returns_a_typed_result(platform, connect, send):
     with connect(host=platform.url) as hook:
         found = send(hook, models.list_downloaded())
     assert [model.model_name for model in found] == ["smollm2", "minilm"]
     assert isinstance(found[0], models.DownloadedModel)
 
 
-def test_a_call_of_anybodys_own_goes_through_as_well(platform, connect, send):
+def test_custom_calls_can_be_sent(platform, connect, send):
     with connect(host=platform.url) as hook:
         assert send(hook, HEAD) == b"["
 
@@ -57,7 +57,7 @@ def test_headers_of_the_connection_are_sent(platform, connect, send):
     assert platform.seen[0][1]["X-Team"] == "data"
 
 
-def test_an_error_of_the_platform_arrives_as_such(platform, connect, send):
+def test_an_error_of_the_platform_is_raised(platform, connect, send):
     with (
         connect(host=platform.url, password="another-key-0123456789") as hook,
         pytest.raises(AuthenticationError),
@@ -65,7 +65,7 @@ def test_an_error_of_the_platform_arrives_as_such(platform, connect, send):
         send(hook, HEAD)
 
 
-def test_a_connection_that_cannot_work_fails_before_anything_is_sent(platform, connect, send):
+def test_an_invalid_connection_fails_before_anything_is_sent(platform, connect, send):
     hook = connect(host=platform.url, extra={"verify": "perhaps"})
     with pytest.raises(
         InvalidConnectionError, match=r"Connection 'lamini_default': verify must be true or false"
@@ -74,7 +74,7 @@ def test_a_connection_that_cannot_work_fails_before_anything_is_sent(platform, c
     assert platform.seen == []
 
 
-def test_a_file_that_is_not_there_names_field_and_connection(connect, send):
+def test_the_error_of_a_missing_file_names_field_and_connection(connect, send):
     hook = connect(host="https://127.0.0.1:1", extra={"ca_path": "/nowhere/ca.pem"})
     with pytest.raises(
         InvalidConnectionError, match=r"Connection 'lamini_default': ca_path .*/nowhere/ca.pem"
@@ -83,17 +83,17 @@ def test_a_file_that_is_not_there_names_field_and_connection(connect, send):
 
 
 @pytest.mark.usefixtures("airflow_db")
-def test_a_connection_that_is_not_there_is_told_by_its_id(send):
+def test_the_error_of_a_missing_connection_names_it(send):
     with pytest.raises(AirflowNotFoundException, match="nowhere"):
         send(LaminiHook("nowhere"), HEAD)
 
 
-def test_both_look_ups_give_the_same_settings(connect):
+def test_both_lookups_return_the_same_settings(connect):
     hook = connect(host="lamini.example.com", extra={"read_timeout": "7", "headers": {"X-Team": "data"}})
     assert asyncio.run(hook.asettings()) == hook.settings()
 
 
-def test_many_look_ups_at_once_all_succeed(connect):
+def test_many_concurrent_lookups_succeed(connect):
     hook = connect(host="lamini.example.com")
 
     async def at_once():
@@ -102,7 +102,7 @@ def test_many_look_ups_at_once_all_succeed(connect):
     assert len({settings.fingerprint for settings in asyncio.run(at_once())}) == 1
 
 
-def test_the_asynchronous_look_up_sees_a_changed_key(connect):
+def test_the_asynchronous_lookup_sees_a_changed_key(connect):
     """A trigger lives for days: a key that was replaced in the meantime must reach it."""
     hook = connect(host="lamini.example.com")
     before = asyncio.run(hook.asettings())
@@ -128,13 +128,13 @@ def test_the_default_connection_is_lamini_default():
     assert LaminiHook(lamini_conn_id="another").lamini_conn_id == "another"
 
 
-def test_making_a_hook_looks_nothing_up():
+def test_creating_a_hook_does_not_look_up_the_connection():
     """Operators may make one while a Dag is parsed."""
     assert "nowhere" in LaminiHook("nowhere").lamini_conn_id
 
 
 @pytest.mark.parametrize("way", ["settings", "asettings"])
-def test_unknown_extras_are_warned_of_once(connect, caplog, way):
+def test_unknown_extras_are_logged_once(connect, caplog, way):
     hook = connect(f"warned_{way}", host="lamini.example.com", extra={"timeout": 3, "read_timeout": 3})
     with caplog.at_level(logging.WARNING, logger="airflow_provider_lamini"):
         for _ in range(2):
@@ -175,7 +175,7 @@ def test_secrets_in_extras_are_masked_in_logs(connect, way):
         ("https://api.lamini.ai", {}, "batch completions", None),
     ],
 )
-def test_a_job_has_a_page_where_the_platform_shows_one(connect, host, extra, kind, expected):
+def test_a_job_has_a_url_if_the_platform_has_a_page_for_it(connect, host, extra, kind, expected):
     assert connect(host=host, extra=extra).web_job_url(kind, "77") == expected
 
 
@@ -185,7 +185,7 @@ def test_an_id_cannot_lead_out_of_the_page(connect):
     )
 
 
-def test_the_state_path_is_the_connections_else_the_configurations(connect, monkeypatch):
+def test_the_connections_state_path_takes_precedence_over_the_configuration(connect, monkeypatch):
     assert connect("plain", host="lamini.example.com").state_path() is None
     monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", "/var/lib/lamini")
     assert connect("plain", host="lamini.example.com").state_path() == "/var/lib/lamini"

@@ -16,7 +16,7 @@ from airflow_provider_lamini.platforms.lamini.platform import PLATFORM
 KEY = "lamini-test-key-0123456789"
 
 
-def test_a_right_connection_is_told_so(platform, connect):
+def test_a_valid_connection_passes(platform, connect):
     hook = connect(host=platform.url)
     assert hook.test_connection() == (
         True,
@@ -32,7 +32,7 @@ def test_a_path_prefix_is_kept(platform, connect):
     assert platform.seen[0][0] == "/llm/v1alpha/downloaded_models/"
 
 
-def test_a_wrong_key_is_told_and_asked_once_only(platform, connect):
+def test_a_wrong_key_is_reported_after_one_request(platform, connect):
     hook = connect(host=platform.url, password="another-key-0123456789")
     assert hook.test_connection() == (
         False,
@@ -52,7 +52,7 @@ def test_a_wrong_key_is_told_and_asked_once_only(platform, connect):
         ((500, "application/json", '{"detail": ""}'), "500"),
     ],
 )
-def test_an_answer_of_something_else_is_told(platform, connect, answer, said):
+def test_a_response_of_something_else_is_reported(platform, connect, answer, said):
     platform.answer = answer
     passed, sentence = connect(host=platform.url).test_connection()
     assert not passed
@@ -61,7 +61,7 @@ def test_an_answer_of_something_else_is_told(platform, connect, answer, said):
     assert "<html" not in sentence
 
 
-def test_a_refused_connection_is_told(connect):
+def test_a_refused_connection_is_reported(connect):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -71,35 +71,35 @@ def test_a_refused_connection_is_told(connect):
     assert "refused" in sentence
 
 
-def test_an_unknown_host_is_told(connect):
+def test_an_unknown_host_is_reported(connect):
     passed, sentence = connect(host="lamini.invalid").test_connection()
     assert not passed
     assert "https://lamini.invalid could not be reached" in sentence
     assert "host name" in sentence
 
 
-def test_a_certificate_that_nobody_signed_is_told(tls_platform, connect):
+def test_a_self_signed_certificate_is_reported(tls_platform, connect):
     passed, sentence = connect(host=tls_platform.url).test_connection()
     assert not passed
     assert "certificate is not trusted" in sentence
     assert tls_platform.seen == []
 
 
-def test_a_certificate_is_accepted_with_its_authority_or_unverified(tls_platform, connect, certificate):
+def test_a_certificate_is_accepted_with_its_ca_or_without_verification(tls_platform, connect, certificate):
     trusted = connect("trusted", host=tls_platform.url, extra={"ca_path": str(certificate[0])})
     unverified = connect("unverified", host=tls_platform.url, extra={"verify": "false"})
     assert trusted.test_connection()[0]
     assert unverified.test_connection()[0]
 
 
-def test_tls_spoken_to_a_plain_server_is_told(platform, connect):
+def test_https_to_a_plain_http_server_is_reported(platform, connect):
     passed, sentence = connect(host="127.0.0.1", port=platform.port).test_connection()
     assert not passed
     assert "http://" in sentence
 
 
 @pytest.mark.parametrize("name", ["ca_path", "client_cert"])
-def test_a_file_that_is_not_there_is_told_by_its_field(connect, name):
+def test_a_missing_file_is_reported_by_its_field(connect, name):
     passed, sentence = connect(host="https://127.0.0.1:1", extra={name: "/nowhere/a.pem"}).test_connection()
     assert not passed
     assert sentence.startswith(f"{name} ")
@@ -107,7 +107,7 @@ def test_a_file_that_is_not_there_is_told_by_its_field(connect, name):
 
 
 @pytest.mark.skipif(find_spec("socksio") is not None, reason="the package for SOCKS is there")
-def test_a_proxy_that_needs_a_package_is_told(connect):
+def test_a_proxy_that_needs_a_missing_package_is_reported(connect):
     extra = {"proxy": "socks5://127.0.0.1:2"}
     passed, sentence = connect(host="https://127.0.0.1:1", extra=extra).test_connection()
     assert not passed
@@ -115,7 +115,7 @@ def test_a_proxy_that_needs_a_package_is_told(connect):
 
 
 @pytest.mark.parametrize("kind", ["silent_platform", "dripping_platform"])
-def test_a_platform_that_does_not_come_to_an_end_is_given_up_in_time(request, connect, kind):
+def test_an_endless_response_times_out(request, connect, kind):
     """The time is for all of it: a server that sends a byte now and then does not stretch it."""
     slow = request.getfixturevalue(kind)
     started = time.monotonic()
@@ -125,7 +125,7 @@ def test_a_platform_that_does_not_come_to_an_end_is_given_up_in_time(request, co
     assert sentence.startswith(f"{slow.url} did not respond within 0.5 s")
 
 
-def test_a_connection_without_a_host_or_key_is_told_without_its_id(connect):
+def test_a_connection_without_host_or_key_is_reported_without_its_id(connect):
     """Airflow tests a form's connection under an id that it made up."""
     assert connect("tmp1", host="").test_connection() == (
         False,
@@ -137,7 +137,7 @@ def test_a_connection_without_a_host_or_key_is_told_without_its_id(connect):
     )
 
 
-def test_a_connection_can_be_tested_where_an_event_loop_runs(platform, connect):
+def test_a_connection_can_be_tested_inside_a_running_event_loop(platform, connect):
     async def inside():
         return connect(host=platform.url).test_connection()
 
@@ -159,7 +159,7 @@ def test_airflow_tests_the_connection_through_its_own_method(platform, connect, 
     assert passed, sentence
 
 
-def test_no_sentence_holds_the_key(platform, connect):
+def test_no_sentence_contains_the_key(platform, connect):
     for body in (f'{{"detail": "key {KEY} is wrong"}}', f"<html>{KEY}</html>", f'"{KEY}"'):
         for status in (200, 400, 401, 404, 422, 500):
             platform.answer = (status, "application/json", body)

@@ -143,7 +143,7 @@ def test_many_rows_are_judged_as_each_alone(outputs, reasons, output_type):
 
 def test_a_batch_of_another_number_of_rows_is_refused_as_a_whole():
     call = BatchCompletions(asked()).results("b1", 3)
-    with pytest.raises(ValueError, match="batch b1 answered 2 rows for 3 prompts"):
+    with pytest.raises(ValueError, match="batch b1 has 2 outputs for 3 prompts"):
         call.parse(b'{"outputs": ["a", "b"], "finish_reason": ["stop", "stop"]}')
 
 

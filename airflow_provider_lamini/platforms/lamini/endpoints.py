@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Call, Json
-    from airflow_provider_lamini.platforms.lamini.api.chat import ChatAnswer, Usage
+    from airflow_provider_lamini.platforms.lamini.api.chat import ChatResponse, Usage
     from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassScore
     from airflow_provider_lamini.platforms.lamini.api.completions import Completions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
-    """What is asked of the model for every row.
+    """The options of a completion, the same for every row.
 
     :param model_name: base model or tuned model
     :param output_type: the shape of each output; ``None`` for plain text
-    :param max_new_tokens: tokens generated at most per row; ``None`` leaves it to the platform
+    :param max_new_tokens: maximum tokens to generate per row; ``None`` leaves it to the platform
     """
 
     model_name: str
@@ -42,10 +42,10 @@ class Inference:
 
 
 class Reply(NamedTuple):
-    """What the platform made of one conversation.
+    """The result of one conversation.
 
-    :param row: the outcome
-    :param usage: tokens that it took, where the platform tells
+    :param row: the result as that of a row
+    :param usage: tokens used, if the platform reports them
     """
 
     row: RowResult
@@ -55,7 +55,7 @@ class Reply(NamedTuple):
 class BatchCompletions:
     """``/v1/batch_completions``: a chunk of rows is one job.
 
-    :param inference: what is asked for every row
+    :param inference: the options, the same for every row
     """
 
     kind = BATCH_COMPLETIONS.name
@@ -64,54 +64,56 @@ class BatchCompletions:
         self._inference = inference
 
     def submit(self, prompts: Sequence[str]) -> Call[str]:
-        asked = self._inference
+        options = self._inference
         return batches.start_completions(
-            model_name=asked.model_name,
+            model_name=options.model_name,
             prompt=prompts,
-            output_type=asked.output_type,
-            max_new_tokens=asked.max_new_tokens,
+            output_type=options.output_type,
+            max_new_tokens=options.max_new_tokens,
         )
 
     def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
 
-        def read(answer: Completions) -> ChunkResult:
-            if len(answer.outputs) != rows:
-                raise ValueError(f"batch {job_id} answered {len(answer.outputs)} rows for {rows} prompts")
-            return outcomes(answer.outputs, answer.finish_reason, self._inference.output_type)
+        def parse(response: Completions) -> ChunkResult:
+            if len(response.outputs) != rows:
+                raise ValueError(f"batch {job_id} has {len(response.outputs)} outputs for {rows} prompts")
+            return outcomes(response.outputs, response.finish_reason, self._inference.output_type)
 
-        return batches.completions_result(job_id).map(read)
+        return batches.completions_result(job_id).map(parse)
 
 
 class DirectCompletions:
     """``/v2/completions``: a row is one request.
 
-    :param inference: what is asked for every row
+    :param inference: the options, the same for every row
     """
 
-    per_request = 1  # else the slowest of several prompts would hold up the answers to the others
+    per_request = 1  # otherwise the slowest of several prompts would delay the others
 
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        asked = self._inference
+        options = self._inference
         call = completions.complete(
-            model_name=asked.model_name,
+            model_name=options.model_name,
             prompt=prompts[0],
-            output_type=asked.output_type,
-            max_new_tokens=asked.max_new_tokens,
+            output_type=options.output_type,
+            max_new_tokens=options.max_new_tokens,
         )
-        # This endpoint may leave the reason out for a single prompt; it has answered, so the row is done.
+        # This endpoint may omit the finish reason for a single prompt; the row is done anyway.
         return call.map(
-            lambda answer: [outcome(answer.outputs[0], answer.finish_reason[0] or "stop", asked.output_type)]
+            lambda response: [
+                outcome(response.outputs[0], response.finish_reason[0] or "stop", options.output_type)
+            ]
         )
 
 
 class Chat:
     """``/inf/chat/completions``: a row is one request with one message; the model's chat template is applied.
 
-    :param inference: what is asked for every row
-    :param temperature: 0 gives the likeliest answer; ``None`` leaves it to the platform
+    :param inference: the options, the same for every row
+    :param temperature: 0 for the most likely output; ``None`` leaves it to the platform
     :param cache_ttl: seconds that a third-party model stays loaded; ``None`` leaves it to the platform
     """
 
@@ -130,24 +132,24 @@ class Chat:
         return self.reply([{"role": "user", "content": prompts[0]}]).map(lambda reply: [reply.row])
 
     def reply(self, messages: Sequence[Mapping[str, str]]) -> Call[Reply]:
-        """Answer a conversation.
+        """Continue a conversation.
 
         :param messages: each with ``role`` and ``content``
         """
-        asked = self._inference
+        options = self._inference
 
-        def read(answer: ChatAnswer) -> Reply:
-            row = outcome(answer.content, answer.finish_reason or "stop", asked.output_type)
-            return Reply(row, answer.usage)
+        def parse(response: ChatResponse) -> Reply:
+            row = outcome(response.content, response.finish_reason or "stop", options.output_type)
+            return Reply(row, response.usage)
 
         return chat.complete(
-            model=asked.model_name,
+            model=options.model_name,
             messages=messages,
             temperature=self._temperature,
-            max_tokens=asked.max_new_tokens,
+            max_tokens=options.max_new_tokens,
             response_format=self._format,
             cache_ttl=self._cache_ttl,
-        ).map(read)
+        ).map(parse)
 
 
 class BatchEmbeddings:
@@ -166,12 +168,12 @@ class BatchEmbeddings:
 
     def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
 
-        def read(vectors: list[list[float]] | None) -> ChunkResult:
+        def parse(vectors: list[list[float]] | None) -> ChunkResult:
             if vectors is None or len(vectors) != rows:
-                raise ValueError(f"batch {job_id} answered {len(vectors or ())} vectors for {rows} texts")
+                raise ValueError(f"batch {job_id} has {len(vectors or ())} vectors for {rows} texts")
             return ChunkResult(vectors, [None] * rows, [None] * rows)
 
-        return batches.embeddings_result(job_id).map(read)
+        return batches.embeddings_result(job_id).map(parse)
 
 
 class DirectEmbeddings:
@@ -192,19 +194,19 @@ class DirectEmbeddings:
 
 
 def as_rows(vectors: list[list[float]]) -> list[RowResult]:
-    """The outcomes of rows whose vectors these are. The platform gives no reasons: there is only one way to end."""
+    """Turn vectors into results of rows. Embeddings have no finish reasons."""
     return [RowResult(cast("list[Json]", vector), None) for vector in vectors]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RagQuery:
-    """What is asked of an index for every row.
+    """The options of a completion with an index, the same for every row.
 
     :param index_id: the index
-    :param model_name: the model that answers; ``None`` for the index's own
-    :param rag_query_size: passages looked up; ``None`` leaves it to the platform
+    :param model_name: the model; ``None`` for the one of the index
+    :param rag_query_size: passages per prompt; ``None`` leaves it to the platform
     :param output_type: the shape of each output; ``None`` for plain text
-    :param max_new_tokens: tokens generated at most; ``None`` leaves it to the platform
+    :param max_new_tokens: maximum tokens to generate; ``None`` leaves it to the platform
     """
 
     index_id: str
@@ -217,37 +219,39 @@ class RagQuery:
 class MemoryRagCompletions:
     """``/alpha/memory-rag/completions``: a row is one request.
 
-    :param lookup: what is asked for every row
+    :param query: the options, the same for every row
     """
 
-    per_request = 1  # else the slowest of several prompts would hold up the answers to the others
+    per_request = 1  # otherwise the slowest of several prompts would delay the others
 
-    def __init__(self, lookup: RagQuery) -> None:
-        self._lookup = lookup
+    def __init__(self, query: RagQuery) -> None:
+        self._query = query
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        asked = self._lookup
+        options = self._query
         call = memory_rag.complete(
             prompt=prompts[0],
-            job_id=asked.index_id,
-            model_name=asked.model_name,
-            rag_query_size=asked.rag_query_size,
-            output_type=asked.output_type,
-            max_new_tokens=asked.max_new_tokens,
+            job_id=options.index_id,
+            model_name=options.model_name,
+            rag_query_size=options.rag_query_size,
+            output_type=options.output_type,
+            max_new_tokens=options.max_new_tokens,
         )
-        # This endpoint may leave the reason out for a single prompt; it has answered, so the row is done.
+        # This endpoint may omit the finish reason for a single prompt; the row is done anyway.
         return call.map(
-            lambda answer: [outcome(answer.outputs[0], answer.finish_reason[0] or "stop", asked.output_type)]
+            lambda response: [
+                outcome(response.outputs[0], response.finish_reason[0] or "stop", options.output_type)
+            ]
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifyOptions:
-    """What is asked of a classifier for every row.
+    """The options of a classification, the same for every row.
 
     :param model_id: the classifier
-    :param top_n: classes answered at most; ``None`` for all
-    :param threshold: classes that are less likely are left out; ``None`` for none
+    :param top_n: maximum classes per row; ``None`` for all
+    :param threshold: minimum probability of a class; ``None`` for no minimum
     """
 
     model_id: str
@@ -258,29 +262,28 @@ class ClassifyOptions:
 class Classify:
     """``/v2/classifier/{model_id}/classify``: a request has many rows.
 
-    :param sorting: what is asked for every row
+    :param options: the options, the same for every row
     """
 
-    per_request = 32  # it is quick, and the way there and back costs more than a text
+    per_request = 32  # a text costs less than a round trip
 
-    def __init__(self, sorting: ClassifyOptions) -> None:
-        self._sorting = sorting
+    def __init__(self, options: ClassifyOptions) -> None:
+        self._options = options
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        """See `DirectEndpoint.ask`. The output of a row is what :func:`classified` makes of its classes."""
-        asked = self._sorting
+        options = self._options
         call = classifiers.classify(
-            model_id=asked.model_id, prompt=prompts, top_n=asked.top_n, threshold=asked.threshold
+            model_id=options.model_id, prompt=prompts, top_n=options.top_n, threshold=options.threshold
         )
-        return call.map(lambda answer: [RowResult(classified(scores), None) for scores in answer])
+        return call.map(lambda rows: [RowResult(classified(scores), None) for scores in rows])
 
 
 def classified(scores: Sequence[ClassScore]) -> dict[str, Json]:
-    """A row's classes.
+    """Return the output of a row.
 
-    :param scores: as the platform answers them
-    :return: ``class`` and ``prob`` of the likeliest, both ``None`` where no class reaches the threshold, and
-        ``classes``, all that were answered, the likeliest first
+    :param scores: the row's classes
+    :return: ``class`` and ``prob`` of the most likely class, both ``None`` if no class reaches the threshold, and
+        ``classes``, all classes of the response, the most likely first
     """
     ordered = sorted(scores, key=lambda score: -score.prob)
     classes: list[Json] = [{"class": score.class_name, "prob": score.prob} for score in ordered]

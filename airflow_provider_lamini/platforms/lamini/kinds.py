@@ -125,7 +125,7 @@ TUNING = JobKind(
     name="lamini/tuning",
     title="tuning",
     status=lambda job_id: training.job(job_id).map(_tuning_status),
-    list_statuses=lambda _: training_list.list_unread().map(_tuning_jobs),
+    list_statuses=lambda _: training_list.list_all().map(_tuning_jobs),
     cancel=training.cancel,
     resume=training.resume,
 )

@@ -231,7 +231,7 @@ class RagRefresh(RagBuild):
 
     def _build_the_first(self, place: Path, world: World) -> None:
         """Write the manifest of an index that an earlier run has built."""
-        from airflow_provider_lamini.corpus.documents import find_documents, content_versions
+        from airflow_provider_lamini.corpus.documents import content_versions, find_documents
         from airflow_provider_lamini.corpus.index_manifest import IndexManifest, ManifestFile
 
         documents = find_documents(str(place / "docs"), conn_id=None)
@@ -241,7 +241,10 @@ class RagRefresh(RagBuild):
             index_id = str(answer.raise_for_status().json()["job_id"])
         world.settle()
         manifest = IndexManifest(
-            platform=world.local.url, model_name=TEXT_MODEL, index_id=index_id, files=content_versions(documents, {})
+            platform=world.local.url,
+            model_name=TEXT_MODEL,
+            index_id=index_id,
+            files=content_versions(documents, {}),
         )
         ManifestFile(str(place / "index.json")).write(manifest)
 

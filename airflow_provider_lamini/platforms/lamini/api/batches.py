@@ -1,6 +1,6 @@
-"""Batches: prompts that the platform completes, or turns into vectors, on its own time.
+"""Batches: prompts that the platform completes, or turns into vectors, asynchronously.
 
-A batch has no state of its own. Its result is ``{}`` at first, then has a row per prompt.
+A batch has no status. Its result is ``{}`` at first, and later has a row per prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,14 +38,14 @@ class BatchEmbeddingsRequest(schema.Request):
 
 
 BatchResult = Completions
-"""Outputs and finish reasons in the order of the prompts; both empty before the platform has begun."""
+"""Outputs and finish reasons in the order of the prompts; both empty before the platform has started."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
     """How far a batch is.
 
-    :param total: rows of the batch; 0 before the platform has begun
+    :param total: rows of the batch; 0 before the platform has started
     :param done: rows that have a finish reason
     """
 
@@ -54,7 +54,7 @@ class BatchProgress:
 
 
 class _Reasons(msgspec.Struct):
-    """The part of a result that tells progress: the outputs are skipped, not decoded."""
+    """The part of a result that shows the progress. The outputs are skipped, not decoded."""
 
     finish_reason: list[str | None] | str | None = None
 
@@ -71,8 +71,8 @@ class _Vectors(msgspec.Struct):
     embedding: list[msgspec.Raw] | None = None
 
 
-_NOTHING = (b"", b"null", b"[]")
-"""Answers that say beside ``{}`` that there is nothing yet."""
+_EMPTY = (b"", b"null", b"[]")
+"""Responses that mean, like ``{}``, that there are no results yet."""
 
 
 def start_completions(
@@ -88,14 +88,14 @@ def start_completions(
 
     :param model_name: base model or tuned model
     :param prompt: the prompts, sent as they are, without a chat template
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
-    :param max_new_tokens: tokens generated at most per prompt
-    :param max_tokens: tokens at most per prompt, prompt included
-    :param reservation_id: GPUs that were set aside for this
+    :param output_type: field names with ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: maximum tokens to generate per prompt
+    :param max_tokens: maximum tokens per prompt, including the prompt
+    :param reservation_id: reservation of GPUs to use
     :returns: the batch's id
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
-    given = {
+    arguments = {
         "model_name": model_name,
         "output_type": output_type,
         "max_new_tokens": max_new_tokens,
@@ -107,27 +107,27 @@ def start_completions(
         operation="batch_completion_v1_batch_completions_post",
         method="POST",
         path="/v1/batch_completions",
-        json={**schema.body(BatchCompletionsRequest, {**given, "prompt": [""]}), "prompt": prompts},
+        json={**schema.body(BatchCompletionsRequest, {**arguments, "prompt": [""]}), "prompt": prompts},
         parse=lambda content: schema.parser(Started)(content).id,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
 def completions_result(id: str) -> Call[BatchResult]:  # noqa: A002 - the platform's name for it
-    """Ask for a batch's rows so far: ``GET /v1/batch_completions/{id}/result``.
+    """Get the rows of a batch so far: ``GET /v1/batch_completions/{id}/result``.
 
     :param id: what :func:`start_completions` returned
-    :returns: the rows in the order of the prompts; a row with ``None`` as finish reason is not done. Both
-        lists are empty before the platform has begun.
+    :returns: the rows in the order of the prompts; a row with the finish reason ``None`` is not done. Both lists are empty
+        before the platform has started.
     """
     return _completions_result(id, read_completions)
 
 
 def completions_progress(id: str) -> Call[BatchProgress]:  # noqa: A002 - the platform's name for it
-    """Ask how far a batch is: the request of :func:`completions_result`, without decoding the outputs.
+    """Get the progress of a batch: the request of :func:`completions_result`, without decoding the outputs.
 
     :param id: what :func:`start_completions` returned
-    :returns: counts of rows; a total of 0 before the platform has begun
+    :returns: counts of rows; a total of 0 before the platform has started
     """
     return _completions_result(id, _read_progress)
 
@@ -138,7 +138,7 @@ def start_embeddings(*, prompt: str | Sequence[str], model_name: str | None = No
     :param prompt: the texts
     :param model_name: embedding model; the platform's default is all-MiniLM-L6-v2
     :returns: the batch's id
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
     return Call(
         operation="batch_embeddings_post",
@@ -151,7 +151,7 @@ def start_embeddings(*, prompt: str | Sequence[str], model_name: str | None = No
 
 
 def embeddings_result(id: str) -> Call[list[list[float]] | None]:  # noqa: A002 - the platform's name for it
-    """Ask for a batch's vectors: ``GET /v1/batch_embeddings/{id}/result``.
+    """Get the vectors of a batch: ``GET /v1/batch_embeddings/{id}/result``.
 
     :param id: what :func:`start_embeddings` returned
     :returns: one vector per text, in order; ``None`` until all are done
@@ -160,30 +160,30 @@ def embeddings_result(id: str) -> Call[list[list[float]] | None]:  # noqa: A002 
 
 
 def embeddings_progress(id: str) -> Call[int]:  # noqa: A002 - the platform's name for it
-    """Ask whether a batch's vectors are there: :func:`embeddings_result` without decoding the numbers.
+    """Count the vectors of a batch: the request of :func:`embeddings_result`, without decoding the numbers.
 
     :param id: what :func:`start_embeddings` returned
-    :returns: how many vectors there are; 0 until all are done
+    :returns: number of vectors; 0 until all are done
     """
     return _embeddings_result(id, _count_vectors)
 
 
-def _completions_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
+def _completions_result(batch_id: str, parse: Callable[[bytes], T]) -> Call[T]:
     return Call(
         operation="batch_completion_result_v1_batch_completions__id__result_get",
         method="GET",
         path=f"/v1/batch_completions/{schema.path_segment(batch_id)}/result",
-        parse=read,
+        parse=parse,
         retry=Retry.SAFE,
     )
 
 
-def _embeddings_result(batch_id: str, read: Callable[[bytes], T]) -> Call[T]:
+def _embeddings_result(batch_id: str, parse: Callable[[bytes], T]) -> Call[T]:
     return Call(
         operation="batch_embeddings_result_get",
         method="GET",
         path=f"/v1/batch_embeddings/{schema.path_segment(batch_id)}/result",
-        parse=read,
+        parse=parse,
         retry=Retry.SAFE,
     )
 
@@ -194,28 +194,28 @@ def _read_progress(content: bytes) -> BatchProgress:
         return BatchProgress(len(reasons), len(reasons) - reasons.count(None))
     rows = schema.decode_as(content, _Rows).outputs
     if rows is None:
-        _check_nothing(content, "outputs")
+        _check_empty(content, "outputs")
     total = len(rows or ())
     return BatchProgress(total, total if reasons else 0)
 
 
 def _read_vectors(content: bytes) -> list[list[float]] | None:
-    return None if content.strip() in _NOTHING else embeddings.read_vectors(content)
+    return None if content.strip() in _EMPTY else embeddings.read_vectors(content)
 
 
 def _count_vectors(content: bytes) -> int:
-    if content.strip() in _NOTHING:
+    if content.strip() in _EMPTY:
         return 0
     vectors = schema.decode_as(content, _Vectors).embedding
     if vectors is None:
-        _check_nothing(content, "embedding")
+        _check_empty(content, "embedding")
         return 0
     flat = bool(vectors) and not bytes(vectors[0]).lstrip().startswith(b"[")
     return 1 if flat else len(vectors)
 
 
-def _check_nothing(content: bytes, name: str) -> None:
-    """Refuse an object of something else, which would be waited for without end; ``{}`` says that nothing is there yet."""
+def _check_empty(content: bytes, name: str) -> None:
+    """Refuse other objects, which would never become a result; ``{}`` means that there is no result yet."""
     found = schema.decode(content)
     if found and not (isinstance(found, dict) and name in found):
         raise ValueError(f"an object with {name} was expected, not {schema.describe_type(found)}")

@@ -18,7 +18,7 @@ class Message(schema.Request):
 
 
 class JsonSchema(schema.Request):
-    """A named JSON schema that the answer is bound to."""
+    """A named JSON schema that the output must match."""
 
     name: str = "answer"
     schema_: dict[str, JsonValue] | None = Field(default=None, alias="schema")
@@ -53,7 +53,7 @@ class ChatRequest(schema.Request):
 
 
 class Usage(schema.Response):
-    """The tokens that an answer took."""
+    """Tokens used by a response."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -64,12 +64,12 @@ class _Part(schema.Response):
     text: str = ""
 
 
-class _AnsweredMessage(schema.Response):
+class _ResponseMessage(schema.Response):
     content: str | list[_Part] | None = None
 
 
 class _Choice(schema.Response):
-    message: _AnsweredMessage
+    message: _ResponseMessage
     finish_reason: str | None = None
 
 
@@ -79,12 +79,12 @@ class _ChatCompletion(schema.Response):
 
 
 @dataclass(frozen=True, slots=True)
-class ChatAnswer:
-    """What the model said.
+class ChatResponse:
+    """The model's message.
 
-    :param content: its text; JSON text where a schema was asked for
-    :param finish_reason: ``stop``, ``length``, or what else the platform says
-    :param usage: tokens taken, where the platform tells
+    :param content: its text; JSON text if a schema was requested
+    :param finish_reason: ``stop``, ``length``, or another reason of the platform
+    :param usage: tokens used, if the platform reports them
     """
 
     content: str
@@ -100,19 +100,19 @@ def complete(
     max_tokens: int | None = None,
     response_format: Mapping[str, Json] | None = None,
     cache_ttl: int | None = None,
-) -> Call[ChatAnswer]:
+) -> Call[ChatResponse]:
     """Continue a conversation: ``POST /inf/chat/completions``.
 
     :param model: the model's name
     :param messages: the conversation so far, objects with role and content
-    :param temperature: 0 gives the likeliest answer
-    :param max_tokens: tokens generated at most
+    :param temperature: 0 for the most likely output
+    :param max_tokens: maximum tokens to generate
     :param response_format: OpenAI's ``response_format``; see :func:`json_format`
     :param cache_ttl: seconds that a third-party model stays cached; the platform's default is 60
     :returns: the first choice
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
-    given = {
+    arguments = {
         "model": model,
         "messages": [
             each.model_dump(exclude_unset=True) if isinstance(each, Message) else each for each in messages
@@ -126,14 +126,14 @@ def complete(
         operation="inf_chat_completions_post",
         method="POST",
         path="/inf/chat/completions",
-        json=schema.body(ChatRequest, given),
-        parse=_read_answer,
+        json=schema.body(ChatRequest, arguments),
+        parse=_parse_response,
         retry=Retry.SAFE,
     )
 
 
 def json_format(schema: Mapping[str, Json], name: str = "answer") -> dict[str, Json]:
-    """Return the ``response_format`` that binds an answer to a JSON schema.
+    """Return the ``response_format`` for output that matches a JSON schema.
 
     :param schema: the schema, such as ``json_schema`` of an output type
     :param name: a name for it
@@ -142,7 +142,7 @@ def json_format(schema: Mapping[str, Json], name: str = "answer") -> dict[str, J
 
 
 def models() -> Call[list[str]]:
-    """List the models that can chat: ``GET /inf/models``.
+    """List the chat models: ``GET /inf/models``.
 
     :returns: their names
     """
@@ -155,9 +155,9 @@ def models() -> Call[list[str]]:
     )
 
 
-def _read_answer(content: bytes) -> ChatAnswer:
+def _parse_response(content: bytes) -> ChatResponse:
     answered = schema.parser(_ChatCompletion)(content)
     choice = answered.choices[0]
     said = choice.message.content
     text = "".join(part.text for part in said) if isinstance(said, list) else said or ""
-    return ChatAnswer(text, choice.finish_reason, answered.usage)
+    return ChatResponse(text, choice.finish_reason, answered.usage)

@@ -1,4 +1,4 @@
-"""What a classifier's project holds: datasets, jobs, models."""
+"""Contents of a classifier project: datasets, jobs, models."""
 
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import Call, Json, Retry
@@ -49,7 +49,7 @@ def list_jobs(project_name: str) -> Call[list[ClassifierJob]]:
 
 
 def list_models(project_name: str) -> Call[list[ClassifierModel]]:
-    """List a project's models with what is noted of each: ``GET /v2/classifier/{project_name}/models``.
+    """List a project's models with their metadata: ``GET /v2/classifier/{project_name}/models``.
 
     :param project_name: the project
     """
@@ -69,7 +69,7 @@ def delete_dataset(*, project_name: str, dataset_name: str) -> Call[Json]:
 
     :param project_name: the project
     :param dataset_name: the dataset
-    :returns: what the platform says of it; its form is not known
+    :returns: the platform's response; its structure is not documented
     """
     project = schema.path_segment(project_name, "project_name")
     return Call(
@@ -82,7 +82,7 @@ def delete_dataset(*, project_name: str, dataset_name: str) -> Call[Json]:
 
 
 def download_dataset(*, project_name: str, dataset_name: str) -> Call[bytes]:
-    """Fetch a dataset: ``GET /v2/classifier/{project_name}/{dataset_name}/download``.
+    """Get a dataset: ``GET /v2/classifier/{project_name}/{dataset_name}/download``.
 
     A large one is better written to a file, with the client's ``download``.
 

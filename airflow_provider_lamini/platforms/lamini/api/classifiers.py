@@ -65,11 +65,11 @@ class ClassifierJob(schema.Response):
 
     job_id: schema.Id = Field(validation_alias=AliasChoices("job_id", "id"))
     status: str | None = None
-    """The state in the platform's own word."""
+    """The platform's status word."""
     model_id: schema.Id | None = None
-    """The model, a UUID, once it is there."""
+    """The model, a UUID, once it exists."""
     detail: job_responses.Reason = None
-    """Why the job has ended as it has, where the platform tells it."""
+    """Why the job ended as it did, if the platform says so."""
 
 
 class ClassifierModel(schema.Response):
@@ -102,22 +102,22 @@ def initialize(
     classes: Mapping[str, str],
     examples: Mapping[str, Sequence[str]] | None = None,
 ) -> Call[ClassifierJob]:
-    """Make a classifier from descriptions of its classes: ``POST /v2/classifier/initialize``.
+    """Create a classifier from descriptions of its classes: ``POST /v2/classifier/initialize``.
 
     It takes the platform about a minute per class.
 
     :param name: name of the project
     :param model_name: the model that reads the descriptions
-    :param classes: class to description
-    :param examples: class to texts that belong to it
-    :raises ValueError: where an argument does not fit
+    :param classes: descriptions by class
+    :param examples: texts that belong to each class
+    :raises ValueError: if an argument is invalid
     """
-    given = {"name": name, "model_name": model_name, "classes": classes, "examples": examples}
+    arguments = {"name": name, "model_name": model_name, "classes": classes, "examples": examples}
     return Call(
         operation="initialize_v2_classifier_initialize_post",
         method="POST",
         path="/v2/classifier/initialize",
-        json=schema.body(ClassifierInitializeRequest, given),
+        json=schema.body(ClassifierInitializeRequest, arguments),
         parse=schema.parser(ClassifierJob),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
@@ -127,17 +127,17 @@ def add(*, project_name: str, dataset_name: str, data: Mapping[str, Sequence[str
     """Add examples to a project: ``POST /v2/classifier/add``.
 
     :param project_name: the project
-    :param dataset_name: the dataset that they go to
-    :param data: class to texts that belong to it
-    :returns: what the platform says of it; its form is not known
-    :raises ValueError: where an argument does not fit
+    :param dataset_name: the dataset to add them to
+    :param data: texts that belong to each class
+    :returns: the platform's response; its structure is not documented
+    :raises ValueError: if an argument is invalid
     """
-    given = {"project_name": project_name, "dataset_name": dataset_name, "data": data}
+    arguments = {"project_name": project_name, "dataset_name": dataset_name, "data": data}
     return Call(
         operation="add_v2_classifier_add_post",
         method="POST",
         path="/v2/classifier/add",
-        json=schema.body(ClassifierAddRequest, given),
+        json=schema.body(ClassifierAddRequest, arguments),
         parse=_read_any,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
@@ -147,25 +147,25 @@ def train(*, name: str, classifier_train_job_id: str | None = None) -> Call[Clas
     """Train a project's classifier on all its examples: ``POST /v2/classifier/train``.
 
     :param name: the project
-    :param classifier_train_job_id: an earlier job to go on from
-    :raises ValueError: where an argument does not fit
+    :param classifier_train_job_id: an earlier job to continue from
+    :raises ValueError: if an argument is invalid
     """
-    given = {"name": name, "classifier_train_job_id": classifier_train_job_id}
+    arguments = {"name": name, "classifier_train_job_id": classifier_train_job_id}
     return Call(
         operation="train_v2_classifier_train_post",
         method="POST",
         path="/v2/classifier/train",
-        json=schema.body(ClassifierTrainRequest, given),
+        json=schema.body(ClassifierTrainRequest, arguments),
         parse=schema.parser(ClassifierJob),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
 def status(job_id: str) -> Call[ClassifierJob]:
-    """Ask how a classifier's job stands: ``GET /v2/classifier/{job_id}/status``.
+    """Get the status of a classifier job: ``GET /v2/classifier/{job_id}/status``.
 
     :param job_id: the job
-    :returns: the state in the platform's own word, the model once it is there, and a reason where the platform gives one
+    :returns: the platform's status word, the model once it exists, and the platform's reason if it gives one
     """
     return Call(
         operation="status_v2_classifier__job_id__status_get",
@@ -177,12 +177,12 @@ def status(job_id: str) -> Call[ClassifierJob]:
 
 
 def update_job(*, job_id: str, status: str) -> Call[Json]:
-    """Set the state of a classifier's job, such as to cancel it: ``POST /v2/classifier/update_job``.
+    """Set the status of a classifier job, for example to cancel it: ``POST /v2/classifier/update_job``.
 
     :param job_id: the job
-    :param status: the state in the platform's own word, such as ``CANCELLED``
-    :returns: what the platform says of it; its form is not known
-    :raises ValueError: where an argument does not fit
+    :param status: the platform's status word, such as ``CANCELLED``
+    :returns: the platform's response; its structure is not documented
+    :raises ValueError: if an argument is invalid
     """
     return Call(
         operation="update_job_v2_classifier_update_job_post",
@@ -195,20 +195,20 @@ def update_job(*, job_id: str, status: str) -> Call[Json]:
 
 
 def register(*, project_id: str, model_id: str, job_id: str) -> Call[Json]:
-    """Make a model a project's: ``POST /v2/classifier/register``.
+    """Register a model with a project: ``POST /v2/classifier/register``.
 
     :param project_id: the project
     :param model_id: the model
     :param job_id: the job that made it
-    :returns: what the platform says of it; its form is not known
-    :raises ValueError: where an argument does not fit
+    :returns: the platform's response; its structure is not documented
+    :raises ValueError: if an argument is invalid
     """
-    given = {"project_id": project_id, "model_id": model_id, "job_id": job_id}
+    arguments = {"project_id": project_id, "model_id": model_id, "job_id": job_id}
     return Call(
         operation="register_v2_classifier_register_post",
         method="POST",
         path="/v2/classifier/register",
-        json=schema.body(ClassifierRegisterRequest, given),
+        json=schema.body(ClassifierRegisterRequest, arguments),
         parse=_read_any,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
@@ -222,15 +222,15 @@ def classify(
     threshold: float | None = None,
     metadata: bool | None = None,
 ) -> Call[list[list[ClassScore]]]:
-    """Sort texts into classes: ``POST /v2/classifier/{model_id}/classify``.
+    """Classify texts: ``POST /v2/classifier/{model_id}/classify``.
 
     :param model_id: the classifier
     :param prompt: one text or a list
-    :param top_n: classes answered at most per text
-    :param threshold: leave out classes that are less likely, 0 to 1
-    :param metadata: answer with what the platform notes about each class
-    :returns: per text, its classes, the likeliest first
-    :raises ValueError: where an argument does not fit
+    :param top_n: maximum classes per text
+    :param threshold: minimum probability of a class, 0 to 1
+    :param metadata: return the metadata of each class
+    :returns: the classes of each text, the most likely first
+    :raises ValueError: if an argument is invalid
     """
     return _classified(
         "classify_v2_classifier__model_id__classify_post",
@@ -247,7 +247,7 @@ def classify_v1(
     threshold: float | None = None,
     metadata: bool | None = None,
 ) -> Call[list[list[ClassScore]]]:
-    """Sort texts with an uploaded model: ``POST /v1/classifier/{model_id}/classification``.
+    """Classify texts with an uploaded model: ``POST /v1/classifier/{model_id}/classification``.
 
     Takes and returns what :func:`classify` does.
     """
@@ -259,12 +259,12 @@ def classify_v1(
 
 
 def predict_v1(*, model_id: str, prompt: str | Sequence[str]) -> Call[list[str]]:
-    """Name the likeliest class with an uploaded model: ``POST /v1/classifier/{model_id}/prediction``.
+    """Predict the most likely class with an uploaded model: ``POST /v1/classifier/{model_id}/prediction``.
 
     :param model_id: the classifier
     :param prompt: one text or a list
     :returns: one class per text
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
     body, expected = _classify_body(prompt, None, None, metadata=None)
     return Call(
@@ -294,8 +294,8 @@ def _classified(
 def _classify_body(
     prompt: str | Sequence[str], top_n: int | None, threshold: float | None, *, metadata: bool | None
 ) -> tuple[dict[str, Json], int]:
-    given = {"top_n": top_n, "threshold": threshold, "metadata": metadata}
-    body = schema.prompts_body(ClassifyRequest, prompt, given)
+    arguments = {"top_n": top_n, "threshold": threshold, "metadata": metadata}
+    body = schema.prompts_body(ClassifyRequest, prompt, arguments)
     return body, 1 if isinstance(prompt, str) else len(prompt)
 
 
@@ -315,8 +315,8 @@ def _read_predictions(content: bytes, expected: int) -> list[str]:
 
 
 def _read_status(content: bytes, job_id: str) -> ClassifierJob:
-    """Read ``{status, model_id}``; the job's id, or the state, is not always in it."""
-    told = schema.parser(job_responses.MaybeAnswer)(content)
+    """Parse ``{status, model_id}``; some responses lack the job's id or the status."""
+    told = schema.parser(job_responses.OptionalStatus)(content)
     more = told.model_extra or {}
     if told.status is None and not {"job_id", "model_id"} & set(more):
         raise ValueError("neither status nor model_id is told")

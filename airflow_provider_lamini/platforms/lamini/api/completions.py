@@ -45,7 +45,7 @@ class StreamingCompletionsRequest(schema.Request):
 
 
 class Started(schema.Response):
-    """The id under which started work is asked for."""
+    """The id of a started job."""
 
     id: schema.Id
 
@@ -54,8 +54,8 @@ class Started(schema.Response):
 class Completions:
     """The outputs for some prompts, in their order.
 
-    :param outputs: one per prompt: a text, an object where an output type was asked for, or ``None``
-    :param finish_reason: one per prompt: ``stop``, ``length`` (cut at the token bound), ``timeout`` (cut by
+    :param outputs: one per prompt: a text, an object if an output type was requested, or ``None``
+    :param finish_reason: one per prompt: ``stop``, ``length`` (cut at the token limit), ``timeout`` (cut by
         the platform), or ``None`` where it is not done or not told
     """
 
@@ -77,25 +77,25 @@ def complete(
     max_tokens: int | None = None,
     reservation_id: int | None = None,
 ) -> Call[Completions]:
-    """Complete prompts and wait for the answer: ``POST /v2/completions``.
+    """Complete prompts and wait for the outputs: ``POST /v2/completions``.
 
     :param model_name: base model or tuned model
     :param prompt: one prompt or a list, sent as they are, without a chat template
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
-    :param max_new_tokens: tokens generated at most
-    :param max_tokens: tokens at most, prompt included
-    :param reservation_id: GPUs that were set aside for this
+    :param output_type: field names with ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: maximum tokens to generate
+    :param max_tokens: maximum tokens, including the prompt
+    :param reservation_id: reservation of GPUs to use
     :returns: one output and one finish reason per prompt
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
-    given = {
+    arguments = {
         "model_name": model_name,
         "output_type": output_type,
         "max_new_tokens": max_new_tokens,
         "max_tokens": max_tokens,
         "reservation_id": reservation_id,
     }
-    body = schema.prompts_body(CompletionsRequest, prompt, given)
+    body = schema.prompts_body(CompletionsRequest, prompt, arguments)
     expected = 1 if isinstance(prompt, str) else len(prompt)
     return Call(
         operation="completions_v2_completions_post",
@@ -121,22 +121,22 @@ def complete_v1(
 
     :param model_name: base model or tuned model
     :param prompt: one prompt or a list
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
-    :param max_new_tokens: tokens generated at most
-    :param max_tokens: tokens at most, prompt included
+    :param output_type: field names with ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: maximum tokens to generate
+    :param max_tokens: maximum tokens, including the prompt
     :param cache_id: name of a cache of prompts on the platform
-    :param spelled_out_type: send the output type as ``out_type``, as old servers read it
-    :returns: one output per prompt; this endpoint tells no finish reasons
-    :raises ValueError: where an argument does not fit
+    :param spelled_out_type: send the output type as ``out_type``, as old servers expect it
+    :returns: one output per prompt; this endpoint has no finish reasons
+    :raises ValueError: if an argument is invalid
     """
-    given = {
+    arguments = {
         "model_name": model_name,
         "output_type": output_type,
         "max_new_tokens": max_new_tokens,
         "max_tokens": max_tokens,
         "cache_id": cache_id,
     }
-    body = schema.prompts_body(CompletionsV1Request, prompt, given)
+    body = schema.prompts_body(CompletionsV1Request, prompt, arguments)
     if spelled_out_type and "output_type" in body:
         body["out_type"] = body.pop("output_type")
     expected = 1 if isinstance(prompt, str) else len(prompt)
@@ -158,16 +158,16 @@ def start_streaming(
     output_type: OutputType | None = None,
     max_new_tokens: int | None = None,
 ) -> Call[str]:
-    """Start a completion whose text so far can be asked for: ``POST /v3/streaming_completions``.
+    """Start a completion whose text so far can be requested: ``POST /v3/streaming_completions``.
 
     :param model_name: base model or tuned model
     :param prompt: one prompt
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
-    :param max_new_tokens: tokens generated at most
+    :param output_type: field names with ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: maximum tokens to generate
     :returns: the id for :func:`streaming_result`
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
-    given = {
+    arguments = {
         "model_name": model_name,
         "prompt": prompt,
         "output_type": output_type,
@@ -177,14 +177,14 @@ def start_streaming(
         operation="streaming_completions_v3_streaming_completions_post",
         method="POST",
         path="/v3/streaming_completions",
-        json=schema.body(StreamingCompletionsRequest, given),
+        json=schema.body(StreamingCompletionsRequest, arguments),
         parse=lambda content: schema.parser(Started)(content).id,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
 def streaming_result(id: str) -> Call[Completions]:  # noqa: A002 - the platform's name for it
-    """Ask for the text so far: ``GET /v3/streaming_completions/{id}/result``.
+    """Get the text so far: ``GET /v3/streaming_completions/{id}/result``.
 
     :param id: what :func:`start_streaming` returned
     :returns: the outputs so far, none at first; ``done`` once each finish reason is set
@@ -199,11 +199,11 @@ def streaming_result(id: str) -> Call[Completions]:  # noqa: A002 - the platform
 
 
 def read_completions(content: bytes, expected: int | None = None) -> Completions:
-    """Read ``{outputs, finish_reason}``, each a list or, for one prompt, the bare value.
+    """Parse ``{outputs, finish_reason}``, each a list or, for one prompt, the value itself.
 
-    :param content: the answer; ``{}`` says that there is nothing yet
-    :param expected: how many outputs there must be, where it is known
-    :raises ValueError: where it is none of that
+    :param content: body of the response; ``{}`` means that there are no outputs yet
+    :param expected: expected number of outputs, if known
+    :raises ValueError: if it has another structure
     """
     value = schema.decode(content)
     if not isinstance(value, dict) or (value and "outputs" not in value):
@@ -223,9 +223,9 @@ def _normalised(outputs: Json, reasons: Json, expected: int | None, *, empty: bo
 
 
 def checked_reasons(reasons: list[Json]) -> list[str | None]:
-    """Return finish reasons, checked to be texts or nulls.
+    """Validate finish reasons: texts or nulls.
 
-    :raises ValueError: where one is something else
+    :raises ValueError: if one is something else
     """
     if not {*map(type, reasons)} <= {str, type(None)}:
         wrong = next(reason for reason in reasons if not isinstance(reason, str | None))

@@ -1,4 +1,4 @@
-"""Datasets for tuning: where rows go, and under which id and location they are found."""
+"""Datasets for tuning: uploading rows, and the id and location of a dataset."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from airflow_provider_lamini.api.call import Call, FilePart, Json, Retry
 
 
 class UploadBasePath(schema.Response):
-    """Where the platform keeps datasets: ``azure``, or on its own disk."""
+    """Where the platform stores datasets: ``azure``, or its own disk."""
 
     upload_base_path: str
 
@@ -27,11 +27,11 @@ class Dataset(schema.Response):
 
     dataset_id: schema.Id
     dataset_location: str
-    """A path of the platform's, or a signed URL to upload to. The URL is a secret while it is valid."""
+    """A path on the platform, or a signed URL for the upload. The URL is a secret while it is valid."""
 
 
 class DatasetLocation(schema.Response):
-    """Where a dataset lies, for the ``upload_file_path`` of a tuning job."""
+    """The location of a dataset, for the ``upload_file_path`` of a tuning job."""
 
     dataset_location: str
 
@@ -64,7 +64,7 @@ class ExistingDataRequest(schema.Request):
 
 
 def upload_base_path() -> Call[UploadBasePath]:
-    """Ask where the platform keeps datasets: ``GET /v1/get-upload-base-path``."""
+    """Get where the platform stores datasets: ``GET /v1/get-upload-base-path``."""
     return Call(
         operation="upload_base_path_get",
         method="GET",
@@ -77,37 +77,39 @@ def upload_base_path() -> Call[UploadBasePath]:
 def upload(
     *, upload_base_path: str, data: Sequence[Mapping[str, Json]], is_public: bool | None = None
 ) -> Call[Dataset]:
-    """Make a dataset of rows that are sent to the platform: ``POST /v1/local-data``.
+    """Create a dataset from rows in memory: ``POST /v1/local-data``.
 
-    :param upload_base_path: as :func:`upload_base_path` told it
+    :param upload_base_path: from :func:`upload_base_path`
     :param data: the rows, each with ``input`` and ``output``
     :param is_public: whether others may use it
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
     rows = schema.check_rows("data", data)
-    given = {"upload_base_path": upload_base_path, "is_public": is_public}
+    arguments = {"upload_base_path": upload_base_path, "is_public": is_public}
     return Call(
         operation="local_data_post",
         method="POST",
         path="/v1/local-data",
-        json={**schema.body(CreateDatasetRequest, given), "data": rows},
+        json={**schema.body(CreateDatasetRequest, arguments), "data": rows},
         parse=schema.parser(Dataset),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
 def upload_file(*, upload_base_path: str, data: FilePart, is_public: bool | None = None) -> Call[Dataset]:
-    """Make a dataset of rows that lie in a file, read in blocks: ``POST /v1/local-data``.
+    """Create a dataset from rows in a file, which is read in blocks: ``POST /v1/local-data``.
 
     The platform takes all rows in one request; only blocks of it are in memory here.
 
-    :param upload_base_path: as :func:`upload_base_path` told it
+    :param upload_base_path: from :func:`upload_base_path`
     :param data: the rows as JSON Lines, each with ``input`` and ``output``; at least one
     :param is_public: whether others may use it
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
-    given = schema.body(CreateDatasetRequest, {"upload_base_path": upload_base_path, "is_public": is_public})
-    head = json.dumps(given, separators=(",", ":")).encode()[:-1] + b',"data":['
+    arguments = schema.body(
+        CreateDatasetRequest, {"upload_base_path": upload_base_path, "is_public": is_public}
+    )
+    head = json.dumps(arguments, separators=(",", ":")).encode()[:-1] + b',"data":['
 
     def open_body() -> BinaryIO:
         return cast("BinaryIO", _RowsBody(head, data.open(), b"]}"))
@@ -123,19 +125,19 @@ def upload_file(*, upload_base_path: str, data: FilePart, is_public: bool | None
 
 
 def create(*, upload_base_path: str, is_public: bool | None = None) -> Call[Dataset]:
-    """Make a dataset whose rows go to an Azure blob: ``POST /v1/data``.
+    """Create a dataset whose rows are uploaded to an Azure blob: ``POST /v1/data``.
 
-    :param upload_base_path: as :func:`upload_base_path` told it
+    :param upload_base_path: from :func:`upload_base_path`
     :param is_public: whether others may use it
-    :returns: the dataset; its location is the signed URL to put JSON Lines to, then call :func:`count`
-    :raises ValueError: where an argument does not fit
+    :returns: the dataset; its location is the signed URL for the upload of JSON Lines; then call :func:`count`
+    :raises ValueError: if an argument is invalid
     """
-    given = {"upload_base_path": upload_base_path, "is_public": is_public}
+    arguments = {"upload_base_path": upload_base_path, "is_public": is_public}
     return Call(
         operation="data_post",
         method="POST",
         path="/v1/data",
-        json=schema.body(CreateDatasetRequest, given),
+        json=schema.body(CreateDatasetRequest, arguments),
         parse=schema.parser(Dataset),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
@@ -145,46 +147,46 @@ def count(*, dataset_id: str, num_datapoints: int) -> Call[Json]:
     """Tell the platform how many rows were uploaded: ``POST /v1/data/num-datapoints``.
 
     :param dataset_id: the dataset
-    :param num_datapoints: rows
-    :returns: what the platform says of it; its form is not known
-    :raises ValueError: where an argument does not fit
+    :param num_datapoints: number of rows
+    :returns: the platform's response; its structure is not documented
+    :raises ValueError: if an argument is invalid
     """
-    given = {"dataset_id": dataset_id, "num_datapoints": num_datapoints}
+    arguments = {"dataset_id": dataset_id, "num_datapoints": num_datapoints}
     return Call(
         operation="data_num_datapoints_post",
         method="POST",
         path="/v1/data/num-datapoints",
-        json=schema.body(NumDatapointsRequest, given),
+        json=schema.body(NumDatapointsRequest, arguments),
         parse=lambda content: schema.decode(content) if content.strip() else None,
         retry=Retry.SAFE,
     )
 
 
 def existing(*, dataset_id: str, upload_base_path: str) -> Call[DatasetLocation]:
-    """Ask where a dataset lies: ``POST /v1/existing-data``.
+    """Get the location of a dataset: ``POST /v1/existing-data``.
 
     :param dataset_id: the dataset
-    :param upload_base_path: as :func:`upload_base_path` told it
+    :param upload_base_path: from :func:`upload_base_path`
     :returns: the location, for the ``upload_file_path`` of a tuning job
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
-    given = {"dataset_id": dataset_id, "upload_base_path": upload_base_path}
+    arguments = {"dataset_id": dataset_id, "upload_base_path": upload_base_path}
     return Call(
         operation="existing_data_post",
         method="POST",
         path="/v1/existing-data",
-        json=schema.body(ExistingDataRequest, given),
+        json=schema.body(ExistingDataRequest, arguments),
         parse=schema.parser(DatasetLocation),
         retry=Retry.SAFE,
     )
 
 
 class _RowsBody(io.RawIOBase):
-    """JSON Lines as a JSON list: the line breaks become commas, so that the length is known beforehand.
+    """JSON Lines as a JSON array: line breaks become commas, so the length is known in advance.
 
-    :param head: what stands before the rows
-    :param rows: the rows; it is closed with this
-    :param tail: what stands after them
+    :param head: bytes before the rows
+    :param rows: the rows; closed together with this
+    :param tail: bytes after the rows
     """
 
     def __init__(self, head: bytes, rows: BinaryIO, tail: bytes) -> None:
@@ -201,13 +203,13 @@ class _RowsBody(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Tell the length: nobody asks more of it."""
+        """Return the length: httpx needs nothing else."""
         if whence == io.SEEK_END and offset == 0:
             return self._length
         raise io.UnsupportedOperation("only the end can be sought")
 
     def read(self, size: int = -1) -> bytes:
-        """Read the next block, which may be shorter than asked for; empty at the end only."""
+        """Read the next block, which may be shorter than ``size``; empty only at the end."""
         if not self._ready:
             block = self._rows.read(self._left if size < 0 else min(size, self._left))
             self._left -= len(block)

@@ -9,7 +9,7 @@ from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import Call, Retry
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-"""What the platform takes where no model is named; 384 numbers per vector."""
+"""The platform's default; 384 numbers per vector."""
 
 
 class EmbeddingRequest(schema.Request):
@@ -35,12 +35,12 @@ def embed(
 
     :param prompt: one text or a list
     :param model_name: embedding model; the platform's default is all-MiniLM-L6-v2
-    :param latency_sensitive: whether the platform shall prefer a quick answer over throughput
-    :returns: one vector per text, in order; one text gives a list of one vector
-    :raises ValueError: where an argument does not fit
+    :param latency_sensitive: whether low latency matters more than throughput
+    :returns: one vector per text, in order; a list with one vector for one text
+    :raises ValueError: if an argument is invalid
     """
-    given = {"model_name": model_name, "latency_sensitive": latency_sensitive}
-    body = schema.prompts_body(EmbeddingRequest, prompt, given)
+    arguments = {"model_name": model_name, "latency_sensitive": latency_sensitive}
+    body = schema.prompts_body(EmbeddingRequest, prompt, arguments)
     expected = 1 if isinstance(prompt, str) else len(prompt)
     return Call(
         operation="embedding_v1_embedding_post",
@@ -53,10 +53,10 @@ def embed(
 
 
 def read_vectors(content: bytes) -> list[list[float]] | None:
-    """Read ``{embedding}``, a list of vectors or one flat vector.
+    """Parse ``{embedding}``, a list of vectors or one flat vector.
 
-    :returns: the vectors; ``None`` where there are none yet
-    :raises ValueError: where it is neither, or vectors differ in length
+    :returns: the vectors; ``None`` if there are none yet
+    :raises ValueError: if it is neither, or vectors differ in length
     """
     try:
         vectors = schema.decode_as(content, _Vectors).embedding
@@ -64,12 +64,12 @@ def read_vectors(content: bytes) -> list[list[float]] | None:
         flat = schema.decode_as(content, _Vector).embedding
         vectors = [flat] if flat else []
     if len({len(vector) for vector in vectors}) > 1 or [] in vectors[:1]:
-        raise ValueError("the vectors must be of one length above 0")
+        raise ValueError("all vectors must have the same length, above 0")
     return vectors or None
 
 
 def _read_expected(content: bytes, expected: int) -> list[list[float]]:
     vectors = read_vectors(content) or []
     if len(vectors) != expected:
-        raise ValueError(f"{len(vectors)} vectors were answered for {expected} texts")
+        raise ValueError(f"the response has {len(vectors)} vectors for {expected} texts")
     return vectors

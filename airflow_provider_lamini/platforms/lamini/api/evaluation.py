@@ -1,4 +1,4 @@
-"""Evaluation: one or two models on rows with known answers."""
+"""Evaluation: one or two models on rows with expected outputs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from airflow_provider_lamini.api.call import Call, Json, Retry
 
 
 class EvalRow(schema.Request):
-    """An input and the answer that is right."""
+    """An input and its expected output."""
 
     input: str
     target: str
@@ -29,7 +29,7 @@ class EvalRunRequest(schema.Request):
 
 
 class Prediction(schema.Response):
-    """What the models answered to one row."""
+    """The outputs of the models for one row."""
 
     input: str | None = None
     target: str | None = None
@@ -38,7 +38,7 @@ class Prediction(schema.Response):
 
 
 class Evaluation(schema.Response):
-    """How the models did."""
+    """The result of an evaluation."""
 
     eval_job_id: schema.Id
     status: str
@@ -60,20 +60,20 @@ def run(
     fuzzy_comparison: bool | None = None,
     extra: Mapping[str, Json] | None = None,
 ) -> Call[Evaluation]:
-    """Compare one or two models on rows with known answers: ``POST /v1/eval/run``.
+    """Compare one or two models on rows with expected outputs: ``POST /v1/eval/run``.
 
-    :param test_model_id: the model to judge
-    :param test_eval_type: what sort of model it is, such as ``classifier``
+    :param test_model_id: the model to evaluate
+    :param test_eval_type: type of that model, such as ``classifier``
     :param eval_data: the rows, each with ``input`` and ``target``
     :param eval_data_id: a name for the rows
     :param base_model_id: a model to compare with
-    :param base_eval_type: what sort of model that is
+    :param base_eval_type: type of that model
     :param sbs: compare side by side
-    :param fuzzy_comparison: take answers as right that differ a little
-    :param extra: further fields of the body
-    :raises ValueError: where an argument does not fit
+    :param fuzzy_comparison: accept outputs that differ slightly
+    :param extra: additional fields of the body
+    :raises ValueError: if an argument is invalid
     """
-    given: dict[str, object] = {
+    arguments: dict[str, object] = {
         "test_model_id": test_model_id,
         "test_eval_type": test_eval_type,
         "eval_data": [row.model_dump() if isinstance(row, EvalRow) else row for row in eval_data],
@@ -87,7 +87,7 @@ def run(
         operation="eval_run_post",
         method="POST",
         path="/v1/eval/run",
-        json=schema.body(EvalRunRequest, {**(extra or {}), **given}),
+        json=schema.body(EvalRunRequest, {**(extra or {}), **arguments}),
         parse=schema.parser(Evaluation),
         retry=Retry.ONLY_IF_NOT_STARTED,
     )

@@ -1,4 +1,4 @@
-"""The answers that several kinds of jobs share. States stay the platform's own words."""
+"""Responses that several kinds of jobs share. A status is the platform's own word."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from airflow_provider_lamini.api import schema
 
 
 class StartedJob(schema.Response):
-    """A job that the platform took on."""
+    """A job that the platform accepted."""
 
     job_id: schema.Id = Field(validation_alias=AliasChoices("job_id", AliasPath("outputs", "job_id"), "id"))
     status: str | None = Field(
@@ -21,11 +21,11 @@ def _only_text(value: object) -> object:
 
 
 Reason = Annotated[str | None, BeforeValidator(_only_text)]
-"""Why a job has ended as it has, where the platform tells it as a text."""
+"""Why a job ended as it did, if the platform sends a text."""
 
 
-class MaybeAnswer(schema.Response):
-    """A state, where the platform tells one, which some servers put below ``outputs``."""
+class OptionalStatus(schema.Response):
+    """A status, if the platform sends one; some servers put it below ``outputs``."""
 
     status: str | None = Field(
         default=None, validation_alias=AliasChoices("status", AliasPath("outputs", "status"))
@@ -35,26 +35,26 @@ class MaybeAnswer(schema.Response):
     )
 
 
-class JobAnswer(MaybeAnswer):
-    """The state of a job in the platform's own word."""
+class StatusResponse(OptionalStatus):
+    """The status of a job."""
 
     status: str = Field(validation_alias=AliasChoices("status", AliasPath("outputs", "status")))
 
 
-def read_maybe_state(content: bytes) -> str | None:
-    """Read the answer to a request that changes a job: a state in an object, a bare word, or nothing.
+def parse_optional_status(content: bytes) -> str | None:
+    """Parse the response to a request that changes a job: a status in an object, a plain word, or nothing.
 
-    :raises ValueError: where it is something else
+    :raises ValueError: if it is something else
     """
     value = schema.decode(content) if content.strip() else None
     if value is None or isinstance(value, str):
         return value
-    return schema.parser(MaybeAnswer)(content).status
+    return schema.parser(OptionalStatus)(content).status
 
 
-def read_state(content: bytes) -> str:
-    """Read a job's state.
+def parse_status(content: bytes) -> str:
+    """Parse a job's status.
 
-    :raises ValueError: where there is none
+    :raises ValueError: if there is none
     """
-    return schema.parser(JobAnswer)(content).status
+    return schema.parser(StatusResponse)(content).status

@@ -1,4 +1,4 @@
-"""Memory RAG: an index over documents, and completions that look things up in it."""
+"""Memory RAG: an index over documents, and completions with passages from it."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -35,13 +35,13 @@ class MemoryRagAddIndexRequest(schema.Request):
 
 
 class MemoryRagJobRequest(schema.Request):
-    """The body of the requests that name an index only."""
+    """The body of requests that contain only an index."""
 
     job_id: schema.Id
 
 
 class MemoryRagTrainRequest(schema.Request):
-    """The form fields of ``POST /alpha/memory-rag/train`` beside the files."""
+    """The form fields of ``POST /alpha/memory-rag/train`` besides the files."""
 
     model_name: str = Field(min_length=1)
 
@@ -54,17 +54,17 @@ class Suggestion(schema.Response):
 
 
 def train(*, model_name: str, files: Iterable[FilePart]) -> Call[job_responses.StartedJob]:
-    """Build an index over documents: ``POST /alpha/memory-rag/train``, a form with files.
+    """Build an index of documents: ``POST /alpha/memory-rag/train``, a form with files.
 
-    :param model_name: the model that will answer
-    :param files: the documents; each is opened when sent and read in blocks
-    :returns: the job's id, which is the index's id too
-    :raises ValueError: where an argument does not fit or there is no file
+    :param model_name: the model for completions
+    :param files: the documents; each is opened when it is sent, and read in blocks
+    :returns: the job's id, which is also the index's id
+    :raises ValueError: if an argument is invalid or there is no file
     """
     schema.body(MemoryRagTrainRequest, {"model_name": model_name})
     parts = tuple(files)
     if not parts:
-        raise ValueError("files is empty: there is nothing to build an index over")
+        raise ValueError("files is empty: there is nothing to index")
     return Call(
         operation="memory_rag_train_post",
         method="POST",
@@ -76,35 +76,35 @@ def train(*, model_name: str, files: Iterable[FilePart]) -> Call[job_responses.S
 
 
 def status(job_id: str | int) -> Call[str]:
-    """Ask how an index stands, as the official client does: ``POST /alpha/memory-rag/status``.
+    """Get the status of an index, as the official client does: ``POST /alpha/memory-rag/status``.
 
     :param job_id: the index
-    :returns: the state in the platform's own word
+    :returns: the platform's status word
     """
     return job(job_id).map(lambda answer: answer.status)
 
 
-def job(job_id: str | int) -> Call[job_responses.JobAnswer]:
-    """Ask how an index stands, and why it failed: ``POST /alpha/memory-rag/status``.
+def job(job_id: str | int) -> Call[job_responses.StatusResponse]:
+    """Get the status of an index, and why it failed: ``POST /alpha/memory-rag/status``.
 
     :param job_id: the index
-    :returns: the state in the platform's own word, and its reason where it gives one
+    :returns: the platform's status word, and its reason if it gives one
     """
     return Call(
         operation="memory_rag_status_post",
         method="POST",
         path="/alpha/memory-rag/status",
         json=schema.body(MemoryRagJobRequest, {"job_id": job_id}),
-        parse=schema.parser(job_responses.JobAnswer),
+        parse=schema.parser(job_responses.StatusResponse),
         retry=Retry.SAFE,
     )
 
 
 def status_by_query(job_id: str | int) -> Call[str]:
-    """Ask how an index stands, as the platform's document describes: ``GET /alpha/memory-rag/status``.
+    """Get the status of an index, as the platform's documentation describes: ``GET /alpha/memory-rag/status``.
 
     :param job_id: the index
-    :returns: the state in the platform's own word
+    :returns: the platform's status word
     """
     schema.path_segment(job_id, "job_id")
     return Call(
@@ -112,16 +112,16 @@ def status_by_query(job_id: str | int) -> Call[str]:
         method="GET",
         path="/alpha/memory-rag/status",
         params={"job_id": str(job_id)},
-        parse=job_responses.read_state,
+        parse=job_responses.parse_status,
         retry=Retry.SAFE,
     )
 
 
 def state_in(detail: str) -> str | None:
-    """Return the state that an error names when an index is asked before it is ready.
+    """Return the status in the error for a completion with an index that is not ready.
 
     :param detail: the error's detail, such as ``... status is not COMPLETED, current status: CREATED.``
-    :returns: the state in the platform's own word; ``None`` where the text names none
+    :returns: the platform's status word; ``None`` if the text has none
     """
     found = _NOT_READY.search(detail)
     return found[1] if found else None
@@ -137,19 +137,19 @@ def complete(
     max_new_tokens: int | None = None,
     max_tokens: int | None = None,
 ) -> Call[Completions]:
-    """Answer prompts with passages of an index: ``POST /alpha/memory-rag/completions``.
+    """Complete prompts with passages from an index: ``POST /alpha/memory-rag/completions``.
 
     :param prompt: one prompt or a list
     :param job_id: the index
-    :param model_name: model that answers, where it is not the index's
-    :param rag_query_size: passages looked up per prompt; the platform's default is 3
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
-    :param max_new_tokens: tokens generated at most
-    :param max_tokens: tokens at most, prompt included
+    :param model_name: model for the completions, if not the one of the index
+    :param rag_query_size: passages per prompt; the platform's default is 3
+    :param output_type: field names with ``str``, ``int``, ``float``, ``bool`` or a list of allowed values
+    :param max_new_tokens: maximum tokens to generate
+    :param max_tokens: maximum tokens, including the prompt
     :returns: one output and one finish reason per prompt
-    :raises ValueError: where an argument does not fit
+    :raises ValueError: if an argument is invalid
     """
-    given = {
+    arguments = {
         "job_id": job_id,
         "model_name": model_name,
         "rag_query_size": rag_query_size,
@@ -157,7 +157,7 @@ def complete(
         "max_new_tokens": max_new_tokens,
         "max_tokens": max_tokens,
     }
-    body = schema.prompts_body(MemoryRagCompletionsRequest, prompt, given)
+    body = schema.prompts_body(MemoryRagCompletionsRequest, prompt, arguments)
     expected = 1 if isinstance(prompt, str) else len(prompt)
     return Call(
         operation="memory_rag_completions_post",
@@ -186,7 +186,7 @@ def add_index(*, prompt: str, job_id: str | int) -> Call[job_responses.StartedJo
 
 
 def suggestions(job_id: str | int) -> Call[list[Suggestion]]:
-    """Ask for questions that an index can answer: ``POST /alpha/memory-rag/suggestions``.
+    """Get questions that an index can answer: ``POST /alpha/memory-rag/suggestions``.
 
     :param job_id: the index
     """
@@ -201,7 +201,7 @@ def suggestions(job_id: str | int) -> Call[list[Suggestion]]:
 
 
 def training_log(job_id: str | int) -> Call[list[str]]:
-    """Ask for the lines that building an index logged: ``GET /alpha/memory-rag/training_log/{job_id}``.
+    """Get the log of building an index: ``GET /alpha/memory-rag/training_log/{job_id}``.
 
     :param job_id: the index
     """
@@ -215,11 +215,11 @@ def training_log(job_id: str | int) -> Call[list[str]]:
 
 
 def _read_suggestions(content: bytes) -> list[Suggestion]:
-    """Read ``[{"Question 1": ..., "Answer 1": ...}, ...]``, the numbers optional."""
+    """Parse ``[{"Question 1": ..., "Answer 1": ...}, ...]``, the numbers optional."""
     found: list[Suggestion] = []
     for item in schema.find_items(schema.decode(content), "suggestions", "outputs", "data"):
         if not isinstance(item, dict):
-            raise ValueError(f"objects with a question were expected, not {schema.describe_type(item)}")  # noqa: TRY004 - one kind of error for all answers
+            raise ValueError(f"objects with a question were expected, not {schema.describe_type(item)}")  # noqa: TRY004 - one kind of error for all responses
         pairs: dict[str, dict[str, str]] = {}
         for name, value in item.items():
             match = _NUMBER.fullmatch(name)

@@ -28,14 +28,14 @@ class DownloadedModel(schema.Response):
     creation_ts: str | None = None
     prev_download_ts: str | None = None
     prev_download_error: Annotated[str, AfterValidator(remove_tokens)] | None = None
-    """Why the last download failed, where it did; without the hub's token, which hubs' messages may repeat."""
+    """Why the last download failed, if it did; without tokens, which messages of hubs may contain."""
     download_attempts: int | None = None
     status: str | None = None
     """``available`` once it can be used."""
 
 
 class ModelDownload(schema.Response):
-    """How the download of a model stands."""
+    """The status of a download."""
 
     model_name: str
     model_type: str | None = None
@@ -46,8 +46,8 @@ class ModelDownload(schema.Response):
 def list_downloaded(*, trailing_slash: bool = True) -> Call[list[DownloadedModel]]:
     """List the models on the platform: ``GET /v1alpha/downloaded_models/``.
 
-    :param trailing_slash: ``False`` leaves out the path's last slash, for servers that know it so only
-    :returns: each with its status
+    :param trailing_slash: ``False`` omits the trailing slash of the path, for servers that need that
+    :returns: the models with their status
     """
     return Call(
         operation="all_models_v1alpha_downloaded_models__get"
@@ -74,17 +74,21 @@ def download(
     :param hf_model_name: the model's name on the hub
     :param model_type: ``transformer`` or ``embedding``
     :param private_hf_token: the hub's token for a private model
-    :param trailing_slash: ``False`` leaves out the path's last slash, for servers that know it so only
-    :raises ValueError: where an argument does not fit
+    :param trailing_slash: ``False`` omits the trailing slash of the path, for servers that need that
+    :raises ValueError: if an argument is invalid
     """
-    given = {"hf_model_name": hf_model_name, "model_type": model_type, "private_hf_token": private_hf_token}
+    arguments = {
+        "hf_model_name": hf_model_name,
+        "model_type": model_type,
+        "private_hf_token": private_hf_token,
+    }
     return Call(
         operation="start_download_models_v1alpha_downloaded_models__post"
         if trailing_slash
         else "start_download_models_v1alpha_downloaded_models_post",
         method="POST",
         path=_path(trailing_slash=trailing_slash),
-        json=schema.body(DownloadModelRequest, given),
+        json=schema.body(DownloadModelRequest, arguments),
         parse=schema.parser(ModelDownload),
         retry=Retry.SAFE,
     )

@@ -11,11 +11,11 @@ from airflow_provider_lamini.api.call import Call, Json, Retry
 from airflow_provider_lamini.platforms.lamini.api import job_responses
 
 LONGEST_INPUT = 8192
-"""Tokens of one example at most."""
+"""Maximum tokens of one example."""
 
 
 class FinetuneArgs(schema.Request):
-    """How to tune. Unknown arguments pass through."""
+    """How to tune. Unknown arguments are sent unchanged."""
 
     max_steps: PositiveInt = 100
     learning_rate: PositiveFloat = 9e-4
@@ -68,7 +68,7 @@ class TrainRequest(schema.Request):
     model_name: str = Field(min_length=1)
     dataset_id: str | None = None
     data: list[dict[str, JsonValue]] | None = None
-    """Rows sent along with the request, in place of a dataset."""
+    """Rows in the request, instead of a dataset."""
     upload_file_path: str | None = None
     finetune_args: FinetuneArgs | None = None
     gpu_config: GpuConfig | None = None
@@ -80,14 +80,14 @@ class TrainRequest(schema.Request):
 
 
 class TrainingStep(schema.Response):
-    """How a job stood after one of its steps."""
+    """A step of a tuning job."""
 
     step: int | None = None
     epoch: float | None = None
     loss: float | None = None
     learning_rate: float | None = None
     remaining_time: float | None = None
-    """Seconds to the end, as the platform guesses."""
+    """Seconds left, as the platform estimates."""
 
 
 class TrainJob(schema.Response):
@@ -95,7 +95,7 @@ class TrainJob(schema.Response):
 
     job_id: schema.Id
     status: str
-    """The state in the platform's own word, such as ``TRAINING MODEL``."""
+    """The platform's status word, such as ``TRAINING MODEL``."""
     dataset_id: str | None = None
     model_name: str | None = None
     """The tuned model's name, once it is saved."""
@@ -103,11 +103,11 @@ class TrainJob(schema.Response):
     start_time: str | None = None
     is_public: bool | None = None
     history: str | None = None
-    """The steps as a JSON text; :meth:`steps` reads it."""
+    """The steps as JSON text; :meth:`steps` parses it."""
     resume_count: int | None = None
     resume_limit: int | None = None
     detail: JsonValue = None
-    """Why it ended as it did, where a platform tells; a text."""
+    """Why it ended as it did, if the platform says so; a text."""
 
     @field_validator("history", mode="before")
     @classmethod
@@ -115,7 +115,7 @@ class TrainJob(schema.Response):
         return value if value is None or isinstance(value, str) else json.dumps(value)
 
     def steps(self) -> list[TrainingStep]:
-        """Return the steps so far; those that cannot be read are left out."""
+        """Return the steps so far; invalid ones are left out."""
         try:
             found = json.loads(self.history or "[]")
         except (ValueError, RecursionError):
@@ -129,26 +129,26 @@ class TrainJob(schema.Response):
         return readable
 
     def last_step(self) -> TrainingStep | None:
-        """Return the last step, without reading all the steps before it; ``None`` where there is none."""
+        """Return the last step without parsing all steps before it; ``None`` if there is none."""
         history = (self.history or "").rstrip().removesuffix("]")
         if "}" not in history:
             return None
         try:
-            # Its object is the last one and holds no other, or else all have to be read.
+            # The last object, if it contains no other object; otherwise all have to be parsed.
             return TrainingStep.model_validate_json(history[history.rindex("{") :])
         except ValueError:
             return next(reversed(self.steps()), None)
 
 
 class EvaluatedOutput(schema.Response):
-    """What one model answered."""
+    """The output of one model."""
 
     model_name: str | None = None
     output: str | None = None
 
 
 class EvaluatedInput(schema.Response):
-    """What the models answered to one input."""
+    """The outputs of the models for one input."""
 
     input: str
     outputs: list[EvaluatedOutput]
@@ -162,7 +162,7 @@ class TrainEvaluation(schema.Response):
 
 
 def unknown_arguments(finetune_args: Mapping[str, Json] | None) -> list[str]:
-    """Return the names among arguments of tuning that are not documented. Servers differ, so they may be right.
+    """Return undocumented names among tuning arguments. Servers differ, so they may be valid.
 
     :param finetune_args: the arguments
     """
@@ -186,28 +186,30 @@ def train(
 
     :param model_name: base model; a tuned model cannot be tuned again
     :param dataset_id: dataset to learn from
-    :param data: rows to send along in place of a dataset, each with ``input`` and ``output``
-    :param upload_file_path: the dataset's location, as ``datasets.existing`` tells it
-    :param finetune_args: how to tune; only what is given is sent
+    :param data: rows to send instead of a dataset, each with ``input`` and ``output``
+    :param upload_file_path: the dataset's location, from ``datasets.existing``
+    :param finetune_args: how to tune; only these are sent
     :param gpu_config: ``gpus`` and ``nodes``; the job is queued until they are free
     :param custom_model_name: name for the tuned model
     :param train_type: ``memory_tuning`` (the platform's default), ``memory_rag`` or ``mome_mini``
     :param is_public: whether others may use the dataset
-    :param extra: further fields of the body
-    :returns: the job's id and first state
-    :raises ValueError: where an argument does not fit
+    :param extra: additional fields of the body
+    :returns: the job's id and first status
+    :raises ValueError: if an argument is invalid
     """
-    given: dict[str, object] = {
+    arguments: dict[str, object] = {
         "model_name": model_name,
         "dataset_id": dataset_id,
         "upload_file_path": upload_file_path,
-        "finetune_args": _given(finetune_args),
-        "gpu_config": _given(gpu_config),
+        "finetune_args": _as_mapping(finetune_args),
+        "gpu_config": _as_mapping(gpu_config),
         "custom_model_name": custom_model_name,
         "train_type": train_type,
         "is_public": is_public,
     }
-    body = schema.body(TrainRequest, {**(extra or {}), **{k: v for k, v in given.items() if v is not None}})
+    body = schema.body(
+        TrainRequest, {**(extra or {}), **{k: v for k, v in arguments.items() if v is not None}}
+    )
     if data is not None:
         body["data"] = schema.check_rows("data", data)
     return Call(
@@ -232,7 +234,7 @@ def list_jobs() -> Call[list[TrainJob]]:
 
 
 def job(job_id: str | int) -> Call[TrainJob]:
-    """Ask how a tuning job stands: ``GET /v1/train/jobs/{job_id}``.
+    """Get a tuning job: ``GET /v1/train/jobs/{job_id}``.
 
     :param job_id: the job
     """
@@ -249,13 +251,13 @@ def cancel(job_id: str | int) -> Call[str | None]:
     """Cancel a tuning job: ``POST /v1/train/jobs/{job_id}/cancel``. It keeps its checkpoints.
 
     :param job_id: the job
-    :returns: its state after that, in the platform's own word
+    :returns: the platform's status word after that
     """
     return Call(
         operation="cancel_training_job_v1_train_jobs__job_id__cancel_post",
         method="POST",
         path=f"/v1/train/jobs/{schema.path_segment(job_id, 'job_id')}/cancel",
-        parse=job_responses.read_maybe_state,
+        parse=job_responses.parse_optional_status,
         retry=Retry.SAFE,
     )
 
@@ -263,7 +265,7 @@ def cancel(job_id: str | int) -> Call[str | None]:
 def cancel_all() -> Call[Json]:
     """Cancel all tuning jobs of the key: ``POST /v1/train/jobs/cancel``.
 
-    :returns: what the platform says of it; its form is not known
+    :returns: the platform's response; its structure is not documented
     """
     return Call(
         operation="train_jobs_cancel_all_post",
@@ -275,24 +277,24 @@ def cancel_all() -> Call[Json]:
 
 
 def resume(job_id: str | int) -> Call[str | None]:
-    """Have an ended tuning job go on from its checkpoint: ``POST /v1/train/jobs/{job_id}/resume``.
+    """Resume an ended tuning job from its checkpoint: ``POST /v1/train/jobs/{job_id}/resume``.
 
     :param job_id: a job that failed, was cancelled or timed out before its ``max_steps``
-    :returns: its state after that, in the platform's own word
+    :returns: the platform's status word after that
     """
     return Call(
         operation="resume_training_job_v1_train_jobs__job_id__resume_post",
         method="POST",
         path=f"/v1/train/jobs/{schema.path_segment(job_id, 'job_id')}/resume",
-        parse=job_responses.read_maybe_state,
+        parse=job_responses.parse_optional_status,
         retry=Retry.ONLY_IF_NOT_STARTED,
     )
 
 
 def evaluation(job_id: str | int) -> Call[TrainEvaluation]:
-    """Ask what the tuned model and its base model answer: ``GET /v1/train/jobs/{job_id}/eval``.
+    """Get outputs of the tuned model and its base model: ``GET /v1/train/jobs/{job_id}/eval``.
 
-    :param job_id: a job that ended well
+    :param job_id: a job that succeeded
     """
     return Call(
         operation="train_eval_get",
@@ -303,5 +305,5 @@ def evaluation(job_id: str | int) -> Call[TrainEvaluation]:
     )
 
 
-def _given(value: schema.Request | Mapping[str, Json] | None) -> object:
+def _as_mapping(value: schema.Request | Mapping[str, Json] | None) -> object:
     return value.model_dump(exclude_unset=True) if isinstance(value, schema.Request) else value

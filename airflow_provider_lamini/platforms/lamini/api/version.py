@@ -12,7 +12,7 @@ class ApiVersion(schema.Response):
 
 
 class Version(schema.Response):
-    """What the platform says of itself."""
+    """Versions of the platform."""
 
     server: str | None = None
     """The platform's version."""
@@ -22,7 +22,7 @@ class Version(schema.Response):
 
 
 def version() -> Call[Version]:
-    """Ask for the platform's version: ``GET /v1/version``. Cheap: good for testing a connection."""
+    """Get the platform's version: ``GET /v1/version``. Cheap: good for testing a connection."""
     return Call(
         operation="version_get",
         method="GET",
