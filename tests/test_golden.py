@@ -136,7 +136,7 @@ EVENT = JobEvent(
     lost={"job-3": LostJob("HTTP 404", vanished=True)},
     timed_out=True,
     deadline=1767312000.0,
-    trouble="HTTP 503",
+    last_error="HTTP 503",
     pending=("job-4",),
 )
 

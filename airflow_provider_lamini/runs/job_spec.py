@@ -120,7 +120,8 @@ class Intent:
 
     def __init__(self, records: RecordStore, submission: Submission, title: str) -> None:
         self._records = records
-        self._mark = submission.mark
+        self.mark = submission.mark
+        """A text that no other submission has: put it on the job, if the platform has a place for it."""
         self._title = title
 
     def update(self, **fields: Any) -> None:
@@ -132,7 +133,7 @@ class Intent:
         recorded = self._records.read()
         if recorded is None:  # there is no place for a record
             return
-        if recorded.mark != self._mark:
+        if recorded.mark != self.mark:
             raise JobLostError(
                 f"Another process of this task is submitting a {self._title} job at this moment. This one submitted nothing; "
                 "a retry attaches to the other's job."

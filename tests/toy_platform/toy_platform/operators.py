@@ -1,19 +1,17 @@
-"""The toy platform's hook and operators."""
+"""The toy platform's hook, its operators, and what they say of a job and of rows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.hooks.base import PlatformHook
-from airflow_provider_lamini.operators.row_operator import ChunkedOperator
-from airflow_provider_lamini.operators.single import SingleJobOperator
-from airflow_provider_lamini.operators.submit_once import OrphanSearch
+from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.row_operator import RowOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow_provider_lamini.api.call import Call
-    from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+    from airflow_provider_lamini.runs.row_run import RowRun
+    from airflow_provider_lamini.runs.submitted_job import SubmittedJob
+    from airflow_provider_lamini.runs.task import TaskRun
 
 
 class ToyHook(PlatformHook):
@@ -27,80 +25,39 @@ class ToyHook(PlatformHook):
         super().__init__(toy_conn_id)
 
 
-class ToyTrainOperator(SingleJobOperator[dict[str, object]]):
+class ToyTrainOperator(JobOperator):
     """Trains a model of a recipe."""
 
     def __init__(self, *, recipe: str, toy_conn_id: str = "toy_default", **kwargs: Any) -> None:
-        super().__init__(lamini_conn_id=toy_conn_id, **kwargs)
+        super().__init__(**kwargs)
         self.recipe = recipe
+        self.toy_conn_id = toy_conn_id
 
-    @property
-    def kind(self):
-        from toy_platform.platform import TRAINING
+    def make_hook(self) -> ToyHook:
+        return ToyHook(self.toy_conn_id)
 
-        return TRAINING
+    def work(self, task: TaskRun) -> SubmittedJob[dict[str, object]]:
+        from airflow_provider_lamini.runs.submitted_job import SubmittedJob
+        from toy_platform.work import Training
 
-    def make_hook(self):
-        return ToyHook(self.lamini_conn_id)
-
-    def fingerprint_inputs(self):
-        return {"recipe": self.recipe}
-
-    def submit(self, mark):
-        from toy_platform import calls
-
-        return self.hook.send(calls.start_run(self.recipe, mark))
-
-    def find(self, submission):
-        from toy_platform import calls
-
-        runs = self.hook.send(calls.runs())
-        found = (run["run"] for run in runs if run["mark"] == submission.mark)
-        return next(found, OrphanSearch.NOT_STARTED)
-
-    def fetch(self, job_id, status):
-        return {"run": job_id, "phase": status.raw}
-
-    def result_without_waiting(self, job_id):
-        return {"run": job_id}
+        return SubmittedJob(task, Training(task, self.recipe), self.submission_options())
 
 
-class ToyBulkOperator(ChunkedOperator):
-    """Sends the rows of an input in batches."""
+class ToyBulkOperator(RowOperator):
+    """Sends the rows of an input in bulk orders."""
 
     def __init__(self, *, toy_conn_id: str = "toy_default", **kwargs: Any) -> None:
-        super().__init__(lamini_conn_id=toy_conn_id, **kwargs)
+        super().__init__(**kwargs)
+        self.toy_conn_id = toy_conn_id
 
-    def make_hook(self):
-        return ToyHook(self.lamini_conn_id)
+    def make_hook(self) -> ToyHook:
+        return ToyHook(self.toy_conn_id)
 
-    def fingerprint_inputs(self):
-        return {}
+    def work(self, task: TaskRun) -> RowRun:
+        from airflow_provider_lamini.runs.row_run import RowRun
+        from toy_platform.work import Bulk
 
-    def answered_by(self):
-        return "toy"
-
-    def job_endpoint(self):
-        return ToyBulk()
-
-
-class ToyBulk:
-    """A chunk of rows is one bulk order."""
-
-    kind = "toy/batch"
-
-    def submit(self, prompts: Sequence[str]) -> Call[str]:
-        from toy_platform import calls
-
-        return calls.start_bulk(prompts)
-
-    def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
-        from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-        from toy_platform import calls
-
-        def read(bulk: dict[str, Any]) -> ChunkResult:
-            if len(bulk["out"]) != rows:
-                raise ValueError(f"bulk {job_id} has {len(bulk['out'])} results for {rows} lines")
-            return ChunkResult(bulk["out"], ["stop"] * rows, [None] * rows)
-
-        return calls.bulk(job_id).map(read)
+        config = self.row_run_config(
+            endpoint=Bulk(), model="toy", fingerprint_inputs={}, output_required=True
+        )
+        return RowRun(task, config)
