@@ -40,6 +40,13 @@ class PlatformHook(BaseHook):
     platform_name: ClassVar[str]
     """The platform's name in the registry."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give each hook its form methods: Airflow 2.11 looks for them in the hook's own class only."""
+        super().__init_subclass__(**kwargs)
+        for name in ("get_connection_form_widgets", "get_ui_field_behaviour"):
+            if name not in cls.__dict__:
+                setattr(cls, name, PlatformHook.__dict__[name])
+
     def __init__(self, conn_id: str) -> None:
         super().__init__()
         self.conn_id = conn_id

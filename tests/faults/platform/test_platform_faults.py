@@ -125,7 +125,7 @@ def ever(**how):
     return Fault(times=None, **how)
 
 
-ANSWERED, CONTENT, CONNECTION = "The platform answered", "The answer", "The connection"
+ANSWERED, CONTENT, CONNECTION = "The platform answered", "The response", "The connection"
 LOGIN = {"Location": "https://login.example.test/?next=x"}
 NO_JSON = '{"id": b1, "job_id": }'
 
