@@ -239,7 +239,7 @@ def test_killing_the_task_cancels_the_job(knowledge, train):
     with log_lines() as lines:
         asyncio.run(begin(train()).make_trigger().on_kill())
     assert knowledge.trainings["c1"].states == ["CANCELLED"]
-    assert "Job c1 (classifier) is cancelled." in lines
+    assert "Cancelled job c1 (classifier)." in lines
 
 
 def test_a_killed_worker_cancels_the_job_unless_told_otherwise(knowledge, train):

@@ -65,7 +65,7 @@ def test_an_index_is_built_over_all_files_of_a_folder(knowledge, build, deferrab
 
 def test_deferral_carries_ids_only(build):
     trigger = begin(build()).trigger
-    assert (trigger["job_ids"], trigger["kind"], trigger["progress"]) == (["1"], "Memory RAG", None)
+    assert (trigger["job_ids"], trigger["kind"], trigger["progress"]) == (["1"], "lamini/memory_rag", None)
 
 
 def test_files_may_be_named_by_globs_on_object_storage(knowledge, build, docs):

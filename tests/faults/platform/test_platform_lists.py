@@ -101,7 +101,7 @@ def test_jobs_are_seen_to_end_whatever_the_list_of_jobs_looks_like(platform, tas
     platform.go_wrong("GET /v1/train/jobs", Fault(times=None, change=change))
     trigger = JobTrigger(
         conn_id="lamini_default",
-        kind="tuning",
+        kind="lamini/tuning",
         job_ids=ids,
         submitted_at=time.time(),
         deadline=time.time() + 30,

@@ -280,8 +280,8 @@ def test_neither_the_hook_nor_the_test_of_a_connection_shows_a_secret(platform, 
         platform.go_wrong(".*", FAULTS[fault])
     with everything_logged(left), LaminiHook("lamini_default") as hook:
         left.add("form", hook.test_connection())
-        target = hook._looked_up()
-        for each in (hook, hook.client(), hook.settings(), target, vars(hook), target.settings.fingerprint):
+        info = hook._connection_info()
+        for each in (hook, hook.client(), hook.settings(), info, vars(hook), info.settings.fingerprint):
             left.add(type(each).__name__, each)
         left.add("pickled hook", pickle.dumps(hook).decode("latin-1"))
         from airflow_provider_lamini.platforms.lamini.api import completions, models
