@@ -100,12 +100,12 @@ def download(client: Client, folder: Path) -> str:
 
 
 START: dict[str, Callable[[Client, Path], str]] = {
-    "tuning": tuning,
-    "Memory RAG": index,
-    "classifier": classifier,
-    "batch completions": prompts,
-    "batch embeddings": texts,
-    "model download": download,
+    "lamini/tuning": tuning,
+    "lamini/memory_rag": index,
+    "lamini/classifier": classifier,
+    "lamini/batch_completions": prompts,
+    "lamini/batch_embeddings": texts,
+    "lamini/model_download": download,
 }
 
 
@@ -126,18 +126,18 @@ def test_a_job_ends_as_a_test_wants_and_the_provider_sees_it(
     assert control.end(job["id"], state, "a test wanted it")
 
     assert (control.jobs()[0]["state"], control.jobs()[0]["detail"]) == (state, "a test wanted it")
-    if name == "batch embeddings":  # such a batch has no state: it answers its vectors, or an error
+    if name == "lamini/batch_embeddings":  # such a batch has no state: it answers its vectors, or an error
         with pytest.raises(UnavailableError, match="a test wanted it"):
             client.send(kind.status(known_as))
         return
     found = client.send(kind.status(known_as))
     # A batch of prompts ends once each row has a reason; a download only ever fails.
-    only = {"batch completions": JobState.SUCCEEDED, "model download": JobState.FAILED}
+    only = {"lamini/batch_completions": JobState.SUCCEEDED, "lamini/model_download": JobState.FAILED}
     assert found.state is only.get(name, JobState(state))
-    if name == "batch completions":
+    if name == "lamini/batch_completions":
         reason = {"failed": "error", "timed out": "timeout"}.get(state, state)
         assert client.send(batches.completions_result(known_as)).finish_reason == [reason, reason]
-    elif name != "classifier":  # the platform's answer has no place for a reason there
+    elif name != "lamini/classifier":  # the platform's answer has no place for a reason there
         assert found.detail == "a test wanted it"
 
 
@@ -149,7 +149,7 @@ def test_a_text_that_grows_can_be_ended_too(client: Client, control: Control, st
     assert client.send(completions.streaming_result(job_id)).finish_reason == [reason]
 
 
-@pytest.mark.parametrize("name", [name for name in START if name != "model download"])
+@pytest.mark.parametrize("name", [name for name in START if name != "lamini/model_download"])
 def test_a_model_that_is_loading_starts_no_job_of_any_kind(
     client: Client, control: Control, tmp_path: Path, name: str
 ) -> None:
