@@ -316,12 +316,12 @@ def _read_predictions(content: bytes, expected: int) -> list[str]:
 
 def _read_status(content: bytes, job_id: str) -> ClassifierJob:
     """Parse ``{status, model_id}``; some responses lack the job's id or the status."""
-    told = schema.parser(job_responses.OptionalStatus)(content)
-    more = told.model_extra or {}
-    if told.status is None and not {"job_id", "model_id"} & set(more):
-        raise ValueError("neither status nor model_id is told")
+    parsed = schema.parser(job_responses.OptionalStatus)(content)
+    more = parsed.model_extra or {}
+    if parsed.status is None and not {"job_id", "model_id"} & set(more):
+        raise ValueError("the response has neither status nor model_id")
     return schema.validate(
-        ClassifierJob, {"job_id": job_id, **more, "status": told.status, "detail": told.detail}
+        ClassifierJob, {"job_id": job_id, **more, "status": parsed.status, "detail": parsed.detail}
     )
 
 

@@ -56,7 +56,7 @@ class Completions:
 
     :param outputs: one per prompt: a text, an object if an output type was requested, or ``None``
     :param finish_reason: one per prompt: ``stop``, ``length`` (cut at the token limit), ``timeout`` (cut by
-        the platform), or ``None`` where it is not done or not told
+        the platform), or ``None`` if it is not done or the platform sends none
     """
 
     outputs: list[Json]
