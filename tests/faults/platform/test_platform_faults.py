@@ -246,7 +246,7 @@ SPECIAL = [
         out_of_time(r"https://127.0.0.1:\d+ could not be reached: its certificate"),
     ),
     *[
-        (way, "fetch", f"{name} rows", Fault(times=1, change=change), Outcome(WRONG, "answered"))
+        (way, "fetch", f"{name} rows", Fault(times=1, change=change), Outcome(WRONG, "for 3 (prompts|texts)"))
         for way in ("batch", "vectors")
         for name, change in (("fewer", fewer), ("more", more))
     ],

@@ -30,7 +30,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "wake: manifest.json is written",
         "again: the task begins",
         "execute: the task begins",
-        "execute: _ledger.json (transaction) is whole, not yet named",
+        "execute: _ledger.json (plan, intend) is whole, not yet named",
         "execute: POST /v1/batch_completions is read",
         "execute: the task is about to defer",
         "wait: the trigger runs",
