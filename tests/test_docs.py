@@ -71,7 +71,13 @@ def all_blocks(language: str) -> list[object]:
         pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
         for page in PAGES
         for number, code in enumerate(blocks(page, language))
+        if not is_excerpt(code)
     ]
+
+
+def is_excerpt(code: str) -> bool:
+    """Whether a block shows parts of a file, which its first line names: ``# path``."""
+    return code.startswith("# ")
 
 
 def first_cells(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -166,6 +172,15 @@ def test_python_is_whole_and_imports_what_is_there(code):
             module = importlib.import_module(str(node.module))
             for alias in node.names:
                 assert hasattr(module, alias.name) or importable(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.parametrize(
+    "code", [code for page in PAGES for code in blocks(page, "python") if is_excerpt(code)]
+)
+def test_an_excerpt_is_in_the_file_that_it_names(code):
+    first, _, rest = code.partition("\n")
+    content = (ROOT / first.removeprefix("# ")).read_text(encoding="utf-8")
+    assert [piece for piece in rest.split("...\n") if piece not in content] == []
 
 
 @pytest.mark.parametrize("code", all_blocks("json"))
