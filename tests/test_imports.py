@@ -17,7 +17,7 @@ pytestmark = pytest.mark.long
 
 PACKAGES_WITHOUT_AIRFLOW = ("api", "jobs")
 PACKAGES_WITHOUT_OPERATORS = ("api", "jobs", "platforms", "rows")
-PACKAGES_FOR_DAGS = ("operators", "sensors", "decorators", "triggers", "hooks", "notifications")
+PACKAGES_FOR_DAGS = ("operators", "sensors", "triggers", "hooks")
 LOADED_BY_RUNNING_TASKS = {
     "airflow_provider_lamini.hooks.probe",
     "airflow_provider_lamini.hooks.watches",

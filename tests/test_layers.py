@@ -13,7 +13,7 @@ import airflow_provider_lamini
 
 ROOT = Path(airflow_provider_lamini.__file__).parent
 LAYERS = (
-    ("operators", "sensors", "decorators"),
+    ("operators", "sensors"),
     ("runs",),
     ("triggers",),
     ("hooks", "results", "corpus"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.corpus.pairs import checked
+from airflow_provider_lamini.corpus.pairs import validated_pairs
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import json_value, kind
@@ -72,5 +72,5 @@ def _from_mapping(value: Mapping[object, object]) -> Iterator[tuple[str, str]]:
 
 
 def _from_rows(value: object, columns: Columns, conn_id: str | None) -> Iterator[tuple[str, str]]:
-    for pairs in checked(open_source(value, conn_id=conn_id), columns):
+    for pairs in validated_pairs(open_source(value, conn_id=conn_id), columns):
         yield from ((pair.output, pair.input) for pair in pairs)

@@ -84,7 +84,7 @@ class Dataset:
 
 
 @contextmanager
-def kept(source: Source, columns: Columns) -> Iterator[Dataset]:
+def dataset_file(source: Source, columns: Columns) -> Iterator[Dataset]:
     """Read and validate an input once, and keep its pairs in a temporary file while the block runs.
 
     Memory does not depend on the number of rows; the disk for temporary files must have space for them.
@@ -97,7 +97,7 @@ def kept(source: Source, columns: Columns) -> Iterator[Dataset]:
     """
     with tempfile.NamedTemporaryFile(prefix="airflow-provider-lamini-dataset-", suffix=".jsonl") as file:
         rows, encoder = 0, msgspec.json.Encoder()
-        for pairs in checked(source, columns):
+        for pairs in validated_pairs(source, columns):
             rows += len(pairs)
             file.write(encoder.encode_lines(pairs))
         file.flush()
@@ -109,7 +109,7 @@ def kept(source: Source, columns: Columns) -> Iterator[Dataset]:
         yield Dataset(FilePart("dataset.jsonl", reopen, "application/jsonl"), rows, file.tell())
 
 
-def checked(source: Source, columns: Columns) -> Iterator[list[Pair]]:
+def validated_pairs(source: Source, columns: Columns) -> Iterator[list[Pair]]:
     """Read an input and validate each row.
 
     Pairs are returned in batches as they are read. After the first bad row, no more pairs are returned; the remaining rows
@@ -175,7 +175,9 @@ def _problem(row: Row, columns: Columns) -> str | None:
     """What is wrong with a row, without its content; ``None`` if nothing is."""
     for column in columns.needed:
         if column not in row:
-            return f"has no column {_called(column, columns)} ({list_columns(tuple(row)).rstrip('.')})"
+            return (
+                f"has no column {_describe_column(column, columns)} ({list_columns(tuple(row)).rstrip('.')})"
+            )
         if row[column] is None:
             return f"has no value in the column {short_name(column)!r}"
     for name, template in (("input", columns.prompt), ("output", columns.answer)):
@@ -184,7 +186,7 @@ def _problem(row: Row, columns: Columns) -> str | None:
     return None
 
 
-def _called(column: str, columns: Columns) -> str:
+def _describe_column(column: str, columns: Columns) -> str:
     """The name of a missing column. If it is a whole prompt by mistake, the message does not repeat it."""
     bare = [template for template in (columns.prompt, columns.answer) if template.bare]
     if any(column in template.columns for template in bare) and len(column.split()) > _MAX_NAME_WORDS:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.operators.row_operator import RowOperator
-from airflow_provider_lamini.runs.arguments import one_of, plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import one_of, parse_output_type, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ ENDPOINTS = ("batch", "completions", "chat")
 class LaminiBatchInferenceOperator(RowOperator):
     """Sends rows to a model and writes one output row for each of them to a folder, in order.
 
-    Rows are read, sent and written in chunks, so memory does not depend on their number. A ledger beside the output
-    records what is done: a retry continues from there and never sends a finished chunk again. The output folder then
+    Rows are read, sent and written in chunks, so memory does not depend on their number. A ledger in the output
+    folder records what is done: a retry continues from there and never sends a finished chunk again. The output folder then
     contains ``part-*.jsonl`` (every row with its ``index``, the ``passthrough`` columns, ``output``, ``finish_reason``
     and, if it failed, ``error``), ``errors-*.jsonl`` (a copy of the failed rows) and ``manifest.json``.
 
@@ -54,7 +54,7 @@ class LaminiBatchInferenceOperator(RowOperator):
     :param input_conn_id: the connection to the input's object storage
     :param output_conn_id: the connection to the output's object storage
     :param lamini_conn_id: the connection to the platform
-    :return: the manifest without its list of parts: URIs, counts by outcome, chunks, seconds, model
+    :return: the manifest: URIs (of the parts only if there are at most 100), counts by outcome, chunks, seconds, model
     """
 
     template_fields: Sequence[str] = (
@@ -115,7 +115,6 @@ def parse_inference(model_name: object, output_type: object, max_new_tokens: int
     :raises InvalidArgumentError: if one is wrong
     """
     from airflow_provider_lamini.platforms.lamini.endpoints import Inference
-    from airflow_provider_lamini.runs.inline import output_type as parse_output_type
 
     return Inference(
         model_name=plain_name("model_name", model_name),

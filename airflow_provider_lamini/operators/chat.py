@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.operators.base import COLOR
-from airflow_provider_lamini.runs.arguments import number, plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import number, parse_output_type, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,10 +88,9 @@ class LaminiChatOperator(BaseOperator):
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.endpoints import Chat, Inference
         from airflow_provider_lamini.runs.inline import (
-            answers,
-            checked,
-            output_type,
+            output_value,
             parse_conversations,
+            require_outputs,
             send_all,
             total_tokens,
         )
@@ -102,7 +101,7 @@ class LaminiChatOperator(BaseOperator):
         tokens, ttl, temperature = self.max_new_tokens, self.cache_ttl, self.temperature
         inference = Inference(
             model_name=plain_name("model_name", self.model_name),
-            output_type=output_type(self.output_type),
+            output_type=parse_output_type(self.output_type),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
         endpoint = Chat(
@@ -116,6 +115,6 @@ class LaminiChatOperator(BaseOperator):
             at_once=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             log=self.log,
         )
-        rows = checked([reply.row for reply in replies])
+        rows = require_outputs([reply.row for reply in replies])
         used = total_tokens([reply.usage for reply in replies])
-        return {"model": inference.model_name, **answers(rows, single=single), "tokens": used}
+        return {"model": inference.model_name, **output_value(rows, single=single), "tokens": used}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.operators.base import COLOR
-from airflow_provider_lamini.runs.arguments import plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import parse_output_type, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,13 +72,13 @@ class LaminiCompletionOperator(BaseOperator):
         """Send all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions, Inference
-        from airflow_provider_lamini.runs.inline import answers, checked, output_type, parse_texts, send_all
+        from airflow_provider_lamini.runs.inline import output_value, parse_texts, require_outputs, send_all
 
         prompts, single = parse_texts("prompt", self.prompt, MAX_PROMPTS)
         tokens = self.max_new_tokens
         inference = Inference(
             model_name=plain_name("model_name", self.model_name),
-            output_type=output_type(self.output_type),
+            output_type=parse_output_type(self.output_type),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
         endpoint = DirectCompletions(inference)
@@ -88,5 +88,5 @@ class LaminiCompletionOperator(BaseOperator):
             at_once=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             log=self.log,
         )
-        rows = checked([row for response in responses for row in response])
-        return {"model": inference.model_name, **answers(rows, single=single)}
+        rows = require_outputs([row for response in responses for row in response])
+        return {"model": inference.model_name, **output_value(rows, single=single)}

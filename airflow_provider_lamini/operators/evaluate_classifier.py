@@ -180,17 +180,17 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
 
     def _rows(self, columns: Columns) -> tuple[list[Pair], str]:
         """The rows, and a name for them, which is the same whenever the rows are the same."""
-        from airflow_provider_lamini.corpus.pairs import checked
+        from airflow_provider_lamini.corpus.pairs import validated_pairs
         from airflow_provider_lamini.rows.sources.source import open_source
         from airflow_provider_lamini.rows.sources.validation import check_input_apart
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
-        from airflow_provider_lamini.runs.submission_record import digest
+        from airflow_provider_lamini.rows.values import digest
 
         source = open_source(self.input, conn_id=self.input_conn_id)
         if self.output_folder is not None:
             check_input_apart(source, OutputFolder(self.output_folder, self.output_conn_id))
         rows: list[Pair] = []
-        for pairs in checked(source, columns):
+        for pairs in validated_pairs(source, columns):
             rows += pairs
             if len(rows) > MAX_ROWS:
                 raise InvalidArgumentError(

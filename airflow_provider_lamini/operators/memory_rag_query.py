@@ -6,7 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.operators.row_operator import RowOperator
-from airflow_provider_lamini.runs.arguments import identifier, optional_name, plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import (
+    identifier,
+    optional_name,
+    parse_output_type,
+    plain_name,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +94,6 @@ class LaminiMemoryRagQueryOperator(RowOperator):
     def work(self, task: TaskRun) -> QueryReadyIndex:
         """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
-        from airflow_provider_lamini.runs.inline import output_type
         from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
 
         size, tokens = self.rag_query_size, self.max_new_tokens
@@ -96,20 +101,20 @@ class LaminiMemoryRagQueryOperator(RowOperator):
             index_id=identifier("index_id", self.index_id),
             model_name=optional_name("model_name", self.model_name),
             rag_query_size=None if size is None else whole_number("rag_query_size", size, minimum=1),
-            output_type=output_type(self.output_type),
+            output_type=parse_output_type(self.output_type),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
         return QueryReadyIndex(task, query.index_id, self._queries(task, query))
 
     def _queries(self, task: TaskRun, query: RagQuery) -> RowRun | InlineRun:
         from airflow_provider_lamini.platforms.lamini.endpoints import MemoryRagCompletions
-        from airflow_provider_lamini.runs.inline import answers, is_single
+        from airflow_provider_lamini.runs.inline import is_single, output_value
         from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
 
         endpoint = MemoryRagCompletions(query)
 
         def inline_result(rows: list[RowResult]) -> dict[str, object]:
-            return {"index_id": query.index_id, **answers(rows, single=is_single(self.input))}
+            return {"index_id": query.index_id, **output_value(rows, single=is_single(self.input))}
 
         config = self.row_run_config(
             endpoint=endpoint,

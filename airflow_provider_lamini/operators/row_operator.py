@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class RowOperator(BaseOperator):
     """Sends the rows of an input to the platform and writes one output row for each of them to a folder, in order.
 
-    Rows are read, sent and written in chunks, so memory does not depend on their number. A ledger beside the output
-    records what is done: a retry continues from there and never sends a finished chunk again. The output folder then
+    Rows are read, sent and written in chunks, so memory does not depend on their number. A ledger in the output
+    folder records what is done: a retry continues from there and never sends a finished chunk again. The output folder then
     contains ``part-*.jsonl`` (every row with its ``index``, the ``passthrough`` columns, ``output``, ``finish_reason``
     and, if it failed, ``error``), ``errors-*.jsonl`` (a copy of the failed rows) and ``manifest.json``.
 
@@ -65,7 +65,7 @@ class RowOperator(BaseOperator):
     :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not. Afterwards the
         task fails, and a retry attaches to its jobs.
     :param cancel_on_kill: cancel the jobs when the task is killed, cleared or marked, if the platform can
-    :return: the manifest without its list of parts: URIs, counts by outcome, chunks, seconds, model
+    :return: the manifest: URIs (of the parts only if there are at most 100), counts by outcome, chunks, seconds, model
     """
 
     template_fields: Sequence[str] = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
@@ -88,3 +90,12 @@ _SCALARS: tuple[tuple[tuple[type, ...], Callable[[Any], Json]], ...] = (
 
 Row = dict[str, "Json"]
 """One input row: column name to JSON value."""
+
+
+def digest(value: Mapping[str, object]) -> str:
+    """A hash of plain values.
+
+    :param value: values that JSON can hold
+    """
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.api.output_types import OutputType
     from airflow_provider_lamini.jobs.kinds import JobKind
 
 
@@ -305,6 +306,23 @@ class _DuplicateKeyError(Exception):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.key = key
+
+
+def parse_output_type(value: object) -> OutputType | None:
+    """Validate an operator's ``output_type``.
+
+    :param value: a mapping, the text of a JSON object, or ``None``
+    :raises InvalidArgumentError: if it is not an output type
+    """
+    from airflow_provider_lamini.api.output_types import check_output_type
+
+    found = json_object("output_type", value)
+    if found is None:
+        return None
+    try:
+        return check_output_type(found)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error
 
 
 def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

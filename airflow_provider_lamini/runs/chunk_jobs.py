@@ -181,8 +181,8 @@ class ChunkJobs:
         """The results of a job; all rows have failed if the platform insists on another number of rows."""
         call = self._endpoint.results(job_id, sent)
         try:
-            with_status = self._task.result_cache.take(call)
-            return self._task.client.send(call) if with_status is None else with_status
+            cached = self._task.result_cache.take(call)
+            return self._task.client.send(call) if cached is None else cached
         except PlatformError as error:
             answered = self._answered_rows(job_id) if isinstance(error, ProtocolError) else None
             if answered in (None, sent):

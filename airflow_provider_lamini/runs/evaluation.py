@@ -1,4 +1,4 @@
-"""Evaluating models: metrics, one number per row, and thresholds for their means. For tasks that run."""
+"""Evaluating models: metrics, one number per row, and thresholds for their means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores of an evaluation, and its report. For tasks that run."""
+"""The scores of an evaluation, and its report."""
 
 from __future__ import annotations
 

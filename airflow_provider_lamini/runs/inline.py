@@ -1,4 +1,4 @@
-"""Answering a few prompts within a task. For tasks that run; imported by none that is parsed."""
+"""Answering a few prompts within a task."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import PlatformError
-from airflow_provider_lamini.api.output_types import check_output_type
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.rows.sources.lists import check_rows
 from airflow_provider_lamini.rows.sources.source import is_path
-from airflow_provider_lamini.runs.arguments import finite, json_object, plain_name, text, valid_unicode
+from airflow_provider_lamini.runs.arguments import finite, plain_name, text, valid_unicode
 from airflow_provider_lamini.runs.event_loop import run_in_thread
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
-    from airflow_provider_lamini.api.output_types import OutputType
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.rows.endpoints import RowResult, TokenUsage
     from airflow_provider_lamini.rows.values import Row
@@ -64,7 +62,7 @@ async def _send_all(settings: ClientSettings, calls: Sequence[Call[T]], at_once:
     return [task.result() for task in tasks]
 
 
-def checked(rows: list[RowResult]) -> list[RowResult]:
+def require_outputs(rows: list[RowResult]) -> list[RowResult]:
     """Check that every prompt has an answer.
 
     :param rows: the answers
@@ -81,7 +79,7 @@ def checked(rows: list[RowResult]) -> list[RowResult]:
     return rows
 
 
-def answers(rows: Sequence[RowResult], *, single: bool) -> dict[str, object]:
+def output_value(rows: Sequence[RowResult], *, single: bool) -> dict[str, object]:
     """Build the XCom value.
 
     :param rows: the answers
@@ -110,21 +108,6 @@ def total_tokens(usages: Sequence[TokenUsage | None]) -> dict[str, int] | None:
         "completion_tokens": sum(usage.completion_tokens for usage in counted),
         "total_tokens": sum(usage.total_tokens for usage in counted),
     }
-
-
-def output_type(value: object) -> OutputType | None:
-    """Validate an operator's ``output_type``.
-
-    :param value: a mapping, the text of a JSON object, or ``None``
-    :raises InvalidArgumentError: if it is not an output type
-    """
-    found = json_object("output_type", value)
-    if found is None:
-        return None
-    try:
-        return check_output_type(found)
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error
 
 
 def parse_texts(name: str, value: object, maximum: int) -> tuple[list[str], bool]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.corpus.pairs import checked
+from airflow_provider_lamini.corpus.pairs import validated_pairs
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.sources.source import open_source
@@ -111,7 +111,7 @@ class ModelComparison:
         """Check each row, with its right answer, before a model is asked."""
         source = self._source()
         check_input_apart(source, self._folder())
-        for _ in checked(source, self._config.columns):
+        for _ in validated_pairs(source, self._config.columns):
             pass
 
     def _evaluate(self, failed: Mapping[str, int], rows: int) -> dict[str, object]:
@@ -168,7 +168,7 @@ class ModelComparison:
 
     def _answers(self) -> Iterator[RowAnswers]:
         """The rows with the outputs of the models."""
-        pairs = chain.from_iterable(checked(self._source(), self._config.columns))
+        pairs = chain.from_iterable(validated_pairs(self._source(), self._config.columns))
         outputs = [self._outputs(role) if role in self._runs else repeat(None) for role in ROLES]
         for index, (pair, model, base) in enumerate(zip(pairs, *outputs, strict=False)):
             yield RowAnswers(index, pair, model, base)

@@ -19,7 +19,7 @@ from airflow_provider_lamini.rows.sources.validation import (
     validate_input,
 )
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
-from airflow_provider_lamini.runs.submission_record import digest
+from airflow_provider_lamini.rows.values import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

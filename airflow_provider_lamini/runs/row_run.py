@@ -11,7 +11,7 @@ from airflow_provider_lamini.rows.passthrough_cache import MAX_BYTES
 from airflow_provider_lamini.rows.sources.validation import check_lengths
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
-from airflow_provider_lamini.runs.inline import checked, inline_rows, send_all
+from airflow_provider_lamini.runs.inline import inline_rows, require_outputs, send_all
 from airflow_provider_lamini.runs.open_run import open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
@@ -160,7 +160,7 @@ class InlineRun:
             check_lengths(prompts, config.max_prompt_chars, lambda offset: f"row {offset} of the list")
         calls = [self._endpoint.ask(prompts[start : start + size]) for start in range(0, len(prompts), size)]
         answers = send_all(self._task.settings, calls, at_once=config.max_in_flight, log=self._task.log)
-        return Done(self._result(checked([row for answer in answers for row in answer])))
+        return Done(self._result(require_outputs([row for answer in answers for row in answer])))
 
     def on_deadline(self, event: JobEvent) -> str:
         return jobs_kept(event)

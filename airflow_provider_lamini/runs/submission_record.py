@@ -6,11 +6,12 @@ run, never to a try. Its fingerprint covers everything that decides what is subm
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
+
+from airflow_provider_lamini.rows.values import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -255,12 +256,3 @@ def record_store(task: TaskRun, state_path: str | None, name: str = "submission"
         key = f"{KEY_PREFIX}_{name}" + (f"_{digest(region)}" if region else "")
         return TaskStateRecord(store, key)  # type: ignore[arg-type]  # its values are JSON
     return NoRecord()
-
-
-def digest(value: Mapping[str, object]) -> str:
-    """A hash of plain values.
-
-    :param value: values that JSON can hold
-    """
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

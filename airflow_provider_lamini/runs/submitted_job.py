@@ -18,6 +18,7 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostErro
 from airflow_provider_lamini.jobs.progress import duration
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.rows.errors import FolderBusyError
+from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_errors import cancelled_with_previous_try, job_error
 from airflow_provider_lamini.runs.job_spec import Accept, Fail, Intent, OrphanSearch, Resume, SubmitAgain
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
@@ -25,7 +26,6 @@ from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,
     UnreadableRecordError,
-    digest,
     record_store,
 )
 

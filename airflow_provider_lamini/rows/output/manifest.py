@@ -1,4 +1,4 @@
-"""The manifest of a finished run."""
+"""The manifest: the file that completes an output folder and lists its parts and counts."""
 
 from __future__ import annotations
 

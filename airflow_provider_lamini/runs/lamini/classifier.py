@@ -1,4 +1,4 @@
-"""Training a classifier. For tasks that run; imported by none that is parsed."""
+"""Training a classifier."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from airflow_provider_lamini.corpus.examples import read_examples
 from airflow_provider_lamini.exceptions import JobFailedError
 from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers
 from airflow_provider_lamini.platforms.lamini.kinds import CLASSIFIER
+from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch
-from airflow_provider_lamini.runs.submission_record import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Uploading a dataset once, whatever happens to the task in between. For tasks that run; imported by none that is parsed."""
+"""Uploading a dataset once, whatever happens to the task in between."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_lamini.api import azure_blob
-from airflow_provider_lamini.corpus.pairs import Columns, kept
+from airflow_provider_lamini.corpus.pairs import Columns, dataset_file
 from airflow_provider_lamini.platforms.lamini.api import datasets
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.runs.submission_record import NoRecord, Submission, digest, record_store
+from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.runs.submission_record import NoRecord, Submission, record_store
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.pairs import Dataset
@@ -110,7 +111,7 @@ class DatasetUpload:
             log.info(
                 "An earlier upload was interrupted. It may have left an unused dataset; uploading again."
             )
-        with kept(self._source, self._request.columns) as dataset:
+        with dataset_file(self._source, self._request.columns) as dataset:
             log.info("Read %s: %d rows, all valid.", self._source.describe(), dataset.rows)
             intent = Submission(
                 fingerprint=fingerprint, mark="", intended_at=time.time(), forced_by=forced_by

@@ -1,4 +1,4 @@
-"""Queries of a Memory RAG index that may still be being built."""
+"""Queries of a Memory RAG index. If the index is not ready, they wait for it first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a Memory RAG index hold the same as a folder again. For tasks that run; imported by none that is parsed."""
+"""Refreshing a Memory RAG index so that it matches a folder again."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 from airflow_provider_lamini.rows.errors import OutputError
+from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_spec import Decision, Fail, JobSpec, SubmitAgain
 from airflow_provider_lamini.runs.lamini.memory_rag import log_end_of_build, send_documents
 from airflow_provider_lamini.runs.lamini.refresh_plan import REBUILT, ManifestRecord, Plan, plan_refresh
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
-from airflow_provider_lamini.runs.submission_record import digest
 from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Building a Memory RAG index. For tasks that run; imported by none that is parsed."""
+"""Building a Memory RAG index."""
 
 from __future__ import annotations
 

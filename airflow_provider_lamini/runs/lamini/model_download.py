@@ -1,4 +1,4 @@
-"""Having the platform download a model from a hub. For tasks that run; imported by none that is parsed."""
+"""Having the platform download a model from a hub."""
 
 from __future__ import annotations
 

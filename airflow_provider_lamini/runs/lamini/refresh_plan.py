@@ -1,4 +1,4 @@
-"""What an index needs so that it holds the same as a folder again. For tasks that run; imported by none that is parsed."""
+"""The plan of an index refresh: build the index, add documents to it, rebuild it, or do nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuning jobs: training a model, and resuming a job from its checkpoint. For tasks that run; imported by none that is parsed."""
+"""Tuning jobs: training a model, and resuming a job from its checkpoint."""
 
 from __future__ import annotations
 
