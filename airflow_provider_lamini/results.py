@@ -80,6 +80,9 @@ class Shards(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str]
 
 
+_SHARDS = msgspec.json.Decoder(Shards)
+
+
 def merge_shards(
     outputs: Iterable[str | Mapping[str, Any]], into: str, conn_id: str | None = None
 ) -> dict[str, Json]:
@@ -145,7 +148,7 @@ def read_shards(folder: str, conn_id: str | None = None) -> Iterator[dict[str, A
 
 def _load_shards(folder: OutputFolder) -> Shards:
     try:
-        return FORMAT.decode(folder.read(SHARDS), Shards, folder.uri(SHARDS))
+        return FORMAT.decode(folder.read(SHARDS), _SHARDS, folder.uri(SHARDS))
     except FileNotFoundError:
         raise IncompleteOutputError(f"{folder} has no {SHARDS}: its shards have not been merged.") from None
     except FormatError as error:

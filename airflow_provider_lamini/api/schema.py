@@ -43,6 +43,7 @@ TokenBound = Annotated[int, Field(ge=1)]
 T = TypeVar("T")
 ResponseT = TypeVar("ResponseT", bound=Response)
 
+_ANY = msgspec.json.Decoder(object)
 _MAX_ERRORS = 5
 """Validation errors that a message contains."""
 
@@ -172,17 +173,18 @@ def decode(content: bytes) -> Json:
 
     :raises ValueError: if it is not JSON
     """
-    return cast("Json", decode_as(content, object))
+    return cast("Json", decode_as(content, _ANY))
 
 
-def decode_as(content: bytes, kind: type[T]) -> T:
+def decode_as(content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode JSON into a given type, fast.
 
-    :param kind: the type; fields that it does not have are skipped
+    :param decoder: decodes the type; fields that the type does not have are skipped. It is made when its module is
+        imported: if two threads resolve the types of a struct at the same moment, the process crashes.
     :raises ValueError: if it is not JSON, or not of this type
     """
     try:
-        return msgspec.json.decode(content, type=kind)
+        return decoder.decode(content)
     except msgspec.MsgspecError as error:  # a ValueError since 0.20 only
         raise ValueError(str(error)) from None
     except RecursionError:

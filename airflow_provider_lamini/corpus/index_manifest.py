@@ -81,6 +81,9 @@ class IndexManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     token: str = ""
 
 
+_MANIFEST = msgspec.json.Decoder(IndexManifest)
+
+
 class ManifestFile:
     """The file of a manifest. It has one writer at a time.
 
@@ -158,7 +161,7 @@ class ManifestFile:
         except FileNotFoundError:
             return None
         try:
-            return FORMAT.decode(data, IndexManifest, self.uri)
+            return FORMAT.decode(data, _MANIFEST, self.uri)
         except NewerFormatError:
             raise
         except FormatError as error:

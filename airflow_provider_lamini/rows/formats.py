@@ -38,18 +38,19 @@ class FileFormat:
     name: str
     version: int
 
-    def decode(self, content: bytes, shape: type[T], location: str) -> T:
+    def decode(self, content: bytes, decoder: msgspec.json.Decoder[T], location: str) -> T:
         """Decode a file of this format.
 
         :param content: the file's content
-        :param shape: the struct that describes it
+        :param decoder: decodes the struct that describes it. It is made when its module is imported: if two threads
+            resolve the types of a struct at the same moment, as its first use does, the process crashes.
         :param location: path or URI of the file, for messages
         :raises UnknownFormatError: if the content is not of this format, or incomplete
         :raises NewerFormatError: if a newer release has written the file
         :raises DamagedFileError: if the content does not match the format
         """
         try:
-            document = msgspec.json.decode(content, type=shape)
+            document = decoder.decode(content)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise self._error(content, location) from None
         if document.format != self.name or document.version > self.version:
@@ -59,7 +60,7 @@ class FileFormat:
     def _error(self, content: bytes, location: str) -> FormatError:
         """Find out why a file cannot be decoded."""
         try:
-            found = msgspec.json.decode(content, type=_FormatFields)
+            found = _FIELDS.decode(content)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             found = _FormatFields()
         if found.format != self.name:
@@ -93,3 +94,6 @@ class DamagedFileError(FormatError):
 class _FormatFields(msgspec.Struct):
     format: str = ""
     version: int = 0
+
+
+_FIELDS = msgspec.json.Decoder(_FormatFields)

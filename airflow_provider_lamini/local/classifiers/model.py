@@ -67,6 +67,9 @@ class ClassifierModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return rows
 
 
+_DECODER = msgspec.json.Decoder(ClassifierModel)
+
+
 def dump(model: ClassifierModel) -> bytes:
     """Serialize a model to the content of a file."""
     return msgspec.json.encode(model)
@@ -79,7 +82,7 @@ def load(content: bytes) -> ClassifierModel:
     :raises UnreadableModelError: the file is damaged, or not a classifier of the local platform
     """
     try:
-        model = msgspec.json.decode(content, type=ClassifierModel)
+        model = _DECODER.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableModelError(f"Not a classifier of the local platform: {error}") from None
     count, width = len(model.classes), len(model.slopes[0]) if model.slopes else 0

@@ -78,6 +78,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     pulled_at: str
 
 
+_RECEIPT = msgspec.json.Decoder(Receipt)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:
     """Status of a model in the cache.
@@ -289,7 +292,7 @@ def _cached_file(path: Path) -> CachedFile:
 
 def _read_receipt(path: Path) -> Receipt | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Receipt)
+        return _RECEIPT.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -175,12 +175,16 @@ class LedgerOwner(msgspec.Struct, frozen=True):
     generation: int
 
 
+_DOCUMENT = msgspec.json.Decoder(LedgerDocument)
+_OWNER = msgspec.json.Decoder(LedgerOwner)
+
+
 def load(folder: OutputFolder) -> LedgerDocument | None:
     """Read the ledger of a folder; ``None`` if there is none.
 
     :raises UnreadableLedgerError: if this release cannot read the file
     """
-    return _load(folder, LedgerDocument)
+    return _load(folder, _DOCUMENT)
 
 
 def load_owner(folder: OutputFolder) -> LedgerOwner | None:
@@ -188,17 +192,17 @@ def load_owner(folder: OutputFolder) -> LedgerOwner | None:
 
     :raises UnreadableLedgerError: if this release cannot read the file
     """
-    return _load(folder, LedgerOwner)
+    return _load(folder, _OWNER)
 
 
-def _load(folder: OutputFolder, shape: type[T]) -> T | None:
+def _load(folder: OutputFolder, decoder: msgspec.json.Decoder[T]) -> T | None:
     try:
         content = folder.read(LEDGER)
     except (FileNotFoundError, NotADirectoryError):
         return None
     location = folder.uri(LEDGER)
     try:
-        return FORMAT.decode(content, shape, location)
+        return FORMAT.decode(content, decoder, location)
     except NewerFormatError as error:
         raise UnreadableLedgerError(f"{error} Or choose another output folder.") from error
     except UnknownFormatError as error:

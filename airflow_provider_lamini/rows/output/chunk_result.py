@@ -108,3 +108,6 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     def _succeeded(self) -> Iterator[tuple[str | None, str | None]]:
         pairs = zip(self.finish_reasons, self.errors, strict=True)
         return ((reason, error) for reason, error in pairs if error is None)
+
+
+DECODER = msgspec.json.Decoder(ChunkResult)

@@ -79,6 +79,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+_MANIFEST = msgspec.json.Decoder(Manifest)
+
+
 def write_manifest(
     folder: OutputFolder,
     ledger: Ledger,
@@ -141,7 +144,7 @@ def read_manifest(folder: OutputFolder) -> Manifest:
     :raises IncompleteOutputError: if there is none, or this release cannot read it
     """
     try:
-        return FORMAT.decode(folder.read(MANIFEST), Manifest, folder.uri(MANIFEST))
+        return FORMAT.decode(folder.read(MANIFEST), _MANIFEST, folder.uri(MANIFEST))
     except FileNotFoundError:
         raise IncompleteOutputError(
             f"{folder} has no {MANIFEST}: the run that writes there has not ended, or it is another folder."

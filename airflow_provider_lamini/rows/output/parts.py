@@ -20,7 +20,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, OutputError
-from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output.chunk_result import DECODER, ChunkResult
 from airflow_provider_lamini.rows.run_files import errors_name, part_name, partial_name
 from airflow_provider_lamini.rows.values import kind
 
@@ -165,7 +165,7 @@ class PartWriter:
         """
         name = partial_name(number, rounds)
         try:
-            result = msgspec.json.decode(self._folder.read(name), type=ChunkResult)
+            result = DECODER.decode(self._folder.read(name))
         except FileNotFoundError:
             return None
         except (msgspec.MsgspecError, UnicodeDecodeError):

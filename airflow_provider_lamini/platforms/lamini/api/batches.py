@@ -71,6 +71,10 @@ class _Vectors(msgspec.Struct):
     embedding: list[msgspec.Raw] | None = None
 
 
+_REASONS = msgspec.json.Decoder(_Reasons)
+_ROWS = msgspec.json.Decoder(_Rows)
+_VECTORS = msgspec.json.Decoder(_Vectors)
+
 _EMPTY = (b"", b"null", b"[]")
 """Responses that mean, like ``{}``, that there are no results yet."""
 
@@ -189,10 +193,10 @@ def _embeddings_result(batch_id: str, parse: Callable[[bytes], T]) -> Call[T]:
 
 
 def _read_progress(content: bytes) -> BatchProgress:
-    reasons = schema.decode_as(content, _Reasons).finish_reason
+    reasons = schema.decode_as(content, _REASONS).finish_reason
     if isinstance(reasons, list):
         return BatchProgress(len(reasons), len(reasons) - reasons.count(None))
-    rows = schema.decode_as(content, _Rows).outputs
+    rows = schema.decode_as(content, _ROWS).outputs
     if rows is None:
         _check_empty(content, "outputs")
     total = len(rows or ())
@@ -206,7 +210,7 @@ def _read_vectors(content: bytes) -> list[list[float]] | None:
 def _count_vectors(content: bytes) -> int:
     if content.strip() in _EMPTY:
         return 0
-    vectors = schema.decode_as(content, _Vectors).embedding
+    vectors = schema.decode_as(content, _VECTORS).embedding
     if vectors is None:
         _check_empty(content, "embedding")
         return 0

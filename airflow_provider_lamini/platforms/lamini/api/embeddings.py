@@ -28,6 +28,9 @@ class _Vector(msgspec.Struct):
     embedding: list[float] | None = None
 
 
+_VECTORS, _VECTOR = msgspec.json.Decoder(_Vectors), msgspec.json.Decoder(_Vector)
+
+
 def embed(
     *, prompt: str | Sequence[str], model_name: str | None = None, latency_sensitive: bool | None = None
 ) -> Call[list[list[float]]]:
@@ -59,9 +62,9 @@ def read_vectors(content: bytes) -> list[list[float]] | None:
     :raises ValueError: if it is neither, or vectors differ in length
     """
     try:
-        vectors = schema.decode_as(content, _Vectors).embedding
+        vectors = schema.decode_as(content, _VECTORS).embedding
     except ValueError:
-        flat = schema.decode_as(content, _Vector).embedding
+        flat = schema.decode_as(content, _VECTOR).embedding
         vectors = [flat] if flat else []
     if len({len(vector) for vector in vectors}) > 1 or [] in vectors[:1]:
         raise ValueError("all vectors must have the same length, above 0")

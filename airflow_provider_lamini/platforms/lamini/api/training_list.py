@@ -6,7 +6,6 @@ that matter are decoded, and only the requested jobs become models, a batch at a
 
 from collections.abc import Container, Iterator
 from itertools import islice
-from typing import Any, cast
 
 import msgspec
 
@@ -42,7 +41,9 @@ class _JobList(msgspec.Struct):
         return self.data if self.jobs is None else self.jobs
 
 
-_FORMS = list[_ListedJob] | _JobList | None
+_FORMS: msgspec.json.Decoder[list[_ListedJob] | _JobList | None] = msgspec.json.Decoder(
+    list[_ListedJob] | _JobList | None
+)
 
 
 class TrainJobList:
@@ -55,7 +56,7 @@ class TrainJobList:
     def __init__(self, content: bytes) -> None:
         self._size = len(content)
         try:
-            decoded: list[_ListedJob] | _JobList | None = schema.decode_as(content, cast("Any", _FORMS))
+            decoded = schema.decode_as(content, _FORMS)
             if isinstance(decoded, _JobList):
                 decoded = decoded.found
                 if decoded is None and schema.decode(content) != {}:
