@@ -27,7 +27,7 @@ def can_tune() -> bool:
 
     try:
         trainer.check_available()
-    except trainer.Unavailable:
+    except trainer.TrainingUnavailable:
         return False
     return True
 
