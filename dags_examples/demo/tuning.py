@@ -137,8 +137,10 @@ def _run(folder: Path, environment: dict[str, str], connection: str, conf: dict[
     events = _events(folder)
     job = _tuning_job(connection)
     durations = re.findall(
-        rf"tuning {job.job_id} succeeded after ([\d.]+) s", (folder / "platform.log").read_text()
+        rf"tuning job {job.job_id} succeeded after ([\d.]+) s", (folder / "platform.log").read_text()
     )
+    if not durations:
+        raise DemoError(f"the platform's log does not say that tuning job {job.job_id} succeeded")
     event = events[-1] if len(events) > len(before) else None
     return Outcome(job, float(durations[-1]), scores, event)
 
