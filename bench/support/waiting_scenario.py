@@ -142,6 +142,7 @@ def run_scenario(scenario: Scenario, python: str) -> tuple[Measurements, dict[st
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__FREEZE_GC": "True",
         }
         if stub.ca_file:
             environment["SSL_CERT_FILE"] = stub.ca_file  # httpx trusts it, under every provider
