@@ -124,7 +124,7 @@ class Seen:
 
 
 def meet(case: Case, folder: Path, authority: Path, good_certificate: Path) -> Seen:
-    """Run a task during a fault, and again after it.
+    """Run a task during a fault, and again after it. The caller restores the environment variables.
 
     :param case: the case
     :param folder: an empty folder
@@ -145,23 +145,21 @@ def meet(case: Case, folder: Path, authority: Path, good_certificate: Path) -> S
             "retry_budget": patience,
             "model_loading_budget": patience,
         }
+        # The variable stays: another case may be copying the environment, which fails if a variable vanishes meanwhile.
+        os.environ[variable] = json.dumps(fields | {"extra": extra | patient})
+        make = maker(case.way, folder, conn_id)
         try:
-            os.environ[variable] = json.dumps(fields | {"extra": extra | patient})
-            make = maker(case.way, folder, conn_id)
-            try:
-                _under_the_fault(case, platform, make)
-            except Exception as error:  # noqa: BLE001 - the test compares it
-                seen.error = error
-            seen.started = platform.started - before
-            platform.go_right()
-            os.environ[variable] = json.dumps(fields | {"extra": extra})
-            try:
-                seen.good = is_good(case.way, run_to_end(make(), TASK).result, folder)
-            except Exception as error:  # noqa: BLE001 - the test compares it
-                seen.next_error = error
-            seen.finally_started = platform.started - before
-        finally:
-            os.environ.pop(variable, None)
+            _under_the_fault(case, platform, make)
+        except Exception as error:  # noqa: BLE001 - the test compares it
+            seen.error = error
+        seen.started = platform.started - before
+        platform.go_right()
+        os.environ[variable] = json.dumps(fields | {"extra": extra})
+        try:
+            seen.good = is_good(case.way, run_to_end(make(), TASK).result, folder)
+        except Exception as error:  # noqa: BLE001 - the test compares it
+            seen.next_error = error
+        seen.finally_started = platform.started - before
     return seen
 
 
