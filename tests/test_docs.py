@@ -23,6 +23,7 @@ from airflow_provider_lamini import exceptions
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.dialect import GENERIC_STATUSES
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.operators.base import wait_options
 from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from airflow_provider_lamini.rows.counts import Counts
@@ -219,7 +220,7 @@ def test_the_dag_of_the_readme_is_short_and_is_a_dag():
     assert task.input == "s3://reviews/2026-01-02/*.jsonl"
     assert task.output_folder == "s3://summaries/nightly"
     assert "{body}" in task.prompt
-    task.wait_options()
+    wait_options(task)
     task.work(task_run())  # validates all other arguments
 
 

@@ -36,17 +36,14 @@ class WorkOperator(Protocol[R]):
 
     task_run: TaskRun | None
     killed: bool
+    deferrable: bool
+    poll_interval: float | str
+    timeout: float | str | timedelta
+    cancel_on_kill: bool
 
     @property
     def log(self) -> Log:
         """The task's log."""
-        ...
-
-    def wait_options(self) -> WaitOptions:
-        """Validate the arguments that say how to wait.
-
-        :raises InvalidArgumentError: if one is wrong
-        """
         ...
 
     def make_hook(self) -> PlatformHook:
@@ -83,7 +80,7 @@ def run_work(operator: WorkOperator[R], context: Context, event: JobEvent | None
     from airflow_provider_lamini.runs.task import TaskRun
 
     paths_to_text(operator)
-    options = operator.wait_options()
+    options = wait_options(operator)
     # The try began when its deadline was set; the trigger hands the deadline back.
     started_at = None if event is None else event.deadline - options.timeout
     with TaskRun(
@@ -120,6 +117,22 @@ def kill_work(operator: WorkOperator[R]) -> None:
     operator.killed = True
     if operator.task_run is not None:
         operator.task_run.kill()
+
+
+def wait_options(operator: WorkOperator[R]) -> WaitOptions:
+    """Validate the arguments that say how to wait.
+
+    :param operator: the operator, its templates rendered
+    :raises InvalidArgumentError: if one is wrong
+    """
+    from airflow_provider_lamini.runs.task import WaitOptions
+
+    return WaitOptions.parse(
+        deferrable=operator.deferrable,
+        poll_interval=operator.poll_interval,
+        timeout=operator.timeout,
+        cancel_on_kill=operator.cancel_on_kill,
+    )
 
 
 def default_deferrable(value: bool | None) -> bool:
@@ -229,17 +242,6 @@ class JobOperator(BaseOperator):
     def on_kill(self) -> None:
         """Cancel the job, if ``cancel_on_kill`` is on. Airflow calls it when a running task is killed."""
         kill_work(self)
-
-    def wait_options(self) -> WaitOptions:
-        """Validate the arguments that say how to wait."""
-        from airflow_provider_lamini.runs.task import WaitOptions
-
-        return WaitOptions.parse(
-            deferrable=self.deferrable,
-            poll_interval=self.poll_interval,
-            timeout=self.timeout,
-            cancel_on_kill=self.cancel_on_kill,
-        )
 
     def submission_options(self) -> SubmissionOptions:
         """Validate the arguments that say how to submit.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.runs.lamini.model_download import ModelDownload
-    from airflow_provider_lamini.runs.task import TaskRun, WaitOptions
+    from airflow_provider_lamini.runs.task import TaskRun
 
 
 class LaminiDownloadModelOperator(BaseOperator):
@@ -96,17 +96,6 @@ class LaminiDownloadModelOperator(BaseOperator):
     def on_kill(self) -> None:
         """Say in the log that the download keeps running."""
         kill_work(self)
-
-    def wait_options(self) -> WaitOptions:
-        """Validate the arguments that say how to wait."""
-        from airflow_provider_lamini.runs.task import WaitOptions
-
-        return WaitOptions.parse(
-            deferrable=self.deferrable,
-            poll_interval=self.poll_interval,
-            timeout=self.timeout,
-            cancel_on_kill=self.cancel_on_kill,
-        )
 
     def make_hook(self) -> LaminiHook:
         """The platform's hook."""

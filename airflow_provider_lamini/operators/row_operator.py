@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.output.parts import PartWriter
     from airflow_provider_lamini.runs.open_run import RowRunConfig
-    from airflow_provider_lamini.runs.task import TaskRun, WaitOptions, Work
+    from airflow_provider_lamini.runs.task import TaskRun, Work
 
 
 class RowOperator(BaseOperator):
@@ -165,17 +165,6 @@ class RowOperator(BaseOperator):
     def on_kill(self) -> None:
         """Submit nothing more, and cancel the jobs if the platform can. Airflow calls it when a running task is killed."""
         kill_work(self)
-
-    def wait_options(self) -> WaitOptions:
-        """Validate the arguments that say how to wait."""
-        from airflow_provider_lamini.runs.task import WaitOptions
-
-        return WaitOptions.parse(
-            deferrable=self.deferrable,
-            poll_interval=self.poll_interval,
-            timeout=self.timeout,
-            cancel_on_kill=self.cancel_on_kill,
-        )
 
     def row_run_config(
         self,
