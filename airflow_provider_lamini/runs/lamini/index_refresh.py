@@ -24,7 +24,7 @@ from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 from airflow_provider_lamini.rows.errors import OutputError
 from airflow_provider_lamini.rows.values import digest
-from airflow_provider_lamini.runs.job_spec import Decision, Fail, JobSpec, SubmitAgain
+from airflow_provider_lamini.runs.job_spec import JobSpec, SubmitAgain
 from airflow_provider_lamini.runs.lamini.memory_rag import log_end_of_build, send_documents
 from airflow_provider_lamini.runs.lamini.refresh_plan import REBUILT, ManifestRecord, Plan, plan_refresh
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.documents import Document, DocumentVersion
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.job_spec import Intent, SubmissionOptions
+    from airflow_provider_lamini.runs.job_spec import Decision, Intent, SubmissionOptions
     from airflow_provider_lamini.runs.lamini.memory_rag import IndexRequest
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
@@ -107,9 +107,8 @@ class RefreshBuild(JobSpec[dict[str, object]]):
     def on_bad_end(
         self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
     ) -> Decision:
-        del status, submission
         log_end_of_build(self._task, job_id)
-        return Fail("A retry submits a new job.")
+        return super().on_bad_end(job_id, status, submission)
 
 
 @dataclass(frozen=True, slots=True)

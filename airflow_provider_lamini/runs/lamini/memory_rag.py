@@ -10,7 +10,7 @@ from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.corpus.documents import find_documents
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
-from airflow_provider_lamini.runs.job_spec import Decision, Fail, JobSpec
+from airflow_provider_lamini.runs.job_spec import JobSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.documents import Document
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.job_spec import Intent
+    from airflow_provider_lamini.runs.job_spec import Decision, Intent
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -73,9 +73,8 @@ class IndexBuild(JobSpec[dict[str, object]]):
     def on_bad_end(
         self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
     ) -> Decision:
-        del status, submission
         log_end_of_build(self._task, job_id)
-        return Fail("A retry submits a new job.")
+        return super().on_bad_end(job_id, status, submission)
 
     def _result(self, job_id: str, status: str | None, submission: Submission | None) -> dict[str, object]:
         numbers = submission.numbers if submission else {}
