@@ -222,7 +222,7 @@ class Watch:
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as unexpected:  # noqa: BLE001 - it ends these waits and no others
-            # Some versions of Airflow raise a BaseException that is no Exception when the connection lookup fails.
+            # Some versions of Airflow raise a BaseException that is not an Exception when the connection lookup fails.
             for waiter in waiters:
                 queue.waiters.pop(waiter.number, None)
                 if not waiter.result.done():

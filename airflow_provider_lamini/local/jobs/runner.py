@@ -94,7 +94,7 @@ class RunningJob:
 
     @property
     def must_end(self) -> bool:
-        """Whether the job was told to end or exceeded its time limit."""
+        """Whether the job must end, by request or because it exceeded its time limit."""
         if self._end is None and self._deadline is not None and time.monotonic() > self._deadline:
             self.end(JobState.TIMED_OUT, "The job exceeded its time limit.")
         return self._end is not None
