@@ -16,6 +16,26 @@ FORMS = (LAMINI_FORM,)
 _COMMON_OPTIONS = {
     "description": "Options for all platforms of this provider.",
     "options": {
+        "defer_after": {
+            "description": (
+                "Seconds that a deferrable task first waits in its worker, once per try. Jobs that end in this time "
+                "do not need the triggerer. 0 defers at once."
+            ),
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": "0",
+            "default": "10",
+        },
+        "min_trigger_seconds": {
+            "description": (
+                "Minimum seconds from the start of a trigger to its event. If a deferred task resumes within about a "
+                "second, Airflow's scheduler may fail it without a reason in its log."
+            ),
+            "version_added": "0.1.0",
+            "type": "float",
+            "example": "10",
+            "default": "5",
+        },
         "freeze_gc": {
             "description": (
                 "Exclude the objects of waiting triggers and loaded modules from Python's garbage collection "

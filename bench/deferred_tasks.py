@@ -52,6 +52,7 @@ def make_environment(stub: Stub, tasks: int, output: Path) -> dict[str, str]:
         "BENCH_TASKS": str(tasks),
         "BENCH_OUTPUT": str(output),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+        "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER": "0",
     }
 
 

@@ -33,6 +33,9 @@ os.environ.update(
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME / 'airflow.db'}",
     AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY="True",  # Airflow 2.11 warns about its own default
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(AIRFLOW_HOME / "logs"),
+    # Tests of deferral do not wait for it. No scheduler runs here that could be too slow.
+    AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER="0",
+    AIRFLOW__AIRFLOW_PROVIDER_LAMINI__MIN_TRIGGER_SECONDS="0",
 )
 (AIRFLOW_HOME / "dags").mkdir()
 

@@ -62,5 +62,9 @@ def test_airflow_knows_the_configuration_options():
 
     sections = dict(ProvidersManager().provider_configs)["airflow-provider-lamini"]
     assert list(sections["lamini"]["options"]) == ["state_path"]
-    assert list(sections["airflow_provider_lamini"]["options"]) == ["freeze_gc"]
+    assert list(sections["airflow_provider_lamini"]["options"]) == [
+        "defer_after",
+        "min_trigger_seconds",
+        "freeze_gc",
+    ]
     assert conf.get("airflow_provider_lamini", "freeze_gc", fallback="False") == "False"

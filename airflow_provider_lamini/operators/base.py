@@ -132,6 +132,7 @@ def wait_options(operator: WorkOperator[R]) -> WaitOptions:
         poll_interval=operator.poll_interval,
         timeout=operator.timeout,
         cancel_on_kill=operator.cancel_on_kill,
+        defer_after=conf.get("airflow_provider_lamini", "defer_after", fallback="10"),
     )
 
 

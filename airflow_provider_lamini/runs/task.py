@@ -15,7 +15,7 @@ from airflow_provider_lamini.jobs.polling import PollPlan
 from airflow_provider_lamini.jobs.result_cache import ResultCache
 from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all, wait_with_progress
 from airflow_provider_lamini.platforms import job_kind
-from airflow_provider_lamini.runs.arguments import flag, positive_number, seconds
+from airflow_provider_lamini.runs.arguments import flag, number, positive_number, seconds
 from airflow_provider_lamini.runs.event_loop import LoopThread, run_in_thread
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
@@ -117,9 +117,11 @@ class WaitOptions:
     :param poll_interval: maximum seconds between polls
     :param timeout: seconds that one try may take
     :param cancel_on_kill: cancel the jobs when the task is killed
+    :param defer_after: seconds that a deferrable task first waits in its worker
     """
 
     deferrable: bool = False
+    defer_after: float = 0.0
     poll_interval: float = 30.0
     timeout: float = 86_400.0
     cancel_on_kill: bool = True
@@ -132,8 +134,9 @@ class WaitOptions:
         poll_interval: object,
         timeout: float | str | timedelta,
         cancel_on_kill: object,
+        defer_after: object,
     ) -> WaitOptions:
-        """Validate the arguments of an operator, their templates rendered.
+        """Validate the arguments of an operator, their templates rendered, and the setting ``defer_after``.
 
         :raises InvalidArgumentError: if one is wrong
         """
@@ -142,6 +145,7 @@ class WaitOptions:
             timeout=seconds("timeout", timeout),
             deferrable=flag("deferrable", deferrable),
             cancel_on_kill=flag("cancel_on_kill", cancel_on_kill),
+            defer_after=number("[airflow_provider_lamini] defer_after", defer_after, minimum=0),
         )
 
 
@@ -235,7 +239,10 @@ class TaskRun:
         self.hook.close()
 
     def run(self, work: Work[R], event: JobEvent | None = None) -> WaitFor | Done[R]:
-        """Do the work: to its end, or, if the task is deferrable, until it has to wait.
+        """Do the work: to its end, or, if the task is deferrable, until it has to wait for long.
+
+        Jobs that end within ``defer_after`` seconds never need the triggerer. Only the first process of a try waits for
+        them: the later ones know that the jobs take longer.
 
         :param work: what to do; it is closed when this returns
         :param event: what the trigger reported; ``None`` at the start of a try
@@ -246,6 +253,11 @@ class TaskRun:
             stack.callback(work.close)
             loop = stack.enter_context(LoopThread())
             watch: Watch | None = None
+            wait_until = self.deadline
+            if self.options.deferrable:
+                wait_until = min(
+                    wait_until, time.time() + (self.options.defer_after if event is None else 0.0)
+                )
             while True:
                 if event is not None and event.timed_out:
                     raise self._timeout_error(work, event)
@@ -253,10 +265,12 @@ class TaskRun:
                 if isinstance(outcome, Done):
                     return outcome
                 self.cancel_on_kill(outcome)
-                if self.options.deferrable:
+                if self.options.deferrable and time.time() >= wait_until:
                     return outcome
                 watch = watch or loop.enter(self._watch())
-                event = loop.run(self._wait(watch, outcome))
+                event = loop.run(self._wait(watch, outcome, wait_until))
+                if event.timed_out and wait_until < self.deadline:
+                    return outcome
 
     def cancel_on_kill(self, wait: WaitFor) -> None:
         """Remember which jobs a kill cancels from now on.
@@ -299,9 +313,9 @@ class TaskRun:
     def _watch(self) -> AbstractAsyncContextManager[Watch]:
         return private_watch(self.settings, self.result_cache)
 
-    async def _wait(self, watch: Watch, wait: WaitFor) -> JobEvent:
+    async def _wait(self, watch: Watch, wait: WaitFor, until: float) -> JobEvent:
         plan = PollPlan(
-            submitted_at=wait.submitted_at, deadline=self.deadline, max_interval=self.options.poll_interval
+            submitted_at=wait.submitted_at, deadline=until, max_interval=self.options.poll_interval
         )
         return await wait_with_progress(
             watch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module
@@ -20,6 +21,9 @@ VERSION = 1
 
 MODULES = ("hooks.watches", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
 """Modules that a waiting trigger needs, besides its platform."""
+
+MIN_SECONDS = 5.0
+"""Default of ``min_trigger_seconds``."""
 
 FREEZE_STEP = 500
 """With ``freeze_gc``: how many more triggers must wait than ever before until the next freeze, which takes 20 ms."""
@@ -98,7 +102,12 @@ class JobTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield one event that says how the jobs stand."""
+        """Wait, and yield one event that says how the jobs stand.
+
+        It yields no earlier than ``min_trigger_seconds`` after its start: a scheduler that has not yet read that the task's
+        process ended would take that end for the end of the resumed task, and fail it.
+        """
+        may_yield_at = time.monotonic() + min_seconds()
         await _load(self.kind)
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.polling import PollPlan
@@ -120,6 +129,7 @@ class JobTrigger(BaseTrigger):
                     progress=self.progress,
                     log=partial(self.log.info, "%s"),
                 )
+        await asyncio.sleep(max(0.0, may_yield_at - time.monotonic()))
         yield TriggerEvent(event.payload())
 
     async def on_kill(self) -> None:
@@ -139,6 +149,11 @@ class JobTrigger(BaseTrigger):
         ):
             for line in await cancel_all(watch, kind, self.job_ids):
                 self.log.info("%s", line)
+
+
+def min_seconds() -> float:
+    """Return the configured minimum seconds from a trigger's start to its event."""
+    return float(conf.getfloat("airflow_provider_lamini", "min_trigger_seconds", fallback=MIN_SECONDS))
 
 
 @cache

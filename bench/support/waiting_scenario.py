@@ -143,6 +143,7 @@ def run_scenario(scenario: Scenario, python: str) -> tuple[Measurements, dict[st
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__FREEZE_GC": "True",
+            "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__MIN_TRIGGER_SECONDS": "0",
         }
         if stub.ca_file:
             environment["SSL_CERT_FILE"] = stub.ca_file  # httpx trusts it, under every provider

@@ -114,6 +114,9 @@ def airflow_environment(folder: Path, connection: str) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW_CONN_LAMINI_DEFAULT": connection,
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5",
+        # To show a deferral: otherwise jobs as short as these are waited for in the worker. No scheduler runs here.
+        "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER": "0",
+        "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__MIN_TRIGGER_SECONDS": "0",
         "PYTHONWARNINGS": "ignore",
     }
     with (folder / "migrate.log").open("w") as log:

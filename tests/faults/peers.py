@@ -162,7 +162,12 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ExitStack() as stack:
         home = Path(folder)
-        os.environ.update(AIRFLOW_HOME=str(home / "airflow"), AIRFLOW__CORE__LOAD_EXAMPLES="False")
+        os.environ.update(
+            AIRFLOW_HOME=str(home / "airflow"),
+            AIRFLOW__CORE__LOAD_EXAMPLES="False",
+            AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER="0",
+            AIRFLOW__AIRFLOW_PROVIDER_LAMINI__MIN_TRIGGER_SECONDS="0",
+        )
         from tests.support.crash.case import world
         from tests.support.crash.cases import CASES
         from tests.support.crash.life import Harness, Trouble

@@ -70,6 +70,23 @@ def test_a_task_that_does_not_defer_comes_to_the_same(platform, inference, rows)
     assert submissions(platform) == 3
 
 
+def test_jobs_that_end_within_seconds_do_not_need_the_triggerer(platform, inference, rows, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER", "30")
+    ended = run_to_end(inference())
+    assert ended.deferrals == []
+    assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
+    assert submissions(platform) == 3
+
+
+def test_a_task_defers_when_its_jobs_take_longer_than_defer_after(platform, inference, rows, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER", "0.6")
+    platform.control.hold()
+    ended = run_to_end(inference(), while_deferred=lambda _: platform.control.release())
+    assert len(ended.deferrals) >= 1
+    assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
+    assert submissions(platform) == 3
+
+
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
 def test_endpoints_without_jobs_come_to_the_same(platform, inference, rows, engine, endpoint):
     path = {"completions": "/v2/completions", "chat": "/inf/chat/completions"}[endpoint]

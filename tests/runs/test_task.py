@@ -96,13 +96,21 @@ def test_a_retry_follows_until_the_last_try():
 
 
 def test_options_are_read_from_rendered_templates():
-    parsed = WaitOptions.parse(deferrable="true", poll_interval="2", timeout="60", cancel_on_kill="no")
-    assert parsed == options(poll_interval=2.0)
+    parsed = WaitOptions.parse(
+        deferrable="true", poll_interval="2", timeout="60", cancel_on_kill="no", defer_after="3"
+    )
+    assert parsed == options(poll_interval=2.0, defer_after=3.0)
 
 
 def test_a_wrong_option_is_named():
     with pytest.raises(InvalidArgumentError, match="timeout"):
-        WaitOptions.parse(deferrable=True, poll_interval=1, timeout="soon", cancel_on_kill=True)
+        WaitOptions.parse(
+            deferrable=True, poll_interval=1, timeout="soon", cancel_on_kill=True, defer_after=0
+        )
+    with pytest.raises(InvalidArgumentError, match="defer_after"):
+        WaitOptions.parse(
+            deferrable=True, poll_interval=1, timeout=1, cancel_on_kill=True, defer_after="never"
+        )
 
 
 def test_work_that_is_done_at_once_returns_its_result():

@@ -299,6 +299,7 @@ def _environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
     address = f"http://127.0.0.1:{port}"
     return clean | {
         "AIRFLOW_HOME": str(home),
+        "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER": "0",  # the tests wait for deferrals
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),

@@ -82,6 +82,13 @@ def test_a_batch_that_ends_is_an_event(start, trigger):
     assert event_of(one) == JobEvent(ended=ended, deadline=one.deadline)
 
 
+def test_a_trigger_yields_no_earlier_than_min_trigger_seconds_after_its_start(start, trigger, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_PROVIDER_LAMINI__MIN_TRIGGER_SECONDS", "1.5")
+    began = time.monotonic()
+    assert event_of(trigger(start())).ended
+    assert 1.5 <= time.monotonic() - began < 10
+
+
 def test_there_is_exactly_one_event(start, trigger):
     async def all_events():
         return [event async for event in trigger(start()).run()]
