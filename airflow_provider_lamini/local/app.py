@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import airflow_provider_lamini
+from airflow_provider_lamini.local.api_style import LAMINI
 from airflow_provider_lamini.local.errors import install_error_handlers
 from airflow_provider_lamini.local.faults import InjectFaults
 from airflow_provider_lamini.local.middleware import CountRequests, HandleUnexpectedErrors, RequireKey
@@ -59,7 +60,7 @@ def create_app(platform: Platform, key: str, control_connections: Connections | 
         training,
     ):
         app.include_router(resource.router)
-    install_error_handlers(app)
+    install_error_handlers(app, LAMINI)
     app.add_middleware(HandleUnexpectedErrors)
     guarded: ASGIApp = RequireKey(app, key)
     if control_connections is not None:

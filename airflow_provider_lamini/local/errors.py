@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from airflow_provider_lamini.local.engines.base import (
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
     from starlette.requests import Request
+    from starlette.responses import Response
+
+    from airflow_provider_lamini.local.api_style import ApiStyle
 
 JOB_NOT_FOUND: Final = 498
 MODEL_LOADING: Final = 513
@@ -83,25 +85,30 @@ def http_status(error: EngineError | PlatformError) -> int:
     return next((code for kind, code in _ENGINE_STATUS.items() if isinstance(error, kind)), 500)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Return every error of an app in the platform's format: ``{"detail": ...}``."""
+def install_error_handlers(app: FastAPI, style: ApiStyle) -> None:
+    """Return every error of an app in the form of its API.
 
-    def on_platform_error(_: Request, error: Exception) -> JSONResponse:
+    :param app: the app
+    :param style: the conventions of its API
+    """
+
+    def on_platform_error(_: Request, error: Exception) -> Response:
         known = cast("PlatformError", error)
-        return JSONResponse({"detail": known.detail}, known.status, known.headers)
+        return style.error(known.status, known.detail, known.headers)
 
-    def on_engine_error(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, http_status(cast("EngineError", error)))
+    def on_engine_error(_: Request, error: Exception) -> Response:
+        return style.error(http_status(cast("EngineError", error)), str(error))
 
-    def on_invalid_request(_: Request, error: Exception) -> JSONResponse:
+    def on_invalid_request(_: Request, error: Exception) -> Response:
         # FastAPI's default response repeats the input, which may be a prompt.
         known = cast("RequestValidationError", error).errors()[:MAX_VALIDATION_ERRORS]
-        errors = [{"loc": item["loc"], "msg": item["msg"], "type": item["type"]} for item in known]
-        return JSONResponse({"detail": errors}, 422)
+        return style.invalid(
+            [{"loc": item["loc"], "msg": item["msg"], "type": item["type"]} for item in known]
+        )
 
-    def on_http_error(_: Request, error: Exception) -> JSONResponse:
+    def on_http_error(_: Request, error: Exception) -> Response:
         known = cast("HTTPException", error)
-        return JSONResponse({"detail": known.detail}, known.status_code, known.headers)
+        return style.error(known.status_code, known.detail, known.headers)
 
     app.add_exception_handler(PlatformError, on_platform_error)
     app.add_exception_handler(EngineError, on_engine_error)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from airflow_provider_lamini.local.api_style import style_of
 from airflow_provider_lamini.local.middleware import PUBLIC_PATHS
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class InjectFaults:
         elif fault.drop:
             await self._connections.drop(scope)
         elif fault.status is not None:
-            await self._response(fault, fault.status)(scope, receive, send)
+            await self._response(fault, fault.status, scope["path"])(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -223,7 +224,7 @@ class InjectFaults:
         if fault.drop and fault.truncate is None:
             await self._connections.drop(scope)
         elif fault.status is not None:
-            await self._response(fault, fault.status)(scope, receive, send)
+            await self._response(fault, fault.status, scope["path"])(scope, receive, send)
         elif fault.truncate is None:
             for message in response:
                 await send(message)
@@ -244,8 +245,7 @@ class InjectFaults:
             await self._connections.drop(scope, flush=True)
 
     @staticmethod
-    def _response(fault: Fault, status: int) -> Response:
-        body = '{"detail": "An injected fault."}' if fault.body is None else fault.body
-        content_type = "application/json" if fault.body is None else None
-        headers = {"content-type": "text/html"} if content_type is None else {}
-        return Response(body, status, headers | fault.headers, content_type)
+    def _response(fault: Fault, status: int, path: str) -> Response:
+        if fault.body is None:
+            return style_of(path).error(status, "An injected fault.", fault.headers)
+        return Response(fault.body, status, {"content-type": "text/html"} | fault.headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import re
 import threading
@@ -10,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 
+from airflow_provider_lamini.local.api_style import style_of
 from airflow_provider_lamini.local.errors import describe_safely
 
 if TYPE_CHECKING:
@@ -25,14 +24,14 @@ PUBLIC_PATHS: Final = frozenset({"/healthz"})
 SIGNED_PREFIX: Final = "/blobs/"
 """Requests below this path carry a signed URL instead of the API key."""
 
-_ID: Final = re.compile(r"/[0-9a-f]{32}(?=/|$)")
+_ID: Final = re.compile(r"/(?:(?:ms|ds|tr|dp|engine)-)?[0-9a-f]{32}(?=/|$)")
 
 
 class RequireKey:
-    """Responds with 401 to requests that do not carry the API key.
+    """Responds with 401 to requests that do not carry the API key, in the style of the API that they are for.
 
     :param app: the wrapped app
-    :param key: the API key, sent as a bearer token
+    :param key: the API key
     """
 
     def __init__(self, app: ASGIApp, key: str) -> None:
@@ -41,20 +40,18 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or self._is_open(scope["path"]) or self._has_key(Headers(scope=scope)):
+        if scope["type"] != "http" or self._is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
-        problem = "a wrong API key" if "authorization" in Headers(scope=scope) else "no API key"
-        detail = f"The request carries {problem}: send the platform's key as 'Authorization: Bearer <key>'."
-        await JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+        style, headers = style_of(scope["path"]), Headers(scope=scope)
+        if style.has_key(headers, self._key):
+            await self._app(scope, receive, send)
+        else:
+            await style.unauthorized(headers)(scope, receive, send)
 
     @staticmethod
     def _is_open(path: str) -> bool:
         return path in PUBLIC_PATHS or path.startswith(SIGNED_PREFIX)
-
-    def _has_key(self, headers: Headers) -> bool:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), self._key)
 
 
 class RequestCounter:
@@ -123,7 +120,7 @@ class HandleUnexpectedErrors:
             logger.error("%s failed unexpectedly: %s", request, describe_safely(error))  # noqa: TRY400 - the message may contain a prompt
             if response_started:
                 raise ResponseAbortedError(f"{request}: the response was cut off") from None
-            await JSONResponse({"detail": ""}, 500)(scope, receive, send)
+            await style_of(scope.get("path", "")).error(500, "")(scope, receive, send)
 
 
 class ResponseAbortedError(Exception):
