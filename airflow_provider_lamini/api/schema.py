@@ -65,6 +65,14 @@ def body(model: type[Request], arguments: Mapping[str, object]) -> dict[str, Jso
     return fields
 
 
+def set_fields(value: Request | Mapping[str, object] | None) -> object:
+    """Return an argument that may be a model of a part of the body as plain values: only the fields that were set.
+
+    :param value: a model, or already plain values
+    """
+    return value.model_dump(exclude_unset=True) if isinstance(value, Request) else value
+
+
 def prompts_body(
     model: type[Request], prompt: str | Sequence[str], arguments: Mapping[str, object]
 ) -> dict[str, Json]:

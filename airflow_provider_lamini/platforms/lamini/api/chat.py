@@ -114,9 +114,7 @@ def complete(
     """
     arguments = {
         "model": model,
-        "messages": [
-            each.model_dump(exclude_unset=True) if isinstance(each, Message) else each for each in messages
-        ],
+        "messages": [schema.set_fields(each) for each in messages],
         "temperature": temperature,
         "max_tokens": max_tokens,
         "response_format": response_format,

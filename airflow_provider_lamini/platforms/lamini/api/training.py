@@ -201,8 +201,8 @@ def train(
         "model_name": model_name,
         "dataset_id": dataset_id,
         "upload_file_path": upload_file_path,
-        "finetune_args": _as_mapping(finetune_args),
-        "gpu_config": _as_mapping(gpu_config),
+        "finetune_args": schema.set_fields(finetune_args),
+        "gpu_config": schema.set_fields(gpu_config),
         "custom_model_name": custom_model_name,
         "train_type": train_type,
         "is_public": is_public,
@@ -303,7 +303,3 @@ def evaluation(job_id: str | int) -> Call[TrainEvaluation]:
         parse=schema.parser(TrainEvaluation),
         retry=Retry.SAFE,
     )
-
-
-def _as_mapping(value: schema.Request | Mapping[str, Json] | None) -> object:
-    return value.model_dump(exclude_unset=True) if isinstance(value, schema.Request) else value
