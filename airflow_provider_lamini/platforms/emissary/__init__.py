@@ -1,0 +1,1 @@
+"""The Emissary platform: projects, datasets, training, checkpoints, engines, deployments and inference."""

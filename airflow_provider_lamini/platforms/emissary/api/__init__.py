@@ -1,0 +1,1 @@
+"""Emissary's operations. Each is a function that returns a typed request."""
