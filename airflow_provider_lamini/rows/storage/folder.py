@@ -10,7 +10,7 @@ from airflow_provider_lamini.rows.errors import FolderBusyError, InputError, Out
 from airflow_provider_lamini.rows.storage.base import BusyError
 from airflow_provider_lamini.rows.storage.local import LocalStore
 from airflow_provider_lamini.rows.storage.locate import locate
-from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri
+from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri, without_password
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class OutputFolder:
             raise OutputError(f"The output folder cannot be used: {error}") from error
         self.path = path.rstrip("/") or "/"
         """The folder's path in its store."""
-        self.location = self.path if isinstance(self._store, LocalStore) else redacted_uri(uri).rstrip("/")
+        self.location = (
+            self.path if isinstance(self._store, LocalStore) else without_password(uri).rstrip("/")
+        )
         """The absolute path or the URI of the folder, as a user would write it."""
         self._lock_depth = 0
         self._has_locks = False

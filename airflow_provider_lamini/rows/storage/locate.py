@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.storage.local import LocalStore
-from airflow_provider_lamini.rows.storage.uris import is_remote, local_path, redacted_uri
+from airflow_provider_lamini.rows.storage.uris import is_remote, local_path, redacted_uri, split_uri
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.base import Store
@@ -25,13 +25,15 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
     from airflow_provider_lamini.compat import object_storage_path
     from airflow_provider_lamini.rows.storage.objects import ObjectStore
 
+    scheme, authority, path = split_uri(uri)
     try:
-        path = object_storage_path(uri, conn_id)
-        files = path.fs
+        # Only the root: Airflow's path class reads some names as parts of a web address and drops what follows a '#' or '?'.
+        root = object_storage_path(f"{scheme}://{authority}/", conn_id)
+        files = root.fs
     except (ValueError, ImportError) as error:
         raise InputError(
             f"{redacted_uri(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. Install its provider "
             "(s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google, "
             "abfs: apache-airflow-providers-microsoft-azure)."
         ) from error
-    return ObjectStore(files), str(path.path)
+    return ObjectStore(files), f"{str(root.path).rstrip('/')}/{path}"

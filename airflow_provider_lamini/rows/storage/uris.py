@@ -5,18 +5,44 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 from airflow_provider_lamini.rows.errors import InputError
 
-if TYPE_CHECKING:
-    from urllib.parse import SplitResult
-
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 _LOCAL = ("file", "local")
+_WEB = ("http", "https")
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
+_SIGNATURE = re.compile(
+    r"\?(?=[^/]*(?:token|sig|signature|secret|password|credential)=).*", re.DOTALL | re.IGNORECASE
+)
+_AUTHORITY = re.compile(r"(?:[^@]*@)?(?:[^\[\]\s?#@]*|\[[0-9A-Fa-f:.]+\](?::\d+)?)")
+"""A bucket or a host, perhaps after the id of a connection."""
 _LONGEST_PATH, _LONGEST_NAME = 4096, 255
 _SHORT = 100
+
+
+class UriParts(NamedTuple):
+    """The parts of a URI. A path is the name of an object, not a web address: ``#``, ``?`` and ``%`` belong to it.
+
+    :param scheme: such as ``s3``, in lower case
+    :param authority: what stands before the path, such as the bucket, perhaps with the id of a connection
+    :param path: the path without its first slash, as the user wrote it
+    """
+
+    scheme: str
+    authority: str
+    path: str
+
+
+def split_uri(uri: str) -> UriParts:
+    """Split a URI without interpreting its path.
+
+    :param uri: a URI, which matches `SCHEME`
+    """
+    scheme, _, rest = uri.partition("://")
+    authority, _, path = rest.partition("/")
+    return UriParts(scheme.lower(), authority, path)
 
 
 def is_remote(uri: str) -> bool:
@@ -26,26 +52,33 @@ def is_remote(uri: str) -> bool:
     :raises InputError: if it is not a valid path or URI
     """
     _check_text(uri)
-    return bool(SCHEME.match(uri)) and _split(uri).scheme not in _LOCAL
-
-
-def _split(uri: str) -> SplitResult:
-    try:
-        return urlsplit(uri)
-    except ValueError:  # its message could contain a password
-        raise InputError("The URI cannot be read: check its brackets and its host.") from None
+    if not SCHEME.match(uri):
+        return False
+    parts = split_uri(uri)
+    if parts.scheme in _LOCAL:
+        return False
+    if not _AUTHORITY.fullmatch(parts.authority):
+        # The message does not repeat the URI, which could contain a password.
+        raise InputError("The URI cannot be read: check the bucket or host between '://' and the next '/'.")
+    return True
 
 
 def redacted_uri(uri: str) -> str:
-    """A URI for messages, without its query and password."""
+    """A URI for messages: without a password, the query of a web address, and what looks like a signature or a token."""
     if not SCHEME.match(uri):
         return uri
-    try:
-        parts = urlsplit(uri)
-    except ValueError:  # nobody knows where its password is
-        return f"{uri.partition('://')[0]}://..."
-    user, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="", fragment="").geturl()
+    web = split_uri(uri).scheme in _WEB
+    return (_QUERY if web else _SIGNATURE).sub("", without_password(uri))
+
+
+def without_password(uri: str) -> str:
+    """A URI with its whole path, so that it still leads to the same object, but without a password."""
+    if not SCHEME.match(uri):
+        return uri
+    scheme, _, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}"
 
 
 def short_uri(uri: str) -> str:
@@ -77,7 +110,7 @@ def local_path(uri: str) -> str:
     :raises InputError: if it is not a valid path
     """
     _check_text(uri)
-    path = _split(uri).path if SCHEME.match(uri) else uri
+    path = f"/{split_uri(uri).path}" if SCHEME.match(uri) else uri
     try:
         found = _absolute(Path(path).expanduser())
     except RuntimeError:
