@@ -19,7 +19,7 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
-# Settings of the developer must not change the outcome of a test.
+# The developer's settings must not change the outcome of a test.
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "LAMINI_", "LLAMA_"))]:
     del os.environ[_name]
 
@@ -42,7 +42,7 @@ os.environ.update(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Start one worker more than there are CPUs, because tests wait for platforms half of the time."""
+    """Start one more worker than there are CPUs, because tests spend half of their time waiting for platforms."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cpus + 1
 

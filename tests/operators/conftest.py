@@ -26,15 +26,15 @@ PROMPTS = [f"row {number} of all" for number in range(25)]
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """The output folder, not there yet."""
+    """The output folder, which does not exist yet."""
     return tmp_path / "out"
 
 
 @pytest.fixture
 def inference(platform: LocalPlatform, out: Path) -> Callable[..., Callable[[], Any]]:  # noqa: F811
-    """Returns a function that makes a new operator of the same arguments each time.
+    """Returns a function that takes arguments and returns a factory of operators.
 
-    What is not given: the 25 prompts, in chunks of 10, two jobs at once, deferred, looked at often.
+    Defaults: the 25 prompts in chunks of 10, at most two jobs at a time, deferred, polled often.
     """
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
@@ -51,8 +51,8 @@ def inference(platform: LocalPlatform, out: Path) -> Callable[..., Callable[[], 
 
 
 @pytest.fixture
-def embed(platform: LocalPlatform, out: Path) -> Callable[..., Callable[[], Any]]:  # noqa: ARG001, F811 - it leads there
-    """The same for vectors of the 25 prompts."""
+def embed(platform: LocalPlatform, out: Path) -> Callable[..., Callable[[], Any]]:  # noqa: ARG001, F811 - the connection points to it
+    """The same for embeddings of the 25 prompts."""
     from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
 
     return maker(
@@ -79,15 +79,15 @@ def error_rows(out: Path) -> Callable[[], list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def dag_in(airflow_home: Path) -> Iterator[Callable[[Path], dict[str, Any]]]:
-    """Returns a function that puts a file into Airflow's Dags folder and returns what it defines, by name."""
-    there: list[Path] = []
+def load_dags(airflow_home: Path) -> Iterator[Callable[[Path], dict[str, Any]]]:
+    """Returns a function that copies a file into Airflow's Dags folder, runs it, and returns its globals."""
+    copies: list[Path] = []
 
-    def read(file: Path) -> dict[str, Any]:
-        there.append(airflow_home / "dags" / file.name)
-        shutil.copy(file, there[-1])
-        return runpy.run_path(str(there[-1]))
+    def load(file: Path) -> dict[str, Any]:
+        copies.append(airflow_home / "dags" / file.name)
+        shutil.copy(file, copies[-1])
+        return runpy.run_path(str(copies[-1]))
 
-    yield read
-    for file in there:
+    yield load
+    for file in copies:
         file.unlink(missing_ok=True)

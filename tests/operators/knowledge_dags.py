@@ -1,4 +1,4 @@
-"""Dags of the tests, as a user writes them. ``test_knowledge_dags.py`` copies this file into Airflow's Dags folder."""
+"""Dags as users write them. ``test_knowledge_dags.py`` copies this file into Airflow's Dags folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQu
 
 WAITING = {"deferrable": True, "poll_interval": "{{ 0.5 }}", "timeout": "{{ 60 }}"}
 STATE = "{{ params.output }}/state"
-ALWAYS = {
+COMMON_DAG = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "params": {"output": "none", "docs": "none", "model": "none", "size": 2},
     "default_args": {"retries": 0},
 }
 
-with DAG("knowledge_without_waiting", schedule=None, **ALWAYS) as without_waiting:
+with DAG("knowledge_without_waiting", schedule=None, **COMMON_DAG) as without_waiting:
     # The task that queries the index waits for it, not the task that builds it.
     build = LaminiMemoryRagBuildOperator(
         task_id="build",
@@ -40,7 +40,7 @@ with DAG("knowledge_without_waiting", schedule=None, **ALWAYS) as without_waitin
         **WAITING,
     )
 
-with DAG("knowledge_native", schedule=None, render_template_as_native_obj=True, **ALWAYS) as native:
+with DAG("knowledge_native", schedule=None, render_template_as_native_obj=True, **COMMON_DAG) as native:
     train = LaminiClassifierTrainOperator(
         task_id="train",
         project="{{ 'mail' }}",

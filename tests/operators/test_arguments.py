@@ -1,4 +1,4 @@
-"""Arguments are checked when a task runs, before anything is sent, and each error names the one that is wrong."""
+"""Arguments are validated when a task runs, before anything is sent, and each error names the invalid one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.platforms import posts
 from tests.support.tasks import begin, run_to_end
 from tests.support.upstream import text_for
 
-WRONG = {
+INVALID = {
     "poll_interval": [0, -1, "often", None, True, float("nan"), "inf", "{{ params.x }}"],
     "timeout": [0, "-5", "a day", None, timedelta(0), float("inf")],
     "lamini_conn_id": ["", None],
@@ -46,9 +46,13 @@ WRONG = {
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [pytest.param(name, value, id=f"{name}={value!r}") for name, values in WRONG.items() for value in values],
+    [
+        pytest.param(name, value, id=f"{name}={value!r}")
+        for name, values in INVALID.items()
+        for value in values
+    ],
 )
-def test_a_wrong_argument_fails_at_once_and_is_named(platform, inference, out, name, value):
+def test_an_invalid_argument_fails_at_once_and_is_named(platform, inference, out, name, value):
     with pytest.raises(InvalidArgumentError) as caught:
         run_to_end(inference(**{name: value}))
     message = str(caught.value)
@@ -59,18 +63,18 @@ def test_a_wrong_argument_fails_at_once_and_is_named(platform, inference, out, n
     assert not out.exists()
 
 
-def test_a_wrong_argument_is_no_reason_to_try_again():
+def test_an_invalid_argument_is_not_retried():
     from airflow.providers.common.compat.sdk import AirflowFailException
 
     assert issubclass(InvalidArgumentError, AirflowFailException)
 
 
-def test_nothing_is_checked_while_a_dag_is_parsed(inference):
-    inference(**{name: values[0] for name, values in WRONG.items()})()
+def test_parsing_a_dag_validates_nothing(inference):
+    inference(**{name: values[0] for name, values in INVALID.items()})()
 
 
 @pytest.mark.parametrize("item", [None, ["a"], b"a", {1: "a"}, {"body": b"a"}, float("nan"), True])
-def test_an_item_of_a_list_that_is_no_row_is_numbered(platform, inference, out, item):
+def test_the_error_has_the_number_of_an_item_that_is_not_a_row(platform, inference, out, item):
     with pytest.raises(InvalidArgumentError, match=r"^row 2 of the list"):
         run_to_end(inference(input=["a", "b", item]))
     assert posts(platform) == {}
@@ -86,9 +90,9 @@ def test_a_template_with_a_missing_column_fails_before_anything_is_sent(
 ):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    given = ROWS if kind == "list" else str(path)
+    rows = ROWS if kind == "list" else str(path)
     with pytest.raises(InvalidArgumentError) as caught:
-        run_to_end(inference(input=given, prompt="About {body}"))
+        run_to_end(inference(input=rows, prompt="About {body}"))
     message = str(caught.value)
     assert ("item 1 of the list" if kind == "list" else "rows.jsonl, line 2") in message
     assert "'body'" in message
@@ -97,7 +101,7 @@ def test_a_template_with_a_missing_column_fails_before_anything_is_sent(
     assert not out.exists()
 
 
-def test_a_column_to_pass_through_that_no_row_has_fails_before_anything_is_sent(platform, inference, out):
+def test_a_passthrough_column_that_no_row_has_fails_before_anything_is_sent(platform, inference, out):
     with pytest.raises(InvalidArgumentError, match=r"'bodi'.*Existing columns: id, body") as caught:
         run_to_end(inference(input=ROWS[:1], prompt="{body}", passthrough=["bodi"]))
     assert "one" not in str(caught.value)
@@ -105,13 +109,13 @@ def test_a_column_to_pass_through_that_no_row_has_fails_before_anything_is_sent(
     assert not out.exists()
 
 
-def test_a_prompt_given_for_a_column_is_not_repeated(inference):
+def test_the_error_does_not_repeat_a_prompt_passed_as_a_column(inference):
     with pytest.raises(InvalidArgumentError, match="name of a column") as caught:
         run_to_end(inference(input=ROWS, prompt="Tell me the secret word"))
     assert "secret" not in str(caught.value)
 
 
-def test_a_row_that_cannot_be_read_is_named(platform, inference, out, tmp_path):
+def test_a_row_that_cannot_be_parsed_is_named(platform, inference, out, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "a"}\n{"prompt": \n')
     with pytest.raises(InvalidArgumentError, match=r"rows\.jsonl, line 2"):
@@ -120,14 +124,14 @@ def test_a_row_that_cannot_be_read_is_named(platform, inference, out, tmp_path):
     assert not out.exists()
 
 
-def test_an_output_folder_within_a_file_is_refused(platform, inference, tmp_path):
+def test_an_output_folder_inside_a_file_is_rejected(platform, inference, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidArgumentError, match="file"):
         run_to_end(inference(output=str(tmp_path / "file" / "out")))
     assert posts(platform) == {}
 
 
-def test_an_output_folder_that_holds_the_input_is_refused(platform, inference, tmp_path):
+def test_an_output_folder_that_contains_the_input_is_rejected(platform, inference, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
     with pytest.raises(InvalidArgumentError, match="contains files of the input"):
         run_to_end(inference(input=str(tmp_path / "rows.jsonl"), output=str(tmp_path)))
@@ -135,7 +139,7 @@ def test_an_output_folder_that_holds_the_input_is_refused(platform, inference, t
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
-def test_numbers_may_be_texts_as_templates_render_them(inference, rows):
+def test_numbers_can_be_strings_as_templates_render_them(inference, rows):
     before = time.time()
     ended = run_to_end(
         inference(
@@ -156,13 +160,13 @@ def test_numbers_may_be_texts_as_templates_render_them(inference, rows):
     assert len(rows()) == 5
 
 
-def test_prompts_that_a_template_turned_into_numbers_are_texts_again(inference, rows):
-    """``render_template_as_native_obj`` makes a number of ``"7"``."""
+def test_prompts_that_a_template_turned_into_numbers_become_strings_again(inference, rows):
+    """``render_template_as_native_obj`` turns ``"7"`` into a number."""
     run_to_end(inference(input=[7, 2.5, "seven"]))
     assert [row["output"] for row in rows()] == ["7", "2.5", "seven"]
 
 
-def test_a_timeout_may_be_a_timedelta(inference):
+def test_a_timeout_can_be_a_timedelta(inference):
     before = time.time()
     deferral = begin(inference(timeout=timedelta(minutes=2)))
     assert deferral.trigger["deadline"] - before == pytest.approx(120, abs=1)
@@ -173,7 +177,7 @@ def test_a_tuple_of_prompts_is_a_list_too(inference, rows):
     assert [row["output"] for row in rows()] == [text_for("a b"), text_for("c d")]
 
 
-def test_a_connection_that_is_not_there_is_named(inference, out):
+def test_the_error_names_a_missing_connection(inference, out):
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
     with pytest.raises(AirflowNotFoundException, match="lamini_elsewhere"):
@@ -181,21 +185,19 @@ def test_a_connection_that_is_not_there_is_named(inference, out):
     assert not out.exists()
 
 
-def test_a_prompt_above_the_limit_is_refused_by_its_row_and_one_at_the_limit_is_sent(
-    platform, inference, out
-):
-    make = lambda limit: inference(input=["short", "longer", "the longest"], max_prompt_chars=limit)  # noqa: E731
+def test_a_prompt_above_the_limit_is_rejected_and_one_at_the_limit_is_sent(platform, inference, out):
+    with_limit = lambda limit: inference(input=["short", "longer", "the longest"], max_prompt_chars=limit)  # noqa: E731
     with pytest.raises(
         InvalidArgumentError, match=r"item 2 of the list.* 11 characters, .* allows 10"
     ) as caught:
-        run_to_end(make(10))
+        run_to_end(with_limit(10))
     assert "longest" not in str(caught.value)
     assert posts(platform) == {}
     assert not out.exists()
-    assert run_to_end(make("11")).result["counts"]["ok"] == 3
+    assert run_to_end(with_limit("11")).result["counts"]["ok"] == 3
 
 
-def test_the_limit_holds_where_a_task_answers_a_few_rows_itself(platform):
+def test_the_limit_also_holds_for_vectors_in_the_result(platform):
     make = lambda **given: LaminiEmbeddingOperator(  # noqa: E731
         task_id="embed", input=["short", "longer"], **given
     )

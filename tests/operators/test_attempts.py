@@ -23,18 +23,22 @@ RESULT = "/v1/batch_completions/.*/result"
 
 
 def recorded_jobs(out):
-    """The ids of the jobs that are under way, as the ledger has them."""
+    """The ids of the running jobs, from the ledger."""
     try:
         chunks = json.loads((out / "_ledger.json").read_text())["open"]
     except FileNotFoundError:
         return []
-    return [once["job_id"] for chunk in chunks for once in chunk["rounds"] if once["job_id"]]
+    return [
+        submission["job_id"] for chunk in chunks for submission in chunk["rounds"] if submission["job_id"]
+    ]
 
 
-# -- a try that is gone -------------------------------------------------------------------------------
+# -- a try that died -------------------------------------------------------------------------------
 
 
-def test_a_try_that_died_while_it_waited_has_its_jobs_found_by_the_next(platform, inference, rows, engine):
+def test_the_next_try_attaches_to_the_jobs_of_one_that_died_while_it_waited(
+    platform, inference, rows, engine
+):
     platform.control.hold()
     begin(inference())
     assert submissions(platform) == 2
@@ -65,8 +69,8 @@ def test_the_next_try_waits_for_jobs_that_still_run(platform, inference, rows):
     assert outputs(rows()) == OUTPUTS
 
 
-def test_an_old_try_that_wakes_late_finds_nothing_left_to_do(platform, inference):
-    """As when a triggerer that was thought dead hands its event in after all."""
+def test_an_old_try_that_resumes_late_finds_nothing_left_to_do(platform, inference):
+    """This happens if a triggerer that was taken for dead reports its event after all."""
     old = begin(inference())
     event = old.wait()
     ended = run_to_end(inference())
@@ -75,8 +79,8 @@ def test_an_old_try_that_wakes_late_finds_nothing_left_to_do(platform, inference
     assert posts(platform) == before
 
 
-def test_two_tries_at_once_send_each_chunk_once(platform, inference, rows, out):
-    """The old one is not dead, as Airflow thinks: it waits in its worker, and stops when it wakes up."""
+def test_two_simultaneous_tries_send_each_chunk_once(platform, inference, rows, out):
+    """Airflow takes the old one for dead, but it waits in its worker. It stops as soon as it continues."""
     from airflow_provider_lamini.rows.errors import LedgerLostError
 
     platform.control.hold()
@@ -92,7 +96,7 @@ def test_two_tries_at_once_send_each_chunk_once(platform, inference, rows, out):
     assert outputs(rows()) == OUTPUTS
 
 
-def test_a_finished_run_that_is_cleared_sends_nothing_and_returns_the_same(platform, inference):
+def test_clearing_a_finished_task_sends_nothing_and_returns_the_same_result(platform, inference):
     first = run_to_end(inference())
     before = posts(platform)
     again = run_to_end(inference())
@@ -121,7 +125,7 @@ def test_settings_that_do_not_decide_results_may_change_between_tries(platform, 
         {"endpoint": "completions"},
     ],
 )
-def test_other_settings_between_tries_are_refused(platform, inference, changed):
+def test_other_settings_between_tries_are_rejected(platform, inference, changed):
     platform.control.hold()
     begin(inference())
     before = posts(platform)
@@ -131,8 +135,8 @@ def test_other_settings_between_tries_are_refused(platform, inference, changed):
 
 
 @pytest.mark.parametrize("endpoint", ["batch", "completions"])
-def test_a_wrong_model_that_is_put_right_needs_no_other_folder(inference, rows, endpoint):
-    """Nothing was submitted, so there is nothing that other settings would lose."""
+def test_correcting_the_model_needs_no_new_folder(inference, rows, endpoint):
+    """Nothing was submitted, so other settings lose nothing."""
     with pytest.raises(ModelNotFoundError, match="594"):
         run_to_end(inference(endpoint=endpoint, model_name="test/nothing"))
     run_to_end(inference(endpoint=endpoint))
@@ -149,11 +153,13 @@ def test_another_platform_behind_the_connection_is_another_run(platform, inferen
         run_to_end(inference())
 
 
-# -- a submission whose answer was lost -----------------------------------------------------------------
+# -- a submission whose response was lost ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lost", [{"drop": True}, {"status": 504}, {"truncate": 5}])
-def test_a_submission_without_an_answer_says_that_it_may_have_begun(platform, inference, rows, lost):
+def test_the_error_of_a_submission_without_a_response_says_that_the_job_may_run(
+    platform, inference, rows, lost
+):
     platform.control.fault("/v1/batch_completions", when="after", skip=1, **lost)
     with pytest.raises(Exception, match="may run and bill") as caught:
         run_to_end(inference())
@@ -167,7 +173,7 @@ def test_a_submission_without_an_answer_says_that_it_may_have_begun(platform, in
     assert "A job for rows 10 to 19 may have been started before; submitting it again." in lines
 
 
-def test_a_submission_without_an_answer_is_not_repeated_where_that_is_forbidden(platform, inference):
+def test_a_submission_without_a_response_is_not_repeated_if_that_is_forbidden(platform, inference):
     make = inference(on_unknown_submission="fail")
     platform.control.fault("/v1/batch_completions", when="after", drop=True)
     with pytest.raises(UnavailableError):
@@ -184,7 +190,7 @@ def test_a_submission_without_an_answer_is_not_repeated_where_that_is_forbidden(
 
 
 @pytest.mark.parametrize("refused", [{"status": 400}, {"status": 401}, {"status": 422}, {"status": 497}])
-def test_a_refused_submission_leaves_no_doubt(platform, inference, rows, refused):
+def test_a_refused_submission_started_nothing(platform, inference, rows, refused):
     platform.control.fault("/v1/batch_completions", skip=1, **refused)
     with pytest.raises(Exception, match="Nothing was started") as caught:
         run_to_end(inference())
@@ -194,22 +200,22 @@ def test_a_refused_submission_leaves_no_doubt(platform, inference, rows, refused
     assert outputs(rows()) == OUTPUTS
 
 
-def test_a_platform_that_is_too_busy_is_asked_again_until_it_takes_the_job(platform, inference):
+def test_a_submission_is_retried_while_the_platform_is_too_busy(platform, inference):
     platform.control.fault("/v1/batch_completions", status=429, times=2, headers={"Retry-After": "0.2"})
     run_to_end(inference())
     assert totals(platform) == [10, 10, 5]
 
 
-# -- jobs that the platform does not know any more ------------------------------------------------------
+# -- jobs that the platform no longer knows -------------------------------------------------------------
 
 
 def age_submissions(out, seconds, chunks=None):
-    """Let the jobs of chunks that are under way be older than they are."""
+    """Make the running jobs look older than they are."""
     ledger = json.loads((out / "_ledger.json").read_text())
     for chunk in ledger["open"]:
         if chunks is None or chunk["number"] in chunks:
-            for once in chunk["rounds"]:
-                once["submitted_at"] -= seconds
+            for submission in chunk["rounds"]:
+                submission["submitted_at"] -= seconds
     (out / "_ledger.json").write_text(json.dumps(ledger))
 
 
@@ -232,7 +238,7 @@ def test_a_vanished_job_is_sent_again_once(platform, inference, rows):
     assert outputs(rows()) == OUTPUTS
 
 
-def test_a_vanished_job_fails_the_task_where_sending_again_is_forbidden(platform, inference):
+def test_a_vanished_job_fails_the_task_if_resubmitting_is_forbidden(platform, inference):
     platform.control.hold()
     make = inference(on_unknown_submission="fail")
     deferral = begin(make)
@@ -243,29 +249,27 @@ def test_a_vanished_job_fails_the_task_where_sending_again_is_forbidden(platform
     assert totals(platform) == [10, 10]
 
 
-def test_a_young_job_that_is_not_known_yet_is_waited_for(platform, inference, rows):
-    """Replicas of a platform learn of a job one after the other."""
+def test_a_new_job_that_is_not_known_yet_is_polled_again(platform, inference, rows):
+    """The replicas of a platform do not learn of a job at the same time."""
     platform.control.fault(RESULT, status=498, times=4)
     run_to_end(inference())
     assert totals(platform) == [10, 10, 5]
     assert outputs(rows()) == OUTPUTS
 
 
-def test_a_young_job_is_not_taken_for_vanished_because_an_old_one_is_waited_for_too(
-    platform, inference, rows, out
-):
+def test_a_new_job_is_not_taken_for_vanished_beside_an_old_one(platform, inference, rows, out):
     platform.control.hold()
     begin(inference())
     age_submissions(out, 3600, chunks=[0])
-    young = platform.control.jobs()[1]["id"]
-    platform.control.fault(f"/v1/batch_completions/{young}/result", status=498, times=3)
+    new = platform.control.jobs()[1]["id"]
+    platform.control.fault(f"/v1/batch_completions/{new}/result", status=498, times=3)
 
     run_to_end(inference(), while_deferred=lambda _: platform.control.release())
     assert totals(platform) == [10, 10, 5]
     assert outputs(rows()) == OUTPUTS
 
 
-def test_a_job_that_cannot_be_looked_at_fails_the_task_and_is_kept(platform, inference, rows):
+def test_a_job_that_cannot_be_polled_fails_the_task_and_stays_recorded(platform, inference, rows):
     platform.control.hold()
     deferral = begin(inference())
     platform.control.fault(RESULT, status=400, times=None)
@@ -279,11 +283,11 @@ def test_a_job_that_cannot_be_looked_at_fails_the_task_and_is_kept(platform, inf
     assert outputs(rows()) == OUTPUTS
 
 
-# -- time is up -------------------------------------------------------------------------------------------
+# -- the timeout ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_timeout_fails_the_task_and_the_next_try_takes_the_jobs_up(platform, inference, rows, deferrable):
+def test_a_timeout_fails_the_task_and_the_next_try_attaches(platform, inference, rows, deferrable):
     platform.control.hold()
     began = time.monotonic()
     with pytest.raises(WaitTimeoutError, match=r"timeout of 1 s has passed.*a retry attaches"):
@@ -295,12 +299,14 @@ def test_a_timeout_fails_the_task_and_the_next_try_takes_the_jobs_up(platform, i
     assert outputs(rows()) == OUTPUTS
 
 
-def test_the_deadline_counts_from_the_beginning_of_the_try_over_all_its_deferrals(inference):
+def test_all_deferrals_of_a_try_have_the_same_deadline(inference):
     before = time.time()
     ended = run_to_end(inference(chunk_size=5))
     assert len(ended.deferrals) >= 2
     assert before + 30 <= ended.deferrals[0].trigger["deadline"] <= before + 31
-    assert {each.trigger["deadline"] for each in ended.deferrals} == {ended.deferrals[0].trigger["deadline"]}
+    assert {deferral.trigger["deadline"] for deferral in ended.deferrals} == {
+        ended.deferrals[0].trigger["deadline"]
+    }
 
 
 def test_a_timeout_ends_a_direct_run_and_keeps_its_chunks(platform, inference, rows):
@@ -314,8 +320,8 @@ def test_a_timeout_ends_a_direct_run_and_keeps_its_chunks(platform, inference, r
     assert outputs(rows()) == OUTPUTS
 
 
-def test_progress_after_a_retry_counts_from_this_try(platform, inference, out):
-    """Rows of the try before, and the time in between, say nothing of the speed."""
+def test_the_progress_of_a_retry_counts_from_its_own_start(platform, inference, out):
+    """The previous try's rows, and the time since then, say nothing about the speed."""
     platform.control.hold(after_rows=10)
     deferral = begin(inference(max_in_flight=1))
     wait_until(lambda: platform.control.jobs()[0]["ended"] is not None)
@@ -332,8 +338,8 @@ def test_progress_after_a_retry_counts_from_this_try(platform, inference, out):
     assert before <= progress["since"] <= time.time()
 
 
-def test_a_process_that_was_overtaken_leaves_the_folder_to_the_newer_one(platform, inference, rows):
-    """A direct run notices it before its next request, and not only when a chunk is done."""
+def test_a_superseded_process_leaves_the_folder_to_the_newer_one(platform, inference, rows):
+    """A direct run notices it before its next request, not only at the end of a chunk."""
     from airflow_provider_lamini.rows.errors import LedgerLostError
 
     platform.control.fault("/v2/completions", delay=0.15, times=None)

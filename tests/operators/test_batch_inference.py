@@ -1,4 +1,4 @@
-"""What goes in comes out: every row once, in order, with what the platform said to it."""
+"""Every row of the input comes out once, in order, with the platform's output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TICKETS = [
 ENDPOINTS = ("batch", "completions", "chat")
 
 
-def test_rows_come_out_in_order_after_deferrals(platform, inference, rows, out):
+def test_rows_are_written_in_order_after_deferrals(platform, inference, rows, out):
     ended = run_to_end(inference())
     assert rows() == [
         {"index": number, "output": text_for(prompt), "finish_reason": "stop", "error": None}
@@ -37,7 +37,7 @@ def test_rows_come_out_in_order_after_deferrals(platform, inference, rows, out):
     ]
 
 
-def test_the_manifest_says_where_the_results_are_and_what_they_came_to(inference, out):
+def test_the_manifest_has_the_paths_and_counts_of_the_results(inference, out):
     manifest = run_to_end(inference()).result
     seconds = manifest.pop("seconds")
     assert 0 < seconds < 30
@@ -62,7 +62,7 @@ def test_the_manifest_says_where_the_results_are_and_what_they_came_to(inference
     assert [part["first_row"] for part in written["parts"]] == [0, 10, 20]
 
 
-def test_a_task_that_does_not_defer_comes_to_the_same(platform, inference, rows):
+def test_a_task_that_does_not_defer_has_the_same_results(platform, inference, rows):
     ended = run_to_end(inference(deferrable=False))
     assert ended.deferrals == []
     assert ended.result["counts"]["ok"] == 25
@@ -88,10 +88,10 @@ def test_a_task_defers_when_its_jobs_take_longer_than_defer_after(platform, infe
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
-def test_endpoints_without_jobs_come_to_the_same(platform, inference, rows, engine, endpoint):
+def test_endpoints_without_jobs_have_the_same_results(platform, inference, rows, engine, endpoint):
     path = {"completions": "/v2/completions", "chat": "/inf/chat/completions"}[endpoint]
     ended = run_to_end(inference(endpoint=endpoint, max_in_flight=4))
-    assert ended.deferrals == []  # there is nothing to wait for: the worker asks row by row
+    assert ended.deferrals == []  # there is no job to wait for
     assert posts(platform) == {f"POST {path}": 25}
     assert [row["index"] for row in rows()] == list(range(25))
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
@@ -100,7 +100,7 @@ def test_endpoints_without_jobs_come_to_the_same(platform, inference, rows, engi
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_an_output_type_gives_objects_on_every_endpoint(inference, rows, endpoint):
+def test_an_output_type_returns_objects_on_every_endpoint(inference, rows, endpoint):
     kind = {"mood": ["good", "bad"], "sure": "float", "words": "int", "said": "str", "loud": "bool"}
     run_to_end(inference(endpoint=endpoint, output_type=kind, input=PROMPTS[:4]))
     properties = {
@@ -115,14 +115,14 @@ def test_an_output_type_gives_objects_on_every_endpoint(inference, rows, endpoin
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_a_bound_on_tokens_cuts_the_output_and_says_so(inference, rows, endpoint):
+def test_a_token_limit_truncates_the_output_and_says_so(inference, rows, endpoint):
     ended = run_to_end(inference(endpoint=endpoint, max_new_tokens=2, input=PROMPTS[:3]))
     assert [row["output"] for row in rows()] == ["all of"] * 3
     assert {row["finish_reason"] for row in rows()} == {"length"}
     assert ended.result["counts"]["finish_reasons"] == {"length": 3}
 
 
-def test_a_template_makes_prompts_of_columns_and_columns_are_passed_through(inference, rows, engine):
+def test_prompts_are_rendered_from_columns_and_columns_are_passed_through(inference, rows, engine):
     run_to_end(
         inference(
             input=TICKETS,
@@ -131,7 +131,7 @@ def test_a_template_makes_prompts_of_columns_and_columns_are_passed_through(infe
             chunk_size=3,
         )
     )
-    prompts = [f'Say {{"x": 1}} to {each["subject"]}: {each["body"]}' for each in TICKETS]
+    prompts = [f'Say {{"x": 1}} to {ticket["subject"]}: {ticket["body"]}' for ticket in TICKETS]
     assert sorted(engine.prompts) == sorted(prompts)
     assert rows() == [
         {
@@ -146,13 +146,13 @@ def test_a_template_makes_prompts_of_columns_and_columns_are_passed_through(infe
     ]
 
 
-def test_a_prompt_may_be_the_name_of_a_column(inference, rows):
+def test_a_prompt_can_be_the_name_of_a_column(inference, rows):
     run_to_end(inference(input=TICKETS, prompt="body"))
-    assert [row["output"] for row in rows()] == [text_for(each["body"]) for each in TICKETS]
+    assert [row["output"] for row in rows()] == [text_for(ticket["body"]) for ticket in TICKETS]
 
 
 def write_jsonl(path, tickets):
-    path.write_text("".join(json.dumps(each) + "\n" for each in tickets))
+    path.write_text("".join(json.dumps(ticket) + "\n" for ticket in tickets))
 
 
 def write_csv(path, tickets):
@@ -166,33 +166,33 @@ def write_parquet(path, tickets):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    columns = {name: [each[name] for each in tickets] for name in ("id", "subject", "body")}
+    columns = {name: [ticket[name] for ticket in tickets] for name in ("id", "subject", "body")}
     parquet.write_table(pyarrow.table(columns), path)
 
 
 @pytest.mark.parametrize(
     ("write", "suffix"), [(write_jsonl, "jsonl"), (write_csv, "csv"), (write_parquet, "parquet")]
 )
-def test_files_are_read_and_their_columns_passed_through(inference, rows, tmp_path, write, suffix):
+def test_files_are_read_and_columns_passed_through(inference, rows, tmp_path, write, suffix):
     path = tmp_path / f"tickets.{suffix}"
     write(path, TICKETS)
     ended = run_to_end(inference(input=str(path), prompt="{body}", passthrough=["subject"], chunk_size=5))
-    assert [row["output"] for row in rows()] == [text_for(each["body"]) for each in TICKETS]
-    assert [row["subject"] for row in rows()] == [each["subject"] for each in TICKETS]
+    assert [row["output"] for row in rows()] == [text_for(ticket["body"]) for ticket in TICKETS]
+    assert [row["subject"] for row in rows()] == [ticket["subject"] for ticket in TICKETS]
     assert ended.result["input"].startswith(str(path))
 
 
-def test_a_glob_is_read_file_by_file_in_the_order_of_the_names(inference, rows, tmp_path):
+def test_the_files_of_a_glob_are_read_in_the_order_of_their_names(inference, rows, tmp_path):
     write_jsonl(tmp_path / "b.jsonl", TICKETS[4:])
     write_jsonl(tmp_path / "a.jsonl", TICKETS[:4])
     ended = run_to_end(inference(input=f"file://{tmp_path}/*.jsonl", prompt="{body}", chunk_size=3))
-    assert [row["output"] for row in rows()] == [text_for(each["body"]) for each in TICKETS]
+    assert [row["output"] for row in rows()] == [text_for(ticket["body"]) for ticket in TICKETS]
     assert ended.result["chunks"] == 3
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("kind", ["list", "jsonl", "csv"])
-def test_an_empty_input_is_a_success_of_no_rows(platform, inference, tmp_path, kind, endpoint):
+def test_an_empty_input_succeeds_without_rows(platform, inference, tmp_path, kind, endpoint):
     path = tmp_path / f"nothing.{kind}"
     path.write_text("prompt\n" if kind == "csv" else "")
     ended = run_to_end(inference(input=[] if kind == "list" else str(path), endpoint=endpoint))
@@ -203,23 +203,23 @@ def test_an_empty_input_is_a_success_of_no_rows(platform, inference, tmp_path, k
     assert posts(platform) == {}
 
 
-def test_more_jobs_than_allowed_are_never_under_way(platform, inference):
+def test_the_number_of_running_jobs_is_limited(platform, inference):
     platform.control.hold()
     alive = []
 
-    def look(_):
+    def count_jobs(_):
         alive.append(sum(job["ended"] is None for job in platform.control.jobs()))
         platform.control.release()
 
-    ended = run_to_end(inference(chunk_size=3, max_in_flight=3), while_deferred=look)
+    ended = run_to_end(inference(chunk_size=3, max_in_flight=3), while_deferred=count_jobs)
     assert alive[0] == 3
     assert max(alive) <= 3
     assert submissions(platform) == 9
     assert ended.result["counts"]["ok"] == 25
 
 
-def test_each_task_of_a_run_has_its_own_results(inference, tmp_path):
-    """Mapped instances of one task, each with a folder of its own, do not know of each other."""
+def test_each_mapped_task_has_its_own_results(inference, tmp_path):
+    """Mapped instances of one task, each with its own folder, do not affect each other."""
     for index in range(2):
         ended = run_to_end(
             inference(input=PROMPTS[index * 3 :][:3], output=str(tmp_path / str(index))),

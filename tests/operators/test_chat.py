@@ -1,4 +1,4 @@
-"""Answering one conversation, or a few, within a task."""
+"""One conversation, or a few, answered within a task."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CONVERSATION = [
 
 
 @pytest.fixture
-def chat(platform):  # noqa: ARG001 - the connection leads to the platform
-    """Returns a function that makes a new operator of the same arguments each time."""
+def chat(platform):  # noqa: ARG001 - the connection points to the platform
+    """Returns a function that takes arguments and returns a factory of operators."""
     from airflow_provider_lamini.operators.chat import LaminiChatOperator
 
     return maker(LaminiChatOperator, task_id="chat", messages="how are you", model_name=TEXT_MODEL)
@@ -135,7 +135,7 @@ def test_a_wrong_key_is_reported_clearly(platform, chat, monkeypatch):
         ("output_type", {"a": []}),
     ],
 )
-def test_a_wrong_argument_fails_before_anything_is_sent_and_is_named(platform, chat, name, value):
+def test_an_invalid_argument_fails_before_anything_is_sent_and_is_named(platform, chat, name, value):
     with pytest.raises(InvalidArgumentError) as caught:
         run_to_end(chat(**{name: value}))
     assert name in str(caught.value)

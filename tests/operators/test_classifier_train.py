@@ -35,8 +35,8 @@ class QuickTrain(LaminiClassifierTrainOperator):
 
 
 @pytest.fixture
-def train(knowledge, tmp_path):  # noqa: ARG001 - the operator talks to it
-    """Returns a function that makes a new operator of the same arguments each time."""
+def train(knowledge, tmp_path):  # noqa: ARG001 - the operator sends requests to it
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(
         QuickTrain,
         task_id="train",
@@ -101,7 +101,7 @@ def test_examples_are_optional(knowledge, train):
     assert knowledge.sent(ADD) == []
 
 
-def test_examples_may_be_rows_or_files(knowledge, train, tmp_path):
+def test_examples_can_be_rows_or_files(knowledge, train, tmp_path):
     run_to_end(train(examples=ROWS))
     table = tmp_path / "examples.csv"
     table.write_text("kind,mail,more\n" + "".join(f"{row['class']},{row['text']},1\n" for row in ROWS))
@@ -110,12 +110,12 @@ def test_examples_may_be_rows_or_files(knowledge, train, tmp_path):
     assert [body["examples"] for body in knowledge.sent(INITIALIZE)] == [EXAMPLES] * 2
 
 
-def test_classes_may_be_json_text_from_a_template(knowledge, train):
+def test_classes_can_be_json_from_a_template(knowledge, train):
     run_to_end(train(classes='{"spam": "offers", "ham": "mail"}'))
     assert knowledge.sent(INITIALIZE)[0]["classes"] == {"spam": "offers", "ham": "mail"}
 
 
-def test_an_existing_project_may_fail_the_task(knowledge, train):
+def test_an_existing_project_fails_the_task_if_the_user_says_so(knowledge, train):
     knowledge.projects["mail"] = {}
     with pytest.raises(InvalidArgumentError, match="exists already"):
         run_to_end(train(on_existing="fail"))
@@ -191,7 +191,7 @@ def test_a_job_whose_id_was_lost_is_found_in_the_projects_list(knowledge, train,
     assert len(knowledge.trainings) == before + 1
 
 
-def test_examples_are_not_added_twice_after_a_lost_answer(knowledge, train):
+def test_examples_are_not_added_twice_after_a_lost_response(knowledge, train):
     knowledge.projects["mail"] = {}
     knowledge.lose.append(ADD)
     with pytest.raises(UnavailableError):
@@ -209,7 +209,7 @@ def test_a_submission_that_never_arrived_is_repeated(knowledge, train):
     assert run_to_end(train()).result["job_id"] == "c1"
 
 
-def test_two_new_jobs_are_left_to_a_person(knowledge, train):
+def test_two_new_jobs_are_left_to_the_user(knowledge, train):
     knowledge.projects["mail"] = {}
     knowledge.lose.append(TRAIN)
     with pytest.raises(UnavailableError):
@@ -302,7 +302,7 @@ def test_without_waiting_the_job_id_is_returned_at_once(knowledge, train):
         {"on_existing": "replace"},
     ],
 )
-def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, train, wrong):
+def test_an_invalid_argument_fails_before_anything_is_sent(knowledge, train, wrong):
     with pytest.raises(InvalidArgumentError):
         run_to_end(train(**wrong))
     assert not knowledge.asked

@@ -1,4 +1,4 @@
-"""Texts are sorted into classes: one, a few, or rows from storage to storage."""
+"""Texts are classified: one, a few, or rows from storage to storage."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PATH = "/v2/classifier/model-c1/classify"
 
 
 @pytest.fixture
-def classify(knowledge):  # noqa: ARG001 - the operator talks to it
-    """Returns a function that makes a new operator of the same arguments each time."""
+def classify(knowledge):  # noqa: ARG001 - the operator sends requests to it
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(LaminiClassifyOperator, task_id="sort", model_id="model-c1", input=TEXTS, timeout=30)
 
 
-def test_one_text_has_its_classes_as_the_result(knowledge, classify):
+def test_the_result_of_one_text_is_its_classes(knowledge, classify):
     ended = run_to_end(classify(input=TEXTS[0]))
     assert ended.result == {
         "model_id": "model-c1",
@@ -38,7 +38,7 @@ def test_one_text_has_its_classes_as_the_result(knowledge, classify):
     assert knowledge.sent(PATH) == [{"prompt": [TEXTS[0]]}]
 
 
-def test_a_few_texts_have_their_classes_in_order(classify):
+def test_the_results_of_a_few_texts_are_in_order(classify):
     assert [answer["class"] for answer in run_to_end(classify()).result["outputs"]] == CLASSES
 
 
@@ -52,13 +52,13 @@ def test_top_n_and_threshold_are_sent(knowledge, classify):
     assert knowledge.sent(PATH)[0] == {"prompt": TEXTS, "top_n": 2, "threshold": 0.4}
 
 
-def test_a_text_of_no_class_is_no_failure(classify, tmp_path):
+def test_a_text_without_a_class_is_not_a_failure(classify, tmp_path):
     given = {"threshold": 0.7, "output": str(tmp_path / "out")}
     assert run_to_end(classify(**given)).result["counts"]["ok"] == 3
     assert rows_in(tmp_path / "out")[0]["output"] == {"class": None, "prob": None, "classes": []}
 
 
-def test_rows_go_from_storage_to_storage_many_in_a_request(knowledge, classify, tmp_path):
+def test_rows_from_storage_are_classified_with_many_rows_per_request(knowledge, classify, tmp_path):
     source = tmp_path / "in.jsonl"
     rows = [{"id": number, "body": TEXTS[number % 3]} for number in range(100)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -75,7 +75,7 @@ def test_rows_go_from_storage_to_storage_many_in_a_request(knowledge, classify, 
     assert ended.deferrals == []
 
 
-def test_a_text_that_is_refused_does_not_spoil_the_others(classify, tmp_path):
+def test_a_refused_text_does_not_affect_the_others(classify, tmp_path):
     texts = [*TEXTS, "refuse this", *TEXTS]
     out = str(tmp_path / "out")
     assert run_to_end(classify(input=texts, output=out, max_failed_rows=1)).result["counts"]["failed"] == 1
@@ -86,7 +86,7 @@ def test_a_text_that_is_refused_does_not_spoil_the_others(classify, tmp_path):
         run_to_end(classify(input=texts, output=out))
 
 
-def test_a_retry_sends_only_what_is_left(knowledge, classify, tmp_path):
+def test_a_retry_sends_only_the_remaining_rows(knowledge, classify, tmp_path):
     given = {"output": str(tmp_path / "out"), "chunk_size": 1, "max_in_flight": 1}
     knowledge.fail[PATH] = [(401, "key changed")]
     with pytest.raises(Exception, match="key changed"):
@@ -98,18 +98,18 @@ def test_a_retry_sends_only_what_is_left(knowledge, classify, tmp_path):
     assert [row["output"]["class"] for row in rows_in(tmp_path / "out")] == CLASSES
 
 
-def test_results_of_another_threshold_are_not_mixed_in(classify, tmp_path):
+def test_results_with_another_threshold_are_not_mixed(classify, tmp_path):
     run_to_end(classify(output=str(tmp_path / "out")))
     with pytest.raises(InvalidArgumentError, match="other settings"):
         run_to_end(classify(output=str(tmp_path / "out"), threshold=0.1))
 
 
-def test_a_classifier_that_is_not_there_is_named(classify):
+def test_the_error_names_a_missing_classifier(classify):
     with pytest.raises(ModelNotFoundError):
         run_to_end(classify(model_id="other"))
 
 
-def test_an_answer_for_too_few_texts_is_none(knowledge, classify):
+def test_a_response_for_too_few_texts_is_rejected(knowledge, classify):
     knowledge.forgets_a_text = True
     with pytest.raises(ProtocolError, match="2 classifications were answered for 3 texts"):
         run_to_end(classify())
@@ -135,7 +135,7 @@ def test_an_answer_for_too_few_texts_is_none(knowledge, classify):
         {"chunk_size": 0},
     ],
 )
-def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, classify, wrong):
+def test_an_invalid_argument_fails_before_anything_is_sent(knowledge, classify, wrong):
     with pytest.raises(InvalidArgumentError):
         run_to_end(classify(**wrong))
     assert not knowledge.asked

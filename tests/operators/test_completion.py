@@ -1,4 +1,4 @@
-"""Completing one prompt, or a few, within a task."""
+"""One prompt, or a few, completed within a task."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PATH = "/v2/completions"
 
 
 @pytest.fixture
-def complete(platform):  # noqa: ARG001 - the connection leads to the platform
-    """Returns a function that makes a new operator of the same arguments each time."""
+def complete(platform):  # noqa: ARG001 - the connection points to the platform
+    """Returns a function that takes arguments and returns a factory of operators."""
     from airflow_provider_lamini.operators.completion import LaminiCompletionOperator
 
     return maker(LaminiCompletionOperator, task_id="complete", prompt="Say it again", model_name=TEXT_MODEL)
@@ -137,7 +137,7 @@ def test_a_wrong_key_is_reported_clearly(platform, complete, monkeypatch):
         ("lamini_conn_id", ""),
     ],
 )
-def test_a_wrong_argument_fails_before_anything_is_sent_and_is_named(platform, complete, name, value):
+def test_an_invalid_argument_fails_before_anything_is_sent_and_is_named(platform, complete, name, value):
     with pytest.raises(InvalidArgumentError) as caught:
         run_to_end(complete(**{name: value}))
     assert name in str(caught.value)

@@ -19,7 +19,7 @@ PATH = "/v1alpha/downloaded_models/"
 
 @pytest.fixture
 def download():
-    """Returns a function that makes a new operator of the same arguments each time."""
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(LaminiDownloadModelOperator, task_id="download", model_name=NAME, **WAITING)
 
 
@@ -102,7 +102,7 @@ def test_the_token_comes_from_a_connection_and_appears_nowhere(tuning, download,
         ({"hub_conn_id": "keyless"}, "'keyless' has no password"),
     ],
 )
-def test_wrong_arguments_are_rejected_before_anything_is_sent(
+def test_invalid_arguments_are_rejected_before_anything_is_sent(
     tuning, download, monkeypatch, arguments, problem
 ):
     monkeypatch.setenv("AIRFLOW_CONN_KEYLESS", json.dumps({"conn_type": "http"}))

@@ -1,4 +1,4 @@
-"""Vectors: of a text, of a few, and of every row of an input, as JSON Lines and as Parquet."""
+"""Embeddings of every row of an input, as JSON Lines and as Parquet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BATCH, DIRECT = "POST /v1/batch_embeddings", "POST /v1/embedding"
 
 
 def table(out):
-    """All Parquet parts, read by pyarrow as one data set."""
+    """All Parquet parts, read by pyarrow as one dataset."""
     pytest.importorskip("pyarrow")
     from pyarrow import dataset
 
@@ -49,7 +49,7 @@ def table(out):
 
 
 @pytest.mark.parametrize("endpoint", ["batch", "embedding"])
-def test_rows_come_out_in_order_with_a_vector_each(platform, embed, rows, out, endpoint):
+def test_each_row_is_written_in_order_with_its_vector(platform, embed, rows, out, endpoint):
     ended = run_to_end(embed(endpoint=endpoint))
     assert [row.pop("embedding") for row in rows()] == near(TEXTS)
     assert [row | {"embedding": 0} for row in rows()] == [
@@ -78,7 +78,7 @@ def test_rows_come_out_in_order_with_a_vector_each(platform, embed, rows, out, e
     assert posts(platform) == {BATCH: 3} if endpoint == "batch" else {DIRECT: 3}
 
 
-def test_a_task_that_does_not_defer_comes_to_the_same(platform, embed, rows):
+def test_a_task_that_does_not_defer_has_the_same_results(platform, embed, rows):
     ended = run_to_end(embed(deferrable=False))
     assert ended.deferrals == []
     assert [row["embedding"] for row in rows()] == near(TEXTS)
@@ -86,7 +86,7 @@ def test_a_task_that_does_not_defer_comes_to_the_same(platform, embed, rows):
 
 
 @pytest.mark.parametrize("several", [1, 4, "25"])
-def test_several_texts_go_into_one_request(platform, embed, rows, engine, several):
+def test_several_texts_are_sent_in_one_request(platform, embed, rows, engine, several):
     run_to_end(embed(endpoint="embedding", texts_per_request=several, chunk_size=25))
     assert posts(platform) == {DIRECT: ceil(25 / int(several))}
     assert sorted(engine.prompts) == sorted(TEXTS)
@@ -94,7 +94,7 @@ def test_several_texts_go_into_one_request(platform, embed, rows, engine, severa
 
 
 @pytest.mark.parametrize("endpoint", ["batch", "embedding"])
-def test_the_model_is_named_where_it_is_given(embed, engine, endpoint):
+def test_a_given_model_is_sent_and_returned(embed, engine, endpoint):
     ended = run_to_end(embed(endpoint=endpoint, model_name=EMBEDDING_MODEL, input=TEXTS[:2]))
     assert ended.result["model"] == EMBEDDING_MODEL
     assert {body["model"] for body in engine.bodies} == {EMBEDDING_MODEL}
@@ -137,7 +137,7 @@ def test_parquet_has_typed_columns_and_vectors_of_fixed_size(embed, out, endpoin
 
 
 def test_all_parts_have_the_same_types_whatever_their_rows_hold(embed, out):
-    """The first part has no note at all, the second a text, the third something else again."""
+    """The first part has no notes, the second has texts, the third has other values."""
     rows = [
         {"t": "a", "note": None, "tags": ["x"], "big": 1, "part": 1},
         {"t": "b", "note": None, "tags": [], "big": 2, "part": 2.5},
@@ -161,7 +161,7 @@ def test_all_parts_have_the_same_types_whatever_their_rows_hold(embed, out):
     assert back == [{"note": None} | {column: row.get(column) for column in columns} for row in rows]
 
 
-def test_an_empty_input_is_a_success_of_no_rows(platform, embed):
+def test_an_empty_input_succeeds_without_rows(platform, embed):
     for number, kind in enumerate(("jsonl", "parquet")):
         ended = run_to_end(embed(input=[], output_format=kind, on_other_run="replace"))
         assert (ended.result["counts"]["rows"], ended.result["dimensions"], number) == (0, None, number)
@@ -181,7 +181,7 @@ def test_files_are_read_and_ids_passed_through(embed, rows, tmp_path):
 
 
 @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
-def test_a_text_that_spoils_a_request_is_found_and_fails_alone(
+def test_only_the_text_that_makes_a_request_fail_is_a_failed_row(
     platform, embed, error_rows, out, output_format
 ):
     platform.control.fault("/v1/embedding", status=422, times=4)  # 8 texts, then 4, 2 and 1 of them
@@ -207,7 +207,7 @@ def test_a_text_that_spoils_a_request_is_found_and_fails_alone(
 
 
 def test_a_part_without_any_vector_is_readable_beside_the_others(platform, embed, out):
-    """It is the first one, when the size of the vectors is not known yet."""
+    """It is the first one, so the number of dimensions is not known yet."""
     platform.control.fault("/v1/embedding", status=422, times=2)
     make = embed(
         input=TEXTS[:3],
@@ -223,7 +223,7 @@ def test_a_part_without_any_vector_is_readable_beside_the_others(platform, embed
     assert [error is None for error in found["error"].to_pylist()] == [False, False, True]
 
 
-def test_an_answer_with_too_few_vectors_is_not_taken(platform, embed, rows):
+def test_a_response_with_too_few_vectors_is_rejected(platform, embed, rows):
     platform.control.fault("/v1/embedding", status=200, body='{"embedding": [[1.0, 2.0]]}', times=1)
     run_to_end(embed(input=TEXTS[:4], endpoint="embedding"))
     assert [row["embedding"] for row in rows()] == near(TEXTS[:4])
@@ -237,7 +237,7 @@ def test_more_failed_rows_than_allowed_fail_the_task(platform, embed):
 
 
 @pytest.mark.parametrize("endpoint", ["batch", "embedding"])
-def test_a_wrong_key_is_one_clear_sentence(platform, embed, monkeypatch, endpoint):
+def test_a_wrong_key_is_reported_clearly(platform, embed, monkeypatch, endpoint):
     connect(monkeypatch, platform, password="not-the-key-0123456789")
     with pytest.raises(AuthenticationError, match="the key is missing or wrong") as caught:
         run_to_end(embed(endpoint=endpoint))
@@ -247,7 +247,7 @@ def test_a_wrong_key_is_one_clear_sentence(platform, embed, monkeypatch, endpoin
 # -- tries of one task ----------------------------------------------------------------------------------------
 
 
-def test_a_retry_attaches_to_the_jobs_that_run(platform, embed, rows):
+def test_a_retry_attaches_to_the_running_jobs(platform, embed, rows):
     platform.control.hold()
     first = begin(embed())
     second = begin(embed())
@@ -259,7 +259,7 @@ def test_a_retry_attaches_to_the_jobs_that_run(platform, embed, rows):
     assert [row["embedding"] for row in rows()] == near(TEXTS)
 
 
-def test_a_retry_after_a_lost_answer_sends_that_chunk_only(platform, embed, rows):
+def test_a_retry_after_a_lost_response_sends_only_that_chunk(platform, embed, rows):
     platform.control.fault("/v1/batch_embeddings", when="after", drop=True, skip=1)
     with pytest.raises(UnavailableError, match="may run and bill"):
         run_to_end(embed())
@@ -269,7 +269,7 @@ def test_a_retry_after_a_lost_answer_sends_that_chunk_only(platform, embed, rows
 
 
 @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
-def test_a_retry_of_a_direct_run_sends_only_what_is_not_done(platform, embed, out, output_format):
+def test_a_retry_of_a_direct_run_sends_only_the_remaining_chunks(platform, embed, out, output_format):
     make = embed(endpoint="embedding", max_in_flight=1, output_format=output_format)
     platform.control.fault("/v1/embedding", status=500, times=None, skip=1)
     with pytest.raises(UnavailableError):
@@ -282,7 +282,7 @@ def test_a_retry_of_a_direct_run_sends_only_what_is_not_done(platform, embed, ou
     assert [row["embedding"] for row in read_outputs(str(out))] == near(TEXTS)
 
 
-def test_a_finished_run_that_is_cleared_sends_nothing_and_returns_the_same(platform, embed):
+def test_clearing_a_finished_task_sends_nothing_and_returns_the_same_result(platform, embed):
     first = run_to_end(embed(output_format="parquet"))
     before = posts(platform)
     assert run_to_end(embed(output_format="parquet")).result == first.result
@@ -290,7 +290,7 @@ def test_a_finished_run_that_is_cleared_sends_nothing_and_returns_the_same(platf
 
 
 @pytest.mark.parametrize("changed", [{"output_format": "parquet"}, {"model_name": EMBEDDING_MODEL}])
-def test_other_settings_between_tries_are_refused(platform, embed, changed):
+def test_other_settings_between_tries_are_rejected(platform, embed, changed):
     run_to_end(embed())
     before = posts(platform)
     with pytest.raises(InvalidArgumentError, match="this task and run with other settings"):
@@ -298,8 +298,8 @@ def test_other_settings_between_tries_are_refused(platform, embed, changed):
     assert posts(platform) == before
 
 
-def test_a_batch_that_failed_is_waited_for_until_the_timeout(platform, embed):
-    """The platform tells no state of such a job, only an error where its result would be."""
+def test_a_failed_batch_is_polled_until_the_timeout(platform, embed):
+    """The platform reports no state of such a job, only an error in place of its result."""
     platform.control.hold()
     make = embed(input=TEXTS[:5], timeout=3)
     deferral = begin(make)
@@ -309,7 +309,7 @@ def test_a_batch_that_failed_is_waited_for_until_the_timeout(platform, embed):
     assert any("out of memory" in line for line in lines)
 
 
-def test_a_batch_that_cannot_be_looked_at_fails_the_task(platform, embed):
+def test_a_batch_that_cannot_be_polled_fails_the_task(platform, embed):
     platform.control.hold()
     make = embed()
     deferral = begin(make)
@@ -318,24 +318,24 @@ def test_a_batch_that_cannot_be_looked_at_fails_the_task(platform, embed):
         wake(make, deferral, deferral.wait())
 
 
-def test_a_killed_task_says_that_its_batches_go_on(platform, embed):
+def test_the_log_of_a_killed_task_says_that_its_batches_keep_running(platform, embed):
     platform.control.hold()
     deferral = begin(embed())
-    told = [
+    expected = [
         f"Job {job_id} (batch embeddings) cannot be cancelled, the platform has no call for it: "
         "it runs to its end, and bills."
         for job_id in deferral.trigger["job_ids"]
     ]
     with log_lines() as lines:
         asyncio.run(deferral.make_trigger().on_kill())
-    assert lines == told
+    assert lines == expected
 
     operator = embed()()
     with pytest.raises(TaskDeferred):
         execute(operator)
     with log_lines() as lines:
         operator.on_kill()
-    assert lines == told
+    assert lines == expected
 
 
 # -- arguments -----------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def test_a_killed_task_says_that_its_batches_go_on(platform, embed):
         ("output", ""),
     ],
 )
-def test_a_wrong_argument_fails_at_once_and_is_named(platform, embed, out, name, value):
+def test_an_invalid_argument_fails_at_once_and_is_named(platform, embed, out, name, value):
     with pytest.raises(InvalidArgumentError) as caught:
         run_to_end(embed(**{name: value}))
     assert name in str(caught.value).lower()

@@ -1,4 +1,4 @@
-"""Vectors in the task's result: of a text, or of a few."""
+"""Embeddings of one text, or a few, in the task's result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = [{"id": number, "title": f"title {number}", "body": f"body {number}"} for
 DIRECT = "POST /v1/embedding"
 
 
-def test_one_text_gives_its_vector_in_the_result(platform, embed, out):
+def test_the_result_has_the_vector_of_one_text(platform, embed, out):
     ended = run_to_end(embed(input="How do I reset my password?", output=None))
     assert ended.deferrals == []
     assert ended.result == {
@@ -28,13 +28,13 @@ def test_one_text_gives_its_vector_in_the_result(platform, embed, out):
     assert not out.exists()
 
 
-def test_a_short_list_gives_its_vectors_in_the_result(platform, embed):
+def test_the_result_has_the_vectors_of_a_short_list(platform, embed):
     result = run_to_end(embed(input=TEXTS[:16], output=None, texts_per_request=5)).result
     assert result["embeddings"] == near(TEXTS[:16])
     assert posts(platform) == {DIRECT: 4}
 
 
-def test_a_template_makes_texts_of_rows_without_a_folder_too(embed):
+def test_texts_can_be_rendered_from_rows_without_a_folder(embed):
     result = run_to_end(embed(input=ROWS[:2], output=None, prompt="{title}, {body}")).result
     assert result["embeddings"] == near(["title 0, body 0", "title 1, body 1"])
 
@@ -58,7 +58,7 @@ def test_a_refused_text_without_a_folder_fails_the_task(platform, embed):
         (["a", None], "row 1 of the list"),
     ],
 )
-def test_an_input_that_needs_a_folder_or_is_none_is_refused(platform, embed, given, why):
+def test_an_input_that_needs_a_folder_is_rejected_without_one(platform, embed, given, why):
     with pytest.raises(InvalidArgumentError, match=why):
         run_to_end(embed(input=given, output=None))
     assert posts(platform) == {}

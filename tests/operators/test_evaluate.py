@@ -1,4 +1,4 @@
-"""Two models answer the same rows, once; the numbers are right, and the gate does what it is told."""
+"""Two models answer the same rows once; the metrics are correct, and the gate works as configured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, instance_of, text_f
 PALINDROMES = [{"input": f"word{number}", "output": f"word{number}"} for number in range(3)]
 """Both models are right."""
 BACKWARDS = [{"input": f"one two {number}", "output": f"{number} two one"} for number in range(6)]
-"""The reverser is right; the parrot has all the words, in another order."""
+"""The reversing model is right; the repeating model has all the words, but in another order."""
 NEITHER = [{"input": "red blue", "output": "green"}]
 ROWS = PALINDROMES + BACKWARDS + NEITHER
 
@@ -50,8 +50,8 @@ def server(serving, monkeypatch):
 
 
 @pytest.fixture
-def evaluate(server, tmp_path):  # noqa: ARG001 - the connection leads there
-    """Returns a function that makes a new operator of the same arguments each time."""
+def evaluate(server, tmp_path):  # noqa: ARG001 - the connection points to it
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(
         LaminiEvaluateOperator,
         task_id="evaluate",
@@ -91,7 +91,7 @@ def test_both_models_are_scored_on_every_endpoint(evaluate, tmp_path, server, en
     assert bool(ended.deferrals) is (endpoint == "batch")
 
 
-def test_each_row_has_its_scores_and_outputs(evaluate, tmp_path):
+def test_scores_and_outputs_of_each_row_are_written(evaluate, tmp_path):
     run_to_end(evaluate())
     lines = [json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(10))
@@ -106,7 +106,7 @@ def test_each_row_has_its_scores_and_outputs(evaluate, tmp_path):
     assert [line["output"] for line in outputs] == [text_for(row["input"]) for row in ROWS[:4]]
 
 
-def test_the_report_says_how_they_compare(evaluate, tmp_path):
+def test_the_report_compares_the_models(evaluate, tmp_path):
     rows = [*BACKWARDS, {"input": "a | b", "output": "a | b"}]
     run_to_end(
         evaluate(input=rows, thresholds={"exact_match": 0.5}, min_gain={"exact_match": 0.9}, gate="return")
@@ -144,7 +144,7 @@ def test_a_users_own_metric_is_called_with_the_right_answer_and_the_output(evalu
     assert result["metrics"]["model"] == {"longer": 3.0, "eq": 0.0}
 
 
-def test_prompts_and_answers_are_made_by_templates(evaluate, tmp_path):
+def test_prompts_and_answers_are_rendered_from_templates(evaluate, tmp_path):
     file = tmp_path / "held-out.csv"
     file.write_text("id,subject,category\n1,late parcel,parcel late\n2,broken,broken\n")
     given = {"input": str(file), "prompt": "{subject}", "answer": "category"}
@@ -173,7 +173,7 @@ def test_the_field_of_a_typed_output_is_scored(evaluate):
         ({"min_gain": '{"token_f1": 0.1}'}, "the gain in token_f1 is 0, at least 0.1"),
     ],
 )
-def test_a_missed_threshold_does_what_the_gate_says(evaluate, tmp_path, server, given, missed):
+def test_the_gate_decides_about_a_missed_threshold(evaluate, tmp_path, server, given, missed):
     from airflow.providers.common.compat.sdk import AirflowSkipException
 
     with pytest.raises(
@@ -185,11 +185,11 @@ def test_a_missed_threshold_does_what_the_gate_says(evaluate, tmp_path, server, 
         run_to_end(evaluate(**given, gate="skip"))
     result = run_to_end(evaluate(**given, gate="return")).result
     assert (result["passed"], len(result["missed"])) == (False, 1)
-    assert submissions(server) == 6  # the models were asked by the first try only
+    assert submissions(server) == 6  # only the first try sent prompts
 
 
 @pytest.mark.parametrize("gate", ["fail", "skip", "return"])
-def test_thresholds_that_are_met_let_pass(evaluate, gate):
+def test_met_thresholds_pass_every_gate(evaluate, gate):
     given = {
         "thresholds": {"exact_match": 0.9, "token_f1": 0.9},
         "min_gain": {"exact_match": 0.6, "token_f1": 0},
@@ -207,14 +207,14 @@ def test_a_row_that_failed_scores_nothing_and_is_counted(evaluate, server):
     assert result["metrics"]["model"]["exact_match"] == 0.8
 
 
-def test_a_limit_on_failed_rows_is_kept(evaluate, server):
+def test_too_many_failed_rows_fail_the_task(evaluate, server):
     server.control.row_fault("one two 0", times=None)
     with pytest.raises(TooManyFailedRowsError):
         run_to_end(evaluate(row_retries=0, max_failed_rows=0))
 
 
-def test_a_retry_goes_on_where_the_last_try_died(evaluate, server):
-    """The first model has one chunk done, then the try dies; nothing that is done is sent again."""
+def test_a_retry_continues_where_the_last_try_died(evaluate, server):
+    """The try dies after the first chunk of the first model; the retry does not send that chunk again."""
     server.control.hold(after_rows=2)
     begin(evaluate(max_in_flight=1))
     assert submissions(server) == 1
@@ -225,7 +225,7 @@ def test_a_retry_goes_on_where_the_last_try_died(evaluate, server):
     assert ended.result["metrics"]["model"]["exact_match"] == 0.9
 
 
-def test_a_run_that_is_repeated_sends_nothing_and_scores_anew(evaluate, server):
+def test_a_repeated_task_sends_nothing_and_scores_again(evaluate, server):
     run_to_end(evaluate())
     result = run_to_end(evaluate(metrics=[longer], thresholds={"longer": 0})).result
     assert result["passed"] is True
@@ -241,7 +241,7 @@ def test_a_batch_that_the_platform_ends_is_sent_again(evaluate, server):
     assert submissions(server) == 7
 
 
-def test_the_numbers_are_in_the_log_and_the_rows_are_not(evaluate):
+def test_the_log_has_the_metrics_but_no_rows(evaluate):
     with log_lines() as lines:
         run_to_end(evaluate())
     assert f"model {TEXT_MODEL}: exact_match 0.9, token_f1 0.9" in lines
@@ -266,7 +266,7 @@ def test_the_numbers_are_in_the_log_and_the_rows_are_not(evaluate):
         ({"output_field": "mood", "output_type": {"sure": "bool"}}, "has only sure"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_sent(evaluate, server, tmp_path, given, problem):
+def test_invalid_arguments_are_rejected_before_anything_is_sent(evaluate, server, tmp_path, given, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(evaluate(**given))
     assert posts(server) == {}

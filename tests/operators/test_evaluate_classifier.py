@@ -16,7 +16,7 @@ TICKETS = [{"text": f"where is parcel {number}", "category": "shipping"} for num
 
 @pytest.fixture
 def evaluate(tmp_path):
-    """Returns a function that makes a new operator of the same arguments each time."""
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(
         LaminiEvaluateClassifierOperator,
         task_id="evaluate",
@@ -62,7 +62,7 @@ def test_rows_are_sent_and_metrics_returned(tuning, evaluate, tmp_path):
     assert "| accuracy | 0.9000 |" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_the_same_rows_have_the_same_name(tuning, evaluate):
+def test_the_same_rows_have_the_same_dataset_name(tuning, evaluate):
     for arguments in ({}, {"model_id": "model-2"}, {"input": TICKETS[:2]}, {"prompt": "category"}):
         run_to_end(evaluate(**arguments))
     names = [body["eval_data_id"] for body in tuning.sent("/v1/eval/run")]
@@ -121,7 +121,7 @@ def test_a_platform_that_refuses_or_is_unavailable_fails_the_task(tuning, evalua
         ({"input": [{"text": "t", "category": "c"}] * 50_001}, "more than 50000 rows"),
     ],
 )
-def test_wrong_arguments_are_rejected_before_anything_is_sent(tuning, evaluate, arguments, problem):
+def test_invalid_arguments_are_rejected_before_anything_is_sent(tuning, evaluate, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(evaluate(**arguments))
     assert not tuning.asked

@@ -1,4 +1,4 @@
-"""Rows, jobs and platforms that fail: what is sent again, what is left behind, what the task says."""
+"""Rows, jobs and platforms that fail: what is sent again, what is written, and what the error says."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ PROMPTS = [f"row {number} of all" for number in range(25)]
 ENDPOINTS = ("batch", "completions", "chat")
 
 
-def test_rows_that_failed_once_are_sent_again_alone(platform, inference, rows, error_rows, engine):
+def test_only_failed_rows_are_sent_again(platform, inference, rows, error_rows, engine):
     platform.control.row_fault("row 3 of", times=1)
     platform.control.row_fault("row 17 of", times=1)
     ended = run_to_end(inference())
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
     assert error_rows() == []
-    # A row that fails does not reach the engine, so each prompt reached it once.
+    # Failed rows do not reach the engine, so each prompt reached it once.
     assert sorted(engine.prompts) == sorted(PROMPTS)
     assert sorted(job["total"] for job in platform.control.jobs()) == [1, 1, 5, 10, 10]
     counts = ended.result["counts"]
     assert (counts["ok"], counts["failed"], counts["retried"]) == (25, 0, 2)
 
 
-def test_rows_that_fail_each_time_go_to_the_errors_file(platform, inference, rows, error_rows, out):
+def test_rows_that_fail_every_time_are_in_the_errors_file(platform, inference, rows, error_rows, out):
     platform.control.row_fault("row 3 of", times=None)
     platform.control.row_fault("row 4 of", times=1)
     ended = run_to_end(inference(max_failed_rows=1, row_retries=2, passthrough=["prompt"]))
-    why = "the platform gave no output (finish_reason error)"
-    assert error_rows() == [{"index": 3, "prompt": PROMPTS[3], "error": why}]
-    assert [row["error"] for row in rows()] == [why if number == 3 else None for number in range(25)]
+    error = "the platform gave no output (finish_reason error)"
+    assert error_rows() == [{"index": 3, "prompt": PROMPTS[3], "error": error}]
+    assert [row["error"] for row in rows()] == [error if number == 3 else None for number in range(25)]
     assert rows()[3]["output"] is None
     assert rows()[4]["output"] == text_for(PROMPTS[4])
-    # The first round has both, the second too, the third the one that still fails.
+    # The first two rounds have both failing rows, the third only the one that still fails.
     assert sorted(job["total"] for job in platform.control.jobs()) == [1, 2, 5, 10, 10]
     assert ended.result["errors"] == [f"{out}/errors-00000.jsonl"]
     counts = ended.result["counts"]
@@ -52,9 +52,7 @@ def test_without_retries_a_row_is_sent_once(platform, inference, error_rows):
     assert submissions(platform) == 3
 
 
-def test_more_failed_rows_than_allowed_fail_the_task_and_leave_the_results(
-    platform, inference, rows, error_rows, out
-):
+def test_too_many_failed_rows_fail_the_task_and_keep_the_results(platform, inference, rows, error_rows, out):
     platform.control.row_fault("row 2", times=None)  # 2, and 20 to 24
     make = inference(max_failed_rows=5)
     with pytest.raises(TooManyFailedRowsError) as caught:
@@ -77,7 +75,7 @@ def test_more_failed_rows_than_allowed_fail_the_task_and_leave_the_results(
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
-def test_more_failed_rows_than_allowed_fail_a_direct_run_too(platform, inference, error_rows, out, endpoint):
+def test_too_many_failed_rows_fail_a_direct_run_too(platform, inference, error_rows, out, endpoint):
     path = {"completions": "/v2/completions", "chat": "/inf/chat/completions"}[endpoint]
     platform.control.fault(path, status=422, times=6)
     with pytest.raises(TooManyFailedRowsError, match="6 of 10 rows failed"):
@@ -86,7 +84,7 @@ def test_more_failed_rows_than_allowed_fail_a_direct_run_too(platform, inference
     assert (out / "manifest.json").exists()
 
 
-def test_too_many_failed_rows_stop_a_run_that_has_far_to_go(platform, inference, error_rows, rows):
+def test_too_many_failed_rows_stop_a_run_before_its_last_chunk(platform, inference, error_rows, rows):
     platform.control.row_fault("row", times=None)
     with pytest.raises(TooManyFailedRowsError, match="10 of 25 rows failed"):
         run_to_end(inference(row_retries=0, max_in_flight=1))
@@ -95,7 +93,7 @@ def test_too_many_failed_rows_stop_a_run_that_has_far_to_go(platform, inference,
 
 
 def test_the_error_names_jobs_that_still_run(platform, inference):
-    """Two jobs are under way when the first of them fails the run."""
+    """Two jobs are running when the first of them fails the task."""
     platform.control.row_fault("row", times=None)
     make = inference(row_retries=0)
 
@@ -111,27 +109,27 @@ def test_the_error_names_jobs_that_still_run(platform, inference):
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
-def test_a_single_request_that_is_refused_fails_its_row_only(platform, inference, rows, endpoint):
+def test_a_refused_request_fails_only_its_row(platform, inference, rows, endpoint):
     path = {"completions": "/v2/completions", "chat": "/inf/chat/completions"}[endpoint]
     platform.control.fault(path, status=400, times=2, skip=3)
     ended = run_to_end(inference(endpoint=endpoint, max_failed_rows=2, max_in_flight=1, row_retries=3))
     failed = [row for row in rows() if row["error"] is not None]
     assert len(failed) == 2
     assert "400" in failed[0]["error"]
-    assert posts(platform) == {f"POST {path}": 25}  # a refusal is not asked for again
+    assert posts(platform) == {f"POST {path}": 25}  # a refused request is not retried
     assert ended.result["counts"]["failed"] == 2
 
 
-def test_an_answer_that_is_no_answer_is_asked_for_again(platform, inference, rows):
+def test_a_request_with_an_invalid_response_is_retried(platform, inference, rows):
     platform.control.fault("/v2/completions", status=200, body="<html>Welcome</html>", times=1)
     ended = run_to_end(inference(endpoint="completions"))
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
     assert posts(platform) == {"POST /v2/completions": 26}
-    assert ended.result["counts"]["retried"] == 0  # the row was not at fault
+    assert ended.result["counts"]["retried"] == 0  # the row did not fail
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_a_wrong_key_is_one_clear_sentence(platform, inference, monkeypatch, endpoint):
+def test_a_wrong_key_is_reported_clearly(platform, inference, monkeypatch, endpoint):
     connect(monkeypatch, platform, password="not-the-key-0123456789")
     with pytest.raises(AuthenticationError) as caught:
         run_to_end(inference(endpoint=endpoint))
@@ -143,9 +141,7 @@ def test_a_wrong_key_is_one_clear_sentence(platform, inference, monkeypatch, end
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_a_key_that_is_put_right_lets_a_retry_do_the_whole_work(
-    platform, inference, monkeypatch, rows, endpoint
-):
+def test_a_retry_with_a_corrected_key_succeeds(platform, inference, monkeypatch, rows, endpoint):
     connect(monkeypatch, platform, password="not-the-key")
     with pytest.raises(AuthenticationError):
         run_to_end(inference(endpoint=endpoint))
@@ -155,19 +151,19 @@ def test_a_key_that_is_put_right_lets_a_retry_do_the_whole_work(
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_a_model_that_is_not_there_is_said_once(inference, endpoint):
+def test_the_error_says_that_the_model_does_not_exist(inference, endpoint):
     with pytest.raises(ModelNotFoundError, match=r"594 \(no such model\)"):
         run_to_end(inference(endpoint=endpoint, model_name="test/nothing"))
 
 
 @pytest.mark.parametrize("endpoint", ["batch", "chat"])
-def test_a_model_that_is_being_loaded_is_waited_for(platform, inference, rows, endpoint):
+def test_requests_are_retried_while_the_model_is_loaded(platform, inference, rows, endpoint):
     platform.control.loading(0.6)
     run_to_end(inference(endpoint=endpoint, input=PROMPTS[:3]))
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS[:3]]
 
 
-def test_a_platform_that_stays_away_ends_a_direct_run_and_keeps_whole_chunks(platform, inference, rows):
+def test_a_long_outage_fails_a_direct_run_and_keeps_its_finished_chunks(platform, inference, rows):
     platform.control.fault("/v2/completions", status=503, skip=12, times=None)
     make = inference(endpoint="completions", max_in_flight=1)
     with pytest.raises(UnavailableError, match="503"):
@@ -178,10 +174,8 @@ def test_a_platform_that_stays_away_ends_a_direct_run_and_keeps_whole_chunks(pla
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
 
 
-def test_a_row_that_keeps_failing_the_platform_is_a_failed_row_while_others_are_answered(
-    inference, engine, rows, platform
-):
-    """Not even where it is the last one left: the platform is then asked for a good row once more."""
+def test_a_row_that_always_gets_an_error_of_the_platform_is_a_failed_row(inference, engine, rows, platform):
+    """If it is the last row left, the task sends a good row again to see whether the platform works."""
     engine.broken = "row 7 of"
     ended = run_to_end(inference(endpoint="completions", max_failed_rows=1, max_in_flight=2))
     engine.broken = None
@@ -190,7 +184,7 @@ def test_a_row_that_keeps_failing_the_platform_is_a_failed_row_while_others_are_
     assert posts(platform)["POST /v2/completions"] < 40
 
 
-def test_an_outage_while_jobs_run_is_sat_out(platform, inference, rows):
+def test_an_outage_while_jobs_run_is_tolerated(platform, inference, rows):
     def outage(times):
         if times == 0:
             platform.control.fault("/v1/batch_completions/.*", status=503, times=3)
@@ -204,7 +198,7 @@ def test_an_outage_while_jobs_run_is_sat_out(platform, inference, rows):
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "timed out"])
 def test_rows_of_a_job_that_the_platform_ended_are_sent_again(platform, inference, rows, state):
-    """The batch endpoint tells of rows only: those that such a job leaves are failed rows."""
+    """The batch endpoint reports rows only: those that such a job did not process are failed rows."""
     platform.control.hold(after_rows=4)
 
     def end(times):
@@ -218,8 +212,8 @@ def test_rows_of_a_job_that_the_platform_ended_are_sent_again(platform, inferenc
     assert sorted(job["total"] for job in platform.control.jobs()) == [5, 6, 10, 10]
 
 
-def test_a_job_that_ended_otherwise_fails_the_task_and_a_retry_sends_its_rows(platform, inference, rows):
-    """Kinds with states of their own can say so; the event is made by hand here."""
+def test_a_failed_job_fails_the_task_and_a_retry_sends_its_rows(platform, inference, rows):
+    """Batches report no such state, so this test makes the event itself."""
     platform.control.hold()
     make = inference()
     deferral = begin(make)
@@ -241,7 +235,7 @@ def test_a_job_that_ended_otherwise_fails_the_task_and_a_retry_sends_its_rows(pl
     assert submissions(platform) == 4
 
 
-def test_no_error_and_no_line_of_the_log_holds_a_prompt_or_the_key(platform, inference, out):
+def test_no_error_and_no_log_line_contains_a_prompt_or_the_key(platform, inference, out):
     platform.control.row_fault("row", times=None)
     with log_lines() as lines, pytest.raises(TooManyFailedRowsError) as caught:
         run_to_end(inference(prompt="secret {prompt}", input=PROMPTS[:5]))

@@ -25,10 +25,10 @@ FILE = EXAMPLES / "scheduled_fine_tuning.py"
 
 
 @pytest.fixture
-def dag(dag_in: Callable[[Path], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The example, with a place for records, also in Airflow versions without a task state store."""
+def dag(load_dags: Callable[[Path], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The example, with a folder for submission records, needed by Airflow versions without a task state store."""
     monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(tmp_path / "state"))
-    return dag_in(FILE)["train"].dag
+    return load_dags(FILE)["train"].dag
 
 
 def connect_to(monkeypatch: pytest.MonkeyPatch, url: str, key: str) -> None:
@@ -51,7 +51,7 @@ def tickets(folder: Path, held_out: int, *, same: bool = False) -> Path:
 def run(dag: Any, **conf: Any) -> tuple[dict[str, str], dict[str, Any]]:
     """Run the Dag in this process: the state of each task, and what each returned."""
     if hasattr(dag, "sync_to_db"):
-        dag.sync_to_db()  # Airflow 2 records no event of a dataset that its database does not know
+        dag.sync_to_db()  # Airflow 2 records events only of datasets in its database
     ended = dag.test(run_conf=conf)
     tasks = ended.get_task_instances()
     states = {ti.task_id: str(ti.state) for ti in tasks}

@@ -22,7 +22,7 @@ def task():
 
 @pytest.fixture
 def resume(tmp_path):
-    """Returns a function that makes a new operator of the same arguments each time."""
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(
         LaminiResumeJobOperator, task_id="resume", job_id=7, state_path=str(tmp_path / "state"), **WAITING
     )
@@ -87,7 +87,7 @@ def test_a_retry_resumes_again_a_job_that_failed_again(tuning, resume, task):
     assert job.resumes == 2
 
 
-def test_a_lost_answer_does_not_resume_the_job_twice(tuning, resume, task):
+def test_a_lost_response_does_not_resume_the_job_twice(tuning, resume, task):
     job = put(tuning, "FAILED")
     tuning.lose = ["/v1/train/jobs/7/resume"]
     assert run_to_end(resume(), task).result["status"] == "COMPLETED"
@@ -167,7 +167,7 @@ def test_kinds_that_cannot_be_cancelled_are_rejected_before_anything_is_sent(tun
         ({"lamini_conn_id": ""}, "lamini_conn_id"),
     ],
 )
-def test_wrong_arguments_are_rejected_before_anything_is_sent(tuning, arguments, problem):
+def test_invalid_arguments_are_rejected_before_anything_is_sent(tuning, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         cancel(**arguments)
     assert not tuning.asked

@@ -1,4 +1,4 @@
-"""Where a task must not go on submitting: it was killed, the platform is away, or its folder is another now."""
+"""A task stops submitting: it was killed, the platform is unavailable, or its output folder has changed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ def test_a_killed_task_sends_nothing_more_and_the_next_try_sends_it_once(platfor
     assert platform.control.stats()["rows_computed"] == (25 if endpoint == "batch" else 0)
 
 
-def test_an_outage_is_left_to_the_watch_after_the_first_look_that_failed(
-    platform, inference, rows, monkeypatch
-):
-    """Several jobs must not hold a worker for several times the time that a client tries for."""
+def test_a_task_defers_after_the_first_failed_poll(platform, inference, rows, monkeypatch):
+    """Otherwise each of several jobs would hold the worker for a full retry budget."""
     connect(monkeypatch, platform, extra={"retry_budget": 0})
     platform.control.hold()
     begin(inference(max_in_flight=3))
@@ -45,8 +43,8 @@ def test_an_outage_is_left_to_the_watch_after_the_first_look_that_failed(
     assert submissions(platform) == 3
 
 
-def test_a_woken_task_whose_output_folder_is_another_does_not_begin_anew(platform, inference, tmp_path):
-    """A clock in the template of the output folder must not submit everything again at each waking."""
+def test_a_resumed_task_with_another_output_folder_does_not_start_again(platform, inference, tmp_path):
+    """A clock in the output folder's template must not submit everything again at each resume."""
     deferral = begin(inference(output=str(tmp_path / "at-10-00")))
     assert submissions(platform) == 2
     with pytest.raises(InvalidArgumentError, match="must not use the current time"):

@@ -16,31 +16,31 @@ from tests.support.upstream import TEXT_MODEL
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]
 
-OURS = Path(__file__).with_name("knowledge_dags.py")
+FILE = Path(__file__).with_name("knowledge_dags.py")
 RAG = "POST /alpha/memory-rag"
 
 
 @pytest.fixture(autouse=True)
 def state_path(tmp_path, monkeypatch):
-    """A place for records, also in Airflow versions without a task state store."""
+    """A folder for submission records, needed by Airflow versions without a task state store."""
     monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(tmp_path / "state"))
 
 
 def run(dag, **conf):
-    """Run a Dag in this process, its triggers too; returns what each task returned."""
+    """Run a Dag in this process, including its triggers, and return each task's result."""
     ended = dag.test(run_conf={"model": TEXT_MODEL, **conf})
     tasks = ended.get_task_instances()
     assert {str(ti.state) for ti in tasks} == {"success"}, {ti.task_id: str(ti.state) for ti in tasks}
     return {ti.task_id: ti.xcom_pull(ti.task_id) for ti in tasks if ti.map_index == -1}
 
 
-def test_a_query_waits_for_an_index_whose_build_did_not_wait(dag_in, tmp_path, platform):
+def test_a_query_waits_for_an_index_whose_build_did_not_wait(load_dags, tmp_path, platform):
     docs = tmp_path / "docs"
     (docs / "more").mkdir(parents=True)
     (docs / "a.md").write_text("# Alpha\n\nAlpha is the first letter.")
     (docs / "more" / "b.txt").write_text("Beta is the second letter.")
     (docs / "left-out.txt").write_text("Gamma is the third letter.")
-    results = run(dag_in(OURS)["without_waiting"], docs=str(docs), output=str(tmp_path))
+    results = run(load_dags(FILE)["without_waiting"], docs=str(docs), output=str(tmp_path))
     assert results["build"]["files"] == 2
     assert results["ask"]["counts"]["ok"] == 2
     found = rows_in(tmp_path / "answers")
@@ -50,8 +50,8 @@ def test_a_query_waits_for_an_index_whose_build_did_not_wait(dag_in, tmp_path, p
     assert job["kind"] == "memory_rag"
 
 
-def test_a_classifier_is_trained_and_used_with_native_templates(dag_in, tmp_path, platform):
-    results = run(dag_in(OURS)["native"], output=str(tmp_path))
+def test_a_classifier_is_trained_and_used_with_native_templates(load_dags, tmp_path, platform):
+    results = run(load_dags(FILE)["native"], output=str(tmp_path))
     assert results["train"]["created"] == 1
     assert results["classify"]["model_id"] == results["train"]["model_id"]
     assert results["classify"]["class"] == "spam"  # it has the same words as the example
@@ -59,14 +59,16 @@ def test_a_classifier_is_trained_and_used_with_native_templates(dag_in, tmp_path
     assert posts(platform)["POST /v2/classifier/initialize"] == 1
 
 
-# Airflow's own: the HTTP provider imports a name from its old place, and 2.11 has an older UPath.
+# Warnings of Airflow's own code: its HTTP provider uses a deprecated import, and 2.11 an old UPath.
 @pytest.mark.filterwarnings("ignore:.*operator_helpers.determine_kwargs")
 @pytest.mark.filterwarnings("ignore:in a future version of UPath")
-def test_the_rag_example_refreshes_with_as_little_work_as_possible(dag_in, tmp_path, platform, monkeypatch):
+def test_the_rag_example_refreshes_with_as_little_work_as_possible(
+    load_dags, tmp_path, platform, monkeypatch
+):
     pages = tmp_path / "site"
     shutil.copytree(EXAMPLES / "data" / "help_site", pages)
     listed = (pages / "pages.txt").read_text()
-    dag = dag_in(EXAMPLES / "rag_index_refresh.py")["refresh"].dag
+    dag = load_dags(EXAMPLES / "rag_index_refresh.py")["refresh"].dag
     with site(pages) as url:
         monkeypatch.setenv("AIRFLOW_CONN_HELP_SITE", url)
 
@@ -83,19 +85,19 @@ def test_the_rag_example_refreshes_with_as_little_work_as_possible(dag_in, tmp_p
         (pages / "pages.txt").write_text(listed.replace("hub.md\n", ""))
         rebuilt = night()
         assert (rebuilt["action"], rebuilt["removed"], rebuilt["files"]) == ("rebuilt", 2, 5)
-    asked = posts(platform)
-    work = [asked[f"{RAG}/{what}"] for what in ("train", "add-index", "completions")]
+    sent = posts(platform)
+    work = [sent[f"{RAG}/{what}"] for what in ("train", "add-index", "completions")]
     assert work == [2, 1, 4]
 
 
-def test_the_classifier_example_trains_evaluates_and_classifies(dag_in, tmp_path, platform):
-    """The engine's vectors mean nothing, so this requires no accuracy."""
+def test_the_classifier_example_trains_evaluates_and_classifies(load_dags, tmp_path, platform):
+    """The engine's vectors are arbitrary, so this requires no accuracy."""
     data = tmp_path / "data"
     data.mkdir()
     for name, rows in (("support_tickets", 40), ("tickets_examples", 50), ("tickets_held_out", 100)):
         lines = (EXAMPLES / "data" / f"{name}.jsonl").read_text().splitlines(keepends=True)
         (data / f"{name}.jsonl").write_text("".join(lines[:rows]))
-    dag = dag_in(EXAMPLES / "classifier_train_and_classify.py")["train"].dag
+    dag = load_dags(EXAMPLES / "classifier_train_and_classify.py")["train"].dag
     conf = {"data": str(data), "output": str(tmp_path / "out"), "accuracy": 0}
     results = run(dag, **conf)
     assert (results["train"]["created"], results["train"]["examples"]) == (1, 50)
@@ -111,7 +113,7 @@ def test_the_classifier_example_trains_evaluates_and_classifies(dag_in, tmp_path
     assert posts(platform)["POST /v2/classifier/train"] == 1
 
 
-def test_the_classifiers_examples_are_tickets_of_the_demo_and_none_is_used_twice():
+def test_the_examples_and_the_held_out_rows_are_different_tickets_of_the_demo():
     def rows(name):
         text = (EXAMPLES / "data" / f"{name}.jsonl").read_text(encoding="utf-8")
         return {row["ticket_id"]: row for row in map(json.loads, text.splitlines())}
@@ -120,10 +122,10 @@ def test_the_classifiers_examples_are_tickets_of_the_demo_and_none_is_used_twice
     assert (len(examples), len(held_out)) == (50, 100)
     assert not examples.keys() & held_out.keys()
     for ticket_id, row in (examples | held_out).items():
-        whole = tickets[ticket_id]
+        ticket = tickets[ticket_id]
         assert row == {
             "ticket_id": ticket_id,
-            "subject": whole["subject"],
-            "body": whole["body"],
-            "category": whole["expected_category"],
+            "subject": ticket["subject"],
+            "body": ticket["body"],
+            "category": ticket["expected_category"],
         }

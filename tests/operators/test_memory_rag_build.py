@@ -37,8 +37,8 @@ def docs(tmp_path):
 
 
 @pytest.fixture
-def build(knowledge, docs, tmp_path):  # noqa: ARG001 - the operator talks to it
-    """Returns a function that makes a new operator of the same arguments each time."""
+def build(knowledge, docs, tmp_path):  # noqa: ARG001 - the operator sends requests to it
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(
         LaminiMemoryRagBuildOperator,
         task_id="build",
@@ -69,7 +69,7 @@ def test_the_trigger_carries_only_ids(build):
     assert (trigger["job_ids"], trigger["kind"], trigger["progress"]) == (["1"], "lamini/memory_rag", None)
 
 
-def test_files_may_be_globs_on_object_storage(knowledge, build, docs):
+def test_files_can_be_globs_on_object_storage(knowledge, build, docs):
     run_to_end(build(files=[f"file://{docs}/*.md", f"{docs}/more/*"]))
     assert sorted(knowledge.indexes["1"].files) == ["a.md", "c.pdf"]
 
@@ -118,7 +118,7 @@ def test_a_retry_attaches_to_the_running_build(knowledge, build):
     assert ended.result["files"] == 3
 
 
-def test_only_another_content_of_a_file_is_a_change(build, docs):
+def test_a_file_counts_as_changed_only_if_its_content_differs(build, docs):
     run_to_end(build())
     (docs / "a.md").touch()
     assert run_to_end(build()).result["index_id"] == "1"
@@ -128,7 +128,7 @@ def test_only_another_content_of_a_file_is_a_change(build, docs):
     assert any("cannot be cancelled and may still bill" in line for line in lines)
 
 
-def test_changed_arguments_may_fail_the_task(build):
+def test_changed_arguments_fail_the_task_if_the_user_says_so(build):
     run_to_end(build())
     with pytest.raises(InvalidArgumentError, match="with other arguments"):
         run_to_end(build(model_name="other", on_changed_input="fail"))
@@ -148,7 +148,7 @@ def test_a_vanished_build_is_submitted_again_by_the_retry(knowledge, build, tmp_
     assert run_to_end(build()).result["index_id"] == "1"
 
 
-def test_a_lost_answer_does_not_lead_to_a_second_build(knowledge, build):
+def test_a_lost_response_does_not_lead_to_a_second_build(knowledge, build):
     knowledge.lose.append(TRAIN)
     with pytest.raises(UnavailableError) as caught:
         run_to_end(build())
@@ -204,7 +204,7 @@ def test_a_dangling_link_is_ignored(build, docs):
         {"lamini_conn_id": ""},
     ],
 )
-def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, build, wrong):
+def test_an_invalid_argument_fails_before_anything_is_sent(knowledge, build, wrong):
     with pytest.raises(InvalidArgumentError):
         run_to_end(build(**wrong))
     assert not knowledge.asked
@@ -250,7 +250,7 @@ def test_each_mapped_task_has_its_own_index(build):
         assert ended.result["index_id"] == str(number + 1)
 
 
-def test_the_log_has_nothing_of_files_but_their_names(knowledge, build):
+def test_the_log_has_only_the_names_of_files(knowledge, build):
     with log_lines() as lines:
         run_to_end(build())
     assert not [line for line in lines if "Alpha" in line or "beta" in line or knowledge.key in line]

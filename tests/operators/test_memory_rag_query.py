@@ -1,4 +1,4 @@
-"""An index is asked: one prompt, a few, or rows from storage to storage."""
+"""An index is queried with one prompt, a few, or rows from storage to storage."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def index(knowledge):
 
 @pytest.fixture
 def query(index, tmp_path):  # noqa: ARG001 - the operator asks it
-    """Returns a function that makes a new operator of the same arguments each time."""
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(LaminiMemoryRagQueryOperator, task_id="ask", index_id="1", input=PROMPTS, **WAITING)
 
 
-def test_one_prompt_has_its_answer_as_the_result(knowledge, query):
+def test_the_result_of_one_prompt_is_its_answer(knowledge, query):
     ended = run_to_end(query(input=PROMPTS[0], index_id=1))
     assert ended.result == {"index_id": "1", "output": ANSWERS[0], "finish_reason": "stop"}
     assert knowledge.sent(f"{RAG}/completions") == [{"prompt": PROMPTS[0], "job_id": "1"}]
 
 
-def test_a_few_prompts_have_their_answers_in_order(query):
+def test_the_results_of_a_few_prompts_are_in_order(query):
     result = run_to_end(query()).result
     assert result == {"index_id": "1", "outputs": ANSWERS, "finish_reasons": ["stop"] * 3}
 
@@ -71,13 +71,13 @@ def test_the_arguments_of_a_query_are_sent(knowledge, query):
     }
 
 
-def test_an_output_type_is_sent_and_held_against_the_answer(knowledge, query):
+def test_an_output_type_is_sent_and_the_answer_validated(knowledge, query):
     with pytest.raises(AnswerError, match="does not fit output_type"):
         run_to_end(query(input=PROMPTS[0], output_type='{"place": "str"}'))
     assert knowledge.sent(f"{RAG}/completions")[0]["output_type"] == {"place": "str"}
 
 
-def test_rows_go_from_storage_to_storage(knowledge, query, tmp_path):
+def test_rows_from_storage_are_answered(knowledge, query, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text(
         "".join(json.dumps({"id": place, "q": each}) + "\n" for place, each in enumerate(PROMPTS))
@@ -97,7 +97,7 @@ def test_rows_go_from_storage_to_storage(knowledge, query, tmp_path):
     )
 
 
-def test_a_row_that_is_refused_is_an_error_of_that_row(query, tmp_path):
+def test_a_refused_row_is_a_failed_row(query, tmp_path):
     prompts = [*PROMPTS, "refuse this"]
     arguments = {"input": prompts, "output": str(tmp_path / "out"), "max_failed_rows": 1}
     assert run_to_end(query(**arguments)).result["counts"]["failed"] == 1
@@ -107,7 +107,7 @@ def test_a_row_that_is_refused_is_an_error_of_that_row(query, tmp_path):
         run_to_end(query(input=prompts))
 
 
-def test_a_retry_asks_only_for_what_is_left(knowledge, query, tmp_path):
+def test_a_retry_sends_only_the_remaining_rows(knowledge, query, tmp_path):
     arguments = {"output": str(tmp_path / "out"), "chunk_size": 1, "max_in_flight": 1, "row_retries": 0}
     knowledge.fail[f"{RAG}/completions"] = [(401, "key changed")]
     with pytest.raises(Exception, match="key changed"):
@@ -120,14 +120,14 @@ def test_a_retry_asks_only_for_what_is_left(knowledge, query, tmp_path):
     assert [row["output"] for row in rows_in(tmp_path / "out")] == ANSWERS
 
 
-def test_results_of_another_question_are_not_mixed_in(query, tmp_path):
+def test_results_of_another_prompt_are_not_mixed(query, tmp_path):
     run_to_end(query(output=str(tmp_path / "out")))
     with pytest.raises(InvalidArgumentError, match="other settings"):
         run_to_end(query(output=str(tmp_path / "out"), rag_query_size=1))
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_an_index_that_is_being_built_is_waited_for(index, query, deferrable):
+def test_the_task_waits_for_an_index_that_is_being_built(index, query, deferrable):
     index.states = ["CREATED", "TRAINING MODEL", "COMPLETED"]
     ended = run_to_end(query(input=PROMPTS[0], deferrable=deferrable))
     assert ended.result["output"] == ANSWERS[0]
@@ -135,19 +135,19 @@ def test_an_index_that_is_being_built_is_waited_for(index, query, deferrable):
 
 
 @pytest.mark.parametrize("states", [["FAILED"], ["CREATED", "FAILED"]])
-def test_an_index_that_failed_is_not_asked(knowledge, index, query, states):
+def test_a_failed_index_is_not_queried(knowledge, index, query, states):
     index.states = states
     with pytest.raises(JobFailedError, match=r"Memory RAG job 1 ended as FAILED.*Build the index again"):
         run_to_end(query())
     assert knowledge.asked[ASKED] == 0
 
 
-def test_an_index_that_is_not_there_is_named(query):
+def test_the_error_names_a_missing_index(query):
     with pytest.raises(JobNotFoundError):
         run_to_end(query(index_id="7"))
 
 
-def test_an_index_that_vanishes_while_it_is_waited_for_is_an_error(index, query):
+def test_an_index_that_vanishes_during_the_wait_is_an_error(index, query):
     index.states = list(SLOW)
     deferral = begin(query())
     event = {"version": 1, "ended": {}, "timed_out": False, "deadline": deferral.trigger["deadline"]}
@@ -162,7 +162,7 @@ def test_waiting_for_an_index_ends_at_the_timeout(index, query):
         run_to_end(query(timeout=1))
 
 
-def test_killing_a_task_that_waits_leaves_the_build_alone(index, query):
+def test_killing_a_waiting_task_does_not_affect_the_build(index, query):
     index.states = list(SLOW)
     with log_lines() as lines:
         asyncio.run(begin(query()).make_trigger().on_kill())
@@ -193,7 +193,7 @@ def test_killing_a_task_that_waits_leaves_the_build_alone(index, query):
         {"max_failed_rows": "some"},
     ],
 )
-def test_a_wrong_argument_fails_before_anything_is_asked(knowledge, query, wrong):
+def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, query, wrong):
     with pytest.raises(InvalidArgumentError):
         run_to_end(query(**wrong))
     assert knowledge.asked[ASKED] == 0

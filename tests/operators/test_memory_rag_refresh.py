@@ -1,4 +1,4 @@
-"""An index is kept the same as a folder with as little work as possible, whatever happens to the task."""
+"""An index is kept in step with a folder with as little work as possible, whatever happens to the task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.tuning_platform import LinkedTask
 
 TRAIN, ADD, STATUS = f"POST {RAG}/train", f"POST {RAG}/add-index", f"POST {RAG}/status"
 SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
-NIGHTS = [LinkedTask(run_id=f"night-{number}") for number in range(5)]
+RUNS = [LinkedTask(run_id=f"run-{number}") for number in range(5)]
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def docs(tmp_path):
 
 
 @pytest.fixture
-def refresh(knowledge, docs, tmp_path):  # noqa: ARG001 - the operator talks to it
-    """Returns a function that makes a new operator of the same arguments each time."""
+def refresh(knowledge, docs, tmp_path):  # noqa: ARG001 - the operator sends requests to it
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(
         LaminiMemoryRagRefreshOperator,
         task_id="refresh",
@@ -50,13 +50,13 @@ def refresh(knowledge, docs, tmp_path):  # noqa: ARG001 - the operator talks to 
 
 
 @pytest.fixture
-def night(refresh):
-    """Returns a function that refreshes to the end and returns what the task returned."""
+def refresh_in_run(refresh):
+    """Returns a function that runs the task to its end in the run of this number, and returns its result."""
 
-    def of(number, **given):
-        return run_to_end(refresh(**given), NIGHTS[number]).result
+    def refresh_once(number, **given):
+        return run_to_end(refresh(**given), RUNS[number]).result
 
-    return of
+    return refresh_once
 
 
 def numbers(result):
@@ -65,8 +65,8 @@ def numbers(result):
     ]
 
 
-def test_the_first_run_builds_the_index(knowledge, night, tmp_path):
-    assert night(0) == {
+def test_the_first_run_builds_the_index(knowledge, refresh_in_run, tmp_path):
+    assert refresh_in_run(0) == {
         "index_id": "1",
         "action": "built",
         "reason": "there was no index",
@@ -81,32 +81,32 @@ def test_the_first_run_builds_the_index(knowledge, night, tmp_path):
     assert knowledge.indexes["1"].files == {"a.md": b"alpha", "more__b.txt": b"beta"}
 
 
-def test_a_run_without_changes_only_checks_that_the_index_exists(knowledge, night):
-    night(0)
+def test_a_run_without_changes_only_checks_that_the_index_exists(knowledge, refresh_in_run):
+    refresh_in_run(0)
     knowledge.asked.clear()
-    assert numbers(night(1)) == ["unchanged", "1", 2, 0, 0, 0, None]
+    assert numbers(refresh_in_run(1)) == ["unchanged", "1", 2, 0, 0, 0, None]
     assert dict(knowledge.asked) == {STATUS: 1}
 
 
-def test_new_texts_are_added_to_the_existing_index(knowledge, night, docs):
-    night(0)
+def test_new_texts_are_added_to_the_existing_index(knowledge, refresh_in_run, docs):
+    refresh_in_run(0)
     (docs / "c.md").write_text("gamma")
     (docs / "more" / "d.rst").write_text("delta")
     (docs / "empty.txt").write_text("\n")
-    result = night(1)
+    result = refresh_in_run(1)
     assert numbers(result) == ["added", "1", 5, 3, 0, 0, None]
     assert result["reason"] == "3 files are new"
     assert knowledge.indexes["1"].texts == ["gamma", "delta"]
-    assert numbers(night(2)) == ["unchanged", "1", 5, 0, 0, 0, None]
+    assert numbers(refresh_in_run(2)) == ["unchanged", "1", 5, 0, 0, 0, None]
     assert knowledge.asked[ADD] == 2
     assert knowledge.asked[TRAIN] == 1
 
 
-def test_a_long_text_is_added_in_pieces(knowledge, night, docs):
-    night(0)
+def test_a_long_text_is_added_in_chunks(knowledge, refresh_in_run, docs):
+    refresh_in_run(0)
     paragraphs = [f"{number} " + "word " * 30 for number in range(5)]
     (docs / "c.md").write_text("\n\n".join(paragraphs))
-    night(1, piece_size="200")
+    refresh_in_run(1, piece_size="200")
     assert knowledge.indexes["1"].texts == [paragraph.strip() for paragraph in paragraphs]
 
 
@@ -120,41 +120,41 @@ def test_a_long_text_is_added_in_pieces(knowledge, night, docs):
         (lambda docs: (docs / "c.md").write_bytes(b"\xff\xfe"), (1, 0, 0, "c.md is new and not in UTF-8")),
     ],
 )
-def test_a_change_that_cannot_be_added_leads_to_a_rebuild(knowledge, night, docs, change, expected):
-    night(0)
+def test_a_change_that_cannot_be_added_leads_to_a_rebuild(knowledge, refresh_in_run, docs, change, expected):
+    refresh_in_run(0)
     change(docs)
-    result = night(1)
+    result = refresh_in_run(1)
     assert (result["action"], result["index_id"], result["replaced"]) == ("rebuilt", "2", "1")
     assert (result["added"], result["changed"], result["removed"], result["reason"]) == expected
     assert knowledge.asked[ADD] == 0
     names = {str(path.relative_to(docs)).replace("/", "__") for path in docs.rglob("*.*")}
     assert set(knowledge.indexes["2"].files) == names
-    assert numbers(night(2))[:2] == ["unchanged", "2"]
+    assert numbers(refresh_in_run(2))[:2] == ["unchanged", "2"]
 
 
-def test_writing_the_same_content_again_changes_nothing(night, docs):
-    night(0)
+def test_writing_the_same_content_again_changes_nothing(refresh_in_run, docs):
+    refresh_in_run(0)
     (docs / "a.md").write_text("alpha")
-    assert night(1)["action"] == "unchanged"
+    assert refresh_in_run(1)["action"] == "unchanged"
 
 
-def test_other_suffixes_may_be_texts(knowledge, night, docs):
-    night(0)
+def test_other_suffixes_can_be_texts(knowledge, refresh_in_run, docs):
+    refresh_in_run(0)
     (docs / "c.LOG").write_text("gamma")
-    assert night(1, text_suffixes=[".log"])["action"] == "added"
+    assert refresh_in_run(1, text_suffixes=[".log"])["action"] == "added"
     assert knowledge.indexes["1"].texts == ["gamma"]
 
 
-def test_the_manifest_may_be_in_the_folder(night, docs):
-    night(0, manifest=f"{docs}/index.json")
-    assert night(1, manifest=f"{docs}/index.json")["action"] == "unchanged"
+def test_the_manifest_can_be_in_the_folder(refresh_in_run, docs):
+    refresh_in_run(0, manifest=f"{docs}/index.json")
+    assert refresh_in_run(1, manifest=f"{docs}/index.json")["action"] == "unchanged"
 
 
-def test_another_model_leads_to_a_rebuild(night):
-    night(0)
-    result = night(1, model_name="other")
+def test_another_model_leads_to_a_rebuild(refresh_in_run):
+    refresh_in_run(0)
+    result = refresh_in_run(1, model_name="other")
     assert (result["action"], result["reason"]) == ("rebuilt", "the model was base-model")
-    assert night(2, model_name="other")["action"] == "unchanged"
+    assert refresh_in_run(2, model_name="other")["action"] == "unchanged"
 
 
 @pytest.mark.parametrize(
@@ -167,47 +167,50 @@ def test_another_model_leads_to_a_rebuild(night):
         ),
     ],
 )
-def test_a_lost_or_failed_index_is_rebuilt(knowledge, night, harm, reason):
-    night(0)
+def test_a_lost_or_failed_index_is_rebuilt(knowledge, refresh_in_run, harm, reason):
+    refresh_in_run(0)
     harm(knowledge)
-    result = night(1)
+    result = refresh_in_run(1)
     assert (result["action"], result["reason"]) == ("rebuilt", reason)
-    assert night(2)["action"] == "unchanged"
+    assert refresh_in_run(2)["action"] == "unchanged"
 
 
-def test_force_new_rebuilds(night):
-    night(0)
-    assert (night(1, force_new=True)["reason"], night(2)["action"]) == ("force_new is set", "unchanged")
+def test_force_new_rebuilds(refresh_in_run):
+    refresh_in_run(0)
+    assert (refresh_in_run(1, force_new=True)["reason"], refresh_in_run(2)["action"]) == (
+        "force_new is set",
+        "unchanged",
+    )
 
 
-def test_the_old_index_stays_in_use_until_the_new_one_is_ready(knowledge, night, docs, tmp_path):
-    night(0)
+def test_the_old_index_stays_in_use_until_the_new_one_is_ready(knowledge, refresh_in_run, docs, tmp_path):
+    refresh_in_run(0)
     (docs / "a.md").write_text("omega")
     knowledge.script = [("CREATED", "FAILED"), ("COMPLETED",)]
     with pytest.raises(JobFailedError, match="Memory RAG job 2 ended as FAILED"):
-        night(1)
+        refresh_in_run(1)
     manifest = ManifestFile(str(tmp_path / "rag" / "index.json")).content
     assert manifest.index_id == "1"
     assert manifest.building is None
-    assert numbers(night(1)) == ["rebuilt", "3", 2, 0, 1, 0, "1"]
+    assert numbers(refresh_in_run(1)) == ["rebuilt", "3", 2, 0, 1, 0, "1"]
 
 
-def test_a_retry_attaches_to_the_running_build(knowledge, refresh, night):
+def test_a_retry_attaches_to_the_running_build(knowledge, refresh, refresh_in_run):
     knowledge.script = [SLOW]
-    begin(refresh(), NIGHTS[0])
+    begin(refresh(), RUNS[0])
     knowledge.indexes["1"].states = ["COMPLETED"]
-    assert numbers(night(0)) == ["built", "1", 2, 2, 0, 0, None]
+    assert numbers(refresh_in_run(0)) == ["built", "1", 2, 2, 0, 0, None]
     assert knowledge.asked[TRAIN] == 1
 
 
-def test_a_killed_task_leaves_the_build_to_the_next_try(knowledge, refresh, night):
+def test_a_killed_task_leaves_the_build_to_the_next_try(knowledge, refresh, refresh_in_run):
     knowledge.script = [SLOW]
-    deferral = begin(refresh(), NIGHTS[0])
+    deferral = begin(refresh(), RUNS[0])
     with log_lines() as lines:
         asyncio.run(deferral.make_trigger().on_kill())
     assert any("Job 1 (Memory RAG) cannot be cancelled" in line for line in lines)
     knowledge.indexes["1"].states = ["COMPLETED"]
-    assert night(0)["index_id"] == "1"
+    assert refresh_in_run(0)["index_id"] == "1"
     assert knowledge.asked[TRAIN] == 1
 
 
@@ -215,111 +218,111 @@ def test_a_killed_task_leaves_the_build_to_the_next_try(knowledge, refresh, nigh
     ("state", "error"),
     [("FAILED", JobFailedError), ("CANCELLED", JobCancelledError), ("TIMED OUT", JobTimedOutError)],
 )
-def test_a_failed_build_fails_the_task_and_a_retry_builds_again(knowledge, night, state, error):
+def test_a_failed_build_fails_the_task_and_a_retry_builds_again(knowledge, refresh_in_run, state, error):
     knowledge.script = [("CREATED", state), ("COMPLETED",)]
     with pytest.raises(error):
-        night(0)
-    assert numbers(night(0)) == ["built", "2", 2, 2, 0, 0, None]
+        refresh_in_run(0)
+    assert numbers(refresh_in_run(0)) == ["built", "2", 2, 2, 0, 0, None]
 
 
-def test_the_next_run_also_attaches_to_a_build_of_the_same_files(knowledge, refresh, night, docs):
+def test_the_next_run_also_attaches_to_a_build_of_the_same_files(knowledge, refresh, refresh_in_run, docs):
     knowledge.script = [SLOW, ("COMPLETED",)]
-    begin(refresh(), NIGHTS[0])
-    begin(refresh(), NIGHTS[1])
+    begin(refresh(), RUNS[0])
+    begin(refresh(), RUNS[1])
     assert knowledge.asked[TRAIN] == 1
     (docs / "a.md").write_text("omega")
-    assert numbers(night(2)) == ["built", "2", 2, 2, 0, 0, None]
+    assert numbers(refresh_in_run(2)) == ["built", "2", 2, 2, 0, 0, None]
 
 
-def test_files_that_arrive_during_the_build_are_added_by_the_next_run(refresh, night, docs):
+def test_files_that_arrive_during_the_build_are_added_by_the_next_run(refresh, refresh_in_run, docs):
     make = refresh()
-    deferral = begin(make, NIGHTS[0])
+    deferral = begin(make, RUNS[0])
     (docs / "late.md").write_text("late")
-    assert wake(make, deferral, deferral.wait(), NIGHTS[0])["files"] == 2
-    assert numbers(night(1)) == ["added", "1", 3, 1, 0, 0, None]
+    assert wake(make, deferral, deferral.wait(), RUNS[0])["files"] == 2
+    assert numbers(refresh_in_run(1)) == ["added", "1", 3, 1, 0, 0, None]
 
 
-def test_a_try_after_the_work_was_done_returns_the_same_result(knowledge, refresh, night, docs):
+def test_a_try_after_the_work_was_done_returns_the_same_result(knowledge, refresh, refresh_in_run, docs):
     make = refresh()
-    deferral = begin(make, NIGHTS[0])
+    deferral = begin(make, RUNS[0])
     event = deferral.wait()
-    first = wake(make, deferral, event, NIGHTS[0])
-    assert wake(make, deferral, event, NIGHTS[0]) == first
-    assert night(0) == first
+    first = wake(make, deferral, event, RUNS[0])
+    assert wake(make, deferral, event, RUNS[0]) == first
+    assert refresh_in_run(0) == first
     (docs / "c.md").write_text("gamma")
-    added = night(1)
-    assert night(1) == added
+    added = refresh_in_run(1)
+    assert refresh_in_run(1) == added
     assert knowledge.asked[TRAIN] == knowledge.asked[ADD] == 1
 
 
-def test_a_retry_adds_only_the_remaining_files(knowledge, night, docs):
-    night(0)
+def test_a_retry_adds_only_the_remaining_files(knowledge, refresh_in_run, docs):
+    refresh_in_run(0)
     for name in "cde":
         (docs / f"{name}.md").write_text(name * 3)
     knowledge.not_now["ddd"] = 401
     with pytest.raises(AuthenticationError, match="not now"):
-        night(1)
-    assert numbers(night(1)) == ["added", "1", 5, 3, 0, 0, None]
+        refresh_in_run(1)
+    assert numbers(refresh_in_run(1)) == ["added", "1", 5, 3, 0, 0, None]
     assert knowledge.indexes["1"].texts == ["ccc", "ddd", "eee"]
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_refused_text_leads_to_a_rebuild_at_once(knowledge, night, docs, status):
-    night(0)
+def test_a_refused_text_leads_to_a_rebuild_at_once(knowledge, refresh_in_run, docs, status):
+    refresh_in_run(0)
     for name in "cd":
         (docs / f"{name}.md").write_text(name * 3)
     knowledge.not_now["ddd"] = status
-    result = night(1)
+    result = refresh_in_run(1)
     assert numbers(result) == ["rebuilt", "2", 4, 2, 0, 0, "1"]
     assert result["reason"] == "the platform refuses to add d.md"
-    assert night(2)["action"] == "unchanged"
+    assert refresh_in_run(2)["action"] == "unchanged"
 
 
-def test_a_lost_answer_to_an_addition_leads_to_a_rebuild(knowledge, night, docs):
+def test_a_lost_response_to_an_addition_leads_to_a_rebuild(knowledge, refresh_in_run, docs):
     """Nobody knows whether the text is in the index, so only a new index certainly matches the folder."""
-    night(0)
+    refresh_in_run(0)
     (docs / "c.md").write_text("gamma")
     knowledge.lose.append(f"{RAG}/add-index")
     with pytest.raises(UnavailableError):
-        night(1)
-    result = night(1)
+        refresh_in_run(1)
+    result = refresh_in_run(1)
     assert (result["action"], result["reason"]) == ("rebuilt", "adding c.md was interrupted")
     assert len(knowledge.indexes["2"].files) == 3
 
 
-def test_a_text_that_is_already_in_the_index_is_not_an_error(knowledge, night, docs):
-    night(0)
+def test_a_text_that_is_already_in_the_index_is_not_an_error(knowledge, refresh_in_run, docs):
+    refresh_in_run(0)
     (docs / "c.md").write_text("gamma")
     knowledge.fail[f"{RAG}/add-index"] = [(497, "duplicate")]
-    assert numbers(night(1)) == ["added", "1", 3, 1, 0, 0, None]
+    assert numbers(refresh_in_run(1)) == ["added", "1", 3, 1, 0, 0, None]
 
 
-def test_a_lost_answer_does_not_lead_to_a_second_build(knowledge, night):
+def test_a_lost_response_does_not_lead_to_a_second_build(knowledge, refresh_in_run):
     knowledge.lose.append(f"{RAG}/train")
     with pytest.raises(UnavailableError):
-        night(0)
+        refresh_in_run(0)
     with pytest.raises(JobLostError, match="on_unknown_submission='submit'"):
-        night(0)
-    assert numbers(night(0, on_unknown_submission="submit"))[:2] == ["built", "2"]
+        refresh_in_run(0)
+    assert numbers(refresh_in_run(0, on_unknown_submission="submit"))[:2] == ["built", "2"]
 
 
-def test_without_waiting_the_next_run_finds_the_index(knowledge, night, docs):
+def test_without_waiting_the_next_run_finds_the_index(knowledge, refresh_in_run, docs):
     knowledge.script = [SLOW]
-    assert numbers(night(0, wait=False)) == ["built", "1", 2, 2, 0, 0, None]
-    assert night(1, wait=False)["action"] == "unchanged"
+    assert numbers(refresh_in_run(0, wait=False)) == ["built", "1", 2, 2, 0, 0, None]
+    assert refresh_in_run(1, wait=False)["action"] == "unchanged"
     (docs / "c.md").write_text("gamma")
     knowledge.indexes["1"].states = ["TRAINING MODEL", "TRAINING MODEL", "COMPLETED"]
-    assert numbers(night(2)) == ["added", "1", 3, 1, 0, 0, None]
+    assert numbers(refresh_in_run(2)) == ["added", "1", 3, 1, 0, 0, None]
 
 
-def test_without_waiting_a_failed_index_is_rebuilt_by_the_next_run(knowledge, night):
+def test_without_waiting_a_failed_index_is_rebuilt_by_the_next_run(knowledge, refresh_in_run):
     knowledge.script = [("CREATED", "FAILED"), ("COMPLETED",)]
-    night(0, wait=False)
-    assert numbers(night(1)) == ["rebuilt", "2", 2, 0, 0, 0, "1"]
+    refresh_in_run(0, wait=False)
+    assert numbers(refresh_in_run(1)) == ["rebuilt", "2", 2, 0, 0, 0, "1"]
 
 
-def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, night, docs, tmp_path, monkeypatch):
-    night(0)
+def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, refresh_in_run, docs, tmp_path, monkeypatch):
+    refresh_in_run(0)
     (docs / "c.md").write_text("gamma")
 
     manifest = str(tmp_path / "rag" / "index.json")
@@ -331,16 +334,16 @@ def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, night, docs, tmp
 
     monkeypatch.setattr(IndexRefresh, "_send_text", send_text_while_the_other_task_writes)
     with pytest.raises(ManifestChangedError, match="max_active_runs=1"):
-        run_to_end(refresh(), NIGHTS[1])
+        run_to_end(refresh(), RUNS[1])
     assert ManifestFile(manifest).content.index_id == "9"
 
 
-def test_an_empty_folder_is_rejected_and_the_index_kept(knowledge, night, docs):
-    night(0)
+def test_an_empty_folder_is_rejected_and_the_index_kept(knowledge, refresh_in_run, docs):
+    refresh_in_run(0)
     for path in docs.rglob("*.*"):
         path.unlink()
     with pytest.raises(InvalidArgumentError, match="no documents"):
-        night(1)
+        refresh_in_run(1)
     assert knowledge.asked[TRAIN] == 1
 
 
@@ -359,17 +362,17 @@ def test_an_empty_folder_is_rejected_and_the_index_kept(knowledge, night, docs):
         {"model_name": " "},
     ],
 )
-def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, night, wrong):
+def test_an_invalid_argument_fails_before_anything_is_sent(knowledge, refresh_in_run, wrong):
     with pytest.raises(InvalidArgumentError):
-        night(0, **wrong)
+        refresh_in_run(0, **wrong)
     assert not knowledge.asked
 
 
-def test_a_file_that_is_not_a_manifest_is_not_overwritten(knowledge, night, tmp_path):
+def test_a_file_that_is_not_a_manifest_is_not_overwritten(knowledge, refresh_in_run, tmp_path):
     other = tmp_path / "rag" / "index.json"
     other.parent.mkdir()
     other.write_text(json.dumps({"mine": 1}))
     with pytest.raises(InvalidArgumentError, match="not the manifest of an index"):
-        night(0)
+        refresh_in_run(0)
     assert json.loads(other.read_text()) == {"mine": 1}
     assert not knowledge.asked

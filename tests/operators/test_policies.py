@@ -27,7 +27,7 @@ def task():
 
 @pytest.fixture
 def train(tuning, tmp_path):
-    """Returns a function that makes a new operator of the same arguments each time."""
+    """Returns a function that takes arguments and returns a factory of operators."""
     tuning.datasets["dataset1"] = [{"input": "q", "output": "a"}]
     return maker(
         LaminiTrainOperator,
@@ -41,7 +41,7 @@ def train(tuning, tmp_path):
 
 @pytest.fixture
 def record(tmp_path):
-    """Returns a function that reads the submission record, and changes the given values in it."""
+    """Returns a function that updates the submission record with the given values, and returns it."""
 
     def of(**changed):
         (file,) = (tmp_path / "state").glob("submission-*.json")
@@ -142,7 +142,7 @@ def test_a_kill_at_any_moment_leaves_the_new_try_with_a_job_of_its_own(tuning, t
     kill(old)
     event = attached.wait()
     if order == "long before the first poll":
-        event["ended"]["1"]["last_alive_at"] = None  # the first poll was that late
+        event["ended"]["1"]["last_alive_at"] = None  # the first poll came too late to see it running
     assert wake(train(), attached, event, new)["job_id"] == "2"
     assert tuning.asked["POST /v1/train/jobs/2/cancel"] == 0
 
@@ -194,7 +194,7 @@ def test_changed_arguments_after_a_kill_submit_a_new_job_although_nothing_is_lef
     assert run_to_end(train(finetune_args={"max_steps": 7}), task.cleared()).result["job_id"] == "2"
 
 
-def test_without_waiting_a_job_that_has_failed_meanwhile_is_submitted_again(tuning, train, task):
+def test_without_waiting_a_job_that_has_failed_since_is_submitted_again(tuning, train, task):
     tuning.script = [("CREATED", "FAILED"), SLOW]
     make = train(wait=False)
     assert run_to_end(make, task).result["job_id"] == "1"
@@ -247,8 +247,8 @@ def test_an_unreachable_store_fails_the_task_before_anything_is_submitted(tuning
     assert not tuning.jobs
 
 
-class WriteOnlyOnceState(dict):
-    """A task state store that goes away after the intent is written."""
+class WriteOnceState(dict):
+    """A task state store that becomes unreachable after the intent is written."""
 
     def set(self, key, value):
         if value["before"] is not None and value["job_id"] is not None:
@@ -263,13 +263,13 @@ def test_an_id_that_cannot_be_recorded_is_in_the_log(tuning, train, task):
     tuning.script = [SLOW]
     with log_lines() as lines, pytest.raises(ConnectionError):
         LaminiTrainOperator.execute.__wrapped__(
-            train(state_path=None)(), {"ti": task, "task_state_store": WriteOnlyOnceState()}
+            train(state_path=None)(), {"ti": task, "task_state_store": WriteOnceState()}
         )
     assert any(line.startswith("Submitted tuning job 1;") for line in lines)
 
 
-def test_the_tasks_state_path_wins_over_airflows_store(train, tmp_path, task):
-    state = WriteOnlyOnceState()
+def test_the_tasks_state_path_takes_precedence_over_airflows_store(train, tmp_path, task):
+    state = WriteOnceState()
     with pytest.raises(TaskDeferred):
         LaminiTrainOperator.execute.__wrapped__(train()(), {"ti": task, "task_state_store": state})
     assert len(list((tmp_path / "state").iterdir())) == 1

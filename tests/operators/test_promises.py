@@ -1,4 +1,4 @@
-"""The rest of what the table in the docs promises: clocks, kills, forced and damaged runs of every kind of task."""
+"""The rest of the promises in the docs' table: clocks, kills, forced and damaged runs of every kind of task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = [{"input": "q", "output": "a"}]
 
 @pytest.fixture
 def ledger(out):
-    """Returns a function that reads the ledger, changed in place where a change is given."""
+    """Returns a function that reads the ledger, and applies a change to it if one is given."""
     file = out / "_ledger.json"
 
     def of(change=None):
@@ -42,9 +42,9 @@ def ledger(out):
 def test_a_clock_that_jumps_between_tries_sends_no_chunk_again(platform, inference, rows, ledger, hours):
     def shift(found):
         for chunk in found["open"]:
-            for each in chunk["rounds"]:
-                each["intended_at"] -= hours * 3600
-                each["submitted_at"] -= hours * 3600
+            for submission in chunk["rounds"]:
+                submission["intended_at"] -= hours * 3600
+                submission["submitted_at"] -= hours * 3600
 
     platform.control.hold()
     begin(inference())
@@ -55,20 +55,22 @@ def test_a_clock_that_jumps_between_tries_sends_no_chunk_again(platform, inferen
     assert totals(platform) == [10, 10, 5]
 
 
-DAMAGES = {
-    "cut off": lambda text: text[:-40],
+DAMAGE = {
+    "truncated": lambda text: text[:-40],
     "empty": lambda _: b"",
-    "of a later version": lambda text: text.replace(b'"version":1', b'"version":9'),
+    "of a newer version": lambda text: text.replace(b'"version":1', b'"version":9'),
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("on_other_run", ["fail", "replace"])
-def test_a_damaged_ledger_sends_nothing_and_is_left_as_it_is(platform, inference, out, damage, on_other_run):
+def test_a_task_with_a_damaged_ledger_sends_nothing_and_does_not_change_it(
+    platform, inference, out, damage, on_other_run
+):
     platform.control.hold()
     begin(inference())
     file = out / "_ledger.json"
-    damaged = DAMAGES[damage](file.read_bytes())
+    damaged = DAMAGE[damage](file.read_bytes())
     assert damaged != file.read_bytes()
     file.write_bytes(damaged)
     with pytest.raises(InvalidArgumentError, match=r"_ledger\.json"):
@@ -78,7 +80,7 @@ def test_a_damaged_ledger_sends_nothing_and_is_left_as_it_is(platform, inference
 
 
 def test_a_kill_while_a_chunk_is_submitted_keeps_its_job(platform, inference, rows, ledger):
-    """Airflow 3 lets the task go on for a while; it records the id, and submits nothing more."""
+    """Airflow 3 lets the task continue for a while; it records the id, and submits nothing more."""
     platform.control.fault("/v1/batch_completions", when="after", delay=1.0)
     operator = inference()()
 
@@ -102,7 +104,7 @@ def test_a_kill_while_a_chunk_is_submitted_keeps_its_job(platform, inference, ro
 
 @pytest.fixture
 def train(tuning, tmp_path):
-    """Returns a function that makes a new operator of the same arguments each time."""
+    """Returns a function that takes arguments and returns a factory of operators."""
     tuning.datasets["given"] = ROWS
     return maker(
         LaminiTrainOperator,
@@ -114,14 +116,14 @@ def train(tuning, tmp_path):
     )
 
 
-def test_another_run_and_another_mapped_task_have_jobs_of_their_own(train):
+def test_another_run_and_another_mapped_task_have_their_own_jobs(train):
     tasks = [TASK, LinkedTask(run_id="run-2"), LinkedTask(map_index=1)]
     assert [run_to_end(train(), task).result["job_id"] for task in tasks] == ["1", "2", "3"]
     assert [run_to_end(train(), task.cleared()).result["job_id"] for task in tasks] == ["1", "2", "3"]
 
 
 def test_a_clear_before_the_trigger_has_started_attaches(tuning, train):
-    """No triggerer knows the trigger yet, so nobody cancels the job, and nobody says that it goes on."""
+    """No triggerer has the trigger yet, so nothing cancels the job, and nothing logs that it keeps running."""
     begin(train(), TASK)
     with log_lines() as lines:
         assert run_to_end(train(), TASK.cleared()).result["job_id"] == "1"
@@ -129,18 +131,18 @@ def test_a_clear_before_the_trigger_has_started_attaches(tuning, train):
     assert len(tuning.jobs) == 1
 
 
-def test_a_dataset_that_is_forced_is_uploaded_once_for_all_retries_and_again_for_each_clear(tuning, tmp_path):
+def test_a_forced_dataset_is_uploaded_once_for_all_retries_and_again_for_each_clear(tuning, tmp_path):
     upload = maker(
         LaminiUploadDatasetOperator, task_id="upload", input=ROWS, state_path=str(tmp_path), force_new="True"
     )
     tries = [TASK, TASK.retried(), TASK.retried().cleared(), TASK.retried().cleared().retried()]
-    told = [run_to_end(upload(), task).result for task in tries]
-    assert [each["dataset_id"] for each in told] == ["dataset1", "dataset1", "dataset2", "dataset2"]
-    assert [each["new"] for each in told] == [True, False, True, False]
+    results = [run_to_end(upload(), task).result for task in tries]
+    assert [result["dataset_id"] for result in results] == ["dataset1", "dataset1", "dataset2", "dataset2"]
+    assert [result["new"] for result in results] == [True, False, True, False]
     assert len(tuning.datasets) == 2
 
 
-def test_an_index_that_is_forced_is_built_once_for_all_retries_and_again_for_each_clear(knowledge, tmp_path):
+def test_a_forced_index_is_built_once_for_all_retries_and_again_for_each_clear(knowledge, tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("alpha")
     refresh = maker(

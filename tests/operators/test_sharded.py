@@ -1,4 +1,4 @@
-"""Many runs as one: the example that maps over the files of a folder, and the merging of what it leaves."""
+"""The example that maps over the files of a folder, and the merging of its shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATA = EXAMPLES / "data" / "tickets_by_product"
 
 @pytest.fixture
 def shards(inference, tmp_path):
-    """Returns a function that infers over a list of rows in a folder of its own."""
+    """Returns a function that infers over a list of rows and writes to its own folder."""
 
     def infer(name, rows):
         return run_to_end(inference(input=rows, output=str(tmp_path / "all" / name))).result
@@ -29,8 +29,8 @@ def shards(inference, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.usefixtures("airflow_db")
-def test_the_example_works_on_each_file_of_a_folder_and_merges_what_comes_out(dag_in, platform, tmp_path):
-    dag = dag_in(EXAMPLES / "sharded_batch_inference.py")["infer"].dag
+def test_the_example_infers_over_each_file_of_a_folder_and_merges_the_results(load_dags, platform, tmp_path):
+    dag = load_dags(EXAMPLES / "sharded_batch_inference.py")["infer"].dag
     ended = dag.test(
         run_conf={"input": str(DATA), "output": str(tmp_path), "model": platform.models[0]},
     )
@@ -47,47 +47,47 @@ def test_the_example_works_on_each_file_of_a_folder_and_merges_what_comes_out(da
     assert submissions(platform) == 12
 
 
-def test_merging_adds_up_what_the_shards_came_to_and_may_be_done_again(shards, tmp_path):
+def test_merging_adds_up_the_counts_of_the_shards_and_can_be_repeated(shards, tmp_path):
     manifests = [shards("b", ["row one", "row two"]), shards("a", ["row three"])]
-    whole = str(tmp_path / "all")
-    merged = merge_shards(manifests, whole)
-    assert merged == merge_shards([manifest["output"] for manifest in manifests], whole)
+    folder = str(tmp_path / "all")
+    merged = merge_shards(manifests, folder)
+    assert merged == merge_shards([manifest["output"] for manifest in manifests], folder)
     assert merged["counts"]["rows"] == merged["counts"]["ok"] == 3
     assert merged["shards"] == 2
-    assert [row["index"] for row in read_shards(whole)] == [0, 1, 2]
-    outputs = [row["output"] for row in read_shards(whole)]
-    # Folders are named as they lie in the folder of the whole, which can be moved therefore.
-    shutil.move(whole, tmp_path / "moved")
+    assert [row["index"] for row in read_shards(folder)] == [0, 1, 2]
+    outputs = [row["output"] for row in read_shards(folder)]
+    # The shards' paths are relative, so the folder can be moved.
+    shutil.move(folder, tmp_path / "moved")
     assert [row["output"] for row in read_shards(str(tmp_path / "moved"))] == outputs
 
 
-def test_no_shards_are_a_whole_without_rows(tmp_path):
+def test_merging_no_shards_gives_no_rows(tmp_path):
     merged = merge_shards([], str(tmp_path))
     assert merged["counts"]["rows"] == merged["shards"] == 0
     assert list(read_shards(str(tmp_path))) == []
 
 
-def test_a_shard_that_has_not_ended_or_is_given_twice_is_not_merged(shards, tmp_path):
+def test_an_incomplete_or_repeated_shard_is_not_merged(shards, tmp_path):
     done = shards("a", ["row one"])
-    for wrong, what in [
+    for invalid, problem in [
         ([done, str(tmp_path / "none")], "no manifest.json"),
         ([done, done["output"] + "/"], "occurs twice"),
     ]:
-        with pytest.raises(OutputError, match=what):
-            merge_shards(wrong, str(tmp_path / "all"))
+        with pytest.raises(OutputError, match=problem):
+            merge_shards(invalid, str(tmp_path / "all"))
     assert not Path(tmp_path, "all", SHARDS).exists()
 
 
-def test_reading_tells_what_is_not_there_any_more(shards, tmp_path):
-    whole = str(tmp_path / "all")
+def test_the_error_names_a_missing_file(shards, tmp_path):
+    folder = str(tmp_path / "all")
     with pytest.raises(IncompleteOutputError, match="have not been merged"):
-        list(read_shards(whole))
-    merge_shards([shards("a", ["row one"])], whole)
-    shutil.rmtree(Path(whole, "a"))
+        list(read_shards(folder))
+    merge_shards([shards("a", ["row one"])], folder)
+    shutil.rmtree(Path(folder, "a"))
     with pytest.raises(IncompleteOutputError, match=r"no manifest\.json"):
-        list(read_shards(whole))
-    Path(whole, SHARDS).write_text("{")
+        list(read_shards(folder))
+    Path(folder, SHARDS).write_text("{")
     with pytest.raises(
         IncompleteOutputError, match="not a file of the format airflow-provider-lamini/shards"
     ):
-        list(read_shards(whole))
+        list(read_shards(folder))

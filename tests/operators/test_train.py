@@ -43,7 +43,7 @@ def task():
 
 @pytest.fixture
 def train(tuning, tmp_path):
-    """Returns a function that makes a new operator of the same arguments each time."""
+    """Returns a function that takes arguments and returns a factory of operators."""
     tuning.datasets["dataset1"] = ROWS
     return maker(
         QuickTrain,
@@ -131,7 +131,7 @@ def test_an_undocumented_argument_is_passed_on_and_logged(tuning, train, task):
         ({"timeout": "soon"}, "timeout"),
     ],
 )
-def test_wrong_arguments_are_rejected_before_anything_is_sent(tuning, train, task, arguments, problem):
+def test_invalid_arguments_are_rejected_before_anything_is_sent(tuning, train, task, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(train(**arguments), task)
     assert not tuning.asked

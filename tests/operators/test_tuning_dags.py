@@ -31,11 +31,11 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def run(dag_in, tmp_path):
-    """Returns a function that runs a Dag in this process, its triggers too, and returns the states of its tasks."""
+def run(load_dags, tmp_path):
+    """Returns a function that runs a Dag in this process, including its triggers, and returns its tasks' states."""
 
     def to_end(name, **conf):
-        ended = dag_in(FILE)[name].test(run_conf={"output": str(tmp_path), **conf})
+        ended = load_dags(FILE)[name].test(run_conf={"output": str(tmp_path), **conf})
         return {ti.task_id: str(ti.state) for ti in ended.get_task_instances()}
 
     return to_end
@@ -86,7 +86,7 @@ def test_a_job_is_submitted_without_waiting_then_awaited_resumed_and_evaluated(r
 def test_the_execution_timeout_ends_a_task_in_its_worker_and_cancels_its_job(run, tuning):
     tuning.script = [("CREATED", *["TRAINING MODEL"] * 1000)]
     began = time.monotonic()
-    with suppress(AirflowTaskTimeout):  # Airflow 2's dag.test() lets it through
+    with suppress(AirflowTaskTimeout):  # dag.test() of Airflow 2 propagates it
         assert run("impatient", base="base-model") == {"train": "failed"}
     assert time.monotonic() - began < 20
     assert [job.state for job in tuning.jobs.values()] == ["CANCELLED"]

@@ -19,7 +19,7 @@ TICKETS = [{"subject": f"parcel {number}", "category": "shipping", "id": number}
 
 @pytest.fixture
 def upload(tmp_path):
-    """Returns a function that makes a new operator of the same arguments each time."""
+    """Returns a function that takes arguments and returns a factory of operators."""
     return maker(
         LaminiUploadDatasetOperator, task_id="upload", input=ROWS, state_path=str(tmp_path / "state")
     )
@@ -121,7 +121,7 @@ def test_the_address_of_the_blob_appears_nowhere(tuning_with_blobs, blobs, uploa
         ({"lamini_conn_id": ""}, "lamini_conn_id"),
     ],
 )
-def test_wrong_arguments_are_rejected_before_anything_is_sent(tuning, upload, arguments, problem):
+def test_invalid_arguments_are_rejected_before_anything_is_sent(tuning, upload, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(upload(**arguments))
     assert not tuning.asked

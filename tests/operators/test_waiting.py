@@ -1,4 +1,4 @@
-"""While a task waits: what Airflow keeps of it, what its log says, and how it is ended by a person."""
+"""While a task waits: what Airflow stores of it, what its log says, and what a kill does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMPTS = [f"row {number} of all" for number in range(25)]
 PROGRESS = re.compile(r"(\d+) of 25 rows done, 2 job\(s\) in progress(, [\d.]+ rows/s, about \d+ s left)?")
 
 
-def test_what_airflow_keeps_are_ids_and_numbers(platform, inference):
+def test_airflow_stores_only_ids_and_numbers(platform, inference):
     ended = run_to_end(inference(prompt="a secret: {prompt}", output_type={"mood": ["good", "bad"]}))
     first = ended.deferrals[0]
     assert first.classpath == "airflow_provider_lamini.triggers.job.JobTrigger"
@@ -39,12 +39,12 @@ def test_what_airflow_keeps_are_ids_and_numbers(platform, inference):
         "min_ended": 1,
         "cancel_on_kill": True,
     }
-    for kept in (*(each.trigger for each in ended.deferrals), *ended.events):
-        text = json.dumps(kept)
+    for stored in (*(deferral.trigger for deferral in ended.deferrals), *ended.events):
+        text = json.dumps(stored)
         assert not any(word in text for word in ("secret", "of all", "good", platform.key))
 
 
-def test_even_two_hundred_jobs_are_little_to_keep(platform, inference, rows):
+def test_two_hundred_jobs_take_little_space_in_airflows_database(platform, inference, rows):
     platform.control.hold()
     prompts = [f"one long prompt {'x' * 500} {number}" for number in range(200)]
     make = inference(input=prompts, chunk_size=1, max_in_flight=200)
@@ -62,7 +62,7 @@ def test_even_two_hundred_jobs_are_little_to_keep(platform, inference, rows):
 
 
 @pytest.mark.parametrize("event", [None, {}, {"version": 0}, {"status": "success"}, "done"])
-def test_a_task_that_is_woken_by_something_else_says_so(inference, event):
+def test_a_task_resumed_with_an_unknown_event_says_so(inference, event):
     make = inference()
     deferral = begin(make)
     with pytest.raises(ValueError, match="not an event of JobTrigger"):
@@ -70,21 +70,21 @@ def test_a_task_that_is_woken_by_something_else_says_so(inference, event):
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_the_log_tells_the_progress_at_most_once_per_poll(platform, inference, deferrable):
+def test_the_log_shows_the_progress_at_most_once_per_poll(platform, inference, deferrable):
     platform.control.hold(after_rows=4)
     with log_lines() as lines, ThreadPoolExecutor(1) as thread:
         began = time.monotonic()
         running = thread.submit(run_to_end, inference(deferrable=deferrable))
         wait_until(lambda: any(line.startswith("8 of 25") for line in lines))
         waited = time.monotonic() - began
-        told = [line for line in lines if PROGRESS.match(line)]
+        shown = [line for line in lines if PROGRESS.match(line)]
         platform.control.release()
         assert running.result(30).result["counts"]["ok"] == 25
-    assert 1 <= len(told) <= waited / 0.5
-    assert PROGRESS.fullmatch(told[-1])[2] is not None
+    assert 1 <= len(shown) <= waited / 0.5
+    assert PROGRESS.fullmatch(shown[-1])[2] is not None
 
 
-def test_the_log_tells_what_a_run_begins_with_and_ends_with(inference, out):
+def test_the_log_shows_the_input_and_the_output_of_a_run(inference, out):
     with log_lines() as lines:
         run_to_end(inference())
     assert f"Validated a list of 25 rows: 25 rows. The output goes to {out}." in lines
@@ -92,23 +92,23 @@ def test_the_log_tells_what_a_run_begins_with_and_ends_with(inference, out):
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
-def test_a_direct_run_tells_its_progress_too(inference, engine, endpoint):
+def test_the_log_of_a_direct_run_shows_its_progress(inference, engine, endpoint):
     engine.tokens_per_second = 80  # a row takes 50 ms
     with log_lines() as lines:
         run_to_end(inference(endpoint=endpoint, max_in_flight=1, poll_interval=0.4))
-    told = [line for line in lines if re.match(r"\d+ of 25 rows done", line)]
-    assert 1 <= len(told) <= 25 * 0.15 / 0.4
-    assert "rows/s" in told[-1]
+    shown = [line for line in lines if re.match(r"\d+ of 25 rows done", line)]
+    assert 1 <= len(shown) <= 25 * 0.15 / 0.4
+    assert "rows/s" in shown[-1]
 
 
-# -- ended by a person ------------------------------------------------------------------------------------
+# -- killed -----------------------------------------------------------------------------------------------
 
 
 BILLS = "Job {} (batch completions) cannot be cancelled, the platform has no call for it: it runs to its end, and bills."
 
 
 @pytest.mark.parametrize("cancel_on_kill", [True, False])
-def test_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_on_kill):
+def test_the_log_of_a_killed_task_says_that_its_batches_keep_running(platform, inference, cancel_on_kill):
     platform.control.hold()
     make = inference(deferrable=False, cancel_on_kill=cancel_on_kill)
     with log_lines() as lines:
@@ -122,14 +122,14 @@ def test_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_o
     assert all(job["ended"] is None for job in platform.control.jobs())
 
 
-def test_a_task_that_is_killed_before_it_sent_anything_says_nothing(inference):
+def test_a_task_killed_before_it_sent_anything_logs_nothing(inference):
     with log_lines() as lines:
         inference()().on_kill()
     assert lines == []
 
 
 @pytest.mark.parametrize("cancel_on_kill", [True, False])
-def test_the_trigger_of_a_killed_task_says_that_its_batches_go_on(platform, inference, cancel_on_kill):
+def test_the_trigger_of_a_killed_task_logs_that_its_batches_keep_running(platform, inference, cancel_on_kill):
     platform.control.hold()
     deferral = begin(inference(cancel_on_kill=cancel_on_kill))
     with log_lines() as lines:

@@ -1,4 +1,4 @@
-"""A task that waits in its worker keeps its run open, and reads and fetches nothing twice."""
+"""A task that waits in its worker keeps its input open, and reads and fetches nothing twice."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ OUTPUTS = [text_for(prompt) for prompt in PROMPTS]
 
 
 @pytest.fixture
-def given(tmp_path):
-    """The 25 prompts in a file, each with a name."""
+def input_file(tmp_path):
+    """A file with the 25 prompts and a name for each."""
     path = tmp_path / "in.jsonl"
     write(path, PROMPTS)
     return path
 
 
 @pytest.fixture
-def in_worker(inference, given):
-    """Returns a function that makes an operator that waits in its worker."""
+def in_worker(inference, input_file):
+    """Like ``inference``, but the operators read ``input_file`` and wait in their worker."""
 
     def make(**changed):
-        return inference(**{"input": str(given), "passthrough": ["name"], "deferrable": False} | changed)
+        return inference(**{"input": str(input_file), "passthrough": ["name"], "deferrable": False} | changed)
 
     return make
 
@@ -48,7 +48,7 @@ def write(path, prompts):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """How often the task itself has sent each operation, without its polls."""
+    """Counts the calls that the task sends itself, by operation; polls are not included."""
     counts: Counter[str] = Counter()
     send = Client.send
 
@@ -78,28 +78,32 @@ def test_results_that_do_not_fit_in_memory_are_fetched(in_worker, rows, sent, mo
     assert outputs(rows()) == OUTPUTS
 
 
-def test_each_row_is_read_once_to_be_validated_and_once_to_be_sent(in_worker, rows, monkeypatch):
-    begun = []
+def test_each_row_is_read_once_for_validation_and_once_for_sending(in_worker, rows, monkeypatch):
+    cursors = []
     batches = FileSource.batches
 
-    def counting(self, cursor=None, **how):
-        begun.append(cursor)
-        return batches(self, cursor, **how)
+    def counting(self, cursor=None, **options):
+        cursors.append(cursor)
+        return batches(self, cursor, **options)
 
     monkeypatch.setattr(FileSource, "batches", counting)
     run_to_end(in_worker())
-    assert [cursor and cursor.row for cursor in begun] == [None, 0, 20]  # after each wait, where it stopped
+    assert [cursor and cursor.row for cursor in cursors] == [
+        None,
+        0,
+        20,
+    ]  # after each wait, it continues where it stopped
     assert outputs(rows()) == OUTPUTS
 
 
-def test_the_log_does_not_repeat_what_was_done_before(in_worker):
+def test_the_log_does_not_say_after_each_wait_that_the_run_resumes(in_worker):
     with log_lines() as lines:
         run_to_end(in_worker(max_in_flight=1))
     assert not any("Resuming" in line for line in lines)
 
 
-def test_a_try_that_is_killed_leaves_nothing_open(platform, in_worker):
-    """Airflow copies a task now and then, which an open file would not let it do."""
+def test_a_killed_try_closes_its_input(platform, in_worker):
+    """Airflow sometimes copies operators, which fails if one has an open file."""
     platform.control.hold()
     operators = []
 
@@ -107,58 +111,60 @@ def test_a_try_that_is_killed_leaves_nothing_open(platform, in_worker):
         operators.append(in_worker()())
         return operators[-1]
 
-    kill_once(lambda: submissions(platform) == 2 and looked(platform) >= 2, make)
+    kill_once(lambda: submissions(platform) == 2 and polls(platform) >= 2, make)
     assert deepcopy(operators[0]).output_folder == operators[0].output_folder
 
 
-def looked(platform):
-    """How often results were requested."""
+def polls(platform):
+    """Number of polls."""
     return platform.control.stats()["requests"].get("GET /v1/batch_completions/{id}/result", 0)
 
 
-def while_it_waits(platform, make, change):
-    """Run a task, and change something while it waits in its worker."""
+def run_with_change(platform, make, change):
+    """Run a task, and call ``change`` while it waits in its worker."""
     platform.control.hold()
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(run_to_end, make)
         wait_until(lambda: submissions(platform) == 2)
-        wait_until(lambda: looked(platform) >= 2)
+        wait_until(lambda: polls(platform) >= 2)
         change()
         platform.control.release()
         return running.result(30)
 
 
-def test_an_input_that_changes_meanwhile_stops_it(platform, in_worker, given):
+def test_an_input_that_changes_during_the_wait_stops_the_task(platform, in_worker, input_file):
     def change():
-        write(given, [*PROMPTS[:20], "another", *PROMPTS[21:]])
+        write(input_file, [*PROMPTS[:20], "another", *PROMPTS[21:]])
 
     with pytest.raises(InvalidArgumentError, match="another input"):
-        while_it_waits(platform, in_worker(), change)
+        run_with_change(platform, in_worker(), change)
     assert submissions(platform) == 2
 
 
-def test_an_input_that_is_written_again_with_the_same_rows_does_not_stop_it(platform, in_worker, given, rows):
-    ended = while_it_waits(platform, in_worker(), lambda: write(given, PROMPTS))
+def test_an_input_that_is_rewritten_with_the_same_rows_does_not_stop_the_task(
+    platform, in_worker, input_file, rows
+):
+    ended = run_with_change(platform, in_worker(), lambda: write(input_file, PROMPTS))
     assert ended.result["counts"]["ok"] == 25
     assert submissions(platform) == 3
     assert outputs(rows()) == OUTPUTS
 
 
-def test_a_ledger_that_is_removed_meanwhile_stops_it(platform, in_worker, out):
+def test_a_ledger_that_is_deleted_during_the_wait_stops_the_task(platform, in_worker, out):
     with pytest.raises(InvalidArgumentError, match="is not in"):
-        while_it_waits(platform, in_worker(), (out / "_ledger.json").unlink)
+        run_with_change(platform, in_worker(), (out / "_ledger.json").unlink)
     assert submissions(platform) == 2
 
 
 def test_a_file_on_an_object_store_is_opened_again_after_each_wait(
-    object_store, in_worker, given, rows, monkeypatch
+    object_store, in_worker, input_file, rows, monkeypatch
 ):
-    """Its connection may not last as long as the wait."""
+    """A connection may not stay open as long as a wait."""
     opened = []
     open_file = ObjectStore.open
     monkeypatch.setattr(ObjectStore, "open", lambda self, path: opened.append(path) or open_file(self, path))
-    object_store.pipe_file("/bucket/in.jsonl", given.read_bytes())
+    object_store.pipe_file("/bucket/in.jsonl", input_file.read_bytes())
     run_to_end(in_worker(input="memory://bucket/in.jsonl", max_in_flight=1))
-    assert len(opened) == 1 + 3  # to be validated, and for each chunk
+    assert len(opened) == 1 + 3  # for validation, and for each chunk
     assert outputs(rows()) == OUTPUTS
     assert [row["name"] for row in rows()] == [f"name of {prompt}" for prompt in PROMPTS]

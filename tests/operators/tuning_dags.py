@@ -1,4 +1,4 @@
-"""Dags of the tests, as a user writes them. ``test_tuning_dags.py`` copies this file into Airflow's Dags folder."""
+"""Dags as users write them. ``test_tuning_dags.py`` copies this file into Airflow's Dags folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from airflow_provider_lamini.sensors.job import LaminiJobSensor
 
 WAITING = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
 STATE = "{{ params.output }}/state"
-ALWAYS = {
+COMMON_DAG = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "params": {"output": "none", "base": "none", "tuned": "none", "steps": 50},
     "default_args": {"retries": 0},
 }
 
-with DAG("tuning_weekly", schedule=None, **ALWAYS) as weekly:
+with DAG("tuning_weekly", schedule=None, **COMMON_DAG) as weekly:
     dataset = LaminiUploadDatasetOperator(
         task_id="upload",
         input="{{ params.output }}/tickets.jsonl",
@@ -65,10 +65,10 @@ with DAG("tuning_weekly", schedule=None, **ALWAYS) as weekly:
 
     @task
     def promote(tuned, result, output, ti=None):
-        """Write down what a user would keep."""
-        found = {"tuned": tuned, "gain": result["metrics"]["gain"]}
-        found["link"] = ti.xcom_pull(task_ids="train", key="lamini_job_url")
-        Path(output, "promoted.json").write_text(json.dumps(found))
+        """Save the results of tuning."""
+        content = {"tuned": tuned, "gain": result["metrics"]["gain"]}
+        content["link"] = ti.xcom_pull(task_ids="train", key="lamini_job_url")
+        Path(output, "promoted.json").write_text(json.dumps(content))
 
     @task
     def keep():
@@ -81,9 +81,9 @@ with DAG("tuning_weekly", schedule=None, **ALWAYS) as weekly:
     ]
 
 with DAG(
-    "tuning_without_waiting", schedule=None, **ALWAYS, render_template_as_native_obj=True
+    "tuning_without_waiting", schedule=None, **COMMON_DAG, render_template_as_native_obj=True
 ) as without_waiting:
-    begun = LaminiTrainOperator(
+    submitted = LaminiTrainOperator(
         task_id="begin",
         input="{{ [{'input': 'q', 'output': 'a'}] }}",
         model_name="{{ params.base }}",
@@ -91,10 +91,10 @@ with DAG(
         wait=False,
     )
     waited = LaminiJobSensor(
-        task_id="wait", job_id=begun.output["job_id"], deferrable=True, poke_interval=0.5, timeout=60
+        task_id="wait", job_id=submitted.output["job_id"], deferrable=True, poke_interval=0.5, timeout=60
     )
     after = LaminiCancelJobOperator(task_id="cancel", job_id="{{ ti.xcom_pull('begin')['job_id'] }}")
-    resumed = LaminiResumeJobOperator(task_id="resume", job_id=begun.output["job_id"], **WAITING)
+    resumed = LaminiResumeJobOperator(task_id="resume", job_id=submitted.output["job_id"], **WAITING)
     downloaded = LaminiDownloadModelOperator(task_id="download", model_name="{{ params.tuned }}", **WAITING)
     judged = LaminiEvaluateClassifierOperator(
         task_id="judge",
@@ -104,7 +104,7 @@ with DAG(
     )
     waited >> after >> resumed >> downloaded >> judged
 
-with DAG("tuning_impatient", schedule=None, **ALWAYS) as impatient:
+with DAG("tuning_impatient", schedule=None, **COMMON_DAG) as impatient:
     LaminiTrainOperator(
         task_id="train",
         input=[{"input": "q", "output": "a"}],

@@ -1,4 +1,4 @@
-"""Dags of the tests, as a user writes them. ``test_in_dag.py`` copies this file into Airflow's Dags folder."""
+"""Dags as users write them. ``test_batch_inference_dags.py`` copies this file into Airflow's Dags folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath, task
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
 COMMON = {"deferrable": True, "poll_interval": 0.5, "timeout": 60, "retries": 0}
-ALWAYS = {
+COMMON_DAG = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "params": {"model": "none", "output": "none"},
 }
@@ -19,7 +19,8 @@ ALWAYS = {
 with DAG(
     "inference_templates",
     schedule=None,
-    **ALWAYS | {"params": {**ALWAYS["params"], "topic": "shipping", "size": 2, "kind": {"said": "str"}}},
+    **COMMON_DAG
+    | {"params": {**COMMON_DAG["params"], "topic": "shipping", "size": 2, "kind": {"said": "str"}}},
     render_template_as_native_obj=True,
 ) as templates:
     LaminiBatchInferenceOperator(
@@ -35,8 +36,8 @@ with DAG(
         **COMMON,
     )
 
-with DAG("inference_texts", schedule=None, **ALWAYS) as texts:
-    # Without native objects, templates give texts: numbers too.
+with DAG("inference_texts", schedule=None, **COMMON_DAG) as texts:
+    # Without native objects, templates render strings, also for numbers.
     LaminiBatchInferenceOperator(
         task_id="infer",
         input="{{ params.output }}/{{ ds }}.jsonl",
@@ -50,7 +51,7 @@ with DAG("inference_texts", schedule=None, **ALWAYS) as texts:
         **COMMON,
     )
 
-with DAG("inference_mapped", schedule=None, **ALWAYS) as mapped:
+with DAG("inference_mapped", schedule=None, **COMMON_DAG) as mapped:
     shards = LaminiBatchInferenceOperator.partial(
         task_id="infer",
         model_name="{{ params.model }}",
@@ -61,17 +62,17 @@ with DAG("inference_mapped", schedule=None, **ALWAYS) as mapped:
 
     @task
     def total(manifests: list[dict], params: dict) -> None:
-        """Add up what the shards came to."""
+        """Add up the rows of the shards."""
         count = sum(manifest["counts"]["ok"] for manifest in manifests)
         Path(params["output"], "total.txt").write_text(str(count))
 
     total(shards.output)
 
-with DAG("inference_own_folders", schedule=None, **ALWAYS) as own_folders:
+with DAG("inference_own_folders", schedule=None, **COMMON_DAG) as own_folders:
 
     @task
     def shard_arguments(params: dict) -> list[dict]:
-        """Cut the work: an input and a folder for each."""
+        """Split the work: one input and one folder per shard."""
         return [
             {"input": [f"{name} one", f"{name} two"], "output": f"{params['output']}/{name}"} for name in "xy"
         ]
@@ -80,7 +81,7 @@ with DAG("inference_own_folders", schedule=None, **ALWAYS) as own_folders:
         task_id="infer", model_name="{{ params.model }}", **COMMON
     ).expand_kwargs(shard_arguments())
 
-with DAG("inference_between_tasks", schedule=None, **ALWAYS) as between_tasks:
+with DAG("inference_between_tasks", schedule=None, **COMMON_DAG) as between_tasks:
 
     @task
     def fetch() -> list[dict]:
@@ -101,29 +102,29 @@ with DAG("inference_between_tasks", schedule=None, **ALWAYS) as between_tasks:
 
     @task
     def report(manifest: dict, output: str, params: dict) -> None:
-        """Read the results where the task says that they are."""
+        """Read the results from the folder that the task returned."""
         from airflow_provider_lamini.results import read_outputs
 
-        found = {"manifest": manifest, "rows": list(read_outputs(output))}
-        Path(params["output"], "report.json").write_text(json.dumps(found))
+        content = {"manifest": manifest, "rows": list(read_outputs(output))}
+        Path(params["output"], "report.json").write_text(json.dumps(content))
 
     report(infer.output, infer.output["output"])
 
-with DAG("inference_paths", schedule=None, **ALWAYS) as paths:
+with DAG("inference_paths", schedule=None, **COMMON_DAG) as paths:
 
     @task
-    def written(params: dict) -> list[ObjectStoragePath]:
-        """Files for mapped tasks, handed on as Airflow's own kind of path."""
+    def write_files(params: dict) -> list[ObjectStoragePath]:
+        """Write files for mapped tasks, and return Airflow's own path objects."""
         files = {"é.jsonl": b'{"prompt": "one"}\n', "b.csv": b"prompt\ntwo\n"}
-        found = []
+        paths = []
         for name, content in files.items():
-            found.append(ObjectStoragePath(f"file://{params['output']}/{name}"))
-            found[-1].write_bytes(content)
-        return found
+            paths.append(ObjectStoragePath(f"file://{params['output']}/{name}"))
+            paths[-1].write_bytes(content)
+        return paths
 
     LaminiBatchInferenceOperator.partial(
         task_id="infer",
         model_name="{{ params.model }}",
         output="{{ params.output }}/{{ ti.map_index }}",
         **COMMON,
-    ).expand(input=written())
+    ).expand(input=write_files())

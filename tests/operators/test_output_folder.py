@@ -1,4 +1,4 @@
-"""An output folder holds one run over one input: another run, or another input, does not mix in."""
+"""An output folder has the results of one run over one input, never a mix."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OUTPUTS = [text_for(prompt) for prompt in PROMPTS]
         replace(TI, map_index=0),
     ],
 )
-def test_another_runs_folder_is_left_alone(platform, inference, out, other):
+def test_another_runs_folder_is_not_changed(platform, inference, out, other):
     run_to_end(inference(input=PROMPTS[:3]))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     sent = posts(platform)
@@ -38,7 +38,7 @@ def test_another_runs_folder_is_left_alone(platform, inference, out, other):
     assert posts(platform) == sent
 
 
-def test_another_runs_folder_is_replaced_where_that_is_asked_for(inference, rows, out):
+def test_another_runs_folder_is_replaced_if_the_user_says_so(inference, rows, out):
     run_to_end(inference())
     (out / "notes.txt").write_text("mine")
     make = inference(input=PROMPTS[20:23], on_other_run="replace")
@@ -53,13 +53,13 @@ def test_another_runs_folder_is_replaced_where_that_is_asked_for(inference, rows
     ]
 
 
-def test_a_task_may_replace_its_own_results_with_other_settings(inference, rows):
+def test_a_task_can_replace_its_own_results_with_other_settings(inference, rows):
     run_to_end(inference())
     run_to_end(inference(max_new_tokens=1, on_other_run="replace"))
     assert outputs(rows()) == ["all"] * 25
 
 
-def test_a_run_that_replaces_is_not_begun_anew_by_its_own_retry(platform, inference, rows):
+def test_a_retry_of_a_run_that_replaces_continues_it(platform, inference, rows):
     run_to_end(inference(input=PROMPTS[:3]), replace(TI, run_id="run-0"))
     make = inference(on_other_run="replace")
     platform.control.hold()
@@ -71,28 +71,28 @@ def test_a_run_that_replaces_is_not_begun_anew_by_its_own_retry(platform, infere
 
 
 @pytest.fixture
-def file(tmp_path):
+def jsonl_input(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
     return path
 
 
-def test_an_input_that_changed_between_tries_is_refused(platform, inference, file):
+def test_an_input_that_changed_between_tries_is_rejected(platform, inference, jsonl_input):
     platform.control.hold()
-    make = inference(input=str(file))
+    make = inference(input=str(jsonl_input))
     begin(make)
-    file.write_text(file.read_text().replace("row 7", "line 7"))
+    jsonl_input.write_text(jsonl_input.read_text().replace("row 7", "line 7"))
     before = posts(platform)
     with pytest.raises(InvalidArgumentError, match="with another input"):
         run_to_end(make)
     assert posts(platform) == before
 
 
-def test_an_input_that_changed_while_the_task_waited_is_refused(platform, inference, file, rows):
-    make = inference(input=str(file))
+def test_an_input_that_changed_during_the_wait_is_rejected(platform, inference, jsonl_input, rows):
+    make = inference(input=str(jsonl_input))
     deferral = begin(make)
     event = deferral.wait()
-    file.write_text(file.read_text().replace("row 7", "line 7"))
+    jsonl_input.write_text(jsonl_input.read_text().replace("row 7", "line 7"))
     before = posts(platform)
     with pytest.raises(InvalidArgumentError, match="input"):
         wake(make, deferral, event)
@@ -100,13 +100,13 @@ def test_an_input_that_changed_while_the_task_waited_is_refused(platform, infere
     assert rows() == []
 
 
-def test_an_input_written_anew_with_the_same_content_is_the_same_input(platform, inference, file, rows):
+def test_a_rewritten_input_with_the_same_content_is_the_same_input(platform, inference, jsonl_input, rows):
     platform.control.hold()
-    make = inference(input=str(file))
+    make = inference(input=str(jsonl_input))
     begin(make)
-    content = file.read_text()
-    file.unlink()
-    file.write_text(content)
+    content = jsonl_input.read_text()
+    jsonl_input.unlink()
+    jsonl_input.write_text(content)
     platform.control.release()
     run_to_end(make)
     assert submissions(platform) == 3
@@ -115,19 +115,19 @@ def test_an_input_written_anew_with_the_same_content_is_the_same_input(platform,
 
 @pytest.fixture(params=["in.jsonl", "in.parquet"])
 def path(request, tmp_path):
-    """Where an input is to lie."""
+    """The path of an input file that does not exist yet."""
     return tmp_path / request.param
 
 
-def test_an_input_that_was_changed_without_a_new_version_is_refused(platform, inference, path, rows):
-    """Its size and its time are as before."""
-    moment = time.time() - 3600
-    write_input(path, PROMPTS, moment)
+def test_an_input_that_changed_without_a_new_version_is_rejected(platform, inference, path, rows):
+    """Its size and its modification time are the same."""
+    modified_at = time.time() - 3600
+    write_input(path, PROMPTS, modified_at)
     make = inference(input=str(path), passthrough=["id"])
     deferral = begin(make)
     event = deferral.wait()
     size = path.stat().st_size
-    write_input(path, [prompt.replace("row", "raw") for prompt in PROMPTS], moment)
+    write_input(path, [prompt.replace("row", "raw") for prompt in PROMPTS], modified_at)
     assert path.stat().st_size == size
     before = posts(platform)
     with pytest.raises(InvalidArgumentError, match="are not the rows that were sent"):
@@ -145,8 +145,8 @@ def test_an_unchanged_input_is_read_again_for_its_columns(inference, path, rows,
     assert outputs(rows()) == OUTPUTS
 
 
-def write_input(path, prompts, moment):
-    """Write prompts with an id each, with a modification time."""
+def write_input(path, prompts, modified_at):
+    """Write prompts, each with an id, and set the file's modification time."""
     if path.suffix == ".parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
         table = pytest.importorskip("pyarrow").table({"id": range(len(prompts)), "prompt": prompts})
@@ -154,4 +154,4 @@ def write_input(path, prompts, moment):
     else:
         rows = [{"id": number, "prompt": prompt} for number, prompt in enumerate(prompts)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.utime(path, (moment, moment))
+    os.utime(path, (modified_at, modified_at))

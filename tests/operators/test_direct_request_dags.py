@@ -14,15 +14,15 @@ from tests.support.upstream import DIMENSIONS, TEXT_MODEL, text_for, vector_for
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]
 
-FILE = Path(__file__).with_name("answer_dags.py")
+FILE = Path(__file__).with_name("direct_request_dags.py")
 
 
 @pytest.fixture
-def run(dag_in, tmp_path):
-    """Returns a function that runs a Dag in this process, its triggers too, and returns the run."""
+def run(load_dags, tmp_path):
+    """Returns a function that runs a Dag in this process, including its triggers, and returns the Dag run."""
 
     def to_end(name):
-        ended = dag_in(FILE)[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path)})
+        ended = load_dags(FILE)[name].test(run_conf={"model": TEXT_MODEL, "output": str(tmp_path)})
         states = {(ti.task_id, ti.map_index): str(ti.state) for ti in ended.get_task_instances()}
         assert set(states.values()) == {"success"}, states
         return ended
@@ -50,28 +50,28 @@ def test_vectors_are_written_to_parquet_or_returned(run, tmp_path, platform):
     assert posts(platform) == {"POST /v1/batch_embeddings": 3, "POST /v1/embedding": 1}
 
 
-def test_an_answer_may_be_part_of_the_next_prompt(run, tmp_path, engine):
+def test_an_output_can_be_part_of_the_next_prompt(run, tmp_path, engine):
     run("texts")
     found = kept(tmp_path, "chat")
     first = f"{text_for('about parcels')} again"
     assert found["outputs"] == [text_for(first), "c b"]
-    asked = [body["messages"] for body in engine.bodies if "messages" in body]
-    assert [{"role": "system", "content": "You know parcels."}, {"role": "user", "content": first}] in asked
+    sent = [body["messages"] for body in engine.bodies if "messages" in body]
+    assert [{"role": "system", "content": "You know parcels."}, {"role": "user", "content": first}] in sent
 
 
-def test_prompts_may_be_mapped_and_mapped_results_may_be_an_input(run, tmp_path):
+def test_prompts_can_be_mapped_and_mapped_results_can_be_an_input(run, tmp_path):
     run("mapped")
     one, several = kept(tmp_path, "mapped")
     assert one["output"] == "two one"
     assert several["outputs"] == ["four three", "six five"]
-    assert kept(tmp_path, "loud")["embeddings"] == [pytest.approx(vector_for(text)) for text in "AB"]
+    assert kept(tmp_path, "vectors")["embeddings"] == [pytest.approx(vector_for(text)) for text in "AB"]
 
 
-def test_the_example_finds_the_requested_ticket(dag_in, tmp_path, platform):
+def test_the_example_finds_the_requested_ticket(load_dags, tmp_path, platform):
     pytest.importorskip("pyarrow")
     tickets = first_tickets(tmp_path, 250)
     wanted = tickets.rows[123]
-    ended = dag_in(EXAMPLES / "embedding_refresh.py")["dag"].test(
+    ended = load_dags(EXAMPLES / "embedding_refresh.py")["dag"].test(
         run_conf={
             "input": str(tickets.file),
             "output": str(tickets.output),

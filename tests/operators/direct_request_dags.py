@@ -1,4 +1,4 @@
-"""Dags of the tests, as a user writes them. ``test_answers_in_dag.py`` copies this file into Airflow's Dags folder."""
+"""Dags as users write them. ``test_direct_request_dags.py`` copies this file into Airflow's Dags folder."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.completion import LaminiCompletionOperator
 from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
 
-ALWAYS = {
+COMMON_DAG = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "params": {"model": "none", "output": "none", "topic": "parcels", "size": 2, "kind": {"said": "str"}},
 }
 
 
 @task
-def keep(found: object, name: str, params: dict) -> None:
-    """Write down what a task returned."""
-    Path(params["output"], f"{name}.json").write_text(json.dumps(found, default=list))
+def keep(result: object, name: str, params: dict) -> None:
+    """Save what a task returned."""
+    Path(params["output"], f"{name}.json").write_text(json.dumps(result, default=list))
 
 
-with DAG("answers_embeddings", schedule=None, **ALWAYS) as embeddings:
+with DAG("direct_embeddings", schedule=None, **COMMON_DAG) as embeddings:
     folder = LaminiEmbeddingOperator(
         task_id="embed",
         input="{{ params.output }}/docs.jsonl",
@@ -41,7 +41,7 @@ with DAG("answers_embeddings", schedule=None, **ALWAYS) as embeddings:
     few = LaminiEmbeddingOperator(task_id="embed_few", input=["a", "b of {{ params.topic }}"])
     keep.override(task_id="keep_few")(few.output, "few")
 
-with DAG("answers_texts", schedule=None, **ALWAYS, render_template_as_native_obj=True) as texts:
+with DAG("direct_texts", schedule=None, **COMMON_DAG, render_template_as_native_obj=True) as texts:
     complete = LaminiCompletionOperator(
         task_id="complete",
         prompt="about {{ params.topic }}",
@@ -61,16 +61,16 @@ with DAG("answers_texts", schedule=None, **ALWAYS, render_template_as_native_obj
     complete >> chat
     keep({"outputs": chat.output["outputs"], "model": complete.output["model"]}, "chat")
 
-with DAG("answers_mapped", schedule=None, **ALWAYS) as mapped:
-    each = LaminiCompletionOperator.partial(task_id="complete", model_name="{{ params.model }}").expand(
-        prompt=["one two", ["three four", "five six"]]
-    )
-    keep.override(task_id="keep_mapped")(each.output, "mapped")
+with DAG("direct_mapped", schedule=None, **COMMON_DAG) as mapped:
+    completions = LaminiCompletionOperator.partial(
+        task_id="complete", model_name="{{ params.model }}"
+    ).expand(prompt=["one two", ["three four", "five six"]])
+    keep.override(task_id="keep_mapped")(completions.output, "mapped")
 
     @task
-    def shout(text: str) -> str:
-        """Change a text to upper case."""
+    def uppercase(text: str) -> str:
+        """Convert a text to upper case."""
         return text.upper()
 
-    loud = LaminiEmbeddingOperator(task_id="embed_mapped", input=shout.expand(text=["a", "b"]))
-    keep.override(task_id="keep_loud")(loud.output, "loud")
+    vectors = LaminiEmbeddingOperator(task_id="embed_mapped", input=uppercase.expand(text=["a", "b"]))
+    keep.override(task_id="keep_vectors")(vectors.output, "vectors")

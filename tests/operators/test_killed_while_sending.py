@@ -1,4 +1,4 @@
-"""Operators that hold a worker while the platform answers: a kill ends each at once, and the next try succeeds."""
+"""Operators that hold a worker during their requests: a kill ends each at once, and the next try succeeds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Case:
 
     :param operator: the operator's class
     :param path: path of its requests
-    :param kept: requests of the first try that the next try does not repeat
+    :param kept: how many requests of the first try the next one does not repeat
     :param requests: number of requests of an undisturbed try
     :param needs: creates what the operator needs on the platform, and returns the argument that names it
     """
@@ -115,7 +115,7 @@ def test_a_kill_ends_the_task_at_once_and_the_next_try_sends_the_rest(platform, 
         for argument, value in case.arguments.items()
     } | case.needs(platform)
     make = lambda: case.operator(task_id="ask", **arguments)  # noqa: E731
-    # The second request hangs, or the only one.
+    # The second request hangs, or the first if there is only one.
     platform.control.fault(case.path, skip=min(1, case.requests - 1), delay=HANG_SECONDS, drop=True)
 
     seconds = kill_once(lambda: platform.control.faults()[0]["hits"] == 1, make)
