@@ -28,7 +28,7 @@ from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.output.manifest import Manifest, Part
-from airflow_provider_lamini.rows.output.parts import RESERVED
+from airflow_provider_lamini.rows.output.parts import COLUMNS
 from tests.support.task_runs import task_run
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def test_lines_of_results_are_shown_as_they_are_written():
     (code,) = (code for code in blocks(DOCS / "batch-inference.md", "json") if '"index"' in code)
     for number, line in enumerate(code.splitlines()):
         row = json.loads(line)
-        assert (row["index"], next(iter(row)), *list(row)[-3:]) == (number, *RESERVED)
+        assert (row["index"], next(iter(row)), *list(row)[-3:]) == (number, *COLUMNS)
 
 
 def test_the_manifest_is_shown_as_a_task_returns_it():

@@ -54,7 +54,14 @@ HEADER = Header(
 FIRST = Cursor(row=0, file=0, offset=17, line=1)
 SECOND = Cursor(row=10, file=0, offset=640, line=11)
 COUNTS = Counts(
-    rows=10, ok=9, failed=1, retried=2, finish_reasons={"stop": 8, "length": 1}, sums={"numbers": 3456.0}
+    rows=10,
+    ok=9,
+    failed=1,
+    retried=2,
+    finish_reasons={"stop": 8, "length": 1},
+    sums={"numbers": 3456.0},
+    failures={"empty": 1},
+    reused=3,
 )
 
 
@@ -89,7 +96,7 @@ MANIFEST_CONTENT = Manifest(
     output="/data/out",
     parts=[Part("part-00000.jsonl", 0, 1), Part("part-00001.jsonl", 1, 1)],
     errors=["errors-00001.jsonl"],
-    counts=Counts(rows=2, ok=1, failed=1, retried=1, finish_reasons={"stop": 1}),
+    counts=Counts(rows=2, ok=1, failed=1, retried=1, finish_reasons={"stop": 1}, failures={"no_answer": 1}),
     model="meta-llama/Llama-3.2-3B-Instruct",
     input="/data/tickets.jsonl (0.1 MB)",
     seconds=12.5,

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_lamini.hooks.lamini import LaminiHook
-    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint, RowResult
+    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.output.manifest import Manifest
     from airflow_provider_lamini.rows.output.parts import PartWriter
     from airflow_provider_lamini.runs.row_run import InlineRun, RowRun

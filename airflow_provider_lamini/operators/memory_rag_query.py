@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
-    from airflow_provider_lamini.rows.endpoints import RowResult
+    from airflow_provider_lamini.rows.answers import RowResult
     from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
     from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
     from airflow_provider_lamini.runs.task import TaskRun

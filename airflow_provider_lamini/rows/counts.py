@@ -16,6 +16,8 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param retried: rows that were sent more than once
     :param finish_reasons: rows with an output, by the finish reason that the platform gave
     :param sums: sums over the rows, such as tokens
+    :param failures: rows with an error, by `FailureReason`
+    :param reused: rows whose output was copied from an earlier run
     """
 
     rows: int = 0
@@ -24,6 +26,8 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retried: int = 0
     finish_reasons: dict[str, int] = {}
     sums: dict[str, float] = {}
+    failures: dict[str, int] = {}
+    reused: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -33,7 +37,15 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.retried + other.retried,
             _add(self.finish_reasons, other.finish_reasons),
             _add(self.sums, other.sums),
+            _add(self.failures, other.failures),
+            self.reused + other.reused,
         )
+
+    @property
+    def described_failures(self) -> str:
+        """The failed rows by reason for a message, the most frequent first: ``3 empty, 1 filtered``."""
+        by_count = sorted(self.failures.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count} {reason}" for reason, count in by_count)
 
 
 Number = TypeVar("Number", int, float)

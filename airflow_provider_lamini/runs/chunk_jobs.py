@@ -13,6 +13,7 @@ from airflow_provider_lamini.jobs.polling import TRANSIENT_ERRORS
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms import job_kind
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.runs.outcome import WaitFor
 
@@ -168,12 +169,12 @@ class ChunkJobs:
         result = self._fetch(chunk, job_id, chunk.rows if sent is None else len(sent))
         if sent is not None:
             result = self._earlier_result(chunk).with_rows(sent, result)
-        failed = result.failed
-        if failed and len(chunk.rounds) <= self._config.row_retries:
+        again = result.worth_retrying
+        if again and len(chunk.rounds) <= self._config.row_retries:
             _, prompts = self._run.read(chunk)
-            self._task.log.info("%d row(s) of %s failed; sending them again.", len(failed), chunk)
+            self._task.log.info("%d row(s) of %s failed; sending them again.", len(again), chunk)
             self._run.writer.save_partial(chunk.number, len(chunk.rounds), result)
-            self._submit(chunk, prompts, failed)
+            self._submit(chunk, prompts, again)
             return
         self._finish(chunk, self._run.passthrough_rows(chunk), result)
 
@@ -195,8 +196,8 @@ class ChunkJobs:
         self._task.log.warning(
             "Job %s returned %d rows for the %d rows of %s.", job_id, answered, sent, chunk
         )
-        error_text = f"the platform answered {answered} rows for {sent}"
-        return ChunkResult([None] * sent, [None] * sent, [error_text] * sent)
+        failure = RowFailure(FailureReason.NO_ANSWER, f"the platform answered {answered} rows for {sent}")
+        return ChunkResult.all_failed(sent, failure)
 
     def _answered_rows(self, job_id: str) -> int | None:
         """The number of rows of an ended job according to its status; ``None`` if the status does not say."""

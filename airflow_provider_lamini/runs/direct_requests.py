@@ -21,7 +21,8 @@ from airflow_provider_lamini.api.errors import (
 )
 from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
-from airflow_provider_lamini.rows.endpoints import RowResult, set_result
+from airflow_provider_lamini.rows.answers import RowResult, set_result
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.runs.event_loop import run_in_thread
 
@@ -236,12 +237,12 @@ class DirectRequests:
                     *await self._ask(client, prompts[:middle], tries),
                     *await self._ask(client, prompts[middle:], tries),
                 ]
-            answered = [RowResult(None, None, str(error))]
+            answered = [RowResult(None, None, RowFailure(_reason(error), str(error)))]
             if isinstance(error, FINAL):
                 return [(answered[0], tries)]
         return [
             (row, tries)
-            if row.error is None or tries >= self._max_tries
+            if row.failure is None or row.failure.reason.permanent or tries >= self._max_tries
             else (await self._ask(client, [prompt], tries + 1))[0]
             for prompt, row in zip(prompts, answered, strict=True)
         ]
@@ -255,3 +256,12 @@ class DirectRequests:
                     jobs=0, done=self._done, total=total, skipped=skipped, since=self._task.started_at
                 )
                 self._task.log.info("%s", progress.line({}))
+
+
+def _reason(error: Exception) -> FailureReason:
+    """Why a row failed whose request was not answered."""
+    if isinstance(error, REFUSALS):
+        return FailureReason.REJECTED
+    if isinstance(error, PlatformTimeoutError):
+        return FailureReason.TIMEOUT
+    return FailureReason.NO_ANSWER if isinstance(error, ProtocolError) else FailureReason.PLATFORM_ERROR

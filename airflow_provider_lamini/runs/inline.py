@@ -19,7 +19,8 @@ from airflow_provider_lamini.runs.event_loop import run_in_thread
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.rows.endpoints import RowResult, TokenUsage
+    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.endpoints import TokenUsage
     from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.outcome import Log
 
@@ -69,7 +70,7 @@ def require_outputs(rows: list[RowResult]) -> list[RowResult]:
     :return: the same
     :raises AnswerError: if a prompt has none; it names the first ones by number
     """
-    failed = [f"{number}: {row.error}" for number, row in enumerate(rows) if row.error is not None]
+    failed = [f"{number}: {row.failure.text}" for number, row in enumerate(rows) if row.failure is not None]
     if failed:
         more = f"; and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
         raise AnswerError(

@@ -239,9 +239,9 @@ class OpenRun:
         job_ids = [chunk.job_id for chunk in ledger.chunks if chunk.job_id]
         running = f" Still running, and billing: {', '.join(job_ids)}." if job_ids else ""
         raise TooManyFailedRowsError(
-            f"{failed} of {total} rows failed, and max_failed_rows allows {self._config.failure_limit}. The files "
-            f"errors-*.jsonl in {self.folder} say why.{running} To accept the failed rows, raise max_failed_rows and clear "
-            "the task; to send rows again, choose another folder."
+            f"{failed} of {total} rows failed, and max_failed_rows allows {self._config.failure_limit}. By reason: "
+            f"{ledger.totals.described_failures}. The files errors-*.jsonl in {self.folder} say why.{running} To accept the "
+            "failed rows, raise max_failed_rows and clear the task; to send rows again, choose another folder."
         )
 
 

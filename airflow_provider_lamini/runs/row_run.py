@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_lamini.jobs.event import JobEvent
-    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, RowResult
+    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.output.manifest import Manifest
     from airflow_provider_lamini.runs.open_run import OpenRun, RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
@@ -82,7 +83,10 @@ class RowRun:
             )
         run.check_failures()
         counts = manifest.counts
-        log.info("Wrote %d rows to %s; %d of them failed.", counts.rows, manifest.output, counts.failed)
+        why = f" ({counts.described_failures})" if counts.failed else ""
+        log.info(
+            "Wrote %d rows to %s; %d of them failed%s.", counts.rows, manifest.output, counts.failed, why
+        )
         return Done(self._result(manifest))
 
     def on_deadline(self, event: JobEvent) -> str:

@@ -54,6 +54,8 @@ def test_the_manifest_has_the_paths_and_counts_of_the_results(inference, out):
             "retried": 0,
             "finish_reasons": {"stop": 25},
             "sums": {},
+            "failures": {},
+            "reused": 0,
         },
         "model": TEXT_MODEL,
         "input": "a list of 25 rows",

@@ -69,6 +69,8 @@ def test_each_row_is_written_in_order_with_its_vector(platform, embed, rows, out
             "retried": 0,
             "finish_reasons": {},
             "sums": {"numbers": 25.0 * DIMENSIONS},
+            "failures": {},
+            "reused": 0,
         },
         "model": EMBEDDING_MODEL,
         "input": "a list of 25 rows",
@@ -201,7 +203,9 @@ def test_only_the_text_that_makes_a_request_fail_is_a_failed_row(
     assert "422" in rows[0]["error"]
     assert TEXTS[0] not in rows[0]["error"]
     assert [row["embedding"] for row in rows[1:]] == near(TEXTS[1:8])
-    assert error_rows() == [{"index": 0, "prompt": TEXTS[0], "error": rows[0]["error"]}]
+    assert error_rows() == [
+        {"index": 0, "prompt": TEXTS[0], "error_reason": "rejected", "error": rows[0]["error"]}
+    ]
     assert (ended.result["counts"]["ok"], ended.result["counts"]["failed"]) == (7, 1)
     assert ended.result["dimensions"] == DIMENSIONS
 

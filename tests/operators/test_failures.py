@@ -33,7 +33,9 @@ def test_rows_that_fail_every_time_are_in_the_errors_file(platform, inference, r
     platform.control.row_fault("row 4 of", times=1)
     ended = run_to_end(inference(max_failed_rows=1, row_retries=2, passthrough=["prompt"]))
     error = "the platform gave no output (finish_reason error)"
-    assert error_rows() == [{"index": 3, "prompt": PROMPTS[3], "error": error}]
+    assert error_rows() == [
+        {"index": 3, "prompt": PROMPTS[3], "error_reason": "platform_error", "error": error}
+    ]
     assert [row["error"] for row in rows()] == [error if number == 3 else None for number in range(25)]
     assert rows()[3]["output"] is None
     assert rows()[4]["output"] == text_for(PROMPTS[4])
@@ -42,6 +44,7 @@ def test_rows_that_fail_every_time_are_in_the_errors_file(platform, inference, r
     assert ended.result["errors"] == [f"{out}/errors-00000.jsonl"]
     counts = ended.result["counts"]
     assert (counts["ok"], counts["failed"], counts["retried"]) == (24, 1, 2)
+    assert counts["failures"] == {"platform_error": 1}
     assert not (out / "_work").exists()
 
 
@@ -59,6 +62,7 @@ def test_too_many_failed_rows_fail_the_task_and_keep_the_results(platform, infer
         run_to_end(make)
     message = str(caught.value)
     assert message.startswith("6 of 25 rows failed, and max_failed_rows allows 5 rows.")
+    assert "By reason: 6 platform_error." in message
     assert str(out) in message
     assert "errors-*.jsonl" in message
     assert len(rows()) == 25

@@ -14,6 +14,7 @@ from airflow_provider_lamini.rows.errors import (
     LedgerLostError,
     OutputError,
 )
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED, ChunkResult
@@ -34,21 +35,44 @@ class TestResults:
         result = ChunkResult.pending(3)
         result.settle(1, {"label": "x"}, "stop")
         assert result.failed == [0, 2]
-        assert result.errors == [NOT_ANSWERED, None, NOT_ANSWERED]
-        result.fail(1, "cut off", "length")
+        assert result.errors == [NOT_ANSWERED.text, None, NOT_ANSWERED.text]
+        result.fail(1, RowFailure(FailureReason.TRUNCATED, "cut off"), "length")
         assert (result.outputs[1], result.finish_reasons[1], result.errors[1]) == (None, "length", "cut off")
 
     def test_rows_are_counted_by_outcome(self):
         result = ChunkResult(
-            ["a", None, "c", None], ["stop", "length", "stop", None], [None, "bad", None, "worse"]
+            ["a", None, "c", None],
+            ["stop", "length", "stop", None],
+            [None, "bad", None, "worse"],
+            {1: FailureReason.TRUNCATED, 3: FailureReason.REJECTED},
         )
-        assert result.counts(retried=2, sums={"tokens": 7}) == Counts(4, 2, 2, 2, {"stop": 2}, {"tokens": 7})
+        assert result.counts(retried=2, sums={"tokens": 7}) == Counts(
+            4, 2, 2, 2, {"stop": 2}, {"tokens": 7}, {"truncated": 1, "rejected": 1}
+        )
         assert ChunkResult(["a"], [None], [None]).counts() == Counts(1, 1, 0)
         assert ChunkResult([], [], []).counts() == Counts()
 
     def test_lists_of_different_lengths_are_refused(self):
         with pytest.raises(ValueError, match="different lengths"):
             ChunkResult(["a"], [], [None])
+
+    def test_each_error_needs_a_reason(self):
+        with pytest.raises(ValueError, match="failures must name the rows with errors"):
+            ChunkResult([None], [None], ["bad"])
+
+    def test_only_rows_that_may_succeed_are_worth_sending_again(self):
+        reasons = [FailureReason.EMPTY, FailureReason.REJECTED, FailureReason.NO_ANSWER]
+        result = ChunkResult.pending(4)
+        result.settle(1, "a")
+        for row, reason in zip([0, 2, 3], reasons, strict=True):
+            result.fail(row, RowFailure(reason, "bad"))
+        assert result.worth_retrying == [0, 3]
+
+    def test_new_results_replace_failures(self):
+        result = ChunkResult.pending(3)
+        retried = ChunkResult.pending(2)
+        retried.settle(0, "a")
+        assert result.with_rows([0, 2], retried).failures == dict.fromkeys([1, 2], FailureReason.NO_ANSWER)
 
 
 class TestPassthrough:
@@ -57,6 +81,7 @@ class TestPassthrough:
         [
             (["id", "index"], "the output has its own column 'index'"),
             (["error"], "the output has its own column 'error'"),
+            (["error_reason"], "the output has its own column 'error_reason'"),
             (["output"], "Reserved names: index, output, finish_reason, error"),
             (["finish_reason"], "finish_reason"),
             (["id", "id"], "names the column 'id' more than once"),
@@ -77,7 +102,9 @@ class TestPassthrough:
 
 class TestParts:
     def test_a_part_has_a_line_per_row_with_all_keys(self, folder):
-        result = ChunkResult([{"label": "x"}, None], ["stop", None], [None, "too long"])
+        result = ChunkResult(
+            [{"label": "x"}, None], ["stop", None], [None, "too long"], {1: FailureReason.PROMPT_TOO_LONG}
+        )
         rows = [{"id": 7, "a b": "ä\n", "body": "secret"}, {"id": None, "body": "secret"}]
         PartWriter(folder, ["id", "a b"]).write(3, 30, rows, result)
         assert folder.read("part-00003.jsonl").decode() == (
@@ -85,12 +112,12 @@ class TestParts:
             '{"index":31,"id":null,"a b":null,"output":null,"finish_reason":null,"error":"too long"}\n'
         )
         assert lines(folder, "errors-00003.jsonl") == [
-            {"index": 31, "id": None, "a b": None, "error": "too long"}
+            {"index": 31, "id": None, "a b": None, "error_reason": "prompt_too_long", "error": "too long"}
         ]
 
     def test_without_failed_rows_there_is_no_errors_file_not_even_an_old_one(self, folder):
         writer = PartWriter(folder)
-        writer.write(0, 0, [{}], ChunkResult([None], [None], ["bad"]))
+        writer.write(0, 0, [{}], ChunkResult.pending(1))
         assert folder.names() == ["errors-00000.jsonl", "part-00000.jsonl"]
         writer.write(0, 0, [{}], ChunkResult(["x"], ["stop"], [None]))
         assert folder.names() == ["part-00000.jsonl"]
@@ -111,7 +138,7 @@ class TestParts:
 
     def test_partial_results_are_loaded_again(self, folder):
         writer = PartWriter(folder)
-        result = ChunkResult(["a", None], ["stop", None], [None, "bad"])
+        result = ChunkResult(["a", None], ["stop", None], [None, "bad"], {1: FailureReason.EMPTY})
         assert writer.load_partial(0, 1, 2) is None
         writer.save_partial(0, 1, result)
         writer.save_partial(0, 2, result)
@@ -147,7 +174,7 @@ def finished(folder: OutputFolder, total: int = 5, size: int = 2) -> Ledger:
             [f"out {row}" for row in range(start, after.row)], ["stop"] * chunk.rows, [None] * chunk.rows
         )
         if not start:
-            result.fail(1, "bad")
+            result.fail(1, RowFailure(FailureReason.EMPTY, "bad"))
         writer.write(chunk.number, start, [{"id": row} for row in range(start, after.row)], result)
         with ledger.transaction() as change:
             change.finish(chunk, result.counts())
@@ -165,7 +192,7 @@ class TestManifest:
             ("part-00002.jsonl", 4, 1),
         ]
         assert manifest.errors == ["errors-00000.jsonl"]
-        assert manifest.counts == Counts(5, 4, 1, 0, {"stop": 4})
+        assert manifest.counts == Counts(5, 4, 1, 0, {"stop": 4}, {}, {"empty": 1})
         assert (manifest.model, manifest.input, manifest.seconds) == ("m", "tickets.jsonl", 12.5)
         assert read_manifest(folder) == manifest
         assert folder.names(work=True) == []

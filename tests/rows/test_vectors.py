@@ -13,6 +13,7 @@ from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.columns import column_kind
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import ColumnError, IncompleteOutputError, OutputError
+from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
@@ -80,7 +81,8 @@ def write_all(folder, writer_type, rows, vectors, size, *, fresh=True):
             chunk = change.plan(found.start, found.after, "f")
         given = vectors[found.first_row : found.first_row + len(found.rows)]
         errors = [None if vector else NULL_ERROR for vector in given]
-        result = ChunkResult(given, [None] * len(given), errors)
+        failures = {row: FailureReason.PLATFORM_ERROR for row, error in enumerate(errors) if error}
+        result = ChunkResult(given, [None] * len(given), errors, failures)
         writer.write(chunk.number, found.first_row, found.rows, result)
         with ledger.transaction() as change:
             change.finish(chunk, result.counts(sums=writer.sums(result)))
@@ -99,7 +101,7 @@ def test_written_rows_are_read_back(folder, writer, fresh):
         {"index": number, "c": row["c"], "embedding": vector, "error": None if vector else NULL_ERROR}
         for number, (row, vector) in enumerate(zip(rows, vectors, strict=True))
     ]
-    assert ledger.totals == Counts(7, 5, 2, 0, {}, {"numbers": 10.0})
+    assert ledger.totals == Counts(7, 5, 2, 0, {}, {"numbers": 10.0}, {"platform_error": 2})
     assert dimensions(ledger.totals) == 2
     remove_run(folder)
     assert run_files(folder) == []
@@ -163,7 +165,7 @@ def test_parts_with_and_without_vectors_have_compatible_schemas(tmp_path):
 
 def test_writing_a_part_again_gives_the_same_file(tmp_path):
     pytest.importorskip("pyarrow")
-    result = ChunkResult([[1.0, 2.0], None], [None, None], [None, "why"])
+    result = ChunkResult([[1.0, 2.0], None], [None, None], [None, "why"], {1: FailureReason.EMPTY})
     folder = OutputFolder(str(tmp_path))
     written = []
     for _ in range(2):

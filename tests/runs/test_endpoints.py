@@ -7,12 +7,22 @@ import json
 import pytest
 
 from airflow_provider_lamini.platforms.lamini.endpoints import (
+    MEANINGS,
     BatchCompletions,
     Chat,
     DirectCompletions,
     Inference,
 )
-from airflow_provider_lamini.rows.endpoints import RowResult, outcome, outcomes, set_result
+from airflow_provider_lamini.rows.answers import (
+    ACCEPTABLE,
+    Answer,
+    AnswerPolicy,
+    RowResult,
+    judge,
+    judge_all,
+    set_result,
+)
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 
 KIND = {
@@ -26,11 +36,20 @@ KIND = {
 GOOD = {"mood": "good", "stars": 1, "words": 3, "share": 0.5, "said": "", "loud": False}
 
 
+def outcome(output, reason, output_type, accept=(FailureReason.TRUNCATED,)):
+    policy = AnswerPolicy(output_type=output_type, accept=frozenset(accept))
+    return judge(Answer(output, reason, MEANINGS.get(reason)), policy)
+
+
+def misfit(text):
+    return RowFailure(FailureReason.INVALID_OUTPUT, f"the output does not fit output_type: {text}")
+
+
 def asked(output_type=None, max_new_tokens=None):
     return Inference(model_name="m", output_type=output_type, max_new_tokens=max_new_tokens)
 
 
-@pytest.mark.parametrize("output", ["a text", "", "{}", 5, {"a": 1}, ["x"]])
+@pytest.mark.parametrize("output", ["a text", "{}", 5, {"a": 1}, ["x"]])
 def test_without_an_output_type_an_output_stays_as_it_is(output):
     assert outcome(output, "stop", None) == RowResult(output, "stop")
 
@@ -41,22 +60,57 @@ def test_the_platforms_reason_is_kept(reason):
 
 
 @pytest.mark.parametrize("kind", [None, KIND])
-@pytest.mark.parametrize("reason", [None, "error", "length"])
-def test_no_output_is_a_failed_row_with_the_platforms_reason(reason, kind):
-    row = outcome(None, reason, kind)
-    assert (row.output, row.finish_reason) == (None, reason)
-    hint = "; max_new_tokens may be too small, or the prompt too long" if reason == "length" else ""
-    assert row.error == f"the platform gave no output (finish_reason {reason or 'missing'}){hint}"
-
-
-def test_an_output_without_a_reason_is_not_done_and_hence_failed():
-    assert outcome("half a te", None, None).error == "the platform gave no output (finish_reason missing)"
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        (None, "no_answer"),
+        ("error", "platform_error"),
+        ("timeout", "timeout"),
+        ("content_filter", "filtered"),
+        ("tool_calls", "tool_calls"),
+        ("function_call", "tool_calls"),
+    ],
+)
+@pytest.mark.parametrize("output", [None, "", "half a te"])
+def test_an_answer_that_is_not_complete_is_a_failed_row_with_its_reason(output, word, reason, kind):
+    row = outcome(output, word, kind)
+    assert (row.output, row.finish_reason, row.failure.reason) == (None, word, reason)
+    assert f"finish_reason {word or 'missing'}" in row.failure.text
 
 
 @pytest.mark.parametrize("kind", [None, KIND])
-def test_an_output_that_the_platforms_time_limit_cut_is_a_failed_row(kind):
-    row = outcome("half a te", "timeout", kind)
-    assert row == RowResult(None, "timeout", "the platform's time limit cut the output off")
+@pytest.mark.parametrize("word", ["stop", "length", "another word"])
+@pytest.mark.parametrize("output", [None, "", " \n\t", "\u2003"])
+def test_an_empty_answer_is_a_failed_row(output, word, kind):
+    row = outcome(output, word, kind)
+    assert (row.output, row.finish_reason, row.failure.reason) == (None, word, "empty")
+    assert ("max_new_tokens may be too small" in row.failure.text) is (word == "length")
+
+
+@pytest.mark.parametrize(
+    ("output", "word", "accepted"),
+    [
+        ("", "stop", "empty"),
+        (None, "stop", "empty"),
+        ("half", "content_filter", "filtered"),
+        (None, "content_filter", "filtered"),
+        ("", "tool_calls", "tool_calls"),
+    ],
+)
+def test_a_policy_can_accept_such_answers(output, word, accepted):
+    assert outcome(output, word, None).failure.reason == accepted
+    assert outcome(output, word, None, accept=[FailureReason(accepted)]) == RowResult(output or "", word)
+
+
+def test_only_answers_can_be_accepted():
+    assert not any(
+        reason in ACCEPTABLE for reason in ("bad_row", "rejected", "platform_error", "no_answer", "timeout")
+    )
+
+
+@pytest.mark.parametrize("kind", [None, KIND])
+def test_a_policy_can_refuse_what_the_token_limit_cut_off(kind):
+    assert outcome("half", "length", kind, accept=[]).failure.reason == "truncated"
 
 
 @pytest.mark.parametrize("given", [GOOD, json.dumps(GOOD), GOOD | {"share": 2, "more": None}])
@@ -90,27 +144,26 @@ def test_an_object_that_fits_is_the_output_also_where_it_came_as_text(given):
 def test_a_field_of_another_kind_fails_the_row_and_is_named_without_its_value(field, value):
     row = outcome(GOOD | {field: value}, "stop", KIND)
     assert row.output is None
-    assert row.error is not None
     wants = "not one of the allowed values" if isinstance(KIND[field], list) else f"not of type {KIND[field]}"
-    assert row.error == f"the output does not fit output_type: field {field!r} is {wants}"
+    assert row.failure == misfit(f"field {field!r} is {wants}")
 
 
 def test_a_missing_field_fails_the_row():
     less = {name: value for name, value in GOOD.items() if name != "said"}
     row = outcome(less, "stop", KIND)
-    assert row == RowResult(None, "stop", "the output does not fit output_type: field 'said' is missing")
+    assert row == RowResult(None, "stop", misfit("field 'said' is missing"))
 
 
-@pytest.mark.parametrize("output", ["a text", '{"mood": "go', "5", 5, [GOOD], "[]", ""])
+@pytest.mark.parametrize("output", ["a text", '{"mood": "go', "5", 5, [GOOD], "[]"])
 def test_what_is_no_object_fails_the_row(output):
-    assert outcome(output, "stop", KIND).error == "the output does not fit output_type: it is not an object"
+    assert outcome(output, "stop", KIND).failure == misfit("it is not an object")
 
 
 def test_where_the_bound_on_tokens_cut_the_object_the_error_says_so():
     assert outcome('{"mood": "go', "length", KIND) == RowResult(
         None,
         "length",
-        "the output does not fit output_type: it is not an object; max_new_tokens may be too small",
+        misfit("it is not an object; max_new_tokens may be too small"),
     )
 
 
@@ -127,6 +180,10 @@ def test_a_batch_answers_row_by_row():
     [
         (["a", "b"], ["stop", "length"]),
         (["a", None], ["stop", "stop"]),
+        (["a", ""], ["stop", "stop"]),
+        (["a", "\n"], ["stop", "stop"]),
+        (["a", 5], ["stop", "stop"]),
+        (["a", "b"], ["content_filter", "stop"]),
         (["a", "b"], ["stop", "timeout"]),
         (["a", "b"], [None, "stop"]),
         ([], []),
@@ -134,11 +191,13 @@ def test_a_batch_answers_row_by_row():
 )
 @pytest.mark.parametrize("output_type", [None, {"said": "str"}])
 def test_many_rows_are_judged_as_each_alone(outputs, reasons, output_type):
-    together = outcomes(outputs, reasons, output_type)
+    together = judge_all(outputs, reasons, MEANINGS, AnswerPolicy(output_type=output_type))
     alone = [outcome(*row, output_type) for row in zip(outputs, reasons, strict=True)]
     assert together.outputs == [row.output for row in alone]
     assert together.finish_reasons == [row.finish_reason for row in alone]
-    assert together.errors == [row.error for row in alone]
+    failures = {offset: row.failure for offset, row in enumerate(alone) if row.failure is not None}
+    assert together.failures == {offset: failure.reason for offset, failure in failures.items()}
+    assert [together.errors[offset] for offset in failures] == [failure.text for failure in failures.values()]
 
 
 def test_a_batch_of_another_number_of_rows_is_refused_as_a_whole():
@@ -179,10 +238,30 @@ def test_a_chat_reads_the_object_in_the_message_and_asks_for_it():
     assert call.parse(json.dumps(answer).encode()) == [RowResult({"n": 5}, "stop")]
 
 
+@pytest.mark.parametrize(
+    ("message", "word", "reason"),
+    [
+        ({"content": None}, "stop", "empty"),
+        ({"content": ""}, "stop", "empty"),
+        ({}, "stop", "empty"),
+        ({"content": []}, None, "empty"),
+        ({"content": [{"type": "text", "text": " "}]}, "stop", "empty"),
+        ({"content": None, "refusal": "I cannot do that."}, "stop", "refused"),
+        ({"content": "I can", "refusal": "I cannot do that."}, "stop", "refused"),
+        ({"content": "half"}, "content_filter", "filtered"),
+        ({"content": None, "tool_calls": [{"id": "1"}]}, "tool_calls", "tool_calls"),
+    ],
+)
+def test_a_chat_answer_without_an_answer_is_a_failed_row(message, word, reason):
+    answer = {"choices": [{"message": message, "finish_reason": word}]}
+    (row,) = Chat(asked()).ask(["p"]).parse(json.dumps(answer).encode())
+    assert (row.output, row.failure.reason) == (None, reason)
+
+
 def test_a_row_is_noted_as_settled_or_as_failed():
     chunk = ChunkResult.pending(2)
     set_result(chunk, 0, RowResult("a", "stop"))
-    set_result(chunk, 1, RowResult(None, "error", "why"))
+    set_result(chunk, 1, RowResult(None, "error", RowFailure(FailureReason.PLATFORM_ERROR, "why")))
     assert (chunk.outputs, chunk.finish_reasons, chunk.errors) == (
         ["a", None],
         ["stop", "error"],

@@ -15,7 +15,8 @@ from airflow_provider_lamini.platforms.lamini.api import (
     memory_rag,
 )
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS, BATCH_EMBEDDINGS
-from airflow_provider_lamini.rows.endpoints import RowResult, outcome, outcomes
+from airflow_provider_lamini.rows.answers import Answer, AnswerPolicy, RowResult, judge, judge_all
+from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.platforms.lamini.api.chat import ChatResponse, Usage
     from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassScore
     from airflow_provider_lamini.platforms.lamini.api.completions import Completions
+
+
+MEANINGS: Mapping[str | None, FailureReason] = {
+    None: FailureReason.NO_ANSWER,
+    "error": FailureReason.PLATFORM_ERROR,
+    "timeout": FailureReason.TIMEOUT,
+    "length": FailureReason.TRUNCATED,
+    "content_filter": FailureReason.FILTERED,
+    "tool_calls": FailureReason.TOOL_CALLS,
+    "function_call": FailureReason.TOOL_CALLS,
+}
+"""The finish reasons after which an answer is not a complete one. ``None``: the row was not processed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +90,8 @@ class BatchCompletions:
         def parse(response: Completions) -> ChunkResult:
             if len(response.outputs) != rows:
                 raise ValueError(f"batch {job_id} has {len(response.outputs)} outputs for {rows} prompts")
-            return outcomes(response.outputs, response.finish_reason, self._inference.output_type)
+            policy = AnswerPolicy(output_type=self._inference.output_type)
+            return judge_all(response.outputs, response.finish_reason, MEANINGS, policy)
 
         return batches.completions_result(job_id).map(parse)
 
@@ -101,12 +115,14 @@ class DirectCompletions:
             output_type=options.output_type,
             max_new_tokens=options.max_new_tokens,
         )
-        # This endpoint may omit the finish reason for a single prompt; the row is done anyway.
-        return call.map(
-            lambda response: [
-                outcome(response.outputs[0], response.finish_reason[0] or "stop", options.output_type)
-            ]
-        )
+        policy = AnswerPolicy(output_type=options.output_type)
+        return call.map(lambda response: [judge(_single_answer(response), policy)])
+
+
+def _single_answer(response: Completions) -> Answer:
+    """The answer to a single prompt, whose finish reason the platform may omit although the row is done."""
+    reason = response.finish_reason[0] or "stop"
+    return Answer(response.outputs[0], reason, MEANINGS.get(reason))
 
 
 class Chat:
@@ -139,8 +155,11 @@ class Chat:
         options = self._inference
 
         def parse(response: ChatResponse) -> Reply:
-            row = outcome(response.content, response.finish_reason or "stop", options.output_type)
-            return Reply(row, response.usage)
+            reason = response.finish_reason or "stop"
+            answer = Answer(
+                response.content, reason, FailureReason.REFUSED if response.refusal else MEANINGS.get(reason)
+            )
+            return Reply(judge(answer, AnswerPolicy(output_type=options.output_type)), response.usage)
 
         return chat.complete(
             model=options.model_name,
@@ -237,12 +256,8 @@ class MemoryRagCompletions:
             output_type=options.output_type,
             max_new_tokens=options.max_new_tokens,
         )
-        # This endpoint may omit the finish reason for a single prompt; the row is done anyway.
-        return call.map(
-            lambda response: [
-                outcome(response.outputs[0], response.finish_reason[0] or "stop", options.output_type)
-            ]
-        )
+        policy = AnswerPolicy(output_type=options.output_type)
+        return call.map(lambda response: [judge(_single_answer(response), policy)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,36 +9,51 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_lamini.rows.counts import Counts
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
 
-NOT_ANSWERED = "the platform gave no answer for this row"
-"""The error of a row until something else is known about it."""
+NOT_ANSWERED = RowFailure(FailureReason.NO_ANSWER, "the platform gave no answer for this row")
+"""The failure of a row until something else is known about it."""
 
 
 class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
-    """The results of a chunk so far. All three lists have one entry per row.
+    """The results of a chunk so far. The three lists have one entry per row.
 
     :param outputs: each row's output; ``None`` if it has none
     :param finish_reasons: why generation ended for each row, as the platform says it
-    :param errors: why a row has no output; ``None`` if it has one
+    :param errors: why a row has no output, for a person; ``None`` if it has one
+    :param failures: the same out of the list of reasons, by offset in the chunk; only failed rows are in it
     """
 
     outputs: list[Any]
     finish_reasons: list[str | None]
     errors: list[str | None]
+    failures: dict[int, FailureReason] = {}
 
     def __post_init__(self) -> None:
         if not len(self.outputs) == len(self.finish_reasons) == len(self.errors):
             raise ValueError("outputs, finish_reasons and errors have different lengths")
+        if set(self.failures) != set(self.failed):
+            raise ValueError("failures must name the rows with errors")
 
     @classmethod
     def pending(cls, rows: int) -> ChunkResult:
-        """The result of rows that nothing is known about: each has the error `NOT_ANSWERED`."""
-        return cls([None] * rows, [None] * rows, [NOT_ANSWERED] * rows)
+        """The result of rows that nothing is known about: each has the failure `NOT_ANSWERED`."""
+        return cls.all_failed(rows, NOT_ANSWERED)
+
+    @classmethod
+    def all_failed(cls, rows: int, failure: RowFailure) -> ChunkResult:
+        """The result of rows that have all failed for one reason.
+
+        :param rows: number of rows
+        :param failure: why they failed
+        """
+        reasons = dict.fromkeys(range(rows), failure.reason)
+        return cls([None] * rows, [None] * rows, [failure.text] * rows, reasons)
 
     def __len__(self) -> int:
         return len(self.outputs)
@@ -50,6 +65,11 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
             return []
         return [offset for offset, error in enumerate(self.errors) if error is not None]
 
+    @property
+    def worth_retrying(self) -> list[int]:
+        """Offsets in the chunk of the failed rows that may succeed when they are sent again."""
+        return sorted(row for row, reason in self.failures.items() if not reason.permanent)
+
     def settle(self, row: int, output: Json, finish_reason: str | None = None) -> None:
         """Set the output of a row.
 
@@ -60,17 +80,18 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
         self.outputs[row] = output
         self.finish_reasons[row] = finish_reason
         self.errors[row] = None
+        self.failures.pop(row, None)
 
-    def fail(self, row: int, error: str, finish_reason: str | None = None) -> None:
-        """Set the error of a row.
+    def fail(self, row: int, failure: RowFailure, finish_reason: str | None = None) -> None:
+        """Set the failure of a row.
 
         :param row: offset of the row in the chunk
-        :param error: why the row has no output, for a person; it must not contain the prompt
+        :param failure: why the row has no output
         :param finish_reason: why generation ended, as the platform says it
         """
         self.outputs[row] = None
         self.finish_reasons[row] = finish_reason
-        self.errors[row] = error
+        self.failures[row], self.errors[row] = failure
 
     def with_rows(self, rows: Sequence[int], retried: ChunkResult) -> ChunkResult:
         """Replace the results of some rows.
@@ -86,6 +107,9 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
         ):
             for row, value in zip(rows, new_values, strict=True):
                 column[row] = value
+        for row in rows:
+            self.failures.pop(row, None)
+        self.failures.update((rows[offset], reason) for offset, reason in retried.failures.items())
         return self
 
     def counts(self, retried: int = 0, sums: Mapping[str, float] | None = None) -> Counts:
@@ -103,7 +127,16 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
             by_reason = Counter(map(itemgetter(0), self._succeeded()) if failed else reasons)
         del by_reason[None]
         named = {str(reason): count for reason, count in by_reason.items()}
-        return Counts(len(self), len(self) - failed, failed, retried, named, dict(sums or {}))
+        failures = {reason.value: count for reason, count in Counter(self.failures.values()).items()}
+        return Counts(
+            rows=len(self),
+            ok=len(self) - failed,
+            failed=failed,
+            retried=retried,
+            finish_reasons=named,
+            failures=failures,
+            sums=dict(sums or {}),
+        )
 
     def _succeeded(self) -> Iterator[tuple[str | None, str | None]]:
         pairs = zip(self.finish_reasons, self.errors, strict=True)

@@ -6,8 +6,9 @@ A finished chunk is a file ``part-00000.jsonl`` with one line per input row, in 
 
 ``index`` numbers the rows of the whole input from 0. Every line has all keys. ``error`` is null if the row has an
 output; otherwise it is a text and ``output`` is null. ``finish_reason`` is null if the platform gave none. Failed rows
-are repeated in ``errors-00000.jsonl`` as ``{"index", <the passthrough columns>, "error"}``; without failed rows there is
-no such file. Neither file contains prompts, unless their columns are passed through.
+are repeated in ``errors-00000.jsonl`` as ``{"index", <the passthrough columns>, "error_reason", "error"}``, with a reason
+out of `FailureReason`; without failed rows there is no such file. Neither file contains prompts, unless their columns are
+passed through.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.rows.values import Row
 
-RESERVED = ("index", "output", "finish_reason", "error")
-"""Keys of an output line that no passthrough column may have."""
+COLUMNS = ("index", "output", "finish_reason", "error")
+"""Keys of an output line besides the passthrough columns."""
+ERROR_COLUMNS = ("error_reason", "error")
+"""Keys of a line of an errors file after the passthrough columns."""
+RESERVED = (*COLUMNS, "error_reason")
+"""Keys that no passthrough column may have."""
 
 _LINES_PER_BLOCK = 1000
 
@@ -74,15 +79,17 @@ class PartWriter:
 
     suffix = "jsonl"
     """File name suffix of the parts."""
-    reserved: tuple[str, ...] = RESERVED
+    columns: tuple[str, ...] = COLUMNS
     """Columns of a part besides the passthrough columns: ``index`` before them, the others after them."""
+    reserved: tuple[str, ...] = RESERVED
+    """Names that no passthrough column may have."""
 
     def __init__(self, folder: OutputFolder, passthrough: Sequence[str] = ()) -> None:
         self._folder = folder
         self._columns = check_passthrough(list(passthrough), self.reserved)
         self._encoder = msgspec.json.Encoder()
-        self._line = _line_type("Line", self._columns, self.reserved[1:])
-        self._error_line = _line_type("ErrorLine", self._columns, ("error",))
+        self._line = _line_type("Line", self._columns, self.columns[1:])
+        self._error_line = _line_type("ErrorLine", self._columns, ERROR_COLUMNS)
 
     @classmethod
     def for_run(
@@ -117,7 +124,12 @@ class PartWriter:
         if failed:
             # Written before the part: if a part exists, its errors file exists.
             error_lines = (
-                self._error_line(first_row + row, *(column[row] for column in columns), result.errors[row])
+                self._error_line(
+                    first_row + row,
+                    *(column[row] for column in columns),
+                    result.failures[row].value,
+                    result.errors[row],
+                )
                 for row in failed
             )
             self._folder.write(errors_name(number), self._encoded(error_lines))

@@ -59,7 +59,8 @@ class VectorLines(PartWriter):
     :param size: length of each vector, if it is known from earlier chunks
     """
 
-    reserved = VECTOR_COLUMNS
+    columns = VECTOR_COLUMNS
+    reserved = (*VECTOR_COLUMNS, "error_reason")
 
     def __init__(
         self, folder: OutputFolder, passthrough: Sequence[str] = (), *, size: int | None = None

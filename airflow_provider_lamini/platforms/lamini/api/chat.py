@@ -66,6 +66,7 @@ class _Part(schema.Response):
 
 class _ResponseMessage(schema.Response):
     content: str | list[_Part] | None = None
+    refusal: str | None = None
 
 
 class _Choice(schema.Response):
@@ -85,11 +86,13 @@ class ChatResponse:
     :param content: its text; JSON text if a schema was requested
     :param finish_reason: ``stop``, ``length``, or another reason of the platform
     :param usage: tokens used, if the platform reports them
+    :param refusal: why the model declined to answer, in its own words; ``None`` if it did not
     """
 
     content: str
     finish_reason: str | None
     usage: Usage | None
+    refusal: str | None = None
 
 
 def complete(
@@ -158,4 +161,4 @@ def _parse_response(content: bytes) -> ChatResponse:
     choice = answered.choices[0]
     said = choice.message.content
     text = "".join(part.text for part in said) if isinstance(said, list) else said or ""
-    return ChatResponse(text, choice.finish_reason, answered.usage)
+    return ChatResponse(text, choice.finish_reason, answered.usage, choice.message.refusal or None)
