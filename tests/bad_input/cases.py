@@ -1,4 +1,4 @@
-"""Wrong arguments for each operator."""
+"""Invalid arguments for each operator."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.bad_input.values import (
     FLAGS,
     FOLDERS,
     GATES,
-    HALF,
     IDS,
     INPUTS,
     JOB,
+    LONE_SURROGATE,
     MAPPINGS,
     NAMES,
     NUMBERS,
@@ -79,8 +79,8 @@ ARGUMENTS: dict[str, Values] = {
             [SECRET, ""],
             [SECRET, True],
             ["a"] * 101,
-            HALF,
-            [HALF],
+            LONE_SURROGATE,
+            [LONE_SURROGATE],
         ],
         "model_name": NAMES,
         "output_type": OUTPUT_TYPES,
@@ -99,14 +99,14 @@ ARGUMENTS: dict[str, Values] = {
             [{"role": "", "content": SECRET}],
             [{"role": "user\n", "content": SECRET}],
             [{"role": "user", "content": [SECRET]}],
-            [{"role": "user", "content": f"{SECRET}{HALF}"}],
+            [{"role": "user", "content": f"{SECRET}{LONE_SURROGATE}"}],
             [{"role": "user", "content": SECRET}, SECRET],
             [SECRET, []],
             [SECRET] * 101,
-            f"{SECRET}{HALF}",
+            f"{SECRET}{LONE_SURROGATE}",
         ],
         "model_name": NAMES,
-        "system": ["", 7, [SECRET], HALF],
+        "system": ["", 7, [SECRET], LONE_SURROGATE],
         "output_type": OUTPUT_TYPES,
         "temperature": [*NUMBERS, -0.1, "warm"],
         "max_new_tokens": [*COUNTS, 0],
@@ -165,7 +165,7 @@ ARGUMENTS: dict[str, Values] = {
             {"spam": [7]},
             {7: ["a"]},
             {"": ["a"]},
-            {"spam": [HALF]},
+            {"spam": [LONE_SURROGATE]},
             {"eggs": [SECRET]},
             [{"text": SECRET}],
             [{"text": SECRET, "class": None}],
@@ -227,8 +227,8 @@ ARGUMENTS: dict[str, Values] = {
             b"docs",
             "None",
             "a\0b",
-            HALF,
-            [HALF],
+            LONE_SURROGATE,
+            [LONE_SURROGATE],
             "x" * 300,
             "~nobody-of-this-name",
             "s3://[bucket",
@@ -282,11 +282,11 @@ ARGUMENTS: dict[str, Values] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Wrong input of an operator.
+    """Invalid input of an operator.
 
     :param operator: class name of the operator without ``Lamini``
     :param arguments: arguments that replace valid ones
-    :param texts: texts of which the message must contain one
+    :param texts: the message must contain one of these
     :param files: files to create in the test's folder
     """
 
@@ -306,7 +306,7 @@ class Case:
 ROWS = ("input", "files", "examples", "prompt", "answer", "passthrough")
 """Arguments about rows: the message may name the row, the file or the column instead."""
 SAMPLE = 2
-"""The number of wrong values of an argument that every operator with that argument meets."""
+"""How many invalid values of an argument are tested with every operator that has it."""
 LOCATIONS = (
     "row ",
     "path",
@@ -323,11 +323,11 @@ LOCATIONS = (
 
 
 def argument_cases() -> list[Case]:
-    """Return each wrong value of an argument once, and two of them for every operator that has the argument."""
+    """Return each invalid value of an argument once, and two of them for every operator that has the argument."""
     cases, seen = [], set()
     for operator, arguments in ARGUMENTS.items():
-        for name, wrong_values in arguments.items():
-            for number, value in enumerate(wrong_values):
+        for name, invalid_values in arguments.items():
+            for number, value in enumerate(invalid_values):
                 key = (name, repr(value))
                 if number < SAMPLE or key not in seen:
                     texts = (name, *(LOCATIONS if name in ROWS else ()))

@@ -34,9 +34,9 @@ READERS: dict[str, tuple[str, Columns]] = {
 }
 """The operators that read rows: the argument for the files, and the columns that they need."""
 ALL_FILES = ("BatchInferenceOperator", "UploadDatasetOperator")
-"""The operators that meet every broken file: one that reads rows of any kind, and one that reads pairs."""
-EVERY = 10
-"""Each of the other operators meets every tenth broken file, and all of them together meet all files."""
+"""The operators that are tested with every broken file: one that reads rows of any kind, and one that reads pairs."""
+SAMPLE_STEP = 10
+"""Each of the other operators is tested with every tenth broken file."""
 
 
 def lines(columns: Columns, rows: int = 3) -> bytes:
@@ -59,7 +59,7 @@ def parquet(
     return file.getvalue()
 
 
-def after_good(line: bytes) -> Build:
+def between_valid(line: bytes) -> Build:
     """A valid line, a broken one, and a valid one."""
     return lambda columns: lines(columns, 1) + line + b"\n" + lines(columns, 1)
 
@@ -78,40 +78,40 @@ def record(text: bytes) -> Build:
     return lambda columns: table(columns, 1) + b",".join([b"spam"] * (len(columns) - 1) + [text]) + b"\n"
 
 
-def cut(whole: Build, keep: float = 0.6) -> Build:
+def truncated(content_of: Build, keep: float = 0.6) -> Build:
     """The beginning of the content."""
-    return lambda columns: whole(columns)[: int(len(whole(columns)) * keep)]
+    return lambda columns: content_of(columns)[: int(len(content_of(columns)) * keep)]
 
 
-def zipped(whole: Build) -> Build:
+def gzipped(content_of: Build) -> Build:
     """The content, compressed with gzip."""
-    return lambda columns: gzip.compress(whole(columns), mtime=0)
+    return lambda columns: gzip.compress(content_of(columns), mtime=0)
 
 
-def damaged(whole: Build) -> Build:
+def damaged(content_of: Build) -> Build:
     """The content with an inverted byte in the middle."""
 
     def build(columns: Columns) -> bytes:
-        content = bytearray(whole(columns))
+        content = bytearray(content_of(columns))
         content[len(content) // 2] ^= 0xFF
         return bytes(content)
 
     return build
 
 
-def many(columns: Columns) -> bytes:
-    """Enough rows that the compressed file has a middle."""
+def many_lines(columns: Columns) -> bytes:
+    """Enough rows for a compressed file whose middle is data."""
     return b"".join(
         json.dumps(dict.fromkeys(columns, f"spam {n * 7919}")).encode() + b"\n" for n in range(500)
     )
 
 
-SECRETLY = SECRET.encode()
+SECRET_BYTES = SECRET.encode()
 MICRO, NANO = pa.timestamp("us"), pa.timestamp("ns")
 
 BROKEN: dict[str, tuple[str, Build, str]] = {
-    "latin-1 in a line": ("r.jsonl", values(b'"caf\xe9 ' + SECRETLY + b'"'), "line 2"),
-    "latin-1 in a record": ("r.csv", record(b"caf\xe9 " + SECRETLY), "line 3"),
+    "latin-1 in a line": ("r.jsonl", values(b'"caf\xe9 ' + SECRET_BYTES + b'"'), "line 2"),
+    "latin-1 in a record": ("r.csv", record(b"caf\xe9 " + SECRET_BYTES), "line 3"),
     "latin-1 in a header": ("r.csv", lambda columns: b"caf\xe9," + table(columns), "line 1"),
     "UTF-16 lines": ("r.jsonl", lambda columns: lines(columns).decode().encode("utf-16"), "UTF-16"),
     "UTF-16 records": ("r.csv", lambda columns: table(columns).decode().encode("utf-16"), "UTF-16"),
@@ -120,34 +120,38 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
         lambda columns: lines(columns).decode().encode("utf-16-le"),
         "line 1",
     ),
-    "NUL bytes in a line": ("r.jsonl", values(b'"a\0' + SECRETLY + b'"'), "line 2"),
-    "NUL bytes for lines": ("r.jsonl", after_good(b"\0" * 100), "line 2"),
-    "half a surrogate pair": ("r.jsonl", values(b'"\\ud800 ' + SECRETLY + b'"'), "line 2"),
-    "a number for a line": ("r.jsonl", after_good(b"42"), "line 2"),
-    "null for a line": ("r.ndjson", after_good(b"null"), "line 2"),
-    "a list for a line": ("r.jsonl", after_good(b'["' + SECRETLY + b'"]'), "line 2"),
-    "one list of all rows": ("r.json", lambda columns: b"[" + _object(columns, b'"a"') + b"]", "line 1"),
-    "one object over lines": (
+    "NUL bytes in a line": ("r.jsonl", values(b'"a\0' + SECRET_BYTES + b'"'), "line 2"),
+    "a line of NUL bytes": ("r.jsonl", between_valid(b"\0" * 100), "line 2"),
+    "half a surrogate pair": ("r.jsonl", values(b'"\\ud800 ' + SECRET_BYTES + b'"'), "line 2"),
+    "a line that is a number": ("r.jsonl", between_valid(b"42"), "line 2"),
+    "a line that is null": ("r.ndjson", between_valid(b"null"), "line 2"),
+    "a line that is a list": ("r.jsonl", between_valid(b'["' + SECRET_BYTES + b'"]'), "line 2"),
+    "all rows as one list": ("r.json", lambda columns: b"[" + _object(columns, b'"a"') + b"]", "line 1"),
+    "an object over several lines": (
         "r.json",
         lambda columns: json.dumps(dict.fromkeys(columns, "a"), indent=1).encode(),
         "line 1",
     ),
-    "something after the object": ("r.jsonl", lambda columns: _object(columns, b'"a"') + SECRETLY, "line 1"),
+    "text after the object": ("r.jsonl", lambda columns: _object(columns, b'"a"') + SECRET_BYTES, "line 1"),
     "two objects in a line": ("r.jsonl", lambda columns: _object(columns, b'"a"') * 2, "line 1"),
-    "a line that is cut off": ("r.jsonl", lambda columns: lines(columns)[:-8], "line 3"),
+    "a truncated line": ("r.jsonl", lambda columns: lines(columns)[:-8], "line 3"),
     "NaN": ("r.jsonl", values(b"NaN"), "line 2"),
     "an infinite number": ("r.jsonl", values(b"-Infinity"), "line 2"),
-    "single quotes": ("r.jsonl", values(b"'" + SECRETLY + b"'"), "line 2"),
+    "single quotes": ("r.jsonl", values(b"'" + SECRET_BYTES + b"'"), "line 2"),
     "deep nesting": ("r.jsonl", values(b"[" * 100_000), "line 2"),
-    "a value that is null": ("r.jsonl", values(b"null"), "line 2"),
-    "a missing column": ("r.jsonl", after_good(b'{"other": "' + SECRETLY + b'"}'), "line 2"),
-    "no column at all": ("r.jsonl", after_good(b"{}"), "line 2"),
-    "a value too few": ("r.csv", lambda columns: b"id," + table(columns, 1) + b"spam\n", "line 2"),
-    "a value too many": ("r.csv", record(b"spam," + SECRETLY), "line 3"),
-    "a quote left open": ("r.csv", record(b'"' + SECRETLY), "line 3"),
-    "text after a quote": ("r.csv", record(b'"a" ' + SECRETLY), "line 3"),
-    "a quote left open in the header": ("r.csv", lambda columns: b'"' + table(columns), "header"),
-    "a column twice": ("r.csv", lambda columns: f"{columns[0]},".encode() + table(columns), "more than once"),
+    "a null value": ("r.jsonl", values(b"null"), "line 2"),
+    "a missing column": ("r.jsonl", between_valid(b'{"other": "' + SECRET_BYTES + b'"}'), "line 2"),
+    "no columns": ("r.jsonl", between_valid(b"{}"), "line 2"),
+    "a missing value": ("r.csv", lambda columns: b"id," + table(columns, 1) + b"spam\n", "line 2"),
+    "an extra value": ("r.csv", record(b"spam," + SECRET_BYTES), "line 3"),
+    "an unclosed quote": ("r.csv", record(b'"' + SECRET_BYTES), "line 3"),
+    "text after a quote": ("r.csv", record(b'"a" ' + SECRET_BYTES), "line 3"),
+    "an unclosed quote in the header": ("r.csv", lambda columns: b'"' + table(columns), "header"),
+    "a repeated column": (
+        "r.csv",
+        lambda columns: f"{columns[0]},".encode() + table(columns),
+        "more than once",
+    ),
     "a column without a name": ("r.csv", lambda columns: b" ," + table(columns), "has no name"),
     "another column": ("r.csv", lambda _: b"other\nspam\n", "Existing columns: other"),
     "another delimiter": (
@@ -155,7 +159,7 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
         lambda columns: ";".join([*columns, "id"]).encode() + b"\na;b;c\n",
         "Existing columns",
     ),
-    "carriage returns alone": (
+    "only carriage returns": (
         "r.csv",
         lambda columns: table([*columns, "id"]).replace(b"\n", b"\r"),
         "r.csv",
@@ -163,13 +167,13 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
     "a file without a header": ("r.csv", lambda _: b"\n\n", "header"),
     "an empty file": ("r.tsv", lambda _: b"", "empty"),
     "commas in a TSV": ("r.tsv", lambda columns: table([*columns, "id"]), "Existing columns"),
-    "gzip that is cut off": ("r.jsonl.gz", cut(zipped(many)), "gzip"),
-    "gzip with a wrong byte": ("r.jsonl.gz", damaged(zipped(many)), "r.jsonl.gz"),
-    "gzip that is none": ("r.csv.gz", table, "gzip"),
-    "gzip without its name": ("r.jsonl", zipped(lines), "r.jsonl"),
-    "gzip around a bad line": ("r.jsonl.gz", zipped(after_good(b"42")), "line 2"),
-    "Parquet that is cut off": ("r.parquet", cut(parquet), "Parquet"),
-    "Parquet without an end": ("r.parquet", lambda columns: parquet(columns)[:-4], "Parquet"),
+    "truncated gzip": ("r.jsonl.gz", truncated(gzipped(many_lines)), "gzip"),
+    "gzip with a damaged byte": ("r.jsonl.gz", damaged(gzipped(many_lines)), "r.jsonl.gz"),
+    "not gzip despite the suffix": ("r.csv.gz", table, "gzip"),
+    "gzip without the suffix": ("r.jsonl", gzipped(lines), "r.jsonl"),
+    "a broken line in gzip": ("r.jsonl.gz", gzipped(between_valid(b"42")), "line 2"),
+    "truncated Parquet": ("r.parquet", truncated(parquet), "Parquet"),
+    "Parquet without the last bytes": ("r.parquet", lambda columns: parquet(columns)[:-4], "Parquet"),
     "Parquet that is text": ("r.parquet", lines, "Parquet"),
     "Parquet that is empty": ("r.parquet", lambda _: b"", "Parquet"),
     "Parquet that is zeros": ("r.parquet", lambda _: b"PAR1" + bytes(500) + b"PAR1", "Parquet"),
@@ -178,18 +182,22 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
         lambda columns: parquet([*columns, "zebra"]).replace(b"zebra", b"z\xf0bra"),
         "not valid UTF-8",
     ),
-    "Parquet in gzip": ("r.parquet.gz", zipped(parquet), "gzip"),
-    "Parquet of another column": ("r.parquet", lambda _: parquet(["other"]), "Existing columns: other"),
+    "Parquet in gzip": ("r.parquet.gz", gzipped(parquet), "gzip"),
+    "Parquet with another column": ("r.parquet", lambda _: parquet(["other"]), "Existing columns: other"),
     "Parquet with NaN": ("r.parquet", lambda columns: parquet(columns, [1.5, float("nan")]), "row 1"),
     "Parquet with a null": ("r.parquet", lambda columns: parquet(columns, [SECRET, None]), "row 1"),
-    "Parquet with bytes": ("r.parquet", lambda columns: parquet(columns, [SECRETLY]), "binary"),
+    "Parquet with bytes": ("r.parquet", lambda columns: parquet(columns, [SECRET_BYTES]), "binary"),
     "Parquet with durations": ("r.parquet", lambda columns: parquet(columns, [timedelta(1)]), "duration"),
     "Parquet with a map": (
         "r.parquet",
         lambda columns: parquet(columns, [[(SECRET, 1)]], pa.map_(pa.string(), pa.int64())),
         "map",
     ),
-    "Parquet with far years": ("r.parquet", lambda columns: parquet(columns, [2**60], MICRO), "years"),
+    "Parquet with years out of range": (
+        "r.parquet",
+        lambda columns: parquet(columns, [2**60], MICRO),
+        "years",
+    ),
     "Parquet with nanoseconds": ("r.parquet", lambda columns: parquet(columns, [1], NANO), "row group 0"),
     "an unknown format": ("r.xlsx", lines, "r.xlsx"),
     "no format": ("rows", lines, "rows"),
@@ -199,9 +207,9 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
 EMPTY: dict[str, tuple[str, Build]] = {
     "no lines": ("r.jsonl", lambda _: b""),
     "blank lines": ("r.jsonl", lambda _: b"\n \r\n\n"),
-    "a byte order mark alone": ("r.jsonl", lambda _: b"\xef\xbb\xbf"),
-    "a header alone": ("r.csv", lambda columns: table(columns, 0)),
-    "gzip of nothing": ("r.jsonl.gz", zipped(lambda _: b"")),
+    "only a byte order mark": ("r.jsonl", lambda _: b"\xef\xbb\xbf"),
+    "only a header": ("r.csv", lambda columns: table(columns, 0)),
+    "gzip of nothing": ("r.jsonl.gz", gzipped(lambda _: b"")),
     "Parquet without rows": ("r.parquet", lambda columns: parquet(columns, [], pa.string())),
 }
 """Files without rows. Operators that work row by row accept them; the others need rows."""
@@ -225,12 +233,12 @@ def file_cases() -> list[FileCase]:
         FileCase(defect, _case(operator, name, build, text))
         for number, (defect, (name, build, text)) in enumerate(BROKEN.items())
         for index, operator in enumerate(READERS)
-        if operator in ALL_FILES or number % EVERY == index
+        if operator in ALL_FILES or number % SAMPLE_STEP == index
     ]
 
 
 def empty_cases() -> list[FileCase]:
-    """Return the files without rows for the operators that need rows: all for one of them, one for each other."""
+    """Return files without rows for the operators that need rows: all for one operator, one for each other operator."""
     return [
         FileCase(defect, _case(operator, name, build, "no rows"))
         for number, (defect, (name, build)) in enumerate(EMPTY.items())

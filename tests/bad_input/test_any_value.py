@@ -1,4 +1,4 @@
-"""Whatever the value of an argument or the content of a file, the task works or raises one of our own errors."""
+"""Whatever the value of an argument or the content of a file, the task works or raises an error of this package."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError
 from tests.bad_input.files import lines, parquet, table
-from tests.bad_input.world import GOOD, SECRET, operator_classes
+from tests.bad_input.world import SECRET, VALID_ARGUMENTS, operator_classes
 
-QUICK = settings(
+FEW_EXAMPLES = settings(
     max_examples=15,
     deadline=None,
     derandomize=True,
@@ -39,8 +39,8 @@ def arguments_of(operator: str) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("operator", GOOD)
-@QUICK
+@pytest.mark.parametrize("operator", VALID_ARGUMENTS)
+@FEW_EXAMPLES
 @given(data=st.data())
 def test_any_value_of_any_argument_works_or_is_rejected(world, operator, data):
     name = data.draw(st.sampled_from(arguments_of(operator)))
@@ -57,7 +57,7 @@ def test_any_value_of_any_argument_works_or_is_rejected(world, operator, data):
     except (
         PlatformError,
         JobLostError,
-    ) as error:  # a valid name of something that this platform does not have
+    ) as error:  # a valid name that this platform does not know
         error_message = str(error)
         world.platform.reset()
     if error_message is not None:
@@ -83,7 +83,7 @@ def assert_reads_or_rejects(world, name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.csv", "r.tsv", "r.jsonl.gz", "r.csv.gz", "r.parquet"])
-@QUICK
+@FEW_EXAMPLES
 @given(content=st.binary(max_size=200), header=st.booleans())
 def test_any_bytes_are_read_or_rejected(world, name, content, header):
     text = (b"prompt\n" if "csv" in name else b'{"prompt": "a"}\n') + content if header else content
@@ -99,7 +99,7 @@ GOOD_FILES = {
 
 
 @pytest.mark.parametrize("name", GOOD_FILES)
-@QUICK
+@FEW_EXAMPLES
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_rejected(world, name, data):
     content = bytearray(GOOD_FILES[name])

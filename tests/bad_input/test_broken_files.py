@@ -76,19 +76,19 @@ def test_a_broken_second_file_is_found_before_the_first_is_sent(world):
     )
 
 
-def test_a_file_with_other_columns_than_the_first_is_named(world):
+def test_the_error_names_a_file_with_other_columns_than_the_first(world):
     files = {"a.csv": table(["prompt"]), "b.csv": table(["other"])}
     world.assert_rejected(Case("BatchInferenceOperator", {"input": "{here}/*.csv"}, ("b.csv",), files))
 
 
-def test_a_line_beyond_the_size_limit_is_rejected_by_its_number(world):
+def test_the_error_has_the_number_of_a_line_above_the_size_limit(world):
     files = {"r.jsonl": b'{"prompt": "a"}\n{"prompt": "' + b"x" * 18_000_000 + b'"}\n'}
     world.assert_rejected(Case("BatchInferenceOperator", {"input": "{here}/r.jsonl"}, ("line 2",), files))
 
 
 @pytest.mark.parametrize("defect", EMPTY)
 @pytest.mark.parametrize("operator", ["BatchInferenceOperator", "EmbeddingOperator", "ClassifyOperator"])
-def test_a_file_without_rows_makes_a_run_without_work(world, operator, defect):
+def test_a_file_without_rows_succeeds_without_requests(world, operator, defect):
     name, build = EMPTY[defect]
     world.put(name, build(READERS[operator][1]))
     world.note_files()
@@ -98,7 +98,7 @@ def test_a_file_without_rows_makes_a_run_without_work(world, operator, defect):
 
 DOCUMENTS = {
     "files of one name": (["{here}/one", "{here}/two"], {"one/a.md": b"a", "two/a.md": b"b"}, "a.md"),
-    "folders that sound like a file": ("{here}/one", {"one/a/b.md": b"a", "one/a__b.md": b"b"}, "a__b.md"),
+    "paths that map to the same name": ("{here}/one", {"one/a/b.md": b"a", "one/a__b.md": b"b"}, "a__b.md"),
     "empty documents": ("{here}/one", {"one/a.md": b"", "one/b.md": b""}, "empty"),
     "hidden documents": ("{here}/one", {"one/.a.md": b"a", "one/.b/c.md": b"b"}, "no documents"),
     "a line break in a name": ("{here}/one", {"one/a\nb.md": b"a"}, "a\\nb.md"),
@@ -119,7 +119,7 @@ DOCUMENTS = {
 
 @pytest.mark.parametrize("operator", ["MemoryRagBuildOperator", "MemoryRagRefreshOperator"])
 @pytest.mark.parametrize("defect", DOCUMENTS)
-def test_documents_that_cannot_be_sent_are_rejected_by_name(world, operator, defect):
+def test_the_error_names_documents_that_cannot_be_sent(world, operator, defect):
     pattern, files, text = DOCUMENTS[defect]
     world.assert_rejected(Case(operator, {"files": pattern}, (text,), files))
 

@@ -6,10 +6,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.bad_input.cases import Case
-from tests.bad_input.world import GOOD, connection, operator_classes
+from tests.bad_input.world import VALID_ARGUMENTS, connection, operator_classes
 
-READING, WRITING = ("cat_file", "info", "ls"), ("pipe_file",)
-DENIED = {"reading": READING, "writing": WRITING, "both": READING + WRITING}
+READ, WRITE = ("cat_file", "info", "ls"), ("pipe_file",)
+DENIED = {"read": READ, "write": WRITE, "both": READ + WRITE}
 
 
 @pytest.fixture(params=DENIED)
@@ -26,7 +26,7 @@ def bucket(request, monkeypatch):
     for operation in DENIED[request.param]:
         monkeypatch.setattr(MemoryFileSystem, operation, deny)
     attach("memory", fs=MemoryFileSystem())
-    return "memory://team-bucket/place"
+    return "memory://team-bucket/folder"
 
 
 FIELDS = {"state_path": "state_path", "output": "output_folder", "manifest": "manifest"}
@@ -38,25 +38,27 @@ def bucket_arguments():
         for argument, field in FIELDS.items():
             # A task with a manifest writes its record into the manifest's folder.
             used = field in operator_class.template_fields and not (
-                argument == "state_path" and "manifest" in GOOD[operator]
+                argument == "state_path" and "manifest" in VALID_ARGUMENTS[operator]
             )
-            if used and (argument == "state_path" or argument in GOOD[operator]):
+            if used and (argument == "state_path" or argument in VALID_ARGUMENTS[operator]):
                 yield operator, argument
 
 
 @pytest.mark.parametrize(("operator", "argument"), list(bucket_arguments()))
-def test_a_bucket_without_permission_is_named_before_anything_is_sent(world, bucket, operator, argument):
+def test_the_error_names_a_bucket_without_permission_before_anything_is_sent(
+    world, bucket, operator, argument
+):
     world.assert_rejected(Case(operator, {argument: bucket}, ("team-bucket",)))
 
 
-@pytest.mark.parametrize("bucket", ["writing", "both"], indirect=True)
+@pytest.mark.parametrize("bucket", ["write", "both"], indirect=True)
 @pytest.mark.parametrize("operator", ["TrainOperator", "EvaluateClassifierOperator", "ResumeJobOperator"])
 def test_the_bucket_for_results_is_checked_before_the_job_is_submitted(world, bucket, operator):
     world.platform.jobs["1"].states = ["FAILED"]  # only failed jobs can be resumed
     world.assert_rejected(Case(operator, {"output": bucket}, ("team-bucket",)))
 
 
-def test_a_bucket_of_the_connection_without_permission_is_named(world, bucket, monkeypatch):
+def test_the_error_names_a_connections_bucket_without_permission(world, bucket, monkeypatch):
     monkeypatch.setenv(
         "AIRFLOW_CONN_LAMINI_DEFAULT", connection(world.platform.url, extra={"state_path": bucket})
     )

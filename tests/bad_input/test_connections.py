@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_lamini.hooks.connection import InvalidConnectionError
-from tests.bad_input.world import GOOD, connection
+from tests.bad_input.world import VALID_ARGUMENTS, connection
 
 KEY = "a-key-that-nobody-may-see"
 
@@ -17,7 +17,7 @@ BROKEN = {
     "a host that is no URL": ({"host": "http://[half"}, "Host"),
     "a host of another scheme": ({"host": "ftp://platform"}, "http"),
     "a key in the host": ({"host": f"http://user:{KEY}@platform"}, "user name"),
-    "a timeout that is no number": ({"extra": {"read_timeout": "long"}}, "read_timeout"),
+    "a timeout that is not a number": ({"extra": {"read_timeout": "long"}}, "read_timeout"),
     "a timeout that is NaN": ({"extra": {"read_timeout": float("nan")}}, "read_timeout"),
     "a flag that is none": ({"extra": {"verify": "perhaps"}}, "verify"),
     "headers that are none": ({"extra": {"headers": [KEY]}}, "headers"),
@@ -25,9 +25,9 @@ BROKEN = {
 }
 
 
-OPERATORS = list(GOOD)
+OPERATORS = list(VALID_ARGUMENTS)
 ALL_CONNECTIONS = ("BatchInferenceOperator", "TrainOperator", "JobSensor")
-"""The operators that meet every broken connection. Each of the others meets one."""
+"""The operators that are tested with every broken connection. Each of the others is tested with one."""
 
 
 def cases():
@@ -39,7 +39,7 @@ def cases():
 
 
 @pytest.mark.parametrize(("defect", "operator"), list(cases()))
-def test_a_broken_connection_is_rejected_by_name(world, monkeypatch, operator, defect):
+def test_the_error_names_a_broken_connection(world, monkeypatch, operator, defect):
     fields, text = BROKEN[defect]
     broken = connection(world.platform.url, **{"password": KEY, **fields})
     monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", broken)
@@ -56,7 +56,7 @@ def test_a_broken_connection_is_rejected_by_name(world, monkeypatch, operator, d
 
 @pytest.mark.parametrize("extra", ["{half", "[1]"])
 @pytest.mark.parametrize("operator", ALL_CONNECTIONS)
-def test_a_connection_with_a_broken_extra_is_rejected_by_name(world, monkeypatch, operator, extra):
+def test_the_error_names_a_connection_with_a_broken_extra(world, monkeypatch, operator, extra):
     """Airflow 2.11 parses the extra itself, and then reports that the connection does not exist."""
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
@@ -73,8 +73,8 @@ def test_a_connection_with_a_broken_extra_is_rejected_by_name(world, monkeypatch
     assert world.files() == world.files_before
 
 
-@pytest.mark.parametrize("operator", GOOD)
-def test_a_missing_connection_is_named(world, operator):
+@pytest.mark.parametrize("operator", VALID_ARGUMENTS)
+def test_the_error_names_a_missing_connection(world, operator):
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
     world.note_files()
@@ -84,7 +84,7 @@ def test_a_missing_connection_is_named(world, operator):
     assert world.files() == world.files_before
 
 
-def test_a_hub_connection_without_a_token_is_named(world, monkeypatch):
+def test_the_error_names_a_hub_connection_without_a_token(world, monkeypatch):
     from airflow_provider_lamini.exceptions import InvalidArgumentError
 
     monkeypatch.setenv("AIRFLOW_CONN_HUB", '{"conn_type": "http"}')

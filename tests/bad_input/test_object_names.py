@@ -1,4 +1,4 @@
-"""The names of files and objects are names, not web addresses: whole in every path, manifest, result and message."""
+"""Names of files and objects are not parsed as URLs: every path, manifest, result and message has the whole name."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ NAMES = [
     "a:b",
     "#",
 ]
-"""Each is another folder than all others; two of them look alike on a screen."""
+"""All of them are different folders, although two of them look the same on a screen."""
 
 
 def bases(tmp_path: Path) -> dict[str, str]:
-    """The beginning of a path of each kind."""
+    """A folder for each kind of path."""
     return {"path": str(tmp_path), "file": f"file://{tmp_path}", "object": "memory://bucket/deep"}
 
 
 @pytest.fixture(params=["path", "file", "object"])
 def base(request, tmp_path, object_store) -> str:  # noqa: F811, ARG001
-    """A place for folders."""
+    """A folder for inputs and outputs."""
     return bases(tmp_path)[request.param]
 
 
@@ -50,7 +50,7 @@ def texts(folder: str) -> list[object]:
     return [row["output"] for row in read_outputs(folder)]
 
 
-def test_folders_with_similar_names_stay_apart(world, base):
+def test_folders_with_similar_names_have_their_own_results(world, base):
     for name in NAMES:
         world.run(
             "BatchInferenceOperator",
@@ -82,7 +82,7 @@ def test_the_whole_name_is_in_the_result_the_manifest_and_the_log(world, base, n
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_of_any_name_is_an_input(world, base, name):
+def test_an_input_file_can_have_any_name(world, base, name):
     store, path = locate(f"{base}/in/{name}.jsonl")
     store.write(path, b'{"prompt": "right"}\n', durable=False)
     store.write(f"{path.rpartition('/')[0]}/other.jsonl", b'{"prompt": "wrong"}\n', durable=False)
@@ -94,7 +94,7 @@ def test_a_file_of_any_name_is_an_input(world, base, name):
     assert texts(result["output"]) == ["right"]
 
 
-def test_shards_with_odd_names_are_merged(world, base):
+def test_shards_with_unusual_names_are_merged(world, base):
     results = [
         world.run(
             "BatchInferenceOperator",
@@ -106,7 +106,7 @@ def test_shards_with_odd_names_are_merged(world, base):
     assert [row["output"] for row in read_shards(merged["output"])] == NAMES
 
 
-def test_an_error_names_the_whole_object(world, base):
+def test_the_error_has_the_whole_name(world, base):
     with pytest.raises(InvalidArgumentError, match=r"Issue #12\.jsonl does not exist"):
         world.run("BatchInferenceOperator", {"input": f"{base}/Issue #12.jsonl"})
 
@@ -125,5 +125,5 @@ def test_an_error_names_the_whole_object(world, base):
         ("/a/team#1", "/a/team#1"),
     ],
 )
-def test_a_message_leaves_out_only_secrets(uri, shown):
+def test_only_secrets_are_redacted(uri, shown):
     assert redacted_uri(uri) == shown

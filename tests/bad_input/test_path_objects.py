@@ -1,4 +1,4 @@
-"""Paths may be objects: another task's ``ObjectStoragePath``, or ``Path(...) / name``."""
+"""Paths can be objects: another task's ``ObjectStoragePath``, or ``Path(...) / name``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from tests.bad_input.world import GOOD
+from tests.bad_input.world import VALID_ARGUMENTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def folder(world) -> Path:
 def test_a_path_object_works_like_its_path(world, folder, operator, kind):
     argument, name = ARGUMENTS[operator]
     arguments = {argument: KINDS[kind](folder / name)}
-    if "output" in GOOD[operator]:
+    if "output" in VALID_ARGUMENTS[operator]:
         arguments["output"] = KINDS[kind](folder / "out")
     world.run(operator, arguments)
     assert world.platform.work
@@ -50,7 +50,7 @@ def test_a_path_object_works_like_its_path(world, folder, operator, kind):
     assert (folder / "out").exists() == ("output" in arguments)
 
 
-def test_documents_may_be_a_list_of_path_objects(world, folder):
+def test_documents_can_be_a_list_of_path_objects(world, folder):
     world.run("MemoryRagBuildOperator", {"files": [make(folder / "docs") for make in KINDS.values()]})
     (sent,) = world.platform.sent("/alpha/memory-rag/train")
     assert list(sent["files"]) == ["page.md"]

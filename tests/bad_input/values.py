@@ -1,4 +1,4 @@
-"""Wrong values for numbers, names, folders, and the arguments that operators share."""
+"""Invalid values for numbers, names, folders, and the arguments that operators share."""
 
 from __future__ import annotations
 
@@ -8,16 +8,30 @@ from datetime import timedelta
 from tests.bad_input.world import SECRET
 
 Values = Mapping[str, list[object]]
-"""Maps an argument to wrong values."""
+"""Maps an argument to invalid values."""
 
 NAN, INFINITY = float("nan"), float("inf")
-HALF = "\ud800"
+LONE_SURROGATE = "\ud800"
 """Half of a surrogate pair: a valid ``str`` that cannot be encoded."""
 NUMBERS: list[object] = [True, NAN, INFINITY, "None", "", "true", [1], "9" * 5000]
 """Not a number."""
 COUNTS: list[object] = [*NUMBERS, 1.5, "2.0", -1, 10**30, b"1"]
 """Not a count."""
-NAMES: list[object] = ["", " ", None, 7, True, ["m"], {"m": 1}, b"m", "None", "a\0b", "a\nb", HALF, "m" * 501]
+NAMES: list[object] = [
+    "",
+    " ",
+    None,
+    7,
+    True,
+    ["m"],
+    {"m": 1},
+    b"m",
+    "None",
+    "a\0b",
+    "a\nb",
+    LONE_SURROGATE,
+    "m" * 501,
+]
 """Not a name."""
 OPTIONAL_NAMES = [value for value in NAMES if value is not None]
 IDS: list[object] = [*OPTIONAL_NAMES, None, 2.5, "a/b", "../1", "..", ".", "a b", "a\\b"]
@@ -37,8 +51,8 @@ MAPPINGS: list[object] = [
     {"a": NAN},
     {"a": {1, 2}},
     {"a": object()},
-    {"a": HALF},
-    {HALF: "a"},
+    {"a": LONE_SURROGATE},
+    {LONE_SURROGATE: "a"},
     {"a": b"a"},
 ]
 """Not a mapping that JSON can represent."""
@@ -52,7 +66,7 @@ FOLDERS: list[object] = [
     "None",
     "a\0b",
     "a\nb",
-    HALF,
+    LONE_SURROGATE,
     "x" * 300,
     "x/" * 3000,
     "~nobody-of-this-name/out",
@@ -75,7 +89,7 @@ INPUTS: list[object] = [
     "None",
     f"{SECRET} {SECRET}",
     "a\0b",
-    HALF,
+    LONE_SURROGATE,
     "~nobody-of-this-name/rows.jsonl",
     f"{'x' * 300}.jsonl",
     "s3://[bucket/rows.jsonl",
@@ -92,7 +106,7 @@ INPUTS: list[object] = [
     [{1: SECRET}],
     [{"prompt": NAN}],
     [{"prompt": {SECRET}}],
-    [{"prompt": f"{SECRET}{HALF}"}],
+    [{"prompt": f"{SECRET}{LONE_SURROGATE}"}],
     [{"prompt": [object()]}],
 ]
 """Not a valid input."""

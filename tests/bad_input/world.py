@@ -1,4 +1,4 @@
-"""A platform that answers every operator at once, and valid arguments for each operator."""
+"""A platform on which every job has already ended, and valid arguments for each operator."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StrictPlatform(KnowledgePlatform):
 
     @property
     def work(self) -> dict[str, int]:
-        """How many requests started, stored or changed something, by path."""
+        """Number of requests that started, stored or changed something, by path."""
         return {
             request: count
             for request, count in self.asked.items()
@@ -62,21 +62,21 @@ class StrictPlatform(KnowledgePlatform):
     def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
         if method == "GET":
             return [
-                (r"/v1/batch_completions/(\w+)/result", self._completed),
-                (r"/v1/batch_embeddings/(\w+)/result", self._embedded),
+                (r"/v1/batch_completions/(\w+)/result", self._batch_outputs),
+                (r"/v1/batch_embeddings/(\w+)/result", self._batch_vectors),
                 *super()._routes(method),
             ]
         return [
-            (r"/v1/batch_(?:completions|embeddings)", self._begin),
+            (r"/v1/batch_(?:completions|embeddings)", self._start_batch),
             ("/v2/completions", self._complete),
-            ("/v1/embedding", lambda body: {"embedding": [[1.0, 0.0]] * len(_listed(body["prompt"]))}),
+            ("/v1/embedding", lambda body: {"embedding": [[1.0, 0.0]] * len(_as_list(body["prompt"]))}),
             ("/inf/chat/completions", self._chat),
             *super()._routes(method),
         ]
 
-    def _begin(self, body: dict[str, Any]) -> dict[str, str]:
+    def _start_batch(self, body: dict[str, Any]) -> dict[str, str]:
         batch = str(len(self.batches) + 1)
-        self.batches[batch] = _listed(body["prompt"])
+        self.batches[batch] = _as_list(body["prompt"])
         return {"id": batch}
 
     def _prompts(self, batch: str) -> list[str]:
@@ -84,15 +84,15 @@ class StrictPlatform(KnowledgePlatform):
             raise Refusal(498, "no such job")
         return self.batches[batch]
 
-    def _completed(self, _: dict[str, Any], batch: str) -> dict[str, Any]:
+    def _batch_outputs(self, _: dict[str, Any], batch: str) -> dict[str, Any]:
         prompts = self._prompts(batch)
         return {"outputs": prompts, "finish_reason": ["stop"] * len(prompts)}
 
-    def _embedded(self, _: dict[str, Any], batch: str) -> dict[str, Any]:
+    def _batch_vectors(self, _: dict[str, Any], batch: str) -> dict[str, Any]:
         return {"embedding": [[1.0, 0.0]] * len(self._prompts(batch))}
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        prompts = _listed(body["prompt"])
+        prompts = _as_list(body["prompt"])
         return {"outputs": prompts, "finish_reason": ["stop"] * len(prompts)}
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class StrictPlatform(KnowledgePlatform):
         return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
 
 
-def _listed(prompt: str | list[str]) -> list[str]:
+def _as_list(prompt: str | list[str]) -> list[str]:
     return [prompt] if isinstance(prompt, str) else prompt
 
 
@@ -121,7 +121,7 @@ def operator_classes() -> dict[str, type[BaseOperator]]:
 ROWS = [{"input": "what", "output": "that"}]
 MODEL = "0b2c1d1e-0000-4000-8000-000000000001"
 
-GOOD: dict[str, dict[str, object]] = {
+VALID_ARGUMENTS: dict[str, dict[str, object]] = {
     "BatchInferenceOperator": {"input": ["a b"], "model_name": "m", "output": "{out}"},
     "EmbeddingOperator": {"input": ["a b"], "output": "{out}"},
     "ClassifyOperator": {"model_id": "model-c1", "input": ["a b"], "output": "{out}"},
@@ -199,7 +199,7 @@ class World:
 
     def make(self, operator: str, arguments: Mapping[str, object]) -> BaseOperator:
         """Create an operator with valid arguments, some of them replaced."""
-        values = GOOD[operator] | dict(arguments)
+        values = VALID_ARGUMENTS[operator] | dict(arguments)
         filled = {name: self.fill_in(value) for name, value in values.items()}
         return operator_classes()[operator](task_id="task", **filled)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_input.world import GOOD, operator_classes
+from tests.bad_input.world import VALID_ARGUMENTS, operator_classes
 from tests.support.demo import EXAMPLES
 
 HERE = Path(__file__).parent
@@ -28,7 +28,7 @@ def arguments_of(name):
 
 
 def make(name, **given):
-    return OPERATORS[name](task_id="one", **GOOD[name] | given)
+    return OPERATORS[name](task_id="one", **VALID_ARGUMENTS[name] | given)
 
 
 def test_every_argument_that_can_differ_between_runs_is_a_template(name):

@@ -1,4 +1,4 @@
-"""Odd but valid input works, and the platform receives the right values."""
+"""Unusual but valid input works, and the platform receives the right values."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from decimal import Decimal
 import pytest
 
 from tests.bad_input.files import parquet
-from tests.bad_input.world import GOOD, operator_classes
+from tests.bad_input.world import VALID_ARGUMENTS, operator_classes
 
-MARK = b"\xef\xbb\xbf"
-GOOD_FILES: dict[str, tuple[str, bytes, list[str]]] = {
-    "a byte order mark": ("r.jsonl", MARK + b'{"prompt": "a"}\n', ["a"]),
-    "a byte order mark in CSV": ("r.csv", MARK + b"prompt\na\n", ["a"]),
-    "a byte order mark in quotes": ("r.csv", MARK + b'"prompt",id\n"a, b",1\n', ["a, b"]),
-    "a byte order mark in gzip": ("r.csv.gz", gzip.compress(MARK + b"prompt\na\n"), ["a"]),
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+FILES: dict[str, tuple[str, bytes, list[str]]] = {
+    "a byte order mark": ("r.jsonl", BYTE_ORDER_MARK + b'{"prompt": "a"}\n', ["a"]),
+    "a byte order mark in CSV": ("r.csv", BYTE_ORDER_MARK + b"prompt\na\n", ["a"]),
+    "a byte order mark in quotes": ("r.csv", BYTE_ORDER_MARK + b'"prompt",id\n"a, b",1\n', ["a, b"]),
+    "a byte order mark in gzip": ("r.csv.gz", gzip.compress(BYTE_ORDER_MARK + b"prompt\na\n"), ["a"]),
     "CRLF": ("r.jsonl", b'{"prompt": "a"}\r\n{"prompt": "b"}\r\n', ["a", "b"]),
     "CRLF in CSV": ("r.csv", b"prompt,id\r\na,1\r\nb,2\r\n", ["a", "b"]),
     "LF and CRLF": ("r.csv", b"prompt,id\r\na,1\nb,2\r\n", ["a", "b"]),
-    "no line end at the end": ("r.jsonl", b'{"prompt": "a"}\n{"prompt": "b"}', ["a", "b"]),
-    "no line end in CSV": ("r.csv", b"prompt\na\nb", ["a", "b"]),
+    "no line break at the end": ("r.jsonl", b'{"prompt": "a"}\n{"prompt": "b"}', ["a", "b"]),
+    "no line break at the end of CSV": ("r.csv", b"prompt\na\nb", ["a", "b"]),
     "blank lines": ("r.jsonl", b'\n{"prompt": "a"}\n \n\n{"prompt": "b"}\n\n', ["a", "b"]),
     "blanks around objects": ("r.jsonl", b' \t{"prompt": "a"} \n', ["a"]),
     "gzip": ("r.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n'), ["a"]),
@@ -32,20 +32,24 @@ GOOD_FILES: dict[str, tuple[str, bytes, list[str]]] = {
         gzip.compress(b'{"prompt": "a"}\n') + gzip.compress(b'{"prompt": "b"}\n'),
         ["a", "b"],
     ),
-    "a suffix in capitals": ("R.JSONL", b'{"prompt": "a"}\n', ["a"]),
-    "lines that are texts": ("r.jsonl", b'"a"\n"b"\n', ["a", "b"]),
-    "a key twice": ("r.jsonl", b'{"prompt": "a", "prompt": "b"}\n', ["b"]),
-    "an id twice": ("r.jsonl", b'{"id": 1, "prompt": "a"}\n{"id": 1, "prompt": "b"}\n', ["a", "b"]),
-    "rows twice": ("r.jsonl", b'{"prompt": "a"}\n{"prompt": "a"}\n', ["a", "a"]),
+    "an upper-case suffix": ("R.JSONL", b'{"prompt": "a"}\n', ["a"]),
+    "lines that are strings": ("r.jsonl", b'"a"\n"b"\n', ["a", "b"]),
+    "a repeated key": ("r.jsonl", b'{"prompt": "a", "prompt": "b"}\n', ["b"]),
+    "a repeated id": ("r.jsonl", b'{"id": 1, "prompt": "a"}\n{"id": 1, "prompt": "b"}\n', ["a", "b"]),
+    "repeated rows": ("r.jsonl", b'{"prompt": "a"}\n{"prompt": "a"}\n', ["a", "a"]),
     "a line break in quotes": ("r.csv", b'prompt,id\n"a\nb",1\n', ["a\nb"]),
     "a carriage return in quotes": ("r.csv", b'prompt,id\n"a\rb",1\n', ["a\rb"]),
     "quotes in quotes": ("r.csv", b'prompt\n"a ""b"" c"\n', ['a "b" c']),
     "blanks around names": ("r.csv", b" prompt , id \na,1\n", ["a"]),
-    "other line ends of Unicode": ("r.csv", "prompt\na\u2028b\x85c\x0bd\n".encode(), ["a\u2028b\x85c\x0bd"]),
+    "other line breaks of Unicode": (
+        "r.csv",
+        "prompt\na\u2028b\x85c\x0bd\n".encode(),
+        ["a\u2028b\x85c\x0bd"],
+    ),
     "an escaped NUL": ("r.jsonl", b'{"prompt": "a\\u0000b"}\n', ["a\0b"]),
     "a whole surrogate pair": ("r.jsonl", b'{"prompt": "\\ud83d\\ude00"}\n', ["\U0001f600"]),
     "an empty text": ("r.jsonl", b'{"prompt": ""}\n', [""]),
-    "numbers and flags": (
+    "numbers and booleans": (
         "r.jsonl",
         b'{"prompt": 7}\n{"prompt": 2.5}\n{"prompt": true}\n',
         ["7", "2.5", "true"],
@@ -55,11 +59,11 @@ GOOD_FILES: dict[str, tuple[str, bytes, list[str]]] = {
         b'{"prompt": [1, "a"]}\n{"prompt": {"a": 1}}\n',
         ['[1,"a"]', '{"a":1}'],
     ),
-    "a tab for a comma": ("r.tsv", b"prompt\tid\na, b\t1\n", ["a, b"]),
+    "tabs as delimiters": ("r.tsv", b"prompt\tid\na, b\t1\n", ["a, b"]),
     "Parquet with dates": ("r.parquet", parquet(["prompt"], [date(2026, 1, 2)]), ["2026-01-02"]),
     "Parquet with decimals": ("r.parquet", parquet(["prompt"], [Decimal("1.10")]), ["1.10"]),
     "Parquet with nested columns": ("r.parquet", parquet(["prompt"], [{"a": [1, 2]}]), ['{"a":[1,2]}']),
-    "other columns that cannot be said": (
+    "a large number in another column": (
         "r.jsonl",
         b'{"prompt": "a", "other": 1e999}\n'.replace(b"1e999", b"123456789012345678901234567890"),
         ["a"],
@@ -73,11 +77,13 @@ def outputs(world) -> list[object]:
     return [json.loads(line)["output"] for part in parts for line in part.read_text().split("\n")[:-1]]
 
 
-@pytest.mark.parametrize("oddity", GOOD_FILES)
-def test_an_odd_file_is_read_correctly(world, oddity):
-    name, content, prompts = GOOD_FILES[oddity]
-    world.put(name, content)
-    result = world.run("BatchInferenceOperator", {"input": f"{{here}}/{name}", "endpoint": "completions"})
+@pytest.mark.parametrize("name", FILES)
+def test_an_unusual_file_is_read_correctly(world, name):
+    file_name, content, prompts = FILES[name]
+    world.put(file_name, content)
+    result = world.run(
+        "BatchInferenceOperator", {"input": f"{{here}}/{file_name}", "endpoint": "completions"}
+    )
     assert result["counts"]["ok"] == len(prompts)
     assert outputs(world) == prompts
 
@@ -86,26 +92,26 @@ def test_the_valid_arguments_of_every_operator_work(world):
     for operator in operator_classes():
         world.platform.reset()
         world.note_files()
-        output = {"output": f"{{here}}/{operator}"} if "output" in GOOD[operator] else {}
+        output = {"output": f"{{here}}/{operator}"} if "output" in VALID_ARGUMENTS[operator] else {}
         world.run(operator, output)
         assert world.platform.asked
 
 
 TEXTS = {
     "a number": (7, "7"),
-    "a number with a point": (2.5, "2.5"),
+    "a decimal number": (2.5, "2.5"),
     "a large number": (10**30, str(10**30)),
     "the word None": ("None", "None"),
-    "a word that is a flag": ("true", "true"),
+    "the word true": ("true", "true"),
     "an emoji": ("\U0001f600", "\U0001f600"),
     "a line break": ("a\nb", "a\nb"),
     "braces": ("{a}", "{a}"),
 }
 
 
-@pytest.mark.parametrize("oddity", TEXTS)
-def test_an_odd_value_from_a_template_is_sent_as_text(world, oddity):
-    value, text = TEXTS[oddity]
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_unusual_value_from_a_template_is_sent_as_text(world, name):
+    value, text = TEXTS[name]
     assert world.run("CompletionOperator", {"prompt": value})["output"] == text
     assert world.run("CompletionOperator", {"prompt": [value]})["outputs"] == [text]
     assert world.run("ChatOperator", {"messages": value})["output"] == text
@@ -122,7 +128,7 @@ def test_a_number_as_input_is_one_text_for_operators_without_output(world):
 
 @pytest.mark.parametrize("output_type", [{"mood": "str"}, '{"mood": "str"}', {"mood": ("good", "bad")}])
 @pytest.mark.parametrize("operator", ["BatchInferenceOperator", "CompletionOperator", "ChatOperator"])
-def test_an_output_type_may_be_json_text(world, operator, output_type):
+def test_an_output_type_can_be_json_text(world, operator, output_type):
     task = world.make(operator, {"output_type": output_type})
     if operator == "BatchInferenceOperator":
         from airflow_provider_lamini.operators.batch_inference import parse_inference
@@ -136,7 +142,7 @@ def test_an_output_type_may_be_json_text(world, operator, output_type):
     assert len(world.platform.work) == 1
 
 
-NATIVE = {
+RENDERED = {
     "BatchInferenceOperator": {
         "chunk_size": " 2 ",
         "max_in_flight": "1",
@@ -163,16 +169,16 @@ NATIVE = {
 }
 
 
-@pytest.mark.parametrize("operator", NATIVE)
-def test_a_value_that_a_template_rendered_to_text_is_parsed(world, operator):
+@pytest.mark.parametrize("operator", RENDERED)
+def test_a_value_that_a_template_rendered_as_text_is_parsed(world, operator):
     world.note_files()
-    world.run(operator, NATIVE[operator])
+    world.run(operator, RENDERED[operator])
     assert world.platform.asked
 
 
-def test_a_file_that_is_named_three_times_is_sent_once(world):
+def test_a_file_that_is_selected_three_times_is_sent_once(world):
     world.note_files()
-    world.run("MemoryRagBuildOperator", NATIVE["MemoryRagBuildOperator"])
+    world.run("MemoryRagBuildOperator", RENDERED["MemoryRagBuildOperator"])
     (sent,) = world.platform.sent("/alpha/memory-rag/train")
     assert list(sent["files"]) == ["page.md"]
 
@@ -190,16 +196,16 @@ def test_a_sensor_accepts_a_model_name_with_slashes(world):
     assert world.run("JobSensor", {"kind": "model_download", "job_id": "a/b"})["state"] == "succeeded"
 
 
-def test_an_output_folder_may_be_a_symbolic_link(world):
+def test_an_output_folder_can_be_a_symbolic_link(world):
     (world.folder / "real").mkdir()
     (world.folder / "link").symlink_to("real")
     world.run("BatchInferenceOperator", {"output": "{here}/link/out", "endpoint": "completions"})
     assert (world.folder / "real" / "out" / "manifest.json").exists()
 
 
-def test_a_relative_output_folder_may_contain_dots(world):
-    world.run("BatchInferenceOperator", {"output": "../sideways", "endpoint": "completions"})
-    assert (world.folder / "at" / "sideways" / "manifest.json").exists()
+def test_a_relative_output_folder_can_contain_dots(world):
+    world.run("BatchInferenceOperator", {"output": "../sibling", "endpoint": "completions"})
+    assert (world.folder / "at" / "sibling" / "manifest.json").exists()
 
 
 def test_values_from_rows_never_become_paths(world):

@@ -1,4 +1,4 @@
-"""A wrong argument raises one error that names it; nothing is sent, and nothing is written."""
+"""An invalid argument raises one error that names it; nothing is sent, and nothing is written."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ CASES = argument_cases()
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=f"{number}-{case.title}") for number, case in enumerate(CASES)]
 )
-def test_a_wrong_argument_is_rejected_before_anything_is_sent(world, case: Case):
+def test_an_invalid_argument_is_rejected_before_anything_is_sent(world, case: Case):
     world.assert_rejected(case)
