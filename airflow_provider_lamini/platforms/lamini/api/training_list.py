@@ -1,20 +1,13 @@
-"""The list of all tuning jobs, parsed cheaply: it grows over the years, and few of its jobs matter.
-
-Turning a list of 100,000 jobs into models takes a second, in which nothing else on the event loop runs. So only the fields
-that matter are decoded, and only the requested jobs become models, a batch at a time.
-"""
+"""The list of all tuning jobs, parsed cheaply: see :mod:`airflow_provider_lamini.api.job_list`."""
 
 from collections.abc import Container, Iterator
-from itertools import islice
 
 import msgspec
 
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.job_list import JobList
 from airflow_provider_lamini.platforms.lamini.api.training import TrainJob
-
-BATCH = 1000
-"""Jobs that become models in one step."""
 
 
 class _ListedJob(msgspec.Struct, gc=False):
@@ -54,7 +47,6 @@ class TrainJobList:
     """
 
     def __init__(self, content: bytes) -> None:
-        self._size = len(content)
         try:
             decoded = schema.decode_as(content, _FORMS)
             if isinstance(decoded, _JobList):
@@ -63,11 +55,11 @@ class TrainJobList:
                     raise ValueError("the object has none")  # noqa: TRY301 - one message for all forms
         except ValueError as error:
             raise ValueError(f"a list of jobs was expected: {error}") from None
-        self._jobs: list[_ListedJob] = decoded or []
+        self._jobs = JobList(len(content), decoded or [], lambda job: job.job_id)
 
     def __len__(self) -> int:
         """Size of the response in bytes."""
-        return self._size
+        return len(self._jobs)
 
     def only(self, job_ids: Container[str]) -> Iterator[list[TrainJob]]:
         """Yield some of the jobs in batches.
@@ -75,8 +67,7 @@ class TrainJobList:
         :param job_ids: the jobs that matter
         :returns: batches of these jobs; a job that cannot be parsed is left out
         """
-        listed = (job for job in self._jobs if str(job.job_id) in job_ids)
-        while batch := list(islice(listed, BATCH)):
+        for batch in self._jobs.only(job_ids):
             yield [job for job in map(_parse, batch) if job is not None]
 
 
