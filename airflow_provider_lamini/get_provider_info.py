@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from airflow_provider_lamini import __version__
 from airflow_provider_lamini.platforms.base import ConnectionField, ConnectionForm, FieldKind
+from airflow_provider_lamini.platforms.emissary.connection import EMISSARY_FORM
 from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
 
-FORMS = (LAMINI_FORM,)
+FORMS = (LAMINI_FORM, EMISSARY_FORM)
 """The connection types of this provider."""
 
 _COMMON_OPTIONS = {
@@ -61,8 +62,8 @@ def get_provider_info() -> dict[str, object]:
         "package-name": "airflow-provider-lamini",
         "name": "Lamini",
         "description": (
-            "`Lamini <https://www.lamini.ai/>`__ and LLM platforms with a job API: fine-tuning, "
-            "batch inference, Memory RAG, classifiers and embeddings."
+            "`Lamini <https://www.lamini.ai/>`__, `Emissary <https://www.withemissary.com/>`__ and LLM platforms with a job "
+            "API: fine-tuning, deployments, batch inference, Memory RAG, classifiers and embeddings."
         ),
         "versions": [__version__],
         "integrations": [

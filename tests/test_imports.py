@@ -106,15 +106,14 @@ def test_packages_below_hooks_load_no_operator_hook_or_trigger():
     assert not {"airflow.triggers.base", "airflow.models.baseoperator", "airflow.sdk.bases.operator"} & names
 
 
-def test_a_trigger_loads_only_the_platform_of_its_jobs():
-    names = loaded(
-        "from airflow_provider_lamini.triggers.job import _import_all",
-        "_import_all('lamini/tuning')",
-    )
-    platforms = {
-        name.split(".")[2] for name in names if name.startswith("airflow_provider_lamini.platforms.")
-    }
-    assert platforms == {"base", "lamini"}
+@pytest.mark.parametrize(("kind", "other"), [("lamini/tuning", "emissary"), ("emissary/training", "lamini")])
+def test_a_trigger_loads_only_the_platform_of_its_jobs(kind, other):
+    names = loaded("from airflow_provider_lamini.triggers.job import _import_all", f"_import_all({kind!r})")
+    package = f"airflow_provider_lamini.platforms.{kind.partition('/')[0]}"
+    assert {f"{package}.platform", f"{package}.kinds"} <= set(names)
+    others = f"airflow_provider_lamini.platforms.{other}"
+    # Airflow itself reads the connection forms of all platforms.
+    assert {name for name in names if name.startswith(others)} <= {others, f"{others}.connection"}
 
 
 def test_only_the_local_platform_imports_itself_and_its_dependencies():
@@ -132,7 +131,8 @@ def test_an_import_in_a_dag_file_is_cheap(module, loaded_beside_airflow):
     assert len(added) <= MAXIMUM_MODULES, sorted(added)
     ours = added - loaded("import airflow.triggers.base")
     assert not top_packages(ours) & {*CLIENT, *HEAVY}, sorted(ours)
-    assert not [name for name in ours if name.startswith("airflow_provider_lamini.platforms.lamini")]
+    platforms = ("airflow_provider_lamini.platforms.lamini", "airflow_provider_lamini.platforms.emissary")
+    assert not [name for name in ours if name.startswith(platforms)]
 
 
 def test_the_package_itself_is_nearly_free_and_needs_no_airflow():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,15 +44,17 @@ def test_the_metadata_names_this_version():
     assert info["versions"] == [airflow_provider_lamini.__version__]
 
 
-def test_the_hook_in_the_metadata_exists_and_agrees_with_it():
+@pytest.mark.parametrize("name", ["lamini", "emissary"])
+def test_the_hook_in_the_metadata_exists_and_agrees_with_it(name):
     from airflow.providers.common.compat.sdk import BaseHook
 
-    from airflow_provider_lamini.hooks.lamini import LaminiHook
-
-    (entry,) = get_provider_info()["connection-types"]
-    assert entry["hook-class-name"] == f"{LaminiHook.__module__}.{LaminiHook.__qualname__}"
-    assert (entry["connection-type"], entry["hook-name"]) == (LaminiHook.conn_type, LaminiHook.hook_name)
-    assert issubclass(LaminiHook, BaseHook)
+    (entry,) = (each for each in get_provider_info()["connection-types"] if each["connection-type"] == name)
+    module, _, hook_name = entry["hook-class-name"].rpartition(".")
+    hook = getattr(import_module(module), hook_name)
+    assert (name, entry["hook-name"]) == (hook.conn_type, hook.hook_name)
+    assert hook.platform().form.conn_type == name
+    assert hook.default_conn_name == f"{name}_default"
+    assert issubclass(hook, BaseHook)
 
 
 def test_airflow_knows_the_configuration_options():
@@ -62,6 +65,7 @@ def test_airflow_knows_the_configuration_options():
 
     sections = dict(ProvidersManager().provider_configs)["airflow-provider-lamini"]
     assert list(sections["lamini"]["options"]) == ["state_path"]
+    assert list(sections["emissary"]["options"]) == ["state_path"]
     assert list(sections["airflow_provider_lamini"]["options"]) == [
         "defer_after",
         "min_trigger_seconds",

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 GROUP = "airflow_provider_lamini.platforms"
 
-_BUILT_IN = {"lamini": "airflow_provider_lamini.platforms.lamini.platform"}
+_BUILT_IN = {
+    "lamini": "airflow_provider_lamini.platforms.lamini.platform",
+    "emissary": "airflow_provider_lamini.platforms.emissary.platform",
+}
 """Module of each platform of this package; it has the platform as ``PLATFORM``."""
 
 

@@ -14,6 +14,12 @@ import pytest
 
 KEY = "lamini-test-key-0123456789"
 MODELS = [{"model_name": "smollm2", "status": "available"}, {"model_name": "minilm", "status": "available"}]
+BASE_MODELS = [{"name": "smollm2", "type": "chat"}, {"name": "minilm", "type": "embeddings"}]
+PROBES = {
+    "/v1alpha/downloaded_models/": ("Authorization", f"Bearer {KEY}", MODELS),
+    "/v1/models": ("X-API-Key", KEY, BASE_MODELS),
+}
+"""Where the list of models is, how the key is sent there, and the list: for Lamini, and for Emissary."""
 
 
 @dataclass
@@ -45,11 +51,12 @@ class Platform:
         request.wfile.write(body.encode())
 
     def _list(self, request: BaseHTTPRequestHandler) -> tuple[int, str, str]:
-        if request.headers.get("Authorization") != f"Bearer {KEY}":
-            return 401, "application/json", json.dumps({"detail": f"Invalid key {KEY[:6]}"})
-        if not request.path.endswith("/v1alpha/downloaded_models/"):
-            return 404, "application/json", json.dumps({"detail": "Not Found"})
-        return 200, "application/json", json.dumps(MODELS)
+        for path, (header, key, models) in PROBES.items():
+            if request.path.endswith(path):
+                if request.headers.get(header) != key:
+                    return 401, "application/json", json.dumps({"detail": f"Invalid key {KEY[:6]}"})
+                return 200, "application/json", json.dumps(models)
+        return 404, "application/json", json.dumps({"detail": "Not Found"})
 
 
 def serve(platform: Platform, tls: ssl.SSLContext | None = None):
@@ -167,11 +174,15 @@ def web_stack():
 @pytest.fixture
 def connect(monkeypatch):
     """Defines a connection in the environment and returns a hook on it."""
+    from airflow_provider_lamini.hooks.emissary import EmissaryHook
     from airflow_provider_lamini.hooks.lamini import LaminiHook
 
-    def define(conn_id="lamini_default", **fields):
-        given = {"conn_type": "lamini", "password": KEY, **fields}
+    hooks = {"lamini": LaminiHook, "emissary": EmissaryHook}
+
+    def define(conn_id=None, *, conn_type="lamini", **fields):
+        conn_id = conn_id or f"{conn_type}_default"
+        given = {"conn_type": conn_type, "password": KEY, **fields}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(given))
-        return LaminiHook(conn_id)
+        return hooks[conn_type](conn_id)
 
     return define

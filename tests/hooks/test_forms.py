@@ -9,8 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_lamini.hooks.connection import connection_info
+from airflow_provider_lamini.platforms import platform
 from airflow_provider_lamini.platforms.base import FieldKind
-from airflow_provider_lamini.platforms.lamini.platform import PLATFORM
 
 declarative = pytest.mark.skipif(
     find_spec("airflow.sdk") is None, reason="Airflow 2 reads the form methods of hooks, not the metadata"
@@ -20,20 +20,32 @@ by_methods = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module", params=["lamini", "emissary"])
+def name(request):
+    """The connection type."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def shown():
+def described(name):
+    """The form as the platform describes it."""
+    return platform(name).form
+
+
+@pytest.fixture(scope="module")
+def shown(name):
     """What the web form of Airflow 3 is told of the connection type."""
     from airflow.api_fastapi.core_api.routes.ui.connections import hook_meta_data
 
-    (meta,) = [entry for entry in hook_meta_data() if entry.connection_type == "lamini"]
+    (meta,) = [entry for entry in hook_meta_data() if entry.connection_type == name]
     return json.loads(meta.model_dump_json())
 
 
 @declarative
-def test_the_form_of_airflow_3_shows_each_field_with_title_and_help(shown):
-    assert shown["hook_name"] == "Lamini"
-    assert list(shown["extra_fields"]) == [field.name for field in PLATFORM.form.fields]
-    for field in PLATFORM.form.fields:
+def test_the_form_of_airflow_3_shows_each_field_with_title_and_help(shown, described):
+    assert shown["hook_name"] == described.title
+    assert list(shown["extra_fields"]) == [field.name for field in described.fields]
+    for field in described.fields:
         told = shown["extra_fields"][field.name]
         assert told["schema"]["title"] == field.title
         assert told["description"] == field.help
@@ -57,10 +69,10 @@ def test_the_form_of_airflow_3_has_types_defaults_and_minimums(shown):
 
 
 @declarative
-def test_the_form_of_airflow_3_names_the_standard_fields(shown):
+def test_the_form_of_airflow_3_names_the_standard_fields(shown, described):
     standard = shown["standard_fields"]
     assert standard["host"]["title"] == "Platform URL"
-    assert standard["host"]["placeholder"] == "https://api.lamini.ai"
+    assert standard["host"]["placeholder"] == described.default_url
     assert standard["password"]["title"] == "API key"
     assert standard["login"]["hidden"] is True
 
@@ -74,46 +86,46 @@ def manager(web_stack):  # noqa: ARG001 - loaded for its effect
 
 
 @pytest.fixture(scope="module")
-def form(manager):
+def form(manager, name):
     """Fills the extra fields of the web form of Airflow 2 in, as a browser sends them."""
     from werkzeug.datastructures import MultiDict
     from wtforms import Form
 
     fields = {
-        name.removeprefix("extra__lamini__"): info.field
-        for name, info in manager.connection_form_widgets.items()
-        if name.startswith("extra__lamini__")
+        field.removeprefix(f"extra__{name}__"): info.field
+        for field, info in manager.connection_form_widgets.items()
+        if field.startswith(f"extra__{name}__")
     }
     cls = type("ExtraForm", (Form,), fields)
     return lambda **sent: cls(MultiDict(sent))
 
 
 @by_methods
-def test_the_form_of_airflow_2_shows_each_field_with_title_and_help(manager):
-    for field in PLATFORM.form.fields:
-        info = manager.connection_form_widgets[f"extra__lamini__{field.name}"]
+def test_the_form_of_airflow_2_shows_each_field_with_title_and_help(manager, described, name):
+    for field in described.fields:
+        info = manager.connection_form_widgets[f"extra__{name}__{field.name}"]
         assert str(info.field.kwargs["label"]) == field.title
         assert info.field.kwargs["description"] == field.help
         assert info.is_sensitive is (field.kind is FieldKind.SECRET)
 
 
 @by_methods
-def test_the_form_of_airflow_2_names_the_standard_fields(manager):
-    behaviour = manager.field_behaviours["lamini"]
+def test_the_form_of_airflow_2_names_the_standard_fields(manager, described, name):
+    behaviour = manager.field_behaviours[name]
     assert behaviour["relabeling"]["password"] == "API key"
-    assert behaviour["placeholders"]["host"] == "https://api.lamini.ai"
+    assert behaviour["placeholders"]["host"] == described.default_url
     assert behaviour["hidden_fields"] == ["login"]
 
 
 @by_methods
-def test_the_hook_is_offered_and_testable_on_airflow_2(manager):
-    info = manager.hooks["lamini"]
-    assert info.hook_name == "Lamini"
+def test_the_hook_is_offered_and_testable_on_airflow_2(manager, described, name):
+    info = manager.hooks[name]
+    assert info.hook_name == described.title
     assert info.connection_testable is True
 
 
 @by_methods
-def test_submitted_values_of_the_form_of_airflow_2_become_settings(form):
+def test_submitted_values_of_the_form_of_airflow_2_become_settings(form, name):
     filled = form(
         connect_timeout="2.5",
         read_timeout="",
@@ -127,12 +139,12 @@ def test_submitted_values_of_the_form_of_airflow_2_become_settings(form):
     settings = connection_info(
         Connection(
             conn_id="c",
-            conn_type="lamini",
-            host="lamini.example.com",
+            conn_type=name,
+            host="platform.example.com",
             password="k" * 9,
             extra=json.dumps(extra),
         ),
-        PLATFORM,
+        platform(name),
     ).settings
     assert (settings.connect_timeout, settings.read_timeout) == (2.5, 120.0)
     assert settings.verify is False
@@ -142,13 +154,13 @@ def test_submitted_values_of_the_form_of_airflow_2_become_settings(form):
 
 @by_methods
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("field", "value"),
     [("connect_timeout", "soon"), ("verify", "no"), ("max_connections", "0"), ("max_connections", "many")],
 )
-def test_the_form_of_airflow_2_refuses_invalid_values(form, name, value):
-    filled = form(**{name: value})
+def test_the_form_of_airflow_2_refuses_invalid_values(form, field, value):
+    filled = form(**{field: value})
     assert not filled.validate()
-    assert list(filled.errors) == [name]
+    assert list(filled.errors) == [field]
 
 
 @by_methods

@@ -27,6 +27,23 @@ def test_a_valid_connection_passes(platform, connect):
     assert headers["Authorization"] == f"Bearer {KEY}"
 
 
+def test_a_valid_connection_to_emissary_passes_and_a_wrong_key_does_not(platform, connect):
+    hook = connect(conn_type="emissary", host=platform.url)
+    assert hook.test_connection() == (
+        True,
+        f"{platform.url} responds and accepts the key; base models: 2.",
+    )
+    ((path, headers),) = platform.seen
+    assert path == "/v1/models"
+    assert headers["X-API-Key"] == KEY
+    assert "Authorization" not in headers
+    refused = connect(conn_type="emissary", host=platform.url, password="another-key-0123456789")
+    assert refused.test_connection() == (
+        False,
+        f"{platform.url} responds, but refuses the key (401): check the password field.",
+    )
+
+
 def test_a_path_prefix_is_kept(platform, connect):
     assert connect(host=f"{platform.url}/llm/").test_connection()[0]
     assert platform.seen[0][0] == "/llm/v1alpha/downloaded_models/"
@@ -148,12 +165,13 @@ def test_a_connection_can_be_tested_inside_a_running_event_loop(platform, connec
 @pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")
 @pytest.mark.usefixtures("airflow_db", "web_stack")
 @pytest.mark.parametrize("home", ["airflow.models", "airflow.providers.common.compat.sdk"])
-def test_airflow_tests_the_connection_through_its_own_method(platform, connect, home):
+@pytest.mark.parametrize("conn_type", ["lamini", "emissary"])
+def test_airflow_tests_the_connection_through_its_own_method(platform, connect, home, conn_type):
     """The ways of the button in the web form: in the API server, and in a worker."""
-    connect("through_airflow", host=platform.url)
+    connect("through_airflow", conn_type=conn_type, host=platform.url)
     passed, sentence = (
         import_module(home)
-        .Connection(conn_id="through_airflow", conn_type="lamini", host=platform.url, password=KEY)
+        .Connection(conn_id="through_airflow", conn_type=conn_type, host=platform.url, password=KEY)
         .test_connection()
     )
     assert passed, sentence

@@ -1,0 +1,176 @@
+"""The kinds of Emissary jobs. A new kind is one entry here.
+
+Training jobs and deployments belong to a project, so their ids as jobs are ``project/id``. A deployment and an engine
+never end: a wait for one ends when it is in the state that the kind waits for.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.jobs.kinds import JobKind, Listing
+from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, ProgressUnit
+from airflow_provider_lamini.platforms.emissary.api import deployments, engines, status_lists, training
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.api.job_list import JobList
+    from airflow_provider_lamini.platforms.emissary.api.status_lists import ListedStatus
+
+    Words = Mapping[str, JobState]
+
+_TRAINING_WORDS = {
+    "pending": JobState.QUEUED,
+    "running": JobState.RUNNING,
+    "testing": JobState.RUNNING,
+    "success": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+    "cancelled": JobState.CANCELLED,
+    "timedout": JobState.TIMED_OUT,
+}
+
+_DEPLOYMENT_WORDS = {
+    "pending": JobState.QUEUED,
+    "deploying": JobState.RUNNING,
+    "reactivating": JobState.RUNNING,
+    "deployed": JobState.SUCCEEDED,
+    "deactivated": JobState.INACTIVE,
+    "failed": JobState.FAILED,
+    "terminated": JobState.FAILED,
+    "cancelled": JobState.CANCELLED,
+    "timedout": JobState.TIMED_OUT,
+}
+
+_ENGINE_WORDS = {
+    "creating": JobState.RUNNING,
+    "active": JobState.SUCCEEDED,
+    "inactive": JobState.INACTIVE,
+}
+
+_CREATED = {"deactivated": JobState.SUCCEEDED, "inactive": JobState.SUCCEEDED}
+"""It exists, whether it is active or parked: it may have been parked before anybody noticed that it was active."""
+
+_PARKED = {**_CREATED, "deployed": JobState.RUNNING, "active": JobState.RUNNING}
+"""It is parked."""
+
+
+def join_id(project_id: str, item_id: str) -> str:
+    """Return the id of a training job or deployment as a job, which tells its project.
+
+    :param project_id: the project
+    :param item_id: the platform's id of the training job or deployment
+    """
+    return f"{project_id}/{item_id}"
+
+
+def split_id(job_id: str) -> tuple[str, str]:
+    """Return the project and the platform's id of a job.
+
+    :param job_id: what :func:`join_id` returned
+    :raises ValueError: if it does not tell its project
+    """
+    project_id, slash, item_id = job_id.partition("/")
+    if not (project_id and slash and item_id) or "/" in item_id:
+        raise ValueError(f"job_id must be project/id, such as ms-12345/tr-12345, not {job_id!r}")
+    return project_id, item_id
+
+
+def _status(words: Words, job_id: str, raw: object, progress: object = None) -> JobStatus:
+    word = str(raw)
+    state = words.get(word.replace("_", "").replace(" ", "").casefold(), JobState.UNKNOWN)
+    number = isinstance(progress, int | float) and not isinstance(progress, bool)
+    done = JobProgress(float(str(progress)), ProgressUnit.PERCENT) if number and not state.ended else None
+    return JobStatus(job_id, state, word, done)
+
+
+def _training_status(job_id: str, job: training.TrainingJobDetail) -> JobStatus:
+    status = _status(_TRAINING_WORDS, job_id, job.status, job.progress)
+    losses = [point.loss for point in job.training_loss if point.loss is not None]
+    detail = f"loss {losses[-1]:.4g}" if losses and not status.state.ended else None
+    return JobStatus(job_id, status.state, status.raw, status.progress, detail)
+
+
+def _listing(words: Words, listed: JobList[ListedStatus]) -> Listing:
+    def find(job_ids: Collection[str]) -> Iterator[Mapping[str, JobStatus]]:
+        by_own_id = {job_id.rpartition("/")[2]: job_id for job_id in job_ids}
+        for batch in listed.only(by_own_id):
+            found = ((by_own_id[str(item.id)], item) for item in batch if isinstance(item.status, str))
+            yield {job_id: _status(words, job_id, item.status, item.progress) for job_id, item in found}
+
+    return Listing(len(listed), find)
+
+
+def _scope_of(job_id: str) -> str:
+    return split_id(job_id)[0]
+
+
+def _training_call(job_id: str) -> Call[JobStatus]:
+    return training.job(*split_id(job_id)).map(partial(_training_status, job_id))
+
+
+TRAINING = JobKind(
+    name="emissary/training",
+    title="training",
+    status=_training_call,
+    list_statuses=lambda project: status_lists.training_jobs(project).map(partial(_listing, _TRAINING_WORDS)),
+    scope_of=_scope_of,
+    cancel=lambda job_id: training.cancel(*split_id(job_id)),
+)
+
+
+def _deployment_kind(short_name: str, title: str, target: Words) -> JobKind:
+    words = {**_DEPLOYMENT_WORDS, **target}
+    return JobKind(
+        name=f"emissary/{short_name}",
+        title=title,
+        status=lambda job_id: deployments.deployment(*split_id(job_id)).map(
+            lambda deployment: _status(words, job_id, deployment.status)
+        ),
+        list_statuses=lambda project: status_lists.deployments_of(project).map(partial(_listing, words)),
+        scope_of=_scope_of,
+    )
+
+
+def _engine_kind(short_name: str, title: str, target: Words) -> JobKind:
+    words = {**_ENGINE_WORDS, **target}
+    return JobKind(
+        name=f"emissary/{short_name}",
+        title=title,
+        status=lambda job_id: engines.engine(job_id).map(
+            lambda engine: _status(words, job_id, engine.status)
+        ),
+        list_statuses=lambda _: status_lists.all_engines().map(partial(_listing, words)),
+    )
+
+
+DEPLOYMENT = _deployment_kind("deployment", "deployment", {})
+"""Ends when it is deployed; one that is parked is waited for until somebody wakes it."""
+
+CREATED_DEPLOYMENT = _deployment_kind("created_deployment", "deployment", _CREATED)
+"""Ends when it is deployed or parked."""
+
+PARKED_DEPLOYMENT = _deployment_kind("parked_deployment", "parked deployment", _PARKED)
+"""Ends when it is parked."""
+
+ENGINE = _engine_kind("engine", "engine", {})
+"""Ends when it is active; one that is parked is waited for until somebody wakes it."""
+
+CREATED_ENGINE = _engine_kind("created_engine", "engine", _CREATED)
+"""Ends when it is active or parked."""
+
+PARKED_ENGINE = _engine_kind("parked_engine", "parked engine", _PARKED)
+"""Ends when it is parked."""
+
+JOB_KINDS = (
+    TRAINING,
+    DEPLOYMENT,
+    CREATED_DEPLOYMENT,
+    PARKED_DEPLOYMENT,
+    ENGINE,
+    CREATED_ENGINE,
+    PARKED_ENGINE,
+)
+"""All kinds of Emissary jobs."""
