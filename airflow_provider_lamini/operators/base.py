@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from airflow_provider_lamini.operators.templates import renders_only_templates
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
@@ -144,6 +146,7 @@ def default_deferrable(value: bool | None) -> bool:
     return conf.getboolean("operators", "default_deferrable", fallback=False) if value is None else value
 
 
+@renders_only_templates
 class JobOperator(BaseOperator):
     """Submits one job, once, whatever happens to the task in between; waits for it and returns its result.
 

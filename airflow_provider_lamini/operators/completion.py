@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.operators.base import COLOR
+from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import parse_output_type, plain_name, whole_number
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MAX_PROMPTS = 100
 
 
+@renders_only_templates
 class LaminiCompletionOperator(BaseOperator):
     """Completes one prompt, or a list of at most 100, and returns the outputs.
 

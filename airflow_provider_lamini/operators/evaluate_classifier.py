@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import COLOR
+from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
     as_argument_errors,
     check_output,
@@ -37,6 +38,7 @@ PREDICTIONS = "predictions.jsonl"
 REPORT = "report.md"
 
 
+@renders_only_templates
 class LaminiEvaluateClassifierOperator(BaseOperator):
     """Has the platform evaluate a classifier on rows whose class is known, optionally compared with another classifier.
 

@@ -16,6 +16,7 @@ from airflow_provider_lamini.operators.base import (
     resume_work,
     run_work,
 )
+from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import folder, one_of, optional_name, whole_number
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun, Work
 
 
+@renders_only_templates
 class RowOperator(BaseOperator):
     """Sends the rows of an input to the platform and writes one output row for each of them to a folder, in order.
 

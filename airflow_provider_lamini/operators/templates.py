@@ -1,0 +1,99 @@
+"""How the operators render their arguments: data stays as it is, and a prompt may be a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.providers.common.compat.sdk import Context
+
+PROMPT_FIELDS = ("prompt", "answer", "system")
+"""The arguments that may name a file with their text."""
+PROMPT_SUFFIXES = (".txt", ".md", ".j2", ".jinja2")
+_LONGEST_NAME = 255
+
+
+Operator = TypeVar("Operator", bound=type[BaseOperator])
+
+
+def renders_only_templates(operator: Operator) -> Operator:
+    """Class decorator of operators that take data: they render only texts that contain a template, and read prompt files.
+
+    With ``render_template_as_native_obj``, Airflow renders each text of a list by itself: ``"3.10"`` becomes ``3.1``, and
+    ``"+48100200300"`` a number. A text without a template is data, so it stays as it is.
+
+    A prompt that is the name of a file, such as ``prompts/summary.txt`` or ``prompts/summary.j2``, is replaced by the file's
+    content, as Airflow does it for ``template_ext``: relative to the Dag file and to ``template_searchpath``. Airflow's own
+    ``template_ext`` stays empty, because it would also read an ``input`` that ends in ``.txt``.
+
+    :param operator: the class; those derived from it do the same
+    """
+    methods: Any = operator
+    methods.resolve_template_files = _resolve_template_files
+    methods.render_template = _render_template
+    return operator
+
+
+def _resolve_template_files(self: BaseOperator) -> None:
+    """Read prompts from files. Airflow calls this when it has parsed the Dag."""
+    for field in PROMPT_FIELDS:
+        if field in self.template_fields and (found := _read_prompt(self, getattr(self, field))) is not None:
+            setattr(self, field, found)
+    self.prepare_template()
+
+
+def _render_template(
+    self: BaseOperator,
+    content: Any,
+    context: Context,
+    jinja_env: jinja2.Environment | None = None,
+    seen_oids: set[int] | None = None,
+) -> Any:
+    """Render a value; a text only if it contains a template. Parameters as Airflow declares them."""
+    if not isinstance(content, str):
+        return BaseOperator.render_template(self, content, context, jinja_env, seen_oids)
+    if any(content is getattr(self, field, None) for field in PROMPT_FIELDS):
+        # The Dag processor has read it already, unless the task is mapped or the Dag was not parsed from a file.
+        file_content = _read_prompt(self, content)
+        content = content if file_content is None else file_content
+    environment = jinja_env or self.get_template_env()
+    if not has_template(content, environment):
+        return content
+    return BaseOperator.render_template(self, content, context, environment, seen_oids)
+
+
+def _read_prompt(operator: BaseOperator, value: object) -> str | None:
+    """The content of a prompt's file; ``None`` if the value is not the name of an existing file."""
+    if not isinstance(value, str) or not value.endswith(PROMPT_SUFFIXES):
+        return None
+    if len(value) > _LONGEST_NAME or any(character in value for character in "\n\0{}"):
+        return None
+    from jinja2 import TemplateNotFound
+
+    environment = operator.get_template_env()
+    if environment.loader is None:
+        return None
+    try:
+        content, _, _ = environment.loader.get_source(environment, value)
+    except TemplateNotFound:
+        return None  # it may also be the name of a column
+    return str(content).removesuffix("\n")
+
+
+def has_template(text: str, environment: jinja2.Environment) -> bool:
+    """Whether Jinja would do anything to a text.
+
+    :param text: the text
+    :param environment: decides what marks a template
+    """
+    if environment.line_statement_prefix or environment.line_comment_prefix:
+        return True
+    starts = (
+        environment.variable_start_string,
+        environment.block_start_string,
+        environment.comment_start_string,
+    )
+    return any(start in text for start in starts)
