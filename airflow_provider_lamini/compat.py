@@ -19,7 +19,8 @@ def object_storage_path(uri: str, conn_id: str | None = None) -> ObjectStoragePa
     """
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    return ObjectStoragePath(uri, conn_id=conn_id)
+    # Airflow 2.11 takes an explicit None for a connection, and ignores the one in the URI.
+    return ObjectStoragePath(uri) if conn_id is None else ObjectStoragePath(uri, conn_id=conn_id)
 
 
 async def aget_connection(conn_id: str) -> Connection:

@@ -15,6 +15,7 @@
       TaskKilledError                      the task was killed before it had submitted everything
       TooManyFailedRowsError               more rows failed than the task allows
       AnswerError                          the platform answered, but not with what was asked for
+      StorageError                         the storage of rows or records failed in a way that may pass
 
 Errors of the platform's API itself are in ``airflow_provider_lamini.api.errors``.
 """
@@ -62,6 +63,10 @@ class TooManyFailedRowsError(AirflowException):
 
 class AnswerError(AirflowException):
     """The platform answered, but not with what was asked for. Nothing goes on there; a retry asks again."""
+
+
+class StorageError(AirflowException):
+    """Storage that worked before, or whose credentials may be renewed, refuses. A retry attaches to the jobs."""
 
 
 class TaskKilledError(AirflowException):

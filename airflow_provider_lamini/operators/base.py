@@ -90,7 +90,7 @@ def run_work(operator: WorkOperator[R], context: Context, event: JobEvent | None
     ) as task:
         operator.task_run = task
         task.killed = task.killed or operator.killed  # a kill may come before, or at this very moment
-        with as_argument_errors():
+        with as_argument_errors(lambda: task.begun):
             outcome = task.run(operator.work(task), event)
     if not isinstance(outcome, Done):
         operator.defer(trigger=task.trigger(outcome), method_name="execute_complete")

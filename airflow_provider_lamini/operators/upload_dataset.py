@@ -100,7 +100,10 @@ class LaminiUploadDatasetOperator(BaseOperator):
         if self.state_path is not None:
             folder("state_path", self.state_path)
         hook = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id))
-        with TaskRun(context, hook=hook, log=self.log) as task, as_argument_errors():
+        with (
+            TaskRun(context, hook=hook, log=self.log) as task,
+            as_argument_errors(lambda: task.begun),
+        ):
             request = DatasetRequest(
                 rows=self.input,
                 columns=Columns.parse(self.prompt, self.answer),

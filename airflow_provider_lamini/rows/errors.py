@@ -16,10 +16,13 @@
           LedgerConflictError   the folder belongs to another run, input or settings
           LedgerLostError       another process has acquired the ledger (also a ConcurrentAccessError)
           UnreadableLedgerError this release cannot read the ledger
+      StoreRefusedError       a store does not permit reading or writing; it may have permitted it before
+        InputRefusedError     it is the input's (also an InputError)
+        OutputRefusedError    it is the output's (also an OutputError)
       MissingExtraError       a file format needs an extra of this package
 
 Messages name the file, the line or row and the column, and say what is wrong and what to do. They never contain the
-content of a row. A retry helps only after a `ConcurrentAccessError`.
+content of a row. A retry helps after a `ConcurrentAccessError`, and after a `StoreRefusedError` that may pass.
 """
 
 from __future__ import annotations
@@ -125,6 +128,46 @@ class LedgerLostError(LedgerError, ConcurrentAccessError):
 
 class UnreadableLedgerError(LedgerError):
     """The ledger is damaged, not one of this package, or written by a newer release. Nothing was changed."""
+
+
+class StoreRefusedError(RowError):
+    """A store does not permit reading or writing."""
+
+    may_pass: bool = False
+    """Whether the store's reason goes away by itself, such as credentials that have expired."""
+
+    @classmethod
+    def of(cls, message: str, error: OSError) -> Self:
+        """Create the error.
+
+        :param message: which file or folder, and what to do
+        :param error: the store's error
+        """
+        refused = cls(message)
+        response = getattr(error.__cause__, "response", None)
+        code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+        refused.may_pass = code in _PASSING_CODES
+        return refused
+
+
+_PASSING_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "TokenRefreshRequired",
+    }
+)
+"""Codes of object stores for a refusal of credentials that are renewed, or of a clock that is corrected."""
+
+
+class InputRefusedError(InputError, StoreRefusedError):
+    """The store of the input does not permit reading it."""
+
+
+class OutputRefusedError(OutputError, StoreRefusedError):
+    """The store of the output does not permit reading or writing there."""
 
 
 class MissingExtraError(RowError):

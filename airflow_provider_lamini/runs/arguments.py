@@ -10,10 +10,10 @@ from datetime import timedelta
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.api.output_types import OutputType
@@ -32,17 +32,36 @@ _MAX_DIGITS = 100
 
 
 @contextmanager
-def as_argument_errors() -> Iterator[None]:
+def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn errors of rows, files and folders into `InvalidArgumentError`, which Airflow does not retry.
 
-    :raises InvalidArgumentError: instead of a `RowError`, unless another process is the only problem
+    :param begun: whether the task has used its storage and may have submitted jobs. Then storage that refuses or
+        returns a damaged ledger is not the user's mistake, and a retry must attach to the jobs.
+    :raises InvalidArgumentError: instead of a `RowError`, unless a retry may help
+    :raises StorageError: instead of a `RowError` about storage that may work again
     """
-    from airflow_provider_lamini.rows.errors import ConcurrentAccessError, RowError
+    from airflow_provider_lamini.rows.errors import (
+        ConcurrentAccessError,
+        RowError,
+        StoreRefusedError,
+        UnreadableLedgerError,
+    )
 
     try:
         yield
     except ConcurrentAccessError:
         raise
+    except (StoreRefusedError, UnreadableLedgerError) as error:
+        if begun():
+            raise StorageError(
+                f"{error} It worked before, so a retry may help. Jobs that were submitted may still run and bill; the retry "
+                "attaches to them."
+            ) from error
+        if isinstance(error, StoreRefusedError) and error.may_pass:
+            raise StorageError(
+                f"{error} The refusal may pass: a retry starts over. Nothing was sent."
+            ) from error
+        raise InvalidArgumentError(str(error)) from error
     except RowError as error:
         raise InvalidArgumentError(str(error)) from error
 

@@ -114,6 +114,7 @@ class RowRun:
             stack=stack,
             log=task.log,
         )
+        task.begun = True
         return self._run
 
     def _advance_jobs(self, run: OpenRun, endpoint: JobEndpoint, event: JobEvent | None) -> WaitFor | None:

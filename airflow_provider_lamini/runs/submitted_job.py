@@ -222,6 +222,7 @@ class SubmittedJob(Generic[R]):
             forced_by=self._task.identity.request_key if self._options.force_new else None,
         )
         self._records.write(intent)
+        self._task.begun = True
         try:
             job_id = self._spec.submit(Intent(self._records, intent, self._kind.title))
         except PlatformError as error:

@@ -205,6 +205,8 @@ class TaskRun:
         self.started_at = time.time() if started_at is None else started_at
         self.deadline = self.started_at + self.options.timeout
         self.killed = False
+        self.begun = started_at is not None or self.identity.try_number > 1
+        """Whether the task has used its storage and may have submitted something, in this process or an earlier one."""
         self.result_cache = ResultCache()
         """Results that came with a status, if the task waits in this process."""
         self._cancelled_by_kill: WaitFor | None = None

@@ -1,22 +1,82 @@
-"""An object store in memory."""
+"""An object store in memory, whose operations can fail."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A store in memory. Operations fail on demand, before they have an effect."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self._faults: dict[str, list[Exception | None]] = {}
+
+    def fail(self, operation: str, *outcomes: Exception | None) -> None:
+        """Have an operation fail.
+
+        :param operation: ``cat_file``, ``pipe_file`` or ``info``
+        :param outcomes: for each of its next calls an error, or ``None`` if it succeeds
+        """
+        self._faults[operation] = list(outcomes)
+
+    def cat_file(self, *args: Any, **kwargs: Any) -> bytes:
+        self._called("cat_file")
+        content: bytes = super().cat_file(*args, **kwargs)
+        return content
+
+    def pipe_file(self, *args: Any, **kwargs: Any) -> None:
+        self._called("pipe_file")
+        super().pipe_file(*args, **kwargs)
+
+    def info(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        self._called("info")
+        info: dict[str, Any] = super().info(*args, **kwargs)
+        return info
+
+    def _called(self, operation: str) -> None:
+        self.calls.append(operation)
+        outcomes = self._faults.get(operation)
+        if outcomes and (error := outcomes.pop(0)) is not None:
+            raise error
+
+
+def refusal(code: str) -> PermissionError:
+    """The error of a store on S3 that refuses credentials.
+
+    :param code: S3's code for the reason
+    """
+    cause = OSError(code)
+    cause.response = {"Error": {"Code": code}}  # type: ignore[attr-defined]
+    error = PermissionError(code)
+    error.__cause__ = cause
+    return error
+
 
 @pytest.fixture
-def object_store() -> MemoryFileSystem:
+def object_store() -> Iterator[FaultyStore]:
     """An empty store behind ``memory://``, set up for Airflow as a provider's would be."""
     try:
-        io = import_module("airflow.sdk.io")
+        stores = import_module("airflow.sdk.io.store")
     except ImportError:
-        io = import_module("airflow.io.store")
-    files = MemoryFileSystem()
+        stores = import_module("airflow.io.store")
+    files = FaultyStore()
     files.store.clear()
     files.pseudo_dirs[:] = [""]
-    io.attach("memory", fs=files)
-    return files
+    # Airflow keeps what was attached first.
+    earlier = stores._STORE_CACHE.pop("memory", None)
+    stores.attach("memory", fs=files)
+    yield files
+    stores._STORE_CACHE.pop("memory")
+    if earlier is not None:
+        stores._STORE_CACHE["memory"] = earlier

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.rows.columns import concatenate
-from airflow_provider_lamini.rows.errors import InputChangedError, InputError
+from airflow_provider_lamini.rows.errors import InputChangedError, InputError, InputRefusedError
 from airflow_provider_lamini.rows.sources.batch import Cursor, SourceChunk, SourceRow
 from airflow_provider_lamini.rows.sources.textfile import InputFile
 from airflow_provider_lamini.rows.storage.base import GLOB
@@ -228,8 +228,9 @@ class FileSource(Source):
             )
         try:
             return [self._store.info(self._path)]
-        except PermissionError:
-            raise InputError(f"There is no permission to read the input {self._uri}.") from None
+        except PermissionError as error:
+            message = f"There is no permission to read the input {self._uri}."
+            raise InputRefusedError.of(message, error) from None
         except (FileNotFoundError, NotADirectoryError):
             if not GLOB.search(self._path):
                 raise InputError(f"The input {self._uri} does not exist.") from None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from airflow_provider_lamini.rows.errors import BadRowError, InputError
+from airflow_provider_lamini.rows.errors import BadRowError, InputError, InputRefusedError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class InputFile:
         """
         try:
             stream = self.store.open(self.info.path)
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        except PermissionError as error:
+            raise InputRefusedError.of(f"There is no permission to read {self.name}.", error) from error
+        except (FileNotFoundError, IsADirectoryError) as error:
             raise InputError(f"{self.name} cannot be opened: {type(error).__name__}.") from error
         with stream:
             if self.gzipped:

@@ -6,7 +6,7 @@ import re
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.errors import FolderBusyError, InputError, OutputError
+from airflow_provider_lamini.rows.errors import FolderBusyError, InputError, OutputError, OutputRefusedError
 from airflow_provider_lamini.rows.storage.base import BusyError
 from airflow_provider_lamini.rows.storage.local import LocalStore
 from airflow_provider_lamini.rows.storage.locate import locate
@@ -208,9 +208,10 @@ class OutputFolder:
         try:
             yield
         except PermissionError as error:
-            raise OutputError(
+            raise OutputRefusedError.of(
                 f"{self} cannot be used: its store does not permit reading or writing there. Check the permissions, and the "
-                "connection to the store."
+                "connection to the store.",
+                error,
             ) from error
 
     def _at(self, name: str) -> str:
