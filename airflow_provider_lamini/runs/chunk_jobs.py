@@ -16,6 +16,7 @@ from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.runs.outcome import WaitFor
+from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +120,9 @@ class ChunkJobs:
 
     def _settle_unknown(self, chunk: Chunk) -> None:
         """Decide about a submission that an earlier try intended and whose outcome is unknown."""
-        left = self._ledger.read_left_job_id(chunk)
+        left = left_job_id(self._task, self._run.submission_key(chunk))
+        if left is None:
+            left = self._ledger.read_left_job_id(chunk)
         if left == "":
             self._ledger.forget(chunk)
             return
@@ -261,7 +264,9 @@ class ChunkJobs:
                 self._ledger.forget(chunk)
             self._task.log.warning("Submitting %s failed.", chunk)
             raise
-        self._ledger.record_job_id(chunk, job_id)
+        self._task.log.info("Submitted job %s for %s.", job_id, chunk)
+        key = self._run.submission_key(chunk)
+        record_job_id(self._task, job_id, "job", key, lambda: self._ledger.record_job_id(chunk, job_id))
 
     def _handle_lost(self, chunk: Chunk, lost: LostJob) -> None:
         if not lost.vanished:

@@ -206,6 +206,14 @@ class OpenRun:
             )
         return rows, prompts
 
+    def submission_key(self, chunk: Chunk) -> str:
+        """Identify the last submission of a chunk among all of the task's.
+
+        :param chunk: the chunk, submitted or about to be
+        """
+        intended_at = chunk.rounds[-1].intended_at
+        return digest({"output": self.folder.location, "chunk": chunk.number, "intended_at": intended_at})
+
     def write_part(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult, retried: int) -> Counts:
         """Write the part of a chunk.
 

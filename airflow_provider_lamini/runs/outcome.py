@@ -1,4 +1,4 @@
-"""What a step of a task's work comes to: jobs to wait for, or a result."""
+"""What a task has of Airflow, and what a step of its work comes to: jobs to wait for, or a result."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ class Log(Protocol):
 
     def warning(self, message: str, /, *args: object) -> object:
         """Log something that the user may not expect."""
+
+
+class TaskStateStore(Protocol):
+    """The part of Airflow's task state store that is used here."""
+
+    def get(self, key: str) -> object:
+        """Read a value."""
+        ...
+
+    def set(self, key: str, value: object) -> None:
+        """Write a value."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a value."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
-    from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.outcome import Log, TaskStateStore
     from airflow_provider_lamini.runs.task import TaskRun
 
 VERSION = 1
@@ -123,22 +123,6 @@ class RecordStore(Protocol):
 
         :raises FolderBusyError: if another process holds the lock for too long
         """
-        ...
-
-
-class TaskStateStore(Protocol):
-    """The part of Airflow's task state store that is used here."""
-
-    def get(self, key: str) -> object:
-        """Read a value."""
-        ...
-
-    def set(self, key: str, value: object) -> None:
-        """Write a value."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Remove a value."""
         ...
 
 
@@ -247,12 +231,12 @@ def record_store(task: TaskRun, state_path: str | None, name: str = "submission"
         folder = OutputFolder(state_path)
         folder.clean()
         return FileRecord(folder, owner, name)
-    store = task.context.get("task_state_store")
+    store = task.state_store
     if store is not None:
         # The store keeps the iterations of a task-group loop together, because they have the same map index.
         region: dict[str, object] = {
             name: owner[name] for name in ("region_id", "region_index") if name in owner
         }
         key = f"{KEY_PREFIX}_{name}" + (f"_{digest(region)}" if region else "")
-        return TaskStateRecord(store, key)  # type: ignore[arg-type]  # its values are JSON
+        return TaskStateRecord(store, key)
     return NoRecord()

@@ -22,6 +22,7 @@ from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_errors import cancelled_with_previous_try, job_error
 from airflow_provider_lamini.runs.job_spec import Accept, Fail, Intent, OrphanSearch, Resume, SubmitAgain
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 from airflow_provider_lamini.runs.submission_record import (
     NoRecord,
     Submission,
@@ -175,7 +176,7 @@ class SubmittedJob(Generic[R]):
 
     def _find_orphaned(self, known: Submission) -> Submission | None:
         """The job of which only the intent is recorded; ``None`` if it must be submitted."""
-        found = self._spec.find_orphaned_job(known)
+        found = left_job_id(self._task, known.mark) or self._spec.find_orphaned_job(known)
         if found is OrphanSearch.NOT_STARTED:
             self._log.info("An earlier try stopped before it started a %s job.", self._kind.title)
             return None
@@ -240,12 +241,23 @@ class SubmittedJob(Generic[R]):
         self._log.info("Submitted %s job %s%s.", self._kind.title, job_id, waiting)
         if self._options.wait:
             self._task.cancel_on_kill(self._wait_for(job_id, intent))
-        submitted = (self._records.read() or intent).submitted(job_id, time.time())
-        self._records.write(submitted)
+        now = time.time()
+        submitted = record_job_id(
+            self._task,
+            job_id,
+            f"{self._kind.title} job",
+            intent.mark,
+            lambda: self._write_submitted(job_id, intent, now),
+        )
         if self._options.wait and self._task.killed:
             # The kill came before the platform's answer, and did not know the job's id.
             self._task.kill()
             raise TaskKilledError(f"The task was killed while it started {self._kind.title} job {job_id}.")
+        return submitted
+
+    def _write_submitted(self, job_id: str, intent: Submission, now: float) -> Submission:
+        submitted = (self._records.read() or intent).submitted(job_id, now)
+        self._records.write(submitted)
         return submitted
 
     def _has_failed(self, job_id: str) -> bool:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.jobs.watch import Watch
-    from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.outcome import Log, TaskStateStore
     from airflow_provider_lamini.triggers.job import JobTrigger
 
 R = TypeVar("R")
@@ -215,6 +215,12 @@ class TaskRun:
     def conn_id(self) -> str:
         """The connection to the platform."""
         return self.hook.conn_id
+
+    @property
+    def state_store(self) -> TaskStateStore | None:
+        """Airflow's task state store; ``None`` before Airflow 3.3."""
+        store: TaskStateStore | None = self.context.get("task_state_store")  # type: ignore[assignment]  # its values are JSON
+        return store
 
     @cached_property
     def settings(self) -> ClientSettings:

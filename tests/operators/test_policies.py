@@ -10,7 +10,12 @@ from dataclasses import replace
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_lamini.exceptions import JobCancelledError, TaskKilledError, WaitTimeoutError
+from airflow_provider_lamini.exceptions import (
+    JobCancelledError,
+    StorageError,
+    TaskKilledError,
+    WaitTimeoutError,
+)
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from airflow_provider_lamini.runs.job_errors import KILL_SETTLES
 from airflow_provider_lamini.runs.submission_record import UnreadableRecordError
@@ -261,7 +266,7 @@ class WriteOnceState(dict):
 
 def test_an_id_that_cannot_be_recorded_is_in_the_log(tuning, train, task):
     tuning.script = [SLOW]
-    with log_lines() as lines, pytest.raises(ConnectionError):
+    with log_lines() as lines, pytest.raises(StorageError, match="tuning job 1 was started, but its id"):
         LaminiTrainOperator.execute.__wrapped__(
             train(state_path=None)(), {"ti": task, "task_state_store": WriteOnceState()}
         )

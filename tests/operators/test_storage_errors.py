@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.results import read_outputs
 from tests.support.object_store import refusal
-from tests.support.platforms import submissions
-from tests.support.tasks import TI, begin, execute, run_to_end, wake
+from tests.support.platforms import connect, submissions
+from tests.support.tasks import TI, begin, execute, log_lines, run_to_end, wake
 
 OUT = "memory://bucket/out"
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -42,6 +44,64 @@ def test_a_refusal_at_the_first_access_of_a_retry_is_retried(make, object_store)
     object_store.fail("cat_file", PermissionError("Access Denied"))
     with pytest.raises(StorageError):
         execute(make(), TI.retried())
+
+
+class TaskStates(dict):
+    """Airflow's task state store."""
+
+    set, delete = dict.__setitem__, dict.__delitem__
+
+
+def execute_with(states, operator, ti=TI):
+    """Execute an operator with a task state store."""
+    return type(operator).execute.__wrapped__(operator, {"ti": ti, "task_state_store": states})
+
+
+ERRORS = {
+    "503": OSError("503 SlowDown"),
+    "403": PermissionError("Access Denied"),
+    "full": OSError(errno.ENOSPC, "No space left on device"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_the_id_of_a_job_is_recorded_once_storage_works_again(platform, make, object_store, error):
+    calls = iter(range(1000))
+    object_store.fail_while(
+        "pipe_file", lambda: submissions(platform) == 1 and next(calls) < 3, ERRORS[error]
+    )
+    with log_lines() as lines:
+        deferral = begin(make)
+    assert len(deferral.trigger["job_ids"]) == 2
+    assert sum("Could not record the id of job" in line for line in lines) == 3
+    assert submissions(platform) == 2
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_id_that_cannot_be_recorded_is_left_for_the_retry(
+    platform, make, object_store, monkeypatch, error
+):
+    connect(monkeypatch, platform, extra={"retry_budget": 0.5})
+    states = TaskStates()
+    object_store.fail_while("pipe_file", lambda: submissions(platform) == 1, ERRORS[error])
+    with pytest.raises(StorageError, match="in Airflow's task state store, where a retry finds it"):
+        execute_with(states, make())
+    object_store.fail_while("pipe_file", lambda: False, ERRORS[error])
+    with pytest.raises(TaskDeferred):
+        execute_with(states, make(), TI.retried())
+    run_to_end(make, TI.retried())
+    assert [row["index"] for row in read_outputs(OUT)] == list(range(25))
+    assert submissions(platform) == 3
+
+
+def test_an_id_that_cannot_be_left_anywhere_is_in_the_error(platform, make, object_store, monkeypatch):
+    connect(monkeypatch, platform, extra={"retry_budget": 0.5})
+    object_store.fail_while("pipe_file", lambda: submissions(platform) == 1, OSError("503 SlowDown"))
+    with pytest.raises(StorageError) as caught:
+        execute(make())
+    (job,) = platform.control.jobs()
+    assert f"The job {job['id']} was started" in str(caught.value)
+    assert "cancel it on the platform" in str(caught.value)
 
 
 def test_a_damaged_ledger_does_not_end_a_task_whose_jobs_run(make, object_store):

@@ -9,7 +9,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -21,6 +21,7 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
         super().__init__()
         self.calls: list[str] = []
         self._faults: dict[str, list[Exception | None]] = {}
+        self._condition: tuple[str, Callable[[], bool], Exception] | None = None
 
     def fail(self, operation: str, *outcomes: Exception | None) -> None:
         """Have an operation fail.
@@ -29,6 +30,15 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
         :param outcomes: for each of its next calls an error, or ``None`` if it succeeds
         """
         self._faults[operation] = list(outcomes)
+
+    def fail_while(self, operation: str, condition: Callable[[], bool], error: Exception) -> None:
+        """Have an operation fail as long as a condition holds.
+
+        :param operation: ``cat_file``, ``pipe_file`` or ``info``
+        :param condition: is asked at each call
+        :param error: the error
+        """
+        self._condition = operation, condition, error
 
     def cat_file(self, *args: Any, **kwargs: Any) -> bytes:
         self._called("cat_file")
@@ -46,6 +56,8 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
 
     def _called(self, operation: str) -> None:
         self.calls.append(operation)
+        if self._condition and self._condition[0] == operation and self._condition[1]():
+            raise self._condition[2]
         outcomes = self._faults.get(operation)
         if outcomes and (error := outcomes.pop(0)) is not None:
             raise error

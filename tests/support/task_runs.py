@@ -27,7 +27,7 @@ class MemoryHook:
 
     def settings(self) -> Any:
         """Settings with an address."""
-        return SimpleNamespace(base_url="https://platform.test")
+        return SimpleNamespace(base_url="https://platform.test", retry_budget=0.5)
 
     def client(self) -> Any:
         """No client: there is no network."""

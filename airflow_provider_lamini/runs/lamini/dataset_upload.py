@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from airflow_provider_lamini.corpus.pairs import Columns, dataset_file
 from airflow_provider_lamini.platforms.lamini.api import datasets
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 from airflow_provider_lamini.runs.submission_record import NoRecord, Submission, record_store
 
 if TYPE_CHECKING:
@@ -104,22 +105,28 @@ class DatasetUpload:
         record = self._records.read()
         usable = record is not None and (forced_by is None or record.forced_by == forced_by)
         if record and usable and record.fingerprint == fingerprint:
-            if record.job_id is not None:
+            dataset_id = record.job_id or left_job_id(self._task, fingerprint)
+            if dataset_id is not None:
                 rows, size = record.numbers["rows"], record.numbers["bytes"]
-                log.info("An earlier try has uploaded dataset %s with %d rows.", record.job_id, rows)
-                return UploadedDataset(record.job_id, rows, size, new=False)
+                log.info("An earlier try has uploaded dataset %s with %d rows.", dataset_id, rows)
+                return UploadedDataset(dataset_id, rows, size, new=False)
             log.info(
                 "An earlier upload was interrupted. It may have left an unused dataset; uploading again."
             )
         with dataset_file(self._source, self._request.columns) as dataset:
             log.info("Read %s: %d rows, all valid.", self._source.describe(), dataset.rows)
             intent = Submission(
-                fingerprint=fingerprint, mark="", intended_at=time.time(), forced_by=forced_by
+                fingerprint=fingerprint,
+                mark="",
+                intended_at=time.time(),
+                numbers={"rows": dataset.rows, "bytes": dataset.size},
+                forced_by=forced_by,
             )
             self._records.write(intent)
+            self._task.begun = True
             dataset_id = self._send(dataset)
-        numbers = {"rows": dataset.rows, "bytes": dataset.size}
-        self._records.write(replace(intent.submitted(dataset_id, time.time()), numbers=numbers))
+        uploaded = intent.submitted(dataset_id, time.time())
+        record_job_id(self._task, dataset_id, "dataset", fingerprint, lambda: self._records.write(uploaded))
         log.info("Uploaded dataset %s: %d rows, %d bytes.", dataset_id, dataset.rows, dataset.size)
         return UploadedDataset(dataset_id, dataset.rows, dataset.size, new=True)
 
