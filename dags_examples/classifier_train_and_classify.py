@@ -16,6 +16,7 @@ with DAG(
     schedule="@weekly",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
+    default_args={"retries": 2},
     params={
         "data": str(Path(__file__).parent / "data"),  # or s3://, gs://, abfs://
         "output": "/tmp/classifier_train_and_classify",  # noqa: S108

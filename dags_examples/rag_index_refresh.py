@@ -30,6 +30,7 @@ with DAG(
     schedule="0 3 * * *",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
+    default_args={"retries": 2},
     max_active_runs=1,  # only one run at a time may change the index
     params={
         "folder": "/tmp/rag_index_refresh",  # noqa: S108 - or a URI of any object storage that Airflow supports

@@ -20,7 +20,7 @@ with DAG(
     schedule="@weekly",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    default_args={"deferrable": True},  # no worker slot is held, however long it takes
+    default_args={"deferrable": True, "retries": 2},  # no worker slot is held, however long it takes
     params={
         "data": str(Path(__file__).parent / "data"),  # or s3://, gs://, abfs://
         "output": "/tmp/scheduled_fine_tuning",  # noqa: S108

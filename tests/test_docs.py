@@ -216,6 +216,7 @@ def test_the_dag_of_the_readme_is_short_and_is_a_dag():
     exec(compile(ast.fix_missing_locations(tree), "README.md", "exec"), made)
     (task,) = made["dag"].tasks
     assert task.deferrable
+    assert task.retries
     task.render_template_fields({"ds": "2026-01-02", "run_id": "nightly"})
     assert task.input == "s3://reviews/2026-01-02/*.jsonl"
     assert task.output_folder == "s3://summaries/nightly"

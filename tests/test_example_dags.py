@@ -26,7 +26,9 @@ PARSE = """
 import pathlib, runpy, sys
 for file in sorted(pathlib.Path(sys.argv[1]).glob("*.py")):
     print(file.name, flush=True)
-    runpy.run_path(str(file))
+    for name, value in runpy.run_path(str(file)).items():
+        if type(value).__name__.startswith("Lamini"):
+            assert value.retries, f"{name} has no retries"
 """
 
 

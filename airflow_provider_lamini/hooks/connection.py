@@ -213,6 +213,7 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, example
         raise _ProblemError(
             f"Schema must be http or https, not {schema!r}; to give a path, put the full URL into Host."
         )
+    port = port or None  # Airflow's form sends 0 for an empty port
     if port is not None and not 1 <= port <= _MAX_PORT:
         raise _ProblemError(f"Port must be between 1 and {_MAX_PORT}, not {port}.")
     try:

@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from airflow_provider_lamini.local import DEFAULT_KEY
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port", type=int, default=DEFAULT_PORT, help="port; 0 picks a free one (default: %(default)s)"
     )
     serve.add_argument(
-        "--key", help=f"API key that clients send (default: {KEY_VARIABLE}, else 'local' on loopback)"
+        "--key", help=f"API key that clients send (default: {KEY_VARIABLE}, else {DEFAULT_KEY!r} on loopback)"
     )
     serve.add_argument(
         "--data",
@@ -110,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         default=f"http://{DEFAULT_HOST}:{DEFAULT_PORT}",
         help="URL of the platform (default: %(default)s)",
     )
-    status.add_argument("--key", help=f"API key (default: {KEY_VARIABLE}, else 'local')")
+    status.add_argument("--key", help=f"API key (default: {KEY_VARIABLE}, else {DEFAULT_KEY!r})")
     return parser
 
 
@@ -195,7 +197,7 @@ def _status(options: argparse.Namespace) -> int:
     for model in ModelStore().status(verify=True):
         size = f"{model.size / 1e6:.0f} MB"
         print(f"  {model.name} ({model.use}, {size}): {model.problem or f'complete, {model.path}'}")
-    key = options.key or os.environ.get(KEY_VARIABLE) or "local"
+    key = options.key or os.environ.get(KEY_VARIABLE) or DEFAULT_KEY
     description, running = _probe(options.url.rstrip("/"), key)
     print(description)
     return 0 if running else 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from airflow_provider_lamini.local import DEFAULT_KEY
 from airflow_provider_lamini.local.app import create_app
 from airflow_provider_lamini.local.engines.factory import (
     open_embedding_engine,
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.engines.base import TextEngine
 
 UPSTREAM_KEY_VARIABLE: Final = "LAMINI_LOCAL_UPSTREAM_KEY"
-
-DEFAULT_KEY: Final = "local"
-"""API key on loopback if none is set. Only programs on this machine reach loopback."""
 
 STOP_SECONDS: Final = 1
 """Seconds that running requests may still take when the server stops."""

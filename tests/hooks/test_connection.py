@@ -55,6 +55,7 @@ def problem(**changes):
         ("api.lamini.ai", None, None, "https://api.lamini.ai"),
         ("  api.lamini.ai\n", "", None, "https://api.lamini.ai"),
         ("https://api.lamini.ai/", None, None, "https://api.lamini.ai"),
+        ("https://api.lamini.ai", None, 0, "https://api.lamini.ai"),
         ("localhost", "http", 8000, "http://localhost:8000"),
         ("localhost:8000", "HTTP", None, "http://localhost:8000"),
         ("localhost:8000", "http", 8000, "http://localhost:8000"),

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from airflow_provider_lamini.local.server import DEFAULT_KEY, ServeError, ServeOptions, is_loopback
+from airflow_provider_lamini.local import DEFAULT_KEY
+from airflow_provider_lamini.local.server import ServeError, ServeOptions, is_loopback
 from tests.support.local_platform import ROOT, LocalPlatform, local_platform
 from tests.support.upstream import TEXT_MODEL, Upstream, upstream
 
