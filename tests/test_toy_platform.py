@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_lamini.results import read_outputs
-from tests.support.tasks import Deferral, run_to_end, wake
+from tests.support.tasks import Deferral, resume, run_to_end
 from tests.support.toy_server import KEY, toy_server
 
 pytestmark = pytest.mark.long
@@ -91,7 +91,7 @@ def test_a_training_job_is_submitted_once_through_crashes_of_worker_and_triggere
 
     from toy_platform.operators import ToyTrainOperator
 
-    returned = wake(lambda: ToyTrainOperator(**arguments), Deferral(**deferral), reported["event"])
+    returned = resume(lambda: ToyTrainOperator(**arguments), Deferral(**deferral), reported["event"])
     assert returned == {"run": "runs-1", "phase": "served"}
     assert toy.count("POST", "/runs") == 1
     assert {headers.get("x-toy-edition") for _, _, headers in toy.requests} == {"7"}

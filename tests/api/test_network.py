@@ -15,7 +15,7 @@ from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.client import AsyncClient, Client
 from airflow_provider_lamini.platforms.lamini.api import batches, version
 from tests.support.certificates import Authority
-from tests.support.loops import quietest, with_gaps
+from tests.support.loop_lag import quietest, with_gaps
 
 LOOK = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"] * 3)

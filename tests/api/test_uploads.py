@@ -17,7 +17,7 @@ from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
-from tests.support.loops import quietest, with_gaps
+from tests.support.loop_lag import quietest, with_gaps
 
 STARTED = httpx.Response(200, json={"job_id": 5, "status": "CREATED"})
 

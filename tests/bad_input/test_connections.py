@@ -50,7 +50,7 @@ def test_the_error_names_a_broken_connection(world, monkeypatch, operator, defec
     assert message.startswith("Connection 'lamini_default': ")
     assert text in message
     assert KEY not in message
-    assert world.platform.asked == {}
+    assert world.platform.request_counts == {}
     assert world.files() == world.files_before
 
 
@@ -69,7 +69,7 @@ def test_the_error_names_a_connection_with_a_broken_extra(world, monkeypatch, op
     assert "lamini_default" in str(caught.value)
     assert "Extra" in str(caught.value) or isinstance(caught.value, AirflowNotFoundException)
     assert KEY not in str(caught.value)
-    assert world.platform.asked == {}
+    assert world.platform.request_counts == {}
     assert world.files() == world.files_before
 
 
@@ -80,7 +80,7 @@ def test_the_error_names_a_missing_connection(world, operator):
     world.note_files()
     with pytest.raises(AirflowNotFoundException, match="nowhere"):
         world.run(operator, {"lamini_conn_id": "nowhere"})
-    assert world.platform.asked == {}
+    assert world.platform.request_counts == {}
     assert world.files() == world.files_before
 
 
@@ -91,4 +91,4 @@ def test_the_error_names_a_hub_connection_without_a_token(world, monkeypatch):
     world.note_files()
     with pytest.raises(InvalidArgumentError, match="'hub' has no password"):
         world.run("DownloadModelOperator", {"hub_conn_id": "hub"})
-    assert world.platform.asked == {}
+    assert world.platform.request_counts == {}

@@ -94,7 +94,7 @@ def test_the_valid_arguments_of_every_operator_work(world):
         world.note_files()
         output = {"output": f"{{here}}/{operator}"} if "output" in VALID_ARGUMENTS[operator] else {}
         world.run(operator, output)
-        assert world.platform.asked
+        assert world.platform.request_counts
 
 
 TEXTS = {
@@ -173,7 +173,7 @@ RENDERED = {
 def test_a_value_that_a_template_rendered_as_text_is_parsed(world, operator):
     world.note_files()
     world.run(operator, RENDERED[operator])
-    assert world.platform.asked
+    assert world.platform.request_counts
 
 
 def test_a_file_that_is_selected_three_times_is_sent_once(world):

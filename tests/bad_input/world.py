@@ -44,7 +44,7 @@ class StrictPlatform(KnowledgePlatform):
         """Reset the counters. One job of each kind has succeeded, and one model is available."""
         for items in (self.batches, self.datasets, self.jobs, self.indexes, self.trainings, self.projects):
             items.clear()
-        self.asked.clear()
+        self.request_counts.clear()
         self.bodies.clear()
         self.jobs["1"] = Job(1, {}, ["COMPLETED"])
         self.indexes["1"] = Scripted(("COMPLETED",))
@@ -55,7 +55,7 @@ class StrictPlatform(KnowledgePlatform):
         """Number of requests that started, stored or changed something, by path."""
         return {
             request: count
-            for request, count in self.asked.items()
+            for request, count in self.request_counts.items()
             if request.startswith("POST") and request not in STATUS_REQUESTS
         }
 

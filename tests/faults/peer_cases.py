@@ -32,7 +32,7 @@ class OpenAIBatch:
         watch._before[send] = lambda frame, _: step(frame, "about to be sent")
         watch._after[send] = lambda frame, answer: answer and step(frame, "answered")
         resume = OpenAITriggerBatchOperator.execute_complete.__code__
-        watch._before[resume] = lambda *_: "the task wakes up"
+        watch._before[resume] = lambda *_: "the task resumes"
         watch._before[BaseOperator.defer.__code__] = lambda *_: "the task is about to defer"
         watch._before[OpenAIBatchTrigger.run.__code__] = lambda *_: "the trigger runs"
 

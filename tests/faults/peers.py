@@ -27,14 +27,14 @@ MOMENTS = (
     ("before the request that starts the job is sent", "execute: POST {} is about to be sent"),
     ("the platform has started the job; the id is not read yet", "execute: POST {} is answered"),
     ("the id is known; the task has not deferred yet", "execute: the task is about to defer"),
-    ("the task defers; Airflow does not know it yet", "execute: the deferral is on its way"),
+    ("the task defers; Airflow does not know it yet", "execute: the deferral is in flight"),
     ("the trigger starts to wait (its process)", "wait: the trigger runs"),
-    ("the trigger has seen the job end (its process)", "wait: the event is on its way"),
-    ("the task resumes", "wake: the task wakes up"),
-    ("the task is done; Airflow does not know it yet", "wake: the result is on its way"),
+    ("the trigger has seen the job end (its process)", "wait: the event is in flight"),
+    ("the task resumes", "resume: the task resumes"),
+    ("the task is done; Airflow does not know it yet", "resume: the result is in flight"),
 )
 """The moments of the kills: a description, and the name of the step."""
-LOST = "no crash; the answer to the request that starts the job is lost"
+LOST = "no crash; the response to the submission is lost"
 MAXIMUM_TRIES = 5
 
 
@@ -147,7 +147,7 @@ def openai_batches(zygote: Zygote, place: Path, step: str | None) -> int:
                 event = run("wait", deferral=deferral)
                 if event.how == "killed":
                     event = run("wait", deferral=deferral)
-                outcome = run("wake", deferral=deferral, event=event.value)
+                outcome = run("resume", deferral=deferral, event=event.value)
             if outcome.how == "returned":
                 if not killed:
                     raise AssertionError(f"step never reached: {step}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NAMED_SHARE = 0.7
 """Maximum share of the kills that happen at named steps; the rest happens at random."""
 TROUBLES: tuple[dict[str, Any], ...] = ({"fault": "before"}, {"fault": "after"}, {"restart": True})
-"""Faults that each kind of task meets once, together with random crashes."""
+"""Faults that each kind of task is tested with once, together with random crashes."""
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def main() -> int:
         report = Report(harness, cases, seed)
         try:
             report.survey()
-            report.kill_in_trouble()
+            report.kill_with_faults()
             report.kill_at_steps(int(options.kills * NAMED_SHARE))
             report.kill_at_random(options.kills)
         finally:  # an interrupted run prints what it has found so far
@@ -151,7 +151,7 @@ class Report:
                 if life.kills == len(kill):
                     self._killed_at[case.name].add(step)
 
-    def kill_in_trouble(self) -> None:
+    def kill_with_faults(self) -> None:
         """Kill each kind of task at random, once with each fault."""
         for trouble in TROUBLES:
             for case in self._cases:

@@ -1,4 +1,4 @@
-"""A small platform on loopback: batches that end when told, and a count of what was asked."""
+"""A fake platform on loopback whose batches end when the test says so, and which records the requests."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Platform:
-    """What the server knows and has seen."""
+    """The server's batches, faults and received requests."""
 
     url: str = ""
     key: str = "k1"
     rows: dict[str, list[str | None]] = field(default_factory=dict)
     fail_next: list[int] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    request_paths: list[str] = field(default_factory=list)
     connections: set[object] = field(default_factory=set)
     slow: dict[str, float] = field(default_factory=dict)
-    """Seconds that the answer for a job takes."""
+    """Seconds until the response, by job id."""
     at_once: int = 0
-    """How many requests were being answered at once, at the most."""
+    """Maximum number of simultaneous requests so far."""
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -47,9 +47,9 @@ class Platform:
                 self._now -= 1
 
     def _answer(self, path: str, key: str) -> tuple[int, object]:
-        self.asked.append(path)
+        self.request_paths.append(path)
         if self.fail_next:
-            return self.fail_next.pop(0), {"detail": "as the test wants"}
+            return self.fail_next.pop(0), {"detail": "injected"}
         if key != f"Bearer {self.key}":
             return 401, {"detail": "wrong key"}
         job_id = path.split("/")[3]
@@ -80,7 +80,7 @@ def platform() -> Iterator[Platform]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """The test prints nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -94,7 +94,7 @@ def test_an_outage_is_tolerated(platform):
         return await watch.wait(BATCH_COMPLETIONS, "b", plan(), history)
 
     assert isinstance(run_with_watch(platform, scenario), Ended)
-    assert len(platform.asked) == 3
+    assert len(platform.request_paths) == 3
     assert history.error is None
 
 
@@ -138,7 +138,7 @@ def test_a_key_that_stays_refused_loses_the_job(platform):
     outcome = asyncio.run(asyncio.wait_for(run(), 20))
     assert isinstance(outcome, Lost)
     assert isinstance(outcome.error, AuthenticationError)
-    assert len(platform.asked) == 3
+    assert len(platform.request_paths) == 3
 
 
 def test_the_deadline_is_wall_clock_time(platform):
@@ -161,9 +161,9 @@ def test_a_cancelled_trigger_disturbs_no_other(platform):
         await asyncio.sleep(0.2)
         leaving.cancel()
         await asyncio.sleep(0.2)
-        asked = len([path for path in platform.asked if "/a/" in path])
+        polls = len([path for path in platform.request_paths if "/a/" in path])
         await asyncio.sleep(0.5)
-        assert len([path for path in platform.asked if "/a/" in path]) == asked
+        assert len([path for path in platform.request_paths if "/a/" in path]) == polls
         platform.rows["b"] = ["stop"]
         return await staying
 
@@ -225,8 +225,8 @@ def test_one_list_call_polls_all_jobs_of_a_kind(platform):
 
     outcomes = run_with_watch(platform, scenario)
     assert all(isinstance(outcome, Ended) for outcome in outcomes)
-    assert {path for path in platform.asked if "list" in path} == {"/v1/list/all/"}
-    assert len(platform.asked) < 60
+    assert {path for path in platform.request_paths if "list" in path} == {"/v1/list/all/"}
+    assert len(platform.request_paths) < 60
 
 
 def test_a_job_that_is_not_in_the_list_is_polled_individually(platform):
@@ -241,7 +241,7 @@ def test_a_job_that_is_not_in_the_list_is_polled_individually(platform):
 
     outcomes = run_with_watch(platform, scenario)
     assert all(isinstance(outcome, Ended) for outcome in outcomes)
-    assert "/v1/one/other/" in platform.asked
+    assert "/v1/one/other/" in platform.request_paths
 
 
 def test_a_refused_list_call_loses_no_job(platform):
@@ -256,7 +256,7 @@ def test_a_refused_list_call_loses_no_job(platform):
 
     outcomes = run_with_watch(platform, scenario)
     assert all(isinstance(outcome, Ended) for outcome in outcomes)
-    assert platform.asked.count("/v1/list/all/") == 1
+    assert platform.request_paths.count("/v1/list/all/") == 1
 
 
 def test_an_outage_does_not_replace_the_list_call_by_individual_polls(platform):
@@ -273,7 +273,7 @@ def test_an_outage_does_not_replace_the_list_call_by_individual_polls(platform):
         return await asyncio.gather(*(watch.wait(kind, f"j{n}", old, PollHistory()) for n in range(50)))
 
     assert all(isinstance(outcome, Ended) for outcome in run_with_watch(platform, scenario))
-    assert platform.asked == ["/v1/list/all/"] * 2
+    assert platform.request_paths == ["/v1/list/all/"] * 2
 
 
 def test_thousands_of_jobs_that_were_submitted_together_are_polled_at_a_limited_rate(platform):
@@ -290,7 +290,7 @@ def test_thousands_of_jobs_that_were_submitted_together_are_polled_at_a_limited_
         ]
         began = time.monotonic()
         await asyncio.sleep(2)
-        asked = platform.asked[:]
+        asked = platform.request_paths[:]
         for wait in waits:
             wait.cancel()
         return asked, time.monotonic() - began
@@ -472,4 +472,4 @@ def test_jobs_that_nobody_waits_for_any_more_are_not_polled(platform):
         return event
 
     event = run_with_watch(platform, scenario, ResultCache())
-    assert 1 <= len(event.ended) <= len(platform.asked) < 40
+    assert 1 <= len(event.ended) <= len(platform.request_paths) < 40

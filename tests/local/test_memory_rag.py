@@ -14,7 +14,7 @@ from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from tests.support.local_platform import wait_until
-from tests.support.pdf import locked, pdf
+from tests.support.pdf import encrypted, pdf
 from tests.support.structure import check
 from tests.support.upstream import TEXT_MODEL, text_for
 
@@ -170,14 +170,14 @@ def test_every_format_is_read_and_logged(http: httpx.Client, engine: Upstream) -
 def test_unreadable_files_fail_the_build_and_are_named(http: httpx.Client) -> None:
     files: dict[str, str | bytes] = {
         **FACTS,
-        "locked.pdf": locked(pdf("text"), "secret"),
+        "encrypted.pdf": encrypted(pdf("text"), "secret"),
         "picture.png": b"\x89PNG\r\n\x1a\n\x00\x00",
         **{f"broken-{number}.pdf": b"nothing" for number in range(6)},
     }
     job_id = start_build(http, files)
     wait_until(lambda: status(http, job_id)["status"] == "FAILED")
     detail = status(http, job_id)["detail"]
-    assert detail.startswith("Cannot read file 'locked.pdf': it is locked with a password.")
+    assert detail.startswith("Cannot read file 'encrypted.pdf': it is locked with a password.")
     assert "Cannot read file 'picture.png': it is not text" in detail
     assert detail.endswith("3 more files cannot be read.")
     assert log(http, job_id)[-1] == f"FAILED: {detail}"

@@ -14,7 +14,7 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostErro
 from tests.support.local_platform import wait_until
 from tests.support.platforms import posts, submissions, totals
 from tests.support.results import outputs
-from tests.support.tasks import begin, log_lines, run_to_end, wake
+from tests.support.tasks import begin, log_lines, resume, run_to_end
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -75,7 +75,7 @@ def test_an_old_try_that_resumes_late_finds_nothing_left_to_do(platform, inferen
     event = old.wait()
     ended = run_to_end(inference())
     before = posts(platform)
-    assert wake(inference(), old, event) == ended.result
+    assert resume(inference(), old, event) == ended.result
     assert posts(platform) == before
 
 
@@ -230,7 +230,7 @@ def test_a_vanished_job_is_sent_again_once(platform, inference, rows):
     platform.control.release()
 
     with log_lines() as lines, pytest.raises(TaskDeferred):
-        wake(inference(), deferral, event)
+        resume(inference(), deferral, event)
     assert totals(platform) == [10, 10, 10]
     assert f"Job {job_id} has vanished from the platform; sending rows 0 to 9 again." in lines
     run_to_end(inference())
@@ -245,7 +245,7 @@ def test_a_vanished_job_fails_the_task_if_resubmitting_is_forbidden(platform, in
     platform.control.fault(RESULT, status=498, times=None)
     event = deferral.wait(submitted_at=time.time() - 600)
     with pytest.raises(JobLostError, match="on_unknown_submission='submit'"):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
     assert totals(platform) == [10, 10]
 
 
@@ -274,7 +274,7 @@ def test_a_job_that_cannot_be_polled_fails_the_task_and_stays_recorded(platform,
     deferral = begin(inference())
     platform.control.fault(RESULT, status=400, times=None)
     with pytest.raises(JobLostError, match="may still run and bill") as caught:
-        wake(inference(), deferral, deferral.wait())
+        resume(inference(), deferral, deferral.wait())
     assert any(job_id in str(caught.value) for job_id in deferral.trigger["job_ids"])
     platform.control.clear_faults()
     platform.control.release()
@@ -328,7 +328,7 @@ def test_the_progress_of_a_retry_counts_from_its_own_start(platform, inference, 
     platform.control.release()
     platform.control.hold(after_rows=5)
     with pytest.raises(TaskDeferred):
-        wake(inference(max_in_flight=1), deferral, deferral.wait())
+        resume(inference(max_in_flight=1), deferral, deferral.wait())
     ledger = json.loads((out / "_ledger.json").read_text())
     ledger["header"]["created_at"] -= 3600
     (out / "_ledger.json").write_text(json.dumps(ledger))

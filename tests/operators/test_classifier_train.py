@@ -305,7 +305,7 @@ def test_without_waiting_the_job_id_is_returned_at_once(knowledge, train):
 def test_an_invalid_argument_fails_before_anything_is_sent(knowledge, train, wrong):
     with pytest.raises(InvalidArgumentError):
         run_to_end(train(**wrong))
-    assert not knowledge.asked
+    assert not knowledge.request_counts
 
 
 def test_neither_examples_nor_the_key_are_in_the_log_or_the_record(knowledge, train, tmp_path):

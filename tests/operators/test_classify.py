@@ -92,9 +92,9 @@ def test_a_retry_sends_only_the_remaining_rows(knowledge, classify, tmp_path):
     with pytest.raises(Exception, match="key changed"):
         run_to_end(classify(**given))
     run_to_end(classify(**given))
-    asked = knowledge.asked[f"POST {PATH}"]
+    asked = knowledge.request_counts[f"POST {PATH}"]
     run_to_end(classify(**given))
-    assert knowledge.asked[f"POST {PATH}"] == asked
+    assert knowledge.request_counts[f"POST {PATH}"] == asked
     assert [row["output"]["class"] for row in rows_in(tmp_path / "out")] == CLASSES
 
 
@@ -110,7 +110,7 @@ def test_the_error_names_a_missing_classifier(classify):
 
 
 def test_a_response_for_too_few_texts_is_rejected(knowledge, classify):
-    knowledge.forgets_a_text = True
+    knowledge.omits_last_text = True
     with pytest.raises(ProtocolError, match="2 classifications were answered for 3 texts"):
         run_to_end(classify())
 
@@ -138,7 +138,7 @@ def test_a_response_for_too_few_texts_is_rejected(knowledge, classify):
 def test_an_invalid_argument_fails_before_anything_is_sent(knowledge, classify, wrong):
     with pytest.raises(InvalidArgumentError):
         run_to_end(classify(**wrong))
-    assert not knowledge.asked
+    assert not knowledge.request_counts
 
 
 def test_neither_texts_nor_the_key_are_in_the_log(knowledge, classify, tmp_path):

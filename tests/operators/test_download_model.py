@@ -108,4 +108,4 @@ def test_invalid_arguments_are_rejected_before_anything_is_sent(
     monkeypatch.setenv("AIRFLOW_CONN_KEYLESS", json.dumps({"conn_type": "http"}))
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(download(**arguments))
-    assert not tuning.asked
+    assert not tuning.request_counts

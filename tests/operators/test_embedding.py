@@ -20,7 +20,7 @@ from airflow_provider_lamini.results import read_outputs
 from tests.support.local_platform import wait_until
 from tests.support.platforms import connect, posts
 from tests.support.results import near
-from tests.support.tasks import begin, execute, log_lines, run_to_end, wake
+from tests.support.tasks import begin, execute, log_lines, resume, run_to_end
 from tests.support.upstream import DIMENSIONS, EMBEDDING_MODEL
 
 TEXTS = [f"row {number} of all" for number in range(25)]
@@ -309,7 +309,7 @@ def test_a_failed_batch_is_polled_until_the_timeout(platform, embed):
     deferral = begin(make)
     platform.control.end(deferral.trigger["job_ids"][0], "failed", "out of memory")
     with log_lines() as lines, pytest.raises(WaitTimeoutError, match="timeout of 3 s has passed"):
-        wake(make, deferral, deferral.wait())
+        resume(make, deferral, deferral.wait())
     assert any("out of memory" in line for line in lines)
 
 
@@ -319,7 +319,7 @@ def test_a_batch_that_cannot_be_polled_fails_the_task(platform, embed):
     deferral = begin(make)
     platform.control.fault("/v1/batch_embeddings/.*/result", status=400, times=None)
     with pytest.raises(JobLostError, match="may still run and bill"):
-        wake(make, deferral, deferral.wait())
+        resume(make, deferral, deferral.wait())
 
 
 def test_the_log_of_a_killed_task_says_that_its_batches_keep_running(platform, embed):

@@ -124,4 +124,4 @@ def test_a_platform_that_refuses_or_is_unavailable_fails_the_task(tuning, evalua
 def test_invalid_arguments_are_rejected_before_anything_is_sent(tuning, evaluate, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(evaluate(**arguments))
-    assert not tuning.asked
+    assert not tuning.request_counts

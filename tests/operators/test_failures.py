@@ -8,7 +8,7 @@ from airflow_provider_lamini.api.errors import AuthenticationError, ModelNotFoun
 from airflow_provider_lamini.exceptions import JobFailedError, TooManyFailedRowsError
 from tests.support.local_platform import wait_until
 from tests.support.platforms import connect, posts, submissions
-from tests.support.tasks import begin, log_lines, run_to_end, wake
+from tests.support.tasks import begin, log_lines, resume, run_to_end
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -109,7 +109,7 @@ def test_the_error_names_jobs_that_still_run(platform, inference):
     event = deferral.wait()
     assert list(event["ended"]) == [first]
     with pytest.raises(TooManyFailedRowsError, match=f"Still running, and billing: {second}"):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
@@ -232,7 +232,7 @@ def test_a_failed_job_fails_the_task_and_a_retry_sends_its_rows(platform, infere
     with pytest.raises(
         JobFailedError, match=f"Job {job_id} for rows 0 to 9 ended as FAILED: no GPU was free"
     ):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
     platform.control.release()
     run_to_end(make)
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]

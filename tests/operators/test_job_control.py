@@ -105,13 +105,13 @@ def test_a_refusal_to_resume_fails_the_task(tuning, resume, task):
 def test_an_invalid_id_is_rejected_before_anything_is_sent(tuning, resume, task, job_id):
     with pytest.raises(InvalidArgumentError, match="job_id"):
         run_to_end(resume(job_id=job_id), task)
-    assert not tuning.asked
+    assert not tuning.request_counts
 
 
 def test_a_job_that_does_not_exist_fails_the_task(tuning, resume, task):
     with pytest.raises(JobNotFoundError):
         run_to_end(resume(), task)
-    assert list(tuning.asked) == ["GET /v1/train/jobs/7"]
+    assert list(tuning.request_counts) == ["GET /v1/train/jobs/7"]
 
 
 def test_killing_the_task_cancels_the_job_again(tuning, resume, task):
@@ -143,7 +143,7 @@ def test_an_ended_job_is_left_as_it_is(tuning, word):
     job = put(tuning, word)
     assert cancel() == {"job_id": "7", "kind": "tuning", "cancelled": False, "status": word}
     assert job.state == word
-    assert "POST /v1/train/jobs/7/cancel" not in tuning.asked
+    assert "POST /v1/train/jobs/7/cancel" not in tuning.request_counts
 
 
 def test_cancelling_twice_does_no_harm(tuning):
@@ -155,7 +155,7 @@ def test_cancelling_twice_does_no_harm(tuning):
 def test_kinds_that_cannot_be_cancelled_are_rejected_before_anything_is_sent(tuning, kind):
     with pytest.raises(InvalidArgumentError, match=r"cannot cancel .* and bills"):
         cancel(kind=kind)
-    assert not tuning.asked
+    assert not tuning.request_counts
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_kinds_that_cannot_be_cancelled_are_rejected_before_anything_is_sent(tun
 def test_invalid_arguments_are_rejected_before_anything_is_sent(tuning, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         cancel(**arguments)
-    assert not tuning.asked
+    assert not tuning.request_counts
 
 
 def test_the_log_names_the_cancelled_job(tuning):

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, TaskKilledError
 from tests.support.platforms import connect, posts, submissions
-from tests.support.tasks import begin, execute, log_lines, run_to_end, wake
+from tests.support.tasks import begin, execute, log_lines, resume, run_to_end
 
 RESULT = "/v1/batch_completions/.*/result"
 
@@ -48,5 +48,5 @@ def test_a_resumed_task_with_another_output_folder_does_not_start_again(platform
     deferral = begin(inference(output=str(tmp_path / "at-10-00")))
     assert submissions(platform) == 2
     with pytest.raises(InvalidArgumentError, match="must not use the current time"):
-        wake(inference(output=str(tmp_path / "at-10-01")), deferral, deferral.wait())
+        resume(inference(output=str(tmp_path / "at-10-01")), deferral, deferral.wait())
     assert submissions(platform) == 2

@@ -19,7 +19,7 @@ from airflow_provider_lamini.exceptions import (
 from airflow_provider_lamini.operators.memory_rag_build import LaminiMemoryRagBuildOperator
 from airflow_provider_lamini.runs.lamini.memory_rag import IndexBuild
 from tests.support.knowledge_platform import RAG
-from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
+from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
 TRAIN = f"{RAG}/train"
@@ -180,7 +180,7 @@ def test_a_file_that_vanishes_before_it_is_sent_starts_no_build_and_a_retry_send
         patch.setattr(IndexBuild, "submit", remove_a_file_and_submit)
         with pytest.raises(FileNotFoundError):
             run_to_end(build())
-    assert knowledge.asked == {}
+    assert knowledge.request_counts == {}
     assert run_to_end(build()).result["files"] == 2
 
 
@@ -207,7 +207,7 @@ def test_a_dangling_link_is_ignored(build, docs):
 def test_an_invalid_argument_fails_before_anything_is_sent(knowledge, build, wrong):
     with pytest.raises(InvalidArgumentError):
         run_to_end(build(**wrong))
-    assert not knowledge.asked
+    assert not knowledge.request_counts
 
 
 def test_the_log_of_a_killed_task_says_that_the_build_keeps_running(knowledge, build):
@@ -231,7 +231,7 @@ def test_after_the_timeout_a_retry_attaches(knowledge, build):
 
 def test_an_event_is_evaluated_in_a_new_process(build):
     deferral = begin(build())
-    assert wake(build(), deferral, deferral.wait())["index_id"] == "1"
+    assert resume(build(), deferral, deferral.wait())["index_id"] == "1"
 
 
 def test_the_log_warns_if_there_is_no_place_for_a_record(build):

@@ -19,7 +19,7 @@ from airflow_provider_lamini.exceptions import (
 from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQueryOperator
 from tests.support.knowledge_platform import RAG, Scripted
 from tests.support.results import rows_in
-from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
+from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 
 FILES = {
     "a.md": b"alpha is first",
@@ -113,10 +113,10 @@ def test_a_retry_sends_only_the_remaining_rows(knowledge, query, tmp_path):
     with pytest.raises(Exception, match="key changed"):
         run_to_end(query(**arguments))
     run_to_end(query(**arguments))
-    asked = knowledge.asked[ASKED]
+    asked = knowledge.request_counts[ASKED]
     assert asked >= 4
     run_to_end(query(**arguments))
-    assert knowledge.asked[ASKED] == asked
+    assert knowledge.request_counts[ASKED] == asked
     assert [row["output"] for row in rows_in(tmp_path / "out")] == ANSWERS
 
 
@@ -139,7 +139,7 @@ def test_a_failed_index_is_not_queried(knowledge, index, query, states):
     index.states = states
     with pytest.raises(JobFailedError, match=r"Memory RAG job 1 ended as FAILED.*Build the index again"):
         run_to_end(query())
-    assert knowledge.asked[ASKED] == 0
+    assert knowledge.request_counts[ASKED] == 0
 
 
 def test_the_error_names_a_missing_index(query):
@@ -153,7 +153,7 @@ def test_an_index_that_vanishes_during_the_wait_is_an_error(index, query):
     event = {"version": 1, "ended": {}, "timed_out": False, "deadline": deferral.trigger["deadline"]}
     lost = {"1": {"reason": "HTTP 403.", "vanished": False}}
     with pytest.raises(JobLostError, match="403"):
-        wake(query(), deferral, {**event, "lost": lost})
+        resume(query(), deferral, {**event, "lost": lost})
 
 
 def test_waiting_for_an_index_ends_at_the_timeout(index, query):
@@ -196,7 +196,7 @@ def test_killing_a_waiting_task_does_not_affect_the_build(index, query):
 def test_a_wrong_argument_fails_before_anything_is_sent(knowledge, query, wrong):
     with pytest.raises(InvalidArgumentError):
         run_to_end(query(**wrong))
-    assert knowledge.asked[ASKED] == 0
+    assert knowledge.request_counts[ASKED] == 0
 
 
 def test_neither_prompts_nor_the_key_are_in_the_log(knowledge, query, tmp_path):

@@ -19,7 +19,7 @@ from airflow_provider_lamini.exceptions import (
 from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
 from airflow_provider_lamini.runs.lamini.index_refresh import IndexRefresh
 from tests.support.knowledge_platform import RAG
-from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
+from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
 TRAIN, ADD, STATUS = f"POST {RAG}/train", f"POST {RAG}/add-index", f"POST {RAG}/status"
@@ -83,9 +83,9 @@ def test_the_first_run_builds_the_index(knowledge, refresh_in_run, tmp_path):
 
 def test_a_run_without_changes_only_checks_that_the_index_exists(knowledge, refresh_in_run):
     refresh_in_run(0)
-    knowledge.asked.clear()
+    knowledge.request_counts.clear()
     assert numbers(refresh_in_run(1)) == ["unchanged", "1", 2, 0, 0, 0, None]
-    assert dict(knowledge.asked) == {STATUS: 1}
+    assert dict(knowledge.request_counts) == {STATUS: 1}
 
 
 def test_new_texts_are_added_to_the_existing_index(knowledge, refresh_in_run, docs):
@@ -98,8 +98,8 @@ def test_new_texts_are_added_to_the_existing_index(knowledge, refresh_in_run, do
     assert result["reason"] == "3 files are new"
     assert knowledge.indexes["1"].texts == ["gamma", "delta"]
     assert numbers(refresh_in_run(2)) == ["unchanged", "1", 5, 0, 0, 0, None]
-    assert knowledge.asked[ADD] == 2
-    assert knowledge.asked[TRAIN] == 1
+    assert knowledge.request_counts[ADD] == 2
+    assert knowledge.request_counts[TRAIN] == 1
 
 
 def test_a_long_text_is_added_in_chunks(knowledge, refresh_in_run, docs):
@@ -126,7 +126,7 @@ def test_a_change_that_cannot_be_added_leads_to_a_rebuild(knowledge, refresh_in_
     result = refresh_in_run(1)
     assert (result["action"], result["index_id"], result["replaced"]) == ("rebuilt", "2", "1")
     assert (result["added"], result["changed"], result["removed"], result["reason"]) == expected
-    assert knowledge.asked[ADD] == 0
+    assert knowledge.request_counts[ADD] == 0
     names = {str(path.relative_to(docs)).replace("/", "__") for path in docs.rglob("*.*")}
     assert set(knowledge.indexes["2"].files) == names
     assert numbers(refresh_in_run(2))[:2] == ["unchanged", "2"]
@@ -200,7 +200,7 @@ def test_a_retry_attaches_to_the_running_build(knowledge, refresh, refresh_in_ru
     begin(refresh(), RUNS[0])
     knowledge.indexes["1"].states = ["COMPLETED"]
     assert numbers(refresh_in_run(0)) == ["built", "1", 2, 2, 0, 0, None]
-    assert knowledge.asked[TRAIN] == 1
+    assert knowledge.request_counts[TRAIN] == 1
 
 
 def test_a_killed_task_leaves_the_build_to_the_next_try(knowledge, refresh, refresh_in_run):
@@ -211,7 +211,7 @@ def test_a_killed_task_leaves_the_build_to_the_next_try(knowledge, refresh, refr
     assert any("Job 1 (Memory RAG) cannot be cancelled" in line for line in lines)
     knowledge.indexes["1"].states = ["COMPLETED"]
     assert refresh_in_run(0)["index_id"] == "1"
-    assert knowledge.asked[TRAIN] == 1
+    assert knowledge.request_counts[TRAIN] == 1
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_the_next_run_also_attaches_to_a_build_of_the_same_files(knowledge, refr
     knowledge.script = [SLOW, ("COMPLETED",)]
     begin(refresh(), RUNS[0])
     begin(refresh(), RUNS[1])
-    assert knowledge.asked[TRAIN] == 1
+    assert knowledge.request_counts[TRAIN] == 1
     (docs / "a.md").write_text("omega")
     assert numbers(refresh_in_run(2)) == ["built", "2", 2, 2, 0, 0, None]
 
@@ -238,7 +238,7 @@ def test_files_that_arrive_during_the_build_are_added_by_the_next_run(refresh, r
     make = refresh()
     deferral = begin(make, RUNS[0])
     (docs / "late.md").write_text("late")
-    assert wake(make, deferral, deferral.wait(), RUNS[0])["files"] == 2
+    assert resume(make, deferral, deferral.wait(), RUNS[0])["files"] == 2
     assert numbers(refresh_in_run(1)) == ["added", "1", 3, 1, 0, 0, None]
 
 
@@ -246,20 +246,20 @@ def test_a_try_after_the_work_was_done_returns_the_same_result(knowledge, refres
     make = refresh()
     deferral = begin(make, RUNS[0])
     event = deferral.wait()
-    first = wake(make, deferral, event, RUNS[0])
-    assert wake(make, deferral, event, RUNS[0]) == first
+    first = resume(make, deferral, event, RUNS[0])
+    assert resume(make, deferral, event, RUNS[0]) == first
     assert refresh_in_run(0) == first
     (docs / "c.md").write_text("gamma")
     added = refresh_in_run(1)
     assert refresh_in_run(1) == added
-    assert knowledge.asked[TRAIN] == knowledge.asked[ADD] == 1
+    assert knowledge.request_counts[TRAIN] == knowledge.request_counts[ADD] == 1
 
 
 def test_a_retry_adds_only_the_remaining_files(knowledge, refresh_in_run, docs):
     refresh_in_run(0)
     for name in "cde":
         (docs / f"{name}.md").write_text(name * 3)
-    knowledge.not_now["ddd"] = 401
+    knowledge.refuse_once["ddd"] = 401
     with pytest.raises(AuthenticationError, match="not now"):
         refresh_in_run(1)
     assert numbers(refresh_in_run(1)) == ["added", "1", 5, 3, 0, 0, None]
@@ -271,7 +271,7 @@ def test_a_refused_text_leads_to_a_rebuild_at_once(knowledge, refresh_in_run, do
     refresh_in_run(0)
     for name in "cd":
         (docs / f"{name}.md").write_text(name * 3)
-    knowledge.not_now["ddd"] = status
+    knowledge.refuse_once["ddd"] = status
     result = refresh_in_run(1)
     assert numbers(result) == ["rebuilt", "2", 4, 2, 0, 0, "1"]
     assert result["reason"] == "the platform refuses to add d.md"
@@ -344,7 +344,7 @@ def test_an_empty_folder_is_rejected_and_the_index_kept(knowledge, refresh_in_ru
         path.unlink()
     with pytest.raises(InvalidArgumentError, match="no documents"):
         refresh_in_run(1)
-    assert knowledge.asked[TRAIN] == 1
+    assert knowledge.request_counts[TRAIN] == 1
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_an_empty_folder_is_rejected_and_the_index_kept(knowledge, refresh_in_ru
 def test_an_invalid_argument_fails_before_anything_is_sent(knowledge, refresh_in_run, wrong):
     with pytest.raises(InvalidArgumentError):
         refresh_in_run(0, **wrong)
-    assert not knowledge.asked
+    assert not knowledge.request_counts
 
 
 def test_a_file_that_is_not_a_manifest_is_not_overwritten(knowledge, refresh_in_run, tmp_path):
@@ -375,4 +375,4 @@ def test_a_file_that_is_not_a_manifest_is_not_overwritten(knowledge, refresh_in_
     with pytest.raises(InvalidArgumentError, match="not the manifest of an index"):
         refresh_in_run(0)
     assert json.loads(other.read_text()) == {"mine": 1}
-    assert not knowledge.asked
+    assert not knowledge.request_counts

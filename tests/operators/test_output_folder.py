@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from tests.support.platforms import posts, submissions, totals
 from tests.support.results import outputs
-from tests.support.tasks import TI, begin, run_to_end, wake
+from tests.support.tasks import TI, begin, resume, run_to_end
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -95,7 +95,7 @@ def test_an_input_that_changed_during_the_wait_is_rejected(platform, inference, 
     jsonl_input.write_text(jsonl_input.read_text().replace("row 7", "line 7"))
     before = posts(platform)
     with pytest.raises(InvalidArgumentError, match="input"):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
     assert posts(platform) == before
     assert rows() == []
 
@@ -131,7 +131,7 @@ def test_an_input_that_changed_without_a_new_version_is_rejected(platform, infer
     assert path.stat().st_size == size
     before = posts(platform)
     with pytest.raises(InvalidArgumentError, match="are not the rows that were sent"):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
     assert posts(platform) == before
     assert rows() == []
 

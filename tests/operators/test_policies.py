@@ -19,7 +19,7 @@ from airflow_provider_lamini.exceptions import (
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from airflow_provider_lamini.runs.job_errors import KILL_SETTLES
 from airflow_provider_lamini.runs.submission_record import UnreadableRecordError
-from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end, wake
+from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
 SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
@@ -148,8 +148,8 @@ def test_a_kill_at_any_moment_leaves_the_new_try_with_a_job_of_its_own(tuning, t
     event = attached.wait()
     if order == "long before the first poll":
         event["ended"]["1"]["last_alive_at"] = None  # the first poll came too late to see it running
-    assert wake(train(), attached, event, new)["job_id"] == "2"
-    assert tuning.asked["POST /v1/train/jobs/2/cancel"] == 0
+    assert resume(train(), attached, event, new)["job_id"] == "2"
+    assert tuning.request_counts["POST /v1/train/jobs/2/cancel"] == 0
 
 
 def test_a_job_that_a_person_cancels_later_fails_the_task(tuning, train, task):
@@ -160,7 +160,7 @@ def test_a_job_that_a_person_cancels_later_fails_the_task(tuning, train, task):
     event = attached.wait()
     event["ended"]["1"]["last_alive_at"] = time.time() + KILL_SETTLES + 1
     with pytest.raises(JobCancelledError):
-        wake(train(), attached, event, task.retried())
+        resume(train(), attached, event, task.retried())
 
 
 def test_a_kill_while_a_resumed_job_is_waited_for_leaves_a_job_of_its_own(tuning, train, task):
@@ -169,7 +169,7 @@ def test_a_kill_while_a_resumed_job_is_waited_for_leaves_a_job_of_its_own(tuning
     old = begin(train(), task)
     attached = begin(train(), task.cleared())
     kill(old)
-    assert wake(train(), attached, attached.wait(), task.cleared())["job_id"] == "2"
+    assert resume(train(), attached, attached.wait(), task.cleared())["job_id"] == "2"
 
 
 def test_a_kill_during_the_submission_cancels_the_job(tuning, train, task):

@@ -11,7 +11,7 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageErro
 from airflow_provider_lamini.results import read_outputs
 from tests.support.object_store import refusal
 from tests.support.platforms import connect, submissions
-from tests.support.tasks import TI, begin, execute, log_lines, run_to_end, wake
+from tests.support.tasks import TI, begin, execute, log_lines, resume, run_to_end
 
 OUT = "memory://bucket/out"
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -32,7 +32,7 @@ def test_a_refusal_after_a_submission_is_retried_and_nothing_is_submitted_twice(
     event = deferral.wait()
     object_store.fail(operation, *[PermissionError("Access Denied")] * 3)
     with pytest.raises(StorageError, match="may still run and bill; the retry attaches"):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
     object_store.fail(operation)
     run_to_end(make, TI.retried())
     assert [row["index"] for row in read_outputs(OUT)] == list(range(25))
@@ -109,7 +109,7 @@ def test_a_damaged_ledger_does_not_end_a_task_whose_jobs_run(make, object_store)
     event = deferral.wait()
     object_store.pipe_file("/bucket/out/_ledger.json", b'{"version": 1, "hea')
     with pytest.raises(StorageError, match="ledger"):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
 
 
 def test_a_refusal_before_anything_is_sent_is_a_wrong_argument(platform, make, object_store):
@@ -137,7 +137,7 @@ def test_an_input_that_is_refused_after_a_submission_is_retried(inference, objec
     event = deferral.wait()
     object_store.fail("info", *[PermissionError("Access Denied")] * 3)
     with pytest.raises(StorageError, match="no permission to read"):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
 
 
 @pytest.fixture

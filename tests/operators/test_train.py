@@ -134,7 +134,7 @@ def test_an_undocumented_argument_is_passed_on_and_logged(tuning, train, task):
 def test_invalid_arguments_are_rejected_before_anything_is_sent(tuning, train, task, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(train(**arguments), task)
-    assert not tuning.asked
+    assert not tuning.request_counts
 
 
 def test_rows_are_uploaded_once_before_the_job_is_submitted(tuning, train, task):

@@ -124,7 +124,7 @@ def test_the_address_of_the_blob_appears_nowhere(tuning_with_blobs, blobs, uploa
 def test_invalid_arguments_are_rejected_before_anything_is_sent(tuning, upload, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(upload(**arguments))
-    assert not tuning.asked
+    assert not tuning.request_counts
 
 
 def test_the_log_warns_once_if_there_is_no_place_for_a_record(tuning, upload):

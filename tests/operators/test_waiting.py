@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.local_platform import wait_until
 from tests.support.platforms import submissions
-from tests.support.tasks import begin, kill_once, log_lines, run_to_end, wake
+from tests.support.tasks import begin, kill_once, log_lines, resume, run_to_end
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -57,7 +57,7 @@ def test_two_hundred_jobs_take_little_space_in_airflows_database(platform, infer
     event = deferral.wait()
     assert len(event["ended"]) == 200
     assert len(json.dumps(event)) < 30_000
-    assert wake(make, deferral, event)["counts"]["ok"] == 200
+    assert resume(make, deferral, event)["counts"]["ok"] == 200
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in prompts]
 
 
@@ -66,7 +66,7 @@ def test_a_task_resumed_with_an_unknown_event_says_so(inference, event):
     make = inference()
     deferral = begin(make)
     with pytest.raises(ValueError, match="not an event of JobTrigger"):
-        wake(make, deferral, event)
+        resume(make, deferral, event)
 
 
 @pytest.mark.parametrize("deferrable", [True, False])

@@ -14,7 +14,7 @@ from airflow_provider_lamini.exceptions import (
     JobTimedOutError,
 )
 from airflow_provider_lamini.sensors.job import LaminiJobSensor
-from tests.support.tasks import begin, log_lines, maker, run_to_end, wake
+from tests.support.tasks import begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import Job
 
 TRAINING = "TRAINING MODEL"
@@ -158,7 +158,7 @@ def test_a_late_kill_of_the_previous_try_does_not_harm_the_next_one(tuning, sens
     if order == "while the next try waits":
         asyncio.run(old.on_kill())
     job.states = [TRAINING, "COMPLETED"]
-    assert wake(sensor(), new, new.wait())["status"] == "COMPLETED"
+    assert resume(sensor(), new, new.wait())["status"] == "COMPLETED"
 
 
 def test_the_log_shows_how_far_the_job_is(tuning, sensor, deferrable):
@@ -179,4 +179,4 @@ def test_the_log_shows_how_far_the_job_is(tuning, sensor, deferrable):
 def test_invalid_arguments_are_refused_before_anything_is_sent(tuning, sensor, arguments, problem):
     with pytest.raises(InvalidArgumentError, match=problem):
         run_to_end(sensor(**arguments))
-    assert not tuning.asked
+    assert not tuning.request_counts

@@ -84,7 +84,7 @@ def task(airflow: AirflowStack, tmp_path: Path) -> Task:
 
 def test_a_worker_that_dies_while_it_writes_a_part_costs_no_job(task: Task, platform: LocalPlatform):
     """The task was deferred and resumed; the retry fetches the results of the same jobs."""
-    task.start("batch", crash_at="part-N.jsonl is whole, not yet named")
+    task.start("batch", crash_at="part-N.jsonl is complete, not yet renamed")
     task.assert_succeeds()
     task.assert_every_row_once()
     assert len(platform.control.jobs()) == CHUNKS
@@ -140,7 +140,7 @@ def test_a_deferred_tuning_that_is_cleared_is_cancelled_and_submitted_anew(
     task.start("train")
     task.wait_deferred()
     # Only a trigger that runs is told that its task was cleared: wait until it has polled.
-    wait_until(lambda: tuning.jobs["1"].looks > 2)
+    wait_until(lambda: tuning.jobs["1"].polls > 2)
     task.clear()
     task.assert_succeeds(cleared=1)
     assert [job.state for job in tuning.jobs.values()] == ["CANCELLED", "COMPLETED"]

@@ -1,4 +1,4 @@
-"""Run the real components of Airflow 3, one process each, in a home of their own.
+"""Run the real components of Airflow 3, one process each, in a temporary home.
 
 They use SQLite and the LocalExecutor and listen on free loopback ports::
 
@@ -188,7 +188,7 @@ class AirflowStack:
         ]
 
     def failed_tries(self, run: Run) -> int:
-        """Return how many tries of the run's tasks came before the present ones."""
+        """Return how many tries of the run's tasks came before the current ones."""
         return sum(max(task["try_number"] - 1, 0) for task in self.task_instances(run))
 
     def abandoned_tries(self, run: Run) -> int:
@@ -218,7 +218,7 @@ class AirflowStack:
         """Send a request, and retry it after a 500, which a locked SQLite database causes; nothing was written then.
 
         The API server can lock itself out: it writes the audit log in its event loop, where it waits 5 s for another of its
-        own requests, which cannot continue meanwhile.
+        own requests, which cannot continue in the meantime.
         """
         for pause in (0.2, 0.5, 1.0, 2.0):
             response = self._http.request(method, f"/api/v2/{path}", json=body)

@@ -41,7 +41,7 @@ class Fault:
     :param silence: seconds to wait before the response
     :param trickle: seconds between two bytes of the body
     :param certificate: PEM file of the certificate to present; the server uses TLS
-    :param begun: number of jobs and datasets that must exist before the certificate is presented
+    :param min_started: number of jobs and datasets that must exist before the certificate is presented
     """
 
     times: int | None = 1
@@ -57,28 +57,28 @@ class Fault:
     silence: float = 0.0
     trickle: float = 0.0
     certificate: Path | None = None
-    begun: int = 0
+    min_started: int = 0
 
 
 class FaultyPlatform(KnowledgePlatform):
-    """A fake platform that also serves batches, completions, chat and embeddings. Faults start with :meth:`go_wrong`.
+    """A fake platform that also serves batches, completions, chat and embeddings. :meth:`inject` adds faults.
 
     :ivar batches: prompts by batch id
-    :ivar looks_needed: number of polls after which a batch is complete
-    :ivar forgets: whether every job counts as not found
+    :ivar polls_needed: number of polls after which a batch is complete
+    :ivar forgets_jobs: whether every job counts as not found
     :ivar certificate: PEM file of the certificate to present while no fault names one; ``None`` for no TLS
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.batches: dict[str, list[str]] = {}
-        self.looks_needed = 2
-        self.forgets = False
+        self.polls_needed = 2
+        self.forgets_jobs = False
         self.certificate: Path | None = None
         self._looks: dict[str, int] = {}
         self._faults: list[tuple[str, Fault, list[int]]] = []
 
-    def go_wrong(self, path: str, fault: Fault) -> None:
+    def inject(self, path: str, fault: Fault) -> None:
         """Inject a fault from now on.
 
         :param path: regular expression that matches method and path, such as ``"POST /v1/train"``
@@ -86,10 +86,10 @@ class FaultyPlatform(KnowledgePlatform):
         """
         self._faults.append((path, fault, [0]))
 
-    def go_right(self) -> None:
+    def clear_faults(self) -> None:
         """Remove all faults."""
         self._faults.clear()
-        self.forgets = False
+        self.forgets_jobs = False
 
     @property
     def started(self) -> int:
@@ -108,13 +108,13 @@ class FaultyPlatform(KnowledgePlatform):
                     return fault, count[0] - 1
         return None
 
-    def shown_certificate(self) -> Path | None:
+    def current_certificate(self) -> Path | None:
         """Return the certificate for the next connection."""
         with self._lock:
             for _, fault, count in self._faults:
                 if (
                     fault.certificate
-                    and self.started >= fault.begun
+                    and self.started >= fault.min_started
                     and (fault.times is None or count[0] < fault.times)
                 ):
                     count[0] += 1
@@ -122,8 +122,8 @@ class FaultyPlatform(KnowledgePlatform):
         return self.certificate
 
     def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
-        """Process one request, or answer that the job does not exist if ``forgets`` is set."""
-        if self.forgets and re.search(r"/status$|/jobs/\w+$|/result$", path):
+        """Process one request, or answer that the job does not exist if ``forgets_jobs`` is set."""
+        if self.forgets_jobs and re.search(r"/status$|/jobs/\w+$|/result$", path):
             raise Refusal(498, "no such job")
         return super().answer(method, path, key, content)
 
@@ -155,7 +155,7 @@ class FaultyPlatform(KnowledgePlatform):
         if batch_id not in self.batches:
             raise Refusal(498, "no such job")
         self._looks[batch_id] = self._looks.get(batch_id, 0) + 1
-        return self._looks[batch_id] >= self.looks_needed
+        return self._looks[batch_id] >= self.polls_needed
 
     def _batch_rows(self, _: dict[str, Any], batch_id: str) -> dict[str, Any]:
         if not self._is_done(batch_id):
@@ -199,7 +199,7 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection, with TLS if a certificate is due. The handshake happens on the first read."""
         connection, address = super().get_request()
-        certificate = self.platform.shown_certificate()
+        certificate = self.platform.current_certificate()
         if certificate is None:
             return connection, address
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

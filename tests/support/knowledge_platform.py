@@ -40,7 +40,7 @@ class Scripted:
         self.texts: list[str] = []
         self.project = ""
 
-    def look(self) -> str:
+    def poll(self) -> str:
         """Return the status, and move to the next one."""
         state = self.states[0]
         self.states = self.states[1:] or self.states
@@ -54,12 +54,12 @@ class KnowledgePlatform(TuningPlatform):
     :ivar indexes: Memory RAG indexes by job id
     :ivar trainings: classifier jobs by id; a model's id is ``model-<job>``
     :ivar projects: datasets by classifier project
-    :ivar not_now: HTTP status by text, with which adding the text fails once
+    :ivar refuse_once: HTTP status by text, with which adding the text fails once
     :ivar log: log lines of every build
     :ivar reason: ``detail`` of every classifier status response; None leaves it out
     :ivar names_models: whether the status of a completed classifier job contains the model id
     :ivar lists_models: whether a project's list of models contains its models
-    :ivar forgets_a_text: whether classification leaves out the last text
+    :ivar omits_last_text: whether classification leaves out the last text
     """
 
     def __init__(self) -> None:
@@ -68,12 +68,12 @@ class KnowledgePlatform(TuningPlatform):
         self.indexes: dict[str, Scripted] = {}
         self.trainings: dict[str, Scripted] = {}
         self.projects: dict[str, dict[str, dict[str, list[str]]]] = {}
-        self.not_now: dict[str, int] = {}
+        self.refuse_once: dict[str, int] = {}
         self.log: list[str] = []
         self.reason: Any = None
         self.names_models = True
         self.lists_models = True
-        self.forgets_a_text = False
+        self.omits_last_text = False
 
     def _read(self, content: bytes) -> dict[str, Any]:
         if not content.startswith(b"--"):
@@ -140,12 +140,12 @@ class KnowledgePlatform(TuningPlatform):
 
     def _rag_status(self, body: dict[str, Any]) -> dict[str, Any]:
         MemoryRagJobRequest.model_validate(body)
-        return {"outputs": {"status": self._index(body).look()}}
+        return {"outputs": {"status": self._index(body).poll()}}
 
     def _add_text(self, body: dict[str, Any]) -> dict[str, Any]:
         MemoryRagAddIndexRequest.model_validate(body)
-        if body["prompt"] in self.not_now:
-            raise Refusal(self.not_now.pop(body["prompt"]), "not now")
+        if body["prompt"] in self.refuse_once:
+            raise Refusal(self.refuse_once.pop(body["prompt"]), "not now")
         self._ready(body).texts.append(body["prompt"])
         return {"job_id": body["job_id"], "status": "success"}
 
@@ -204,7 +204,7 @@ class KnowledgePlatform(TuningPlatform):
     def _classifier_status(self, _: dict[str, Any], job_id: str) -> dict[str, Any]:
         if job_id not in self.trainings:
             raise Refusal(498, "no such job")
-        state = self.trainings[job_id].look()
+        state = self.trainings[job_id].poll()
         has_model = state == "COMPLETED" and self.names_models
         detail = {} if self.reason is None else {"detail": self.reason}
         return {"status": state, "model_id": f"model-{job_id}" if has_model else None, **detail}
@@ -226,7 +226,7 @@ class KnowledgePlatform(TuningPlatform):
         prompts = [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
         if any("refuse" in prompt for prompt in prompts):
             raise Refusal(422, "a text is refused")
-        if self.forgets_a_text:
+        if self.omits_last_text:
             prompts = prompts[:-1]
         return {"classification": [self._scores(prompt, body) for prompt in prompts]}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """A store in memory. Operations fail on demand, before they have an effect."""
+    """A store in memory. A test can make operations fail before they have an effect."""
 
     cachable = False
 
@@ -24,7 +24,7 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
         self._condition: tuple[str, Callable[[], bool], Exception] | None = None
 
     def fail(self, operation: str, *outcomes: Exception | None) -> None:
-        """Have an operation fail.
+        """Make an operation fail.
 
         :param operation: ``cat_file``, ``pipe_file`` or ``info``
         :param outcomes: for each of its next calls an error, or ``None`` if it succeeds
@@ -32,10 +32,10 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
         self._faults[operation] = list(outcomes)
 
     def fail_while(self, operation: str, condition: Callable[[], bool], error: Exception) -> None:
-        """Have an operation fail as long as a condition holds.
+        """Make an operation fail as long as a condition holds.
 
         :param operation: ``cat_file``, ``pipe_file`` or ``info``
-        :param condition: is asked at each call
+        :param condition: called at each operation
         :param error: the error
         """
         self._condition = operation, condition, error
@@ -64,7 +64,7 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
 
 
 def refusal(code: str) -> PermissionError:
-    """The error of a store on S3 that refuses credentials.
+    """Return the error of S3 for refused credentials.
 
     :param code: S3's code for the reason
     """
@@ -77,7 +77,7 @@ def refusal(code: str) -> PermissionError:
 
 @pytest.fixture
 def object_store() -> Iterator[FaultyStore]:
-    """An empty store behind ``memory://``, set up for Airflow as a provider's would be."""
+    """An empty store behind ``memory://``, registered with Airflow like that of a provider."""
     try:
         stores = import_module("airflow.sdk.io.store")
     except ImportError:

@@ -1,4 +1,4 @@
-"""Small PDFs for tests, written by hand: real ones bring an author, a date and a font of somebody's."""
+"""Minimal PDFs. Real ones would contain an author, a date and a licensed font."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pypdf import PdfReader, PdfWriter
 
 
 def pdf(*pages: str) -> bytes:
-    """A PDF with a page per text, a line of the page per line of the text.
+    """Return a PDF with one page per text, and one line of the page per line of the text.
 
-    :param pages: the texts, of ASCII without parentheses
+    :param pages: the texts: ASCII without parentheses
     """
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
     objects = [
@@ -37,8 +37,8 @@ def pdf(*pages: str) -> bytes:
     return content + f"{end}startxref\n{len(content)}\n%%EOF\n".encode()
 
 
-def locked(content: bytes, password: str) -> bytes:
-    """A PDF that only opens with a password."""
+def encrypted(content: bytes, password: str) -> bytes:
+    """Return a PDF that can only be opened with a password."""
     writer = PdfWriter(PdfReader(io.BytesIO(content)))
     writer.encrypt(password, algorithm="RC4-128")
     written = io.BytesIO()

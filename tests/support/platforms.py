@@ -1,7 +1,4 @@
-"""Fixtures of a local platform in front of a tiny engine, with a connection to it, for folders of tests.
-
-A ``conftest.py`` imports them. All tests of the session in its folder share one platform.
-"""
+"""Fixtures for a ``conftest.py``: a local platform with a tiny engine, and a connection to it."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def platform_fixtures(scope: Literal["session", "module"]) -> tuple[Any, Any]:
-    """The fixtures ``engine`` and ``shared_platform``.
+    """Return the fixtures ``engine`` and ``shared_platform``.
 
-    :param scope: how many tests share them
+    :param scope: which tests share them
     """
 
     @pytest.fixture(scope=scope)
@@ -33,7 +30,7 @@ def platform_fixtures(scope: Literal["session", "module"]) -> tuple[Any, Any]:
     def shared_platform(
         engine: Upstream, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[LocalPlatform]:
-        """The platform, as the tests before left it."""
+        """The platform in the state that the previous test left."""
         with local_platform(tmp_path_factory.mktemp("platform"), engine.url) as running:
             yield running
 
@@ -47,7 +44,7 @@ engine, shared_platform = platform_fixtures("session")
 def platform(
     shared_platform: LocalPlatform, engine: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalPlatform]:
-    """The platform, without faults, holds, counts or jobs of an earlier test. ``lamini_default`` leads to it."""
+    """The platform, without faults, holds, counts or jobs of earlier tests. ``lamini_default`` points to it."""
     connect(monkeypatch, shared_platform)
     yield shared_platform
     engine.open.set()
@@ -64,26 +61,26 @@ def connect(
     conn_id: str = "lamini_default",
     **fields: object,
 ) -> None:
-    """Define a connection to a platform in the environment, with little patience.
+    """Define a connection to a platform in the environment, with a short retry budget.
 
-    :param fields: fields of the connection with another value
+    :param fields: fields of the connection to replace
     """
-    given = {
+    defaults = {
         "conn_type": "lamini",
         "host": platform.url,
         "password": platform.key,
         "extra": {"retry_budget": 2, "model_loading_budget": 2},
     }
-    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(given | fields))
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(defaults | fields))
 
 
 def submissions(platform: LocalPlatform) -> int:
-    """How many batches the platform was asked to start since it was reset."""
+    """Return the number of batch submissions since the platform was reset."""
     return int(platform.control.stats()["requests"].get("POST /v1/batch_completions", 0))
 
 
 def posts(platform: LocalPlatform) -> dict[str, int]:
-    """What the platform was asked to work on since it was reset, by path."""
+    """Return the number of POST requests by path since the platform was reset."""
     requests: dict[str, int] = platform.control.stats()["requests"]
     return {
         path: count
@@ -93,5 +90,5 @@ def posts(platform: LocalPlatform) -> dict[str, int]:
 
 
 def totals(platform: LocalPlatform) -> list[int]:
-    """How many rows each batch has, in the order in which they were started."""
+    """Return the number of rows of each batch, in the order of submission."""
     return [job["total"] for job in platform.control.jobs()]

@@ -1,4 +1,4 @@
-"""Several processes that run the same try of a task at the same moment, as two live tries would."""
+"""Run the same try of a task in several processes at the same time, like two live tries."""
 
 from __future__ import annotations
 

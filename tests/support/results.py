@@ -1,4 +1,4 @@
-"""Reads what a task has left in its output folder."""
+"""Read the results in a task's output folder."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def rows_in(folder: Path, files: str = "part-*.jsonl") -> list[dict[str, Any]]:
-    """The rows of all parts, in the order of the parts.
+    """Return the rows of all parts, in the order of the parts.
 
     :param folder: the output folder
-    :param files: which files
+    :param files: glob of the files
     """
     lines = (line for part in sorted(folder.glob(files)) for line in part.read_text().splitlines())
     return [json.loads(line) for line in lines]
 
 
 def outputs(rows: list[dict[str, Any]]) -> list[Any]:
-    """The outputs of rows, whose indices have to count from 0.
+    """Return the outputs of rows, and assert that their indices count from 0.
 
     :param rows: the rows of an output folder
     """
@@ -34,8 +34,8 @@ def outputs(rows: list[dict[str, Any]]) -> list[Any]:
 
 
 def near(texts: Iterable[str]) -> list[Any]:
-    """What the vectors of texts compare with, when they may be rounded.
+    """Return what the vectors of texts compare equal to after rounding.
 
-    :param texts: what the tiny engine was asked
+    :param texts: texts whose vectors the tiny engine computed
     """
     return [pytest.approx(vector_for(text), abs=1e-6) for text in texts]

@@ -1,4 +1,4 @@
-"""A local platform in this process with a scripted trainer that memorizes rows, and whose steps a test controls.
+"""A local platform in this process with a trainer that memorizes rows and whose steps a test controls.
 
 Everything else is real: endpoints, jobs, store, history and checkpoint folders. The real trainer needs torch and has
 its own tests.

@@ -1,4 +1,4 @@
-"""Runs of tasks without operators, and a hook that leads to a platform in memory."""
+"""Task runs without operators, and a hook without a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class MemoryHook:
-    """A hook whose calls are functions without arguments: sending one calls it.
+    """A hook that sends a call by calling it: its calls are functions without arguments.
 
     :param records: the folder that the connection names for submission records
     """
@@ -30,11 +30,11 @@ class MemoryHook:
         return SimpleNamespace(base_url="https://platform.test", retry_budget=0.5)
 
     def client(self) -> Any:
-        """No client: there is no network."""
+        """Fail: there is no network."""
         raise AssertionError("this task sends nothing through a client")
 
     def send(self, call: Any) -> Any:
-        """Call the call."""
+        """Call the function."""
         return call()
 
     def state_path(self) -> str | None:
@@ -46,7 +46,7 @@ class MemoryHook:
         return f"https://web.test/{kind}/{job_id}"
 
     def close(self) -> None:
-        """Remember that the hook was closed."""
+        """Record that the hook was closed."""
         self.closed = True
 
 
@@ -58,16 +58,16 @@ def task_run(
     state_store: object = None,
     **options: Any,
 ) -> TaskRun:
-    """One try of a task.
+    """Return one try of a task.
 
     :param ti: which task
-    :param hook: leads to the platform
+    :param hook: the hook
     :param started_at: when the try started, a Unix timestamp; ``None`` for now
     :param state_store: Airflow's task state store, if there is one
-    :param options: how it waits, if not as usual
+    :param options: options of waiting that differ from the defaults
     """
     context: Any = {"ti": ti} | ({} if state_store is None else {"task_state_store": state_store})
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "deferrable": True,
         "poll_interval": 0.5,
         "timeout": 60.0,
@@ -76,7 +76,7 @@ def task_run(
     return TaskRun(
         context,
         hook=cast("Any", hook or MemoryHook()),
-        options=WaitOptions(**usual | options),
+        options=WaitOptions(**defaults | options),
         log=logging.getLogger("airflow.task"),
         started_at=started_at,
     )

@@ -1,7 +1,7 @@
-"""Runs an operator as Airflow runs a task, without a scheduler.
+"""Run an operator as Airflow runs a task, without a scheduler.
 
-Each time a task goes on, Airflow makes a new operator in a new process: what was kept in an attribute is gone.
-Triggers and events pass through a database. Both are so here::
+Airflow makes a new operator in a new process each time a task resumes, so attributes do not survive. Triggers and
+events are stored in a database. This module imitates both::
 
     ended = run_to_end(lambda: MyOperator(task_id="mine", deferrable=True))
     assert ended.result == 42
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     Make = Callable[[], Any]
-    """Makes a new operator, always of the same arguments."""
+    """A factory: each call returns a new operator with the same arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskInstance:
-    """The part of Airflow's task instance that says who runs."""
+    """The part of Airflow's task instance that identifies a try."""
 
     dag_id: str = "nightly"
     task_id: str = "infer"
@@ -44,11 +44,11 @@ class TaskInstance:
     max_tries: int = 1
 
     def cleared(self, retries: int = 1) -> Self:
-        """The same after a person has cleared it: Airflow counts its tries on, and allows as many again."""
+        """Return the task instance after a clear: Airflow keeps counting tries, and allows as many retries again."""
         return replace(self, try_number=self.try_number + 1, max_tries=self.try_number + retries)
 
     def retried(self) -> Self:
-        """The same when Airflow tries it again by itself."""
+        """Return the task instance of an automatic retry."""
         return replace(self, try_number=self.try_number + 1)
 
 
@@ -56,30 +56,30 @@ TI = TaskInstance()
 
 
 WAITING = {"deferrable": True, "poll_interval": 0.5, "timeout": 30}
-"""Arguments of an operator that waits: in a trigger, impatiently."""
+"""Arguments of an operator that waits in a trigger, with short intervals."""
 
 
-def maker(operator: Callable[..., Any], **always: object) -> Callable[..., Make]:
-    """Returns a function that takes arguments, and returns what makes a new operator of them each time.
+def maker(operator: Callable[..., Any], **defaults: object) -> Callable[..., Make]:
+    """Return a function that takes arguments and returns a factory of operators.
 
-    :param operator: its class; another one may be given with the arguments, as ``operator``
-    :param always: arguments, where none with that name is given
+    :param operator: the class; the argument ``operator`` of the returned function replaces it
+    :param defaults: default arguments
     """
 
-    def of(operator: Callable[..., Any] = operator, **given: object) -> Make:
-        return lambda: operator(**always | given)
+    def factory(operator: Callable[..., Any] = operator, **arguments: object) -> Make:
+        return lambda: operator(**defaults | arguments)
 
-    return of
+    return factory
 
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """What Airflow keeps of a task that waits for its trigger.
+    """What Airflow stores of a task that waits for its trigger.
 
-    :param classpath: the trigger's class
+    :param classpath: import path of the trigger's class
     :param trigger: the trigger's arguments
     :param method: the operator's method that is called with the event
-    :param kwargs: arguments of that method besides
+    :param kwargs: other arguments of that method
     """
 
     classpath: str
@@ -88,28 +88,28 @@ class Deferral:
     kwargs: dict[str, Any]
 
     def make_trigger(self, **changed: object) -> BaseTrigger:
-        """The trigger, made anew as a triggerer makes it.
+        """Return a new trigger, as a triggerer creates it.
 
-        :param changed: arguments with another value
+        :param changed: arguments to replace
         """
-        return made(self.classpath, self.trigger | changed)
+        return load_trigger(self.classpath, self.trigger | changed)
 
     def wait(self, timeout: float = 60, **changed: object) -> dict[str, Any]:
         """Run the trigger until it yields its event.
 
-        :param timeout: seconds that it may take
-        :param changed: arguments of the trigger with another value
+        :param timeout: maximum time in seconds
+        :param changed: arguments of the trigger to replace
         """
         return asyncio.run(asyncio.wait_for(first_event(self.make_trigger(**changed)), timeout))
 
 
 @dataclass(slots=True)
 class Ended:
-    """How a task came to its end.
+    """The outcome of a try.
 
-    :param result: what it returned
-    :param deferrals: how it waited, each time
-    :param events: what woke it, each time
+    :param result: what the task returned
+    :param deferrals: its deferrals, in order
+    :param events: the event that ended each deferral
     """
 
     result: Any = None
@@ -117,15 +117,15 @@ class Ended:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-def made(classpath: str, kwargs: Mapping[str, object]) -> BaseTrigger:
-    """Make a trigger from what was kept of it."""
+def load_trigger(classpath: str, kwargs: Mapping[str, object]) -> BaseTrigger:
+    """Create a trigger from its serialized form."""
     module, name = classpath.rsplit(".", 1)
     trigger: BaseTrigger = getattr(import_module(module), name)(**kwargs)
     return trigger
 
 
 async def first_event(trigger: BaseTrigger) -> dict[str, Any]:
-    """The payload of a trigger's event, as a database gives it back."""
+    """Return the payload of a trigger's event, as it is read from a database."""
     async for event in trigger.run():
         payload: dict[str, Any] = through_json(event.payload)
         return payload
@@ -133,23 +133,23 @@ async def first_event(trigger: BaseTrigger) -> dict[str, Any]:
 
 
 def execute(operator: Any, ti: TaskInstance = TI) -> Any:
-    """Begin a try of a task; in any thread, where Airflow's guard against that would be in the way."""
+    """Start a try of a task. This bypasses Airflow's check that only its task runner calls ``execute``."""
     return type(operator).execute.__wrapped__(operator, {"ti": ti})
 
 
 def begin(make: Make, ti: TaskInstance = TI) -> Deferral:
-    """Begin a try of a task that has to wait. Without more, it is a try that died while it waited.
+    """Start a try and return when it defers. Without :func:`resume`, this is a try that died while it waited.
 
-    :returns: how it waits
+    :return: the deferral
     """
     return _deferral_of(lambda: execute(make(), ti))
 
 
-def wake(make: Make, deferral: Deferral, event: Mapping[str, Any], ti: TaskInstance = TI) -> Any:
-    """Go on with a task after its trigger has yielded.
+def resume(make: Make, deferral: Deferral, event: Mapping[str, Any], ti: TaskInstance = TI) -> Any:
+    """Resume a task after its trigger has yielded an event.
 
-    :returns: what the task returned
-    :raises TaskDeferred: it waits again
+    :return: what the task returned
+    :raises TaskDeferred: it defers again
     """
     return getattr(make(), deferral.method)({"ti": ti}, event=event, **deferral.kwargs)
 
@@ -159,73 +159,73 @@ def run_to_end(
 ) -> Ended:
     """Run a try of a task to its end, however often it defers.
 
-    :param make: makes a new operator
-    :param ti: who runs
-    :param while_deferred: is called each time that the task is deferred, with how often that was before
+    :param make: factory of the operator
+    :param ti: the task instance
+    :param while_deferred: called during each deferral, with the number of earlier deferrals
     """
     from airflow.providers.common.compat.sdk import TaskDeferred
 
     ended = Ended()
-    go_on: Callable[[], Any] = lambda: execute(make(), ti)  # noqa: E731
+    next_step: Callable[[], Any] = lambda: execute(make(), ti)  # noqa: E731
     while True:
         try:
-            ended.result = through_json(go_on())
+            ended.result = through_json(next_step())
         except TaskDeferred as deferred:
-            kept = _kept(deferred)
+            deferral = _deferral(deferred)
         else:
             return ended
         while_deferred(len(ended.deferrals))
-        event = kept.wait()
-        ended.deferrals.append(kept)
+        event = deferral.wait()
+        ended.deferrals.append(deferral)
         ended.events.append(event)
-        go_on = lambda kept=kept, event=event: wake(make, kept, event, ti)  # type: ignore[misc]  # noqa: E731
+        next_step = lambda deferral=deferral, event=event: resume(make, deferral, event, ti)  # type: ignore[misc]  # noqa: E731
 
 
 class TerminatedError(BaseException):
-    """As Airflow's own: no ``except Exception`` holds it up."""
+    """Like Airflow's exception on SIGTERM: ``except Exception`` does not catch it."""
 
 
-def kill_once(ready: Callable[[], bool], make: Make, ti: TaskInstance = TI, *, patience: float = 20) -> float:
+def kill_once(ready: Callable[[], bool], make: Make, ti: TaskInstance = TI, *, timeout: float = 20) -> float:
     """Run a try of a task, and kill it as Airflow kills a running task.
 
-    :param ready: whether it is to be killed now
-    :param make: makes a new operator
-    :param ti: who runs
-    :param patience: seconds after which it is killed in any case
-    :returns: how many seconds after that it ended
+    :param ready: returns whether to kill it now
+    :param make: factory of the operator
+    :param ti: the task instance
+    :param timeout: seconds after which it is killed in any case
+    :return: seconds from the kill to the end of the try
     """
     operator, killed_at = make(), 0.0
-    over = threading.Event()
+    ended = threading.Event()
 
-    def die(*_: object) -> None:
+    def kill(*_: object) -> None:
         nonlocal killed_at
         killed_at = time.monotonic()
         operator.on_kill()
         raise TerminatedError
 
     def watch() -> None:
-        end = time.monotonic() + patience
-        while not (over.wait(0.02) or ready() or time.monotonic() > end):
+        end = time.monotonic() + timeout
+        while not (ended.wait(0.02) or ready() or time.monotonic() > end):
             pass
-        if not over.is_set():
+        if not ended.is_set():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     watcher = threading.Thread(target=watch)
-    old = signal.signal(signal.SIGALRM, die)
+    old = signal.signal(signal.SIGALRM, kill)
     watcher.start()
     try:
         execute(operator, ti)
     except TerminatedError:
         return time.monotonic() - killed_at
     finally:
-        over.set()
+        ended.set()
         watcher.join()
         signal.signal(signal.SIGALRM, old)
-    raise AssertionError("the task ended before it was to be killed")
+    raise AssertionError("the task ended before it was killed")
 
 
 def through_json(value: Any) -> Any:
-    """A value as it comes back from a database."""
+    """Return a value as it is read from a database."""
     return json.loads(json.dumps(value))
 
 
@@ -235,11 +235,11 @@ def _deferral_of(call: Callable[[], object]) -> Deferral:
     try:
         result = call()
     except TaskDeferred as deferred:
-        return _kept(deferred)
-    raise AssertionError(f"the task has nothing to wait for, it returned {result!r}")
+        return _deferral(deferred)
+    raise AssertionError(f"the task did not defer, it returned {result!r}")
 
 
-def _kept(deferred: Any) -> Deferral:
+def _deferral(deferred: Any) -> Deferral:
     classpath, kwargs = deferred.trigger.serialize()
     return Deferral(
         classpath, through_json(kwargs), deferred.method_name, through_json(deferred.kwargs or {})
@@ -248,35 +248,35 @@ def _kept(deferred: Any) -> Deferral:
 
 @contextmanager
 def log_lines() -> Iterator[list[str]]:
-    """What tasks, triggers and clients log within the block, from INFO on, as it comes."""
+    """Collect the log lines of tasks, triggers and clients within the block, from INFO on."""
     lines: list[str] = []
-    keeper = _Keeper(lines)
+    handler = _LineHandler(lines)
     with ExitStack() as stack:
         for name in ("", "airflow.task"):
             logger = logging.getLogger(name)
-            logger.addHandler(keeper)
-            stack.callback(logger.removeHandler, keeper)
+            logger.addHandler(handler)
+            stack.callback(logger.removeHandler, handler)
         if find_spec("structlog") is not None:  # Airflow 3 logs with it
             from structlog.testing import capture_logs
 
-            stack.enter_context(capture_logs(processors=[keeper.keep]))
+            stack.enter_context(capture_logs(processors=[handler.add_entry]))
         yield lines
 
 
-class _Keeper(logging.Handler):
-    """Keeps lines, by itself those of the standard library's loggers, which Airflow 2 has throughout."""
+class _LineHandler(logging.Handler):
+    """Collects lines. As a handler, it gets those of the standard library's loggers, the only ones that Airflow 2 uses."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__(logging.INFO)
         self._lines = lines
         self._last: logging.LogRecord | None = None
 
-    def keep(self, _: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Keep a line of structlog's."""
+    def add_entry(self, _: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Collect a line of structlog."""
         self._lines.append(str(entry["event"]))
         return entry
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record is not self._last:  # two of the loggers may see the same record
+        if record is not self._last:  # both loggers may get the same record
             self._last = record
             self._lines.append(record.getMessage())

@@ -40,7 +40,7 @@ class Job:
 
     :param states: remaining statuses; each poll moves to the next one, and the last one stays
     :param history: the training history to report
-    :param looks: number of polls so far
+    :param polls: number of polls so far
     :param resumes: number of resumes so far
     """
 
@@ -48,7 +48,7 @@ class Job:
     body: dict[str, Any]
     states: list[str]
     history: list[dict[str, Any]] = field(default_factory=list)
-    looks: int = 0
+    polls: int = 0
     resumes: int = 0
 
     @property
@@ -56,10 +56,10 @@ class Job:
         """Current status."""
         return self.states[0]
 
-    def answer(self, *, look: bool = True) -> dict[str, Any]:
+    def answer(self, *, is_poll: bool = True) -> dict[str, Any]:
         """Return the job as the API describes it.
 
-        :param look: whether this is a poll, after which the job moves to its next status
+        :param is_poll: whether this is a poll, after which the job moves to its next status
         """
         response = {
             "job_id": self.job_id,
@@ -69,8 +69,8 @@ class Job:
             "model_name": f"tuned-{self.job_id}" if self.state.endswith("COMPLETED") else None,
             "history": json.dumps(self.history),
         }
-        if look:
-            self.looks += 1
+        if is_poll:
+            self.polls += 1
             self.states = self.states[1:] or self.states
         return response
 
@@ -98,13 +98,13 @@ class TuningPlatform:
     :ivar script: statuses of each new job in turn; the last entry applies to all further jobs
     :ivar after_resume: statuses of each resumed job in turn; the last entry applies to all further jobs
     :ivar history: training history of all jobs
-    :ivar away: whether to close every connection without a response, as during a restart
+    :ivar unavailable: whether to close every connection without a response, as during a restart
     :ivar drop: paths whose next POST is dropped without being processed
     :ivar lose: paths whose next request is processed, but whose response is lost
     :ivar fail: by path, the status and detail of the next responses; these requests are not processed
     :ivar downloads: remaining statuses by model; each list request moves to the next one
     :ivar metrics: metrics of every evaluation
-    :ivar asked: number of requests by method and path
+    :ivar request_counts: number of requests by method and path
     :ivar bodies: path and body of each POST, in order
     """
 
@@ -117,13 +117,13 @@ class TuningPlatform:
         self.script: list[tuple[str, ...]] = [WELL]
         self.after_resume: list[tuple[str, ...]] = [("TRAINING MODEL", "COMPLETED")]
         self.history: list[dict[str, Any]] = []
-        self.away = False
+        self.unavailable = False
         self.drop: list[str] = []
         self.lose: list[str] = []
         self.fail: dict[str, list[tuple[int, Any]]] = {}
         self.downloads: dict[str, list[str]] = {}
         self.metrics: dict[str, Any] = {"accuracy": 0.9}
-        self.asked: Counter[str] = Counter()
+        self.request_counts: Counter[str] = Counter()
         self.bodies: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.RLock()
 
@@ -131,12 +131,12 @@ class TuningPlatform:
         """Return the bodies of all POST requests to a path."""
         return [body for where, body in self.bodies if where == path]
 
-    def breaks_off(self, method: str, path: str) -> bool:
+    def drops(self, method: str, path: str) -> bool:
         """Whether to drop a request without processing it."""
         if method == "POST" and path in self.drop:
             self.drop.remove(path)
             return True
-        return self.away
+        return self.unavailable
 
     def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
         """Process one request.
@@ -148,7 +148,7 @@ class TuningPlatform:
         :raises Refusal: the response is an error
         """
         with self._lock:
-            self.asked[f"{method} {path}"] += 1
+            self.request_counts[f"{method} {path}"] += 1
             if key != f"Bearer {self.key}":
                 raise Refusal(401, "wrong key")
             if self.fail.get(path):
@@ -236,7 +236,7 @@ class TuningPlatform:
         return self.jobs[job_id]
 
     def _list(self, _: dict[str, Any]) -> list[dict[str, Any]]:
-        return [job.answer(look=False) for job in self.jobs.values()]
+        return [job.answer(is_poll=False) for job in self.jobs.values()]
 
     def _get_job(self, _: dict[str, Any], job_id: str) -> dict[str, Any]:
         return self._job(job_id).answer()
@@ -309,7 +309,7 @@ def serving(platform: TuningPlatform) -> Iterator[None]:
 
         def _answer(self, method: str) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"] or 0))
-            if platform.breaks_off(method, self.path):
+            if platform.drops(method, self.path):
                 self._break()
                 return
             try:

@@ -14,7 +14,7 @@ from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.triggers.job import JobTrigger
 from tests.support.platforms import connect
-from tests.support.tasks import first_event, log_lines, made, through_json
+from tests.support.tasks import first_event, load_trigger, log_lines, through_json
 
 ARGUMENTS = {
     "version": 1,
@@ -54,7 +54,7 @@ async def until(true, seconds=10):
 def test_a_trigger_survives_serialization():
     classpath, kwargs = JobTrigger(**ARGUMENTS).serialize()
     assert kwargs == ARGUMENTS
-    assert made(classpath, through_json(kwargs)).serialize() == (classpath, ARGUMENTS)
+    assert load_trigger(classpath, through_json(kwargs)).serialize() == (classpath, ARGUMENTS)
 
 
 def test_airflow_can_serialize_the_arguments():

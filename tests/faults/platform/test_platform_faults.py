@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.exceptions import JobLostError, TooManyFailedRowsError, WaitTimeoutError
 from tests.support.certificates import Authority
-from tests.support.fault_ways import DIRECT, WAYS, Case, maker, meet
+from tests.support.fault_cases import DIRECT, KINDS, Case, maker, run_case
 from tests.support.faulty_platform import Fault
 
 HTML = {"Content-Type": "text/html"}
@@ -29,43 +29,43 @@ class Outcome:
     """How a try ends.
 
     :param error: the error that it raises; ``None`` if it succeeds
-    :param says: regular expression that the message matches
+    :param message: regular expression that the error matches
     :param next_error: the error that the next try raises, when the platform works again
     :param more: number of jobs beyond those that there would be without the fault
     """
 
     error: type[Exception] | None = None
-    says: str = ""
+    message: str = ""
     next_error: type[Exception] | None = None
     more: int = 0
 
 
-WELL = Outcome()
+SUCCESS = Outcome()
 UNKNOWN = "it may run and bill: look there before submitting again"
-NOTHING = "Nothing was started"
+NOT_STARTED = "Nothing was started"
 
 
 def unknown(error):
-    """The job may have been started."""
+    """Return the outcome of a submission after which the job may be running."""
     return Outcome(error, UNKNOWN)
 
 
 def refused(error):
-    """The job was not started."""
-    return Outcome(error, NOTHING)
+    """Return the outcome of a submission that started no job."""
+    return Outcome(error, NOT_STARTED)
 
 
-RUNS_ON = "may still run and bill; (a|the) retry attaches"
+STILL_RUNNING = "may still run and bill; (a|the) retry attaches"
 
 
-def out_of_time(why):
-    """The task reached its timeout, the job continues, and the message says why the last poll failed."""
+def timed_out(reason):
+    """Return the outcome of a task that reached its timeout because polls failed; the job still runs."""
     return Outcome(
-        WaitTimeoutError, f"{RUNS_ON} to (it|them). The last (look at a job has|poll) failed: {why}"
+        WaitTimeoutError, f"{STILL_RUNNING} to (it|them). The last (look at a job has|poll) failed: {reason}"
     )
 
 
-BUSY, AWAY, SLOW, LOADING = (
+BUSY, UNAVAILABLE, SLOW, LOADING = (
     errors.RateLimitedError,
     errors.UnavailableError,
     errors.PlatformTimeoutError,
@@ -76,11 +76,11 @@ GONE, SPOILED = (
     errors.JobNotFoundError,
     Outcome(TooManyFailedRowsError, "3 of 3 rows failed", TooManyFailedRowsError),
 )
-SOON = {"Retry-After": "0.5"}
+RETRY_SOON = {"Retry-After": "0.5"}
 
 
-def another(**fields):
-    """Change fields of the correct response."""
+def changed(**fields):
+    """Return a function that changes fields of the correct response."""
     return lambda answer, _: answer | fields
 
 
@@ -111,115 +111,127 @@ class Line:
     name: str
     fault: Fault
     submit: Outcome
-    wait: Outcome = WELL
-    read: Outcome = WELL
+    wait: Outcome = SUCCESS
+    read: Outcome = SUCCESS
     direct: Outcome | None = None
     read_timeout: float = 10.0
 
 
-def twice(**how):
-    """Affect two responses."""
-    return Fault(times=2, **how)
+def twice(**options):
+    """Return a fault of two responses."""
+    return Fault(times=2, **options)
 
 
-def ever(**how):
-    """Affect all responses."""
-    return Fault(times=None, **how)
+def always(**options):
+    """Return a fault of all responses."""
+    return Fault(times=None, **options)
 
 
 ANSWERED, CONTENT, CONNECTION = "The platform answered", "The response", "The connection"
 LOGIN = {"Location": "https://login.example.test/?next=x"}
-NO_JSON = '{"id": b1, "job_id": }'
+INVALID_JSON = '{"id": b1, "job_id": }'
 
 # With a status, the request is not processed unless `after` is set; a fault that only changes the body processes it.
 TABLE = [
     # -- the platform is unavailable
-    Line("503 twice", twice(status=503), unknown(AWAY)),
-    Line("503 for long", ever(status=503), unknown(AWAY), out_of_time(ANSWERED), Outcome(AWAY, "503")),
-    Line("500 twice", twice(status=500, body='{"detail": ""}'), unknown(AWAY)),
-    Line("500 after the work", twice(status=500, after=True, body="{}"), unknown(AWAY)),
-    Line("504 twice", twice(status=504), unknown(AWAY)),
-    Line("524 twice", twice(status=524), unknown(SLOW)),
-    Line("502 with a web page", twice(status=502, body=PAGE, headers=HTML), unknown(AWAY)),
-    # -- the platform is busy
-    Line("429 with Retry-After", twice(status=429, headers=SOON), WELL),
-    Line("429 without", twice(status=429), WELL),
+    Line("503 twice", twice(status=503), unknown(UNAVAILABLE)),
     Line(
-        "429 for long",
-        ever(status=429, headers=SOON),
+        "503 all the time",
+        always(status=503),
+        unknown(UNAVAILABLE),
+        timed_out(ANSWERED),
+        Outcome(UNAVAILABLE, "503"),
+    ),
+    Line("500 twice", twice(status=500, body='{"detail": ""}'), unknown(UNAVAILABLE)),
+    Line("500 after the work", twice(status=500, after=True, body="{}"), unknown(UNAVAILABLE)),
+    Line("504 twice", twice(status=504), unknown(UNAVAILABLE)),
+    Line("524 twice", twice(status=524), unknown(SLOW)),
+    Line("502 with a web page", twice(status=502, body=PAGE, headers=HTML), unknown(UNAVAILABLE)),
+    # -- the platform is busy
+    Line("429 with Retry-After", twice(status=429, headers=RETRY_SOON), SUCCESS),
+    Line("429 without", twice(status=429), SUCCESS),
+    Line(
+        "429 all the time",
+        always(status=429, headers=RETRY_SOON),
         refused(BUSY),
-        out_of_time(ANSWERED),
+        timed_out(ANSWERED),
         Outcome(BUSY, "429"),
     ),
-    Line("513 twice", twice(status=513, headers=SOON), WELL),
-    Line("513 for long", ever(status=513), refused(LOADING), out_of_time(ANSWERED), Outcome(LOADING, "513")),
-    # -- the platform rejects the request
-    Line("401 twice", twice(status=401), refused(KEY), WELL, Outcome(KEY, "Check the key")),
+    Line("513 twice", twice(status=513, headers=RETRY_SOON), SUCCESS),
     Line(
-        "401 for long",
-        ever(status=401),
+        "513 all the time", always(status=513), refused(LOADING), timed_out(ANSWERED), Outcome(LOADING, "513")
+    ),
+    # -- the platform rejects the request
+    Line("401 twice", twice(status=401), refused(KEY), SUCCESS, Outcome(KEY, "Check the key")),
+    Line(
+        "401 all the time",
+        always(status=401),
         refused(KEY),
         Outcome(JobLostError, "may still run and bill"),
         Outcome(KEY, "Check the key"),
     ),
-    Line("498 of a young job", twice(status=498), refused(GONE), WELL, Outcome(GONE, "498")),
-    # -- the response is not one
+    Line("498 of a new job", twice(status=498), refused(GONE), SUCCESS, Outcome(GONE, "498")),
+    # -- the response is invalid
     Line("a web page twice", twice(body=PAGE, headers=HTML), unknown(ELSEWHERE)),
     Line(
-        "a web page for long",
-        ever(body=PAGE, headers=HTML),
+        "a web page all the time",
+        always(body=PAGE, headers=HTML),
         unknown(ELSEWHERE),
-        out_of_time(CONTENT),
+        timed_out(CONTENT),
         Outcome(ELSEWHERE, "web page"),
     ),
     Line("an empty answer", twice(after=True, body=""), unknown(ELSEWHERE)),
     Line("half of the JSON", twice(after=True, part=0.5), unknown(WRONG)),
-    Line("malformed JSON", twice(after=True, body=NO_JSON), unknown(WRONG)),
+    Line("malformed JSON", twice(after=True, body=INVALID_JSON), unknown(WRONG)),
     Line(
-        "malformed JSON for long",
-        ever(after=True, body=NO_JSON),
+        "malformed JSON all the time",
+        always(after=True, body=INVALID_JSON),
         unknown(WRONG),
-        out_of_time(CONTENT),
+        timed_out(CONTENT),
         Outcome(WRONG, "not what the API allows"),
         SPOILED,
     ),
     Line(
-        "another object for long",
-        ever(after=True, body='{"hello": 1}'),
+        "another object all the time",
+        always(after=True, body='{"hello": 1}'),
         unknown(WRONG),
-        out_of_time(CONTENT),
+        timed_out(CONTENT),
         Outcome(WRONG, "not what the API allows"),
         SPOILED,
     ),
     # -- the connection
-    Line("dropped before the work", twice(drop=True), unknown(AWAY)),
-    Line("dropped after the work", twice(drop=True, after=True), unknown(AWAY)),
+    Line("dropped before the work", twice(drop=True), unknown(UNAVAILABLE)),
+    Line("dropped after the work", twice(drop=True, after=True), unknown(UNAVAILABLE)),
     Line(
-        "dropped for long", ever(drop=True), unknown(AWAY), out_of_time(CONNECTION), Outcome(AWAY, "was lost")
+        "dropped all the time",
+        always(drop=True),
+        unknown(UNAVAILABLE),
+        timed_out(CONNECTION),
+        Outcome(UNAVAILABLE, "was lost"),
     ),
-    Line("cut off amid the body", twice(after=True, cut=True), unknown(AWAY)),
+    Line("a truncated body", twice(after=True, cut=True), unknown(UNAVAILABLE)),
     # -- time
     Line("no answer in time", Fault(after=True, silence=4.5), unknown(SLOW), read_timeout=2.0),
     Line("a body that never ends", Fault(after=True, trickle=0.3), unknown(SLOW), read_timeout=2.0),
-    Line("a slow body", twice(after=True, trickle=0.002), WELL),
-    # -- somewhere else
+    Line("a slow body", twice(after=True, trickle=0.002), SUCCESS),
+    # -- another server
     Line(
         "a redirect to another host",
         twice(status=302, headers=LOGIN),
         refused(ELSEWHERE),
-        WELL,
+        SUCCESS,
         Outcome(ELSEWHERE, "redirects to https://login.example.test;"),
     ),
     Line(
         "a redirect in circles",
-        ever(status=307, headers={"Location": "?again"}),
+        always(status=307, headers={"Location": "?again"}),
         refused(ELSEWHERE),
-        out_of_time(CONTENT),
+        timed_out(CONTENT),
         Outcome(ELSEWHERE, "redirects"),
     ),
 ]
 
-# -- a certificate that is not good: the platform was not reached, and another try at once would not help
+# -- an invalid certificate: the platform was not reached, and an immediate retry would not help
 BAD_CERTIFICATES = {
     "self-signed": "self-signed certificate",
     "for another host": "IP address mismatch",
@@ -228,75 +240,81 @@ BAD_CERTIFICATES = {
 
 # -- faults of one phase
 WORD = {"status": "PONDERING"}
-STILL_RUNS = Outcome(WaitTimeoutError, RUNS_ON)
+STILL_RUNS = Outcome(WaitTimeoutError, STILL_RUNNING)
 STATED = ("train", "memory rag", "classifier")
 SPECIAL = [
     *[
-        (way, phase, "an unknown state twice", Fault(times=2, change=another(**WORD)), WELL)
-        for way in STATED
+        (kind, phase, "an unknown state twice", Fault(times=2, change=changed(**WORD)), SUCCESS)
+        for kind in STATED
         for phase in ("trigger", "worker")
     ],
     *[
-        (way, "trigger", "an unknown state for long", ever(change=another(**WORD)), STILL_RUNS)
-        for way in STATED
+        (kind, "trigger", "an unknown state all the time", always(change=changed(**WORD)), STILL_RUNS)
+        for kind in STATED
     ],
     (
         "train",
         "trigger",
-        "an untrusted certificate for long",
+        "an untrusted certificate all the time",
         Fault(certificate="expired", times=None),
-        out_of_time(r"https://127.0.0.1:\d+ could not be reached: its certificate"),
+        timed_out(r"https://127.0.0.1:\d+ could not be reached: its certificate"),
     ),
     *[
-        (way, "fetch", f"{name} rows", Fault(times=1, change=change), Outcome(WRONG, "for 3 (prompts|texts)"))
-        for way in ("batch", "vectors")
+        (
+            kind,
+            "fetch",
+            f"{name} rows",
+            Fault(times=1, change=change),
+            Outcome(WRONG, "for 3 (prompts|texts)"),
+        )
+        for kind in ("batch", "vectors")
         for name, change in (("fewer", fewer), ("more", more))
     ],
     *[
-        (way, "fetch", f"{name} rows for good", Fault(times=None, change=change), replace(SPOILED, more=1))
-        for way in ("batch", "vectors")
+        (kind, "fetch", f"{name} rows each time", Fault(times=None, change=change), replace(SPOILED, more=1))
+        for kind in ("batch", "vectors")
         for name, change in (("fewer", fewer), ("more", more))
     ],
     *[
-        (way, "direct", f"{name} rows", Fault(times=1, change=change), WELL)
-        for way in ("completions", "embedding")
+        (kind, "direct", f"{name} rows", Fault(times=1, change=change), SUCCESS)
+        for kind in ("completions", "embedding")
         for name, change in (("fewer", fewer), ("more", more))
     ],
     *[
-        (way, "direct", f"{name} rows for good", Fault(times=None, change=change), SPOILED)
-        for way in ("completions", "embedding")
+        (kind, "direct", f"{name} rows each time", Fault(times=None, change=change), SPOILED)
+        for kind in ("completions", "embedding")
         for name, change in (("fewer", fewer), ("more", more))
     ],
 ]
 
 
-def phases(way):
-    """The phases of a way."""
-    if way in DIRECT:
+def phases(kind):
+    """Return the phases of a kind of task."""
+    if kind in DIRECT:
         return ("direct",)
-    waits = ("trigger", "worker") if WAYS[way].looks else ()
-    return ("submit", *waits, *(("fetch",) if WAYS[way].fetches else ()))
+    waits = ("trigger", "worker") if KINDS[kind].polls else ()
+    return ("submit", *waits, *(("fetch",) if KINDS[kind].fetches else ()))
 
 
-def cases_of(way):
-    """Each case of a way with what is to come of it."""
+def cases_of(kind):
+    """Yield each case of a kind of task with its expected outcome."""
     for line in TABLE:
         by_phase = {"submit": line.submit, "trigger": line.wait, "worker": line.wait, "fetch": line.read}
-        for phase in phases(way):
+        for phase in phases(kind):
             outcome = by_phase.get(phase, line.direct or line.read)
-            yield Case(way, phase, line.name, line.fault, line.read_timeout), outcome
-    for kind, words in BAD_CERTIFICATES.items():
-        untrusted = Outcome(AWAY, rf"certificate is not trusted \({words}")
-        for phase in phases(way):
+            yield Case(kind, phase, line.name, line.fault, line.read_timeout), outcome
+    for defect, words in BAD_CERTIFICATES.items():
+        untrusted = Outcome(UNAVAILABLE, rf"certificate is not trusted \({words}")
+        for phase in phases(kind):
             # Failed rows are requested again while others are still open.
-            fault = ever(certificate=kind) if phase == "direct" else twice(certificate=kind)
+            fault = always(certificate=defect) if phase == "direct" else twice(certificate=defect)
             yield (
-                Case(way, phase, f"a certificate that is {kind}", fault),
-                WELL if phase in ("trigger", "worker") else untrusted,
+                Case(kind, phase, f"a certificate that is {defect}", fault),
+                SUCCESS if phase in ("trigger", "worker") else untrusted,
             )
     for each, phase, name, fault, outcome in SPECIAL:
-        if each == way:
-            yield Case(way, phase, name, fault), outcome
+        if each == kind:
+            yield Case(kind, phase, name, fault), outcome
 
 
 @pytest.fixture(scope="module")
@@ -317,15 +335,15 @@ def certificates(tmp_path_factory):
 @pytest.mark.long
 # A poll that is cancelled during the TLS handshake leaves its socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("way", WAYS)
-def test_every_fault_ends_as_the_table_says(way, certificates, tmp_path):
-    cases = list(cases_of(way))
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_ends_as_the_table_says(kind, certificates, tmp_path):
+    cases = list(cases_of(kind))
     assert len({case.id for case, _ in cases}) == len(cases) > 30
-    maker(way, tmp_path, "lamini_default")()  # so that no two threads import the same module
+    maker(kind, tmp_path, "lamini_default")()  # so that no two threads import the same module
     with patch.dict(os.environ), ThreadPoolExecutor(AT_ONCE) as pool:
-        seen = [
+        observed = [
             pool.submit(
-                meet,
+                run_case,
                 with_certificate(case, certificates),
                 tmp_path / str(number),
                 certificates["authority"],
@@ -335,7 +353,7 @@ def test_every_fault_ends_as_the_table_says(way, certificates, tmp_path):
         ]
         wrong = [
             f"{case.id}: {problem}"
-            for (case, outcome), future in zip(cases, seen, strict=True)
+            for (case, outcome), future in zip(cases, observed, strict=True)
             for problem in problems(case, outcome, future.result(120))
         ]
     assert not wrong, "\n".join(wrong)
@@ -343,25 +361,25 @@ def test_every_fault_ends_as_the_table_says(way, certificates, tmp_path):
 
 def with_certificate(case, certificates):
     """Return the case with the path of its fault's certificate."""
-    kind = case.fault.certificate
-    return replace(case, fault=replace(case.fault, certificate=kind and certificates[kind]))
+    defect = case.fault.certificate
+    return replace(case, fault=replace(case.fault, certificate=defect and certificates[defect]))
 
 
-def problems(case, outcome, seen):
+def problems(case, outcome, observed):
     """Yield the differences from the table."""
     started, finally_started, next_error = expected_jobs(case, outcome)
-    if type(seen.error) is not (outcome.error or type(None)):
-        yield f"the try ended with {seen.error!r}"
-    elif not re.search(outcome.says, str(seen.error)):
-        yield f"it says {seen.error}"
-    if seen.started != started:
-        yield f"{seen.started} jobs were started, not {started}"
-    if type(seen.next_error) is not (next_error or type(None)):
-        yield f"the next try ended with {seen.next_error!r}"
-    if seen.finally_started != finally_started:
-        yield f"{seen.finally_started} jobs were started in total, not {finally_started}"
-    if seen.good is not (next_error is None):
-        yield "the result is wrong" if not seen.good else "the result is correct"
+    if type(observed.error) is not (outcome.error or type(None)):
+        yield f"the try ended with {observed.error!r}"
+    elif not re.search(outcome.message, str(observed.error)):
+        yield f"it says {observed.error}"
+    if observed.started != started:
+        yield f"{observed.started} jobs were started, not {started}"
+    if type(observed.next_error) is not (next_error or type(None)):
+        yield f"the next try ended with {observed.next_error!r}"
+    if observed.finally_started != finally_started:
+        yield f"{observed.finally_started} jobs were started in total, not {finally_started}"
+    if observed.correct is not (next_error is None):
+        yield "the result is wrong" if not observed.correct else "the result is correct"
 
 
 def expected_jobs(case, outcome):
@@ -370,10 +388,10 @@ def expected_jobs(case, outcome):
         return 0, 0, outcome.next_error
     if case.phase != "submit" or outcome.error is None:
         return 1 + outcome.more, 1 + outcome.more, outcome.next_error
-    if outcome.says == NOTHING or outcome.says.startswith("certificate"):
+    if outcome.message == NOT_STARTED or outcome.message.startswith("certificate"):
         return 0, 1, None
     started = int(case.fault.after)
-    lost = WAYS[case.way].lost
+    lost = KINDS[case.kind].lost
     if lost == "asks":
         return started, started, JobLostError
     return started, 1 if lost == "found" else started + 1, None

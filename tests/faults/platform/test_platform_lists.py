@@ -11,13 +11,13 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_lamini.api.errors import UnavailableError
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.triggers.job import JobTrigger
-from tests.support.fault_ways import TASK, WAYS, is_good, maker
+from tests.support.fault_cases import KINDS, TASK, is_correct, maker
 from tests.support.faulty_platform import Fault, faulty_platform
-from tests.support.tasks import begin, made, run_to_end, wake
+from tests.support.tasks import begin, load_trigger, resume, run_to_end
 
 pytestmark = pytest.mark.long
 
-WAITING = [way for way in WAYS if WAYS[way].looks]
+WAITING = [kind for kind in KINDS if KINDS[kind].polls]
 LISTS = {
     "reversed": lambda jobs, _: jobs[::-1],
     "each twice": lambda jobs, _: jobs + jobs,
@@ -39,37 +39,37 @@ def platform(monkeypatch):
 
 @pytest.fixture
 def task(platform, tmp_path):
-    """Returns a function that creates a kind's operator. A dataset exists."""
+    """Returns a function that creates an operator factory of a kind of task. A dataset exists."""
     platform.datasets["given"] = [{"input": "a", "output": "b"}]
-    return lambda way: maker(way, tmp_path, "lamini_default")
+    return lambda kind: maker(kind, tmp_path, "lamini_default")
 
 
-@pytest.mark.parametrize("way", WAITING)
-def test_a_job_that_vanished_after_its_first_minute_is_submitted_again(platform, task, way, tmp_path):
-    make, before = task(way)(), platform.started
+@pytest.mark.parametrize("kind", WAITING)
+def test_a_job_that_vanished_after_its_first_minute_is_submitted_again(platform, task, kind, tmp_path):
+    make, before = task(kind)(), platform.started
     deferral = begin(make)
-    platform.forgets = True
+    platform.forgets_jobs = True
     event = deferral.wait(submitted_at=time.time() - 600)
     assert [lost["vanished"] for lost in event["lost"].values()] == [True]
-    platform.go_right()
-    if way in ("batch", "vectors"):
+    platform.clear_faults()
+    if kind in ("batch", "vectors"):
         with pytest.raises(TaskDeferred):
-            wake(make, deferral, event)
+            resume(make, deferral, event)
     else:
         with pytest.raises(JobLostError, match=r"cannot be read any more.*A retry submits a new job"):
-            wake(make, deferral, event)
-    assert is_good(way, run_to_end(make, TASK).result, tmp_path)
+            resume(make, deferral, event)
+    assert is_correct(kind, run_to_end(make, TASK).result, tmp_path)
     assert platform.started - before == 2
 
 
-@pytest.mark.parametrize("way", WAITING)
-def test_a_job_that_vanished_while_the_worker_waits_is_reported(platform, task, way, tmp_path):
+@pytest.mark.parametrize("kind", WAITING)
+def test_a_job_that_vanished_while_the_worker_waits_is_reported(platform, task, kind, tmp_path):
     """The task attaches to an old job and waits for it in the worker."""
-    begin(task(way)())
-    platform.forgets = True
+    begin(task(kind)())
+    platform.forgets_jobs = True
     _age(tmp_path, 600)
-    operator = task(way)(
-        deferrable=False, **({"on_unknown_submission": "fail"} if way in ("batch", "vectors") else {})
+    operator = task(kind)(
+        deferrable=False, **({"on_unknown_submission": "fail"} if kind in ("batch", "vectors") else {})
     )
     with pytest.raises(JobLostError, match=r"cannot be (looked at|read) any more|no longer knows job"):
         run_to_end(operator, TASK)
@@ -77,13 +77,13 @@ def test_a_job_that_vanished_while_the_worker_waits_is_reported(platform, task, 
 
 
 def _age(folder, seconds):
-    """Make all submissions that are recorded below a folder older."""
+    """Make all recorded submissions below a folder look older."""
     aged = 0
     for path in [*folder.glob("state/*.json"), *folder.glob("out/_ledger.json")]:
         record = json.loads(path.read_text())
-        found = [once for chunk in record.get("open", []) for once in chunk["rounds"]] or [record]
-        for once in found:
-            once["submitted_at"] -= seconds
+        submissions = [each for chunk in record.get("open", []) for each in chunk["rounds"]] or [record]
+        for submission in submissions:
+            submission["submitted_at"] -= seconds
             aged += 1
         path.write_text(json.dumps(record))
     assert aged == 1
@@ -98,7 +98,7 @@ def test_the_ends_of_jobs_are_found_whatever_the_list_contains(platform, task, c
         ids.append(run_to_end(operator, TASK).result["job_id"])
     for job in platform.jobs.values():
         job.states = job.states[-1:]
-    platform.go_wrong("GET /v1/train/jobs", Fault(times=None, change=change))
+    platform.inject("GET /v1/train/jobs", Fault(times=None, change=change))
     trigger = JobTrigger(
         conn_id="lamini_default",
         kind="lamini/tuning",
@@ -119,23 +119,23 @@ def _event(trigger):
 
     from tests.support.tasks import first_event
 
-    return asyncio.run(asyncio.wait_for(first_event(made(*trigger.serialize())), 30))
+    return asyncio.run(asyncio.wait_for(first_event(load_trigger(*trigger.serialize())), 30))
 
 
 @pytest.mark.parametrize(
-    ("way", "lists"),
+    ("kind", "lists"),
     [
         ("train", ["GET /v1/train/jobs"]),
         ("classifier", ["GET /v2/classifier/mail/jobs", "GET /v2/classifier/mail/models"]),
     ],
 )
-def test_a_lost_submission_is_found_in_a_list_that_contains_it_twice(platform, task, way, lists, tmp_path):
+def test_a_lost_submission_is_found_in_a_list_that_contains_it_twice(platform, task, kind, lists, tmp_path):
     platform.names_models = False  # so that the task reads the list of models
     before = platform.started
-    platform.go_wrong(WAYS[way].submits, Fault(drop=True, after=True))
+    platform.inject(KINDS[kind].submits, Fault(drop=True, after=True))
     for path in lists:
-        platform.go_wrong(path, Fault(times=None, change=LISTS["each twice"]))
+        platform.inject(path, Fault(times=None, change=LISTS["each twice"]))
     with pytest.raises(UnavailableError, match="may run and bill"):
-        run_to_end(task(way)(), TASK)
-    assert is_good(way, run_to_end(task(way)(), TASK).result, tmp_path)
+        run_to_end(task(kind)(), TASK)
+    assert is_correct(kind, run_to_end(task(kind)(), TASK).result, tmp_path)
     assert platform.started - before == 1

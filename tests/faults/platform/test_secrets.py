@@ -18,8 +18,8 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_lamini.hooks.lamini import LaminiHook
 from tests.support.blob_store import BlobStore
 from tests.support.faulty_platform import MODEL, Fault, faulty_platform
-from tests.support.secrets_found import Left, everything_logged
-from tests.support.tasks import TI, execute, first_event, made
+from tests.support.tasks import TI, execute, first_event, load_trigger
+from tests.support.traces import Traces, collect_logs
 
 KEY = "sk-live-Zq81Kd02mXvT93hL"
 HEADER = "tenant-credential-7Hf2Lw9PqA"
@@ -83,25 +83,25 @@ OPERATORS = {
     "cancel": ("job_control.LaminiCancelJobOperator", {"job_id": "1"}),
     "sensor": ("sensors.job.LaminiJobSensor", {"job_id": "1"}),
 }
-AT_ONCE = ("completion", "chat", "upload", "cancel", "evaluate classifier")
+WITHOUT_JOB = ("completion", "chat", "upload", "cancel", "evaluate classifier")
 """Operators without a job to wait for."""
 
 ECHOES = {
     "a detail": lambda sent: json.dumps({"detail": sent}),
-    "a list of findings": lambda sent: json.dumps(
+    "a list of validation errors": lambda sent: json.dumps(
         {"detail": [{"loc": ["body", "prompt"], "msg": sent, "input": sent}]}
     ),
-    "a bare text": lambda sent: sent,
+    "plain text": lambda sent: sent,
     "an object": lambda sent: json.dumps(
         {"status": sent[:300], "model_name": sent, "id": [sent], "job_id": [sent]}
     ),
 }
 
 
-def failed_badly(answer):
-    """The status of a failed job; its reason contains the key."""
+def as_failed_job(answer):
+    """Return a response changed to that of a failed job whose reason contains the key."""
     if isinstance(answer, list):
-        return [failed_badly(item) for item in answer]
+        return [as_failed_job(item) for item in answer]
     why = {"status": "FAILED", "prev_download_error": f"Bearer {KEY} was refused", "logs": [KEY]}
     return answer | why if isinstance(answer, dict) else answer
 
@@ -109,14 +109,14 @@ def failed_badly(answer):
 FAULTS = {
     "none": None,
     "401": Fault(times=None, status=401, echo=ECHOES["a detail"]),
-    "422": Fault(times=None, status=422, echo=ECHOES["a list of findings"]),
-    "500": Fault(times=None, status=500, after=True, echo=ECHOES["a bare text"]),
-    "200 and no JSON": Fault(times=None, after=True, echo=ECHOES["a bare text"]),
+    "422": Fault(times=None, status=422, echo=ECHOES["a list of validation errors"]),
+    "500": Fault(times=None, status=500, after=True, echo=ECHOES["plain text"]),
+    "200 without JSON": Fault(times=None, after=True, echo=ECHOES["plain text"]),
     "200 and another object": Fault(times=None, echo=ECHOES["an object"]),
-    "the job fails": Fault(times=None, change=lambda answer, _: failed_badly(answer)),
+    "the job fails": Fault(times=None, change=lambda answer, _: as_failed_job(answer)),
     "dropped": Fault(times=None, after=True, drop=True),
 }
-WHERE = {"starting": "(POST|PUT) .*", "looking": "(GET .*|POST .*/status)"}
+WHERE = {"submitting": "(POST|PUT) .*", "polling": "(GET .*|POST .*/status)"}
 
 
 @contextmanager
@@ -149,9 +149,9 @@ def platform(monkeypatch):
 
 def prepare(platform, folder):
     """Create a finished job, an index, a classifier, and documents."""
-    platform.go_right()
+    platform.clear_faults()
     platform.script = [("CREATED", "COMPLETED")]
-    platform.looks_needed = 1
+    platform.polls_needed = 1
     platform.datasets["given"] = 3
     body = {"dataset_id": "given", "upload_file_path": "/given.jsonl", "model_name": MODEL}
     platform.answer("POST", "/v1/train", f"Bearer {KEY}", json.dumps(body).encode())
@@ -170,7 +170,7 @@ def operator_maker(name, folder, **more):
     module, kind = path.rsplit(".", 1)
     paths = {f"{{{name}}}": str(folder / name) for name in ("out", "state", "documents")}
     values = {"task_id": "infer"} | more
-    if name not in AT_ONCE:
+    if name not in WITHOUT_JOB:
         interval = "poke_interval" if name == "sensor" else "poll_interval"
         values |= {"deferrable": True, "timeout": 1, interval: 0.3} | more
     for key, value in arguments.items():
@@ -182,7 +182,7 @@ def operator_maker(name, folder, **more):
     )(**values)
 
 
-def run(make, left):
+def run(make, traces):
     """Run a task until it ends, and collect everything that it produces."""
     operator, event, method = make(), None, None
     while True:
@@ -191,42 +191,42 @@ def run(make, left):
             result = resume({"ti": TI}, event=event) if resume else execute(operator, TI)
         except TaskDeferred as deferred:
             classpath, kwargs = deferred.trigger.serialize()
-            left.add("trigger", json.dumps(kwargs))
-            left.add("trigger", deferred.trigger)
-            left.add("deferral", repr(deferred.kwargs))
-            event = asyncio.run(asyncio.wait_for(first_event(made(classpath, kwargs)), 30))
-            left.add("event", json.dumps(event))
-            note_operator(operator, left)
+            traces.add("trigger", json.dumps(kwargs))
+            traces.add("trigger", deferred.trigger)
+            traces.add("deferral", repr(deferred.kwargs))
+            event = asyncio.run(asyncio.wait_for(first_event(load_trigger(classpath, kwargs)), 30))
+            traces.add("event", json.dumps(event))
+            add_operator(operator, traces)
             operator, method = make(), deferred.method_name
         else:
-            left.add("xcom", json.dumps(result))
-            note_operator(operator, left)
+            traces.add("xcom", json.dumps(result))
+            add_operator(operator, traces)
             return
 
 
-def note_operator(operator, left):
+def add_operator(operator, traces):
     """Collect an operator's repr, fields and attributes."""
-    left.add("operator", repr(operator))
-    left.add("arguments", repr({name: getattr(operator, name) for name in operator.template_fields}))
+    traces.add("operator", repr(operator))
+    traces.add("arguments", repr({name: getattr(operator, name) for name in operator.template_fields}))
     for name in ("task_run", "hook", "settings"):
-        left.add(name, repr(getattr(operator, name, None)))
+        traces.add(name, repr(getattr(operator, name, None)))
 
 
-def through_all_faults(name, platform, folder, left):
+def run_with_each_fault(name, platform, folder, traces):
     """Run an operator with each fault; return the errors."""
     failed = []
-    for fault, how in FAULTS.items():
-        for where, requests in WHERE.items() if how else {"": ""}.items():
-            here = folder / f"{name} {fault} {where}".strip().replace(" ", "-")
+    for fault_name, fault in FAULTS.items():
+        for where, requests in WHERE.items() if fault else {"": ""}.items():
+            here = folder / f"{name} {fault_name} {where}".strip().replace(" ", "-")
             prepare(platform, here)
-            patience = {} if how or name in AT_ONCE else {"timeout": 20}
-            if how:
-                platform.go_wrong(requests, how)
+            options = {} if fault or name in WITHOUT_JOB else {"timeout": 20}
+            if fault:
+                platform.inject(requests, fault)
             try:
-                run(operator_maker(name, here, lamini_conn_id=conn_id_of(name), **patience), left)
+                run(operator_maker(name, here, lamini_conn_id=conn_id_of(name), **options), traces)
             except Exception as error:  # noqa: BLE001 - any error is fine
-                left.add_error(f"{name}, {fault} while {where}", error)
-                failed.append(f"{fault}: {error!r}")
+                traces.add_error(f"{name}, {fault_name} while {where}", error)
+                failed.append(f"{fault_name}: {error!r}")
     return failed
 
 
@@ -236,60 +236,61 @@ def conn_id_of(name):
 
 
 @pytest.mark.long
-def test_no_secret_and_no_row_is_left_where_others_may_read_it(monkeypatch, tmp_path):
+def test_no_secret_and_no_row_is_in_any_trace_of_a_task(monkeypatch, tmp_path):
     """All operators run at the same time, because they mostly wait."""
-    left = Left()
+    traces = Traces()
     with ExitStack() as stack:
         platforms = {
             name: stack.enter_context(secretive_platform(monkeypatch, conn_id_of(name))) for name in OPERATORS
         }
         for name in OPERATORS:  # so that no two threads import the same module
             operator_maker(name, tmp_path)()
-        stack.enter_context(everything_logged(left))
+        stack.enter_context(collect_logs(traces))
         with ThreadPoolExecutor(len(OPERATORS)) as pool:
             jobs = [
-                pool.submit(through_all_faults, name, platforms[name], tmp_path, left) for name in OPERATORS
+                pool.submit(run_with_each_fault, name, platforms[name], tmp_path, traces)
+                for name in OPERATORS
             ]
             failed = {name: job.result(120) for name, job in zip(OPERATORS, jobs, strict=True)}
-    left.add_files(tmp_path, but=HOLD_ROWS)
+    traces.add_files(tmp_path, skip=HOLD_ROWS)
     assert min(map(len, failed.values())) >= 5, failed
     assert [each for one in failed.values() for each in one if each.startswith("none")] == []
-    assert len(left.texts) > 1000
-    assert [found for secret in SECRETS.values() for found in left.holding(secret)] == []
-    shown = [found for text in DATA.values() for found in left.holding(text, but="rows")]
+    assert len(traces.texts) > 1000
+    assert [found for secret in SECRETS.values() for found in traces.find(secret)] == []
+    shown = [found for text in DATA.values() for found in traces.find(text, skip="rows")]
     assert [found for found in shown if not found.startswith("arguments")] == []
 
 
 def test_the_search_finds_secrets(tmp_path):
     """Otherwise the tests of this module would prove nothing."""
-    left = Left()
-    with everything_logged(left):
+    traces = Traces()
+    with collect_logs(traces):
         import logging
 
         logging.getLogger("any.other").debug("sent %r", {"Authorization": f"Bearer {KEY}"})
     (tmp_path / "state.json").write_text(json.dumps({"prompt": PROMPT}))
-    left.add_files(tmp_path)
-    left.add_error("an error", ValueError(f"{TOKEN}"))
-    assert [len(left.holding(text)) > 0 for text in (KEY, PROMPT, TOKEN, HEADER)] == [True, True, True, False]
+    traces.add_files(tmp_path)
+    traces.add_error("an error", ValueError(f"{TOKEN}"))
+    assert [len(traces.find(text)) > 0 for text in (KEY, PROMPT, TOKEN, HEADER)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_neither_the_hook_nor_its_connection_test_shows_a_secret(platform, fault):
-    left = Left()
+    traces = Traces()
     if FAULTS[fault]:
-        platform.go_wrong(".*", FAULTS[fault])
-    with everything_logged(left), LaminiHook("lamini_default") as hook:
-        left.add("form", hook.test_connection())
+        platform.inject(".*", FAULTS[fault])
+    with collect_logs(traces), LaminiHook("lamini_default") as hook:
+        traces.add("form", hook.test_connection())
         info = hook._connection_info()
         for item in (hook, hook.client(), hook.settings(), info, vars(hook), info.settings.fingerprint):
-            left.add(type(item).__name__, item)
-        left.add("pickled hook", pickle.dumps(hook).decode("latin-1"))
+            traces.add(type(item).__name__, item)
+        traces.add("pickled hook", pickle.dumps(hook).decode("latin-1"))
         from airflow_provider_lamini.platforms.lamini.api import completions, models
 
         for call in (
             models.download("m", "transformer", TOKEN),
             completions.complete(model_name="m", prompt=[PROMPT]),
         ):
-            left.add("call", call)
-    assert [found for secret in SECRETS.values() for found in left.holding(secret)] == []
-    assert left.holding(PROMPT) == []
+            traces.add("call", call)
+    assert [found for secret in SECRETS.values() for found in traces.find(secret)] == []
+    assert traces.find(PROMPT) == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.local.rag.documents import Block, UnreadableDocumentError, read_document
-from tests.support.pdf import locked, pdf
+from tests.support.pdf import encrypted, pdf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +93,7 @@ def test_a_pdf_is_read_page_by_page(tmp_path: Path, name: str) -> None:
         ("a.pdf", pdf("text")[:-200], "not a readable PDF"),
         ("a.pdf", b"", "not a readable PDF"),
         ("a.pdf", pdf("", ""), "OCR"),
-        ("a.pdf", locked(pdf("text"), "secret"), "password"),
+        ("a.pdf", encrypted(pdf("text"), "secret"), "password"),
         ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "not text"),
         ("a.docx", b"PK\x03\x04\x14\x00\x00\x00", "not text"),
         ("a.html", b"<p>\x00\x01</p>", "not text"),

@@ -187,10 +187,10 @@ class ScriptCase(Case):
         return not (world.tuning.drop or world.tuning.lose)
 
     def crash_platform(self, world: World) -> None:
-        world.tuning.away = True
+        world.tuning.unavailable = True
 
     def restart_platform(self, world: World) -> None:
-        world.tuning.away = False
+        world.tuning.unavailable = False
 
 
 def recorded(value: Any) -> set[tuple[str, float]]:

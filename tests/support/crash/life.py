@@ -58,7 +58,7 @@ class Life:
     :param trouble: what went wrong in addition to kills
     :param kills: number of killed processes
     :param tries: number of tries
-    :param asked: how often a user had to decide
+    :param decisions: how often a user had to decide
     :param repeated: paid work that was repeated as documented
     :param duplicates: paid work that was repeated without being documented
     :param broken: whether the connection of a submission broke
@@ -72,7 +72,7 @@ class Life:
     trouble: Trouble
     kills: int = 0
     tries: int = 0
-    asked: int = 0
+    decisions: int = 0
     unknown: int = 0
     repeated: int = 0
     duplicates: int = 0
@@ -210,8 +210,8 @@ class _Living:
     def _stuck(self, outcome: Outcome) -> bool:
         assert outcome.error is not None
         name, words = outcome.error
-        if name == "JobLostError" and "on_unknown_submission='submit'" in words and not self.life.asked:
-            self.life.asked += 1
+        if name == "JobLostError" and "on_unknown_submission='submit'" in words and not self.life.decisions:
+            self.life.decisions += 1
             self._case.decided(self._place)
         elif outcome.fatal:
             self.life.failed = f"{name}: {words}"
@@ -251,7 +251,7 @@ class _Living:
                 event = self._phase("wait", deferral=deferral)
             if event.how != "yielded":
                 return event
-            outcome = self._phase("wake", deferral=deferral, event=event.value)
+            outcome = self._phase("resume", deferral=deferral, event=event.value)
         return outcome
 
     def _phase(self, phase: Phase, **more: Any) -> Outcome:

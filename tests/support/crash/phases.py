@@ -80,14 +80,14 @@ def _carry_out(case: Case, order: dict[str, Any], place: Path, watch: Watch) -> 
         if order["phase"] == "wait":
             trigger = Deferral(**order["deferral"]).make_trigger()
             event = asyncio.run(first_event(trigger))
-            watch.passed("the event is on its way")
+            watch.passed("the event is in flight")
             return Outcome(how="yielded", value=event)
         result = through_json(_task(case, order, place))
-        watch.passed("the result is on its way")
+        watch.passed("the result is in flight")
         return Outcome(how="returned", value=result)
     except TaskDeferred as deferred:
         classpath, kwargs = deferred.trigger.serialize()
-        watch.passed("the deferral is on its way")
+        watch.passed("the deferral is in flight")
         method, method_kwargs = deferred.method_name, through_json(deferred.kwargs or {})
         deferral = Deferral(classpath, through_json(kwargs), method, method_kwargs)
         return Outcome(how="deferred", value=asdict(deferral))

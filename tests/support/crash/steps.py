@@ -1,8 +1,8 @@
 """Name the steps of a process at which a crash could matter, and kill the process at one of them.
 
-The interpreter's profile hook reports each call and return, so the watched code is unchanged. The names contain the request or
-file (``POST /v1/train is about to be sent``, ``_ledger.json (intend) is whole, not yet named``), so a new request or file makes a
-new step.
+The interpreter's profile hook reports each call and return, so the watched code is unchanged. The names contain the request
+or file (``POST /v1/train is about to be sent``, ``_ledger.json (intend) is complete, not yet renamed``), so a new request or file
+makes a new step.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ class Watch:
             "the task state is about to be removed"
         )
         self._before[_of("operators.base", "run_work")] = lambda frame, _: (
-            "the task begins" if frame.f_locals["event"] is None else "the task wakes up"
+            "the task starts" if frame.f_locals["event"] is None else "the task resumes"
         )
         self._before[_of("runs.task", "TaskRun.trigger")] = _constant("the task is about to defer")
         self._before[_of("operators.upload_dataset", "LaminiUploadDatasetOperator.execute")] = _constant(
-            "the task begins"
+            "the task starts"
         )
         self._before[_of("triggers.job", "JobTrigger.run")] = _constant("the trigger runs")
 
@@ -148,7 +148,7 @@ class Watch:
         elif event == "c_call" and arg is os.replace:
             store = _caller(frame, self._store_write)
             if store is not None:
-                self._note(f"{self._file(store)} is whole, not yet named")
+                self._note(f"{self._file(store)} is complete, not yet renamed")
 
     def _note(self, step: str | None) -> None:
         if step:

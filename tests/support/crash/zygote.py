@@ -25,7 +25,7 @@ TIMEOUT = 60.0
 SINGLE = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """Keeps NumPy and PyArrow from starting threads at import, which a fork would lose."""
 
-Phase = Literal["execute", "wait", "wake"]
+Phase = Literal["execute", "wait", "resume"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Collect everything that a task leaves where others may read it, before Airflow masks it."""
+"""Collect everything that a task writes where others can read it, before Airflow masks it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Left:
-    """Texts that a task left behind.
+class Traces:
+    """Texts that a task has written or raised.
 
     :ivar texts: pairs of a location and a text
     """
@@ -45,36 +45,36 @@ class Left:
                 self.add(f"{location}: reduced", repr(cause.__reduce__()))
             cause = cause.__cause__ or cause.__context__
 
-    def add_files(self, folder: Path, *, but: Iterable[str] = ()) -> None:
+    def add_files(self, folder: Path, *, skip: Iterable[str] = ()) -> None:
         """Collect the files below a folder.
 
-        :param but: patterns of files that may contain rows
+        :param skip: patterns of files that may contain rows
         """
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                rows = any(path.match(pattern) for pattern in but)
+                rows = any(path.match(pattern) for pattern in skip)
                 self.texts.append(
                     (f"rows: {path}" if rows else str(path), path.read_bytes().decode("latin-1"))
                 )
 
-    def holding(self, text: str, *, but: str = "") -> list[str]:
+    def find(self, text: str, *, skip: str = "") -> list[str]:
         """Return where a text occurs, also as part of JSON or a URL.
 
-        :param but: prefix of locations to skip
+        :param skip: prefix of locations to skip
         """
         forms = {text, json.dumps(text)[1:-1], text.replace(" ", "%20"), text.replace(" ", "+")}
         return [
             f"{location}: ...{found[max(0, found.find(form) - 80) : found.find(form) + len(form) + 20]}..."
             for location, found in self.texts
             for form in forms
-            if form in found and not (but and location.startswith(but))
+            if form in found and not (skip and location.startswith(skip))
         ]
 
 
 @contextmanager
-def everything_logged(left: Left) -> Iterator[None]:
+def collect_logs(traces: Traces) -> Iterator[None]:
     """Collect all log records of the block from DEBUG on, with their arguments and errors."""
-    handler = _Handler(left)
+    handler = _Handler(traces)
     with ExitStack() as stack:
         for name in ("", "airflow.task", "airflow_provider_lamini"):
             logger = logging.getLogger(name)
@@ -90,15 +90,15 @@ def everything_logged(left: Left) -> Iterator[None]:
 
 
 class _Handler(logging.Handler):
-    def __init__(self, left: Left) -> None:
+    def __init__(self, traces: Traces) -> None:
         super().__init__(logging.DEBUG)
-        self._left = left
+        self._traces = traces
 
     def add_entry(self, _: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Collect a log entry of structlog."""
-        self._left.add("log", repr(entry))
+        self._traces.add("log", repr(entry))
         return entry
 
     def emit(self, record: logging.LogRecord) -> None:
         error = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-        self._left.add("log", f"{record.name} {record.getMessage()} {record.args!r} {error}")
+        self._traces.add("log", f"{record.name} {record.getMessage()} {record.args!r} {error}")

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def with_gaps(work: Awaitable[T]) -> tuple[T, list[float]]:
-    """Await something beside a task that runs every 10 ms.
+    """Await something while another task runs every 10 ms.
 
     :param work: the awaitable
     :return: its result, and the seconds between the runs of the task
