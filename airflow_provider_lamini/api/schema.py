@@ -6,16 +6,38 @@ from typing import Annotated, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
 
 from airflow_provider_lamini.api.call import Json, PromptList
 from airflow_provider_lamini.api.output_types import OutputType, check_output_type
 
 
+def _stop_at_first_error(schema: object) -> None:
+    """Set ``fail_fast`` for the lists in a schema of pydantic."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "list":
+            schema["fail_fast"] = True
+        for part in schema.values():
+            _stop_at_first_error(part)
+    elif isinstance(schema, list | tuple):
+        for part in schema:
+            _stop_at_first_error(part)
+
+
 class Request(BaseModel):
-    """A request body. It accepts unknown fields: servers differ."""
+    """A request body. It accepts unknown fields: servers differ. Validation stops at the first invalid item of a list."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Make validation stop at the first error of each list: one error takes far more memory than an item."""
+        schema = handler(source)
+        _stop_at_first_error(handler.resolve_ref_schema(schema))
+        return schema
 
 
 class Response(BaseModel):

@@ -8,6 +8,9 @@ from fastapi import FastAPI
 
 import airflow_provider_lamini
 from airflow_provider_lamini.local.api_style import LAMINI
+from airflow_provider_lamini.local.edge.bodies import BoundBodies
+from airflow_provider_lamini.local.edge.headers import CheckHeaders
+from airflow_provider_lamini.local.edge.limits import Limits
 from airflow_provider_lamini.local.errors import install_error_handlers
 from airflow_provider_lamini.local.faults import InjectFaults
 from airflow_provider_lamini.local.middleware import CountRequests, HandleUnexpectedErrors, RequireKey
@@ -32,13 +35,17 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.platform import Platform
 
 
-def create_app(platform: Platform, key: str, control_connections: Connections | None = None) -> ASGIApp:
+def create_app(
+    platform: Platform, key: str, control_connections: Connections | None = None, limits: Limits | None = None
+) -> ASGIApp:
     """Create the app.
 
     :param platform: the platform behind the endpoints
     :param key: the API key that requests must carry
     :param control_connections: the server's connections; if set, the control endpoints are served too
+    :param limits: limits on what clients send; the default ones if not given
     """
+    limits = limits or Limits()
     app = FastAPI(
         title="Lamini API, local platform",
         version=airflow_provider_lamini.__version__,
@@ -62,10 +69,10 @@ def create_app(platform: Platform, key: str, control_connections: Connections | 
         app.include_router(resource.router)
     install_error_handlers(app, LAMINI)
     app.add_middleware(HandleUnexpectedErrors)
-    guarded: ASGIApp = RequireKey(app, key)
+    guarded: ASGIApp = RequireKey(BoundBodies(app, limits), key)
     if control_connections is not None:
         app.include_router(control.router, include_in_schema=False)
         guarded = CountRequests(
             InjectFaults(guarded, platform.faults, control_connections), platform.request_counter
         )
-    return guarded
+    return CheckHeaders(guarded, limits.allowed_hosts)

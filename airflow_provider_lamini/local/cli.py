@@ -90,6 +90,33 @@ def _parser() -> argparse.ArgumentParser:
         help="OpenAI-compatible engine that generates text and embeddings instead of local models",
     )
     serve.add_argument(
+        "--allowed-host",
+        action="append",
+        metavar="NAME",
+        help="also answer requests to this host name; may be repeated, * allows all (default: loopback and --host only)",
+    )
+    serve.add_argument(
+        "--max-body",
+        type=_positive,
+        default=64,
+        metavar="MIB",
+        help="limit of requests (default: %(default)s)",
+    )
+    serve.add_argument(
+        "--max-upload",
+        type=_positive,
+        default=4096,
+        metavar="MIB",
+        help="limit of uploads of documents and datasets (default: %(default)s)",
+    )
+    serve.add_argument(
+        "--client-timeout",
+        type=_positive,
+        default=30,
+        metavar="SECONDS",
+        help="how long to wait for a client that stops to send or to read (default: %(default)s)",
+    )
+    serve.add_argument(
         "--control", action="store_true", help="also serve /_control, which lets tests inject faults"
     )
     serve.add_argument(
@@ -116,7 +143,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
 def _serve(options: argparse.Namespace) -> int:
+    from airflow_provider_lamini.local.edge.limits import MIB, Limits
     from airflow_provider_lamini.local.engines.base import EngineError
     from airflow_provider_lamini.local.models.files import ModelError
     from airflow_provider_lamini.local.platform import FolderInUseError
@@ -137,6 +172,12 @@ def _serve(options: argparse.Namespace) -> int:
         upstream=options.upstream,
         control=options.control,
         upload_base=options.upload_base,
+        limits=Limits(
+            max_body=int(options.max_body * MIB),
+            max_upload=int(options.max_upload * MIB),
+            client_timeout=options.client_timeout,
+            allowed_hosts=(options.host, *(options.allowed_host or ())),
+        ),
     )
     try:
         key = serve_options.checked_key()
@@ -159,7 +200,7 @@ def _serve(options: argparse.Namespace) -> int:
         timer.daemon = True
         timer.start()
 
-    serve(platform, key, listening, control=serve_options.control, on_ready=on_ready, on_stop=on_stop)
+    serve(platform, key, listening, options=serve_options, on_ready=on_ready, on_stop=on_stop)
     platform.close()
     return _exit()
 

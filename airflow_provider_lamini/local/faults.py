@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from airflow_provider_lamini.local.api_style import style_of
 from airflow_provider_lamini.local.middleware import PUBLIC_PATHS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONTROL_PREFIX: Final = "/_control"
 
@@ -137,12 +137,15 @@ class Connections:
     def __init__(self) -> None:
         self._transports: dict[tuple[str, int], asyncio.Transport] = {}
 
-    def protocol(self) -> type[H11Protocol]:
-        """Protocol class for uvicorn that registers each connection here."""
+    def protocol(self, base: type[H11Protocol]) -> type[H11Protocol]:
+        """Protocol class for uvicorn that registers each connection here.
+
+        :param base: the protocol class without that
+        """
         transports = self._transports
 
-        class RegisteredProtocol(H11Protocol):
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        class RegisteredProtocol(base):  # type: ignore[misc, valid-type]
+            def connection_made(self, transport: asyncio.Transport) -> None:
                 super().connection_made(transport)
                 self.peer = transport.get_extra_info("peername")[:2]
                 transports[self.peer] = transport

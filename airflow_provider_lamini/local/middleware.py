@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.datastructures import Headers
 
 from airflow_provider_lamini.local.api_style import style_of
-from airflow_provider_lamini.local.errors import describe_safely
+from airflow_provider_lamini.local.errors import describe_safely, storage_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -96,7 +96,9 @@ class CountRequests:
 
 
 class HandleUnexpectedErrors:
-    """Responds with 500 and an empty detail to an unexpected error. Its message may contain a prompt.
+    """Responds with 500 to an unexpected error, and with a fitting status to one of the disk or the memory.
+
+    The response does not repeat the error's message, which may contain a prompt.
 
     :param app: the wrapped app
     """
@@ -120,7 +122,11 @@ class HandleUnexpectedErrors:
             logger.error("%s failed unexpectedly: %s", request, describe_safely(error))  # noqa: TRY400 - the message may contain a prompt
             if response_started:
                 raise ResponseAbortedError(f"{request}: the response was cut off") from None
-            await style_of(scope.get("path", "")).error(500, "")(scope, receive, send)
+            status, message = storage_problem(error) or (
+                500,
+                f"The platform failed unexpectedly ({type(error).__name__}). Its log says where.",
+            )
+            await style_of(scope.get("path", "")).error(status, message)(scope, receive, send)
 
 
 class ResponseAbortedError(Exception):

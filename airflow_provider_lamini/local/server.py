@@ -15,6 +15,8 @@ import uvicorn
 
 from airflow_provider_lamini.local import DEFAULT_KEY
 from airflow_provider_lamini.local.app import create_app
+from airflow_provider_lamini.local.edge.connections import timed_protocol
+from airflow_provider_lamini.local.edge.limits import MAX_CONNECTIONS, Limits
 from airflow_provider_lamini.local.engines.factory import (
     open_embedding_engine,
     open_text_engine,
@@ -55,6 +57,7 @@ class ServeOptions:
     :param upstream: base URL of an OpenAI-compatible engine to use instead of local models
     :param control: whether to serve the control endpoints
     :param upload_base: how clients upload the rows of datasets
+    :param limits: limits on what clients send
     """
 
     host: str
@@ -64,6 +67,7 @@ class ServeOptions:
     upstream: str | None = None
     control: bool = False
     upload_base: UploadBase = "local"
+    limits: Limits = field(default_factory=Limits)
 
     def checked_key(self) -> str:
         """Return the API key that requests must carry.
@@ -167,7 +171,7 @@ def serve(
     key: str,
     listening: socket.socket,
     *,
-    control: bool,
+    options: ServeOptions,
     on_ready: Callable[[], None],
     on_stop: Callable[[], None],
 ) -> None:
@@ -176,14 +180,16 @@ def serve(
     :param platform: the platform
     :param key: the API key
     :param listening: the listening socket
-    :param control: whether to serve the control endpoints
+    :param options: how to serve the platform
     :param on_ready: called when the server accepts requests
     :param on_stop: called when the server starts to shut down
     """
     connections = Connections()
     config = uvicorn.Config(
-        create_app(platform, key, connections if control else None),
-        http=connections.protocol(),
+        create_app(platform, key, connections if options.control else None, options.limits),
+        http=connections.protocol(timed_protocol(options.limits)),
+        ws="none",
+        limit_concurrency=MAX_CONNECTIONS,
         lifespan="off",
         log_config=None,
         access_log=False,

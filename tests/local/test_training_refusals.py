@@ -119,7 +119,7 @@ def test_an_invalid_row_is_named_by_its_number(platform, row, message):
 def test_an_unknown_job_returns_the_platforms_status(shared_platform, what):
     method = "POST" if what in ("/cancel", "/resume") else "GET"
     assert shared_platform.http.request(method, f"/v1/train/jobs/77{what}").status_code == 498
-    assert shared_platform.http.request(method, f"/v1/train/jobs/none{what}").status_code == 422
+    assert shared_platform.http.request(method, f"/v1/train/jobs/none{what}").status_code == 404
 
 
 def test_the_number_of_tuned_models_is_limited(platform):

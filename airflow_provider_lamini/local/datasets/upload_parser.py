@@ -8,6 +8,8 @@ import ijson
 from fastapi.exceptions import RequestValidationError
 from ijson.common import ObjectBuilder
 
+from airflow_provider_lamini.local.edge.json_bodies import EscapeCheck
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,18 +40,21 @@ class UploadParser:
         self._in_rows = False
         self._builder: ObjectBuilder | None = None
         self._ended = False
+        self._check = EscapeCheck()
 
     def feed(self, chunk: bytes) -> None:
         """Parse the next chunk of the body. An empty chunk marks its end.
 
         :raises RequestValidationError: the body is invalid; the error does not repeat its content
+        :raises InvalidBodyError: it has half of a surrogate pair
         """
+        self._check.feed(chunk)
         try:
             if chunk:
                 self._parser.send(chunk)
             else:
                 self._parser.close()
-        except ijson.JSONError:
+        except (ijson.JSONError, UnicodeDecodeError):
             raise self._invalid_json() from None
         for event, value in self._events:
             self._handle(event, value)

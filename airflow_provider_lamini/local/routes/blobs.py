@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from airflow_provider_lamini.local.datasets.repository import Dataset
 from airflow_provider_lamini.local.datasets.signed_urls import VERSION, UrlSigner
+from airflow_provider_lamini.local.edge.limits import takes_upload
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.middleware import SIGNED_PREFIX
 from airflow_provider_lamini.local.platform import Platform
@@ -79,6 +80,7 @@ async def properties(dataset_id: str, platform: PlatformDep, request: Request) -
 
 
 @router.put("/blobs/datasets/{dataset_id}.jsonl")
+@takes_upload
 async def put(dataset_id: str, platform: PlatformDep, request: Request) -> Response:
     """Upload the whole blob or one block, or commit a list of blocks."""
     try:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from airflow_provider_lamini.local.datasets.repository import Dataset, RowWriter
 from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
 from airflow_provider_lamini.local.datasets.upload_parser import ROWS_FIELD, UploadParser
+from airflow_provider_lamini.local.edge.limits import takes_upload
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.multipart import invalid_field
 from airflow_provider_lamini.local.platform import Platform
@@ -33,6 +34,7 @@ async def upload_base_path(platform: PlatformDep) -> dict[str, str]:
 
 
 @router.post("/local-data")
+@takes_upload
 async def local_data(request: Request, platform: PlatformDep) -> dict[str, str]:
     """Create a dataset from the rows in the body, which may be larger than memory."""
     with platform.datasets.write_rows() as (dataset_id, writer):

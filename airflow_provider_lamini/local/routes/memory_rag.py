@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from airflow_provider_lamini.local.edge.limits import takes_upload
 from airflow_provider_lamini.local.engines.base import PromptTooLong
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.inference import Completion, CompletionSettings
@@ -46,6 +47,7 @@ ADDED_DOCUMENT: Final = "added text"
 
 
 @router.post("/train")
+@takes_upload
 async def train(request: Request, platform: PlatformDep) -> dict[str, str]:
     """Start to build an index of the files in a form."""
     folder = await asyncio.to_thread(platform.indexes.create_upload_folder)
