@@ -81,7 +81,7 @@ class RowRunConfig:
     input_conn_id: str | None
     output_conn_id: str | None
 
-    def settings_hash(self, platform_url: str) -> str:
+    def fingerprint(self, platform_url: str) -> str:
         """Hash of everything but the input that decides the results.
 
         :param platform_url: base URL of the platform
@@ -279,7 +279,7 @@ def open_run(
     source = open_source(config.input, conn_id=config.input_conn_id)
     folder = OutputFolder(config.output, config.output_conn_id)
     check_input_apart(source, folder)
-    settings_hash = config.settings_hash(platform_url)
+    run_fingerprint = config.fingerprint(platform_url)
     version = source.version()
     found = load(folder)
     if found is None and must_exist:
@@ -291,11 +291,11 @@ def open_run(
         )
     known = found and (
         found.header.owner,
-        found.header.settings_hash,
+        found.header.fingerprint,
         found.header.chunk_size,
         found.header.input_version,
     )
-    if known == (owner, settings_hash, config.chunk_size, version):
+    if known == (owner, run_fingerprint, config.chunk_size, version):
         stack.enter_context(folder.lock())
         ledger = Ledger.resume(folder, owner)
         if ledger.totals.rows:
@@ -309,7 +309,7 @@ def open_run(
         )
         header = Header(
             owner=owner,
-            settings_hash=settings_hash,
+            fingerprint=run_fingerprint,
             input_hash=summary.content_hash,
             total_rows=summary.total_rows,
             chunk_size=config.chunk_size,

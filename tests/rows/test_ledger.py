@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger.document import Chunk
 
 OWNER: dict[str, str | int] = {"dag": "nightly", "task": "infer", "run": "r1", "map_index": -1}
-HEADER = Header(OWNER, settings_hash="s", input_hash="c", total_rows=25, chunk_size=10, input_version="v1")
+HEADER = Header(OWNER, fingerprint="s", input_hash="c", total_rows=25, chunk_size=10, input_version="v1")
 
 
 def ticking() -> Callable[[], float]:
@@ -241,7 +241,7 @@ class TestOpening:
             ({"owner": OWNER | {"map_index": 0}}, "map_index 0"),
             ({"input_hash": "x"}, "with another input"),
             ({"total_rows": 26}, r"with another input \(25 rows then, 26 now\)"),
-            ({"settings_hash": "x"}, "with other settings"),
+            ({"fingerprint": "x"}, "with other settings"),
             ({"chunk_size": 11}, "with other settings"),
         ],
     )
@@ -258,7 +258,7 @@ class TestOpening:
         ledger.check_acquired()
 
     @pytest.mark.parametrize(
-        "other", [{"input_hash": "x"}, {"settings_hash": "x"}, {"chunk_size": 11, "total_rows": 26}]
+        "other", [{"input_hash": "x"}, {"fingerprint": "x"}, {"chunk_size": 11, "total_rows": 26}]
     )
     def test_another_try_starts_over_if_nothing_was_submitted(self, folder, ledger, other):
         ledger.forget(intend(ledger, plan(ledger)))
@@ -274,7 +274,7 @@ class TestOpening:
         if told:
             ledger.record_job_id(intended, "job-1")
         with pytest.raises(LedgerConflictError, match="with other settings"):
-            Ledger.open(folder, replace(HEADER, settings_hash="x"))
+            Ledger.open(folder, replace(HEADER, fingerprint="x"))
 
     @pytest.mark.parametrize("same", [True, False])
     def test_replacing_removes_only_our_files(self, folder, ledger, same):

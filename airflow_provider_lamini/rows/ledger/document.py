@@ -31,7 +31,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Identifies a run. Two tries of one run have the same header, except for its last three fields.
 
     :param owner: Dag, task, run and map index of the task; never the try number
-    :param settings_hash: hash of all arguments that decide the results
+    :param fingerprint: hash of the platform and all arguments that decide the results
     :param input_hash: hash of all rows (`InputSummary.content_hash`)
     :param total_rows: number of rows of the input
     :param chunk_size: rows per chunk; the last chunk may have fewer
@@ -41,7 +41,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     owner: dict[str, str | int]
-    settings_hash: str
+    fingerprint: str
     input_hash: str
     total_rows: int
     chunk_size: int
@@ -229,7 +229,7 @@ def difference(found: Header, expected: Header) -> str:
         return (
             f"this task and run with another input ({found.total_rows} rows then, {expected.total_rows} now)"
         )
-    if (found.settings_hash, found.chunk_size) != (expected.settings_hash, expected.chunk_size):
+    if (found.fingerprint, found.chunk_size) != (expected.fingerprint, expected.chunk_size):
         return "this task and run with other settings"
     return ""
 
