@@ -6,7 +6,7 @@ import fcntl
 import threading
 from typing import IO, TYPE_CHECKING, Final
 
-from airflow_provider_lamini.local.classifiers.projects import Projects
+from airflow_provider_lamini.local.classifiers.repository import ClassifierRepository
 from airflow_provider_lamini.local.classifiers.training import ClassifierTrainingRunner
 from airflow_provider_lamini.local.datasets.repository import DatasetRepository, UploadBase
 from airflow_provider_lamini.local.faults import Faults
@@ -79,7 +79,7 @@ class Platform:
         self.streaming_completions = StreamingCompletions(self.inference, self.text_pool)
         self.datasets = DatasetRepository(data / "datasets", upload_base)
         self.indexes = IndexRepository(data / "memory_rag", self.store)
-        self.classifiers = Projects(data / "classifiers")
+        self.classifiers = ClassifierRepository(data / "classifiers")
         self.served_models = served
         self.trainer = trainer
         self.tunings = TuningRepository(data / "tuning")
@@ -106,7 +106,7 @@ class Platform:
 
     def forget_old_tunings(self) -> None:
         """Delete the records of tuning jobs that the job store has deleted, unless their model still exists."""
-        known = {job_number(run) for run in self.store.jobs(TUNING)}
+        known = {job_number(attempt) for attempt in self.store.jobs(TUNING)}
         self.tunings.delete_jobs(known | {model.job for model in self.tunings.models()})
 
     def _is_downloading(self, model_name: str) -> bool:

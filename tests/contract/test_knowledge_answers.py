@@ -30,20 +30,6 @@ def test_an_index_without_a_status_is_refused(answer):
 
 
 @pytest.mark.parametrize(
-    ("detail", "state"),
-    [
-        ("Memory RAG job 7 status is not COMPLETED, current status: CREATED.", "CREATED"),
-        ("status is not COMPLETED, current status: training_model", "training_model"),
-        ("status is not COMPLETED, current status: TIMED OUT. Try later", "TIMED OUT"),
-        ("no such job", None),
-        ("", None),
-    ],
-)
-def test_the_error_of_an_index_that_is_not_ready_contains_its_status(detail, state):
-    assert memory_rag.state_in(detail) == state
-
-
-@pytest.mark.parametrize(
     "answer", [{"job_id": 1, "status": "CREATED"}, {"outputs": {"job_id": "1", "status": "CREATED"}}]
 )
 def test_a_started_index_is_parsed(answer):

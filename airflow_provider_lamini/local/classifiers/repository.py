@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 DUPLICATE: Final = 497
+"""HTTP status for a project that already exists."""
+
 PROJECT_NOT_FOUND: Final = 499
+"""HTTP status for an unknown project."""
 
 INITIAL_DATASET: Final = "initial"
 """Name of the dataset with the examples that a project is created with."""
 
 MAX_LOADED_MODELS: Final = 16
+"""Models kept in memory. Beyond that, the one whose last use is the longest ago is loaded again when it is needed."""
+
 PAGE_SIZE: Final = 500
+"""Examples read per query, which bounds the memory."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS projects (
@@ -89,7 +95,7 @@ class ModelRecord:
     classes: int
 
 
-class Projects:
+class ClassifierRepository:
     """All classifier projects of a platform.
 
     :param folder: folder of the database and the model files; created if missing

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from airflow_provider_lamini.local.classifiers.projects import Projects
+    from airflow_provider_lamini.local.classifiers.repository import ClassifierRepository
     from airflow_provider_lamini.local.inference import Inference
     from airflow_provider_lamini.local.jobs.runner import RunningJob
     from airflow_provider_lamini.local.jobs.store import Job, JobStore
@@ -64,7 +64,7 @@ class ClassifierTrainingRunner:
     concurrency = 2
     time_limit = TIME_LIMIT
 
-    def __init__(self, projects: Projects, inference: Inference, pool: WorkerPool) -> None:
+    def __init__(self, projects: ClassifierRepository, inference: Inference, pool: WorkerPool) -> None:
         self._projects = projects
         self._inference = inference
         self._pool = pool
@@ -153,7 +153,7 @@ def train_classifier(
     )
 
 
-def find_job(projects: Projects, store: JobStore, job_id: str) -> dict[str, str | None]:
+def find_job(projects: ClassifierRepository, store: JobStore, job_id: str) -> dict[str, str | None]:
     """Find a classifier job and describe it as the platform's API does.
 
     :raises JobNotFoundError: the job does not exist

@@ -15,7 +15,7 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.classifiers import model as models
 from airflow_provider_lamini.local.classifiers.features import features
 from airflow_provider_lamini.local.classifiers.model import ClassifierModel, rank_classes
-from airflow_provider_lamini.local.classifiers.projects import Project
+from airflow_provider_lamini.local.classifiers.repository import Project
 from airflow_provider_lamini.local.classifiers.training import BATCH_SIZE, KIND, describe_job, find_job
 from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.jobs.store import compact_json

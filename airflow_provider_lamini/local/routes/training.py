@@ -19,7 +19,7 @@ from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
 from airflow_provider_lamini.local.tuning.repository import KIND, TunedModel, TuningJob
-from airflow_provider_lamini.local.tuning.runner import CREATED, latest_runs, resume_count, run_id
+from airflow_provider_lamini.local.tuning.runner import CREATED, attempt_id, latest_attempts, resume_count
 from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable
 from airflow_provider_lamini.platforms.lamini.api.training import TrainRequest
 
@@ -66,9 +66,9 @@ async def list_jobs(platform: PlatformDep) -> Response:
     """List all jobs, oldest first."""
 
     def read() -> list[dict[str, Json]]:
-        runs = latest_runs(platform.store)
+        attempts = latest_attempts(platform.store)
         return [
-            platform.tuning_jobs.describe(tuning, runs.get(tuning.number))
+            platform.tuning_jobs.describe(tuning, attempts.get(tuning.number))
             for tuning in platform.tunings.all()
         ]
 
@@ -79,11 +79,11 @@ async def list_jobs(platform: PlatformDep) -> Response:
 async def cancel_all(platform: PlatformDep) -> Response:
     """Cancel all unfinished jobs."""
 
-    def cancel_runs() -> list[int]:
-        runs = latest_runs(platform.store).items()
-        return [number for number, run in runs if platform.runner.end(run.id, JobState.CANCELLED)]
+    def cancel_attempts() -> list[int]:
+        attempts = latest_attempts(platform.store).items()
+        return [number for number, attempt in attempts if platform.runner.end(attempt.id, JobState.CANCELLED)]
 
-    return json_response({"status": "CANCELLED", "job_ids": await asyncio.to_thread(cancel_runs)})
+    return json_response({"status": "CANCELLED", "job_ids": await asyncio.to_thread(cancel_attempts)})
 
 
 @router.get("/jobs/{job_id}")
@@ -92,7 +92,7 @@ async def job(job_id: JobNumber, platform: PlatformDep) -> Response:
 
     def read() -> dict[str, Json]:
         tuning = platform.tunings.get(job_id)
-        return platform.tuning_jobs.describe(tuning, latest_runs(platform.store).get(job_id))
+        return platform.tuning_jobs.describe(tuning, latest_attempts(platform.store).get(job_id))
 
     return json_response(await asyncio.to_thread(read))
 
@@ -101,35 +101,41 @@ async def job(job_id: JobNumber, platform: PlatformDep) -> Response:
 async def cancel(job_id: JobNumber, platform: PlatformDep) -> dict[str, str]:
     """Cancel a job, but keep its checkpoints. A job that has already ended does not change."""
 
-    def cancel_run() -> str:
+    def cancel_attempt() -> str:
         tuning = platform.tunings.get(job_id)
-        run = latest_runs(platform.store).get(job_id)
-        if run is not None and platform.runner.end(run.id, JobState.CANCELLED):
-            run = latest_runs(platform.store).get(job_id)
-        return platform.tuning_jobs.status(tuning, run)
+        attempt = latest_attempts(platform.store).get(job_id)
+        if attempt is not None and platform.runner.end(attempt.id, JobState.CANCELLED):
+            attempt = latest_attempts(platform.store).get(job_id)
+        return platform.tuning_jobs.status(tuning, attempt)
 
-    return {"status": await asyncio.to_thread(cancel_run)}
+    return {"status": await asyncio.to_thread(cancel_attempt)}
 
 
 @router.post("/jobs/{job_id}/resume")
 async def resume(job_id: JobNumber, platform: PlatformDep) -> dict[str, str]:
     """Resume a failed, cancelled or timed-out job from its last checkpoint."""
 
-    def start_next_run() -> str:
+    def start_next_attempt() -> str:
         tuning = platform.tunings.get(job_id)
         _check_available(platform)
         with platform.tunings.lock:
-            run = latest_runs(platform.store).get(job_id)
-            if run is None or run.state not in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
-                status = platform.tuning_jobs.status(tuning, run)
+            attempt = latest_attempts(platform.store).get(job_id)
+            if attempt is None or attempt.state not in (
+                JobState.FAILED,
+                JobState.CANCELLED,
+                JobState.TIMED_OUT,
+            ):
+                status = platform.tuning_jobs.status(tuning, attempt)
                 raise PlatformError(
                     400,
                     f"Job {job_id} is {status}: only a failed, cancelled or timed-out job can be resumed.",
                 )
-            next_run = platform.runner.submit(KIND, {}, job_id=run_id(job_id, resume_count(run) + 1))
-        return platform.tuning_jobs.status(tuning, next_run)
+            next_attempt = platform.runner.submit(
+                KIND, {}, job_id=attempt_id(job_id, resume_count(attempt) + 1)
+            )
+        return platform.tuning_jobs.status(tuning, next_attempt)
 
-    return {"status": await asyncio.to_thread(start_next_run)}
+    return {"status": await asyncio.to_thread(start_next_attempt)}
 
 
 @router.get("/jobs/{job_id}/eval")
@@ -172,7 +178,7 @@ def _start(platform: Platform, body: TrainBody) -> int:
         tuning = platform.tunings.create(
             base, dataset.id, body.custom_model_name, arguments, is_public=bool(body.is_public)
         )
-        platform.runner.submit(KIND, {}, job_id=run_id(tuning.number, 0))
+        platform.runner.submit(KIND, {}, job_id=attempt_id(tuning.number, 0))
     return tuning.number
 
 
@@ -243,7 +249,7 @@ def _model_and_inputs(platform: Platform, number: int) -> tuple[TunedModel, list
     tuning: TuningJob = platform.tunings.get(number)
     model = platform.tunings.model_of(number)
     if model is None:
-        status = platform.tuning_jobs.status(tuning, latest_runs(platform.store).get(number))
+        status = platform.tuning_jobs.status(tuning, latest_attempts(platform.store).get(number))
         raise PlatformError(400, f"Job {number} has no model to evaluate, current status: {status}.")
     inputs: dict[str, None] = {}
     for row in platform.datasets.get(tuning.dataset).read():

@@ -168,17 +168,17 @@ class TuningRunner:
         )
         return recipe, count
 
-    def describe(self, tuning: TuningJob, run: Job | None) -> dict[str, Json]:
+    def describe(self, tuning: TuningJob, attempt: Job | None) -> dict[str, Json]:
         """Describe a job as the platform's API does.
 
         :param tuning: the job
-        :param run: its latest run; ``None`` if the store no longer has it
+        :param attempt: its latest attempt; ``None`` if the store no longer has it
         """
         model = self._repository.model_of(tuning.number)
         history = [step.to_json() for step in self._repository.steps(tuning.number)]
         answer: dict[str, Json] = {
             "job_id": tuning.number,
-            "status": self.status(tuning, run),
+            "status": self.status(tuning, attempt),
             "dataset_id": tuning.dataset,
             "base_model_name": tuning.base,
             "model_name": model.name if model else None,
@@ -186,16 +186,18 @@ class TuningRunner:
             "start_time": datetime.fromtimestamp(tuning.created, tz=UTC).isoformat(timespec="seconds"),
             "is_public": tuning.is_public,
             "history": msgspec.json.encode(history).decode(),
-            "resume_count": 0 if run is None else resume_count(run),
+            "resume_count": 0 if attempt is None else resume_count(attempt),
             "resume_limit": 0,
         }
-        return answer if run is None or run.detail is None else {**answer, "detail": run.detail}
+        return answer if attempt is None or attempt.detail is None else {**answer, "detail": attempt.detail}
 
-    def status(self, tuning: TuningJob, run: Job | None) -> str:
+    def status(self, tuning: TuningJob, attempt: Job | None) -> str:
         """Return the status of a job as the platform's API does."""
-        if run is None:
+        if attempt is None:
             return _STATUS_WORDS[JobState.SUCCEEDED]
-        return self.phase(tuning.number) if run.state is JobState.RUNNING else _STATUS_WORDS[run.state]
+        return (
+            self.phase(tuning.number) if attempt.state is JobState.RUNNING else _STATUS_WORDS[attempt.state]
+        )
 
 
 def serve_tuned_models(repository: TuningRepository, texts: ServedModels) -> None:
@@ -207,11 +209,11 @@ def serve_tuned_models(repository: TuningRepository, texts: ServedModels) -> Non
         logger.warning("Tuned model %s cannot be served: %s", name, error)
 
 
-# -- runs: whenever a tuning job is started or resumed, the store gets a new job, the run
+# -- attempts: each start and each resume of a tuning job is a job of its own in the store
 
 
-def run_id(number: int, resumes: int) -> str:
-    """Return the id of a run in the store.
+def attempt_id(number: int, resumes: int) -> str:
+    """Return the id of an attempt in the store.
 
     :param number: number of the tuning job
     :param resumes: number of times the job was resumed before
@@ -219,19 +221,19 @@ def run_id(number: int, resumes: int) -> str:
     return f"{number}.{resumes}" if resumes else str(number)
 
 
-def job_number(run: Job) -> int:
-    """Return the number of the tuning job that a run belongs to."""
-    return int(run.id.partition(".")[0])
+def job_number(attempt: Job) -> int:
+    """Return the number of the tuning job that an attempt belongs to."""
+    return int(attempt.id.partition(".")[0])
 
 
-def resume_count(run: Job) -> int:
-    """Return the number of times the job had been resumed when this run started."""
-    return int(run.id.partition(".")[2] or 0)
+def resume_count(attempt: Job) -> int:
+    """Return the number of times the job had been resumed when this attempt started."""
+    return int(attempt.id.partition(".")[2] or 0)
 
 
-def latest_runs(store: JobStore) -> dict[int, Job]:
-    """Return the latest run of each tuning job that the store still has."""
-    return {job_number(run): run for run in store.jobs(KIND)}
+def latest_attempts(store: JobStore) -> dict[int, Job]:
+    """Return the latest attempt of each tuning job that the store still has."""
+    return {job_number(attempt): attempt for attempt in store.jobs(KIND)}
 
 
 def _to_record(step: Step, epochs_per_step: float) -> StepRecord:

@@ -11,7 +11,6 @@ from airflow_provider_lamini.api.output_types import OutputType
 from airflow_provider_lamini.platforms.lamini.api import job_responses
 from airflow_provider_lamini.platforms.lamini.api.completions import Completions, read_completions
 
-_NOT_READY = re.compile(r"current status: *([A-Za-z][A-Za-z _]*[A-Za-z])")
 _NUMBER = re.compile(r"(?:question|answer)\b[ _]*(\d*)", re.IGNORECASE)
 
 
@@ -115,16 +114,6 @@ def status_by_query(job_id: str | int) -> Call[str]:
         parse=job_responses.parse_status,
         retry=Retry.SAFE,
     )
-
-
-def state_in(detail: str) -> str | None:
-    """Return the status in the error for a completion with an index that is not ready.
-
-    :param detail: the error's detail, such as ``... status is not COMPLETED, current status: CREATED.``
-    :returns: the platform's status word; ``None`` if the text has none
-    """
-    found = _NOT_READY.search(detail)
-    return found[1] if found else None
 
 
 def complete(
