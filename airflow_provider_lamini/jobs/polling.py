@@ -38,6 +38,9 @@ REFUSED_KEY_ATTEMPTS = 3
 AGE_FRACTION = 0.08
 """The poll interval as a fraction of the job's age, between the plan's minimum and maximum."""
 
+FIRST_REPORT = 5.0
+"""Seconds until the first progress line of a wait."""
+
 MAX_REPORT_INTERVAL = 300.0
 """Maximum seconds between two progress lines in a task's log."""
 

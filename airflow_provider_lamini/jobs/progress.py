@@ -1,4 +1,4 @@
-"""The log line that says how far a task's jobs are."""
+"""What a task's log says while it waits: how far its jobs are, and whether the platform answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_lamini.jobs.state import JobStatus, PollHistory
 
@@ -61,22 +61,26 @@ class Progress:
 
         :param histories: what the last polls have shown, by job
         :param now: Unix timestamp; by default the current time
-        :return: rows done, rows per second and the remaining time; or the status of each job
+        :return: rows done, rows per second and the remaining time; or the status of each job. While polls fail, no
+            remaining time
         """
         now = time.time() if now is None else now
-        parts = [self._rows(histories, now) if self.total else self._statuses(histories)]
         failing = [history for history in histories.values() if history.error is not None]
-        if failing:
-            worst = max(failing, key=lambda history: history.errors)
-            parts.append(
-                f"could not read the status of a job ({worst.errors} time(s) in a row); will retry: {worst.error}"
-            )
-        return "; ".join(parts)
+        if not failing:
+            return self._rows(histories, now) if self.total else self._statuses(histories)
+        known = self._rows(histories) if self.total else self._statuses(histories)
+        worst = max(failing, key=lambda history: history.errors)
+        return (
+            f"Could not read the status of a job ({worst.errors} time(s) in a row); will retry: {worst.error} "
+            f"({known} at the last successful poll)"
+        )
 
-    def _rows(self, histories: Mapping[str, PollHistory], now: float) -> str:
+    def _rows(self, histories: Mapping[str, PollHistory], now: float | None = None) -> str:
         statuses = (history.status for history in histories.values())
         done = self.done + int(sum(status.rows.done for status in statuses if status and status.rows))
         text = f"{done:,} of {self.total:,} rows done, {self.jobs} job(s) in progress"
+        if now is None:
+            return text
         seconds = now - self.since
         if done <= self.skipped or seconds <= 0:
             return text
@@ -90,6 +94,35 @@ class Progress:
             if history.status is not None
         ]
         return ", ".join(words) or f"{self.jobs} job(s) in progress"
+
+
+class ProgressLog:
+    """Logs the progress of one wait. It warns once when polls begin to fail, and says when they succeed again.
+
+    :param progress: what was done before the wait
+    :param info: logs one line
+    :param warn: logs one line as a warning
+    """
+
+    def __init__(
+        self, progress: Progress, *, info: Callable[[str], object], warn: Callable[[str], object]
+    ) -> None:
+        self._progress = progress
+        self._info = info
+        self._warn = warn
+        self._failing = False
+
+    def report(self, histories: Mapping[str, PollHistory]) -> None:
+        """Log one line, and one more after an outage.
+
+        :param histories: what the last polls have shown, by job
+        """
+        failing = any(history.error is not None for history in histories.values())
+        if self._failing and not failing:
+            self._info("The platform answers again.")
+        log = self._warn if failing and not self._failing else self._info
+        self._failing = failing
+        log(self._progress.line(histories))
 
 
 def describe(status: JobStatus) -> str:

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError, PlatformError
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
-from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan, report_interval
-from airflow_provider_lamini.jobs.progress import Progress
+from airflow_provider_lamini.jobs.polling import (
+    FIRST_REPORT,
+    DeadlinePassed,
+    Ended,
+    Lost,
+    PollPlan,
+    report_interval,
+)
+from airflow_provider_lamini.jobs.progress import Progress, ProgressLog
 from airflow_provider_lamini.jobs.state import PollHistory
 
 if TYPE_CHECKING:
@@ -41,14 +48,14 @@ async def wait_for_jobs(
     histories = {job_id: PollHistory() for job_id in job_ids}
     pending = {watch.add(kind, job_id, plan, history): job_id for job_id, history in histories.items()}
     results: dict[str, WaitResult] = {}
+    until_report = min(FIRST_REPORT, report_interval(plan, time.time()))
     try:
         while pending and len(results) < min_ended:
-            done, _ = await asyncio.wait(
-                pending, timeout=report_interval(plan, time.time()), return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait(pending, timeout=until_report, return_when=asyncio.FIRST_COMPLETED)
             results.update({pending.pop(future): future.result() for future in done})
             if not done:
                 report(histories)
+                until_report = report_interval(plan, time.time())
             if DeadlinePassed() in results.values():
                 break
     finally:
@@ -66,7 +73,8 @@ async def wait_with_progress(
     *,
     min_ended: int,
     progress: Mapping[str, float] | None,
-    log: Callable[[str], None],
+    info: Callable[[str], object],
+    warn: Callable[[str], object],
 ) -> JobEvent:
     """Wait as :func:`wait_for_jobs` does, and log the progress at intervals.
 
@@ -76,18 +84,19 @@ async def wait_with_progress(
     :param plan: how often to poll, and until when
     :param min_ended: how many jobs must have ended or be lost before this returns
     :param progress: what was done before the wait, made by :meth:`~.progress.Progress.payload`
-    :param log: logs one line
+    :param info: logs one line
+    :param warn: logs one line as a warning
     :return: how the jobs stand
     :raises PlatformError: if the platform cannot be polled at all
     """
-    known = Progress.from_payload(progress, jobs=len(job_ids))
+    log = ProgressLog(Progress.from_payload(progress, jobs=len(job_ids)), info=info, warn=warn)
     return await wait_for_jobs(
         watch,
         kind,
         job_ids,
         plan,
         min_ended=min_ended,
-        report=lambda histories: log(known.line(histories)),
+        report=log.report,
     )
 
 

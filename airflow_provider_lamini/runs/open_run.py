@@ -299,7 +299,8 @@ def open_run(
         stack.enter_context(folder.lock())
         ledger = Ledger.resume(folder, owner)
         if ledger.totals.rows:
-            log.info("Resuming: %d of %d rows are done.", ledger.totals.rows, ledger.header.total_rows)
+            begun = "Continuing after the wait" if must_exist else "Resuming what an earlier try began"
+            log.info("%s: %d of %d rows are done.", begun, ledger.totals.rows, ledger.header.total_rows)
     else:
         summary = validate_input(
             source,

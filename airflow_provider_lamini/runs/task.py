@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_provider_lamini.exceptions import WaitTimeoutError
@@ -332,11 +332,9 @@ class TaskRun:
             plan,
             min_ended=wait.min_ended,
             progress=wait.progress,
-            log=self._tell,
+            info=partial(self.log.info, "%s"),
+            warn=partial(self.log.warning, "%s"),
         )
-
-    def _tell(self, line: str) -> None:
-        self.log.info("%s", line)
 
     async def _cancel(self, wait: WaitFor) -> list[str]:
         async with self._watch() as watch, asyncio.timeout(CANCEL_TIMEOUT):

@@ -127,7 +127,8 @@ class JobTrigger(BaseTrigger):
                     plan,
                     min_ended=self.min_ended,
                     progress=self.progress,
-                    log=partial(self.log.info, "%s"),
+                    info=partial(self.log.info, "%s"),
+                    warn=partial(self.log.warning, "%s"),
                 )
         await asyncio.sleep(max(0.0, may_yield_at - time.monotonic()))
         yield TriggerEvent(event.payload())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_lamini.api.errors import UnavailableError
-from airflow_provider_lamini.jobs.progress import Progress, describe, duration
+from airflow_provider_lamini.jobs.progress import Progress, ProgressLog, describe, duration
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, PollHistory, ProgressUnit
 
 
@@ -62,7 +62,30 @@ def test_a_status_is_described_with_its_progress(status, text):
 
 def test_failed_polls_are_reported_with_their_reason():
     line = Progress(jobs=1).line({"a": PollHistory(error=UnavailableError("no response"), errors=3)})
-    assert line.endswith("could not read the status of a job (3 time(s) in a row); will retry: no response")
+    assert line.startswith("Could not read the status of a job (3 time(s) in a row); will retry: no response")
+
+
+def test_no_remaining_time_is_shown_while_polls_fail():
+    progress = Progress(jobs=1, done=400, total=1000, skipped=0, since=100.0)
+    failing = PollHistory(error=UnavailableError("no response"), errors=1)
+    line = progress.line({"a": failing}, now=130.0)
+    assert line.endswith("(400 of 1,000 rows done, 1 job(s) in progress at the last successful poll)")
+    assert "left" not in line
+
+
+def test_an_outage_is_one_warning_and_its_end_is_logged():
+    lines: list[tuple[str, str]] = []
+    log = ProgressLog(
+        Progress(jobs=1),
+        info=lambda line: lines.append(("info", line)),
+        warn=lambda line: lines.append(("warning", line)),
+    )
+    good = PollHistory(JobStatus("7", JobState.RUNNING, "TRAINING"))
+    failing = PollHistory(good.status, UnavailableError("no response"), errors=1)
+    for history in (good, failing, failing, good):
+        log.report({"a": history})
+    assert [level for level, _ in lines] == ["info", "warning", "info", "info", "info"]
+    assert [line for _, line in lines][3:] == ["The platform answers again.", "job a: TRAINING"]
 
 
 def test_the_numbers_survive_serialization():
