@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import airflow_provider_lamini
-from airflow_provider_lamini.local.api_style import LAMINI
+from airflow_provider_lamini.local.api_style import EMISSARY_PREFIX, LAMINI
 from airflow_provider_lamini.local.edge.bodies import BoundBodies
 from airflow_provider_lamini.local.edge.headers import CheckHeaders
 from airflow_provider_lamini.local.edge.limits import Limits
+from airflow_provider_lamini.local.emissary.app import create_emissary_app
+from airflow_provider_lamini.local.emissary.routes import downloads
 from airflow_provider_lamini.local.errors import install_error_handlers
 from airflow_provider_lamini.local.faults import InjectFaults
 from airflow_provider_lamini.local.middleware import CountRequests, HandleUnexpectedErrors, RequireKey
@@ -67,6 +69,8 @@ def create_app(
         training,
     ):
         app.include_router(resource.router)
+    app.include_router(downloads.router)
+    app.mount(EMISSARY_PREFIX, create_emissary_app(platform))
     install_error_handlers(app, LAMINI)
     app.add_middleware(HandleUnexpectedErrors)
     guarded: ASGIApp = RequireKey(BoundBodies(app, limits), key)

@@ -192,7 +192,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     def on_ready() -> None:
         print(f"lamini-local: serving {url_of(listening)} (models: {names})", flush=True)
-        if unfinished := platform.runner.resume():
+        if unfinished := platform.resume():
             logging.info("Resuming %d unfinished jobs", unfinished)  # noqa: LOG015 - a command
 
     def on_stop() -> None:

@@ -151,8 +151,6 @@ class Inference:
         :param chat: apply the model's chat template, with the prompt as the user's message
         :raises EngineError: the engine could not generate the text
         """
-        if self._faults.row_fails(prompt):
-            raise PlatformError(500, "An injected row fault.")
         request = GenerationRequest(
             model_name=settings.model_name,
             prompt=None if chat else prompt,
@@ -160,10 +158,22 @@ class Inference:
             max_tokens=settings.token_limit(prompt),
             json_schema=None if settings.output_type is None else json_schema(settings.output_type),
         )
-        generation = self.texts.generate(request, on_text)
+        generation = self.generate(request, on_text)
         if settings.output_type is None:
             return Completion(generation.text, generation.finish_reason)
         return Completion(_typed_output(generation, settings.output_type), generation.finish_reason)
+
+    def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
+        """Generate one text.
+
+        :param request: what to generate
+        :param on_text: called with each new piece of the text
+        :raises EngineError: the engine could not generate the text
+        """
+        prompt = request.prompt if request.messages is None else request.messages[-1]["content"]
+        if self._faults.row_fails(prompt or ""):
+            raise PlatformError(500, "An injected row fault.")
+        return self.texts.generate(request, on_text)
 
     def embed(self, texts: list[str], model_name: str) -> list[list[float]]:
         """Return one vector per text.

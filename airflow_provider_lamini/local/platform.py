@@ -7,8 +7,15 @@ import threading
 from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.classifiers.repository import ClassifierRepository
-from airflow_provider_lamini.local.classifiers.training import ClassifierTrainingRunner
+from airflow_provider_lamini.local.classifiers.training import CachedFeatures, ClassifierTrainingRunner
 from airflow_provider_lamini.local.datasets.repository import DatasetRepository, UploadBase
+from airflow_provider_lamini.local.emissary import serving, training
+from airflow_provider_lamini.local.emissary.delays import Delays
+from airflow_provider_lamini.local.emissary.evaluation import CheckpointTester
+from airflow_provider_lamini.local.emissary.resources import ResourceRepository
+from airflow_provider_lamini.local.emissary.service import Emissary
+from airflow_provider_lamini.local.emissary.serving import Activations, Serving
+from airflow_provider_lamini.local.emissary.training import TrainingJobs
 from airflow_provider_lamini.local.faults import Faults
 from airflow_provider_lamini.local.inference import Inference
 from airflow_provider_lamini.local.jobs.downloads import ModelDownloads
@@ -27,7 +34,13 @@ from airflow_provider_lamini.local.served_models import ServedModels
 from airflow_provider_lamini.local.tuning import trainer
 from airflow_provider_lamini.local.tuning.repository import KIND as TUNING
 from airflow_provider_lamini.local.tuning.repository import TuningRepository
-from airflow_provider_lamini.local.tuning.runner import TuningRunner, job_number, serve_tuned_models
+from airflow_provider_lamini.local.tuning.runner import (
+    TrainingSlot,
+    TuningRunner,
+    job_number,
+    serve_adapters,
+    stored_adapters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +65,7 @@ class Platform:
     :param open_text: opens the engine of a model in that cache, by name
     :param upload_base: how clients upload the rows of datasets
     :param trainer: tunes models
+    :param delays: how long things take on the platform beyond the real work
     :raises FolderInUseError: another platform uses the data folder
     """
 
@@ -65,10 +79,11 @@ class Platform:
         *,
         upload_base: UploadBase = "local",
         trainer: Trainer = trainer,
+        delays: Delays | None = None,
     ) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)  # private, because prompts are stored in it
         self._lock = _lock(data / "lock")
-        self.store = JobStore(data / "platform.sqlite")
+        self.store = JobStore(data / "platform.sqlite", kept_kinds=(training.KIND, serving.KIND))
         self.faults = Faults()
         self.request_counter = RequestCounter()
         served = ServedModels(texts)
@@ -83,26 +98,70 @@ class Platform:
         self.served_models = served
         self.trainer = trainer
         self.tunings = TuningRepository(data / "tuning")
-        self.tuning_jobs = TuningRunner(self.tunings, self.datasets, served, trainer, self.model_names)
+        slot = TrainingSlot()
+        self.tuning_jobs = TuningRunner(
+            self.tunings, self.datasets, served, trainer=trainer, served_names=self.model_names, slot=slot
+        )
+        vectors_of = CachedFeatures(self.classifiers, self.inference, self.vector_pool)
+        emissary = data / "emissary"
+        emissary.mkdir(exist_ok=True)
+        resources = ResourceRepository(emissary / "emissary.sqlite")
+        training_jobs = TrainingJobs(
+            emissary,
+            resources,
+            datasets=self.datasets,
+            served=served,
+            trainer=trainer,
+            slot=slot,
+            vectors=vectors_of,
+            tester=CheckpointTester(served, self.inference, self.text_pool, self.vector_pool),
+        )
+        deployments = emissary / "deployments"
         kinds: list[JobKind] = [
             BatchCompletions(self.inference, self.text_pool),
             BatchEmbeddings(self.inference, self.vector_pool),
             self.streaming_completions,
             MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
-            ClassifierTrainingRunner(self.classifiers, self.inference, self.vector_pool),
+            ClassifierTrainingRunner(self.classifiers, vectors_of),
             self.tuning_jobs,
+            training_jobs,
+            Activations(resources, served, deployments),
         ]
         self.can_download = models is not None and open_text is not None
         self.download_lock = threading.Lock()
         if models is not None and open_text is not None:
             kinds.append(ModelDownloads(models, lambda name: served.add(open_text(name))))
         self.runner = JobRunner(self.store, kinds)
-        serve_tuned_models(self.tunings, served)
+        delays = delays or Delays()
+        self.emissary = Emissary(
+            resources=resources,
+            datasets=self.datasets,
+            uploads=emissary / "uploads",
+            store=self.store,
+            runner=self.runner,
+            training=training_jobs,
+            serving=Serving(
+                resources, self.store, self.runner, served=served, folder=deployments, delays=delays
+            ),
+            served=served,
+            inference=self.inference,
+            delays=delays,
+        )
+        serve_adapters(served, [*stored_adapters(self.tunings), *self.emissary.serving.adapters()])
         self.forget_old_tunings()
 
     def model_names(self) -> list[str]:
         """Names of all served models, without duplicates."""
         return list(dict.fromkeys([*self.inference.texts.models(), *self.inference.vectors.models()]))
+
+    def resume(self) -> int:
+        """Resume the jobs that an earlier process has left unfinished.
+
+        :return: number of these jobs
+        """
+        resumed = self.runner.resume()
+        self.emissary.serving.resume()
+        return resumed
 
     def forget_old_tunings(self) -> None:
         """Delete the records of tuning jobs that the job store has deleted, unless their model still exists."""
@@ -122,6 +181,7 @@ class Platform:
         self.datasets.close()
         self.classifiers.close()
         self.tunings.close()
+        self.emissary.close()
         self._lock.close()
 
 

@@ -28,6 +28,7 @@ class ServedModels:
     def __init__(self, engine: TextEngine) -> None:
         self._lock = threading.Lock()
         self._engines = [engine]
+        self._adapters: frozenset[str] = frozenset()
 
     @property
     def parallel(self) -> int:
@@ -42,6 +43,10 @@ class ServedModels:
     def models(self) -> list[str]:
         """Names of the served models."""
         return [name for engine in self._engines for name in engine.models()]
+
+    def base_models(self) -> list[str]:
+        """Names of the served models that are not tuned."""
+        return [name for name in self.models() if name not in self._adapters]
 
     def generate(self, request: GenerationRequest, on_text: OnText | None = None) -> Generation:
         """Generate one text with the engine that serves the model.
@@ -100,6 +105,8 @@ class ServedModels:
                 group.append(adapter)
         for engine, group in by_engine:
             failures |= engine.add_adapters(group)
+        with self._lock:
+            self._adapters |= {adapter.name for adapter in adapters if adapter.name not in failures}
         return failures
 
     def remove_adapter(self, name: str) -> None:
@@ -109,6 +116,8 @@ class ServedModels:
         :raises ModelNotFound: no tuned model of this name is served
         """
         self._adapting(name).remove_adapter(name)
+        with self._lock:
+            self._adapters -= {name}
 
     def _adapting(self, model_name: str) -> SupportsAdapters:
         for engine in self._engines:

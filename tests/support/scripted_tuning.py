@@ -48,6 +48,10 @@ class ScriptedTrainer:
     """
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what it did, and what it was told to do."""
         self.installed = True
         self.allowed = 1_000_000
         self.breaks_at: int | None = None
@@ -82,12 +86,18 @@ class ScriptedTrainer:
                     seconds=2.0,
                 )
             )
+            if step in recipe.adapter_steps():
+                _write_adapter(recipe, step)
             if step % recipe.checkpoint_every == 0:
                 checkpoint.write_text(str(step))
-        adapter = recipe.folder / "adapter.gguf"
-        rows = [json.loads(line) for line in recipe.rows.read_text().splitlines()]
-        adapter.write_text(json.dumps({row["input"]: row["output"] for row in rows}))
-        return adapter
+        return recipe.adapter_path(recipe.max_steps)
+
+
+def _write_adapter(recipe: Recipe, step: int) -> None:
+    """Write an adapter that knows as many rows as there were steps, and all of them after the last step."""
+    rows = [json.loads(line) for line in recipe.rows.read_text().splitlines()]
+    known = rows if step == recipe.max_steps else rows[:step]
+    recipe.adapter_path(step).write_text(json.dumps({row["input"]: row["output"] for row in known}))
 
 
 class EchoEngine:
@@ -204,7 +214,7 @@ class TunablePlatform:
         self.http = httpx.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=20, trust_env=False
         )
-        self.platform.runner.resume()
+        self.platform.resume()
 
     def stop(self) -> None:
         """Stop serving. Unfinished jobs stay in the store."""

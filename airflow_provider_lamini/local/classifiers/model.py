@@ -62,9 +62,23 @@ class ClassifierModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         :param vectors: one row per text
         :return: one row per text with one probability per class; each row adds up to 1
         """
-        weights = Weights(np.asarray(self.slopes), np.asarray(self.offsets))
-        rows: list[list[float]] = softmax(weights.logits(vectors) * self.sharpness).tolist()
+        rows: list[list[float]] = softmax(self._logits(vectors)).tolist()
         return rows
+
+    def logits(self, vectors: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[list[float]]:
+        """Compute the logit of every class; their softmax are the probabilities.
+
+        :param vectors: one row per text
+        :return: one row per text with one logit per class
+        """
+        rows: list[list[float]] = self._logits(vectors).tolist()
+        return rows
+
+    def _logits(
+        self, vectors: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        weights = Weights(np.asarray(self.slopes), np.asarray(self.offsets))
+        return weights.logits(vectors) * self.sharpness
 
 
 _DECODER = msgspec.json.Decoder(ClassifierModel)

@@ -93,12 +93,19 @@ def softmax(logits: Matrix) -> Matrix:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def fit(examples: Examples, classes: int, check: Callable[[], None]) -> Weights:
+def fit(
+    examples: Examples,
+    classes: int,
+    check: Callable[[], None],
+    on_loss: Callable[[int, float], None] | None = None,
+) -> Weights:
     """Fit a linear model by Nesterov's accelerated gradient descent on a strictly convex loss.
 
     :param examples: training data with at least one example per class
     :param classes: number of classes
     :param check: called every 100 steps; an exception it raises stops the fit
+    :param on_loss: called with the number of a step, from 1, and the mean loss per example before it: at each step that
+        is a power of two, and at the last one
     """
     # The last column is the intercept, which is hardly penalized.
     inputs = np.hstack([examples.vectors, np.ones((len(examples.labels), 1))])
@@ -112,8 +119,12 @@ def fit(examples: Examples, classes: int, check: Callable[[], None]) -> Weights:
     for number in range(MAX_STEPS):
         if number % 100 == 0:
             check()
-        gradient = ((softmax(inputs @ ahead.T) - targets) * example_weights).T @ inputs + ahead * penalties
-        if float(np.abs(gradient).max()) < GRADIENT_TOLERANCE * (1 + float(examples.weights.sum())):
+        probabilities = softmax(inputs @ ahead.T)
+        gradient = ((probabilities - targets) * example_weights).T @ inputs + ahead * penalties
+        is_done = float(np.abs(gradient).max()) < GRADIENT_TOLERANCE * (1 + float(examples.weights.sum()))
+        if on_loss is not None and (is_done or number + 1 == MAX_STEPS or number & (number + 1) == 0):
+            on_loss(number + 1, _mean_loss(probabilities, examples))
+        if is_done:
             break
         new_weights = ahead - step * gradient
         if float(np.sum(gradient * (new_weights - weights))) > 0:
@@ -122,6 +133,11 @@ def fit(examples: Examples, classes: int, check: Callable[[], None]) -> Weights:
         ahead = new_weights + (momentum - 1) / new_momentum * (new_weights - weights)
         weights, momentum = new_weights, new_momentum
     return Weights(weights[:, :-1], weights[:, -1])
+
+
+def _mean_loss(probabilities: Matrix, examples: Examples) -> float:
+    right = probabilities[np.arange(len(examples.labels)), examples.labels]
+    return float(np.average(-np.log(np.maximum(right, 1e-12)), weights=examples.weights))
 
 
 def _largest_eigenvalue(rows: Matrix) -> float:

@@ -52,39 +52,37 @@ _STATUS_WORDS: Final = {
 }
 
 
-class ClassifierTrainingRunner:
-    """Runs classifier training jobs. An interrupted job resumes with the vectors that are not cached yet.
+class CachedFeatures:
+    """Feature vectors of texts, computed in the background; no text is embedded twice.
 
-    :param projects: classes, examples and models
+    :param projects: caches the vectors
     :param inference: computes embedding vectors
     :param pool: worker pool for the embedding
     """
-
-    name = KIND
-    concurrency = 2
-    time_limit = TIME_LIMIT
 
     def __init__(self, projects: ClassifierRepository, inference: Inference, pool: WorkerPool) -> None:
         self._projects = projects
         self._inference = inference
         self._pool = pool
 
-    def run(self, job: RunningJob) -> None:
-        """Train on the current classes and examples of the project, and store the model."""
-        project = self._projects.get(str(job.job.params["project"]))
-        classes = self._projects.classes(project)
-        examples = self._projects.examples(project)
-        vectors = self._vectors(job, training_texts(classes, examples))
-        model = train_classifier(project.name, classes, examples, vectors, job.check)
-        job.check()
-        self._projects.add_model(model, job.job.id, project)
+    def compute(
+        self, job: RunningJob, texts: Sequence[str], on_progress: Callable[[int], None] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return one vector per text.
 
-    def _vectors(self, job: RunningJob, texts: list[str]) -> npt.NDArray[np.float64]:
+        :param job: the job that needs them; it pauses while the job is held
+        :param texts: the texts
+        :param on_progress: called with the number of texts that have a vector
+        :raises JobFailed: a text could not be embedded
+        """
         vectors = [self._projects.cached_vector(DEFAULT_MODEL, text) for text in texts]
         missing = [index for index, vector in enumerate(vectors) if vector is None]
         for start in range(0, len(missing), BATCH_SIZE):
             indexes = missing[start : start + BATCH_SIZE]
-            wait_while_held(job, len(texts) - len(missing) + start)
+            done = len(texts) - len(missing) + start
+            if on_progress is not None:
+                on_progress(done)
+            wait_while_held(job, done)
             batch = [texts[index] for index in indexes]
             try:
                 computed = features(
@@ -98,6 +96,32 @@ class ClassifierTrainingRunner:
                 vectors[index] = vector
         wait_while_held(job, len(texts))
         return np.asarray(vectors, dtype=np.float64)
+
+
+class ClassifierTrainingRunner:
+    """Runs classifier training jobs. An interrupted job resumes with the vectors that are not cached yet.
+
+    :param projects: classes, examples and models
+    :param vectors: computes feature vectors
+    """
+
+    name = KIND
+    concurrency = 2
+    time_limit = TIME_LIMIT
+
+    def __init__(self, projects: ClassifierRepository, vectors: CachedFeatures) -> None:
+        self._projects = projects
+        self._vectors = vectors
+
+    def run(self, job: RunningJob) -> None:
+        """Train on the current classes and examples of the project, and store the model."""
+        project = self._projects.get(str(job.job.params["project"]))
+        classes = self._projects.classes(project)
+        examples = self._projects.examples(project)
+        vectors = self._vectors.compute(job, training_texts(classes, examples))
+        model = train_classifier(project.name, classes, examples, vectors, job.check)
+        job.check()
+        self._projects.add_model(model, job.job.id, project)
 
 
 def training_texts(classes: Mapping[str, str], examples: Sequence[tuple[str, str]]) -> list[str]:
@@ -118,6 +142,9 @@ def train_classifier(
     examples: Sequence[tuple[str, str]],
     vectors: npt.NDArray[np.float64],
     check: Callable[[], None],
+    *,
+    description_weight: float = DESCRIPTION_WEIGHT,
+    on_loss: Callable[[int, float], None] | None = None,
 ) -> ClassifierModel:
     """Train a classifier.
 
@@ -126,16 +153,18 @@ def train_classifier(
     :param examples: class and text of each example
     :param vectors: the vectors of :func:`training_texts`
     :param check: called every 100 steps of a fit; an exception it raises stops the training
+    :param description_weight: number of examples that a class description counts as
+    :param on_loss: called with steps of the final fit and their loss
     """
     index_of = {name: index for index, name in enumerate(classes)}
     data = Examples(
         vectors=vectors,
         labels=np.array([*index_of.values(), *(index_of[name] for name, _ in examples)], dtype=np.intp),
-        weights=np.array([DESCRIPTION_WEIGHT] * len(classes) + [1.0] * len(examples)),
+        weights=np.array([description_weight] * len(classes) + [1.0] * len(examples)),
         held_out=np.array([False] * len(classes) + [True] * len(examples)),
     )
     calibration = calibrate(data, len(classes), check)
-    weights = fit(data, len(classes), check)
+    weights = fit(data, len(classes), check, on_loss)
     counts = Counter(name for name, _ in examples)
     return ClassifierModel(
         format=FORMAT,

@@ -187,6 +187,12 @@ class DatasetRepository:
             db.execute("UPDATE datasets SET rows = ? WHERE id = ?", (rows, dataset_id))
         return self.get(dataset_id)
 
+    def delete(self, dataset_id: str) -> None:
+        """Delete a dataset and its rows."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM datasets WHERE id = ?", (dataset_id,))
+        self._path(dataset_id).unlink(missing_ok=True)
+
     def block_folder(self, dataset: Dataset) -> Path:
         """Return the folder for the uncommitted blocks of a dataset's blob."""
         return dataset.path.with_suffix(".blocks")

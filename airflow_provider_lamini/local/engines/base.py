@@ -72,6 +72,8 @@ class GenerationRequest:
     :param messages: a conversation to apply the chat template to; each message has ``role`` and ``content``
     :param max_tokens: maximum tokens to generate, 1 or more
     :param temperature: sampling temperature; 0 always picks the most likely token
+    :param top_p: sample only from the most likely tokens that have this probability together
+    :param top_k: sample only from this many most likely tokens
     :param json_schema: constrains the text to JSON of this schema; only ``max_tokens`` can truncate it
     :raises ValueError: not exactly one of prompt and messages is given, or a number is out of range
     """
@@ -81,6 +83,8 @@ class GenerationRequest:
     messages: list[dict[str, str]] | None = None
     max_tokens: int
     temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
     json_schema: dict[str, Json] | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +94,14 @@ class GenerationRequest:
             raise ValueError(f"max_tokens must be 1 or more, got {self.max_tokens}.")
         if not 0 <= self.temperature <= 2:  # noqa: PLR2004 - the range every engine agrees on
             raise ValueError(f"temperature must be between 0 and 2, got {self.temperature}.")
+
+    def sampling(self) -> dict[str, Json]:
+        """Return the sampling parameters as OpenAI's API and its relatives name them."""
+        chosen = {"top_p": self.top_p, "top_k": self.top_k}
+        return {
+            "temperature": self.temperature,
+            **{name: value for name, value in chosen.items() if value is not None},
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,7 +298,7 @@ class LlamaEmbeddingEngine:
 
 def _request_body(request: GenerationRequest) -> tuple[dict[str, Json], str]:
     """Return the request to llama.cpp, and the text that its non-streamed answer repeats before the new text."""
-    body: dict[str, Json] = {"max_tokens": request.max_tokens, "temperature": request.temperature}
+    body: dict[str, Json] = {"max_tokens": request.max_tokens, **request.sampling()}
     if request.messages is None:
         return body | {"prompt": request.prompt}, ""
     last = request.messages[-1] if request.messages else {}

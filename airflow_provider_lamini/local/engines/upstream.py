@@ -139,7 +139,7 @@ class UpstreamEngine:
         body: dict[str, Json] = {
             "model": request.model_name,
             "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
+            **request.sampling(),
         }
         if chat:
             path = "/chat/completions"

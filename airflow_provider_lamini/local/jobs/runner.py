@@ -139,6 +139,11 @@ class RunningJob:
             self._wake.set()
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether the platform is stopping, so that the next process resumes the job."""
+        return self._end is not None and self._end[0] is None
+
+    @property
     def ending(self) -> tuple[JobState | None, str | None]:
         """The final state the job was told to end with, and why."""
         return self._end or (None, None)

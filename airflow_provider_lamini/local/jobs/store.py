@@ -15,7 +15,7 @@ from airflow_provider_lamini.jobs.state import ENDED, JobState
 from airflow_provider_lamini.local.database import DatabaseClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from airflow_provider_lamini.api.call import Json
@@ -119,9 +119,10 @@ class JobStore:
     Each call commits its own transaction, so a killed process loses only rows in flight.
 
     :param path: the database file, created if missing
+    :param kept_kinds: kinds whose ended jobs are kept until :meth:`delete`
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept_kinds: Collection[str] = ()) -> None:
         self._path = path
         self._lock = threading.Lock()  # serializes writers; readers do not take it
         self._writer = self._connect(write=True)
@@ -129,7 +130,11 @@ class JobStore:
         self._closed = False
         with self._write() as db:
             db.executescript(SCHEMA)
-            db.execute("DELETE FROM jobs WHERE ended < ?", (time.time() - KEEP_SECONDS,))
+            kept = ", ".join("?" * len(kept_kinds))
+            db.execute(
+                f"DELETE FROM jobs WHERE ended < ? AND kind NOT IN ({kept})",  # noqa: S608 - contains no outside text
+                (time.time() - KEEP_SECONDS, *kept_kinds),
+            )
 
     # -- jobs
 
@@ -197,6 +202,11 @@ class JobStore:
         """Delete every job that has ended."""
         with self._write() as db:
             db.execute("DELETE FROM jobs WHERE ended IS NOT NULL")
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that has ended."""
+        with self._write() as db:
+            db.execute("DELETE FROM jobs WHERE id = ? AND ended IS NOT NULL", (job_id,))
 
     # -- rows
 

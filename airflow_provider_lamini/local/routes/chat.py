@@ -50,14 +50,9 @@ class Reply:
         choice: dict[str, Json] = {
             "index": 0,
             "message": message,
-            "finish_reason": _finish_reason(generation),
+            "finish_reason": finish_reason(generation),
         }
-        usage: dict[str, Json] = {
-            "prompt_tokens": generation.prompt_tokens,
-            "completion_tokens": generation.generated_tokens,
-            "total_tokens": generation.prompt_tokens + generation.generated_tokens,
-        }
-        return self._envelope("chat.completion", choice) | {"usage": usage}
+        return self._envelope("chat.completion", choice) | {"usage": usage(generation)}
 
     def chunk(self, delta: dict[str, Json], reason: str | None = None) -> bytes:
         """Return one server-sent event of a streamed reply."""
@@ -112,7 +107,16 @@ def _schema(response_format: ResponseFormat | None) -> dict[str, Json] | None:
     return schema
 
 
-def _finish_reason(generation: Generation) -> str:
+def usage(generation: Generation) -> dict[str, Json]:
+    """Return the tokens of a reply as OpenAI's API does."""
+    return {
+        "prompt_tokens": generation.prompt_tokens,
+        "completion_tokens": generation.generated_tokens,
+        "total_tokens": generation.prompt_tokens + generation.generated_tokens,
+    }
+
+
+def finish_reason(generation: Generation) -> str:
     """Return OpenAI's word for why the text ended. OpenAI has none for a time limit."""
     return "length" if generation.finish_reason == "timeout" else generation.finish_reason
 
@@ -147,7 +151,7 @@ async def _stream(generation_request: GenerationRequest, platform: Platform) -> 
             while isinstance(event, str):
                 yield reply.chunk({"content": event})
                 event = _raise_error(await events.get())
-            yield reply.chunk({}, _finish_reason(event))
+            yield reply.chunk({}, finish_reason(event))
             yield b"data: [DONE]\n\n"
         finally:
             disconnected = True

@@ -2,12 +2,14 @@
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 router = APIRouter()
+
+Score = Callable[[npt.NDArray[np.float64]], list[list[float]]]
+"""Computes one score per class from vectors, one row per text."""
 
 MIN_CLASSES: Final = 2
 CANCELLED: Final = "Cancelled by request."
@@ -155,29 +160,32 @@ async def predict(model_id: str, body: ClassifyRequest, platform: PlatformDep, r
 
 
 async def classify_texts(
-    platform: Platform, model: ClassifierModel, texts: Sequence[str], request: Request
+    platform: Platform,
+    model: ClassifierModel,
+    texts: Sequence[str],
+    request: Request,
+    score: Score | None = None,
 ) -> list[list[float]]:
-    """Return the probability of each class for each text.
+    """Return the probability of each class for each text, or another score.
 
     :param platform: embeds the texts
     :param model: the classifier
     :param texts: the texts
     :param request: the client's request; if the client disconnects, no more texts are embedded
-    :return: one list per text with one probability per class
+    :param score: computes the scores from vectors; probabilities by default
+    :return: one list per text with one score per class
     """
-    name = model.embedding_model
+    name, score = model.embedding_model, score or model.probabilities
     platform.inference.check_embedding_model(name)
     batches = [texts[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
-    probabilities = await run_in_pool(
+    scores = await run_in_pool(
         batches,
-        lambda batch: model.probabilities(
-            features(batch, lambda parts: platform.inference.embed(parts, name))
-        ),
+        lambda batch: score(features(batch, lambda parts: platform.inference.embed(parts, name))),
         platform.vector_pool,
         request,
         item_name=f"Texts in groups of {BATCH_SIZE}, group",
     )
-    return list(chain.from_iterable(probabilities))
+    return list(chain.from_iterable(scores))
 
 
 @router.post("/v1/classifier", include_in_schema=False)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.local.emissary.delays import Delays
 from airflow_provider_lamini.local.errors import JobNotFoundError
 from airflow_provider_lamini.local.faults import CONTROL_PREFIX, Fault
 from airflow_provider_lamini.local.jobs.runner import Hold
@@ -127,6 +128,14 @@ async def set_upload_base(body: UploadBaseBody, platform: PlatformDep) -> Respon
     return Response(status_code=204)
 
 
+@router.post("/delays")
+async def set_delays(delays: Delays, platform: PlatformDep) -> Response:
+    """Change how long things take on the platform; fields that are not sent do not change."""
+    for name in delays.model_fields_set:
+        setattr(platform.emissary.delays, name, getattr(delays, name))
+    return Response(status_code=204)
+
+
 @router.get("/jobs")
 async def jobs(platform: PlatformDep, kind: str | None = None) -> Response:
     """List the jobs, oldest first, each with the rows computed by this process."""
@@ -178,6 +187,7 @@ async def reset(platform: PlatformDep) -> Response:
 
     platform.faults.reset()
     platform.datasets.reset()
+    await asyncio.to_thread(platform.emissary.reset)
     await asyncio.to_thread(delete_jobs)
     platform.runner.reset()
     platform.request_counter.reset()

@@ -50,6 +50,8 @@ class Training:
     """
 
     def __init__(self, recipe: Recipe, log: Callable[[str], None]) -> None:
+        if recipe.reward is not None:
+            raise UnsupportedModel("This installation cannot train for a reward.")
         self._recipe = recipe
         self._log = log
         folder, self._info = unpack_model(recipe.base, recipe.folder, log)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -11,14 +13,14 @@ import msgspec
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.engines.base import Adapter, EngineError
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.jobs.runner import JobFailed, wait_while_held
+from airflow_provider_lamini.local.jobs.runner import HOLD_POLL, JobFailed, wait_while_held
 from airflow_provider_lamini.local.tuning.arguments import make_plan
 from airflow_provider_lamini.local.tuning.repository import KIND, StepRecord
 from airflow_provider_lamini.local.tuning.sampling import MAX_ROWS, sample_rows
 from airflow_provider_lamini.local.tuning.trainer import CONTEXT, Recipe, TrainingFailed, TrainingUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from airflow_provider_lamini.api.call import Json
@@ -76,6 +78,44 @@ class Trainer(Protocol):
         """
 
 
+class TrainingSlot:
+    """Lets one training run at a time: each needs gigabytes of memory and all CPUs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def hold(self, job: RunningJob) -> Iterator[None]:
+        """Wait until no other training runs, and keep others waiting during the block."""
+        while not self._lock.acquire(timeout=HOLD_POLL):
+            job.check()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def train_adapter(job: RunningJob, trainer: Trainer, recipe: Recipe, on_step: Callable[[Step], None]) -> Path:
+    """Train an adapter as a job: it pauses while the job is held, and stops when the job must end.
+
+    :param job: the job
+    :param trainer: trains the adapter
+    :param recipe: what to train, and how
+    :param on_step: called after each step
+    :return: the adapter's GGUF file
+    :raises JobFailed: the training failed
+    """
+
+    def record(step: Step) -> None:
+        on_step(step)
+        wait_while_held(job, step.step)
+
+    try:
+        return trainer.train(recipe, check=job.check, on_step=record)
+    except (TrainingFailed, TrainingUnavailable) as error:
+        raise JobFailed(str(error)) from None
+
+
 class TuningRunner:
     """Runs tuning jobs one at a time. An interrupted job resumes from its last checkpoint.
 
@@ -84,6 +124,7 @@ class TuningRunner:
     :param texts: serves base models and tuned models
     :param trainer: trains the adapters
     :param served_names: returns the names of all served models, which a tuned model may not take
+    :param slot: held while an adapter is trained
     """
 
     name = KIND
@@ -95,14 +136,17 @@ class TuningRunner:
         repository: TuningRepository,
         datasets: DatasetRepository,
         texts: ServedModels,
+        *,
         trainer: Trainer,
         served_names: Callable[[], list[str]],
+        slot: TrainingSlot,
     ) -> None:
         self._repository = repository
         self._datasets = datasets
         self._texts = texts
         self._trainer = trainer
         self._served_names = served_names
+        self._slot = slot
         self._phases: dict[int, str] = {}
 
     def phase(self, number: int) -> str:
@@ -115,7 +159,8 @@ class TuningRunner:
         tuning = self._repository.get(number)
         try:
             if not self._repository.adapter_path(number).exists():
-                self._train(job, tuning).replace(self._repository.adapter_path(number))
+                with self._slot.hold(job):
+                    self._train(job, tuning).replace(self._repository.adapter_path(number))
             self._phases[number] = SAVING
             job.check()
             model = self._repository.add_model(tuning, self._served_names())
@@ -134,12 +179,8 @@ class TuningRunner:
         def on_step(step: Step) -> None:
             self._phases[tuning.number] = TRAINING
             self._repository.record_step(tuning.number, _to_record(step, plan.batch_size / rows))
-            wait_while_held(job, step.step)
 
-        try:
-            return self._trainer.train(recipe, check=job.check, on_step=on_step)
-        except (TrainingFailed, TrainingUnavailable) as error:
-            raise JobFailed(str(error)) from None
+        return train_adapter(job, self._trainer, recipe, on_step)
 
     def _recipe(self, job: RunningJob, tuning: TuningJob, plan: Plan) -> tuple[Recipe, int]:
         folder = self._repository.folder(tuning.number)
@@ -200,11 +241,15 @@ class TuningRunner:
         )
 
 
-def serve_tuned_models(repository: TuningRepository, texts: ServedModels) -> None:
-    """Serve the models that earlier processes tuned; log a warning for each one that cannot be served."""
+def stored_adapters(repository: TuningRepository) -> list[Adapter]:
+    """Return the adapters that earlier processes trained; forget models whose adapter has been deleted."""
     for name in repository.delete_models_without_adapter():
         logger.warning("Removed tuned model %s: its adapter file has been deleted.", name)
-    adapters = [Adapter(name=model.name, base=model.base, path=model.path) for model in repository.models()]
+    return [Adapter(name=model.name, base=model.base, path=model.path) for model in repository.models()]
+
+
+def serve_adapters(texts: ServedModels, adapters: list[Adapter]) -> None:
+    """Serve adapters; log a warning for each one that cannot be served."""
     for name, error in texts.add_adapters(adapters).items():
         logger.warning("Tuned model %s cannot be served: %s", name, error)
 

@@ -65,6 +65,10 @@ class Recipe:
     :param checkpoint_every: steps between checkpoints
     :param context: maximum tokens per row; longer rows are truncated
     :param threads: compute threads; defaults to the number of CPUs that this process may use
+    :param adapter_every: steps between adapters that are kept beside the last one; 0 keeps none
+    :param start: adapter of the same base model and rank to continue from
+    :param reward: if set, the model learns to write outputs with a high reward: test function to weight
+    :param generations: outputs per row that are compared by their rewards
     """
 
     base: Path
@@ -79,6 +83,10 @@ class Recipe:
     checkpoint_every: int = 5
     context: int = CONTEXT
     threads: int | None = None
+    adapter_every: int = 0
+    start: Path | None = None
+    reward: dict[str, float] | None = None
+    generations: int = 4
 
     def __post_init__(self) -> None:
         counts = (self.max_steps, self.batch_size, self.rank, self.checkpoint_every, self.threads or 1)
@@ -96,9 +104,9 @@ class Recipe:
         with self.rows.open("rb") as file:
             rows = hashlib.file_digest(file, "sha256").hexdigest()
         fields = asdict(self) | {"rows": rows, "base": self.base.stat().st_size}
-        for name in ("folder", "max_steps", "checkpoint_every", "threads"):
+        for name in ("folder", "max_steps", "checkpoint_every", "threads", "adapter_every"):
             del fields[name]
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step: linear warm-up, then linear decay.
@@ -122,7 +130,17 @@ class Recipe:
     def decode(cls, line: bytes) -> Recipe:
         """Parse the output of :meth:`encode`."""
         fields = json.loads(line)
-        return cls(**fields | {name: Path(fields[name]) for name in ("base", "rows", "folder")})
+        paths = [name for name in ("base", "rows", "folder", "start") if fields[name] is not None]
+        return cls(**fields | {name: Path(fields[name]) for name in paths})
+
+    def adapter_path(self, step: int) -> Path:
+        """Return the path of the adapter after a step; the last one has a name without a number."""
+        return self.folder / (ADAPTER if step == self.max_steps else f"adapter-{step}.gguf")
+
+    def adapter_steps(self) -> list[int]:
+        """Return the steps after which an adapter is kept, in order; the last step is one of them."""
+        every = self.adapter_every or self.max_steps
+        return sorted({*range(every, self.max_steps, every), self.max_steps})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,7 @@ def _train(parent: Parent) -> None:
 
     recipe = parent.recipe
     training = Training(recipe, parent.log)
+    adapter_steps = {*recipe.adapter_steps()} - {recipe.max_steps}
     if training.step:
         parent.log(f"Resuming after step {training.step} of {recipe.max_steps}.")
     while training.step < recipe.max_steps:
@@ -99,6 +100,10 @@ def _train(parent: Parent) -> None:
             seconds=seconds,
         )
         parent.report(step)
+        if (
+            training.step in adapter_steps
+        ):  # before the checkpoint: a resumed training does not write it again
+            training.write_adapter(recipe.adapter_path(training.step))
         if training.step % recipe.checkpoint_every == 0 or training.step == recipe.max_steps:
             training.save(recipe.folder / CHECKPOINT)
         parent.wait_for_next_step()

@@ -1,0 +1,1 @@
+"""The Emissary API of the local platform: projects, datasets, training jobs, deployments, engines and inference."""

@@ -1,0 +1,1 @@
+"""The endpoints of the Emissary API, one router per resource."""
