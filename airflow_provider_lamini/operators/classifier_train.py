@@ -110,7 +110,7 @@ class LaminiClassifierTrainOperator(JobOperator):
         try:
             columns = Columns.parse(self.prompt, self.answer)
         except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
+            raise InvalidArgumentError(str(error)) from error.__cause__
         request = ClassifierRequest(
             project=project,
             model_name=optional_name("model_name", self.model_name),

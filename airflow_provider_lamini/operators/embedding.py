@@ -140,5 +140,5 @@ def _part_writer(output_format: str) -> type[PartWriter]:
     try:
         require_pyarrow()
     except MissingExtraError as error:
-        raise InvalidArgumentError(str(error)) from error
+        raise InvalidArgumentError(str(error)) from error.__cause__
     return VectorTable

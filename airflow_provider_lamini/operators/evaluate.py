@@ -141,7 +141,7 @@ class LaminiEvaluateOperator(RowOperator):
         try:
             columns = Columns.parse(self.prompt, self.answer)
         except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
+            raise InvalidArgumentError(str(error)) from error.__cause__
         comparison = ComparisonConfig(
             output=str(self.output_folder),
             columns=columns,

@@ -203,7 +203,7 @@ class RowOperator(BaseOperator):
             passthrough = check_passthrough(self.passthrough, writer.reserved)
             prompt = PromptTemplate.parse(self.prompt)
         except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
+            raise InvalidArgumentError(str(error)) from error.__cause__
         return RowRunConfig(
             input=self.input,
             output=self.output_folder or "",

@@ -162,7 +162,7 @@ class LaminiTrainOperator(JobOperator):
             training.train(**arguments)
             rows = None if self.input is None else self._dataset(arguments["is_public"])
         except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
+            raise InvalidArgumentError(str(error)) from error.__cause__
         request = TuningRequest(
             arguments=arguments,
             dataset_id=dataset_id,

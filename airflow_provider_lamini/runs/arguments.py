@@ -61,9 +61,9 @@ def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[No
             raise StorageError(
                 f"{error} The refusal may pass: a retry starts over. Nothing was sent."
             ) from error
-        raise InvalidArgumentError(str(error)) from error
+        raise InvalidArgumentError(str(error)) from error.__cause__
     except RowError as error:
-        raise InvalidArgumentError(str(error)) from error
+        raise InvalidArgumentError(str(error)) from error.__cause__
 
 
 def shown(value: object) -> str:
@@ -258,7 +258,7 @@ def folder(name: str, value: object, conn_id: str | None = None, *, look_up: boo
             return value
         OutputFolder(value, conn_id).check_writable()  # type: ignore[arg-type]  # it rejects anything but a path
     except RowError as error:
-        raise InvalidArgumentError(f"{name}: {error}") from error
+        raise InvalidArgumentError(f"{name}: {error}") from error.__cause__
     return str(value)
 
 
@@ -341,7 +341,7 @@ def parse_output_type(value: object) -> OutputType | None:
     try:
         return check_output_type(found)
     except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error
+        raise InvalidArgumentError(str(error)) from error.__cause__
 
 
 def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

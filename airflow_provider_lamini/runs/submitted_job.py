@@ -232,7 +232,7 @@ class SubmittedJob(Generic[R]):
             raise
         except ValueError as error:
             self._records.forget()
-            raise InvalidArgumentError(str(error)) from error
+            raise InvalidArgumentError(str(error)) from error.__cause__
         return self._record(job_id, intent)
 
     def _record(self, job_id: str, intent: Submission) -> Submission:

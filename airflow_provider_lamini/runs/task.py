@@ -18,6 +18,7 @@ from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.runs.arguments import flag, number, positive_number, seconds
 from airflow_provider_lamini.runs.event_loop import LoopThread, run_in_thread
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.store_logs import quiet_store_clients
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -210,6 +211,7 @@ class TaskRun:
         self.result_cache = ResultCache()
         """Results that came with a status, if the task waits in this process."""
         self._cancelled_by_kill: WaitFor | None = None
+        self._stack = ExitStack()
 
     @property
     def conn_id(self) -> str:
@@ -239,12 +241,14 @@ class TaskRun:
         return self.hook.client()
 
     def __enter__(self) -> Self:
+        self._stack.callback(self.hook.close)
+        self._stack.enter_context(quiet_store_clients())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.hook.close()
+        self._stack.close()
 
     def run(self, work: Work[R], event: JobEvent | None = None) -> WaitFor | Done[R]:
         """Do the work: to its end, or, if the task is deferrable, until it has to wait for long.

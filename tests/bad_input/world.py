@@ -214,6 +214,7 @@ class World:
         with pytest.raises(InvalidArgumentError) as caught:
             self.run(case.operator, case.arguments)
         message = str(caught.value)
+        assert message not in _shown_causes(caught.value), "the log shows the same error twice"
         assert any(text in message for text in case.texts), message
         assert message.isprintable()
         assert len(message) < MAXIMUM_LENGTH
@@ -234,6 +235,16 @@ class World:
             return execute(task)
         except TaskDeferred:
             return None
+
+
+def _shown_causes(error: BaseException) -> list[str]:
+    """Return the messages of the errors that a traceback shows above an error."""
+    shown = []
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    while cause is not None:
+        shown.append(str(cause))
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return shown
 
 
 def connection(url: str, **fields: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field, replace
 
@@ -155,6 +156,26 @@ def test_work_that_fails_is_closed_and_so_is_the_hook():
         task.run(work)
     assert work.closed == 1
     assert hook.closed
+
+
+# ---- logs -----------------------------------------------------------------------------------------------
+
+
+def test_clients_of_object_stores_are_quiet_only_while_a_task_runs():
+    client = logging.getLogger("azure.core.pipeline.policies.http_logging_policy")
+    assert client.isEnabledFor(logging.INFO) or logging.getLogger().level > logging.INFO
+    with task_run():
+        assert not client.isEnabledFor(logging.INFO)
+        assert client.isEnabledFor(logging.WARNING)
+    assert logging.getLogger("azure").level == logging.NOTSET
+
+
+def test_a_level_that_somebody_has_set_for_a_client_stays(monkeypatch):
+    client = logging.getLogger("botocore")
+    monkeypatch.setattr(client, "level", logging.DEBUG)
+    with task_run():
+        assert client.level == logging.DEBUG
+    assert client.level == logging.DEBUG
 
 
 # ---- killed ---------------------------------------------------------------------------------------------
