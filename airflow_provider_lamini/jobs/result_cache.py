@@ -11,16 +11,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Total size of the cached responses. Results that do not fit are fetched again."""
+"""Default for the total size of the cached responses."""
 
 
 class ResultCache:
     """Response bodies of the last status calls, so that a task that waits in its own process fetches nothing twice.
 
     Only for kinds of jobs with :attr:`~.kinds.JobKind.status_call_returns_results`.
+
+    :param max_bytes: total size of the cached responses; ``None`` for ``MAX_BYTES``. Results that do not fit are fetched again
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
         self._bodies: dict[str, bytes] = {}
 
     def put(self, path: str, body: bytes) -> None:
@@ -31,7 +34,7 @@ class ResultCache:
         """
         self._bodies.pop(path, None)
         # A copy of the values: the task may take other entries in its own thread meanwhile.
-        if sum(map(len, list(self._bodies.values()))) + len(body) <= MAX_BYTES:
+        if sum(map(len, list(self._bodies.values()))) + len(body) <= self._max_bytes:
             self._bodies[path] = body
 
     def take(self, call: Call[T]) -> T | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from airflow_provider_lamini.jobs import result_cache
 from airflow_provider_lamini.jobs.result_cache import ResultCache
 from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
 
 BODY = b'{"outputs": ["a", "b"], "finish_reason": ["stop", "length"]}'
 
 
-def cache_with(**bodies):
-    cache = ResultCache()
+def cache_with(max_bytes=None, **bodies):
+    cache = ResultCache(max_bytes)
     for job_id, body in bodies.items():
         cache.put(completions_result(job_id).path, body)
     return cache
@@ -37,18 +36,16 @@ def test_a_response_that_cannot_be_parsed_is_fetched_again():
     assert [cache.take(completions_result(job_id)) for job_id in ("j1", "j2", "j3")] == [None] * 3
 
 
-def test_the_size_of_the_cache_is_limited(monkeypatch):
-    monkeypatch.setattr(result_cache, "MAX_BYTES", 2 * len(BODY))
-    cache = cache_with(j1=BODY, j2=BODY, j3=BODY)
+def test_the_size_of_the_cache_is_limited():
+    cache = cache_with(2 * len(BODY), j1=BODY, j2=BODY, j3=BODY)
     assert cache.take(completions_result("j3")) is None
     assert cache.take(completions_result("j1")) is not None
     cache.put(completions_result("j3").path, BODY)
     assert cache.take(completions_result("j3")) is not None
 
 
-def test_a_job_that_is_polled_twice_takes_space_once(monkeypatch):
-    monkeypatch.setattr(result_cache, "MAX_BYTES", 2 * len(BODY))
-    cache = cache_with(j1=b"old" + BODY)
+def test_a_job_that_is_polled_twice_takes_space_once():
+    cache = cache_with(2 * len(BODY), j1=b"old" + BODY)
     cache.put(completions_result("j1").path, BODY)
     cache.put(completions_result("j2").path, BODY)
     assert cache.take(completions_result("j1")) is not None

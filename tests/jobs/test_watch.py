@@ -17,6 +17,7 @@ from airflow_provider_lamini.jobs.waiting import wait_for_jobs
 from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
+from tests.support.local_platform import wait_until_async
 
 OLD = 3600.0
 
@@ -42,14 +43,20 @@ def run_with_watch(platform, scenario, cache=None):
     return asyncio.run(run())
 
 
+async def polls_received(platform, number):
+    """Wait until the platform has received this many more requests."""
+    expected = len(platform.request_paths) + number
+    await wait_until_async(lambda: len(platform.request_paths) >= expected)
+
+
 def test_a_batch_is_polled_until_each_of_its_rows_is_done(platform):
     platform.rows["b"] = []
 
     async def scenario(watch):
         wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
-        await asyncio.sleep(0.3)
+        await polls_received(platform, 1)
         platform.rows["b"] = ["stop", None]
-        await asyncio.sleep(0.3)
+        await polls_received(platform, 2)
         assert not wait.done()
         platform.rows["b"] = ["stop", "length"]
         return await wait
@@ -112,9 +119,9 @@ def test_a_key_that_was_rotated_while_the_job_ran_is_read_again(platform):
 
     async def scenario(watch):
         wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
-        await asyncio.sleep(0.2)
+        await polls_received(platform, 1)
         platform.key = "k2"
-        await asyncio.sleep(0.3)
+        await polls_received(platform, 2)
         platform.rows["b"] = ["stop"]
         return await wait
 
@@ -158,9 +165,9 @@ def test_a_cancelled_trigger_disturbs_no_other(platform):
     async def scenario(watch):
         leaving = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "a", plan(), PollHistory()))
         staying = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
-        await asyncio.sleep(0.2)
+        await wait_until_async(lambda: any("/a/" in path for path in platform.request_paths))
         leaving.cancel()
-        await asyncio.sleep(0.2)
+        await polls_received(platform, 2)
         polls = len([path for path in platform.request_paths if "/a/" in path])
         await asyncio.sleep(0.5)
         assert len([path for path in platform.request_paths if "/a/" in path]) == polls
@@ -322,7 +329,7 @@ def test_a_slow_response_delays_no_other_job(platform):
 
     async def scenario(watch):
         slow = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "slow", plan(), PollHistory()))
-        await asyncio.sleep(0.3)
+        await wait_until_async(lambda: platform.at_once == 1)  # the slow request has arrived
         for name in ("one", "two", "three"):
             assert isinstance(await watch.wait(BATCH_COMPLETIONS, name, plan(), PollHistory()), Ended)
         assert not slow.done()

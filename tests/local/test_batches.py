@@ -79,14 +79,14 @@ def test_a_running_batch_shows_rows_only_up_to_the_first_incomplete_one(
     prompts = [" ".join(["slow"] * (40 if number % 5 == 0 else 1)) for number in range(200)]
     job_id = start(http, prompts)
     seen: list[int] = []
-    while True:
+
+    def is_done() -> bool:
         reasons = result(http, job_id).get("finish_reason", [None])
-        done = len([reason for reason in reasons if reason])
-        assert all(reasons[:done])
-        seen.append(done)
-        if done == len(prompts):
-            break
-        time.sleep(0.02)
+        seen.append(len([reason for reason in reasons if reason]))
+        assert all(reasons[: seen[-1]])
+        return seen[-1] == len(prompts)
+
+    wait_until(is_done)
     assert len(set(seen)) > 3
 
 

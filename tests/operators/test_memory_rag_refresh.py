@@ -17,7 +17,6 @@ from airflow_provider_lamini.exceptions import (
     JobTimedOutError,
 )
 from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
-from airflow_provider_lamini.runs.lamini.index_refresh import IndexRefresh
 from tests.support.knowledge_platform import RAG
 from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
@@ -321,18 +320,20 @@ def test_without_waiting_a_failed_index_is_rebuilt_by_the_next_run(knowledge, re
     assert numbers(refresh_in_run(1)) == ["rebuilt", "2", 2, 0, 0, 0, "1"]
 
 
-def test_two_tasks_at_once_do_not_overwrite_each_other(refresh, refresh_in_run, docs, tmp_path, monkeypatch):
+def test_two_simultaneous_tasks_do_not_overwrite_each_other(
+    knowledge, refresh, refresh_in_run, docs, tmp_path
+):
     refresh_in_run(0)
     (docs / "c.md").write_text("gamma")
 
     manifest = str(tmp_path / "rag" / "index.json")
-    send_text = IndexRefresh._send_text
+    add_text = knowledge._add_text
 
-    def send_text_while_the_other_task_writes(self, document):
+    def add_text_while_the_other_task_writes(body):
         ManifestFile(manifest).change(index_id="9")
-        return send_text(self, document)
+        return add_text(body)
 
-    monkeypatch.setattr(IndexRefresh, "_send_text", send_text_while_the_other_task_writes)
+    knowledge._add_text = add_text_while_the_other_task_writes
     with pytest.raises(ManifestChangedError, match="max_active_runs=1"):
         run_to_end(refresh(), RUNS[1])
     assert ManifestFile(manifest).content.index_id == "9"

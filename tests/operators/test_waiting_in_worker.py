@@ -12,7 +12,6 @@ import pytest
 from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.sources.source import FileSource
-from airflow_provider_lamini.rows.storage.objects import ObjectStore
 from tests.support.local_platform import wait_until
 from tests.support.platforms import submissions
 from tests.support.results import outputs
@@ -88,11 +87,8 @@ def test_each_row_is_read_once_for_validation_and_once_for_sending(in_worker, ro
 
     monkeypatch.setattr(FileSource, "batches", counting)
     run_to_end(in_worker())
-    assert [cursor and cursor.row for cursor in cursors] == [
-        None,
-        0,
-        20,
-    ]  # after each wait, it continues where it stopped
+    # After each wait, it continues where it stopped.
+    assert [cursor and cursor.row for cursor in cursors] == [None, 0, 20]
     assert outputs(rows()) == OUTPUTS
 
 
@@ -156,15 +152,11 @@ def test_a_ledger_that_is_deleted_during_the_wait_stops_the_task(platform, in_wo
     assert submissions(platform) == 2
 
 
-def test_a_file_on_an_object_store_is_opened_again_after_each_wait(
-    object_store, in_worker, input_file, rows, monkeypatch
-):
+def test_a_file_on_an_object_store_is_opened_again_after_each_wait(object_store, in_worker, input_file, rows):
     """A connection may not stay open as long as a wait."""
-    opened = []
-    open_file = ObjectStore.open
-    monkeypatch.setattr(ObjectStore, "open", lambda self, path: opened.append(path) or open_file(self, path))
     object_store.pipe_file("/bucket/in.jsonl", input_file.read_bytes())
+    object_store.calls.clear()
     run_to_end(in_worker(input="memory://bucket/in.jsonl", max_in_flight=1))
-    assert len(opened) == 1 + 3  # for validation, and for each chunk
+    assert object_store.calls.count("open") == 1 + 3  # for validation, and for each chunk
     assert outputs(rows()) == OUTPUTS
     assert [row["name"] for row in rows()] == [f"name of {prompt}" for prompt in PROMPTS]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fsspec.implementations.memory import MemoryFileSystem
+    from tests.support.object_store import FaultyStore
 
 
 def test_written_content_is_read_back(folder: OutputFolder):
@@ -172,22 +172,9 @@ def test_the_write_check_leaves_nothing_behind(folder: OutputFolder):
     assert folder.names() == []
 
 
-@pytest.fixture
-def forbid(object_store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
-    """Returns a function that has the object store answer an operation with an error."""
-
-    def forbid(operation: str, error: OSError) -> None:
-        def refuse(*_: object, **__: object) -> None:
-            raise error
-
-        monkeypatch.setattr(object_store, operation, refuse)
-
-    return forbid
-
-
-def test_a_store_without_permission_to_delete_can_be_written_to(forbid):
+def test_a_store_without_permission_to_delete_can_be_written_to(object_store: FaultyStore):
     folder = OutputFolder("memory://team/out")
-    forbid("rm_file", PermissionError("Access Denied"))
+    object_store.fail_while("rm_file", lambda: True, PermissionError("Access Denied"))
     folder.try_writing()
     assert b"may be removed" in folder.read(*folder.names())
 
@@ -202,8 +189,8 @@ def test_a_store_without_permission_to_delete_can_be_written_to(forbid):
         ),
     ],
 )
-def test_the_error_names_a_store_that_cannot_be_written_to(forbid, error, problem):
-    forbid("pipe_file", error)
+def test_the_error_names_a_store_that_cannot_be_written_to(object_store: FaultyStore, error, problem):
+    object_store.fail_while("pipe_file", lambda: True, error)
     with pytest.raises(OutputError, match=f"memory://team/out .*{problem}"):
         OutputFolder("memory://team/out").try_writing()
 

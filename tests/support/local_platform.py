@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-for-tests"
@@ -252,3 +253,13 @@ def wait_until(condition: Any, timeout: float = 60, pause: float = 0.02) -> None
     while not condition():
         assert time.monotonic() < deadline, f"the condition was not met within {timeout} s"
         time.sleep(pause)
+
+
+async def wait_until_async(condition: Callable[[], object], *, seconds: float = 10) -> None:
+    """Wait in a coroutine until a function returns a true value.
+
+    :raises TimeoutError: it did not within these seconds
+    """
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the condition depends on another thread or process
+            await asyncio.sleep(0.02)

@@ -26,7 +26,7 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
     def fail(self, operation: str, *outcomes: Exception | None) -> None:
         """Make an operation fail.
 
-        :param operation: ``cat_file``, ``pipe_file`` or ``info``
+        :param operation: ``cat_file``, ``pipe_file``, ``rm_file``, ``open`` or ``info``
         :param outcomes: for each of its next calls an error, or ``None`` if it succeeds
         """
         self._faults[operation] = list(outcomes)
@@ -34,7 +34,7 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
     def fail_while(self, operation: str, condition: Callable[[], bool], error: Exception) -> None:
         """Make an operation fail as long as a condition holds.
 
-        :param operation: ``cat_file``, ``pipe_file`` or ``info``
+        :param operation: ``cat_file``, ``pipe_file``, ``rm_file``, ``open`` or ``info``
         :param condition: called at each operation
         :param error: the error
         """
@@ -48,6 +48,14 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
     def pipe_file(self, *args: Any, **kwargs: Any) -> None:
         self._called("pipe_file")
         super().pipe_file(*args, **kwargs)
+
+    def rm_file(self, *args: Any, **kwargs: Any) -> None:
+        self._called("rm_file")
+        super().rm_file(*args, **kwargs)
+
+    def open(self, *args: Any, **kwargs: Any) -> Any:
+        self._called("open")
+        return super().open(*args, **kwargs)
 
     def info(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self._called("info")

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from airflow_provider_lamini.triggers import job
-from airflow_provider_lamini.triggers.job import FREEZE_STEP, WaitingTriggers
+from airflow_provider_lamini.triggers.job import FREEZE_STEP, WaitingTriggers, freeze_gc
 
 
 @pytest.fixture
@@ -18,12 +17,14 @@ def freezes(monkeypatch):
     """Turns ``freeze_gc`` on and records each freeze."""
     calls = []
     monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
-    monkeypatch.setattr(job, "freeze_gc", lambda: True)
-    return calls
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_PROVIDER_LAMINI__FREEZE_GC", "True")
+    freeze_gc.cache_clear()
+    yield calls
+    freeze_gc.cache_clear()
 
 
 def start(triggers, count):
-    """Lets this many more triggers wait."""
+    """Make this many more triggers wait."""
     stack = ExitStack()
     for _ in range(count):
         stack.enter_context(triggers.counted())

@@ -13,6 +13,7 @@ from airflow_provider_lamini.hooks.connection import InvalidConnectionError
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.triggers.job import JobTrigger
+from tests.support.local_platform import wait_until_async
 from tests.support.platforms import connect
 from tests.support.tasks import first_event, load_trigger, log_lines, through_json
 
@@ -39,16 +40,12 @@ def polls(platform):
 
 
 def connections_to(platform):
-    """Number of open connections of this process to the platform; the control has one of its own."""
+    """Return the number of open connections of this process to the platform, including the control's."""
     port = int(platform.url.rsplit(":", 1)[1])
-    mine = psutil.Process().net_connections("tcp")
-    return sum(1 for each in mine if each.raddr and each.raddr.port == port and each.status == "ESTABLISHED")
-
-
-async def until(true, seconds=10):
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for is in another process
-            await asyncio.sleep(0.02)
+    connections = psutil.Process().net_connections("tcp")
+    return sum(
+        1 for each in connections if each.raddr and each.raddr.port == port and each.status == "ESTABLISHED"
+    )
 
 
 def test_a_trigger_survives_serialization():
@@ -61,21 +58,21 @@ def test_airflow_can_serialize_the_arguments():
     from airflow.serialization.serialized_objects import BaseSerialization
 
     _, kwargs = JobTrigger(**ARGUMENTS).serialize()
-    kept = json.loads(json.dumps(BaseSerialization.serialize(kwargs)))
-    assert BaseSerialization.deserialize(kept) == ARGUMENTS
+    stored = json.loads(json.dumps(BaseSerialization.serialize(kwargs)))
+    assert BaseSerialization.deserialize(stored) == ARGUMENTS
 
 
-def test_arguments_of_a_newer_version_are_refused_with_what_to_do():
+def test_the_error_for_arguments_of_a_newer_version_says_what_to_do():
     with pytest.raises(TypeError, match=r"arguments of version 2.*Update the triggerer, then clear the task"):
         JobTrigger(**ARGUMENTS | {"version": 2, "something_new": True})
 
 
-def test_unknown_arguments_of_the_same_version_are_refused():
+def test_unknown_arguments_of_the_same_version_are_rejected():
     with pytest.raises(TypeError, match="JobTrigger got unknown arguments: something_odd"):
         JobTrigger(**ARGUMENTS | {"something_odd": 1})
 
 
-def test_a_batch_that_ends_is_an_event(start, trigger):
+def test_the_event_has_a_batch_that_ended(start, trigger):
     (job_id,) = start()
     one = trigger([job_id])
     ended = {job_id: EndedJob(JobState.SUCCEEDED, "all 2 rows")}
@@ -98,7 +95,7 @@ def test_there_is_exactly_one_event(start, trigger):
 
 def test_the_task_resumes_when_enough_batches_have_ended(platform, start, trigger):
     job_ids = start(3)
-    asyncio.run(until(lambda: all(job["ended"] for job in platform.control.jobs())))
+    asyncio.run(wait_until_async(lambda: all(job["ended"] for job in platform.control.jobs())))
     platform.control.hold()
     (held,) = start()
     event = event_of(trigger([held, *job_ids], min_ended=3))
@@ -116,9 +113,9 @@ def test_the_event_says_that_the_deadline_has_passed(platform, start, trigger):
 
 
 def test_a_trigger_that_starts_after_its_deadline_reports_what_has_ended(platform, start, trigger):
-    """As after a night without a running triggerer."""
+    """This happens after a night without a running triggerer."""
     (ended,) = start()
-    asyncio.run(until(lambda: platform.control.jobs()[0]["ended"]))
+    asyncio.run(wait_until_async(lambda: platform.control.jobs()[0]["ended"]))
     event = event_of(trigger([ended], age=7200, seconds=-3600))
     assert list(event.ended) == [ended]
     assert not event.timed_out
@@ -170,7 +167,7 @@ def test_the_error_of_an_invalid_connection_is_one_sentence(platform, trigger, m
 
 
 @pytest.mark.usefixtures("platform")
-def test_an_unknown_kind_of_job_is_refused_with_the_known_ones(trigger):
+def test_the_error_for_an_unknown_kind_of_job_lists_the_known_ones(trigger):
     with pytest.raises(ValueError, match="lamini/batch_completions"):
         event_of(trigger(["a"], kind="lamini/telepathy"))
 
@@ -181,22 +178,22 @@ def test_two_hundred_triggers_share_one_client_and_do_not_block_the_event_loop(p
 
     async def run():
         waits = [asyncio.create_task(first_event(trigger([job_id]))) for job_id in job_ids]
-        lags, most = [], 0
+        lags, max_connections = [], 0
         for _ in range(40):
             before = time.monotonic()
             await asyncio.sleep(0.05)
             lags.append(time.monotonic() - before - 0.05)
-            most = max(most, connections_to(platform))
+            max_connections = max(max_connections, connections_to(platform))
         platform.control.release()
         events = await asyncio.wait_for(asyncio.gather(*waits), 60)
-        return events, sorted(lags), most
+        return events, sorted(lags), max_connections
 
-    events, lags, most = asyncio.run(run())
+    events, lags, max_connections = asyncio.run(run())
     assert [list(event["ended"]) for event in events] == [[job_id] for job_id in job_ids]
-    assert 1 <= most <= 16 + 1  # looks at once, and the control
+    assert 1 <= max_connections <= 16 + 1  # simultaneous polls, and the control's connection
     assert lags[len(lags) // 2] < 0.1
     assert polls(platform) >= 200
-    asyncio.run(until(lambda: connections_to(platform) <= 1))
+    asyncio.run(wait_until_async(lambda: connections_to(platform) <= 1))
 
 
 def test_a_cancelled_trigger_does_not_disturb_the_others(platform, start, trigger):
@@ -206,7 +203,7 @@ def test_a_cancelled_trigger_does_not_disturb_the_others(platform, start, trigge
     async def run():
         first = asyncio.create_task(first_event(trigger([leaving])))
         second = asyncio.create_task(first_event(trigger([staying])))
-        await until(lambda: polls(platform) >= 4)
+        await wait_until_async(lambda: polls(platform) >= 4)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -224,11 +221,11 @@ def test_the_last_trigger_closes_the_client_and_the_next_one_opens_another(platf
         for _ in range(2):
             before = polls(platform)
             wait = asyncio.create_task(first_event(trigger([job_id])))
-            await until(lambda before=before: polls(platform) > before)
+            await wait_until_async(lambda before=before: polls(platform) > before)
             wait.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await wait
-            await until(lambda: connections_to(platform) <= 1)
+            await wait_until_async(lambda: connections_to(platform) <= 1)
         platform.control.release()
         return await first_event(trigger([job_id]))
 
@@ -255,7 +252,7 @@ def test_on_kill_of_one_trigger_does_not_disturb_the_others(platform, start, tri
 
     async def run():
         wait = asyncio.create_task(first_event(trigger([staying])))
-        await until(lambda: polls(platform) >= 1)
+        await wait_until_async(lambda: polls(platform) >= 1)
         with log_lines() as lines:
             await trigger([killed]).on_kill()
         assert [line for line in lines if killed in line]

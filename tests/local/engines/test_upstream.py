@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from airflow_provider_lamini.local.engines.base import (
     PromptTooLong,
 )
 from airflow_provider_lamini.local.engines.upstream import UpstreamEngine
+from tests.support.local_platform import wait_until
 from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL, Upstream, upstream, vector_for
 
 if TYPE_CHECKING:
@@ -186,9 +186,7 @@ def test_requests_run_concurrently(server: Upstream, engine: UpstreamEngine) -> 
     threads = [threading.Thread(target=engine.generate, args=(make_request(),)) for _ in range(12)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 20
-    while server.most_at_once < 12 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: server.most_at_once == 12)
     server.open.set()
     for thread in threads:
         thread.join(20)

@@ -117,11 +117,16 @@ def test_queues_take_turns(make_pool: Callable[[int], WorkerPool]) -> None:
 
 
 def test_interactive_work_finds_a_free_worker_despite_batches(make_pool: Callable[[int], WorkerPool]) -> None:
-    gate = threading.Event()
+    gate, started = threading.Event(), threading.Event()
+
+    def work(number: int) -> None:
+        started.set()
+        wait_for(gate)(number)
+
     pool = make_pool(2)
-    batch = WorkQueue(units(10, wait_for(gate)), interactive=False)
+    batch = WorkQueue(units(10, work), interactive=False)
     pool.add(batch)
-    time.sleep(0.05)
+    assert started.wait(10)
     question = WorkQueue(units(1, lambda _: None), interactive=True)
     pool.add(question)
     question.finished.result(5)
