@@ -76,6 +76,25 @@ def test_chat_says_when_a_reply_was_truncated(http: httpx.Client, engine: Upstre
         assert engine.bodies[-1]["temperature"] == 0.5
 
 
+def test_parameters_and_unknown_fields_reach_the_engine(http: httpx.Client, engine: Upstream) -> None:
+    sent = {"top_p": 0.5, "seed": 7, "stop": ["two"], "temperature": 0.5, "repetition_penalty": 1.1}
+    body = {"model": TEXT_MODEL, "messages": MESSAGES, **sent, "cache": {"ttl": 5}}
+    choice = http.post("/inf/chat/completions", json=body).json()["choices"][0]
+    assert choice["message"]["content"] == "three"
+    assert engine.bodies[-1] == {
+        **sent,
+        "model": TEXT_MODEL,
+        "messages": MESSAGES,
+        "max_tokens": engine.bodies[-1]["max_tokens"],
+    }
+
+
+def test_a_message_keeps_its_other_fields(http: httpx.Client, engine: Upstream) -> None:
+    messages = [{"role": "user", "content": "one two", "name": "ann"}]
+    http.post("/inf/chat/completions", json={"model": TEXT_MODEL, "messages": messages})
+    assert engine.bodies[-1]["messages"] == messages
+
+
 def test_chat_can_be_streamed(http: httpx.Client) -> None:
     body = {"model": TEXT_MODEL, "messages": MESSAGES, "stream": True}
     lines = http.post("/inf/chat/completions", json=body).text.split("\n\n")
@@ -94,6 +113,10 @@ def test_chat_can_be_streamed(http: httpx.Client) -> None:
         ({"messages": [{"role": "user"}]}, 422),
         ({"temperature": 3}, 422),
         ({"max_tokens": 0}, 422),
+        ({"top_p": 0}, 422),
+        ({"top_p": 1.1}, 422),
+        ({"seed": "x"}, 422),
+        ({"stop": []}, 422),
         ({"response_format": {"type": "xml"}}, 422),
         ({"response_format": {"type": "json_schema"}}, 400),
         ({"model": "no/model"}, 594),

@@ -121,7 +121,7 @@ class EchoEngine:
         """Return the trained output of the prompt, or echo the prompt."""
         if request.model_name not in self.models():
             raise ModelNotFound(request.model_name, self.models())
-        prompt = request.prompt or (request.messages or [{}])[-1].get("content", "")
+        prompt = request.prompt or str((request.messages or [{}])[-1].get("content", ""))
         learned = self.adapters.get(request.model_name, {})
         text = learned.get(prompt, f"{request.model_name}: {prompt}")
         if request.json_schema is not None:

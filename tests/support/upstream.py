@@ -45,6 +45,12 @@ def instance_of(schema: dict[str, Any], prompt: str) -> Any:
     return [] if kind == "array" else values[kind]
 
 
+def before(text: str, stop: str | list[str] | None) -> str:
+    """Return the part of a text before the first stop text."""
+    ends = [text.find(each) for each in ([stop] if isinstance(stop, str) else stop or []) if each in text]
+    return text[: min(ends)].rstrip() if ends else text
+
+
 class Upstream:
     """The running engine.
 
@@ -162,7 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.engine.record_prompts([prompt])
         schema = schema_of(body)
         text = prompt if body["model"] == PARROT_MODEL else text_for(prompt)
-        complete = text if schema is None else json.dumps(instance_of(schema, prompt))
+        complete = (
+            before(text, body.get("stop")) if schema is None else json.dumps(instance_of(schema, prompt))
+        )
         words = complete.split(" ")
         generated = words[: body.get("max_tokens") or len(words)]
         reason = "stop" if len(generated) == len(words) else "length"

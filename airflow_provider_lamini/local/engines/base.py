@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -69,23 +69,27 @@ class GenerationRequest:
 
     :param model_name: served name of the model
     :param prompt: text that the model continues, without a chat template
-    :param messages: a conversation to apply the chat template to; each message has ``role`` and ``content``
+    :param messages: a conversation to apply the chat template to; each message has ``role`` and ``content``, and what else
+        the template knows
     :param max_tokens: maximum tokens to generate, 1 or more
     :param temperature: sampling temperature; 0 always picks the most likely token
     :param top_p: sample only from the most likely tokens that have this probability together
     :param top_k: sample only from this many most likely tokens
     :param json_schema: constrains the text to JSON of this schema; only ``max_tokens`` can truncate it
+    :param options: other fields of OpenAI's API, such as ``top_p``, ``seed`` and ``stop``; an engine ignores those that
+        it does not know
     :raises ValueError: not exactly one of prompt and messages is given, or a number is out of range
     """
 
     model_name: str
     prompt: str | None = None
-    messages: list[dict[str, str]] | None = None
+    messages: list[dict[str, Json]] | None = None
     max_tokens: int
     temperature: float = 0.0
     top_p: float | None = None
     top_k: int | None = None
     json_schema: dict[str, Json] | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.messages is None):

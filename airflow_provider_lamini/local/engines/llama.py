@@ -40,6 +40,10 @@ CONTEXT = 2048
 PROBE_MARK = "\x01"
 """Start of a probe answer under a schema's grammar; llama.cpp ignores an unsupported schema without an error."""
 PROBE_TOKENS = 8
+SAMPLING_OPTIONS = frozenset(
+    {"top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty", "repeat_penalty"}
+)
+"""Options of a request that say how a token is picked. Others of llama.cpp are not for clients."""
 EMBEDDING_PARALLEL = 8
 EMBEDDING_CONTEXT = 512
 EMBEDDING_TOKENS = 256
@@ -163,7 +167,7 @@ class LlamaTextEngine:
         # A space between the prompt and the label belongs to the token of the label.
         prompt = text.rstrip(" ")
         space = " " if text and not prompt.endswith(("\n", "\t")) else ""
-        index, prompt_tokens, tokens = model.choose(prompt, label.choices(space), request.temperature)
+        index, prompt_tokens, tokens = model.choose(prompt, label.choices(space), _sampling(request))
         answer = label.to_json(index)
         (on_text or _ignore)(answer)
         return Generation(answer, "stop", prompt_tokens, tokens)
@@ -173,8 +177,8 @@ class LlamaTextEngine:
     ) -> Generation:
         """Let a tuned model write the only string of an object as it was trained to: as plain text after the prompt."""
         prompt = _prompt_text(model, request).rstrip(" ")
-        body: dict[str, Json] = {"prompt": prompt, "max_tokens": request.max_tokens}
-        completion = model.complete(body | {"temperature": request.temperature}, None)
+        body: dict[str, Json] = {"prompt": prompt, "max_tokens": request.max_tokens, **_sampling(request)}
+        completion = model.complete(body, None)
         answer = field.wrap_text(completion.text)
         (on_text or _ignore)(answer)
         return _to_generation(replace(completion, text=answer), "")
@@ -195,13 +199,13 @@ class LlamaTextEngine:
             text += prefix
             choices = field.choices(last=field is fields[-1])
             if choices is not None:
-                index, read, written = model.choose(prompt + text, choices, request.temperature)
+                index, read, written = model.choose(prompt + text, choices, _sampling(request))
                 value = field.choice_json(index)
             else:
                 # The strings share max_tokens; numbers are short and always complete.
                 limit = field.max_tokens() or max(1, tokens_left // strings_left)
                 body: dict[str, Json] = {"prompt": prompt + text, "max_tokens": limit}
-                body |= {"temperature": request.temperature, "grammar": field.grammar()}
+                body |= _sampling(request) | {"grammar": field.grammar()}
                 done = model.complete(body, None)
                 if done.truncated and field.kind != "string":
                     raise PromptTooLong(done.prompt_tokens, self._context)
@@ -298,12 +302,20 @@ class LlamaEmbeddingEngine:
 
 def _request_body(request: GenerationRequest) -> tuple[dict[str, Json], str]:
     """Return the request to llama.cpp, and the text that its non-streamed answer repeats before the new text."""
-    body: dict[str, Json] = {"max_tokens": request.max_tokens, **request.sampling()}
+    body: dict[str, Json] = {"max_tokens": request.max_tokens, **_sampling(request)}
+    if request.json_schema is None and "stop" in request.options:
+        body["stop"] = request.options["stop"]  # inside an object it would leave half of it
     if request.messages is None:
         return body | {"prompt": request.prompt}, ""
     last = request.messages[-1] if request.messages else {}
-    echo = last.get("content", "") if last.get("role") == "assistant" else ""
+    echo = str(last.get("content", "")) if last.get("role") == "assistant" else ""
     return body | {"messages": [{**message} for message in request.messages]}, echo
+
+
+def _sampling(request: GenerationRequest) -> dict[str, Json]:
+    """Return how tokens are picked."""
+    known = {name: value for name, value in request.options.items() if name in SAMPLING_OPTIONS}
+    return {**known, **request.sampling()}
 
 
 def _prompt_text(model: ModelHandle, request: GenerationRequest) -> str:

@@ -149,7 +149,7 @@ class LlamaServer:
         )
 
     def choose(
-        self, prompt: str, choices: list[str], temperature: float, adapter: int | None = None
+        self, prompt: str, choices: list[str], sampling: dict[str, Json], adapter: int | None = None
     ) -> tuple[int, int, int]:
         """Continue a prompt with one of several texts: the most likely one, or a sample at a temperature above 0.
 
@@ -158,7 +158,7 @@ class LlamaServer:
 
         :param prompt: the text to continue
         :param choices: the texts; none may be a prefix of another
-        :param temperature: sampling temperature; 0 always picks the most likely token
+        :param sampling: how to pick a token, such as ``temperature``; 0 always picks the most likely one
         :param adapter: index of the adapter to use; ``None`` for the base model
         :return: index of the chosen text, tokens in the prompt, tokens generated
         :raises PromptTooLong: the prompt exceeds the context
@@ -172,13 +172,13 @@ class LlamaServer:
             next_tokens = sorted({tokens[index][len(prefix)] for index in candidates})
             picked = next_tokens[0]
             if len(next_tokens) > 1:
-                picked, read = self._pick(prompt, prefix, next_tokens, temperature, adapter)
+                picked, read = self._pick(prompt, prefix, next_tokens, sampling, adapter)
                 prompt_tokens, generated = prompt_tokens or read, generated + 1
             candidates = [index for index in candidates if tokens[index][len(prefix)] == picked]
             prefix.append(picked)
         return candidates[0], prompt_tokens, generated
 
-    def apply_template(self, messages: list[dict[str, str]]) -> str:
+    def apply_template(self, messages: list[dict[str, Json]]) -> str:
         """Render a conversation with the model's chat template.
 
         :param messages: the conversation; if the last message is the assistant's, the model continues it
@@ -211,15 +211,20 @@ class LlamaServer:
         return {"lora": scales} if scales else {}
 
     def _pick(
-        self, prompt: str, prefix: list[Json], allowed: list[int], temperature: float, adapter: int | None
+        self,
+        prompt: str,
+        prefix: list[Json],
+        allowed: list[int],
+        sampling: dict[str, Json],
+        adapter: int | None,
     ) -> tuple[int, int]:
         """Pick one of the allowed tokens; return it and the number of tokens in the prompt."""
         server = self._require_server()
         biases: dict[str, Json] = {str(token): ALLOWED_BIAS for token in allowed}
         body: dict[str, Json] = {
+            **sampling,
             "prompt": [prompt, *prefix] if prefix else prompt,
             "max_tokens": 1,
-            "temperature": temperature,
             "logit_bias": biases,
             "n_probs": 1,
         }

@@ -42,11 +42,11 @@ class ModelHandle:
         """Generate a text; arguments are those of :meth:`LlamaServer.complete`."""
         return self.server.complete(body, on_text, self.adapter)
 
-    def choose(self, prompt: str, choices: list[str], temperature: float) -> tuple[int, int, int]:
+    def choose(self, prompt: str, choices: list[str], sampling: dict[str, Json]) -> tuple[int, int, int]:
         """Continue a prompt with one of several texts; arguments are those of :meth:`LlamaServer.choose`."""
-        return self.server.choose(prompt, choices, temperature, self.adapter)
+        return self.server.choose(prompt, choices, sampling, self.adapter)
 
-    def apply_template(self, messages: list[dict[str, str]]) -> str:
+    def apply_template(self, messages: list[dict[str, Json]]) -> str:
         """Render a conversation with the model's chat template."""
         return self.server.apply_template(messages)
 

@@ -137,6 +137,7 @@ class UpstreamEngine:
 
     def _generate(self, request: GenerationRequest, on_text: OnText | None, *, chat: bool) -> Generation:
         body: dict[str, Json] = {
+            **request.options,
             "model": request.model_name,
             "max_tokens": request.max_tokens,
             **request.sampling(),

@@ -21,10 +21,12 @@ from airflow_provider_lamini.local.routes.common import PlatformDep, json_respon
 from airflow_provider_lamini.platforms.lamini.api.chat import ChatRequest, ResponseFormat
 
 router = APIRouter(prefix="/inf")
+_NOT_FOR_ENGINES = {"stream_options", "n", "user", "store", "metadata"}
+"""Fields that say how a client reads the answer, or that one answer makes pointless."""
 
 
 class ChatBody(ChatRequest):
-    """A chat request. Fields of OpenAI's API that this platform does not support are ignored."""
+    """A chat request. Fields of OpenAI's API that the engine does not support are ignored."""
 
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     max_completion_tokens: TokenBound | None = None
@@ -83,10 +85,11 @@ async def chat(body: ChatBody, platform: PlatformDep, request: Request) -> Respo
     await asyncio.to_thread(platform.inference.check_text_model, body.model)
     generation_request = GenerationRequest(
         model_name=body.model,
-        messages=[{"role": message.role, "content": message.content} for message in body.messages],
+        messages=[message.model_dump(mode="json", exclude_unset=True) for message in body.messages],
         max_tokens=body.max_completion_tokens or body.max_tokens or DEFAULT_NEW_TOKENS,
         temperature=body.temperature or 0.0,
         json_schema=_schema(body.response_format),
+        options=_options(body),
     )
     if body.stream:
         return await _stream(generation_request, platform)
@@ -94,6 +97,15 @@ async def chat(body: ChatBody, platform: PlatformDep, request: Request) -> Respo
         [generation_request], platform.inference.texts.generate, platform.text_pool, request
     )
     return json_response(Reply(body.model).complete(generations[0]))
+
+
+def _options(body: ChatBody) -> dict[str, Json]:
+    """Return the fields that only the engine understands."""
+    named = {"top_p": body.top_p, "seed": body.seed, "stop": body.stop}
+    unknown = {
+        name: value for name, value in (body.model_extra or {}).items() if name not in _NOT_FOR_ENGINES
+    }
+    return {**unknown, **{name: value for name, value in named.items() if value is not None}}
 
 
 def _schema(response_format: ResponseFormat | None) -> dict[str, Json] | None:

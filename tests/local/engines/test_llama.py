@@ -78,6 +78,55 @@ def test_temperature_0_is_deterministic(texts: LlamaTextEngine) -> None:
     assert texts.generate(make_request()) == texts.generate(make_request())
 
 
+def test_a_seed_repeats_a_sample_and_another_seed_does_not(texts: LlamaTextEngine) -> None:
+    def sample(seed: int) -> Generation:
+        return texts.generate(make_request(temperature=1.5, options={"seed": seed}))
+
+    assert sample(7) == sample(7)
+    assert len({sample(seed).text for seed in range(4)}) > 1
+
+
+def test_a_tiny_top_p_leaves_only_the_most_likely_token(texts: LlamaTextEngine) -> None:
+    likely = texts.generate(make_request())
+    assert texts.generate(make_request(temperature=1.5, options={"top_p": 1e-6})).text == likely.text
+
+
+@pytest.mark.parametrize("stop", [" 6", [" 9", " 6"]])
+def test_generation_ends_before_a_stop_text(texts: LlamaTextEngine, stop: str | list[str]) -> None:
+    done = texts.generate(make_request(COUNT, options={"stop": stop}))
+    assert done.text.rstrip(",") == " 5"
+    assert done.finish_reason == "stop"
+
+
+def test_options_that_are_not_for_clients_are_ignored(texts: LlamaTextEngine) -> None:
+    options = {"lora": [{"id": 5, "scale": 1}], "grammar": 'root ::= "x"', "unknown": {}}
+    assert texts.generate(make_request(options=options)) == texts.generate(make_request())
+
+
+def test_nested_objects_and_lists_match_their_schema(texts: LlamaTextEngine) -> None:
+    person = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "people": {"type": "array", "items": {"$ref": "#/$defs/Person"}, "minItems": 1, "maxItems": 2},
+            "moods": {"type": "array", "items": {"enum": ["good", "bad"]}, "minItems": 2, "maxItems": 2},
+        },
+        "required": ["people", "moods"],
+        "additionalProperties": False,
+        "$defs": {"Person": person},
+    }
+    done = texts.generate(make_request("Ann is 31 and Bob is 7.", json_schema=schema, max_tokens=200))
+    value = json.loads(done.text)
+    assert [set(each) for each in value["people"]] == [{"name", "age"}] * len(value["people"])
+    assert len(value["moods"]) == 2
+    assert set(value["moods"]) <= {"good", "bad"}
+
+
 def test_the_answer_to_a_conversation_ends_with_stop(texts: LlamaTextEngine) -> None:
     messages = [{"role": "user", "content": "What is the capital of France? Answer with one short sentence."}]
     done = texts.generate(make_request(messages=messages, max_tokens=200))

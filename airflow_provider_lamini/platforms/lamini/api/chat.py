@@ -47,6 +47,9 @@ class ChatRequest(schema.Request):
     model: str = Field(min_length=1)
     messages: Annotated[list[Message], Field(min_length=1)]
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: int | None = None
+    stop: str | Annotated[list[str], Field(min_length=1)] | None = None
     max_tokens: schema.TokenBound | None = None
     response_format: ResponseFormat | None = None
     cache: CacheControl | None = None
@@ -100,25 +103,37 @@ def complete(
     model: str,
     messages: Sequence[Message | Mapping[str, str]],
     temperature: float | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    stop: str | Sequence[str] | None = None,
     max_tokens: int | None = None,
     response_format: Mapping[str, Json] | None = None,
     cache_ttl: int | None = None,
+    extra: Mapping[str, Json] | None = None,
 ) -> Call[ChatResponse]:
     """Continue a conversation: ``POST /inf/chat/completions``.
 
     :param model: the model's name
     :param messages: the conversation so far, objects with role and content
     :param temperature: 0 for the most likely output
+    :param top_p: sample from the most likely tokens that together have this probability
+    :param seed: the same seed gives the same sample, as far as the platform can
+    :param stop: texts at which generation ends; they are not part of the output
     :param max_tokens: maximum tokens to generate
     :param response_format: OpenAI's ``response_format``; see :func:`json_format`
     :param cache_ttl: seconds that a third-party model stays cached; the platform's default is 60
+    :param extra: other fields of the body, sent as they are
     :returns: the first choice
     :raises ValueError: if an argument is invalid
     """
     arguments = {
+        **(extra or {}),
         "model": model,
         "messages": [schema.set_fields(each) for each in messages],
         "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+        "stop": stop,
         "max_tokens": max_tokens,
         "response_format": response_format,
         "cache": None if cache_ttl is None else {"ttl": cache_ttl},
