@@ -293,7 +293,7 @@ def test_every_argument_of_batch_inference_is_in_its_table_with_its_default():
 
     arguments = arguments_of(LaminiBatchInferenceOperator)
     assert set(arguments) > set(arguments_of(RowOperator))
-    rows = dict(first_cells(text_of("batch-inference.md")))
+    rows = {**dict(first_cells(text_of("requests.md"))), **dict(first_cells(text_of("batch-inference.md")))}
     assert sorted(set(arguments) - set(rows)) == []
     for name, argument in arguments.items():
         told, default = rows[name][0], argument.default
@@ -308,8 +308,8 @@ def test_the_arguments_that_are_no_templates_are_named():
 
     templated = {name.removesuffix("_folder") for name in LaminiBatchInferenceOperator.template_fields}
     plain = sorted(set(arguments_of(LaminiBatchInferenceOperator)) - templated)
-    assert plain == ["cancel_on_kill", "deferrable"]
-    assert "All but `deferrable` and `cancel_on_kill` are templated" in text_of("batch-inference.md")
+    assert plain == ["cancel_on_kill", "check", "deferrable"]
+    assert "All but `check`, `deferrable` and `cancel_on_kill` are templated" in text_of("batch-inference.md")
 
 
 def test_every_error_of_the_platform_is_explained():

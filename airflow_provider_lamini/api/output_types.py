@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
@@ -82,3 +82,46 @@ def json_schema(output_type: Mapping[str, str | list[str] | list[int]]) -> dict[
         "required": list(properties),
         "additionalProperties": False,
     }
+
+
+_NOTES = {"title", "description", "default", "examples", "$comment", "$schema"}
+"""Keys of a JSON schema that say nothing about the values."""
+_KINDS = {schema_type: name for name, schema_type in _SCHEMAS.items()}
+
+
+def flat_output_type(schema: Mapping[str, Json]) -> OutputType | None:
+    """Return the output type that says the same as a JSON schema; ``None`` if an output type cannot say it.
+
+    :param schema: a JSON schema
+    """
+    properties = schema.get("properties")
+    known = {*_NOTES, "$defs", "type", "properties", "required", "additionalProperties"}
+    if schema.get("type") != "object" or not isinstance(properties, dict) or not properties:
+        return None
+    if set(schema) - known or schema.get("additionalProperties") not in (None, True, False):
+        return None
+    kinds = {name: _flat_kind(_definition(part, schema)) for name, part in properties.items()}
+    return None if None in kinds.values() else cast("OutputType", kinds)
+
+
+def _definition(part: Json, schema: Mapping[str, Json]) -> Json:
+    """What a reference to a definition of the same schema refers to."""
+    definitions = schema.get("$defs")
+    reference = part.get("$ref") if isinstance(part, dict) else None
+    if not isinstance(part, dict) or not isinstance(reference, str) or set(part) - {"$ref", *_NOTES}:
+        return part
+    name = reference.removeprefix("#/$defs/")
+    return definitions.get(name) if isinstance(definitions, dict) else None
+
+
+def _flat_kind(schema: Json) -> str | list[str] | list[int] | None:
+    if not isinstance(schema, dict) or set(schema) - {*_NOTES, "type", "enum", "const"}:
+        return None
+    kind = schema.get("type")
+    if "enum" not in schema and "const" not in schema:
+        return _KINDS.get(kind) if isinstance(kind, str) else None
+    values = [schema["const"]] if "const" in schema else schema["enum"]
+    try:
+        return _checked_kind("enum", values)
+    except ValueError:
+        return None

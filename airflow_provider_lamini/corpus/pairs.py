@@ -14,6 +14,7 @@ import msgspec
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, list_columns, short_name
 from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,23 @@ class Columns:
         :raises ColumnError: if one is not a text, or empty
         """
         return cls(_template("prompt", prompt), _template("answer", answer), (str(prompt), str(answer)))
+
+    @classmethod
+    def of_conversations(cls, messages: str, answer: object) -> Columns:
+        """Pairs of conversations: the last question, and the answer at the end or of another template.
+
+        :param messages: the column with the conversation
+        :param answer: a template for the output; ``None`` for the conversation's last message
+        :raises ColumnError: if the answer is not a text, or empty
+        """
+        if answer is not None:
+            question = RequestTemplate(prompt=None, messages=messages, chat=True)
+            return cls(question, _template("answer", answer), (messages, str(answer)))
+        return cls(
+            ConversationText(messages, answer=False),
+            ConversationText(messages, answer=True),
+            (messages, messages),
+        )
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -147,10 +165,13 @@ class _BadRows:
     def check(self, batch: Batch, columns: Columns) -> list[Pair]:
         """Make pairs of the rows of a batch, and collect the rows that cannot be used."""
         if not any(row.get(column) is None for column in columns.needed for row in batch.rows):
-            pairs = list(
-                map(Pair, columns.prompt.render_all(batch.rows), columns.answer.render_all(batch.rows))
-            )
-            if all(pair.input.strip() and pair.output.strip() for pair in pairs):
+            try:
+                pairs = list(
+                    map(Pair, columns.prompt.render_all(batch.rows), columns.answer.render_all(batch.rows))
+                )
+            except BadRowError:  # the loop finds the row
+                pairs = []
+            if pairs and all(pair.input.strip() and pair.output.strip() for pair in pairs):
                 return pairs
         for offset, row in enumerate(batch.rows):
             if _problem(row, columns):
@@ -181,7 +202,11 @@ def _problem(row: Row, columns: Columns) -> str | None:
         if row[column] is None:
             return f"has no value in the column {short_name(column)!r}"
     for name, template in (("input", columns.prompt), ("output", columns.answer)):
-        if not template.render(row).strip():
+        try:
+            text = template.render(row)
+        except BadRowError as error:
+            return f"cannot be used: {error}"
+        if not text.strip():
             return f"makes an empty {name}"
     return None
 

@@ -171,7 +171,7 @@ class Inference:
         :raises EngineError: the engine could not generate the text
         """
         prompt = request.prompt if request.messages is None else request.messages[-1]["content"]
-        if self._faults.row_fails(prompt or ""):
+        if self._faults.row_fails(str(prompt or "")):
             raise PlatformError(500, "An injected row fault.")
         return self.texts.generate(request, on_text)
 

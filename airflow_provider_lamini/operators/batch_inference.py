@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_lamini.operators.row_operator import RowOperator
-from airflow_provider_lamini.runs.arguments import one_of, parse_output_type, plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import one_of, plain_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.platforms.lamini.endpoints import Inference
-    from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.runs.row_run import RowRun
     from airflow_provider_lamini.runs.task import TaskRun
 
 ENDPOINTS = ("batch", "completions", "chat")
+
+INFERENCE_FIELDS = (
+    "output_type",
+    "strict_output",
+    "fail_on_length",
+    "system",
+    "temperature",
+    "top_p",
+    "seed",
+    "stop",
+    "extra_body",
+)
+"""Arguments that say what a model does with each row, apart from its name, ``max_new_tokens`` and ``check``."""
+
+REQUEST_FIELDS = ("messages", "last_answer", "overrides")
+"""Arguments that say how a row becomes a request, apart from ``prompt`` and ``system``."""
+
+OutputTypeArgument = Mapping[str, object] | type | str | None
+"""Field names with types, a JSON Schema, a pydantic model, or the JSON text or dotted path of one."""
 
 
 class LaminiBatchInferenceOperator(RowOperator):
@@ -35,8 +55,26 @@ class LaminiBatchInferenceOperator(RowOperator):
     :param prompt: a template over a row's columns, such as ``"Summarize: {body}"``, or the name of a column
     :param model_name: base model or tuned model
     :param output: folder for the results, a path or URI. Each run needs its own, for example with ``{{ run_id }}`` in it.
-    :param output_type: maps field names to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default:
-        plain text
+    :param output_type: the shape of each output: field names with ``str``, ``int``, ``float``, ``bool``, ``list[str]`` (or
+        of another of these) or a list of allowed values; a JSON Schema of an object; or a pydantic model or its dotted path.
+        Lists, nested objects, optional fields and limits need a chat. Default: plain text
+    :param strict_output: fail a row whose answer has anything around the object, or a value such as ``1.0`` for an integer
+    :param check: a callable, or its dotted path, that takes an output and returns ``None`` or true to accept it; false, or
+        a text that says why not, makes the row a failed one. Only its name decides whether a retry continues.
+    :param fail_on_length: whether a row fails whose output was cut at ``max_new_tokens``
+    :param messages: the column with a conversation, instead of ``prompt``: a list of messages with ``role`` and
+        ``content`` (the chat fine-tuning format), the body of a line of an OpenAI batch file, or the JSON text of either
+    :param last_answer: what becomes of a conversation's last message if it is the model's: ``drop`` it, so that the model
+        answers instead, or ``send`` it, so that the model continues it
+    :param system: the system prompt of conversations that have none; may have columns in braces, as ``prompt``
+    :param temperature: 0 for the most likely output
+    :param top_p: sample only from the most likely tokens that together have this probability, above 0 and up to 1
+    :param seed: the same seed gives the same output, as far as the platform can
+    :param stop: a text, or a list of texts, at which generation ends
+    :param extra_body: other fields of the request's body: any for a chat; ``max_tokens`` and ``reservation_id`` elsewhere
+    :param overrides: parameters that a row may set itself, with their columns, such as ``{"temperature": "heat"}``. For a
+        chat: ``system``, ``temperature``, ``top_p``, ``seed``, ``stop``, ``max_new_tokens``, ``model_name``; for
+        ``completions`` the last two. A row without a value has the operator's.
     :param max_new_tokens: maximum number of generated tokens per row; default: the platform's
     :param max_prompt_chars: maximum length of a prompt in characters. A longer one fails the task before anything is
         sent, when the input is validated at the beginning of a run. ``None`` sets no limit.
@@ -61,9 +99,10 @@ class LaminiBatchInferenceOperator(RowOperator):
         *RowOperator.template_fields,
         "lamini_conn_id",
         "model_name",
-        "output_type",
         "max_new_tokens",
         "endpoint",
+        *INFERENCE_FIELDS,
+        *REQUEST_FIELDS,
     )
     template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
 
@@ -72,17 +111,41 @@ class LaminiBatchInferenceOperator(RowOperator):
         *,
         output: str,
         model_name: str,
-        output_type: Mapping[str, str | list[str] | list[int]] | None = None,
+        output_type: OutputTypeArgument = None,
+        strict_output: bool | str = False,
+        check: Callable[[Json], object] | str | None = None,
+        fail_on_length: bool | str = False,
         max_new_tokens: int | str | None = None,
         endpoint: str = "batch",
+        messages: str | None = None,
+        last_answer: str = "drop",
+        system: str | None = None,
+        temperature: float | str | None = None,
+        top_p: float | str | None = None,
+        seed: int | str | None = None,
+        stop: str | Sequence[str] | None = None,
+        extra_body: Mapping[str, object] | str | None = None,
+        overrides: Mapping[str, str] | str | None = None,
         lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(output=output, **kwargs)
         self.model_name = model_name
         self.output_type = output_type
+        self.strict_output = strict_output
+        self.check = check
+        self.fail_on_length = fail_on_length
         self.max_new_tokens = max_new_tokens
         self.endpoint = endpoint
+        self.messages = messages
+        self.last_answer = last_answer
+        self.system = system
+        self.temperature = temperature
+        self.top_p = top_p
+        self.seed = seed
+        self.stop = stop
+        self.extra_body = extra_body
+        self.overrides = overrides
         self.lamini_conn_id = lamini_conn_id
 
     def make_hook(self) -> LaminiHook:
@@ -93,55 +156,55 @@ class LaminiBatchInferenceOperator(RowOperator):
 
     def work(self, task: TaskRun) -> RowRun:
         """Validate the arguments, then return the run."""
+        from airflow_provider_lamini.runs.lamini.inference import choose_endpoint
         from airflow_provider_lamini.runs.row_run import RowRun
 
-        inference = parse_inference(self.model_name, self.output_type, self.max_new_tokens)
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
+        inference, template = parse_inference_arguments(self, name)
         config = self.row_run_config(
-            endpoint=choose_endpoint(name, inference),
+            endpoint=choose_endpoint(name, inference, template),
             model=inference.model_name,
-            fingerprint_inputs=fingerprint_inputs(name, inference),
+            fingerprint_inputs={"endpoint": name, "inference": inference.plain()},
+            prompt=template,
             output_required=True,
         )
         return RowRun(task, config)
 
 
-def parse_inference(model_name: object, output_type: object, max_new_tokens: int | str | None) -> Inference:
-    """Validate the arguments that say what a model does with each row.
+class InferenceArguments(Protocol):
+    """An operator with the arguments of inference; those in `INFERENCE_FIELDS` and `REQUEST_FIELDS` are read by name."""
 
-    :param model_name: base model or tuned model
-    :param output_type: the shape of each output; ``None`` for plain text
-    :param max_new_tokens: maximum number of generated tokens per row; ``None`` for the platform's default
-    :raises InvalidArgumentError: if one is wrong
+    model_name: str
+    prompt: str
+    system: str | None
+    max_new_tokens: int | str | None
+    check: Callable[[Json], object] | str | None
+
+
+def parse_inference_arguments(
+    operator: InferenceArguments, endpoint: str
+) -> tuple[Inference, PromptTemplate]:
+    """Validate the arguments that say what a row sends, and what becomes of the answer.
+
+    :param operator: the operator
+    :param endpoint: one of `ENDPOINTS`
+    :return: what the model does with each row, and what makes the row's prompt or request
+    :raises InvalidArgumentError: if one is wrong, or the endpoint does not take it
     """
-    from airflow_provider_lamini.platforms.lamini.endpoints import Inference
+    from airflow_provider_lamini.runs.lamini.inference import parse_inference, parse_requests
 
-    return Inference(
-        model_name=plain_name("model_name", model_name),
-        output_type=parse_output_type(output_type),
-        max_new_tokens=None
-        if max_new_tokens is None
-        else whole_number("max_new_tokens", max_new_tokens, minimum=1),
+    inference = parse_inference(
+        endpoint,
+        model_name=operator.model_name,
+        max_new_tokens=operator.max_new_tokens,
+        check=operator.check,
+        **{name: getattr(operator, name) for name in INFERENCE_FIELDS},
     )
-
-
-def choose_endpoint(name: str, inference: Inference) -> JobEndpoint | DirectEndpoint:
-    """The endpoint with a name.
-
-    :param name: one of `ENDPOINTS`
-    :param inference: what the model does with each row
-    """
-    from airflow_provider_lamini.platforms.lamini.endpoints import BatchCompletions, Chat, DirectCompletions
-
-    if name == "batch":
-        return BatchCompletions(inference)
-    return Chat(inference) if name == "chat" else DirectCompletions(inference)
-
-
-def fingerprint_inputs(name: str, inference: Inference) -> dict[str, object]:
-    """The arguments that decide the results, as plain values.
-
-    :param name: one of `ENDPOINTS`
-    :param inference: what the model does with each row
-    """
-    return {"endpoint": name, "inference": asdict(inference)}
+    template = parse_requests(
+        endpoint,
+        prompt=operator.prompt,
+        system=operator.system,
+        typed=inference.answers.shape is not None,
+        **{name: getattr(operator, name) for name in REQUEST_FIELDS},
+    )
+    return inference, template

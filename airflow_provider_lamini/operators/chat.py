@@ -8,14 +8,31 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import number, parse_output_type, plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import plain_name, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
+
 MAX_CONVERSATIONS = 100
+FIELDS = (
+    "model_name",
+    "output_type",
+    "strict_output",
+    "fail_on_length",
+    "temperature",
+    "top_p",
+    "seed",
+    "stop",
+    "max_new_tokens",
+    "cache_ttl",
+    "extra_body",
+)
+"""Arguments that say what the model does with each conversation."""
 
 
 @renders_only_templates
@@ -33,9 +50,17 @@ class LaminiChatOperator(BaseOperator):
         list of texts and conversations
     :param model_name: base model, tuned model, or a third-party model that the platform serves
     :param system: the system prompt of each conversation
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default: plain
-        text
+    :param output_type: the shape of each output: field names with ``str``, ``int``, ``float``, ``bool``, ``list[str]``
+        or a list of allowed values; or a JSON Schema of an object, or a pydantic model or its dotted path. Default: plain text
+    :param strict_output: fail on an answer with anything around the object, or with a value such as ``1.0`` for an integer
+    :param check: a callable, or its dotted path, that takes an output and returns ``None`` or true to accept it; false, or
+        a text that says why not, fails the task
+    :param fail_on_length: whether an output that was cut at ``max_new_tokens`` fails the task
     :param temperature: 0 gives the most likely answer; default: the platform's
+    :param top_p: sample only from the most likely tokens that together have this probability, above 0 and up to 1
+    :param seed: the same seed gives the same answer, as far as the platform can
+    :param stop: a text, or a list of texts, at which generation ends
+    :param extra_body: other fields of the request's body, such as ``{"frequency_penalty": 0.5}``
     :param max_new_tokens: maximum tokens generated per answer; default: the platform's
     :param cache_ttl: seconds that a third-party model stays loaded; the platform's default is 60
     :param max_in_flight: maximum number of concurrent requests
@@ -48,12 +73,8 @@ class LaminiChatOperator(BaseOperator):
     template_fields: Sequence[str] = (
         "lamini_conn_id",
         "messages",
-        "model_name",
         "system",
-        "output_type",
-        "temperature",
-        "max_new_tokens",
-        "cache_ttl",
+        *FIELDS,
         "max_in_flight",
     )
     template_fields_renderers = {"system": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
@@ -65,8 +86,15 @@ class LaminiChatOperator(BaseOperator):
         messages: str | Sequence[str | Mapping[str, str] | Sequence[Mapping[str, str]]],
         model_name: str,
         system: str | None = None,
-        output_type: Mapping[str, str | list[str] | list[int]] | str | None = None,
+        output_type: OutputTypeArgument = None,
+        strict_output: bool | str = False,
+        check: Callable[[Json], object] | str | None = None,
+        fail_on_length: bool | str = False,
         temperature: float | str | None = None,
+        top_p: float | str | None = None,
+        seed: int | str | None = None,
+        stop: str | Sequence[str] | None = None,
+        extra_body: Mapping[str, object] | str | None = None,
         max_new_tokens: int | str | None = None,
         cache_ttl: int | str | None = None,
         max_in_flight: int | str = 4,
@@ -79,7 +107,14 @@ class LaminiChatOperator(BaseOperator):
         self.model_name = model_name
         self.system = system
         self.output_type = output_type
+        self.strict_output = strict_output
+        self.check = check
+        self.fail_on_length = fail_on_length
         self.temperature = temperature
+        self.top_p = top_p
+        self.seed = seed
+        self.stop = stop
+        self.extra_body = extra_body
         self.max_new_tokens = max_new_tokens
         self.cache_ttl = cache_ttl
         self.max_in_flight = max_in_flight
@@ -88,7 +123,7 @@ class LaminiChatOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Send all conversations and return the answers."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.platforms.lamini.endpoints import Chat, Inference
+        from airflow_provider_lamini.platforms.lamini.endpoints import Chat
         from airflow_provider_lamini.runs.inline import (
             output_value,
             parse_conversations,
@@ -96,21 +131,15 @@ class LaminiChatOperator(BaseOperator):
             send_all,
             total_tokens,
         )
+        from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
         conversations, single = parse_conversations(
             "messages", self.messages, MAX_CONVERSATIONS, system=self.system
         )
-        tokens, ttl, temperature = self.max_new_tokens, self.cache_ttl, self.temperature
-        inference = Inference(
-            model_name=plain_name("model_name", self.model_name),
-            output_type=parse_output_type(self.output_type),
-            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
+        inference = parse_inference(
+            "chat", check=self.check, **{name: getattr(self, name) for name in FIELDS}
         )
-        endpoint = Chat(
-            inference,
-            temperature=None if temperature is None else number("temperature", temperature, minimum=0),
-            cache_ttl=None if ttl is None else whole_number("cache_ttl", ttl, minimum=0),
-        )
+        endpoint = Chat(inference)
         replies = send_all(
             LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings(),
             [endpoint.reply(conversation) for conversation in conversations],

@@ -8,14 +8,31 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import parse_output_type, plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import plain_name, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
+
 MAX_PROMPTS = 100
+FIELDS = (
+    "model_name",
+    "output_type",
+    "strict_output",
+    "fail_on_length",
+    "max_new_tokens",
+    "extra_body",
+    "system",
+    "temperature",
+    "top_p",
+    "seed",
+    "stop",
+)
+"""Arguments that say what the model does with each prompt."""
 
 
 @renders_only_templates
@@ -30,9 +47,16 @@ class LaminiCompletionOperator(BaseOperator):
 
     :param prompt: a prompt, or a list of prompts, sent unchanged, without a chat template
     :param model_name: base model or tuned model
-    :param output_type: field name to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default: plain
-        text
+    :param output_type: the shape of each output: field names with ``str``, ``int``, ``float``, ``bool`` or a list of
+        allowed values; or a JSON Schema or a pydantic model that says no more than that. Default: plain text
+    :param strict_output: fail on an answer that has anything around the object, or a value such as ``1.0`` for an integer
+    :param check: a callable, or its dotted path, that takes an output and returns ``None`` or true to accept it; false, or
+        a text that says why not, fails the task
+    :param fail_on_length: whether an output that was cut at ``max_new_tokens`` fails the task
     :param max_new_tokens: maximum tokens generated per prompt; default: the platform's
+    :param extra_body: other fields of the request's body: ``max_tokens``, ``reservation_id``
+    :param system: refused, as ``temperature``, ``top_p``, ``seed`` and ``stop``: this endpoint takes none of them. Use
+        :class:`~airflow_provider_lamini.operators.chat.LaminiChatOperator`.
     :param max_in_flight: maximum number of concurrent requests
     :param lamini_conn_id: the connection to the platform
     :return: ``model`` with ``output`` and ``finish_reason`` for one prompt, with ``outputs`` and ``finish_reasons``
@@ -42,9 +66,7 @@ class LaminiCompletionOperator(BaseOperator):
     template_fields: Sequence[str] = (
         "lamini_conn_id",
         "prompt",
-        "model_name",
-        "output_type",
-        "max_new_tokens",
+        *FIELDS,
         "max_in_flight",
     )
     template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
@@ -55,8 +77,17 @@ class LaminiCompletionOperator(BaseOperator):
         *,
         prompt: str | Sequence[str],
         model_name: str,
-        output_type: Mapping[str, str | list[str] | list[int]] | str | None = None,
+        output_type: OutputTypeArgument = None,
+        strict_output: bool | str = False,
+        check: Callable[[Json], object] | str | None = None,
+        fail_on_length: bool | str = False,
         max_new_tokens: int | str | None = None,
+        extra_body: Mapping[str, object] | str | None = None,
+        system: str | None = None,
+        temperature: float | str | None = None,
+        top_p: float | str | None = None,
+        seed: int | str | None = None,
+        stop: str | Sequence[str] | None = None,
         max_in_flight: int | str = 4,
         lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
@@ -66,22 +97,29 @@ class LaminiCompletionOperator(BaseOperator):
         self.prompt = prompt
         self.model_name = model_name
         self.output_type = output_type
+        self.strict_output = strict_output
+        self.check = check
+        self.fail_on_length = fail_on_length
         self.max_new_tokens = max_new_tokens
+        self.extra_body = extra_body
+        self.system = system
+        self.temperature = temperature
+        self.top_p = top_p
+        self.seed = seed
+        self.stop = stop
         self.max_in_flight = max_in_flight
         self.lamini_conn_id = lamini_conn_id
 
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Send all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
-        from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions, Inference
+        from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions
         from airflow_provider_lamini.runs.inline import output_value, parse_texts, require_outputs, send_all
+        from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
         prompts, single = parse_texts("prompt", self.prompt, MAX_PROMPTS)
-        tokens = self.max_new_tokens
-        inference = Inference(
-            model_name=plain_name("model_name", self.model_name),
-            output_type=parse_output_type(self.output_type),
-            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
+        inference = parse_inference(
+            "completions", check=self.check, **{name: getattr(self, name) for name in FIELDS}
         )
         endpoint = DirectCompletions(inference)
         responses = send_all(

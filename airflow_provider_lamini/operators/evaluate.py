@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.batch_inference import (
     ENDPOINTS,
-    choose_endpoint,
-    fingerprint_inputs,
-    parse_inference,
+    INFERENCE_FIELDS,
+    REQUEST_FIELDS,
+    parse_inference_arguments,
 )
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import one_of, optional_name, plain_name, shown
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
     from airflow_provider_lamini.platforms.lamini.endpoints import Inference
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.runs.model_comparison import ModelComparison
     from airflow_provider_lamini.runs.open_run import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
@@ -35,16 +37,15 @@ class LaminiEvaluateOperator(RowOperator):
     ``scores.jsonl`` (one line per row) and ``report.md``.
 
     A failed row scores 0. Arguments that are not listed here, such as ``output_type``, ``endpoint`` and ``chunk_size``,
-    are those of :class:`LaminiBatchInferenceOperator`.
+    are those of :class:`LaminiBatchInferenceOperator`. With ``messages``, the right answer is each conversation's last
+    message, which is not sent, unless ``answer`` is given.
 
     :param input: the held-out rows: a list of mappings, or a path, URI or glob on object storage
     :param model_name: the model to judge, such as the one that ``LaminiTrainOperator`` returned
     :param base_model_name: the model to compare it with; without one, only ``model_name`` is scored
     :param output: folder for outputs, scores and report. Each run needs its own, for example with ``{{ run_id }}`` in it.
     :param prompt: the question: the name of a column, or a template over a row's columns
-    :param answer: the right answer, in the same way
-    :param output_type: maps field names to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default:
-        plain text
+    :param answer: the right answer, in the same way; default: ``output``, or a conversation's last message
     :param output_field: the field to score if ``output_type`` has several fields; a single field is used by default
     :param max_new_tokens: maximum number of generated tokens per row; default: the platform's
     :param endpoint: ``batch``, ``completions`` or ``chat``
@@ -66,9 +67,10 @@ class LaminiEvaluateOperator(RowOperator):
         *RowOperator.template_fields,
         "lamini_conn_id",
         "model_name",
-        "output_type",
         "max_new_tokens",
         "endpoint",
+        *INFERENCE_FIELDS,
+        *REQUEST_FIELDS,
         "base_model_name",
         "answer",
         "output_field",
@@ -86,10 +88,22 @@ class LaminiEvaluateOperator(RowOperator):
         base_model_name: str | None = None,
         prompt: str = "input",
         answer: str = "output",
-        output_type: Mapping[str, str | list[str] | list[int]] | None = None,
+        output_type: OutputTypeArgument = None,
+        strict_output: bool | str = False,
+        check: Callable[[Json], object] | str | None = None,
+        fail_on_length: bool | str = False,
         output_field: str | None = None,
         max_new_tokens: int | str | None = None,
         endpoint: str = "batch",
+        messages: str | None = None,
+        last_answer: str = "drop",
+        system: str | None = None,
+        temperature: float | str | None = None,
+        top_p: float | str | None = None,
+        seed: int | str | None = None,
+        stop: str | Sequence[str] | None = None,
+        extra_body: Mapping[str, object] | str | None = None,
+        overrides: Mapping[str, str] | str | None = None,
         metrics: Sequence[str | Callable[[str, Json], float]] = ("exact_match", "token_f1"),
         thresholds: Mapping[str, float] | str | None = None,
         min_gain: Mapping[str, float] | str | None = None,
@@ -103,9 +117,21 @@ class LaminiEvaluateOperator(RowOperator):
         self.base_model_name = base_model_name
         self.answer = answer
         self.output_type = output_type
+        self.strict_output = strict_output
+        self.check = check
+        self.fail_on_length = fail_on_length
         self.output_field = output_field
         self.max_new_tokens = max_new_tokens
         self.endpoint = endpoint
+        self.messages = messages
+        self.last_answer = last_answer
+        self.system = system
+        self.temperature = temperature
+        self.top_p = top_p
+        self.seed = seed
+        self.stop = stop
+        self.extra_body = extra_body
+        self.overrides = overrides
         self.metrics = metrics
         self.thresholds = thresholds
         self.min_gain = min_gain
@@ -129,7 +155,8 @@ class LaminiEvaluateOperator(RowOperator):
         )
         from airflow_provider_lamini.runs.model_comparison import ComparisonConfig, ModelComparison
 
-        inference = parse_inference(self.model_name, self.output_type, self.max_new_tokens)
+        endpoint = one_of("endpoint", self.endpoint, ENDPOINTS)
+        inference, template = parse_inference_arguments(self, endpoint)
         metrics = parse_metrics(self.metrics)
         thresholds = parse_thresholds("thresholds", self.thresholds)
         min_gain = parse_thresholds("min_gain", self.min_gain)
@@ -137,9 +164,13 @@ class LaminiEvaluateOperator(RowOperator):
         check_names("min_gain", min_gain, metrics)
         if self.base_model_name is None and min_gain:
             raise InvalidArgumentError("min_gain compares two models: pass base_model_name as well.")
-        configs = self._run_configs(inference)
+        configs = self._run_configs(endpoint, inference, template)
         try:
-            columns = Columns.parse(self.prompt, self.answer)
+            columns = (
+                Columns.parse(self.prompt, self.answer)
+                if self.messages is None
+                else Columns.of_conversations(self.messages, None if self.answer == "output" else self.answer)
+            )
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error.__cause__
         comparison = ComparisonConfig(
@@ -153,9 +184,12 @@ class LaminiEvaluateOperator(RowOperator):
         )
         return ModelComparison(task, comparison, configs)
 
-    def _run_configs(self, inference: Inference) -> dict[str, RowRunConfig]:
+    def _run_configs(
+        self, endpoint: str, inference: Inference, template: PromptTemplate
+    ) -> dict[str, RowRunConfig]:
         """The settings of each model's run, by its role."""
-        endpoint = one_of("endpoint", self.endpoint, ENDPOINTS)
+        from airflow_provider_lamini.runs.lamini.inference import choose_endpoint
+
         models = {"model": inference.model_name}
         if self.base_model_name is not None:
             models["base"] = plain_name("base_model_name", self.base_model_name)
@@ -163,9 +197,10 @@ class LaminiEvaluateOperator(RowOperator):
         for role, name in models.items():
             model_inference = replace(inference, model_name=name)
             config = self.row_run_config(
-                endpoint=choose_endpoint(endpoint, model_inference),
+                endpoint=choose_endpoint(endpoint, model_inference, template),
                 model=name,
-                fingerprint_inputs=fingerprint_inputs(endpoint, model_inference),
+                fingerprint_inputs={"endpoint": endpoint, "inference": model_inference.plain()},
+                prompt=template,
                 output_required=True,
             )
             configs[role] = replace(config, output=f"{config.output.rstrip('/')}/{role}")
@@ -173,13 +208,14 @@ class LaminiEvaluateOperator(RowOperator):
 
     def _scored_field(self, inference: Inference) -> str | None:
         optional_name("output_field", self.output_field)
-        fields = inference.output_type
-        if fields is None:
+        shape = inference.answers.shape
+        if shape is None:
             if self.output_field is not None:
                 raise InvalidArgumentError("output_field is a field of output_type: pass that as well.")
             return None
+        fields = shape.fields
         if self.output_field is None:
-            return next(iter(fields)) if len(fields) == 1 else None
+            return fields[0] if len(fields) == 1 else None
         if self.output_field not in fields:
             raise InvalidArgumentError(
                 f"output_field is {shown(self.output_field)}, but output_type has only {', '.join(fields)}."

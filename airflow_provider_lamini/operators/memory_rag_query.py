@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import (
     identifier,
     optional_name,
-    parse_output_type,
     plain_name,
     whole_number,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.hooks.lamini import LaminiHook
+    from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
     from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
     from airflow_provider_lamini.rows.answers import RowResult
     from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun
 
 MAX_INLINE = 100
+PATH = "/alpha/memory-rag/completions"
 
 
 class LaminiMemoryRagQueryOperator(RowOperator):
@@ -46,8 +47,12 @@ class LaminiMemoryRagQueryOperator(RowOperator):
     :param output: folder for the results, a path or URI. Each run needs its own, for example with ``{{ run_id }}`` in it.
     :param model_name: the model that answers; default: the index's own
     :param rag_query_size: passages per prompt; the platform's default is 3
-    :param output_type: maps field names to ``str``, ``int``, ``float``, ``bool`` or a list of allowed values; default:
-        plain text
+    :param output_type: the shape of each output: field names with ``str``, ``int``, ``float``, ``bool`` or a list of
+        allowed values; or a JSON Schema or a pydantic model that says no more than that. Default: plain text
+    :param strict_output: fail a row whose answer has anything around the object, or a value such as ``1.0`` for an integer
+    :param check: a callable, or its dotted path, that takes an output and returns ``None`` or true to accept it; false, or
+        a text that says why not, makes the row a failed one
+    :param fail_on_length: whether a row fails whose output was cut at ``max_new_tokens``
     :param max_new_tokens: maximum number of generated tokens; default: the platform's
     :param lamini_conn_id: the connection to the platform
     :param kwargs: arguments of :class:`~airflow_provider_lamini.operators.row_operator.RowOperator`, such as
@@ -63,6 +68,8 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         "model_name",
         "rag_query_size",
         "output_type",
+        "strict_output",
+        "fail_on_length",
         "max_new_tokens",
     )
 
@@ -72,7 +79,10 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         index_id: str,
         model_name: str | None = None,
         rag_query_size: int | str | None = None,
-        output_type: Mapping[str, str | list[str] | list[int]] | None = None,
+        output_type: OutputTypeArgument = None,
+        strict_output: bool | str = False,
+        check: Callable[[Json], object] | str | None = None,
+        fail_on_length: bool | str = False,
         max_new_tokens: int | str | None = None,
         lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
@@ -82,6 +92,9 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         self.model_name = model_name
         self.rag_query_size = rag_query_size
         self.output_type = output_type
+        self.strict_output = strict_output
+        self.check = check
+        self.fail_on_length = fail_on_length
         self.max_new_tokens = max_new_tokens
         self.lamini_conn_id = lamini_conn_id
 
@@ -95,13 +108,16 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
         from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
+        from airflow_provider_lamini.runs.lamini.inference import parse_answer_policy
 
         size, tokens = self.rag_query_size, self.max_new_tokens
         query = RagQuery(
             index_id=identifier("index_id", self.index_id),
             model_name=optional_name("model_name", self.model_name),
             rag_query_size=None if size is None else whole_number("rag_query_size", size, minimum=1),
-            output_type=parse_output_type(self.output_type),
+            answers=parse_answer_policy(
+                self.output_type, self.strict_output, self.check, self.fail_on_length, flat_only=PATH
+            ),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )
         return QueryReadyIndex(task, query.index_id, self._queries(task, query))
@@ -119,7 +135,7 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         config = self.row_run_config(
             endpoint=endpoint,
             model=query.model_name or f"index {query.index_id}",
-            fingerprint_inputs={"query": asdict(query)},
+            fingerprint_inputs={"query": query.plain()},
         )
         if self.output_folder is None:
             return InlineRun(task, config, endpoint, max_rows=MAX_INLINE, result=inline_result)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.output.parts import PartWriter
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.runs.open_run import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun, Work
 
@@ -174,6 +175,7 @@ class RowOperator(BaseOperator):
         endpoint: JobEndpoint | DirectEndpoint,
         model: str,
         fingerprint_inputs: Mapping[str, object],
+        prompt: PromptTemplate | None = None,
         writer: type[PartWriter] | None = None,
         output_required: bool = False,
     ) -> RowRunConfig:
@@ -182,6 +184,7 @@ class RowOperator(BaseOperator):
         :param endpoint: sends prompts
         :param model: the model that answers, for the manifest
         :param fingerprint_inputs: the arguments of the concrete operator that decide the results, as plain values
+        :param prompt: makes the prompt of a row; ``None`` for the operator's ``prompt``
         :param writer: writes the parts; ``None`` for outputs as JSON Lines
         :param output_required: whether ``output`` must be given; otherwise a few rows are answered without it
         :raises InvalidArgumentError: if an argument is wrong
@@ -201,7 +204,7 @@ class RowOperator(BaseOperator):
         try:
             failure_limit = FailureLimit.parse(self.max_failed_rows)
             passthrough = check_passthrough(self.passthrough, writer.reserved)
-            prompt = PromptTemplate.parse(self.prompt)
+            prompt = prompt or PromptTemplate.parse(self.prompt)
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error.__cause__
         return RowRunConfig(

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.api.output_types import OutputType
+
+    Check = Callable[[Json], object]
+    """Takes an output; ``None`` or true accepts it, false or a text that says why not makes its row a failed one."""
 
 
 ACCEPTABLE = frozenset(
@@ -38,6 +39,7 @@ _TEXTS = {
     FailureReason.TOOL_CALLS: "the model called a tool instead of answering",
     FailureReason.TRUNCATED: "the token limit cut the answer off; raise max_new_tokens",
 }
+_MAX_VERDICT = 200
 _CUT_OFF = "; max_new_tokens may be too small, or the prompt too long"
 
 
@@ -71,12 +73,23 @@ class RowResult(NamedTuple):
 class AnswerPolicy:
     """Which answers count as outputs.
 
-    :param output_type: the requested shape of each output; ``None`` for plain text
+    :param shape: the requested shape of each output; ``None`` for plain text
     :param accept: reasons for which a row does not fail
+    :param check: judges each output that has the shape; ``None`` for no check
     """
 
-    output_type: OutputType | None = None
+    shape: OutputShape | None = None
     accept: frozenset[FailureReason] = frozenset({FailureReason.TRUNCATED})
+    check: Check | None = None
+
+    def plain(self) -> dict[str, object]:
+        """Everything that decides which answers count, as plain values, for a fingerprint. Of a check it is the name."""
+        found: dict[str, object] = {"output_type": None if self.shape is None else self.shape.plain()}
+        if self.accept != AnswerPolicy().accept:
+            found["accept"] = sorted(self.accept)
+        if self.check is not None:
+            found["check"] = getattr(self.check, "__qualname__", type(self.check).__qualname__)
+        return found
 
 
 def judge_all(
@@ -93,7 +106,7 @@ def judge_all(
     :param policy: which answers count as outputs
     """
     harmful = {word for word, reason in meanings.items() if reason not in policy.accept}
-    if policy.output_type is None and not harmful & set(reasons) and _all_texts(outputs):
+    if policy.shape is None and policy.check is None and not harmful & set(reasons) and _all_texts(outputs):
         # Nearly always all rows are plain texts and complete: then no row needs a check of its own.
         return ChunkResult(list(outputs), list(reasons), [None] * len(outputs))
     result = ChunkResult.pending(len(outputs))
@@ -107,15 +120,17 @@ def judge(answer: Answer, policy: AnswerPolicy) -> RowResult:
 
     :param answer: the answer
     :param policy: which answers count as outputs
-    :return: the result; the row has failed if the answer is incomplete or empty, unless the policy accepts that, or if
-        it does not have the requested shape
+    :return: the result; the row has failed if the answer is incomplete or empty, unless the policy accepts that, if it
+        does not have the requested shape, or if the check does not accept it
     """
     failure = _incomplete(answer, policy) or _empty(answer, policy)
     if failure is not None:
         return RowResult(None, answer.finish_reason, failure)
-    if policy.output_type is None or _is_empty(answer.output):
-        return RowResult("" if answer.output is None else answer.output, answer.finish_reason)
-    return _typed(answer, policy.output_type)
+    if policy.shape is None or _is_empty(answer.output):
+        result = RowResult("" if answer.output is None else answer.output, answer.finish_reason)
+    else:
+        result = _typed(answer, policy.shape)
+    return result if policy.check is None or result.failure is not None else _checked(result, policy.check)
 
 
 def failure_of(reason: FailureReason, finish_reason: str | None = None) -> RowFailure:
@@ -167,42 +182,23 @@ def _all_texts(outputs: Sequence[Json]) -> bool:
         return False
 
 
-def _typed(answer: Answer, output_type: OutputType) -> RowResult:
-    shaped = _decoded(answer.output)
-    wrong = _misfit(shaped, output_type)
-    if wrong is None:
-        return RowResult(shaped, answer.finish_reason)
-    hint = "; max_new_tokens may be too small" if answer.ended_by is FailureReason.TRUNCATED else ""
-    text = f"the output does not fit output_type: {wrong}{hint}"
+def _typed(answer: Answer, shape: OutputShape) -> RowResult:
+    try:
+        return RowResult(shape.read(answer.output), answer.finish_reason)
+    except MisfitError as error:
+        hint = "; max_new_tokens may be too small" if answer.ended_by is FailureReason.TRUNCATED else ""
+        text = f"the output does not fit output_type: {error}{hint}"
     return RowResult(None, answer.finish_reason, RowFailure(FailureReason.INVALID_OUTPUT, text))
 
 
-def _decoded(output: Json) -> Json:
-    """Decode an output: platforms return objects as such, or as text."""
-    if not isinstance(output, str):
-        return output
+def _checked(result: RowResult, check: Check) -> RowResult:
+    """Let a check judge an output. Its errors are the row's, so that other answers that are paid for are kept."""
     try:
-        decoded: Json = msgspec.json.decode(output)
-    except msgspec.DecodeError:
-        return output
-    return decoded
-
-
-_TYPES: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
-
-
-def _misfit(output: Json, output_type: OutputType) -> str | None:
-    """What is wrong with an output, briefly and without its content; ``None`` if nothing is."""
-    if not isinstance(output, dict):
-        return "it is not an object"
-    for name, kind in output_type.items():
-        if name not in output:
-            return f"field {name!r} is missing"
-        value = output[name]
-        if isinstance(kind, list):
-            # Compare types too: in Python, True == 1 and 1.0 == 1.
-            if not any(value == allowed and type(value) is type(allowed) for allowed in kind):
-                return f"field {name!r} is not one of the allowed values"
-        elif not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
-            return f"field {name!r} is not of type {kind}"
-    return None
+        verdict = check(result.output)
+    except Exception as error:  # noqa: BLE001 - it is the user's code
+        verdict = f"the check raised {type(error).__name__}"
+    if verdict is None or (not isinstance(verdict, str) and verdict):
+        return result
+    text = " ".join(verdict.split())[:_MAX_VERDICT] if isinstance(verdict, str) else ""
+    failure = RowFailure(FailureReason.CHECK_FAILED, text or "the check did not accept the answer")
+    return RowResult(None, result.finish_reason, failure)

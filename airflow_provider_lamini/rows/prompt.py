@@ -9,6 +9,7 @@ import msgspec
 
 from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.columns import column_of
+from airflow_provider_lamini.rows.conversation import hint_for
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, list_columns, short_name
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class PromptTemplate:
         self._placeholders = tuple(columns)
         self.columns = tuple(dict.fromkeys(columns))
         """The columns that the prompt needs, each once."""
+        self.optional_columns: tuple[str, ...] = ()
+        """Columns that are read as well, and need not have a value in each row."""
+        self.may_refuse = False
+        """Whether a row may be refused although each column that the prompt needs has a value."""
         self._around = (pieces[0], pieces[1]) if len(pieces) == 2 else None  # noqa: PLR2004 - one column between
         self._pattern = "%s".join(piece.replace("%", "%%") for piece in pieces)
 
@@ -99,6 +104,13 @@ class PromptTemplate:
             return PromptList(columns[0])
         return PromptList(map(self._pattern.__mod__, zip(*columns, strict=True)))
 
+    def lengths(self, prompts: Sequence[str]) -> list[int]:
+        """The length of each prompt in characters.
+
+        :param prompts: what `render_all` has made
+        """
+        return list(map(len, prompts))
+
     def missing(self, location: str, column: str, columns: Iterable[str]) -> MissingColumnError:
         """Create the error for a column of the template that has no value.
 
@@ -114,7 +126,7 @@ class PromptTemplate:
             text = (
                 f"{location}: the prompt names no column in braces, so it must be the name of a column itself, but there "
                 "is no such column. Write it as a template, such as 'Summarize: {body}'. "
-                f"{list_columns(error.columns)}"
+                f"{hint_for(error.columns)}{list_columns(error.columns)}"
             )
         else:
             text = f"{error} The prompt needs it; write \\{{ for a plain brace."

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_lamini.api.call import Json
-    from airflow_provider_lamini.api.output_types import OutputType
     from airflow_provider_lamini.jobs.kinds import JobKind
 
 
@@ -327,21 +327,22 @@ class _DuplicateKeyError(Exception):
         self.key = key
 
 
-def parse_output_type(value: object) -> OutputType | None:
-    """Validate an operator's ``output_type``.
+def imported(name: str, path: str) -> object:
+    """What a dotted path names, such as a callable of a user's package.
 
-    :param value: a mapping, the text of a JSON object, or ``None``
-    :raises InvalidArgumentError: if it is not an output type
+    :param name: the argument, for the message
+    :param path: a dotted path; a colon may stand before the last name
+    :raises InvalidArgumentError: if it cannot be imported
     """
-    from airflow_provider_lamini.api.output_types import check_output_type
-
-    found = json_object("output_type", value)
-    if found is None:
-        return None
+    module, _, attribute = path.strip().replace(":", ".").rpartition(".")
     try:
-        return check_output_type(found)
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error.__cause__
+        found: object = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{name}: {shown(path)} cannot be imported ({type(error).__name__}). Is it a path such as 'package.module.name', "
+            "and installed where the task runs?"
+        ) from error
+    return found
 
 
 def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

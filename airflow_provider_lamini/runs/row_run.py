@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.passthrough_cache import MAX_BYTES
-from airflow_provider_lamini.rows.sources.validation import check_lengths
+from airflow_provider_lamini.rows.sources.validation import check_lengths, refuse_conversations
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
 from airflow_provider_lamini.runs.inline import inline_rows, require_outputs, send_all
@@ -160,9 +160,12 @@ class InlineRun:
         """
         del event
         config, size = self._config, self._endpoint.per_request
-        prompts = config.prompt.render_all(inline_rows(config.input, self._max_rows))
+        rows = inline_rows(config.input, self._max_rows)
+        refuse_conversations(rows, config.prompt, lambda offset: f"row {offset} of the list")
+        prompts = config.prompt.render_all(rows)
         if config.max_prompt_chars is not None:
-            check_lengths(prompts, config.max_prompt_chars, lambda offset: f"row {offset} of the list")
+            lengths = config.prompt.lengths(prompts)
+            check_lengths(lengths, config.max_prompt_chars, lambda offset: f"row {offset} of the list")
         calls = [self._endpoint.ask(prompts[start : start + size]) for start in range(0, len(prompts), size)]
         answers = send_all(self._task.settings, calls, at_once=config.max_in_flight, log=self._task.log)
         return Done(self._result(require_outputs([row for answer in answers for row in answer])))

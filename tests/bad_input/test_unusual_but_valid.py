@@ -131,9 +131,9 @@ def test_a_number_as_input_is_one_text_for_operators_without_output(world):
 def test_an_output_type_can_be_json_text(world, operator, output_type):
     task = world.make(operator, {"output_type": output_type})
     if operator == "BatchInferenceOperator":
-        from airflow_provider_lamini.operators.batch_inference import parse_inference
+        from airflow_provider_lamini.runs.output_type import parse_output_type
 
-        assert parse_inference(task.model_name, task.output_type, None).output_type is not None
+        assert parse_output_type(task.output_type) is not None
         return
     from airflow_provider_lamini.exceptions import AnswerError
 

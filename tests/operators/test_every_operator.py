@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 OPERATORS = operator_classes()
 KNOWN_BEFORE_A_RUN = {"deferrable", "cancel_on_kill", "wait", "poke_interval"}
 """Arguments that are not templates, because Airflow or the Dag author needs them before a run."""
-CALLABLES = {"metrics"}
+CALLABLES = {"metrics", "check"}
 """Arguments that may contain functions."""
 
 pytestmark = pytest.mark.parametrize("name", OPERATORS)

@@ -24,6 +24,7 @@ from airflow_provider_lamini.rows.answers import (
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.runs.output_type import parse_output_type
 
 KIND = {
     "mood": ["good", "bad"],
@@ -36,8 +37,13 @@ KIND = {
 GOOD = {"mood": "good", "stars": 1, "words": 3, "share": 0.5, "said": "", "loud": False}
 
 
-def outcome(output, reason, output_type, accept=(FailureReason.TRUNCATED,)):
-    policy = AnswerPolicy(output_type=output_type, accept=frozenset(accept))
+def policy_of(output_type, accept=(FailureReason.TRUNCATED,), **more):
+    shape = parse_output_type(output_type, strict=more.pop("strict", False))
+    return AnswerPolicy(shape=shape, accept=frozenset(accept), **more)
+
+
+def outcome(output, reason, output_type, accept=(FailureReason.TRUNCATED,), **more):
+    policy = policy_of(output_type, accept, **more)
     return judge(Answer(output, reason, MEANINGS.get(reason)), policy)
 
 
@@ -46,7 +52,7 @@ def misfit(text):
 
 
 def asked(output_type=None, max_new_tokens=None):
-    return Inference(model_name="m", output_type=output_type, max_new_tokens=max_new_tokens)
+    return Inference(model_name="m", answers=policy_of(output_type), max_new_tokens=max_new_tokens)
 
 
 @pytest.mark.parametrize("output", ["a text", "{}", 5, {"a": 1}, ["x"]])
@@ -141,17 +147,153 @@ def test_an_object_that_fits_is_the_output_also_where_it_came_as_text(given):
         ("loud", "false"),
     ],
 )
-def test_a_field_of_another_kind_fails_the_row_and_is_named_without_its_value(field, value):
-    row = outcome(GOOD | {field: value}, "stop", KIND)
+def test_a_field_of_another_kind_is_named_without_its_value_if_only_json_counts(field, value):
+    row = outcome(GOOD | {field: value}, "stop", KIND, strict=True)
     assert row.output is None
     wants = "not one of the allowed values" if isinstance(KIND[field], list) else f"not of type {KIND[field]}"
     assert row.failure == misfit(f"field {field!r} is {wants}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "meant"),
+    [
+        ("mood", "Good", "good"),
+        ("mood", " bad\n", "bad"),
+        ("stars", "1", 1),
+        ("stars", 2.0, 2),
+        ("words", "3", 3),
+        ("words", 3.0, 3),
+        ("words", "-7", -7),
+        ("share", "0.5", 0.5),
+        ("share", "1e-3", 0.001),
+        ("loud", "false", False),
+        ("loud", "True", True),
+    ],
+)
+def test_a_value_whose_meaning_is_certain_is_converted(field, value, meant):
+    row = outcome(GOOD | {field: value}, "stop", KIND)
+    assert row.failure is None
+    assert (row.output[field], type(row.output[field])) == (meant, type(meant))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mood", "ugly"),
+        ("mood", "very good"),
+        ("mood", None),
+        ("mood", ["good"]),
+        ("stars", 3),
+        ("stars", "3"),
+        ("stars", True),
+        ("words", 3.5),
+        ("words", "3.5"),
+        ("words", "007"),
+        ("words", "1,000"),
+        ("words", "three"),
+        ("words", "1e3"),
+        ("words", True),
+        ("words", None),
+        ("words", 1e300),
+        ("share", False),
+        ("share", "0,5"),
+        ("share", "50%"),
+        ("share", "NaN"),
+        ("said", 5),
+        ("said", 3.10),
+        ("said", None),
+        ("loud", 0),
+        ("loud", "yes"),
+        ("loud", ""),
+    ],
+)
+def test_a_value_whose_meaning_would_change_fails_the_row(field, value):
+    row = outcome(GOOD | {field: value}, "stop", KIND)
+    wants = "not one of the allowed values" if isinstance(KIND[field], list) else f"not of type {KIND[field]}"
+    assert row.failure == misfit(f"field {field!r} is {wants}")
+
+
+OBJECT = {"said": 'a {brace} " and }'}
+TEXT = json.dumps(OBJECT)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"```json\n{TEXT}\n```",
+        f"```\n{TEXT}```",
+        f"Sure! Here is the JSON:\n\n{TEXT}",
+        f"{TEXT}\n\nLet me know if {{this}} helps.",
+        f'<think>maybe {{"said": "no"}}?</think>\n{TEXT}',
+        f"\ufeff {TEXT} ",
+    ],
+)
+def test_one_object_with_words_around_it_is_the_output_unless_only_json_counts(output):
+    assert outcome(output, "stop", {"said": "str"}).output == OBJECT
+    assert outcome(output, "stop", {"said": "str"}, strict=True).failure == misfit("it is not an object")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"{TEXT}\n{TEXT}",
+        f"Either {TEXT} or {TEXT}",
+        "no object at all {",
+        '{"said": "cut of',
+        '{"said": NaN}',
+        '{"said": "\\ud800"}',
+        "{" * 5000,
+        '{"a":' * 5000,
+        f"[{TEXT}]",
+        "<think>{}",
+    ],
+)
+def test_an_answer_without_exactly_one_object_fails_the_row(output):
+    assert outcome(output, "stop", {"said": "str"}).failure.reason == "invalid_output"
 
 
 def test_a_missing_field_fails_the_row():
     less = {name: value for name, value in GOOD.items() if name != "said"}
     row = outcome(less, "stop", KIND)
     assert row == RowResult(None, "stop", misfit("field 'said' is missing"))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (False, "the check did not accept the answer"),
+        (0, "the check did not accept the answer"),
+        ("too\n long", "too long"),
+        ("", "the check did not accept the answer"),
+        (ValueError("cell"), "the check raised ValueError"),
+        (KeyError("cell"), "the check raised KeyError"),
+    ],
+)
+@pytest.mark.parametrize(("kind", "output"), [(None, "text"), ({"said": "str"}, {"said": "x"})])
+def test_a_check_fails_a_row_and_may_say_why(kind, output, verdict, text):
+    def check(found):
+        assert found == output
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
+
+    row = outcome(output, "stop", kind, check=check)
+    assert row == RowResult(None, "stop", RowFailure(FailureReason.CHECK_FAILED, text))
+    together = judge_all([output], ["stop"], MEANINGS, policy_of(kind, check=check))
+    assert together.errors == [text]
+
+
+@pytest.mark.parametrize("verdict", [None, True, 1])
+def test_a_check_accepts_a_row(verdict):
+    assert outcome("text", "stop", None, check=lambda _: verdict) == RowResult("text", "stop")
+
+
+def test_a_check_sees_only_what_has_the_shape():
+    seen = []
+    outcome({"said": 5}, "stop", {"said": "str"}, check=seen.append)
+    outcome(None, "timeout", None, check=seen.append)
+    outcome("```\n" + json.dumps({"n": "5"}) + "\n```", "stop", {"n": "int"}, check=seen.append)
+    assert seen == [{"n": 5}]
 
 
 @pytest.mark.parametrize("output", ["a text", '{"mood": "go', "5", 5, [GOOD], "[]"])
@@ -191,7 +333,7 @@ def test_a_batch_answers_row_by_row():
 )
 @pytest.mark.parametrize("output_type", [None, {"said": "str"}])
 def test_many_rows_are_judged_as_each_alone(outputs, reasons, output_type):
-    together = judge_all(outputs, reasons, MEANINGS, AnswerPolicy(output_type=output_type))
+    together = judge_all(outputs, reasons, MEANINGS, policy_of(output_type))
     alone = [outcome(*row, output_type) for row in zip(outputs, reasons, strict=True)]
     assert together.outputs == [row.output for row in alone]
     assert together.finish_reasons == [row.finish_reason for row in alone]

@@ -33,14 +33,18 @@ def vector_for(text: str) -> list[float]:
     return [number / length for number in numbers]
 
 
-def instance_of(schema: dict[str, Any], prompt: str) -> Any:
+def instance_of(schema: dict[str, Any], prompt: str, definitions: dict[str, Any] | None = None) -> Any:
     """Return a value that matches a JSON schema. The same prompt always gets the same value."""
     number = hashlib.sha256(prompt.encode()).digest()[0]
+    definitions = definitions or schema.get("$defs", {})
+    if "$ref" in schema:
+        return instance_of(definitions[schema["$ref"].rpartition("/")[2]], prompt, definitions)
     if "enum" in schema:
         return schema["enum"][number % len(schema["enum"])]
     kind = schema.get("type", "string")
     if kind == "object":
-        return {name: instance_of(part, prompt) for name, part in schema.get("properties", {}).items()}
+        properties = schema.get("properties", {}).items()
+        return {name: instance_of(part, prompt, definitions) for name, part in properties}
     values = {"string": text_for(prompt), "integer": number, "number": number, "boolean": number % 2 == 0}
     return [] if kind == "array" else values[kind]
 

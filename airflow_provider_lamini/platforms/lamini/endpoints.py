@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from airflow_provider_lamini.api.output_types import OutputType, json_schema
 from airflow_provider_lamini.platforms.lamini.api import (
     batches,
     chat,
@@ -18,11 +17,13 @@ from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS, BA
 from airflow_provider_lamini.rows.answers import Answer, AnswerPolicy, RowResult, judge, judge_all
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Call, Json
+    from airflow_provider_lamini.api.output_types import OutputType
     from airflow_provider_lamini.platforms.lamini.api.chat import ChatResponse, Usage
     from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassScore
     from airflow_provider_lamini.platforms.lamini.api.completions import Completions
@@ -40,18 +41,65 @@ MEANINGS: Mapping[str | None, FailureReason] = {
 """The finish reasons after which an answer is not a complete one. ``None``: the row was not processed."""
 
 
+TEXTS = AnswerPolicy()
+"""Any text counts as an output."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
     """The options of a completion, the same for every row.
 
     :param model_name: base model or tuned model
-    :param output_type: the shape of each output; ``None`` for plain text
+    :param answers: which answers count as outputs, and the shape of each output
     :param max_new_tokens: maximum tokens to generate per row; ``None`` leaves it to the platform
+    :param system: the system prompt of conversations that have none; ``None`` for none
+    :param parameters: other parameters of a chat, by their names in its API
+    :param cache_ttl: seconds that a third-party model stays loaded; ``None`` leaves it to the platform
+    :param extra_body: other fields of the body, sent as they are
     """
 
     model_name: str
-    output_type: OutputType | None
-    max_new_tokens: int | None
+    answers: AnswerPolicy = TEXTS
+    max_new_tokens: int | None = None
+    system: str | None = None
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    cache_ttl: int | None = None
+    extra_body: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def output_type(self) -> OutputType | None:
+        """The shape of each output as field names with types; ``None`` for plain text."""
+        return None if self.answers.shape is None else self.answers.shape.flat
+
+    def plain(self) -> dict[str, object]:
+        """Everything that decides the results, as plain values, for a fingerprint."""
+        found: dict[str, object] = {
+            "model_name": self.model_name,
+            "max_new_tokens": self.max_new_tokens,
+            **self.answers.plain(),
+        }
+        others = {
+            "system": self.system,
+            "parameters": dict(self.parameters),
+            "cache_ttl": self.cache_ttl,
+            "extra_body": dict(self.extra_body),
+        }
+        return found | {name: value for name, value in others.items() if value not in (None, {})}
+
+    def for_row(self, request: RowRequest) -> Inference:
+        """The options of one row.
+
+        :param request: the row's request, whose parameters count more than those of all rows
+        """
+        own = dict(request.parameters)
+        name, tokens = own.pop("model_name", self.model_name), own.pop("max_new_tokens", self.max_new_tokens)
+        return replace(
+            self,
+            model_name=str(name),
+            max_new_tokens=tokens if isinstance(tokens, int) else None,
+            parameters={**self.parameters, **own},
+            extra_body={**self.extra_body, **request.extra},
+        )
 
 
 class Reply(NamedTuple):
@@ -83,6 +131,7 @@ class BatchCompletions:
             prompt=prompts,
             output_type=options.output_type,
             max_new_tokens=options.max_new_tokens,
+            **limits(options.extra_body),
         )
 
     def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
@@ -90,33 +139,45 @@ class BatchCompletions:
         def parse(response: Completions) -> ChunkResult:
             if len(response.outputs) != rows:
                 raise ValueError(f"batch {job_id} has {len(response.outputs)} outputs for {rows} prompts")
-            policy = AnswerPolicy(output_type=self._inference.output_type)
-            return judge_all(response.outputs, response.finish_reason, MEANINGS, policy)
+            return judge_all(response.outputs, response.finish_reason, MEANINGS, self._inference.answers)
 
         return batches.completions_result(job_id).map(parse)
+
+
+def limits(extra: Mapping[str, Json]) -> dict[str, int | None]:
+    """The other fields that completions and batches take.
+
+    :param extra: the fields, all of them integers
+    """
+    return {name: int(str(value)) for name, value in extra.items()}
 
 
 class DirectCompletions:
     """``/v2/completions``: a row is one request.
 
     :param inference: the options, the same for every row
+    :param requests: whether the texts of the rows are requests (`RowRequest`) and not prompts
     """
 
     per_request = 1  # otherwise the slowest of several prompts would delay the others
 
-    def __init__(self, inference: Inference) -> None:
+    def __init__(self, inference: Inference, *, requests: bool = False) -> None:
         self._inference = inference
+        self._requests = requests
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        options = self._inference
+        options, prompt = self._inference, prompts[0]
+        if self._requests:
+            request = decode_request(prompt)
+            options, prompt = options.for_row(request), request.prompt
         call = completions.complete(
             model_name=options.model_name,
-            prompt=prompts[0],
+            prompt=prompt,
             output_type=options.output_type,
             max_new_tokens=options.max_new_tokens,
+            **limits(options.extra_body),
         )
-        policy = AnswerPolicy(output_type=options.output_type)
-        return call.map(lambda response: [judge(_single_answer(response), policy)])
+        return call.map(lambda response: [judge(_single_answer(response), options.answers)])
 
 
 def _single_answer(response: Completions) -> Answer:
@@ -126,48 +187,53 @@ def _single_answer(response: Completions) -> Answer:
 
 
 class Chat:
-    """``/inf/chat/completions``: a row is one request with one message; the model's chat template is applied.
+    """``/inf/chat/completions``: a row is one request with a conversation; the model's chat template is applied.
 
     :param inference: the options, the same for every row
-    :param temperature: 0 for the most likely output; ``None`` leaves it to the platform
-    :param cache_ttl: seconds that a third-party model stays loaded; ``None`` leaves it to the platform
+    :param requests: whether the texts of the rows are requests (`RowRequest`) and not the user's messages
     """
 
     per_request = 1
 
-    def __init__(
-        self, inference: Inference, temperature: float | None = None, cache_ttl: int | None = None
-    ) -> None:
+    def __init__(self, inference: Inference, *, requests: bool = False) -> None:
         self._inference = inference
-        self._temperature = temperature
-        self._cache_ttl = cache_ttl
-        kind = inference.output_type
-        self._format = None if kind is None else chat.json_format(json_schema(kind))
+        self._requests = requests
+        shape = inference.answers.shape
+        self._format = None if shape is None else chat.json_format(shape.schema)
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        return self.reply([{"role": "user", "content": prompts[0]}]).map(lambda reply: [reply.row])
+        request = RowRequest([{"role": "user", "content": prompts[0]}])
+        if self._requests:
+            request = decode_request(prompts[0])
+        return self._reply(request).map(lambda reply: [reply.row])
 
-    def reply(self, messages: Sequence[Mapping[str, str]]) -> Call[Reply]:
+    def reply(self, messages: Sequence[Mapping[str, Json]]) -> Call[Reply]:
         """Continue a conversation.
 
         :param messages: each with ``role`` and ``content``
         """
-        options = self._inference
+        return self._reply(RowRequest([{**message} for message in messages]))
+
+    def _reply(self, request: RowRequest) -> Call[Reply]:
+        options = self._inference.for_row(request)
+        messages = request.messages
+        if options.system is not None:
+            messages = with_system(messages, options.system)
 
         def parse(response: ChatResponse) -> Reply:
             reason = response.finish_reason or "stop"
             answer = Answer(
                 response.content, reason, FailureReason.REFUSED if response.refusal else MEANINGS.get(reason)
             )
-            return Reply(judge(answer, AnswerPolicy(output_type=options.output_type)), response.usage)
+            return Reply(judge(answer, options.answers), response.usage)
 
         return chat.complete(
             model=options.model_name,
             messages=messages,
-            temperature=self._temperature,
             max_tokens=options.max_new_tokens,
             response_format=self._format,
-            cache_ttl=self._cache_ttl,
+            cache_ttl=options.cache_ttl,
+            extra={**options.extra_body, **options.parameters},
         ).map(parse)
 
 
@@ -224,15 +290,25 @@ class RagQuery:
     :param index_id: the index
     :param model_name: the model; ``None`` for the one of the index
     :param rag_query_size: passages per prompt; ``None`` leaves it to the platform
-    :param output_type: the shape of each output; ``None`` for plain text
+    :param answers: which answers count as outputs, and the shape of each output
     :param max_new_tokens: maximum tokens to generate; ``None`` leaves it to the platform
     """
 
     index_id: str
     model_name: str | None
     rag_query_size: int | None
-    output_type: OutputType | None
+    answers: AnswerPolicy
     max_new_tokens: int | None
+
+    def plain(self) -> dict[str, object]:
+        """Everything that decides the results, as plain values, for a fingerprint."""
+        return {
+            "index_id": self.index_id,
+            "model_name": self.model_name,
+            "rag_query_size": self.rag_query_size,
+            "max_new_tokens": self.max_new_tokens,
+            **self.answers.plain(),
+        }
 
 
 class MemoryRagCompletions:
@@ -253,11 +329,10 @@ class MemoryRagCompletions:
             job_id=options.index_id,
             model_name=options.model_name,
             rag_query_size=options.rag_query_size,
-            output_type=options.output_type,
+            output_type=None if options.answers.shape is None else options.answers.shape.flat,
             max_new_tokens=options.max_new_tokens,
         )
-        policy = AnswerPolicy(output_type=options.output_type)
-        return call.map(lambda response: [judge(_single_answer(response), policy)])
+        return call.map(lambda response: [judge(_single_answer(response), options.answers)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.columns import column_kind
-from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, OutputError
+from airflow_provider_lamini.rows.columns import column_kind, column_of
+from airflow_provider_lamini.rows.conversation import is_conversation
+from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, OutputError, short_name
 from airflow_provider_lamini.rows.run_files import EXAMPLES
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
+    from airflow_provider_lamini.rows.values import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class InputSummary:
 
 def needed_columns(prompt: PromptTemplate, passthrough: Sequence[str] = ()) -> tuple[str, ...]:
     """The columns to read: those of the prompt and the passthrough columns, each once."""
-    return tuple(dict.fromkeys((*prompt.columns, *passthrough)))
+    return tuple(dict.fromkeys((*prompt.columns, *prompt.optional_columns, *passthrough)))
 
 
 def check_input_apart(source: Source, folder: OutputFolder) -> None:
@@ -90,10 +92,10 @@ def validate_input(
             for column, seen in kinds.items():
                 seen.update(batch.kinds(column))
             digest.update(batch.content())
-            if not batch.checked:
-                _check_values(source, batch, prompt)
+            _check_values(source, batch, prompt)
             if max_prompt_chars is not None:
-                check_lengths(prompt.render_all(batch.rows), max_prompt_chars, batch.describe_row)
+                lengths = prompt.lengths(prompt.render_all(batch.rows))
+                check_lengths(lengths, max_prompt_chars, batch.describe_row)
             if unseen:
                 unseen -= {column for column in unseen if batch.has(column)}
     except MissingColumnError as error:
@@ -107,15 +109,14 @@ def validate_input(
     )
 
 
-def check_lengths(prompts: Sequence[str], limit: int, describe_row: Callable[[int], str]) -> None:
+def check_lengths(lengths: Sequence[int], limit: int, describe_row: Callable[[int], str]) -> None:
     """Make sure that no prompt is too long.
 
-    :param prompts: the prompts
+    :param lengths: the lengths of the prompts in characters
     :param limit: maximum length in characters
     :param describe_row: describes the row of a prompt, by its offset in the list
     :raises BadRowError: for the first prompt that is too long
     """
-    lengths = list(map(len, prompts))
     if max(lengths, default=0) <= limit:
         return
     offset, length = next((offset, length) for offset, length in enumerate(lengths) if length > limit)
@@ -125,10 +126,42 @@ def check_lengths(prompts: Sequence[str], limit: int, describe_row: Callable[[in
     )
 
 
+def refuse_conversations(
+    rows: Sequence[Row], prompt: PromptTemplate, describe_row: Callable[[int], str]
+) -> None:
+    """Make sure that no conversation becomes the JSON text of a prompt.
+
+    :param rows: rows of the input
+    :param prompt: makes the prompt of a row
+    :param describe_row: describes a row, by its offset in the list
+    :raises BadRowError: for the first row whose whole prompt would be a conversation
+    """
+    column = prompt.columns[0]
+    for offset, value in enumerate(column_of(rows, column) if prompt.bare else ()):
+        if is_conversation(value):
+            name = short_name(column)
+            raise BadRowError(
+                f"{describe_row(offset)}: the column {name!r} has a conversation. Pass messages={name!r} with "
+                "endpoint='chat', or write a template around it to send its JSON text, such as 'Summarize: {...}'."
+            )
+
+
+def _check_rendering(batch: Batch, prompt: PromptTemplate) -> None:
+    for offset, row in enumerate(batch.rows):
+        try:
+            prompt.render(row)
+        except BadRowError as error:
+            raise BadRowError(f"{batch.describe_row(offset)}: {error}. Nothing was sent.") from None
+
+
 def _check_values(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
-    for column in prompt.columns:
+    for column in () if batch.checked else prompt.columns:
         offset = batch.missing(column)
         if offset is not None:
             # The batch may have the needed columns only; the message should list all of them.
             complete_row = next(islice(source.read(batch.start), offset, None)).row
             raise prompt.missing(batch.describe_row(offset), column, complete_row)
+    if prompt.bare and list in batch.kinds(prompt.columns[0]):
+        refuse_conversations(batch.rows, prompt, batch.describe_row)
+    if prompt.may_refuse:
+        _check_rendering(batch, prompt)

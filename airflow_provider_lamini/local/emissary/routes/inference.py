@@ -4,13 +4,14 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.local.emissary.errors import InvalidInputError, ObjectNotFoundError
 from airflow_provider_lamini.local.engines.base import Generation, GenerationRequest
 from airflow_provider_lamini.local.inference import DEFAULT_NEW_TOKENS
@@ -20,9 +21,6 @@ from airflow_provider_lamini.local.routes.classifiers import classify_texts
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, run_in_pool
 from airflow_provider_lamini.local.text import token_count
 from airflow_provider_lamini.platforms.emissary.api import inference as api
-
-if TYPE_CHECKING:
-    from airflow_provider_lamini.api.call import Json
 
 router = APIRouter(prefix="/v1")
 
@@ -68,7 +66,9 @@ async def complete(body: CompletionBody, platform: PlatformDep, request: Request
 @router.post("/chat/completions", operation_id="getChatCompletions")
 async def chat(body: ChatBody, platform: PlatformDep, request: Request) -> Response:
     """Continue a conversation."""
-    messages = [{"role": message.role, "content": message.content} for message in body.messages]
+    messages: list[dict[str, Json]] = [
+        {"role": message.role, "content": message.content} for message in body.messages
+    ]
     generation = await _generate(platform, request, body, body.max_tokens, messages=messages)
     return json_response(Reply(body.model).complete(generation))
 
@@ -80,7 +80,7 @@ async def _generate(
     max_tokens: int | None,
     *,
     prompt: str | None = None,
-    messages: list[dict[str, str]] | None = None,
+    messages: list[dict[str, Json]] | None = None,
 ) -> Generation:
     model_name = await asyncio.to_thread(_text_model, platform, body.model)
     generation_request = GenerationRequest(

@@ -101,7 +101,7 @@ class ChatResponse:
 def complete(
     *,
     model: str,
-    messages: Sequence[Message | Mapping[str, str]],
+    messages: Sequence[Message | Mapping[str, Json]],
     temperature: float | None = None,
     top_p: float | None = None,
     seed: int | None = None,
@@ -126,8 +126,7 @@ def complete(
     :returns: the first choice
     :raises ValueError: if an argument is invalid
     """
-    arguments = {
-        **(extra or {}),
+    named = {
         "model": model,
         "messages": [schema.set_fields(each) for each in messages],
         "temperature": temperature,
@@ -138,6 +137,7 @@ def complete(
         "response_format": response_format,
         "cache": None if cache_ttl is None else {"ttl": cache_ttl},
     }
+    arguments = {**(extra or {}), **{name: value for name, value in named.items() if value is not None}}
     return Call(
         operation="inf_chat_completions_post",
         method="POST",

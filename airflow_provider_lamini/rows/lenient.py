@@ -1,0 +1,187 @@
+"""Lenient reading of a model's answer: what surrounds an object is dropped, and values that are certain are converted.
+
+Nothing changes its meaning: a fraction is never rounded, and a text never becomes another text, except that a word of an
+enum may have another case.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_lamini.api.call import Json
+
+_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.0+)?")
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+_MAX_EXACT = 2**53
+_MAX_DEPTH = 50
+_MAX_BRACES = 100
+"""Braces of a text at which an object is looked for: a model that repeats itself writes thousands."""
+_WORDS = {"true": True, "false": False}
+
+
+def object_in(output: Json) -> Json:
+    """The one object in an output.
+
+    :param output: an object, or a text. Thinking before the answer, a code fence and words around the object are dropped.
+    :return: the object; the output itself if there is none, or more than one, so that its meaning is not certain
+    """
+    if not isinstance(output, str):
+        return output
+    try:
+        whole: Json = msgspec.json.decode(output)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        found = _objects(_THINKING.sub("", output))
+        return found[0] if len(found) == 1 else output
+    return whole
+
+
+def _objects(text: str) -> list[Json]:
+    """The outermost objects in a text, two at the most."""
+    found: list[Json] = []
+    start, attempts = text.find("{"), 0
+    while start >= 0 and len(found) < 2 and attempts < _MAX_BRACES:  # noqa: PLR2004 - the second one makes it uncertain
+        attempts += 1
+        try:
+            value, end = _DECODER.raw_decode(text, start)
+            msgspec.json.encode(value)  # half of a surrogate pair is no text
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            found.append(value)
+        start = text.find("{", end)
+    return found
+
+
+def _refuse(constant: str) -> Json:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+"""Decodes an object in the middle of a text, which msgspec cannot."""
+
+
+class Relaxation:
+    """Converts values to what a JSON Schema asks for where their meaning is certain.
+
+    :param root: the whole schema, which references refer to
+    """
+
+    def __init__(self, root: dict[str, Json]) -> None:
+        self._root = root
+
+    def relax_object(self, value: dict[str, Json]) -> dict[str, Json]:
+        """Convert the values of the whole object.
+
+        :param value: the object
+        """
+        relaxed = self.relax(value, self._root)
+        return relaxed if isinstance(relaxed, dict) else value
+
+    def relax(self, value: Json, schema: Json, depth: int = 0) -> Json:
+        """Convert a value.
+
+        :param value: the value
+        :param schema: its schema
+        :param depth: levels of the value above this one
+        :return: the converted value; the value itself if it fits already, or nothing is certain
+        """
+        schema = self._resolved(schema)
+        if not isinstance(schema, dict) or depth > _MAX_DEPTH:
+            return value
+        options = schema.get("anyOf", schema.get("oneOf"))
+        if isinstance(options, list):
+            return self._one_of(value, options, depth)
+        if isinstance(value, dict):
+            properties = schema.get("properties")
+            known = properties if isinstance(properties, dict) else {}
+            return {name: self.relax(item, known.get(name), depth + 1) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self.relax(item, schema.get("items"), depth + 1) for item in value]
+        allowed = [schema["const"]] if "const" in schema else schema.get("enum")
+        if isinstance(allowed, list):
+            return _allowed(value, allowed)
+        kind = schema.get("type")
+        kinds = kind if isinstance(kind, list) else [kind]
+        return value if any(_is(value, each) for each in kinds) else _converted(value, kinds)
+
+    def _resolved(self, schema: Json) -> Json:
+        for _ in range(_MAX_DEPTH):
+            reference = schema.get("$ref") if isinstance(schema, dict) else None
+            if not isinstance(reference, str) or not reference.startswith("#"):
+                return schema
+            schema = self._root
+            for part in reference.removeprefix("#").split("/")[1:]:
+                key = part.replace("~1", "/").replace("~0", "~")
+                schema = schema.get(key) if isinstance(schema, dict) else None
+        return schema
+
+    def _one_of(self, value: Json, options: list[Json], depth: int) -> Json:
+        """Convert a value by the only option that leads somewhere."""
+        results: list[Json] = []
+        for option in options:
+            relaxed = self.relax(value, option, depth + 1)
+            if self._fits_shallowly(relaxed, option) and relaxed not in results:
+                results.append(relaxed)
+        unchanged = any(result == value and type(result) is type(value) for result in results)
+        return value if unchanged or len(results) != 1 else results[0]
+
+    def _fits_shallowly(self, value: Json, option: Json) -> bool:
+        option = self._resolved(option)
+        if not isinstance(option, dict):
+            return True
+        allowed = [option["const"]] if "const" in option else option.get("enum")
+        if isinstance(allowed, list):
+            return any(_same(value, each) for each in allowed)
+        kind = option.get("type")
+        return kind is None or any(_is(value, each) for each in (kind if isinstance(kind, list) else [kind]))
+
+
+def _is(value: Json, kind: Json) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if kind == "number":
+        return isinstance(value, int | float)
+    types = {"string": str, "integer": int, "object": dict, "array": list, "null": type(None)}
+    return isinstance(kind, str) and kind in types and isinstance(value, types[kind])
+
+
+def _same(value: Json, other: Json) -> bool:
+    # In Python, True == 1 and 1.0 == 1.
+    return value == other and type(value) is type(other)
+
+
+def _allowed(value: Json, allowed: Sequence[Json]) -> Json:
+    """The value of an enum that is meant."""
+    if any(_same(value, each) for each in allowed):
+        return value
+    if isinstance(value, str):
+        word = value.strip().casefold()
+        meant = [each for each in allowed if isinstance(each, str) and each.strip().casefold() == word]
+        if len(meant) == 1:
+            return meant[0]
+    integer = _converted(value, ["integer"])
+    return integer if any(_same(integer, each) for each in allowed) else value
+
+
+def _converted(value: Json, kinds: Sequence[Json]) -> Json:
+    """A value as one of the kinds, if it means exactly that."""
+    text = value.strip() if isinstance(value, str) else ""
+    if "integer" in kinds:
+        if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT:
+            return int(value)
+        if _INTEGER.fullmatch(text):
+            return int(text.partition(".")[0])
+    if "number" in kinds and _NUMBER.fullmatch(text):
+        number: Json = msgspec.json.decode(text)
+        return number
+    if "boolean" in kinds and text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    return value
