@@ -9,6 +9,8 @@ from urllib.request import getproxies
 
 import httpx
 
+from airflow_provider_lamini.api.transfer import receive
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterator
@@ -111,16 +113,10 @@ class PollSender:
             async with self._session().get(
                 URL(self._base + path, encoded=True),
                 headers=self._headers,
-                timeout=self._client_timeout(transfer.timeout),
+                timeout=self._client_timeout(transfer.bounds.timeout),
                 allow_redirects=False,
             ) as response:
-                if "Content-Encoding" in response.headers:
-                    await _receive_compressed(response, transfer)
-                    return
-                transfer.begin(response.status, response.raw_headers)
-                while block := await response.content.readany():
-                    if not transfer.take(block):
-                        break
+                await receive(transfer, response.status, response.raw_headers, response.content.iter_any())
         except Exception:
             with _httpx_errors(), _as_httpx():
                 raise
@@ -132,19 +128,6 @@ class PollSender:
             timeout = aiohttp.ClientTimeout(sock_connect=self._connect, sock_read=seconds, connect=seconds)
             self._timeout = seconds, timeout
         return self._timeout[1]
-
-
-async def _receive_compressed(response: aiohttp.ClientResponse, transfer: Transfer) -> None:
-    """Receive a compressed response as httpx does."""
-    from httpx_aiohttp.transport import AiohttpResponseStream
-
-    answer = httpx.Response(
-        response.status, headers=response.raw_headers, stream=AiohttpResponseStream(response)
-    )
-    transfer.begin(answer.status_code, answer.headers.raw)
-    async for block in answer.aiter_bytes():
-        if not transfer.take(block):
-            break
 
 
 class _Body(httpx.AsyncByteStream):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +16,16 @@ U = TypeVar("U")
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 """A JSON value."""
+
+
+SMALL = 1_000_000
+"""Bytes of a status, an id, or one object."""
+
+LIST = 64_000_000
+"""Bytes of a list that grows over the years."""
+
+RESULTS = None
+"""As many bytes as the connection allows: results of any number of rows."""
 
 
 class Retry(Enum):
@@ -55,6 +65,23 @@ class Multipart:
     file_field: str = "files"
 
 
+class BodyReader(Protocol[T_co]):
+    """Reads the body of a response as it arrives, so that the whole body is never in memory."""
+
+    def feed(self, block: bytes) -> None:
+        """Read the next bytes.
+
+        :param block: some bytes
+        :raises ValueError: if the body is invalid
+        """
+
+    def result(self) -> T_co:
+        """Return the result; called once, after the last block.
+
+        :raises ValueError: if the body is invalid
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T_co]):
     """One request to a platform, not yet sent.
@@ -69,6 +96,8 @@ class Call(Generic[T_co]):
     :param content: file to send as the body, instead of ``json``
     :param params: query parameters
     :param timeout: seconds to wait for the response; ``None`` for the client's ``read_timeout``
+    :param max_bytes: maximum size of a successful response; ``RESULTS`` for the client's ``max_result_mb``
+    :param reader: makes what reads a large body as it arrives, with the same result as ``parse``
     """
 
     operation: str
@@ -81,20 +110,35 @@ class Call(Generic[T_co]):
     content: FilePart | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
+    max_bytes: int | None = SMALL
+    reader: Callable[[], BodyReader[T_co]] | None = None
 
     def with_body(self) -> Call[tuple[bytes, T_co]]:
         """Return a call whose result is the body of the response and what ``parse`` makes of it."""
-        return self._with_parse(lambda body: (body, self.parse(body)))
+        return self._with(lambda body: (body, self.parse(body)), None)
 
     def map(self, transform: Callable[[T_co], U]) -> Call[U]:
         """Return a call whose result is ``transform`` of this call's result.
 
         :param transform: turns one result into the other
         """
-        return self._with_parse(lambda body: transform(self.parse(body)))
+        reader = self.reader
+        mapped = None if reader is None else lambda: _MappedReader(reader(), transform)
+        return self._with(lambda body: transform(self.parse(body)), mapped)
 
-    def _with_parse(self, parse: Callable[[bytes], U]) -> Call[U]:
-        return cast("Call[U]", replace(self, parse=cast("Callable[[bytes], T_co]", parse)))
+    def _with(self, parse: Callable[[bytes], U], reader: Callable[[], BodyReader[U]] | None) -> Call[U]:
+        changed: Any = replace(self, parse=cast("Any", parse), reader=cast("Any", reader))
+        return cast("Call[U]", changed)
+
+
+class _MappedReader(Generic[T_co, U]):
+    def __init__(self, reader: BodyReader[T_co], transform: Callable[[T_co], U]) -> None:
+        self.feed = reader.feed
+        self._reader = reader
+        self._transform = transform
+
+    def result(self) -> U:
+        return self._transform(self._reader.result())
 
 
 class PromptList(list[str]):

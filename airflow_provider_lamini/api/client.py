@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import httpx
 
 from airflow_provider_lamini.api.aiohttp_transport import FastTransport, PollSender, fast_transport
+from airflow_provider_lamini.api.content_coding import ACCEPT_ENCODING
 from airflow_provider_lamini.api.exchange import Exchange
 from airflow_provider_lamini.api.request import client_timeout, platform_headers
-from airflow_provider_lamini.api.transfer import Flow, Sleep, ThreadedStream, Transfer
+from airflow_provider_lamini.api.transfer import Flow, Sleep, ThreadedStream, Transfer, receive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,6 +40,11 @@ _IDLE_SECONDS = 3.0
 it arrived; so the client closes them first."""
 
 _NOTHING = httpx.ByteStream(b"")
+
+_HEADERS = {"Accept-Encoding": ACCEPT_ENCODING}
+
+MAX_DOWNLOAD = 100_000_000_000
+"""Default maximum bytes of a download."""
 
 
 class Client:
@@ -63,6 +69,7 @@ class Client:
             transport=transport,
             verify=tls_context(settings) if transport is None else True,
             proxy=settings.proxy,
+            headers=_HEADERS,
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),
         )
@@ -77,15 +84,16 @@ class Client:
         """
         return self._drive(self._exchange.send(call))
 
-    def download(self, call: Call[object], to: BinaryIO) -> int:
+    def download(self, call: Call[object], to: BinaryIO, max_bytes: int = MAX_DOWNLOAD) -> int:
         """Send a call and write its response to a file as it arrives.
 
         :param call: what to send
         :param to: a file open for writing bytes
+        :param max_bytes: maximum size of the response
         :returns: how many bytes were written
         :raises PlatformError: if it failed after all retries
         """
-        return self._drive(self._exchange.download(call, to))
+        return self._drive(self._exchange.download(call, to, max_bytes))
 
     def close(self) -> None:
         """Close all connections."""
@@ -121,10 +129,7 @@ class Client:
         with contextlib.closing(step):
             response = self._http.send(step.build(), stream=True)
             try:
-                step.begin(response.status_code, response.headers.raw)
-                for block in response.iter_bytes():
-                    if not step.take(block):
-                        break
+                _receive(step, response)
             finally:
                 response.close()
                 # httpx has a reference cycle of response and stream; large bodies would wait for the garbage collector.
@@ -161,6 +166,7 @@ class AsyncClient:
             transport=fast or transport,
             verify=tls,
             proxy=settings.proxy,
+            headers=_HEADERS,
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),
         )
@@ -179,15 +185,16 @@ class AsyncClient:
         """
         return await self._drive(self._exchange.send(call))
 
-    async def download(self, call: Call[object], to: BinaryIO) -> int:
+    async def download(self, call: Call[object], to: BinaryIO, max_bytes: int = MAX_DOWNLOAD) -> int:
         """Send a call and write its response to a file as it arrives, in a thread.
 
         :param call: what to send
         :param to: a file open for writing bytes
+        :param max_bytes: maximum size of the response
         :returns: how many bytes were written
         :raises PlatformError: if it failed after all retries
         """
-        return await self._drive(self._exchange.download(call, to))
+        return await self._drive(self._exchange.download(call, to, max_bytes))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -220,6 +227,14 @@ class AsyncClient:
         if isinstance(step, Sleep):
             await self._sleep(step.seconds)
             return
+        try:
+            # An upload of files takes as long as it takes, and its timeouts are those of httpx.
+            async with asyncio.timeout(None if step.reads_files else step.bounds.max_seconds):
+                await self._transfer(step)
+        except TimeoutError:
+            raise httpx.ReadTimeout("the response is too slow") from None
+
+    async def _transfer(self, step: Transfer) -> None:
         if self._poll_sender is not None and step.path is not None:
             await self._poll_sender.send(step, step.path)
             return
@@ -229,11 +244,19 @@ class AsyncClient:
                 request.stream = ThreadedStream(request.stream)
             response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
-                step.begin(response.status_code, response.headers.raw)
-                async for block in response.aiter_bytes():
-                    more = await asyncio.to_thread(step.take, block) if step.writes_file else step.take(block)
-                    if not more:
-                        break
+                assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for the type checker
+                await receive(step, response.status_code, response.headers.raw, response.stream)
+
+
+def _receive(transfer: Transfer, response: httpx.Response) -> None:
+    """Receive a response as it was sent: httpx would decompress each block without a limit."""
+    transfer.begin(response.status_code, response.headers.raw)
+    assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 - for the type checker
+    for block in response.stream:
+        for piece in transfer.pieces(block):
+            if not transfer.take(piece):
+                return
+    transfer.end()
 
 
 def _limits(settings: ClientSettings) -> httpx.Limits:

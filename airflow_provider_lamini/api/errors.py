@@ -16,7 +16,8 @@
     |-- UnavailableError         500, 502, 503, 504, no connection
     |-- PlatformTimeoutError     no response in time
     `-- ProtocolError            a response that the API does not allow
-        `-- NotThePlatformError  a web page, an empty body, or a redirect to another host
+        |-- NotThePlatformError  a web page, an empty body, or a redirect to another host
+        `-- ResponseTooLargeError  more bytes than the call allows
 
 Each platform adds statuses of its own: see its dialect in ``airflow_provider_lamini.platforms``.
 """
@@ -133,6 +134,14 @@ class ProtocolError(PlatformError):
     """The response is not what the API allows: a web page, a redirect to another host, invalid or unexpected JSON.
 
     Often something other than the platform responds at that address. Retrying rarely helps.
+    """
+
+
+class ResponseTooLargeError(ProtocolError):
+    """The response was larger than the call allows; the rest of it was not read. Retrying does not help.
+
+    For results of rows, use smaller chunks or raise ``max_result_mb`` of the connection. Otherwise check what responds at
+    that address.
     """
 
 

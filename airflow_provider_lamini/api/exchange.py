@@ -9,14 +9,14 @@ import logging
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import httpx
 
 from airflow_provider_lamini.api import failures, redaction
 from airflow_provider_lamini.api.request import PreparedCall, platform_headers, same_origin
 from airflow_provider_lamini.api.retry import Retries, parse_retry_after
-from airflow_provider_lamini.api.transfer import DownloadTarget, Flow, Sleep, Transfer
+from airflow_provider_lamini.api.transfer import DownloadTarget, Flow, Sleep, TooLargeError, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,15 +67,16 @@ class Exchange:
         prepared = self._prepare(call)
         return (yield from self._with_retries(call, lambda number: self._request(call, prepared, number)))
 
-    def download(self, call: Call[T], to: BinaryIO) -> Flow[int]:
+    def download(self, call: Call[T], to: BinaryIO, max_bytes: int) -> Flow[int]:
         """Send a call and write its response to a file, block by block.
 
         :param call: what to send
         :param to: a file open for writing bytes; it is rewound before a retry
+        :param max_bytes: maximum size of the response
         :returns: when the generator ends, how many bytes were written
         :raises PlatformError: if it failed after all retries, or was interrupted and ``to`` cannot be rewound
         """
-        prepared, target = self._prepare(call), DownloadTarget(to)
+        prepared, target = self._prepare(call), DownloadTarget(to, max_bytes)
         return (
             yield from self._with_retries(call, lambda number: self._save(call, prepared, number, target))
         )
@@ -111,6 +112,8 @@ class Exchange:
     def _request(self, call: Call[T], prepared: PreparedCall, number: int) -> Flow[T]:
         transfer = yield from self._attempt(call, prepared, number, None)
         try:
+            if transfer.streamed:
+                return cast("T", transfer.reader_result())
             return call.parse(redaction.remove_secrets(transfer.body, prepared.secrets))
         except (ValueError, RecursionError) as error:
             failed = failures.of_content(
@@ -161,6 +164,8 @@ class Exchange:
             transfer = prepared.transfer(redirect_url, target)
             try:
                 yield transfer
+            except TooLargeError as error:
+                raise failures.of_size(call, transfer, error.limit) from None
             except _TRANSPORT_ERRORS as error:
                 raise failures.of_transport(call, error, self._settings.origin, prepared.timeout) from None
             if transfer.status not in _REDIRECTS:

@@ -179,6 +179,32 @@ def of_response(
     )
 
 
+def of_size(call: Call[object], transfer: Transfer, limit: int) -> AttemptFailed:
+    """Describe a response that is too large to be read.
+
+    :param call: what was sent
+    :param transfer: the response
+    :param limit: maximum size in bytes
+    """
+    if transfer.writes_file:
+        advice = "Allow more with max_bytes, if that is what you want to download."
+    elif call.max_bytes is None:
+        advice = "Use a smaller chunk_size, or raise max_result_mb of the connection."
+    else:
+        advice = "Check what responds at the connection's address."
+    size = f"{limit / 1_000_000:,.6g} MB"
+    return AttemptFailed(
+        errors.ResponseTooLargeError,
+        f"The response to {call.method} {call.path} is too large: more than {size}. It was not read to its end.",
+        transient=False,
+        not_started=False,
+        status=transfer.status,
+        detail=f"it is larger than {size}",
+        request_id=request_id(transfer.headers),
+        advice=advice,
+    )
+
+
 def of_content(
     call: Call[object], transfer: Transfer, error: Exception, redact: Callable[[str], str]
 ) -> AttemptFailed:
@@ -240,6 +266,9 @@ def of_transport(call: Call[object], error: Exception, origin: str, timeout: flo
     request = f"{call.method} {call.path}"
     if isinstance(error, _NEVER_SENT) or _client_refused(error):
         return _unreachable(error, origin)
+    if isinstance(error, httpx.DecodingError):
+        what = f"The response to {request} cannot be decompressed: {error}."
+        return AttemptFailed(errors.ProtocolError, what, transient=False, not_started=False)
     if isinstance(error, httpx.TimeoutException):
         what = f"{origin} did not respond to {request} within {timeout:g} s."
         return AttemptFailed(errors.PlatformTimeoutError, what, transient=True, not_started=False)

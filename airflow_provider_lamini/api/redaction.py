@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.api.call import FilePart, Json
+    from airflow_provider_lamini.api.call import BodyReader, FilePart, Json
     from airflow_provider_lamini.api.dialect import Dialect
+
+T_co = TypeVar("T_co", covariant=True)
 
 MAX_LENGTH = 300
 """Maximum characters of a platform's text in a message."""
@@ -46,6 +48,39 @@ def remove_secrets(content: bytes, secrets: Sequence[str]) -> bytes:
         if len(found) >= _MIN_SECRET and found in content:
             content = content.replace(found, b"***")
     return content
+
+
+class RedactingReader(Generic[T_co]):
+    """Removes secrets from a body before another reader reads it; also those that two blocks share.
+
+    :param reader: the other reader
+    :param secrets: the secrets; short ones stay, because they may be ordinary words
+    """
+
+    def __init__(self, reader: BodyReader[T_co], secrets: Sequence[str]) -> None:
+        self._reader = reader
+        self._secrets = secrets
+        self._held_back = max((len(secret.encode()) for secret in secrets), default=1) - 1
+        self._end = b""
+
+    def feed(self, block: bytes) -> None:
+        """Read the next bytes.
+
+        :param block: some bytes
+        :raises ValueError: if the body is invalid
+        """
+        content = remove_secrets(self._end + block, self._secrets)
+        cut = max(0, len(content) - self._held_back)
+        self._end = content[cut:]
+        self._reader.feed(content[:cut])
+
+    def result(self) -> T_co:
+        """Return the other reader's result.
+
+        :raises ValueError: if the body is invalid
+        """
+        self._reader.feed(self._end)
+        return self._reader.result()
 
 
 def redact(text: str, *, secrets: Sequence[str], sent: Json, dialect: Dialect) -> str:

@@ -12,19 +12,28 @@ import msgspec
 
 from airflow_provider_lamini import __version__
 from airflow_provider_lamini.api.call import PromptList
-from airflow_provider_lamini.api.transfer import DownloadTarget, Transfer
+from airflow_provider_lamini.api.redaction import RedactingReader
+from airflow_provider_lamini.api.transfer import MIN_SPEED, Bounds, DownloadTarget, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import IO
 
-    from airflow_provider_lamini.api.call import Call, FilePart, Json
+    from airflow_provider_lamini.api.call import BodyReader, Call, FilePart, Json
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.api.transfer import Upload
 
 
 _PLAIN_PATH = re.compile(r"(/[\w~%-][\w.~%-]*)+/?", re.ASCII)
 """Paths that no HTTP client changes: already quoted, and without dot segments."""
+
+_MB = 1_000_000
+
+_MAX_BODY = 3600.0
+"""Maximum seconds for the body of a response, besides the timeout."""
+
+_MAX_DOWNLOAD = 86400.0
+"""The same for a download to a file."""
 
 USER_AGENT = f"airflow-provider-lamini/{__version__}"
 
@@ -95,12 +104,28 @@ class PreparedCall:
         plain = only_reads and not self.parts and not call.params and _PLAIN_PATH.fullmatch(call.path)
         return Transfer(
             partial(self._request, redirect_url),
+            self._bounds(to),
             self.parts,
             to,
+            None if to else self._reader(),
             path=call.path if plain else None,
-            timeout=self.timeout,
             clock=self._clock,
         )
+
+    def _bounds(self, to: DownloadTarget | None) -> Bounds:
+        call, settings = self._call, self._settings
+        max_bytes = int(settings.max_result_mb * _MB) if call.max_bytes is None else call.max_bytes
+        most = _MAX_BODY
+        if to is not None:
+            max_bytes, most = to.max_bytes, _MAX_DOWNLOAD
+        body = self.timeout + min(max_bytes / MIN_SPEED, most)
+        # Waiting for a free connection may take the whole timeout, too.
+        head = settings.connect_timeout + self.timeout + len(self._content or b"") / MIN_SPEED
+        return Bounds(self.timeout, max_bytes, body, head + body)
+
+    def _reader(self) -> BodyReader[object] | None:
+        reader = self._call.reader
+        return RedactingReader(reader(), self.secrets) if reader else None
 
     def _request(self, redirect_url: httpx.URL | None, uploads: Sequence[Upload]) -> httpx.Request:
         url = redirect_url or self.url

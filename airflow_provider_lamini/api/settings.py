@@ -41,6 +41,7 @@ class ClientSettings:
     :param requests_per_second: maximum requests per second, including retries; ``None`` for no limit
     :param retry_budget: maximum seconds that one call spends on transient failures
     :param model_loading_budget: maximum seconds that one call waits for a model that is being loaded
+    :param max_result_mb: maximum size of a response with results of rows, in MB
     :param dialect: how the platform speaks HTTP; by default a bearer key and only the generic statuses
     :raises ValueError: if a value is invalid; the message names the field and never contains the key
     """
@@ -58,6 +59,7 @@ class ClientSettings:
     requests_per_second: float | None = None
     retry_budget: float = 300.0
     model_loading_budget: float = 1800.0
+    max_result_mb: float = 1000.0
     dialect: Dialect = field(default_factory=Dialect)
 
     def __post_init__(self) -> None:
@@ -70,7 +72,7 @@ class ClientSettings:
         key_header = self.dialect.key_header
         if self.key and any(name.lower() == key_header.lower() for name in self.headers):
             raise ValueError(f"headers must not contain {key_header}: the key is sent there")
-        for name in ("connect_timeout", "read_timeout"):
+        for name in ("connect_timeout", "read_timeout", "max_result_mb"):
             _check_number(name, getattr(self, name), positive=True)
         for name in ("retry_budget", "model_loading_budget"):
             _check_number(name, getattr(self, name), positive=False)

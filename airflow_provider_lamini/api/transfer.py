@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import io
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+from airflow_provider_lamini.api.content_coding import decompressor
 
-    from airflow_provider_lamini.api.call import FilePart
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+
+    from airflow_provider_lamini.api.call import BodyReader, FilePart
+    from airflow_provider_lamini.api.content_coding import Decompressor
 
 R = TypeVar("R")
 
@@ -22,8 +26,44 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _ERROR_BYTES = 65_536
 
-MIN_SPEED = 1000.0
+_PAGE_BYTES = 1024
+"""Bytes that a reader's body keeps, to recognize a web page."""
+
+_MAX_DIGITS = 19
+"""Digits of an announced size that are parsed: Python refuses very long numbers."""
+
+_READER_FROM = 262_144
+"""Bytes of a body above which a reader reads it as it arrives."""
+
+MIN_SPEED = 10_000.0
 """Bytes per second that a body must have once the timeout has passed: a server that drips bytes would never end."""
+
+
+class TooLargeError(Exception):
+    """A response is larger than the call allows.
+
+    :param limit: the limit in bytes
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a response may take.
+
+    :param timeout: seconds that the body may take; it may take longer only at ``MIN_SPEED`` or more
+    :param max_bytes: maximum size of a successful response, compressed and decompressed
+    :param body_seconds: maximum seconds that the body may take at any speed
+    :param max_seconds: maximum seconds from connecting until the response is complete
+    """
+
+    timeout: float
+    max_bytes: int
+    body_seconds: float
+    max_seconds: float
 
 
 class Sleep:
@@ -40,10 +80,12 @@ class DownloadTarget:
     """A file that a response is written to.
 
     :param to: a file open for writing bytes
+    :param max_bytes: maximum size of the response
     """
 
-    def __init__(self, to: BinaryIO) -> None:
+    def __init__(self, to: BinaryIO, max_bytes: int) -> None:
         self._to = to
+        self.max_bytes = max_bytes
         self._start = to.tell() if to.seekable() else None
         self.size = 0
 
@@ -68,38 +110,47 @@ class DownloadTarget:
 class Transfer:
     """Send one request and receive its response.
 
-    A client calls :meth:`build` and sends the result, then :meth:`begin`, :meth:`take` for each block of the response,
-    and in any case :meth:`close`.
+    A client calls :meth:`build` and sends the result, then :meth:`begin`, :meth:`pieces` for each block of the response,
+    :meth:`take` for each of these pieces, :meth:`end` after the last block, and in any case :meth:`close`.
 
     :param make: makes the request from the files to upload
+    :param bounds: what the response may take
     :param parts: those files
     :param to: where the body of a successful response goes; ``None`` keeps it in memory
+    :param reader: reads the body of a successful response instead, if it is large
     :param path: path of a plain ``GET`` below the base URL, which a client may send without httpx; else ``None``
-    :param timeout: seconds that the body may take; it may take longer only at ``MIN_SPEED`` or more
     :param clock: monotonic time in seconds
     """
 
     def __init__(
         self,
         make: Callable[[Sequence[Upload]], httpx.Request],
+        bounds: Bounds,
         parts: Sequence[FilePart] = (),
         to: DownloadTarget | None = None,
+        reader: BodyReader[object] | None = None,
         *,
         path: str | None = None,
-        timeout: float,
         clock: Callable[[], float],
     ) -> None:
         self.path = path
-        self.timeout = timeout
+        self.bounds = bounds
         self._make = make
         self._parts = parts
         self._to = to
+        self._reader = reader
         self._clock = clock
-        self._ends = 0.0
+        self._ends = self._latest = 0.0
         self._uploads: list[Upload] = []
         self._head: RawHeaders = ()
         self.status = 0
+        self._decompressor: Decompressor | None = None
+        self._received = 0
+        self._size = 0
         self._body = io.BytesIO()  # getvalue makes no copy
+        self.streamed = False
+        """Whether the reader reads the body; then ``body`` is only its beginning."""
+        self._invalid: ValueError | None = None
 
     @cached_property
     def headers(self) -> httpx.Headers:
@@ -129,6 +180,11 @@ class Transfer:
         return self._to is not None
 
     @property
+    def takes_long(self) -> bool:
+        """Whether a block of the body is so much work that other tasks of an event loop should run in between."""
+        return self.streamed or self._decompressor is not None
+
+    @property
     def ok(self) -> bool:
         """Whether the status is a success."""
         return 200 <= self.status < 300  # noqa: PLR2004 - HTTP's range of success
@@ -147,34 +203,118 @@ class Transfer:
 
         :param status: its status
         :param headers: its headers, undecoded
+        :raises TooLargeError: if the announced size is too large
+        :raises httpx.DecodingError: if the body is encoded in a way that was not asked for
         """
         self.status = status
         self._head = headers
-        self._ends = self._clock() + self.timeout
+        now = self._clock()
+        self._ends, self._latest = now + self.bounds.timeout, now + self.bounds.body_seconds
+        for name, value in headers:
+            lower = name.lower()
+            if lower == b"content-length" and self.ok and _number(value) > self.bounds.max_bytes:
+                raise TooLargeError(self.bounds.max_bytes)
+            if lower == b"content-encoding":
+                self._decompressor = decompressor(value, strict=self.ok)
 
-    def take(self, block: bytes) -> bool:
-        """Receive the next block of the body.
+    def pieces(self, block: bytes) -> Iterable[bytes]:
+        """Return the next block of the body in decompressed pieces, each for :meth:`take`.
 
-        :param block: some bytes
-        :returns: whether to read on; of an error, only the beginning is read
+        :param block: some bytes, as they were sent
+        :raises httpx.DecodingError: if they are not validly compressed
         :raises httpx.ReadTimeout: if the body is too slow
+        :raises TooLargeError: if the body is too large
         """
         self._ends += len(block) / MIN_SPEED
-        if self._clock() > self._ends:  # each block came in time, so httpx does not notice
+        if self._clock() > min(self._ends, self._latest):  # each block came in time, so httpx does not notice
             raise httpx.ReadTimeout("the body is too slow")
+        self._received += len(block)
+        if self._received > self.bounds.max_bytes and self.ok:
+            raise TooLargeError(self.bounds.max_bytes)
+        return (block,) if self._decompressor is None else self._decompressor.pieces(block)
+
+    def take(self, piece: bytes) -> bool:
+        """Receive the next piece of the body.
+
+        :param piece: some bytes, decompressed
+        :returns: whether to read on; of an error, only the beginning is read
+        :raises TooLargeError: if the body is too large
+        """
         if not self.ok:
-            self._body.write(block[: _ERROR_BYTES - self._body.tell()])
+            self._body.write(piece[: _ERROR_BYTES - self._body.tell()])
             return self._body.tell() < _ERROR_BYTES
-        if self._to is None:
-            self._body.write(block)
+        self._size += len(piece)
+        if self._size > self.bounds.max_bytes:
+            raise TooLargeError(self.bounds.max_bytes)
+        if self._to is not None:
+            self._to.write(piece)
+        elif self._reader is not None and self._size > _READER_FROM:
+            return self._feed(self._reader, piece)
         else:
-            self._to.write(block)
+            self._body.write(piece)
         return True
+
+    def reader_result(self) -> object:
+        """Return the reader's result, if it has read the body.
+
+        :raises ValueError: if the body is invalid
+        """
+        assert self._reader is not None  # noqa: S101 - for the type checker
+        if self._invalid is not None:
+            raise self._invalid
+        return self._reader.result()
+
+    def end(self) -> None:
+        """Check that the body was complete.
+
+        :raises httpx.RemoteProtocolError: if compressed data is missing
+        """
+        if self._decompressor is not None and self._received:
+            self._decompressor.check_end()
 
     def close(self) -> None:
         """Close the files to upload."""
         for upload in self._uploads:
             upload.close()
+
+    def _feed(self, reader: BodyReader[object], piece: bytes) -> bool:
+        try:
+            if not self.streamed:
+                self.streamed = True
+                reader.feed(self._body.getvalue())
+                self._body.truncate(_PAGE_BYTES)
+            reader.feed(piece)
+        except ValueError as error:
+            self._invalid = error
+        return self._invalid is None
+
+
+async def receive(transfer: Transfer, status: int, headers: RawHeaders, blocks: AsyncIterable[bytes]) -> None:
+    """Receive a response on an event loop, so that other tasks run while it is decompressed and read.
+
+    :param transfer: the step that receives it
+    :param status: the response's status
+    :param headers: its headers, undecoded
+    :param blocks: its body, as it was sent
+    :raises httpx.HTTPError: if there was no complete response
+    :raises TooLargeError: if the body is too large
+    """
+    transfer.begin(status, headers)
+    async for block in blocks:
+        for piece in transfer.pieces(block):
+            if transfer.writes_file:
+                more = await asyncio.to_thread(transfer.take, piece)
+            else:
+                more = transfer.take(piece)
+            if not more:
+                return
+            if transfer.takes_long:
+                await asyncio.sleep(0)
+    transfer.end()
+
+
+def _number(value: bytes) -> int:
+    return int(value) if value.isdigit() and len(value) < _MAX_DIGITS else 0
 
 
 Flow = Generator[Sleep | Transfer, None, R]
