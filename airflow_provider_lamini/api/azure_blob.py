@@ -17,6 +17,7 @@ import httpx
 
 from airflow_provider_lamini.api.call import Call, FilePart, Retry
 from airflow_provider_lamini.api.client import Client, tls_context
+from airflow_provider_lamini.api.deadline import set_deadline
 from airflow_provider_lamini.api.dialect import Dialect
 from airflow_provider_lamini.api.errors import AuthenticationError, NotFoundError, ProtocolError
 
@@ -89,6 +90,7 @@ class _Blob:
         proxy = settings.proxy or _environment_proxy(parts.scheme, parts.hostname)
         network = httpx.HTTPTransport(verify=tls_context(own), proxy=proxy)
         self._client = Client(own, transport=_Signing(network, parts.query))
+        set_deadline(network, self._client.deadline)
 
     def __enter__(self) -> Self:
         return self

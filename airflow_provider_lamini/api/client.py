@@ -15,6 +15,7 @@ import httpx
 
 from airflow_provider_lamini.api.aiohttp_transport import FastTransport, PollSender, fast_transport
 from airflow_provider_lamini.api.content_coding import ACCEPT_ENCODING
+from airflow_provider_lamini.api.deadline import Deadline, set_deadline
 from airflow_provider_lamini.api.exchange import Exchange
 from airflow_provider_lamini.api.request import client_timeout, platform_headers
 from airflow_provider_lamini.api.transfer import Flow, Sleep, ThreadedStream, Transfer, receive
@@ -73,6 +74,11 @@ class Client:
             timeout=client_timeout(settings, settings.read_timeout),
             limits=_limits(settings),
         )
+        self.deadline = Deadline()
+        """When the response to each thread's current request must be complete."""
+        for mounted in (self._http._transport, *self._http._mounts.values()):  # noqa: SLF001 - see set_deadline
+            if isinstance(mounted, httpx.HTTPTransport):
+                set_deadline(mounted, self.deadline)
         self._exchange = Exchange(settings, self._http, clock)
         self._sleep = sleep
 
@@ -127,6 +133,7 @@ class Client:
             self._sleep(step.seconds)
             return
         with contextlib.closing(step):
+            self.deadline.start(step.bounds.max_seconds)
             response = self._http.send(step.build(), stream=True)
             try:
                 _receive(step, response)
@@ -228,20 +235,24 @@ class AsyncClient:
             await self._sleep(step.seconds)
             return
         try:
-            # An upload of files takes as long as it takes, and its timeouts are those of httpx.
-            async with asyncio.timeout(None if step.reads_files else step.bounds.max_seconds):
-                await self._transfer(step)
+            # Files may take long to send; then the time counts from their end.
+            async with asyncio.timeout(None if step.reads_files else step.bounds.max_seconds) as limit:
+                await self._transfer(step, limit)
         except TimeoutError:
             raise httpx.ReadTimeout("the response is too slow") from None
 
-    async def _transfer(self, step: Transfer) -> None:
+    async def _transfer(self, step: Transfer, limit: asyncio.Timeout) -> None:
         if self._poll_sender is not None and step.path is not None:
             await self._poll_sender.send(step, step.path)
             return
         with contextlib.closing(step):
             request = await asyncio.to_thread(step.build) if step.reads_files else step.build()
             if step.reads_files and isinstance(request.stream, httpx.SyncByteStream):
-                request.stream = ThreadedStream(request.stream)
+                seconds = step.bounds.max_seconds
+                request.stream = ThreadedStream(
+                    request.stream,
+                    lambda: limit.reschedule(asyncio.get_running_loop().time() + seconds),
+                )
             response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
                 assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for the type checker

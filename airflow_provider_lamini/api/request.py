@@ -116,6 +116,8 @@ class PreparedCall:
         call, settings = self._call, self._settings
         max_bytes = int(settings.max_result_mb * _MB) if call.max_bytes is None else call.max_bytes
         most = _MAX_BODY
+        if settings.max_in_memory is not None and call.reader is None:
+            max_bytes = min(max_bytes, settings.max_in_memory)
         if to is not None:
             max_bytes, most = to.max_bytes, _MAX_DOWNLOAD
         body = self.timeout + min(max_bytes / MIN_SPEED, most)

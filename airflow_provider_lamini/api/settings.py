@@ -42,6 +42,7 @@ class ClientSettings:
     :param retry_budget: maximum seconds that one call spends on transient failures
     :param model_loading_budget: maximum seconds that one call waits for a model that is being loaded
     :param max_result_mb: maximum size of a response with results of rows, in MB
+    :param max_in_memory: maximum bytes of a response that is kept in memory as a whole, besides each call's own limit
     :param dialect: how the platform speaks HTTP; by default a bearer key and only the generic statuses
     :raises ValueError: if a value is invalid; the message names the field and never contains the key
     """
@@ -60,6 +61,7 @@ class ClientSettings:
     retry_budget: float = 300.0
     model_loading_budget: float = 1800.0
     max_result_mb: float = 1000.0
+    max_in_memory: int | None = None
     dialect: Dialect = field(default_factory=Dialect)
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ _PAGE_BYTES = 1024
 _MAX_DIGITS = 19
 """Digits of an announced size that are parsed: Python refuses very long numbers."""
 
-_READER_FROM = 262_144
+_READER_FROM = 1_000_000
 """Bytes of a body above which a reader reads it as it arrives."""
 
 MIN_SPEED = 10_000.0
@@ -387,15 +387,18 @@ class ThreadedStream(httpx.AsyncByteStream):
     """A body that is read in a thread, so that a slow disk or bucket does not block the event loop.
 
     :param blocks: the body's blocks
+    :param at_end: called after the last block
     """
 
-    def __init__(self, blocks: httpx.SyncByteStream) -> None:
+    def __init__(self, blocks: httpx.SyncByteStream, at_end: Callable[[], None]) -> None:
         self._blocks = blocks
+        self._at_end = at_end
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         blocks = iter(self._blocks)
         while (block := await asyncio.to_thread(_next, blocks)) is not None:
             yield block
+        self._at_end()
 
 
 def _next(blocks: Iterator[bytes]) -> bytes | None:

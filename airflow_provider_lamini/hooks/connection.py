@@ -197,6 +197,7 @@ def _settings(conn: Connection, extras: _Extras, platform: Platform) -> ClientSe
             requests_per_second=extras.optional_number("requests_per_second"),
             retry_budget=extras.number("retry_budget", defaults.retry_budget),
             model_loading_budget=extras.number("model_loading_budget", defaults.model_loading_budget),
+            max_result_mb=extras.number("max_result_mb", defaults.max_result_mb),
             dialect=platform.dialect,
         )
     except ValueError as error:

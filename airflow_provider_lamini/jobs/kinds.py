@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.jobs.state import JobStatus
 
     StatusCall = Callable[[str], Call[JobStatus]]
-    ListCall = Callable[[str], Call["Listing"]]
+    ListCall = Callable[[str, Collection[str]], Call["Listing"]]
     ActionCall = Callable[[str], Call[object]]
 
 log = logging.getLogger(__name__)
@@ -27,15 +27,14 @@ _logged: set[tuple[str, str]] = set()
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The platform's list of jobs, not parsed yet.
+    """What the platform's list of jobs says.
 
-    :param size: bytes of the response
-    :param find: parses the jobs with the given ids, one piece of the list per step, so that the event loop can run other
-        tasks in between
+    :param statuses: the status of each requested job that the list contains; it may contain others
+    :param size: bytes of the response, if it may be long
     """
 
-    size: int
-    find: Callable[[Collection[str]], Iterator[Mapping[str, JobStatus]]]
+    statuses: Mapping[str, JobStatus]
+    size: int = 0
 
 
 def _no_scope(job_id: str) -> str:
@@ -50,7 +49,8 @@ class JobKind:
     :param name: platform and kind, such as ``acme/tuning``; in trigger arguments, events and records
     :param title: the kind in messages, such as ``batch completions``
     :param status: asks for the status of one job
-    :param list_statuses: asks for the status of all jobs of a scope, if the platform can list them
+    :param list_statuses: asks for the statuses of some jobs of a scope with one request, if the platform can list jobs.
+        Takes the scope and the ids of these jobs
     :param scope_of: returns the scope of a job that ``list_statuses`` takes, such as its project; by default all jobs have
         the same, empty scope
     :param cancel: cancels one job, if the platform can

@@ -71,6 +71,10 @@ YIELD_EVERY = 100
 POLL_TIMEOUT = 60.0
 """Timeout of one poll in seconds, unless the connection's ``read_timeout`` is shorter. The schedule decides about retries."""
 
+MAX_IN_MEMORY = 4_000_000
+"""Maximum bytes of a response that a shared watch keeps in memory. Longer lists and results are read as they arrive, or not
+at all: then each job is polled individually."""
+
 NO_JITTER = 0.5
 """For jobs that were polled together: they stay together."""
 
@@ -271,14 +275,11 @@ class Watch:
         :return: the statuses of the jobs that the list contains; empty if the list is unusable
         """
         job_ids, size, disable = {waiter.job_id for waiter in waiters}, None, False
-        statuses: dict[str, JobStatus] = {}
+        statuses: Mapping[str, JobStatus] = {}
         try:
             client = await self._client()
-            listing = await client.send(list_statuses(queue.scope))
-            for piece in listing.find(job_ids):
-                statuses.update(piece)
-                await asyncio.sleep(0)
-            size = listing.size
+            listing = await client.send(list_statuses(queue.scope, job_ids))
+            statuses, size = listing.statuses, listing.size
         except PLATFORM_WIDE_ERRORS:
             raise
         except (PlatformError, ValueError) as error:
@@ -308,6 +309,7 @@ class Watch:
             read_timeout=min(POLL_TIMEOUT, settings.read_timeout),
             retry_budget=0.0,
             model_loading_budget=0.0,
+            max_in_memory=MAX_IN_MEMORY if self._cache is None else None,
         )
         # In a thread: loading the CA certificates takes 50 ms.
         self._clients.append(await asyncio.to_thread(AsyncClient, for_polls, only_polls=True))

@@ -228,6 +228,13 @@ def common_fields(platform: str) -> tuple[ConnectionField, ...]:
             minimum=0,
         ),
         ConnectionField(
+            name="max_result_mb",
+            kind=FieldKind.NUMBER,
+            title="Maximum result size",
+            help="Maximum size of one response with results of rows, in MB. Default: 1000.",
+            minimum=1,
+        ),
+        ConnectionField(
             name="web_url",
             kind=FieldKind.TEXT,
             title="Web address",

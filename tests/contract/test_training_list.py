@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -19,10 +20,17 @@ def job(number: int, **fields: object) -> dict[str, object]:
     return {"job_id": number, "status": "COMPLETED", "history": json.dumps(HISTORY), **fields}
 
 
-def found(content: bytes, job_ids: set[str]) -> list[str]:
-    """The ids of the jobs that were found."""
-    batches = training_list.list_all().parse(content).only(job_ids)
-    return [job.job_id for batch in batches for job in batch]
+def found(content: bytes, job_ids: set[str], block: int = 0) -> list[str]:
+    """The ids of the jobs that were found, in the whole list or while it arrives in blocks."""
+    call = training_list.list_all(job_ids, lambda job: job.job_id)
+    if not block:
+        return call.parse(content).found
+    reader = call.reader()
+    for start in range(0, len(content), block):
+        reader.feed(content[start : start + block])
+    result = reader.result()
+    assert result.size == len(content)
+    return result.found
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n ", " : ")])
@@ -56,7 +64,7 @@ def test_one_invalid_job_does_not_make_the_list_unreadable():
 @pytest.mark.parametrize("content", [b"<html>", b"", b'"text"', b"7"])
 def test_a_response_that_is_not_a_list_is_refused_at_once(content):
     with pytest.raises(ValueError, match="list of jobs"):
-        training_list.list_all().parse(content)
+        found(content, {"1"})
 
 
 @pytest.mark.parametrize("content", [b"[1, 2]", b'[{"job_id": 1}', b'{"detail": "no"}'])
@@ -65,24 +73,63 @@ def test_an_invalid_list_is_refused(content):
         found(content, {"1"})
 
 
-def test_a_list_with_a_hundred_thousand_old_jobs_does_not_block_for_long():
-    """Neither decoding it nor any step of parsing the requested jobs."""
+def test_a_list_with_a_hundred_thousand_old_jobs_is_read_in_short_steps():
     content = json.dumps([job(number, history="[]") for number in range(100_000)]).encode()
+    call = training_list.list_all({str(number) for number in range(10_000)}, lambda job: job.job_id)
+    reader, longest = call.reader(), 0.0
     gc.collect()
     gc.freeze()  # else the test process's own heap is what the garbage collector measures
-    started = time.thread_time()
-    batches = training_list.list_all().parse(content).only({str(number) for number in range(10_000)})
-    longest, count = time.thread_time() - started, 0
-    while True:
+    for start in range(0, len(content), 65_536):
         started = time.thread_time()
-        batch = next(batches, None)
+        reader.feed(content[start : start + 65_536])
         longest = max(longest, time.thread_time() - started)
-        if batch is None:
-            break
-        count += len(batch)
+    started = time.thread_time()
+    count = len(reader.result().found)
     gc.unfreeze()
     assert count == 10_000
-    assert longest < 0.1
+    assert max(longest, time.thread_time() - started) < 0.1
+
+
+STEPS = [{"step": step, "loss": 1.0} for step in range(200)]
+
+
+@pytest.mark.parametrize("block", [65_536, 1 << 20, 1 << 24])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"history": STEPS}, {"history": json.dumps(STEPS)}, {"note": '"},{"job_id": 7'}],
+    ids=["short", "steps", "steps as text", "misleading text"],
+)
+@pytest.mark.parametrize("head", [b"", b'{"total": 2000, "data": '])
+def test_a_long_list_is_read_while_it_arrives(block, fields, head):
+    jobs = json.dumps([job(number, **fields) for number in range(2000)]).encode()
+    content = head + jobs + (b', "next": [{"job_id": 7}]}' if head else b"")
+    assert found(content, {"0", "7", "1999"}, block) == ["0", "7", "1999"]
+
+
+def test_only_a_piece_of_a_long_list_is_in_memory():
+    jobs = json.dumps([job(number) for number in range(1000)]).encode()[1:-1]
+    call = training_list.list_all({"1"}, lambda job: job.job_id)
+    reader = call.reader()
+    reader.feed(b"[")
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            for start in range(0, len(jobs), 65_536):
+                reader.feed(jobs[start : start + 65_536])
+            reader.feed(b",")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(jobs) * 10 > 20_000_000
+    assert peak < 3_000_000
+
+
+@pytest.mark.parametrize(
+    "piece", [b'{"job_id": 1},', b'{"job_id": ', b"[[", b"[1,", b'[{"job_id": 1, "steps": [{"job_id": 2},']
+)
+def test_what_never_becomes_a_list_is_refused_before_it_fills_the_memory(piece):
+    with pytest.raises(ValueError, match="a list of jobs was expected"):
+        found(piece * (12_000_000 // len(piece)), {"1"}, 65_536)
 
 
 @given(

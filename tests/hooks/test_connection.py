@@ -287,6 +287,7 @@ def test_defaults_in_help_texts_are_those_of_the_client():
         "max_connections",
         "retry_budget",
         "model_loading_budget",
+        "max_result_mb",
     }
     assert told == {name: float(getattr(plain, name)) for name in told}
 

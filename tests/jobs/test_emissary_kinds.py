@@ -18,9 +18,8 @@ def status_of(kind, answer, job_id="ms-1/tr-1"):
 
 
 def listed(kind, scope, answer, job_ids):
-    call = job_kind(f"emissary/{kind}").list_statuses(scope)
-    listing = call.parse(json.dumps(answer).encode())
-    return call.path, {job: status for piece in listing.find(job_ids) for job, status in piece.items()}
+    call = job_kind(f"emissary/{kind}").list_statuses(scope, job_ids)
+    return call.path, call.parse(json.dumps(answer).encode()).statuses
 
 
 @pytest.mark.parametrize(

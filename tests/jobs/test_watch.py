@@ -203,14 +203,13 @@ def listable(platform):
         return Call(operation="test", method="GET", path=path, parse=read, retry=Retry.SAFE)
 
     def listed() -> Listing:
-        found = {job: status(job) for job in platform.rows if job[0] == "j"}
-        return Listing(0, lambda job_ids: iter([{job: found[job] for job in found if job in job_ids}]))
+        return Listing({job: status(job) for job in platform.rows if job[0] == "j"})
 
     return JobKind(
         name="test/listable",
         title="listable",
         status=lambda job_id: call(f"/v1/one/{job_id}/", lambda _: status(job_id)),
-        list_statuses=lambda _: call("/v1/list/all/", lambda _: listed()),
+        list_statuses=lambda *_: call("/v1/list/all/", lambda _: listed()),
     )
 
 
@@ -377,14 +376,14 @@ def test_jobs_of_different_scopes_are_polled_with_a_list_call_each(platform):
         platform.rows[project] = ["stop"]
     requested = []
 
-    def list_statuses(scope: str) -> Call:
+    def list_statuses(scope: str, _: object) -> Call:
         requested.append(scope)
         statuses = {f"{scope}/{n}": JobStatus(f"{scope}/{n}", JobState.SUCCEEDED, "x") for n in range(50)}
         return Call(
             operation="list",
             method="GET",
             path=f"/v1/list/{scope}/",
-            parse=lambda _: Listing(0, lambda _: iter([statuses])),
+            parse=lambda _: Listing(statuses),
             retry=Retry.SAFE,
         )
 

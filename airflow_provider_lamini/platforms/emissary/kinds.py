@@ -14,10 +14,10 @@ from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus,
 from airflow_provider_lamini.platforms.emissary.api import deployments, engines, status_lists, training
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from airflow_provider_lamini.api.call import Call
-    from airflow_provider_lamini.api.job_list import JobList
+    from airflow_provider_lamini.api.job_list import ListedJobs
     from airflow_provider_lamini.platforms.emissary.api.status_lists import ListedStatus
 
     Words = Mapping[str, JobState]
@@ -93,14 +93,20 @@ def _training_status(job_id: str, job: training.TrainingJobDetail) -> JobStatus:
     return JobStatus(job_id, status.state, status.raw, status.progress, detail)
 
 
-def _listing(words: Words, listed: JobList[ListedStatus]) -> Listing:
-    def find(job_ids: Collection[str]) -> Iterator[Mapping[str, JobStatus]]:
-        by_own_id = {job_id.rpartition("/")[2]: job_id for job_id in job_ids}
-        for batch in listed.only(by_own_id):
-            found = ((by_own_id[str(item.id)], item) for item in batch if isinstance(item.status, str))
-            yield {job_id: _status(words, job_id, item.status, item.progress) for job_id, item in found}
+def _keep(words: Words, job_ids: Collection[str]) -> Callable[[ListedStatus], JobStatus | None]:
+    by_own_id = {job_id.rpartition("/")[2]: job_id for job_id in job_ids}
 
-    return Listing(len(listed), find)
+    def keep(item: ListedStatus) -> JobStatus | None:
+        job_id = by_own_id.get(str(item.id))
+        if job_id is None or not isinstance(item.status, str):
+            return None
+        return _status(words, job_id, item.status, item.progress)
+
+    return keep
+
+
+def _listing(listed: ListedJobs[JobStatus]) -> Listing:
+    return Listing({status.job_id: status for status in listed.found}, listed.size)
 
 
 def _scope_of(job_id: str) -> str:
@@ -115,7 +121,9 @@ TRAINING = JobKind(
     name="emissary/training",
     title="training",
     status=_training_call,
-    list_statuses=lambda project: status_lists.training_jobs(project).map(partial(_listing, _TRAINING_WORDS)),
+    list_statuses=lambda project, job_ids: status_lists.training_jobs(
+        project, _keep(_TRAINING_WORDS, job_ids)
+    ).map(_listing),
     scope_of=_scope_of,
     cancel=lambda job_id: training.cancel(*split_id(job_id)),
 )
@@ -129,7 +137,9 @@ def _deployment_kind(short_name: str, title: str, target: Words) -> JobKind:
         status=lambda job_id: deployments.deployment(*split_id(job_id)).map(
             lambda deployment: _status(words, job_id, deployment.status)
         ),
-        list_statuses=lambda project: status_lists.deployments_of(project).map(partial(_listing, words)),
+        list_statuses=lambda project, job_ids: status_lists.deployments_of(
+            project, _keep(words, job_ids)
+        ).map(_listing),
         scope_of=_scope_of,
     )
 
@@ -142,7 +152,7 @@ def _engine_kind(short_name: str, title: str, target: Words) -> JobKind:
         status=lambda job_id: engines.engine(job_id).map(
             lambda engine: _status(words, job_id, engine.status)
         ),
-        list_statuses=lambda _: status_lists.all_engines().map(partial(_listing, words)),
+        list_statuses=lambda _, job_ids: status_lists.all_engines(_keep(words, job_ids)).map(_listing),
     )
 
 

@@ -17,7 +17,7 @@ from airflow_provider_lamini.platforms.lamini.api import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from airflow_provider_lamini.api.call import Call
 
@@ -78,11 +78,10 @@ def _describe_step(step: training.TrainingStep) -> str | None:
     return ", ".join(words) or None
 
 
-def _tuning_jobs(jobs: training_list.TrainJobList) -> Listing:
-    def find(job_ids: Collection[str]) -> Iterator[Mapping[str, JobStatus]]:
-        return ({job.job_id: _tuning_status(job) for job in piece} for piece in jobs.only(job_ids))
-
-    return Listing(len(jobs), find)
+def _tuning_statuses(_: str, job_ids: Collection[str]) -> Call[Listing]:
+    return training_list.list_all(job_ids, _tuning_status).map(
+        lambda jobs: Listing({status.job_id: status for status in jobs.found}, jobs.size)
+    )
 
 
 def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus:
@@ -94,11 +93,6 @@ def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus
 
 def _downloads(models_listed: list[models.DownloadedModel]) -> Mapping[str, JobStatus]:
     return {model.model_name: _download_status(model) for model in models_listed}
-
-
-def _all_downloads(models_listed: list[models.DownloadedModel]) -> Listing:
-    # A platform has few models: the size of their list does not matter.
-    return Listing(0, lambda _: iter([_downloads(models_listed)]))
 
 
 def _download_status(model: models.DownloadedModel) -> JobStatus:
@@ -125,7 +119,7 @@ TUNING = JobKind(
     name="lamini/tuning",
     title="tuning",
     status=lambda job_id: training.job(job_id).map(_tuning_status),
-    list_statuses=lambda _: training_list.list_all().map(_tuning_jobs),
+    list_statuses=_tuning_statuses,
     cancel=training.cancel,
     resume=training.resume,
 )
@@ -167,7 +161,7 @@ MODEL_DOWNLOAD = JobKind(
     name="lamini/model_download",
     title="model download",
     status=_download_call,
-    list_statuses=lambda _: models.list_downloaded().map(_all_downloads),
+    list_statuses=lambda *_: models.list_downloaded().map(lambda found: Listing(_downloads(found))),
 )
 """The id of such a job is the model's name."""
 

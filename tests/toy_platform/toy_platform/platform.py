@@ -26,7 +26,7 @@ def run_status(run: dict[str, Any]) -> JobStatus:
 
 
 def run_listing(runs: list[dict[str, Any]]) -> Listing:
-    return Listing(0, lambda _: iter([{run["run"]: run_status(run) for run in runs}]))
+    return Listing({run["run"]: run_status(run) for run in runs})
 
 
 def bulk_status(bulk: dict[str, Any]) -> JobStatus:
@@ -38,7 +38,7 @@ TRAINING = JobKind(
     name="toy/training",
     title="toy training",
     status=lambda run_id: calls.run(run_id).map(run_status),
-    list_statuses=lambda _: calls.runs().map(run_listing),
+    list_statuses=lambda *_: calls.runs().map(run_listing),
     cancel=calls.stop_run,
 )
 

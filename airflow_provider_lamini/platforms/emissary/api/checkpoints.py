@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.call import LIST, Call, Retry
 from airflow_provider_lamini.platforms.emissary.api.fields import MappingOf, UnixTime
 from airflow_provider_lamini.platforms.emissary.api.training import job_path
 
@@ -42,4 +42,5 @@ def list_all(project_id: str, training_job_id: str) -> Call[list[TrainingJobChec
         path=f"{job_path(project_id, training_job_id)}/checkpoints",
         parse=schema.list_parser(TrainingJobCheckpoint),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, FilePart, Multipart, Retry
+from airflow_provider_lamini.api.call import LIST, Call, FilePart, Multipart, Retry
 from airflow_provider_lamini.platforms.emissary.api.fields import UnixTime, parse_no_content
 
 MAX_UPLOAD_BYTES = 5_000_000
@@ -66,6 +66,7 @@ def list_all(project_id: str) -> Call[list[DatasetSummary]]:
         path=_path(project_id),
         parse=schema.list_parser(DatasetSummary),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import Field, NonNegativeInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import LIST, Call, Json, Retry
 from airflow_provider_lamini.platforms.emissary.api.fields import (
     ActiveTimes,
     ListOf,
@@ -107,6 +107,7 @@ def list_all(project_id: str) -> Call[list[DeploymentSummary]]:
         path=_path(project_id),
         parse=schema.list_parser(DeploymentSummary),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import LIST, Call, Json, Retry
 from airflow_provider_lamini.platforms.emissary.api.deployments import DeploymentSummary
 from airflow_provider_lamini.platforms.emissary.api.fields import (
     ActiveTimes,
@@ -166,6 +166,7 @@ def list_all(
         params={name: value for name, value in filters.items() if value is not None},
         parse=schema.list_parser(InferenceEngineSummary),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

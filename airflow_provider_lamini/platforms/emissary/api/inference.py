@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, JsonValue, PositiveInt, model_validator
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.call import RESULTS, Call, Retry
 from airflow_provider_lamini.platforms.emissary.api.fields import ListOf, MappingOf, UnixTime
 
 Model = Annotated[str, Field(min_length=1)]
@@ -214,6 +214,7 @@ def complete(
         json=schema.body(CompletionRequest, arguments),
         parse=schema.parser(CompletionObject),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -252,6 +253,7 @@ def chat(
         json=schema.body(ChatRequest, arguments),
         parse=schema.parser(ChatCompletionObject),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -290,6 +292,7 @@ def compare(
         json=schema.body(EmbeddingRequest, arguments),
         parse=schema.parser(EmbeddingComparison),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -315,4 +318,5 @@ def classify(
         json=schema.body(ClassificationRequest, arguments),
         parse=schema.parser(Classification),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )

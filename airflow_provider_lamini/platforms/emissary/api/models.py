@@ -3,7 +3,7 @@
 from pydantic import JsonValue
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.call import LIST, Call, Retry
 from airflow_provider_lamini.platforms.emissary.api.fields import MappingOf
 
 
@@ -27,6 +27,7 @@ def list_all() -> Call[list[BaseModelSummary]]:
         path="/v1/models",
         parse=schema.list_parser(BaseModelSummary),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.call import LIST, Call, Retry
 from airflow_provider_lamini.platforms.emissary.api.datasets import DatasetSummary
 from airflow_provider_lamini.platforms.emissary.api.deployments import DeploymentSummary
 from airflow_provider_lamini.platforms.emissary.api.fields import ListOf, parse_no_content
@@ -56,6 +56,7 @@ def list_all() -> Call[list[ProjectSummary]]:
         path="/v1/projects",
         parse=schema.list_parser(ProjectSummary),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

@@ -1,7 +1,7 @@
 """Test functions: they score the outputs of checkpoints, and reward them in GRPO training."""
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.call import LIST, Call, Retry
 from airflow_provider_lamini.platforms.emissary.api.fields import ListOf
 
 
@@ -24,4 +24,5 @@ def list_all() -> Call[list[TestingFunctionSummary]]:
         path="/v1/testing-functions",
         parse=schema.list_parser(TestingFunctionSummary),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import LIST, Call, Json, Retry
 from airflow_provider_lamini.platforms.emissary.api.datasets import DatasetSummary
 from airflow_provider_lamini.platforms.emissary.api.fields import (
     ListOf,
@@ -274,6 +274,7 @@ def list_jobs(project_id: str) -> Call[list[TrainingJobSummary]]:
         path=_path(project_id),
         parse=schema.list_parser(TrainingJobSummary),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

@@ -4,14 +4,15 @@ A batch has no status. Its result is ``{}`` at first, and later has a row per pr
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 
 import msgspec
 from pydantic import Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.call import RESULTS, Call, Retry
+from airflow_provider_lamini.api.json_counter import JsonCounter
 from airflow_provider_lamini.api.output_types import OutputType
 from airflow_provider_lamini.platforms.lamini.api import embeddings
 from airflow_provider_lamini.platforms.lamini.api.completions import Completions, Started, read_completions
@@ -51,6 +52,38 @@ class BatchProgress:
 
     total: int
     done: int
+
+
+class _ProgressReader:
+    """Reads a large result of :func:`completions_progress` as it arrives: a trigger must not keep it in memory."""
+
+    def __init__(self) -> None:
+        self._counter = JsonCounter(("outputs", "finish_reason"))
+        self.feed = self._counter.feed
+
+    def result(self) -> BatchProgress:
+        counts = self._counter.counts()
+        reasons, outputs = counts.get("finish_reason"), counts.get("outputs")
+        if reasons is not None and reasons.is_list:
+            return BatchProgress(reasons.items, reasons.items - reasons.nulls)
+        if outputs is None:
+            raise ValueError("an object with outputs was expected")
+        done = reasons is not None and not reasons.empty
+        return BatchProgress(outputs.items, outputs.items if done else 0)
+
+
+class _VectorCounter:
+    """The same for :func:`embeddings_progress`."""
+
+    def __init__(self) -> None:
+        self._counter = JsonCounter(("embedding",))
+        self.feed = self._counter.feed
+
+    def result(self) -> int:
+        vectors = self._counter.counts().get("embedding")
+        if vectors is None:
+            raise ValueError("an object with embedding was expected")
+        return vectors.items if vectors.nested else min(vectors.items, 1)
 
 
 class _Reasons(msgspec.Struct):
@@ -133,7 +166,7 @@ def completions_progress(id: str) -> Call[BatchProgress]:  # noqa: A002 - the pl
     :param id: what :func:`start_completions` returned
     :returns: counts of rows; a total of 0 before the platform has started
     """
-    return _completions_result(id, _read_progress)
+    return replace(_completions_result(id, _read_progress), reader=_ProgressReader)
 
 
 def start_embeddings(*, prompt: str | Sequence[str], model_name: str | None = None) -> Call[str]:
@@ -169,7 +202,7 @@ def embeddings_progress(id: str) -> Call[int]:  # noqa: A002 - the platform's na
     :param id: what :func:`start_embeddings` returned
     :returns: number of vectors; 0 until all are done
     """
-    return _embeddings_result(id, _count_vectors)
+    return replace(_embeddings_result(id, _count_vectors), reader=_VectorCounter)
 
 
 def _completions_result(batch_id: str, parse: Callable[[bytes], T]) -> Call[T]:
@@ -179,6 +212,7 @@ def _completions_result(batch_id: str, parse: Callable[[bytes], T]) -> Call[T]:
         path=f"/v1/batch_completions/{schema.path_segment(batch_id)}/result",
         parse=parse,
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -189,6 +223,7 @@ def _embeddings_result(batch_id: str, parse: Callable[[bytes], T]) -> Call[T]:
         path=f"/v1/batch_embeddings/{schema.path_segment(batch_id)}/result",
         parse=parse,
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, NonNegativeInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import LIST, RESULTS, Call, Json, Retry
 
 
 class Message(schema.Request):
@@ -145,6 +145,7 @@ def complete(
         json=schema.body(ChatRequest, arguments),
         parse=_parse_response,
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -168,6 +169,7 @@ def models() -> Call[list[str]]:
         path="/inf/models",
         parse=lambda content: schema.find_names(schema.decode(content), "id", "model_name", "name", "model"),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

@@ -1,7 +1,7 @@
 """Contents of a classifier project: datasets, jobs, models."""
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import LIST, RESULTS, Call, Json, Retry
 from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassifierJob, ClassifierModel
 
 
@@ -16,6 +16,7 @@ def list_projects() -> Call[list[str]]:
         path="/v2/classifier/projects",
         parse=lambda content: schema.find_names(schema.decode(content), "project_name", "project", "name"),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 
@@ -31,6 +32,7 @@ def list_datasets(project_name: str) -> Call[list[str]]:
         path=f"/v2/classifier/{schema.path_segment(project_name, 'project_name')}/datasets",
         parse=lambda content: schema.find_names(schema.decode(content), "dataset_name", "dataset", "name"),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 
@@ -45,6 +47,7 @@ def list_jobs(project_name: str) -> Call[list[ClassifierJob]]:
         path=f"/v2/classifier/{schema.path_segment(project_name, 'project_name')}/jobs",
         parse=schema.list_parser(ClassifierJob, "jobs", "data"),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 
@@ -59,6 +62,7 @@ def list_models(project_name: str) -> Call[list[ClassifierModel]]:
         path=f"/v2/classifier/{schema.path_segment(project_name, 'project_name')}/models",
         parse=schema.list_parser(ClassifierModel, "models", "data"),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 
@@ -97,4 +101,5 @@ def download_dataset(*, project_name: str, dataset_name: str) -> Call[bytes]:
         path=f"/v2/classifier/{project}/{schema.path_segment(dataset_name, 'dataset_name')}/download",
         parse=lambda content: content,
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, JsonValue, PositiveInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import RESULTS, Call, Json, Retry
 from airflow_provider_lamini.platforms.lamini.api import job_responses
 
 PromptList = Annotated[list[str], Field(min_length=1)]
@@ -274,6 +274,7 @@ def predict_v1(*, model_id: str, prompt: str | Sequence[str]) -> Call[list[str]]
         json=body,
         parse=lambda content: _read_predictions(content, expected),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -288,6 +289,7 @@ def _classified(
         json=body,
         parse=lambda content: _read_classes(content, expected),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 

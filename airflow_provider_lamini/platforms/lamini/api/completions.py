@@ -7,7 +7,7 @@ from typing import cast
 from pydantic import AliasChoices, Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import RESULTS, Call, Json, Retry
 from airflow_provider_lamini.api.output_types import OutputType
 
 
@@ -104,6 +104,7 @@ def complete(
         json=body,
         parse=lambda content: read_completions(content, expected),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -148,6 +149,7 @@ def complete_v1(
         json=body,
         parse=lambda content: _read_v1(content, expected, typed=typed),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -195,6 +197,7 @@ def streaming_result(id: str) -> Call[Completions]:  # noqa: A002 - the platform
         path=f"/v3/streaming_completions/{schema.path_segment(id)}/result",
         parse=read_completions,
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 

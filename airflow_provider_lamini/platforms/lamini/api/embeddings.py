@@ -6,7 +6,7 @@ import msgspec
 from pydantic import Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.call import RESULTS, Call, Retry
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """The platform's default; 384 numbers per vector."""
@@ -52,6 +52,7 @@ def embed(
         json=body,
         parse=lambda content: _read_expected(content, expected),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 

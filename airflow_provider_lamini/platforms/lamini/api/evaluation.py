@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field, JsonValue
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import RESULTS, Call, Json, Retry
 
 
 class EvalRow(schema.Request):
@@ -90,4 +90,5 @@ def run(
         json=schema.body(EvalRunRequest, {**(extra or {}), **arguments}),
         parse=schema.parser(Evaluation),
         retry=Retry.ONLY_IF_NOT_STARTED,
+        max_bytes=RESULTS,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import Field, PositiveInt
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, FilePart, Multipart, Retry
+from airflow_provider_lamini.api.call import LIST, RESULTS, Call, FilePart, Multipart, Retry
 from airflow_provider_lamini.api.output_types import OutputType
 from airflow_provider_lamini.platforms.lamini.api import job_responses
 from airflow_provider_lamini.platforms.lamini.api.completions import Completions, read_completions
@@ -155,6 +155,7 @@ def complete(
         json=body,
         parse=lambda content: read_completions(content, expected),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )
 
 
@@ -186,6 +187,7 @@ def suggestions(job_id: str | int) -> Call[list[Suggestion]]:
         json=schema.body(MemoryRagJobRequest, {"job_id": job_id}),
         parse=_read_suggestions,
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 
@@ -200,6 +202,7 @@ def training_log(job_id: str | int) -> Call[list[str]]:
         path=f"/alpha/memory-rag/training_log/{schema.path_segment(job_id, 'job_id')}",
         parse=lambda content: schema.find_names(schema.decode(content), "log", "training_log", "message"),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
+from airflow_provider_lamini.api.call import LIST, Call, Retry
 from airflow_provider_lamini.api.redaction import remove_tokens
 
 
@@ -57,6 +57,7 @@ def list_downloaded(*, trailing_slash: bool = True) -> Call[list[DownloadedModel
         path=_path(trailing_slash=trailing_slash),
         parse=schema.list_parser(DownloadedModel, "models", "downloaded_models", "data"),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Json, Retry
+from airflow_provider_lamini.api.call import LIST, RESULTS, Call, Json, Retry
 from airflow_provider_lamini.platforms.lamini.api import job_responses
 
 LONGEST_INPUT = 8192
@@ -230,6 +230,7 @@ def list_jobs() -> Call[list[TrainJob]]:
         path="/v1/train/jobs",
         parse=schema.list_parser(TrainJob, "jobs", "data"),
         retry=Retry.SAFE,
+        max_bytes=LIST,
     )
 
 
@@ -244,6 +245,7 @@ def job(job_id: str | int) -> Call[TrainJob]:
         path=f"/v1/train/jobs/{schema.path_segment(job_id, 'job_id')}",
         parse=schema.parser(TrainJob),
         retry=Retry.SAFE,
+        max_bytes=4_000_000,
     )
 
 
@@ -302,4 +304,5 @@ def evaluation(job_id: str | int) -> Call[TrainEvaluation]:
         path=f"/v1/train/jobs/{schema.path_segment(job_id, 'job_id')}/eval",
         parse=schema.parser(TrainEvaluation),
         retry=Retry.SAFE,
+        max_bytes=RESULTS,
     )

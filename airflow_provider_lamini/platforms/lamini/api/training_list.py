@@ -1,13 +1,16 @@
-"""The list of all tuning jobs, parsed cheaply: see :mod:`airflow_provider_lamini.api.job_list`."""
+"""The list of all tuning jobs, read while it arrives: see :mod:`airflow_provider_lamini.api.job_list`."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container
+from typing import TypeVar
 
 import msgspec
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import Call, Retry
-from airflow_provider_lamini.api.job_list import JobList
+from airflow_provider_lamini.api.call import Call
+from airflow_provider_lamini.api.job_list import ListedJobs, ListForm, list_call
 from airflow_provider_lamini.platforms.lamini.api.training import TrainJob
+
+T = TypeVar("T")
 
 
 class _ListedJob(msgspec.Struct, gc=False):
@@ -39,47 +42,30 @@ _FORMS: msgspec.json.Decoder[list[_ListedJob] | _JobList | None] = msgspec.json.
 )
 
 
-class TrainJobList:
-    """All tuning jobs.
+def list_all(job_ids: Container[str], convert: Callable[[TrainJob], T]) -> Call[ListedJobs[T]]:
+    """List all tuning jobs of the key, for polling some of them: ``GET /v1/train/jobs``.
 
-    :param content: body of the response
-    :raises ValueError: if it is not a list of jobs
+    :param job_ids: the requested jobs
+    :param convert: returns what is kept of a job
     """
 
-    def __init__(self, content: bytes) -> None:
-        try:
-            decoded = schema.decode_as(content, _FORMS)
-            if isinstance(decoded, _JobList):
-                decoded = decoded.found
-                if decoded is None and schema.decode(content) != {}:
-                    raise ValueError("the object has none")  # noqa: TRY301 - one message for all forms
-        except ValueError as error:
-            raise ValueError(f"a list of jobs was expected: {error}") from None
-        self._jobs = JobList(len(content), decoded or [], lambda job: job.job_id)
+    def keep(listed: _ListedJob) -> T | None:
+        job = _parse(listed) if str(listed.job_id) in job_ids else None
+        return None if job is None else convert(job)
 
-    def __len__(self) -> int:
-        """Size of the response in bytes."""
-        return len(self._jobs)
-
-    def only(self, job_ids: Container[str]) -> Iterator[list[TrainJob]]:
-        """Yield some of the jobs in batches.
-
-        :param job_ids: the jobs that matter
-        :returns: batches of these jobs; a job that cannot be parsed is left out
-        """
-        for batch in self._jobs.only(job_ids):
-            yield [job for job in map(_parse, batch) if job is not None]
+    return list_call("train_jobs_get", "/v1/train/jobs", _FORM, keep)
 
 
-def list_all() -> Call[TrainJobList]:
-    """List all tuning jobs of the key for polling: ``GET /v1/train/jobs``."""
-    return Call(
-        operation="train_jobs_get",
-        method="GET",
-        path="/v1/train/jobs",
-        parse=TrainJobList,
-        retry=Retry.SAFE,
-    )
+def _decode(content: bytes) -> list[_ListedJob]:
+    decoded = schema.decode_as(content, _FORMS)
+    if not isinstance(decoded, _JobList):
+        return decoded or []
+    if decoded.found is None and schema.decode(content) != {}:
+        raise ValueError("the object has none")
+    return decoded.found or []
+
+
+_FORM = ListForm(msgspec.json.Decoder(list[_ListedJob]), _decode)
 
 
 def _parse(listed: _ListedJob) -> TrainJob | None:
