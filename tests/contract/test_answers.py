@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_provider_lamini.platforms.lamini.api import datasets, evaluation, models, training, version
-from tests.support.answers import STATES, read
+from tests.support.contract import STATES, read
 
 
 def test_the_examples_of_the_api_description_are_parsed(call_with_example, example):

@@ -23,8 +23,7 @@ from airflow_provider_lamini.platforms.emissary.api import (
 )
 from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
 from tests.contract.conftest import EMISSARY
-from tests.support.answers import read
-from tests.support.contract import samples
+from tests.support.contract import read, samples
 
 EXAMPLES = {call.operation: call for call in EMISSARY.calls}
 SUCCESSES = [

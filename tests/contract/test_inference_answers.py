@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_lamini.platforms.lamini.api import batches, chat, completions, embeddings, memory_rag
-from tests.support.answers import read
+from tests.support.contract import read
 
 
 @pytest.mark.parametrize(

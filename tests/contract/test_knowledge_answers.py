@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers, memory_rag
-from tests.support.answers import STATES, read
+from tests.support.contract import STATES, read
 
 
 @pytest.mark.parametrize("call", [memory_rag.status("1"), memory_rag.status_by_query("1")])

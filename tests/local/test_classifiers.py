@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.support.contract import check
 from tests.support.local_platform import wait_until
-from tests.support.structure import check
 from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL
 
 if TYPE_CHECKING:

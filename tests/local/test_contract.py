@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.contract import STRUCTURE, check
 from tests.support.local_platform import wait_until
-from tests.support.structure import STRUCTURE, check
 from tests.support.upstream import TEXT_MODEL
 
 if TYPE_CHECKING:

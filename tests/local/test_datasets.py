@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.contract import check
 from tests.support.local_platform import LocalPlatform, local_platform, wait_until
-from tests.support.structure import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.local.datasets.signed_urls import UrlSigner
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from tests.support.contract import check
 from tests.support.local_platform import local_platform
-from tests.support.structure import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.contract import check
 from tests.support.local_platform import wait_until
-from tests.support.structure import check
 from tests.support.upstream import TEXT_MODEL, text_for
 
 if TYPE_CHECKING:

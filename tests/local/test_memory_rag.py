@@ -13,9 +13,9 @@ from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from tests.support.contract import check
 from tests.support.local_platform import wait_until
 from tests.support.pdf import encrypted, pdf
-from tests.support.structure import check
 from tests.support.upstream import TEXT_MODEL, text_for
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.contract import check
 from tests.support.local_platform import wait_until
 from tests.support.scripted_tuning import BASE, ScriptedTrainer, tunable_platform
-from tests.support.structure import check
 from tests.support.tuning_api import (
     FINETUNE_ARGS,
     JOB,

@@ -11,7 +11,7 @@ import pytest
 from tests.support.demo import EXAMPLES
 from tests.support.platforms import posts
 from tests.support.results import rows_in
-from tests.support.site import site
+from tests.support.serving import site
 from tests.support.upstream import TEXT_MODEL
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]

@@ -1,4 +1,4 @@
-"""The structure of a platform's API, and calls held against it."""
+"""The structure of a platform's API, and its validation of requests and responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from email import message_from_bytes
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import pytest
@@ -19,15 +19,17 @@ from airflow_provider_lamini.api.settings import ClientSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.api.call import Call, Json
     from airflow_provider_lamini.api.dialect import Dialect
+
+T = TypeVar("T")
 
 STRUCTURES = Path(__file__).resolve().parents[1] / "contract"
 
 
 @dataclass(frozen=True)
 class Contract:
-    """A platform's API: its structure, and an example of each call that we can build.
+    """A platform's API: its structure, and an example of each call of this package.
 
     :param platform: the platform's name, and the structure's file name
     :param dialect: how the platform speaks HTTP
@@ -61,7 +63,7 @@ class Contract:
         }
 
     def resolve(self, described: dict[str, Any]) -> dict[str, Any]:
-        """What a reference of the structure refers to; anything else unchanged."""
+        """Return what a reference refers to, and anything else unchanged."""
         if "$ref" not in described:
             return described
         _, *steps = described["$ref"].split("/")
@@ -71,16 +73,16 @@ class Contract:
         return found
 
     def validate(self, value: object, schema: dict[str, Any]) -> None:
-        """Hold a value against a schema of the structure."""
+        """Validate a value with a schema of the structure."""
         components = self.structure["components"]
         Draft202012Validator({**self.resolve(schema), "components": components}).validate(value)
 
     def fields(self, schema: dict[str, Any]) -> set[str]:
-        """The names of the fields that a schema describes."""
+        """Return the names of the fields of a schema."""
         return set(self._properties(schema))
 
     def field(self, schema: dict[str, Any], name: str) -> dict[str, Any]:
-        """The schema of a field that is an object, or may be null."""
+        """Return the schema of a field that is an object or null."""
         described = self._properties(schema)[name]
         variants = [each for each in described.get("anyOf", [described]) if each.get("type") != "null"]
         return self.resolve(variants[0])
@@ -93,7 +95,7 @@ class Contract:
         }
 
     def as_sent(self, call: Call[Any]) -> httpx.Request:
-        """Send a call to a platform that notes the request and answers nothing of use; return the request."""
+        """Send a call to a platform that responds with 404, and return the request."""
 
         def note(request: httpx.Request) -> httpx.Response:
             request.read()
@@ -110,7 +112,7 @@ class Contract:
         return seen[0]
 
     def body_as_sent(self, call: Call[Any]) -> tuple[str, Any]:
-        """The media type and the decoded body of a call; an empty media type if it has no body."""
+        """Return the media type and the decoded body of a call; without a body, the media type is empty."""
         request = self.as_sent(call)
         media = request.headers.get("content-type", "").split(";")[0]
         if not request.content:
@@ -127,7 +129,7 @@ class Contract:
 
 
 def _parts(request: httpx.Request) -> dict[str, list[str]]:
-    """The parts of a form by their names, as texts."""
+    """Return the parts of a form as texts, by name."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
     parts: dict[str, list[str]] = {}
     for part in message_from_bytes(head + request.content).walk():
@@ -139,7 +141,7 @@ def _parts(request: httpx.Request) -> dict[str, list[str]]:
 
 
 def samples(contract: Contract, schema: dict[str, Any]) -> list[Any]:
-    """Values that a schema allows: each value of an enumeration and each variant occurs in one of them.
+    """Return valid values for a schema: each value of an enumeration and each variant occurs in one of them.
 
     The first value has every field.
 
@@ -165,10 +167,49 @@ _PLAIN = {"string": "a text", "integer": 7, "number": 0.5, "boolean": True, "nul
 
 
 def _objects(contract: Contract, schema: dict[str, Any]) -> list[Any]:
-    """One object with all fields, then one more for each further value of each field."""
+    """Return one object with all fields, then one more for each further value of a field."""
     fields = {name: samples(contract, each) for name, each in schema.get("properties", {}).items()}
     more = schema.get("additionalProperties")
     if isinstance(more, dict):
         fields |= {f"key {number}": [value] for number, value in enumerate(samples(contract, more))}
     full = {name: values[0] for name, values in fields.items()}
     return [full, *({**full, name: value} for name, values in fields.items() for value in values[1:])]
+
+
+STRUCTURE: dict[str, Any] = json.loads((STRUCTURES / "lamini.json").read_text(encoding="utf-8"))
+
+
+def check(response: httpx.Response, path: str) -> Any:
+    """Validate a response with the structure of Lamini's API, and return its body.
+
+    :param response: the response
+    :param path: the path as in the structure, with its variables
+    """
+    method = response.request.method.lower()
+    described = STRUCTURE["paths"][path][method]["responses"]
+    assert str(response.status_code) in described, (response.status_code, response.text)
+    schema = described[str(response.status_code)]["content"]["application/json"]["schema"]
+    body = response.json()
+    Draft202012Validator({**schema, "components": STRUCTURE["components"]}).validate(body)
+    return body
+
+
+STATES = [
+    "CREATED",
+    "LOADING DATA",
+    "TRAINING_MODEL",
+    "partially completed",
+    "timed_out",
+    "CANCELED",
+    "Brand New",
+]
+"""Status words as the platform spells them in different places; the last one is unknown."""
+
+
+def read(call: Call[T], response: bytes | Json) -> T:
+    """Return what a call parses from a response, without a platform.
+
+    :param call: the call
+    :param response: the body, or a value to encode as the body
+    """
+    return call.parse(response if isinstance(response, bytes) else json.dumps(response).encode())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from tests.support.contract import check
 from tests.support.local_platform import wait_until
 from tests.support.scripted_tuning import BASE
-from tests.support.structure import check
 
 if TYPE_CHECKING:
     from tests.support.scripted_tuning import TunablePlatform

@@ -29,7 +29,7 @@ class World:
 
     :param engine: the engine behind the local platform
     :param local: the local platform
-    :param tuning: a platform that tunes and downloads by a script, made anew for each life
+    :param tuning: a platform with scripted tuning jobs and downloads, created for each life
     """
 
     engine: Upstream
@@ -54,7 +54,7 @@ def world(folder: Path) -> Iterator[World]:
 
 @dataclass(slots=True)
 class Found:
-    """What a life has left.
+    """What is missing or wrong at the end of a life.
 
     :param lost: input rows, or jobs, that are not in the results
     :param doubled: rows that exist more than once
@@ -73,13 +73,13 @@ class Case(ABC):
     :ivar starts: path of the requests that start paid work; a regular expression for the local platform
     :ivar task_state: whether the task has Airflow's task state store
     :ivar waits: whether it waits for jobs of the local platform in the triggerer
-    :ivar asks_again: whether the client itself retries a request whose response was lost, which may pay for it again
+    :ivar client_retries: whether the client itself retries a request whose response was lost, which may pay for it again
     """
 
     name: ClassVar[str]
     starts: ClassVar[str] = ""
     task_state: ClassVar[bool] = False
-    asks_again: ClassVar[bool] = False
+    client_retries: ClassVar[bool] = False
     waits: ClassVar[bool] = True
 
     def learn(self, watch: Watch) -> None:
@@ -88,7 +88,7 @@ class Case(ABC):
 
     @contextmanager
     def platform(self, world: World) -> Iterator[None]:
-        """Remove everything of earlier lives from the platform."""
+        """Remove everything from earlier lives from the platform."""
         world.local.control.reset()
         world.engine.prompts.clear()
         world.engine.bodies.clear()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.support.crash.zygote import Outcome
 
 ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(6)]
-CLASSES = {"spam": "unwanted advertising", "ham": "a letter that somebody wrote to me"}
+CLASSES = {"spam": "unwanted advertising", "ham": "a personal letter"}
 EXAMPLES = {"spam": ["cheap watches", "win a prize"], "ham": ["see you on Monday", "thank you for the cake"]}
 WAITING: dict[str, Any] = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
 
@@ -77,7 +77,7 @@ class Train(ScriptCase):
         return Counter({"job": len(world.tuning.jobs), "resume": 1 + max(0, resumed - self.resumes)})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """The platform lists the job, so there is none."""
+        """Return nothing: the platform lists the job."""
         del place
         return set()
 
@@ -145,7 +145,7 @@ class UploadDataset(ScriptCase):
 
 
 class DownloadModel(ScriptCase):
-    """A download, which is asked for as often as one likes and happens once."""
+    """Requests a model download. The platform downloads the model once, however often it is requested."""
 
     name = "model download"
     starts = "/v1alpha/downloaded_models/"
@@ -175,7 +175,7 @@ class DownloadModel(ScriptCase):
 
 
 class RagBuild(Case):
-    """An index over documents. The platform cannot tell of a build whose id was lost: a person decides."""
+    """Builds an index. The platform cannot report a build whose id was lost, so a user decides."""
 
     name = "Memory RAG build"
     starts = "/alpha/memory-rag/train"
@@ -215,7 +215,7 @@ class RagBuild(Case):
 
 
 class RagRefresh(RagBuild):
-    """An index is built anew, because a file has changed; the record is in the manifest."""
+    """Rebuilds an index because a file has changed; the record is in the manifest."""
 
     name = "Memory RAG refresh, rebuilt"
     task_state = False
@@ -226,10 +226,10 @@ class RagRefresh(RagBuild):
         super().prepare(place, world)
         if self.action == "added":
             (place / "docs" / "beta.txt").unlink()
-        self._build_the_first(place, world)
+        self._write_first_manifest(place, world)
         (place / "docs" / "beta.txt").write_text(f"beta is another letter of life {place.name}")
 
-    def _build_the_first(self, place: Path, world: World) -> None:
+    def _write_first_manifest(self, place: Path, world: World) -> None:
         """Write the manifest of an index that an earlier run has built."""
         from airflow_provider_lamini.corpus.documents import content_versions, find_documents
         from airflow_provider_lamini.corpus.index_manifest import IndexManifest, ManifestFile
@@ -273,12 +273,12 @@ class RagRefresh(RagBuild):
         found = super().found(place, world, outcome)
         content = json.loads((place / "index.json").read_text())
         if sorted(content["files"]) != ["alpha.txt", "beta.txt"] or content["building"] or content["adding"]:
-            found.wrong.append("the manifest does not tell what the index holds")
+            found.wrong.append("the manifest does not match the index")
         return found
 
 
 class RagAdd(RagRefresh):
-    """A file is new, and its text is added to the index. Interrupted in that, the index is built anew, as documented."""
+    """Adds the text of a new file to the index. If that is interrupted, the index is rebuilt, as documented."""
 
     name = "Memory RAG refresh, added"
     starts = "/alpha/memory-rag/add-index"
@@ -297,7 +297,7 @@ class RagAdd(RagRefresh):
 
 
 class ClassifierTrain(Case):
-    """A project and its classifier. The job is found in the project's list."""
+    """Creates a project and trains a classifier. A lost job is found in the project's list."""
 
     name = "classifier training"
     starts = "/v2/classifier/initialize"
@@ -327,7 +327,7 @@ class ClassifierTrain(Case):
         return Counter({"job": len(world.local.control.jobs("classifier"))})
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        """The project lists its jobs, so there is none."""
+        """Return nothing: the project lists its jobs."""
         del place
         return set()
 
@@ -344,7 +344,7 @@ _trained: dict[Path, str] = {}
 
 
 def trained_classifier(world: World) -> str:
-    """The id of a classifier that the local platform has, made at the first call."""
+    """Return the id of a classifier on the local platform, which the first call trains."""
     if world.local.data not in _trained:
         body = {"name": "harness", "model_name": TEXT_MODEL, "classes": CLASSES, "examples": EXAMPLES}
         with world.local.client() as http:

@@ -141,10 +141,10 @@ class Harness:
         with case.platform(self.world):
             case.prepare(place, self.world)
             self._arm(case, trouble)
-            life = _Living(
+            life = _LifeRun(
                 self, case, place, kills if callable(kills) else lambda number, _: kills.get(number), trouble
             )
-            life.lead()
+            life.run()
             life.platform_is_back()
             life.life.broken = trouble.fault is not None and case.has_broken(self.world)
             self.world.local.control.clear_faults()
@@ -172,7 +172,7 @@ class Harness:
             case.break_connection(self.world, trouble.fault)
 
 
-class _Living:
+class _LifeRun:
     """Runs one life."""
 
     def __init__(
@@ -193,7 +193,7 @@ class _Living:
         self._end: Outcome | None = None
         self._restart: threading.Thread | None = None
 
-    def lead(self) -> None:
+    def run(self) -> None:
         """Retry until the task has ended."""
         while self.life.tries < MAXIMUM_TRIES:
             self.life.tries += 1
@@ -233,7 +233,7 @@ class _Living:
             again = max(0, times - 1)
             life.repeated += min(again, allowed[name])
             life.duplicates += max(0, again - allowed[name])
-        if life.broken and self._case.asks_again and life.duplicates:
+        if life.broken and self._case.client_retries and life.duplicates:
             life.duplicates, life.repeated = life.duplicates - 1, life.repeated + 1
         if self._end is not None:
             try:

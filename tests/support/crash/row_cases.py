@@ -159,7 +159,7 @@ class Direct(RowCase):
     """
 
     waits = False
-    asks_again = True
+    client_retries = True
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
         """Return every chunk that was not finished when the try ended."""
@@ -234,7 +234,7 @@ class Evaluate(RowCase):
         found = super().found(place, world, outcome)
         scores = [json.loads(line) for line in (place / "out" / "scores.jsonl").read_text().splitlines()]
         if [line["index"] for line in scores] != list(range(ROWS)):
-            found.wrong.append("scores.jsonl has not each row once")
+            found.wrong.append("scores.jsonl does not contain each row once")
         if not outcome.value["passed"] or outcome.value["rows"] != ROWS:
             found.wrong.append(f"the task returned {outcome.value}")
         litter = {path.name for path in (place / "out").iterdir()} - {

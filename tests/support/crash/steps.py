@@ -183,7 +183,7 @@ def _of(module: str, name: str) -> CodeType:
 
 
 def _changes(frame: FrameType) -> str:
-    """What a ledger transaction changes."""
+    """Return what a ledger transaction changes."""
     before, change = frame.f_locals["before"], frame.f_locals["change"]
     after = change.document
     changes = {
