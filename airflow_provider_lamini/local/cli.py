@@ -22,6 +22,9 @@ DEFAULT_PORT: Final = 8787
 _EXTRA: Final = {
     "fastapi",
     "gguf",
+    "ijson",
+    "lxml",
+    "markdown_it",
     "numpy",
     "pypdf",
     "python_multipart",

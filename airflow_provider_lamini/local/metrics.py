@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
 
 FUZZY_RATIO: Final = 0.9
 """Minimum similarity of two texts, from 0 to 1, for a fuzzy match."""
+
+MAX_FUZZY_CHARACTERS: Final = 5_000
+"""Longer texts must be equal, because the comparison takes time with the product of both lengths."""
 
 _WORD: Final = re.compile(r"\w+")
 
@@ -53,7 +55,26 @@ def exact_match(output: str, target: str) -> bool:
 def fuzzy_match(output: str, target: str) -> bool:
     """Whether an answer equals the target, apart from case, punctuation, and a few characters."""
     first, second = (" ".join(_WORD.findall(text.casefold())) for text in (output, target))
-    return first == second or SequenceMatcher(None, first, second, autojunk=False).ratio() >= FUZZY_RATIO
+    return first == second or _similarity(first, second) >= FUZZY_RATIO
+
+
+def _similarity(first: str, second: str) -> float:
+    """Share of the characters of both texts that are in their longest common subsequence, from 0 to 1."""
+    total = len(first) + len(second)
+    if (
+        max(len(first), len(second)) > MAX_FUZZY_CHARACTERS
+        or 2 * min(len(first), len(second)) < FUZZY_RATIO * total
+    ):
+        return 0.0
+    # Bit-parallel: bit i of each number belongs to character i of the first text.
+    positions: dict[str, int] = {}
+    for index, character in enumerate(first):
+        positions[character] = positions.get(character, 0) | 1 << index
+    everything = unmatched = (1 << len(first)) - 1
+    for character in second:
+        matches = unmatched & positions.get(character, 0)
+        unmatched = (unmatched + matches | unmatched - matches) & everything
+    return 2 * (len(first) - unmatched.bit_count()) / total
 
 
 def class_metrics(outputs: Sequence[str], targets: Sequence[str], matches: Matches) -> Metrics:

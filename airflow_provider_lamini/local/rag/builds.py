@@ -10,9 +10,9 @@ from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.inference import EMBEDDING_BATCH_SIZE
 from airflow_provider_lamini.local.jobs.row_jobs import embed_in_background
 from airflow_provider_lamini.local.jobs.runner import JobFailed, wait_while_held
-from airflow_provider_lamini.local.rag.documents import UnreadableDocumentError, read_document
+from airflow_provider_lamini.local.rag.documents import UnreadableDocumentError
 from airflow_provider_lamini.local.rag.index import Index
-from airflow_provider_lamini.local.rag.passages import split_into_passages
+from airflow_provider_lamini.local.rag.reader import DocumentReader
 from airflow_provider_lamini.local.rag.repository import FILES, INDEX, KIND
 from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
 
@@ -52,7 +52,8 @@ class MemoryRagBuilds:
         """Build the index, or what is missing of it."""
         folder = self._indexes.job_folder(job.job)
         with Index(folder / INDEX) as index:
-            _read_documents(job, index, folder / FILES)
+            with DocumentReader() as reader:
+                _read_documents(job, index, folder / FILES, reader)
             self._embed_passages(job, index)
             job.check()
             index.mark_complete()
@@ -76,7 +77,7 @@ class MemoryRagBuilds:
         index.add_log_line(f"The index is ready: {total} passages.")
 
 
-def _read_documents(job: RunningJob, index: Index, files: Path) -> None:
+def _read_documents(job: RunningJob, index: Index, files: Path, reader: DocumentReader) -> None:
     """Read every document that has not been read yet.
 
     :raises JobFailed: some documents cannot be read; the message names them
@@ -85,12 +86,11 @@ def _read_documents(job: RunningJob, index: Index, files: Path) -> None:
     for document in index.unread_documents():
         job.check()
         try:
-            blocks = read_document(files / document.file, document.name, job.check)
+            found = reader.read(files / document.file, document.name, job.check)
         except UnreadableDocumentError as error:
             unreadable.append(f"Cannot read file {document.name!r}: {error}.")
             index.add_log_line(unreadable[-1])
             continue
-        found = split_into_passages(blocks)
         new = index.add_document(document, found)
         known = f", {len(found) - new} already known" if new < len(found) else ""
         result = f"{len(found)} passages{known}" if found else "it contains no text"

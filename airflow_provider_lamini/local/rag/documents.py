@@ -8,27 +8,32 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_lamini.local.rag.html import declared_charset, html_blocks
+from airflow_provider_lamini.local.rag.html import (
+    MAX_DEPTH,
+    NestedTooDeeplyError,
+    declared_charset,
+    html_blocks,
+)
+from airflow_provider_lamini.local.rag.markdown import markdown_blocks
+from airflow_provider_lamini.local.text import join_wrapped_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 PDF_MAGIC: Final = b"%PDF-"
 MAGIC_SEARCH_BYTES: Final = 1024
 """Bytes at the start of a file in which the PDF signature may appear."""
 
+HTML_SEARCH: Final = 4096
+"""Characters at the start of a text in which the first element of a page must begin."""
+
+MAX_HEADING: Final = 1000
+"""Characters of a heading. A longer one is a paragraph: headings are repeated in each passage below them."""
+
 _BOMS: Final = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-_HTML_START: Final = re.compile(
-    r"\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body)\b", re.IGNORECASE | re.DOTALL
-)
-_HEADING: Final = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*")
-_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
-_LINK: Final = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
-_EMPHASIS: Final = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
-_LIST_OR_TABLE: Final = re.compile(r"\s*(?:[-*+\u2022]\s|\d{1,3}[.)]\s|\||>)|\s{4,}|\t")
-_HYPHEN: Final = re.compile(r"(?<=[^\W\d_])[-\u00ad]\n(?=[a-z\u00df-\u00ff])")
+_HTML_TAGS: Final = ("<!doctype html", "<html", "<head", "<body")
 
 
 class UnreadableDocumentError(Exception):
@@ -47,14 +52,13 @@ class Block:
     level: int = 0
 
 
-def read_document(path: Path, name: str, check: Callable[[], None]) -> list[Block]:
-    """Read a document.
+def read_document(path: Path, name: str) -> list[Block]:
+    """Read a document. A hostile one may take much time and memory: see :mod:`.reader`.
 
     Its format follows from the extension of its name, else from its first bytes; the default is plain text.
 
     :param path: the file
     :param name: the document's original file name
-    :param check: called from time to time; an exception it raises stops the reading
     :return: its blocks in order; none if it is empty
     :raises UnreadableDocumentError: no text can be extracted
     """
@@ -62,15 +66,15 @@ def read_document(path: Path, name: str, check: Callable[[], None]) -> list[Bloc
     with path.open("rb") as file:
         start = file.read(MAGIC_SEARCH_BYTES)
     if extension == ".pdf" or PDF_MAGIC in start:
-        return list(_pdf(path, check))
+        return _pdf(path)
     content = path.read_bytes()
     if extension in (".html", ".htm", ".xhtml"):
         return _html(content)
     text = decode(content)
-    if _HTML_START.match(text):
+    if _starts_like_html(text[:HTML_SEARCH]):
         return _html(content)
     if extension in (".md", ".markdown"):
-        return list(markdown(text))
+        return markdown(text)
     return list(paragraphs(text))
 
 
@@ -87,7 +91,8 @@ def decode(content: bytes, charset: str | None = None) -> str:
             continue
         try:
             text = content.decode(name)
-        except (UnicodeDecodeError, LookupError):
+            text.encode()  # some character sets decode to lone surrogates
+        except (UnicodeError, LookupError):
             continue
         if _BINARY.search(text):
             break
@@ -99,67 +104,66 @@ def decode(content: bytes, charset: str | None = None) -> str:
 
 
 def paragraphs(text: str) -> Iterator[Block]:
-    """Split plain text into paragraphs at blank lines, and join wrapped lines."""
-    for paragraph in re.split(r"\n\s*\n|\f", text):
-        if joined := join_wrapped_lines(paragraph):
-            yield Block(joined)
-
-
-def join_wrapped_lines(text: str) -> str:
-    """Join the wrapped lines of a paragraph. List items and table rows stay on their own lines."""
-    joined = ""
-    for line in _HYPHEN.sub("", text).splitlines():
-        if not line.strip():
-            continue
-        separator = "\n" if _LIST_OR_TABLE.match(line) else " "
-        joined += (separator if joined else "") + line.strip()
-    return joined
-
-
-def markdown(text: str) -> Iterator[Block]:
-    """Split Markdown into headings and paragraphs. Links and images become their text; code is unchanged."""
+    """Split plain text into paragraphs at blank lines and form feeds, and join wrapped lines."""
     lines: list[str] = []
-    fence = ""
-
-    def paragraph() -> Iterator[Block]:
-        plain = _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", "\n".join(lines)))
-        lines.clear()
-        yield from paragraphs(plain)
-
-    for line in text.splitlines():
-        fence_mark = _FENCE.match(line)
-        if fence:
-            if fence_mark and fence_mark[1].startswith(fence):
-                fence = ""
-                yield Block("\n".join(lines))
-                lines.clear()
-            else:
+    for page in text.split("\f"):
+        for line in [*page.splitlines(), ""]:
+            if line.strip():
                 lines.append(line)
-        elif fence_mark:
-            yield from paragraph()
-            fence = fence_mark[1]
-        elif heading := _HEADING.fullmatch(line):
-            yield from paragraph()
-            if heading[2]:
-                yield Block(heading[2], len(heading[1]))
-        else:
-            lines.append(line)
-    yield from paragraph()
+            elif lines:
+                yield Block(join_wrapped_lines(lines))
+                lines.clear()
+
+
+def markdown(text: str) -> list[Block]:
+    """Split Markdown into headings, paragraphs, lists and code."""
+    blocks: list[Block] = []
+    try:
+        for found, level in markdown_blocks(text):
+            blocks.append(_block(found, level))
+    except NestedTooDeeplyError:
+        raise _nested_too_deeply() from None
+    return blocks
 
 
 def _html(content: bytes) -> list[Block]:
-    return [Block(text, level) for text, level in html_blocks(decode(content, declared_charset(content)))]
+    try:
+        found = html_blocks(decode(content, declared_charset(content)))
+    except NestedTooDeeplyError:
+        raise _nested_too_deeply() from None
+    return [_block(text, level) for text, level in found]
 
 
-def _pdf(path: Path, check: Callable[[], None]) -> Iterator[Block]:
-    empty = True
-    for page in _pdf_pages(path):
-        check()
-        for block in paragraphs(page):
-            empty = False
-            yield block
-    if empty:
+def _block(text: str, level: int) -> Block:
+    return Block(text, level if len(text) <= MAX_HEADING else 0)
+
+
+def _nested_too_deeply() -> UnreadableDocumentError:
+    return UnreadableDocumentError(f"it has more than {MAX_DEPTH} elements within each other")
+
+
+def _starts_like_html(start: str) -> bool:
+    """Whether a text starts with an element of a page, after comments."""
+    position = 0
+    while True:
+        while start[position : position + 1].isspace():
+            position += 1
+        if not start.startswith("<!--", position):
+            break
+        end = start.find("-->", position)
+        if end < 0:
+            return False
+        position = end + len("-->")
+    tag = start[position : position + len(_HTML_TAGS[0]) + 1].lower()
+    following = next((tag[len(name) :] for name in _HTML_TAGS if tag.startswith(name)), "x")
+    return not following[:1].isalnum()
+
+
+def _pdf(path: Path) -> list[Block]:
+    found = [block for page in _pdf_pages(path) for block in paragraphs(page)]
+    if not found:
         raise UnreadableDocumentError("it contains no text; scanned pages need OCR first")
+    return found
 
 
 def _pdf_pages(path: Path) -> Iterator[str]:
@@ -177,7 +181,10 @@ def _pdf_pages(path: Path) -> Iterator[str]:
             reader = pypdf.PdfReader(file)
             locked = reader.is_encrypted and not reader.decrypt("")
             for page in () if locked else reader.pages:
-                yield page.extract_text()
+                text = page.extract_text()
+                yield text.encode(errors="replace").decode()  # a font may map glyphs to lone surrogates
+    except MemoryError:
+        raise
     except Exception as error:
         # A damaged file can make pypdf fail anywhere, not only with its own exceptions.
         raise UnreadableDocumentError(f"it is not a readable PDF ({type(error).__name__})") from error

@@ -34,15 +34,11 @@ async def run(body: EvalRunRequest, platform: PlatformDep, request: Request) -> 
             400, "sbs compares two models side by side: set base_model_id to the other model."
         )
     texts, targets = [row.input for row in body.eval_data], [row.target for row in body.eval_data]
-    same = metrics.fuzzy_match if body.fuzzy_comparison else metrics.exact_match
     test = await _outputs(platform, body.test_model_id, body.test_eval_type, texts, request)
-    values: dict[str, float | int] = {**_METRICS[body.test_eval_type](test, targets, same).to_dict()}
     base: list[str] | None = None
     if body.base_model_id:
         base = await _outputs(platform, body.base_model_id, base_type, texts, request)
-        values |= _METRICS[base_type](base, targets, same).to_dict("base_")
-        if body.sbs:
-            values |= metrics.side_by_side(test, base, targets, same)
+    values = await asyncio.to_thread(_metric_values, body, test, base, targets)
     predictions = [
         {
             "input": row.input,
@@ -61,6 +57,25 @@ async def run(body: EvalRunRequest, platform: PlatformDep, request: Request) -> 
             "predictions": predictions,
         }
     )
+
+
+def _metric_values(
+    body: EvalRunRequest, test: list[str], base: list[str] | None, targets: list[str]
+) -> dict[str, float | int]:
+    """Compute all metrics of a request.
+
+    :param body: the request
+    :param test: the outputs of the model under test
+    :param base: the outputs of the model that it is compared with
+    :param targets: the right answers
+    """
+    same = metrics.fuzzy_match if body.fuzzy_comparison else metrics.exact_match
+    values: dict[str, float | int] = {**_METRICS[body.test_eval_type](test, targets, same).to_dict()}
+    if base is not None:
+        values |= _METRICS[body.base_eval_type or body.test_eval_type](base, targets, same).to_dict("base_")
+        if body.sbs:
+            values |= metrics.side_by_side(test, base, targets, same)
+    return values
 
 
 async def _outputs(

@@ -2,8 +2,11 @@
 
 import asyncio
 import shutil
+import tempfile
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter, Request
@@ -15,15 +18,15 @@ from airflow_provider_lamini.local.errors import PlatformError
 from airflow_provider_lamini.local.inference import Completion, CompletionSettings
 from airflow_provider_lamini.local.multipart import invalid_field, receive_form
 from airflow_provider_lamini.local.platform import Platform
-from airflow_provider_lamini.local.rag.documents import markdown
+from airflow_provider_lamini.local.rag.documents import UnreadableDocumentError
 from airflow_provider_lamini.local.rag.index import Index
-from airflow_provider_lamini.local.rag.passages import split_into_passages
 from airflow_provider_lamini.local.rag.prompts import (
     DEFAULT_QUERY_SIZE,
     embed_query,
     prompt_with_passages,
     suggest_questions,
 )
+from airflow_provider_lamini.local.rag.reader import DocumentReader
 from airflow_provider_lamini.local.rag.repository import FILES, KIND
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response, listed, run_in_pool
 from airflow_provider_lamini.local.routes.completions import completions_response
@@ -35,8 +38,6 @@ from airflow_provider_lamini.platforms.lamini.api.memory_rag import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow_provider_lamini.local.multipart import Form
 
 router = APIRouter(prefix="/alpha/memory-rag")
@@ -44,6 +45,12 @@ router = APIRouter(prefix="/alpha/memory-rag")
 FILE_FIELD: Final = "files"
 ADDED_DOCUMENT: Final = "added text"
 """Document name of passages that were added later."""
+
+TEXT_CPU_SECONDS: Final = 20
+"""CPU time for splitting an added text into passages, beside what its size adds."""
+
+_readers = threading.Semaphore(2)
+"""Texts that are split at the same time."""
 
 
 @router.post("/train")
@@ -59,7 +66,7 @@ async def train(request: Request, platform: PlatformDep) -> dict[str, str]:
         raise
 
 
-def _start(platform: Platform, folder: "Path", form: "Form") -> dict[str, str]:
+def _start(platform: Platform, folder: Path, form: "Form") -> dict[str, str]:
     model_name = form.fields.get("model_name", "")
     if not model_name:
         raise invalid_field("model_name", "Field required", "missing")
@@ -154,7 +161,7 @@ async def add_index(
     """Add a text to an index that is ready."""
     index = await asyncio.to_thread(platform.indexes.open, body.job_id)
     with index:
-        passages = split_into_passages(list(markdown(body.prompt)))
+        passages = await asyncio.to_thread(_read_text, body.prompt)
         if not passages:
             raise PlatformError(400, "The prompt contains no text to add.")
         platform.inference.check_embedding_model(DEFAULT_MODEL)
@@ -170,6 +177,24 @@ async def add_index(
             index.add_log_line, f"Added a text: {len(passages)} passages, {new} of them new."
         )
     return {"job_id": body.job_id, "status": "success"}
+
+
+def _read_text(text: str) -> list[str]:
+    """Split a text in Markdown into passages.
+
+    :raises PlatformError: that takes too much time or memory
+    """
+    with (
+        _readers,
+        tempfile.TemporaryDirectory() as folder,
+        DocumentReader(cpu_seconds=TEXT_CPU_SECONDS) as reader,
+    ):
+        path = Path(folder, "text.md")
+        path.write_text(text, encoding="utf-8")
+        try:
+            return reader.read(path, path.name, lambda: None)
+        except UnreadableDocumentError as error:
+            raise PlatformError(400, f"The prompt cannot be added: {error}.") from None
 
 
 @router.post("/suggestions")

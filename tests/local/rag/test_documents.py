@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def read(folder: Path, name: str, content: bytes | str) -> list[Block]:
     path = folder / "000000"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_document(path, name, lambda: None)
+    return read_document(path, name)
 
 
 def test_plain_text_is_split_at_blank_lines_and_wrapped_lines_are_joined(tmp_path: Path) -> None:
@@ -108,16 +108,3 @@ def test_an_unreadable_document_says_why(tmp_path: Path, name: str, content: byt
 def test_an_empty_document_has_no_blocks(tmp_path: Path, name: str) -> None:
     for content in (b"", b" \n\n ", b"\xef\xbb\xbf"):
         assert read(tmp_path, name, content) == []
-
-
-def test_reading_a_pdf_can_be_stopped(tmp_path: Path) -> None:
-    class StoppedError(Exception):
-        pass
-
-    def stop() -> None:
-        raise StoppedError
-
-    path = tmp_path / "000000"
-    path.write_bytes(pdf("text"))
-    with pytest.raises(StoppedError):
-        read_document(path, "a.pdf", stop)
