@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
-from tests.bad_input.world import GOOD, operator_classes
+from tests.bad_input.world import VALID_ARGUMENTS, operator_classes
 
 TEXTS = [
     "3.10", "+48100200300", "1e5", "123_456", "0x1F", "[1, 2]", "True", "None", "007", "1_000", "{'a': 1}",
@@ -16,7 +16,7 @@ TEXTS = [
 """Texts that Python could read as something else, or that Jinja would change."""
 TAKERS = [
     name
-    for name, arguments in GOOD.items()
+    for name, arguments in VALID_ARGUMENTS.items()
     if "input" in arguments or name in ("CompletionOperator", "ChatOperator")
 ]
 
@@ -30,7 +30,7 @@ def rendered(operator, native=True, params=None, searchpath=(), **arguments):
         render_template_as_native_obj=native,
         template_searchpath=[str(path) for path in searchpath],
     ) as dag:
-        task = operator_classes()[operator](task_id="t", **{**GOOD[operator], **arguments})
+        task = operator_classes()[operator](task_id="t", **{**VALID_ARGUMENTS[operator], **arguments})
     task.resolve_template_files()
     task.render_template_fields({"dag": dag, "params": params or {}, "ds": "2026-01-02"})
     return task
@@ -70,7 +70,11 @@ def test_a_list_from_a_template_is_still_native():
 @pytest.mark.parametrize(
     ("operator", "field"),
     [
-        *((name, "prompt") for name in GOOD if "prompt" in operator_classes()[name].template_fields),
+        *(
+            (name, "prompt")
+            for name in VALID_ARGUMENTS
+            if "prompt" in operator_classes()[name].template_fields
+        ),
         ("UploadDatasetOperator", "answer"),
         ("ChatOperator", "system"),
     ],
