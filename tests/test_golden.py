@@ -23,7 +23,7 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.results import SHARDS, Shard, Shards, read_shards
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, UnreadableLedgerError
-from airflow_provider_lamini.rows.ledger.document import Chunk, Header, LedgerDocument, Round, load
+from airflow_provider_lamini.rows.ledger.document import Chunk, Header, LedgerDocument, Round, Sizes, load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.manifest import Manifest, Part, read_manifest
 from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST
@@ -75,6 +75,7 @@ def ledger(*rounds: Round, **changes: object) -> LedgerDocument:
         next=SECOND,
         planned=1,
         open=[msgspec.structs.replace(chunk, rounds=list(rounds))],
+        sizes=[Sizes(10, 1)],
         try_started_at=1767225601.5,
         rows_done_before=0,
     )
@@ -88,6 +89,18 @@ LEDGERS = {
     "submitted": ledger(SUBMITTED),
     "retried": ledger(
         SUBMITTED, Round(intended_at=1767225660.0, rows=[2, 7], job_id="job-2", submitted_at=1767225660.25)
+    ),
+    "split": ledger(
+        Round(
+            intended_at=1767225602.0,
+            pieces=[
+                Round(
+                    intended_at=1767225603.0, rows=[0, 1, 2, 3, 4], job_id="job-1", submitted_at=1767225604.0
+                ),
+                Round(intended_at=0.0, rows=[5, 6, 7, 8, 9], done=True),
+            ],
+        ),
+        max_chunk_rows=5,
     ),
     "finished": ledger(open=[], totals=COUNTS, rows_done_before=10),
     "in_a_loop": ledger(SUBMITTED, header=msgspec.structs.replace(HEADER, owner=LOOP_OWNER)),

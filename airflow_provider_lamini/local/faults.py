@@ -37,6 +37,8 @@ class Fault(BaseModel):
 
     :param path: regular expression that must match the whole path
     :param method: HTTP method to match; None matches all
+    :param contains: text that the body must contain; None matches all
+    :param longer_than: number of bytes that the body must exceed; None matches all
     :param skip: number of matching requests to let through first
     :param times: number of matching requests to affect after that; None affects all
     :param when: ``before`` the request is processed, or ``after``, so that only the response is lost
@@ -52,6 +54,8 @@ class Fault(BaseModel):
 
     path: Annotated[str, AfterValidator(_check_pattern)]
     method: Literal["GET", "POST", "PUT", "DELETE"] | None = None
+    contains: str | None = None
+    longer_than: Annotated[int, Field(ge=0)] | None = None
     skip: Annotated[int, Field(ge=0)] = 0
     times: Annotated[int, Field(ge=1)] | None = 1
     when: Literal["before", "after"] = "before"
@@ -62,9 +66,19 @@ class Fault(BaseModel):
     truncate: Annotated[int, Field(ge=0)] | None = None
     drop: bool = False
 
-    def matches(self, method: str, path: str) -> bool:
-        """Whether the fault applies to requests of this method and path."""
-        return self.method in (None, method) and re.fullmatch(self.path, path) is not None
+    @property
+    def needs_body(self) -> bool:
+        """Whether the body decides if the fault applies."""
+        return self.contains is not None or self.longer_than is not None
+
+    def matches(self, method: str, path: str, body: bytes) -> bool:
+        """Whether the fault applies to requests of this method, path and body."""
+        return (
+            self.method in (None, method)
+            and re.fullmatch(self.path, path) is not None
+            and (self.contains is None or self.contains.encode() in body)
+            and (self.longer_than is None or len(body) > self.longer_than)
+        )
 
 
 class Faults:
@@ -81,11 +95,21 @@ class Faults:
         with self._lock:
             self._faults.append((fault, [0]))
 
-    def next_fault(self, method: str, path: str) -> Fault | None:
-        """Count an incoming request and return the fault that applies to it, if any."""
+    def need_body(self) -> bool:
+        """Whether the body of a request decides if a fault applies."""
+        with self._lock:
+            return any(fault.needs_body for fault, _ in self._faults)
+
+    def next_fault(self, method: str, path: str, body: bytes = b"") -> Fault | None:
+        """Count an incoming request and return the fault that applies to it, if any.
+
+        :param method: HTTP method
+        :param path: path of the request
+        :param body: its body, if a fault needs it
+        """
         with self._lock:
             for fault, matched in self._faults:
-                if not fault.matches(method, path):
+                if not fault.matches(method, path, body):
                     continue
                 if fault.times is not None and matched[0] >= fault.skip + fault.times:
                     continue
@@ -193,7 +217,10 @@ class InjectFaults:
         """Handle one request."""
         fault = None
         if scope["type"] == "http" and not self._is_exempt(scope["path"]):
-            fault = self._faults.next_fault(scope["method"], scope["path"])
+            body = b""
+            if self._faults.need_body():
+                body, receive = await _read(receive)
+            fault = self._faults.next_fault(scope["method"], scope["path"], body)
         if fault is None:
             await self._app(scope, receive, send)
         elif fault.when == "before":
@@ -252,3 +279,17 @@ class InjectFaults:
         if fault.body is None:
             return style_of(path).error(status, "An injected fault.", fault.headers)
         return Response(fault.body, status, {"content-type": "text/html"} | fault.headers)
+
+
+async def _read(receive: Receive) -> tuple[bytes, Receive]:
+    """Read the body of a request, and return it with a function that delivers it again."""
+    messages: list[Message] = []
+    while not messages or (messages[-1]["type"] == "http.request" and messages[-1].get("more_body")):
+        messages.append(await receive())
+    waiting = iter(messages)
+
+    async def again() -> Message:
+        found = next(waiting, None)
+        return await receive() if found is None else found
+
+    return b"".join(message.get("body", b"") for message in messages), again

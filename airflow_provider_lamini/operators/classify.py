@@ -79,7 +79,7 @@ class LaminiClassifyOperator(RowOperator):
     def work(self, task: TaskRun) -> RowRun | InlineRun:
         """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.endpoints import Classify, ClassifyOptions
-        from airflow_provider_lamini.runs.inline import is_single
+        from airflow_provider_lamini.runs.inline import failures_value, is_single
         from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
 
         options = ClassifyOptions(
@@ -91,8 +91,12 @@ class LaminiClassifyOperator(RowOperator):
 
         def inline_result(rows: list[RowResult]) -> dict[str, object]:
             outputs = [row.output for row in rows]
-            answer = outputs[0] if is_single(self.input) else {"outputs": outputs}
-            return {"model_id": options.model_id, **cast("dict[str, object]", answer)}
+            answer = outputs[0] or {} if is_single(self.input) else {"outputs": outputs}
+            return {
+                "model_id": options.model_id,
+                **cast("dict[str, object]", answer),
+                **failures_value(rows),
+            }
 
         config = self.row_run_config(
             endpoint=endpoint, model=options.model_id, fingerprint_inputs={"classify": asdict(options)}

@@ -96,6 +96,7 @@ class LaminiEmbeddingOperator(RowOperator):
             DirectEmbeddings,
         )
         from airflow_provider_lamini.rows.output.vectors import dimensions
+        from airflow_provider_lamini.runs.inline import failures_value
         from airflow_provider_lamini.runs.row_run import InlineRun, RowRun, manifest_result
 
         endpoint_name = one_of("endpoint", self.endpoint, ENDPOINTS)
@@ -105,11 +106,12 @@ class LaminiEmbeddingOperator(RowOperator):
 
         def inline_result(rows: list[RowResult]) -> dict[str, object]:
             vectors = [row.output for row in rows]
-            first = vectors[0] if vectors else None
+            first = next((vector for vector in vectors if vector is not None), None)
             return {
                 "model": model or DEFAULT_MODEL,
                 "dimensions": len(first) if isinstance(first, list) else None,
                 "embeddings": vectors,
+                **failures_value(rows),
             }
 
         endpoint: JobEndpoint | DirectEndpoint = (

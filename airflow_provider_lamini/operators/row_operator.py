@@ -55,7 +55,9 @@ class RowOperator(BaseOperator):
     :param passthrough: columns of the input to copy into the output
     :param chunk_size: rows per chunk, which is a part of the output and, for endpoints with jobs, a job
     :param max_in_flight: maximum number of jobs that run at the same time; without jobs, of concurrent requests
-    :param row_retries: how often a failed row is sent again
+    :param row_retries: how often a failed row is sent again, if that may help
+    :param on_bad_row: what to do with a row that cannot be read, or has no prompt or a too long one: ``fail`` the task
+        before anything is sent, or write the row with its ``error``, do not send it, and count it as a failed row
     :param max_failed_rows: how many rows may fail: a number, a fraction such as ``0.01``, or ``"1%"``
     :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
     :param on_unknown_submission: what to do with a chunk if nobody can tell whether an earlier try started its job:
@@ -82,6 +84,7 @@ class RowOperator(BaseOperator):
         "chunk_size",
         "max_in_flight",
         "row_retries",
+        "on_bad_row",
         "max_failed_rows",
         "on_other_run",
         "on_unknown_submission",
@@ -102,6 +105,7 @@ class RowOperator(BaseOperator):
         chunk_size: int | str = 1000,
         max_in_flight: int | str = 8,
         row_retries: int | str = 1,
+        on_bad_row: str = "fail",
         max_failed_rows: float | str | None = 0,
         on_other_run: str = "fail",
         on_unknown_submission: str = "submit",
@@ -123,6 +127,7 @@ class RowOperator(BaseOperator):
         self.chunk_size = chunk_size
         self.max_in_flight = max_in_flight
         self.row_retries = row_retries
+        self.on_bad_row = on_bad_row
         self.max_failed_rows = max_failed_rows
         self.on_other_run = on_other_run
         self.on_unknown_submission = on_unknown_submission
@@ -222,6 +227,7 @@ class RowOperator(BaseOperator):
             chunk_size=whole_number("chunk_size", self.chunk_size, minimum=1),
             max_in_flight=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             row_retries=whole_number("row_retries", self.row_retries, minimum=0),
+            keep_bad_rows=one_of("on_bad_row", self.on_bad_row, ("fail", "error")) == "error",
             failure_limit=failure_limit,
             replace_other_run=one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace",
             submit_unknown=unknown == "submit",

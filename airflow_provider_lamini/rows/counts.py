@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,11 +44,14 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.reused + other.reused,
         )
 
-    @property
-    def described_failures(self) -> str:
-        """The failed rows by reason for a message, the most frequent first: ``3 empty, 1 filtered``."""
-        by_count = sorted(self.failures.items(), key=lambda item: (-item[1], item[0]))
-        return ", ".join(f"{count} {reason}" for reason, count in by_count)
+
+def describe_failures(failures: Mapping[str, int]) -> str:
+    """Failed rows by reason for a message, the most frequent first: ``3 empty, 1 filtered``.
+
+    :param failures: number of rows by reason
+    """
+    by_count = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {reason}" for reason, count in by_count)
 
 
 Number = TypeVar("Number", int, float)

@@ -43,6 +43,8 @@ class PromptTemplate:
         self._placeholders = tuple(columns)
         self.columns = tuple(dict.fromkeys(columns))
         """The columns that the prompt needs, each once."""
+        self.text_columns = self.columns
+        """The columns of which at least one must not be blank."""
         self.optional_columns: tuple[str, ...] = ()
         """Columns that are read as well, and need not have a value in each row."""
         self.may_refuse = False

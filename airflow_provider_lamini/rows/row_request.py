@@ -112,6 +112,10 @@ class RequestTemplate(PromptTemplate):
         }
         super().__init__(_ENCODER.encode(settings).decode(), ("",) * (len(columns) + 1), columns, bare=False)
         self.may_refuse = True
+        if messages is not None:
+            self.text_columns = (messages,)
+        elif prompt is not None:
+            self.text_columns = prompt.columns
         self.optional_columns = tuple(dict.fromkeys(self._overrides.values()))
 
     def render(self, row: Row) -> str:

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.errors import PlatformError, ProtocolError
-from airflow_provider_lamini.exceptions import JobFailedError, JobLostError, TaskKilledError
+from airflow_provider_lamini.api.errors import (
+    BadRequestError,
+    InvalidRequestError,
+    PlatformError,
+    ProtocolError,
+)
+from airflow_provider_lamini.exceptions import (
+    JobFailedError,
+    JobLostError,
+    TaskKilledError,
+    TooManyFailedRowsError,
+)
 from airflow_provider_lamini.jobs.polling import TRANSIENT_ERRORS
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.run_files import remove_run
 from airflow_provider_lamini.runs.outcome import WaitFor
 from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 
@@ -25,10 +36,32 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.endpoints import JobEndpoint
     from airflow_provider_lamini.rows.ledger.change import LedgerChange
-    from airflow_provider_lamini.rows.ledger.document import Chunk
+    from airflow_provider_lamini.rows.ledger.document import Chunk, Round
     from airflow_provider_lamini.rows.values import Row
-    from airflow_provider_lamini.runs.open_run import OpenRun, RowRunConfig, UpcomingChunk
+    from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun, RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
+
+
+REFUSALS = (BadRequestError, InvalidRequestError)
+"""Errors by which the platform refuses rows, together or one of them."""
+
+TOO_LARGE = 413
+"""HTTP status: the request, not one of its rows, is too large."""
+
+MAX_REFUSED_ALONE = 10
+"""Number of rows that are refused, each alone, before any was accepted, after which every row counts as refused."""
+
+
+NEVER_ACCEPTED = {
+    reason.value
+    for reason in (
+        FailureReason.BAD_ROW,
+        FailureReason.NO_PROMPT,
+        FailureReason.PROMPT_TOO_LONG,
+        FailureReason.REJECTED,
+    )
+}
+"""Reasons of rows of which the platform has accepted none."""
 
 
 class ChunkJobs:
@@ -49,6 +82,7 @@ class ChunkJobs:
         self._kind = job_kind(endpoint.kind)
         self._platform_answers = True
         self._refill_at_once = False
+        self._refused_alone = 0
 
     def attach(self) -> None:
         """Continue what an earlier try has left: running jobs, ended jobs and unknown submissions.
@@ -58,9 +92,12 @@ class ChunkJobs:
         with self._ledger.transaction() as change:
             change.begin_try(self._task.started_at)
         for chunk in self._ledger.unknown_submissions:
-            self._settle_unknown(chunk)
+            for submission in self._ledger.unknown_of(chunk):
+                self._settle_unknown(chunk, submission)
         for chunk in list(self._ledger.chunks):
-            self._continue(chunk)
+            for submission in chunk.submissions:
+                if submission.job_id is not None:
+                    self._poll(chunk, submission, submission.job_id)
 
     def collect(self, event: JobEvent) -> None:
         """Fetch the results of the jobs that have ended.
@@ -68,67 +105,82 @@ class ChunkJobs:
         :param event: what happened to the jobs
         :raises JobError: if a job failed or is lost
         """
-        by_job = {chunk.job_id: chunk for chunk in self._ledger.chunks if chunk.job_id}
+        by_job = {
+            submission.job_id: (chunk, submission)
+            for chunk in self._ledger.chunks
+            for submission in chunk.submissions
+            if submission.job_id
+        }
         # Each finished chunk makes room for the next one at once, unless this try is about to fail.
         self._refill_at_once = not event.lost and all(
             job.state is JobState.SUCCEEDED for job in event.ended.values()
         )
         # In the order of the rows, which is the fastest to read. A job without a chunk was collected before the task was
         # interrupted.
-        for job_id, chunk in by_job.items():
+        for job_id, (chunk, submission) in by_job.items():
             if job_id in event.ended:
-                self._collect(chunk, job_id, event.ended[job_id])
+                self._collect(chunk, submission, job_id, event.ended[job_id])
         for job_id, lost in event.lost.items():
             if job_id in by_job:
-                self._handle_lost(by_job[job_id], lost)
+                self._handle_lost(*by_job[job_id], lost)
 
     def refill(self) -> None:
-        """Submit chunks until enough jobs are running or all rows are in chunks.
+        """Submit chunks, and pieces of them, until enough jobs are running or all rows are in chunks.
 
         :raises TooManyFailedRowsError: if more rows have failed than may
         """
-        if self._ledger.finished:  # the manifest is written before the task fails
-            return
-        self._run.check_failures()
-        while len(self._ledger.chunks) < self._config.max_in_flight and (upcoming := self._run.upcoming()):
-            with self._ledger.transaction() as change:
-                chunk = self._begin(change, upcoming)
-            self._send(chunk, upcoming.prompts)
+        while not self._ledger.finished:  # the manifest is written before the task fails
+            self._run.check_failures()
+            if self._running() >= self._config.max_in_flight:
+                return
+            waiting = next((chunk for chunk in self._ledger.chunks if chunk.state == "planned"), None)
+            if waiting is not None:
+                self._continue(waiting)
+            elif upcoming := self._run.upcoming():
+                self._start(upcoming)
+            else:
+                return
 
     def wait_for(self) -> WaitFor:
         """The jobs to wait for."""
         document = self._ledger.document
-        chunks = document.open
+        submitted = [
+            each for chunk in document.open for each in chunk.submissions if each.state == "submitted"
+        ]
         started_at = self._task.started_at
         progress = Progress(
-            jobs=len(chunks),
+            jobs=len(submitted),
             done=document.totals.rows,
             total=document.header.total_rows,
             skipped=document.rows_done_before,
             since=document.try_started_at or started_at,
         )
         # While rows are left, half of the jobs keep running while the task resumes and refills.
-        min_ended = len(chunks) if document.exhausted else (len(chunks) + 1) // 2
+        min_ended = len(submitted) if document.exhausted else (len(submitted) + 1) // 2
         return WaitFor(
             kind=self._endpoint.kind,
-            job_ids=[chunk.job_id for chunk in chunks if chunk.job_id],
+            job_ids=[each.job_id for each in submitted if each.job_id],
             # The platform may not know a new job yet. If it counted as vanished, it would be paid for twice.
-            submitted_at=max(chunk.rounds[-1].submitted_at or started_at for chunk in chunks),
+            submitted_at=max(each.submitted_at or started_at for each in submitted),
             min_ended=min_ended,
             progress=progress.payload(),
         )
 
-    def _settle_unknown(self, chunk: Chunk) -> None:
+    def _running(self) -> int:
+        """Number of jobs under way."""
+        return sum(len(chunk.job_ids) for chunk in self._ledger.chunks)
+
+    def _settle_unknown(self, chunk: Chunk, submission: Round) -> None:
         """Decide about a submission that an earlier try intended and whose outcome is unknown."""
-        left = left_job_id(self._task, self._run.submission_key(chunk))
+        left = left_job_id(self._task, self._run.submission_key(chunk, submission))
         if left is None:
-            left = self._ledger.read_left_job_id(chunk)
+            left = self._ledger.read_left_job_id(chunk, submission)
         if left == "":
-            self._ledger.forget(chunk)
+            self._ledger.forget(chunk, submission.key)
             return
         if left is not None:
             self._task.log.info("The earlier try has left the id of job %s for %s.", left, chunk)
-            self._ledger.record_job_id(chunk, left)
+            self._ledger.record_job_id(chunk, left, submission.key)
             return
         if not self._config.submit_unknown:
             raise JobLostError(
@@ -136,17 +188,35 @@ class ChunkJobs:
                 "runs and bills. Check the platform, then clear the task with on_unknown_submission='submit'."
             )
         self._task.log.warning("A job for %s may have been started before; submitting it again.", chunk)
-        self._ledger.forget(chunk)
+        self._ledger.forget(chunk, submission.key)
+
+    def _start(self, upcoming: ChunkRows) -> None:
+        """Plan the next chunk and submit it; one of which no row can be sent is finished at once."""
+        with self._ledger.transaction() as change:
+            chunk = self._begin(change, upcoming)
+        if chunk.rounds:
+            self._send(chunk, chunk.rounds[-1], upcoming.prompts)
+        else:
+            self._finish(chunk, upcoming.rows, upcoming.result())
 
     def _continue(self, chunk: Chunk) -> None:
-        """Continue an open chunk after its last known submission."""
-        if chunk.job_id is not None:
-            self._poll(chunk, chunk.job_id)
-        else:
-            _, prompts = self._run.read(chunk)
-            self._submit(chunk, prompts)
+        """Submit what waits in an open chunk: all rows that can be sent, or the next of its pieces."""
+        found = self._run.read(chunk)
+        waiting = next((each for each in chunk.submissions if each.state == "planned"), None)
+        if waiting is None:
+            rows = found.sendable
+            if rows == []:
+                self._finish(chunk, found.rows, found.result())
+                return
+            with self._ledger.transaction() as change:
+                chunk = change.intend(chunk, rows)
+            self._send(chunk, chunk.rounds[-1], found.prompts)
+            return
+        with self._ledger.transaction() as change:
+            chunk = change.intend_piece(chunk, waiting.key)
+        self._send(chunk, chunk.submission(waiting.key), found.prompts)
 
-    def _poll(self, chunk: Chunk, job_id: str) -> None:
+    def _poll(self, chunk: Chunk, submission: Round, job_id: str) -> None:
         """Collect a job at once if it has ended while nobody waited for it."""
         log = self._task.log
         log.info("Attached to job %s for %s.", job_id, chunk)
@@ -159,27 +229,47 @@ class ChunkJobs:
             log.info("Could not read the status of job %s; continuing to poll: %s", job_id, error)
             return
         if status.state.ended:
-            self._collect(chunk, job_id, status)
+            self._collect(chunk, submission, job_id, status)
 
-    def _collect(self, chunk: Chunk, job_id: str, job: EndedJob | JobStatus) -> None:
+    def _collect(self, chunk: Chunk, submission: Round, job_id: str, job: EndedJob | JobStatus) -> None:
+        chunk = self._ledger.chunk(chunk.number)  # another piece may have been collected since
         if job.state is not JobState.SUCCEEDED:
-            self._ledger.forget(chunk)
+            self._ledger.forget(chunk, submission.key)
             reason = f": {job.detail}" if job.detail else ""
             raise JobFailedError(
                 f"Job {job_id} for {chunk} ended as {job.raw}{reason}. A retry sends its rows again."
             )
-        sent = chunk.rounds[-1].rows
+        sent = submission.rows
         result = self._fetch(chunk, job_id, chunk.rows if sent is None else len(sent))
         if sent is not None:
-            result = self._earlier_result(chunk).with_rows(sent, result)
-        again = result.worth_retrying
-        if again and len(chunk.rounds) <= self._config.row_retries:
-            _, prompts = self._run.read(chunk)
-            self._task.log.info("%d row(s) of %s failed; sending them again.", len(again), chunk)
-            self._run.writer.save_partial(chunk.number, len(chunk.rounds), result)
-            self._submit(chunk, prompts, again)
+            result = self._merged(chunk, sent, result)
+        self._settle(chunk, submission, result)
+
+    def _merged(self, chunk: Chunk, sent: list[int], result: ChunkResult) -> ChunkResult:
+        """The result of a chunk so far, with the results of a submission."""
+        last = chunk.rounds[-1]
+        saved = len(chunk.rounds) if any(piece.done for piece in last.pieces) else len(chunk.rounds) - 1
+        before = self._run.writer.load_partial(chunk.number, saved, chunk.rows) if saved else None
+        return (before or self._run.read(chunk).result()).with_rows(sent, result)
+
+    def _settle(self, chunk: Chunk, submission: Round, result: ChunkResult) -> None:
+        """Go on when a submission has its results: wait for the other pieces, send rows again, or finish the chunk."""
+        rounds = len(chunk.rounds)
+        if len(chunk.submissions) > 1:
+            self._run.writer.save_partial(chunk.number, rounds, result)
+            with self._ledger.transaction() as change:
+                change.settle_piece(chunk, submission.key)
             return
-        self._finish(chunk, self._run.passthrough_rows(chunk), result)
+        again = result.worth_retrying
+        if again and rounds <= self._config.row_retries:
+            found = self._run.read(chunk)
+            self._task.log.info("%d row(s) of %s failed; sending them again.", len(again), chunk)
+            self._run.writer.save_partial(chunk.number, rounds, result)
+            with self._ledger.transaction() as change:
+                intended = change.intend(chunk, again)
+            self._send(intended, intended.rounds[-1], found.prompts)
+            return
+        self._finish(chunk, self._run.rows_to_write(chunk, result), result)
 
     def _fetch(self, chunk: Chunk, job_id: str, sent: int) -> ChunkResult:
         """The results of a job; all rows have failed if the platform insists on another number of rows."""
@@ -212,74 +302,130 @@ class ChunkJobs:
             return None
         return int(status.rows.total)
 
-    def _earlier_result(self, chunk: Chunk) -> ChunkResult:
-        """The result of the earlier rounds of a chunk."""
-        rounds = len(chunk.rounds) - 1
-        saved = self._run.writer.load_partial(chunk.number, rounds, chunk.rows) if rounds else None
-        return saved or ChunkResult.pending(chunk.rows)
-
     def _finish(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult) -> None:
         """Write the part of a chunk, and submit the next chunk in its place."""
         counts = self._run.write_part(chunk, rows, result, chunk.retried)
-        upcoming = self._run.upcoming() if self._has_room_after(counts) else None
+        upcoming = self._run.upcoming() if self._has_room_after(chunk, counts) else None
         begun = None
         with self._ledger.transaction() as change:
             change.finish(chunk, counts)
-            if upcoming is not None:
+            if upcoming is not None and upcoming.sendable != []:
                 begun = self._begin(change, upcoming)
         self._run.writer.delete_partial(chunk.number, len(chunk.rounds))
         if upcoming is not None and begun is not None:
-            self._send(begun, upcoming.prompts)
+            self._send(begun, begun.rounds[-1], upcoming.prompts)
 
-    def _has_room_after(self, counts: Counts) -> bool:
+    def _has_room_after(self, chunk: Chunk, counts: Counts) -> bool:
         """Whether the next chunk is submitted when a chunk with these outcomes is finished."""
         return (
             self._refill_at_once
-            and len(self._ledger.chunks) - 1 < self._config.max_in_flight
+            and self._running() - len(chunk.job_ids) < self._config.max_in_flight
+            and all(
+                other.state == "submitted" for other in self._ledger.chunks if other.number != chunk.number
+            )
             and not self._run.too_many_failed(self._ledger.totals + counts)
         )
 
-    def _begin(self, change: LedgerChange, upcoming: UpcomingChunk) -> Chunk:
-        """Plan the next chunk and intend its submission."""
-        chunk = change.intend(change.plan(upcoming.start, upcoming.after, upcoming.fingerprint))
-        self._run.remember(chunk, upcoming.rows)
+    def _begin(self, change: LedgerChange, upcoming: ChunkRows) -> Chunk:
+        """Plan the next chunk and, unless none of its rows can be sent, intend its submission."""
+        chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)
+        if upcoming.sendable != []:
+            chunk = change.intend(chunk, upcoming.sendable)
+            self._run.remember(chunk, upcoming.rows)
         return chunk
 
-    def _submit(self, chunk: Chunk, prompts: Sequence[str], rows: list[int] | None = None) -> None:
-        """Start a job for a chunk, or for some of its rows. The ledger is written before and after."""
-        with self._ledger.transaction() as change:
-            intended = change.intend(chunk, rows)
-        self._send(intended, prompts if rows is None else [prompts[row] for row in rows])
+    def _send(self, chunk: Chunk, submission: Round, prompts: Sequence[str]) -> None:
+        """Start the job that the ledger says is intended, and record its id.
 
-    def _send(self, chunk: Chunk, prompts: Sequence[str]) -> None:
-        """Start the job that the ledger says is intended, and record its id."""
+        :param chunk: the chunk
+        :param submission: which of its submissions
+        :param prompts: the prompts of all rows of the chunk
+        """
         if self._task.killed:
             # Airflow lets a killed task run for a while. It must not start anything that bills.
-            self._ledger.forget(chunk)
+            self._ledger.forget(chunk, submission.key)
             raise TaskKilledError(f"The task was killed: {chunk} were not submitted.")
+        rows = submission.rows
         try:
-            job_id = self._task.client.send(self._endpoint.submit(prompts))
+            job_id = self._task.client.send(
+                self._endpoint.submit(prompts if rows is None else [prompts[row] for row in rows])
+            )
+        except REFUSALS as error:
+            self._split(chunk, submission, error)
+            return
         except PlatformError as error:
             if not error.may_have_started:
-                self._ledger.forget(chunk)
+                self._ledger.forget(chunk, submission.key)
             self._task.log.warning("Submitting %s failed.", chunk)
             raise
         self._task.log.info("Submitted job %s for %s.", job_id, chunk)
-        key = self._run.submission_key(chunk)
-        record_job_id(self._task, job_id, "job", key, lambda: self._ledger.record_job_id(chunk, job_id))
+        key = self._run.submission_key(chunk, submission)
+        record_job_id(
+            self._task, job_id, "job", key, lambda: self._ledger.record_job_id(chunk, job_id, submission.key)
+        )
 
-    def _handle_lost(self, chunk: Chunk, lost: LostJob) -> None:
+    def _split(self, chunk: Chunk, submission: Round, error: PlatformError) -> None:
+        """Halve a refused submission, so that the row which is the reason is found. A row that is refused alone has failed."""
+        rows = list(range(chunk.rows)) if submission.rows is None else submission.rows
+        if len(rows) == 1:
+            self._fail_alone(chunk, submission, error)
+            return
+        middle = (len(rows) + 1) // 2
+        too_large = error.status == TOO_LARGE
+        self._task.log.warning(
+            "The platform refused %d rows of %s; sending them in two halves: %s", len(rows), chunk, error
+        )
+        with self._ledger.transaction() as change:
+            change.split(chunk, submission.key, [rows[:middle], rows[middle:]])
+            if too_large:
+                change.limit_chunks(middle)
+
+    def _fail_alone(self, chunk: Chunk, submission: Round, error: PlatformError) -> None:
+        """Record that the platform refuses one row."""
+        self._refused_alone += 1
+        self._check_refusals(chunk, submission, error)
+        too_large = error.status == TOO_LARGE
+        reason = FailureReason.PROMPT_TOO_LONG if too_large else FailureReason.REJECTED
+        refused = ChunkResult.all_failed(1, RowFailure(reason, str(error)))
+        rows = [0] if submission.rows is None else submission.rows
+        self._settle(chunk, submission, self._merged(chunk, rows, refused))
+
+    def _check_refusals(self, chunk: Chunk, submission: Round, error: PlatformError) -> None:
+        """Stop if the platform refuses more rows than may fail, or every row so far.
+
+        :raises TooManyFailedRowsError: if more rows have failed than may
+        :raises PlatformError: if no row was accepted yet
+        """
+        totals = self._ledger.totals
+        # This try may have refused rows in chunks that are finished: then they count in both numbers.
+        failed = max(totals.failed, self._refused_alone)
+        if self._run.over_limit(failed):
+            self._ledger.forget(chunk, submission.key)
+            raise TooManyFailedRowsError(
+                f"The platform refused {self._refused_alone} row(s) sent alone, the last is in {chunk}, and max_failed_rows "
+                f"allows {self._config.failure_limit}. The platform says: {error} Correct the rows or the arguments, or raise "
+                "max_failed_rows, then clear the task: what is done is kept."
+            )
+        accepted = totals.ok or self._running() or not set(totals.failures) <= NEVER_ACCEPTED
+        if not accepted and self._refused_alone >= MAX_REFUSED_ALONE:
+            # Not the rows are the reason, so they do not count as failed.
+            with self._ledger.transaction() as change:
+                change.start_over()
+            remove_run(self._run.folder)
+            raise error
+
+    def _handle_lost(self, chunk: Chunk, submission: Round, lost: LostJob) -> None:
         if not lost.vanished:
             raise JobLostError(
-                f"The status of job {chunk.job_id} for {chunk} can no longer be read, it may still run and bill: "
+                f"The status of job {submission.job_id} for {chunk} can no longer be read, it may still run and bill: "
                 f"{lost.reason} A retry polls again."
             )
         if not self._config.submit_unknown:
             raise JobLostError(
-                f"The platform no longer knows job {chunk.job_id} for {chunk}: {lost.reason} Its rows must be sent again; "
-                "clear the task with on_unknown_submission='submit' to do so."
+                f"The platform no longer knows job {submission.job_id} for {chunk}: {lost.reason} Its rows must be sent "
+                "again; clear the task with on_unknown_submission='submit' to do so."
             )
         self._task.log.warning(
-            "Job %s has vanished from the platform; sending %s again.", chunk.job_id, chunk
+            "Job %s has vanished from the platform; sending %s again.", submission.job_id, chunk
         )
-        self._continue(self._ledger.forget(chunk))
+        self._ledger.forget(chunk, submission.key)

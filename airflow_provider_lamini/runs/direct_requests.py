@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import (
-    BadRequestError,
-    InvalidRequestError,
     NotThePlatformError,
     PlatformTimeoutError,
     ProtocolError,
@@ -23,7 +21,7 @@ from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.rows.answers import RowResult, set_result
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
-from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.runs.chunk_jobs import REFUSALS, TOO_LARGE
 from airflow_provider_lamini.runs.event_loop import run_in_thread
 
 if TYPE_CHECKING:
@@ -31,18 +29,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.ledger.document import Chunk
-    from airflow_provider_lamini.rows.values import Row
-    from airflow_provider_lamini.runs.open_run import OpenRun, RowRunConfig
+    from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun, RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
 
-    PlannedChunk = tuple[Chunk, Sequence[Row], list[str]]
-    """A chunk with its rows and their prompts."""
+    PlannedChunk = tuple[Chunk, ChunkRows]
 
 CHUNKS_AT_ONCE = 2
 """Two chunks at a time: while the last rows of one are answered, rows of the next one are sent."""
-
-REFUSALS = (BadRequestError, InvalidRequestError)
-"""Errors by which the platform refuses a row for good."""
 
 ROW_RETRY_BUDGET = 10.0
 """Seconds during which a row is retried while the platform answers 5xx. Then we check whether it answers other rows."""
@@ -130,14 +123,14 @@ class DirectRequests:
     def _open_chunks(self) -> Iterator[PlannedChunk]:
         """The chunks that an earlier try has planned and not finished."""
         for chunk in list(self._run.ledger.chunks):
-            yield chunk, *self._run.read(chunk)
+            yield chunk, self._run.read(chunk)
 
     def _new_chunks(self) -> Iterator[PlannedChunk]:
         """The next chunks, each planned when it is requested."""
         while upcoming := self._run.upcoming():
             with self._run.ledger.transaction() as change:
                 chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)
-            yield chunk, upcoming.rows, upcoming.prompts
+            yield chunk, upcoming
 
     async def _settle(self, running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
         done, pending = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -148,7 +141,10 @@ class DirectRequests:
         return pending
 
     async def _chunk(self, client: AsyncClient, planned: PlannedChunk) -> None:
-        chunk, rows, prompts = planned
+        chunk, found = planned
+        sent = range(chunk.rows) if found.sendable is None else found.sendable
+        prompts = [found.prompts[offset] for offset in sent]
+        self._done += chunk.rows - len(sent)
         size = self._endpoint.per_request
         try:
             async with asyncio.TaskGroup() as group:
@@ -159,11 +155,12 @@ class DirectRequests:
         except BaseExceptionGroup as errors:
             # The error concerns every row, so the other requests fail in the same way.
             raise errors.exceptions[0] from None
-        result, retried = ChunkResult.pending(len(rows)), 0
-        for offset, (row, tries) in enumerate(chain.from_iterable(task.result() for task in tasks)):
+        result, retried = found.result(), 0
+        answered = chain.from_iterable(task.result() for task in tasks)
+        for offset, (row, tries) in zip(sent, answered, strict=True):
             retried += tries > 1
             set_result(result, offset, row)
-        counts = self._run.write_part(chunk, rows, result, retried)
+        counts = self._run.write_part(chunk, found.rows, result, retried)
         with self._run.ledger.transaction() as change:
             change.finish(chunk, counts)
 
@@ -261,7 +258,7 @@ class DirectRequests:
 def _reason(error: Exception) -> FailureReason:
     """Why a row failed whose request was not answered."""
     if isinstance(error, REFUSALS):
-        return FailureReason.REJECTED
+        return FailureReason.PROMPT_TOO_LONG if error.status == TOO_LARGE else FailureReason.REJECTED
     if isinstance(error, PlatformTimeoutError):
         return FailureReason.TIMEOUT
     return FailureReason.NO_ANSWER if isinstance(error, ProtocolError) else FailureReason.PLATFORM_ERROR

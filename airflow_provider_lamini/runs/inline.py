@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
+from airflow_provider_lamini.rows.errors import BadRowError
+from airflow_provider_lamini.rows.failure_limit import FailureLimit
 from airflow_provider_lamini.rows.sources.lists import check_rows
 from airflow_provider_lamini.rows.sources.source import is_path
 from airflow_provider_lamini.runs.arguments import finite, plain_name, text, valid_unicode
@@ -21,10 +23,15 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
     from airflow_provider_lamini.rows.answers import RowResult
     from airflow_provider_lamini.rows.endpoints import TokenUsage
+    from airflow_provider_lamini.rows.errors import RowError
+    from airflow_provider_lamini.rows.failures import RowFailure
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.outcome import Log
 
 T = TypeVar("T")
+
+NONE_MAY_FAIL = FailureLimit(count=0)
 
 _MAX_NAMED = 3
 """Maximum number of failed prompts that a message names."""
@@ -63,15 +70,16 @@ async def _send_all(settings: ClientSettings, calls: Sequence[Call[T]], at_once:
     return [task.result() for task in tasks]
 
 
-def require_outputs(rows: list[RowResult]) -> list[RowResult]:
-    """Check that every prompt has an answer.
+def require_outputs(rows: list[RowResult], limit: FailureLimit = NONE_MAY_FAIL) -> list[RowResult]:
+    """Check that enough prompts have an answer.
 
     :param rows: the answers
+    :param limit: how many may have failed
     :return: the same
-    :raises AnswerError: if a prompt has none; it names the first ones by number
+    :raises AnswerError: if more have none; it names the first ones by number
     """
     failed = [f"{number}: {row.failure.text}" for number, row in enumerate(rows) if row.failure is not None]
-    if failed:
+    if limit.exceeded(len(failed), len(rows)):
         more = f"; and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
         raise AnswerError(
             f"{len(failed)} of {len(rows)} prompts have no usable answer (counted from 0): "
@@ -80,18 +88,33 @@ def require_outputs(rows: list[RowResult]) -> list[RowResult]:
     return rows
 
 
+def failures_value(rows: Sequence[RowResult]) -> dict[str, object]:
+    """What the XCom value says about failed rows.
+
+    :param rows: the answers
+    :return: ``errors``, one per row, with ``None`` for a row that has not failed; nothing if no row has failed
+    """
+    errors = [row.failure and {"reason": row.failure.reason.value, "error": row.failure.text} for row in rows]
+    return {"errors": errors} if any(errors) else {}
+
+
 def output_value(rows: Sequence[RowResult], *, single: bool) -> dict[str, object]:
     """Build the XCom value.
 
     :param rows: the answers
     :param single: whether the task has one prompt, not a list
-    :return: ``output`` and ``finish_reason``, or lists of them
+    :return: ``output`` and ``finish_reason``, or lists of them; ``errors`` if rows have failed
     """
     if single:
-        return {"output": rows[0].output, "finish_reason": rows[0].finish_reason}
+        return {
+            "output": rows[0].output,
+            "finish_reason": rows[0].finish_reason,
+            **failures_value(rows),
+        }
     return {
         "outputs": [row.output for row in rows],
         "finish_reasons": [row.finish_reason for row in rows],
+        **failures_value(rows),
     }
 
 
@@ -197,11 +220,27 @@ def _items(name: str, value: object, maximum: int) -> Sequence[object]:
     return value
 
 
-def inline_rows(value: object, maximum: int) -> list[Row]:
+def inline_error(rows: Sequence[Row], prompt: PromptTemplate, failures: Mapping[int, RowFailure]) -> RowError:
+    """The error for the first row of a list that cannot be sent.
+
+    :param rows: the rows
+    :param prompt: makes the prompt of a row
+    :param failures: why rows cannot be sent, by number
+    """
+    number, failure = min(failures.items())
+    location = f"row {number} of the list"
+    column = next((column for column in prompt.columns if rows[number].get(column) is None), None)
+    if column is not None:
+        return prompt.missing(location, column, rows[number])
+    return BadRowError(f"{location}: {failure.text}. Correct the row, or set on_bad_row='error'.")
+
+
+def inline_rows(value: object, maximum: int, bad: dict[int, RowFailure] | None = None) -> list[Row]:
     """The rows of an input that is answered without an output folder.
 
     :param value: one text, a list of texts or a list of rows
     :param maximum: how many rows are allowed
+    :param bad: receives the rows that cannot be used, by number; ``None`` to raise an error
     :raises InvalidArgumentError: if it is a path, or has too many rows
     :raises RowError: if a row is invalid
     """
@@ -221,4 +260,4 @@ def inline_rows(value: object, maximum: int) -> list[Row]:
             f"input has {len(value)} rows; without output, {maximum} are allowed, because larger results do not fit into an "
             "XCom. Give output, the folder for the results."
         )
-    return check_rows(value)
+    return check_rows(value, bad)

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.exceptions import TooManyFailedRowsError
-from airflow_provider_lamini.rows.errors import InputChangedError, LedgerError
+from airflow_provider_lamini.rows.counts import describe_failures
+from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, LedgerError
 from airflow_provider_lamini.rows.ledger.document import Header, load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.passthrough_cache import PassthroughCache
 from airflow_provider_lamini.rows.run_files import LEDGER
+from airflow_provider_lamini.rows.screening import screen
+from airflow_provider_lamini.rows.sources.batch import SourceChunk
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import (
@@ -29,12 +33,13 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.failure_limit import FailureLimit
-    from airflow_provider_lamini.rows.ledger.document import Chunk
-    from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+    from airflow_provider_lamini.rows.failures import RowFailure
+    from airflow_provider_lamini.rows.ledger.document import Chunk, Round
     from airflow_provider_lamini.rows.output.parts import PartWriter
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.batch import Cursor
     from airflow_provider_lamini.rows.sources.source import Source
+    from airflow_provider_lamini.rows.sources.validation import InputSummary
     from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.outcome import Log
 
@@ -56,6 +61,7 @@ class RowRunConfig:
     :param chunk_size: rows per chunk
     :param max_in_flight: maximum number of jobs, or of direct requests, at the same time
     :param row_retries: how often a failed row is sent again
+    :param keep_bad_rows: write rows that cannot be sent with their error instead of refusing the input
     :param failure_limit: how many rows may fail
     :param replace_other_run: replace another run's results in the folder instead of failing
     :param submit_unknown: submit a chunk again if nobody knows whether its job was started
@@ -75,6 +81,7 @@ class RowRunConfig:
     chunk_size: int
     max_in_flight: int
     row_retries: int
+    keep_bad_rows: bool
     failure_limit: FailureLimit
     replace_other_run: bool
     submit_unknown: bool
@@ -96,19 +103,35 @@ class RowRunConfig:
         )
 
 
-class UpcomingChunk(NamedTuple):
-    """The next rows that are in no chunk yet.
+class ChunkRows(NamedTuple):
+    """The rows of a chunk, with their prompts.
 
     :param start: position of the first row
     :param after: position after the last row
     :param rows: the rows
-    :param prompts: their prompts
+    :param prompts: their prompts; empty for rows that cannot be sent
+    :param failures: why rows cannot be sent, by offset
     """
 
     start: Cursor
     after: Cursor
     rows: Sequence[Row]
     prompts: PromptList
+    failures: Mapping[int, RowFailure]
+
+    @property
+    def sendable(self) -> list[int] | None:
+        """Offsets of the rows that can be sent; ``None`` for all."""
+        if not self.failures:
+            return None
+        return [offset for offset in range(len(self.rows)) if offset not in self.failures]
+
+    def result(self) -> ChunkResult:
+        """The result of the chunk before anything is sent."""
+        result = ChunkResult.pending(len(self.rows))
+        for offset, failure in self.failures.items():
+            result.fail(offset, failure)
+        return result
 
     @property
     def fingerprint(self) -> str:
@@ -152,8 +175,8 @@ class OpenRun:
         )
         columns = needed_columns(config.prompt, config.passthrough)
         # Two readers: reading a planned chunk again must not move the position of the next one.
-        self._upcoming = ChunkReader(source, config.chunk_size, columns)
-        self._planned = ChunkReader(source, config.chunk_size, columns)
+        self._upcoming = ChunkReader(source, columns)
+        self._planned = ChunkReader(source, columns)
         self._cache = PassthroughCache(config.passthrough, cache_bytes)
 
     def is_current(self) -> bool:
@@ -165,14 +188,25 @@ class OpenRun:
         self._upcoming.close()
         self._planned.close()
 
-    def upcoming(self) -> UpcomingChunk | None:
-        """Read the rows of the next chunk; ``None`` if all rows are in chunks."""
-        if self.ledger.exhausted:
+    def upcoming(self) -> ChunkRows | None:
+        """Read the rows of the next chunk; ``None`` if all rows are in chunks.
+
+        :raises InputChangedError: if a row cannot be sent although all rows could when the input was validated
+        """
+        document = self.ledger.document
+        if document.exhausted:
             return None
-        chunk = self._upcoming.read(self.ledger.document.next)
+        chunk = self._upcoming.read(document.next, document.chunk_size)
         if chunk is None:
             return None
-        return UpcomingChunk(chunk.start, chunk.after, chunk.rows, self._config.prompt.render_all(chunk.rows))
+        found = self._screened(chunk)
+        if found.failures and not self._config.keep_bad_rows:
+            offset, failure = min(found.failures.items())
+            raise InputChangedError(
+                f"Row {found.start.row + offset} of {self.source.describe()} could be sent when the task began, and now it "
+                f"cannot: {failure.text}. The input was changed while the task ran. Restore the old input."
+            )
+        return found
 
     def remember(self, chunk: Chunk, rows: Sequence[Row]) -> None:
         """Keep the passthrough columns of a submitted chunk in memory, if they fit.
@@ -182,36 +216,41 @@ class OpenRun:
         """
         self._cache.put(chunk.number, rows)
 
-    def passthrough_rows(self, chunk: Chunk) -> Sequence[Row]:
-        """The rows of a planned chunk, with at least their passthrough columns.
+    def rows_to_write(self, chunk: Chunk, result: ChunkResult) -> Sequence[Row]:
+        """The rows of a planned chunk with at least their passthrough columns, and those of the prompt if a row failed.
 
         :raises InputChangedError: if they are not the rows that the chunk was planned with
         """
         cached = self._cache.pop(chunk.number)
-        return self.read(chunk)[0] if cached is None else cached
+        return self.read(chunk).rows if cached is None or result.failures else cached
 
-    def read(self, chunk: Chunk) -> tuple[Sequence[Row], PromptList]:
+    def read(self, chunk: Chunk) -> ChunkRows:
         """Read the rows of a planned chunk again, with their prompts.
 
         :raises InputChangedError: if they are not the rows that the chunk was planned with
         """
-        found = self._planned.read(chunk.start)
-        rows = found.rows if found else ()
-        prompts = self._config.prompt.render_all(rows)
-        if fingerprint(prompts) != chunk.fingerprint:
+        found = self._planned.read(chunk.start, chunk.rows)
+        screened = self._screened(found or SourceChunk(chunk.start, chunk.start, ()))
+        if screened.fingerprint != chunk.fingerprint:
             raise InputChangedError(
                 f"In {self.source.describe()}, {chunk} are not the rows that were sent: the input was changed while the "
                 "task ran. Nothing more was sent. Restore the old input, or process the new one with another output "
                 "folder."
             )
-        return rows, prompts
+        return screened
 
-    def submission_key(self, chunk: Chunk) -> str:
-        """Identify the last submission of a chunk among all of the task's.
+    def _screened(self, chunk: SourceChunk) -> ChunkRows:
+        config = self._config
+        prompts, failures = screen(chunk.rows, chunk.bad, config.prompt, config.max_prompt_chars)
+        return ChunkRows(chunk.start, chunk.after, chunk.rows, prompts, failures)
 
-        :param chunk: the chunk, submitted or about to be
+    def submission_key(self, chunk: Chunk, submission: Round) -> str:
+        """Identify a submission among all of the task's.
+
+        :param chunk: the chunk
+        :param submission: one of its submissions, made or about to be
         """
-        intended_at = chunk.rounds[-1].intended_at
+        intended_at = submission.intended_at
         return digest({"output": self.folder.location, "chunk": chunk.number, "intended_at": intended_at})
 
     def write_part(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult, retried: int) -> Counts:
@@ -233,7 +272,14 @@ class OpenRun:
 
         :param totals: the rows of all finished chunks by outcome
         """
-        return self._config.failure_limit.exceeded(totals.failed, self.ledger.header.total_rows)
+        return self.over_limit(totals.failed)
+
+    def over_limit(self, failed: int) -> bool:
+        """Whether a number of failed rows is more than may fail.
+
+        :param failed: number of rows
+        """
+        return self._config.failure_limit.exceeded(failed, self.ledger.header.total_rows)
 
     def check_failures(self) -> None:
         """Compare the failed rows so far with the limit.
@@ -244,12 +290,12 @@ class OpenRun:
         if not self.too_many_failed(ledger.totals):
             return
         failed, total = ledger.totals.failed, ledger.header.total_rows
-        job_ids = [chunk.job_id for chunk in ledger.chunks if chunk.job_id]
+        job_ids = [job_id for chunk in ledger.chunks for job_id in chunk.job_ids]
         running = f" Still running, and billing: {', '.join(job_ids)}." if job_ids else ""
         raise TooManyFailedRowsError(
             f"{failed} of {total} rows failed, and max_failed_rows allows {self._config.failure_limit}. By reason: "
-            f"{ledger.totals.described_failures}. The files errors-*.jsonl in {self.folder} say why.{running} To accept the "
-            "failed rows, raise max_failed_rows and clear the task; to send rows again, choose another folder."
+            f"{describe_failures(ledger.totals.failures)}. The files errors-*.jsonl in {self.folder} say why.{running} To "
+            "accept the failed rows, raise max_failed_rows and clear the task; to send rows again, choose another folder."
         )
 
 
@@ -276,7 +322,7 @@ def open_run(
     :param log: the task's log
     :raises RowError: if the input or the output cannot be used
     """
-    source = open_source(config.input, conn_id=config.input_conn_id)
+    source = open_source(config.input, conn_id=config.input_conn_id, keep_bad=config.keep_bad_rows)
     folder = OutputFolder(config.output, config.output_conn_id)
     check_input_apart(source, folder)
     run_fingerprint = config.fingerprint(platform_url)
@@ -289,13 +335,8 @@ def open_run(
             "removed it, or the output folder has changed since the task was deferred: its template must not use the "
             "current time or random values."
         )
-    known = found and (
-        found.header.owner,
-        found.header.fingerprint,
-        found.header.chunk_size,
-        found.header.input_version,
-    )
-    if known == (owner, run_fingerprint, config.chunk_size, version):
+    known = found and (found.header.owner, found.header.fingerprint, found.header.input_version)
+    if known == (owner, run_fingerprint, version):
         stack.enter_context(folder.lock())
         ledger = Ledger.resume(folder, owner)
         if ledger.totals.rows:
@@ -307,7 +348,9 @@ def open_run(
             config.prompt,
             passthrough=config.passthrough,
             max_prompt_chars=config.max_prompt_chars,
+            keep_bad=config.keep_bad_rows,
         )
+        _check_bad_rows(summary, config, source, log)
         header = Header(
             owner=owner,
             fingerprint=run_fingerprint,
@@ -323,4 +366,26 @@ def open_run(
         log.info(
             "Validated %s: %d rows. The output goes to %s.", source.describe(), summary.total_rows, folder
         )
+    ledger.update_header(chunk_size=config.chunk_size, input_version=version)
     return OpenRun(config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes)
+
+
+def _check_bad_rows(summary: InputSummary, config: RowRunConfig, source: Source, log: Log) -> None:
+    """Say which rows cannot be sent, and stop if more of them exist than may fail.
+
+    :raises BadRowError: if there are more
+    """
+    if not summary.failures:
+        return
+    bad, total = sum(summary.failures.values()), summary.total_rows
+    counts = describe_failures(summary.failures)
+    examples = "; ".join(summary.examples)
+    if config.failure_limit.exceeded(bad, total):
+        raise BadRowError(
+            f"{bad} of {total} rows of {source.describe()} cannot be sent ({counts}), and max_failed_rows allows "
+            f"{config.failure_limit}. Nothing was sent. The first: {examples}. Correct the rows, or raise max_failed_rows."
+        )
+    log.warning(
+        "%d of %d rows cannot be sent (%s); they are written with their error. The first: %s",
+        *(bad, total, counts, examples),
+    )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.rows.answers import RowResult
+from airflow_provider_lamini.rows.counts import describe_failures
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
+from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.passthrough_cache import MAX_BYTES
-from airflow_provider_lamini.rows.sources.validation import check_lengths, refuse_conversations
+from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
-from airflow_provider_lamini.runs.inline import inline_rows, require_outputs, send_all
+from airflow_provider_lamini.runs.inline import inline_error, inline_rows, require_outputs, send_all
 from airflow_provider_lamini.runs.open_run import open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
@@ -19,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_lamini.jobs.event import JobEvent
-    from airflow_provider_lamini.rows.answers import RowResult
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
+    from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.output.manifest import Manifest
     from airflow_provider_lamini.runs.open_run import OpenRun, RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
@@ -83,7 +87,7 @@ class RowRun:
             )
         run.check_failures()
         counts = manifest.counts
-        why = f" ({counts.described_failures})" if counts.failed else ""
+        why = f" ({describe_failures(counts.failures)})" if counts.failed else ""
         log.info(
             "Wrote %d rows to %s; %d of them failed%s.", counts.rows, manifest.output, counts.failed, why
         )
@@ -134,7 +138,7 @@ class InlineRun:
     :param config: the settings
     :param endpoint: sends the prompts, instead of the endpoint in the settings
     :param max_rows: maximum number of rows
-    :param result: makes the task's result of the results of the rows, of which none has failed
+    :param result: makes the task's result of the results of the rows
     """
 
     def __init__(
@@ -156,19 +160,25 @@ class InlineRun:
         """Send all requests and wait for their answers.
 
         :param event: not used, because there are no jobs
-        :raises AnswerError: if a row has no usable answer
+        :raises AnswerError: if more rows have no usable answer than may fail
         """
         del event
         config, size = self._config, self._endpoint.per_request
-        rows = inline_rows(config.input, self._max_rows)
-        refuse_conversations(rows, config.prompt, lambda offset: f"row {offset} of the list")
-        prompts = config.prompt.render_all(rows)
-        if config.max_prompt_chars is not None:
-            lengths = config.prompt.lengths(prompts)
-            check_lengths(lengths, config.max_prompt_chars, lambda offset: f"row {offset} of the list")
-        calls = [self._endpoint.ask(prompts[start : start + size]) for start in range(0, len(prompts), size)]
+        bad: dict[int, RowFailure] | None = {} if config.keep_bad_rows else None
+        rows = inline_rows(config.input, self._max_rows, bad)
+        prompts, failures = screen(rows, bad or {}, config.prompt, config.max_prompt_chars)
+        if failures and not config.keep_bad_rows:
+            raise inline_error(rows, config.prompt, failures)
+        results = [RowResult(None, None, failures.get(offset, NOT_ANSWERED)) for offset in range(len(rows))]
+        sent = [offset for offset in range(len(rows)) if offset not in failures]
+        calls = [
+            self._endpoint.ask([prompts[offset] for offset in sent[start : start + size]])
+            for start in range(0, len(sent), size)
+        ]
         answers = send_all(self._task.settings, calls, at_once=config.max_in_flight, log=self._task.log)
-        return Done(self._result(require_outputs([row for answer in answers for row in answer])))
+        for offset, result in zip(sent, chain.from_iterable(answers), strict=True):
+            results[offset] = result
+        return Done(self._result(require_outputs(results, config.failure_limit)))
 
     def on_deadline(self, event: JobEvent) -> str:
         return jobs_kept(event)

@@ -114,12 +114,24 @@ def test_settings_that_do_not_decide_results_may_change_between_tries(platform, 
     assert outputs(rows()) == OUTPUTS
 
 
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_run_goes_on_with_another_chunk_size(platform, inference, rows, deferrable):
+    platform.control.hold()
+    begin(inference())
+    platform.control.release()
+    ended = run_to_end(inference(chunk_size=2, deferrable=deferrable))
+    assert totals(platform) == [10, 10, 2, 2, 1]
+    assert outputs(rows()) == OUTPUTS
+    assert ended.result["chunks"] == 5
+    assert run_to_end(inference(chunk_size=3)).result == ended.result
+    assert totals(platform) == [10, 10, 2, 2, 1]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"max_new_tokens": 5},
         {"output_type": {"said": "str"}},
-        {"chunk_size": 5},
         {"prompt": "Say {prompt}"},
         {"passthrough": ["prompt"]},
         {"endpoint": "completions"},
@@ -189,7 +201,7 @@ def test_a_submission_without_a_response_is_not_repeated_if_that_is_forbidden(pl
     assert totals(platform) == [10, 10, 10, 5]
 
 
-@pytest.mark.parametrize("refused", [{"status": 400}, {"status": 401}, {"status": 422}, {"status": 497}])
+@pytest.mark.parametrize("refused", [{"status": 401}, {"status": 404}, {"status": 497}])
 def test_a_refused_submission_started_nothing(platform, inference, rows, refused):
     platform.control.fault("/v1/batch_completions", skip=1, **refused)
     with pytest.raises(Exception, match="Nothing was started") as caught:

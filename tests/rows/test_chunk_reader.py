@@ -41,12 +41,26 @@ def path(request, tmp_path):
 def test_chunks_are_read_again_in_any_order(path, order):
     source = open_source(path)
     starts = [found.start for found in source.chunks(SIZE, columns=["n"])]
-    reader = ChunkReader(source, SIZE, ["n"])
+    reader = ChunkReader(source, ["n"])
     for number in order:
         expected = [{"n": row} for row in range(number * SIZE, min((number + 1) * SIZE, COUNT))]
-        found = reader.read(starts[number])
+        found = reader.read(starts[number], SIZE)
         assert found is not None
         assert (found.start, found.rows) == (starts[number], expected)
+
+
+def test_chunks_may_have_different_sizes(path):
+    source = open_source(path)
+    reader = ChunkReader(source, ["n"])
+    place, found = Cursor(), []
+    for size in (7, 1, 30, 30, 5, 50):
+        chunk = reader.read(place, size)
+        assert chunk is not None
+        assert chunk.start.row == len(found)
+        found += [row["n"] for row in chunk.rows]
+        place = chunk.after
+    assert found == list(range(COUNT))
+    assert reader.read(place, 5) is None
 
 
 def test_a_chunk_beyond_the_end_has_no_rows(tmp_path):
@@ -54,12 +68,12 @@ def test_a_chunk_beyond_the_end_has_no_rows(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text('{"n": 1}\n')
     source = open_source(str(path))
-    reader = ChunkReader(source, 1, ["n"])
-    first = reader.read(Cursor())
+    reader = ChunkReader(source, ["n"])
+    first = reader.read(Cursor(), 1)
     assert first is not None
     assert first.rows == [{"n": 1}]
-    assert reader.read(Cursor(1, 0, 9, 1)) is None
-    assert reader.read(Cursor(2, 0, 18, 2)) is None
+    assert reader.read(Cursor(1, 0, 9, 1), 1) is None
+    assert reader.read(Cursor(2, 0, 18, 2), 1) is None
 
 
 def test_consecutive_chunks_of_a_gzipped_file_decompress_it_once(tmp_path):
@@ -70,8 +84,8 @@ def test_consecutive_chunks_of_a_gzipped_file_decompress_it_once(tmp_path):
     began = time.process_time()
     starts = [found.start for found in source.chunks(200, columns=["n"])]
     once = time.process_time() - began
-    reader = ChunkReader(source, 200, ["n"])
+    reader = ChunkReader(source, ["n"])
     began = time.process_time()
-    assert sum(len(reader.read(start).rows) for start in starts[::2]) == 20_000
+    assert sum(len(reader.read(start, 200).rows) for start in starts[::2]) == 20_000
     again = time.process_time() - began
     assert again < 5 * once  # from the beginning each time, it is a hundred times as much

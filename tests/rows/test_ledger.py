@@ -223,7 +223,79 @@ class TestUnknownSubmissions:
         assert again.forget(chunk).job_id == "job-1"
 
 
+class TestSplitting:
+    """The platform has refused the rows of a chunk together."""
+
+    @pytest.fixture
+    def split(self, ledger):
+        """A chunk whose first submission was refused."""
+        chunk = intend(ledger, plan(ledger))
+        with ledger.transaction() as change:
+            return change.split(chunk, 0, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
+
+    def step(self, ledger, name, chunk, key):
+        with ledger.transaction() as change:
+            return getattr(change, name)(chunk, key)
+
+    def test_each_piece_is_intended_submitted_and_settled(self, folder, ledger, split):
+        assert split.state == "planned"
+        assert [(each.key, each.state) for each in split.submissions] == [(0, "planned"), (5, "planned")]
+        assert self.step(ledger, "intend_piece", split, 0).state == "intended"
+        assert ledger.record_job_id(split, "job-1", 0).state == "planned"
+        self.step(ledger, "intend_piece", split, 5)
+        chunk = ledger.record_job_id(split, "job-2", 5)
+        assert (chunk.state, chunk.job_ids, chunk.retried) == ("submitted", ["job-1", "job-2"], 0)
+        chunk = self.step(ledger, "settle_piece", chunk, 0)
+        assert chunk.job_ids == ["job-2"]
+        assert list(Ledger.resume(folder, OWNER).chunks) == [chunk]
+
+    def test_a_piece_is_split_again_in_its_place(self, ledger, split):
+        self.step(ledger, "intend_piece", split, 5)
+        with ledger.transaction() as change:
+            chunk = change.split(split, 5, [[5, 6], [7, 8, 9]])
+        assert [each.rows for each in chunk.submissions] == [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]]
+        assert chunk.rounds[0].rows is None
+
+    def test_the_intent_of_a_piece_is_unknown_to_the_next_process(self, folder, ledger, split):
+        self.step(ledger, "intend_piece", split, 5)
+        again = Ledger.resume(folder, OWNER)
+        (chunk,) = again.unknown_submissions
+        assert [each.key for each in again.unknown_of(chunk)] == [5]
+        forgotten = again.forget(chunk, 5)
+        assert [each.state for each in forgotten.submissions] == ["planned", "planned"]
+        assert again.unknown_submissions == []
+
+    def test_steps_of_pieces_out_of_order_are_refused(self, ledger, split):
+        with pytest.raises(LedgerError, match="no intent that job job could belong to"):
+            ledger.record_job_id(split, "job", 0)
+        with pytest.raises(LedgerError, match="no submission of these rows"):
+            self.step(ledger, "intend_piece", split, 3)
+        with pytest.raises(LedgerError, match="no submission of these rows"):
+            ledger.forget(split)
+
+    @pytest.mark.usefixtures("split")
+    def test_smaller_chunks_are_planned_from_there_on(self, ledger):
+        with ledger.transaction() as change:
+            change.limit_chunks(5)
+        plan_rows(ledger, 10, 15)
+        plan_rows(ledger, 15, 20)
+        with ledger.transaction() as change:
+            change.limit_chunks(3)
+        plan_rows(ledger, 20, 23)
+        plan_rows(ledger, 23, 25)
+        assert list(ledger.document.parts()) == [(0, 10), (10, 5), (15, 5), (20, 3), (23, 2)]
+        assert ledger.exhausted
+
+
 class TestOpening:
+    def test_another_chunk_size_continues_the_run(self, folder, ledger):
+        plan(ledger)
+        again = Ledger.open(folder, replace(HEADER, chunk_size=4))
+        again.update_header(chunk_size=4, input_version="v2")
+        plan_rows(again, 10, 14)
+        assert list(again.document.parts()) == [(0, 10), (10, 4)]
+        assert Ledger.resume(folder, OWNER).header == replace(again.header, input_version="v2")
+
     def test_the_same_run_continues(self, folder, ledger):
         chunk = plan(ledger)
         later = replace(HEADER, input_version="v2", created_at=5.0)
@@ -242,7 +314,6 @@ class TestOpening:
             ({"input_hash": "x"}, "with another input"),
             ({"total_rows": 26}, r"with another input \(25 rows then, 26 now\)"),
             ({"fingerprint": "x"}, "with other settings"),
-            ({"chunk_size": 11}, "with other settings"),
         ],
     )
     def test_another_run_is_refused_with_the_difference_and_a_remedy(self, folder, ledger, other, reason):
@@ -406,6 +477,6 @@ def test_the_ledger_holds_no_prompt_and_no_key(folder, ledger):
     ledger.record_job_id(intend(ledger, plan(ledger)), "job")
     document = on_disk(folder)
     said = {"format", "version", "writer_token", "generation", "header", "next", "planned", "open", "totals"}
-    assert set(document) == said | {"try_started_at", "rows_done_before"}
+    assert set(document) == said | {"try_started_at", "rows_done_before", "max_chunk_rows", "sizes"}
     assert set(document["header"]) == set(msgspec.structs.asdict(HEADER))
     assert set(document["open"][0]) == {"number", "start", "rows", "fingerprint", "rounds"}

@@ -51,7 +51,8 @@ def check(run: Run, texts: list[str], kills: int) -> None:
     again = sum("f" in f"{text}" or "r" in text for text in texts)
     manifest = read_manifest(OutputFolder(run.output))
     ok = len(texts) - failed
-    assert manifest.counts == Counts(len(texts), ok, failed, again, {"stop": ok} if ok else {}, {})
+    failures = {"no_answer": failed} if failed else {}
+    assert manifest.counts == Counts(len(texts), ok, failed, again, {"stop": ok} if ok else {}, {}, failures)
     assert sorted(set(OutputFolder(run.output).names(work=True))) == []
     needed = len(texts) + again
     paid = sum(run.platform.asked.values())

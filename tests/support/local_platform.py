@@ -48,7 +48,8 @@ class Control:
         """Add a fault for requests whose whole path matches a regular expression.
 
         :param path: for example ``/v1/batch_completions`` or ``/v1/batch_completions/.*/result``
-        :param options: ``method``, ``skip``, ``times`` (None for all), ``when`` (``before`` or ``after`` the request is
+        :param options: ``method``, ``contains`` and ``longer_than`` (of the body), ``skip``, ``times`` (None for all),
+            ``when`` (``before`` or ``after`` the request is
             processed), ``delay``, ``status``, ``headers``, ``body``, ``truncate``, ``drop``
         """
         self._post("/faults", {"path": path, **options})

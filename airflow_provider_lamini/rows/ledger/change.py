@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import LedgerError
-from airflow_provider_lamini.rows.ledger.document import Chunk, Round
+from airflow_provider_lamini.rows.ledger.document import Chunk, Round, Sizes
+from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.ledger.document import LedgerDocument
-    from airflow_provider_lamini.rows.sources.batch import Cursor
 
 
 class LedgerChange:
@@ -49,14 +49,19 @@ class LedgerChange:
         """
         now = self.document
         rows = after.row - start.row
-        expected = min(now.header.chunk_size, now.header.total_rows - now.next.row)
+        expected = min(now.chunk_size, now.header.total_rows - now.next.row)
         if start.row != now.next.row or rows != expected or not rows:
             raise LedgerError(
                 f"Chunk {now.planned} should have {expected} rows from row {now.next.row} on, but has rows {start.row} "
                 f"to {after.row}: the input has changed since it was validated."
             )
         chunk = Chunk(now.planned, start, rows, fingerprint)
-        self.document = replace(now, planned=now.planned + 1, next=after, open=[*now.open, chunk])
+        sizes = list(now.sizes)
+        last = sizes.pop() if sizes and sizes[-1].rows == rows else Sizes(rows, 0)
+        sizes.append(replace(last, chunks=last.chunks + 1))
+        self.document = replace(
+            now, planned=now.planned + 1, next=after, open=[*now.open, chunk], sizes=sizes
+        )
         return chunk
 
     def intend(self, chunk: Chunk, rows: list[int] | None = None) -> Chunk:
@@ -76,31 +81,81 @@ class LedgerChange:
         self.durable = True
         return self._set_rounds(current, [*current.rounds, Round(self._now, rows)])
 
-    def record_job_id(self, chunk: Chunk, job_id: str) -> Chunk:
+    def record_job_id(self, chunk: Chunk, job_id: str, key: int | None = None) -> Chunk:
         """Record the id of the job that was started for an intended submission.
 
         :param chunk: the chunk
         :param job_id: the platform's id
+        :param key: which of the chunk's pieces; ``None`` if it was not split
         :return: the chunk with the id
         :raises LedgerError: if no submission was intended
         """
         current = self.document.chunk(chunk.number)
-        if current.state != "intended":
+        if current.state != "intended" or current.submission(key).state != "intended":
             raise LedgerError(f"Chunk {chunk.number} has no intent that job {job_id} could belong to.")
-        last = replace(current.rounds[-1], job_id=job_id, submitted_at=self._now)
-        return self._set_rounds(current, [*current.rounds[:-1], last])
+        return self._replace(current, key, job_id=job_id, submitted_at=self._now)
 
-    def forget(self, chunk: Chunk) -> Chunk:
+    def forget(self, chunk: Chunk, key: int | None = None) -> Chunk:
         """Drop the last submission of a chunk: its job was never started, or is lost.
 
         :param chunk: the chunk
+        :param key: which of the chunk's pieces; it then waits for its turn again. ``None`` if the chunk was not split.
         :return: the chunk without that submission
         :raises LedgerError: if it has no submission
         """
         current = self.document.chunk(chunk.number)
         if not current.rounds:
             raise LedgerError(f"Chunk {chunk.number} has no submission to forget.")
+        if current.rounds[-1].pieces:
+            return self._replace(current, key, intended_at=0.0, job_id=None, submitted_at=None)
         return self._set_rounds(current, current.rounds[:-1])
+
+    def split(self, chunk: Chunk, key: int, halves: list[list[int]]) -> Chunk:
+        """Record that a submission was refused, and in what pieces its rows are submitted instead.
+
+        :param chunk: the chunk
+        :param key: the refused submission
+        :param halves: the rows of each piece, as offsets in the chunk
+        :return: the chunk with the pieces
+        """
+        current = self.document.chunk(chunk.number)
+        last, refused = current.rounds[-1], current.submission(key)
+        pieces = list(last.pieces) or [refused]
+        at = next(at for at, piece in enumerate(pieces) if piece.key == refused.key)
+        pieces[at : at + 1] = [Round(0.0, rows) for rows in halves]
+        return self._set_rounds(current, [*current.rounds[:-1], replace(last, pieces=pieces)])
+
+    def intend_piece(self, chunk: Chunk, key: int) -> Chunk:
+        """Record that the task is about to submit a piece. It must be written before the request is sent.
+
+        :param chunk: the chunk
+        :param key: the piece
+        :return: the chunk with the intent
+        """
+        self.durable = True
+        return self._replace(self.document.chunk(chunk.number), key, intended_at=self._now)
+
+    def settle_piece(self, chunk: Chunk, key: int) -> Chunk:
+        """Record that the results of a piece are saved.
+
+        :param chunk: the chunk
+        :param key: the piece
+        :return: the chunk, in which the piece is done
+        """
+        return self._replace(self.document.chunk(chunk.number), key, done=True)
+
+    def start_over(self) -> None:
+        """Plan everything again, because the platform has accepted nothing so far."""
+        self.document = replace(
+            self.document, next=Cursor(), planned=0, open=[], totals=Counts(), sizes=[], max_chunk_rows=0
+        )
+
+    def limit_chunks(self, rows: int) -> None:
+        """Make the next chunks smaller, because the platform accepts no larger ones.
+
+        :param rows: rows per chunk
+        """
+        self.document = replace(self.document, max_chunk_rows=min(rows, self.document.chunk_size))
 
     def finish(self, chunk: Chunk, counts: Counts) -> None:
         """Record that the part of a chunk is written.
@@ -118,6 +173,14 @@ class LedgerChange:
             )
         rest = [other for other in now.open if other.number != done.number]
         self.document = replace(now, open=rest, totals=now.totals + counts)
+
+    def _replace(self, chunk: Chunk, key: int | None, **changes: object) -> Chunk:
+        """Change one of the submissions of a chunk."""
+        last, target = chunk.rounds[-1], chunk.submission(key)
+        if not last.pieces:
+            return self._set_rounds(chunk, [*chunk.rounds[:-1], replace(last, **changes)])
+        pieces = [replace(piece, **changes) if piece is target else piece for piece in last.pieces]
+        return self._set_rounds(chunk, [*chunk.rounds[:-1], replace(last, pieces=pieces)])
 
     def _set_rounds(self, chunk: Chunk, rounds: list[Round]) -> Chunk:
         changed = replace(chunk, rounds=rounds)

@@ -20,21 +20,25 @@ from airflow_provider_lamini.rows.run_files import LEDGER
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 FORMAT = FileFormat(f"{PACKAGE}/ledger", 1)
+
+State = Literal["planned", "intended", "submitted"]
 
 T = TypeVar("T", "LedgerDocument", "LedgerOwner")
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Identifies a run. Two tries of one run have the same header, except for its last three fields.
+    """Identifies a run. Two tries of one run have the same header, except for its last four fields.
 
     :param owner: Dag, task, run and map index of the task; never the try number
     :param fingerprint: hash of the platform and all arguments that decide the results
     :param input_hash: hash of all rows (`InputSummary.content_hash`)
     :param total_rows: number of rows of the input
-    :param chunk_size: rows per chunk; the last chunk may have fewer
+    :param chunk_size: rows per chunk, as the task asked for it last
     :param input_version: `Source.version` when the input was validated
     :param created_at: when the run began, as a Unix timestamp
     :param column_kinds: kind of values in each passthrough column (`InputSummary.column_kinds`)
@@ -51,18 +55,34 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One submission of a chunk, or of the rows of a chunk that failed in the round before.
+    """One submission: of a chunk, of the rows of it that failed in the round before, or of a piece of these.
 
-    :param intended_at: when the task decided to submit, as a Unix timestamp
+    :param intended_at: when the task decided to submit, as a Unix timestamp; 0 for a piece that waits for its turn
     :param rows: offsets of the submitted rows in the chunk; ``None`` for all rows
     :param job_id: the platform's id of the job, once it is known
     :param submitted_at: when the id became known, as a Unix timestamp
+    :param pieces: if the platform has refused these rows together: the pieces that are submitted instead
+    :param done: whether the results of this piece are saved
     """
 
     intended_at: float
     rows: list[int] | None = None
     job_id: str | None = None
     submitted_at: float | None = None
+    pieces: list[Round] = []
+    done: bool = False
+
+    @property
+    def key(self) -> int:
+        """Identifies a submission among the simultaneous ones of its chunk, which have no row in common."""
+        return self.rows[0] if self.rows else 0
+
+    @property
+    def state(self) -> State:
+        """How far it has come."""
+        if self.job_id is not None:
+            return "submitted"
+        return "intended" if self.intended_at else "planned"
 
 
 class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,11 +107,36 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.start.row
 
     @property
-    def state(self) -> Literal["planned", "intended", "submitted"]:
-        """How far its last submission has come."""
+    def submissions(self) -> list[Round]:
+        """The last round or, if it was split, its pieces whose results are not saved yet."""
         if not self.rounds:
-            return "planned"
-        return "intended" if self.rounds[-1].job_id is None else "submitted"
+            return []
+        last = self.rounds[-1]
+        return [piece for piece in last.pieces if not piece.done] if last.pieces else [last]
+
+    def submission(self, key: int | None) -> Round:
+        """One of `submissions`.
+
+        :param key: its `Round.key`; ``None`` if there is only one
+        :raises LedgerError: if there is none
+        """
+        found = [each for each in self.submissions if key is None or each.key == key]
+        if len(found) != 1:
+            raise LedgerError(f"Chunk {self.number} has no submission of these rows.")
+        return found[0]
+
+    @property
+    def state(self) -> State:
+        """How far its last round has come; of several pieces, the least certain one counts."""
+        states = {each.state for each in self.submissions}
+        if "intended" in states:
+            return "intended"
+        return "submitted" if states == {"submitted"} else "planned"
+
+    @property
+    def job_ids(self) -> list[str]:
+        """The jobs under way."""
+        return [each.job_id for each in self.submissions if each.job_id is not None]
 
     @property
     def job_id(self) -> str | None:
@@ -110,6 +155,17 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"rows {self.first_row} to {self.first_row + self.rows - 1}"
 
 
+class Sizes(msgspec.Struct, frozen=True, array_like=True):
+    """Consecutive chunks of one size.
+
+    :param rows: rows per chunk
+    :param chunks: number of chunks
+    """
+
+    rows: int
+    chunks: int
+
+
 class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of the file.
 
@@ -122,6 +178,8 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param totals: outcomes of the rows of all finished chunks
     :param try_started_at: when this try of the task started, as a Unix timestamp
     :param rows_done_before: rows that were done when this try started
+    :param max_chunk_rows: rows of the next chunks, if the platform accepts fewer than `Header.chunk_size`; 0 if not
+    :param sizes: sizes of the planned chunks, in their order
     """
 
     header: Header
@@ -135,6 +193,21 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     totals: Counts = Counts()
     try_started_at: float = 0.0
     rows_done_before: int = 0
+    max_chunk_rows: int = 0
+    sizes: list[Sizes] = []
+
+    @property
+    def chunk_size(self) -> int:
+        """Rows of the next chunk; the last one may have fewer."""
+        return min(self.max_chunk_rows or self.header.chunk_size, self.header.chunk_size)
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """The first row and the number of rows of each planned chunk, in their order."""
+        first = 0
+        for size in self.sizes:
+            for _ in range(size.chunks):
+                yield first, size.rows
+                first += size.rows
 
     @property
     def exhausted(self) -> bool:
@@ -229,7 +302,7 @@ def difference(found: Header, expected: Header) -> str:
         return (
             f"this task and run with another input ({found.total_rows} rows then, {expected.total_rows} now)"
         )
-    if (found.fingerprint, found.chunk_size) != (expected.fingerprint, expected.chunk_size):
+    if found.fingerprint != expected.fingerprint:
         return "this task and run with other settings"
     return ""
 

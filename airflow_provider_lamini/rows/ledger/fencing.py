@@ -24,7 +24,7 @@ from airflow_provider_lamini.rows.ledger.document import load, load_owner
 from airflow_provider_lamini.rows.run_files import claim_name, left_job_name
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.rows.ledger.document import Chunk, LedgerDocument
+    from airflow_provider_lamini.rows.ledger.document import LedgerDocument, Round
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 _POLL_INTERVAL = 0.25
@@ -71,28 +71,30 @@ def check_acquired(folder: OutputFolder, own: LedgerDocument, *, claims: bool) -
         raise _lost(folder)
 
 
-def leave_job_id(folder: OutputFolder, chunk: Chunk, job_id: str) -> None:
+def leave_job_id(folder: OutputFolder, number: int, submission: Round, job_id: str) -> None:
     """Leave the outcome of a submission for the process that has acquired the ledger.
 
     :param folder: the output folder
-    :param chunk: the chunk that was to be submitted
+    :param number: the chunk's number
+    :param submission: what was to be submitted
     :param job_id: the platform's id; empty if no job was started
     """
-    folder.write(left_job_name(chunk.number, chunk.rounds[-1].intended_at), job_id.encode())
+    folder.write(left_job_name(number, submission.intended_at), job_id.encode())
 
 
-def read_left_job_id(folder: OutputFolder, chunk: Chunk, *, wait: float) -> str | None:
+def read_left_job_id(folder: OutputFolder, number: int, submission: Round, *, wait: float) -> str | None:
     """Read the outcome of a submission that the process before has left.
 
     :param folder: the output folder
-    :param chunk: a chunk whose last submission has no job id
+    :param number: the chunk's number
+    :param submission: a submission without a job id
     :param wait: how long to wait for it, in seconds
     :return: the job's id; empty if no job was started, ``None`` if nothing was left
     """
     deadline = time.monotonic() + wait
     while True:
         try:
-            return folder.read(left_job_name(chunk.number, chunk.rounds[-1].intended_at)).decode()
+            return folder.read(left_job_name(number, submission.intended_at)).decode()
         except FileNotFoundError:
             if time.monotonic() >= deadline:
                 return None

@@ -11,6 +11,9 @@ The life of a chunk, and what a retry finds if the process dies after each step:
     (the part is written)                            the part is written again, with the same content
     finish               the chunk is not open       nothing is left to do
 
+If the platform refuses the rows of a chunk together, `LedgerChange.split` replaces the submission by pieces. Each of them is
+intended, gets an id and is settled for itself; its results are saved before it counts as done.
+
 Each process that opens the ledger writes its own token and the number of its generation into it. A writer that finds
 another token stops: a newer try of the task has acquired the ledger, or another task uses the folder. `fencing`
 explains what happens if two processes do this at the same moment.
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import PromptList
     from airflow_provider_lamini.rows.counts import Counts
-    from airflow_provider_lamini.rows.ledger.document import Chunk, Header
+    from airflow_provider_lamini.rows.ledger.document import Chunk, Header, Round
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 
@@ -62,7 +65,12 @@ class Ledger:
         self._document = document
         self._claims = claims
         self._clock = clock
-        self._inherited = {chunk.number for chunk in document.open if chunk.state == "intended"}
+        self._inherited = {
+            (chunk.number, each.key)
+            for chunk in document.open
+            for each in chunk.submissions
+            if each.state == "intended"
+        }
 
     @classmethod
     def open(
@@ -181,8 +189,14 @@ class Ledger:
 
         Their jobs may have started. `record_job_id` or `forget` decides each of them.
         """
+        return [chunk for chunk in self.chunks if self.unknown_of(chunk)]
+
+    def unknown_of(self, chunk: Chunk) -> list[Round]:
+        """The submissions of a chunk that an earlier process intended and that have no job id."""
         return [
-            chunk for chunk in self.chunks if chunk.state == "intended" and chunk.number in self._inherited
+            each
+            for each in chunk.submissions
+            if each.state == "intended" and (chunk.number, each.key) in self._inherited
         ]
 
     def chunk(self, number: int) -> Chunk:
@@ -216,44 +230,55 @@ class Ledger:
         if change.durable:
             self._check_before_paying()
 
-    def record_job_id(self, chunk: Chunk, job_id: str) -> Chunk:
+    def record_job_id(self, chunk: Chunk, job_id: str, key: int | None = None) -> Chunk:
         """Record the id of a job as soon as the platform has returned it.
 
         :param chunk: the chunk that was intended
         :param job_id: the platform's id
+        :param key: which of the chunk's pieces; ``None`` if it was not split
         :return: the chunk with the id
         :raises LedgerError: if no submission was intended
         :raises LedgerLostError: if another process has acquired the ledger; the id is left for that process
         """
-        self._inherited.discard(chunk.number)
-        return self._settle(chunk, lambda change: change.record_job_id(chunk, job_id), job_id)
+        return self._settle(chunk, key, lambda change: change.record_job_id(chunk, job_id, key), job_id)
 
-    def forget(self, chunk: Chunk) -> Chunk:
+    def forget(self, chunk: Chunk, key: int | None = None) -> Chunk:
         """Drop the last submission of a chunk: its job was never started, or is lost. It can be submitted again.
 
         :param chunk: the chunk
+        :param key: which of the chunk's pieces; ``None`` if it was not split
         :return: the chunk without that submission
         :raises LedgerError: if it has no submission
         :raises LedgerLostError: if another process has acquired the ledger
         """
-        current = self.chunk(chunk.number)
-        own_intent = current.state == "intended" and chunk.number not in self._inherited
-        self._inherited.discard(chunk.number)
-        return self._settle(chunk, lambda change: change.forget(chunk), "" if own_intent else None)
+        return self._settle(chunk, key, lambda change: change.forget(chunk, key), "")
 
-    def read_left_job_id(self, chunk: Chunk) -> str | None:
+    def read_left_job_id(self, chunk: Chunk, submission: Round) -> str | None:
         """Read what an earlier process has left about an unknown submission.
 
         Waits as long as that process may still leave it. Where storage has locks, it cannot.
 
         :param chunk: one of `unknown_submissions`
+        :param submission: one of `unknown_of` it
         :return: the job's id; empty if no job was started, ``None`` if nothing was left
         """
         with self._folder.lock() as locked:
             if locked:
                 return None
-        remaining = chunk.rounds[-1].intended_at + self.late_answer - self._clock()
-        return read_left_job_id(self._folder, chunk, wait=min(max(remaining, 0.0), self.late_answer))
+        remaining = submission.intended_at + self.late_answer - self._clock()
+        wait = min(max(remaining, 0.0), self.late_answer)
+        return read_left_job_id(self._folder, chunk.number, submission, wait=wait)
+
+    def update_header(self, *, chunk_size: int, input_version: str) -> None:
+        """Record what a try may change without changing the results.
+
+        :param chunk_size: rows per chunk from now on
+        :param input_version: the version of the input, whose rows are the same
+        """
+        header = replace(self.header, chunk_size=chunk_size, input_version=input_version)
+        if header != self.header:
+            with self.transaction() as change:
+                change.document = replace(change.document, header=header)
 
     def check_acquired(self) -> None:
         """Make sure that this process may still write. Call it before a part is written.
@@ -283,15 +308,24 @@ class Ledger:
         ledger._write(document, durable=True)
         return ledger
 
-    def _settle(self, chunk: Chunk, settle: Callable[[LedgerChange], Chunk], outcome: str | None) -> Chunk:
+    def _settle(
+        self, chunk: Chunk, key: int | None, settle: Callable[[LedgerChange], Chunk], outcome: str
+    ) -> Chunk:
         """Record what became of a submission. If the ledger is lost, leave the outcome for its new owner."""
+        current = self.chunk(chunk.number)
+        submission = current.submission(key) if current.submissions else None
+        known = (chunk.number, submission.key if submission else 0)
+        own_intent = (
+            submission is not None and submission.state == "intended" and known not in self._inherited
+        )
+        self._inherited.discard(known)
         try:
             with self.transaction() as change:
                 changed = settle(change)
             self._check_written()
         except LedgerLostError:
-            if outcome is not None:
-                leave_job_id(self._folder, chunk, outcome)
+            if submission is not None and (outcome or own_intent):
+                leave_job_id(self._folder, chunk.number, submission, outcome)
             raise
         return changed
 
@@ -305,8 +339,9 @@ class Ledger:
             self._check_written()
         except LedgerLostError:
             for chunk in self._document.open:
-                if chunk.state == "intended" and chunk.number not in self._inherited:
-                    leave_job_id(self._folder, chunk, "")
+                for each in chunk.submissions:
+                    if each.state == "intended" and (chunk.number, each.key) not in self._inherited:
+                        leave_job_id(self._folder, chunk.number, each, "")
             raise
 
     def _write(self, document: LedgerDocument, *, durable: bool) -> None:

@@ -107,8 +107,8 @@ def write_manifest(
         raise IncompleteOutputError(f"The run in {folder} is not finished.")
     header = ledger.header
     parts = [
-        Part(part_name(number, suffix), first, min(header.chunk_size, header.total_rows - first))
-        for number, first in enumerate(range(0, header.total_rows, header.chunk_size))
+        Part(part_name(number, suffix), first, rows)
+        for number, (first, rows) in enumerate(ledger.document.parts())
     ]
     names = set(folder.names())
     missing = [part.name for part in parts if part.name not in names]

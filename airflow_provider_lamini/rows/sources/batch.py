@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from airflow_provider_lamini.rows.columns import column_of, kinds_of
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.rows.values import Row
 
@@ -37,6 +38,14 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     line: int = 0
 
 
+def bad_row(error: Exception) -> RowFailure:
+    """The failure of a row that cannot be used.
+
+    :param error: what is wrong with it, without its content
+    """
+    return RowFailure(FailureReason.BAD_ROW, str(error))
+
+
 class Batch(ABC):
     """Some consecutive rows of one file, as many as are convenient to decode at once.
 
@@ -44,15 +53,25 @@ class Batch(ABC):
     :param start: position of the first row
     :param raw: the bytes that the rows were read from, if the whole file consists of such bytes
     :param checked: whether the reader has made sure that each required column has a value in each row
+    :param bad: rows that cannot be used, by offset; the reader has put an empty row, or one without the bad value, there
+
+    :ivar bad: the same; complete once `rows` or `check` was used
     """
 
     def __init__(
-        self, rows: Sequence[Row], start: Cursor, *, raw: bytes | None = None, checked: bool = False
+        self,
+        rows: Sequence[Row],
+        start: Cursor,
+        *,
+        raw: bytes | None = None,
+        checked: bool = False,
+        bad: dict[int, RowFailure] | None = None,
     ) -> None:
         self._rows = rows
         self.start = start
         self.raw = raw
         self.checked = checked
+        self.bad = bad or {}
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -67,6 +86,10 @@ class Batch(ABC):
 
         :raises BadRowError: for a value that cannot
         """
+
+    def is_blank(self, column: str) -> bool:
+        """Whether any row has nothing but white space in a column."""
+        return any(isinstance(value, str) and not value.strip() for value in column_of(self.rows, column))
 
     def content(self) -> bytes | memoryview:
         """Bytes that differ if the rows differ."""
@@ -104,12 +127,20 @@ class TextBatch(Batch):
     :param name: name of the file
     :param ends: for each row, bytes of the file up to its end
     :param lines: for each row, lines of the file up to its end
+    :param bad: rows that cannot be used, by offset
     """
 
     def __init__(
-        self, rows: Sequence[Row], start: Cursor, *, name: str, ends: Sequence[int], lines: Sequence[int]
+        self,
+        rows: Sequence[Row],
+        start: Cursor,
+        *,
+        name: str,
+        ends: Sequence[int],
+        lines: Sequence[int],
+        bad: dict[int, RowFailure] | None = None,
     ) -> None:
-        super().__init__(rows, start)
+        super().__init__(rows, start, bad=bad)
         self.name = name
         self.ends = ends
         self.lines = lines
@@ -157,11 +188,13 @@ class SourceChunk:
     :param start: position of the first row
     :param after: position after the last row
     :param rows: the rows
+    :param bad: rows that cannot be used, by offset
     """
 
     start: Cursor
     after: Cursor
     rows: Sequence[Row]
+    bad: Mapping[int, RowFailure] = field(default_factory=dict)
 
     @property
     def first_row(self) -> int:

@@ -18,31 +18,34 @@ class ChunkReader:
     Otherwise each chunk would cost as much as all chunks before it.
 
     :param source: the input
-    :param size: rows per chunk; the last chunk may have fewer
     :param columns: the columns to read
     """
 
-    def __init__(self, source: Source, size: int, columns: Collection[str]) -> None:
+    def __init__(self, source: Source, columns: Collection[str]) -> None:
         self._source = source
-        self._size = size
         self._columns = columns
         self._chunks: Iterator[SourceChunk] = iter(())
         self._row = -1
+        self._size = 0
 
-    def read(self, start: Cursor) -> SourceChunk | None:
+    def read(self, start: Cursor, size: int) -> SourceChunk | None:
         """Read a chunk. If the input has changed, the chunk may have fewer or other rows, or be missing.
 
         :param start: position of its first row
+        :param size: number of its rows; at the end of the input there may be fewer
         :return: the chunk; ``None`` if there are no rows
         """
-        skipped, remainder = divmod(start.row - self._row, self._size)
-        if self._row < 0 or skipped < 0 or remainder or (skipped and self._source.can_seek):
-            self._chunks = self._source.chunks(self._size, start, columns=self._columns)
+        skipped = start.row - self._row
+        if self._row < 0 or skipped < 0 or (skipped and self._source.can_seek):
+            self._chunks = self._source.chunks(lambda: self._size, start, columns=self._columns)
             skipped = 0
-        for _ in range(skipped):
+        while skipped:
+            self._size = min(skipped, size)
+            skipped -= self._size
             next(self._chunks, None)
+        self._size = size
         chunk = next(self._chunks, None)
-        self._row = start.row + self._size
+        self._row = start.row + (len(chunk.rows) if chunk else 0)
         return chunk
 
     def close(self) -> None:

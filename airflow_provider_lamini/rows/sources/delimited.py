@@ -15,12 +15,13 @@ from airflow_provider_lamini.rows.errors import (
     MissingColumnError,
     short_name,
 )
-from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch
+from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.values import Row
 
 _BATCH_SIZE = 1024
@@ -30,9 +31,12 @@ _QUOTE = b'"'
 class _LineFeed:
     """Passes lines to the CSV parser one at a time and keeps track of the position."""
 
-    def __init__(self, reader: LineReader, name: str) -> None:
+    def __init__(self, reader: LineReader, name: str, *, keep_bad: bool) -> None:
         self._reader = reader
         self._name = name
+        self._keep_bad = keep_bad
+        self.invalid: str | None = None
+        """What is wrong with a line since this was last reset. Only set if bad rows are kept."""
         self._blocks = reader.blocks()
         self._block: list[bytes] = []
         self._next = 0
@@ -75,9 +79,11 @@ class _LineFeed:
         try:
             return line.decode()
         except UnicodeDecodeError:
-            raise BadRowError(
-                f"{self._name}, line {self.line}: the line is not valid UTF-8. Convert the file to UTF-8."
-            ) from None
+            wrong = f"{self._name}, line {self.line}: the line is not valid UTF-8. Convert the file to UTF-8."
+            if not self._keep_bad:
+                raise BadRowError(wrong) from None
+            self.invalid = wrong
+            return line.decode(errors="replace")
 
 
 class DelimitedReader:
@@ -85,11 +91,13 @@ class DelimitedReader:
 
     :param file: the file
     :param delimiter: the character between two values
+    :param keep_bad: keep records that are not rows (`Batch.bad`) instead of raising an error
     """
 
-    def __init__(self, file: InputFile, delimiter: str) -> None:
+    def __init__(self, file: InputFile, delimiter: str, *, keep_bad: bool = False) -> None:
         self._file = file
         self._delimiter = delimiter
+        self._keep_bad = keep_bad
         # The default limit of the csv module is too small for a field with a long document. It is set per process.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
 
@@ -103,12 +111,12 @@ class DelimitedReader:
         :raises InputError: if the file is not valid text
         """
         with self._file.open() as stream:
-            feed = _LineFeed(LineReader(self._file, stream), self._file.name)
+            feed = self._feed(LineReader(self._file, stream))
             header = self._header(feed)
             shape = _Shape(header, columns, self._file.name)
             if start.offset:
                 stream.seek(0)
-                feed = _LineFeed(LineReader(self._file, stream, start.offset, start.line), self._file.name)
+                feed = self._feed(LineReader(self._file, stream, start.offset, start.line))
             row = start.row
             while feed.fill():
                 place = Cursor(row, start.file, feed.offset, feed.line)
@@ -116,12 +124,17 @@ class DelimitedReader:
                 row += len(batch.rows)
                 yield batch
 
+    def _feed(self, reader: LineReader) -> _LineFeed:
+        return _LineFeed(reader, self._file.name, keep_bad=self._keep_bad)
+
     def _header(self, feed: _LineFeed) -> list[str]:
         name = self._file.name
         try:
             header = next((record for record in self._records(feed) if record), None)
         except csv.Error as error:
             raise InputError(f"{name}, the header line: {_reason(error)}") from None
+        if feed.invalid:
+            raise InputError(feed.invalid)
         if header is None:
             raise InputError(f"{name} is empty: a header line with the names of the columns is expected.")
         header = [column.strip() for column in header]
@@ -160,28 +173,57 @@ class DelimitedReader:
         records: list[list[str]] = []
         ends: list[int] = []
         numbers: list[int] = []
+        bad: dict[int, RowFailure] = {}
         reader = self._records(feed)
-        first = feed.line + 1
         while len(records) < _BATCH_SIZE:
             first = feed.line + 1
             try:
-                record = next(reader, None)
-            except csv.Error as error:
-                raise BadRowError(f"{self._file.name}, line {first}: {_reason(error)}") from None
+                record = self._record(reader, feed, shape.width, first)
+            except BadRowError as error:
+                # Reading goes on with the next line. If the record had begun on an earlier one, its end is not known.
+                if not self._keep_bad or feed.line > first or _is_open(error):
+                    raise
+                bad[len(records)], record = bad_row(error), [""] * shape.width
+                reader = self._records(feed)
             if record is None:
                 break
             if not record:
                 continue
-            if len(record) != shape.width:
-                raise BadRowError(
-                    f"{self._file.name}, line {first}: {len(record)} values, but the header names "
-                    f"{shape.width} "
-                    "columns. Is a quotation mark missing, or is the delimiter another one?"
-                )
             records.append(record)
             ends.append(feed.offset)
             numbers.append(feed.line)
-        return TextBatch(shape.rows(records), place, name=self._file.name, ends=ends, lines=numbers)
+        rows = shape.rows(records)
+        for offset in bad:
+            rows[offset] = {}
+        return TextBatch(rows, place, name=self._file.name, ends=ends, lines=numbers, bad=bad)
+
+    def _record(
+        self, reader: Iterator[list[str]], feed: _LineFeed, width: int, first: int
+    ) -> list[str] | None:
+        """Read one record; ``None`` at the end of the file, empty for an empty line.
+
+        :raises BadRowError: if it is not a row
+        """
+        feed.invalid = None
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise BadRowError(f"{self._file.name}, line {first}: {_reason(error)}") from error
+        if feed.invalid:
+            raise BadRowError(feed.invalid)
+        if record and len(record) != width:
+            raise BadRowError(
+                f"{self._file.name}, line {first}: {len(record)} values, but the header names {width} columns. Is a "
+                "quotation mark missing, or is the delimiter another one?"
+            )
+        return record
+
+
+def _is_open(error: BadRowError) -> bool:
+    """Whether a value that is never closed has swallowed the rest of the file."""
+    return isinstance(error.__cause__, csv.Error) and any(
+        text in str(error.__cause__) for text in ("end of data", "field larger")
+    )
 
 
 class _Shape:

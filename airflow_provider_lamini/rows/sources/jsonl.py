@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import msgspec
 
 from airflow_provider_lamini.rows.errors import BadRowError
-from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch
+from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.values import Row
 
 PROMPT = "prompt"
@@ -59,7 +60,12 @@ class _LineBatch(Batch):
 
 
 def read_batches(
-    file: InputFile, start: Cursor, columns: Collection[str] | None, required: Collection[str]
+    file: InputFile,
+    start: Cursor,
+    columns: Collection[str] | None,
+    required: Collection[str],
+    *,
+    keep_bad: bool = False,
 ) -> Iterator[Batch]:
     """Read a file from a position.
 
@@ -67,6 +73,7 @@ def read_batches(
     :param start: the position in this file
     :param columns: the columns to keep; ``None`` for all
     :param required: columns that the reader can check for missing values (`Batch.checked`)
+    :param keep_bad: keep lines that are not rows (`Batch.bad`) instead of raising an error
     :raises BadRowError: for the first line that is not a row
     :raises InputError: if the file is not valid text
     """
@@ -80,7 +87,7 @@ def read_batches(
             place = Cursor(row, start.file, reader.offset, reader.lines)
             rows = _one_per_line(decoder, block)
             batch = (
-                _read_lines(slow, block, place, file.name)
+                _read_lines(slow, block, place, file.name, keep_bad=keep_bad)
                 if rows is None
                 else _LineBatch(rows, place, block=block, name=file.name, checked=checked)
             )
@@ -119,18 +126,27 @@ def _one_per_line(decoder: msgspec.json.Decoder[Row], block: bytes) -> list[Row]
     return rows if not (_ODD_CRLF if block.endswith(b"\r\n") else _ODD_LF).search(block) else None
 
 
-def _read_lines(decoder: msgspec.json.Decoder[Row], block: bytes, start: Cursor, name: str) -> Batch:
+def _read_lines(
+    decoder: msgspec.json.Decoder[Row], block: bytes, start: Cursor, name: str, *, keep_bad: bool
+) -> Batch:
     rows: list[Row] = []
+    bad: dict[int, RowFailure] = {}
     ends: list[int] = []
     lines: list[int] = []
     end = start.offset
     for number, line in enumerate(block.split(b"\n")[:-1], start.line + 1):
         end += len(line) + 1
         if text := line.strip(b" \t\r"):
-            rows.append(_read_line(decoder, text, f"{name}, line {number}"))
+            try:
+                row = _read_line(decoder, text, f"{name}, line {number}")
+            except BadRowError as error:
+                if not keep_bad:
+                    raise
+                bad[len(rows)], row = bad_row(error), {}
+            rows.append(row)
             ends.append(end)
             lines.append(number)
-    batch = TextBatch(rows, start, name=name, ends=ends, lines=lines)
+    batch = TextBatch(rows, start, name=name, ends=ends, lines=lines, bad=bad)
     batch.raw = block
     return batch
 

@@ -7,12 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
-from airflow_provider_lamini.rows.sources.batch import Batch, Cursor
+from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.jsonl import PROMPT
 from airflow_provider_lamini.rows.values import Row, json_value, kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from airflow_provider_lamini.rows.failures import RowFailure
 
 _BATCH_SIZE = 1024
 
@@ -27,21 +29,32 @@ class _ListBatch(Batch):
         return f"item {self.start.row + offset} of the list"
 
 
-def check_rows(items: Iterable[object]) -> list[Row]:
+def check_rows(items: Iterable[object], bad: dict[int, RowFailure] | None = None) -> list[Row]:
     """Convert the items of a list to rows.
 
     :param items: texts, each a row with the column ``prompt``, or mappings of column to value. A number counts as the
         text that it was before a template was rendered to native objects.
+    :param bad: receives the items that cannot be used, which become empty rows, by number; ``None`` to raise an error
     :raises BadRowError: for the first item that is neither, or contains a value that JSON cannot represent
     """
-    return [_row(item, number) for number, item in enumerate(items)]
+    if bad is None:
+        return [_row(item, number) for number, item in enumerate(items)]
+    rows: list[Row] = []
+    for number, item in enumerate(items):
+        try:
+            rows.append(_row(item, number))
+        except BadRowError as error:
+            rows.append({})
+            bad[number] = bad_row(error)
+    return rows
 
 
-def read_batches(rows: list[Row], start: Cursor) -> Iterator[Batch]:
+def read_batches(rows: list[Row], start: Cursor, bad: Mapping[int, RowFailure]) -> Iterator[Batch]:
     """Read a list from a position.
 
     :param rows: the whole list
     :param start: the position
+    :param bad: items that could not be used, by number
     :raises InputError: if the list is shorter
     """
     if start.row > len(rows):
@@ -51,7 +64,8 @@ def read_batches(rows: list[Row], start: Cursor) -> Iterator[Batch]:
     rest = islice(rows, start.row, None)
     row = start.row
     while batch := list(islice(rest, _BATCH_SIZE)):
-        yield _ListBatch(batch, Cursor(row))
+        here = {number - row: bad[number] for number in range(row, row + len(batch)) if number in bad}
+        yield _ListBatch(batch, Cursor(row), bad=here)
         row += len(batch)
 
 

@@ -14,7 +14,7 @@ from airflow_provider_lamini.rows.errors import (
     MissingColumnError,
     MissingExtraError,
 )
-from airflow_provider_lamini.rows.sources.batch import Batch, Cursor
+from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.sources.textfile import InputFile
 
 _MAX_ROWS = 16_384
@@ -35,9 +36,16 @@ class _GroupBatch(Batch):
     """Rows of one row group. They are converted to Python values on demand."""
 
     def __init__(
-        self, part: pa.RecordBatch, columns: Mapping[str, _Column], start: Cursor, *, name: str
+        self,
+        part: pa.RecordBatch,
+        columns: Mapping[str, _Column],
+        start: Cursor,
+        *,
+        name: str,
+        keep_bad: bool = False,
     ) -> None:
         super().__init__((), start)
+        self._keep_bad = keep_bad
         self._part = part
         self._columns = columns
         self._name = name
@@ -46,7 +54,8 @@ class _GroupBatch(Batch):
 
     @cached_property
     def rows(self) -> Table:
-        return _table(self._part, self._columns, self.start, self._name)
+        bad = self.bad if self._keep_bad else None
+        return _table(self._part, self._columns, self.start, self._name, bad)
 
     def __len__(self) -> int:
         return int(self._part.num_rows)
@@ -63,6 +72,16 @@ class _GroupBatch(Batch):
             return None
         return super().missing(column)
 
+    def is_blank(self, column: str) -> bool:
+        from pyarrow import compute
+
+        values = self._part.column(column)
+        if not _is_text(values.type):
+            return False
+        # An empty text counts as no white space.
+        blank = compute.or_(compute.equal(values, ""), compute.utf8_is_space(values))
+        return bool(compute.any(blank).as_py())
+
     def has(self, column: str) -> bool:
         return column in self._columns
 
@@ -78,7 +97,9 @@ class _GroupBatch(Batch):
         return f"{self._name}, row group {self.start.offset}, row {self.start.line + offset} of it"
 
 
-def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None) -> Iterator[Batch]:
+def read_batches(
+    file: InputFile, start: Cursor, columns: Collection[str] | None, *, keep_bad: bool = False
+) -> Iterator[Batch]:
     """Read a file from a position.
 
     Dates and times become ISO 8601 text; decimals become text with all their digits.
@@ -86,6 +107,7 @@ def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None
     :param file: the file
     :param start: the position in this file
     :param columns: the columns to read; ``None`` for all
+    :param keep_bad: keep rows with such values (`Batch.bad`) instead of raising an error
     :raises BadRowError: for a value that JSON cannot represent, such as NaN
     :raises ColumnError: if a column is missing, or has a type that JSON cannot represent
     :raises InputError: if the file is incomplete or not Parquet
@@ -110,7 +132,7 @@ def read_batches(file: InputFile, start: Cursor, columns: Collection[str] | None
                 raise
             raise InputError(f"{file.name} is not a complete Parquet file.") from error
         try:
-            yield from _groups(table, start, selected, file.name)
+            yield from _groups(table, start, selected, file.name, keep_bad=keep_bad)
         except (pa.ArrowException, OSError) as error:
             if not _is_damage(error):
                 raise
@@ -123,7 +145,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _groups(
-    table: pq.ParquetFile, start: Cursor, columns: Mapping[str, _Column], name: str
+    table: pq.ParquetFile, start: Cursor, columns: Mapping[str, _Column], name: str, *, keep_bad: bool
 ) -> Iterator[Batch]:
     place = start
     for group in range(start.offset, table.num_row_groups):
@@ -140,7 +162,9 @@ def _groups(
             if skip >= part.num_rows:
                 skip -= part.num_rows
                 continue
-            batch = _GroupBatch(_decode_dictionaries(part.slice(skip)), columns, place, name=name)
+            batch = _GroupBatch(
+                _decode_dictionaries(part.slice(skip)), columns, place, name=name, keep_bad=keep_bad
+            )
             skip = 0
             place = batch.after(len(batch))
             yield batch
@@ -177,20 +201,53 @@ def _fits_json(part: pa.RecordBatch, columns: Mapping[str, _Column]) -> bool:
     return all(compute.all(compute.is_finite(part.column(name))).as_py() is not False for name in floats)
 
 
-def _table(part: pa.RecordBatch, columns: Mapping[str, _Column], place: Cursor, name: str) -> Table:
+def _table(
+    part: pa.RecordBatch,
+    columns: Mapping[str, _Column],
+    place: Cursor,
+    name: str,
+    bad: dict[int, RowFailure] | None,
+) -> Table:
+    """Convert rows to Python values.
+
+    :param bad: receives the rows that cannot be converted, by offset; ``None`` to raise an error
+    """
     try:
         values: dict[str, list[Any]] = {column: part.column(column).to_pylist() for column in columns}
-    except UnicodeDecodeError as error:
-        raise BadRowError(f"{name}, row group {place.offset}: a text is not valid UTF-8.") from error
-    except (ValueError, OverflowError) as error:
-        # Arrow supports nanoseconds and years beyond 9999; Python does not.
-        raise BadRowError(
-            f"{name}, row group {place.offset}: a date or a time cannot be converted to text: Python supports "
-            "microseconds and the years 1 to 9999. Convert the column to text first, or leave it out."
-        ) from error
+    except (UnicodeDecodeError, ValueError, OverflowError) as error:
+        if bad is None:
+            raise BadRowError(f"{name}, row group {place.offset}: {_undecodable(error)}") from error
+        values = _one_by_one(part, columns, bad, f"{name}, row group {place.offset}")
     for column_name, column in columns.items():
-        column.convert(values[column_name], place, name)
+        column.convert(values[column_name], place, name, bad)
     return Table(values, part.num_rows)
+
+
+def _one_by_one(
+    part: pa.RecordBatch, columns: Mapping[str, _Column], bad: dict[int, RowFailure], location: str
+) -> dict[str, list[Any]]:
+    """Convert values of which at least one cannot be converted; such values become ``None``."""
+    found: dict[str, list[Any]] = {}
+    for column in columns:
+        values = found[column] = []
+        for offset, value in enumerate(part.column(column)):
+            try:
+                values.append(value.as_py())
+            except (UnicodeDecodeError, ValueError, OverflowError) as error:
+                values.append(None)
+                bad[offset] = bad_row(BadRowError(f"{location}: column {column!r}: {_undecodable(error)}"))
+    return found
+
+
+def _undecodable(error: Exception) -> str:
+    """Why a value of a row cannot be converted."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a text is not valid UTF-8."
+    # Arrow supports nanoseconds and years beyond 9999; Python does not.
+    return (
+        "a date or a time cannot be converted to text: Python supports microseconds and the years 1 to 9999. Convert the "
+        "column to text first, or leave it out."
+    )
 
 
 class _Column:
@@ -213,8 +270,11 @@ class _Column:
         self.deep = self._value_type is None
         """Whether each value must be checked recursively."""
 
-    def convert(self, values: list[Any], place: Cursor, file: str) -> None:
-        """Convert the values in place."""
+    def convert(self, values: list[Any], place: Cursor, file: str, bad: dict[int, RowFailure] | None) -> None:
+        """Convert the values in place.
+
+        :param bad: receives the rows whose value cannot be used, by offset; ``None`` to raise an error
+        """
         if self.floats:
             if all(value is None or math.isfinite(value) for value in values):
                 return
@@ -224,10 +284,13 @@ class _Column:
             try:
                 values[offset] = json_value(value)
             except ValueError as error:
-                raise BadRowError(
+                wrong = BadRowError(
                     f"row {place.row + offset} ({file}, row group {place.offset}, row {place.line + offset} of "
                     f"it): column {self._name!r} {error}."
-                ) from None
+                )
+                if bad is None:
+                    raise wrong from None
+                values[offset], bad[offset] = None, bad_row(wrong)
 
     def kinds(self, values: pa.Array) -> set[type] | None:
         """The types of the values (`columns.kinds_of`); ``None`` if the column's type does not determine them."""

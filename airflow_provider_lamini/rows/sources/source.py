@@ -21,8 +21,9 @@ from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
+    from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
     from airflow_provider_lamini.rows.values import Row
@@ -79,7 +80,7 @@ class Source(ABC):
         :param cursor: the position to start at; ``None`` for the beginning
         :param columns: the columns to read; ``None`` for all. Rows of a list keep all columns.
         :param required: columns that need a value in each row; readers that can check this for free set `Batch.checked`
-        :raises BadRowError: for the first row that cannot be read
+        :raises BadRowError: for the first row that cannot be read, unless bad rows are kept (`Batch.bad`)
         :raises ColumnError: if a file declares its columns and lacks one of these
         :raises InputError: if a file cannot be read
         """
@@ -93,37 +94,50 @@ class Source(ABC):
                 yield SourceRow(batch.start.row + offset, row, batch, offset)
 
     def chunks(
-        self, size: int, cursor: Cursor | None = None, *, columns: Collection[str] | None = None
+        self,
+        size: int | Callable[[], int],
+        cursor: Cursor | None = None,
+        *,
+        columns: Collection[str] | None = None,
     ) -> Iterator[SourceChunk]:
-        """Read in chunks of ``size`` rows; the last one may be smaller. Other parameters and errors as for `batches`."""
+        """Read in chunks; the last one may be smaller. Other parameters and errors as for `batches`.
+
+        :param size: rows per chunk, or a function that says how many the next chunk has
+        """
+        next_size = size if callable(size) else lambda: size
         pieces: list[Sequence[Row]] = []
-        missing, start = size, None
+        bad: dict[int, RowFailure] = {}
+        missing, start = 0, None
         for batch in self.batches(cursor, columns=columns):
             begin = 0
             while begin < len(batch):
                 if start is None:
-                    start = batch.after(begin)
+                    start, missing = batch.after(begin), next_size()
                 end = min(begin + missing, len(batch))
                 pieces.append(batch.rows[begin:end])
+                first = batch.start.row - start.row
+                bad.update((first + at, batch.bad[at]) for at in batch.bad if begin <= at < end)
                 missing -= end - begin
                 begin = end
                 if not missing:
-                    yield SourceChunk(start, batch.after(end), concatenate(pieces))
-                    pieces, missing, start = [], size, None
+                    yield SourceChunk(start, batch.after(end), concatenate(pieces), bad)
+                    pieces, start, bad = [], None, {}
         if start is not None:
-            yield SourceChunk(start, batch.after(len(batch)), concatenate(pieces))
+            yield SourceChunk(start, batch.after(len(batch)), concatenate(pieces), bad)
 
 
 class ListSource(Source):
     """Rows in the arguments of the task.
 
     :param items: texts or mappings
+    :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
     """
 
-    def __init__(self, items: Sequence[object]) -> None:
+    def __init__(self, items: Sequence[object], *, keep_bad: bool = False) -> None:
         from airflow_provider_lamini.rows.sources.lists import check_rows
 
-        self._rows = check_rows(items)
+        self._bad: dict[int, RowFailure] | None = {} if keep_bad else None
+        self._rows = check_rows(items, self._bad)
 
     def describe(self) -> str:
         return f"a list of {len(self._rows)} rows"
@@ -149,7 +163,7 @@ class ListSource(Source):
     ) -> Iterator[Batch]:
         from airflow_provider_lamini.rows.sources.lists import read_batches
 
-        return read_batches(self._rows, cursor or Cursor())
+        return read_batches(self._rows, cursor or Cursor(), self._bad or {})
 
 
 class FileSource(Source):
@@ -158,9 +172,11 @@ class FileSource(Source):
     :param uri: the path, URI or glob as the user wrote it
     :param store: the store of the files
     :param path: the path or pattern in the store
+    :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
     """
 
-    def __init__(self, uri: str, store: Store, path: str) -> None:
+    def __init__(self, uri: str, store: Store, path: str, *, keep_bad: bool = False) -> None:
+        self._keep_bad = keep_bad
         self._uri = redacted_uri(uri)
         self._store = store
         self._path = path
@@ -206,7 +222,7 @@ class FileSource(Source):
         for number in range(place.file, len(self._files)):
             if number > place.file:
                 place = Cursor(place.row, number)
-            for batch in _open(self._files[number], place, columns, required):
+            for batch in _open(self._files[number], place, columns, required, keep_bad=self._keep_bad):
                 yield batch
                 place = Cursor(batch.start.row + len(batch), number)
 
@@ -241,26 +257,27 @@ class FileSource(Source):
         return found
 
 
-def open_source(value: object, *, conn_id: str | None = None) -> Source:
+def open_source(value: object, *, conn_id: str | None = None, keep_bad: bool = False) -> Source:
     """Find the input of a run. Files are looked up, but not read.
 
     :param value: a list of texts (each becomes a row with the column ``prompt``), a list of mappings, or a path, URI
         or glob of files: JSON Lines (``.jsonl``, ``.ndjson``, ``.json``), CSV and TSV with a header line, each also
         gzipped (``.gz``), or Parquet. The files of a glob are read in the order of their paths.
     :param conn_id: the Airflow connection to the object store
+    :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
     :raises InputError: if the input is of another type, a file does not exist, or its format is unknown
     :raises BadRowError: if a row of a list cannot be used
     """
     if isinstance(value, str):
-        return _open_text(value, conn_id)
+        return _open_text(value, conn_id, keep_bad=keep_bad)
     if isinstance(value, Mapping) or not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
         raise InputError(
             f"The input is {kind(value)}. Pass a list of prompts, a list of rows, or the path of a file."
         )
-    return ListSource(value)
+    return ListSource(value, keep_bad=keep_bad)
 
 
-def _open_text(text: str, conn_id: str | None) -> Source:
+def _open_text(text: str, conn_id: str | None, *, keep_bad: bool) -> Source:
     if not text.strip():
         raise InputError("The input is an empty text. Pass a list of prompts, a list of rows, or a path.")
     if not is_path(text):
@@ -271,7 +288,7 @@ def _open_text(text: str, conn_id: str | None) -> Source:
             f"itself. Supported files: {_KNOWN}."
         )
     store, path = locate(text, conn_id)
-    return FileSource(text, store, path)
+    return FileSource(text, store, path, keep_bad=keep_bad)
 
 
 def is_path(text: str) -> bool:
@@ -303,21 +320,26 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _open(
-    file: InputFile, start: Cursor, columns: Collection[str] | None, required: Collection[str]
+    file: InputFile,
+    start: Cursor,
+    columns: Collection[str] | None,
+    required: Collection[str],
+    *,
+    keep_bad: bool,
 ) -> Iterator[Batch]:
     """Read one file with the reader for its format. Readers are imported only when they are needed."""
     suffix, _ = _format(file.info.path)
     if suffix in _JSON_LINES:
         from airflow_provider_lamini.rows.sources import jsonl
 
-        return jsonl.read_batches(file, start, columns, required)
+        return jsonl.read_batches(file, start, columns, required, keep_bad=keep_bad)
     if suffix == _PARQUET:
         from airflow_provider_lamini.rows.sources import parquet
 
-        return parquet.read_batches(file, start, columns)
+        return parquet.read_batches(file, start, columns, keep_bad=keep_bad)
     from airflow_provider_lamini.rows.sources.delimited import DelimitedReader
 
-    return DelimitedReader(file, _DELIMITERS[suffix]).read_batches(start, columns)
+    return DelimitedReader(file, _DELIMITERS[suffix], keep_bad=keep_bad).read_batches(start, columns)
 
 
 def _format(path: str) -> tuple[str, bool]:

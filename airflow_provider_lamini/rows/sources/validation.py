@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.columns import column_kind, column_of
-from airflow_provider_lamini.rows.conversation import is_conversation
-from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, OutputError, short_name
+from airflow_provider_lamini.rows.columns import column_kind
+from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, OutputError
+from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.run_files import EXAMPLES
+from airflow_provider_lamini.rows.screening import screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from airflow_provider_lamini.rows.columns import ColumnKind
+    from airflow_provider_lamini.rows.errors import RowError
+    from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
-    from airflow_provider_lamini.rows.values import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,15 @@ class InputSummary:
     :param total_rows: number of rows
     :param content_hash: hash of all rows and of their distribution over files
     :param column_kinds: type of each passthrough column
+    :param failures: number of rows that cannot be sent, by `FailureReason`
+    :param examples: the first of them, each with what is wrong
     """
 
     total_rows: int
     content_hash: str
     column_kinds: dict[str, ColumnKind] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
 
 
 def needed_columns(prompt: PromptTemplate, passthrough: Sequence[str] = ()) -> tuple[str, ...]:
@@ -64,18 +71,20 @@ def validate_input(
     *,
     passthrough: Sequence[str] = (),
     max_prompt_chars: int | None = None,
+    keep_bad: bool = False,
 ) -> InputSummary:
     """Read the whole input once and check each row. Memory does not depend on the number of rows.
 
-    Every row needs a value in each column of the prompt. A passthrough column may be missing in some rows; if it is
-    missing in all rows, its name is wrong.
+    Every row needs a prompt (`screen`). A passthrough column may be missing in some rows; if a column is missing in all
+    rows, its name is wrong.
 
-    :param source: the input
+    :param source: the input, opened with the same ``keep_bad``
     :param prompt: makes the prompt of a row
     :param passthrough: columns to copy into the output
     :param max_prompt_chars: maximum length of a prompt in characters
+    :param keep_bad: count rows that cannot be sent instead of raising an error for the first of them
     :raises MissingColumnError: for the first row without a value that the prompt needs
-    :raises BadRowError: for the first row that cannot be read, or whose prompt is too long
+    :raises BadRowError: for the first row that cannot be read, whose prompt is empty, or too long
     :raises InputError: if the input cannot be read
     """
     columns = needed_columns(prompt, passthrough)
@@ -85,6 +94,7 @@ def validate_input(
     # could as well change it.
     digest = hashlib.sha1(source.layout().encode(), usedforsecurity=False)
     total = 0
+    checks = _RowChecks(source, prompt, max_prompt_chars, keep_bad=keep_bad)
     try:
         for batch in source.batches(columns=columns, required=prompt.columns):
             total += len(batch)
@@ -92,76 +102,93 @@ def validate_input(
             for column, seen in kinds.items():
                 seen.update(batch.kinds(column))
             digest.update(batch.content())
-            _check_values(source, batch, prompt)
-            if max_prompt_chars is not None:
-                lengths = prompt.lengths(prompt.render_all(batch.rows))
-                check_lengths(lengths, max_prompt_chars, batch.describe_row)
+            checks.check(batch)
             if unseen:
                 unseen -= {column for column in unseen if batch.has(column)}
     except MissingColumnError as error:
         if error.column in prompt.columns:
             raise prompt.missing(error.location, error.column, error.columns) from None
         raise
-    if total and unseen:
+    if unseen and total > checks.unreadable:
         raise MissingColumnError.of(source.describe(), min(unseen), next(source.read()).row)
     return InputSummary(
-        total, digest.hexdigest(), {column: column_kind(seen) for column, seen in kinds.items()}
+        total,
+        digest.hexdigest(),
+        {column: column_kind(seen) for column, seen in kinds.items()},
+        dict(checks.failures),
+        tuple(checks.examples),
     )
 
 
-def check_lengths(lengths: Sequence[int], limit: int, describe_row: Callable[[int], str]) -> None:
-    """Make sure that no prompt is too long.
+class _RowChecks:
+    """Finds the rows that cannot be sent.
 
-    :param lengths: the lengths of the prompts in characters
-    :param limit: maximum length in characters
-    :param describe_row: describes the row of a prompt, by its offset in the list
-    :raises BadRowError: for the first prompt that is too long
-    """
-    if max(lengths, default=0) <= limit:
-        return
-    offset, length = next((offset, length) for offset, length in enumerate(lengths) if length > limit)
-    raise BadRowError(
-        f"{describe_row(offset)}: the prompt has {length} characters, and max_prompt_chars allows {limit}. Shorten the "
-        "row, leave it out, or raise max_prompt_chars."
-    )
-
-
-def refuse_conversations(
-    rows: Sequence[Row], prompt: PromptTemplate, describe_row: Callable[[int], str]
-) -> None:
-    """Make sure that no conversation becomes the JSON text of a prompt.
-
-    :param rows: rows of the input
+    :param source: the input
     :param prompt: makes the prompt of a row
-    :param describe_row: describes a row, by its offset in the list
-    :raises BadRowError: for the first row whose whole prompt would be a conversation
+    :param max_prompt_chars: maximum length of a prompt in characters
+    :param keep_bad: count such rows instead of raising an error for the first of them
     """
-    column = prompt.columns[0]
-    for offset, value in enumerate(column_of(rows, column) if prompt.bare else ()):
-        if is_conversation(value):
-            name = short_name(column)
-            raise BadRowError(
-                f"{describe_row(offset)}: the column {name!r} has a conversation. Pass messages={name!r} with "
-                "endpoint='chat', or write a template around it to send its JSON text, such as 'Summarize: {...}'."
-            )
+
+    def __init__(
+        self, source: Source, prompt: PromptTemplate, max_prompt_chars: int | None, *, keep_bad: bool
+    ) -> None:
+        self._source = source
+        self._prompt = prompt
+        self._max_chars = max_prompt_chars
+        self._keep_bad = keep_bad
+        self.failures: Counter[str] = Counter()
+        self.examples: list[str] = []
+
+    @property
+    def unreadable(self) -> int:
+        """Number of rows that could not be read."""
+        return self.failures[FailureReason.BAD_ROW]
+
+    def check(self, batch: Batch) -> None:
+        """Check the rows of a batch."""
+        prompt = self._prompt
+        if not self._needs_look(batch):
+            return
+        found = screen(batch.rows, batch.bad, prompt, self._max_chars).failures
+        if not found:
+            return
+        if not self._keep_bad:
+            raise self._error(batch, *min(found.items()))
+        self.failures.update(failure.reason.value for failure in found.values())
+        for offset, failure in sorted(found.items())[: _MAX_EXAMPLES - len(self.examples)]:
+            unreadable = failure.reason is FailureReason.BAD_ROW
+            where = "" if unreadable else f"{batch.describe_row(offset)}: "
+            self.examples.append(f"{where}{failure.text}")
+
+    def _needs_look(self, batch: Batch) -> bool:
+        """Whether a row of a batch may not be sent."""
+        prompt = self._prompt
+        first = prompt.text_columns[0]
+        return (
+            bool(batch.bad)
+            or self._max_chars is not None
+            or prompt.may_refuse
+            or not (batch.checked or all(batch.missing(column) is None for column in prompt.columns))
+            # If the first column is nowhere blank, no prompt is empty.
+            or batch.is_blank(first)
+            or (prompt.bare and list in batch.kinds(first))
+        )
+
+    def _error(self, batch: Batch, offset: int, failure: RowFailure) -> RowError:
+        row, location = batch.rows[offset], batch.describe_row(offset)
+        for column in self._prompt.columns:
+            if row.get(column) is None:
+                # The batch may have the needed columns only; the message should list all of them.
+                complete_row = next(islice(self._source.read(batch.start), offset, None)).row
+                return self._prompt.missing(location, column, complete_row)
+        return BadRowError(
+            f"{location}: {failure.text}. {_REMEDIES.get(failure.reason, '')}Nothing was sent. To process the other rows, "
+            "set on_bad_row='error'."
+        )
 
 
-def _check_rendering(batch: Batch, prompt: PromptTemplate) -> None:
-    for offset, row in enumerate(batch.rows):
-        try:
-            prompt.render(row)
-        except BadRowError as error:
-            raise BadRowError(f"{batch.describe_row(offset)}: {error}. Nothing was sent.") from None
-
-
-def _check_values(source: Source, batch: Batch, prompt: PromptTemplate) -> None:
-    for column in () if batch.checked else prompt.columns:
-        offset = batch.missing(column)
-        if offset is not None:
-            # The batch may have the needed columns only; the message should list all of them.
-            complete_row = next(islice(source.read(batch.start), offset, None)).row
-            raise prompt.missing(batch.describe_row(offset), column, complete_row)
-    if prompt.bare and list in batch.kinds(prompt.columns[0]):
-        refuse_conversations(batch.rows, prompt, batch.describe_row)
-    if prompt.may_refuse:
-        _check_rendering(batch, prompt)
+_MAX_EXAMPLES = 3
+_REMEDIES = {
+    FailureReason.NO_PROMPT: "Fill it in, or leave the row out. ",
+    FailureReason.PROMPT_TOO_LONG: "Shorten the row, leave it out, or raise max_prompt_chars. ",
+}

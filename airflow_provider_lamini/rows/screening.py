@@ -1,0 +1,106 @@
+"""Which rows can be sent: each row either has a prompt, or has failed before anything is sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_lamini.api.call import PromptList
+from airflow_provider_lamini.rows.columns import column_of
+from airflow_provider_lamini.rows.conversation import is_conversation
+from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, short_name
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.values import Row
+
+
+class Screened(NamedTuple):
+    """The prompts of some rows.
+
+    :param prompts: one per row; empty for a row that cannot be sent
+    :param failures: why rows cannot be sent, by offset
+    """
+
+    prompts: PromptList
+    failures: dict[int, RowFailure]
+
+
+def screen(
+    rows: Sequence[Row],
+    unreadable: Mapping[int, RowFailure],
+    prompt: PromptTemplate,
+    max_prompt_chars: int | None = None,
+) -> Screened:
+    """Make the prompts of rows, and find the rows without one.
+
+    A row has no prompt if one of the prompt's columns has no value, or if all of them are blank.
+
+    :param rows: the rows
+    :param unreadable: rows that could not be read, by offset
+    :param prompt: makes the prompt of a row
+    :param max_prompt_chars: maximum length of a prompt in characters
+    """
+    if not unreadable and _all_texts(rows, prompt):
+        try:
+            prompts = prompt.render_all(rows)
+        except (MissingColumnError, BadRowError):
+            pass
+        else:
+            lengths = [] if max_prompt_chars is None else prompt.lengths(prompts)
+            if max_prompt_chars is None or max(lengths, default=0) <= max_prompt_chars:
+                return Screened(prompts, {})
+    texts, failures = [], dict(unreadable)
+    for offset, row in enumerate(rows):
+        text, failure = ("", unreadable[offset]) if offset in unreadable else _prompt(row, prompt)
+        if failure is None and max_prompt_chars is not None:
+            failure = _too_long(prompt.lengths([text])[0], max_prompt_chars)
+        if failure is not None:
+            text, failures[offset] = "", failure
+        texts.append(text)
+    return Screened(PromptList(texts), failures)
+
+
+def _all_texts(rows: Sequence[Row], prompt: PromptTemplate) -> bool:
+    """Whether no row lacks a prompt because its columns are blank, or has a conversation instead of a text."""
+    values = column_of(rows, prompt.text_columns[0])
+    try:
+        return "" not in values and not any(map(str.isspace, values))  # type: ignore[arg-type] # see below
+    except TypeError:  # a value is not a text
+        if prompt.bare and any(map(is_conversation, values)):
+            return False
+        return not any(isinstance(value, str) and not value.strip() for value in values)
+
+
+def _too_long(length: int, limit: int) -> RowFailure | None:
+    if length <= limit:
+        return None
+    text = f"the prompt has {length} characters, and max_prompt_chars allows {limit}"
+    return RowFailure(FailureReason.PROMPT_TOO_LONG, text)
+
+
+def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
+    values = [row.get(column) for column in prompt.columns]
+    if None in values:
+        column = short_name(prompt.columns[values.index(None)])
+        return "", _no_prompt(f"the row has no value in the column {column!r}, which the prompt needs")
+    texts = [row.get(column) for column in prompt.text_columns]
+    names = ", ".join(map(short_name, prompt.text_columns))
+    if all(isinstance(value, str) and not value.strip() for value in texts):
+        return "", _no_prompt(f"the prompt would be empty: {names} of the row is blank")
+    if prompt.bare and not prompt.may_refuse and is_conversation(texts[0]):
+        return "", RowFailure(
+            FailureReason.BAD_ROW,
+            f"the column {names!r} has a conversation. Pass messages={names!r} with endpoint='chat', or write a template "
+            "around it to send its JSON text, such as 'Summarize: {...}'",
+        )
+    try:
+        return prompt.render(row), None
+    except BadRowError as error:
+        return "", RowFailure(FailureReason.BAD_ROW, str(error))
+
+
+def _no_prompt(text: str) -> RowFailure:
+    return RowFailure(FailureReason.NO_PROMPT, text)

@@ -1,0 +1,201 @@
+"""Rows that cannot be sent, with every operator and from every kind of input: refused before anything is sent, or written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.results import read_outputs
+from tests.support.knowledge_platform import Scripted
+from tests.support.results import rows_in
+from tests.support.tasks import WAITING, maker, run_to_end
+
+GOOD = [0, 2, 4, 6, 8, 10]
+OPERATORS = ["batch", "completions", "chat", "embed batch", "embed", "classify", "rag"]
+each_operator = pytest.mark.parametrize("operator", OPERATORS)
+each_source = pytest.mark.parametrize("source", ["list", "jsonl", "csv", "parquet"])
+
+
+@pytest.fixture
+def task(request, operator, out):
+    """Returns a function that takes arguments and returns a factory of operators."""
+    if operator in {"batch", "completions", "chat"}:
+        make = request.getfixturevalue("inference")
+        return lambda **arguments: make(endpoint=operator, chunk_size=4, **arguments)
+    if operator in {"embed batch", "embed"}:
+        make = request.getfixturevalue("embed")
+        endpoint = "batch" if operator == "embed batch" else "embedding"
+        return lambda **arguments: make(endpoint=endpoint, chunk_size=4, **arguments)
+    return knowledge_task(request.getfixturevalue("knowledge"), operator, out)
+
+
+def knowledge_task(knowledge, operator, out):
+    from airflow_provider_lamini.operators.classify import LaminiClassifyOperator
+    from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQueryOperator
+
+    index = knowledge.indexes["1"] = Scripted(("COMPLETED",))
+    index.files = {"a.md": b"alpha is first"}
+    options = {"task_id": "t", "input": ["a"], "output": str(out), "chunk_size": 4, **WAITING}
+    if operator == "classify":
+        return maker(LaminiClassifyOperator, model_id="model-c1", **options)
+    return maker(LaminiMemoryRagQueryOperator, index_id="1", **options)
+
+
+def write_input(source, folder):
+    """Eleven rows. The odd ones cannot be sent: 1 and 3 have no prompt, 5 a blank one, 7 a long one, and 9 is broken."""
+    texts = [f"row {number} of all" for number in range(11)]
+    rows = [{"id": number, "body": text} for number, text in enumerate(texts)]
+    rows[1]["body"] = None
+    del rows[3]["body"]
+    rows[5]["body"] = " \t"
+    rows[7]["body"] = "long " * 50
+    rows[9]["id"] = math.nan
+    if source == "list":
+        return rows
+    path = folder / f"in.{source}"
+    if source == "jsonl":
+        lines = [json.dumps(row) for row in rows]
+        lines[9] = lines[9][:12]
+        path.write_text("\n".join(lines) + "\n")
+    elif source == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "body"])
+            writer.writerows([row["id"], row.get("body", "")] for row in rows[:9])
+            writer.writerow(["9", "one", "value too many"])
+            writer.writerow(["10", texts[10]])
+    else:
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        table = pa.table(
+            {
+                "id": pa.array([row["id"] for row in rows], pa.float64()),
+                "body": [row.get("body") for row in rows],
+            }
+        )
+        parquet.write_table(table, path)
+    return str(path)
+
+
+def arguments(source, folder):
+    return {
+        "input": write_input(source, folder),
+        "prompt": "body",
+        "passthrough": ["id"],
+        "max_prompt_chars": 200,
+    }
+
+
+@each_operator
+@each_source
+def test_bad_rows_are_written_with_their_error_and_not_sent(task, source, tmp_path, out):
+    ended = run_to_end(task(on_bad_row="error", max_failed_rows="50%", **arguments(source, tmp_path)))
+    found = list(read_outputs(str(out)))
+    assert [row["index"] for row in found] == list(range(11))
+    assert [row["index"] for row in found if row["error"] is None] == GOOD
+    counts = ended.result["counts"]
+    failures = {"no_prompt": 3, "prompt_too_long": 1, "bad_row": 1}
+    assert (counts["ok"], counts["failed"], counts["failures"]) == (6, 5, failures)
+    errors = rows_in(out, "errors-*.jsonl")
+    assert [(row["index"], row["error_reason"]) for row in errors] == [
+        (1, "no_prompt"),
+        (3, "no_prompt"),
+        (5, "no_prompt"),
+        (7, "prompt_too_long"),
+        (9, "bad_row"),
+    ]
+    assert "long long" not in str(errors)
+
+
+@each_operator
+@each_source
+def test_more_bad_rows_than_may_fail_are_refused_before_anything_is_sent(task, source, tmp_path, out):
+    make = task(on_bad_row="error", max_failed_rows=4, **arguments(source, tmp_path))
+    with pytest.raises(
+        InvalidArgumentError, match=r"5 of 11 rows .* cannot be sent \(3 no_prompt, 1 bad_row"
+    ):
+        run_to_end(make)
+    assert not list(out.glob("*.jsonl"))
+
+
+@each_operator
+@each_source
+@pytest.mark.parametrize("limit", [0, "100%"])
+def test_by_default_the_first_bad_row_is_refused_before_anything_is_sent(task, source, tmp_path, out, limit):
+    with pytest.raises(InvalidArgumentError, match=r"row 1|line 1[01]|row 9"):
+        run_to_end(task(max_failed_rows=limit, **arguments(source, tmp_path)))
+    assert not list(out.glob("part*"))
+
+
+BLANKS = ["", " ", "\t\n", " ", None]
+
+
+@each_operator
+@pytest.mark.parametrize("blank", BLANKS)
+@pytest.mark.parametrize("prompt", ["{body}", "Say {body}!", "body"])
+def test_a_row_whose_only_column_is_blank_has_no_prompt(task, blank, prompt, out):
+    rows = [{"body": "a"}, {"body": blank}]
+    ended = run_to_end(task(input=rows, prompt=prompt, on_bad_row="error", max_failed_rows=1))
+    assert ended.result["counts"]["failures"] == {"no_prompt": 1}
+    with pytest.raises(InvalidArgumentError, match="row 1"):
+        run_to_end(task(input=rows, prompt=prompt, output=str(out / "other")))
+
+
+@pytest.mark.parametrize("operator", ["batch"])
+def test_a_row_is_sent_if_one_of_several_columns_has_a_value(task):
+    rows = [{"a": "", "b": "x"}, {"a": "x", "b": ""}, {"a": 0, "b": False}, {"a": " ", "b": ""}]
+    ended = run_to_end(task(input=rows, prompt="{a}: {b}", on_bad_row="error", max_failed_rows=1))
+    assert (ended.result["counts"]["ok"], ended.result["counts"]["failures"]) == (3, {"no_prompt": 1})
+
+
+@pytest.mark.parametrize("operator", ["batch", "completions"])
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_chunk_without_a_row_to_send_starts_no_job(platform, task, rows, deferrable):
+    rows_given = [{"t": None}] * 4 + [{"t": "x"}] * 4 + [{"t": ""}] * 4
+    run_to_end(
+        task(input=rows_given, prompt="t", on_bad_row="error", max_failed_rows=8, deferrable=deferrable)
+    )
+    assert [row["error"] is None for row in rows()] == [False] * 4 + [True] * 4 + [False] * 4
+    assert sum(job["total"] for job in platform.control.jobs()) in {0, 4}
+
+
+@pytest.mark.parametrize("operator", ["batch"])
+def test_bad_rows_keep_their_error_when_other_rows_are_sent_again(platform, task, rows):
+    platform.control.row_fault("row 2 of", times=1)
+    rows_given = [{"t": f"row {number} of"} if number % 2 == 0 else {"t": None} for number in range(8)]
+    ended = run_to_end(task(input=rows_given, prompt="t", on_bad_row="error", max_failed_rows=4))
+    assert [row["error"] is None for row in rows()] == [True, False] * 4
+    assert (ended.result["counts"]["retried"], ended.result["counts"]["failures"]) == (1, {"no_prompt": 4})
+
+
+@pytest.mark.parametrize("operator", ["batch"])
+@pytest.mark.parametrize("wrong", ["warn", "", None, True])
+def test_another_policy_is_refused(task, wrong):
+    with pytest.raises(InvalidArgumentError, match="on_bad_row must be one of fail, error"):
+        run_to_end(task(on_bad_row=wrong))
+
+
+@each_operator
+def test_a_column_that_no_row_has_is_refused_by_either_policy(task, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"body": "a"}\n{"body": "b"}\n')
+    with pytest.raises(InvalidArgumentError, match="no column 'text'"):
+        run_to_end(task(input=str(path), prompt="text", on_bad_row="error", max_failed_rows=None))
+
+
+@pytest.mark.parametrize("operator", ["embed", "classify", "rag"])
+def test_without_an_output_folder_bad_rows_are_listed(task):
+    rows = [{"t": "a"}, {"t": ""}, {"t": "b"}]
+    with pytest.raises(InvalidArgumentError, match="row 1 of the list"):
+        run_to_end(task(input=rows, prompt="t", output=None))
+    result = run_to_end(
+        task(input=rows, prompt="t", output=None, on_bad_row="error", max_failed_rows=1)
+    ).result
+    listed = result["embeddings" if "embeddings" in result else "outputs"]
+    assert [value is None for value in listed] == [False, True, False]
+    assert [error and error["reason"] for error in result["errors"]] == [None, "no_prompt", None]
