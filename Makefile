@@ -4,7 +4,7 @@ ROWS ?= 60
 KILLS ?= 500
 STEPS ?= 20
 HELD_OUT ?= 100
-PLAIN := not stack and not models and not torch
+PLAIN := not stack and not models and not torch and not faults
 PARALLEL := -n auto --dist worksteal
 DURATIONS := --durations 25
 # What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
@@ -15,7 +15,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning check test test-stack test-models test-2.11 test-tuning test-client faults faults-peers bench bench-peers wheel clean
+.PHONY: help demo demo-tuning check test test-stack test-models test-2.11 test-tuning test-client test-faults faults faults-peers bench bench-peers wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -46,8 +46,11 @@ check: $(READY_DEV)  ## inner loop, under a minute: lint, format, types, and the
 	@.venv/bin/python -m pytest -q -m "not long and $(PLAIN)" $(PARALLEL) \
 		--ignore tests/local --ignore tests/operators --ignore tests/sensors --ignore tests/triggers
 
-test: $(READY_DEV)  ## run all tests that need no running Airflow, no models and no torch
+test: $(READY_DEV)  ## run all tests that need no running Airflow, no models, no torch and no kills
 	@.venv/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS)
+
+test-faults: $(READY_DEV)  ## kill tasks at every step once, and give every answer that a platform should not give
+	@.venv/bin/python -m pytest -m faults $(PARALLEL) $(DURATIONS)
 
 test-stack: $(READY_DEV)  ## run the tests against Airflow's real components
 	@.venv/bin/python -m pytest tests/stack $(DURATIONS)
@@ -56,7 +59,7 @@ test-models: $(READY_DEV)  ## run the tests of the real local models, and downlo
 	@.venv/bin/python -m pytest -m "models and not torch" tests/local $(DURATIONS)
 
 test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on Airflow 2.11
-	@.venv-2.11/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS) $(TESTS_2_11)
+	@.venv-2.11/bin/python -m pytest -m "not stack and not models and not torch" $(PARALLEL) $(DURATIONS) $(TESTS_2_11)
 
 test-tuning: $(READY_TRAIN) $(READY_CLIENT)  ## run the tests that tune models, in an environment with torch
 	@.venv-train/bin/python -m pytest -m torch tests/local $(DURATIONS)

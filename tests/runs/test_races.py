@@ -9,7 +9,7 @@ import pytest
 from tests.support.races import ROWS, batch_platform, infer, race, tune
 from tests.support.tuning_platform import tuning  # noqa: F401 - a fixture
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.faults]
 
 ROUNDS = 12
 
