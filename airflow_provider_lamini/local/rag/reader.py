@@ -25,7 +25,8 @@ CPU_SECONDS: Final = 60
 BYTES_PER_CPU_SECOND: Final = 250_000
 
 WALL_FACTOR: Final = 4
-"""Maximum time that a document may take, as a multiple of its CPU time: the machine may be busy."""
+WALL_SECONDS: Final = 60
+"""Seconds that a document may take, beside :data:`WALL_FACTOR` times its CPU time: the machine may be busy."""
 
 MEMORY_BYTES: Final = 2 << 30
 """Address space of the process."""
@@ -68,7 +69,7 @@ class DocumentReader:
         :raises UnreadableDocumentError: no text can be extracted within the limits
         """
         cpu_seconds = self._cpu_seconds + path.stat().st_size // BYTES_PER_CPU_SECOND
-        deadline = time.monotonic() + WALL_FACTOR * cpu_seconds
+        deadline = time.monotonic() + WALL_SECONDS + WALL_FACTOR * cpu_seconds
         self._send({"path": str(path), "name": name, "cpu_seconds": cpu_seconds})
         passages: list[str] = []
         try:
@@ -119,7 +120,7 @@ class DocumentReader:
                 self._received += piece
             elif time.monotonic() > deadline:
                 self._stop()
-                raise UnreadableDocumentError(f"reading it takes more than {WALL_FACTOR * cpu_seconds} s")
+                raise UnreadableDocumentError("reading it takes too long")
         line = bytes(self._received[:end])
         del self._received[: end + 1]
         return line

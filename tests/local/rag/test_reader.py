@@ -84,13 +84,11 @@ def test_a_pdf_bomb_is_unreadable_within_the_limits(reader: DocumentReader, tmp_
 
 def test_a_document_that_takes_too_much_cpu_time_is_unreadable(tmp_path: Path) -> None:
     path = document(tmp_path, pdf_of_stream(zlib.compress(b"BT (a) Tj ET\n" * 2_000_000)))
-    began = time.monotonic()
     with (
         DocumentReader(cpu_seconds=1) as impatient,
         pytest.raises(UnreadableDocumentError, match="more than 1 s of CPU time"),
     ):
         impatient.read(path, "a.pdf", lambda: None)
-    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
