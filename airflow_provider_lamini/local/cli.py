@@ -154,6 +154,7 @@ def _positive(text: str) -> float:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from airflow_provider_lamini.local.database import DamagedDatabaseError
     from airflow_provider_lamini.local.edge.limits import MIB, Limits
     from airflow_provider_lamini.local.engines.base import EngineError
     from airflow_provider_lamini.local.models.files import ModelError
@@ -192,6 +193,8 @@ def _serve(options: argparse.Namespace) -> int:
         names = ", ".join(platform.model_names())
     except (ServeError, FolderInUseError, ModelError, EngineError) as error:
         return _fail(error, 1)
+    except DamagedDatabaseError as error:
+        return _fail(f"{error} Restore it from a backup, move it away, or choose another --data folder.", 1)
 
     def on_ready() -> None:
         print(f"lamini-local: serving {url_of(listening)} (models: {names})", flush=True)

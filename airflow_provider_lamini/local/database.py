@@ -14,6 +14,32 @@ if TYPE_CHECKING:
 Value = str | int | float | bytes | None
 
 
+class DamagedDatabaseError(sqlite3.DatabaseError):
+    """A database file cannot be read.
+
+    :param path: the file
+    :param error: SQLite's error
+    """
+
+    def __init__(self, path: Path, error: sqlite3.DatabaseError) -> None:
+        super().__init__(f"The database {path} is damaged ({error}).")
+        self.sqlite_errorcode = error.sqlite_errorcode
+
+
+@contextmanager
+def reports_damage(path: Path) -> Iterator[None]:
+    """Name the file in the error if a database turns out to be damaged in the block.
+
+    :raises DamagedDatabaseError: it is
+    """
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", -1) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise DamagedDatabaseError(path, error) from error
+        raise
+
+
 class DatabaseClosedError(RuntimeError):
     """The database was closed because the platform is stopping."""
 
@@ -29,10 +55,11 @@ class Database:
         self._lock = threading.Lock()
         self._closed = False
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.executescript(schema)
+        with reports_damage(path):
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.executescript(schema)
 
     def read(self, sql: str, *values: Value) -> list[tuple[Any, ...]]:
         """Run a query and return all its rows.
@@ -56,10 +83,11 @@ class Database:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # after some errors SQLite has rolled back already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the database. Closing it twice is harmless."""

@@ -92,6 +92,7 @@ class CachedFeatures:
             except (EngineError, PlatformError) as error:
                 raise JobFailed(f"The examples could not be embedded: {error}") from None
             self._projects.cache_vectors(DEFAULT_MODEL, batch, computed)
+            job.note_progress()
             for index, vector in zip(indexes, computed, strict=True):
                 vectors[index] = vector
         wait_while_held(job, len(texts))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.database import DatabaseClosedError
-from airflow_provider_lamini.local.errors import describe_safely
+from airflow_provider_lamini.local.errors import describe_safely, storage_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.local.jobs.store import Job, JobStore, RowResult
@@ -23,6 +24,18 @@ logger = logging.getLogger(__name__)
 
 HOLD_POLL: Final = 0.05
 """Seconds between checks whether a held job was released."""
+
+
+MAX_CRASHES: Final = 3
+"""A job during which the process has died this many times without progress is failed, not resumed."""
+
+STORE_RETRIES: Final = (0.1, 0.5, 2.0)
+"""Seconds before each retry of a write to the store."""
+
+RECORD_PAUSE: Final = 2.0
+"""Seconds between later attempts to record the end of a job."""
+
+T = TypeVar("T")
 
 
 class JobFailed(Exception):  # noqa: N818 - says what happened
@@ -122,7 +135,12 @@ class RunningJob:
         """Store results of rows, unless the job has been ended in the meantime."""
         if self.ending[0] is not None:
             return
-        self._runner.count_rows(self.job.id, self.store.save_results(self.job.id, results))
+        saved = _with_retries(lambda: self.store.save_results(self.job.id, results))
+        self._runner.count_rows(self.job.id, saved)
+
+    def note_progress(self) -> None:
+        """Record that the job has stored part of its work, in another place than the store."""
+        _with_retries(lambda: self.store.note_progress(self.job.id))
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but wake up if the job must end."""
@@ -179,13 +197,27 @@ class JobRunner:
         self._stopping = False
 
     def resume(self) -> int:
-        """Queue every unfinished job of an earlier process, oldest first.
+        """Queue every unfinished job of an earlier process, oldest first. Fail those that have killed it several times.
 
         :return: number of unfinished jobs
         """
+        self._store.requeue_running(crashed=True)
         jobs = self._store.jobs(unfinished=True)
         for job in jobs:
-            if job.kind in self._kinds:
+            if job.crashes >= MAX_CRASHES:
+                logger.warning(
+                    "%s job %s is not resumed: the process died during it %d times",
+                    job.kind,
+                    job.id,
+                    job.crashes,
+                )
+                self._store.mark_ended(
+                    job.id,
+                    JobState.FAILED,
+                    f"The platform's process died {job.crashes} times while this job ran, without progress. "
+                    "It is not started again.",
+                )
+            elif job.kind in self._kinds:
                 self._enqueue(job)
             else:
                 logger.warning("Job %s has the unknown kind %s; leaving it queued", job.id, job.kind)
@@ -262,6 +294,10 @@ class JobRunner:
             running = list(self._running.values())
         for job in running:
             job.end(None)
+        try:
+            self._store.requeue_running(crashed=False)
+        except (DatabaseClosedError, sqlite3.Error) as error:
+            logger.warning("Could not record that the jobs were interrupted: %s", describe_safely(error))
 
     def _enqueue(self, job: Job) -> None:
         with self._lock:
@@ -275,37 +311,90 @@ class JobRunner:
             queue = self._waiting[kind_name]
             active = sum(running.job.kind == kind_name for running in self._running.values())
             while queue and active < kind.concurrency and not self._stopping:
-                running = RunningJob(queue.popleft(), self._store, self, kind.time_limit)
+                running = RunningJob(queue[0], self._store, self, kind.time_limit)
+                thread = threading.Thread(target=self._run, args=(kind, running), name=kind_name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads: it stays in the queue until another job ends
+                    logger.warning(
+                        "Could not start a thread for %s job %s; it waits", kind_name, running.job.id
+                    )
+                    return
+                queue.popleft()
                 self._running[running.job.id] = running
                 active += 1
-                threading.Thread(target=self._run, args=(kind, running), name=kind_name, daemon=True).start()
 
     def _run(self, kind: JobKind, running: RunningJob) -> None:
         job = running.job
         start = time.monotonic()
-        state: JobState | None = JobState.SUCCEEDED
-        detail: str | None = None
+        state: JobState | None = None
+        recorded = False
+        try:
+            state, detail = self._work(kind, running)
+            recorded = state is None or self._record_end(job, state, detail, time.monotonic() - start)
+        finally:
+            with self._lock:
+                del self._running[job.id]
+            self._start_waiting(job.kind)
+        while not recorded and state is not None and not self._stopping:
+            time.sleep(RECORD_PAUSE)
+            recorded = self._record_end(job, state, detail, time.monotonic() - start)
+
+    def _work(self, kind: JobKind, running: RunningJob) -> tuple[JobState | None, str | None]:
+        """Run a job.
+
+        :return: its final state and why it ended; None as the state leaves it unfinished
+        """
+        job = running.job
         try:
             running.check()
-            self._store.mark_started(job.id)
+            _with_retries(lambda: self._store.mark_started(job.id))
             kind.run(running)
         except (_Stop, DatabaseClosedError):
-            state, detail = running.ending
+            return running.ending
         except JobFailed as error:
-            state, detail = JobState.FAILED, str(error)
+            return JobState.FAILED, str(error)
         except Exception as error:  # noqa: BLE001 - it ends the job
             logger.error("%s job %s failed unexpectedly: %s", job.kind, job.id, describe_safely(error))  # noqa: TRY400 - the message may contain a prompt
-            state, detail = JobState.FAILED, f"The job failed unexpectedly ({type(error).__name__})."
-        if state is not None:
-            self._record_end(job, state, detail, time.monotonic() - start)
-        with self._lock:
-            del self._running[job.id]
-        self._start_waiting(job.kind)
+            _, problem = storage_problem(error) or (
+                None,
+                f"The job failed unexpectedly ({type(error).__name__}).",
+            )
+            return JobState.FAILED, problem
+        return JobState.SUCCEEDED, None
 
-    def _record_end(self, job: Job, state: JobState, detail: str | None, seconds: float) -> None:
+    def _record_end(self, job: Job, state: JobState, detail: str | None, seconds: float) -> bool:
+        """Record the end of a job.
+
+        :return: False if the store failed, so that this must be tried again
+        """
         try:
-            self._store.mark_ended(job.id, state, detail)
+            _with_retries(lambda: self._store.mark_ended(job.id, state, detail))
         except DatabaseClosedError:
-            return
+            return True
+        except sqlite3.Error as error:
+            logger.error(  # noqa: TRY400 - the message may contain a prompt
+                "Could not record that %s job %s %s; will retry: %s",
+                job.kind,
+                job.id,
+                state.value,
+                describe_safely(error),
+            )
+            return False
         reason = f": {detail}" if detail else ""
         logger.info("%s job %s %s after %.1f s%s", job.kind, job.id, state.value, seconds, reason)
+        return True
+
+
+def _with_retries(write: Callable[[], T]) -> T:
+    """Write to the store, and retry for a few seconds if it fails.
+
+    :raises sqlite3.Error: it still fails
+    """
+    for pause in STORE_RETRIES:
+        try:
+            return write()
+        except sqlite3.Error as error:
+            logger.warning("A write to the store failed; will retry: %s", describe_safely(error))
+            time.sleep(pause)
+    return write()

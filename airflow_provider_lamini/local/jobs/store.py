@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_lamini.jobs.state import ENDED, JobState
-from airflow_provider_lamini.local.database import DatabaseClosedError
+from airflow_provider_lamini.local.database import DatabaseClosedError, reports_damage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, detail TEXT, params TEXT NOT NULL,
     total INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, runs INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL, ended REAL
+    created REAL NOT NULL, ended REAL, crashes INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS jobs_by_kind ON jobs (kind, created);
 CREATE TABLE IF NOT EXISTS prompts (
@@ -83,6 +83,7 @@ class Job:
     :param runs: how often it was started; more than once after a restart
     :param created: Unix timestamp
     :param ended: Unix timestamp, None until it ends
+    :param crashes: how often the process died while it ran, since it last made progress
     """
 
     id: str
@@ -95,6 +96,7 @@ class Job:
     runs: int
     created: float
     ended: float | None
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +127,14 @@ class JobStore:
     def __init__(self, path: Path, kept_kinds: Collection[str] = ()) -> None:
         self._path = path
         self._lock = threading.Lock()  # serializes writers; readers do not take it
-        self._writer = self._connect(write=True)
+        with reports_damage(path):
+            self._writer = self._connect(write=True)
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
-        with self._write() as db:
+        with reports_damage(path), self._write() as db:
             db.executescript(SCHEMA)
+            if "crashes" not in [column[1] for column in db.execute("PRAGMA table_info(jobs)")]:
+                db.execute("ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0")
             kept = ", ".join("?" * len(kept_kinds))
             db.execute(
                 f"DELETE FROM jobs WHERE ended < ? AND kind NOT IN ({kept})",  # noqa: S608 - contains no outside text
@@ -183,6 +188,22 @@ class JobStore:
                 "UPDATE jobs SET state = ?, runs = runs + 1 WHERE id = ? AND ended IS NULL",
                 (JobState.RUNNING.value, job_id),
             )
+
+    def requeue_running(self, *, crashed: bool) -> None:
+        """Set all running jobs to queued, because their process ends or has ended.
+
+        :param crashed: whether it died, perhaps because of one of these jobs
+        """
+        with self._write() as db:
+            db.execute(
+                "UPDATE jobs SET state = ?, crashes = crashes + ? WHERE state = ? AND ended IS NULL",
+                (JobState.QUEUED.value, int(crashed), JobState.RUNNING.value),
+            )
+
+    def note_progress(self, job_id: str) -> None:
+        """Record that a job has made progress, so that earlier crashes were not its fault."""
+        with self._write() as db:
+            db.execute("UPDATE jobs SET crashes = 0 WHERE id = ? AND crashes > 0", (job_id,))
 
     def mark_ended(self, job_id: str, state: JobState, detail: str | None = None) -> bool:
         """Set a job's final state. A job that has already ended does not change.
@@ -239,7 +260,7 @@ class JobStore:
                 db.execute("ROLLBACK")
                 return 0
             new = db.executemany("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?)", rows).rowcount
-            db.execute("UPDATE jobs SET done = done + ? WHERE id = ?", (new, job_id))
+            db.execute("UPDATE jobs SET done = done + ?, crashes = 0 WHERE id = ?", (new, job_id))
             db.execute("COMMIT")
         return new
 
@@ -281,7 +302,11 @@ class JobStore:
             db = self._idle.pop()
         except IndexError:
             db = self._connect(write=False)
-        found: list[tuple[Any, ...]] = db.execute(sql, values).fetchall()
+        try:
+            found: list[tuple[Any, ...]] = db.execute(sql, values).fetchall()
+        except BaseException:
+            db.close()
+            raise
         self._idle.append(db)
         if self._closed:
             self.close()

@@ -73,6 +73,7 @@ class MemoryRagBuilds:
             except (EngineError, PlatformError) as error:
                 raise JobFailed(f"Could not embed passages of {batch[0].document!r}: {error}") from None
             index.set_vectors(batch, vectors)
+            job.note_progress()
             done += len(batch)
         index.add_log_line(f"The index is ready: {total} passages.")
 
@@ -92,6 +93,7 @@ def _read_documents(job: RunningJob, index: Index, files: Path, reader: Document
             index.add_log_line(unreadable[-1])
             continue
         new = index.add_document(document, found)
+        job.note_progress()
         known = f", {len(found) - new} already known" if new < len(found) else ""
         result = f"{len(found)} passages{known}" if found else "it contains no text"
         index.add_log_line(f"Read {document.name!r}: {result}.")

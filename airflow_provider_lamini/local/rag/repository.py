@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
+import sqlite3
 import threading
 import uuid
 from collections import OrderedDict
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.jobs.store import Job, JobStore
     from airflow_provider_lamini.local.multipart import ReceivedFile
     from airflow_provider_lamini.local.rag.index import Vectors
+
+logger = logging.getLogger(__name__)
 
 KIND: Final = "memory_rag"
 """Name of index builds in the job store and in the control endpoints."""
@@ -94,8 +98,11 @@ class IndexRepository:
         for folder in self._folder.iterdir():
             if folder.name in unfinished:
                 continue
-            if folder.name in failed or not self._is_complete(folder.name):
-                shutil.rmtree(folder)
+            try:
+                if folder.name in failed or not self._is_complete(folder.name):
+                    shutil.rmtree(folder)
+            except sqlite3.DatabaseError as error:
+                logger.warning("Index %s cannot be read and is left as it is: %s", folder.name, error)
 
     # -- building
 

@@ -108,6 +108,7 @@ def train_adapter(job: RunningJob, trainer: Trainer, recipe: Recipe, on_step: Ca
 
     def record(step: Step) -> None:
         on_step(step)
+        job.note_progress()
         wait_while_held(job, step.step)
 
     try:
