@@ -1,5 +1,7 @@
 """What all operations share: request bodies from arguments, typed responses from bytes."""
 
+import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypeVar, cast
@@ -219,6 +221,41 @@ def decode_as(content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
+
+
+def is_json(content: bytes) -> bool:
+    """Whether JSON can be decoded as it is."""
+    try:
+        decode(content)
+    except ValueError:
+        return False
+    return True
+
+
+def decode_leniently(content: bytes) -> Json:
+    """Decode JSON of which single values are not what JSON allows: half a surrogate pair, NaN, invalid UTF-8.
+
+    :raises ValueError: if it is not JSON otherwise
+    """
+    try:
+        found: Json = json.loads(content.decode(errors="surrogateescape"))
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    return found
+
+
+def is_decodable(value: Json) -> bool:
+    """Whether a value of `decode_leniently` is what JSON allows."""
+    if isinstance(value, dict):
+        return all(is_decodable(key) and is_decodable(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(is_decodable, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    try:
+        return not isinstance(value, str) or value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def find_items(value: Json, *keys: str) -> list[Json]:

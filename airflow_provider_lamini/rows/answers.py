@@ -37,6 +37,7 @@ _TEXTS = {
     FailureReason.REFUSED: "the model declined to answer",
     FailureReason.FILTERED: "the platform's content filter stopped the answer",
     FailureReason.TOOL_CALLS: "the model called a tool instead of answering",
+    FailureReason.UNDECODABLE: "the answer holds a value that JSON does not allow, such as half a surrogate pair or NaN",
     FailureReason.TRUNCATED: "the token limit cut the answer off; raise max_new_tokens",
 }
 _MAX_VERDICT = 200

@@ -14,8 +14,16 @@ from airflow_provider_lamini.platforms.lamini.api import (
     memory_rag,
 )
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS, BATCH_EMBEDDINGS
-from airflow_provider_lamini.rows.answers import Answer, AnswerPolicy, RowResult, judge, judge_all
-from airflow_provider_lamini.rows.failures import FailureReason
+from airflow_provider_lamini.rows.answers import (
+    Answer,
+    AnswerPolicy,
+    RowResult,
+    failure_of,
+    judge,
+    judge_all,
+    set_result,
+)
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
 
@@ -139,7 +147,11 @@ class BatchCompletions:
         def parse(response: Completions) -> ChunkResult:
             if len(response.outputs) != rows:
                 raise ValueError(f"batch {job_id} has {len(response.outputs)} outputs for {rows} prompts")
-            return judge_all(response.outputs, response.finish_reason, MEANINGS, self._inference.answers)
+            result = judge_all(response.outputs, response.finish_reason, MEANINGS, self._inference.answers)
+            for offset in response.undecodable:
+                reason = response.finish_reason[offset]
+                result.fail(offset, failure_of(FailureReason.UNDECODABLE, reason), reason)
+            return result
 
         return batches.completions_result(job_id).map(parse)
 
@@ -183,7 +195,8 @@ class DirectCompletions:
 def _single_answer(response: Completions) -> Answer:
     """The answer to a single prompt, whose finish reason the platform may omit although the row is done."""
     reason = response.finish_reason[0] or "stop"
-    return Answer(response.outputs[0], reason, MEANINGS.get(reason))
+    ended_by = FailureReason.UNDECODABLE if response.undecodable else MEANINGS.get(reason)
+    return Answer(response.outputs[0], reason, ended_by)
 
 
 class Chat:
@@ -253,10 +266,15 @@ class BatchEmbeddings:
 
     def results(self, job_id: str, rows: int) -> Call[ChunkResult]:
 
-        def parse(vectors: list[list[float]] | None) -> ChunkResult:
+        def parse(vectors: list[list[float] | None] | None) -> ChunkResult:
             if vectors is None or len(vectors) != rows:
                 raise ValueError(f"batch {job_id} has {len(vectors or ())} vectors for {rows} texts")
-            return ChunkResult(vectors, [None] * rows, [None] * rows)
+            if None not in vectors:
+                return ChunkResult(vectors, [None] * rows, [None] * rows)
+            result = ChunkResult.pending(rows)
+            for offset, row in enumerate(as_rows(vectors)):
+                set_result(result, offset, row)
+            return result
 
         return batches.embeddings_result(job_id).map(parse)
 
@@ -278,9 +296,15 @@ class DirectEmbeddings:
         )
 
 
-def as_rows(vectors: list[list[float]]) -> list[RowResult]:
+def as_rows(vectors: Sequence[list[float] | None]) -> list[RowResult]:
     """Turn vectors into results of rows. Embeddings have no finish reasons."""
-    return [RowResult(cast("list[Json]", vector), None) for vector in vectors]
+    return [
+        RowResult(None, None, NO_VECTOR) if vector is None else RowResult(cast("list[Json]", vector), None)
+        for vector in vectors
+    ]
+
+
+NO_VECTOR = RowFailure(FailureReason.UNDECODABLE, "the vector holds a value that is not a finite number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,11 +187,12 @@ def start_embeddings(*, prompt: str | Sequence[str], model_name: str | None = No
     )
 
 
-def embeddings_result(id: str) -> Call[list[list[float]] | None]:  # noqa: A002 - the platform's name for it
+def embeddings_result(id: str) -> Call[list[list[float] | None] | None]:  # noqa: A002 - the platform's name for it
     """Get the vectors of a batch: ``GET /v1/batch_embeddings/{id}/result``.
 
     :param id: what :func:`start_embeddings` returned
-    :returns: one vector per text, in order; ``None`` until all are done
+    :returns: one vector per text, in order, ``None`` for one with a number that JSON does not allow; ``None`` until all
+        are done
     """
     return _embeddings_result(id, _read_vectors)
 
@@ -228,6 +229,19 @@ def _embeddings_result(batch_id: str, parse: Callable[[bytes], T]) -> Call[T]:
 
 
 def _read_progress(content: bytes) -> BatchProgress:
+    try:
+        return _decoded_progress(content)
+    except ValueError:
+        # A value that JSON does not allow in one of the outputs says nothing about the progress.
+        if schema.is_json(content):
+            raise
+        schema.decode_leniently(content)
+        reader = _ProgressReader()
+        reader.feed(content)
+        return reader.result()
+
+
+def _decoded_progress(content: bytes) -> BatchProgress:
     reasons = schema.decode_as(content, _REASONS).finish_reason
     if isinstance(reasons, list):
         return BatchProgress(len(reasons), len(reasons) - reasons.count(None))
@@ -238,11 +252,23 @@ def _read_progress(content: bytes) -> BatchProgress:
     return BatchProgress(total, total if reasons else 0)
 
 
-def _read_vectors(content: bytes) -> list[list[float]] | None:
+def _read_vectors(content: bytes) -> list[list[float] | None] | None:
     return None if content.strip() in _EMPTY else embeddings.read_vectors(content)
 
 
 def _count_vectors(content: bytes) -> int:
+    try:
+        return _decoded_count(content)
+    except ValueError:
+        if schema.is_json(content):
+            raise
+        schema.decode_leniently(content)
+        reader = _VectorCounter()
+        reader.feed(content)
+        return reader.result()
+
+
+def _decoded_count(content: bytes) -> int:
     if content.strip() in _EMPTY:
         return 0
     vectors = schema.decode_as(content, _VECTORS).embedding

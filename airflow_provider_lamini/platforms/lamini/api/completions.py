@@ -57,10 +57,12 @@ class Completions:
     :param outputs: one per prompt: a text, an object if an output type was requested, or ``None``
     :param finish_reason: one per prompt: ``stop``, ``length`` (cut at the token limit), ``timeout`` (cut by
         the platform), or ``None`` if it is not done or the platform sends none
+    :param undecodable: numbers of the outputs that hold a value which JSON does not allow; they are ``None``
     """
 
     outputs: list[Json]
     finish_reason: list[str | None]
+    undecodable: frozenset[int] = frozenset()
 
     @property
     def done(self) -> bool:
@@ -208,10 +210,25 @@ def read_completions(content: bytes, expected: int | None = None) -> Completions
     :param expected: expected number of outputs, if known
     :raises ValueError: if it has another structure
     """
-    value = schema.decode(content)
+    try:
+        value, lenient = schema.decode(content), False
+    except ValueError:
+        # One output must not make the others unreadable.
+        value, lenient = schema.decode_leniently(content), True
     if not isinstance(value, dict) or (value and "outputs" not in value):
         raise ValueError(f"an object with outputs was expected, not {schema.describe_type(value)}")
-    return _normalised(value.get("outputs"), value.get("finish_reason"), expected, empty=not value)
+    found = _normalised(value.get("outputs"), value.get("finish_reason"), expected, empty=not value)
+    return _without_undecodable(found) if lenient else found
+
+
+def _without_undecodable(found: Completions) -> Completions:
+    wrong = frozenset(
+        number for number, output in enumerate(found.outputs) if not schema.is_decodable(output)
+    )
+    if not all(map(schema.is_decodable, found.finish_reason)):
+        raise ValueError("a finish_reason is not valid JSON")
+    outputs = [None if number in wrong else output for number, output in enumerate(found.outputs)]
+    return Completions(outputs, found.finish_reason, wrong)
 
 
 def _normalised(outputs: Json, reasons: Json, expected: int | None, *, empty: bool = False) -> Completions:

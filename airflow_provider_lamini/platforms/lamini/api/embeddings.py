@@ -1,12 +1,13 @@
 """Embeddings: texts to vectors."""
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 from pydantic import Field
 
 from airflow_provider_lamini.api import schema
-from airflow_provider_lamini.api.call import RESULTS, Call, Retry
+from airflow_provider_lamini.api.call import RESULTS, Call, Json, Retry
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """The platform's default; 384 numbers per vector."""
@@ -33,13 +34,14 @@ _VECTORS, _VECTOR = msgspec.json.Decoder(_Vectors), msgspec.json.Decoder(_Vector
 
 def embed(
     *, prompt: str | Sequence[str], model_name: str | None = None, latency_sensitive: bool | None = None
-) -> Call[list[list[float]]]:
+) -> Call[list[list[float] | None]]:
     """Turn texts into vectors: ``POST /v1/embedding``.
 
     :param prompt: one text or a list
     :param model_name: embedding model; the platform's default is all-MiniLM-L6-v2
     :param latency_sensitive: whether low latency matters more than throughput
-    :returns: one vector per text, in order; a list with one vector for one text
+    :returns: one vector per text, in order, ``None`` for one with a number that JSON does not allow; a list with one
+        vector for one text
     :raises ValueError: if an argument is invalid
     """
     arguments = {"model_name": model_name, "latency_sensitive": latency_sensitive}
@@ -56,23 +58,49 @@ def embed(
     )
 
 
-def read_vectors(content: bytes) -> list[list[float]] | None:
+def read_vectors(content: bytes) -> list[list[float] | None] | None:
     """Parse ``{embedding}``, a list of vectors or one flat vector.
 
-    :returns: the vectors; ``None`` if there are none yet
+    :returns: the vectors, ``None`` for one with a number that JSON does not allow; ``None`` if there are none yet
     :raises ValueError: if it is neither, or vectors differ in length
     """
+    vectors: list[list[float] | None]
     try:
-        vectors = schema.decode_as(content, _VECTORS).embedding
+        vectors = [*schema.decode_as(content, _VECTORS).embedding]
     except ValueError:
-        flat = schema.decode_as(content, _VECTOR).embedding
-        vectors = [flat] if flat else []
-    if len({len(vector) for vector in vectors}) > 1 or [] in vectors[:1]:
+        vectors = _single_or_damaged(content)
+    sizes = {len(vector) for vector in vectors if vector is not None}
+    if len(sizes) > 1 or 0 in sizes:
         raise ValueError("all vectors must have the same length, above 0")
     return vectors or None
 
 
-def _read_expected(content: bytes, expected: int) -> list[list[float]]:
+def _single_or_damaged(content: bytes) -> list[list[float] | None]:
+    """A flat vector, or vectors of which some hold null, NaN or another value that is no finite number."""
+    try:
+        flat = schema.decode_as(content, _VECTOR).embedding
+    except ValueError:
+        found = schema.decode_leniently(content)
+        items = found.get("embedding") if isinstance(found, dict) else None
+        if not isinstance(items, list) or not items or not all(isinstance(item, list) for item in items):
+            raise
+        vectors = [_finite(item) for item in items if isinstance(item, list)]
+        if not any(vectors):
+            raise
+        return vectors
+    return [flat] if flat else []
+
+
+def _finite(numbers: list[Json]) -> list[float] | None:
+    found = [
+        float(number)
+        for number in numbers
+        if isinstance(number, int | float) and not isinstance(number, bool)
+    ]
+    return found if len(found) == len(numbers) and all(map(math.isfinite, found)) else None
+
+
+def _read_expected(content: bytes, expected: int) -> list[list[float] | None]:
     vectors = read_vectors(content) or []
     if len(vectors) != expected:
         raise ValueError(f"the response has {len(vectors)} vectors for {expected} texts")
