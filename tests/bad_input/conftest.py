@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bad_input.world import StrictPlatform, World, connection
-from tests.support.tuning_platform import serving
+from tests.support.scripted_platform import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

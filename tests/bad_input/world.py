@@ -16,8 +16,9 @@ import airflow_provider_lamini.operators
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.sensors.job import LaminiJobSensor
 from tests.support.knowledge_platform import RAG, KnowledgePlatform, Scripted
+from tests.support.scripted_platform import Refusal
 from tests.support.tasks import execute
-from tests.support.tuning_platform import Job, Refusal
+from tests.support.tuning_platform import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from tests.support.knowledge_platform import KnowledgePlatform
+from tests.support.scripted_platform import Refusal
 from tests.support.serving import served
-from tests.support.tuning_platform import Refusal
 from tests.support.upstream import text_for, vector_for
 
 if TYPE_CHECKING:

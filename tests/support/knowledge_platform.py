@@ -19,7 +19,8 @@ from airflow_provider_lamini.platforms.lamini.api.memory_rag import (
     MemoryRagCompletionsRequest,
     MemoryRagJobRequest,
 )
-from tests.support.tuning_platform import Refusal, TuningPlatform, connect, serving
+from tests.support.scripted_platform import Refusal, serving
+from tests.support.tuning_platform import TuningPlatform, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,21 +75,6 @@ class KnowledgePlatform(TuningPlatform):
         self.names_models = True
         self.lists_models = True
         self.omits_last_text = False
-
-    def _read(self, content: bytes) -> dict[str, Any]:
-        if not content.startswith(b"--"):
-            return super()._read(content)
-        boundary = content.partition(b"\r\n")[0]
-        body: dict[str, Any] = {"files": {}}
-        for part in content.split(boundary)[1:-1]:
-            head, _, value = part.partition(b"\r\n\r\n")
-            names = dict(re.findall(r'(name|filename)="([^"]*)"', head.decode()))
-            value = value.removesuffix(b"\r\n")
-            if "filename" in names:
-                body["files"][names["filename"]] = value
-            else:
-                body[names["name"]] = value.decode()
-        return body
 
     def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
         if method == "GET":

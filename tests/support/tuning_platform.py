@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-import threading
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,14 +18,14 @@ from airflow_provider_lamini.platforms.lamini.api.datasets import (
 from airflow_provider_lamini.platforms.lamini.api.evaluation import EvalRunRequest
 from airflow_provider_lamini.platforms.lamini.api.models import DownloadModelRequest
 from airflow_provider_lamini.platforms.lamini.api.training import TrainRequest
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 from tests.support.blob_store import BlobStore, blob_store
-from tests.support.serving import served
+from tests.support.scripted_platform import Refusal, ScriptedPlatform, environment, serving
 from tests.support.tasks import TaskInstance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-KEY = "a-key-for-tests"
 BASE_PATH = "/app/datasets"
 WELL = ("CREATED", "TRAINING MODEL", "COMPLETED")
 
@@ -75,96 +71,32 @@ class Job:
         return response
 
 
-class Refusal(Exception):  # noqa: N818 - a response, not a failure of the test
-    """An error response.
-
-    :param status: HTTP status
-    :param detail: the ``detail`` of the body
-    """
-
-    def __init__(self, status: int, detail: Any) -> None:
-        super().__init__(status)
-        self.status = status
-        self.detail = detail
-
-
-class TuningPlatform:
+class TuningPlatform(ScriptedPlatform):
     """A fake platform with datasets, tuning jobs, model downloads and evaluation.
 
     :param blobs: store for uploaded datasets; None to store them in the platform
-    :ivar url: its base URL
     :ivar datasets: rows by dataset id; for a dataset in the blob store, its reported number of rows
     :ivar jobs: tuning jobs by id
     :ivar script: statuses of each new job in turn; the last entry applies to all further jobs
     :ivar after_resume: statuses of each resumed job in turn; the last entry applies to all further jobs
     :ivar history: training history of all jobs
-    :ivar unavailable: whether to close every connection without a response, as during a restart
-    :ivar drop: paths whose next POST is dropped without being processed
-    :ivar lose: paths whose next request is processed, but whose response is lost
-    :ivar fail: by path, the status and detail of the next responses; these requests are not processed
     :ivar downloads: remaining statuses by model; each list request moves to the next one
     :ivar metrics: metrics of every evaluation
-    :ivar request_counts: number of requests by method and path
-    :ivar bodies: path and body of each POST, in order
     """
 
+    dialect = LAMINI_DIALECT
+    conn_type = "lamini"
+
     def __init__(self, blobs: BlobStore | None = None) -> None:
-        self.url = ""
-        self.key = KEY
+        super().__init__()
         self.blobs = blobs
         self.datasets: dict[str, list[dict[str, Any]] | int] = {}
         self.jobs: dict[str, Job] = {}
         self.script: list[tuple[str, ...]] = [WELL]
         self.after_resume: list[tuple[str, ...]] = [("TRAINING MODEL", "COMPLETED")]
         self.history: list[dict[str, Any]] = []
-        self.unavailable = False
-        self.drop: list[str] = []
-        self.lose: list[str] = []
-        self.fail: dict[str, list[tuple[int, Any]]] = {}
         self.downloads: dict[str, list[str]] = {}
         self.metrics: dict[str, Any] = {"accuracy": 0.9}
-        self.request_counts: Counter[str] = Counter()
-        self.bodies: list[tuple[str, dict[str, Any]]] = []
-        self._lock = threading.RLock()
-
-    def sent(self, path: str) -> list[dict[str, Any]]:
-        """Return the bodies of all POST requests to a path."""
-        return [body for where, body in self.bodies if where == path]
-
-    def drops(self, method: str, path: str) -> bool:
-        """Whether to drop a request without processing it."""
-        if method == "POST" and path in self.drop:
-            self.drop.remove(path)
-            return True
-        return self.unavailable
-
-    def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
-        """Process one request.
-
-        :param method: HTTP method
-        :param path: path of the URL
-        :param key: the Authorization header
-        :param content: the body
-        :raises Refusal: the response is an error
-        """
-        with self._lock:
-            self.request_counts[f"{method} {path}"] += 1
-            if key != f"Bearer {self.key}":
-                raise Refusal(401, "wrong key")
-            if self.fail.get(path):
-                raise Refusal(*self.fail[path].pop(0))
-            body = self._read(content)
-            if method == "POST":
-                self.bodies.append((path, body))
-            for pattern, handle in self._routes(method):
-                match = re.fullmatch(pattern, path)
-                if match:
-                    return handle(body, *match.groups())
-            raise Refusal(404, "Not Found")
-
-    def _read(self, content: bytes) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads(content) if content else {}
-        return body
 
     def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
         gets: list[tuple[str, Callable[..., Any]]] = [
@@ -291,62 +223,6 @@ def tuning_platform(blobs: BlobStore | None = None) -> Iterator[TuningPlatform]:
         yield platform
 
 
-@contextmanager
-def serving(platform: TuningPlatform) -> Iterator[None]:
-    """Serve a platform during the block.
-
-    :param platform: the platform, whose ``url`` this sets
-    """
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._answer("GET")
-
-        def do_POST(self) -> None:
-            self._answer("POST")
-
-        def _answer(self, method: str) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"] or 0))
-            if platform.drops(method, self.path):
-                self._break()
-                return
-            try:
-                answer = platform.answer(method, self.path, self.headers.get("Authorization", ""), content)
-                status = 200
-            except Refusal as refusal:
-                status, answer = refusal.status, {"detail": refusal.detail}
-            if self.path in platform.lose:
-                platform.lose.remove(self.path)
-                self._break()
-                return
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def _break(self) -> None:
-            self.close_connection = True
-            self.connection.close()
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """Ignore errors of connections that were closed on purpose."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    with served(server) as address:
-        platform.url = f"http://{address}"
-        yield
-
-
 @pytest.fixture
 def tuning(monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningPlatform]:
     """A platform that stores datasets itself. ``lamini_default`` points to it."""
@@ -377,13 +253,8 @@ def connect(monkeypatch: pytest.MonkeyPatch, platform: TuningPlatform, **extra: 
     :param platform: the platform to connect to
     :param extra: more extras of the connection
     """
-    fields = {
-        "conn_type": "lamini",
-        "host": platform.url,
-        "password": platform.key,
-        "extra": {"retry_budget": 2, "web_url": "https://web.test", **extra},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", json.dumps(fields))
+    ((name, value),) = environment(platform, **{"web_url": "https://web.test", **extra}).items()
+    monkeypatch.setenv(name, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tests.support.local_platform import LocalPlatform, local_platform, wait_until
-from tests.support.tuning_platform import TuningPlatform, serving
+from tests.support.scripted_platform import environment, serving
+from tests.support.tuning_platform import TuningPlatform
 from tests.support.upstream import PARROT_MODEL, Upstream, upstream
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class ScriptCase(Case):
             yield
 
     def env(self, world: World) -> dict[str, str]:
-        return connection(world.tuning.url, world.tuning.key)
+        return environment(world.tuning)
 
     def break_connection(self, world: World, when: str) -> None:
         (world.tuning.drop if when == "before" else world.tuning.lose).append(self.starts)
