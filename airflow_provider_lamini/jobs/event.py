@@ -51,6 +51,7 @@ class JobEvent:
     :param deadline: when waiting ends or ended, Unix timestamp
     :param pending: after the deadline: the jobs that had not ended
     :param last_error: after the deadline: the error of the last poll, if it failed
+    :param task_deadline: the deadline of the task's try, Unix timestamp, if the wait had an earlier one of its own
     """
 
     ended: Mapping[str, EndedJob] = field(default_factory=dict)
@@ -59,10 +60,11 @@ class JobEvent:
     deadline: float
     last_error: str | None = None
     pending: tuple[str, ...] = ()
+    task_deadline: float | None = None
 
     def payload(self) -> dict[str, object]:
         """Return the event as plain values, for a ``TriggerEvent``."""
-        return {
+        payload: dict[str, object] = {
             "version": VERSION,
             "ended": {
                 job_id: {
@@ -81,6 +83,8 @@ class JobEvent:
             "last_error": self.last_error,
             "pending": list(self.pending),
         }
+        # Only if there is one: a worker of an older release knows no waits of this kind.
+        return payload if self.task_deadline is None else payload | {"task_deadline": self.task_deadline}
 
     @classmethod
     def from_payload(cls, payload: object) -> JobEvent:
@@ -115,4 +119,5 @@ class JobEvent:
             deadline=float(payload["deadline"]),
             last_error=payload.get("last_error"),
             pending=tuple(map(str, payload.get("pending", ()))),
+            task_deadline=payload.get("task_deadline"),
         )

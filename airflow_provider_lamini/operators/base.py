@@ -84,7 +84,7 @@ def run_work(operator: WorkOperator[R], context: Context, event: JobEvent | None
     paths_to_text(operator)
     options = wait_options(operator)
     # The try began when its deadline was set; the trigger hands the deadline back.
-    started_at = None if event is None else event.deadline - options.timeout
+    started_at = None if event is None else (event.task_deadline or event.deadline) - options.timeout
     with TaskRun(
         context, hook=operator.make_hook(), options=options, log=operator.log, started_at=started_at
     ) as task:

@@ -47,6 +47,8 @@ class WaitFor:
         final.
     :param min_ended: how many jobs must have ended before the work continues
     :param progress: numbers for the log, from ``jobs.progress.Progress.payload``
+    :param deadline: when this wait ends, a Unix timestamp, if that is earlier than the deadline of the try. The work then
+        continues with an event that has `JobEvent.task_deadline`.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class WaitFor:
     submitted_at: float
     min_ended: int = 1
     progress: Mapping[str, float] | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

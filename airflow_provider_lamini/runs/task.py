@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -271,7 +271,7 @@ class TaskRun:
                     wait_until, time.time() + (self.options.defer_after if event is None else 0.0)
                 )
             while True:
-                if event is not None and event.timed_out:
+                if event is not None and event.timed_out and event.task_deadline is None:
                     raise self._timeout_error(work, event)
                 outcome = work.advance(event)
                 if isinstance(outcome, Done):
@@ -281,7 +281,7 @@ class TaskRun:
                     return outcome
                 watch = watch or loop.enter(self._watch())
                 event = loop.run(self._wait(watch, outcome, wait_until))
-                if event.timed_out and wait_until < self.deadline:
+                if event.timed_out and event.task_deadline is None and wait_until < self.deadline:
                     return outcome
 
     def cancel_on_kill(self, wait: WaitFor) -> None:
@@ -315,7 +315,8 @@ class TaskRun:
             kind=wait.kind,
             job_ids=list(wait.job_ids),
             submitted_at=wait.submitted_at,
-            deadline=self.deadline,
+            deadline=wait.deadline or self.deadline,
+            task_deadline=None if wait.deadline is None else self.deadline,
             poll_interval=self.options.poll_interval,
             min_ended=wait.min_ended,
             cancel_on_kill=self.options.cancel_on_kill,
@@ -326,10 +327,13 @@ class TaskRun:
         return private_watch(self.settings, self.result_cache)
 
     async def _wait(self, watch: Watch, wait: WaitFor, until: float) -> JobEvent:
+        own = wait.deadline is not None and wait.deadline <= until
         plan = PollPlan(
-            submitted_at=wait.submitted_at, deadline=until, max_interval=self.options.poll_interval
+            submitted_at=wait.submitted_at,
+            deadline=min(until, wait.deadline or until),
+            max_interval=self.options.poll_interval,
         )
-        return await wait_with_progress(
+        event = await wait_with_progress(
             watch,
             job_kind(wait.kind),
             wait.job_ids,
@@ -339,6 +343,7 @@ class TaskRun:
             info=partial(self.log.info, "%s"),
             warn=partial(self.log.warning, "%s"),
         )
+        return replace(event, task_deadline=self.deadline) if own else event
 
     async def _cancel(self, wait: WaitFor) -> list[str]:
         async with self._watch() as watch, asyncio.timeout(CANCEL_TIMEOUT):

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ class JobTrigger(BaseTrigger):
     :param poll_interval: maximum seconds between polls; recently submitted jobs are polled more often
     :param min_ended: how many jobs must have ended before the task resumes
     :param cancel_on_kill: whether to cancel the jobs when the task is cleared or marked (Airflow 3.3 and newer)
+    :param task_deadline: when the task's try ends, Unix timestamp, if this wait has an earlier ``deadline`` of its own
     :param progress: for the log: what the task had done before these jobs, made by ``jobs.progress.Progress.payload``
     :param version: version of these arguments
     :param unknown: arguments that this version does not know; they are refused
@@ -60,6 +62,7 @@ class JobTrigger(BaseTrigger):
         min_ended: int = 1,
         cancel_on_kill: bool = True,
         progress: dict[str, float] | None = None,
+        task_deadline: float | None = None,
         version: int = VERSION,
         **unknown: object,
     ) -> None:
@@ -82,24 +85,25 @@ class JobTrigger(BaseTrigger):
         self.min_ended = min_ended
         self.cancel_on_kill = cancel_on_kill
         self.progress = progress
+        self.task_deadline = task_deadline
 
     def serialize(self) -> tuple[str, dict[str, object]]:
         """Return the trigger's class and arguments: ids, times and numbers."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "version": VERSION,
-                "conn_id": self.conn_id,
-                "kind": self.kind,
-                "job_ids": self.job_ids,
-                "submitted_at": self.submitted_at,
-                "deadline": self.deadline,
-                "poll_interval": self.poll_interval,
-                "min_ended": self.min_ended,
-                "cancel_on_kill": self.cancel_on_kill,
-                "progress": self.progress,
-            },
-        )
+        arguments: dict[str, object] = {
+            "version": VERSION,
+            "conn_id": self.conn_id,
+            "kind": self.kind,
+            "job_ids": self.job_ids,
+            "submitted_at": self.submitted_at,
+            "deadline": self.deadline,
+            "poll_interval": self.poll_interval,
+            "min_ended": self.min_ended,
+            "cancel_on_kill": self.cancel_on_kill,
+            "progress": self.progress,
+        }
+        if self.task_deadline is not None:
+            arguments["task_deadline"] = self.task_deadline
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event that says how the jobs stand.
@@ -131,7 +135,7 @@ class JobTrigger(BaseTrigger):
                     warn=partial(self.log.warning, "%s"),
                 )
         await asyncio.sleep(max(0.0, may_yield_at - time.monotonic()))
-        yield TriggerEvent(event.payload())
+        yield TriggerEvent(replace(event, task_deadline=self.task_deadline).payload())
 
     async def on_kill(self) -> None:
         """Cancel the jobs: a user has ended the task. Called by Airflow 3.3 and newer."""
