@@ -54,6 +54,7 @@ class JobKind:
     :param scope_of: returns the scope of a job that ``list_statuses`` takes, such as its project; by default all jobs have
         the same, empty scope
     :param cancel: cancels one job, if the platform can
+    :param cancel_deletes: whether the platform does not know a job any more that was cancelled
     :param resume: resumes an ended job from its checkpoint, if the platform can
     :param status_call_returns_results: whether the status call is the same request that fetches the job's results
     """
@@ -64,6 +65,7 @@ class JobKind:
     list_statuses: ListCall | None = None
     scope_of: Callable[[str], str] = _no_scope
     cancel: ActionCall | None = None
+    cancel_deletes: bool = False
     resume: ActionCall | None = None
     status_call_returns_results: bool = False
 

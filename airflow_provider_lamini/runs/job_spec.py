@@ -203,6 +203,13 @@ class JobSpec(ABC, Generic[R]):
         """
         return Fail("A retry submits a new job.")
 
+    def advice_after_vanishing(self, job_id: str) -> str:  # noqa: ARG002 - for overrides
+        """What the user can do if the platform does not know the job any more, a sentence.
+
+        :param job_id: the platform's id
+        """
+        return "A retry submits a new job."
+
     def publish_link(self, job_id: str) -> None:
         """Link the task to the job's web page.
 

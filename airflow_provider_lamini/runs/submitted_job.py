@@ -85,16 +85,23 @@ class SubmittedJob(Generic[R]):
         """
         if event is None:
             return self._begin()
-        for lost in event.lost.values():
+        for job_id, lost in event.lost.items():
+            advice = "It may still run and bill; a retry polls it again."
             if lost.vanished:
+                submission = self._records.read()
                 self._records.forget()
+                if (
+                    self._kind.cancel_deletes
+                    and submission is not None
+                    and submission.attached_at is not None
+                ):
+                    self._log.info(
+                        "Job %s was cancelled by the kill of the previous try; submitting a new one.", job_id
+                    )
+                    return SubmitAgain()
+                advice = self._spec.advice_after_vanishing(job_id)
             raise JobLostError(
-                f"The status of the {self._kind.title} job cannot be read any more: {lost.reason} "
-                + (
-                    "A retry submits a new job."
-                    if lost.vanished
-                    else "It may still run and bill; a retry polls it again."
-                )
+                f"The status of the {self._kind.title} job cannot be read any more: {lost.reason} {advice}"
             )
         ((job_id, ended),) = event.ended.items()
         return self._conclude(job_id, ended)
