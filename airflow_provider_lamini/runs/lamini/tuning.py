@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +11,10 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.links import push_job_url
 from airflow_provider_lamini.platforms.lamini.api import datasets, training
 from airflow_provider_lamini.platforms.lamini.kinds import TUNING
-from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.runs.arguments import check_output
 from airflow_provider_lamini.runs.job_spec import Accept, Decision, Fail, JobSpec, OrphanSearch, Resume
 from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload
+from airflow_provider_lamini.runs.loss_history import final_loss, write_loss_history
 from airflow_provider_lamini.runs.submitted_job import resume_job
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
-
-HISTORY = "loss_history.jsonl"
-"""The file with a job's steps, in the task's output folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,13 +248,9 @@ def tuning_result(
     last = steps[-1] if steps else None
     if not job.model_name:
         task.log.warning("The platform does not name the model of tuning job %s.", job_id)
-    history = None
-    if output is not None:
-        folder = OutputFolder(output, output_conn_id)
-        folder.write(HISTORY, (f"{step.model_dump_json(exclude_unset=True)}\n".encode() for step in steps))
-        folder.clean(older_than=0)
-        history = folder.uri(HISTORY)
-    losses = [step.loss for step in steps if step.loss is not None and math.isfinite(step.loss)]
+    history = write_loss_history(
+        output, output_conn_id, (step.model_dump_json(exclude_unset=True) for step in steps)
+    )
     result: dict[str, object] = {
         "job_id": job_id,
         "status": status,
@@ -266,7 +258,7 @@ def tuning_result(
         "custom_model_name": job.custom_model_name,
         "dataset_id": job.dataset_id,
         "steps": last.step if last else None,
-        "final_loss": losses[-1] if losses else None,
+        "final_loss": final_loss([step.loss for step in steps]),
         "history": history,
     }
     task.log.info(

@@ -1,0 +1,38 @@
+"""The losses of a training job, in a file of the task's output folder."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HISTORY = "loss_history.jsonl"
+"""The file's name."""
+
+
+def write_loss_history(output: str | None, output_conn_id: str | None, lines: Iterable[str]) -> str | None:
+    """Write the points of a loss curve.
+
+    :param output: the output folder; ``None`` writes nothing
+    :param output_conn_id: the connection for that folder
+    :param lines: each point as JSON
+    :return: the file's path or URI; ``None`` if nothing was written
+    """
+    if output is None:
+        return None
+    folder = OutputFolder(output, output_conn_id)
+    folder.write(HISTORY, (f"{line}\n".encode() for line in lines))
+    folder.clean(older_than=0)
+    return folder.uri(HISTORY)
+
+
+def final_loss(losses: Sequence[float | None]) -> float | None:
+    """Return the last finite loss; ``None`` if there is none.
+
+    :param losses: the losses in the order of the curve
+    """
+    return next((loss for loss in reversed(losses) if loss is not None and math.isfinite(loss)), None)
