@@ -31,7 +31,7 @@ _MAX_NAME_WORDS = 3
 
 
 class Pair(msgspec.Struct, frozen=True, gc=False):
-    """One row of a dataset in the form that the platform expects.
+    """One row of a dataset.
 
     :param input: the question to the model
     :param output: the right answer
@@ -102,13 +102,16 @@ class Dataset:
 
 
 @contextmanager
-def dataset_file(source: Source, columns: Columns) -> Iterator[Dataset]:
+def dataset_file(
+    source: Source, columns: Columns, fields: tuple[str, str] = ("input", "output")
+) -> Iterator[Dataset]:
     """Read and validate an input once, and keep its pairs in a temporary file while the block runs.
 
     Memory does not depend on the number of rows; the disk for temporary files must have space for them.
 
     :param source: the input
     :param columns: make a pair of each row
+    :param fields: what input and output of a pair are called in the file
     :raises BadRowError: if rows cannot be used; it names the first ones by number
     :raises InputError: if the input has no rows, or cannot be read
     :raises ColumnError: if a file lacks a column
@@ -117,7 +120,8 @@ def dataset_file(source: Source, columns: Columns) -> Iterator[Dataset]:
         rows, encoder = 0, msgspec.json.Encoder()
         for pairs in validated_pairs(source, columns):
             rows += len(pairs)
-            file.write(encoder.encode_lines(pairs))
+            lines = pairs if fields == Pair.__struct_fields__ else [_named(pair, fields) for pair in pairs]
+            file.write(encoder.encode_lines(lines))
         file.flush()
         path = Path(file.name)
 
@@ -125,6 +129,10 @@ def dataset_file(source: Source, columns: Columns) -> Iterator[Dataset]:
             return path.open("rb")
 
         yield Dataset(FilePart("dataset.jsonl", reopen, "application/jsonl"), rows, file.tell())
+
+
+def _named(pair: Pair, fields: tuple[str, str]) -> dict[str, str]:
+    return dict(zip(fields, (pair.input, pair.output), strict=True))
 
 
 def validated_pairs(source: Source, columns: Columns) -> Iterator[list[Pair]]:
