@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
 
@@ -44,6 +45,52 @@ _MAX_VERDICT = 200
 _CUT_OFF = "; max_new_tokens may be too small, or the prompt too long"
 
 
+MEANINGS: Mapping[str | None, FailureReason] = MappingProxyType(
+    {
+        None: FailureReason.NO_ANSWER,
+        "error": FailureReason.PLATFORM_ERROR,
+        "timeout": FailureReason.TIMEOUT,
+        "length": FailureReason.TRUNCATED,
+        "content_filter": FailureReason.FILTERED,
+        "tool_calls": FailureReason.TOOL_CALLS,
+        "function_call": FailureReason.TOOL_CALLS,
+    }
+)
+"""The finish reasons of OpenAI's API, and more that platforms have, after which an answer is not a complete one.
+
+``None``: the row was not processed."""
+
+
+class TokenUsage(Protocol):
+    """The tokens of one answer."""
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Tokens of the prompt."""
+
+    @property
+    def completion_tokens(self) -> float:
+        """Tokens of the output."""
+
+    @property
+    def total_tokens(self) -> float:
+        """Both."""
+
+
+def sum_tokens(usages: Iterable[TokenUsage | None]) -> dict[str, float]:
+    """Sum the tokens of answers.
+
+    :param usages: the tokens of each answer; ``None`` if the platform did not count them
+    :return: the sums by name; empty if the platform counted none
+    """
+    counted = [usage for usage in usages if usage is not None]
+    return {name: sum(getattr(usage, name) for usage in counted) for name in TOKENS} if counted else {}
+
+
+TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
+"""The names under which tokens are summed."""
+
+
 class Answer(NamedTuple):
     """What a platform has answered for one row.
 
@@ -63,11 +110,14 @@ class RowResult(NamedTuple):
     :param output: the output; ``None`` if the row failed
     :param finish_reason: why generation ended, as the platform says it
     :param failure: why the row failed; ``None`` if it did not
+    :param usages: tokens of each answer to the row, including those that made it fail before; empty if the platform does
+        not count them
     """
 
     output: Json
     finish_reason: str | None
     failure: RowFailure | None = None
+    usages: tuple[TokenUsage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 
 
-class TokenUsage(Protocol):
-    """The tokens of one answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
 @runtime_checkable
 class JobEndpoint(Protocol):
     """An endpoint that takes many prompts as a job."""

@@ -19,7 +19,7 @@ from airflow_provider_lamini.api.errors import (
 )
 from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
-from airflow_provider_lamini.rows.answers import RowResult, set_result
+from airflow_provider_lamini.rows.answers import RowResult, set_result, sum_tokens
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.runs.chunk_jobs import REFUSALS, TOO_LARGE
 from airflow_provider_lamini.runs.event_loop import run_in_thread
@@ -27,6 +27,7 @@ from airflow_provider_lamini.runs.event_loop import run_in_thread
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from airflow_provider_lamini.rows.answers import TokenUsage
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.ledger.document import Chunk
     from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun, RowRunConfig
@@ -156,11 +157,13 @@ class DirectRequests:
             # The error concerns every row, so the other requests fail in the same way.
             raise errors.exceptions[0] from None
         result, retried = found.result(), 0
+        usages: list[TokenUsage] = []
         answered = chain.from_iterable(task.result() for task in tasks)
         for offset, (row, tries) in zip(sent, answered, strict=True):
             retried += tries > 1
+            usages += row.usages
             set_result(result, offset, row)
-        counts = self._run.write_part(chunk, found.rows, result, retried)
+        counts = self._run.write_part(chunk, found.rows, result, retried, sum_tokens(usages))
         with self._run.ledger.transaction() as change:
             change.finish(chunk, counts)
 
@@ -240,9 +243,15 @@ class DirectRequests:
         return [
             (row, tries)
             if row.failure is None or row.failure.reason.permanent or tries >= self._max_tries
-            else (await self._ask(client, [prompt], tries + 1))[0]
+            else await self._ask_again(client, prompt, row, tries + 1)
             for prompt, row in zip(prompts, answered, strict=True)
         ]
+
+    async def _ask_again(
+        self, client: AsyncClient, prompt: str, failed: RowResult, tries: int
+    ) -> tuple[RowResult, int]:
+        ((row, tries),) = await self._ask(client, [prompt], tries)
+        return row._replace(usages=(*failed.usages, *row.usages)), tries
 
     async def _report(self) -> None:
         total, skipped = self._run.ledger.header.total_rows, self._done

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
+from airflow_provider_lamini.rows.answers import sum_tokens
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.failure_limit import FailureLimit
 from airflow_provider_lamini.rows.sources.lists import check_rows
@@ -21,8 +22,7 @@ from airflow_provider_lamini.runs.event_loop import run_in_thread
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.settings import ClientSettings
-    from airflow_provider_lamini.rows.answers import RowResult
-    from airflow_provider_lamini.rows.endpoints import TokenUsage
+    from airflow_provider_lamini.rows.answers import RowResult, TokenUsage
     from airflow_provider_lamini.rows.errors import RowError
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.prompt import PromptTemplate
@@ -124,14 +124,9 @@ def total_tokens(usages: Sequence[TokenUsage | None]) -> dict[str, int] | None:
     :param usages: the tokens of each answer; ``None`` if the platform did not count them
     :return: the sums; ``None`` unless the platform counted all
     """
-    counted = [usage for usage in usages if usage is not None]
-    if not counted or len(counted) < len(usages):
+    if None in usages:
         return None
-    return {
-        "prompt_tokens": sum(usage.prompt_tokens for usage in counted),
-        "completion_tokens": sum(usage.completion_tokens for usage in counted),
-        "total_tokens": sum(usage.total_tokens for usage in counted),
-    }
+    return {name: int(count) for name, count in sum_tokens(usages).items()} or None
 
 
 def parse_texts(name: str, value: object, maximum: int) -> tuple[list[str], bool]:

@@ -253,19 +253,27 @@ class OpenRun:
         intended_at = submission.intended_at
         return digest({"output": self.folder.location, "chunk": chunk.number, "intended_at": intended_at})
 
-    def write_part(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult, retried: int) -> Counts:
+    def write_part(
+        self,
+        chunk: Chunk,
+        rows: Sequence[Row],
+        result: ChunkResult,
+        retried: int,
+        sums: Mapping[str, float] | None = None,
+    ) -> Counts:
         """Write the part of a chunk.
 
         :param chunk: the chunk
         :param rows: its rows
         :param result: their results
         :param retried: number of rows that were sent more than once
+        :param sums: sums over the rows besides those of the writer, such as tokens
         :return: the rows by outcome, to finish the chunk with
         :raises LedgerLostError: if another process has acquired the ledger
         """
         self.ledger.check_acquired()
         self.writer.write(chunk.number, chunk.first_row, rows, result)
-        return result.counts(retried, self.writer.sums(result))
+        return result.counts(retried, {**self.writer.sums(result), **(sums or {})})
 
     def too_many_failed(self, totals: Counts) -> bool:
         """Whether more rows have failed than may.

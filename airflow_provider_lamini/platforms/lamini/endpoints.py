@@ -15,6 +15,7 @@ from airflow_provider_lamini.platforms.lamini.api import (
 )
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS, BATCH_EMBEDDINGS
 from airflow_provider_lamini.rows.answers import (
+    MEANINGS,
     Answer,
     AnswerPolicy,
     RowResult,
@@ -35,18 +36,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.platforms.lamini.api.chat import ChatResponse, Usage
     from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassScore
     from airflow_provider_lamini.platforms.lamini.api.completions import Completions
-
-
-MEANINGS: Mapping[str | None, FailureReason] = {
-    None: FailureReason.NO_ANSWER,
-    "error": FailureReason.PLATFORM_ERROR,
-    "timeout": FailureReason.TIMEOUT,
-    "length": FailureReason.TRUNCATED,
-    "content_filter": FailureReason.FILTERED,
-    "tool_calls": FailureReason.TOOL_CALLS,
-    "function_call": FailureReason.TOOL_CALLS,
-}
-"""The finish reasons after which an answer is not a complete one. ``None``: the row was not processed."""
 
 
 TEXTS = AnswerPolicy()
@@ -238,7 +227,9 @@ class Chat:
             answer = Answer(
                 response.content, reason, FailureReason.REFUSED if response.refusal else MEANINGS.get(reason)
             )
-            return Reply(judge(answer, options.answers), response.usage)
+            row = judge(answer, options.answers)
+            usages = () if response.usage is None else (response.usage,)
+            return Reply(row._replace(usages=usages), response.usage)
 
         return chat.complete(
             model=options.model_name,
