@@ -141,23 +141,25 @@ class ThresholdResult:
 
     :param label: what the number is, for messages
     :param value: the number
-    :param minimum: the threshold
+    :param threshold: the worst value that is good enough
+    :param lower_is_better: whether that is the largest one, not the smallest
     """
 
     label: str
     value: float
-    minimum: float
+    threshold: float
+    lower_is_better: bool = False
 
     @property
     def met(self) -> bool:
         """Whether the number reaches the threshold."""
         # Means of the same scores may differ in their last digits.
-        return self.value >= self.minimum or math.isclose(
-            self.value, self.minimum, rel_tol=1e-9, abs_tol=1e-9
-        )
+        good = self.value <= self.threshold if self.lower_is_better else self.value >= self.threshold
+        return good or math.isclose(self.value, self.threshold, rel_tol=1e-9, abs_tol=1e-9)
 
     def __str__(self) -> str:
-        return f"{self.label} is {self.value:.4g}, at least {self.minimum:.4g} is required"
+        bound = "at most" if self.lower_is_better else "at least"
+        return f"{self.label} is {self.value:.4g}, {bound} {self.threshold:.4g} is required"
 
 
 def parse_thresholds(name: str, value: object) -> dict[str, float]:
@@ -194,12 +196,12 @@ def check_names(name: str, thresholds: Mapping[str, float], known: Mapping[str, 
             )
 
 
-def decide(gate: str, results: list[ThresholdResult], report: str) -> bool:
+def decide(gate: str, results: list[ThresholdResult], report: str | None = None) -> bool:
     """Pass, fail or skip a task, or return whether all thresholds are met.
 
     :param gate: ``fail``, ``skip`` or ``return``
     :param results: the numbers, compared with their thresholds
-    :param report: where the report is
+    :param report: where the report is; ``None`` if there is none
     :return: whether all thresholds are met
     :raises ThresholdMissedError: for ``fail``, if one is missed
     :raises AirflowSkipException: for ``skip``, if one is missed
@@ -207,5 +209,6 @@ def decide(gate: str, results: list[ThresholdResult], report: str) -> bool:
     missed = [str(result) for result in results if not result.met]
     if not missed or gate == "return":
         return not missed
-    message = f"The model is not good enough: {'; '.join(missed)}. The report is in {report}."
+    message = f"The model is not good enough: {'; '.join(missed)}."
+    message += f" The report is in {report}." if report is not None else ""
     raise ThresholdMissedError(message) if gate == "fail" else AirflowSkipException(message)
