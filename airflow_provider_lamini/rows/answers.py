@@ -184,6 +184,20 @@ def judge(answer: Answer, policy: AnswerPolicy) -> RowResult:
     return result if policy.check is None or result.failure is not None else _checked(result, policy.check)
 
 
+def ranked_classes(scores: Iterable[tuple[str, float]], measure: str = "prob") -> dict[str, Json]:
+    """The output of a row that was classified.
+
+    :param scores: the classes with their scores
+    :param measure: what a score is called
+    :return: ``class`` and score of the first class, both ``None`` if there is none, and ``classes``, all of them, the
+        highest score first
+    """
+    ordered = sorted(scores, key=lambda item: -item[1])
+    classes: list[Json] = [{"class": name, measure: score} for name, score in ordered]
+    name, score = ordered[0] if ordered else (None, None)
+    return {"class": name, measure: score, "classes": classes}
+
+
 def failure_of(reason: FailureReason, finish_reason: str | None = None) -> RowFailure:
     """The failure of a row whose answer is not a complete one.
 

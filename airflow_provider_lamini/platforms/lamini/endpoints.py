@@ -22,6 +22,7 @@ from airflow_provider_lamini.rows.answers import (
     failure_of,
     judge,
     judge_all,
+    ranked_classes,
     set_result,
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
@@ -390,11 +391,4 @@ def classified(scores: Sequence[ClassScore]) -> dict[str, Json]:
     :return: ``class`` and ``prob`` of the most likely class, both ``None`` if no class reaches the threshold, and
         ``classes``, all classes of the response, the most likely first
     """
-    ordered = sorted(scores, key=lambda score: -score.prob)
-    classes: list[Json] = [{"class": score.class_name, "prob": score.prob} for score in ordered]
-    first = ordered[0] if ordered else None
-    return {
-        "class": first.class_name if first else None,
-        "prob": first.prob if first else None,
-        "classes": classes,
-    }
+    return ranked_classes([(score.class_name, score.prob) for score in scores])
