@@ -40,6 +40,7 @@ class PromptTemplate:
     def __init__(self, text: str, pieces: Sequence[str], columns: Sequence[str], *, bare: bool) -> None:
         self.text = text
         self.bare = bare
+        self._pieces = tuple(pieces)
         self._placeholders = tuple(columns)
         self.columns = tuple(dict.fromkeys(columns))
         """The columns that the prompt needs, each once."""
@@ -78,6 +79,17 @@ class PromptTemplate:
         if columns:
             return cls(text, pieces, columns, bare=False)
         return cls(text, ("", ""), [text], bare=True)
+
+    def joined(self, other: PromptTemplate, separator: str) -> PromptTemplate:
+        """Return a template that makes the texts of both, for requests with two texts per row.
+
+        :param other: the second template
+        :param separator: what separates both texts
+        """
+        first, second = self._pieces, other._pieces
+        pieces = (*first[:-1], f"{first[-1]}{separator}{second[0]}", *second[1:])
+        columns = (*self._placeholders, *other._placeholders)
+        return PromptTemplate(f"{self.text}{separator}{other.text}", pieces, columns, bare=False)
 
     def render(self, row: Row) -> str:
         """Make the prompt of one row.

@@ -93,6 +93,15 @@ class RowRun:
         )
         return Done(self._result(manifest))
 
+    def prepare(self) -> bool:
+        """Open the run without sending anything: when it begins, this validates the input.
+
+        :return: whether rows are left to send
+        """
+        with ExitStack() as stack:
+            run = self._open(None, stack)
+            return not run.ledger.finished
+
     def on_deadline(self, event: JobEvent) -> str:
         """Leave the jobs running: a retry attaches to them."""
         return jobs_kept(event)
