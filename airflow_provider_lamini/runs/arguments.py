@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib import import_module
@@ -236,6 +236,21 @@ def optional_name(name: str, value: object) -> str | None:
     :raises InvalidArgumentError: if it is anything else
     """
     return None if value is None else plain_name(name, value)
+
+
+def name_list(name: str, value: object) -> list[str]:
+    """A list of names, each once.
+
+    :param name: the argument, for the message
+    :param value: the list
+    :raises InvalidArgumentError: if it is anything else, or empty
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise InvalidArgumentError(f"{name} must be a list of names, not {shown(value)}.")
+    names = [plain_name(f"{name} {number} (counted from 0)", item) for number, item in enumerate(value)]
+    if len(set(names)) < len(names):
+        raise InvalidArgumentError(f"{name} has a name more than once.")
+    return names
 
 
 def folder(name: str, value: object, conn_id: str | None = None, *, look_up: bool = True) -> str:
