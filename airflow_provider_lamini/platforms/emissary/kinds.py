@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, ProgressUnit
-from airflow_provider_lamini.platforms.emissary.api import deployments, engines, status_lists, training
+from airflow_provider_lamini.platforms.emissary.api import (
+    datasets,
+    deployments,
+    engines,
+    status_lists,
+    training,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.job_list import ListedJobs
+    from airflow_provider_lamini.jobs.kinds import ActionCall
     from airflow_provider_lamini.platforms.emissary.api.status_lists import ListedStatus
 
     Words = Mapping[str, JobState]
@@ -49,6 +56,9 @@ _ENGINE_WORDS = {
     "active": JobState.SUCCEEDED,
     "inactive": JobState.INACTIVE,
 }
+
+_DATASET_WORDS = {"uploading": JobState.RUNNING, "uploaded": JobState.SUCCEEDED}
+"""A dataset has no status, only a flag."""
 
 _CREATED = {"deactivated": JobState.SUCCEEDED, "inactive": JobState.SUCCEEDED}
 """It exists, whether it is active or parked: it may have been parked before anybody noticed that it was active."""
@@ -93,14 +103,25 @@ def _training_status(job_id: str, job: training.TrainingJobDetail) -> JobStatus:
     return JobStatus(job_id, status.state, status.raw, status.progress, detail)
 
 
-def _keep(words: Words, job_ids: Collection[str]) -> Callable[[ListedStatus], JobStatus | None]:
+def _status_word(item: ListedStatus) -> object:
+    return item.status
+
+
+def _upload_word(is_uploaded: object) -> str | None:
+    return {True: "uploaded", False: "uploading"}.get(is_uploaded) if isinstance(is_uploaded, bool) else None
+
+
+def _keep(
+    words: Words, job_ids: Collection[str], word_of: Callable[[ListedStatus], object] = _status_word
+) -> Callable[[ListedStatus], JobStatus | None]:
     by_own_id = {job_id.rpartition("/")[2]: job_id for job_id in job_ids}
 
     def keep(item: ListedStatus) -> JobStatus | None:
         job_id = by_own_id.get(str(item.id))
-        if job_id is None or not isinstance(item.status, str):
+        word = word_of(item)
+        if job_id is None or not isinstance(word, str):
             return None
-        return _status(words, job_id, item.status, item.progress)
+        return _status(words, job_id, word, item.progress)
 
     return keep
 
@@ -129,7 +150,23 @@ TRAINING = JobKind(
 )
 
 
-def _deployment_kind(short_name: str, title: str, target: Words) -> JobKind:
+DATASET = JobKind(
+    name="emissary/dataset",
+    title="dataset upload",
+    status=lambda job_id: datasets.dataset(*split_id(job_id)).map(
+        lambda dataset: _status(_DATASET_WORDS, job_id, _upload_word(dataset.is_uploaded) or "unknown")
+    ),
+    list_statuses=lambda project, job_ids: status_lists.datasets_of(
+        project, _keep(_DATASET_WORDS, job_ids, lambda item: _upload_word(item.is_uploaded))
+    ).map(_listing),
+    scope_of=_scope_of,
+    cancel=lambda job_id: datasets.delete(*split_id(job_id)),
+    cancel_deletes=True,
+)
+"""Ends when the dataset can be used. It is cancelled by deleting it."""
+
+
+def _deployment_kind(short_name: str, title: str, target: Words, cancel: ActionCall | None = None) -> JobKind:
     words = {**_DEPLOYMENT_WORDS, **target}
     return JobKind(
         name=f"emissary/{short_name}",
@@ -141,10 +178,12 @@ def _deployment_kind(short_name: str, title: str, target: Words) -> JobKind:
             project, _keep(words, job_ids)
         ).map(_listing),
         scope_of=_scope_of,
+        cancel=cancel,
+        cancel_deletes=cancel is not None,
     )
 
 
-def _engine_kind(short_name: str, title: str, target: Words) -> JobKind:
+def _engine_kind(short_name: str, title: str, target: Words, cancel: ActionCall | None = None) -> JobKind:
     words = {**_ENGINE_WORDS, **target}
     return JobKind(
         name=f"emissary/{short_name}",
@@ -153,14 +192,18 @@ def _engine_kind(short_name: str, title: str, target: Words) -> JobKind:
             lambda engine: _status(words, job_id, engine.status)
         ),
         list_statuses=lambda _, job_ids: status_lists.all_engines(_keep(words, job_ids)).map(_listing),
+        cancel=cancel,
+        cancel_deletes=cancel is not None,
     )
 
 
 DEPLOYMENT = _deployment_kind("deployment", "deployment", {})
 """Ends when it is deployed; one that is parked is waited for until somebody wakes it."""
 
-CREATED_DEPLOYMENT = _deployment_kind("created_deployment", "deployment", _CREATED)
-"""Ends when it is deployed or parked."""
+CREATED_DEPLOYMENT = _deployment_kind(
+    "created_deployment", "deployment", _CREATED, lambda job_id: deployments.delete(*split_id(job_id))
+)
+"""Ends when it is deployed or parked. It is cancelled by deleting it, so this kind is for the task that created it."""
 
 PARKED_DEPLOYMENT = _deployment_kind("parked_deployment", "parked deployment", _PARKED)
 """Ends when it is parked."""
@@ -168,14 +211,39 @@ PARKED_DEPLOYMENT = _deployment_kind("parked_deployment", "parked deployment", _
 ENGINE = _engine_kind("engine", "engine", {})
 """Ends when it is active; one that is parked is waited for until somebody wakes it."""
 
-CREATED_ENGINE = _engine_kind("created_engine", "engine", _CREATED)
-"""Ends when it is active or parked."""
+CREATED_ENGINE = _engine_kind("created_engine", "engine", _CREATED, engines.delete)
+"""Ends when it is active or parked. It is cancelled by deleting it, so this kind is for the task that created it."""
 
 PARKED_ENGINE = _engine_kind("parked_engine", "parked engine", _PARKED)
 """Ends when it is parked."""
 
+
+def state_of(kind: JobKind, word: str) -> JobState:
+    """Return what a status word means for a deployment or an engine.
+
+    :param kind: ``DEPLOYMENT`` or ``ENGINE``
+    :param word: the platform's status word
+    """
+    return _status(_ENGINE_WORDS if kind is ENGINE else _DEPLOYMENT_WORDS, "", word).state
+
+
+def is_live(kind: JobKind, word: str) -> bool:
+    """Return whether a deployment or an engine with this status word is active, parked, or on its way there.
+
+    :param kind: ``DEPLOYMENT`` or ``ENGINE``
+    :param word: the platform's status word
+    """
+    return state_of(kind, word) in (
+        JobState.QUEUED,
+        JobState.RUNNING,
+        JobState.SUCCEEDED,
+        JobState.INACTIVE,
+    )
+
+
 JOB_KINDS = (
     TRAINING,
+    DATASET,
     DEPLOYMENT,
     CREATED_DEPLOYMENT,
     PARKED_DEPLOYMENT,

@@ -1,4 +1,4 @@
-"""The lists of training jobs, deployments and engines, read for polling: see :mod:`airflow_provider_lamini.api.job_list`."""
+"""The lists of a project and of engines, read for polling: see :mod:`airflow_provider_lamini.api.job_list`."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,7 +8,7 @@ import msgspec
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import Call
 from airflow_provider_lamini.api.job_list import ListedJobs, ListForm, list_call
-from airflow_provider_lamini.platforms.emissary.api import deployments, engines, training
+from airflow_provider_lamini.platforms.emissary.api import datasets, deployments, engines, training
 
 T = TypeVar("T")
 
@@ -19,6 +19,7 @@ class ListedStatus(msgspec.Struct, gc=False):
     id: object = None
     status: object = None
     progress: object = None
+    is_uploaded: object = None
 
 
 Keep = Callable[[ListedStatus], T | None]
@@ -35,6 +36,15 @@ def training_jobs(project_id: str, keep: Keep[T]) -> Call[ListedJobs[T]]:
     :param keep: returns what is kept of a job
     """
     return _statuses(training.list_jobs(project_id), keep)
+
+
+def datasets_of(project_id: str, keep: Keep[T]) -> Call[ListedJobs[T]]:
+    """List the datasets of a project for polling: ``GET /v1/projects/{project_id}/datasets``.
+
+    :param project_id: the project
+    :param keep: returns what is kept of a dataset
+    """
+    return _statuses(datasets.list_all(project_id), keep)
 
 
 def deployments_of(project_id: str, keep: Keep[T]) -> Call[ListedJobs[T]]:

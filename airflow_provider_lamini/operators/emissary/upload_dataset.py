@@ -1,0 +1,109 @@
+"""Uploading datasets to a project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.emissary.hook import emissary_hook
+from airflow_provider_lamini.runs.arguments import identifier, optional_name, plain_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_lamini.hooks.emissary import EmissaryHook
+    from airflow_provider_lamini.runs.submitted_job import SubmittedJob
+    from airflow_provider_lamini.runs.task import TaskRun
+
+
+class EmissaryUploadDatasetOperator(JobOperator):
+    """Uploads rows from a list or from storage as a dataset, and waits until it can be used.
+
+    Every row is read and checked before anything is sent; an error names invalid rows by number. The API takes files of at
+    most 5 MB: a larger dataset is refused before anything is sent. A retry finds the dataset of a try that died: by its
+    recorded id, else in the project's list by name. The dataset is deleted if the task is killed while it waits for it
+    (``cancel_on_kill``), or if ``timeout`` has passed and no retry follows (``on_timeout``).
+
+    Endpoints: ``POST /v1/projects/{project_id}/datasets``, then ``GET /v1/projects/{project_id}/datasets/{dataset_id}``.
+
+    :param project_id: the project
+    :param input: a list of rows (mappings), or a path, URI or glob on object storage: JSON Lines, CSV, or Parquet
+        (extra ``parquet``)
+    :param prompt: the question: the name of a column, or a template over a row's columns, such as
+        ``"Categorize: {subject}"``
+    :param answer: the expected answer, likewise
+    :param prompt_field: what the question is called in the dataset
+    :param answer_field: what the answer is called in the dataset
+    :param name: a name for the dataset; default: one that no other dataset has
+    :param emissary_conn_id: the connection to the platform
+    :param input_conn_id: the connection for the input's object storage
+    :return: ``job_id`` (for ``EmissaryJobSensor``), ``project_id``, ``dataset_id``, ``rows`` and ``bytes``
+    """
+
+    template_fields: Sequence[str] = (
+        *JobOperator.template_fields,
+        "emissary_conn_id",
+        "project_id",
+        "input",
+        "prompt",
+        "answer",
+        "prompt_field",
+        "answer_field",
+        "name",
+        "input_conn_id",
+    )
+    template_fields_renderers = {"prompt": "md"}  # noqa: RUF012 - as Airflow declares it
+
+    list_delay: ClassVar[float] = 20.0
+    """Seconds until a dataset that was just uploaded is in the platform's list."""
+
+    def __init__(
+        self,
+        *,
+        project_id: str,
+        input: str | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
+        prompt: str = "input",
+        answer: str = "output",
+        prompt_field: str = "prompt",
+        answer_field: str = "completion",
+        name: str | None = None,
+        emissary_conn_id: str = "emissary_default",
+        input_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.project_id = project_id
+        self.input = input
+        self.prompt = prompt
+        self.answer = answer
+        self.prompt_field = prompt_field
+        self.answer_field = answer_field
+        self.name = name
+        self.emissary_conn_id = emissary_conn_id
+        self.input_conn_id = input_conn_id
+
+    def make_hook(self) -> EmissaryHook:
+        """The platform's hook."""
+        return emissary_hook(self.emissary_conn_id)
+
+    def work(self, task: TaskRun) -> SubmittedJob[dict[str, object]]:
+        """Validate the arguments, then return the upload."""
+        from airflow_provider_lamini.corpus.pairs import Columns
+        from airflow_provider_lamini.runs.emissary.dataset import DatasetRequest, DatasetUpload
+        from airflow_provider_lamini.runs.submitted_job import SubmittedJob
+
+        options = self.submission_options()
+        fields = plain_name("prompt_field", self.prompt_field), plain_name("answer_field", self.answer_field)
+        if fields[0] == fields[1]:
+            raise InvalidArgumentError(f"prompt_field and answer_field are both {fields[0]!r}.")
+        request = DatasetRequest(
+            project_id=identifier("project_id", self.project_id),
+            name=optional_name("name", self.name),
+            rows=self.input,
+            columns=Columns.parse(self.prompt, self.answer),
+            fields=fields,
+            conn_id=optional_name("input_conn_id", self.input_conn_id),
+            list_delay=self.list_delay,
+        )
+        return SubmittedJob(task, DatasetUpload(task, request), options)

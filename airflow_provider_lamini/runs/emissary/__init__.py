@@ -1,0 +1,1 @@
+"""Work that only Emissary has."""

@@ -1,0 +1,120 @@
+"""Uploading a dataset to a project, and waiting until it can be used."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.corpus.pairs import dataset_file
+from airflow_provider_lamini.platforms.emissary.api import datasets
+from airflow_provider_lamini.platforms.emissary.kinds import DATASET, join_id, split_id
+from airflow_provider_lamini.rows.errors import InputError
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.runs.emissary.named_job import NamedJob, Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from airflow_provider_lamini.corpus.pairs import Columns, Dataset
+    from airflow_provider_lamini.jobs.event import EndedJob
+    from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.rows.sources.source import Source
+    from airflow_provider_lamini.runs.submission_record import Submission
+    from airflow_provider_lamini.runs.task import TaskRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRequest:
+    """The dataset to upload.
+
+    :param project_id: the project
+    :param name: a name for it; ``None`` for one that no other dataset has
+    :param rows: its rows: a list, or a path, URI or glob
+    :param columns: how they become rows of a dataset
+    :param fields: what the question and the answer are called in the dataset
+    :param conn_id: the connection for the input's object storage
+    :param list_delay: seconds until a dataset that was just uploaded is in the platform's list
+    """
+
+    project_id: str
+    name: str | None
+    rows: object
+    columns: Columns
+    fields: tuple[str, str]
+    conn_id: str | None
+    list_delay: float
+
+
+class DatasetUpload(NamedJob):
+    """A dataset; a job that ends when the platform can use it.
+
+    :param task: this try of the task
+    :param request: the dataset
+    """
+
+    kind = DATASET
+
+    def __init__(self, task: TaskRun, request: DatasetRequest) -> None:
+        super().__init__(task, request.name, request.list_delay)
+        self._request = request
+
+    @cached_property
+    def _source(self) -> Source:
+        return open_source(self._request.rows, conn_id=self._request.conn_id)
+
+    def fingerprint_inputs(self) -> Mapping[str, object]:
+        request = self._request
+        return {
+            "project": request.project_id,
+            "name": request.name,
+            "input": self._source.version(),
+            "columns": request.columns.texts,
+            "fields": request.fields,
+        }
+
+    @contextmanager
+    def prepare(self) -> Iterator[Prepared]:
+        with dataset_file(self._source, self._request.columns, self._request.fields) as dataset:
+            self._task.log.info(
+                "Read %s: %d rows, all valid, %d bytes.", self._source.describe(), dataset.rows, dataset.size
+            )
+            if dataset.size > datasets.MAX_UPLOAD_BYTES:
+                raise InputError(
+                    f"{self._source.describe()} is too large: {dataset.size:,} bytes as JSON Lines, and the API takes at most "
+                    f"{datasets.MAX_UPLOAD_BYTES:,}. Nothing was sent. Shorten it or split it, or upload it on the platform's "
+                    "web pages and give its id to the training task."
+                )
+            yield Prepared(partial(self._upload, dataset), {"rows": dataset.rows, "bytes": dataset.size})
+
+    def listed(self) -> Iterable[tuple[str, str | None]]:
+        project = self._request.project_id
+        found = self._task.hook.send(datasets.list_all(project))
+        return [(join_id(project, dataset.id), dataset.name) for dataset in found]
+
+    def result(
+        self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
+    ) -> dict[str, object]:
+        del status
+        return self._describe(job_id, submission)
+
+    def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
+        return self._describe(job_id, submission)
+
+    def _describe(self, job_id: str, submission: Submission | None) -> dict[str, object]:
+        project_id, dataset_id = split_id(job_id)
+        numbers = submission.numbers if submission else {}
+        return {
+            "job_id": job_id,
+            "project_id": project_id,
+            "dataset_id": dataset_id,
+            "rows": numbers.get("rows"),
+            "bytes": numbers.get("bytes"),
+        }
+
+    def _upload(self, dataset: Dataset, name: str) -> str:
+        project = self._request.project_id
+        return join_id(
+            project, self._task.hook.send(datasets.upload(project, file=dataset.file, name=name)).id
+        )
