@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.emissary_platform import emissary  # noqa: F401 - a fixture
 from tests.support.knowledge_platform import knowledge  # noqa: F401 - fixtures
 from tests.support.object_store import object_store  # noqa: F401 - a fixture
 from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures

@@ -41,7 +41,7 @@ class ScriptedPlatform(ABC):
     :ivar url: its base URL
     :ivar unavailable: whether to close every connection without a response, as during a restart
     :ivar drop: paths whose next POST is dropped without being processed
-    :ivar lose: paths whose next request is processed, but whose response is lost
+    :ivar lose: paths, perhaps after a method and a blank, whose next request is processed, but whose response is lost
     :ivar fail: by path, the status and detail of the next responses; these requests are not processed
     :ivar request_counts: number of requests by method and path
     :ivar bodies: path and body of each POST, in order
@@ -152,10 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
             status = platform.status_of(method, path, answer)
         except Refusal as refusal:
             status, answer = refusal.status, platform.error_body(refusal)
-        if path in platform.lose:
-            platform.lose.remove(path)
-            self._break()
-            return
+        for lost in (path, f"{method} {path}"):
+            if lost in platform.lose:
+                platform.lose.remove(lost)
+                self._break()
+                return
         self.send_response(status)
         if status != HTTPStatus.NO_CONTENT:
             body = json.dumps(answer).encode()

@@ -1,0 +1,207 @@
+"""Inference over rows with a deployment on Emissary."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_lamini.api.errors import NotFoundError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, WaitTimeoutError
+from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
+from airflow_provider_lamini.results import read_outputs
+from tests.support.tasks import TI, WAITING, begin, maker, run_to_end
+
+ROWS = [{"prompt": f"row {number}", "target": f"row {number % 2}"} for number in range(25)]
+REACTIVATE = "POST /v1/projects/ms-1/deployments/dp-1/reactivate"
+
+
+@pytest.fixture
+def infer(emissary, out):
+    emissary.new("deployment", ("Deployed",), name="live")
+    return maker(
+        EmissaryBatchInferenceOperator,
+        task_id="infer",
+        input=ROWS,
+        output=str(out),
+        model_name="live",
+        project_id="ms-1",
+        chunk_size=10,
+        **WAITING,
+    )
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_each_row_is_answered_once_and_tokens_are_summed(emissary, infer, out, endpoint):
+    result = run_to_end(infer(endpoint=endpoint, prompt="Say {prompt}", passthrough=["target"])).result
+    rows = list(read_outputs(str(out)))
+    assert [row["output"] for row in rows] == [f"SAY ROW {number}" for number in range(25)]
+    assert rows[3]["target"] == "row 1"
+    sums = {"prompt_tokens": 75, "completion_tokens": 50, "total_tokens": 125}
+    assert result["counts"]["sums"] == sums
+    assert json.loads((out / "manifest.json").read_text())["counts"]["sums"] == sums
+    assert len(emissary.prompts) == 25
+
+
+def test_options_are_sent(emissary, infer):
+    options = {"max_new_tokens": "9", "temperature": "0.5", "top_p": 0.9, "top_k": 40}
+    run_to_end(infer(**options, input=["a"], prompt="prompt"))
+    sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 40}
+    assert emissary.sent("/v1/completions") == [
+        {"model": "live", "prompt": "a", "max_completion_tokens": 9, **sampling}
+    ]
+    run_to_end(infer(**options, input=["a"], endpoint="chat", system="be brief", on_other_run="replace"))
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "a"}]
+    assert emissary.sent("/v1/chat/completions") == [
+        {"model": "live", "messages": messages, "max_tokens": 9, **sampling}
+    ]
+
+
+def test_texts_are_classified_with_probabilities_or_logits(infer, out):
+    texts = ["buy this", "hello"]
+    run_to_end(infer(endpoint="classification", data_format="probs", input=texts))
+    assert [row["output"] for row in read_outputs(str(out))] == [
+        {
+            "class": "spam",
+            "prob": 0.75,
+            "classes": [{"class": "spam", "prob": 0.75}, {"class": "ham", "prob": 0.25}],
+        },
+        {
+            "class": "ham",
+            "prob": 0.75,
+            "classes": [{"class": "ham", "prob": 0.75}, {"class": "spam", "prob": 0.25}],
+        },
+    ]
+    run_to_end(infer(endpoint="classification", input=texts, on_other_run="replace"))
+    assert [(row["output"]["class"], row["output"]["logit"]) for row in read_outputs(str(out))] == [
+        ("spam", 2.0),
+        ("ham", 0.5),
+    ]
+
+
+def test_texts_are_compared(emissary, infer, out):
+    rows = [{"prompt": "a {x}", "target": "a {x}"}, {"prompt": "a", "target": "b"}]
+    run_to_end(infer(endpoint="embeddings", input=rows, target="{target}", measures=["cosine", "manhattan"]))
+    assert [row["output"] for row in read_outputs(str(out))] == [
+        {"cosine": 1.0, "manhattan": 2.0},
+        {"cosine": 0.0, "manhattan": 2.0},
+    ]
+    assert emissary.sent("/v1/embeddings")[1] == {
+        "model": "live",
+        "input": "a",
+        "target": "b",
+        "cosine": True,
+        "manhattan": True,
+        "euclidean": False,
+    }
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_parked_deployment_is_woken_first_without_holding_the_worker(emissary, infer, deferrable):
+    emissary.deployments["dp-1"].states = ["Deactivated"]
+    ended = run_to_end(infer(deferrable=deferrable))
+    assert ended.result["counts"]["ok"] == 25
+    assert emissary.request_counts[REACTIVATE] == 1
+    assert len(ended.deferrals) == deferrable
+    for deferral in ended.deferrals:
+        assert deferral.trigger["kind"] == "emissary/deployment"
+
+
+def test_waking_has_a_deadline_of_its_own_and_a_retry_waits_again(emissary, infer):
+    emissary.deployments["dp-1"].states = ["Deactivated"]
+    emissary.scripts.woken_deployment = ("Reactivating",)
+    with pytest.raises(
+        WaitTimeoutError, match=r"Deployment live \(ms-1/dp-1\) was not active after 1 s"
+    ) as late:
+        run_to_end(infer(wake_timeout=1), TI)
+    assert "A retry waits again" in str(late.value)
+    assert not emissary.prompts
+    emissary.deployments["dp-1"].states = ["Reactivating", "Deployed"]
+    assert run_to_end(infer(wake_timeout=20), TI.retried()).result["counts"]["ok"] == 25
+    assert emissary.request_counts[REACTIVATE] == 1
+
+
+def test_the_deadline_of_the_task_stays_where_it_was_after_waking(emissary, infer):
+    emissary.deployments["dp-1"].states = ["Deactivated"]
+    deferral = begin(infer(wake_timeout=5, timeout=3600))
+    waking, task = deferral.trigger["deadline"], deferral.trigger["task_deadline"]
+    assert 3590 < task - waking < 3600
+    assert deferral.wait()["task_deadline"] == task
+
+
+def test_the_engine_of_a_deployment_is_woken(emissary, infer):
+    emissary.new("engine", ("Inactive",))
+    emissary.deployments["dp-1"].engine = "engine-1"
+    ended = run_to_end(infer(project_id=None, engine_id="engine-1"))
+    assert ended.result["counts"]["ok"] == 25
+    assert emissary.request_counts["POST /v1/engines/engine-1/reactivate"] == 1
+
+
+@pytest.mark.parametrize("state", ["Failed", "Terminated", "Cancelled", "TimedOut"])
+def test_a_dead_deployment_is_one_clear_error(emissary, infer, state):
+    emissary.deployments["dp-1"].states = [state]
+    with pytest.raises(
+        JobFailedError, match=f"Deployment live in project ms-1 is {state}. It cannot be woken"
+    ):
+        run_to_end(infer())
+    assert not emissary.prompts
+
+
+def test_a_deployment_that_does_not_exist_is_one_clear_error(infer):
+    with pytest.raises(
+        JobFailedError, match="There is no deployment other in project ms-1: deploy the checkpoint"
+    ):
+        run_to_end(infer(model_name="other"))
+
+
+def test_a_deployment_that_dies_while_rows_are_sent_is_one_error(emissary, infer):
+    """It is not an error of each row."""
+    with pytest.raises(NotFoundError, match="no such deployment"):
+        run_to_end(infer(model_name="gone", project_id=None))
+    assert sum(emissary.request_counts.values()) < 25
+
+
+def test_a_base_model_needs_no_deployment(emissary, infer):
+    assert run_to_end(infer(model_name="base", project_id=None)).result["counts"]["ok"] == 25
+    assert not [request for request in emissary.request_counts if "deployments" in request]
+
+
+def test_broken_input_is_refused_before_the_deployment_is_woken(emissary, infer):
+    emissary.deployments["dp-1"].states = ["Deactivated"]
+    with pytest.raises(InvalidArgumentError, match="column"):
+        run_to_end(infer(prompt="{nothing}"))
+    assert emissary.request_counts[REACTIVATE] == 0
+
+
+def test_a_finished_run_wakes_nothing(emissary, infer):
+    first = run_to_end(infer(), TI).result
+    emissary.deployments["dp-1"].states = ["Deactivated"]
+    assert run_to_end(infer(), TI.cleared()).result["counts"] == first["counts"]
+    assert emissary.request_counts[REACTIVATE] == 0
+    assert len(emissary.prompts) == 25
+
+
+def test_a_retry_sends_only_what_is_left(emissary, infer):
+    emissary.fail["/v1/completions"] = [(401, "not now")]
+    with pytest.raises(Exception, match="401"):
+        run_to_end(infer(max_in_flight=1), TI)
+    assert run_to_end(infer(max_in_flight=1), TI.retried()).result["counts"]["ok"] == 25
+    assert set(emissary.prompts) == {row["prompt"] for row in ROWS}
+    assert len(emissary.prompts) <= 27, "only rows of unfinished chunks are sent again"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"endpoint": "embeddings"}, "target must be the name of a column"),
+        ({"endpoint": "embeddings", "target": "{nothing}"}, "nothing"),
+        ({"endpoint": "embeddings", "target": "target", "measures": ["angle"]}, "measures must be one of"),
+        ({"system": "s"}, "system is for endpoint='chat'"),
+        ({"endpoint": "batch"}, "endpoint must be one of completions, chat"),
+        ({"output": None}, "output must name the output folder"),
+    ],
+)
+def test_wrong_arguments_are_refused(emissary, infer, arguments, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        run_to_end(infer(**arguments))
+    assert not emissary.prompts
