@@ -24,6 +24,7 @@ INFERENCE_FIELDS = (
     "output_type",
     "strict_output",
     "fail_on_length",
+    "accept_answers",
     "system",
     "temperature",
     "top_p",
@@ -62,6 +63,8 @@ class LaminiBatchInferenceOperator(RowOperator):
     :param check: a callable, or its dotted path, that takes an output and returns ``None`` or true to accept it; false, or
         a text that says why not, makes the row a failed one. Only its name decides whether a retry continues.
     :param fail_on_length: whether a row fails whose output was cut at ``max_new_tokens``
+    :param accept_answers: answers that count as outputs although they are none: ``empty``, ``refused``, ``filtered``,
+        ``tool_calls``; by default each of them fails its row
     :param messages: the column with a conversation, instead of ``prompt``: a list of messages with ``role`` and
         ``content`` (the chat fine-tuning format), the body of a line of an OpenAI batch file, or the JSON text of either
     :param last_answer: what becomes of a conversation's last message if it is the model's: ``drop`` it, so that the model
@@ -115,6 +118,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         strict_output: bool | str = False,
         check: Callable[[Json], object] | str | None = None,
         fail_on_length: bool | str = False,
+        accept_answers: Sequence[str] | str = (),
         max_new_tokens: int | str | None = None,
         endpoint: str = "batch",
         messages: str | None = None,
@@ -135,6 +139,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length
+        self.accept_answers = accept_answers
         self.max_new_tokens = max_new_tokens
         self.endpoint = endpoint
         self.messages = messages

@@ -24,6 +24,7 @@ FIELDS = (
     "output_type",
     "strict_output",
     "fail_on_length",
+    "accept_answers",
     "temperature",
     "top_p",
     "seed",
@@ -56,6 +57,8 @@ class LaminiChatOperator(BaseOperator):
     :param check: a callable, or its dotted path, that takes an output and returns ``None`` or true to accept it; false, or
         a text that says why not, fails the task
     :param fail_on_length: whether an output that was cut at ``max_new_tokens`` fails the task
+    :param accept_answers: answers that count as outputs although they are none: ``empty``, ``refused``, ``filtered``,
+        ``tool_calls``; by default each of them fails its row
     :param temperature: 0 gives the most likely answer; default: the platform's
     :param top_p: sample only from the most likely tokens that together have this probability, above 0 and up to 1
     :param seed: the same seed gives the same answer, as far as the platform can
@@ -90,6 +93,7 @@ class LaminiChatOperator(BaseOperator):
         strict_output: bool | str = False,
         check: Callable[[Json], object] | str | None = None,
         fail_on_length: bool | str = False,
+        accept_answers: Sequence[str] | str = (),
         temperature: float | str | None = None,
         top_p: float | str | None = None,
         seed: int | str | None = None,
@@ -110,6 +114,7 @@ class LaminiChatOperator(BaseOperator):
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length
+        self.accept_answers = accept_answers
         self.temperature = temperature
         self.top_p = top_p
         self.seed = seed

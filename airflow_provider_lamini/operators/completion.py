@@ -24,6 +24,7 @@ FIELDS = (
     "output_type",
     "strict_output",
     "fail_on_length",
+    "accept_answers",
     "max_new_tokens",
     "extra_body",
     "system",
@@ -53,6 +54,8 @@ class LaminiCompletionOperator(BaseOperator):
     :param check: a callable, or its dotted path, that takes an output and returns ``None`` or true to accept it; false, or
         a text that says why not, fails the task
     :param fail_on_length: whether an output that was cut at ``max_new_tokens`` fails the task
+    :param accept_answers: answers that count as outputs although they are none: ``empty``, ``refused``, ``filtered``,
+        ``tool_calls``; by default each of them fails its row
     :param max_new_tokens: maximum tokens generated per prompt; default: the platform's
     :param extra_body: other fields of the request's body: ``max_tokens``, ``reservation_id``
     :param system: refused, as ``temperature``, ``top_p``, ``seed`` and ``stop``: this endpoint takes none of them. Use
@@ -81,6 +84,7 @@ class LaminiCompletionOperator(BaseOperator):
         strict_output: bool | str = False,
         check: Callable[[Json], object] | str | None = None,
         fail_on_length: bool | str = False,
+        accept_answers: Sequence[str] | str = (),
         max_new_tokens: int | str | None = None,
         extra_body: Mapping[str, object] | str | None = None,
         system: str | None = None,
@@ -100,6 +104,7 @@ class LaminiCompletionOperator(BaseOperator):
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length
+        self.accept_answers = accept_answers
         self.max_new_tokens = max_new_tokens
         self.extra_body = extra_body
         self.system = system

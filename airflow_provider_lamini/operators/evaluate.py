@@ -92,6 +92,7 @@ class LaminiEvaluateOperator(RowOperator):
         strict_output: bool | str = False,
         check: Callable[[Json], object] | str | None = None,
         fail_on_length: bool | str = False,
+        accept_answers: Sequence[str] | str = (),
         output_field: str | None = None,
         max_new_tokens: int | str | None = None,
         endpoint: str = "batch",
@@ -120,6 +121,7 @@ class LaminiEvaluateOperator(RowOperator):
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length
+        self.accept_answers = accept_answers
         self.output_field = output_field
         self.max_new_tokens = max_new_tokens
         self.endpoint = endpoint

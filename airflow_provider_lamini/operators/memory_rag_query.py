@@ -53,6 +53,8 @@ class LaminiMemoryRagQueryOperator(RowOperator):
     :param check: a callable, or its dotted path, that takes an output and returns ``None`` or true to accept it; false, or
         a text that says why not, makes the row a failed one
     :param fail_on_length: whether a row fails whose output was cut at ``max_new_tokens``
+    :param accept_answers: answers that count as outputs although they are none: ``empty``, ``refused``, ``filtered``,
+        ``tool_calls``; by default each of them fails its row
     :param max_new_tokens: maximum number of generated tokens; default: the platform's
     :param lamini_conn_id: the connection to the platform
     :param kwargs: arguments of :class:`~airflow_provider_lamini.operators.row_operator.RowOperator`, such as
@@ -70,6 +72,7 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         "output_type",
         "strict_output",
         "fail_on_length",
+        "accept_answers",
         "max_new_tokens",
     )
 
@@ -83,6 +86,7 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         strict_output: bool | str = False,
         check: Callable[[Json], object] | str | None = None,
         fail_on_length: bool | str = False,
+        accept_answers: Sequence[str] | str = (),
         max_new_tokens: int | str | None = None,
         lamini_conn_id: str = "lamini_default",
         **kwargs: Any,
@@ -95,6 +99,7 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length
+        self.accept_answers = accept_answers
         self.max_new_tokens = max_new_tokens
         self.lamini_conn_id = lamini_conn_id
 
@@ -116,7 +121,12 @@ class LaminiMemoryRagQueryOperator(RowOperator):
             model_name=optional_name("model_name", self.model_name),
             rag_query_size=None if size is None else whole_number("rag_query_size", size, minimum=1),
             answers=parse_answer_policy(
-                self.output_type, self.strict_output, self.check, self.fail_on_length, flat_only=PATH
+                self.output_type,
+                self.strict_output,
+                self.check,
+                self.fail_on_length,
+                self.accept_answers,
+                flat_only=PATH,
             ),
             max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
         )

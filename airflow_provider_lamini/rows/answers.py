@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import methodcaller
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -90,6 +91,9 @@ def sum_tokens(usages: Iterable[TokenUsage | None]) -> dict[str, float]:
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 """The names under which tokens are summed."""
 
+_THINKING = "<think>"
+_THOUGHT = "</think>"
+
 
 class Answer(NamedTuple):
     """What a platform has answered for one row.
@@ -174,6 +178,8 @@ def judge(answer: Answer, policy: AnswerPolicy) -> RowResult:
     :return: the result; the row has failed if the answer is incomplete or empty, unless the policy accepts that, if it
         does not have the requested shape, or if the check does not accept it
     """
+    if policy.shape is None:  # a shape reads the object after the thoughts, unless only JSON counts
+        answer = answer._replace(output=without_thinking(answer.output))
     failure = _incomplete(answer, policy) or _empty(answer, policy)
     if failure is not None:
         return RowResult(None, answer.finish_reason, failure)
@@ -220,6 +226,20 @@ def set_result(result: ChunkResult, offset: int, row: RowResult) -> None:
         result.fail(offset, row.failure, row.finish_reason)
 
 
+def without_thinking(output: Json) -> Json:
+    """Remove what a reasoning model thinks before its answer.
+
+    :param output: a text, which may begin with a ``<think>`` block; a block that was cut off has no answer
+    """
+    if not isinstance(output, str) or not output.lstrip().startswith(_THINKING):
+        return output
+    _, thought, rest = output.partition(_THOUGHT)
+    return rest.lstrip() if thought else ""
+
+
+_BEGINS_THINKING = methodcaller("startswith", (_THINKING, "\n" + _THINKING))
+
+
 def _incomplete(answer: Answer, policy: AnswerPolicy) -> RowFailure | None:
     reason = answer.ended_by
     return None if reason is None or reason in policy.accept else failure_of(reason, answer.finish_reason)
@@ -240,9 +260,10 @@ def _is_empty(output: Json) -> bool:
 
 
 def _all_texts(outputs: Sequence[Json]) -> bool:
-    """Whether all outputs are texts that are not blank."""
+    """Whether all outputs are texts that are not blank, and none begins with what a model thinks."""
     try:
-        return "" not in outputs and not any(map(str.isspace, outputs))  # type: ignore[arg-type] # see below
+        blank = "" in outputs or any(map(str.isspace, outputs))  # type: ignore[arg-type] # see below
+        return not blank and not any(map(_BEGINS_THINKING, outputs))
     except TypeError:  # an output is not a text
         return False
 

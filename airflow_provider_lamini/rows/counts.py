@@ -54,6 +54,15 @@ def describe_failures(failures: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in by_count)
 
 
+def describe_tokens(sums: Mapping[str, float]) -> str:
+    """The tokens of a run for a message: ``120 prompt tokens and 30 completion tokens, 150 in total``.
+
+    :param sums: sums over the rows
+    """
+    prompt, completion = sums.get("prompt_tokens", 0), sums.get("completion_tokens", 0)
+    return f"{prompt:.0f} prompt and {completion:.0f} completion tokens, {sums['total_tokens']:.0f} in total"
+
+
 Number = TypeVar("Number", int, float)
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.answers import RowResult
-from airflow_provider_lamini.rows.counts import describe_failures
+from airflow_provider_lamini.rows.counts import describe_failures, describe_tokens
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
@@ -88,6 +88,8 @@ class RowRun:
         run.check_failures()
         counts = manifest.counts
         why = f" ({describe_failures(counts.failures)})" if counts.failed else ""
+        if "total_tokens" in counts.sums:
+            log.info("The platform counted %s.", describe_tokens(counts.sums))
         log.info(
             "Wrote %d rows to %s; %d of them failed%s.", counts.rows, manifest.output, counts.failed, why
         )

@@ -143,6 +143,11 @@ def test_a_completion_refuses_them_as_well(platform, name):
         ({"check": 5}, "check must be a callable"),
         ({"strict_output": "maybe"}, "strict_output must be true or false"),
         ({"fail_on_length": "maybe"}, "fail_on_length must be true or false"),
+        (
+            {"accept_answers": ["timeout"]},
+            "accept_answers must be one of empty, filtered, refused, tool_calls",
+        ),
+        ({"accept_answers": 5}, "accept_answers must be a list of empty"),
     ],
 )
 def test_a_wrong_argument_is_refused_before_anything_is_sent(platform, chat, arguments, message):

@@ -409,3 +409,31 @@ def test_a_row_is_noted_as_settled_or_as_failed():
         ["stop", "error"],
         [None, "why"],
     )
+
+
+@pytest.mark.parametrize(
+    ("output", "left"),
+    [
+        ("<think>hm</think>yes", "yes"),
+        ("\n<think>\nhm\n</think>\n\nyes", "yes"),
+        ("yes <think>hm</think>", "yes <think>hm</think>"),
+        ("The tag <think> is not closed", "The tag <think> is not closed"),
+    ],
+)
+def test_what_a_model_thinks_is_no_part_of_its_answer(output, left):
+    assert outcome(output, "stop", None).output == left
+    together = judge_all(["a", output], ["stop", "stop"], MEANINGS, AnswerPolicy())
+    assert together.outputs == ["a", left]
+
+
+@pytest.mark.parametrize("output", ["<think>hm", "<think>hm</think>", "<think>hm</think>\n "])
+@pytest.mark.parametrize("word", ["stop", "length"])
+def test_thoughts_without_an_answer_are_an_empty_answer(output, word):
+    assert outcome(output, word, None).failure.reason == "empty"
+
+
+def test_reasoning_beside_an_empty_content_is_an_empty_answer():
+    message = {"content": None, "reasoning_content": "so much to say"}
+    answer = {"choices": [{"message": message, "finish_reason": "length"}]}
+    (row,) = Chat(asked()).ask(["p"]).parse(json.dumps(answer).encode())
+    assert row.failure.reason == "empty"

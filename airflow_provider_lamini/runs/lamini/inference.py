@@ -11,7 +11,7 @@ from airflow_provider_lamini.platforms.lamini.endpoints import (
     DirectCompletions,
     Inference,
 )
-from airflow_provider_lamini.rows.answers import AnswerPolicy
+from airflow_provider_lamini.rows.answers import ACCEPTABLE, AnswerPolicy
 from airflow_provider_lamini.rows.conversation import CHAT_FIELDS
 from airflow_provider_lamini.rows.errors import ColumnError
 from airflow_provider_lamini.rows.failures import FailureReason
@@ -68,6 +68,7 @@ def parse_inference(
     strict_output: object = False,
     check: object = None,
     fail_on_length: object = False,
+    accept_answers: object = (),
     max_new_tokens: object = None,
     extra_body: object = None,
     **chat_only: object,
@@ -80,6 +81,7 @@ def parse_inference(
     :param strict_output: whether an output must be the object's JSON and nothing else
     :param check: judges each output
     :param fail_on_length: whether a row fails whose output was cut at the token limit
+    :param accept_answers: reasons for which a row does not fail
     :param max_new_tokens: maximum number of generated tokens per row; ``None`` for the platform's default
     :param extra_body: other fields of the request's body
     :param chat_only: arguments that only a chat takes: ``system``, ``temperature``, ``top_p``, ``seed``, ``stop``,
@@ -94,6 +96,7 @@ def parse_inference(
         strict_output,
         check,
         fail_on_length,
+        accept_answers,
         flat_only=None if endpoint == "chat" else PATHS[endpoint],
     )
     ttl = chat_only.get("cache_ttl")
@@ -114,7 +117,13 @@ def parse_inference(
 
 
 def parse_answer_policy(
-    output_type: object, strict: object, check: object, fail_on_length: object, *, flat_only: str | None
+    output_type: object,
+    strict: object,
+    check: object,
+    fail_on_length: object,
+    accept_answers: object,
+    *,
+    flat_only: str | None,
 ) -> AnswerPolicy:
     """Validate the arguments that say which answers count as outputs.
 
@@ -122,10 +131,11 @@ def parse_answer_policy(
     :param strict: whether an output must be the object's JSON and nothing else
     :param check: judges each output
     :param fail_on_length: whether a row fails whose output was cut at the token limit
+    :param accept_answers: reasons for which a row does not fail
     :param flat_only: path of the endpoint, if it decodes no JSON Schema
     :raises InvalidArgumentError: if one is wrong
     """
-    accept = AnswerPolicy().accept
+    accept = AnswerPolicy().accept | _accepted(accept_answers)
     if flag("fail_on_length", fail_on_length):
         accept -= {FailureReason.TRUNCATED}
     if isinstance(check, str):
@@ -141,6 +151,16 @@ def parse_answer_policy(
             "allowed values; no lists, nested objects, optional fields or limits."
         )
     return AnswerPolicy(shape=shape, accept=accept, check=cast("Check | None", check))
+
+
+def _accepted(value: object) -> frozenset[FailureReason]:
+    allowed = tuple(sorted(reason.value for reason in ACCEPTABLE - {FailureReason.TRUNCATED}))
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple | set | frozenset):
+        raise InvalidArgumentError(
+            f"accept_answers must be a list of {', '.join(allowed)}, not {shown(value)}."
+        )
+    return frozenset(FailureReason(one_of("accept_answers", item, allowed)) for item in items)
 
 
 def choose_endpoint(
