@@ -4,6 +4,7 @@ ROWS ?= 60
 KILLS ?= 500
 STEPS ?= 20
 HELD_OUT ?= 100
+FUZZ_SECONDS ?= 100
 PLAIN := not stack and not models and not torch and not faults
 PARALLEL := -n auto --dist worksteal
 DURATIONS := --durations 25
@@ -15,7 +16,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning check test test-stack test-models test-2.11 test-tuning test-client test-faults faults faults-peers bench bench-peers wheel clean
+.PHONY: help demo demo-tuning check test test-stack test-models test-2.11 test-tuning test-client test-faults faults faults-peers fuzz bench bench-peers wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -74,6 +75,9 @@ faults: $(READY_DEV)  ## kill tasks at every step and at random; count repeated 
 faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the OpenAI provider's batch operator and ours at the same moments
 	@.venv/bin/python -m tests.faults.peers --peer-python .venv-peers/bin/python
 
+fuzz: $(READY_DEV)  ## attack the local platform for FUZZ_SECONDS=100 (SEED=...); ENGINE=real uses the real models
+	@.venv/bin/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--engine $(ENGINE))
+
 bench: $(READY_DEV)  ## run the short forms of the benchmarks of bench/README.md
 	@for name in $(BENCHES); do .venv/bin/python bench/$$name.py --check || failed=1; done; \
 		exit $${failed:-0}
@@ -93,7 +97,7 @@ $(READY): $(PINS) $(SET_UP)
 	@touch $@
 
 $(READY_DEV): $(PINS) $(SET_UP)
-	@.ci/venv .venv $(PINS) local,parquet,http,fast,dev
+	@.ci/venv .venv $(PINS) local,parquet,http,fast,dev,fuzz
 	@touch $(READY) $@
 
 $(READY_2_11): $(PINS_2_11) $(SET_UP)

@@ -70,9 +70,11 @@ def create_app(
     ):
         app.include_router(resource.router)
     app.include_router(downloads.router)
-    app.mount(EMISSARY_PREFIX, create_emissary_app(platform))
+    emissary = create_emissary_app(platform)
+    app.mount(EMISSARY_PREFIX, emissary)
     install_error_handlers(app, LAMINI)
-    app.add_middleware(HandleUnexpectedErrors)
+    for part in (app, emissary):
+        part.add_middleware(HandleUnexpectedErrors)
     guarded: ASGIApp = RequireKey(BoundBodies(app, limits), key)
     if control_connections is not None:
         app.include_router(control.router, include_in_schema=False)
