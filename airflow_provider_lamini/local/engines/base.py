@@ -73,8 +73,6 @@ class GenerationRequest:
         the template knows
     :param max_tokens: maximum tokens to generate, 1 or more
     :param temperature: sampling temperature; 0 always picks the most likely token
-    :param top_p: sample only from the most likely tokens that have this probability together
-    :param top_k: sample only from this many most likely tokens
     :param json_schema: constrains the text to JSON of this schema; only ``max_tokens`` can truncate it
     :param options: other fields of OpenAI's API, such as ``top_p``, ``seed`` and ``stop``; an engine ignores those that
         it does not know
@@ -86,8 +84,6 @@ class GenerationRequest:
     messages: list[dict[str, Json]] | None = None
     max_tokens: int
     temperature: float = 0.0
-    top_p: float | None = None
-    top_k: int | None = None
     json_schema: dict[str, Json] | None = None
     options: Mapping[str, Json] = field(default_factory=dict)
 
@@ -98,14 +94,6 @@ class GenerationRequest:
             raise ValueError(f"max_tokens must be 1 or more, got {self.max_tokens}.")
         if not 0 <= self.temperature <= 2:  # noqa: PLR2004 - the range every engine agrees on
             raise ValueError(f"temperature must be between 0 and 2, got {self.temperature}.")
-
-    def sampling(self) -> dict[str, Json]:
-        """Return the sampling parameters as OpenAI's API and its relatives name them."""
-        chosen = {"top_p": self.top_p, "top_k": self.top_k}
-        return {
-            "temperature": self.temperature,
-            **{name: value for name, value in chosen.items() if value is not None},
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,7 +315,7 @@ def _request_body(request: GenerationRequest) -> tuple[dict[str, Json], str]:
 def _sampling(request: GenerationRequest) -> dict[str, Json]:
     """Return how tokens are picked."""
     known = {name: value for name, value in request.options.items() if name in SAMPLING_OPTIONS}
-    return {**known, **request.sampling()}
+    return {**known, "temperature": request.temperature}
 
 
 def _prompt_text(model: ModelHandle, request: GenerationRequest) -> str:

@@ -140,7 +140,7 @@ class UpstreamEngine:
             **request.options,
             "model": request.model_name,
             "max_tokens": request.max_tokens,
-            **request.sampling(),
+            "temperature": request.temperature,
         }
         if chat:
             path = "/chat/completions"

@@ -45,6 +45,25 @@ def layer_names(architecture: str, blocks: int, modules: list[str]) -> dict[str,
     return {module: name for module, name in names.items() if name is not None}
 
 
+def read_adapter(path: Path) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Read an adapter file.
+
+    :param path: the file
+    :return: layer name in llama.cpp to the matrices A and B, as :func:`write_adapter` takes them
+    :raises UnsupportedModel: it is not a complete adapter file
+    """
+    try:
+        tensors = {
+            tensor.name: np.array(tensor.data, dtype=np.float32) for tensor in gguf.GGUFReader(path).tensors
+        }
+        names = [name.removesuffix(".weight.lora_a") for name in tensors if name.endswith(".weight.lora_a")]
+        return {name: (tensors[f"{name}.weight.lora_a"], tensors[f"{name}.weight.lora_b"]) for name in names}
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise UnsupportedModel(
+            f"The adapter to continue from cannot be read: {type(error).__name__}."
+        ) from None
+
+
 def write_adapter(
     path: Path,
     architecture: str,

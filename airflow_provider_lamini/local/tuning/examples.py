@@ -42,11 +42,13 @@ class Example:
     :param tokens: tokens of the prompt and the answer, then the EOS token
     :param prompt_length: number of prompt tokens, which the loss ignores
     :param truncated: whether the row was longer than the context
+    :param weight: how much the model learns to write the answer; if negative, to write something else
     """
 
     tokens: list[int]
     prompt_length: int
     truncated: bool
+    weight: float = 1.0
 
 
 def prompt_and_completion(prompt: str, answer: str) -> tuple[str, str]:
@@ -115,10 +117,17 @@ class Examples:
 
         :raises InvalidRows: a row is not an object with two strings
         """
+        return [encode_row(*row, self._tokenizer, self._context) for row in self.rows(indexes)]
+
+    def rows(self, indexes: list[int]) -> list[tuple[str, str]]:
+        """Return prompt and answer of the rows at some indexes.
+
+        :raises InvalidRows: a row is not an object with two strings
+        """
         with self._path.open("rb") as file:
             return [self._read(file, index) for index in indexes]
 
-    def _read(self, file: IO[bytes], index: int) -> Example:
+    def _read(self, file: IO[bytes], index: int) -> tuple[str, str]:
         file.seek(self._offsets[index])
         try:
             row = json.loads(file.readline())
@@ -127,7 +136,7 @@ class Examples:
             prompt = answer = None
         if not isinstance(prompt, str) or not isinstance(answer, str):
             raise InvalidRows(f"Row {index + 1} of the dataset lacks the strings 'input' and 'output'.")
-        return encode_row(prompt, answer, self._tokenizer, self._context)
+        return prompt, answer
 
 
 def batches(rows: int, size: int, seed: int, first_step: int) -> Iterator[list[int]]:

@@ -12,9 +12,16 @@ import tokenizers
 import torch
 from transformers import AutoModelForCausalLM
 
-from airflow_provider_lamini.local.tuning.adapter import TARGETS, UnsupportedModel, layer_names, write_adapter
+from airflow_provider_lamini.local.tuning.adapter import (
+    TARGETS,
+    UnsupportedModel,
+    layer_names,
+    read_adapter,
+    write_adapter,
+)
 from airflow_provider_lamini.local.tuning.base_model import TOKENIZER, unpack_model
 from airflow_provider_lamini.local.tuning.examples import Example, Examples, batches, micro_batches
+from airflow_provider_lamini.local.tuning.rewards import RewardedExamples, Sampler
 from airflow_provider_lamini.local.tuning.trainer import CHECKPOINT, Recipe, TrainingFailed
 
 if TYPE_CHECKING:
@@ -50,8 +57,6 @@ class Training:
     """
 
     def __init__(self, recipe: Recipe, log: Callable[[str], None]) -> None:
-        if recipe.reward is not None:
-            raise UnsupportedModel("This installation cannot train for a reward.")
         self._recipe = recipe
         self._log = log
         folder, self._info = unpack_model(recipe.base, recipe.folder, log)
@@ -59,7 +64,7 @@ class Training:
         dtype = torch.bfloat16 if has_native_bf16() else torch.float32
         base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         context = min(recipe.context, int(getattr(base.config, "max_position_embeddings", recipe.context)))
-        self._examples = Examples(recipe.rows, tokenizer, context)
+        examples = Examples(recipe.rows, tokenizer, context)
         self._truncated = 0
         self._names = _layer_names(self._info.architecture, base)
         torch.manual_seed(recipe.seed)
@@ -74,10 +79,17 @@ class Training:
         }
         self._optimizer = torch.optim.AdamW(self._weights.values(), lr=recipe.learning_rate, weight_decay=0.0)
         self._is_bf16 = dtype is torch.bfloat16
+        if recipe.start is not None:
+            self._start_from(recipe.start)
+        self._batch: Callable[[int, list[int]], list[Example]] = lambda _, indexes: examples.batch(indexes)
+        if recipe.reward is not None:
+            sampler = Sampler(self._model, tokenizer, context, autocast=self._autocast)
+            rewarded = RewardedExamples(examples, sampler, recipe.reward, recipe.generations, log)
+            self._batch = lambda step, indexes: rewarded.batch(indexes, seed=recipe.seed + step)
         self._fingerprint = recipe.fingerprint()
         self.step = 0
         self._load(recipe.folder / CHECKPOINT)
-        self._batches = batches(len(self._examples), recipe.batch_size, recipe.seed, self.step)
+        self._batches = batches(len(examples), recipe.batch_size, recipe.seed, self.step)
 
     def advance(self) -> float:
         """Do one step.
@@ -86,7 +98,7 @@ class Training:
         :raises InvalidRows: a row is not an object with two strings
         :raises Diverged: the loss is no longer a finite number
         """
-        batch = self._examples.batch(next(self._batches))
+        batch = self._batch(self.step, next(self._batches))
         self._log_truncation(batch)
         answer_tokens = max(1, sum(len(example.tokens) - max(1, example.prompt_length) for example in batch))
         total = 0.0
@@ -131,6 +143,19 @@ class Training:
         }
         write_adapter(path, self._info.architecture, self._recipe.alpha, layers)
 
+    def _start_from(self, path: Path) -> None:
+        layers = read_adapter(path)
+        with torch.no_grad():
+            for module, name in self._names.items():
+                for part, matrix in zip(("lora_A", "lora_B"), layers.get(name, ()), strict=False):
+                    weight = self._weights[f"{PREFIX}{module}.{part}.default.weight"]
+                    if tuple(weight.shape) != matrix.shape:
+                        raise UnsupportedModel("The adapter to continue from has another rank.")
+                    weight.copy_(torch.from_numpy(matrix))
+
+    def _autocast(self) -> Any:
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._is_bf16)
+
     def _array(self, module: str, part: str) -> Any:
         return self._weights[f"{PREFIX}{module}.{part}.default.weight"].detach().float().numpy()
 
@@ -156,7 +181,7 @@ class Training:
         self._truncated += truncated
 
     def _loss(self, micro_batch: list[Example]) -> Any:
-        """Return the sum of the losses of all answer tokens."""
+        """Return the weighted sum of the losses of all answer tokens."""
         longest = max(len(example.tokens) for example in micro_batch)
         tokens = torch.zeros((len(micro_batch), longest), dtype=torch.long)
         labels = torch.full((len(micro_batch), longest), IGNORED)
@@ -166,12 +191,14 @@ class Training:
             labels[row, example.prompt_length : length] = tokens[row, example.prompt_length : length]
         # Padding needs no attention mask: it is at the end, and attention is causal.
         base = self._model.get_base_model()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._is_bf16):
+        with self._autocast():
             hidden = base.get_decoder()(input_ids=tokens).last_hidden_state
             is_answer = labels[:, 1:] != IGNORED
             # Compute logits only for answer tokens: the output layer is a large part of a small model.
             logits = base.get_output_embeddings()(hidden[:, :-1][is_answer])
-        return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][is_answer], reduction="sum")
+        losses = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][is_answer], reduction="none")
+        weights = torch.tensor([example.weight for example in micro_batch])[:, None].expand_as(is_answer)
+        return (losses * weights[is_answer]).sum()
 
 
 class BaseTokenizer:
@@ -191,6 +218,10 @@ class BaseTokenizer:
         """Return the tokens of a text, after the BOS token if the text comes first."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
         return [*self._bos, *ids] if first else list(ids)
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of some tokens, without special ones."""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 def has_native_bf16() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -289,3 +290,47 @@ def test_a_model_in_a_read_only_folder_can_be_tuned(recipe: Callable[..., Recipe
     model = tiny_llama(folder / "tiny.gguf")
     (folder / "tiny.torch").write_bytes(b"")
     assert steps_of(recipe(base=model, max_steps=1)) == [1]
+
+
+def test_adapters_are_kept_on_the_way(recipe: Callable[..., Recipe]) -> None:
+    settings = recipe(max_steps=5, adapter_every=2)
+    assert train(settings, check=do_nothing, on_step=do_nothing) == settings.adapter_path(5)
+    contents = {settings.adapter_path(step).read_bytes() for step in settings.adapter_steps()}
+    assert settings.adapter_steps() == [2, 4, 5]
+    assert len(contents) == 3
+
+
+def test_a_training_continues_from_the_adapter_of_another(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    steps: list[Step] = []
+    first = train(recipe(max_steps=60), check=do_nothing, on_step=steps.append)
+    second = recipe(folder=tmp_path / "second", start=first, max_steps=1)
+    train(second, check=do_nothing, on_step=steps.append)
+    assert steps[0].loss > 3
+    assert steps[-1].loss < 2 * steps[-2].loss
+    with pytest.raises(TrainingFailed, match="another rank"):
+        train(recipe(folder=tmp_path / "third", start=first, rank=4), check=do_nothing, on_step=do_nothing)
+
+
+def test_a_model_learns_to_write_what_is_rewarded(
+    recipe: Callable[..., Recipe], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It starts from a model that knows two answers to each question, and learns from the rewards of its own answers."""
+    rows = write_rows(tmp_path / "both.jsonl", [*FACTS[:2], ("the sky is", "grey"), ("the sun is", "red")])
+    start = train(recipe(rows=rows, max_steps=100, context=32), check=do_nothing, on_step=do_nothing)
+    caplog.set_level("INFO", logger="airflow_provider_lamini.local.tuning.trainer")
+    settings = recipe(
+        rows=write_rows(tmp_path / "rewarded.jsonl", FACTS[:2]),
+        folder=tmp_path / "rewarded",
+        start=start,
+        reward={"exact_match": 1.0},
+        generations=16,
+        max_steps=40,
+        learning_rate=4e-3,
+        context=32,
+    )
+    train(settings, check=do_nothing, on_step=do_nothing)
+    rewards = [float(found) for found in re.findall(r"mean reward of 32 answers is ([\d.]+)\.", caplog.text)]
+    assert len(rewards) == 40
+    assert sum(rewards[-15:]) / 15 > sum(rewards[:5]) / 5 + 0.1

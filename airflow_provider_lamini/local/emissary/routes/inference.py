@@ -83,14 +83,14 @@ async def _generate(
     messages: list[dict[str, Json]] | None = None,
 ) -> Generation:
     model_name = await asyncio.to_thread(_text_model, platform, body.model)
+    named = {"top_p": body.top_p, "top_k": body.top_k}
     generation_request = GenerationRequest(
         model_name=model_name,
         prompt=prompt,
         messages=messages,
         max_tokens=max_tokens or DEFAULT_NEW_TOKENS,
         temperature=body.temperature or 0.0,
-        top_p=body.top_p,
-        top_k=body.top_k,
+        options={name: value for name, value in named.items() if value is not None},
     )
     (generation,) = await run_in_pool(
         [generation_request], platform.inference.generate, platform.text_pool, request
