@@ -53,8 +53,9 @@ test: $(READY_DEV)  ## run all tests that need no running Airflow, no models, no
 test-faults: $(READY_DEV)  ## kill tasks at every step once, and give every answer that a platform should not give
 	@.venv/bin/python -m pytest -m faults $(PARALLEL) $(DURATIONS)
 
-test-stack: $(READY_DEV)  ## run the tests against Airflow's real components
+test-stack: $(READY_DEV)  ## run the tests against Airflow's real components and a real PostgreSQL
 	@.venv/bin/python -m pytest tests/stack $(DURATIONS)
+	@.venv/bin/python -m pytest -m stack tests/operators $(DURATIONS)
 
 test-models: $(READY_DEV)  ## run the tests of the real local models, and download the models once (177 MB)
 	@.venv/bin/python -m pytest -m "models and not torch" tests/local $(DURATIONS)

@@ -107,7 +107,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         *INFERENCE_FIELDS,
         *REQUEST_FIELDS,
     )
-    template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
+    template_fields_renderers = {"prompt": "md", "input_sql": "sql", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ class LaminiCompletionOperator(BaseOperator):
         *FIELDS,
         "max_in_flight",
     )
-    template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
+    template_fields_renderers = {"prompt": "md", "input_sql": "sql", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
     ui_color = COLOR
 
     def __init__(

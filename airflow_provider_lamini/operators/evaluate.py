@@ -78,7 +78,7 @@ class LaminiEvaluateOperator(RowOperator):
         "min_gain",
         "gate",
     )
-    template_fields_renderers = {"prompt": "md", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
+    template_fields_renderers = {"prompt": "md", "input_sql": "sql", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
 
     def __init__(
         self,

@@ -62,7 +62,11 @@ class RowOperator(BaseOperator):
     :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
     :param on_unknown_submission: what to do with a chunk if nobody can tell whether an earlier try started its job:
         ``submit`` it (again), or ``fail``
-    :param input_conn_id: the connection to the input's object storage
+    :param input_sql: a query that returns the rows, instead of ``input``, or the name of a file with it (``.sql``). It needs
+        ``ORDER BY`` with a unique key, and ``input_conn_id``, the connection to the database. The rows are read once and kept
+        in the output folder until the run has ended.
+    :param sql_parameters: the values of the query's placeholders, a mapping or a list
+    :param input_conn_id: the connection to the input's object storage, or to the database of ``input_sql``
     :param output_conn_id: the connection to the output's object storage
     :param deferrable: wait for jobs in the triggerer, without holding a worker slot; default: ``[operators]
         default_deferrable``
@@ -77,6 +81,8 @@ class RowOperator(BaseOperator):
         "poll_interval",
         "timeout",
         "input",
+        "input_sql",
+        "sql_parameters",
         "output_folder",
         "prompt",
         "max_prompt_chars",
@@ -91,13 +97,15 @@ class RowOperator(BaseOperator):
         "input_conn_id",
         "output_conn_id",
     )
-    template_fields_renderers = {"prompt": "md"}  # noqa: RUF012 - as Airflow declares it
+    template_fields_renderers = {"prompt": "md", "input_sql": "sql"}  # noqa: RUF012 - as Airflow declares it
     ui_color = COLOR
 
     def __init__(
         self,
         *,
-        input: str | Sequence[str] | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
+        input: str | Sequence[str] | Sequence[Mapping[str, object]] | None = None,  # noqa: A002 - users expect it
+        input_sql: str | None = None,
+        sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
         output: str | None = None,
         prompt: str = "prompt",
         max_prompt_chars: int | str | None = None,
@@ -120,6 +128,8 @@ class RowOperator(BaseOperator):
         kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write task.output["output"]
         super().__init__(**kwargs)
         self.input = input
+        self.input_sql = input_sql
+        self.sql_parameters = sql_parameters
         self.output_folder = output  # Airflow uses the attribute ``output`` for the task's XCom
         self.prompt = prompt
         self.max_prompt_chars = max_prompt_chars
@@ -198,6 +208,7 @@ class RowOperator(BaseOperator):
         from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
         from airflow_provider_lamini.rows.prompt import PromptTemplate
         from airflow_provider_lamini.runs.open_run import RowRunConfig
+        from airflow_provider_lamini.runs.sql_input import parse_input
 
         writer = writer or PartWriter
         if self.output_folder is not None:
@@ -213,7 +224,7 @@ class RowOperator(BaseOperator):
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error.__cause__
         return RowRunConfig(
-            input=self.input,
+            input=parse_input(self.input, self.input_sql, self.sql_parameters, self.input_conn_id),
             output=self.output_folder or "",
             prompt=prompt,
             max_prompt_chars=None

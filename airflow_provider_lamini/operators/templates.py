@@ -10,9 +10,14 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.providers.common.compat.sdk import Context
 
-PROMPT_FIELDS = ("prompt", "answer", "system")
-"""The arguments that may name a file with their text."""
 PROMPT_SUFFIXES = (".txt", ".md", ".j2", ".jinja2")
+FILE_FIELDS = {
+    "prompt": PROMPT_SUFFIXES,
+    "answer": PROMPT_SUFFIXES,
+    "system": PROMPT_SUFFIXES,
+    "input_sql": (".sql",),
+}
+"""The arguments that may name a file with their text, and the suffixes of such a file."""
 _LONGEST_NAME = 255
 
 
@@ -39,8 +44,11 @@ def renders_only_templates(operator: Operator) -> Operator:
 
 def _resolve_template_files(self: BaseOperator) -> None:
     """Read prompts from files. Airflow calls this when it has parsed the Dag."""
-    for field in PROMPT_FIELDS:
-        if field in self.template_fields and (found := _read_prompt(self, getattr(self, field))) is not None:
+    for field, suffixes in FILE_FIELDS.items():
+        if field not in self.template_fields:
+            continue
+        found = _read_file(self, getattr(self, field), suffixes)
+        if found is not None:
             setattr(self, field, found)
     self.prepare_template()
 
@@ -55,19 +63,20 @@ def _render_template(
     """Render a value; a text only if it contains a template. Parameters as Airflow declares them."""
     if not isinstance(content, str):
         return BaseOperator.render_template(self, content, context, jinja_env, seen_oids)
-    if any(content is getattr(self, field, None) for field in PROMPT_FIELDS):
-        # The Dag processor has read it already, unless the task is mapped or the Dag was not parsed from a file.
-        file_content = _read_prompt(self, content)
-        content = content if file_content is None else file_content
+    for field, suffixes in FILE_FIELDS.items():
+        if content is getattr(self, field, None):
+            # The Dag processor has read it already, unless the task is mapped or the Dag was not parsed from a file.
+            file_content = _read_file(self, content, suffixes)
+            content = content if file_content is None else file_content
     environment = jinja_env or self.get_template_env()
     if not has_template(content, environment):
         return content
     return BaseOperator.render_template(self, content, context, environment, seen_oids)
 
 
-def _read_prompt(operator: BaseOperator, value: object) -> str | None:
-    """The content of a prompt's file; ``None`` if the value is not the name of an existing file."""
-    if not isinstance(value, str) or not value.endswith(PROMPT_SUFFIXES):
+def _read_file(operator: BaseOperator, value: object, suffixes: tuple[str, ...]) -> str | None:
+    """The content of an argument's file; ``None`` if the value is not the name of an existing file."""
+    if not isinstance(value, str) or not value.endswith(suffixes):
         return None
     if len(value) > _LONGEST_NAME or any(character in value for character in "\n\0{}"):
         return None

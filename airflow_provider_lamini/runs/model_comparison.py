@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.corpus.pairs import validated_pairs
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.errors import RowError
+from airflow_provider_lamini.rows.run_files import query_files
 from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
 from airflow_provider_lamini.runs.evaluation_report import RowAnswers, Tally, report_of
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.row_run import RowRun, jobs_kept
+from airflow_provider_lamini.runs.sql_input import open_shared_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,8 +73,9 @@ class ModelComparison:
         self._config = config
         self._run_configs = runs
         self._models = {role: run.model for role, run in runs.items()}
-        self._runs = {role: RowRun(task, run, follows_another=role != ROLES[0]) for role, run in runs.items()}
+        self._runs: dict[str, RowRun] = {}
         self._input = runs[ROLES[0]]
+        self._opened: Source | None = None
 
     def advance(self, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         """Continue the run of the first model that is not done; once all are, write scores and report.
@@ -78,6 +83,7 @@ class ModelComparison:
         :param event: what happened to the jobs; ``None`` at the start of a try
         :raises ThresholdMissedError: if a threshold is missed and the gate is ``fail``
         """
+        self._open_runs()
         if event is None:
             self._check_rows()
         failed: dict[str, int] = {}
@@ -101,7 +107,30 @@ class ModelComparison:
         for run in self._runs.values():
             run.close()
 
+    def _open_runs(self) -> None:
+        """Prepare the run of each model. If the input is a query, all of them read the same rows of it."""
+        if self._runs:
+            return
+        run_configs = dict(self._run_configs)
+        if isinstance(self._input.input, SqlInput):
+            conn_id = self._input.output_conn_id
+            self._opened = open_shared_query(
+                self._input.input, self._folder(), conn_id=conn_id, log=self._task.log
+            )
+            rows = self._folder().uri(self._query_files()[0])
+            run_configs = {
+                role: replace(run, input=rows, input_conn_id=conn_id) for role, run in run_configs.items()
+            }
+        for role, config in run_configs.items():
+            self._runs[role] = RowRun(self._task, config, follows_another=role != ROLES[0])
+
+    def _query_files(self) -> list[str]:
+        query = self._input.input
+        return query_files(self._folder(), query.fingerprint) if isinstance(query, SqlInput) else []
+
     def _source(self) -> Source:
+        if self._opened is not None:
+            return self._opened
         return open_source(self._input.input, conn_id=self._input.input_conn_id)
 
     def _folder(self) -> OutputFolder:
@@ -111,8 +140,16 @@ class ModelComparison:
         """Check each row, with its right answer, before a model is asked."""
         source = self._source()
         check_input_apart(source, self._folder())
-        for _ in validated_pairs(source, self._config.columns):
-            pass
+        try:
+            for _ in validated_pairs(source, self._config.columns):
+                pass
+        except RowError:
+            self._forget_rows()  # so that the next try reads corrected ones
+            raise
+
+    def _forget_rows(self) -> None:
+        for name in self._query_files():
+            self._folder().delete(name)
 
     def _evaluate(self, failed: Mapping[str, int], rows: int) -> dict[str, object]:
         """Write scores and report, and apply the thresholds.
@@ -135,6 +172,7 @@ class ModelComparison:
             report_of(tally, results, names=self._models, failed=failed, source=self._source().describe()),
         )
         folder.clean(older_than=0)
+        self._forget_rows()
         for role, means in tally.numbers().items():
             scores = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
             log.info("%s: %s", f"{role} {self._models.get(role, '')}".strip(), scores)

@@ -17,6 +17,7 @@ from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.batch import SourceChunk
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.rows.sources.validation import (
     check_input_apart,
     needed_columns,
@@ -24,6 +25,7 @@ from airflow_provider_lamini.rows.sources.validation import (
 )
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.runs.sql_input import open_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -330,8 +332,8 @@ def open_run(
     :param log: the task's log
     :raises RowError: if the input or the output cannot be used
     """
-    source = open_source(config.input, conn_id=config.input_conn_id, keep_bad=config.keep_bad_rows)
     folder = OutputFolder(config.output, config.output_conn_id)
+    source = _open_input(config, folder, stack, log)
     check_input_apart(source, folder)
     run_fingerprint = config.fingerprint(platform_url)
     version = source.version()
@@ -396,4 +398,18 @@ def _check_bad_rows(summary: InputSummary, config: RowRunConfig, source: Source,
     log.warning(
         "%d of %d rows cannot be sent (%s); they are written with their error. The first: %s",
         *(bad, total, counts, examples),
+    )
+
+
+def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, log: Log) -> Source:
+    if not isinstance(config.input, SqlInput):
+        return open_source(config.input, conn_id=config.input_conn_id, keep_bad=config.keep_bad_rows)
+    stack.enter_context(folder.lock())  # two tries must not begin with different rows
+    found = load(folder)
+    return open_query(
+        config.input,
+        folder,
+        conn_id=config.output_conn_id,
+        known_version=None if found is None else found.header.input_version,
+        log=log,
     )

@@ -13,11 +13,13 @@ from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.passthrough_cache import MAX_BYTES
 from airflow_provider_lamini.rows.screening import screen
+from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
 from airflow_provider_lamini.runs.inline import inline_error, inline_rows, require_outputs, send_all
 from airflow_provider_lamini.runs.open_run import open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.sql_input import first_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +178,9 @@ class InlineRun:
         del event
         config, size = self._config, self._endpoint.per_request
         bad: dict[int, RowFailure] | None = {} if config.keep_bad_rows else None
-        rows = inline_rows(config.input, self._max_rows, bad)
+        query = config.input
+        given = first_rows(query, self._max_rows + 1) if isinstance(query, SqlInput) else query
+        rows = inline_rows(given, self._max_rows, bad)
         prompts, failures = screen(rows, bad or {}, config.prompt, config.max_prompt_chars)
         if failures and not config.keep_bad_rows:
             raise inline_error(rows, config.prompt, failures)

@@ -39,6 +39,9 @@ _KNOWN = "*.jsonl, *.ndjson, *.json (JSON Lines), *.csv, *.tsv, each also with .
 class Source(ABC):
     """Rows in a fixed order."""
 
+    title: str | None = None
+    """What the rows are, if they were read from somewhere else before."""
+
     @property
     def can_seek(self) -> bool:
         """Whether reading can start at any position without reading everything before it."""
@@ -190,7 +193,7 @@ class FileSource(Source):
     def describe(self) -> str:
         size = sum(file.info.size for file in self._files) / 1e6
         count = "" if len(self._files) == 1 else f", {len(self._files)} files"
-        return f"{self._uri} ({size:.1f} MB{count})"
+        return f"{self.title or self._uri} ({size:.1f} MB{count})"
 
     def version(self) -> str:
         return _hash([file.info for file in self._find()])

@@ -1,0 +1,153 @@
+"""Rows of a database query, read in blocks with a cursor on the server where the driver has one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError
+from airflow_provider_lamini.rows.values import digest, json_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_provider_lamini.rows.values import Row
+
+BLOCK_ROWS = 1000
+_CURSOR_NAME = "airflow_provider_lamini_input"
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"")
+_READS = re.compile(r"\s*\(*\s*(?:select|with|values|table)\b", re.IGNORECASE)
+_ORDERED = re.compile(r"\border\s+by\b", re.IGNORECASE)
+_WRITES = re.compile(r"\b(?:insert|update|delete|merge|truncate|drop|alter|create)\b", re.IGNORECASE)
+
+
+class Cursor(Protocol):
+    """A cursor of Python's database API."""
+
+    description: Sequence[Sequence[Any]] | None
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> object: ...
+
+    def fetchmany(self, size: int = ..., /) -> Sequence[Any]: ...
+
+    def close(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SqlInput:
+    """A query as input.
+
+    :param sql: one statement that reads, with an ``ORDER BY``
+    :param parameters: values of its placeholders, such as the bounds of a day; ``None`` for none
+    :param conn_id: the Airflow connection to the database
+    """
+
+    sql: str
+    parameters: Mapping[str, object] | Sequence[object] | None
+    conn_id: str
+
+    @classmethod
+    def of(cls, sql: str, parameters: object, conn_id: str) -> SqlInput:
+        """Validate a query.
+
+        :param sql: the statement
+        :param parameters: a mapping or a list of values for its placeholders, or ``None``
+        :param conn_id: the Airflow connection to the database
+        :raises InputError: if the statement does not read, or does not order its rows
+        """
+        statement = sql.strip().rstrip(";").rstrip()
+        plain = _QUOTED.sub("''", _COMMENT.sub(" ", statement))
+        if ";" in plain or not _READS.match(plain) or _WRITES.search(plain):
+            raise InputError(
+                "input_sql must be one statement that only reads, such as SELECT ... ORDER BY id."
+            )
+        if not _ORDERED.search(plain):
+            raise InputError(
+                "input_sql needs ORDER BY with a unique key: a database may return rows in another order each time."
+            )
+        if parameters is not None and (
+            isinstance(parameters, str) or not isinstance(parameters, Mapping | list | tuple)
+        ):
+            raise InputError(
+                "sql_parameters must be a mapping or a list of the values of the query's placeholders."
+            )
+        return cls(statement, parameters or None, conn_id)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the connection's id, the query and its bounds."""
+        return digest({"conn_id": self.conn_id, "sql": self.sql, "parameters": self.parameters})
+
+    def __str__(self) -> str:
+        return f"the query on the connection {self.conn_id}"
+
+
+def read_blocks(connection: Any, query: SqlInput) -> Iterator[list[Row]]:
+    """Run a query and read its rows in blocks. Memory does not depend on their number.
+
+    :param connection: an open connection of Python's database API
+    :param query: the query
+    :raises ColumnError: if two columns have the same name, or one has none
+    :raises BadRowError: for the first value that JSON cannot represent
+    """
+    number = 0
+    with closing(_streaming_cursor(connection)) as cursor:
+        arguments = (query.sql,) if query.parameters is None else (query.sql, query.parameters)
+        cursor.execute(*arguments)
+        columns: list[str] = []
+        while block := cursor.fetchmany(BLOCK_ROWS):
+            columns = columns or _columns(cursor)  # a cursor on the server may know them only now
+            yield [_row(columns, record, number + offset) for offset, record in enumerate(block)]
+            number += len(block)
+
+
+def is_postgres(connection: Any) -> bool:
+    """Whether a connection is one of a PostgreSQL driver.
+
+    :param connection: an open connection
+    """
+    return _driver(connection) in ("psycopg", "psycopg2")
+
+
+def _driver(connection: Any) -> str:
+    return type(connection).__module__.partition(".")[0]
+
+
+def _streaming_cursor(connection: Any) -> Cursor:
+    """A cursor that does not fetch the whole result at once, as the default one of some drivers does."""
+    driver = _driver(connection)
+    cursor: Cursor
+    if is_postgres(connection):
+        cursor = connection.cursor(name=_CURSOR_NAME)
+    elif driver in ("MySQLdb", "pymysql"):
+        from importlib import import_module
+
+        cursor = connection.cursor(import_module(f"{driver}.cursors").SSCursor)
+    else:
+        cursor = connection.cursor()
+    return cursor
+
+
+def _columns(cursor: Cursor) -> list[str]:
+    columns = [str(column[0]) for column in cursor.description or ()]
+    twice = next((name for name in columns if columns.count(name) > 1 or not name), None)
+    if twice is not None:
+        raise ColumnError(
+            f"input_sql: the query has the column {twice!r} more than once, or without a name. Use AS."
+        )
+    return columns
+
+
+def _row(columns: Sequence[str], record: Any, number: int) -> Row:
+    values = record.values() if isinstance(record, Mapping) else record
+    row: Row = {}
+    for column, value in zip(columns, values, strict=True):
+        try:
+            row[column] = json_value(value)
+        except ValueError as error:
+            raise BadRowError(f"row {number} of the query: column {column!r} {error}.") from None
+    return row

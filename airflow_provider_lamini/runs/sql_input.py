@@ -1,0 +1,145 @@
+"""The rows of a query as the input of a run: read once, and kept beside the run until it has ended.
+
+A database may change while a run is retried or deferred. So its first try writes the rows to the output folder, and the
+later ones read them there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.rows.errors import RowError
+from airflow_provider_lamini.rows.run_files import query_file, query_files
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.sql import SqlInput, read_blocks
+from airflow_provider_lamini.runs.arguments import plain_name, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_lamini.rows.sources.source import Source
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+    from airflow_provider_lamini.rows.values import Row
+    from airflow_provider_lamini.runs.outcome import Log
+
+
+def parse_input(value: object, sql: object, parameters: object, conn_id: object) -> object:
+    """Validate that an operator has one input: rows, or a query.
+
+    :param value: the operator's ``input``
+    :param sql: its ``input_sql``
+    :param parameters: its ``sql_parameters``
+    :param conn_id: its ``input_conn_id``
+    :return: the input; a query as `SqlInput`
+    :raises InvalidArgumentError: if it has none or both, or the query is invalid
+    """
+    if sql is None:
+        if value is None:
+            raise InvalidArgumentError("input or input_sql is required: the rows to send.")
+        if parameters is not None:
+            raise InvalidArgumentError("sql_parameters needs input_sql, the query with its placeholders.")
+        return value
+    if value is not None:
+        raise InvalidArgumentError("input and input_sql exclude each other: pass one of them.")
+    if conn_id is None:
+        raise InvalidArgumentError("input_sql needs input_conn_id, the connection to the database.")
+    try:
+        return SqlInput.of(text("input_sql", sql), parameters, plain_name("input_conn_id", conn_id))
+    except RowError as error:
+        raise InvalidArgumentError(str(error)) from error.__cause__
+
+
+def open_query(
+    query: SqlInput, folder: OutputFolder, *, conn_id: str | None, known_version: str | None, log: Log
+) -> Source:
+    """Open the rows of a query. They are read from the database only if the run has none yet.
+
+    :param query: the query
+    :param folder: the run's output folder, locked by this process
+    :param conn_id: the connection to the output folder's object storage
+    :param known_version: the version of the input that the run has begun with; ``None`` if it has not begun
+    :param log: the task's log
+    :raises InvalidArgumentError: if the connection cannot be used
+    :raises RowError: if a row cannot be used
+    """
+    for name in query_files(folder, query.fingerprint):
+        source = _open(folder, name, query, conn_id)
+        if source.version() == known_version:
+            return source
+    # Each name is new: another try, which is still alive, may be reading the rows that it has written.
+    name = query_file(query.fingerprint, secrets.token_hex(4))
+    log.info("Reading the rows of %s into %s.", query, folder)
+    folder.write(name, _lines(query), durable=False)
+    return _open(folder, name, query, conn_id)
+
+
+def open_shared_query(query: SqlInput, folder: OutputFolder, *, conn_id: str | None, log: Log) -> Source:
+    """Open the rows of a query that several runs share. They are read from the database only if the folder has none.
+
+    :param query: the query
+    :param folder: the folder above those of the runs
+    :param conn_id: the connection to its object storage
+    :param log: the task's log
+    :raises InvalidArgumentError: if the connection cannot be used
+    :raises RowError: if a row cannot be used
+    """
+    with folder.lock():
+        for name in query_files(folder, query.fingerprint)[:1]:
+            return _open(folder, name, query, conn_id)
+        return open_query(query, folder, conn_id=conn_id, known_version=None, log=log)
+
+
+def first_rows(query: SqlInput, maximum: int) -> list[Row]:
+    """The rows of a query that has few.
+
+    :param query: the query
+    :param maximum: how many rows are read at most, in whole blocks
+    """
+    rows: list[Row] = []
+    with closing(database_connection(query.conn_id)[1]) as connection:
+        for block in read_blocks(connection, query):
+            rows += block
+            if len(rows) >= maximum:
+                break
+    return rows
+
+
+def _open(folder: OutputFolder, name: str, query: SqlInput, conn_id: str | None) -> Source:
+    source = open_source(folder.uri(name), conn_id=conn_id)
+    source.title = str(query)
+    return source
+
+
+def _lines(query: SqlInput) -> Iterator[bytes]:
+    encoder = msgspec.json.Encoder()
+    with closing(database_connection(query.conn_id)[1]) as connection:
+        for block in read_blocks(connection, query):
+            yield encoder.encode_lines(block)
+
+
+def database_connection(conn_id: str) -> tuple[Any, Any]:
+    """Connect to a database.
+
+    :param conn_id: the Airflow connection
+    :return: the hook, and an open connection of Python's database API
+    :raises InvalidArgumentError: if the connection is not that of a database
+    """
+    from airflow.providers.common.compat.sdk import BaseHook
+
+    try:
+        from airflow.providers.common.sql.hooks.sql import DbApiHook
+    except ImportError as error:
+        raise InvalidArgumentError(
+            "A database needs Airflow's common.sql provider. Install airflow-provider-lamini[sql]."
+        ) from error
+    hook = BaseHook.get_connection(conn_id).get_hook()
+    if not isinstance(hook, DbApiHook):
+        raise InvalidArgumentError(
+            f"The connection {conn_id!r} is not that of a database: its hook is no DbApiHook."
+        )
+    return hook, hook.get_conn()
