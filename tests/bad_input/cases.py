@@ -33,6 +33,46 @@ from tests.bad_input.world import SECRET
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+JOB_REFERENCES: list[object] = [
+    "",
+    None,
+    "tr-1",
+    "ms-1/",
+    "/tr-1",
+    "a/b/c",
+    "../tr-1",
+    "ms-1/a b",
+    7,
+    ["a/b"],
+]
+"""Not the id of a job in a project."""
+NAME_LISTS: list[object] = ["accuracy", [], [""], [7], ["a", "a"], {"a": 1}]
+"""Not a list of names."""
+SCHEDULES: list[object] = [
+    *MAPPINGS,
+    {"timezone": "Berlin"},
+    {"start_time": "8:00"},
+    {"end_time": "24:00"},
+    {"days": ["Monday"]},
+    {"days": []},
+]
+TRAINING: Values = {
+    "project_id": IDS,
+    "base_model": NAMES,
+    "dataset_id": IDS,
+    "base_model_option": [*OPTIONAL_NAMES, "tuned", "fine-tuned"],
+    "checkpoint": COUNTS,
+    "test_dataset_id": [value for value in IDS if value is not None],
+    "train_test_split_ratio": [*NUMBERS, 0, 100, -5],
+    "name": OPTIONAL_NAMES,
+    "description": OPTIONAL_NAMES,
+    "model_task": [*OPTIONAL_NAMES, "translation"],
+    "parameters": [*MAPPINGS, {"learning_rate": 0}, {"num_train_epochs": "many"}],
+    "hf_model_link": OPTIONAL_NAMES,
+    "output": FOLDERS,
+    "output_conn_id": CONN_IDS,
+}
+
 ARGUMENTS: dict[str, Values] = {
     "BatchInferenceOperator": {
         **JOB,
@@ -277,6 +317,93 @@ ARGUMENTS: dict[str, Values] = {
         "accept_partial": FLAGS,
         "lamini_conn_id": [*CONN_IDS, None],
     },
+    "EmissaryProjectOperator": {"name": NAMES, "emissary_conn_id": [*CONN_IDS, None]},
+    "EmissaryDeleteProjectOperator": {"project_id": IDS, "delete_contents": [*FLAGS, False]},
+    "EmissaryUploadDatasetOperator": {
+        **SINGLE,
+        "project_id": IDS,
+        "input": [*INPUTS, *PAIRS, [{"input": "x" * 1000, "output": "y"}] * 5000],
+        "prompt": TEMPLATES,
+        "answer": TEMPLATES,
+        "prompt_field": [*NAMES, "completion"],
+        "answer_field": NAMES,
+        "name": OPTIONAL_NAMES,
+        "input_conn_id": CONN_IDS,
+        "emissary_conn_id": CONN_IDS,
+    },
+    "EmissaryTrainOperator": {
+        **SINGLE,
+        **TRAINING,
+        "test_functions": [*NAME_LISTS, ["wit"]],
+        "rebalance_data": [*MAPPINGS, {"a": 1}, {"a": "much"}],
+    },
+    "EmissaryGRPOTrainOperator": {
+        **SINGLE,
+        **TRAINING,
+        "test_functions": [None, *NAME_LISTS, ["brevity"]],
+        "reward": [None, *MAPPINGS, {}, {"accuracy": "much"}, {"brevity": 1}],
+    },
+    "EmissaryChooseCheckpointOperator": {
+        "project_id": IDS,
+        "training_job_id": IDS,
+        "checkpoint": [*COUNTS, 300],
+        "metric": [*OPTIONAL_NAMES, "wit"],
+        "mode": ["", "None", "best", None],
+        "threshold": [*NUMBERS, 0.5],
+        "gate": GATES,
+    },
+    "EmissaryDeployOperator": {
+        **SINGLE,
+        "project_id": IDS,
+        "training_job_id": NAMES[:3],
+        "checkpoint": COUNTS,
+        "name": OPTIONAL_NAMES,
+        "description": OPTIONAL_NAMES,
+        "engine_id": [value for value in IDS if value is not None],
+        "inactive_timeout": [*COUNTS, 0],
+        "schedule": SCHEDULES,
+        "reuse": FLAGS,
+        "wake_timeout": [*NUMBERS, 0],
+    },
+    "EmissaryEngineOperator": {
+        **SINGLE,
+        "base_model": NAMES,
+        "name": OPTIONAL_NAMES,
+        "model_task": OPTIONAL_NAMES,
+        "inactive_timeout": [*COUNTS, 0],
+        "schedule": SCHEDULES,
+        "reuse": FLAGS,
+        "wake_timeout": [*NUMBERS, 0],
+    },
+    "EmissaryUndeployOperator": {
+        "model_name": NAMES,
+        "project_id": IDS,
+        "engine_id": [value for value in IDS if value is not None],
+    },
+    "EmissaryDeleteOperator": {"job_id": JOB_REFERENCES, "kind": ["", "None", None, "project"]},
+    "EmissaryReactivateOperator": {
+        "job_id": JOB_REFERENCES,
+        "engine_id": ["engine-1"],
+        "timeout": [*NUMBERS, 0],
+        "poll_interval": [*NUMBERS, 0],
+    },
+    "EmissaryDeactivateEngineOperator": {"engine_id": IDS, "timeout": [*NUMBERS, 0], "wait": FLAGS},
+    "EmissaryBatchInferenceOperator": {
+        **CHUNKED,
+        "model_name": NAMES,
+        "endpoint": ["", "batch", None, 1],
+        "project_id": [value for value in IDS if value is not None],
+        "engine_id": [value for value in IDS if value is not None],
+        "wake_timeout": [*NUMBERS, 0],
+        "system": ["", 7, "be brief"],
+        "max_new_tokens": [*COUNTS, 0],
+        "temperature": [*NUMBERS, -0.1],
+        "top_p": [*NUMBERS, 1.1],
+        "top_k": [*COUNTS, 0],
+        "data_format": ["", None, "percent"],
+        "measures": [*NAME_LISTS, ["angle"]],
+    },
+    "EmissaryJobSensor": {"job_id": JOB_REFERENCES, "kind": ["", "None", None, "tuning"]},
 }
 
 
@@ -284,7 +411,7 @@ ARGUMENTS: dict[str, Values] = {
 class Case:
     """Invalid input of an operator.
 
-    :param operator: class name of the operator without ``Lamini``
+    :param operator: the operator's name in `operator_classes`
     :param arguments: arguments that replace valid ones
     :param texts: the message must contain one of these
     :param files: files to create in the test's folder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bad_input.world import StrictPlatform, World, connection
+from tests.bad_input.world import StrictEmissary, StrictPlatform, World, connection
 from tests.support.scripted_platform import serving
 
 if TYPE_CHECKING:
@@ -22,11 +22,23 @@ def stub() -> Iterator[StrictPlatform]:
         yield platform
 
 
+@pytest.fixture(scope="module")
+def emissary_stub() -> Iterator[StrictEmissary]:
+    """The same for Emissary."""
+    platform = StrictEmissary()
+    with serving(platform):
+        yield platform
+
+
 @pytest.fixture
-def world(stub: StrictPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(
+    stub: StrictPlatform, emissary_stub: StrictEmissary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> World:
     """The platform and the folder of a test. The working directory is below it, so that relative paths stay inside."""
     stub.reset()
+    emissary_stub.reset()
     monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", connection(stub.url))
+    monkeypatch.setenv("AIRFLOW_CONN_EMISSARY_DEFAULT", connection(emissary_stub.url, conn_type="emissary"))
     (tmp_path / "at" / "work").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "at" / "work")
-    return World(stub, tmp_path)
+    return World(stub, emissary_stub, tmp_path)

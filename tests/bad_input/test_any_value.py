@@ -45,7 +45,7 @@ def arguments_of(operator: str) -> list[str]:
 def test_any_value_of_any_argument_works_or_is_rejected(world, operator, data):
     name = data.draw(st.sampled_from(arguments_of(operator)))
     value = data.draw(VALUES)
-    world.platform.reset()
+    world.reset()
     world.platform.downloads["m"] = ["available"]
     shutil.rmtree(world.folder / "out", ignore_errors=True)
     world.note_files()
@@ -59,10 +59,10 @@ def test_any_value_of_any_argument_works_or_is_rejected(world, operator, data):
         JobLostError,
     ) as error:  # a valid name that this platform does not know
         error_message = str(error)
-        world.platform.reset()
+        world.reset()
     if error_message is not None:
         assert error_message
-        assert world.platform.work == {} or "names the metric" in error_message
+        assert world.work == {} or "names the metric" in error_message
 
 
 def assert_reads_or_rejects(world, name: str, content: bytes) -> None:

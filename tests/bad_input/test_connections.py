@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_lamini.hooks.connection import InvalidConnectionError
-from tests.bad_input.world import VALID_ARGUMENTS, connection
+from tests.bad_input.world import VALID_ARGUMENTS, conn_type_of, connection
 
 KEY = "a-key-that-nobody-may-see"
 
@@ -41,16 +41,17 @@ def cases():
 @pytest.mark.parametrize(("defect", "operator"), list(cases()))
 def test_the_error_names_a_broken_connection(world, monkeypatch, operator, defect):
     fields, text = BROKEN[defect]
-    broken = connection(world.platform.url, **{"password": KEY, **fields})
-    monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", broken)
+    name = conn_type_of(operator)
+    broken = connection(world.platform.url, **{"conn_type": name, "password": KEY, **fields})
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}_DEFAULT", broken)
     world.note_files()
     with pytest.raises(InvalidConnectionError) as caught:
         world.run(operator, {})
     message = str(caught.value)
-    assert message.startswith("Connection 'lamini_default': ")
+    assert message.startswith(f"Connection '{name}_default': ")
     assert text in message
     assert KEY not in message
-    assert world.platform.request_counts == {}
+    assert world.request_counts == {}
     assert world.files() == world.files_before
 
 
@@ -69,7 +70,7 @@ def test_the_error_names_a_connection_with_a_broken_extra(world, monkeypatch, op
     assert "lamini_default" in str(caught.value)
     assert "Extra" in str(caught.value) or isinstance(caught.value, AirflowNotFoundException)
     assert KEY not in str(caught.value)
-    assert world.platform.request_counts == {}
+    assert world.request_counts == {}
     assert world.files() == world.files_before
 
 
@@ -79,8 +80,8 @@ def test_the_error_names_a_missing_connection(world, operator):
 
     world.note_files()
     with pytest.raises(AirflowNotFoundException, match="nowhere"):
-        world.run(operator, {"lamini_conn_id": "nowhere"})
-    assert world.platform.request_counts == {}
+        world.run(operator, {f"{conn_type_of(operator)}_conn_id": "nowhere"})
+    assert world.request_counts == {}
     assert world.files() == world.files_before
 
 
@@ -91,4 +92,4 @@ def test_the_error_names_a_hub_connection_without_a_token(world, monkeypatch):
     world.note_files()
     with pytest.raises(InvalidArgumentError, match="'hub' has no password"):
         world.run("DownloadModelOperator", {"hub_conn_id": "hub"})
-    assert world.platform.request_counts == {}
+    assert world.request_counts == {}

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import isabstract
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +14,9 @@ from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 
 import airflow_provider_lamini.operators
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.sensors.emissary import EmissaryJobSensor
 from airflow_provider_lamini.sensors.job import LaminiJobSensor
+from tests.support.emissary_platform import EmissaryPlatform
 from tests.support.knowledge_platform import RAG, KnowledgePlatform, Scripted
 from tests.support.scripted_platform import Refusal
 from tests.support.tasks import execute
@@ -107,16 +109,52 @@ def _as_list(prompt: str | list[str]) -> list[str]:
 
 
 def operator_classes() -> dict[str, type[BaseOperator]]:
-    """Return the public operators and the sensor by class name without ``Lamini``."""
+    """Return the public operators and sensors by class name, without ``Lamini`` where it begins with that."""
     package = airflow_provider_lamini.operators
     found: dict[str, type[BaseOperator]] = {}
-    for module in iter_modules(package.__path__, f"{package.__name__}."):
+    for module in walk_packages(package.__path__, f"{package.__name__}."):
         for item in vars(import_module(module.name)).values():
             own = isinstance(item, type) and item.__module__ == module.name and issubclass(item, BaseOperator)
-            if own and item.__name__.startswith("Lamini") and not isabstract(item):
+            if own and item.__name__.startswith(("Lamini", "Emissary")) and not isabstract(item):
                 found[item.__name__.removeprefix("Lamini")] = item
     found["JobSensor"] = LaminiJobSensor
+    found["EmissaryJobSensor"] = EmissaryJobSensor
     return found
+
+
+def conn_type_of(operator: str) -> str:
+    """Return the connection type of an operator.
+
+    :param operator: its name in `operator_classes`
+    """
+    return "emissary" if operator.startswith("Emissary") else "lamini"
+
+
+class StrictEmissary(EmissaryPlatform):
+    """The scripted Emissary, with one thing of each kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Reset the counters. One thing of each kind is there, and ready."""
+        for items in (self.datasets, self.trainings, self.deployments, self.engines):
+            items.clear()
+        self.projects = {"ms-1": "support"}
+        self.request_counts.clear()
+        self.bodies.clear()
+        self.new("dataset", ("uploaded",), name="rows")
+        self.new("training", ("Success",), name="job")
+        self.new("deployment", ("Deployed",), name="live", training_id="tr-1", checkpoint=100)
+        self.new("engine", ("Active",), name="shared", base_model="base")
+
+    @property
+    def work(self) -> dict[str, int]:
+        """Number of requests that started, stored or changed something, by path."""
+        return {
+            request: count for request, count in self.request_counts.items() if not request.startswith("GET")
+        }
 
 
 ROWS = [{"input": "what", "output": "that"}]
@@ -145,6 +183,31 @@ VALID_ARGUMENTS: dict[str, dict[str, object]] = {
     "ResumeJobOperator": {"job_id": "1"},
     "CancelJobOperator": {"job_id": "1"},
     "JobSensor": {"job_id": "1"},
+    "EmissaryProjectOperator": {"name": "support"},
+    "EmissaryDeleteProjectOperator": {"project_id": "ms-1", "delete_contents": True},
+    "EmissaryUploadDatasetOperator": {"project_id": "ms-1", "input": ROWS},
+    "EmissaryTrainOperator": {"project_id": "ms-1", "base_model": "base", "dataset_id": "ds-1"},
+    "EmissaryGRPOTrainOperator": {
+        "project_id": "ms-1",
+        "base_model": "base",
+        "dataset_id": "ds-1",
+        "test_functions": ["accuracy"],
+        "reward": {"accuracy": 1},
+    },
+    "EmissaryChooseCheckpointOperator": {"project_id": "ms-1", "training_job_id": "tr-1"},
+    "EmissaryDeployOperator": {"project_id": "ms-1", "training_job_id": "tr-1", "checkpoint": 200},
+    "EmissaryEngineOperator": {"base_model": "base"},
+    "EmissaryUndeployOperator": {"project_id": "ms-1", "model_name": "live"},
+    "EmissaryDeleteOperator": {"job_id": "ms-1/dp-1", "kind": "deployment"},
+    "EmissaryReactivateOperator": {"job_id": "ms-1/dp-1"},
+    "EmissaryDeactivateEngineOperator": {"engine_id": "engine-1"},
+    "EmissaryBatchInferenceOperator": {
+        "input": ["a b"],
+        "output": "{out}",
+        "model_name": "live",
+        "project_id": "ms-1",
+    },
+    "EmissaryJobSensor": {"job_id": "ms-1/tr-1"},
 }
 """The minimal arguments of each operator. Each test replaces the paths in braces."""
 
@@ -153,14 +216,31 @@ VALID_ARGUMENTS: dict[str, dict[str, object]] = {
 class World:
     """The platform and the folder of a test.
 
-    :param platform: the platform
+    :param platform: the platform that Lamini's operators talk to
+    :param emissary: the one that Emissary's talk to
     :param folder: the test's folder
     :param files_before: files in it before the task runs
     """
 
     platform: StrictPlatform
+    emissary: StrictEmissary
     folder: Path
     files_before: set[str] = field(default_factory=set)
+
+    @property
+    def work(self) -> dict[str, int]:
+        """Number of requests that started, stored or changed something on either platform, by path."""
+        return self.platform.work | self.emissary.work
+
+    @property
+    def request_counts(self) -> dict[str, int]:
+        """Number of all requests to either platform, by path."""
+        return dict(self.platform.request_counts | self.emissary.request_counts)
+
+    def reset(self) -> None:
+        """Bring both platforms into the state that a test finds."""
+        self.platform.reset()
+        self.emissary.reset()
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -220,7 +300,7 @@ class World:
         assert message.isprintable()
         assert len(message) < MAXIMUM_LENGTH
         assert SECRET not in message
-        assert self.platform.work == {}
+        assert self.work == {}
         assert self.files() == self.files_before
         return message
 
@@ -231,7 +311,7 @@ class World:
         """
         task = self.make(operator, arguments)
         try:
-            if operator == "JobSensor":
+            if operator.endswith("JobSensor"):
                 return task.execute({})  # type: ignore[arg-type]
             return execute(task)
         except TaskDeferred:

@@ -239,7 +239,7 @@ def test_a_model_is_trained_with_rewards(emissary, train):
         (QuickTrain, {"test_functions": ["accuracy", "wit"]}, "the platform has no wit"),
         (QuickGRPO, {"test_functions": ["accuracy"], "reward": {"wit": 1}}, "weights of wit"),
         (QuickTrain, {"base_model_option": "fine-tuned"}, "checkpoint is required"),
-        (QuickTrain, {"rebalance_data": {"a": 1}}, "only for task_type='classification'"),
+        (QuickTrain, {"rebalance_data": {"a": 1}}, "only for model_task='classification'"),
         (QuickTrain, {"train_test_split_ratio": 0.2e3}, "percentage above 0 and below 100"),
     ],
 )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.emissary import EmissaryHook
     from airflow_provider_lamini.platforms.emissary.endpoints import Generation
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.runs.open_run import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun, Work
 
@@ -149,29 +150,33 @@ class EmissaryBatchInferenceOperator(RowOperator):
         )
 
     def _config(self) -> RowRunConfig:
-        from dataclasses import replace
-
-        from airflow_provider_lamini.platforms.emissary.endpoints import SEPARATOR
-        from airflow_provider_lamini.rows.prompt import PromptTemplate
-
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
         model_name = plain_name("model_name", self.model_name)
         endpoint, options = self._endpoint(name, model_name)
-        config = self.row_run_config(
+        return self.row_run_config(
             endpoint=endpoint,
             model=model_name,
             fingerprint_inputs={"model_name": model_name, "endpoint": name, **options},
             output_required=True,
+            prompt=self._pair() if name == "embeddings" else None,
         )
-        if name != "embeddings":
-            return config
+
+    def _pair(self) -> PromptTemplate:
+        """The template that makes both texts of a row."""
+        from airflow_provider_lamini.platforms.emissary.endpoints import SEPARATOR
+        from airflow_provider_lamini.rows.prompt import PromptTemplate
+
+        try:
+            prompt = PromptTemplate.parse(self.prompt)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from None
         try:
             target = PromptTemplate.parse(self.target)
         except ValueError:
             raise InvalidArgumentError(
                 f"target must be the name of a column or a template over columns, not {shown(self.target)}."
             ) from None
-        return replace(config, prompt=config.prompt.joined(target, SEPARATOR))
+        return prompt.joined(target, SEPARATOR)
 
     def _endpoint(self, name: str, model_name: str) -> tuple[DirectEndpoint, dict[str, object]]:
         """The endpoint, and its options as plain values."""

@@ -144,7 +144,7 @@ class EmissaryDeployOperator(JobOperator):
         try:
             request.call(request.name)
         except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
+            raise InvalidArgumentError(str(error)) from None
         return Provision(task, Deployment(task, request), options, wake_timeout)
 
 
@@ -237,5 +237,5 @@ class EmissaryEngineOperator(JobOperator):
         try:
             request.call(request.name)
         except ValueError as error:
-            raise InvalidArgumentError(str(error)) from error
+            raise InvalidArgumentError(str(error)) from None
         return Provision(task, Engine(task, request), options, wake_timeout)

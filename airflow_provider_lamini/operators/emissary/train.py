@@ -292,7 +292,8 @@ def training_request(
     try:
         request.call(request.name)
     except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error
+        # The platform has another name for the argument.
+        raise InvalidArgumentError(str(error).replace("task_type", "model_task")) from None
     return request
 
 

@@ -25,9 +25,10 @@ class EmissaryUndeployOperator(BaseOperator):
     ::
 
         undeploy = EmissaryUndeployOperator(task_id="undeploy", project_id=..., model_name="support-{{ ts_nodash }}")
-        deploy >> infer >> undeploy.as_teardown(setups=deploy)
+        deploy >> infer >> undeploy.as_teardown()
 
-    The name is known before the deployment exists: the teardown also removes what a task has left that failed or died.
+    The name is known before the deployment exists: the teardown also removes what a task has left that failed or died. Give
+    it no ``setups``: Airflow runs a teardown only if its setups have succeeded.
 
     Endpoints: ``GET /v1/projects/{project_id}/deployments`` and
     ``DELETE /v1/projects/{project_id}/deployments/{deployment_id}``; with ``engine_id``: ``GET /v1/engines/{engine_id}``
