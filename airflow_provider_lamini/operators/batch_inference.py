@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_lamini.operators.row_operator import RowOperator
-from airflow_provider_lamini.runs.arguments import one_of, plain_name
+from airflow_provider_lamini.runs.arguments import not_called, one_of, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,7 +135,7 @@ class LaminiBatchInferenceOperator(RowOperator):
     ) -> None:
         super().__init__(output=output, **kwargs)
         self.model_name = model_name
-        self.output_type = output_type
+        self.output_type = not_called(output_type)
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length

@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import not_called, plain_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +100,7 @@ class LaminiCompletionOperator(BaseOperator):
         super().__init__(**kwargs)
         self.prompt = prompt
         self.model_name = model_name
-        self.output_type = output_type
+        self.output_type = not_called(output_type)
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length

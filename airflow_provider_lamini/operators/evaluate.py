@@ -13,7 +13,7 @@ from airflow_provider_lamini.operators.batch_inference import (
     parse_inference_arguments,
 )
 from airflow_provider_lamini.operators.row_operator import RowOperator
-from airflow_provider_lamini.runs.arguments import one_of, optional_name, plain_name, shown
+from airflow_provider_lamini.runs.arguments import not_called, one_of, optional_name, plain_name, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -117,7 +117,7 @@ class LaminiEvaluateOperator(RowOperator):
         self.model_name = model_name
         self.base_model_name = base_model_name
         self.answer = answer
-        self.output_type = output_type
+        self.output_type = not_called(output_type)
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import (
     identifier,
+    not_called,
     optional_name,
     plain_name,
     whole_number,
@@ -95,7 +96,7 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         self.index_id = index_id
         self.model_name = model_name
         self.rag_query_size = rag_query_size
-        self.output_type = output_type
+        self.output_type = not_called(output_type)
         self.strict_output = strict_output
         self.check = check
         self.fail_on_length = fail_on_length

@@ -342,6 +342,28 @@ class _DuplicateKeyError(Exception):
         self.key = key
 
 
+class ModelClass:
+    """A class as an argument that is a template. Airflow calls whatever it can call when it renders templates.
+
+    :param model: the class
+    """
+
+    def __init__(self, model: type) -> None:
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"{self.model.__module__}.{self.model.__qualname__}"
+
+
+def not_called(value: object) -> object:
+    """An argument that Airflow does not call.
+
+    :param value: the argument's value
+    :return: a class as `ModelClass`, anything else as it is
+    """
+    return ModelClass(value) if isinstance(value, type) else value
+
+
 def imported(name: str, path: str) -> object:
     """What a dotted path names, such as a callable of a user's package.
 

@@ -12,7 +12,7 @@ from airflow_provider_lamini.api.output_types import check_output_type, json_sch
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.errors import MissingExtraError
 from airflow_provider_lamini.rows.output_shape import OutputShape, schema_validator
-from airflow_provider_lamini.runs.arguments import flag, imported, json_object, shown
+from airflow_provider_lamini.runs.arguments import ModelClass, flag, imported, json_object, shown
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
@@ -47,6 +47,8 @@ def parse_output_type(value: object, *, strict: object = False) -> OutputShape |
     only_json = flag("strict_output", strict)
     if isinstance(value, str) and _DOTTED.fullmatch(value.strip()):
         value = imported("output_type", value)
+    if isinstance(value, ModelClass):
+        value = value.model
     if isinstance(value, type):
         return _of_model(value, strict=only_json)
     found = json_object("output_type", _plain(value))

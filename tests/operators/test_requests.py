@@ -14,6 +14,7 @@ from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.completion import LaminiCompletionOperator
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
+from airflow_provider_lamini.runs.output_type import parse_output_type
 from tests.support.platforms import posts
 from tests.support.tasks import WAITING, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL, instance_of, text_for
@@ -424,6 +425,14 @@ def test_a_flat_model_is_decoded_on_every_endpoint(inference, rows, endpoint, ki
     assert row["output"]["mood"] in ("good", "bad")
     assert row["output"]["kind"] in ("bug", "wish")
     assert type(row["output"]["stars"]) is int
+
+
+@pytest.mark.parametrize("kind", [Review, {"tags": list[str], "n": int}], ids=repr)
+def test_rendering_templates_calls_no_class_of_an_output_type(inference, kind):
+    task = inference(output_type=kind)()
+    before = parse_output_type(task.output_type)
+    task.render_template_fields({})
+    assert parse_output_type(task.output_type) == before
 
 
 @pytest.mark.parametrize(

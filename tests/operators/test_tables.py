@@ -207,6 +207,40 @@ def test_an_evaluation_reads_a_query_once(platform, database, out):  # noqa: ARG
     assert not list(out.glob("_work/query-*"))
 
 
+BIG = """
+import resource, sys
+from contextlib import closing
+from airflow_provider_lamini.rows.sources.sql import SqlInput, read_blocks
+from airflow_provider_lamini.runs.sql_input import database_connection
+
+query = SqlInput.of(sys.argv[1], None, "warehouse")
+with closing(database_connection("warehouse")[1]) as connection:
+    blocks = read_blocks(connection, query)
+    next(blocks)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = 1000 + sum(map(len, blocks))
+print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.long
+def test_memory_does_not_depend_on_the_number_of_rows(database):
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT i, {text} AS body FROM n"
+    text = "repeat('x', 300)" if database.mark == "%s" else "printf('%0300d', i)"
+    done = subprocess.run(
+        [sys.executable, "-c", BIG, f"{numbers.format(text=text)} ORDER BY i"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        env=dict(os.environ),
+    )
+    rows, megabytes = map(int, done.stdout.split())
+    assert rows == 300_000
+    assert megabytes < 50  # all rows together are 90 MB, and several times that as Python objects
+
+
 # -- results into a table
 
 
