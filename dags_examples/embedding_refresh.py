@@ -35,6 +35,8 @@ with DAG(
         prompt="{subject}\n{body}",  # builds the text from a row; all-MiniLM-L6-v2 reads the first 256 tokens
         passthrough=["ticket_id", "subject"],  # columns that identify the row
         output="{{ params.output }}/{{ run_id }}",  # one folder per run: a retry continues from it
+        # Rows that have not changed since the last run are copied from its folder and not sent again.
+        reuse_from="{{ ti.xcom_pull(task_ids='embed_tickets', key='output', include_prior_dates=True) or '' }}",
         output_format="parquet",  # or jsonl, which needs no pyarrow
         chunk_size=100,
         deferrable=True,

@@ -41,6 +41,8 @@ with DAG(
         chunk_size=20,  # small for the demo; use thousands for a real table
         max_in_flight=3,
         output="{{ params.output }}/{{ run_id }}",  # one folder per run: a retry continues from it
+        # Rows that have not changed since the last run are copied from its folder and not sent again.
+        reuse_from="{{ ti.xcom_pull(task_ids='categorize_tickets', key='output', include_prior_dates=True) or '' }}",
         passthrough=["ticket_id", "subject", "expected_category"],
         max_failed_rows="10%",  # a few bad tickets must not fail the whole run
         deferrable=True,

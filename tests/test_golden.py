@@ -113,6 +113,7 @@ MANIFEST_CONTENT = Manifest(
     model="meta-llama/Llama-3.2-3B-Instruct",
     input="/data/tickets.jsonl (0.1 MB)",
     seconds=12.5,
+    settings="9c1185a5c5e9fc54612808977ee8f548",
 )
 SHARDS_CONTENT = Shards(
     shards=[Shard("output", 0, 2), Shard("/data/elsewhere", 2, 0)],

@@ -205,7 +205,8 @@ class LaminiEvaluateOperator(RowOperator):
                 prompt=template,
                 output_required=True,
             )
-            configs[role] = replace(config, output=f"{config.output.rstrip('/')}/{role}")
+            earlier = config.reuse_from and f"{config.reuse_from.rstrip('/')}/{role}"
+            configs[role] = replace(config, output=f"{config.output.rstrip('/')}/{role}", reuse_from=earlier)
         return configs
 
     def _scored_field(self, inference: Inference) -> str | None:

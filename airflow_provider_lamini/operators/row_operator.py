@@ -58,6 +58,8 @@ class RowOperator(BaseOperator):
     :param row_retries: how often a failed row is sent again, if that may help
     :param on_bad_row: what to do with a row that cannot be read, or has no prompt or a too long one: ``fail`` the task
         before anything is sent, or write the row with its ``error``, do not send it, and count it as a failed row
+    :param reuse_from: output folder of an earlier run: the output of each row whose prompt, model and parameters have not
+        changed is copied from there and not sent. If the folder has no finished run, everything is sent.
     :param max_failed_rows: how many rows may fail: a number, a fraction such as ``0.01``, or ``"1%"``
     :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
     :param on_unknown_submission: what to do with a chunk if nobody can tell whether an earlier try started its job:
@@ -91,6 +93,7 @@ class RowOperator(BaseOperator):
         "max_in_flight",
         "row_retries",
         "on_bad_row",
+        "reuse_from",
         "max_failed_rows",
         "on_other_run",
         "on_unknown_submission",
@@ -114,6 +117,7 @@ class RowOperator(BaseOperator):
         max_in_flight: int | str = 8,
         row_retries: int | str = 1,
         on_bad_row: str = "fail",
+        reuse_from: str | None = None,
         max_failed_rows: float | str | None = 0,
         on_other_run: str = "fail",
         on_unknown_submission: str = "submit",
@@ -138,6 +142,7 @@ class RowOperator(BaseOperator):
         self.max_in_flight = max_in_flight
         self.row_retries = row_retries
         self.on_bad_row = on_bad_row
+        self.reuse_from = reuse_from
         self.max_failed_rows = max_failed_rows
         self.on_other_run = on_other_run
         self.on_unknown_submission = on_unknown_submission
@@ -183,6 +188,18 @@ class RowOperator(BaseOperator):
     def on_kill(self) -> None:
         """Submit nothing more, and cancel the jobs if the platform can. Airflow calls it when a running task is killed."""
         kill_work(self)
+
+    def _earlier_folder(self) -> str | None:
+        from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+        if self.reuse_from in (None, "", "None"):
+            return None
+        if self.output_folder is None:
+            raise InvalidArgumentError("reuse_from needs output, the folder for the results.")
+        found = folder("reuse_from", self.reuse_from, self.output_conn_id, look_up=False)
+        # A template for the last run's folder may find the task's own, whose results the ledger knows anyway.
+        own = OutputFolder(self.output_folder, self.output_conn_id).location
+        return None if OutputFolder(found, self.output_conn_id).location == own else found
 
     def row_run_config(
         self,
@@ -239,6 +256,7 @@ class RowOperator(BaseOperator):
             max_in_flight=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             row_retries=whole_number("row_retries", self.row_retries, minimum=0),
             keep_bad_rows=one_of("on_bad_row", self.on_bad_row, ("fail", "error")) == "error",
+            reuse_from=self._earlier_folder(),
             failure_limit=failure_limit,
             replace_other_run=one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace",
             submit_unknown=unknown == "submit",

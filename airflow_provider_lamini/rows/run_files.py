@@ -26,7 +26,7 @@ EXAMPLES = (
 """One name of each kind of file that this package writes to an output folder."""
 
 _CLAIM = re.compile(rf"{WORK}/owner-\d+")
-_PART = re.compile(r"(?:(?:part|errors)-\d{5,}\.jsonl|part-\d{5,}\.parquet)")
+_PART = re.compile(r"(?:(?:part|errors)-\d{5,}\.jsonl|part-\d{5,}\.parquet|_keys-\d{5,}\.bin)")
 _QUERY = re.compile(rf"{WORK}/query-[0-9a-f]{{32}}-[0-9a-f]{{8}}\.jsonl")
 _PARTIAL = re.compile(rf"{WORK}/(?:chunk-\d{{5,}}\.round-\d+\.json|late-\d{{5,}}\.\d+)")
 
@@ -39,6 +39,11 @@ def part_name(number: int, suffix: str = "jsonl") -> str:
 def errors_name(number: int) -> str:
     """The file with the failed rows of a chunk."""
     return f"errors-{number:05d}.jsonl"
+
+
+def keys_name(number: int) -> str:
+    """The file with the keys of the rows of a chunk, by which a later run finds their results."""
+    return f"_keys-{number:05d}.bin"
 
 
 def partial_name(number: int, rounds: int) -> str:

@@ -192,6 +192,7 @@ class ChunkJobs:
 
     def _start(self, upcoming: ChunkRows) -> None:
         """Plan the next chunk and submit it; one of which no row can be sent is finished at once."""
+        self._run.save_plan(upcoming, as_job=True)
         with self._ledger.transaction() as change:
             chunk = self._begin(change, upcoming)
         if chunk.rounds:
@@ -249,7 +250,7 @@ class ChunkJobs:
         """The result of a chunk so far, with the results of a submission."""
         last = chunk.rounds[-1]
         saved = len(chunk.rounds) if any(piece.done for piece in last.pieces) else len(chunk.rounds) - 1
-        before = self._run.writer.load_partial(chunk.number, saved, chunk.rows) if saved else None
+        before = self._run.writer.load_partial(chunk.number, saved, chunk.rows)
         return (before or self._run.read(chunk).result()).with_rows(sent, result)
 
     def _settle(self, chunk: Chunk, submission: Round, result: ChunkResult) -> None:
@@ -307,6 +308,8 @@ class ChunkJobs:
         counts = self._run.write_part(chunk, rows, result, chunk.retried)
         upcoming = self._run.upcoming() if self._has_room_after(chunk, counts) else None
         begun = None
+        if upcoming is not None and upcoming.sendable != []:
+            self._run.save_plan(upcoming, as_job=True)
         with self._ledger.transaction() as change:
             change.finish(chunk, counts)
             if upcoming is not None and upcoming.sendable != []:

@@ -129,6 +129,7 @@ class DirectRequests:
     def _new_chunks(self) -> Iterator[PlannedChunk]:
         """The next chunks, each planned when it is requested."""
         while upcoming := self._run.upcoming():
+            self._run.save_plan(upcoming, as_job=False)
             with self._run.ledger.transaction() as change:
                 chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)
             yield chunk, upcoming

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.exceptions import TooManyFailedRowsError
 from airflow_provider_lamini.rows.counts import describe_failures
-from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, LedgerError
+from airflow_provider_lamini.rows.errors import (
+    BadRowError,
+    IncompleteOutputError,
+    InputChangedError,
+    LedgerError,
+)
 from airflow_provider_lamini.rows.ledger.document import Header, load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output.reuse import EarlierRun, row_keys
 from airflow_provider_lamini.rows.passthrough_cache import PassthroughCache
-from airflow_provider_lamini.rows.run_files import LEDGER
+from airflow_provider_lamini.rows.run_files import LEDGER, keys_name
 from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.batch import SourceChunk
 from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.ledger.document import Chunk, Round
     from airflow_provider_lamini.rows.output.parts import PartWriter
+    from airflow_provider_lamini.rows.output.reuse import EarlierResult
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.batch import Cursor
     from airflow_provider_lamini.rows.sources.source import Source
@@ -64,6 +71,7 @@ class RowRunConfig:
     :param max_in_flight: maximum number of jobs, or of direct requests, at the same time
     :param row_retries: how often a failed row is sent again
     :param keep_bad_rows: write rows that cannot be sent with their error instead of refusing the input
+    :param reuse_from: output folder of the run whose results are reused; ``None`` for none
     :param failure_limit: how many rows may fail
     :param replace_other_run: replace another run's results in the folder instead of failing
     :param submit_unknown: submit a chunk again if nobody knows whether its job was started
@@ -84,11 +92,20 @@ class RowRunConfig:
     max_in_flight: int
     row_retries: int
     keep_bad_rows: bool
+    reuse_from: str | None
     failure_limit: FailureLimit
     replace_other_run: bool
     submit_unknown: bool
     input_conn_id: str | None
     output_conn_id: str | None
+
+    def settings(self, platform_url: str) -> str:
+        """Hash of the platform, the model and the parameters: what decides the result of a prompt.
+
+        :param platform_url: base URL of the platform
+        """
+        others = {name: value for name, value in self.fingerprint_inputs.items() if name != "format"}
+        return digest({"platform": platform_url, **others})
 
     def fingerprint(self, platform_url: str) -> str:
         """Hash of everything but the input that decides the results.
@@ -113,6 +130,7 @@ class ChunkRows(NamedTuple):
     :param rows: the rows
     :param prompts: their prompts; empty for rows that cannot be sent
     :param failures: why rows cannot be sent, by offset
+    :param reused: results of an earlier run for rows that need not be sent, by offset
     """
 
     start: Cursor
@@ -120,19 +138,27 @@ class ChunkRows(NamedTuple):
     rows: Sequence[Row]
     prompts: PromptList
     failures: Mapping[int, RowFailure]
+    reused: Mapping[int, EarlierResult]
 
     @property
     def sendable(self) -> list[int] | None:
-        """Offsets of the rows that can be sent; ``None`` for all."""
-        if not self.failures:
+        """Offsets of the rows to send; ``None`` for all."""
+        if not self.failures and not self.reused:
             return None
-        return [offset for offset in range(len(self.rows)) if offset not in self.failures]
+        return [
+            offset
+            for offset in range(len(self.rows))
+            if offset not in self.failures and offset not in self.reused
+        ]
 
     def result(self) -> ChunkResult:
         """The result of the chunk before anything is sent."""
         result = ChunkResult.pending(len(self.rows))
         for offset, failure in self.failures.items():
             result.fail(offset, failure)
+        for offset, earlier in self.reused.items():
+            result.settle(offset, earlier.output, earlier.finish_reason)
+        result.reused = len(self.reused)
         return result
 
     @property
@@ -150,6 +176,7 @@ class OpenRun:
     :param ledger: the ledger, acquired by this process
     :param input_version: the input's version when it was opened
     :param cache_bytes: memory for passthrough columns of submitted chunks, so that they are not read again
+    :param earlier: the run whose results are reused
 
     :ivar source: the input
     :ivar folder: the output
@@ -166,6 +193,7 @@ class OpenRun:
         *,
         input_version: str,
         cache_bytes: int,
+        earlier: EarlierRun | None = None,
     ) -> None:
         self._config = config
         self.source = source
@@ -180,6 +208,7 @@ class OpenRun:
         self._upcoming = ChunkReader(source, columns)
         self._planned = ChunkReader(source, columns)
         self._cache = PassthroughCache(config.passthrough, cache_bytes)
+        self._earlier = earlier
 
     def is_current(self) -> bool:
         """Whether the input is unchanged and the ledger still exists. Otherwise the run must be opened again."""
@@ -244,7 +273,22 @@ class OpenRun:
     def _screened(self, chunk: SourceChunk) -> ChunkRows:
         config = self._config
         prompts, failures = screen(chunk.rows, chunk.bad, config.prompt, config.max_prompt_chars)
-        return ChunkRows(chunk.start, chunk.after, chunk.rows, prompts, failures)
+        reused: Mapping[int, EarlierResult] = {}
+        if self._earlier is not None:
+            wanted = [offset for offset in range(len(chunk.rows)) if offset not in failures]
+            reused = self._earlier.find(prompts, wanted)
+        return ChunkRows(chunk.start, chunk.after, chunk.rows, prompts, failures, reused)
+
+    def save_plan(self, upcoming: ChunkRows, *, as_job: bool) -> None:
+        """Save what is known about the rows of a chunk before it is planned: their keys, and results to be reused.
+
+        :param upcoming: the rows
+        :param as_job: whether the results are needed again when a job has ended, perhaps in another process
+        """
+        number = self.ledger.document.planned
+        self.folder.write(keys_name(number), row_keys(upcoming.prompts), durable=False)
+        if as_job and upcoming.reused:
+            self.writer.save_partial(number, 0, upcoming.result())
 
     def submission_key(self, chunk: Chunk, submission: Round) -> str:
         """Identify a submission among all of the task's.
@@ -377,7 +421,27 @@ def open_run(
             "Validated %s: %d rows. The output goes to %s.", source.describe(), summary.total_rows, folder
         )
     ledger.update_header(chunk_size=config.chunk_size, input_version=version)
-    return OpenRun(config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes)
+    earlier = None if ledger.finished else _earlier_run(config, platform_url, log)
+    return OpenRun(
+        config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes, earlier=earlier
+    )
+
+
+def _earlier_run(config: RowRunConfig, platform_url: str, log: Log) -> EarlierRun | None:
+    """Open the run whose results are reused, if it had the same settings."""
+    if config.reuse_from is None:
+        return None
+    folder = OutputFolder(config.reuse_from, config.output_conn_id)
+    try:
+        earlier = EarlierRun(folder)
+    except IncompleteOutputError as error:
+        log.warning("Nothing can be reused: %s", error)
+        return None
+    if earlier.settings != config.settings(platform_url):
+        log.warning("Nothing can be reused from %s: it has another model or other parameters.", folder)
+        earlier.close()
+        return None
+    return earlier
 
 
 def _check_bad_rows(summary: InputSummary, config: RowRunConfig, source: Source, log: Log) -> None:

@@ -86,6 +86,7 @@ class RowRun:
                 model=config.model,
                 source=run.source.describe(),
                 suffix=run.writer.suffix,
+                settings=config.settings(self._task.settings.base_url),
             )
         run.check_failures()
         counts = manifest.counts

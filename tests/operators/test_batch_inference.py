@@ -29,6 +29,9 @@ def test_rows_are_written_in_order_after_deferrals(platform, inference, rows, ou
     assert len(ended.deferrals) >= 1
     assert submissions(platform) == 3
     assert sorted(path.name for path in out.iterdir()) == [
+        "_keys-00000.bin",
+        "_keys-00001.bin",
+        "_keys-00002.bin",
         "_ledger.json",
         "manifest.json",
         "part-00000.jsonl",

@@ -46,6 +46,7 @@ def test_another_runs_folder_is_replaced_if_the_user_says_so(inference, rows, ou
     assert ended.result["counts"]["ok"] == 3
     assert outputs(rows()) == OUTPUTS[20:23]
     assert sorted(path.name for path in out.iterdir()) == [
+        "_keys-00000.bin",
         "_ledger.json",
         "manifest.json",
         "notes.txt",

@@ -27,12 +27,14 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     :param finish_reasons: why generation ended for each row, as the platform says it
     :param errors: why a row has no output, for a person; ``None`` if it has one
     :param failures: the same out of the list of reasons, by offset in the chunk; only failed rows are in it
+    :param reused: number of rows whose output was copied from an earlier run
     """
 
     outputs: list[Any]
     finish_reasons: list[str | None]
     errors: list[str | None]
     failures: dict[int, FailureReason] = {}
+    reused: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.outputs) == len(self.finish_reasons) == len(self.errors):
@@ -135,6 +137,7 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
             retried=retried,
             finish_reasons=named,
             failures=failures,
+            reused=self.reused,
             sums=dict(sums or {}),
         )
 

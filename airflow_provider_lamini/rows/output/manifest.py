@@ -46,6 +46,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     :param model: the model that answered
     :param input: description of the input, for a person
     :param seconds: duration of the run over all tries
+    :param settings: hash of the platform, the model and the parameters, for runs that reuse the results
     """
 
     format: str = FORMAT.name
@@ -57,6 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     input: str
     seconds: float
+    settings: str = ""
 
     def for_xcom(self, max_parts: int = _XCOM_PARTS) -> dict[str, Json]:
         """The manifest as a task returns it: plain values, with the URIs of the parts only if they are few.
@@ -89,6 +91,7 @@ def write_manifest(
     model: str,
     source: str,
     suffix: str = "jsonl",
+    settings: str = "",
     clock: Callable[[], float] = time.time,
 ) -> Manifest:
     """End a run: check that all parts exist, write the manifest, and remove the work files.
@@ -100,6 +103,7 @@ def write_manifest(
     :param model: the model that answered
     :param source: description of the input (`Source.describe`)
     :param suffix: file name suffix of the parts (`PartWriter.suffix`)
+    :param settings: hash of the platform, the model and the parameters
     :param clock: returns the current Unix timestamp
     :raises IncompleteOutputError: if the run is not finished, or a part is missing
     """
@@ -130,6 +134,7 @@ def write_manifest(
             model=model,
             input=source,
             seconds=round(max(0.0, clock() - header.created_at), 3),
+            settings=settings,
         )
         folder.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     remove_work_files(folder)

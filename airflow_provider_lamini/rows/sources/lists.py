@@ -75,7 +75,8 @@ def _row(item: object, number: int) -> Row:
     except ValueError as error:
         raise BadRowError(f"row {number} of the list: {_failing_column(item)}{error}.") from None
     if isinstance(value, dict):
-        return value
+        # The order of keys decides nothing, so it must not make another input either.
+        return dict(sorted(value.items()))
     if isinstance(value, str):
         return {PROMPT: value}
     if isinstance(value, (int, float)) and not isinstance(value, bool):

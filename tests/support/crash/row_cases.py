@@ -120,7 +120,8 @@ class RowCase(Case):
         if (counts["rows"], counts["ok"], counts["failed"]) != (ROWS, ROWS, 0):
             found.wrong.append(f"{folder.name}: the manifest counts {counts}")
         parts = {f"part-{number:05d}.{self.suffix}" for number in range(ROWS // CHUNK)}
-        litter = {path.name for path in folder.iterdir()} - parts - OTHER_FILES
+        keys = {f"_keys-{number:05d}.bin" for number in range(ROWS // CHUNK)}
+        litter = {path.name for path in folder.iterdir()} - parts - keys - OTHER_FILES
         if litter:
             found.wrong.append(f"{folder.name}: left behind: {sorted(litter)}")
 

@@ -1,0 +1,177 @@
+"""Results of an earlier run for rows that have not changed.
+
+A run writes the keys of a chunk's rows beside its part: 16 bytes per row, a hash of its prompt. A later run with the same
+settings looks its own rows up by key. The keys of a whole run are in a temporary SQLite file, so memory does not depend
+on the number of rows. Looking up is fastest if both runs have their rows in about the same order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import tempfile
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from airflow_provider_lamini.rows.output.manifest import read_manifest
+from airflow_provider_lamini.rows.run_files import keys_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.output.manifest import Manifest, Part
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+KEY_SIZE = 16
+"""Bytes of a row's key."""
+_AT_ONCE = 500
+"""Keys per query; SQLite allows 999 values."""
+_MAX_CACHED = 64 * 1024 * 1024
+"""Bytes of parts that are kept in memory."""
+
+
+class EarlierResult(NamedTuple):
+    """The result of a row in an earlier run.
+
+    :param output: the output, or the vector
+    :param finish_reason: why generation ended, as the platform says it
+    """
+
+    output: Json
+    finish_reason: str | None
+
+
+def row_keys(prompts: Sequence[str]) -> bytes:
+    """The keys of rows, one after the other.
+
+    :param prompts: the prompts of the rows
+    """
+    return b"".join([hashlib.md5(prompt.encode(), usedforsecurity=False).digest() for prompt in prompts])
+
+
+class EarlierRun:
+    """The results of a finished run, by key.
+
+    :param folder: its output folder
+    :raises IncompleteOutputError: if there is no manifest that this release can read
+    """
+
+    def __init__(self, folder: OutputFolder) -> None:
+        self._folder = folder
+        self._manifest: Manifest = read_manifest(folder)
+        self._file = tempfile.NamedTemporaryFile(prefix="airflow-provider-lamini-keys-")  # noqa: SIM115 - `close` does
+        self._index: sqlite3.Connection | None = None
+        self._cache: OrderedDict[int, _PartContent] = OrderedDict()
+
+    @property
+    def settings(self) -> str:
+        """Hash of the platform, the model and the parameters of the run."""
+        return self._manifest.settings
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        if self._index is not None:
+            self._index.close()
+        self._file.close()
+
+    def find(self, prompts: Sequence[str], wanted: Sequence[int]) -> dict[int, EarlierResult]:
+        """Look rows up.
+
+        :param prompts: prompts of rows
+        :param wanted: which of them to look up
+        :return: the results of those that have one, by their position in ``prompts``
+        """
+        keys = {number: row_keys([prompts[number]]) for number in wanted}
+        places = self._places(set(keys.values()))
+        found: dict[int, EarlierResult] = {}
+        # Part by part, so that each is read once.
+        for number in sorted(
+            (number for number in wanted if keys[number] in places), key=lambda n: places[keys[n]]
+        ):
+            part, offset = places[keys[number]]
+            result = self._part(part).result(offset)
+            if result is not None:
+                found[number] = result
+        return found
+
+    def _places(self, keys: set[bytes]) -> dict[bytes, tuple[int, int]]:
+        index = self._index or self._read_keys()
+        found: dict[bytes, tuple[int, int]] = {}
+        ordered = sorted(keys)
+        for first in range(0, len(ordered), _AT_ONCE):
+            some = ordered[first : first + _AT_ONCE]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT key, part, row FROM keys WHERE key IN ({marks})"  # noqa: S608 - only question marks
+            found.update((key, (part, row)) for key, part, row in index.execute(query, some))
+        return found
+
+    def _read_keys(self) -> sqlite3.Connection:
+        index = self._index = sqlite3.connect(self._file.name, check_same_thread=False)
+        index.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; CREATE TABLE keys (key BLOB, part INTEGER, row INTEGER);"
+        )
+        for number, part in enumerate(self._manifest.parts):
+            index.executemany("INSERT INTO keys VALUES (?, ?, ?)", self._part_keys(number, part))
+        index.execute("CREATE INDEX by_key ON keys (key)")
+        return index
+
+    def _part_keys(self, number: int, part: Part) -> Iterator[tuple[bytes, int, int]]:
+        try:
+            content = self._folder.read(keys_name(number))
+        except FileNotFoundError:
+            return
+        if len(content) == part.rows * KEY_SIZE:
+            for row in range(part.rows):
+                yield content[row * KEY_SIZE : (row + 1) * KEY_SIZE], number, row
+
+    def _part(self, number: int) -> _PartContent:
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        name = self._manifest.parts[number].name
+        content = self._folder.read(name)
+        part: _PartContent = _ParquetPart(content) if name.endswith(".parquet") else _LinesPart(content)
+        self._cache[number] = part
+        while len(self._cache) > 1 and sum(each.size for each in self._cache.values()) > _MAX_CACHED:
+            self._cache.popitem(last=False)
+        return part
+
+
+class _LinesPart:
+    """A part in JSON Lines, decoded line by line."""
+
+    def __init__(self, content: bytes) -> None:
+        self.size = len(content)
+        self._lines = content.split(b"\n")
+
+    def result(self, row: int) -> EarlierResult | None:
+        """The result of a row; ``None`` if it failed."""
+        line: dict[str, Any] = msgspec.json.decode(self._lines[row])
+        if line.get("error") is not None:
+            return None
+        return EarlierResult(
+            line["embedding"] if "embedding" in line else line["output"], line.get("finish_reason")
+        )
+
+
+class _ParquetPart:
+    """A part with vectors in Parquet."""
+
+    def __init__(self, content: bytes) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        self._table = parquet.read_table(pa.BufferReader(content), columns=["embedding", "error"])
+        self.size = int(self._table.nbytes)
+
+    def result(self, row: int) -> EarlierResult | None:
+        """The result of a row; ``None`` if it failed."""
+        if self._table["error"][row].as_py() is not None:
+            return None
+        return EarlierResult(self._table["embedding"][row].as_py(), None)
+
+
+_PartContent = _LinesPart | _ParquetPart

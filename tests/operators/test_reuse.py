@@ -1,0 +1,138 @@
+"""A run copies the results of an earlier one for rows that have not changed, and sends only the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.results import read_outputs
+from tests.support.tasks import log_lines, run_to_end
+from tests.support.upstream import text_for
+
+TEXTS = [f"row {number} of all" for number in range(25)]
+CHANGED = [text if number % 8 else f"{text}, changed" for number, text in enumerate(TEXTS)]
+each_endpoint = pytest.mark.parametrize("endpoint", ["batch", "completions"])
+waiting_ways = pytest.mark.parametrize("deferrable", [True, False])
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return [str(tmp_path / name) for name in ("first", "second", "third")]
+
+
+@each_endpoint
+@waiting_ways
+def test_only_changed_rows_are_sent(engine, inference, folders, endpoint, deferrable):
+    first, second, third = folders
+    options = {"endpoint": endpoint, "deferrable": deferrable}
+    run_to_end(inference(input=TEXTS, output=first, reuse_from=third, **options))
+    assert len(engine.prompts) == 25
+    ended = run_to_end(inference(input=CHANGED, output=second, reuse_from=first, **options))
+    assert sorted(engine.prompts[25:]) == sorted(set(CHANGED) - set(TEXTS))
+    assert [row["output"] for row in read_outputs(second)] == [text_for(text) for text in CHANGED]
+    counts = ended.result["counts"]
+    assert (counts["rows"], counts["ok"], counts["reused"], counts["retried"]) == (25, 25, 21, 0)
+    ended = run_to_end(inference(input=CHANGED, output=third, reuse_from=second, **options))
+    assert len(engine.prompts) == 29
+    assert ended.result["counts"]["reused"] == 25
+    assert [row["output"] for row in read_outputs(third)] == [text_for(text) for text in CHANGED]
+
+
+@each_endpoint
+def test_rows_are_found_wherever_they_were(engine, inference, folders, endpoint):
+    first, second, _ = folders
+    run_to_end(inference(input=TEXTS, output=first, endpoint=endpoint, chunk_size=4))
+    given = [*reversed(TEXTS), "one more", *TEXTS[:3]]
+    ended = run_to_end(inference(input=given, output=second, endpoint=endpoint, reuse_from=first))
+    assert engine.prompts[25:] == ["one more"]
+    assert ended.result["counts"]["reused"] == 28
+    assert [row["output"] for row in read_outputs(second)] == [text_for(text) for text in given]
+
+
+def test_failed_rows_of_the_earlier_run_are_sent(platform, engine, inference, folders):
+    first, second, _ = folders
+    platform.control.row_fault("row 3 of", times=1)
+    run_to_end(inference(input=TEXTS, output=first, row_retries=0, max_failed_rows=1))
+    before = len(engine.prompts)
+    ended = run_to_end(inference(input=TEXTS, output=second, reuse_from=first))
+    assert engine.prompts[before:] == [TEXTS[3]]
+    assert (ended.result["counts"]["reused"], ended.result["counts"]["ok"]) == (24, 25)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"max_new_tokens": 7}, {"endpoint": "completions"}, {"prompt": "Say {prompt}"}]
+)
+def test_another_model_parameter_or_prompt_reuses_nothing(engine, inference, folders, changed):
+    first, second, _ = folders
+    run_to_end(inference(input=TEXTS, output=first))
+    before = len(engine.prompts)
+    assert (
+        run_to_end(inference(input=TEXTS, output=second, reuse_from=first, **changed)).result["counts"][
+            "reused"
+        ]
+        == 0
+    )
+    assert len(engine.prompts) == before + 25
+
+
+@pytest.mark.parametrize("earlier", ["missing", None, "", "None"])
+def test_without_an_earlier_run_everything_is_sent(engine, inference, folders, tmp_path, earlier):
+    given = str(tmp_path / "missing") if earlier == "missing" else earlier
+    with log_lines() as lines:
+        run_to_end(inference(input=TEXTS, output=folders[0], reuse_from=given))
+    assert len(engine.prompts) == 25
+    assert any("Nothing can be reused" in line for line in lines) is (earlier == "missing")
+
+
+def test_the_tasks_own_folder_is_no_earlier_run(engine, inference, folders):
+    for _ in range(2):
+        run_to_end(inference(input=TEXTS, output=folders[0], reuse_from=folders[0] + "/"))
+    assert len(engine.prompts) == 25
+
+
+def test_without_an_output_folder_nothing_can_be_reused(embed, folders):
+    with pytest.raises(InvalidArgumentError, match="reuse_from needs output"):
+        run_to_end(embed(input="a", output=None, reuse_from=folders[0]))
+
+
+@pytest.mark.parametrize("endpoint", ["batch", "embedding"])
+@pytest.mark.parametrize(
+    ("before", "after"), [("jsonl", "jsonl"), ("parquet", "parquet"), ("jsonl", "parquet")]
+)
+def test_vectors_are_reused(embed, folders, endpoint, before, after):
+    pytest.importorskip("pyarrow")
+    first, second, _ = folders
+    run_to_end(embed(input=TEXTS, output=first, endpoint=endpoint, output_format=before))
+    ended = run_to_end(
+        embed(input=CHANGED, output=second, endpoint=endpoint, output_format=after, reuse_from=first)
+    )
+    assert ended.result["counts"]["reused"] == 21
+    old, new = list(read_outputs(first)), list(read_outputs(second))
+    for number, (one, other) in enumerate(zip(old, new, strict=True)):
+        assert (pytest.approx(one["embedding"], abs=1e-6) == other["embedding"]) is bool(number % 8)
+
+
+@waiting_ways
+def test_bad_failed_and_reused_rows_of_a_chunk_keep_apart(platform, inference, folders, deferrable):
+    first, second, _ = folders
+    run_to_end(inference(input=TEXTS[:4], output=first))
+    platform.control.row_fault("new 6", times=1)
+    given = [*TEXTS[:4], "", "new 5", "new 6"]
+    ended = run_to_end(
+        inference(
+            input=given,
+            output=second,
+            reuse_from=first,
+            on_bad_row="error",
+            max_failed_rows=1,
+            deferrable=deferrable,
+        )
+    )
+    counts = ended.result["counts"]
+    assert (counts["ok"], counts["reused"], counts["retried"], counts["failures"]) == (
+        6,
+        4,
+        1,
+        {"no_prompt": 1},
+    )
+    assert [row["error"] is None for row in read_outputs(second)] == [True] * 4 + [False] + [True] * 2
