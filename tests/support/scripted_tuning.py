@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -171,6 +171,30 @@ class VectorEngine(EchoEngine):
         return [VECTORS]
 
 
+@contextmanager
+def served(platform: Platform) -> Iterator[str]:
+    """Serve a platform in a thread during the block, then close it. Unfinished jobs stay in its store.
+
+    :param platform: the platform
+    :return: its base URL
+    """
+    listening = bind("127.0.0.1", 0)
+    config = uvicorn.Config(
+        create_app(platform, KEY, Connections()), lifespan="off", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield url_of(listening)
+    finally:
+        platform.runner.stop()
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+        platform.close()
+
+
 class TunablePlatform:
     """A local platform in this process, which tests can stop and start again.
 
@@ -202,15 +226,8 @@ class TunablePlatform:
             lambda _: EchoEngine(base),
             trainer=self.trainer,
         )
-        listening = bind("127.0.0.1", 0)
-        self.url = url_of(listening)
-        config = uvicorn.Config(
-            create_app(self.platform, KEY, Connections()), lifespan="off", log_config=None, access_log=False
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]})
-        self._thread.start()
-        self._listening = listening
+        self._stack = ExitStack()
+        self.url = self._stack.enter_context(served(self.platform))
         self.http = httpx.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=20, trust_env=False
         )
@@ -219,11 +236,7 @@ class TunablePlatform:
     def stop(self) -> None:
         """Stop serving. Unfinished jobs stay in the store."""
         self.http.close()
-        self.platform.runner.stop()
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._listening.close()
-        self.platform.close()
+        self._stack.close()
 
 
 @contextmanager
