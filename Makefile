@@ -3,6 +3,7 @@
 ROWS ?= 60
 KILLS ?= 500
 STEPS ?= 20
+EPOCHS ?= 4
 HELD_OUT ?= 100
 FUZZ_SECONDS ?= 100
 PLAIN := not stack and not models and not torch and not faults
@@ -16,7 +17,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning check test test-stack test-models test-2.11 test-tuning test-client test-faults faults faults-peers fuzz bench bench-peers wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-faults faults faults-peers fuzz bench bench-peers wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -39,6 +40,9 @@ demo: $(READY)  ## run the nightly batch inference Dag against the local platfor
 
 demo-tuning: $(READY_TRAIN)  ## tune the local model on 50 tickets and run the fine-tuning Dag on it (STEPS=20)
 	@.venv-train/bin/python -m dags_examples.demo.tuning --steps $(STEPS) --held-out $(HELD_OUT)
+
+demo-emissary: $(READY_TRAIN)  ## train on 50 tickets through the Emissary API, deploy the best checkpoint, use it (EPOCHS=4)
+	@.venv-train/bin/python -m dags_examples.demo.emissary --epochs $(EPOCHS) --held-out $(HELD_OUT)
 
 check: $(READY_DEV)  ## inner loop, under a minute: lint, format, types, and the quick tests
 	@.venv/bin/ruff check
