@@ -45,7 +45,7 @@ LONGEST_PAGE = 150
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 OUR_FILE = re.compile(r"`((?:airflow_provider_lamini|bench|dags_examples|docs|tests)/[\w./-]+\.\w+)`")
-OUR_CLASS = re.compile(r"\bLamini\w*(?:Operator|Sensor|Hook)\b|\bJob(?:Operator|Trigger)\b")
+OUR_CLASS = re.compile(r"\b(?:Lamini|Emissary)\w*(?:Operator|Sensor|Hook)\b|\bJob(?:Operator|Trigger)\b")
 OUR_MODULE = re.compile(r"\bairflow_provider_lamini(?:\.[a-z_]+)+")
 CELL = re.compile(r"`([^`]+)`")
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tests.support.emissary_platform import EmissaryPlatform
 from tests.support.local_platform import LocalPlatform, local_platform, wait_until
 from tests.support.scripted_platform import environment, serving
 from tests.support.tuning_platform import TuningPlatform
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.support.crash.steps import Watch
     from tests.support.crash.zygote import Outcome
+    from tests.support.scripted_platform import ScriptedPlatform
 
 ENDED = {"succeeded", "partly succeeded", "failed", "cancelled", "timed out"}
 
@@ -31,11 +33,13 @@ class World:
     :param engine: the engine behind the local platform
     :param local: the local platform
     :param tuning: a platform with scripted tuning jobs and downloads, created for each life
+    :param emissary: a scripted Emissary, created for each life
     """
 
     engine: Upstream
     local: LocalPlatform
     tuning: TuningPlatform = field(default_factory=TuningPlatform)
+    emissary: EmissaryPlatform = field(default_factory=EmissaryPlatform)
 
     def settle(self) -> None:
         """Wait until nothing runs on the local platform."""
@@ -172,26 +176,39 @@ class ScriptCase(Case):
 
     waits = False
 
+    def scripted(self, world: World) -> ScriptedPlatform:
+        """Return the platform that the task talks to."""
+        return world.tuning
+
+    def new_platform(self, world: World) -> None:
+        """Create that platform anew."""
+        world.tuning = TuningPlatform()
+
     @contextmanager
     def platform(self, world: World) -> Iterator[None]:
-        world.tuning = TuningPlatform()
-        with serving(world.tuning):
+        self.new_platform(world)
+        with serving(self.scripted(world)):
             yield
 
     def env(self, world: World) -> dict[str, str]:
-        return environment(world.tuning)
+        return environment(self.scripted(world))
 
     def break_connection(self, world: World, when: str) -> None:
-        (world.tuning.drop if when == "before" else world.tuning.lose).append(self.starts)
+        platform = self.scripted(world)
+        if when == "before":
+            platform.drop.append(self.starts)
+        else:
+            platform.lose.append(f"POST {self.starts}")
 
     def has_broken(self, world: World) -> bool:
-        return not (world.tuning.drop or world.tuning.lose)
+        platform = self.scripted(world)
+        return not (platform.drop or platform.lose)
 
     def crash_platform(self, world: World) -> None:
-        world.tuning.unavailable = True
+        self.scripted(world).unavailable = True
 
     def restart_platform(self, world: World) -> None:
-        world.tuning.unavailable = False
+        self.scripted(world).unavailable = False
 
 
 def recorded(value: Any) -> set[tuple[str, float]]:

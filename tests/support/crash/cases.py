@@ -8,10 +8,11 @@ from importlib.util import find_spec
 from airflow import __version__ as airflow_version
 
 import airflow_provider_lamini
+from tests.support.crash.emissary_cases import EMISSARY_CASES
 from tests.support.crash.job_cases import JOB_CASES, TrainWithoutRecord
 from tests.support.crash.row_cases import ROW_CASES
 
-CASES = {case.name: case for case in (*ROW_CASES, *JOB_CASES)}
+CASES = {case.name: case for case in (*ROW_CASES, *JOB_CASES, *EMISSARY_CASES)}
 """Kinds that must succeed after any crash."""
 
 CONTROL = TrainWithoutRecord()
