@@ -26,7 +26,15 @@ pytestmark = [
 
 SEED = 20_260_101
 ON_2_11 = {"batch inference", "tuning that fails and is resumed", "Memory RAG build"}
-KILLS = {"batch inference": 8, "tuning": 5, "Memory RAG build": 2}
+KILLS = {
+    "batch inference": 8,
+    "tuning": 5,
+    "Memory RAG build": 2,
+    "Emissary dataset upload": 10,
+    "Emissary training": 20,
+    "Emissary deployment": 18,
+    "Emissary batch inference": 20,
+}
 """The number of steps to kill at; 1 for the other kinds. ``make faults`` kills at all of them."""
 
 _known: dict[str, Survey] = {}
