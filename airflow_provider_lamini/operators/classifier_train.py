@@ -44,6 +44,9 @@ class LaminiClassifierTrainOperator(JobOperator):
     :param on_existing: what to do if the project exists: ``extend`` it, or ``fail``
     :param lamini_conn_id: the connection to the platform
     :param input_conn_id: the connection for the examples' object storage
+    :param input_sql: a query that returns the rows, instead of ``examples``; needs ``ORDER BY``, and ``input_conn_id``, the
+        connection to the database
+    :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :return: ``project``, ``job_id``, ``model_id``, ``status`` (the platform's word), and, if there is a submission
         record, the numbers of ``classes`` and ``examples`` that were sent and ``created`` (1 or 0)
     """
@@ -60,6 +63,8 @@ class LaminiClassifierTrainOperator(JobOperator):
         "dataset_name",
         "on_existing",
         "input_conn_id",
+        "input_sql",
+        "sql_parameters",
     )
     template_fields_renderers = {"classes": "json"}  # noqa: RUF012 - as Airflow declares it
 
@@ -79,6 +84,8 @@ class LaminiClassifierTrainOperator(JobOperator):
         on_existing: str = "extend",
         lamini_conn_id: str = "lamini_default",
         input_conn_id: str | None = None,
+        input_sql: str | None = None,
+        sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -92,6 +99,8 @@ class LaminiClassifierTrainOperator(JobOperator):
         self.on_existing = on_existing
         self.lamini_conn_id = lamini_conn_id
         self.input_conn_id = input_conn_id
+        self.input_sql = input_sql
+        self.sql_parameters = sql_parameters
 
     def make_hook(self) -> LaminiHook:
         """The platform's hook."""
@@ -103,6 +112,7 @@ class LaminiClassifierTrainOperator(JobOperator):
         """Validate the arguments, then return the job."""
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.runs.lamini.classifier import ClassifierRequest, ClassifierTraining
+        from airflow_provider_lamini.runs.sql_input import optional_input
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
         options = self.submission_options()
@@ -118,7 +128,7 @@ class LaminiClassifierTrainOperator(JobOperator):
             input_conn_id=optional_name("input_conn_id", self.input_conn_id),
             on_existing=one_of("on_existing", self.on_existing, ("extend", "fail")),
             classes=self._described_classes(),
-            examples=self.examples,
+            examples=optional_input("examples", self.examples, self),
             columns=columns,
             list_delay=self.list_delay,
         )

@@ -62,6 +62,9 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     :param request_timeout: seconds to wait for the answer
     :param lamini_conn_id: the connection to the platform
     :param input_conn_id: the connection for the input's object storage
+    :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
+        connection to the database
+    :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :param output_conn_id: the connection for the output's object storage
     :return: ``passed``, ``metrics`` (the platform's, flattened), ``rows``, ``missed`` (sentences),
         ``model_id``, ``base_model_id``, ``eval_job_id``, ``report``, ``predictions``
@@ -80,6 +83,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         "output_folder",
         "request_timeout",
         "input_conn_id",
+        "input_sql",
+        "sql_parameters",
         "output_conn_id",
     )
     template_fields_renderers = {"prompt": "md", "thresholds": "json"}  # noqa: RUF012 - as Airflow declares it
@@ -89,7 +94,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self,
         *,
         model_id: str,
-        input: str | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
+        input: str | Sequence[Mapping[str, object]] | None = None,  # noqa: A002 - users expect it
         base_model_id: str | None = None,
         prompt: str = "input",
         answer: str = "output",
@@ -100,6 +105,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         request_timeout: float | str = 1800.0,
         lamini_conn_id: str = "lamini_default",
         input_conn_id: str | None = None,
+        input_sql: str | None = None,
+        sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
         output_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -117,6 +124,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self.request_timeout = request_timeout
         self.lamini_conn_id = lamini_conn_id
         self.input_conn_id = input_conn_id
+        self.input_sql = input_sql
+        self.sql_parameters = sql_parameters
         self.output_conn_id = output_conn_id
 
     def execute(self, context: Context) -> dict[str, object]:
@@ -187,8 +196,9 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         from airflow_provider_lamini.rows.sources.validation import check_input_apart
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
         from airflow_provider_lamini.rows.values import digest
+        from airflow_provider_lamini.runs.sql_input import required_input
 
-        source = open_source(self.input, conn_id=self.input_conn_id)
+        source = open_source(required_input(self.input, self), conn_id=self.input_conn_id)
         if self.output_folder is not None:
             check_input_apart(source, OutputFolder(self.output_folder, self.output_conn_id))
         rows: list[Pair] = []

@@ -225,7 +225,7 @@ class RowOperator(BaseOperator):
         from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
         from airflow_provider_lamini.rows.prompt import PromptTemplate
         from airflow_provider_lamini.runs.open_run import RowRunConfig
-        from airflow_provider_lamini.runs.sql_input import parse_input
+        from airflow_provider_lamini.runs.sql_input import required_input
 
         writer = writer or PartWriter
         if self.output_folder is not None:
@@ -241,7 +241,7 @@ class RowOperator(BaseOperator):
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error.__cause__
         return RowRunConfig(
-            input=parse_input(self.input, self.input_sql, self.sql_parameters, self.input_conn_id),
+            input=required_input(self.input, self),
             output=self.output_folder or "",
             prompt=prompt,
             max_prompt_chars=None

@@ -58,6 +58,9 @@ class LaminiTrainOperator(JobOperator):
         writes a small file there to check that it can. With ``wait=False`` nothing is written.
     :param lamini_conn_id: the connection to the platform
     :param input_conn_id: the connection for the input's object storage
+    :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
+        connection to the database
+    :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :param output_conn_id: the connection for the output's object storage
     :return: ``job_id``, ``status``, ``model_name`` (of the tuned model), ``custom_model_name``, ``dataset_id``,
         ``steps``, ``final_loss``, ``history`` (the file), ``base_model``, ``resumes``. With ``wait=False`` only
@@ -81,6 +84,8 @@ class LaminiTrainOperator(JobOperator):
         "accept_partial",
         "output_folder",
         "input_conn_id",
+        "input_sql",
+        "sql_parameters",
         "output_conn_id",
     )
     template_fields_renderers = {"finetune_args": "json", "gpu_config": "json", "prompt": "md"}  # noqa: RUF012 - as Airflow declares it
@@ -107,6 +112,8 @@ class LaminiTrainOperator(JobOperator):
         output: str | None = None,
         lamini_conn_id: str = "lamini_default",
         input_conn_id: str | None = None,
+        input_sql: str | None = None,
+        sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
         output_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -126,6 +133,8 @@ class LaminiTrainOperator(JobOperator):
         self.output_folder = output  # an operator's own ``output`` is its XCom
         self.lamini_conn_id = lamini_conn_id
         self.input_conn_id = input_conn_id
+        self.input_sql = input_sql
+        self.sql_parameters = sql_parameters
         self.output_conn_id = output_conn_id
 
     def make_hook(self) -> LaminiHook:
@@ -138,12 +147,14 @@ class LaminiTrainOperator(JobOperator):
         """Validate the arguments, then return the job."""
         from airflow_provider_lamini.platforms.lamini.api import training
         from airflow_provider_lamini.runs.lamini.tuning import Training, TuningRequest
+        from airflow_provider_lamini.runs.sql_input import optional_input
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
         options = self.submission_options()
         max_resumes = whole_number("max_resumes", self.max_resumes, minimum=0)
         accept_partial = flag("accept_partial", self.accept_partial)
-        if (self.dataset_id is None) == (self.input is None):
+        given = optional_input("input", self.input, self)
+        if (self.dataset_id is None) == (given is None):
             raise InvalidArgumentError("Give exactly one of dataset_id and input.")
         optional_name("input_conn_id", self.input_conn_id)
         optional_name("output_conn_id", self.output_conn_id)
@@ -160,7 +171,7 @@ class LaminiTrainOperator(JobOperator):
         dataset_id = optional_name("dataset_id", self.dataset_id)
         try:
             training.train(**arguments)
-            rows = None if self.input is None else self._dataset(arguments["is_public"])
+            rows = None if given is None else self._dataset(given, arguments["is_public"])
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error.__cause__
         request = TuningRequest(
@@ -176,12 +187,12 @@ class LaminiTrainOperator(JobOperator):
         )
         return SubmittedJob(task, Training(task, request), options)
 
-    def _dataset(self, is_public: bool | None) -> DatasetRequest:
+    def _dataset(self, rows: object, is_public: bool | None) -> DatasetRequest:
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest
 
         return DatasetRequest(
-            rows=self.input,
+            rows=rows,
             columns=Columns.parse(self.prompt, self.answer),
             is_public=is_public,
             conn_id=self.input_conn_id,

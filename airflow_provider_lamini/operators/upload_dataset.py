@@ -43,6 +43,9 @@ class LaminiUploadDatasetOperator(BaseOperator):
     :param is_public: whether others may use the dataset; default: the platform's
     :param lamini_conn_id: the connection to the platform
     :param input_conn_id: the connection for the input's object storage
+    :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
+        connection to the database
+    :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :param state_path: folder for the record of the upload, a path or URI; default: Airflow's task state store (3.3 and
         newer), else the connection's ``state_path``, else ``[lamini] state_path``
     :param force_new: upload again what this run has already uploaded; once for each run and each clear of the task
@@ -56,6 +59,8 @@ class LaminiUploadDatasetOperator(BaseOperator):
         "answer",
         "is_public",
         "input_conn_id",
+        "input_sql",
+        "sql_parameters",
         "state_path",
         "force_new",
     )
@@ -65,12 +70,14 @@ class LaminiUploadDatasetOperator(BaseOperator):
     def __init__(
         self,
         *,
-        input: str | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
+        input: str | Sequence[Mapping[str, object]] | None = None,  # noqa: A002 - users expect it
         prompt: str = "input",
         answer: str = "output",
         is_public: bool | str | None = None,
         lamini_conn_id: str = "lamini_default",
         input_conn_id: str | None = None,
+        input_sql: str | None = None,
+        sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
         state_path: str | None = None,
         force_new: bool | str = False,
         **kwargs: Any,
@@ -83,6 +90,8 @@ class LaminiUploadDatasetOperator(BaseOperator):
         self.is_public = is_public
         self.lamini_conn_id = lamini_conn_id
         self.input_conn_id = input_conn_id
+        self.input_sql = input_sql
+        self.sql_parameters = sql_parameters
         self.state_path = state_path
         self.force_new = force_new
 
@@ -91,6 +100,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest, DatasetUpload
+        from airflow_provider_lamini.runs.sql_input import required_input
         from airflow_provider_lamini.runs.task import TaskRun
 
         paths_to_text(self)
@@ -105,7 +115,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
             as_argument_errors(lambda: task.begun),
         ):
             request = DatasetRequest(
-                rows=self.input,
+                rows=required_input(self.input, self),
                 columns=Columns.parse(self.prompt, self.answer),
                 is_public=is_public,
                 conn_id=self.input_conn_id,

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.errors import RowError
 from airflow_provider_lamini.rows.run_files import query_file, query_files
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.sources.sql import SqlInput, read_blocks
+from airflow_provider_lamini.rows.sources.sql import SqlInput, database_connection, read_blocks, read_lines
 from airflow_provider_lamini.runs.arguments import plain_name, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -28,24 +26,44 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.outcome import Log
 
 
-def parse_input(value: object, sql: object, parameters: object, conn_id: object) -> object:
+class QueryArguments(Protocol):
+    """An operator whose rows may come from a query."""
+
+    input_sql: str | None
+    sql_parameters: Mapping[str, object] | Sequence[object] | None
+    input_conn_id: str | None
+
+
+def required_input(value: object, operator: QueryArguments) -> object:
     """Validate that an operator has one input: rows, or a query.
 
     :param value: the operator's ``input``
-    :param sql: its ``input_sql``
-    :param parameters: its ``sql_parameters``
-    :param conn_id: its ``input_conn_id``
+    :param operator: the operator
     :return: the input; a query as `SqlInput`
     :raises InvalidArgumentError: if it has none or both, or the query is invalid
     """
+    found = optional_input("input", value, operator)
+    if found is None:
+        raise InvalidArgumentError("input or input_sql is required: the rows to send.")
+    return found
+
+
+def optional_input(name: str, value: object, operator: QueryArguments) -> object:
+    """Validate that an operator has at most one input: rows, or a query.
+
+    :param name: the argument with rows
+    :param value: its value
+    :param operator: the operator
+    :return: the input; a query as `SqlInput`; ``None`` if there is none
+    :raises InvalidArgumentError: if it has both, or the query is invalid
+    """
+    sql, parameters, conn_id = operator.input_sql, operator.sql_parameters, operator.input_conn_id
     if sql is None:
-        if value is None:
-            raise InvalidArgumentError("input or input_sql is required: the rows to send.")
         if parameters is not None:
             raise InvalidArgumentError("sql_parameters needs input_sql, the query with its placeholders.")
         return value
     if value is not None:
-        raise InvalidArgumentError("input and input_sql exclude each other: pass one of them.")
+        raise InvalidArgumentError(f"{name} and input_sql exclude each other: pass one of them.")
     if conn_id is None:
         raise InvalidArgumentError("input_sql needs input_conn_id, the connection to the database.")
     try:
@@ -64,8 +82,7 @@ def open_query(
     :param conn_id: the connection to the output folder's object storage
     :param known_version: the version of the input that the run has begun with; ``None`` if it has not begun
     :param log: the task's log
-    :raises InvalidArgumentError: if the connection cannot be used
-    :raises RowError: if a row cannot be used
+    :raises RowError: if the connection or a row cannot be used
     """
     for name in query_files(folder, query.fingerprint):
         source = _open(folder, name, query, conn_id)
@@ -74,7 +91,7 @@ def open_query(
     # Each name is new: another try, which is still alive, may be reading the rows that it has written.
     name = query_file(query.fingerprint, secrets.token_hex(4))
     log.info("Reading the rows of %s into %s.", query, folder)
-    folder.write(name, _lines(query), durable=False)
+    folder.write(name, read_lines(query), durable=False)
     return _open(folder, name, query, conn_id)
 
 
@@ -85,8 +102,7 @@ def open_shared_query(query: SqlInput, folder: OutputFolder, *, conn_id: str | N
     :param folder: the folder above those of the runs
     :param conn_id: the connection to its object storage
     :param log: the task's log
-    :raises InvalidArgumentError: if the connection cannot be used
-    :raises RowError: if a row cannot be used
+    :raises RowError: if the connection or a row cannot be used
     """
     with folder.lock():
         for name in query_files(folder, query.fingerprint)[:1]:
@@ -113,33 +129,3 @@ def _open(folder: OutputFolder, name: str, query: SqlInput, conn_id: str | None)
     source = open_source(folder.uri(name), conn_id=conn_id)
     source.title = str(query)
     return source
-
-
-def _lines(query: SqlInput) -> Iterator[bytes]:
-    encoder = msgspec.json.Encoder()
-    with closing(database_connection(query.conn_id)[1]) as connection:
-        for block in read_blocks(connection, query):
-            yield encoder.encode_lines(block)
-
-
-def database_connection(conn_id: str) -> tuple[Any, Any]:
-    """Connect to a database.
-
-    :param conn_id: the Airflow connection
-    :return: the hook, and an open connection of Python's database API
-    :raises InvalidArgumentError: if the connection is not that of a database
-    """
-    from airflow.providers.common.compat.sdk import BaseHook
-
-    try:
-        from airflow.providers.common.sql.hooks.sql import DbApiHook
-    except ImportError as error:
-        raise InvalidArgumentError(
-            "A database needs Airflow's common.sql provider. Install airflow-provider-lamini[sql]."
-        ) from error
-    hook = BaseHook.get_connection(conn_id).get_hook()
-    if not isinstance(hook, DbApiHook):
-        raise InvalidArgumentError(
-            f"The connection {conn_id!r} is not that of a database: its hook is no DbApiHook."
-        )
-    return hook, hook.get_conn()

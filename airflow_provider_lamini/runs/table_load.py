@@ -15,9 +15,8 @@ import msgspec
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.output.manifest import read_manifest
-from airflow_provider_lamini.rows.sources.sql import is_postgres
+from airflow_provider_lamini.rows.sources.sql import database_connection, is_postgres
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
-from airflow_provider_lamini.runs.sql_input import database_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -38,6 +38,9 @@ class EmissaryUploadDatasetOperator(JobOperator):
     :param name: a name for the dataset; default: one that no other dataset has
     :param emissary_conn_id: the connection to the platform
     :param input_conn_id: the connection for the input's object storage
+    :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
+        connection to the database
+    :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :return: ``job_id`` (for ``EmissaryJobSensor``), ``project_id``, ``dataset_id``, ``rows`` and ``bytes``
     """
 
@@ -52,6 +55,8 @@ class EmissaryUploadDatasetOperator(JobOperator):
         "answer_field",
         "name",
         "input_conn_id",
+        "input_sql",
+        "sql_parameters",
     )
     template_fields_renderers = {"prompt": "md"}  # noqa: RUF012 - as Airflow declares it
 
@@ -62,7 +67,7 @@ class EmissaryUploadDatasetOperator(JobOperator):
         self,
         *,
         project_id: str,
-        input: str | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
+        input: str | Sequence[Mapping[str, object]] | None = None,  # noqa: A002 - users expect it
         prompt: str = "input",
         answer: str = "output",
         prompt_field: str = "prompt",
@@ -70,6 +75,8 @@ class EmissaryUploadDatasetOperator(JobOperator):
         name: str | None = None,
         emissary_conn_id: str = "emissary_default",
         input_conn_id: str | None = None,
+        input_sql: str | None = None,
+        sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,6 +89,8 @@ class EmissaryUploadDatasetOperator(JobOperator):
         self.name = name
         self.emissary_conn_id = emissary_conn_id
         self.input_conn_id = input_conn_id
+        self.input_sql = input_sql
+        self.sql_parameters = sql_parameters
 
     def make_hook(self) -> EmissaryHook:
         """The platform's hook."""
@@ -91,6 +100,7 @@ class EmissaryUploadDatasetOperator(JobOperator):
         """Validate the arguments, then return the upload."""
         from airflow_provider_lamini.corpus.pairs import Columns
         from airflow_provider_lamini.runs.emissary.dataset import DatasetRequest, DatasetUpload
+        from airflow_provider_lamini.runs.sql_input import required_input
         from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
         options = self.submission_options()
@@ -100,7 +110,7 @@ class EmissaryUploadDatasetOperator(JobOperator):
         request = DatasetRequest(
             project_id=identifier("project_id", self.project_id),
             name=optional_name("name", self.name),
-            rows=self.input,
+            rows=required_input(self.input, self),
             columns=Columns.parse(self.prompt, self.answer),
             fields=fields,
             conn_id=optional_name("input_conn_id", self.input_conn_id),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +17,7 @@ import msgspec
 from airflow_provider_lamini.rows.columns import concatenate
 from airflow_provider_lamini.rows.errors import InputChangedError, InputError, InputRefusedError
 from airflow_provider_lamini.rows.sources.batch import Cursor, SourceChunk, SourceRow
+from airflow_provider_lamini.rows.sources.sql import SqlInput, read_lines
 from airflow_provider_lamini.rows.sources.textfile import InputFile
 from airflow_provider_lamini.rows.storage.base import GLOB
 from airflow_provider_lamini.rows.storage.locate import locate
@@ -41,6 +45,8 @@ class Source(ABC):
 
     title: str | None = None
     """What the rows are, if they were read from somewhere else before."""
+    identity: str | None = None
+    """The version of these rows, if their file says nothing about it."""
 
     @property
     def can_seek(self) -> bool:
@@ -196,7 +202,7 @@ class FileSource(Source):
         return f"{self.title or self._uri} ({size:.1f} MB{count})"
 
     def version(self) -> str:
-        return _hash([file.info for file in self._find()])
+        return self.identity or _hash([file.info for file in self._find()])
 
     def layout(self) -> str:
         return _hash([(_format(file.info.path)[0], file.info.size) for file in self._files])
@@ -271,6 +277,8 @@ def open_source(value: object, *, conn_id: str | None = None, keep_bad: bool = F
     :raises InputError: if the input is of another type, a file does not exist, or its format is unknown
     :raises BadRowError: if a row of a list cannot be used
     """
+    if isinstance(value, SqlInput):
+        return _open_query(value, keep_bad=keep_bad)
     if isinstance(value, str):
         return _open_text(value, conn_id, keep_bad=keep_bad)
     if isinstance(value, Mapping) or not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
@@ -278,6 +286,24 @@ def open_source(value: object, *, conn_id: str | None = None, keep_bad: bool = F
             f"The input is {kind(value)}. Pass a list of prompts, a list of rows, or the path of a file."
         )
     return ListSource(value, keep_bad=keep_bad)
+
+
+def _open_query(query: SqlInput, *, keep_bad: bool) -> Source:
+    """The rows of a query, in a temporary file that is removed with the source."""
+    folder = Path(tempfile.mkdtemp(prefix="airflow-provider-lamini-query-"))
+    path, digest = folder / "rows.jsonl", hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("wb") as file:
+            for block in read_lines(query):
+                digest.update(block)
+                file.write(block)
+        source = open_source(str(path), keep_bad=keep_bad)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(source, shutil.rmtree, folder, ignore_errors=True)
+    source.title, source.identity = str(query), digest.hexdigest()
+    return source
 
 
 def _open_text(text: str, conn_id: str | None, *, keep_bad: bool) -> Source:

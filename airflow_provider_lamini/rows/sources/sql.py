@@ -8,7 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError
+import msgspec
+
+from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingExtraError
 from airflow_provider_lamini.rows.values import digest, json_value
 
 if TYPE_CHECKING:
@@ -103,6 +105,40 @@ def read_blocks(connection: Any, query: SqlInput) -> Iterator[list[Row]]:
             columns = columns or _columns(cursor)  # a cursor on the server may know them only now
             yield [_row(columns, record, number + offset) for offset, record in enumerate(block)]
             number += len(block)
+
+
+def read_lines(query: SqlInput) -> Iterator[bytes]:
+    """Run a query and read its rows as JSON Lines, in blocks. Errors as for `read_blocks`.
+
+    :param query: the query
+    :raises InputError: if the connection is not that of a database
+    """
+    encoder = msgspec.json.Encoder()
+    with closing(database_connection(query.conn_id)[1]) as connection:
+        for block in read_blocks(connection, query):
+            yield encoder.encode_lines(block)
+
+
+def database_connection(conn_id: str) -> tuple[Any, Any]:
+    """Connect to a database.
+
+    :param conn_id: the Airflow connection
+    :return: the hook, and an open connection of Python's database API
+    :raises InputError: if the connection is not that of a database
+    :raises MissingExtraError: if Airflow's common.sql provider is not installed
+    """
+    from airflow.providers.common.compat.sdk import BaseHook
+
+    try:
+        from airflow.providers.common.sql.hooks.sql import DbApiHook
+    except ImportError as error:
+        raise MissingExtraError(
+            "A database needs Airflow's common.sql provider. Install airflow-provider-lamini[sql]."
+        ) from error
+    hook = BaseHook.get_connection(conn_id).get_hook()
+    if not isinstance(hook, DbApiHook):
+        raise InputError(f"The connection {conn_id!r} is not that of a database: its hook is no DbApiHook.")
+    return hook, hook.get_conn()
 
 
 def is_postgres(connection: Any) -> bool:

@@ -1,0 +1,69 @@
+"""Every operator that takes rows also takes a query."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from tests.bad_input.world import VALID_ARGUMENTS
+from tests.support.databases import CONN_ID, sqlite
+
+pytest.importorskip("airflow.providers.sqlite")
+
+ROWS = [("spam", "buy this"), ("ham", "a letter")]
+QUERY = """
+SELECT body AS prompt, body AS input, kind AS output, body AS text, kind AS class FROM mails ORDER BY kind DESC
+"""
+TAKING_ROWS = sorted(name for name, given in VALID_ARGUMENTS.items() if {"input", "examples"} & set(given))
+
+
+@pytest.fixture
+def database(tmp_path_factory, monkeypatch):
+    found = sqlite(tmp_path_factory.mktemp("database"))
+    found.run("CREATE TABLE mails (kind TEXT, body TEXT)")
+    found.fill("mails", ROWS)
+    found.connect(monkeypatch)
+    return found
+
+
+def arguments_for(name, **more):
+    given = "examples" if "examples" in VALID_ARGUMENTS[name] else "input"
+    return {given: None, "input_sql": QUERY, "input_conn_id": CONN_ID} | more
+
+
+@pytest.mark.parametrize("name", TAKING_ROWS)
+def test_the_rows_of_a_query_are_sent(world, database, name):  # noqa: ARG001 - the connection leads there
+    world.run(name, arguments_for(name))
+    assert world.work
+    sent = json.dumps([world.platform.bodies, world.emissary.bodies], default=str)
+    assert all(body in sent for _, body in ROWS)
+
+
+@pytest.mark.parametrize("name", TAKING_ROWS)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_sql": "SELECT body AS prompt FROM mails"}, "needs ORDER BY"),
+        ({"input_sql": "DELETE FROM mails"}, "only reads"),
+        ({"input_conn_id": None}, "input_sql needs input_conn_id"),
+        ({"input_conn_id": "lamini_default"}, "is not that of a database"),
+        ({"sql_parameters": 5}, "sql_parameters must be a mapping or a list"),
+        ({"input_sql": None, "sql_parameters": [5]}, "sql_parameters needs input_sql"),
+    ],
+)
+def test_a_wrong_query_is_rejected_before_anything_is_sent(world, database, name, arguments, message):  # noqa: ARG001
+    with pytest.raises(InvalidArgumentError) as caught:
+        world.run(name, arguments_for(name, **arguments))
+    assert message in str(caught.value)
+    assert world.work == {}
+
+
+@pytest.mark.parametrize("name", TAKING_ROWS)
+def test_rows_and_a_query_exclude_each_other(world, database, name):  # noqa: ARG001
+    both = arguments_for(name)
+    given = next(iter(both))
+    with pytest.raises(InvalidArgumentError, match=f"{given} and input_sql exclude each other"):
+        world.run(name, both | {given: VALID_ARGUMENTS[name][given]})
+    assert world.work == {}
