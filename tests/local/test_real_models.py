@@ -169,9 +169,15 @@ def test_a_custom_model_is_downloaded_and_served(
         wait_until(lambda: http.post(url, json=body).json()["status"] == "available")
         assert "Paris" in http.post("/v2/completions", json=ask_own).json()["outputs"]
         assert len(running.control.jobs("model_download")) == 1
-        missing = http.post(url, json={"hf_model_name": str(tmp_path / "nothing.gguf")})
-        assert missing.status_code == 400
-        assert "nothing.gguf" in missing.json()["detail"]
+        (tmp_path / "broken.gguf").write_bytes(b"no model")
+        problems = set()
+        for name in ("nothing.gguf", "broken.gguf"):
+            unusable = {"hf_model_name": str(tmp_path / name)}
+            assert http.post(url, json=unusable).json()["status"] in ("requested", "downloading")
+            wait_until(lambda: running.control.jobs("model_download")[-1]["ended"])
+            problems.add(running.control.jobs("model_download")[-1]["detail"])
+        assert len(problems) == 1
+        assert str(tmp_path) not in problems.pop()
         running.kill()
         running.restart()
         assert str(own) in running.models

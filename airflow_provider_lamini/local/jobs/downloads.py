@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.engines.base import EngineError
@@ -18,24 +19,45 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.local.models.store import ModelStore
 
 GGUF: Final = ".gguf"
+UNUSABLE_FILE: Final = (
+    "The platform cannot use this file as a model. On its machine, 'lamini-local pull' says why."
+)
+"""The same for each path, as clients must not learn which files exist on the platform's machine."""
 
 
-def source_of(model_name: str) -> Source | None:
-    """Return where to get a model from.
+def check_model_name(model_name: str) -> None:
+    """Check the form of a model's name, without looking at any file.
 
     :param model_name: a name in the catalogue, the path of a GGUF file, or ``OWNER/REPO/FILE.gguf`` on the hub
-    :return: None for a model in the catalogue, which knows its own source
     :raises ModelError: the name is none of these
     """
     if find(model_name) is not None:
-        return None
-    is_path = model_name.startswith(("/", "~", "./"))
-    if not is_path and not model_name.endswith(GGUF):
+        return
+    if not model_name.endswith(GGUF):
         raise ModelError(
             f"Model {model_name!r} is not in the local catalogue. To serve another model, pass "
             f"OWNER/REPO/FILE{GGUF} on the hub, or the path of a {GGUF} file on the platform's machine."
         )
-    return parse_source(model_name if is_path else HUB_PREFIX + model_name)
+    if not _is_path(model_name):
+        parse_source(HUB_PREFIX + model_name)
+
+
+def _is_path(model_name: str) -> bool:
+    return model_name.startswith(("/", "~", "./"))
+
+
+def _source_of(model_name: str) -> Source | None:
+    """Return where to get a model from; None for a model in the catalogue, which knows its own source.
+
+    :raises ModelError: it is a path that leads to no file
+    """
+    if find(model_name) is not None:
+        return None
+    if not _is_path(model_name):
+        return parse_source(HUB_PREFIX + model_name)
+    if not Path(model_name).expanduser().is_file():  # a device or a pipe may have no end
+        raise ModelError("no such file")
+    return parse_source(model_name)
 
 
 class ModelDownloads:
@@ -57,11 +79,12 @@ class ModelDownloads:
         """Download the model and serve it."""
         name = str(job.job.params["model_name"])
         try:
-            pulled = self._models.pull(name, source=source_of(name), progress=_JobProgress(job))
+            check_model_name(name)
+            pulled = self._models.pull(name, source=_source_of(name), progress=_JobProgress(job))
             job.check()
             self._serve(pulled.name)
         except (ModelError, EngineError) as error:
-            raise JobFailed(str(error)) from None
+            raise JobFailed(UNUSABLE_FILE if _is_path(name) else str(error)) from None
 
 
 class _JobProgress:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 import airflow_provider_lamini
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.jobs.downloads import ModelDownloads, source_of
+from airflow_provider_lamini.local.jobs.downloads import ModelDownloads, check_model_name
 from airflow_provider_lamini.local.jobs.store import Job
 from airflow_provider_lamini.local.middleware import PUBLIC_PATHS
 from airflow_provider_lamini.local.models.catalogue import find
@@ -99,7 +99,7 @@ def _check(platform: Platform, name: str, body: DownloadModelRequest) -> None:
             "The local platform does not accept hub tokens in requests: start it with HF_TOKEN set instead.",
         )
     try:
-        source_of(name)
+        check_model_name(name)
     except ModelError as error:
         raise PlatformError(400, str(error)) from None
 
