@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 MAX_FIELD_BYTES: Final = 1 << 20
 """Maximum size of a field that is not a file."""
 
+MAX_PARTS: Final = 10_000
+"""Maximum number of files and fields of a form."""
+
+MAX_HEADER_BYTES: Final = 16 << 10
+"""Maximum size of a header of a part."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
@@ -111,6 +117,7 @@ class _FormReceiver:
         self._folder = folder
         self._file_field = file_field
         self._part = _Part()
+        self._parts = 0
         self._header_name = bytearray()
         self._header_value = bytearray()
 
@@ -118,8 +125,8 @@ class _FormReceiver:
         """Callbacks for the parser."""
         return {
             "on_part_begin": self._begin_part,
-            "on_header_field": lambda data, start, end: self._header_name.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._header_value.extend(data[start:end]),
+            "on_header_field": lambda data, start, end: self._extend(self._header_name, data[start:end]),
+            "on_header_value": lambda data, start, end: self._extend(self._header_value, data[start:end]),
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
             "on_part_data": self._add_data,
@@ -134,6 +141,16 @@ class _FormReceiver:
 
     def _begin_part(self) -> None:
         self._part = _Part()
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise invalid_field(self._file_field, f"The form has more than {MAX_PARTS} parts.")
+
+    def _extend(self, header: bytearray, piece: bytes) -> None:
+        header += piece
+        if len(header) > MAX_HEADER_BYTES:
+            raise invalid_field(
+                self._file_field, f"A header of a part is longer than {MAX_HEADER_BYTES} bytes."
+            )
 
     def _end_header(self) -> None:
         if bytes(self._header_name).lower() == b"content-disposition":

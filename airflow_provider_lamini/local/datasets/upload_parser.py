@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ROWS_FIELD: Final = "data"
 """The field that holds the rows."""
 
+MAX_ROW_BYTES: Final = 16 << 20
+"""Maximum size of a row, and of the other fields."""
+
 _OPENING: Final = frozenset({"start_map", "start_array"})
 _CLOSING: Final = frozenset({"end_map", "end_array"})
 
@@ -41,6 +44,7 @@ class UploadParser:
         self._builder: ObjectBuilder | None = None
         self._ended = False
         self._check = EscapeCheck()
+        self._pending = 0  # bytes since the last complete row, at most
 
     def feed(self, chunk: bytes) -> None:
         """Parse the next chunk of the body. An empty chunk marks its end.
@@ -49,6 +53,7 @@ class UploadParser:
         :raises InvalidBodyError: it has half of a surrogate pair
         """
         self._check.feed(chunk)
+        rows = self.rows
         try:
             if chunk:
                 self._parser.send(chunk)
@@ -59,6 +64,11 @@ class UploadParser:
         for event, value in self._events:
             self._handle(event, value)
         del self._events[:]
+        self._pending = len(chunk) if self.rows > rows else self._pending + len(chunk)
+        if self._pending > MAX_ROW_BYTES:
+            raise _error(
+                (ROWS_FIELD, self.rows), f"The row is larger than {MAX_ROW_BYTES >> 20} MiB.", "value_error"
+            )
         if not chunk and not self._ended:
             raise self._invalid_json()
 

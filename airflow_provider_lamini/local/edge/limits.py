@@ -15,7 +15,7 @@ MIB: Final = 1 << 20
 BODIES_IN_MEMORY: Final = 4
 """All bodies in memory at one time may together be this many times as large as one."""
 
-MAX_VALUES: Final = 250_000
+MAX_VALUES: Final = 100_000
 """Maximum number of values in a JSON body: items of lists and fields of objects. Each takes far more memory than text."""
 
 MIN_RATE: Final = 1024
