@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from airflow_provider_lamini.local import DEFAULT_KEY
+from airflow_provider_lamini.local.emissary import MAX_DELAY, REACTIVATION_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
         help="how long to wait for a client that stops to send or to read (default: %(default)s)",
     )
     serve.add_argument(
+        "--reactivation-delay",
+        type=_seconds,
+        default=REACTIVATION_SECONDS,
+        metavar="SECONDS",
+        help="how long a deployment or engine of the Emissary API takes to wake (default: %(default)s)",
+    )
+    serve.add_argument(
         "--control", action="store_true", help="also serve /_control, which lets tests inject faults"
     )
     serve.add_argument(
@@ -144,6 +152,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--key", help=f"API key (default: {KEY_VARIABLE}, else {DEFAULT_KEY!r})")
     return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_DELAY:
+        raise ValueError
+    return value
 
 
 def _positive(text: str) -> float:
@@ -176,6 +191,7 @@ def _serve(options: argparse.Namespace) -> int:
         upstream=options.upstream,
         control=options.control,
         upload_base=options.upload_base,
+        reactivation_delay=options.reactivation_delay,
         limits=Limits(
             max_body=int(options.max_body * MIB),
             max_upload=int(options.max_upload * MIB),

@@ -17,6 +17,8 @@ from airflow_provider_lamini.local import DEFAULT_KEY
 from airflow_provider_lamini.local.app import create_app
 from airflow_provider_lamini.local.edge.connections import timed_protocol
 from airflow_provider_lamini.local.edge.limits import MAX_CONNECTIONS, Limits
+from airflow_provider_lamini.local.emissary import REACTIVATION_SECONDS
+from airflow_provider_lamini.local.emissary.delays import Delays
 from airflow_provider_lamini.local.engines.factory import (
     open_embedding_engine,
     open_text_engine,
@@ -58,6 +60,7 @@ class ServeOptions:
     :param control: whether to serve the control endpoints
     :param upload_base: how clients upload the rows of datasets
     :param limits: limits on what clients send
+    :param reactivation_delay: seconds that a deployment or engine of the Emissary API takes to wake
     """
 
     host: str
@@ -68,6 +71,7 @@ class ServeOptions:
     control: bool = False
     upload_base: UploadBase = "local"
     limits: Limits = field(default_factory=Limits)
+    reactivation_delay: float = REACTIVATION_SECONDS
 
     def checked_key(self) -> str:
         """Return the API key that requests must carry.
@@ -107,12 +111,13 @@ def open_platform(options: ServeOptions) -> Platform:
     :raises ModelError: a model is missing
     :raises EngineError: a model cannot be loaded, or the upstream engine does not respond
     """
+    delays = Delays(reactivation=options.reactivation_delay)
     if options.upstream is not None:
         try:
             upstream = open_upstream(options.upstream, os.environ.get(UPSTREAM_KEY_VARIABLE))
         except ValueError as error:
             raise ServeError(str(error)) from None
-        return Platform(options.data, upstream, upstream, upload_base=options.upload_base)
+        return Platform(options.data, upstream, upstream, upload_base=options.upload_base, delays=delays)
 
     from airflow_provider_lamini.local.engines.llama import LlamaTextEngine
 
@@ -122,7 +127,15 @@ def open_platform(options: ServeOptions) -> Platform:
         return LlamaTextEngine({name: models.require(name)})
 
     texts, vectors = open_text_engine(models), open_embedding_engine(models)
-    return Platform(options.data, texts, vectors, models, open_text, upload_base=options.upload_base)
+    return Platform(
+        options.data,
+        texts,
+        vectors,
+        models,
+        open_text,
+        upload_base=options.upload_base,
+        delays=delays,
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -6,7 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Seconds = Annotated[float, Field(ge=0, le=3600)]
+from airflow_provider_lamini.local.emissary import MAX_DELAY, REACTIVATION_SECONDS
+
+Seconds = Annotated[float, Field(ge=0, le=MAX_DELAY)]
 
 
 class Delays(BaseModel):
@@ -21,4 +23,4 @@ class Delays(BaseModel):
 
     upload: Seconds = 0.0
     activation: Seconds = 0.0
-    reactivation: Seconds = 5.0
+    reactivation: Seconds = float(REACTIVATION_SECONDS)
