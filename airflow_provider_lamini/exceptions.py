@@ -61,6 +61,10 @@ class TooManyFailedRowsError(AirflowException):
     """More rows failed than ``max_failed_rows`` allows. All rows, good and bad, are in the output folder."""
 
 
+class BudgetExceededError(AirflowException):
+    """The run has used more tokens than ``max_total_tokens``. What is done is kept; a larger limit continues the run."""
+
+
 class AnswerError(AirflowException):
     """The platform answered, but not with what was asked for. Nothing goes on there; a retry asks again."""
 

@@ -308,6 +308,8 @@ def test_the_arguments_that_are_no_templates_are_named():
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
     templated = {name.removesuffix("_folder") for name in LaminiBatchInferenceOperator.template_fields}
+    templated |= {"dry_run"}  # its attribute has another name than Airflow's method ``dry_run``
+    assert "count_only" in LaminiBatchInferenceOperator.template_fields
     plain = sorted(set(arguments_of(LaminiBatchInferenceOperator)) - templated)
     assert plain == ["cancel_on_kill", "check", "deferrable"]
     assert "All but `check`, `deferrable` and `cancel_on_kill` are templated" in text_of("batch-inference.md")

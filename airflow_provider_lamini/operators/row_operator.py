@@ -17,7 +17,7 @@ from airflow_provider_lamini.operators.base import (
     run_work,
 )
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import folder, one_of, optional_name, whole_number
+from airflow_provider_lamini.runs.arguments import flag, folder, one_of, optional_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +60,12 @@ class RowOperator(BaseOperator):
         before anything is sent, or write the row with its ``error``, do not send it, and count it as a failed row
     :param reuse_from: output folder of an earlier run: the output of each row whose prompt, model and parameters have not
         changed is copied from there and not sent. If the folder has no finished run, everything is sent.
+    :param max_rows: maximum number of rows; a larger input is refused before anything is sent
+    :param max_input_chars: maximum number of characters of all prompts together, likewise
+    :param max_total_tokens: maximum number of tokens, over all tries, where the platform reports them: once they are used,
+        no further chunk is sent, and the task fails with its results kept
+    :param limit_rows: process only the first rows, this many, to try the task out
+    :param dry_run: validate and count the input, return the numbers, and send and write nothing
     :param max_failed_rows: how many rows may fail: a number, a fraction such as ``0.01``, or ``"1%"``
     :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
     :param on_unknown_submission: what to do with a chunk if nobody can tell whether an earlier try started its job:
@@ -94,6 +100,11 @@ class RowOperator(BaseOperator):
         "row_retries",
         "on_bad_row",
         "reuse_from",
+        "max_rows",
+        "max_input_chars",
+        "max_total_tokens",
+        "limit_rows",
+        "count_only",
         "max_failed_rows",
         "on_other_run",
         "on_unknown_submission",
@@ -118,6 +129,11 @@ class RowOperator(BaseOperator):
         row_retries: int | str = 1,
         on_bad_row: str = "fail",
         reuse_from: str | None = None,
+        max_rows: int | str | None = None,
+        max_input_chars: int | str | None = None,
+        max_total_tokens: int | str | None = None,
+        limit_rows: int | str | None = None,
+        dry_run: bool | str = False,
         max_failed_rows: float | str | None = 0,
         on_other_run: str = "fail",
         on_unknown_submission: str = "submit",
@@ -143,6 +159,11 @@ class RowOperator(BaseOperator):
         self.row_retries = row_retries
         self.on_bad_row = on_bad_row
         self.reuse_from = reuse_from
+        self.max_rows = max_rows
+        self.max_input_chars = max_input_chars
+        self.max_total_tokens = max_total_tokens
+        self.limit_rows = limit_rows
+        self.count_only = dry_run  # Airflow's operators have a method ``dry_run``
         self.max_failed_rows = max_failed_rows
         self.on_other_run = on_other_run
         self.on_unknown_submission = on_unknown_submission
@@ -189,6 +210,10 @@ class RowOperator(BaseOperator):
         """Submit nothing more, and cancel the jobs if the platform can. Airflow calls it when a running task is killed."""
         kill_work(self)
 
+    def _limit(self, name: str) -> int | None:
+        value = getattr(self, name)
+        return None if value is None else whole_number(name, value, minimum=1)
+
     def _earlier_folder(self) -> str | None:
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -221,6 +246,7 @@ class RowOperator(BaseOperator):
         :param output_required: whether ``output`` must be given; otherwise a few rows are answered without it
         :raises InvalidArgumentError: if an argument is wrong
         """
+        from airflow_provider_lamini.rows.budget import Budget
         from airflow_provider_lamini.rows.failure_limit import FailureLimit
         from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
         from airflow_provider_lamini.rows.prompt import PromptTemplate
@@ -257,6 +283,13 @@ class RowOperator(BaseOperator):
             row_retries=whole_number("row_retries", self.row_retries, minimum=0),
             keep_bad_rows=one_of("on_bad_row", self.on_bad_row, ("fail", "error")) == "error",
             reuse_from=self._earlier_folder(),
+            budget=Budget(
+                rows=self._limit("max_rows"),
+                characters=self._limit("max_input_chars"),
+                tokens=self._limit("max_total_tokens"),
+            ),
+            limit_rows=self._limit("limit_rows"),
+            dry_run=flag("dry_run", self.count_only),
             failure_limit=failure_limit,
             replace_other_run=one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace",
             submit_unknown=unknown == "submit",

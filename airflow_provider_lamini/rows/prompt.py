@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.values import Row
 
 _TOKEN = re.compile(r"\\([{}])|\{([^\W\d]\w*(?:[ .-]+\w+)*)\}")
@@ -44,6 +45,7 @@ class PromptTemplate:
         self._placeholders = tuple(columns)
         self.columns = tuple(dict.fromkeys(columns))
         """The columns that the prompt needs, each once."""
+        self._fixed_characters = sum(map(len, pieces))
         self.text_columns = self.columns
         """The columns of which at least one must not be blank."""
         self.optional_columns: tuple[str, ...] = ()
@@ -117,6 +119,13 @@ class PromptTemplate:
                 return PromptList([f"{head}{text}{tail}" for text in columns[0]])
             return PromptList(columns[0])
         return PromptList(map(self._pattern.__mod__, zip(*columns, strict=True)))
+
+    def characters(self, batch: Batch) -> int:
+        """Characters of the prompts of a batch, without making them.
+
+        :param batch: rows of which each has a value in each column
+        """
+        return self._fixed_characters * len(batch) + sum(map(batch.characters, self._placeholders))
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
         """The length of each prompt in characters.

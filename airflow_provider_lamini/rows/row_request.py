@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.values import Row
 
 SYSTEM_ROLES = ("system", "developer")
@@ -135,6 +136,9 @@ class RequestTemplate(PromptTemplate):
 
     def render_all(self, rows: Sequence[Row]) -> PromptList:
         return PromptList(map(self.render, rows))
+
+    def characters(self, batch: Batch) -> int:
+        return sum(self.lengths(self.render_all(batch.rows)))
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
         return [decode_request(text).characters for text in prompts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.corpus.pairs import validated_pairs
@@ -91,7 +91,7 @@ class ModelComparison:
         for role, run in self._runs.items():
             # The jobs of an event may be those of any model: a run ignores jobs that its ledger does not contain.
             outcome = run.advance(event)
-            if isinstance(outcome, WaitFor):
+            if isinstance(outcome, WaitFor) or self._input.dry_run:
                 return outcome
             counts = outcome.result["counts"]
             assert isinstance(counts, dict)  # noqa: S101 - a manifest has them
@@ -206,7 +206,8 @@ class ModelComparison:
 
     def _answers(self) -> Iterator[RowAnswers]:
         """The rows with the outputs of the models."""
-        pairs = chain.from_iterable(validated_pairs(self._source(), self._config.columns))
+        every_pair = chain.from_iterable(validated_pairs(self._source(), self._config.columns))
+        pairs = islice(every_pair, self._input.limit_rows)
         outputs = [self._outputs(role) if role in self._runs else repeat(None) for role in ROLES]
         for index, (pair, model, base) in enumerate(zip(pairs, *outputs, strict=False)):
             yield RowAnswers(index, pair, model, base)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_lamini.exceptions import TooManyFailedRowsError
+from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
 from airflow_provider_lamini.rows.counts import describe_failures
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     IncompleteOutputError,
     InputChangedError,
+    InputError,
     LedgerError,
 )
 from airflow_provider_lamini.rows.ledger.document import Header, load
@@ -35,9 +37,9 @@ from airflow_provider_lamini.runs.sql_input import open_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from contextlib import ExitStack
 
     from airflow_provider_lamini.api.call import PromptList
+    from airflow_provider_lamini.rows.budget import Budget
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.failure_limit import FailureLimit
@@ -72,6 +74,9 @@ class RowRunConfig:
     :param row_retries: how often a failed row is sent again
     :param keep_bad_rows: write rows that cannot be sent with their error instead of refusing the input
     :param reuse_from: output folder of the run whose results are reused; ``None`` for none
+    :param budget: what the run may cost at most
+    :param limit_rows: process only the first rows, this many; ``None`` for all
+    :param dry_run: validate and count the input, and send and write nothing
     :param failure_limit: how many rows may fail
     :param replace_other_run: replace another run's results in the folder instead of failing
     :param submit_unknown: submit a chunk again if nobody knows whether its job was started
@@ -93,6 +98,9 @@ class RowRunConfig:
     row_retries: int
     keep_bad_rows: bool
     reuse_from: str | None
+    budget: Budget
+    limit_rows: int | None
+    dry_run: bool
     failure_limit: FailureLimit
     replace_other_run: bool
     submit_unknown: bool
@@ -117,6 +125,7 @@ class RowRunConfig:
                 "platform": platform_url,
                 "prompt": self.prompt.text,
                 "passthrough": self.passthrough,
+                **({} if self.limit_rows is None else {"limit_rows": self.limit_rows}),
                 **self.fingerprint_inputs,
             }
         )
@@ -227,7 +236,8 @@ class OpenRun:
         document = self.ledger.document
         if document.exhausted:
             return None
-        chunk = self._upcoming.read(document.next, document.chunk_size)
+        left = document.header.total_rows - document.next.row
+        chunk = self._upcoming.read(document.next, min(document.chunk_size, left))
         if chunk is None:
             return None
         found = self._screened(chunk)
@@ -339,9 +349,11 @@ class OpenRun:
         """Compare the failed rows so far with the limit.
 
         :raises TooManyFailedRowsError: if more rows have failed than may
+        :raises BudgetExceededError: if rows are left, and more tokens were used than may be
         """
         ledger = self.ledger
         if not self.too_many_failed(ledger.totals):
+            self._check_tokens()
             return
         failed, total = ledger.totals.failed, ledger.header.total_rows
         job_ids = [job_id for chunk in ledger.chunks for job_id in chunk.job_ids]
@@ -351,6 +363,71 @@ class OpenRun:
             f"{describe_failures(ledger.totals.failures)}. The files errors-*.jsonl in {self.folder} say why.{running} To "
             "accept the failed rows, raise max_failed_rows and clear the task; to send rows again, choose another folder."
         )
+
+    def _check_tokens(self) -> None:
+        limit, sums = self._config.budget.tokens, self.ledger.totals.sums
+        if limit is None or self.ledger.finished or not self.ledger.totals.ok:
+            return
+        used = sums.get("total_tokens")
+        done, total = self.ledger.totals.rows, self.ledger.header.total_rows
+        if used is None and self.ledger.totals.reused < self.ledger.totals.ok:
+            raise BudgetExceededError(
+                f"max_total_tokens cannot be kept: this endpoint reports no tokens. {done} of {total} rows are done and "
+                "kept. Remove max_total_tokens, perhaps for max_input_chars, and clear the task."
+            )
+        if used is not None and used >= limit:
+            raise BudgetExceededError(
+                f"The run has used {used:.0f} tokens, and max_total_tokens allows {limit}. {done} of {total} rows are done "
+                f"and kept in {self.folder}. To send the others, raise max_total_tokens and clear the task."
+            )
+
+
+def _checked_input(config: RowRunConfig, source: Source, log: Log) -> InputSummary:
+    """Validate the input of a run and compare it with what may be sent.
+
+    :raises RowError: if the input cannot be used, or is larger than the budget
+    """
+    summary = validate_input(
+        source,
+        config.prompt,
+        passthrough=config.passthrough,
+        max_prompt_chars=config.max_prompt_chars,
+        keep_bad=config.keep_bad_rows,
+        limit_rows=config.limit_rows,
+    )
+    _check_bad_rows(summary, config, source, log)
+    refusal = config.budget.refusal(summary.total_rows, summary.characters)
+    if refusal is not None:
+        raise InputError(f"{refusal} ({source.describe()}). Nothing was sent.")
+    return summary
+
+
+def dry_run(config: RowRunConfig, log: Log) -> dict[str, object]:
+    """Validate and count the input of a run; send and write nothing.
+
+    :param config: the settings
+    :param log: the task's log
+    :return: what the task returns
+    :raises RowError: if the input cannot be used, or is larger than the budget
+    """
+    with ExitStack() as stack:
+        folder = OutputFolder(config.output, config.output_conn_id)
+        source = _open_input(config, folder, stack, log)
+        check_input_apart(source, folder)
+        summary = _checked_input(config, source, log)
+    bad = sum(summary.failures.values())
+    log.info(
+        "Dry run: %s has %d rows, %d of which can be sent, with %d characters. Nothing was sent.",
+        *(source.describe(), summary.total_rows, summary.total_rows - bad, summary.characters),
+    )
+    return {
+        "dry_run": True,
+        "rows": summary.total_rows,
+        "characters": summary.characters,
+        "failures": summary.failures,
+        "input": source.describe(),
+        "model": config.model,
+    }
 
 
 def open_run(
@@ -397,14 +474,7 @@ def open_run(
             begun = "Continuing after the wait" if must_exist else "Resuming what an earlier try began"
             log.info("%s: %d of %d rows are done.", begun, ledger.totals.rows, ledger.header.total_rows)
     else:
-        summary = validate_input(
-            source,
-            config.prompt,
-            passthrough=config.passthrough,
-            max_prompt_chars=config.max_prompt_chars,
-            keep_bad=config.keep_bad_rows,
-        )
-        _check_bad_rows(summary, config, source, log)
+        summary = _checked_input(config, source, log)
         header = Header(
             owner=owner,
             fingerprint=run_fingerprint,
@@ -413,13 +483,18 @@ def open_run(
             chunk_size=config.chunk_size,
             input_version=version,
             column_kinds=summary.column_kinds,
+            characters=summary.characters,
         )
         stack.enter_context(folder.lock())
         replace = config.replace_other_run and not must_exist
         ledger = Ledger.open(folder, header, if_other="replace" if replace else "fail")
         log.info(
-            "Validated %s: %d rows. The output goes to %s.", source.describe(), summary.total_rows, folder
+            "Validated %s: %d rows, %d characters of prompts. The output goes to %s.",
+            *(source.describe(), summary.total_rows, summary.characters, folder),
         )
+    refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
+    if refusal is not None and not ledger.finished:
+        raise InputError(f"{refusal}. {ledger.totals.rows} rows are done and kept; nothing more is sent.")
     ledger.update_header(chunk_size=config.chunk_size, input_version=version)
     earlier = None if ledger.finished else _earlier_run(config, platform_url, log)
     return OpenRun(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.answers import RowResult
 from airflow_provider_lamini.rows.counts import describe_failures, describe_tokens
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
@@ -17,7 +19,7 @@ from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
 from airflow_provider_lamini.runs.inline import inline_error, inline_rows, require_outputs, send_all
-from airflow_provider_lamini.runs.open_run import open_run
+from airflow_provider_lamini.runs.open_run import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.sql_input import first_rows
 
@@ -68,6 +70,8 @@ class RowRun:
         :raises TooManyFailedRowsError: if more rows have failed than may
         """
         config, log = self._config, self._task.log
+        if config.dry_run:
+            return Done(dry_run(config, log))
         with ExitStack() as stack:
             run = self._open(event, stack)
             if isinstance(config.endpoint, JobEndpoint):
@@ -181,10 +185,19 @@ class InlineRun:
         bad: dict[int, RowFailure] | None = {} if config.keep_bad_rows else None
         query = config.input
         given = first_rows(query, self._max_rows + 1) if isinstance(query, SqlInput) else query
-        rows = inline_rows(given, self._max_rows, bad)
-        prompts, failures = screen(rows, bad or {}, config.prompt, config.max_prompt_chars)
+        rows = inline_rows(given, self._max_rows, bad)[: config.limit_rows]
+        unreadable = {number: failure for number, failure in (bad or {}).items() if number < len(rows)}
+        prompts, failures = screen(rows, unreadable, config.prompt, config.max_prompt_chars)
         if failures and not config.keep_bad_rows:
             raise inline_error(rows, config.prompt, failures)
+        characters = sum(config.prompt.lengths([text for text in prompts if text]))
+        if refusal := config.budget.refusal(len(rows), characters):
+            raise InvalidArgumentError(f"{refusal}. Nothing was sent.")
+        if config.dry_run:
+            counted = Counter(failure.reason.value for failure in failures.values())
+            return Done(
+                {"dry_run": True, "rows": len(rows), "characters": characters, "failures": dict(counted)}
+            )
         results = [RowResult(None, None, failures.get(offset, NOT_ANSWERED)) for offset in range(len(rows))]
         sent = [offset for offset in range(len(rows)) if offset not in failures]
         calls = [

@@ -114,6 +114,16 @@ def test_settings_that_do_not_decide_results_may_change_between_tries(platform, 
     assert outputs(rows()) == OUTPUTS
 
 
+def test_a_run_goes_on_if_keys_come_in_another_order(platform, inference, rows):
+    given = [{"id": number, "prompt": prompt} for number, prompt in enumerate(PROMPTS)]
+    platform.control.hold()
+    begin(inference(input=given, prompt="prompt"))
+    platform.control.release()
+    run_to_end(inference(input=[dict(reversed(row.items())) for row in given], prompt="prompt"))
+    assert submissions(platform) == 3
+    assert outputs(rows()) == OUTPUTS
+
+
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_run_goes_on_with_another_chunk_size(platform, inference, rows, deferrable):
     platform.control.hold()

@@ -108,5 +108,7 @@ def test_columns_are_read_once():
     template = PromptTemplate.parse("{a} {b} {a}")
     assert needed_columns(template, ["b", "c"]) == ("a", "b", "c")
     assert validate_input(open_source(["x"]), PromptTemplate.parse("prompt")) == InputSummary(
-        1, validate_input(open_source([{"prompt": "x"}]), PromptTemplate.parse("prompt")).content_hash
+        1,
+        validate_input(open_source([{"prompt": "x"}]), PromptTemplate.parse("prompt")).content_hash,
+        characters=1,
     )

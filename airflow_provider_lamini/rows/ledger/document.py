@@ -42,6 +42,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param input_version: `Source.version` when the input was validated
     :param created_at: when the run began, as a Unix timestamp
     :param column_kinds: kind of values in each passthrough column (`InputSummary.column_kinds`)
+    :param characters: characters of all prompts
     """
 
     owner: dict[str, str | int]
@@ -52,6 +53,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input_version: str = ""
     created_at: float = 0.0
     column_kinds: dict[str, ColumnKind] = {}
+    characters: int = 0
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -87,6 +87,19 @@ class Batch(ABC):
         :raises BadRowError: for a value that cannot
         """
 
+    def characters(self, column: str) -> int:
+        """Characters of all texts in a column; of other values, those of their JSON."""
+        values = column_of(self.rows, column)
+        try:
+            return sum(map(len, values))  # type: ignore[arg-type] # see below
+        except TypeError:  # a value is not a text
+            pass
+        return sum(
+            len(value if isinstance(value, str) else _ENCODER.encode(value).decode())
+            for value in values
+            if value is not None
+        )
+
     def is_blank(self, column: str) -> bool:
         """Whether any row has nothing but white space in a column."""
         return any(isinstance(value, str) and not value.strip() for value in column_of(self.rows, column))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.jsonl import PROMPT
@@ -19,8 +21,15 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 1024
 
 
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
 class _ListBatch(Batch):
     """Rows of a list."""
+
+    def content(self) -> bytes | memoryview:
+        # The order of keys decides nothing, so it must not make another input either.
+        return _ENCODER.encode_lines(self.rows)
 
     def after(self, count: int) -> Cursor:
         return Cursor(self.start.row + count)
@@ -75,8 +84,7 @@ def _row(item: object, number: int) -> Row:
     except ValueError as error:
         raise BadRowError(f"row {number} of the list: {_failing_column(item)}{error}.") from None
     if isinstance(value, dict):
-        # The order of keys decides nothing, so it must not make another input either.
-        return dict(sorted(value.items()))
+        return value
     if isinstance(value, str):
         return {PROMPT: value}
     if isinstance(value, (int, float)) and not isinstance(value, bool):

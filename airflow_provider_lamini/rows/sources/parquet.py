@@ -72,6 +72,14 @@ class _GroupBatch(Batch):
             return None
         return super().missing(column)
 
+    def characters(self, column: str) -> int:
+        from pyarrow import compute
+
+        values = self._part.column(column)
+        if not _is_text(values.type):
+            return super().characters(column)
+        return int(compute.sum(compute.utf8_length(values)).as_py() or 0)
+
     def is_blank(self, column: str) -> bool:
         from pyarrow import compute
 

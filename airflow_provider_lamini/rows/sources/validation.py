@@ -36,6 +36,7 @@ class InputSummary:
     :param column_kinds: type of each passthrough column
     :param failures: number of rows that cannot be sent, by `FailureReason`
     :param examples: the first of them, each with what is wrong
+    :param characters: characters of all prompts that can be sent
     """
 
     total_rows: int
@@ -43,6 +44,7 @@ class InputSummary:
     column_kinds: dict[str, ColumnKind] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+    characters: int = 0
 
 
 def needed_columns(prompt: PromptTemplate, passthrough: Sequence[str] = ()) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ def validate_input(
     passthrough: Sequence[str] = (),
     max_prompt_chars: int | None = None,
     keep_bad: bool = False,
+    limit_rows: int | None = None,
 ) -> InputSummary:
     """Read the whole input once and check each row. Memory does not depend on the number of rows.
 
@@ -83,6 +86,7 @@ def validate_input(
     :param passthrough: columns to copy into the output
     :param max_prompt_chars: maximum length of a prompt in characters
     :param keep_bad: count rows that cannot be sent instead of raising an error for the first of them
+    :param limit_rows: read only the first rows, this many; ``None`` for all
     :raises MissingColumnError: for the first row without a value that the prompt needs
     :raises BadRowError: for the first row that cannot be read, whose prompt is empty, or too long
     :raises InputError: if the input cannot be read
@@ -102,9 +106,12 @@ def validate_input(
             for column, seen in kinds.items():
                 seen.update(batch.kinds(column))
             digest.update(batch.content())
-            checks.check(batch)
+            checks.check(batch, len(batch) if limit_rows is None else max(0, limit_rows - total + len(batch)))
             if unseen:
                 unseen -= {column for column in unseen if batch.has(column)}
+            if limit_rows is not None and total >= limit_rows:
+                total = limit_rows
+                break
     except MissingColumnError as error:
         if error.column in prompt.columns:
             raise prompt.missing(error.location, error.column, error.columns) from None
@@ -117,6 +124,7 @@ def validate_input(
         {column: column_kind(seen) for column, seen in kinds.items()},
         dict(checks.failures),
         tuple(checks.examples),
+        checks.characters,
     )
 
 
@@ -138,18 +146,26 @@ class _RowChecks:
         self._keep_bad = keep_bad
         self.failures: Counter[str] = Counter()
         self.examples: list[str] = []
+        self.characters = 0
 
     @property
     def unreadable(self) -> int:
         """Number of rows that could not be read."""
         return self.failures[FailureReason.BAD_ROW]
 
-    def check(self, batch: Batch) -> None:
-        """Check the rows of a batch."""
+    def check(self, batch: Batch, count: int) -> None:
+        """Check the rows of a batch.
+
+        :param batch: the rows
+        :param count: how many of them are to be sent
+        """
         prompt = self._prompt
-        if not self._needs_look(batch):
+        if count >= len(batch) and not self._needs_look(batch):
+            self.characters += prompt.characters(batch)
             return
-        found = screen(batch.rows, batch.bad, prompt, self._max_chars).failures
+        bad = {offset: failure for offset, failure in batch.bad.items() if offset < count}
+        prompts, found = screen(batch.rows[:count], bad, prompt, self._max_chars)
+        self.characters += sum(prompt.lengths([text for text in prompts if text]))
         if not found:
             return
         if not self._keep_bad:

@@ -1,0 +1,31 @@
+"""What a run may cost at most: rows, characters and tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of a run over all tries; ``None`` for no limit.
+
+    :param rows: rows of the input
+    :param characters: characters of all prompts
+    :param tokens: tokens that the platform counts, of prompts and answers
+    """
+
+    rows: int | None = None
+    characters: int | None = None
+    tokens: int | None = None
+
+    def refusal(self, rows: int, characters: int) -> str | None:
+        """Why an input must not be sent; ``None`` if it may be.
+
+        :param rows: its rows
+        :param characters: characters of its prompts
+        """
+        if self.rows is not None and rows > self.rows:
+            return f"max_rows allows {self.rows} rows, and the input has {rows}"
+        if self.characters is not None and characters > self.characters:
+            return f"max_input_chars allows {self.characters} characters, and the prompts have {characters}"
+        return None

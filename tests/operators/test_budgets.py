@@ -1,0 +1,130 @@
+"""What a run may cost: refused before anything is sent where that is known, stopped between chunks otherwise."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_lamini.exceptions import BudgetExceededError, InvalidArgumentError
+from airflow_provider_lamini.results import read_outputs
+from tests.support.tasks import log_lines, run_to_end
+from tests.support.upstream import text_for
+
+PROMPTS = [f"row {number:02} of all" for number in range(25)]
+CHARACTERS = sum(map(len, PROMPTS))
+each_endpoint = pytest.mark.parametrize("endpoint", ["batch", "completions", "chat"])
+
+
+@each_endpoint
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ({"max_rows": 24}, "max_rows allows 24 rows, and the input has 25"),
+        ({"max_input_chars": CHARACTERS - 1}, f"max_input_chars allows {CHARACTERS - 1} characters"),
+    ],
+)
+def test_a_larger_input_is_refused_before_anything_is_sent(engine, inference, endpoint, limit, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        run_to_end(inference(input=PROMPTS, endpoint=endpoint, **limit))
+    assert not engine.prompts
+
+
+@each_endpoint
+def test_an_input_within_its_limits_is_processed(inference, endpoint):
+    with log_lines() as lines:
+        ended = run_to_end(
+            inference(input=PROMPTS, endpoint=endpoint, max_rows="25", max_input_chars=CHARACTERS)
+        )
+    assert ended.result["counts"]["ok"] == 25
+    assert any(f"25 rows, {CHARACTERS} characters of prompts" in line for line in lines)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "csv"])
+def test_characters_of_a_file_are_those_of_its_prompts(inference, tmp_path, suffix):
+    path = tmp_path / f"in.{suffix}"
+    texts = [*PROMPTS, "naïve 🎉"]
+    if suffix == "jsonl":
+        path.write_text("".join(f'{{"t": "{text}", "n": 5}}\n' for text in texts))
+    elif suffix == "csv":
+        path.write_text("t,n\n" + "".join(f"{text},5\n" for text in texts))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"t": texts, "n": [5] * len(texts)}), path)
+    result = run_to_end(inference(input=str(path), prompt="Say: {t} {n} {t}", dry_run=True)).result
+    assert result["characters"] == sum(len(f"Say: {text} 5 {text}") for text in texts)
+    assert result["rows"] == 26
+
+
+@each_endpoint
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_sample_of_the_rows_is_processed(inference, endpoint, deferrable, out):
+    ended = run_to_end(inference(input=PROMPTS, endpoint=endpoint, limit_rows=12, deferrable=deferrable))
+    assert ended.result["counts"]["rows"] == 12
+    assert [row["index"] for row in read_outputs(str(out))] == list(range(12))
+
+
+def test_a_sample_smaller_than_a_chunk_sends_nothing_else(engine, inference, rows):
+    run_to_end(inference(input=[*PROMPTS[:3], ""], limit_rows=3))
+    assert sorted(engine.prompts) == PROMPTS[:3]
+    assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS[:3]]
+
+
+@each_endpoint
+def test_a_dry_run_counts_and_sends_and_writes_nothing(engine, inference, out, endpoint):
+    result = run_to_end(
+        inference(
+            input=[*PROMPTS, ""], endpoint=endpoint, dry_run="true", on_bad_row="error", max_failed_rows=1
+        )
+    ).result
+    assert (result["dry_run"], result["rows"], result["characters"]) == (True, 26, CHARACTERS)
+    assert result["failures"] == {"no_prompt": 1}
+    assert not engine.prompts
+    assert not list(out.glob("*.jsonl"))
+    assert not (out / "_ledger.json").exists()
+
+
+def test_a_dry_run_finds_what_a_run_would_refuse(inference):
+    with pytest.raises(InvalidArgumentError, match="row 25"):
+        run_to_end(inference(input=[*PROMPTS, ""], dry_run=True))
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_tokens_are_counted_over_all_tries_and_end_the_run_between_chunks(inference, rows, deferrable):
+    given = {
+        "input": PROMPTS,
+        "endpoint": "chat",
+        "chunk_size": 5,
+        "max_in_flight": 1,
+        "deferrable": deferrable,
+    }
+    for _ in range(2):
+        with pytest.raises(BudgetExceededError, match=r"has used \d+ tokens, and max_total_tokens allows 1"):
+            run_to_end(inference(max_total_tokens=1, **given))
+        done = len(rows())
+        assert 0 < done < 25
+    ended = run_to_end(inference(max_total_tokens=1_000_000, **given))
+    assert ended.result["counts"]["ok"] == 25
+    assert ended.result["counts"]["sums"]["total_tokens"] > 25
+
+
+@pytest.mark.parametrize("endpoint", ["batch", "completions"])
+def test_a_token_limit_that_cannot_be_kept_is_refused(inference, endpoint):
+    with pytest.raises(BudgetExceededError, match="this endpoint reports no tokens"):
+        run_to_end(
+            inference(input=PROMPTS, endpoint=endpoint, max_total_tokens=100, chunk_size=5, max_in_flight=1)
+        )
+
+
+@pytest.mark.parametrize("name", ["max_rows", "max_input_chars", "max_total_tokens", "limit_rows"])
+@pytest.mark.parametrize("wrong", [0, -1, "many", 1.5, True])
+def test_wrong_limits_are_refused(inference, name, wrong):
+    with pytest.raises(InvalidArgumentError, match=f"{name} must be a whole number"):
+        run_to_end(inference(input=PROMPTS, **{name: wrong}))
+
+
+def test_without_an_output_folder_the_same_limits_count(embed):
+    with pytest.raises(InvalidArgumentError, match="max_rows allows 1 rows"):
+        run_to_end(embed(input=["a", "b"], output=None, max_rows=1))
+    assert run_to_end(embed(input=["a", "b"], output=None, dry_run=True)).result["rows"] == 2
+    assert len(run_to_end(embed(input=["a", "b"], output=None, limit_rows=1)).result["embeddings"]) == 1
