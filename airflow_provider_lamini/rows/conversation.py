@@ -69,7 +69,9 @@ def parse_conversation(value: Json) -> Conversation:
 
 
 def is_conversation(value: Json) -> bool:
-    """Whether a value looks like a list of messages."""
+    """Whether a value looks like a list of messages, or like a body with one."""
+    if isinstance(value, dict):
+        value = value.get("messages")
     return (
         isinstance(value, list)
         and bool(value)

@@ -53,6 +53,8 @@ class PromptTemplate:
         self.may_refuse = False
         """Whether a row may be refused although each column that the prompt needs has a value."""
         self._around = (pieces[0], pieces[1]) if len(pieces) == 2 else None  # noqa: PLR2004 - one column between
+        self.is_one_value = self._around == ("", "")
+        """Whether a prompt is the value of one column and nothing else."""
         self._pattern = "%s".join(piece.replace("%", "%%") for piece in pieces)
 
     @classmethod

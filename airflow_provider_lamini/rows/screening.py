@@ -69,7 +69,7 @@ def _all_texts(rows: Sequence[Row], prompt: PromptTemplate) -> bool:
     try:
         return "" not in values and not any(map(str.isspace, values))  # type: ignore[arg-type] # see below
     except TypeError:  # a value is not a text
-        if prompt.bare and any(map(is_conversation, values)):
+        if prompt.is_one_value and any(map(is_conversation, values)):
             return False
         return not any(isinstance(value, str) and not value.strip() for value in values)
 
@@ -90,7 +90,7 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
     names = ", ".join(map(short_name, prompt.text_columns))
     if all(isinstance(value, str) and not value.strip() for value in texts):
         return "", _no_prompt(f"the prompt would be empty: {names} of the row is blank")
-    if prompt.bare and not prompt.may_refuse and is_conversation(texts[0]):
+    if prompt.is_one_value and not prompt.may_refuse and is_conversation(texts[0]):
         return "", RowFailure(
             FailureReason.BAD_ROW,
             f"the column {names!r} has a conversation. Pass messages={names!r} with endpoint='chat', or write a template "

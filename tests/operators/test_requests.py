@@ -282,11 +282,13 @@ def test_a_response_format_of_a_row_contradicts_an_output_type(chat, engine):
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-@pytest.mark.parametrize("column", ["prompt", "messages"])
-def test_a_conversation_never_becomes_the_json_text_of_a_prompt(platform, inference, endpoint, column):
+@pytest.mark.parametrize(
+    ("prompt", "column"), [("prompt",) * 2, ("messages",) * 2, ("{messages}", "messages")]
+)
+@pytest.mark.parametrize("value", [[SYSTEM, QUESTION], {"model": "gpt", "messages": [QUESTION]}])
+def test_a_conversation_never_becomes_the_json_text_of_a_prompt(inference, endpoint, prompt, column, value):
     with pytest.raises(InvalidArgumentError, match=rf"has a conversation\. Pass messages='{column}'"):
-        run_to_end(inference(endpoint=endpoint, prompt=column, input=[{column: [SYSTEM, QUESTION]}]))
-    assert posts(platform) == {}
+        run_to_end(inference(endpoint=endpoint, prompt=prompt, input=[{column: value}]))
 
 
 def test_rows_that_hold_conversations_are_recognized_where_a_prompt_is_missing(inference):
