@@ -98,6 +98,8 @@ class Watch:
         self._queues: dict[tuple[str, str], Queue] = {}
         self._numbers = itertools.count()
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        self._deciding = asyncio.Lock()
+        """One response at a time: many lists may arrive at the same moment, and the event loop must get its turns."""
 
     async def wait(self, kind: JobKind, job_id: str, plan: PollPlan, history: PollHistory) -> WaitResult:
         """Wait until one job has ended, its deadline has passed, or it is lost.
@@ -232,9 +234,16 @@ class Watch:
                 if not waiter.result.done():
                     waiter.result.set_exception(unexpected)
             return
+        async with self._deciding:
+            await self._decide_all(queue, request, error or statuses)
+
+    async def _decide_all(
+        self, queue: Queue, request: Request, answers: Mapping[str, JobStatus] | PlatformError
+    ) -> None:
+        """Decide what follows for each job of a request."""
         now = time.time()
-        for number, waiter in enumerate(waiters, 1):
-            answer = error or statuses.get(waiter.job_id)
+        for number, waiter in enumerate(request.waiters, 1):
+            answer = answers if isinstance(answers, PlatformError) else answers.get(waiter.job_id)
             if answer is None:  # a list without the job says nothing about it
                 waiter.listed = not queue.list_policy.enabled(time.monotonic())
                 self._push(queue, waiter, PollAgain(0.0))
