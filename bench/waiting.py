@@ -1,9 +1,10 @@
 """What it costs a triggerer when thousands of tasks wait for jobs.
 
-``python bench/waiting.py`` runs three scenarios, each in a process of its own against a stub of the platform in another
-process: 10,000 tuning jobs, which the platform can list; the same with 100,000 old jobs in the list; and batches, which
-have to be polled one by one. ``--full`` uses the poll interval and the numbers that the bounds are for. The short form uses
-shorter intervals, and fewer batches, so that it sends as many requests per second.
+``python bench/waiting.py`` runs four scenarios, each in a process of its own against a stub of the platform in another
+process: 10,000 tuning jobs, which the platform can list; the same with 100,000 old jobs in the list; 10,000 training jobs,
+which the platform lists per project; and batches, which have to be polled one by one. ``--full`` uses the poll
+interval and the numbers that the bounds are for. The short form uses shorter intervals, and fewer batches, so that it sends
+as many requests per second.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.support.figures import Figures, exit_status
-from bench.support.waiting_scenario import Measurements, Scenario, run_scenario
+from bench.support.waiting_scenario import PROJECTS, Measurements, Scenario, run_scenario
 
 
 def measure_listed(scenario: Scenario) -> Figures:
@@ -30,6 +31,22 @@ def measure_listed(scenario: Scenario) -> Figures:
     figures.check("CPU per job and poll", measured.cpu / polls * 1e3, "<=", 0.05, "ms")
     add_common(figures, scenario, measured, idle, max_connections=4)
     figures.note("size of the responses per interval", measured.megabytes / measured.intervals, "MB")
+    return figures
+
+
+def measure_projects(scenario: Scenario) -> Figures:
+    """Measure jobs that the platform lists per project."""
+    measured, idle = run_scenario(scenario, sys.executable)
+    figures = Figures(scenario.title())
+    lists, single_polls = (
+        measured.requests["list of training jobs"],
+        measured.requests.get("training job", 0),
+    )
+    figures.check("list requests per project and interval", lists / PROJECTS / measured.intervals, "<=", 1.1)
+    figures.check("polls of single jobs", single_polls, "<=", 0)
+    polls = scenario.jobs // PROJECTS * lists + single_polls
+    figures.check("CPU per job and poll", measured.cpu / polls * 1e3, "<=", 0.05, "ms")
+    add_common(figures, scenario, measured, idle, max_connections=20)
     return figures
 
 
@@ -80,7 +97,9 @@ def main() -> None:
         "--full", action="store_true", help="intervals of 30 s, 2,000 batches; takes nine minutes"
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
-    parser.add_argument("--scenario", choices=["listed", "old", "individual"], help="run only this scenario")
+    parser.add_argument(
+        "--scenario", choices=["listed", "old", "projects", "individual"], help="run only this scenario"
+    )
     options = parser.parse_args()
     if options.full:
         interval, old_interval, batches = 30, 30, Scenario("batch", 2000, interval=30, intervals=3)
@@ -91,6 +110,7 @@ def main() -> None:
     scenarios = {
         "listed": (measure_listed, Scenario("tuning", 10_000, interval=interval, intervals=2)),
         "old": (measure_listed, old),
+        "projects": (measure_projects, Scenario("training", 10_000, interval=old_interval, intervals=4)),
         "individual": (measure_individual, batches),
     }
     tables = []

@@ -56,9 +56,12 @@ class Stub:
             counters: dict[str, Any] = json.load(response)
         return counters
 
-    def connection(self) -> str:
-        """Return an Airflow connection to the stub as JSON, for an environment variable."""
-        return json.dumps({"conn_type": "lamini", "host": self.url, "password": "no-secret"})
+    def connection(self, conn_type: str = "lamini") -> str:
+        """Return an Airflow connection to the stub as JSON, for an environment variable.
+
+        :param conn_type: the connection's type
+        """
+        return json.dumps({"conn_type": conn_type, "host": self.url, "password": "no-secret"})
 
 
 @contextmanager
@@ -141,6 +144,8 @@ class Platform:
         if match := re.fullmatch(r"/v1/train/jobs/(\d+)", path):
             status = "COMPLETED" if self.has_ended("") else "TRAINING MODEL"
             return "tuning job", json.dumps(tuning_job(int(match[1]), status, STEPS)).encode()
+        if match := re.fullmatch(r"/v1/projects/ms-(\d+)/training-jobs(?:/(\d+))?", path):
+            return self.training(int(match[1]), match[2])
         if path == "/v1/batch_completions" and method == "POST":
             job_id = f"b{len(self.submitted)}"
             self.submitted[job_id] = time.time(), len(json.loads(body)["prompt"])
@@ -154,6 +159,14 @@ class Platform:
         if match := re.fullmatch(r"/v1/batches/([\w-]+)", path):
             return "OpenAI batch", json.dumps(self.openai_batch(match[1])).encode()
         return "unknown", b'{"detail": "the stub does not know this path"}'
+
+    def training(self, project: int, number: str | None) -> tuple[str, bytes]:
+        """Return a project's list of training jobs, 500 of them, or one job."""
+        status = "Success" if self.has_ended("") else "Running"
+        if number is not None:
+            return "training job", json.dumps(training_job(int(number), status)).encode()
+        jobs = [training_job(project + 20 * row, status) for row in range(500)]
+        return "list of training jobs", json.dumps(jobs).encode()
 
     def openai_batch(self, job_id: str) -> object:
         return {
@@ -204,6 +217,23 @@ def tuning_job(number: int, status: str, history: list[dict[str, float]]) -> dic
         "resume_count": 0,
         "resume_limit": 10,
         "history": json.dumps(history),
+    }
+
+
+def training_job(number: int, status: str) -> dict[str, object]:
+    """Return a training job as it appears in a project's list."""
+    return {
+        "id": str(number),
+        "name": f"nightly-{number}",
+        "training_technique": "SFT",
+        "task_type": "text-generation",
+        "base_model": "base",
+        "train_dataset_name": f"rows-{number}",
+        "test_functions": ["accuracy"],
+        "status": status,
+        "progress": 75,
+        "created_at": 1_700_000_000,
+        "updated_at": 1_700_000_100,
     }
 
 

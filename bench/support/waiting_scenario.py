@@ -41,14 +41,19 @@ JOB_KINDS = {
     "batch": "lamini/batch_completions",
     "classifier": "lamini/classifier",
     "rag": "lamini/memory_rag",
+    "training": "emissary/training",
 }
 """This provider's job kinds, by their short names."""
+
+PROJECTS = 20
+"""Projects of the training jobs. Each has a list of its own."""
 
 TITLES = {
     "tuning": "tuning jobs",
     "batch": "batches",
     "classifier": "classifiers",
     "rag": "indexes",
+    "training": "training jobs in 20 projects",
     "openai": "batches with OpenAIBatchTrigger",
     "common.ai": "batches with LLMBatchTrigger",
 }
@@ -185,10 +190,11 @@ def make_trigger(kind: str, number: int, interval: float) -> BaseTrigger:
         )
     from airflow_provider_lamini.triggers.job import JobTrigger
 
+    name = JOB_KINDS[kind]
     return JobTrigger(
-        conn_id="lamini_default",
-        kind=JOB_KINDS[kind],
-        job_ids=[str(number)],
+        conn_id=f"{name.partition('/')[0]}_default",
+        kind=name,
+        job_ids=[f"ms-{number % PROJECTS}/{number}" if kind == "training" else str(number)],
         submitted_at=now - JOB_AGE,
         deadline=now + TIMEOUT,
         poll_interval=interval,
@@ -375,6 +381,7 @@ def main() -> None:
     options = parser.parse_args()
     stub = Stub(options.url, os.environ.get("SSL_CERT_FILE"))
     os.environ["AIRFLOW_CONN_LAMINI_DEFAULT"] = stub.connection()
+    os.environ["AIRFLOW_CONN_EMISSARY_DEFAULT"] = stub.connection("emissary")
     os.environ["AIRFLOW_CONN_PEER"] = json.dumps(
         {"conn_type": "openai", "host": f"{stub.url}/v1", "password": "no-secret"}
     )
