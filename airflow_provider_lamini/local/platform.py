@@ -10,12 +10,10 @@ from airflow_provider_lamini.local.classifiers.repository import ClassifierRepos
 from airflow_provider_lamini.local.classifiers.training import CachedFeatures, ClassifierTrainingRunner
 from airflow_provider_lamini.local.datasets.repository import DatasetRepository, UploadBase
 from airflow_provider_lamini.local.emissary import serving, training
+from airflow_provider_lamini.local.emissary.background import EmissaryBackground
 from airflow_provider_lamini.local.emissary.delays import Delays
 from airflow_provider_lamini.local.emissary.evaluation import CheckpointTester
-from airflow_provider_lamini.local.emissary.resources import ResourceRepository
 from airflow_provider_lamini.local.emissary.service import Emissary
-from airflow_provider_lamini.local.emissary.serving import Activations, Serving
-from airflow_provider_lamini.local.emissary.training import TrainingJobs
 from airflow_provider_lamini.local.faults import Faults
 from airflow_provider_lamini.local.inference import Inference
 from airflow_provider_lamini.local.jobs.downloads import ModelDownloads
@@ -103,12 +101,8 @@ class Platform:
             self.tunings, self.datasets, served, trainer=trainer, served_names=self.model_names, slot=slot
         )
         vectors_of = CachedFeatures(self.classifiers, self.inference, self.vector_pool)
-        emissary = data / "emissary"
-        emissary.mkdir(exist_ok=True)
-        resources = ResourceRepository(emissary / "emissary.sqlite")
-        training_jobs = TrainingJobs(
-            emissary,
-            resources,
+        background = EmissaryBackground(
+            data / "emissary",
             datasets=self.datasets,
             served=served,
             trainer=trainer,
@@ -116,7 +110,6 @@ class Platform:
             vectors=vectors_of,
             tester=CheckpointTester(served, self.inference, self.text_pool, self.vector_pool),
         )
-        deployments = emissary / "deployments"
         kinds: list[JobKind] = [
             BatchCompletions(self.inference, self.text_pool),
             BatchEmbeddings(self.inference, self.vector_pool),
@@ -124,29 +117,14 @@ class Platform:
             MemoryRagBuilds(self.indexes, self.inference, self.vector_pool),
             ClassifierTrainingRunner(self.classifiers, vectors_of),
             self.tuning_jobs,
-            training_jobs,
-            Activations(resources, served, deployments),
+            *background.kinds,
         ]
         self.can_download = models is not None and open_text is not None
         self.download_lock = threading.Lock()
         if models is not None and open_text is not None:
             kinds.append(ModelDownloads(models, lambda name: served.add(open_text(name))))
         self.runner = JobRunner(self.store, kinds)
-        delays = delays or Delays()
-        self.emissary = Emissary(
-            resources=resources,
-            datasets=self.datasets,
-            uploads=emissary / "uploads",
-            store=self.store,
-            runner=self.runner,
-            training=training_jobs,
-            serving=Serving(
-                resources, self.store, self.runner, served=served, folder=deployments, delays=delays
-            ),
-            served=served,
-            inference=self.inference,
-            delays=delays,
-        )
+        self.emissary = Emissary(background, self.store, self.runner, self.inference, delays or Delays())
         serve_adapters(served, [*stored_adapters(self.tunings), *self.emissary.serving.adapters()])
         self.forget_old_tunings()
 

@@ -19,6 +19,7 @@ from airflow_provider_lamini.local.emissary.resources import (
     StoredDataset,
     new_id,
 )
+from airflow_provider_lamini.local.emissary.serving import Serving
 from airflow_provider_lamini.local.emissary.training_spec import (
     ClassifierParameters,
     RewardParameters,
@@ -31,15 +32,11 @@ from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow_provider_lamini.local.datasets.repository import DatasetRepository
+    from airflow_provider_lamini.local.emissary.background import EmissaryBackground
     from airflow_provider_lamini.local.emissary.delays import Delays
-    from airflow_provider_lamini.local.emissary.resources import ResourceRepository
-    from airflow_provider_lamini.local.emissary.serving import Serving
-    from airflow_provider_lamini.local.emissary.training import TrainingJobs
     from airflow_provider_lamini.local.inference import Inference
     from airflow_provider_lamini.local.jobs.runner import JobRunner
     from airflow_provider_lamini.local.jobs.store import Job, JobStore
-    from airflow_provider_lamini.local.served_models import ServedModels
 
 JOB_PREFIX: Final = "tr-"
 
@@ -68,43 +65,39 @@ class BaseModel:
 class Emissary:
     """Everything the endpoints of the Emissary API work with.
 
-    :param resources: records of projects, datasets, checkpoints, deployments and engines
-    :param datasets: the rows of datasets
-    :param uploads: folder of the uploaded files; created if missing
+    :param background: records, files and job kinds
     :param store: the jobs
     :param runner: runs them
-    :param training: trains models
-    :param serving: deployments and engines
-    :param served: the text models that are served
     :param inference: answers requests
     :param delays: how long things take
     """
 
     def __init__(
         self,
-        *,
-        resources: ResourceRepository,
-        datasets: DatasetRepository,
-        uploads: Path,
+        background: EmissaryBackground,
         store: JobStore,
         runner: JobRunner,
-        training: TrainingJobs,
-        serving: Serving,
-        served: ServedModels,
         inference: Inference,
         delays: Delays,
     ) -> None:
-        uploads.mkdir(parents=True, exist_ok=True)
-        self.resources = resources
-        self.training = training
-        self.serving = serving
+        background.uploads.mkdir(exist_ok=True)
+        self.resources = background.resources
+        self.training = background.training
+        self.serving = Serving(
+            background.resources,
+            store,
+            runner,
+            served=background.served,
+            folder=background.deployments,
+            delays=delays,
+        )
         self.delays = delays
         self._default_delays = delays.model_copy()
-        self._datasets = datasets
-        self._uploads = uploads
+        self._datasets = background.datasets
+        self._uploads = background.uploads
         self._store = store
         self._runner = runner
-        self._served = served
+        self._served = background.served
         self._inference = inference
 
     # -- base models
