@@ -17,8 +17,9 @@ import msgspec
 
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, RowError
-from airflow_provider_lamini.rows.formats import PACKAGE, FileFormat, FormatError
+from airflow_provider_lamini.rows.formats import SHARDS_FORMAT, FormatError
 from airflow_provider_lamini.rows.output.manifest import read_manifest
+from airflow_provider_lamini.rows.run_files import SHARDS
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SHARDS", "merge_shards", "read_outputs", "read_shards"]
 
-SHARDS = "shards.json"
-"""The file that lists the shards of a run."""
-
-FORMAT = FileFormat(f"{PACKAGE}/shards", 1)
+FORMAT = SHARDS_FORMAT
 _XCOM_SHARDS = 100
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.corpus.pairs import validated_pairs
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
+from airflow_provider_lamini.rows.sources.forms import is_result
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import json_value, kind
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from airflow_provider_lamini.corpus.pairs import Columns
+    from airflow_provider_lamini.rows.sources.options import InputOptions
+    from airflow_provider_lamini.rows.sources.source import Source
 
 _NAMED = 10
 """Maximum number of unknown classes in a message."""
@@ -23,7 +26,12 @@ Examples = dict[str, list[str]]
 
 
 def read_examples(
-    value: object, columns: Columns, *, classes: Collection[str] | None = None, conn_id: str | None = None
+    value: object,
+    columns: Columns,
+    *,
+    classes: Collection[str] | None = None,
+    conn_id: str | None = None,
+    options: InputOptions | None = None,
 ) -> Examples:
     """Read all examples into memory: the platform takes them in one request.
 
@@ -31,13 +39,17 @@ def read_examples(
     :param columns: make the text (input) and the class (output) of a row
     :param classes: the existing classes; ``None`` if they are not known
     :param conn_id: the Airflow connection to the object store
+    :param options: how to read them
     :raises BadRowError: if examples cannot be used; it names the first ones
     :raises MissingColumnError: if a file lacks a column
     :raises InputError: if the value is of another type, or there are no examples
     """
-    pairs = _from_mapping(value) if isinstance(value, Mapping) else _from_rows(value, columns, conn_id)
     found: Examples = {}
     try:
+        if isinstance(value, Mapping) and not is_result(value):
+            pairs = _from_mapping(value)
+        else:
+            pairs = _from_rows(open_source(value, conn_id=conn_id, options=options), columns)
         for name, text in pairs:
             found.setdefault(name, []).append(text)
     except (InputError, BadRowError) as error:
@@ -71,6 +83,6 @@ def _from_mapping(value: Mapping[object, object]) -> Iterator[tuple[str, str]]:
             yield name, text
 
 
-def _from_rows(value: object, columns: Columns, conn_id: str | None) -> Iterator[tuple[str, str]]:
-    for pairs in validated_pairs(open_source(value, conn_id=conn_id), columns):
+def _from_rows(source: Source, columns: Columns) -> Iterator[tuple[str, str]]:
+    for pairs in validated_pairs(source, columns):
         yield from ((pair.output, pair.input) for pair in pairs)

@@ -81,6 +81,14 @@ class Columns:
             (messages, messages),
         )
 
+    def bind(self, source: Source) -> Columns:
+        """The templates for the columns of an input.
+
+        :param source: the input
+        :raises ColumnError: if a brace looks like a placeholder, but is no column
+        """
+        return Columns(source.bind(self.prompt), source.bind(self.answer), self.texts)
+
     @property
     def needed(self) -> tuple[str, ...]:
         """The columns to read, each once."""
@@ -147,8 +155,9 @@ def validated_pairs(source: Source, columns: Columns) -> Iterator[list[Pair]]:
     :raises BadRowError: if rows cannot be used
     :raises InputError: if the input has no rows, or cannot be read
     """
+    columns = columns.bind(source)
     total, bad = 0, _BadRows(source)
-    for batch in source.batches(columns=columns.needed):
+    for batch in source.batches(columns=columns.needed, required=columns.needed):
         pairs = bad.check(batch, columns)
         total += len(batch)
         if not bad.count:

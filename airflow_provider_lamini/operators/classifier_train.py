@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
-from airflow_provider_lamini.runs.arguments import json_object, one_of, optional_name, plain_name
+from airflow_provider_lamini.runs.arguments import (
+    INPUT_FIELDS,
+    input_options,
+    json_object,
+    one_of,
+    optional_name,
+    plain_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +50,12 @@ class LaminiClassifierTrainOperator(JobOperator):
     :param dataset_name: name of the dataset for examples of an existing project
     :param on_existing: what to do if the project exists: ``extend`` it, or ``fail``
     :param lamini_conn_id: the connection to the platform
+    :param columns: names for rows that are sequences of values, such as those of a database
+    :param input_format: the format of files whose names do not tell it: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or
+        ``txt``
+    :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
+        ``header`` (names for files without a header line)
+    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
     :param input_conn_id: the connection for the examples' object storage
     :param input_sql: a query that returns the rows, instead of ``examples``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -62,6 +75,7 @@ class LaminiClassifierTrainOperator(JobOperator):
         "answer",
         "dataset_name",
         "on_existing",
+        *INPUT_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -83,6 +97,10 @@ class LaminiClassifierTrainOperator(JobOperator):
         dataset_name: str | None = None,
         on_existing: str = "extend",
         lamini_conn_id: str = "lamini_default",
+        columns: Sequence[str] | None = None,
+        input_format: str | None = None,
+        csv_options: Mapping[str, Any] | str | None = None,
+        failed_input_rows: str = "skip",
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -98,6 +116,10 @@ class LaminiClassifierTrainOperator(JobOperator):
         self.dataset_name = dataset_name
         self.on_existing = on_existing
         self.lamini_conn_id = lamini_conn_id
+        self.columns = columns
+        self.input_format = input_format
+        self.csv_options = csv_options
+        self.failed_input_rows = failed_input_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -126,6 +148,7 @@ class LaminiClassifierTrainOperator(JobOperator):
             model_name=optional_name("model_name", self.model_name),
             dataset_name=optional_name("dataset_name", self.dataset_name),
             input_conn_id=optional_name("input_conn_id", self.input_conn_id),
+            input_options=input_options(self),
             on_existing=one_of("on_existing", self.on_existing, ("extend", "fail")),
             classes=self._described_classes(),
             examples=optional_input("examples", self.examples, self),

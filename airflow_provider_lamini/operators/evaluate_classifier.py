@@ -10,11 +10,13 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
+    INPUT_FIELDS,
     as_argument_errors,
     check_output,
     flag,
     folder,
     identifier,
+    input_options,
     one_of,
     optional_name,
     paths_to_text,
@@ -61,6 +63,12 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         there to check that it can.
     :param request_timeout: seconds to wait for the answer
     :param lamini_conn_id: the connection to the platform
+    :param columns: names for rows that are sequences of values, such as those of a database
+    :param input_format: the format of files whose names do not tell it: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or
+        ``txt``
+    :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
+        ``header`` (names for files without a header line)
+    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -82,6 +90,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         "fuzzy_comparison",
         "output_folder",
         "request_timeout",
+        *INPUT_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -104,6 +113,10 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         output: str | None = None,
         request_timeout: float | str = 1800.0,
         lamini_conn_id: str = "lamini_default",
+        columns: Sequence[str] | None = None,
+        input_format: str | None = None,
+        csv_options: Mapping[str, Any] | str | None = None,
+        failed_input_rows: str = "skip",
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -123,6 +136,10 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self.output_folder = output  # an operator's own ``output`` is its XCom
         self.request_timeout = request_timeout
         self.lamini_conn_id = lamini_conn_id
+        self.columns = columns
+        self.input_format = input_format
+        self.csv_options = csv_options
+        self.failed_input_rows = failed_input_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -198,7 +215,9 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         from airflow_provider_lamini.rows.values import digest
         from airflow_provider_lamini.runs.sql_input import required_input
 
-        source = open_source(required_input(self.input, self), conn_id=self.input_conn_id)
+        source = open_source(
+            required_input(self.input, self), conn_id=self.input_conn_id, options=input_options(self)
+        )
         if self.output_folder is not None:
             check_input_apart(source, OutputFolder(self.output_folder, self.output_conn_id))
         rows: list[Pair] = []

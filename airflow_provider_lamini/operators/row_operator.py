@@ -17,7 +17,15 @@ from airflow_provider_lamini.operators.base import (
     run_work,
 )
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import flag, folder, one_of, optional_name, whole_number
+from airflow_provider_lamini.runs.arguments import (
+    INPUT_FIELDS,
+    flag,
+    folder,
+    input_options,
+    one_of,
+    optional_name,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +82,12 @@ class RowOperator(BaseOperator):
         ``ORDER BY`` with a unique key, and ``input_conn_id``, the connection to the database. The rows are read once and kept
         in the output folder until the run has ended.
     :param sql_parameters: the values of the query's placeholders, a mapping or a list
+    :param columns: names for rows that are sequences of values, such as those of a database
+    :param input_format: the format of files whose names do not tell it: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or
+        ``txt``
+    :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
+        ``header`` (names for files without a header line)
+    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
     :param input_conn_id: the connection to the input's object storage, or to the database of ``input_sql``
     :param output_conn_id: the connection to the output's object storage
     :param deferrable: wait for jobs in the triggerer, without holding a worker slot; default: ``[operators]
@@ -108,6 +122,7 @@ class RowOperator(BaseOperator):
         "max_failed_rows",
         "on_other_run",
         "on_unknown_submission",
+        *INPUT_FIELDS,
         "input_conn_id",
         "output_conn_id",
     )
@@ -137,6 +152,10 @@ class RowOperator(BaseOperator):
         max_failed_rows: float | str | None = 0,
         on_other_run: str = "fail",
         on_unknown_submission: str = "submit",
+        columns: Sequence[str] | None = None,
+        input_format: str | None = None,
+        csv_options: Mapping[str, Any] | str | None = None,
+        failed_input_rows: str = "skip",
         input_conn_id: str | None = None,
         output_conn_id: str | None = None,
         deferrable: bool | None = None,
@@ -167,6 +186,10 @@ class RowOperator(BaseOperator):
         self.max_failed_rows = max_failed_rows
         self.on_other_run = on_other_run
         self.on_unknown_submission = on_unknown_submission
+        self.columns = columns
+        self.input_format = input_format
+        self.csv_options = csv_options
+        self.failed_input_rows = failed_input_rows
         self.input_conn_id = input_conn_id
         self.output_conn_id = output_conn_id
         self.deferrable = default_deferrable(deferrable)
@@ -293,6 +316,7 @@ class RowOperator(BaseOperator):
             failure_limit=failure_limit,
             replace_other_run=one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace",
             submit_unknown=unknown == "submit",
+            input_options=input_options(self),
             input_conn_id=optional_name("input_conn_id", self.input_conn_id),
             output_conn_id=optional_name("output_conn_id", self.output_conn_id),
         )

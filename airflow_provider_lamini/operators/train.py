@@ -8,8 +8,10 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import LaminiJobLink
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import (
+    INPUT_FIELDS,
     flag,
     folder,
+    input_options,
     json_object,
     optional_name,
     plain_name,
@@ -57,6 +59,12 @@ class LaminiTrainOperator(JobOperator):
     :param output: a folder for ``loss_history.jsonl``, one line per step of the job. Before the submission, the task
         writes a small file there to check that it can. With ``wait=False`` nothing is written.
     :param lamini_conn_id: the connection to the platform
+    :param columns: names for rows that are sequences of values, such as those of a database
+    :param input_format: the format of files whose names do not tell it: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or
+        ``txt``
+    :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
+        ``header`` (names for files without a header line)
+    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -83,6 +91,7 @@ class LaminiTrainOperator(JobOperator):
         "max_resumes",
         "accept_partial",
         "output_folder",
+        *INPUT_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -111,6 +120,10 @@ class LaminiTrainOperator(JobOperator):
         accept_partial: bool | str = False,
         output: str | None = None,
         lamini_conn_id: str = "lamini_default",
+        columns: Sequence[str] | None = None,
+        input_format: str | None = None,
+        csv_options: Mapping[str, Any] | str | None = None,
+        failed_input_rows: str = "skip",
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -132,6 +145,10 @@ class LaminiTrainOperator(JobOperator):
         self.accept_partial = accept_partial
         self.output_folder = output  # an operator's own ``output`` is its XCom
         self.lamini_conn_id = lamini_conn_id
+        self.columns = columns
+        self.input_format = input_format
+        self.csv_options = csv_options
+        self.failed_input_rows = failed_input_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -196,4 +213,5 @@ class LaminiTrainOperator(JobOperator):
             columns=Columns.parse(self.prompt, self.answer),
             is_public=is_public,
             conn_id=self.input_conn_id,
+            options=input_options(self),
         )

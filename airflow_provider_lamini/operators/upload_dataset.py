@@ -9,9 +9,11 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
+    INPUT_FIELDS,
     as_argument_errors,
     flag,
     folder,
+    input_options,
     optional_name,
     paths_to_text,
     plain_name,
@@ -42,6 +44,12 @@ class LaminiUploadDatasetOperator(BaseOperator):
     :param answer: the expected answer, likewise
     :param is_public: whether others may use the dataset; default: the platform's
     :param lamini_conn_id: the connection to the platform
+    :param columns: names for rows that are sequences of values, such as those of a database
+    :param input_format: the format of files whose names do not tell it: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or
+        ``txt``
+    :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
+        ``header`` (names for files without a header line)
+    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -58,6 +66,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
         "prompt",
         "answer",
         "is_public",
+        *INPUT_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -75,6 +84,10 @@ class LaminiUploadDatasetOperator(BaseOperator):
         answer: str = "output",
         is_public: bool | str | None = None,
         lamini_conn_id: str = "lamini_default",
+        columns: Sequence[str] | None = None,
+        input_format: str | None = None,
+        csv_options: Mapping[str, Any] | str | None = None,
+        failed_input_rows: str = "skip",
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -89,6 +102,10 @@ class LaminiUploadDatasetOperator(BaseOperator):
         self.answer = answer
         self.is_public = is_public
         self.lamini_conn_id = lamini_conn_id
+        self.columns = columns
+        self.input_format = input_format
+        self.csv_options = csv_options
+        self.failed_input_rows = failed_input_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -119,6 +136,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
                 columns=Columns.parse(self.prompt, self.answer),
                 is_public=is_public,
                 conn_id=self.input_conn_id,
+                options=input_options(self),
             )
             upload = DatasetUpload(task, request, self.state_path)
             upload.warn_without_record()

@@ -7,6 +7,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Literal, overload
 
+from airflow_provider_lamini.rows.formats import PACKAGE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Self
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 ColumnKind = Literal["text", "integer", "number", "flag", "json"]
 """Type of a whole column. ``integer`` has 64 bits; ``json`` stands for lists, mappings and values of several types."""
+
+KIND_KEY = f"{PACKAGE}.kind".encode()
+"""Metadata of a Parquet column that contains JSON text."""
 
 _MAX_EXACT = 2**53
 """A double represents every integer up to this one exactly."""

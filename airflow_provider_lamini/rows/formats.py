@@ -75,6 +75,12 @@ class FileFormat:
         return DamagedFileError(f"{location} is damaged.")
 
 
+MANIFEST_FORMAT = FileFormat(f"{PACKAGE}/manifest", 1)
+"""The manifest of a run over rows."""
+SHARDS_FORMAT = FileFormat(f"{PACKAGE}/shards", 1)
+"""The list of the folders of several runs."""
+
+
 class FormatError(OutputError):
     """A file cannot be decoded as a file of its format."""
 

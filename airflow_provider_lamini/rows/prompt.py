@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -13,22 +14,33 @@ from airflow_provider_lamini.rows.conversation import hint_for
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, list_columns, short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.values import Row
 
-_TOKEN = re.compile(r"\\([{}])|\{([^\W\d]\w*(?:[ .-]+\w+)*)\}")
+_BRACES = re.compile(r"\\([{}])|\{([^{}\n]{1,200})\}")
+_NAME = re.compile(r"[^\W\d]\w*(?:[ .-]+\w+)*")
+"""Always stands for a column."""
+_ODD_NAME = re.compile(r"[^\W\d][\w./-]*(?: ?[&%/?]| \([\w %$\u20ac\u00a3/.-]+\)|[ ./-]+[\w./-]+)+")
+"""A header such as ``Price (USD)`` or ``What is your name?``."""
+_FORMAT = re.compile(
+    r"(?P<name>[^\W\d][\w.]*)(?:!(?:[rsa])(?::.*)?|(?:\[[^\[\]]*\])+(?:\.\w+|\[[^\[\]]*\])*|:(?=[^ ]*[<>^=,.%])\S+)"
+)
+"""A field as in Python's ``str.format``, with a conversion, an index or a format."""
+_BASE = re.compile(r"\s*([^:!\[]+?)\s*(?:![rsa].*|\[.*|:\S*)?")
+_FILE = re.compile(r"\S+\.(?:txt|md|j2|jinja2)")
 
 
 class PromptTemplate:
     r"""Makes the prompt of a row.
 
-    ``{column}`` stands for the value of a column. A column name starts with a letter or an underscore and continues with
-    letters, digits and underscores; spaces, dots or hyphens may separate its words. Other braces are plain text, so JSON
-    in a prompt needs no escaping: ``{"label": 1}``, ``{}`` and ``{ x }`` stay as they are. ``\{`` and ``\}`` are always
-    plain braces. A text without placeholders is the name of the column that contains the whole prompt.
+    ``{column}`` stands for the value of a column. What stands between braces is compared with the columns of the input
+    (`for_columns`): if it is exactly the name of a column, such as ``{Price (USD)}``, it stands for that column. If it looks
+    like a placeholder but is no column, such as ``{score:.2f}``, ``{ body }`` or ``{tags[0]}``, the template is refused.
+    Other braces are plain text, so JSON in a prompt needs no escaping: ``{"label": 1}`` and ``{}`` stay as they are.
+    ``\{`` and ``\}`` are always plain braces. A text without placeholders is the name of the column with the whole prompt.
 
     Texts are inserted as they are; numbers, flags, lists and mappings as JSON.
 
@@ -41,8 +53,10 @@ class PromptTemplate:
     def __init__(self, text: str, pieces: Sequence[str], columns: Sequence[str], *, bare: bool) -> None:
         self.text = text
         self.bare = bare
-        self._pieces = tuple(pieces)
-        self._placeholders = tuple(columns)
+        self.pieces = tuple(pieces)
+        """The plain text before each placeholder, and after the last one."""
+        self.placeholders = tuple(columns)
+        """The column of each placeholder."""
         self.columns = tuple(dict.fromkeys(columns))
         """The columns that the prompt needs, each once."""
         self._fixed_characters = sum(map(len, pieces))
@@ -59,7 +73,7 @@ class PromptTemplate:
 
     @classmethod
     def parse(cls, text: object) -> PromptTemplate:
-        """Parse a template.
+        """Parse a template whose columns are not known yet.
 
         :param text: the template, or the name of a column
         :raises ColumnError: if it is not a text, or empty
@@ -69,14 +83,40 @@ class PromptTemplate:
                 "The prompt must be a text with columns in braces, such as 'Summarize: {body}', or the "
                 "name of a column."
             )
+        return cls._of(text, frozenset())
+
+    @property
+    def needs_columns(self) -> bool:
+        """Whether only the columns of the input decide what some of the braces mean."""
+        contents = (content for _, content in _BRACES.findall(self.text) if content)
+        return any(not _NAME.fullmatch(content) for content in contents)
+
+    def for_columns(self, columns: Collection[str]) -> PromptTemplate:
+        """The template for an input.
+
+        :param columns: the columns of the input
+        :raises ColumnError: if a brace looks like a placeholder, but is no column
+        """
+        if not columns or self.text in columns:
+            return self if self.bare or not columns else self._of(self.text, frozenset(), bare=True)
+        known = frozenset(columns)
+        for _, content in _BRACES.findall(self.text):
+            if content and content not in known and not _NAME.fullmatch(content):
+                _check_text(content, columns)
+        return self._of(self.text, known)
+
+    @classmethod
+    def _of(cls, text: str, known: Collection[str], *, bare: bool = False) -> PromptTemplate:
         pieces = [""]
         columns = []
         end = 0
-        for token in _TOKEN.finditer(text):
-            brace, column = token.groups()
+        for token in () if bare else _BRACES.finditer(text):
+            brace, content = token.groups()
+            if content and content not in known and not _NAME.fullmatch(content):
+                continue
             pieces[-1] += text[end : token.start()] + (brace or "")
-            if column:
-                columns.append(column)
+            if content:
+                columns.append(content)
                 pieces.append("")
             end = token.end()
         pieces[-1] += text[end:]
@@ -90,10 +130,7 @@ class PromptTemplate:
         :param other: the second template
         :param separator: what separates both texts
         """
-        first, second = self._pieces, other._pieces
-        pieces = (*first[:-1], f"{first[-1]}{separator}{second[0]}", *second[1:])
-        columns = (*self._placeholders, *other._placeholders)
-        return PromptTemplate(f"{self.text}{separator}{other.text}", pieces, columns, bare=False)
+        return _JoinedTemplate(self, other, separator)
 
     def render(self, row: Row) -> str:
         """Make the prompt of one row.
@@ -101,7 +138,7 @@ class PromptTemplate:
         :raises MissingColumnError: if the row has no value in one of the columns
         """
         values = []
-        for column in self._placeholders:
+        for column in self.placeholders:
             value = row.get(column)
             if value is None:
                 raise self.missing("The row", column, row)
@@ -114,7 +151,7 @@ class PromptTemplate:
         :param rows: the rows
         :raises MissingColumnError: for the first row without a value in one of the columns
         """
-        columns = [_texts(self._values(column, rows)) for column in self._placeholders]
+        columns = [_texts(self._values(column, rows)) for column in self.placeholders]
         if self._around is not None:
             head, tail = self._around
             if head or tail:
@@ -127,7 +164,7 @@ class PromptTemplate:
 
         :param batch: rows of which each has a value in each column
         """
-        return self._fixed_characters * len(batch) + sum(map(batch.characters, self._placeholders))
+        return self._fixed_characters * len(batch) + sum(map(batch.characters, self.placeholders))
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
         """The length of each prompt in characters.
@@ -144,17 +181,24 @@ class PromptTemplate:
         :param columns: the columns that exist
         """
         error = MissingColumnError.of(location, column, columns)
+        similar = similar_column(column, error.columns)
+        hint = f" Did you mean {short_name(similar)!r}?" if similar is not None else ""
         if column in error.columns:
             text = f"{location} has no value in the column {short_name(column)!r}, which the prompt needs."
+        elif self.bare and _FILE.fullmatch(column):
+            text = (
+                f"{location}: the prompt is neither the name of a column nor of a file in the Dag's folder. "
+                f"{list_columns(error.columns)}{hint}"
+            )
         elif self.bare:
             # By mistake, the text may be a whole prompt, so the message does not repeat it.
             text = (
                 f"{location}: the prompt names no column in braces, so it must be the name of a column itself, but there "
                 "is no such column. Write it as a template, such as 'Summarize: {body}'. "
-                f"{hint_for(error.columns)}{list_columns(error.columns)}"
+                f"{hint_for(error.columns)}{list_columns(error.columns)}{hint}"
             )
         else:
-            text = f"{error} The prompt needs it; write \\{{ for a plain brace."
+            text = f"{error}{hint} The prompt needs it; write \\{{ for a plain brace."
         error.args = (text,)
         return error
 
@@ -163,6 +207,63 @@ class PromptTemplate:
         if None in values:
             raise self.missing("A row", column, rows[values.index(None)])
         return values
+
+
+class _JoinedTemplate(PromptTemplate):
+    """Makes the texts of two templates, with a separator between them."""
+
+    def __init__(self, first: PromptTemplate, second: PromptTemplate, separator: str) -> None:
+        self._parts = (first, second)
+        self._separator = separator
+        before, after = first.pieces, second.pieces
+        pieces = (*before[:-1], f"{before[-1]}{separator}{after[0]}", *after[1:])
+        columns = (*first.placeholders, *second.placeholders)
+        super().__init__(f"{first.text}{separator}{second.text}", pieces, columns, bare=False)
+
+    @property
+    def needs_columns(self) -> bool:
+        return any(part.needs_columns for part in self._parts)
+
+    def for_columns(self, columns: Collection[str]) -> PromptTemplate:
+        first, second = (part.for_columns(columns) for part in self._parts)
+        return _JoinedTemplate(first, second, self._separator)
+
+
+def similar_column(name: str, columns: Iterable[str]) -> str | None:
+    """The column whose name differs only in case, blanks, hyphens or underscores; ``None`` if there is none.
+
+    :param name: the name that is no column
+    :param columns: the columns that exist
+    """
+    wanted = _plain(name)
+    return next((column for column in columns if _plain(column) == wanted), None) if wanted else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold()
+
+
+def _check_text(content: str, columns: Iterable[str]) -> None:
+    """Make sure that the content of a brace, which is no column, does not look like a placeholder.
+
+    :raises ColumnError: if it does; the message names it, because it is a part of a column's name or a field
+    """
+    shown = short_name(content)
+    base = _BASE.fullmatch(content)
+    similar = similar_column(content, columns)
+    if similar is None and base is not None:
+        similar = similar_column(base[1], columns)
+    if similar is not None:
+        raise ColumnError(
+            f"The prompt has {{{shown}}}, which is not the name of a column. Did you mean {{{short_name(similar)}}}? "
+            "Formats, conversions and indexes are not supported; write \\{ for a plain brace."
+        )
+    bare = content.strip()
+    if _FORMAT.fullmatch(bare) or _ODD_NAME.fullmatch(bare) or (bare != content and _NAME.fullmatch(bare)):
+        raise ColumnError(
+            f"The prompt has {{{shown}}}, which looks like a placeholder but is not the name of a column. "
+            f"{list_columns(tuple(columns))} Write \\{{ for a plain brace."
+        )
 
 
 def _texts(values: Sequence[Json]) -> Sequence[str]:

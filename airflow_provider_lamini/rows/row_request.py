@@ -18,7 +18,7 @@ from airflow_provider_lamini.rows.parameters import parameter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.sources.batch import Batch
@@ -119,6 +119,23 @@ class RequestTemplate(PromptTemplate):
             self.text_columns = prompt.columns
         self.optional_columns = tuple(dict.fromkeys(self._overrides.values()))
 
+    @property
+    def needs_columns(self) -> bool:
+        return any(
+            template is not None and template.needs_columns for template in (self._prompt, self._system)
+        )
+
+    def for_columns(self, columns: Collection[str]) -> RequestTemplate:
+        return RequestTemplate(
+            prompt=None if self._prompt is None else self._prompt.for_columns(columns),
+            messages=self._messages,
+            system=None if self._system is None else self._system.for_columns(columns),
+            overrides=self._overrides,
+            chat=self._chat,
+            drop_answer=self._drop_answer,
+            typed=self._typed,
+        )
+
     def render(self, row: Row) -> str:
         """Make the request of one row.
 
@@ -205,6 +222,10 @@ class ConversationText(PromptTemplate):
         super().__init__(column, ("", ""), [column], bare=True)
         self._answer = answer
         self.may_refuse = True
+
+    @property
+    def needs_columns(self) -> bool:
+        return False
 
     def render(self, row: Row) -> str:
         """The text of one row.

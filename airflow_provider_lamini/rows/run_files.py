@@ -14,6 +14,8 @@ LEDGER = "_ledger.json"
 """The ledger of the run."""
 MANIFEST = "manifest.json"
 """Written last: if it exists, all parts exist."""
+SHARDS = "shards.json"
+"""The file that lists the folders of several runs."""
 EXAMPLES = (
     "part-00000.jsonl",
     "part-00000.parquet",

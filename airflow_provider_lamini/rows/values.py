@@ -8,18 +8,23 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 _MAX_DEPTH = 100
+_CONVERSIONS = ("as_py", "to_pylist", "to_list", "tolist")
+"""Methods by which other libraries give what their objects hold."""
 
 
 def json_value(value: object, depth: int = 0) -> Json:
     """Convert a value of a row to JSON.
 
-    Dates and times become ISO 8601 text; decimals become text with all their digits.
+    Dates and times become ISO 8601 text; decimals, UUIDs and paths become text. Scalars and arrays of numpy, pandas, polars
+    and Arrow become what they hold. A missing value (`is_missing`) becomes ``None``.
 
     :param value: text, number, flag, ``None``, or lists and mappings of these
     :param depth: nesting level of the value in the row
@@ -34,7 +39,30 @@ def json_value(value: object, depth: int = 0) -> Json:
         return {_key(key): json_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
         return [json_value(item, depth + 1) for item in value]
-    raise ValueError(f"is {kind(value)}, which JSON cannot represent; convert it to text first")
+    plain = _plain(value)
+    if plain is value:
+        raise ValueError(f"is {kind(value)}, which JSON cannot represent; convert it to text first")
+    return json_value(plain, depth + 1)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is missing: ``None``, and the missing values of pandas and numpy (``NA``, ``NaT``).
+
+    The texts ``nan`` and ``None`` are texts. NaN is a number that JSON lacks, so a row with it cannot be used; only in a
+    DataFrame (`tables.table_rows`) it stands for a missing value.
+
+    :param value: a value of a row
+    """
+    is_no_time = isinstance(value, date) and value != value  # noqa: PLR0124 - pandas' NaT
+    return value is None or is_no_time or type(value).__name__ == "NAType"
+
+
+def is_path_object(value: object) -> bool:
+    """Whether a value is a path as an object: of ``pathlib``, or Airflow's ``ObjectStoragePath``."""
+    # Airflow's class derives from pathlib's only before Airflow 3. Its text includes the connection.
+    return isinstance(value, PurePath) or any(
+        base.__name__ in ("ObjectStoragePath", "UPath") for base in type(value).__mro__
+    )
 
 
 def kind(value: object) -> str:
@@ -62,13 +90,51 @@ def _finite(value: float) -> Json:
 
 
 def _moment(value: datetime | date | time) -> Json:
-    return value.isoformat()
+    return None if is_missing(value) else value.isoformat()
 
 
 def _digits(value: Decimal) -> Json:
     if not value.is_finite():
         raise ValueError("is a decimal that is not finite")
     return str(value)
+
+
+def _plain(value: object) -> object:
+    """What an object of another library holds; the object itself if it is not known."""
+    if is_missing(value):
+        return None
+    if is_path_object(value) or type(value).__module__ in ("uuid", "ipaddress"):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    library = type(value).__module__.partition(".")[0]
+    if library == "numpy":
+        return _plain_array(value)
+    names = _CONVERSIONS if library in ("pandas", "polars", "pyarrow") else ()
+    convert = next((getattr(value, name) for name in names if hasattr(value, name)), None)
+    return value if convert is None else convert()
+
+
+def _plain_array(value: Any) -> object:
+    """The content of an array or a scalar of numpy."""
+    letter = value.dtype.kind if hasattr(value, "dtype") else ""
+    if letter in "mSV":  # durations, bytes and structures stay what they are
+        return value
+    if letter != "M":
+        return float(value) if letter == "f" and value.ndim == 0 else value.tolist()
+    return _plain_moment(value) if value.ndim == 0 else list(value)
+
+
+def _plain_moment(value: Any) -> str | None:
+    """A moment of numpy, which may be finer than Python's."""
+    if value != value:  # noqa: PLR0124 - the missing moment
+        return None
+    moment = value.astype("datetime64[us]")
+    plain = moment.tolist() if moment == value else None
+    if not isinstance(plain, datetime):
+        return str(value)
+    is_day = str(value.dtype) in ("datetime64[D]", "datetime64[M]", "datetime64[Y]", "datetime64[W]")
+    return (plain.date() if is_day else plain).isoformat()
 
 
 def _key(key: object) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib import import_module
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.jobs.kinds import JobKind
+    from airflow_provider_lamini.rows.sources.options import InputOptions
 
 
 LARGEST = 2**31 - 1
@@ -327,11 +327,22 @@ def json_object(name: str, value: object) -> dict[str, Json] | None:
     found: dict[str, Json] = {}
     for key, item in value.items():
         text(f"a name in {name}", key)
+        if _has_nan(item):
+            raise InvalidArgumentError(f"{name}: {shown(key)} is NaN, which JSON cannot represent.")
         try:
             found[key] = json_value(item)
         except ValueError as error:
             raise InvalidArgumentError(f"{name}: {shown(key)} {error}.") from None
     return found
+
+
+def _has_nan(value: object) -> bool:
+    """Whether a value, or one in it, is NaN. In rows it is a missing value, in an argument a mistake."""
+    if isinstance(value, Mapping):
+        return any(map(_has_nan, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_nan, value))
+    return isinstance(value, float) and math.isnan(value)
 
 
 class _DuplicateKeyError(Exception):
@@ -435,6 +446,30 @@ def job_kind(name: str, value: object, platform_name: str) -> JobKind:
     return found
 
 
+INPUT_FIELDS = ("columns", "input_format", "csv_options", "failed_input_rows")
+"""The attributes of operators that say how to read their input."""
+
+
+def input_options(task: object) -> InputOptions:
+    """Validate an operator's arguments that say how to read its input.
+
+    :param task: the operator, its templates rendered; it has the attributes in `INPUT_FIELDS`
+    :raises InvalidArgumentError: if one is wrong
+    """
+    from airflow_provider_lamini.rows.errors import InputError
+    from airflow_provider_lamini.rows.sources.options import InputOptions
+
+    columns, input_format, csv_options, failed_rows = (getattr(task, name) for name in INPUT_FIELDS)
+    if isinstance(csv_options, str):
+        csv_options = json_object("csv_options", csv_options)
+    try:
+        return InputOptions.parse(
+            columns=columns, input_format=input_format, csv_options=csv_options, failed_rows=failed_rows
+        )
+    except InputError as error:
+        raise InvalidArgumentError(str(error)) from error
+
+
 PATH_FIELDS = ("input", "output_folder", "examples", "files", "manifest", "state_path")
 """The attributes of operators that may hold a path."""
 
@@ -444,12 +479,14 @@ def paths_to_text(task: object) -> None:
 
     :param task: the operator, its templates rendered; ``files`` may also be a list of paths
     """
+    from airflow_provider_lamini.rows.values import is_path_object
+
     for name in PATH_FIELDS:
         value = getattr(task, name, None)
-        if _is_path(value):
+        if is_path_object(value):
             setattr(task, name, str(value))
         elif name == "files" and isinstance(value, list | tuple):
-            setattr(task, name, [str(item) if _is_path(item) else item for item in value])
+            setattr(task, name, [str(item) if is_path_object(item) else item for item in value])
 
 
 def check_output(output: str | None, output_conn_id: str | None) -> None:
@@ -463,8 +500,3 @@ def check_output(output: str | None, output_conn_id: str | None) -> None:
 
     if output is not None:
         OutputFolder(output, output_conn_id).try_writing()
-
-
-def _is_path(value: object) -> bool:
-    # Airflow's class derives from pathlib's only before Airflow 3. Its text includes the connection.
-    return isinstance(value, PurePath) or type(value).__name__ == "ObjectStoragePath"

@@ -14,8 +14,9 @@ from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.rows.answers import sum_tokens
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.failure_limit import FailureLimit
-from airflow_provider_lamini.rows.sources.lists import check_rows
-from airflow_provider_lamini.rows.sources.source import is_path
+from airflow_provider_lamini.rows.sources.forms import is_path
+from airflow_provider_lamini.rows.sources.source import ListSource, open_source
+from airflow_provider_lamini.rows.sources.tables import is_table
 from airflow_provider_lamini.runs.arguments import finite, plain_name, text, valid_unicode
 from airflow_provider_lamini.runs.event_loop import run_in_thread
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.errors import RowError
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.prompt import PromptTemplate
+    from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.outcome import Log
 
@@ -230,12 +232,15 @@ def inline_error(rows: Sequence[Row], prompt: PromptTemplate, failures: Mapping[
     return BadRowError(f"{location}: {failure.text}. Correct the row, or set on_bad_row='error'.")
 
 
-def inline_rows(value: object, maximum: int, bad: dict[int, RowFailure] | None = None) -> list[Row]:
+def inline_source(
+    value: object, maximum: int, options: InputOptions, *, keep_bad: bool = False
+) -> ListSource:
     """The rows of an input that is answered without an output folder.
 
-    :param value: one text, a list of texts or a list of rows
+    :param value: one text, or a list of rows
     :param maximum: how many rows are allowed
-    :param bad: receives the rows that cannot be used, by number; ``None`` to raise an error
+    :param options: how to read a list
+    :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
     :raises InvalidArgumentError: if it is a path, or has too many rows
     :raises RowError: if a row is invalid
     """
@@ -246,13 +251,16 @@ def inline_rows(value: object, maximum: int, bad: dict[int, RowFailure] | None =
         if not any(map(str.isspace, value)) and is_path(value):
             raise InvalidArgumentError("input is a path, so output is required, the folder for the results.")
         value = [value]
-    if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
+    elif not isinstance(value, Sequence | Mapping) and not is_table(value):
         raise InvalidArgumentError(
             f"input must be a text, a list of texts, or a list of rows, not {type(value).__name__}."
         )
-    if len(value) > maximum:
+    source = open_source(value, options=options, keep_bad=keep_bad)
+    if not isinstance(source, ListSource):
+        raise InvalidArgumentError("input names files, so output is required, the folder for the results.")
+    if len(source.rows) > maximum:
         raise InvalidArgumentError(
-            f"input has {len(value)} rows; without output, {maximum} are allowed, because larger results do not fit into an "
-            "XCom. Give output, the folder for the results."
+            f"input has {len(source.rows)} rows; without output, {maximum} are allowed, because larger results do not fit into "
+            "an XCom. Give output, the folder for the results."
         )
-    return check_rows(value, bad)
+    return source

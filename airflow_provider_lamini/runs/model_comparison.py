@@ -11,6 +11,7 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.errors import RowError
 from airflow_provider_lamini.rows.run_files import query_files
+from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
@@ -119,7 +120,8 @@ class ModelComparison:
             )
             rows = self._folder().uri(self._query_files()[0])
             run_configs = {
-                role: replace(run, input=rows, input_conn_id=conn_id) for role, run in run_configs.items()
+                role: replace(run, input=rows, input_conn_id=conn_id, input_options=InputOptions())
+                for role, run in run_configs.items()
             }
         for role, config in run_configs.items():
             self._runs[role] = RowRun(self._task, config, follows_another=role != ROLES[0])
@@ -131,7 +133,8 @@ class ModelComparison:
     def _source(self) -> Source:
         if self._opened is not None:
             return self._opened
-        return open_source(self._input.input, conn_id=self._input.input_conn_id)
+        run = self._input
+        return open_source(run.input, conn_id=run.input_conn_id, options=run.input_options)
 
     def _folder(self) -> OutputFolder:
         return OutputFolder(self._config.output, self._input.output_conn_id)

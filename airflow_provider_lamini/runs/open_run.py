@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.output.reuse import EarlierResult
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.batch import Cursor
+    from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.sources.validation import InputSummary
     from airflow_provider_lamini.rows.values import Row
@@ -80,6 +82,7 @@ class RowRunConfig:
     :param failure_limit: how many rows may fail
     :param replace_other_run: replace another run's results in the folder instead of failing
     :param submit_unknown: submit a chunk again if nobody knows whether its job was started
+    :param input_options: how to read the input
     :param input_conn_id: the connection to the input's object storage
     :param output_conn_id: the connection to the output's object storage
     """
@@ -104,6 +107,7 @@ class RowRunConfig:
     failure_limit: FailureLimit
     replace_other_run: bool
     submit_unknown: bool
+    input_options: InputOptions
     input_conn_id: str | None
     output_conn_id: str | None
 
@@ -414,11 +418,13 @@ def dry_run(config: RowRunConfig, log: Log) -> dict[str, object]:
         folder = OutputFolder(config.output, config.output_conn_id)
         source = _open_input(config, folder, stack, log)
         check_input_apart(source, folder)
+        config = dataclasses.replace(config, prompt=source.bind(config.prompt))
         summary = _checked_input(config, source, log)
     bad = sum(summary.failures.values())
     log.info(
-        "Dry run: %s has %d rows, %d of which can be sent, with %d characters. Nothing was sent.",
+        "Dry run: %s has %d rows, %d of which can be sent, with %d characters. Nothing was sent.%s",
         *(source.describe(), summary.total_rows, summary.total_rows - bad, summary.characters),
+        source.remarks(),
     )
     return {
         "dry_run": True,
@@ -457,6 +463,7 @@ def open_run(
     source = _open_input(config, folder, stack, log)
     check_input_apart(source, folder)
     run_fingerprint = config.fingerprint(platform_url)
+    config = dataclasses.replace(config, prompt=source.bind(config.prompt))
     version = source.version()
     found = load(folder)
     if found is None and must_exist:
@@ -489,8 +496,8 @@ def open_run(
         replace = config.replace_other_run and not must_exist
         ledger = Ledger.open(folder, header, if_other="replace" if replace else "fail")
         log.info(
-            "Validated %s: %d rows, %d characters of prompts. The output goes to %s.",
-            *(source.describe(), summary.total_rows, summary.characters, folder),
+            "Validated %s: %d rows, %d characters of prompts. The output goes to %s.%s",
+            *(source.describe(), summary.total_rows, summary.characters, folder, source.remarks()),
         )
     refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
     if refusal is not None and not ledger.finished:
@@ -542,7 +549,12 @@ def _check_bad_rows(summary: InputSummary, config: RowRunConfig, source: Source,
 
 def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, log: Log) -> Source:
     if not isinstance(config.input, SqlInput):
-        return open_source(config.input, conn_id=config.input_conn_id, keep_bad=config.keep_bad_rows)
+        return open_source(
+            config.input,
+            conn_id=config.input_conn_id,
+            keep_bad=config.keep_bad_rows,
+            options=config.input_options,
+        )
     stack.enter_context(folder.lock())  # two tries must not begin with different rows
     found = load(folder)
     return open_query(

@@ -16,9 +16,10 @@ from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.passthrough_cache import MAX_BYTES
 from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.sql import SqlInput
+from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
-from airflow_provider_lamini.runs.inline import inline_error, inline_rows, require_outputs, send_all
+from airflow_provider_lamini.runs.inline import inline_error, inline_source, require_outputs, send_all
 from airflow_provider_lamini.runs.open_run import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.sql_input import first_rows
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.output.manifest import Manifest
+    from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.open_run import OpenRun, RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -182,15 +184,21 @@ class InlineRun:
         """
         del event
         config, size = self._config, self._endpoint.per_request
-        bad: dict[int, RowFailure] | None = {} if config.keep_bad_rows else None
         query = config.input
         given = first_rows(query, self._max_rows + 1) if isinstance(query, SqlInput) else query
-        rows = inline_rows(given, self._max_rows, bad)[: config.limit_rows]
-        unreadable = {number: failure for number, failure in (bad or {}).items() if number < len(rows)}
-        prompts, failures = screen(rows, unreadable, config.prompt, config.max_prompt_chars)
+        source = inline_source(given, self._max_rows, config.input_options, keep_bad=config.keep_bad_rows)
+        prompt = source.bind(config.prompt)
+        rows: list[Row] = []
+        bad: dict[int, RowFailure] = {}
+        for batch in source.batches(columns=needed_columns(prompt)):
+            bad |= {len(rows) + offset: failure for offset, failure in batch.bad.items()}
+            rows += batch.rows
+        rows = rows[: config.limit_rows]
+        unreadable = {number: failure for number, failure in bad.items() if number < len(rows)}
+        prompts, failures = screen(rows, unreadable, prompt, config.max_prompt_chars)
         if failures and not config.keep_bad_rows:
-            raise inline_error(rows, config.prompt, failures)
-        characters = sum(config.prompt.lengths([text for text in prompts if text]))
+            raise inline_error(rows, prompt, failures)
+        characters = sum(prompt.lengths([text for text in prompts if text]))
         if refusal := config.budget.refusal(len(rows), characters):
             raise InvalidArgumentError(f"{refusal}. Nothing was sent.")
         if config.dry_run:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
 from tests.bad_input.cases import Case
 from tests.bad_input.world import SECRET
@@ -107,14 +110,13 @@ def many_lines(columns: Columns) -> bytes:
 
 
 SECRET_BYTES = SECRET.encode()
-MICRO, NANO = pa.timestamp("us"), pa.timestamp("ns")
+MICRO = pa.timestamp("us")
 
 BROKEN: dict[str, tuple[str, Build, str]] = {
     "latin-1 in a line": ("r.jsonl", values(b'"caf\xe9 ' + SECRET_BYTES + b'"'), "line 2"),
     "latin-1 in a record": ("r.csv", record(b"caf\xe9 " + SECRET_BYTES), "line 3"),
     "latin-1 in a header": ("r.csv", lambda columns: b"caf\xe9," + table(columns), "line 1"),
-    "UTF-16 lines": ("r.jsonl", lambda columns: lines(columns).decode().encode("utf-16"), "UTF-16"),
-    "UTF-16 records": ("r.csv", lambda columns: table(columns).decode().encode("utf-16"), "UTF-16"),
+    "truncated UTF-16": ("r.csv", lambda columns: table(columns).decode().encode("utf-16")[:-1], "utf-16"),
     "UTF-16 without a mark": (
         "r.jsonl",
         lambda columns: lines(columns).decode().encode("utf-16-le"),
@@ -126,7 +128,18 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
     "a line that is a number": ("r.jsonl", between_valid(b"42"), "line 2"),
     "a line that is null": ("r.ndjson", between_valid(b"null"), "line 2"),
     "a line that is a list": ("r.jsonl", between_valid(b'["' + SECRET_BYTES + b'"]'), "line 2"),
-    "all rows as one list": ("r.json", lambda columns: b"[" + _object(columns, b'"a"') + b"]", "line 1"),
+    "an array of numbers": ("r.json", lambda _: b"[\n1]", "line 2"),
+    "an array without an end": ("r.json", lambda columns: b"[" + _object(columns, b'"a"'), "no end"),
+    "an array with a bad element": (
+        "r.json",
+        lambda columns: b"[\n" + _object(columns, b'"a"') + b",\n{'" + SECRET_BYTES + b"': 1}\n]",
+        "line 3",
+    ),
+    "something after the array": (
+        "r.json",
+        lambda columns: b"[" + _object(columns, b'"a"') + b"] 7",
+        "line 1",
+    ),
     "an object over several lines": (
         "r.json",
         lambda columns: json.dumps(dict.fromkeys(columns, "a"), indent=1).encode(),
@@ -152,11 +165,11 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
         lambda columns: f"{columns[0]},".encode() + table(columns),
         "more than once",
     ),
-    "a column without a name": ("r.csv", lambda columns: b" ," + table(columns), "has no name"),
+    "a header without names": ("r.csv", lambda _: b" ,\nspam,spam\n", "no column of the header has a name"),
     "another column": ("r.csv", lambda _: b"other\nspam\n", "Existing columns: other"),
     "another delimiter": (
         "r.csv",
-        lambda columns: ";".join([*columns, "id"]).encode() + b"\na;b;c\n",
+        lambda columns: "^".join([*columns, "id"]).encode() + b"\na^b^c\n",
         "Existing columns",
     ),
     "only carriage returns": (
@@ -170,7 +183,14 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
     "truncated gzip": ("r.jsonl.gz", truncated(gzipped(many_lines)), "gzip"),
     "gzip with a damaged byte": ("r.jsonl.gz", damaged(gzipped(many_lines)), "r.jsonl.gz"),
     "not gzip despite the suffix": ("r.csv.gz", table, "gzip"),
-    "gzip without the suffix": ("r.jsonl", gzipped(lines), "r.jsonl"),
+    "truncated gzip without the suffix": ("r.jsonl", truncated(gzipped(many_lines)), "gzip"),
+    "truncated bzip2": ("r.jsonl.bz2", truncated(lambda columns: bz2.compress(many_lines(columns))), "bzip2"),
+    "truncated xz": ("r.csv.xz", truncated(lambda columns: lzma.compress(table(columns, 500))), "xz"),
+    "truncated zstd": (
+        "r.jsonl.zst",
+        truncated(lambda columns: zstandard.compress(many_lines(columns))),
+        "zstd",
+    ),
     "a broken line in gzip": ("r.jsonl.gz", gzipped(between_valid(b"42")), "line 2"),
     "truncated Parquet": ("r.parquet", truncated(parquet), "Parquet"),
     "Parquet without the last bytes": ("r.parquet", lambda columns: parquet(columns)[:-4], "Parquet"),
@@ -186,21 +206,24 @@ BROKEN: dict[str, tuple[str, Build, str]] = {
     "Parquet with another column": ("r.parquet", lambda _: parquet(["other"]), "Existing columns: other"),
     "Parquet with NaN": ("r.parquet", lambda columns: parquet(columns, [1.5, float("nan")]), "row 1"),
     "Parquet with a null": ("r.parquet", lambda columns: parquet(columns, [SECRET, None]), "row 1"),
-    "Parquet with bytes": ("r.parquet", lambda columns: parquet(columns, [SECRET_BYTES]), "binary"),
-    "Parquet with durations": ("r.parquet", lambda columns: parquet(columns, [timedelta(1)]), "duration"),
-    "Parquet with a map": (
+    "Parquet with bytes": (
         "r.parquet",
-        lambda columns: parquet(columns, [[(SECRET, 1)]], pa.map_(pa.string(), pa.int64())),
-        "map",
+        lambda columns: parquet(columns, [SECRET_BYTES + b"\xff"]),
+        "not valid UTF-8",
+    ),
+    "Parquet with durations": ("r.parquet", lambda columns: parquet(columns, [timedelta(1)]), "duration"),
+    "Parquet with a map of bytes": (
+        "r.parquet",
+        lambda columns: parquet(columns, [[(SECRET, b"\xff")]], pa.map_(pa.string(), pa.binary())),
+        "not valid UTF-8",
     ),
     "Parquet with years out of range": (
         "r.parquet",
         lambda columns: parquet(columns, [2**60], MICRO),
         "years",
     ),
-    "Parquet with nanoseconds": ("r.parquet", lambda columns: parquet(columns, [1], NANO), "row group 0"),
     "an unknown format": ("r.xlsx", lines, "r.xlsx"),
-    "no format": ("rows", lines, "rows"),
+    "no format": ("rows", table, "input_format"),
 }
 """Maps a defect to the file's name, its content, and a text that the message must contain."""
 

@@ -111,9 +111,10 @@ def test_only_the_needed_columns_are_kept(file):
     assert rows_of(path, columns=("a", "the c")) == [{"a": 1, "the c": 3}, {}]
 
 
-def test_utf_16_is_refused_with_a_remedy(file):
-    with pytest.raises(InputError, match=r"UTF-16.*Convert it to UTF-8"):
-        rows_of(file("a.jsonl", '{"a": 1}\n'.encode("utf-16")))
+def test_utf_16_is_recognized_by_its_mark(file):
+    assert rows_of(file("a.jsonl", '{"a": "ö"}\n'.encode("utf-16"))) == [{"a": "ö"}]
+    with pytest.raises(InputError, match=r"a\.jsonl is not valid utf-16"):
+        rows_of(file("a.jsonl", '{"a": 1}\n'.encode("utf-16")[:-1]))
 
 
 def test_an_endless_line_is_refused_before_it_fills_the_memory(file):

@@ -84,29 +84,28 @@ def test_dates_times_and_decimals_become_text_without_loss(table):
 @pytest.mark.parametrize(
     "column",
     [
-        pa.array([b"x"]),
-        pa.array([[b"x"]]),
-        pa.array([{"x": b"x"}]),
         pa.array([dt.timedelta(1)]),
-        pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+        pa.array([[dt.timedelta(1)]]),
+        pa.array([{"x": dt.timedelta(1)}]),
+        pa.array([[("a", dt.timedelta(1))]], pa.map_(pa.string(), pa.duration("us"))),
     ],
-    ids=["bytes", "list of bytes", "struct of bytes", "duration", "map"],
+    ids=["duration", "list", "struct", "map"],
 )
 def test_the_error_names_a_column_of_a_type_that_json_lacks(table, column):
     path = table({"id": [1], "the one": column})
     with pytest.raises(
         ColumnError, match=r"a\.parquet: column 'the one' has the type .* JSON cannot represent"
     ):
-        rows_of(path)
-    assert rows_of(path, columns=("id",)) == [{"id": 1}]
+        rows_of(path, columns=("the one",))
+    assert rows_of(path, columns=("id",)) == rows_of(path) == [{"id": 1}]
 
 
 @pytest.mark.parametrize(
-    "column", [[0.5, float("nan")], [[1.0], [float("inf")]], [{"x": 1.0}, {"x": float("-inf")}]]
+    "column", [[0.5, float("inf")], [[1.0], [float("inf")]], [{"x": 1.0}, {"x": float("-inf")}]]
 )
 def test_the_error_names_a_row_with_a_number_that_json_lacks(table, column):
     with pytest.raises(
-        BadRowError, match=r"row 1 \(a\.parquet, row group 0, row 1 of it\): column 'x' is NaN or inf"
+        BadRowError, match=r"row 1 \(a\.parquet, row group 0, row 1 of it\): column 'x' is NaN or infinite"
     ):
         rows_of(table({"x": column}))
 
@@ -120,7 +119,7 @@ def test_only_the_needed_columns_are_read(table):
 
 def test_the_error_names_a_missing_column_and_the_existing_ones(table):
     with pytest.raises(MissingColumnError, match=r"a\.parquet has no column 'c'. Existing columns: a, b\."):
-        rows_of(table({"a": [1], "b": [2]}), columns=("c",))
+        list(open_source(table({"a": [1], "b": [2]})).batches(columns=("c",), required=("c",)))
 
 
 def test_reading_continues_in_the_middle_of_a_row_group(table):
@@ -154,7 +153,7 @@ def test_the_error_names_an_incomplete_file(tmp_path: Path, table):
 
 def test_gzipped_parquet_is_refused(tmp_path: Path):
     (tmp_path / "a.parquet.gz").write_bytes(b"")
-    with pytest.raises(InputError, match="gzipped Parquet is not supported"):
+    with pytest.raises(InputError, match="Parquet in gzip is not supported"):
         open_source(str(tmp_path / "a.parquet.gz"))
 
 
@@ -239,7 +238,7 @@ def test_another_value_changes_the_content_hash(table, column):
             r"row 2000 \(a\.parquet, row group 0, row 2000 of it\) has no value in",
         ),
         (
-            {"text": ["a"] * 2, "id": [1.0, float("nan")]},
+            {"text": ["a", "b"], "id": [1.0, float("nan")]},
             r"row 1 \(a\.parquet.*column 'id' is NaN or infinite",
         ),
         ({"text": [1.0, float("inf")]}, r"row 1 \(a\.parquet.*column 'text' is NaN or infinite"),
@@ -275,3 +274,38 @@ def test_a_table_behaves_like_rows():
     assert list(Table({}, 3)[1:]) == [{}, {}]
     with pytest.raises(IndexError):
         rows[3]
+
+
+def test_maps_become_objects_and_binary_text(table):
+    nested = pa.list_(pa.struct([("m", pa.map_(pa.int64(), pa.binary()))]))
+    path = table(
+        {
+            "map": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64())),
+            "days": pa.array([[(dt.date(2026, 1, 2), 1)], []], pa.map_(pa.date32(), pa.int64())),
+            "bytes": pa.array(["größe".encode(), None]),
+            "fixed": pa.array([b"ab", b"cd"], pa.binary(2)),
+            "nested": pa.array([[{"m": [(7, b"x")]}], None], nested),
+        }
+    )
+    assert rows_of(path) == [
+        {
+            "map": {"a": 1},
+            "days": {"2026-01-02": 1},
+            "bytes": "größe",
+            "fixed": "ab",
+            "nested": [{"m": {"7": "x"}}],
+        },
+        {"map": None, "days": {}, "bytes": None, "fixed": "cd", "nested": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1, "1970-01-01T00:00:00.000000001"),
+        (1_000, "1970-01-01T00:00:00.000001"),
+        (0, "1970-01-01T00:00:00"),
+    ],
+)
+def test_nanoseconds_keep_their_digits(table, value, text):
+    assert rows_of(table({"a": pa.array([value, None], pa.timestamp("ns"))})) == [{"a": text}, {"a": None}]

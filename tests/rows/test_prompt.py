@@ -116,3 +116,93 @@ def test_rendering_is_plain_replacement(pieces, rows):
         return row["a"] + text.join(pieces)
 
     assert parsed.render_all(rows) == [parsed.render(row) for row in rows] == [plain(row) for row in rows]
+
+
+COLUMNS = [
+    "body", "score", "Price (USD)", "What is your name?", "2024", "Größe/cm", "Timestamp", "tags", 'a"b', "x: y", "Rate %",
+    "first_name", "e-mail", "№", "10% off", "[0]", "prix, ttc", " padded",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_brace_with_exactly_the_name_of_a_column_is_that_column(column):
+    parsed = PromptTemplate.parse(f"<{{{column}}} {{body}}>").for_columns(COLUMNS)
+    assert parsed.columns == tuple(dict.fromkeys((column, "body")))
+    row = dict.fromkeys(COLUMNS, "v")
+    assert parsed.render(row) == "<v v>"
+    assert parsed.render_all([row]) == ["<v v>"]
+
+
+@pytest.mark.parametrize(
+    ("brace", "column"),
+    [
+        ("price (usd)", "Price (USD)"),
+        ("Price(USD)", "Price (USD)"),
+        (" Timestamp ", "Timestamp"),
+        ("TIMESTAMP\u00a0", "Timestamp"),
+        ("score:.2f", "score"),
+        ("score:>10", "score"),
+        ("score!r", "score"),
+        ("tags[0]", "tags"),
+        ("Tags[0][1]", "tags"),
+        ("what is your name ?", "What is your name?"),
+        ("Price (USD):,.2f", "Price (USD)"),
+        ("padded ", " padded"),
+        ("10%off", "10% off"),
+    ],
+)
+def test_a_brace_that_nearly_names_a_column_is_refused_with_the_column(brace, column):
+    with pytest.raises(ColumnError, match="Did you mean") as caught:
+        PromptTemplate.parse(f"{{body}} {{{brace}}}").for_columns(COLUMNS)
+    assert f"{{{column}}}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "brace",
+    [
+        "number:.2f",
+        "items[0]",
+        " Date ",
+        "name!r",
+        "x['a']",
+        "d:%Y-%m-%d",
+        "Price (EUR)",
+        "Where do you live?",
+        "a.b[0].c",
+    ],
+)
+def test_what_looks_like_a_placeholder_and_is_no_column_is_refused_unless_escaped(brace):
+    with pytest.raises(ColumnError, match=r"looks like a placeholder.*Existing columns: body"):
+        PromptTemplate.parse(f"{{body}} {{{brace}}}").for_columns(COLUMNS)
+    escaped = PromptTemplate.parse(f"{{body}} \\{{{brace}\\}}").for_columns(COLUMNS)
+    assert escaped.render({"body": "B"}) == f"B {{{brace}}}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"label": 1}', '{"score": "{"}', "{}", "{1}", "{a: b}", "{a, b}", "{f(x)}", "{i+1}", r"\d{3}", r"\frac{1}{2}",
+        "{a:1}", "{\n  body\n}", "{'body': 1}", "{score: number}", "{x => x}", "{;}", "{{}}", "${2}", "{body: string, tags: []}",
+    ],
+)  # fmt: skip
+def test_json_and_code_stay_text(text):
+    parsed = PromptTemplate.parse("{body} " + text).for_columns(COLUMNS)
+    assert parsed.render({"body": "B"}) == f"B {text}"
+
+
+def test_the_name_of_a_column_may_be_the_whole_prompt_whatever_it_contains():
+    parsed = PromptTemplate.parse("a {b} c").for_columns(["a {b} c", "b"])
+    assert parsed.render({"a {b} c": "whole", "b": "no"}) == "whole"
+
+
+def test_a_wrong_name_suggests_a_similar_column():
+    for text in ("{Body}", "Body", "bo dy"):
+        error = PromptTemplate.parse(text).missing(
+            "a.csv", PromptTemplate.parse(text).columns[0], ["body", "id"]
+        )
+        assert "Did you mean 'body'?" in str(error)
+
+
+def test_a_missing_prompt_file_is_not_mistaken_for_a_prompt():
+    error = PromptTemplate.parse("prompts/summary.txt").missing("a.csv", "prompts/summary.txt", ["body"])
+    assert "nor of a file in the Dag's folder" in str(error)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
-from airflow_provider_lamini.runs.arguments import identifier, optional_name, plain_name
+from airflow_provider_lamini.runs.arguments import (
+    INPUT_FIELDS,
+    identifier,
+    input_options,
+    optional_name,
+    plain_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +43,12 @@ class EmissaryUploadDatasetOperator(JobOperator):
     :param answer_field: what the answer is called in the dataset
     :param name: a name for the dataset; default: one that no other dataset has
     :param emissary_conn_id: the connection to the platform
+    :param columns: names for rows that are sequences of values, such as those of a database
+    :param input_format: the format of files whose names do not tell it: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or
+        ``txt``
+    :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
+        ``header`` (names for files without a header line)
+    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -54,6 +66,7 @@ class EmissaryUploadDatasetOperator(JobOperator):
         "prompt_field",
         "answer_field",
         "name",
+        *INPUT_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -74,6 +87,10 @@ class EmissaryUploadDatasetOperator(JobOperator):
         answer_field: str = "completion",
         name: str | None = None,
         emissary_conn_id: str = "emissary_default",
+        columns: Sequence[str] | None = None,
+        input_format: str | None = None,
+        csv_options: Mapping[str, Any] | str | None = None,
+        failed_input_rows: str = "skip",
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -88,6 +105,10 @@ class EmissaryUploadDatasetOperator(JobOperator):
         self.answer_field = answer_field
         self.name = name
         self.emissary_conn_id = emissary_conn_id
+        self.columns = columns
+        self.input_format = input_format
+        self.csv_options = csv_options
+        self.failed_input_rows = failed_input_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -113,6 +134,7 @@ class EmissaryUploadDatasetOperator(JobOperator):
             rows=required_input(self.input, self),
             columns=Columns.parse(self.prompt, self.answer),
             fields=fields,
+            options=input_options(self),
             conn_id=optional_name("input_conn_id", self.input_conn_id),
             list_delay=self.list_delay,
         )

@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.counts import Counts  # noqa: TC001 - msgspec reads the annotation
 from airflow_provider_lamini.rows.errors import IncompleteOutputError
-from airflow_provider_lamini.rows.formats import PACKAGE, FileFormat, FormatError
+from airflow_provider_lamini.rows.formats import MANIFEST_FORMAT, FormatError
 from airflow_provider_lamini.rows.run_files import MANIFEST, errors_name, part_name, remove_work_files
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger.ledger import Ledger
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
-FORMAT = FileFormat(f"{PACKAGE}/manifest", 1)
+FORMAT = MANIFEST_FORMAT
 _XCOM_PARTS = 100
 
 

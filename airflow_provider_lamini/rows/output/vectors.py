@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_lamini.rows.columns import KIND_KEY
 from airflow_provider_lamini.rows.errors import MissingExtraError, OutputError
-from airflow_provider_lamini.rows.formats import PACKAGE
 from airflow_provider_lamini.rows.output.parts import PartWriter
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ VECTOR_COLUMNS = ("index", "embedding", "error")
 
 NUMBERS = "numbers"
 """Key of `Counts.sums` for the number of values in all vectors of a run."""
-
-_KIND = f"{PACKAGE}.kind".encode()
-"""Metadata of a Parquet column that contains JSON text."""
 
 
 def require_pyarrow() -> None:
@@ -168,7 +165,7 @@ class VectorTable(VectorLines):
             return pa.field(name, types[kind]), values
         encode = msgspec.json.Encoder().encode
         texts = [None if value is None else encode(value).decode() for value in values]
-        return pa.field(name, pa.string(), metadata={_KIND: b"json"}), texts
+        return pa.field(name, pa.string(), metadata={KIND_KEY: b"json"}), texts
 
 
 def dimensions(totals: Counts) -> int | None:
@@ -194,7 +191,7 @@ def table_rows(content: bytes) -> Iterator[dict[str, Any]]:
         table = parquet.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:
         raise ValueError("it is not a complete Parquet file") from error
-    json_columns = [field.name for field in table.schema if (field.metadata or {}).get(_KIND) == b"json"]
+    json_columns = [field.name for field in table.schema if (field.metadata or {}).get(KIND_KEY) == b"json"]
     for batch in table.to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
             for column in json_columns:

@@ -1,4 +1,4 @@
-"""Reads CSV and TSV with a header line. Values stay text."""
+"""Reads CSV and TSV. Values stay text, except those that stand for a missing value."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ import csv
 import io
 from itertools import repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
     InputError,
-    MissingColumnError,
     short_name,
 )
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
+from airflow_provider_lamini.rows.sources.dialect import NULL, Dialect, dialect_of, is_empty
+from airflow_provider_lamini.rows.sources.projection import Projection, project_declared
 from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.values import Row
 
 _BATCH_SIZE = 1024
-_QUOTE = b'"'
+_SAMPLE = 64 * 1024
+_DELIMITERS = {"tsv": "\t"}
+"""The delimiter that the format of a file says."""
 
 
 class _LineFeed:
     """Passes lines to the CSV parser one at a time and keeps track of the position."""
 
-    def __init__(self, reader: LineReader, name: str, *, keep_bad: bool) -> None:
+    def __init__(self, reader: LineReader, name: str, dialect: Dialect, *, keep_bad: bool) -> None:
+        self._dialect = dialect
         self._reader = reader
         self._name = name
         self._keep_bad = keep_bad
@@ -77,9 +81,12 @@ class _LineFeed:
         self.offset += len(line)
         self.line += 1
         try:
-            return line.decode()
+            return self._dialect.protect_nulls(line.decode())
         except UnicodeDecodeError:
-            wrong = f"{self._name}, line {self.line}: the line is not valid UTF-8. Convert the file to UTF-8."
+            wrong = (
+                f"{self._name}, line {self.line}: the line is not valid UTF-8. Pass csv_options={{'encoding': 'cp1252'}}, or "
+                "convert the file."
+            )
             if not self._keep_bad:
                 raise BadRowError(wrong) from None
             self.invalid = wrong
@@ -90,30 +97,36 @@ class DelimitedReader:
     """Reads one file.
 
     :param file: the file
-    :param delimiter: the character between two values
-    :param keep_bad: keep records that are not rows (`Batch.bad`) instead of raising an error
     """
 
-    def __init__(self, file: InputFile, delimiter: str, *, keep_bad: bool = False) -> None:
+    def __init__(self, file: InputFile) -> None:
         self._file = file
-        self._delimiter = delimiter
-        self._keep_bad = keep_bad
+        self._keep_bad = file.keep_bad
+        self._nulls = frozenset((*file.csv.null_values, NULL))
+        self._null_bytes = tuple(value.encode() for value in file.csv.null_values)
         # The default limit of the csv module is too small for a field with a long document. It is set per process.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
 
-    def read_batches(self, start: Cursor, columns: Collection[str] | None) -> Iterator[Batch]:
+    def read_batches(
+        self, start: Cursor, columns: Collection[str] | None, required: Collection[str] = ()
+    ) -> Iterator[Batch]:
         """Read from a position.
 
         :param start: the position in this file
         :param columns: the columns to keep; ``None`` for all
+        :param required: columns without which the file cannot be used
         :raises BadRowError: for the first line that is not a row
-        :raises ColumnError: if the header cannot be used, or lacks a column
+        :raises ColumnError: if the header cannot be used, or lacks a required column
         :raises InputError: if the file is not valid text
         """
-        with self._file.open() as stream:
+        with self._file.open_text() as stream:
+            self._dialect = self._find_dialect(stream)
             feed = self._feed(LineReader(self._file, stream))
             header = self._header(feed)
-            shape = _Shape(header, columns, self._file.name)
+            shape = _Shape(header, self._project(header, columns, required), self._file.name)
+            if self._file.csv.header is not None and not start.offset:
+                stream.seek(0)
+                feed = self._feed(LineReader(self._file, stream))
             if start.offset:
                 stream.seek(0)
                 feed = self._feed(LineReader(self._file, stream, start.offset, start.line))
@@ -122,40 +135,67 @@ class DelimitedReader:
                 place = Cursor(row, start.file, feed.offset, feed.line)
                 batch = self._plain(feed, shape, place) or self._quoted(feed, shape, place)
                 row += len(batch.rows)
-                yield batch
+                yield shape.projection.apply(batch)
+
+    def _find_dialect(self, stream: BinaryIO) -> Dialect:
+        sample = stream.read(_SAMPLE)
+        stream.seek(0)
+        complete = sample if len(sample) < _SAMPLE else sample[: sample.rfind(b"\n") + 1]
+        text = complete.removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
+        dialect, remarks = dialect_of(text, self._file.csv, _DELIMITERS.get(self._file.format))
+        for remark in remarks:
+            self._file.remark(remark)
+        return dialect
 
     def _feed(self, reader: LineReader) -> _LineFeed:
-        return _LineFeed(reader, self._file.name, keep_bad=self._keep_bad)
+        return _LineFeed(reader, self._file.name, self._dialect, keep_bad=self._keep_bad)
 
     def _header(self, feed: _LineFeed) -> list[str]:
-        name = self._file.name
+        """The names of the columns; a column without a name has an empty one."""
+        name, given = self._file.name, self._file.csv.header
         try:
-            header = next((record for record in self._records(feed) if record), None)
+            header = next((record for record in self._dialect.records(feed) if record), None)
         except csv.Error as error:
             raise InputError(f"{name}, the header line: {_reason(error)}") from None
         if feed.invalid:
             raise InputError(feed.invalid)
+        if given is not None:
+            return [*given, *[""] * (len(header or given) - len(given))]
         if header is None:
             raise InputError(f"{name} is empty: a header line with the names of the columns is expected.")
-        header = [column.strip() for column in header]
-        if not all(header):
-            raise ColumnError(f"{name}: column {header.index('') + 1} of the header has no name.")
-        twice = next((column for column in header if header.count(column) > 1), None)
-        if twice is not None:
-            raise ColumnError(f"{name}: the header names column {short_name(twice)!r} more than once.")
-        return header
+        if is_empty(header):
+            raise ColumnError(
+                f"{name}: no column of the header has a name. If there is no header, name the columns in csv_options['header']."
+            )
+        return [column.strip() for column in header]
 
-    def _records(self, lines: Iterable[str]) -> Iterator[list[str]]:
-        return iter(csv.reader(lines, delimiter=self._delimiter, strict=True))
+    def _project(
+        self, header: Sequence[str], columns: Collection[str] | None, required: Collection[str]
+    ) -> Projection:
+        name = self._file.name
+        twice = next((column for column in columns or () if header.count(column) > 1), None)
+        if twice is not None:
+            raise ColumnError(
+                f"{name}: the header names column {short_name(twice)!r} more than once. Rename one of them, or leave it out."
+            )
+        if columns is not None and "" in columns:
+            raise ColumnError(
+                f"{name}: column {header.index('') + 1} of the header has no name." if "" in header else name
+            )
+        declared = [column for column in header if column and header.count(column) == 1]
+        return project_declared(
+            columns, declared, partitions=self._file.partitions, required=required, name=name
+        )
 
     def _plain(self, feed: _LineFeed, shape: _Shape, place: Cursor) -> Batch | None:
         """Parse all available lines at once; ``None`` unless each line is one record without quotes."""
         lines = feed.take_block()
         block = b"".join(lines)
+        special = any(character in block for character in self._dialect.special)
         try:
             # Not str.splitlines(), which also splits at a dozen other characters.
-            text = None if _QUOTE in block else io.StringIO(block.decode(), newline="\n")
-            records = None if text is None else list(self._records(text))
+            text = None if special else io.StringIO(block.decode(), newline="\n")
+            records = None if text is None else list(self._dialect.records(text))
         except (csv.Error, UnicodeDecodeError):
             records = None
         if records is None or len(records) != len(lines) or set(map(len, records)) != {shape.width}:
@@ -167,14 +207,15 @@ class DelimitedReader:
             ends.append(feed.offset)
         numbers = range(feed.line + 1, feed.line + len(lines) + 1)
         feed.line += len(lines)
-        return TextBatch(shape.rows(records), place, name=self._file.name, ends=ends, lines=numbers)
+        nulls = self._nulls if any(value in block for value in self._null_bytes) else None
+        return TextBatch(shape.rows(records, nulls), place, name=self._file.name, ends=ends, lines=numbers)
 
     def _quoted(self, feed: _LineFeed, shape: _Shape, place: Cursor) -> Batch:
         records: list[list[str]] = []
         ends: list[int] = []
         numbers: list[int] = []
         bad: dict[int, RowFailure] = {}
-        reader = self._records(feed)
+        reader = self._dialect.records(feed)
         while len(records) < _BATCH_SIZE:
             first = feed.line + 1
             try:
@@ -184,7 +225,7 @@ class DelimitedReader:
                 if not self._keep_bad or feed.line > first or _is_open(error):
                     raise
                 bad[len(records)], record = bad_row(error), [""] * shape.width
-                reader = self._records(feed)
+                reader = self._dialect.records(feed)
             if record is None:
                 break
             if not record:
@@ -192,31 +233,38 @@ class DelimitedReader:
             records.append(record)
             ends.append(feed.offset)
             numbers.append(feed.line)
-        rows = shape.rows(records)
+        rows = shape.rows(records, self._nulls)
         for offset in bad:
             rows[offset] = {}
         return TextBatch(rows, place, name=self._file.name, ends=ends, lines=numbers, bad=bad)
 
     def _record(
         self, reader: Iterator[list[str]], feed: _LineFeed, width: int, first: int
-    ) -> list[str] | None:
-        """Read one record; ``None`` at the end of the file, empty for an empty line.
+    ) -> list[Any] | None:
+        """Read one record, with as many values as the header; ``None`` at the end of the file, empty for an empty line.
+
+        Values that are missing at its end are null.
 
         :raises BadRowError: if it is not a row
         """
         feed.invalid = None
         try:
-            record = next(reader, None)
+            record: list[Any] | None = next(reader, None)
         except csv.Error as error:
             raise BadRowError(f"{self._file.name}, line {first}: {_reason(error)}") from error
         if feed.invalid:
             raise BadRowError(feed.invalid)
-        if record and len(record) != width:
-            raise BadRowError(
-                f"{self._file.name}, line {first}: {len(record)} values, but the header names {width} columns. Is a "
-                "quotation mark missing, or is the delimiter another one?"
-            )
-        return record
+        if not record or len(record) == width:
+            return record
+        if len(record) < width:
+            self._file.remark("short rows filled with null")
+            return record + [None] * (width - len(record))
+        if is_empty(record[width:]):
+            return record[:width]
+        raise BadRowError(
+            f"{self._file.name}, line {first}: {len(record)} values, but the header names {width} columns. Is a quotation mark "
+            "missing, or is the delimiter another one? See csv_options."
+        )
 
 
 def _is_open(error: BadRowError) -> bool:
@@ -227,24 +275,36 @@ def _is_open(error: BadRowError) -> bool:
 
 
 class _Shape:
-    """Converts records to rows of the selected columns."""
+    """Converts records to rows of the selected columns.
 
-    def __init__(self, header: Sequence[str], columns: Collection[str] | None, name: str) -> None:
+    :param header: the names of all columns
+    :param projection: the columns to read
+    :param name: name of the file, for messages
+    """
+
+    def __init__(self, header: Sequence[str], projection: Projection, name: str) -> None:
         self.width = len(header)
-        self._names = list(header)
-        self._pick: itemgetter[Any] | None = None
-        if columns is None:
-            return
-        missing = [column for column in columns if column not in header]
-        if missing:
-            raise MissingColumnError.of(name, missing[0], header)
-        self._names = [column for column in header if column in columns]
-        self._pick = itemgetter(*map(header.index, self._names)) if self._names else None
+        self.projection = projection
+        self._name = name
+        if projection.names is None:
+            names = [column for column in header if column and header.count(column) == 1]
+        else:
+            names = [column for column in header if column in projection.names]
+        self._names = names
+        self._all = names == list(header)
+        self._pick: itemgetter[Any] | None = itemgetter(*map(header.index, names)) if names else None
 
-    def rows(self, records: list[list[str]]) -> list[Row]:
-        if not self._names:
+    def rows(self, records: list[list[Any]], nulls: Collection[str] | None) -> list[Row]:
+        """Make rows of records.
+
+        :param records: the records
+        :param nulls: texts that stand for a missing value; ``None`` if there are none
+        """
+        if not self._names or self._pick is None:
             return [{} for _ in records]
-        if self._pick is None:
+        if nulls:
+            records = [[None if value in nulls else value for value in record] for record in records]
+        if self._all:
             return list(map(dict, map(zip, repeat(self._names), records)))
         picked = map(self._pick, records)
         if len(self._names) == 1:
@@ -260,4 +320,4 @@ def _reason(error: csv.Error) -> str:
         return "a quotation mark is opened here and never closed."
     if "new-line character" in text:
         return "a carriage return stands outside of quotation marks. End lines with LF or CRLF."
-    return f"not valid CSV ({text})."
+    return f"not valid CSV ({text}). See csv_options, if values are quoted or escaped in another way."

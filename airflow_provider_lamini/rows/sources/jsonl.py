@@ -1,4 +1,4 @@
-"""Reads JSON Lines: one object, or one text, per line.
+"""Reads JSON Lines: one object, or one text, per line. One array of all rows is read as well.
 
 If a key occurs twice in an object, the last value counts, as usual in JSON parsers.
 """
@@ -6,13 +6,15 @@ If a key occurs twice in an object, the last value counts, as usual in JSON pars
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
 from airflow_provider_lamini.rows.errors import BadRowError
+from airflow_provider_lamini.rows.sources import json_array
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
+from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.values import Row
-
-PROMPT = "prompt"
-"""The column of a row that is a plain text."""
 
 _ODD_LF = re.compile(rb"\n(?:(?<!\}\n)|[^{])")
 _ODD_CRLF = re.compile(rb"\n(?:(?<!\}\r\n)|[^{])")
@@ -80,7 +79,13 @@ def read_batches(
     decoder = _decoder(None if columns is None else tuple(columns), tuple(required))
     slow = _decoder(None if columns is None else tuple(columns), ())
     checked = columns is not None and bool(required)
-    with file.open() as stream:
+    with file.open_text() as stream:
+        if json_array.is_array(stream):
+            file.remark("read as one JSON array")
+            yield from json_array.read_batches(
+                stream, file.name, start, partial(_read_line, slow), keep_bad=keep_bad
+            )
+            return
         reader = LineReader(file, stream, start.offset, start.line)
         row = start.row
         for block in reader.blocks():

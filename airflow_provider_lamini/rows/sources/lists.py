@@ -10,11 +10,11 @@ import msgspec
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
-from airflow_provider_lamini.rows.sources.jsonl import PROMPT
+from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
 from airflow_provider_lamini.rows.values import Row, json_value, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_provider_lamini.rows.failures import RowFailure
 
@@ -38,32 +38,41 @@ class _ListBatch(Batch):
         return f"item {self.start.row + offset} of the list"
 
 
-def check_rows(items: Iterable[object], bad: dict[int, RowFailure] | None = None) -> list[Row]:
+def check_rows(
+    items: Iterable[object],
+    bad: dict[int, RowFailure] | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+) -> list[Row]:
     """Convert the items of a list to rows.
 
-    :param items: texts, each a row with the column ``prompt``, or mappings of column to value. A number counts as the
+    :param items: texts, each a row with the column ``prompt``, mappings of column to value, or records. A number counts as the
         text that it was before a template was rendered to native objects.
     :param bad: receives the items that cannot be used, which become empty rows, by number; ``None`` to raise an error
+    :param columns: names for the values of rows that are sequences
     :raises BadRowError: for the first item that is neither, or contains a value that JSON cannot represent
     """
     if bad is None:
-        return [_row(item, number) for number, item in enumerate(items)]
+        return [_row(item, number, columns) for number, item in enumerate(items)]
     rows: list[Row] = []
     for number, item in enumerate(items):
         try:
-            rows.append(_row(item, number))
+            rows.append(_row(item, number, columns))
         except BadRowError as error:
             rows.append({})
             bad[number] = bad_row(error)
     return rows
 
 
-def read_batches(rows: list[Row], start: Cursor, bad: Mapping[int, RowFailure]) -> Iterator[Batch]:
+def read_batches(
+    rows: list[Row], start: Cursor, bad: Mapping[int, RowFailure], *, copies: bool = False
+) -> Iterator[Batch]:
     """Read a list from a position.
 
     :param rows: the whole list
     :param start: the position
     :param bad: items that could not be used, by number
+    :param copies: whether the caller changes the rows
     :raises InputError: if the list is shorter
     """
     if start.row > len(rows):
@@ -74,12 +83,13 @@ def read_batches(rows: list[Row], start: Cursor, bad: Mapping[int, RowFailure]) 
     row = start.row
     while batch := list(islice(rest, _BATCH_SIZE)):
         here = {number - row: bad[number] for number in range(row, row + len(batch)) if number in bad}
-        yield _ListBatch(batch, Cursor(row), bad=here)
+        yield _ListBatch(list(map(dict, batch)) if copies else batch, Cursor(row), bad=here)
         row += len(batch)
 
 
-def _row(item: object, number: int) -> Row:
+def _row(item: object, number: int, columns: Sequence[str] | None) -> Row:
     try:
+        item = as_mapping(item, columns)
         value = json_value(item)
     except ValueError as error:
         raise BadRowError(f"row {number} of the list: {_failing_column(item)}{error}.") from None

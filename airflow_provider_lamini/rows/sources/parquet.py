@@ -6,19 +6,22 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.rows.columns import Table, kinds_of_integers
+import msgspec
+
+from airflow_provider_lamini.rows.columns import KIND_KEY, Table, kinds_of_integers
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
     InputError,
-    MissingColumnError,
     MissingExtraError,
+    short_name,
 )
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
+from airflow_provider_lamini.rows.sources.projection import project_declared
 from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -68,7 +71,7 @@ class _GroupBatch(Batch):
         return memoryview(self._part.serialize()) if self._by_arrow else super().content()
 
     def missing(self, column: str) -> int | None:
-        if self._part.column(column).null_count == 0:
+        if self._part.column(column).null_count == 0 and not self._columns[column].may_be_missing:
             return None
         return super().missing(column)
 
@@ -106,18 +109,19 @@ class _GroupBatch(Batch):
 
 
 def read_batches(
-    file: InputFile, start: Cursor, columns: Collection[str] | None, *, keep_bad: bool = False
+    file: InputFile, start: Cursor, columns: Collection[str] | None, required: Collection[str] = ()
 ) -> Iterator[Batch]:
     """Read a file from a position.
 
-    Dates and times become ISO 8601 text; decimals become text with all their digits.
+    Dates and times become ISO 8601 text, decimals text with all their digits, maps objects, and binary values text if they
+    are UTF-8.
 
     :param file: the file
     :param start: the position in this file
-    :param columns: the columns to read; ``None`` for all
-    :param keep_bad: keep rows with such values (`Batch.bad`) instead of raising an error
+    :param columns: the columns to read; ``None`` for all that JSON can represent
+    :param required: columns without which the file cannot be used
     :raises BadRowError: for a value that JSON cannot represent, such as NaN
-    :raises ColumnError: if a column is missing, or has a type that JSON cannot represent
+    :raises ColumnError: if a required column is missing, or a column has a type that JSON cannot represent
     :raises InputError: if the file is incomplete or not Parquet
     :raises MissingExtraError: if pyarrow is not installed
     """
@@ -132,7 +136,11 @@ def read_batches(
         try:
             # With a buffer and without pre_buffer, a large row group is read in blocks.
             table = pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False)
-            selected = _columns(table.schema_arrow, columns, file.name)
+            schema = table.schema_arrow
+            projection = project_declared(
+                columns, schema.names, partitions=file.partitions, required=required, name=file.name
+            )
+            selected = _columns(schema, projection.names, file.name)
         except UnicodeDecodeError as error:
             raise InputError(f"{file.name}: a column name is not valid UTF-8.") from error
         except (pa.ArrowException, OSError) as error:
@@ -140,7 +148,12 @@ def read_batches(
                 raise
             raise InputError(f"{file.name} is not a complete Parquet file.") from error
         try:
-            yield from _groups(table, start, selected, file.name, keep_bad=keep_bad)
+            for column in selected.values():
+                if column.is_binary:
+                    file.remark(f"binary column {short_name(column.name)} read as text")
+            yield from map(
+                projection.apply, _groups(table, start, selected, file.name, keep_bad=file.keep_bad)
+            )
         except (pa.ArrowException, OSError) as error:
             if not _is_damage(error):
                 raise
@@ -221,7 +234,9 @@ def _table(
     :param bad: receives the rows that cannot be converted, by offset; ``None`` to raise an error
     """
     try:
-        values: dict[str, list[Any]] = {column: part.column(column).to_pylist() for column in columns}
+        values: dict[str, list[Any]] = {
+            column: _exact_moments(part.column(column)).to_pylist() for column in columns
+        }
     except (UnicodeDecodeError, ValueError, OverflowError) as error:
         if bad is None:
             raise BadRowError(f"{name}, row group {place.offset}: {_undecodable(error)}") from error
@@ -258,6 +273,20 @@ def _undecodable(error: Exception) -> str:
     )
 
 
+def _exact_moments(values: pa.Array) -> pa.Array:
+    """Moments in microseconds, as Python has them; as text if that would lose digits. Other values stay as they are."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if not pa.types.is_timestamp(values.type) or values.type.unit != "ns":
+        return values
+    try:
+        return values.cast(pa.timestamp("us", values.type.tz))
+    except pa.ArrowInvalid:
+        offset = "" if values.type.tz is None else "%z"
+        return compute.strftime(values, f"%Y-%m-%dT%H:%M:%S{offset}")
+
+
 class _Column:
     """Converts the values of one column to JSON.
 
@@ -265,18 +294,25 @@ class _Column:
     :param kind: its type; for a dictionary column, the type of the values
     """
 
-    def __init__(self, name: str, kind: pa.DataType) -> None:
+    def __init__(self, name: str, kind: pa.DataType, *, is_json: bool = False) -> None:
         from pyarrow import types
 
-        self._name = name
+        self.name = name
+        self._convert = msgspec.json.decode if is_json else converter(kind)
+        self.is_binary = _is_binary(kind)
+        """Whether the values are bytes, which are read as text."""
         self._value_type = next(
             (value_type for test, value_type in _VALUE_TYPES if getattr(types, f"is_{test}")(kind)),
             str if _is_text(kind) else None,
         )
+        if is_json:
+            self._value_type = None
         self.floats = self._value_type is float
         """Whether the values are plain floating point numbers."""
         self.deep = self._value_type is None
         """Whether each value must be checked recursively."""
+        self.may_be_missing = is_json
+        """Whether a value can be missing that is not null: the JSON text of null."""
 
     def convert(self, values: list[Any], place: Cursor, file: str, bad: dict[int, RowFailure] | None) -> None:
         """Convert the values in place.
@@ -288,13 +324,15 @@ class _Column:
                 return
         elif not self.deep:
             return
+        convert = self._convert
         for offset, value in enumerate(values):
             try:
-                values[offset] = json_value(value)
-            except ValueError as error:
+                values[offset] = json_value(value if convert is None or value is None else convert(value))
+            except (ValueError, msgspec.MsgspecError) as error:
+                reason = "is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
                 wrong = BadRowError(
                     f"row {place.row + offset} ({file}, row group {place.offset}, row {place.line + offset} of "
-                    f"it): column {self._name!r} {error}."
+                    f"it): column {self.name!r} {reason}."
                 )
                 if bad is None:
                     raise wrong from None
@@ -326,38 +364,76 @@ _VALUE_TYPES: tuple[tuple[str, type], ...] = (
 
 def _columns(schema: pa.Schema, columns: Collection[str] | None, name: str) -> dict[str, _Column]:
     names: list[str] = schema.names
-    selected = names if columns is None else [column for column in names if column in columns]
-    missing = [column for column in columns or () if column not in names]
-    if missing:
-        raise MissingColumnError.of(name, missing[0], names)
+    if columns is None:
+        # Nobody has asked for a certain column, so those that cannot be represented are left out.
+        return {
+            column: _column(column, schema.field(column), name)
+            for column in names
+            if names.count(column) == 1 and _refused(schema.field(column).type) is None
+        }
+    selected = [column for column in names if column in columns]
     twice = next((column for column in selected if names.count(column) > 1), None)
     if twice is not None:
         raise ColumnError(f"{name} has more than one column {twice!r}.")
-    return {column: _column(column, schema.field(column).type, name) for column in selected}
+    return {column: _column(column, schema.field(column), name) for column in selected}
 
 
-def _column(column: str, kind: pa.DataType, name: str) -> _Column:
+def _column(column: str, field: pa.Field, name: str) -> _Column:
     from pyarrow import types
 
-    if types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     refused = _refused(kind)
     if refused is not None:
         raise ColumnError(
             f"{name}: column {column!r} has the type {kind}, and JSON cannot represent {refused}. "
             "Convert it to text first, or leave the column out."
         )
-    return _Column(column, kind)
+    return _Column(column, kind, is_json=(field.metadata or {}).get(KIND_KEY) == b"json")
+
+
+def converter(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """A function that converts Arrow's values of a type to those of JSON; ``None`` if they need no conversion.
+
+    :param kind: the type
+    """
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return converter(kind.value_type)
+    if _is_binary(kind):
+        return bytes.decode
+    if types.is_map(kind):
+        key, item = converter(kind.key_type), converter(kind.item_type)
+        return lambda pairs: {
+            _key_text(_converted(key, name)): _converted(item, each) for name, each in pairs
+        }
+    if _is_list(kind):
+        inner = converter(kind.value_type)
+        return None if inner is None else lambda values: [_converted(inner, value) for value in values]
+    parts = {field.name: converter(field.type) for field in kind} if types.is_struct(kind) else {}
+    if not any(parts.values()):
+        return None
+    return lambda values: {name: _converted(parts[name], value) for name, value in values.items()}
+
+
+def _converted(convert: Callable[[Any], Any] | None, value: Any) -> Any:
+    return value if convert is None or value is None else convert(value)
+
+
+def _key_text(key: Any) -> str:
+    """The key of a map as that of a JSON object."""
+    plain = json_value(key)
+    return plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
 
 
 def _refused(kind: pa.DataType) -> str | None:
     """The part of a type that JSON cannot represent; ``None`` if it can represent all of it."""
     from pyarrow import types
 
-    if types.is_dictionary(kind) or types.is_list(kind) or types.is_large_list(kind):
+    if types.is_dictionary(kind) or _is_list(kind):
         return _refused(kind.value_type)
-    if types.is_fixed_size_list(kind):
-        return _refused(kind.value_type)
+    if types.is_map(kind):
+        return _refused(kind.key_type) or _refused(kind.item_type)
     if types.is_struct(kind):
         inner = (_refused(kind.field(number).type) for number in range(kind.num_fields))
         return next((found for found in inner if found is not None), None)
@@ -371,7 +447,24 @@ def _refused(kind: pa.DataType) -> str | None:
         types.is_time,
         types.is_timestamp,
     )
-    return None if _is_text(kind) or any(test(kind) for test in known) else str(kind)
+    return None if _is_text(kind) or _is_binary(kind) or any(test(kind) for test in known) else str(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or types.is_binary_view(kind)
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""The input of a run: a list, a file or a glob of files. Rows have a fixed order and can be read from any position."""
+"""The input of a run: a list, or files. Rows have a fixed order and can be read from any position."""
 
 from __future__ import annotations
 
@@ -8,36 +8,59 @@ import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from airflow_provider_lamini.rows.columns import concatenate
-from airflow_provider_lamini.rows.errors import InputChangedError, InputError, InputRefusedError
+from airflow_provider_lamini.rows.errors import InputChangedError, InputError
 from airflow_provider_lamini.rows.sources.batch import Cursor, SourceChunk, SourceRow
+from airflow_provider_lamini.rows.sources.earlier_run import FAILED, kept_batches
+from airflow_provider_lamini.rows.sources.finder import FileFinder
+from airflow_provider_lamini.rows.sources.forms import KNOWN, files_of_list, is_path, is_result, path_text
+from airflow_provider_lamini.rows.sources.options import InputOptions
+from airflow_provider_lamini.rows.sources.projection import project_declared, project_open
+from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.sql import SqlInput, read_lines
-from airflow_provider_lamini.rows.sources.textfile import InputFile
-from airflow_provider_lamini.rows.storage.base import GLOB
-from airflow_provider_lamini.rows.storage.locate import locate
-from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri
-from airflow_provider_lamini.rows.values import kind
+from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
+from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
+from airflow_provider_lamini.rows.values import is_path_object, kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from airflow_provider_lamini.rows.failures import RowFailure
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.batch import Batch
-    from airflow_provider_lamini.rows.storage.base import FileInfo, Store
+    from airflow_provider_lamini.rows.sources.textfile import InputFile
     from airflow_provider_lamini.rows.values import Row
 
-_GZIP = ".gz"
-_JSON_LINES = frozenset({".jsonl", ".ndjson", ".json"})
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_PARQUET = ".parquet"
-_LONGEST_PATH = 4096
-_KNOWN = "*.jsonl, *.ndjson, *.json (JSON Lines), *.csv, *.tsv, each also with .gz, and *.parquet"
+_MAX_NAMED = 3
+
+
+class Notes:
+    """What was found out about an input, each thing once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, None]] = {}
+
+    def add(self, remark: str, subject: str) -> None:
+        """Note a remark about a file or a folder; a repetition changes nothing.
+
+        :param remark: what was found out
+        :param subject: about what
+        """
+        self._found.setdefault(remark, {})[subject] = None
+
+    def summary(self) -> str:
+        """All remarks in one line."""
+        return "; ".join(f"{remark} ({_join(list(subjects))})" for remark, subjects in self._found.items())
+
+
+def _join(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return f"{', '.join(map(short_uri, names[:_MAX_NAMED]))}{more}"
 
 
 class Source(ABC):
@@ -56,6 +79,19 @@ class Source(ABC):
     @abstractmethod
     def describe(self) -> str:
         """A short description for logs, without any content."""
+
+    @abstractmethod
+    def notes(self) -> str:
+        """What was sniffed or skipped, as far as it was read, for the log; empty if there is nothing to say."""
+
+    def remarks(self) -> str:
+        """The same as a sentence that follows another one."""
+        notes = self.notes()
+        return f" Input: {notes}." if notes else ""
+
+    @abstractmethod
+    def columns(self) -> Collection[str]:
+        """The columns of the first rows."""
 
     @abstractmethod
     def version(self) -> str:
@@ -93,6 +129,14 @@ class Source(ABC):
         :raises ColumnError: if a file declares its columns and lacks one of these
         :raises InputError: if a file cannot be read
         """
+
+    def bind(self, prompt: PromptTemplate) -> PromptTemplate:
+        """A template for the columns of this input. It is read for this only if the template depends on it.
+
+        :param prompt: the template
+        :raises ColumnError: if a brace looks like a placeholder, but is no column
+        """
+        return prompt.for_columns(self.columns()) if prompt.needs_columns else prompt
 
     def read(
         self, cursor: Cursor | None = None, *, columns: Collection[str] | None = None
@@ -138,18 +182,37 @@ class Source(ABC):
 class ListSource(Source):
     """Rows in the arguments of the task.
 
-    :param items: texts or mappings
+    :param items: texts, mappings, records of a database, or lists or tables of these
+    :param options: how to read them
     :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
     """
 
-    def __init__(self, items: Sequence[object], *, keep_bad: bool = False) -> None:
+    def __init__(
+        self, items: Sequence[object], options: InputOptions | None = None, *, keep_bad: bool = False
+    ) -> None:
         from airflow_provider_lamini.rows.sources.lists import check_rows
+        from airflow_provider_lamini.rows.sources.records import flatten
 
+        rows, columns, remark = flatten(items, options.columns if options else None)
+        self._notes = Notes()
+        if remark:
+            self._notes.add(remark, "the list")
         self._bad: dict[int, RowFailure] | None = {} if keep_bad else None
-        self._rows = check_rows(items, self._bad)
+        self._rows = check_rows(rows, self._bad, columns=columns)
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """All rows."""
+        return self._rows
 
     def describe(self) -> str:
         return f"a list of {len(self._rows)} rows"
+
+    def notes(self) -> str:
+        return self._notes.summary()
+
+    def columns(self) -> Collection[str]:
+        return dict.fromkeys(column for row in self._rows for column in row)
 
     def version(self) -> str:
         return _hash(self._rows)
@@ -167,53 +230,79 @@ class ListSource(Source):
         self,
         cursor: Cursor | None = None,
         *,
-        columns: Collection[str] | None = None,  # noqa: ARG002
+        columns: Collection[str] | None = None,
         required: Collection[str] = (),  # noqa: ARG002
     ) -> Iterator[Batch]:
         from airflow_provider_lamini.rows.sources.lists import read_batches
+        from airflow_provider_lamini.rows.sources.projection import project_open
 
-        return read_batches(self._rows, cursor or Cursor(), self._bad or {})
+        projection = project_open(columns, {})
+        copies = not projection.is_plain
+        for batch in read_batches(self._rows, cursor or Cursor(), self._bad or {}, copies=copies):
+            yield projection.apply(batch)
 
 
 class FileSource(Source):
     """Rows in one or more files.
 
-    :param uri: the path, URI or glob as the user wrote it
-    :param store: the store of the files
-    :param path: the path or pattern in the store
+    :param uris: paths, URIs or patterns, as the user wrote them
+    :param conn_id: the Airflow connection to the object store
+    :param options: how to read the files
     :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
     """
 
-    def __init__(self, uri: str, store: Store, path: str, *, keep_bad: bool = False) -> None:
-        self._keep_bad = keep_bad
-        self._uri = redacted_uri(uri)
-        self._store = store
-        self._path = path
-        self._by_pattern = False
-        self._files = self._find()
+    def __init__(
+        self,
+        uris: Sequence[str],
+        conn_id: str | None = None,
+        options: InputOptions | None = None,
+        *,
+        keep_bad: bool = False,
+    ) -> None:
+        self._options = options or InputOptions()
+        self._notes = Notes()
+        self._finder = FileFinder(uris, conn_id, self._options, self._notes.add, keep_bad=keep_bad)
+        self._uri = redacted_uri(uris[0])
+        if len(uris) > 1:
+            self._uri += f" and {len(uris) - 1} more"
+        self._files = self._finder.find()
 
     @property
     def can_seek(self) -> bool:
-        return not any(file.gzipped for file in self._files)
+        return all(file.can_seek for file in self._files)
 
     def describe(self) -> str:
         size = sum(file.info.size for file in self._files) / 1e6
         count = "" if len(self._files) == 1 else f", {len(self._files)} files"
         return f"{self.title or self._uri} ({size:.1f} MB{count})"
 
+    def notes(self) -> str:
+        return self._notes.summary()
+
+    def columns(self) -> Collection[str]:
+        first = next((batch for batch in self.batches() if len(batch)), None)
+        return () if first is None else dict.fromkeys(column for row in first.rows for column in row)
+
     def version(self) -> str:
-        return self.identity or _hash([file.info for file in self._find()])
+        if self.identity is not None:
+            return self.identity
+        infos = [file.info for file in self._finder.find()]
+        changed = self._options.changed()
+        return _hash([infos, changed] if changed else infos)
 
     def layout(self) -> str:
-        return _hash([(_format(file.info.path)[0], file.info.size) for file in self._files])
+        return _hash(
+            [
+                (file.format, file.info.size, *([file.partitions] if file.partitions else []))
+                for file in self._files
+            ]
+        )
 
     def paths(self) -> list[str]:
         return [file.info.path for file in self._files]
 
     def matches(self, path: str) -> bool:
-        if path == self._path:
-            return True
-        return self._by_pattern and _matches(PurePosixPath(path).parts, PurePosixPath(self._path).parts)
+        return self._finder.matches(path)
 
     def batches(
         self,
@@ -223,7 +312,7 @@ class FileSource(Source):
         required: Collection[str] = (),
     ) -> Iterator[Batch]:
         place = cursor or Cursor()
-        if place.file >= len(self._files):
+        if place.file >= len(self._files) and place != Cursor():
             raise InputChangedError(
                 f"{self._uri} has {len(self._files)} files, but the task should continue with file number {place.file}: "
                 "files were removed since the run began."
@@ -231,61 +320,58 @@ class FileSource(Source):
         for number in range(place.file, len(self._files)):
             if number > place.file:
                 place = Cursor(place.row, number)
-            for batch in _open(self._files[number], place, columns, required, keep_bad=self._keep_bad):
+            for batch in _open(self._files[number], place, columns, required):
                 yield batch
                 place = Cursor(batch.start.row + len(batch), number)
 
-    def _find(self) -> list[InputFile]:
-        infos = self._look_up()
-        names = [PurePosixPath(info.path).name for info in infos]
-        # If files in different folders have the same name, messages show their paths.
-        labels = names if len(set(names)) == len(names) else [info.path for info in infos]
-        return [
-            InputFile(self._store, info, label, gzipped=_format(info.path)[1])
-            for info, label in zip(infos, labels, strict=True)
-        ]
 
-    def _look_up(self) -> list[FileInfo]:
-        if self._store.is_folder(self._path):
-            folder = self._uri.rstrip("/")
-            raise InputError(
-                f"The input {folder} is a folder. Pass its files instead, as in {folder}/*.jsonl."
-            )
-        try:
-            return [self._store.info(self._path)]
-        except PermissionError as error:
-            message = f"There is no permission to read the input {self._uri}."
-            raise InputRefusedError.of(message, error) from None
-        except (FileNotFoundError, NotADirectoryError):
-            if not GLOB.search(self._path):
-                raise InputError(f"The input {self._uri} does not exist.") from None
-        self._by_pattern = True
-        found = self._store.glob(self._path)
-        if not found:
-            raise InputError(f"No file matches the input {self._uri}.")
-        return found
-
-
-def open_source(value: object, *, conn_id: str | None = None, keep_bad: bool = False) -> Source:
+def open_source(
+    value: object,
+    *,
+    conn_id: str | None = None,
+    keep_bad: bool = False,
+    options: InputOptions | None = None,
+) -> Source:
     """Find the input of a run. Files are looked up, but not read.
 
-    :param value: a list of texts (each becomes a row with the column ``prompt``), a list of mappings, or a path, URI
-        or glob of files: JSON Lines (``.jsonl``, ``.ndjson``, ``.json``), CSV and TSV with a header line, each also
-        gzipped (``.gz``), or Parquet. The files of a glob are read in the order of their paths.
+    :param value: one of these:
+
+        - a list of rows: texts (each becomes a row with the column ``prompt``), mappings, records of a database; a list of
+          such lists; a DataFrame, a Series or an Arrow table
+        - a path, URI or pattern of files, or a list of these: see `docs/input.md`. The files of a pattern are read in the
+          order of their paths.
+        - the output folder of an earlier run, its manifest, or the result of its task; or a list of these
     :param conn_id: the Airflow connection to the object store
     :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
+    :param options: how to read it
     :raises InputError: if the input is of another type, a file does not exist, or its format is unknown
     :raises BadRowError: if a row of a list cannot be used
     """
     if isinstance(value, SqlInput):
         return _open_query(value, keep_bad=keep_bad)
+    options = options or InputOptions()
+    if is_path_object(value):
+        value = path_text(value)
     if isinstance(value, str):
-        return _open_text(value, conn_id, keep_bad=keep_bad)
-    if isinstance(value, Mapping) or not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
+        return _open_text(value, conn_id, options, keep_bad=keep_bad)
+    if isinstance(value, Mapping) and is_result(value):
+        return FileSource([value["manifest"]], conn_id, options, keep_bad=keep_bad)
+    if is_table(value):
+        value = table_rows(value)
+    if (
+        isinstance(value, Mapping)
+        or not isinstance(value, Sequence)
+        or isinstance(value, (bytes, bytearray, memoryview))
+    ):
         raise InputError(
             f"The input is {kind(value)}. Pass a list of prompts, a list of rows, or the path of a file."
         )
-    return ListSource(value, keep_bad=keep_bad)
+    if value and all(map(is_result, value)):
+        return FileSource([result["manifest"] for result in value], conn_id, options, keep_bad=keep_bad)
+    files = files_of_list(value, all_files=options.format is not None)
+    if files is None:
+        return ListSource(value, options, keep_bad=keep_bad)
+    return FileSource(files, conn_id, options, keep_bad=keep_bad)
 
 
 def _open_query(query: SqlInput, *, keep_bad: bool) -> Source:
@@ -306,46 +392,17 @@ def _open_query(query: SqlInput, *, keep_bad: bool) -> Source:
     return source
 
 
-def _open_text(text: str, conn_id: str | None, *, keep_bad: bool) -> Source:
+def _open_text(text: str, conn_id: str | None, options: InputOptions, *, keep_bad: bool) -> Source:
     if not text.strip():
         raise InputError("The input is an empty text. Pass a list of prompts, a list of rows, or a path.")
-    if not is_path(text):
+    if not is_path(text) and options.format is None:
         # The text may be a prompt, so the message does not repeat it.
         raise InputError(
             "The input is a text, but not the path of an existing file. To send prompts, pass a list of them; if the list "
             "comes from a template, set render_template_as_native_obj=True on the Dag, or pass the upstream task's output "
-            f"itself. Supported files: {_KNOWN}."
+            f"itself. Supported files: {KNOWN}."
         )
-    store, path = locate(text, conn_id)
-    return FileSource(text, store, path, keep_bad=keep_bad)
-
-
-def is_path(text: str) -> bool:
-    """Whether a text looks like a path or URI: it has a scheme or a known suffix, or it exists."""
-    if "\n" in text or "\0" in text or len(text) > _LONGEST_PATH:
-        return False
-    if SCHEME.match(text):
-        return True
-    if _suffix(text)[0] in {*_JSON_LINES, *_DELIMITERS, _PARQUET}:
-        return True
-    try:
-        store, path = locate(text)
-        if store.is_folder(path) or (GLOB.search(path) and "/" in text):
-            return True
-        store.info(path)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the components of a path match those of a pattern, where ``**`` stands for any number of folders."""
-    if not pattern:
-        return not parts
-    first, rest = pattern[0], pattern[1:]
-    if first == "**":
-        return any(_matches(parts[begin:], rest) for begin in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], first) and _matches(parts[1:], rest)
+    return FileSource([text], conn_id, options, keep_bad=keep_bad)
 
 
 def _open(
@@ -353,39 +410,40 @@ def _open(
     start: Cursor,
     columns: Collection[str] | None,
     required: Collection[str],
-    *,
-    keep_bad: bool,
+) -> Iterator[Batch]:
+    """Read one file. The failed rows of an earlier run are left out."""
+    if not file.of_run:
+        return _read(file, start, columns, required)
+    needed = None if columns is None else dict.fromkeys((*columns, FAILED))
+    return kept_batches(_read(file, start, needed, required), start)
+
+
+def _read(
+    file: InputFile, start: Cursor, columns: Collection[str] | None, required: Collection[str]
 ) -> Iterator[Batch]:
     """Read one file with the reader for its format. Readers are imported only when they are needed."""
-    suffix, _ = _format(file.info.path)
-    if suffix in _JSON_LINES:
+    if file.format == "jsonl":
         from airflow_provider_lamini.rows.sources import jsonl
 
-        return jsonl.read_batches(file, start, columns, required, keep_bad=keep_bad)
-    if suffix == _PARQUET:
+        projection = project_open(columns, file.partitions)
+        derived = {*projection.fields, *projection.constants}
+        checkable = () if derived.intersection(required) else required
+        batches = jsonl.read_batches(file, start, projection.names, checkable, keep_bad=file.keep_bad)
+        return batches if projection.is_plain else map(projection.apply, batches)
+    if file.format == "parquet":
         from airflow_provider_lamini.rows.sources import parquet
 
-        return parquet.read_batches(file, start, columns, keep_bad=keep_bad)
+        return parquet.read_batches(file, start, columns, required)
+    if file.format == "txt":
+        from airflow_provider_lamini.rows.sources import plaintext
+
+        projection = project_declared(
+            columns, [PROMPT], partitions=file.partitions, required=required, name=file.name
+        )
+        return map(projection.apply, plaintext.read_batches(file, start))
     from airflow_provider_lamini.rows.sources.delimited import DelimitedReader
 
-    return DelimitedReader(file, _DELIMITERS[suffix], keep_bad=keep_bad).read_batches(start, columns)
-
-
-def _format(path: str) -> tuple[str, bool]:
-    """The format of a file according to its name, and whether it is gzipped."""
-    suffix, gzipped = _suffix(path)
-    name = PurePosixPath(path).name
-    if suffix == _PARQUET and gzipped:
-        raise InputError(f"{name}: gzipped Parquet is not supported. Parquet files are compressed already.")
-    if suffix not in _JSON_LINES and suffix not in _DELIMITERS and suffix != _PARQUET:
-        raise InputError(f"{name}: unknown file format. Supported files: {_KNOWN}.")
-    return suffix, gzipped
-
-
-def _suffix(path: str) -> tuple[str, bool]:
-    name = PurePosixPath(path.lower())
-    gzipped = name.suffix == _GZIP
-    return (name.with_suffix("") if gzipped else name).suffix, gzipped
+    return DelimitedReader(file).read_batches(start, columns, required)
 
 
 def _hash(value: object) -> str:

@@ -1,18 +1,24 @@
-"""Reads text files, plain or gzipped, in blocks of complete lines."""
+"""Files of an input, and text files in blocks of complete lines."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError, InputRefusedError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE
+from airflow_provider_lamini.rows.sources.compression import (
+    compression_of,
+    decompressed,
+    has_utf16_mark,
+    is_transformed,
+    recoded,
+)
+from airflow_provider_lamini.rows.sources.options import CsvOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
 
@@ -20,7 +26,12 @@ if TYPE_CHECKING:
 # their memory is requested from the system again for each block.
 _BLOCK = 64 * 1024
 _UTF8_MARK = b"\xef\xbb\xbf"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_HEAD = 6
+_ENCODED_FORMATS = ("csv", "tsv", "txt")
+
+
+def _ignore(_: str) -> None:
+    """Do nothing with a remark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +41,35 @@ class InputFile:
     :param store: its store
     :param info: its path, size and version
     :param name: its name in messages
-    :param gzipped: whether it is gzipped
+    :param format: ``jsonl``, ``csv``, ``tsv``, ``txt`` or ``parquet``
+    :param compression: its compression, as its name tells it; ``None`` if it is not compressed
+    :param csv: how it is written, if it is CSV
+    :param partitions: columns that its folders add to each row
+    :param of_run: whether it is a part of an earlier run, in which failed rows have an error
+    :param keep_bad: whether rows that cannot be used are kept (`Batch.bad`) instead of raising an error
+    :param remark: takes what was found out about the file, for the log
     """
 
     store: Store
     info: FileInfo
     name: str
-    gzipped: bool = False
+    format: str = "jsonl"
+    compression: str | None = None
+    csv: CsvOptions = field(default_factory=CsvOptions)
+    partitions: Mapping[str, str | None] = field(default_factory=dict)
+    of_run: bool = False
+    keep_bad: bool = False
+    remark: Callable[[str], None] = _ignore
+
+    @property
+    def encoding(self) -> str:
+        """The character encoding that the user has given."""
+        return self.csv.encoding if self.format in _ENCODED_FORMATS else "utf-8"
+
+    @property
+    def can_seek(self) -> bool:
+        """Whether reading can start in the middle, as far as its name tells."""
+        return self.compression is None and self.encoding == "utf-8"
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -51,11 +84,28 @@ class InputFile:
         except (FileNotFoundError, IsADirectoryError) as error:
             raise InputError(f"{self.name} cannot be opened: {type(error).__name__}.") from error
         with stream:
-            if self.gzipped:
-                with gzip.GzipFile(fileobj=stream) as text:
-                    yield cast("BinaryIO", text)
-            else:
-                yield stream
+            yield stream if self.compression is None else decompressed(stream, self.compression, self.name)
+
+    @contextmanager
+    def open_text(self) -> Iterator[BinaryIO]:
+        """Open the file as UTF-8 text. Compression and UTF-16 are recognized by the first bytes, too.
+
+        :raises InputError: as for `open`, and if the text is not in its encoding
+        """
+        with self.open() as plain:
+            stream = plain
+            head = stream.read(_HEAD)
+            stream.seek(0)
+            if self.compression is None and (found := compression_of(head)) is not None:
+                self.remark(f"decompressed {found}")
+                stream = decompressed(stream, found, self.name)
+                head = stream.read(_HEAD)
+                stream.seek(0)
+            encoding = self.encoding
+            if encoding == "utf-8" and has_utf16_mark(head):
+                encoding = "utf-16"
+                self.remark("decoded UTF-16")
+            yield stream if encoding == "utf-8" else recoded(stream, encoding, self.name)
 
 
 class LineReader:
@@ -70,7 +120,7 @@ class LineReader:
     def __init__(self, file: InputFile, stream: BinaryIO, offset: int = 0, lines: int = 0) -> None:
         self._name = file.name
         self._stream = stream
-        self._size = None if file.gzipped else file.info.size
+        self._size = None if is_transformed(stream) else file.info.size
         self.offset = offset
         self.lines = lines
 
@@ -81,15 +131,15 @@ class LineReader:
         next block is requested.
 
         :raises BadRowError: for a line that is too long
-        :raises InputError: if the file is not UTF-8, or its compression is damaged
+        :raises InputError: if its compression is damaged
         """
         if self.offset:
             self._skip()
         else:
-            self._check_mark()
+            self._skip_mark()
         rest: list[bytes] = []
         held = 0
-        while piece := self._read(_BLOCK):
+        while piece := self._stream.read(_BLOCK):
             cut = piece.rfind(b"\n") + 1
             held += len(piece)
             if not cut:
@@ -109,27 +159,13 @@ class LineReader:
             rest.append(b"\n")
             yield b"".join(rest)
 
-    def _check_mark(self) -> None:
-        start = self._read(len(_UTF8_MARK))
-        if start.startswith(_UTF16_MARKS):
-            raise InputError(f"{self._name} is UTF-16 text. Convert it to UTF-8.")
+    def _skip_mark(self) -> None:
+        start = self._stream.read(len(_UTF8_MARK))
         if start == _UTF8_MARK:
             self.offset = len(start)
         else:
             self._stream.seek(0)
 
     def _skip(self) -> None:
-        try:
-            # The line end that is added at the end of the file may be one byte beyond it.
-            self._stream.seek(self.offset if self._size is None else min(self.offset, self._size))
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise self._broken() from error
-
-    def _read(self, size: int) -> bytes:
-        try:
-            return self._stream.read(size)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise self._broken() from error
-
-    def _broken(self) -> InputError:
-        return InputError(f"{self._name} is incomplete: its gzip compression is damaged or truncated.")
+        # The line end that is added at the end of the file may be one byte beyond it.
+        self._stream.seek(self.offset if self._size is None else min(self.offset, self._size))

@@ -31,13 +31,13 @@ class LocalStore:
     """A local file system."""
 
     def glob(self, pattern: str) -> list[FileInfo]:
-        """List the files that match a pattern. Hidden files do not match."""
+        """List the files that match a pattern, also those whose names begin with a dot."""
         anchor = Path(Path(pattern).anchor)
         try:
             found = sorted(anchor.glob(str(Path(pattern).relative_to(anchor))))
         except ValueError as error:  # before Python 3.13, "**" must be a whole path component
             raise InputError(f"{short_uri(pattern)} is not a valid file pattern: {error}.") from None
-        return [self.info(str(path)) for path in found if path.is_file() and not path.name.startswith(".")]
+        return [self.info(str(path)) for path in found if path.is_file()]
 
     def info(self, path: str) -> FileInfo:
         """Read size and version of a file.

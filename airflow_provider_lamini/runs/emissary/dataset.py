@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.pairs import Columns, Dataset
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
@@ -34,6 +35,7 @@ class DatasetRequest:
     :param rows: its rows: a list, or a path, URI or glob
     :param columns: how they become rows of a dataset
     :param fields: what the question and the answer are called in the dataset
+    :param options: how to read the input
     :param conn_id: the connection for the input's object storage
     :param list_delay: seconds until a dataset that was just uploaded is in the platform's list
     """
@@ -43,6 +45,7 @@ class DatasetRequest:
     rows: object
     columns: Columns
     fields: tuple[str, str]
+    options: InputOptions
     conn_id: str | None
     list_delay: float
 
@@ -62,7 +65,8 @@ class DatasetUpload(NamedJob):
 
     @cached_property
     def _source(self) -> Source:
-        return open_source(self._request.rows, conn_id=self._request.conn_id)
+        request = self._request
+        return open_source(request.rows, conn_id=request.conn_id, options=request.options)
 
     def fingerprint_inputs(self) -> Mapping[str, object]:
         request = self._request
@@ -78,7 +82,8 @@ class DatasetUpload(NamedJob):
     def prepare(self) -> Iterator[Prepared]:
         with dataset_file(self._source, self._request.columns, self._request.fields) as dataset:
             self._task.log.info(
-                "Read %s: %d rows, all valid, %d bytes.", self._source.describe(), dataset.rows, dataset.size
+                "Read %s: %d rows, all valid, %d bytes.%s",
+                *(self._source.describe(), dataset.rows, dataset.size, self._source.remarks()),
             )
             if dataset.size > datasets.MAX_UPLOAD_BYTES:
                 raise InputError(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassifierJob
+    from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.runs.job_spec import Intent
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
@@ -44,6 +45,7 @@ class ClassifierRequest:
     dataset_name: str | None
     on_existing: str
     input_conn_id: str | None
+    input_options: InputOptions
     list_delay: float = 10.0
 
 
@@ -119,7 +121,11 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
             return None
         classes = None if request.classes is None else tuple(request.classes)
         return read_examples(
-            request.examples, request.columns, classes=classes, conn_id=request.input_conn_id
+            request.examples,
+            request.columns,
+            classes=classes,
+            conn_id=request.input_conn_id,
+            options=request.input_options,
         )
 
     def _create(self) -> Call[ClassifierJob]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from airflow_provider_lamini.api import azure_blob
 from airflow_provider_lamini.corpus.pairs import Columns, dataset_file
 from airflow_provider_lamini.platforms.lamini.api import datasets
+from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
@@ -33,12 +34,14 @@ class DatasetRequest:
     :param columns: how they become rows of a dataset
     :param is_public: whether others may use it; ``None`` for the platform's default
     :param conn_id: the connection for the input's object storage
+    :param options: how to read the input
     """
 
     rows: object
     columns: Columns
     is_public: bool | None = None
     conn_id: str | None = None
+    options: InputOptions = field(default_factory=InputOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class DatasetUpload:
         self._task = task
         self._request = request
         self._records = record_store(task, state_path, RECORD)
-        self._source = open_source(request.rows, conn_id=request.conn_id)
+        self._source = open_source(request.rows, conn_id=request.conn_id, options=request.options)
 
     @property
     def fingerprint(self) -> str:
@@ -114,7 +117,8 @@ class DatasetUpload:
                 "An earlier upload was interrupted. It may have left an unused dataset; uploading again."
             )
         with dataset_file(self._source, self._request.columns) as dataset:
-            log.info("Read %s: %d rows, all valid.", self._source.describe(), dataset.rows)
+            source = self._source
+            log.info("Read %s: %d rows, all valid.%s", source.describe(), dataset.rows, source.remarks())
             intent = Submission(
                 fingerprint=fingerprint,
                 mark="",

@@ -1,0 +1,124 @@
+"""How a CSV file is written: what the user says, and what its first lines make certain."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from airflow_provider_lamini.rows.sources.options import CsvOptions
+
+NULL = "\ue000\\N"
+"""Stands for the null value of databases that escape with a backslash, which the CSV parser would read as ``N``."""
+
+_DELIMITERS = (",", ";", "\t", "|")
+_RECORDS = 50
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The dialect of one file.
+
+    :param delimiter: the character between two values
+    :param quote: the character around values; ``None`` if there is none
+    :param escape: the escape character; ``None`` if there is none
+    :param skip_blanks: whether blanks after a delimiter do not belong to the value
+    """
+
+    delimiter: str
+    quote: str | None
+    escape: str | None
+    skip_blanks: bool = False
+
+    def records(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        """Parse lines.
+
+        :param lines: lines with their ends
+        :raises csv.Error: for the first line that cannot be parsed
+        """
+        return iter(
+            csv.reader(
+                lines,
+                delimiter=self.delimiter,
+                quotechar=self.quote,
+                quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+                escapechar=self.escape,
+                skipinitialspace=self.skip_blanks,
+                strict=True,
+            )
+        )
+
+    def protect_nulls(self, line: str) -> str:
+        r"""Replace values that are ``\N``, if the backslash is the escape character.
+
+        :param line: a line
+        """
+        if self.escape != "\\" or "\\N" not in line:
+            return line
+        at = re.escape(self.delimiter)
+        return re.sub(rf"(?:(?<={at})|^)\\N(?=(?:{at}|\r?\n?$))", lambda _: NULL, line)
+
+    @property
+    def special(self) -> tuple[bytes, ...]:
+        """The characters without which each line is a record."""
+        return tuple(character.encode() for character in (self.quote, self.escape) if character)
+
+
+def dialect_of(sample: str, options: CsvOptions, default: str | None) -> tuple[Dialect, list[str]]:
+    """The dialect of a file.
+
+    :param sample: the beginning of the file, as complete lines
+    :param options: what the user says
+    :param default: the delimiter that the file's name says; ``None`` if it says none
+    :return: the dialect, and what was sniffed, for the log
+    """
+    remarks: list[str] = []
+    delimiter = options.delimiter or default
+    if delimiter is None:
+        delimiter = sniff_delimiter(sample, options)
+        if delimiter != ",":
+            remarks.append(f"delimiter {_NAMES[delimiter]}")
+    skip = False
+    if options.quote:
+        before_quote = rf"(?:^|{re.escape(delimiter)})[ \t]+{re.escape(options.quote)}"
+        skip = delimiter != "\t" and re.search(before_quote, sample, re.MULTILINE) is not None
+    if skip:
+        remarks.append("blanks before quotes ignored")
+    return Dialect(delimiter, options.quote, options.escape, skip), remarks
+
+
+def sniff_delimiter(sample: str, options: CsvOptions) -> str:
+    """The delimiter of a file, where its first lines make it certain; else a comma.
+
+    It is certain if the lines have the same number of values with exactly one delimiter, and not with a comma.
+
+    :param sample: the beginning of the file, as complete lines
+    :param options: what the user says
+    """
+    fitting = [delimiter for delimiter in _DELIMITERS if _fits(sample, delimiter, options)]
+    return fitting[0] if len(fitting) == 1 or fitting[:1] == [","] else ","
+
+
+def _fits(sample: str, delimiter: str, options: CsvOptions) -> bool:
+    dialect = Dialect(delimiter, options.quote, options.escape, skip_blanks=True)
+    widths: list[int] = []
+    try:
+        for record in dialect.records(sample.splitlines(keepends=True)):
+            if record:
+                widths.append(len(record))
+            if len(widths) == _RECORDS:
+                break
+    except csv.Error:
+        # The last record of a sample may be cut off; the first ones count.
+        widths = widths if len(widths) > 1 else []
+    return bool(widths) and min(widths) == max(widths) > 1
+
+
+def is_empty(values: Sequence[str]) -> bool:
+    """Whether none of some values says anything."""
+    return not any(map(str.strip, values))

@@ -1,0 +1,381 @@
+"""Finds the files of an input: single files, patterns, and the parts of earlier runs."""
+
+from __future__ import annotations
+
+import glob
+import re
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from os.path import commonpath
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from airflow_provider_lamini.rows.errors import InputError, InputRefusedError
+from airflow_provider_lamini.rows.formats import (
+    MANIFEST_FORMAT,
+    SHARDS_FORMAT,
+    FormatError,
+    UnknownFormatError,
+)
+from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST, SHARDS
+from airflow_provider_lamini.rows.sources.forms import KNOWN, SUFFIXES, is_manifest, suffix_of
+from airflow_provider_lamini.rows.sources.textfile import InputFile
+from airflow_provider_lamini.rows.storage.locate import locate
+from airflow_provider_lamini.rows.storage.patterns import (
+    expand_alternatives,
+    fixed_part,
+    is_hidden,
+    is_pattern,
+    literal_pattern,
+    partition_columns,
+    path_matches,
+)
+from airflow_provider_lamini.rows.storage.uris import is_remote, redacted_uri, short_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from airflow_provider_lamini.rows.formats import FileFormat
+    from airflow_provider_lamini.rows.sources.options import InputOptions
+    from airflow_provider_lamini.rows.storage.base import FileInfo, Store
+
+_PART = re.compile(r"part-(\d{5,})\.(?:jsonl|parquet)")
+_BESIDE_PARTS = re.compile(r"errors-\d{5,}\.jsonl|manifest\.json|shards\.json")
+_HEAD = 4096
+
+
+class _Part(msgspec.Struct):
+    name: str
+
+
+class _Failures(msgspec.Struct):
+    failed: int
+
+
+class _Manifest(msgspec.Struct):
+    """What a run as an input needs of its manifest."""
+
+    format: str
+    version: int
+    parts: list[_Part]
+    counts: _Failures
+
+
+class _Shard(msgspec.Struct):
+    output: str
+
+
+class _Shards(msgspec.Struct):
+    """What several runs as an input need of the list of their folders."""
+
+    format: str
+    version: int
+    shards: list[_Shard]
+
+
+_MANIFEST = msgspec.json.Decoder(_Manifest)
+_SHARDS = msgspec.json.Decoder(_Shards)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file that was found.
+
+    :param store: its store
+    :param info: its path, size and version
+    :param of_run: whether it is a part of an earlier run
+    """
+
+    store: Store
+    info: FileInfo
+    of_run: bool = False
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A path, URI or pattern.
+
+    :param uri: as the user wrote it
+    :param store: its store
+    :param path: the path or pattern in the store
+    """
+
+    uri: str
+    store: Store
+    path: str
+
+    @property
+    def shown(self) -> str:
+        """The URI for messages."""
+        return redacted_uri(self.uri)
+
+    @cached_property
+    def patterns(self) -> list[str]:
+        """The patterns without alternatives, in which existing folders stand for themselves."""
+        try:
+            alternatives = expand_alternatives(self.path)
+        except ValueError as error:
+            raise InputError(f"{short_uri(self.uri)} is not a valid file pattern: {error}.") from None
+        return [literal_pattern(self.store, pattern) for pattern in alternatives]
+
+
+@dataclass
+class FileFinder:
+    """Finds the files of an input, again and again in the same order.
+
+    :param uris: paths, URIs or patterns, as the user wrote them
+    :param conn_id: the Airflow connection to the object store
+    :param options: how to read the files
+    :param remark: takes what was found out, for the log: a remark and the name of a file or folder
+    :param keep_bad: keep rows that cannot be used, instead of raising an error
+    """
+
+    uris: Sequence[str]
+    conn_id: str | None
+    options: InputOptions
+    remark: Callable[[str, str], None]
+    keep_bad: bool = False
+    _sniffed: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    _by_pattern: bool = False
+
+    @cached_property
+    def _places(self) -> list[_Place]:
+        return [_Place(uri, *locate(uri, self.conn_id)) for uri in self.uris]
+
+    def find(self) -> list[InputFile]:
+        """Find the files. They are not read, except for the first bytes of those whose names do not tell their format.
+
+        :raises InputError: if there is none, or the format of one is unknown
+        """
+        unique: dict[tuple[str, str], _Found] = {}
+        total = 0
+        for place in self._places:
+            for found in self._look_up(place):
+                total += 1
+                unique.setdefault((place.uri.partition("://")[0], found.info.path), found)
+        if total > len(unique):
+            self.remark("named more than once, read once", f"{total - len(unique)} files")
+        visible = self._without_hidden(list(unique.values()))
+        names = [PurePosixPath(found.info.path).name for found in visible]
+        # If files in different folders have the same name, messages show their paths.
+        labels = names if len(set(names)) == len(names) else [found.info.path for found in visible]
+        return [self._input_file(found, label) for found, label in zip(visible, labels, strict=True)]
+
+    def matches(self, path: str) -> bool:
+        """Whether a file with this path would belong to the input if it existed.
+
+        :param path: path in the input's store
+        """
+        for place in self._places:
+            if path == place.path:
+                return True
+            if is_pattern(place.path) and any(
+                path_matches(path, pattern) and not is_hidden(path, fixed_part(pattern), pattern)
+                for pattern in place.patterns
+            ):
+                return True
+        return False
+
+    def _look_up(self, place: _Place) -> list[_Found]:
+        store, path = place.store, place.path
+        known = suffix_of(path)[0] in SUFFIXES
+        # A file of a known format is looked up with one request, as there may be thousands in a list.
+        if not (known and is_remote(place.uri)) and store.is_folder(path):
+            return self._of_folder(place)
+        try:
+            info = store.info(path)
+        except PermissionError as error:
+            message = f"There is no permission to read the input {place.shown}."
+            raise InputRefusedError.of(message, error) from None
+        except (FileNotFoundError, NotADirectoryError):
+            if store.is_folder(path):
+                return self._of_folder(place)
+            if not is_pattern(path):
+                raise InputError(f"The input {place.shown} does not exist.") from None
+            return self._of_pattern(place)
+        if not info.size and store.is_folder(path):
+            return self._of_folder(place)
+        if is_manifest(path):
+            folder, _, name = place.uri.rpartition("/")
+            parts = self._of_run(_Place(folder, store, path.rpartition("/")[0]), name)
+            if parts is not None:
+                return parts
+        return [_Found(store, info)]
+
+    def _of_folder(self, place: _Place) -> list[_Found]:
+        folder, names = place.shown.rstrip("/"), place.store.names(place.path)
+        for name in (SHARDS, MANIFEST):
+            if name in names and (parts := self._of_run(place, name)) is not None:
+                return parts
+        if LEDGER in names:
+            raise InputError(
+                f"The run in {folder} has not ended: it has no {MANIFEST} yet. Wait for its task."
+            )
+        if place.store.is_folder(f"{place.path.rstrip('/')}/_delta_log"):
+            raise InputError(
+                f"{folder} is a Delta table, whose log says which files count. Pass the list that "
+                "DeltaTable(...).file_uris() gives, or its rows as an Arrow table."
+            )
+        if place.store.is_folder(f"{place.path.rstrip('/')}/metadata") and not names:
+            raise InputError(
+                f"{folder} looks like an Iceberg table, whose metadata say which files count. Pass its rows as an Arrow table: "
+                "table.scan().to_arrow()."
+            )
+        suffix = next((found for found, _ in map(suffix_of, names) if found in SUFFIXES), ".jsonl")
+        raise InputError(f"The input {folder} is a folder. Pass its files instead, as in {folder}/*{suffix}.")
+
+    def _of_run(self, place: _Place, name: str) -> list[_Found] | None:
+        """The parts of an earlier run, or of several; ``None`` if the file is not one of this package."""
+        path = f"{place.path.rstrip('/')}/{name}"
+        file_format: FileFormat = SHARDS_FORMAT if name == SHARDS else MANIFEST_FORMAT
+        try:
+            content = place.store.read(path)
+            if name == SHARDS:
+                return list(
+                    self._of_shards(place, file_format.decode(content, _SHARDS, f"{place.shown}/{name}"))
+                )
+            manifest = file_format.decode(content, _MANIFEST, f"{place.shown}/{name}")
+        except UnknownFormatError:
+            return None
+        except FormatError as error:
+            raise InputError(str(error)) from error
+        self._check_failures(place, manifest.counts.failed)
+        pattern = f"{glob.escape(place.path.rstrip('/'))}/part-*"
+        infos = {PurePosixPath(info.path).name: info for info in place.store.glob(pattern)}
+        missing = [part.name for part in manifest.parts if part.name not in infos]
+        if missing:
+            raise InputError(
+                f"{place.shown} has no {missing[0]}, which its {name} lists. Somebody has removed it."
+            )
+        return [_Found(place.store, infos[part.name], of_run=True) for part in manifest.parts]
+
+    def _of_shards(self, place: _Place, shards: _Shards) -> Iterator[_Found]:
+        for shard in shards.shards:
+            inside = not shard.output.startswith("/") and "://" not in shard.output
+            uri = f"{place.uri.rstrip('/')}/{shard.output}" if inside else shard.output
+            yield from self._look_up(_Place(uri, *locate(uri, self.conn_id)))
+
+    def _check_failures(self, place: _Place, failed: int) -> None:
+        if failed and self.options.failed_rows == "fail":
+            raise InputError(
+                f"{place.shown} has {failed} failed rows, and failed_input_rows='fail'. Repeat that run, or pass "
+                "failed_input_rows='skip'."
+            )
+        if failed:
+            self.remark(f"skipped {failed} failed rows", place.shown)
+
+    def _of_pattern(self, place: _Place) -> list[_Found]:
+        self._by_pattern = True
+        found: dict[str, FileInfo] = {}
+        hidden: set[str] = set()
+        for pattern in place.patterns:
+            for info in place.store.glob(pattern):
+                if info.path.endswith("/") or is_hidden(info.path, fixed_part(pattern), pattern):
+                    hidden.add(info.path)
+                else:
+                    found[info.path] = info
+        hidden -= found.keys()
+        if hidden:
+            self._remark_hidden(hidden)
+        if not found:
+            more = (
+                f": {len(hidden)} hidden files, whose names or folders begin with '.' or '_', do not count"
+                if hidden
+                else ""
+            )
+            raise InputError(f"No file matches the input {place.shown}{more}.")
+        return [_Found(place.store, found[path]) for path in sorted(self._without_run_files(found))]
+
+    def _without_run_files(self, paths: Iterable[str]) -> list[str]:
+        """Leave out the files that repeat or describe the parts of a run, where a pattern matches both."""
+        by_folder: dict[str, list[str]] = {}
+        for path in paths:
+            by_folder.setdefault(str(PurePosixPath(path).parent), []).append(path)
+        kept: list[str] = []
+        for folder, files in by_folder.items():
+            names = {PurePosixPath(path).name: path for path in files}
+            beside = [name for name in names if _BESIDE_PARTS.fullmatch(name)]
+            if beside and any(map(_PART.fullmatch, names)):
+                self.remark(f"skipped {len(beside)} files beside the parts", folder)
+                names = {name: path for name, path in names.items() if name not in beside}
+            kept += names.values()
+        return kept
+
+    def _without_hidden(self, found: list[_Found]) -> list[_Found]:
+        """Leave out hidden files of a list, and the marker of a finished job that is passed alone."""
+        if len(self.uris) == 1:
+            marker = len(found) == 1 and not found[0].info.size and not suffix_of(found[0].info.path)[0]
+            if not marker or not is_hidden(found[0].info.path, PurePosixPath(found[0].info.path).parent):
+                return found
+            self._remark_hidden([found[0].info.path])
+            return []
+        parents = [str(PurePosixPath(item.info.path).parent) for item in found]
+        absolute = len({parent.startswith("/") for parent in parents}) == 1
+        below = PurePosixPath(commonpath(parents)) if parents and absolute else PurePosixPath()
+        if below == PurePosixPath():
+            return found
+        visible = [item for item in found if item.of_run or not is_hidden(item.info.path, below)]
+        if len(visible) < len(found):
+            self._remark_hidden([item.info.path for item in found if item not in visible])
+        if found and not visible:
+            raise InputError(
+                f"All {len(found)} files of the input are hidden: their names or folders begin with '.' or '_'. Rename them, or "
+                "pass each as an input of its own."
+            )
+        return visible
+
+    def _remark_hidden(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self.remark("skipped as hidden", path)
+
+    def _input_file(self, found: _Found, label: str) -> InputFile:
+        info, remark = found.info, partial(self._remark_file, label)
+        suffix, compression = suffix_of(info.path)
+        file_format = self.options.format or SUFFIXES.get(suffix)
+        if file_format is None and (not suffix or not suffix[1:2].isalpha()):
+            file_format = self._sniff(found, label, compression)
+        if file_format is None:
+            raise InputError(
+                f"{label}: unknown file format. Supported files: {KNOWN}. For other names, pass input_format, such as 'csv'."
+            )
+        if file_format == "parquet" and compression is not None:
+            raise InputError(
+                f"{label}: Parquet in {compression} is not supported. Parquet files are compressed already."
+            )
+        partitions = partition_columns(info.path)
+        if partitions:
+            remark(f"partition columns {', '.join(partitions)}")
+        return InputFile(
+            store=found.store,
+            info=info,
+            name=label,
+            format="jsonl" if file_format == "json" else file_format,
+            compression=compression,
+            csv=self.options.csv,
+            partitions=partitions,
+            of_run=found.of_run,
+            keep_bad=self.keep_bad,
+            remark=remark,
+        )
+
+    def _remark_file(self, label: str, text: str) -> None:
+        self.remark(text, label)
+
+    def _sniff(self, found: _Found, label: str, compression: str | None) -> str | None:
+        """The format of a file whose name does not tell it, if its first bytes do."""
+        key = (found.info.path, found.info.version)
+        if key not in self._sniffed:
+            file = InputFile(found.store, found.info, label, compression=compression)
+            with file.open_text() as stream:
+                head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+            if head.startswith(b"PAR1"):
+                self._sniffed[key] = "parquet"
+            else:
+                # Nothing but JSON begins like this and has no name for its format; an empty file has no rows in any.
+                self._sniffed[key] = "jsonl" if head[:1] in (b"{", b"[", b"") else None
+        known = self._sniffed[key]
+        if known is not None:
+            self.remark(f"recognized as {known}", label)
+        return known

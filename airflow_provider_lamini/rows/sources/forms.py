@@ -1,0 +1,160 @@
+"""What an input is: one rule for texts, one for lists, one for mappings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath, PurePosixPath
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.rows.errors import InputError
+from airflow_provider_lamini.rows.run_files import MANIFEST, SHARDS
+from airflow_provider_lamini.rows.sources.compression import SUFFIXES as COMPRESSIONS
+from airflow_provider_lamini.rows.storage.locate import locate
+from airflow_provider_lamini.rows.storage.patterns import is_pattern
+from airflow_provider_lamini.rows.storage.uris import SCHEME, split_uri
+from airflow_provider_lamini.rows.values import is_path_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".txt": "txt",
+}
+"""Format of a file by the suffix of its name."""
+KNOWN = "*.jsonl, *.ndjson, *.json, *.csv, *.tsv, *.txt, each also with .gz, .bz2, .xz or .zst, and *.parquet"
+
+_WEB = ("http", "https")
+_LONGEST_PATH = 4096
+_CANDIDATE = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.\-]*://|/|~/|\.\.?/)|.*\.(?:jsonl|ndjson|json|csv|tsv|parquet|txt)(?:\.(?:gz|bz2|xz|zst))?\Z",
+    re.IGNORECASE,
+)
+"""Matches all texts that may be files, to look at them closely."""
+_COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/[^/]")
+_AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
+
+
+def suffix_of(path: str) -> tuple[str, str | None]:
+    """The suffix of a file's name in lower case, and its compression.
+
+    :param path: path of the file
+    """
+    name = PurePosixPath(path.lower())
+    compression = COMPRESSIONS.get(name.suffix)
+    return (name if compression is None else name.with_suffix("")).suffix, compression
+
+
+def path_text(value: object) -> str:
+    """The text of a path object.
+
+    :param value: a path of ``pathlib``, or Airflow's ``ObjectStoragePath``
+    :raises InputError: if a URI was made a path of ``pathlib``, which drops one of its slashes
+    """
+    text = str(value)
+    if isinstance(value, PurePath) and not SCHEME.match(text) and _COLLAPSED.match(text):
+        raise InputError(
+            "The input is a URI in a Path object, which drops a slash. Pass it as a text or as an ObjectStoragePath."
+        )
+    return text
+
+
+def is_path(text: str) -> bool:
+    """Whether a text that is the whole input looks like a path or URI: it has a scheme or a known suffix, or it exists."""
+    if "\n" in text or "\0" in text or len(text) > _LONGEST_PATH:
+        return False
+    if SCHEME.match(text):
+        return True
+    if suffix_of(text)[0] in SUFFIXES:
+        return True
+    try:
+        store, path = locate(text)
+        if store.is_folder(path) or (is_pattern(path) and "/" in text):
+            return True
+        store.info(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def files_of_list(items: Sequence[object], *, all_files: bool = False) -> list[str] | None:
+    """The files that a list names; ``None`` if it is a list of rows.
+
+    A list is a list of files if each item is a path object, or a text that is a path or URI of a known format.
+
+    :param items: the items of the list
+    :param all_files: whether the user has said that the items are files, by giving their format
+    :raises InputError: if only some of the items are files, or if they are names of files that do not exist here
+    """
+    texts = [item for item in items if isinstance(item, str) or is_path_object(item)]
+    if not texts:
+        return None
+    named = [all_files or _is_file(item) for item in texts]
+    if not any(named):
+        return None
+    if not all(named) or len(texts) < len(items):
+        first = named.index(False) if False in named else len(texts)
+        raise InputError(
+            f"The input is a list in which {sum(named)} of {len(items)} items are files, and others, such as item {first}, are "
+            f"not. Pass only files, or only rows. {_AS_ROWS}"
+        )
+    files = [path_text(item) for item in texts]
+    if not all_files and not any(map(is_path_object, texts)):
+        _check_keys(files)
+    return files
+
+
+def is_result(value: object) -> bool:
+    """Whether a mapping is the result of an earlier task over rows, or of `merge_shards`."""
+    return isinstance(value, Mapping) and is_manifest(value.get("manifest")) and "output" in value
+
+
+def is_manifest(path: object) -> bool:
+    """Whether a path is that of a manifest, or of a list of shards."""
+    return isinstance(path, str) and PurePosixPath(path).name in (MANIFEST, SHARDS) and "\n" not in path
+
+
+def _is_file(item: object) -> bool:
+    """Whether an item of a list is a file, and not a text to send."""
+    if is_path_object(item):
+        return True
+    if not isinstance(item, str) or len(item) > _LONGEST_PATH or not _CANDIDATE.match(item):
+        return False
+    if "\n" in item or "\0" in item:
+        return False
+    known = suffix_of(item)[0] in SUFFIXES
+    blank = any(map(str.isspace, item))
+    if SCHEME.match(item):
+        return known or (not blank and split_uri(item).scheme not in _WEB)
+    if known and not blank:
+        return True
+    return (item.startswith(("/", "./", "../", "~/")) and _exists(item)) or (known and _exists(item))
+
+
+def _exists(text: str) -> bool:
+    try:
+        store, path = locate(text)
+        store.info(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _check_keys(files: Iterable[str]) -> None:
+    """Make sure that names without a scheme exist on this machine: a list of an object store gives keys without a bucket.
+
+    :raises InputError: if one does not exist
+    """
+    bare = [name for name in files if not SCHEME.match(name) and not name.startswith(("/", "~"))]
+    missing = [name for name in bare if not is_pattern(name) and not _exists(name)]
+    if missing:
+        raise InputError(
+            f"The input is a list of {len(missing)} names of files that do not exist on this machine. If they are keys of an "
+            "object store, add the scheme and the bucket: [f's3://bucket/{key}' for key in keys]. " + _AS_ROWS
+        )

@@ -1,0 +1,169 @@
+"""What counts as a row in a list: texts, mappings, records of databases; and lists of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+from airflow_provider_lamini.rows.errors import InputError
+from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
+from airflow_provider_lamini.rows.values import kind
+
+PROMPT = "prompt"
+"""The column of a row that is a plain text."""
+
+_DESCRIPTION_LENGTH = 7
+"""The number of values with which a database cursor describes a column."""
+
+
+def as_mapping(item: object, columns: Sequence[str] | None) -> object:
+    """A row as a mapping of columns to values, if it is one of the known kinds of record; else the item itself.
+
+    :param item: an item of a list
+    :param columns: names for the values of sequences; ``None`` if they are not known
+    :raises ValueError: if a sequence has no names, or another number of values
+    """
+    if isinstance(item, str):
+        return {columns[0]: item} if columns and len(columns) == 1 else item
+    if isinstance(item, Mapping):
+        return item
+    if columns is None and (named := _own_mapping(item)) is not None:
+        return named
+    return _named(cast("Sequence[object]", item), columns) if is_record(item) else item
+
+
+def _own_mapping(item: Any) -> Mapping[str, object] | None:
+    """A record that knows its columns as a mapping; ``None`` for anything else."""
+    kind_of_item = type(item)
+    if (names := _own_names(item)) is not None:
+        return dict(zip(names, item, strict=True))
+    if hasattr(item, "_mapping"):  # SQLAlchemy
+        return dict(item._mapping)  # noqa: SLF001 - it is public
+    if is_dataclass(item) and not isinstance(item, type):
+        return {field.name: getattr(item, field.name) for field in fields(item)}
+    if hasattr(kind_of_item, "model_dump"):  # pydantic
+        return cast("Mapping[str, object]", item.model_dump())
+    if hasattr(kind_of_item, "keys") and hasattr(kind_of_item, "__getitem__"):  # sqlite3.Row, asyncpg.Record
+        return {key: item[key] for key in item.keys()}  # noqa: SIM118 - iterating it gives the values
+    return None
+
+
+def is_record(item: object) -> bool:
+    """Whether an item is a sequence of values, such as a row of a database."""
+    is_sequence = isinstance(item, Sequence) or hasattr(
+        item, "_mapping"
+    )  # SQLAlchemy's row is not always one
+    return is_sequence and not isinstance(item, (str, bytes, bytearray, memoryview))
+
+
+def flatten(
+    items: Sequence[object], columns: Sequence[str] | None
+) -> tuple[Sequence[object], Sequence[str] | None, str]:
+    """Join the rows of pages, such as the results of mapped tasks, and find the names that a cursor has given to columns.
+
+    :param items: the items of a list
+    :param columns: names for the values of sequences, as the user has given them
+    :return: the rows, the names of their columns, and a remark for the log
+    :raises InputError: if it is not certain whether the items are pages or rows
+    """
+    described = _described(items)
+    if described is not None:
+        described_names, rows = described
+        return (
+            rows,
+            columns or described_names,
+            f"named the columns as the cursor does: {', '.join(described_names)}",
+        )
+    if not items or not all(map(_is_page, items)):
+        return items, columns, ""
+    if all(map(_may_be_row, items)):
+        if columns is not None:
+            return items, columns, ""
+        _check_unambiguous(items)
+    joined: list[object] = []
+    for page in items:
+        found, page_names = _rows_of_page(page)
+        if columns is not None and page_names not in (None, list(columns)):
+            raise InputError(
+                "The input is a list of results with different columns. Pass one of them, or rows as mappings."
+            )
+        columns = columns or page_names
+        joined += found
+    return joined, columns, f"joined {len(items)} lists of rows"
+
+
+def _rows_of_page(page: Any) -> tuple[Sequence[object], list[str] | None]:
+    if is_table(page):
+        return table_rows(page), None
+    described = _described(page)
+    return (page, None) if described is None else (described[1], described[0])
+
+
+def _is_page(item: object) -> bool:
+    """Whether an item of a list may be a list of rows."""
+    if is_table(item):
+        return True
+    if _described(item) is not None:
+        return True
+    return isinstance(item, list) and all(
+        isinstance(row, (str, Mapping))
+        or _own_names(row) is not None
+        or is_record(row)
+        or hasattr(row, "_mapping")
+        for row in item
+    )
+
+
+def _may_be_row(item: object) -> bool:
+    """Whether a list may also be one row: of texts that could be its values."""
+    return isinstance(item, list) and bool(item) and all(isinstance(value, str) for value in item)
+
+
+def _check_unambiguous(items: Sequence[object]) -> None:
+    """Lists of texts of the same length are pages of prompts, or rows of a database whose client returns lists.
+
+    :raises InputError: if they may be rows, because each value would be sent as a prompt
+    """
+    # Airflow gives the results of mapped tasks as a sequence of its own: then the items are certainly pages.
+    lengths = {len(item) for item in items if isinstance(item, list)}
+    if isinstance(items, (list, tuple)) and len(items) > 1 and len(lengths) == 1 and lengths != {1}:
+        raise InputError(
+            f"The input is a list of {len(items)} lists with {lengths.pop()} texts each. If these are rows, name their columns: "
+            "columns=['id', 'text']. If they are pages of prompts, join them to one list."
+        )
+
+
+def _described(value: object) -> tuple[list[str], Sequence[object]] | None:
+    """The names and rows of a pair of a cursor's description and its rows; ``None`` for anything else."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:  # noqa: PLR2004 - a pair
+        return None
+    description, rows = value
+    if not (is_record(description) and isinstance(rows, list) and description):
+        return None
+    names = [
+        column[0]
+        for column in description
+        if is_record(column) and len(column) == _DESCRIPTION_LENGTH and isinstance(column[0], str)
+    ]
+    if len(names) != len(description) or len(set(names)) < len(names):
+        return None
+    return (names, rows) if all(is_record(row) and len(row) == len(names) for row in rows) else None
+
+
+def _own_names(record: object) -> Sequence[str] | None:
+    """The names of the fields of a named tuple, or of a row of Spark."""
+    names = getattr(record, "_fields", None) or getattr(record, "__fields__", None)
+    return names if isinstance(record, tuple) and isinstance(names, (tuple, list)) else None
+
+
+def _named(values: Sequence[object], columns: Sequence[str] | None) -> dict[str, object]:
+    if columns is None and len(values) == 1 and not isinstance(values, list):
+        return {PROMPT: values[0]}
+    if columns is None:
+        raise ValueError(
+            f"is {kind(values)} with {len(values)} values: name them with columns=['id', 'text']"
+        )
+    if len(values) != len(columns):
+        raise ValueError(f"has {len(values)} values, but columns has {len(columns)} names")
+    return dict(zip(columns, values, strict=True))

@@ -1,0 +1,122 @@
+"""DataFrames, Series, arrays and Arrow tables as rows. Their libraries are not imported: whoever has such an object has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast, overload
+
+from airflow_provider_lamini.rows.errors import ColumnError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LIBRARIES = ("pandas", "polars", "pyarrow", "numpy")
+_PROMPT = "prompt"
+
+
+def is_table(value: object) -> bool:
+    """Whether a value is a DataFrame, a Series, an array or an Arrow table."""
+    kind = type(value)
+    library = kind.__module__.partition(".")[0]
+    return (
+        library in _LIBRARIES
+        and getattr(value, "ndim", 1) != 0
+        and any(
+            hasattr(kind, name) for name in ("iloc", "to_dicts", "to_pylist", "tolist", "to_list", "collect")
+        )
+    )
+
+
+def table_rows(value: object) -> Sequence[object]:
+    """The rows of a table, converted when they are read.
+
+    :param value: a DataFrame or an Arrow table, whose rows become mappings; or a Series or an array of texts. The index of a
+        DataFrame becomes columns if it has names.
+    :raises InputError: if it is a lazy frame, or has columns without a name or with the same name
+    """
+    table: Any = value
+    if hasattr(table, "schema") and hasattr(table, "num_rows"):  # a table or a record batch of Arrow
+        return _arrow_rows(table)
+    if hasattr(table, "to_dicts"):  # polars
+        return _Slices(len(table), lambda begin, end: table[begin:end].to_dicts(), _names(table.columns))
+    if hasattr(table, "iloc") and hasattr(table, "columns"):  # pandas
+        named = table.reset_index() if any(name is not None for name in table.index.names) else table
+        names = _names([str(name) if isinstance(name, int) else name for name in named.columns])
+        plain = named.set_axis(names, axis=1)
+        return _Slices(len(plain), lambda begin, end: _records(plain.iloc[begin:end]), names)
+    if hasattr(table, "collect"):
+        raise InputError("The input is a lazy frame. Pass its rows: call collect() first.")
+    for method in ("tolist", "to_list", "to_pylist"):
+        if hasattr(table, method):
+            return list(map(_without_nan, getattr(table, method)()))
+    raise InputError(f"The input is of type {type(value).__name__}, which has no rows.")
+
+
+def _records(frame: Any) -> Sequence[object]:
+    """Rows of pandas as mappings. NaN is its missing value, except within objects."""
+    return [
+        {name: _without_nan(value) for name, value in record.items()} for record in frame.to_dict("records")
+    ]
+
+
+def _without_nan(value: object) -> object:
+    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN
+
+
+def _arrow_rows(table: Any) -> Sequence[object]:
+    from airflow_provider_lamini.rows.sources.parquet import converter
+
+    converters = {field.name: converter(field.type) for field in table.schema}
+    special = {name: convert for name, convert in converters.items() if convert is not None}
+
+    def make(begin: int, end: int) -> Sequence[object]:
+        rows = table.slice(begin, end - begin).to_pylist()
+        for row in rows if special else ():
+            row |= {
+                name: None if row[name] is None else convert(row[name]) for name, convert in special.items()
+            }
+        return cast("Sequence[object]", rows)
+
+    return _Slices(table.num_rows, make, _names(table.schema.names))
+
+
+def _names(names: Sequence[object]) -> list[str]:
+    """Make sure that columns can be told apart."""
+    found = [name for name in names if isinstance(name, str)]
+    if len(found) < len(names):
+        raise ColumnError("The input has a column whose name is not a text. Rename the columns of the table.")
+    twice = next((name for name in found if found.count(name) > 1), None)
+    if twice is not None:
+        raise ColumnError(f"The input has more than one column {twice!r}. Rename one of them.")
+    return found
+
+
+class _Slices(Sequence[object]):
+    """The rows of a table, made in slices, because a table takes much less memory than its rows."""
+
+    _SIZE = 1024
+
+    def __init__(self, count: int, make: Any, columns: Sequence[str]) -> None:
+        self._count = count
+        self._make = make
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> object: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[object]: ...
+
+    def __getitem__(self, at: int | slice) -> object:
+        if isinstance(at, slice):
+            begin, end, _ = at.indices(self._count)
+            return self._make(begin, max(begin, end))
+        index = range(self._count)[at]
+        return self._make(index, index + 1)[0]
+
+    def __iter__(self) -> Iterator[object]:
+        for begin in range(0, self._count, self._SIZE):
+            yield from self._make(begin, min(begin + self._SIZE, self._count))

@@ -1,0 +1,114 @@
+"""What values of a row become, whatever library they come from."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import ipaddress
+import uuid
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from airflow_provider_lamini.rows.values import is_missing, json_value
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+CONVERTED = [
+    (np.int64(3), 3),
+    (np.uint8(3), 3),
+    (np.float64(1.5), 1.5),
+    (np.float32(1.5), 1.5),
+    (np.float16(2), 2.0),
+    (np.longdouble(1.5), 1.5),
+    (np.bool_(True), True),  # noqa: FBT003
+    (np.str_("a"), "a"),
+    (np.array([1, 2]), [1, 2]),
+    (np.array([[1.0, 2.0]]), [[1.0, 2.0]]),
+    (np.array(["a", None], dtype=object), ["a", None]),
+    (np.datetime64("2026-01-02"), "2026-01-02"),
+    (np.datetime64("2026-01-02T03:04:05"), "2026-01-02T03:04:05"),
+    (np.datetime64("2026-01-02T03:04:05", "ns"), "2026-01-02T03:04:05"),
+    (np.datetime64("2026-01-02T03:04:05.123456789"), "2026-01-02T03:04:05.123456789"),
+    (np.array(["2026-01-02", "NaT"], dtype="M8[D]"), ["2026-01-02", None]),
+    (pd.Timestamp("2026-01-02", tz="UTC"), "2026-01-02T00:00:00+00:00"),
+    (pd.Timestamp("2026-01-02T03:04:05.123456789"), "2026-01-02T03:04:05.123456789"),
+    (pd.Series([1, None], dtype="Int64"), [1, None]),
+    (pd.Categorical(["a", "b"]), ["a", "b"]),
+    (pl.Series([1, None]), [1, None]),
+    (pa.scalar(3), 3),
+    (pa.array([1, None]), [1, None]),
+    (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    (Decimal("1.10"), "1.10"),
+    (dt.date(2026, 1, 2), "2026-01-02"),
+    (dt.time(3, 4), "03:04:00"),
+    (Path("/a/b"), "/a/b"),
+    (PurePosixPath("a"), "a"),
+    (ObjectStoragePath("memory://b/a#1"), "memory://b/a#1"),
+    (ipaddress.ip_address("10.0.0.1"), "10.0.0.1"),
+    (Color.RED, "red"),
+    ("nan", "nan"),
+    ("None", "None"),
+    ("NaT", "NaT"),
+    ("", ""),
+]
+MISSING = [
+    None,
+    np.datetime64("NaT"),
+    pd.NaT,
+    pd.NA,
+    pa.scalar(None),
+]
+REFUSED = {
+    "timedelta": dt.timedelta(1),
+    "Timedelta": pd.Timedelta(1),
+    "timedelta64": np.timedelta64(1, "D"),
+    "Period": pd.Period("2026-01"),
+    "Interval": pd.Interval(0, 1),
+    "bytes": b"secret",
+    "memoryview": memoryview(b"secret"),
+    "ndarray": np.array([b"secret"]),
+    "void": np.void(b"secret"),
+    "complex": np.complex128(1),
+    "set": {"secret"},
+    "object": object(),
+    "NaN": float("nan"),
+    "NaN or infinite": np.float32("nan"),
+    "infinite": float("inf"),
+    "decimal": Decimal("-Infinity"),
+    "not finite": Decimal("NaN"),
+}
+
+
+@pytest.mark.parametrize(("value", "plain"), CONVERTED, ids=lambda value: f"{type(value).__name__}")
+def test_a_value_becomes_what_it_holds(value, plain):
+    converted = json_value({"a": [value]})
+    assert converted == {"a": [plain]}
+    assert type(converted["a"][0]) is type(plain)
+
+
+@pytest.mark.parametrize("value", MISSING, ids=repr)
+def test_a_missing_value_is_null_whatever_library_it_comes_from(value):
+    assert json_value([value]) == [None]
+
+
+@pytest.mark.parametrize("word", REFUSED)
+def test_a_value_that_json_cannot_represent_is_named_by_its_type(word):
+    with pytest.raises(ValueError, match=word) as caught:
+        json_value({"a": REFUSED[word]})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "None", "NaT", "<NA>", "null", ""])
+def test_a_text_is_never_a_missing_value(text):
+    assert not is_missing(text)
