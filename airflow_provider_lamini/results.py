@@ -11,6 +11,7 @@ If a task is mapped over files, each mapped task has its own folder. `merge_shar
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.output.manifest import Part
 
-__all__ = ["SHARDS", "merge_shards", "read_outputs", "read_shards"]
+__all__ = ["SHARDS", "merge_shards", "part_groups", "read_outputs", "read_shards"]
 
 FORMAT = SHARDS_FORMAT
 _XCOM_SHARDS = 100
@@ -48,6 +49,26 @@ def read_outputs(folder: str, conn_id: str | None = None) -> Iterator[dict[str, 
     output = OutputFolder(folder, conn_id)
     for part in read_manifest(output).parts:
         yield from _read_part(output, part)
+
+
+def part_groups(
+    output: str | Mapping[str, Any], max_groups: int = 100, conn_id: str | None = None
+) -> list[list[str]]:
+    """Group the parts of a finished run, of any size, for mapped tasks: ``.expand(input=part_groups(...))``.
+
+    Each group is a list of files, as operators take it for ``input``.
+
+    :param output: the run's output folder, or what its task returned
+    :param max_groups: maximum number of groups; Airflow's ``[core] max_map_length`` is 1024 by default
+    :param conn_id: the Airflow connection to the object store
+    :return: URIs of the parts in the order of the rows, in groups of nearly the same size
+    :raises IncompleteOutputError: if the run has not ended
+    """
+    folder = OutputFolder(output if isinstance(output, str) else str(output["output"]), conn_id)
+    uris = [folder.uri(part.name) for part in read_manifest(folder).parts]
+    count = min(max_groups, len(uris))
+    bounds = [len(uris) * number // count for number in range(count + 1)] if count else []
+    return [uris[begin:end] for begin, end in pairwise(bounds)]
 
 
 class Shard(msgspec.Struct, frozen=True):

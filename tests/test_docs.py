@@ -293,7 +293,7 @@ def test_every_argument_of_batch_inference_is_in_its_table_with_its_default():
 
     arguments = arguments_of(LaminiBatchInferenceOperator)
     assert set(arguments) > set(arguments_of(RowOperator))
-    pages = ("requests.md", "tables.md", "batch-inference.md")
+    pages = ("input.md", "requests.md", "tables.md", "batch-inference.md")
     rows = {name: cells for page in pages for name, cells in first_cells(text_of(page))}
     assert sorted(set(arguments) - set(rows)) == []
     for name, argument in arguments.items():
