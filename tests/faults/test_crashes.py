@@ -28,6 +28,7 @@ SEED = 20_260_101
 ON_2_11 = {"batch inference", "tuning that fails and is resumed", "Memory RAG build"}
 KILLS = {
     "batch inference": 8,
+    "batch inference, a chunk in pieces": 6,
     "tuning": 5,
     "Memory RAG build": 2,
     "Emissary dataset upload": 10,

@@ -49,7 +49,7 @@ def row_keys(prompts: Sequence[str]) -> bytes:
 
     :param prompts: the prompts of the rows
     """
-    return b"".join([hashlib.md5(prompt.encode(), usedforsecurity=False).digest() for prompt in prompts])
+    return b"".join([hashlib.sha256(prompt.encode()).digest()[:KEY_SIZE] for prompt in prompts])
 
 
 class EarlierRun:

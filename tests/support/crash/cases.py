@@ -80,6 +80,14 @@ STEPS: dict[str, tuple[str, ...]] = {
     'batch inference, endpoint="completions"': ("execute: part-N.jsonl is written",),
     "classification at scale": ("execute: part-N.jsonl is written",),
     "evaluation of two models": ("resume: scores.jsonl is written", "resume: report.md is written"),
+    "batch inference, a chunk in pieces": (
+        "execute: _ledger.json (split) is complete, not yet renamed",
+        "execute: _ledger.json (split) is written",
+        "execute: _ledger.json (intend) is written",
+        "execute: _ledger.json (record_job_id) is written",
+        "resume: _ledger.json (settle) is complete, not yet renamed",
+        "resume: _ledger.json (settle) is written",
+    ),
     "batch inference, waiting in its worker": ("execute: POST /v1/batch_completions is answered",),
     "Emissary dataset upload": (
         "execute: POST /v1/projects/*/datasets is answered",

@@ -119,11 +119,16 @@ class RowCase(Case):
         counts = json.loads((folder / "manifest.json").read_text())["counts"]
         if (counts["rows"], counts["ok"], counts["failed"]) != (ROWS, ROWS, 0):
             found.wrong.append(f"{folder.name}: the manifest counts {counts}")
-        parts = {f"part-{number:05d}.{self.suffix}" for number in range(ROWS // CHUNK)}
-        keys = {f"_keys-{number:05d}.bin" for number in range(ROWS // CHUNK)}
+        parts = {f"part-{number:05d}.{self.suffix}" for number in range(self.parts(folder))}
+        keys = {f"_keys-{number:05d}.bin" for number in range(self.parts(folder))}
         litter = {path.name for path in folder.iterdir()} - parts - keys - OTHER_FILES
         if litter:
             found.wrong.append(f"{folder.name}: left behind: {sorted(litter)}")
+
+    def parts(self, folder: Path) -> int:
+        """Return the number of parts of a run."""
+        del folder
+        return ROWS // CHUNK
 
     def same(self, answer: Any, expected: Any) -> bool:
         """Return whether an output is the expected one."""
@@ -151,6 +156,41 @@ class InWorker(BatchInference):
 
     def arguments(self, place: Path) -> dict[str, Any]:
         return super().arguments(place) | {"deferrable": False}
+
+
+class Split(BatchInference):
+    """Has a first chunk that the platform refuses as too large, so that it is sent in pieces."""
+
+    name = "batch inference, a chunk in pieces"
+
+    def prepare(self, place: Path, world: World) -> None:
+        super().prepare(place, world)
+        # Three prompts are too many. Requests of other lives are as long, and have chunks of the same size.
+        longest = len(json.dumps({"model_name": TEXT_MODEL, "prompt": self.prompts(place)[-3:]}))
+        world.local.control.fault(
+            self.starts,
+            method="POST",
+            contains=f"of life {place.name}",
+            longer_than=longest - 1,
+            status=413,
+            times=None,
+        )
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        ledger = load(OutputFolder(str(place / "out")))
+        return {
+            (str((chunk.first_row + each.key) // CHUNK), each.intended_at)
+            for chunk in (ledger.open if ledger else [])
+            for each in chunk.submissions
+            if each.state == "intended"
+        }
+
+    def parts(self, folder: Path) -> int:
+        """Return the number of parts, which depends on when the platform has refused the chunk."""
+        return len(json.loads((folder / "manifest.json").read_text())["parts"])
+
+    def has_broken(self, world: World) -> bool:
+        return any(fault["hits"] for fault in world.local.control.faults() if fault["drop"])
 
 
 class Direct(RowCase):
@@ -290,4 +330,12 @@ class Classify(Direct):
         return row["output"]["class"]
 
 
-ROW_CASES: list[Case] = [BatchInference(), InWorker(), Completions(), Embedding(), Evaluate(), Classify()]
+ROW_CASES: list[Case] = [
+    BatchInference(),
+    InWorker(),
+    Split(),
+    Completions(),
+    Embedding(),
+    Evaluate(),
+    Classify(),
+]

@@ -191,8 +191,14 @@ def _changes(frame: FrameType) -> str:
         "finish": after.totals != before.totals,
         "plan": after.planned != before.planned,
         "intend": change.durable,
+        "split": len(_pieces(after)) > len(_pieces(before)),
+        "settle": sum(piece.done for piece in _pieces(after)) > sum(piece.done for piece in _pieces(before)),
     }
     return ", ".join(name for name, is_changed in changes.items() if is_changed)
+
+
+def _pieces(document: Any) -> list[Any]:
+    return [piece for chunk in document.open for each in chunk.rounds for piece in each.pieces]
 
 
 def _constant(step: str) -> Namer:
