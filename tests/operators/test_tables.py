@@ -165,6 +165,7 @@ def test_types_of_a_database_become_json(inference, database, rows, engine):  # 
         ({"sql_parameters": DAY}, "sql_parameters must be a mapping or a list"),
         ({"input_conn_id": None}, "input_sql needs input_conn_id"),
         ({"input_conn_id": "lamini_default"}, "is not that of a database"),
+        ({"input_conn_id": "nowhere"}, "There is no connection 'nowhere'"),
         ({"input": ["a"]}, "input and input_sql exclude each other"),
         ({"input_sql": None, "sql_parameters": None}, "input or input_sql is required"),
         ({"input_sql": None, "input": ["a"]}, "sql_parameters needs input_sql"),

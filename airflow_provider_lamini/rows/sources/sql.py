@@ -127,7 +127,7 @@ def database_connection(conn_id: str) -> tuple[Any, Any]:
     :raises InputError: if the connection is not that of a database
     :raises MissingExtraError: if Airflow's common.sql provider is not installed
     """
-    from airflow.providers.common.compat.sdk import BaseHook
+    from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
     try:
         from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -135,7 +135,14 @@ def database_connection(conn_id: str) -> tuple[Any, Any]:
         raise MissingExtraError(
             "A database needs Airflow's common.sql provider. Install airflow-provider-lamini[sql]."
         ) from error
-    hook = BaseHook.get_connection(conn_id).get_hook()
+    try:
+        hook = BaseHook.get_connection(conn_id).get_hook()
+    except AirflowNotFoundException as error:
+        raise InputError(f"There is no connection {conn_id!r}. Define it, or name another one.") from error
+    except AirflowException as error:
+        raise InputError(
+            f"The connection {conn_id!r} is not that of a database, or the provider of its type is not installed."
+        ) from error
     if not isinstance(hook, DbApiHook):
         raise InputError(f"The connection {conn_id!r} is not that of a database: its hook is no DbApiHook.")
     return hook, hook.get_conn()
