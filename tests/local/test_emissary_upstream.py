@@ -38,7 +38,7 @@ def test_a_killed_platform_continues_to_train_and_to_wake(data: Path, engine: Up
     with local_platform(data, engine.url, arguments=("--reactivation-delay", "1")) as platform:
         with EmissaryClient(platform.url, platform.key) as client:
             project = client.project()
-            deployment = client.deploy(project, TEXT_MODEL, 0, name="live", inactive_timeout=1)
+            deployment = client.deploy(project, TEXT_MODEL, 0, name="live", inactive_timeout=2)
             client.wait_for_deployment(project, deployment, "Deactivated")
             path = f"/projects/{project}/deployments/{deployment}/reactivate"
             platform.control.hold(kind="emissary_training", after_rows=4)
@@ -53,8 +53,8 @@ def test_a_killed_platform_continues_to_train_and_to_wake(data: Path, engine: Up
         with EmissaryClient(platform.url, platform.key) as client:
             assert client.deployment(project, deployment)["status"] in ("Reactivating", "Deployed")
             client.wait_for_deployment(project, deployment)
-            wait_until(lambda: client.job(project, job)["status"] == "Success")
             assert complete(client, "live") == text_for("a b")
+            wait_until(lambda: client.job(project, job)["status"] == "Success")
             client.wait_for_deployment(project, client.deploy(project, job, 1, name="classes"))
             scores = client.post("/classification", json={"model": "classes", "input": "late"}).json()
             assert scores["data"][0]["logits"].keys() == {"login", "shipping"}

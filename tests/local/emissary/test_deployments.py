@@ -41,8 +41,7 @@ def test_a_deployment_is_pending_then_deploying_then_deployed(client, project, j
 
 def test_a_request_wakes_a_deployment_that_has_fallen_asleep(client, project, job, platform):
     delays(platform, reactivation=0.4)
-    deployment = client.deploy(project, job, 1, name="live", inactive_timeout=1)
-    client.wait_for_deployment(project, deployment)
+    deployment = client.deploy(project, job, 1, name="live", inactive_timeout=2)
     client.wait_for_deployment(project, deployment, "Deactivated")
     response = complete(client, "live")
     assert (response.status_code, "reactivated" in response.json()["error"]) == (400, True)
@@ -55,9 +54,9 @@ def test_a_request_wakes_a_deployment_that_has_fallen_asleep(client, project, jo
 
 
 def test_requests_keep_a_deployment_awake(client, project):
-    deployment = client.deploy(project, BASE, 0, name="live", inactive_timeout=1)
+    deployment = client.deploy(project, BASE, 0, name="live", inactive_timeout=2)
     client.wait_for_deployment(project, deployment)
-    until = time.monotonic() + 2.2
+    until = time.monotonic() + 2.5
     while time.monotonic() < until:
         time.sleep(0.1)
         assert complete(client, "live").status_code == 200

@@ -161,7 +161,7 @@ def _classify(send: Caller, project: str) -> None:
     ).id
     send.until(training.job(project, job), "Success")
     deployment = send(
-        deployments.create(project, training_job_id=job, checkpoint=1, name="classes", inactive_timeout=1)
+        deployments.create(project, training_job_id=job, checkpoint=1, name="classes", inactive_timeout=2)
     ).id
     one = deployments.deployment(project, deployment)
     send.until(one, "Deployed", "Deactivated")
