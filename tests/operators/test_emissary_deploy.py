@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from airflow_provider_lamini.api.errors import BadRequestError, UnavailableError
@@ -195,6 +197,20 @@ def test_the_try_after_a_kill_deploys_again(emissary, deploy):
     result = resume(deploy(), second, event, TI.retried())
     assert (result["deployment_id"], result["status"]) == ("dp-1", "Deployed")
     assert len(emissary.sent(DEPLOYMENTS)) == 2
+
+
+@pytest.mark.parametrize(("new", "left"), [(True, []), (False, ["dp-1"])])
+def test_a_kill_in_the_triggerer_deletes_only_what_the_task_has_created(emissary, deploy, new, left):
+    if new:
+        emissary.scripts.deployment = ("Deploying",)
+    else:
+        deployed(emissary, "Deploying")
+    deferral = begin(deploy())
+    with log_lines() as lines:
+        asyncio.run(deferral.make_trigger().on_kill())
+    assert list(emissary.deployments) == left
+    said = "Cancelled job ms-1/dp-1" if new else "cannot be cancelled"
+    assert any(said in line for line in lines)
 
 
 # ---- engines ---------------------------------------------------------------------------------------------------
