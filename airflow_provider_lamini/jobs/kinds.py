@@ -56,6 +56,9 @@ class JobKind:
     :param cancel: cancels one job, if the platform can
     :param cancel_deletes: whether the platform does not know a job any more that was cancelled
     :param resume: resumes an ended job from its checkpoint, if the platform can
+    :param polled_as: the kind whose polls answer for this one too, because both are about the same things on the platform
+        and differ in what a wait waits for
+    :param translate: with ``polled_as``: makes a status of this kind of one of that kind
     :param status_call_returns_results: whether the status call is the same request that fetches the job's results
     """
 
@@ -67,6 +70,8 @@ class JobKind:
     cancel: ActionCall | None = None
     cancel_deletes: bool = False
     resume: ActionCall | None = None
+    polled_as: JobKind | None = None
+    translate: Callable[[JobStatus], JobStatus] | None = None
     status_call_returns_results: bool = False
 
     @property

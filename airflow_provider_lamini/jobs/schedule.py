@@ -129,6 +129,7 @@ class Waiter:
     """One wait for one job.
 
     :param number: unique number of the wait
+    :param kind: the job's kind, which may be polled as another one
     :param job_id: the platform's id
     :param plan: how often to poll, and until when
     :param history: updated by each poll
@@ -137,6 +138,7 @@ class Waiter:
     """
 
     number: int
+    kind: JobKind
     job_id: str
     plan: PollPlan
     history: PollHistory

@@ -118,14 +118,15 @@ class Watch:
     ) -> asyncio.Future[WaitResult]:
         """Start polling a job, and return the future of what :meth:`wait` returns. Cancel it to stop polling."""
         waiter = Waiter(
-            next(self._numbers), job_id, plan, history, asyncio.get_running_loop().create_future()
+            next(self._numbers), kind, job_id, plan, history, asyncio.get_running_loop().create_future()
         )
-        scope = kind.scope_of(job_id)
-        queue = self._queues.setdefault((kind.name, scope), Queue(kind, scope))
+        polled = kind.polled_as or kind
+        scope = polled.scope_of(job_id)
+        queue = self._queues.setdefault((polled.name, scope), Queue(polled, scope))
         jitter = random.random() if self._cache is None else 0.0
         self._push(queue, waiter, first_poll(plan, time.time(), jitter))
         if queue.task is None or queue.task.done():
-            queue.task = asyncio.create_task(self._run(queue), name=f"watch {kind.name} {scope}".rstrip())
+            queue.task = asyncio.create_task(self._run(queue), name=f"watch {polled.name} {scope}".rstrip())
         return waiter.result
 
     async def cancel(self, kind: JobKind, job_id: str) -> bool:
@@ -249,7 +250,7 @@ class Watch:
                 self._push(queue, waiter, PollAgain(0.0))
             else:
                 jitter = NO_JITTER if request.by_list else random.random()
-                self._push(queue, waiter, _decide(queue.kind, waiter, answer, now, jitter))
+                self._push(queue, waiter, _decide(waiter, answer, now, jitter))
             if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
                 now = time.time()
@@ -332,14 +333,13 @@ class Watch:
                 await self._use(settings)
 
 
-def _decide(
-    kind: JobKind, waiter: Waiter, answer: JobStatus | PlatformError, now: float, jitter: float
-) -> Decision:
-    history = waiter.history
+def _decide(waiter: Waiter, answer: JobStatus | PlatformError, now: float, jitter: float) -> Decision:
+    history, kind = waiter.history, waiter.kind
     if isinstance(answer, PlatformError):
         history.error, history.errors = answer, history.errors + 1
         return decide_after_error(waiter.plan, answer, history.errors, now, jitter)
     history.error, history.errors = None, 0
+    answer = answer if kind.translate is None else kind.translate(answer)
     if not answer.state.ended:
         history.last_alive_at = now
     if history.status != answer:

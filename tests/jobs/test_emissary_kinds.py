@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 
 import pytest
 
+from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.jobs.polling import Ended, PollAgain, PollPlan, decide_after_status
-from airflow_provider_lamini.jobs.state import JobProgress, JobState, ProgressUnit
+from airflow_provider_lamini.jobs.state import JobProgress, JobState, PollHistory, ProgressUnit
+from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms import job_kind
+from airflow_provider_lamini.platforms.emissary.dialect import EMISSARY_DIALECT
+from tests.support.emissary_platform import EmissaryPlatform
+from tests.support.scripted_platform import serving
 
 PLAN = PollPlan(submitted_at=0, deadline=1000)
 
@@ -114,11 +121,42 @@ def test_the_list_of_a_project_answers_for_its_jobs():
 
 def test_the_lists_of_deployments_and_engines_answer_for_theirs():
     deployments = [{"id": "dp-1", "status": "Deployed"}]
-    path, found = listed("parked_deployment", "ms-1", deployments, ["ms-1/dp-1"])
-    assert (path, found["ms-1/dp-1"].state) == ("/v1/projects/ms-1/deployments", JobState.RUNNING)
+    path, found = listed("deployment", "ms-1", deployments, ["ms-1/dp-1"])
+    assert (path, found["ms-1/dp-1"].state) == ("/v1/projects/ms-1/deployments", JobState.SUCCEEDED)
     engines = [{"id": "engine-1", "status": "Active"}]
     path, found = listed("engine", "", engines, ["engine-1"])
     assert (path, found["engine-1"].state) == ("/v1/engines", JobState.SUCCEEDED)
+
+
+def test_one_list_answers_for_waits_for_different_states():
+    """Some wait until deployments are active, others until they are parked."""
+    platform = EmissaryPlatform()
+    for _ in range(10):
+        platform.new("deployment", ("Deactivated",))
+    old = PollPlan(submitted_at=time.time() - 9000, deadline=time.time() + 60, max_interval=0.5)
+
+    async def scenario():
+        async def lookup():
+            return ClientSettings(dialect=EMISSARY_DIALECT, base_url=platform.url, key=platform.key)
+
+        watch = Watch(lookup)
+        kinds = [job_kind(f"emissary/{name}deployment") for name in ("", "created_", "parked_")]
+        waits = [
+            watch.add(kind, f"ms-1/{item}", old, PollHistory())
+            for item in platform.deployments
+            for kind in kinds
+        ]
+        done, pending = await asyncio.wait(waits, timeout=5, return_when=asyncio.ALL_COMPLETED)
+        assert (len(done), len(pending)) == (20, 10)
+        for item in platform.deployments.values():
+            item.states = ["Deployed"]
+        await asyncio.wait_for(asyncio.gather(*pending), 10)
+        await watch.close()
+
+    with serving(platform):
+        asyncio.run(scenario())
+    assert set(platform.request_counts) == {"GET /v1/projects/ms-1/deployments"}
+    assert platform.request_counts.total() < 20
 
 
 @pytest.mark.parametrize("answer", [{"error": "hm"}, "text", None])

@@ -6,6 +6,7 @@ never end: a wait for one ends when it is in the state that the kind waits for.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -166,55 +167,73 @@ DATASET = JobKind(
 """Ends when the dataset can be used. It is cancelled by deleting it."""
 
 
-def _deployment_kind(short_name: str, title: str, target: Words, cancel: ActionCall | None = None) -> JobKind:
-    words = {**_DEPLOYMENT_WORDS, **target}
-    return JobKind(
-        name=f"emissary/{short_name}",
-        title=title,
-        status=lambda job_id: deployments.deployment(*split_id(job_id)).map(
-            lambda deployment: _status(words, job_id, deployment.status)
-        ),
-        list_statuses=lambda project, job_ids: status_lists.deployments_of(
-            project, _keep(words, job_ids)
-        ).map(_listing),
-        scope_of=_scope_of,
-        cancel=cancel,
-        cancel_deletes=cancel is not None,
-    )
-
-
-def _engine_kind(short_name: str, title: str, target: Words, cancel: ActionCall | None = None) -> JobKind:
-    words = {**_ENGINE_WORDS, **target}
-    return JobKind(
-        name=f"emissary/{short_name}",
-        title=title,
-        status=lambda job_id: engines.engine(job_id).map(
-            lambda engine: _status(words, job_id, engine.status)
-        ),
-        list_statuses=lambda _, job_ids: status_lists.all_engines(_keep(words, job_ids)).map(_listing),
-        cancel=cancel,
-        cancel_deletes=cancel is not None,
-    )
-
-
-DEPLOYMENT = _deployment_kind("deployment", "deployment", {})
+DEPLOYMENT = JobKind(
+    name="emissary/deployment",
+    title="deployment",
+    status=lambda job_id: deployments.deployment(*split_id(job_id)).map(
+        lambda deployment: _status(_DEPLOYMENT_WORDS, job_id, deployment.status)
+    ),
+    list_statuses=lambda project, job_ids: status_lists.deployments_of(
+        project, _keep(_DEPLOYMENT_WORDS, job_ids)
+    ).map(_listing),
+    scope_of=_scope_of,
+)
 """Ends when it is deployed; one that is parked is waited for until somebody wakes it."""
 
-CREATED_DEPLOYMENT = _deployment_kind(
-    "created_deployment", "deployment", _CREATED, lambda job_id: deployments.delete(*split_id(job_id))
+ENGINE = JobKind(
+    name="emissary/engine",
+    title="engine",
+    status=lambda job_id: engines.engine(job_id).map(
+        lambda engine: _status(_ENGINE_WORDS, job_id, engine.status)
+    ),
+    list_statuses=lambda _, job_ids: status_lists.all_engines(_keep(_ENGINE_WORDS, job_ids)).map(_listing),
+)
+"""Ends when it is active; one that is parked is waited for until somebody wakes it."""
+
+
+def _until(
+    short_name: str, base: JobKind, title: str, words: Words, cancel: ActionCall | None = None
+) -> JobKind:
+    """Return a kind for the same things that waits for something else.
+
+    :param short_name: the new kind's name
+    :param base: the kind that is polled
+    :param title: the kind in messages
+    :param words: what status words mean here, where that differs
+    :param cancel: deletes the thing
+    """
+
+    def translate(status: JobStatus) -> JobStatus:
+        return replace(status, state=words.get(status.raw.casefold(), status.state))
+
+    return JobKind(
+        name=f"emissary/{short_name}",
+        title=title,
+        status=lambda job_id: base.status(job_id).map(translate),
+        scope_of=base.scope_of,
+        cancel=cancel,
+        cancel_deletes=cancel is not None,
+        polled_as=base,
+        translate=translate,
+    )
+
+
+CREATED_DEPLOYMENT = _until(
+    "created_deployment",
+    DEPLOYMENT,
+    "deployment",
+    _CREATED,
+    lambda job_id: deployments.delete(*split_id(job_id)),
 )
 """Ends when it is deployed or parked. It is cancelled by deleting it, so this kind is for the task that created it."""
 
-PARKED_DEPLOYMENT = _deployment_kind("parked_deployment", "parked deployment", _PARKED)
+PARKED_DEPLOYMENT = _until("parked_deployment", DEPLOYMENT, "parked deployment", _PARKED)
 """Ends when it is parked."""
 
-ENGINE = _engine_kind("engine", "engine", {})
-"""Ends when it is active; one that is parked is waited for until somebody wakes it."""
-
-CREATED_ENGINE = _engine_kind("created_engine", "engine", _CREATED, engines.delete)
+CREATED_ENGINE = _until("created_engine", ENGINE, "engine", _CREATED, engines.delete)
 """Ends when it is active or parked. It is cancelled by deleting it, so this kind is for the task that created it."""
 
-PARKED_ENGINE = _engine_kind("parked_engine", "parked engine", _PARKED)
+PARKED_ENGINE = _until("parked_engine", ENGINE, "parked engine", _PARKED)
 """Ends when it is parked."""
 
 
