@@ -192,6 +192,9 @@ class RequestTemplate(PromptTemplate):
             del found.messages[-1]
         if not found.messages:
             raise ConversationError("has only the model's answer")
+        last = found.messages[-1]
+        if last["role"] == "user" and not str(last["content"]).strip():
+            raise ConversationError("ends with an empty message of the user")
         if self._typed and "response_format" in found.extra:
             raise ConversationError(
                 "has a 'response_format', and the operator has an output_type: remove one of them"

@@ -271,6 +271,31 @@ def test_what_is_no_conversation_is_refused_with_its_row(platform, chat, value, 
     assert posts(platform) == {}
 
 
+def test_a_bad_conversation_or_parameter_may_fail_alone(chat, engine, rows):
+    given = [
+        {"talk": [QUESTION], "heat": "0.5"},
+        {"talk": "not json", "heat": None},
+        {"talk": [QUESTION], "heat": "hot"},
+        {"talk": None, "heat": None},
+        {"talk": [{"role": "user", "content": " "}], "heat": None},
+    ]
+    run_to_end(
+        chat(
+            input=given,
+            messages="talk",
+            overrides={"temperature": "heat"},
+            on_bad_row="error",
+            max_failed_rows=None,
+            row_retries=0,
+        )
+    )
+    assert messages_of(engine) == [[QUESTION]]
+    assert [row["output"] is None for row in rows()] == [False, True, True, True, True]
+    assert "is a text that is not JSON" in rows()[1]["error"]
+    assert "the row's temperature, must be a number" in rows()[2]["error"]
+    assert "ends with an empty message" in rows()[4]["error"]
+
+
 def test_a_response_format_of_a_row_contradicts_an_output_type(chat, engine):
     rows = [{"body": {"messages": [QUESTION], "response_format": {"type": "json_object"}}}]
     run_to_end(chat(input=rows, messages="body"))
