@@ -119,10 +119,9 @@ class Platform:
             self.tuning_jobs,
             *background.kinds,
         ]
-        self.can_download = models is not None and open_text is not None
         self.download_lock = threading.Lock()
-        if models is not None and open_text is not None:
-            kinds.append(ModelDownloads(models, lambda name: served.add(open_text(name))))
+        serve = None if open_text is None else lambda name: served.add(open_text(name))
+        kinds.append(ModelDownloads(models, serve))
         self.runner = JobRunner(self.store, kinds)
         self.emissary = Emissary(background, self.store, self.runner, self.inference, delays or Delays())
         serve_adapters(served, [*stored_adapters(self.tunings), *self.emissary.serving.adapters()])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.local_platform import wait_until
 from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL
 
 if TYPE_CHECKING:
@@ -36,10 +37,17 @@ def test_a_served_model_is_available(http: httpx.Client, path: str) -> None:
     }
 
 
-def test_models_cannot_be_downloaded_to_an_upstream_engine(http: httpx.Client) -> None:
-    response = http.post(PATHS[0], json={"hf_model_name": "someone/else"})
-    assert response.status_code == 400
-    assert "someone/else" in response.json()["detail"]
+@pytest.mark.parametrize("name", ["someone/else", "someone/else/model.gguf", "/no/such/file.gguf", "x"])
+def test_a_model_that_cannot_be_fetched_is_accepted_and_then_fails(http: httpx.Client, name: str) -> None:
+    response = http.post(PATHS[0], json={"hf_model_name": name})
+    assert response.status_code == 200
+    assert response.json()["status"] in {"requested", "downloading", "failed"}
+
+    def entry() -> dict[str, str]:
+        return next(model for model in http.get(PATHS[0]).json() if model["model_name"] == name)
+
+    wait_until(lambda: entry()["status"] == "failed")
+    assert "not served by the upstream engine" in entry()["prev_download_error"]
 
 
 @pytest.mark.parametrize(

@@ -63,21 +63,27 @@ def _source_of(model_name: str) -> Source | None:
 class ModelDownloads:
     """Downloads models, one at a time.
 
-    :param models: the model cache
-    :param serve: starts to serve a cached model, by name
+    :param models: the model cache; None with an upstream engine, which has models of its own
+    :param serve: starts to serve a cached model, by name; None with an upstream engine
     """
 
     name = "model_download"
     concurrency = 1
     time_limit = None
 
-    def __init__(self, models: ModelStore, serve: Callable[[str], None]) -> None:
+    def __init__(self, models: ModelStore | None, serve: Callable[[str], None] | None) -> None:
         self._models = models
         self._serve = serve
 
     def run(self, job: RunningJob) -> None:
         """Download the model and serve it."""
         name = str(job.job.params["model_name"])
+        if self._models is None or self._serve is None:
+            raise JobFailed(
+                f"Model {name!r} is not served by the upstream engine of this platform: add it there."
+            )
+        if job.job.params["model_type"] == "embedding" and find(name) is None:
+            raise JobFailed("The local platform only serves embedding models of its catalogue.")
         try:
             check_model_name(name)
             pulled = self._models.pull(name, source=_source_of(name), progress=_JobProgress(job))

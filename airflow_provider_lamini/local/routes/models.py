@@ -9,11 +9,10 @@ from starlette.responses import Response
 import airflow_provider_lamini
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.errors import PlatformError
-from airflow_provider_lamini.local.jobs.downloads import ModelDownloads, check_model_name
+from airflow_provider_lamini.local.jobs.downloads import ModelDownloads
 from airflow_provider_lamini.local.jobs.store import Job
 from airflow_provider_lamini.local.middleware import PUBLIC_PATHS
 from airflow_provider_lamini.local.models.catalogue import find
-from airflow_provider_lamini.local.models.files import ModelError
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.common import PlatformDep, json_response
 from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
@@ -74,7 +73,7 @@ def _download(platform: Platform, body: DownloadModelRequest) -> Entry:
     with platform.download_lock:
         entry = _entries(platform).get(name)
         if entry is None or entry["status"] == "failed":
-            _check(platform, name, body)
+            _check(body)
             job = platform.runner.submit(
                 ModelDownloads.name, {"model_name": name, "model_type": body.model_type}
             )
@@ -82,26 +81,16 @@ def _download(platform: Platform, body: DownloadModelRequest) -> Entry:
     return entry
 
 
-def _check(platform: Platform, name: str, body: DownloadModelRequest) -> None:
-    """Check that a model can be downloaded.
+def _check(body: DownloadModelRequest) -> None:
+    """Check what only this platform refuses; whether the model exists shows when it is downloaded.
 
-    :raises PlatformError: it cannot
+    :raises PlatformError: the request has a token
     """
-    if not platform.can_download:
-        raise PlatformError(
-            400, f"Model {name!r} is not served by the upstream engine of this platform: add it there."
-        )
-    if body.model_type == "embedding" and find(name) is None:
-        raise PlatformError(400, "The local platform only serves embedding models of its catalogue.")
     if body.private_hf_token:
         raise PlatformError(
             400,
             "The local platform does not accept hub tokens in requests: start it with HF_TOKEN set instead.",
         )
-    try:
-        check_model_name(name)
-    except ModelError as error:
-        raise PlatformError(400, str(error)) from None
 
 
 def _entries(platform: Platform) -> dict[str, Entry]:
