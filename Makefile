@@ -6,7 +6,7 @@ STEPS ?= 20
 EPOCHS ?= 4
 HELD_OUT ?= 100
 FUZZ_SECONDS ?= 100
-PLAIN := not stack and not models and not torch and not faults
+PLAIN := not stack and not models and not torch and not faults and not dags
 PARALLEL := -n auto --dist worksteal
 DURATIONS := --durations 25
 # What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
@@ -17,7 +17,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-faults faults faults-peers fuzz bench bench-peers wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-dags test-faults faults faults-peers fuzz bench bench-peers wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -51,8 +51,11 @@ check: $(READY_DEV)  ## inner loop, under a minute: lint, format, types, and the
 	@.venv/bin/python -m pytest -q -m "not long and $(PLAIN)" $(PARALLEL) \
 		--ignore tests/local --ignore tests/operators --ignore tests/sensors --ignore tests/triggers
 
-test: $(READY_DEV)  ## run all tests that need no running Airflow, no models, no torch and no kills
+test: $(READY_DEV)  ## run all tests that need no running Airflow, no models, no torch, no kills and no whole Dags
 	@.venv/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS)
+
+test-dags: $(READY_DEV)  ## run whole Dags against the platforms: the examples, and others
+	@.venv/bin/python -m pytest -m dags $(PARALLEL) $(DURATIONS)
 
 test-faults: $(READY_DEV)  ## kill tasks at every step once, and give every answer that a platform should not give
 	@.venv/bin/python -m pytest -m faults $(PARALLEL) $(DURATIONS)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.support.local_platform import LocalPlatform
     from tests.support.scripted_tuning import TunablePlatform
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db")]
+pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db")]
 
 PARSE = """
 import pathlib, runpy, sys

@@ -298,6 +298,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("kind", ["poll", "block"])
 @pytest.mark.parametrize("what", FLOODS)
+@pytest.mark.faults
 def test_no_flood_fills_the_memory(raw_server, kind, what):
     """The child may take no more than 64 MiB of address space beyond what it has when it starts, threads included."""
     code = CHILD.replace("MORE", str(64 << 20))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+pytestmark = pytest.mark.faults
+
 RAG = "/alpha/memory-rag"
 CLASSIFIER = "/v2/classifier"
 TEXTS = [f"Text number {number}." for number in range(60)]

@@ -12,7 +12,7 @@ from tests.support.platforms import submissions
 from tests.support.results import rows_in
 from tests.support.upstream import TEXT_MODEL, text_for
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]
+pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db", "platform")]
 
 FILE = Path(__file__).with_name("batch_inference_dags.py")
 

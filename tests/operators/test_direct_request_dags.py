@@ -12,7 +12,7 @@ from tests.support.demo import EXAMPLES, first_tickets
 from tests.support.platforms import posts
 from tests.support.upstream import DIMENSIONS, TEXT_MODEL, text_for, vector_for
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]
+pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db", "platform")]
 
 FILE = Path(__file__).with_name("direct_request_dags.py")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db")]
+pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db")]
 
 FILE = Path(__file__).with_name("emissary_dags.py")
 TICKETS = [{"input": f"late parcel {number}", "output": "shipping"} for number in range(4)]

@@ -19,7 +19,7 @@ from tests.support.scripted_tuning import BASE, KEY, ScriptedTrainer, tunable_pl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.usefixtures("airflow_db")
+pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db")]
 
 FILE = EXAMPLES / "scheduled_fine_tuning.py"
 

@@ -14,7 +14,7 @@ from tests.support.results import rows_in
 from tests.support.serving import site
 from tests.support.upstream import TEXT_MODEL
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db", "platform")]
+pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db", "platform")]
 
 FILE = Path(__file__).with_name("knowledge_dags.py")
 RAG = "POST /alpha/memory-rag"

@@ -14,6 +14,8 @@ from tests.support.demo import EXAMPLES
 from tests.support.platforms import submissions
 from tests.support.tasks import run_to_end
 
+pytestmark = pytest.mark.dags
+
 DATA = EXAMPLES / "data" / "tickets_by_product"
 
 

@@ -14,7 +14,7 @@ from tests.support.local_platform import local_platform
 from tests.support.platforms import connect
 from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, upstream
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("airflow_db")]
+pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db")]
 
 FILE = Path(__file__).with_name("tuning_dags.py")
 TICKETS = [{"subject": f"late parcel {number}", "category": f"{number} parcel late"} for number in range(4)]

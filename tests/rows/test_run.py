@@ -67,6 +67,7 @@ def rows_of(texts: list[str]) -> list[dict]:
 
 @pytest.mark.usefixtures("object_store")
 @pytest.mark.parametrize("where", ["local", "object store"])
+@pytest.mark.faults
 def test_killed_at_every_step_in_turn(tmp_path, where):
     """Kill the first try at step 1, then at step 2, and so on until a try ends before it is killed."""
     for kill in count(1):
@@ -79,6 +80,7 @@ def test_killed_at_every_step_in_turn(tmp_path, where):
     assert kill > 60
 
 
+@pytest.mark.faults
 def test_killed_at_every_step_of_the_try_that_follows_a_kill(tmp_path):
     for first in (9, 17, 25, 40):
         for kill in range(1, 60, 2):
@@ -97,6 +99,7 @@ def test_killed_at_every_step_of_the_try_that_follows_a_kill(tmp_path):
     kills=st.lists(st.integers(1, 70), max_size=6),
     suffix=st.sampled_from([".jsonl", "list"]),
 )
+@pytest.mark.faults
 def test_killed_at_random_steps(tmp_path_factory, *, texts, chunk_size, in_flight, kills, suffix):
     folder = tmp_path_factory.mktemp("run")
     rows = rows_of(texts)

@@ -67,6 +67,7 @@ def test_comments_before_the_text_do_not_matter(reader: DocumentReader, tmp_path
     assert "The text." in reader.read(path, name, lambda: None)[-1]
 
 
+@pytest.mark.faults
 def test_a_document_that_takes_too_much_memory_is_unreadable(reader: DocumentReader, tmp_path: Path) -> None:
     path = document(tmp_path, "a\n\n" * (20 * MIB))
     with pytest.raises(UnreadableDocumentError, match="GiB of memory"):
@@ -74,6 +75,7 @@ def test_a_document_that_takes_too_much_memory_is_unreadable(reader: DocumentRea
     assert reader.read(document(tmp_path, "Next."), "a.txt", lambda: None) == ["Next."]
 
 
+@pytest.mark.faults
 def test_a_pdf_bomb_is_unreadable_within_the_limits(reader: DocumentReader, tmp_path: Path) -> None:
     bomb = zlib.compress(zlib.compress(b"(a) Tj " * (300 * MIB // 7), 9), 9)
     path = document(tmp_path, pdf_of_stream(bomb, "[/FlateDecode /FlateDecode]"))
@@ -82,6 +84,7 @@ def test_a_pdf_bomb_is_unreadable_within_the_limits(reader: DocumentReader, tmp_
         reader.read(path, "a.pdf", lambda: None)
 
 
+@pytest.mark.faults
 def test_a_document_that_takes_too_much_cpu_time_is_unreadable(tmp_path: Path) -> None:
     path = document(tmp_path, pdf_of_stream(zlib.compress(b"BT (a) Tj ET\n" * 2_000_000)))
     with (
