@@ -53,7 +53,7 @@ def test_a_refused_text_without_a_folder_fails_the_task(platform, embed):
         ("s3://bucket/docs.jsonl", "input is a path, so output is required"),
         ("docs.parquet", "input is a path, so output is required"),
         ("  ", "input is an empty text"),
-        (None, "input must be a text"),
+        (None, "input or input_sql is required"),
         ([{"body": "x"}], "the name of a column"),
         (["a", None], "row 1 of the list"),
     ],
