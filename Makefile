@@ -17,13 +17,11 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-dags test-faults faults faults-peers fuzz bench bench-peers wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-dags test-faults faults faults-peers fuzz bench bench-peers audit wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
 
-PINS := .ci/constraints-3.3.txt
-PINS_2_11 := .ci/constraints-2.11.txt
 READY := .venv/.ready-local
 READY_DEV := .venv/.ready-dev
 READY_2_11 := .venv-2.11/.ready-dev
@@ -93,42 +91,42 @@ bench: $(READY_DEV)  ## run the short forms of the benchmarks of bench/README.md
 bench-peers: $(READY_DEV) $(READY_PEERS)  ## compare the cost of waiting with the OpenAI and the common.ai provider
 	@.venv/bin/python bench/waiting_peers.py --check --python .venv-peers/bin/python
 
+audit:  ## compare what the environments install with published advisories
+	@.ci/audit
+
 wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and check the wheel in a fresh environment
 	@.ci/check-wheel
 
 clean:  ## remove environments, builds and caches
-	@rm -rf .venv .venv-2.11 .venv-train .venv-client .venv-peers .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-2.11 .venv-train .venv-client .venv-peers .venv-audit .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): $(PINS) $(SET_UP)
-	@.ci/venv .venv $(PINS) local
+$(READY): .ci/requirements-local.txt $(SET_UP)
+	@.ci/venv .venv local
 	@touch $@
 
-$(READY_DEV): $(PINS) $(SET_UP)
-	@.ci/venv .venv $(PINS) local,parquet,http,fast,dev,fuzz
+$(READY_DEV): .ci/requirements-dev.txt $(SET_UP)
+	@.ci/venv .venv dev
 	@touch $(READY) $@
 
-$(READY_2_11): $(PINS_2_11) $(SET_UP)
-	@.ci/venv .venv-2.11 $(PINS_2_11) local,parquet,http,dev 12
+$(READY_2_11): .ci/requirements-dev-2.11.txt $(SET_UP)
+	@.ci/venv .venv-2.11 dev-2.11 12
 	@touch $@
 
 # torch takes 1 GB, so training has a separate environment and no other test loads it.
-$(READY_TRAIN): $(PINS) $(SET_UP)
-	@.ci/venv .venv-train $(PINS) local,train,parquet,http,dev
+$(READY_TRAIN): .ci/requirements-train.txt $(SET_UP)
+	@.ci/venv .venv-train train
 	@touch $@
 
 # The official client has old dependencies of its own.
-$(READY_CLIENT): tests/client/requirements.txt tests/client/requirements-client.txt .ci/python
+$(READY_CLIENT): .ci/requirements-client.txt .ci/requirements-client-alone.txt .ci/python
 	@echo "==> creating .venv-client for the official client: one to three minutes the first time"
 	@"$$(.ci/python)" -m venv --clear .venv-client
-	@.venv-client/bin/python -m pip install -qq --disable-pip-version-check -r tests/client/requirements.txt
-	@.venv-client/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
-		-r tests/client/requirements-client.txt
+	@.venv-client/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
+		-r .ci/requirements-client.txt -r .ci/requirements-client-alone.txt
 	@touch $@
 
 # The other providers have a separate environment, because this provider must work without their dependencies.
-$(READY_PEERS): .ci/constraints-peers.txt $(SET_UP)
-	@.ci/venv .venv-peers .ci/constraints-peers.txt local,fast
-	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --constraint .ci/constraints-peers.txt \
-		apache-airflow-providers-openai apache-airflow-providers-common-ai
+$(READY_PEERS): .ci/requirements-peers.txt $(SET_UP)
+	@.ci/venv .venv-peers peers
 	@touch $@
