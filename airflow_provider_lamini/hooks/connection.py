@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -32,7 +32,7 @@ _MAX_PORT = 65535
 _SHOWN = 16
 
 _warned: set[tuple[str, tuple[str, ...]]] = set()
-"""Connections whose unknown extras this process has logged."""
+"""Warnings about connections that this process has logged: unknown extras, and keys that are sent unencrypted."""
 
 
 class InvalidConnectionError(AirflowFailException, ValueError):
@@ -96,6 +96,7 @@ def read_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     for secret in info.secrets:
         mask_secret(secret)
     _warn_about_unknown(conn_id, info, platform)
+    _warn_about_open_key(conn_id, info)
     return info
 
 
@@ -112,6 +113,7 @@ async def aread_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     for secret in info.secrets:
         await amask_secret(secret)
     _warn_about_unknown(conn_id, info, platform)
+    _warn_about_open_key(conn_id, info)
     return info
 
 
@@ -125,6 +127,27 @@ def _warn_about_unknown(conn_id: str, info: ConnectionInfo, platform: Platform) 
             ", ".join(info.unknown),
             ", ".join(entry.name for entry in platform.form.fields),
         )
+
+
+def _warn_about_open_key(conn_id: str, info: ConnectionInfo) -> None:
+    """Warn once if the key is sent without encryption to another machine."""
+    parts = urlsplit(info.settings.base_url)
+    key = (conn_id, ("http", parts.netloc))
+    if parts.scheme == "http" and not _is_this_machine(parts.hostname or "") and key not in _warned:
+        _warned.add(key)
+        log.warning(
+            "Connection %r sends its key unencrypted, because its address begins with http://. Use https://, unless all of "
+            "the network on the way to %s is trusted.",
+            conn_id,
+            parts.hostname,
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def open_client(client_class: Callable[[ClientSettings], C], settings: ClientSettings, conn_id: str) -> C:

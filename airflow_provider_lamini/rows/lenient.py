@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
 
-_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THINKING_BEGINS = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_THINKING_ENDS = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.0+)?")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _MAX_EXACT = 2**53
@@ -38,9 +39,20 @@ def object_in(output: Json) -> Json:
     try:
         whole: Json = msgspec.json.decode(output)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        found = _objects(_THINKING.sub("", output))
+        found = _objects(_without_thinking(output))
         return found[0] if len(found) == 1 else output
     return whole
+
+
+def _without_thinking(text: str) -> str:
+    """Remove thinking. One pattern for all of it would take quadratic time if thinking begins often and never ends."""
+    kept, position = [], 0
+    while (begin := _THINKING_BEGINS.search(text, position)) and (
+        end := _THINKING_ENDS.search(text, begin.end())
+    ):
+        kept.append(text[position : begin.start()])
+        position = end.end()
+    return "".join((*kept, text[position:]))
 
 
 def _objects(text: str) -> list[Json]:

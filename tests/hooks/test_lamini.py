@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 
 import pytest
@@ -200,3 +201,26 @@ def test_a_hook_shows_no_key(platform, connect):
     assert KEY not in repr(hook.settings())
     assert KEY not in repr(vars(hook))
     hook.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("http://platform.example.com", True),
+        ("http://10.0.0.7:8080/prefix", True),
+        ("https://platform.example.com", False),
+        ("http://127.0.0.1:8000", False),
+        ("http://localhost:8000", False),
+        ("http://[::1]:8000", False),
+    ],
+)
+def test_a_key_that_is_sent_unencrypted_is_warned_about_once(monkeypatch, caplog, host, warned):
+    name = f"open_{len(host)}"
+    fields = {"conn_type": "lamini", "host": host, "password": "a-key-of-some-length"}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(fields))
+    for _ in range(2):
+        LaminiHook(name).settings()
+        asyncio.run(LaminiHook(name).asettings())
+    found = [record.getMessage() for record in caplog.records if "unencrypted" in record.getMessage()]
+    assert len(found) == int(warned)
+    assert "a-key-of-some-length" not in caplog.text

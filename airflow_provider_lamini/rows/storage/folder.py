@@ -102,7 +102,7 @@ class OutputFolder:
                     f"Another process has been working in {self} for more than {timeout:g} s. This task has sent nothing; a "
                     "retry continues with what the other process leaves."
                 ) from None
-            except (NotADirectoryError, FileExistsError, PermissionError) as error:
+            except (NotADirectoryError, FileExistsError, FileNotFoundError, PermissionError) as error:
                 raise OutputError(f"{self} cannot be written to: {type(error).__name__}.") from error
             self._lock_depth = 1
             try:

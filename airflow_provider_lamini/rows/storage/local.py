@@ -72,10 +72,20 @@ class LocalStore:
         return f"there is no permission to write to {short_uri(str(existing))}"
 
     def open(self, path: str) -> BinaryIO:
-        return Path(path).open("rb")
+        """Open a file for reading.
+
+        :raises InputError: for anything but a regular file: a pipe would block for ever, a device may have no end
+        """
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = os.fdopen(handle, "rb", closefd=True) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+        if file is None:
+            os.close(handle)
+            raise InputError(f"{short_uri(path)} is not a regular file.")
+        return file
 
     def read(self, path: str) -> bytes:
-        return Path(path).read_bytes()
+        with self.open(path) as file:
+            return file.read()
 
     def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:
         """Write a temporary file in the same folder, then rename it.
