@@ -139,7 +139,7 @@ def slowest_ratio(function):
 
     worst = (0.0, "")
     for name, text in TEXTS.items():
-        short, long, ratio = text(16_000), text(32_000), 0.0
+        short, long, ratio = text(60_000), text(120_000), 0.0
         for _ in range(5):
             least = min(seconds(short) for _ in range(2))
             ratio = (min(seconds(long) for _ in range(2)) - 0.001) / max(least, 0.0005)
