@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE
+from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 
 
@@ -154,3 +155,9 @@ def test_written_rows_are_read_from_any_position(tmp_path_factory, *, rows, quot
     for cut, each in enumerate(straight):
         rest = [(one.index, one.row, one.location) for one in source.read(each.after)]
         assert rest == [(one.index, one.row, one.location) for one in straight[cut + 1 :]]
+
+
+def test_a_null_of_a_database_is_missing_also_where_backslashes_escape(file):
+    path = file("a.tsv", "a\tb\n\\N\tx\\\ty\n1\t\\N\n")
+    rows = open_source(path, options=InputOptions.parse(csv_options={"escape": "\\"})).read()
+    assert [each.row for each in rows] == [{"a": None, "b": "x\ty"}, {"a": "1", "b": None}]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.sources.options import CsvOptions
 
-NULL = "\ue000\\N"
+NULL = "\ue000N"
 """Stands for the null value of databases that escape with a backslash, which the CSV parser would read as ``N``."""
 
 _DELIMITERS = (",", ";", "\t", "|")
