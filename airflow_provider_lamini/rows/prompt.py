@@ -124,14 +124,6 @@ class PromptTemplate:
             return cls(text, pieces, columns, bare=False)
         return cls(text, ("", ""), [text], bare=True)
 
-    def joined(self, other: PromptTemplate, separator: str) -> PromptTemplate:
-        """Return a template that makes the texts of both, for requests with two texts per row.
-
-        :param other: the second template
-        :param separator: what separates both texts
-        """
-        return _JoinedTemplate(self, other, separator)
-
     def render(self, row: Row) -> str:
         """Make the prompt of one row.
 
@@ -207,26 +199,6 @@ class PromptTemplate:
         if None in values:
             raise self.missing("A row", column, rows[values.index(None)])
         return values
-
-
-class _JoinedTemplate(PromptTemplate):
-    """Makes the texts of two templates, with a separator between them."""
-
-    def __init__(self, first: PromptTemplate, second: PromptTemplate, separator: str) -> None:
-        self._parts = (first, second)
-        self._separator = separator
-        before, after = first.pieces, second.pieces
-        pieces = (*before[:-1], f"{before[-1]}{separator}{after[0]}", *after[1:])
-        columns = (*first.placeholders, *second.placeholders)
-        super().__init__(f"{first.text}{separator}{second.text}", pieces, columns, bare=False)
-
-    @property
-    def needs_columns(self) -> bool:
-        return any(part.needs_columns for part in self._parts)
-
-    def for_columns(self, columns: Collection[str]) -> PromptTemplate:
-        first, second = (part.for_columns(columns) for part in self._parts)
-        return _JoinedTemplate(first, second, self._separator)
 
 
 def similar_column(name: str, columns: Iterable[str]) -> str | None:

@@ -96,6 +96,26 @@ def test_texts_are_compared(emissary, infer, out):
     }
 
 
+def test_texts_with_any_character_are_compared_whole(emissary, infer):
+    """As texts with control characters, quotes and brackets, which separate texts elsewhere."""
+    pairs = [("a\x1fb", "c"), ("a", "b\x1fc"), ('["a"', '"b"]'), ("a\0\u2028", "\\")]
+    rows = [{"prompt": text, "target": target} for text, target in pairs]
+    run_to_end(infer(endpoint="embeddings", input=rows, target="target", max_prompt_chars=8, max_in_flight=1))
+    sent = [(body["input"], body["target"]) for body in emissary.sent("/v1/embeddings")]
+    assert sent == pairs
+
+
+def test_a_text_that_is_not_unicode_fails_its_row(emissary, infer, out):
+    rows = [{"prompt": "a", "target": "\ud800"}, {"prompt": "a", "target": "a"}]
+    run_to_end(
+        infer(endpoint="embeddings", input=rows, target="target", on_bad_row="error", max_failed_rows=1)
+    )
+    bad, good = read_outputs(str(out))
+    assert "surrogate" in bad["error"]
+    assert good["output"] == {"cosine": 1.0}
+    assert len(emissary.sent("/v1/embeddings")) == 1
+
+
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_parked_deployment_is_woken_first_without_holding_the_worker(emissary, infer, deferrable):
     emissary.deployments["dp-1"].states = ["Deactivated"]

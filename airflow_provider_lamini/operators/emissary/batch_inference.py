@@ -163,8 +163,8 @@ class EmissaryBatchInferenceOperator(RowOperator):
 
     def _pair(self) -> PromptTemplate:
         """The template that makes both texts of a row."""
-        from airflow_provider_lamini.platforms.emissary.endpoints import SEPARATOR
         from airflow_provider_lamini.rows.prompt import PromptTemplate
+        from airflow_provider_lamini.rows.text_pair import TextPairTemplate
 
         try:
             prompt = PromptTemplate.parse(self.prompt)
@@ -176,7 +176,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
             raise InvalidArgumentError(
                 f"target must be the name of a column or a template over columns, not {shown(self.target)}."
             ) from None
-        return prompt.joined(target, SEPARATOR)
+        return TextPairTemplate(prompt, target)
 
     def _endpoint(self, name: str, model_name: str) -> tuple[DirectEndpoint, dict[str, object]]:
         """The endpoint, and its options as plain values."""

@@ -15,6 +15,7 @@ from airflow_provider_lamini.rows.answers import (
     ranked_classes,
 )
 from airflow_provider_lamini.rows.failures import FailureReason
+from airflow_provider_lamini.rows.text_pair import decode_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
         EmbeddingComparison,
         Usage,
     )
-
-SEPARATOR = "\x1f"
-"""Separates the two texts of a comparison: ASCII's unit separator, which texts do not contain."""
 
 _POLICY = AnswerPolicy()
 
@@ -136,7 +134,7 @@ class Classify:
 
 
 class Compare:
-    """``/v1/embeddings``: a row has two texts, which are compared.
+    """``/v1/embeddings``: a row has two texts (`TextPairTemplate`), which are compared.
 
     :param model_name: a deployment's name, or a base model that supports inference without one
     :param measures: of ``cosine``, ``manhattan`` and ``euclidean``
@@ -149,7 +147,7 @@ class Compare:
         self._measures = tuple(measures)
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        text, _, target = prompts[0].partition(SEPARATOR)
+        text, target = decode_pair(prompts[0])
 
         def parse(comparison: EmbeddingComparison) -> list[RowResult]:
             scores = comparison.response
