@@ -102,7 +102,11 @@ class Batch(ABC):
 
     def is_blank(self, column: str) -> bool:
         """Whether any row has nothing but white space in a column."""
-        return any(isinstance(value, str) and not value.strip() for value in column_of(self.rows, column))
+        values = column_of(self.rows, column)
+        try:
+            return "" in values or any(map(str.isspace, values))  # type: ignore[arg-type] # see below
+        except TypeError:  # a value is not a text
+            return any(isinstance(value, str) and not value.strip() for value in values)
 
     def content(self) -> bytes | memoryview:
         """Bytes that differ if the rows differ."""
