@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,6 +150,77 @@ def test_a_killed_platform_finishes_its_batch_after_a_restart(platform: LocalPla
         response = http.get(f"/v1/batch_completions/{job_id}/result").json()
     assert len(response["outputs"]) == 40
     assert all(isinstance(output, str) for output in response["outputs"])
+
+
+class SlowHub(ThreadingHTTPServer):
+    """A hub with one file. The first request gets half of it and then waits.
+
+    :ivar content: the file
+    :ivar requests: number of requests so far
+    """
+
+    daemon_threads = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _SlowHubHandler)
+        self.content = content
+        self.requests = 0
+        self.ended = threading.Event()
+
+
+class _SlowHubHandler(BaseHTTPRequestHandler):
+    server: SlowHub
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+    def do_GET(self) -> None:
+        hub = self.server
+        hub.requests += 1
+        first = hub.requests == 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(hub.content)))
+        self.end_headers()
+        self.wfile.write(hub.content[: len(hub.content) // 2] if first else hub.content)
+        if first:
+            hub.ended.wait(60)
+
+
+@pytest.fixture
+def slow_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowHub]:
+    """A slow hub, set as ``HF_ENDPOINT``."""
+    hub = SlowHub(ModelStore().require(MODEL).read_bytes())
+    threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+    yield hub
+    hub.ended.set()
+    hub.shutdown()
+    hub.server_close()
+
+
+def test_a_download_continues_after_its_platform_was_killed(
+    tmp_path: Path, data: Path, slow_hub: SlowHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ModelStore().root, tmp_path / "cache")
+    monkeypatch.setenv("LAMINI_LOCAL_CACHE", str(tmp_path / "cache"))
+    url, body = "/v1alpha/downloaded_models/", {"hf_model_name": "someone/else/model.gguf"}
+    with local_platform(data) as running:
+        with running.client() as http:
+            http.post(url, json=body).raise_for_status()
+            wait_until(lambda: slow_hub.requests == 1)
+        running.kill()
+        running.restart()
+        with running.client() as http:
+            wait_until(lambda: http.post(url, json=body).json()["status"] == "available")
+            ask = {
+                "model_name": "someone/else/model.gguf",
+                "prompt": PROMPT.format("France"),
+                "max_new_tokens": 8,
+            }
+            assert "Paris" in http.post("/v2/completions", json=ask).json()["outputs"]
+        assert len(running.control.jobs("model_download")) == 1
+    assert slow_hub.requests == 2
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.name.endswith((".part", ".tmp"))] == []
 
 
 def test_a_custom_model_is_downloaded_and_served(
