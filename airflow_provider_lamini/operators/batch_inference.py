@@ -196,7 +196,8 @@ def parse_inference_arguments(
     :return: what the model does with each row, and what makes the row's prompt or request
     :raises InvalidArgumentError: if one is wrong, or the endpoint does not take it
     """
-    from airflow_provider_lamini.runs.lamini.inference import parse_inference, parse_requests
+    from airflow_provider_lamini.runs.lamini.inference import FORMS, parse_inference
+    from airflow_provider_lamini.runs.row_requests import parse_requests
 
     inference = parse_inference(
         endpoint,
@@ -206,7 +207,7 @@ def parse_inference_arguments(
         **{name: getattr(operator, name) for name in INFERENCE_FIELDS},
     )
     template = parse_requests(
-        endpoint,
+        FORMS[endpoint],
         prompt=operator.prompt,
         system=operator.system,
         typed=inference.answers.shape is not None,

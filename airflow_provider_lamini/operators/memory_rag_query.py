@@ -113,8 +113,8 @@ class LaminiMemoryRagQueryOperator(RowOperator):
     def work(self, task: TaskRun) -> QueryReadyIndex:
         """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
+        from airflow_provider_lamini.runs.answer_policy import parse_answer_policy
         from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
-        from airflow_provider_lamini.runs.lamini.inference import parse_answer_policy
 
         size, tokens = self.rag_query_size, self.max_new_tokens
         query = RagQuery(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.errors import short_name
 from airflow_provider_lamini.rows.parameters import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
 
@@ -27,6 +28,18 @@ CHAT_FIELDS = {
 }
 """Fields of OpenAI's chat API that are parameters of ours, and our names for them."""
 _TRAINING_ONLY = ("weight",)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatLimits:
+    """What a chat endpoint takes that does not take all of OpenAI's chat API.
+
+    :param roles: the roles of messages, which have a content and nothing else
+    :param parameters: the parameters, by our names
+    """
+
+    roles: Sequence[str]
+    parameters: Collection[str]
 
 
 class ConversationError(ValueError):
@@ -66,6 +79,32 @@ def parse_conversation(value: Json) -> Conversation:
     if not isinstance(value.get("messages"), list):
         raise ConversationError(f"is an object without a list of 'messages'{_hint(value)}")
     return _body(value)
+
+
+def limited(found: Conversation, limits: ChatLimits) -> Conversation:
+    """A conversation for an endpoint that does not take everything.
+
+    :param found: the conversation
+    :param limits: what the endpoint takes
+    :raises ConversationError: if the conversation has anything else
+    """
+    parameters = dict(found.parameters)
+    for name, value in found.extra.items():
+        parameters[name] = _parameter(name, name, value) if name in limits.parameters else value
+    for name in parameters:
+        if name not in limits.parameters:
+            raise ConversationError(f"has {short_name(name)!r}, which the endpoint does not take")
+    for number, message in enumerate(found.messages):
+        if message["role"] not in limits.roles:
+            raise ConversationError(
+                f"has a message {number} whose 'role' the endpoint does not take: only {', '.join(limits.roles)}"
+            )
+        others = [name for name in message if name not in ("role", "content")]
+        if others:
+            raise ConversationError(
+                f"has a message {number} with {short_name(others[0])!r}, which the endpoint does not take"
+            )
+    return Conversation(found.messages, parameters, {})
 
 
 def is_conversation(value: Json) -> bool:
@@ -113,13 +152,17 @@ def _body(body: Mapping[str, Json]) -> Conversation:
         if name == "n" and value != 1:
             raise ConversationError("asks for several answers ('n'), and a row has one")
         if name in CHAT_FIELDS:
-            try:
-                parameters[CHAT_FIELDS[name]] = parameter(CHAT_FIELDS[name], value)
-            except ValueError as error:
-                raise ConversationError(f"has {name!r}, which {error}") from None
+            parameters[CHAT_FIELDS[name]] = _parameter(name, CHAT_FIELDS[name], value)
         elif name not in ("stream", "stream_options", "n"):
             extra[name] = value
     return Conversation(_messages(messages), parameters, extra)
+
+
+def _parameter(field: str, name: str, value: Json) -> Json:
+    try:
+        return parameter(name, value)
+    except ValueError as error:
+        raise ConversationError(f"has {field!r}, which {error}") from None
 
 
 def _messages(items: list[Json]) -> list[Message]:

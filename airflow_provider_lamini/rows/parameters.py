@@ -46,7 +46,7 @@ def _seed(value: object) -> Json:
     return number
 
 
-def _tokens(value: object) -> Json:
+def _natural(value: object) -> Json:
     number = _whole(value)
     if number is None or not 1 <= number <= LARGEST:
         raise ValueError(f"must be a whole number from 1 to {LARGEST}")
@@ -71,9 +71,10 @@ def _name(value: object) -> Json:
 PARAMETERS: Mapping[str, Callable[[object], Json]] = {
     "temperature": _temperature,
     "top_p": _top_p,
+    "top_k": _natural,
     "seed": _seed,
     "stop": _stop,
-    "max_new_tokens": _tokens,
+    "max_new_tokens": _natural,
     "model_name": _name,
 }
 """Each parameter with the function that validates a value of it."""

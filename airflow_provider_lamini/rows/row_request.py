@@ -11,6 +11,7 @@ from airflow_provider_lamini.rows.conversation import (
     Conversation,
     ConversationError,
     Message,
+    limited,
     parse_conversation,
 )
 from airflow_provider_lamini.rows.errors import BadRowError, short_name
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.conversation import ChatLimits
     from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.values import Row
 
@@ -81,6 +83,7 @@ class RequestTemplate(PromptTemplate):
     :param chat: whether the endpoint takes a conversation, and not a prompt
     :param drop_answer: remove a last message of the model, so that the model answers instead of continuing it
     :param typed: whether the operator has an output type, so that a row may not ask for another format
+    :param limits: what a conversation may have; ``None`` for all of OpenAI's chat API
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class RequestTemplate(PromptTemplate):
         chat: bool,
         drop_answer: bool = True,
         typed: bool = False,
+        limits: ChatLimits | None = None,
     ) -> None:
         self._prompt = prompt
         self._messages = messages
@@ -101,6 +105,7 @@ class RequestTemplate(PromptTemplate):
         self._chat = chat
         self._drop_answer = drop_answer
         self._typed = typed
+        self._limits = limits
         columns = [] if messages is None else [messages]
         for template in (prompt, system):
             columns += () if template is None else template.columns
@@ -134,6 +139,7 @@ class RequestTemplate(PromptTemplate):
             chat=self._chat,
             drop_answer=self._drop_answer,
             typed=self._typed,
+            limits=self._limits,
         )
 
     def render(self, row: Row) -> str:
@@ -188,6 +194,8 @@ class RequestTemplate(PromptTemplate):
         if value is None:
             raise self.missing("The row", column, row)
         found = parse_conversation(value)
+        if self._limits is not None:
+            found = limited(found, self._limits)
         if self._drop_answer and found.messages[-1]["role"] == ANSWER_ROLE:
             del found.messages[-1]
         if not found.messages:

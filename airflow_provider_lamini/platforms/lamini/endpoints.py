@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from airflow_provider_lamini.platforms.lamini.api import (
     batches,
@@ -26,6 +26,7 @@ from airflow_provider_lamini.rows.answers import (
     set_result,
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.rows.generation import Generation
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
 
@@ -39,28 +40,14 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.platforms.lamini.api.completions import Completions
 
 
-TEXTS = AnswerPolicy()
-"""Any text counts as an output."""
+@dataclass(frozen=True, kw_only=True)
+class Inference(Generation):
+    """The options of a completion or a chat, the same for every row.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inference:
-    """The options of a completion, the same for every row.
-
-    :param model_name: base model or tuned model
-    :param answers: which answers count as outputs, and the shape of each output
-    :param max_new_tokens: maximum tokens to generate per row; ``None`` leaves it to the platform
-    :param system: the system prompt of conversations that have none; ``None`` for none
-    :param parameters: other parameters of a chat, by their names in its API
     :param cache_ttl: seconds that a third-party model stays loaded; ``None`` leaves it to the platform
     :param extra_body: other fields of the body, sent as they are
     """
 
-    model_name: str
-    answers: AnswerPolicy = TEXTS
-    max_new_tokens: int | None = None
-    system: str | None = None
-    parameters: Mapping[str, Json] = field(default_factory=dict)
     cache_ttl: int | None = None
     extra_body: Mapping[str, Json] = field(default_factory=dict)
 
@@ -71,33 +58,15 @@ class Inference:
 
     def plain(self) -> dict[str, object]:
         """Everything that decides the results, as plain values, for a fingerprint."""
-        found: dict[str, object] = {
-            "model_name": self.model_name,
-            "max_new_tokens": self.max_new_tokens,
-            **self.answers.plain(),
-        }
-        others = {
-            "system": self.system,
-            "parameters": dict(self.parameters),
-            "cache_ttl": self.cache_ttl,
-            "extra_body": dict(self.extra_body),
-        }
-        return found | {name: value for name, value in others.items() if value not in (None, {})}
+        others = {"cache_ttl": self.cache_ttl, "extra_body": dict(self.extra_body)}
+        return super().plain() | {name: value for name, value in others.items() if value not in (None, {})}
 
-    def for_row(self, request: RowRequest) -> Inference:
+    def for_row(self, request: RowRequest) -> Self:
         """The options of one row.
 
-        :param request: the row's request, whose parameters count more than those of all rows
+        :param request: the row's request, whose parameters and fields count more than those of all rows
         """
-        own = dict(request.parameters)
-        name, tokens = own.pop("model_name", self.model_name), own.pop("max_new_tokens", self.max_new_tokens)
-        return replace(
-            self,
-            model_name=str(name),
-            max_new_tokens=tokens if isinstance(tokens, int) else None,
-            parameters={**self.parameters, **own},
-            extra_body={**self.extra_body, **request.extra},
-        )
+        return replace(super().for_row(request), extra_body={**self.extra_body, **request.extra})
 
 
 class Reply(NamedTuple):
