@@ -57,6 +57,105 @@ def test_options_are_sent(emissary, infer):
     ]
 
 
+def test_conversations_and_parameters_of_a_row_are_sent(emissary, infer, out):
+    chat = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "hi"},
+        {"role": "user", "content": "bye"},
+    ]
+    body = {"messages": [{"role": "user", "content": "again"}], "max_tokens": 5, "top_k": 3, "model": "other"}
+    rows = [
+        {"talk": chat, "heat": 0.25, "who": "you are {x}"},
+        {"talk": json.dumps(body), "heat": None, "who": None},
+        {"talk": [*chat, {"role": "assistant", "content": "dropped"}], "heat": "", "who": ""},
+    ]
+    overrides = {"temperature": "heat", "system": "who"}
+    arguments = {"messages": "talk", "overrides": overrides, "system": "brief", "temperature": 1, "top_k": 7}
+    run_to_end(infer(endpoint="chat", input=rows, **arguments, max_in_flight=1))
+    brief = {"role": "system", "content": "brief"}
+    assert emissary.sent("/v1/chat/completions") == [
+        {
+            "model": "live",
+            "messages": [{"role": "system", "content": "you are {x}"}, *chat],
+            "temperature": 0.25,
+            "top_k": 7,
+        },
+        {
+            "model": "live",
+            "messages": [brief, *body["messages"]],
+            "max_tokens": 5,
+            "temperature": 1.0,
+            "top_k": 3,
+        },
+        {"model": "live", "messages": [brief, *chat], "temperature": 1.0, "top_k": 7},
+    ]
+    assert [row["output"] for row in read_outputs(str(out))] == ["BYE", "AGAIN", "BYE"]
+
+
+def test_rows_of_completions_set_their_own_parameters(emissary, infer):
+    rows = [{"prompt": "a", "top": 3, "length": 8.0, "name": "base"}, {"prompt": "b"}]
+    overrides = {"top_k": "top", "max_new_tokens": "length", "model_name": "name"}
+    run_to_end(infer(input=rows, overrides=overrides, top_k=9, max_in_flight=1))
+    assert emissary.sent("/v1/completions") == [
+        {"model": "base", "prompt": "a", "max_completion_tokens": 8, "top_k": 3},
+        {"model": "live", "prompt": "b", "top_k": 9},
+    ]
+
+
+USER = {"role": "user", "content": "a"}
+
+
+@pytest.mark.parametrize(
+    ("conversation", "words"),
+    [
+        ({"messages": [USER], "seed": 1}, "has 'seed', which the endpoint does not take"),
+        ({"messages": [USER], "tools": []}, "has 'tools', which the endpoint does not take"),
+        ({"messages": [USER], "top_k": 0}, "has 'top_k', which must be a whole number"),
+        ([{"role": "developer", "content": "d"}, USER], "message 0 whose 'role' the endpoint does not take"),
+        ([{**USER, "name": "n"}], "message 0 with 'name', which the endpoint does not take"),
+        ([], "has no messages"),
+    ],
+)
+def test_a_conversation_that_the_platform_does_not_take_is_a_bad_row(
+    emissary, infer, out, conversation, words
+):
+    rows = [{"talk": conversation}, {"talk": [USER]}]
+    talk = infer(endpoint="chat", messages="talk", input=rows, on_bad_row="error", max_failed_rows=1)
+    run_to_end(talk)
+    bad, good = read_outputs(str(out))
+    assert words in bad["error"]
+    assert good["output"] == "A"
+    assert len(emissary.prompts) == 1
+
+
+def test_answers_are_read_as_the_output_type_and_checked(emissary, infer, out):
+    texts = ['```json\n{"n": 1}\n```', '{"n": 2}', "none"]
+    emissary.generate = lambda prompt: prompt
+    run_to_end(
+        infer(
+            input=texts,
+            output_type={"n": "int"},
+            check=lambda output: output["n"] < 2,
+            max_failed_rows=2,
+            row_retries=0,
+        )
+    )
+    good, refused, wrong = read_outputs(str(out))
+    assert good["output"] == {"n": 1}
+    assert "check did not accept" in refused["error"]
+    assert "does not fit output_type" in wrong["error"]
+
+
+def test_the_policy_for_answers_is_the_same_as_for_lamini(emissary, infer, out):
+    emissary.generate = lambda prompt: prompt.strip("-")
+    emissary.finish_reason = "length"
+    run_to_end(infer(input=["a"], fail_on_length=True, max_failed_rows=1, row_retries=0))
+    assert "token limit" in next(iter(read_outputs(str(out))))["error"]
+    emissary.finish_reason = "stop"
+    run_to_end(infer(input=["-"], accept_answers=["empty"], on_other_run="replace"))
+    assert [row["output"] for row in read_outputs(str(out))] == [""]
+
+
 def test_texts_are_classified_with_probabilities_or_logits(infer, out):
     texts = ["buy this", "hello"]
     run_to_end(infer(endpoint="classification", data_format="probs", input=texts))
@@ -81,7 +180,15 @@ def test_texts_are_classified_with_probabilities_or_logits(infer, out):
 
 def test_texts_are_compared(emissary, infer, out):
     rows = [{"prompt": "a {x}", "target": "a {x}"}, {"prompt": "a", "target": "b"}]
-    run_to_end(infer(endpoint="embeddings", input=rows, target="{target}", measures=["cosine", "manhattan"]))
+    run_to_end(
+        infer(
+            endpoint="embeddings",
+            input=rows,
+            target="{target}",
+            measures=["cosine", "manhattan"],
+            max_in_flight=1,
+        )
+    )
     assert [row["output"] for row in read_outputs(str(out))] == [
         {"cosine": 1.0, "manhattan": 2.0},
         {"cosine": 0.0, "manhattan": 2.0},
@@ -217,6 +324,11 @@ def test_a_retry_sends_only_what_is_left(emissary, infer):
         ({"endpoint": "embeddings", "target": "{nothing}"}, "nothing"),
         ({"endpoint": "embeddings", "target": "target", "measures": ["angle"]}, "measures must be one of"),
         ({"system": "s"}, "system is for endpoint='chat'"),
+        ({"messages": "prompt"}, "messages needs endpoint='chat': /v1/completions takes texts"),
+        ({"endpoint": "chat", "overrides": {"seed": "s"}}, "overrides has 'seed', which a row cannot set"),
+        ({"endpoint": "classification", "top_k": 3}, "top_k needs endpoint='completions' or 'chat'"),
+        ({"endpoint": "embeddings", "target": "target", "check": str}, "check needs endpoint='completions'"),
+        ({"top_p": 0}, "top_p must be a number above 0 and up to 1"),
         ({"endpoint": "batch"}, "endpoint must be one of completions, chat"),
         ({"output": None}, "output must name the output folder"),
     ],

@@ -87,6 +87,8 @@ class EmissaryPlatform(ScriptedPlatform):
     :ivar functions: names of test functions
     :ivar checkpoints: checkpoints of every training job
     :ivar prompts: texts that models were asked
+    :ivar generate: makes a model's answer to a text
+    :ivar finish_reason: why each answer ends
     """
 
     dialect = EMISSARY_DIALECT
@@ -106,6 +108,8 @@ class EmissaryPlatform(ScriptedPlatform):
             {"checkpoint": 200, "test_results": {"aggregated_test_result": {"accuracy": "0.70"}}},
         ]
         self.prompts: list[str] = []
+        self.generate: Callable[[str], str] = str.upper
+        self.finish_reason = "stop"
 
     def error_body(self, refusal: Refusal) -> Any:
         if refusal.detail is None:
@@ -353,12 +357,15 @@ class EmissaryPlatform(ScriptedPlatform):
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
         self._ask(CompletionRequest, body, body.get("prompt", ""))
-        return {"choices": [{"text": body["prompt"].upper(), "finish_reason": "stop"}], "usage": USAGE}
+        return {
+            "choices": [{"text": self.generate(body["prompt"]), "finish_reason": self.finish_reason}],
+            "usage": USAGE,
+        }
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
         self._ask(ChatRequest, body, body.get("messages", [{}])[-1].get("content", ""))
-        message = {"role": "assistant", "content": body["messages"][-1]["content"].upper()}
-        return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": USAGE}
+        message = {"role": "assistant", "content": self.generate(body["messages"][-1]["content"])}
+        return {"choices": [{"message": message, "finish_reason": self.finish_reason}], "usage": USAGE}
 
     def _compare(self, body: dict[str, Any]) -> dict[str, Any]:
         self._ask(EmbeddingRequest, body, body.get("input", ""))

@@ -10,28 +10,42 @@ from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import (
     identifier,
     name_list,
-    number,
+    not_called,
     one_of,
     plain_name,
     seconds,
-    share,
     shown,
-    text,
-    whole_number,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
+    from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.hooks.emissary import EmissaryHook
-    from airflow_provider_lamini.platforms.emissary.endpoints import Generation
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.runs.open_run import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun, Work
 
 ENDPOINTS = ("completions", "chat", "classification", "embeddings")
+TEXT_ENDPOINTS = ("completions", "chat")
+GENERATION_FIELDS = (
+    "system",
+    "max_new_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "output_type",
+    "strict_output",
+    "fail_on_length",
+    "accept_answers",
+)
+"""Arguments that say what a model generates for each row, apart from its name and ``check``."""
+
+REQUEST_FIELDS = ("messages", "last_answer", "overrides")
+"""Arguments that say how a row becomes a request, apart from ``prompt`` and ``system``."""
+
 MEASURES = ("cosine", "manhattan", "euclidean")
 
 
@@ -57,11 +71,30 @@ class EmissaryBatchInferenceOperator(RowOperator):
     :param engine_id: the engine that the deployment is on; it is woken instead of the deployment
     :param wake_timeout: seconds, or a ``timedelta``, that waking may take; the task's ``timeout`` applies too. The platform
         says that it takes about 8 to 20 minutes.
-    :param system: with ``chat``: the system prompt of each row
+    :param messages: with ``chat``: the column with a conversation, instead of ``prompt``: a list of messages with ``role``
+        (``system``, ``user`` or ``assistant``) and ``content``, the body of a line of an OpenAI batch file, or the JSON text
+        of either. A conversation with anything that the platform does not take, such as ``seed`` or ``tools``, is a bad row.
+    :param last_answer: what becomes of a conversation's last message if it is the model's: ``drop`` it, so that the model
+        answers instead, or ``send`` it, so that the model continues it
+    :param system: with ``chat``: the system prompt of conversations that have none; may have columns in braces, as
+        ``prompt``
     :param max_new_tokens: with ``completions`` and ``chat``: maximum tokens generated per row; default: the platform's
     :param temperature: likewise: 0 for the most likely output
-    :param top_p: likewise: sample from the most likely tokens that have this probability together
+    :param top_p: likewise: sample only from the most likely tokens that together have this probability, above 0 and up to 1
     :param top_k: likewise: sample from this many most likely tokens
+    :param overrides: likewise: parameters that a row may set itself, with their columns, such as ``{"temperature": "heat"}``:
+        ``temperature``, ``top_p``, ``top_k``, ``max_new_tokens``, ``model_name`` and, for a chat, ``system``. A row without a
+        value has the operator's. Only the deployment ``model_name`` of the operator is woken before rows are sent.
+    :param output_type: likewise: the shape of each output: field names with types, a JSON Schema of an object, or a pydantic
+        model or its dotted path. The platform has no option for it: the prompt must ask for the JSON object, and an answer
+        that does not hold one fails its row. Default: plain text
+    :param strict_output: fail a row whose answer has anything around the object, or a value such as ``1.0`` for an integer
+    :param check: with ``completions`` and ``chat``: a callable, or its dotted path, that takes an output and returns ``None``
+        or true to accept it; false, or a text that says why not, makes the row a failed one. Only its name decides whether a
+        retry continues.
+    :param fail_on_length: whether a row fails whose output was cut at ``max_new_tokens``
+    :param accept_answers: answers that count as outputs although they are none: ``empty``, ``refused``, ``filtered``,
+        ``tool_calls``; by default each of them fails its row
     :param data_format: with ``classification``: ``logits`` for raw scores, ``probs`` for probabilities
     :param target: with ``embeddings``: the text to compare with, the name of a column or a template, as ``prompt``
     :param measures: with ``embeddings``: of ``cosine``, ``manhattan`` and ``euclidean``
@@ -77,16 +110,19 @@ class EmissaryBatchInferenceOperator(RowOperator):
         "project_id",
         "engine_id",
         "wake_timeout",
-        "system",
-        "max_new_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
+        *GENERATION_FIELDS,
+        *REQUEST_FIELDS,
         "data_format",
         "target",
         "measures",
     )
-    template_fields_renderers = {"prompt": "md", "system": "md", "target": "md"}  # noqa: RUF012 - as Airflow declares it
+    template_fields_renderers = {  # noqa: RUF012 - as Airflow declares it
+        "prompt": "md",
+        "input_sql": "sql",
+        "system": "md",
+        "target": "md",
+        "output_type": "json",
+    }
 
     def __init__(
         self,
@@ -98,11 +134,19 @@ class EmissaryBatchInferenceOperator(RowOperator):
         project_id: str | None = None,
         engine_id: str | None = None,
         wake_timeout: float | str | timedelta = 1800.0,
+        messages: str | None = None,
+        last_answer: str = "drop",
         system: str | None = None,
         max_new_tokens: int | str | None = None,
         temperature: float | str | None = None,
         top_p: float | str | None = None,
         top_k: int | str | None = None,
+        overrides: Mapping[str, str] | str | None = None,
+        output_type: Mapping[str, object] | type | str | None = None,
+        strict_output: bool | str = False,
+        check: Callable[[Json], object] | str | None = None,
+        fail_on_length: bool | str = False,
+        accept_answers: Sequence[str] | str = (),
         data_format: str = "logits",
         target: str | None = None,
         measures: Sequence[str] = ("cosine",),
@@ -115,11 +159,19 @@ class EmissaryBatchInferenceOperator(RowOperator):
         self.project_id = project_id
         self.engine_id = engine_id
         self.wake_timeout = wake_timeout
+        self.messages = messages
+        self.last_answer = last_answer
         self.system = system
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.top_p = top_p
         self.top_k = top_k
+        self.overrides = overrides
+        self.output_type = not_called(output_type)
+        self.strict_output = strict_output
+        self.check = check
+        self.fail_on_length = fail_on_length
+        self.accept_answers = accept_answers
         self.data_format = data_format
         self.target = target
         self.measures = measures
@@ -152,14 +204,63 @@ class EmissaryBatchInferenceOperator(RowOperator):
     def _config(self) -> RowRunConfig:
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
         model_name = plain_name("model_name", self.model_name)
-        endpoint, options = self._endpoint(name, model_name)
+        data_format = one_of("data_format", self.data_format, ("logits", "probs"))
+        measures = [one_of("measures", item, MEASURES) for item in name_list("measures", self.measures)]
+        endpoint, template, options = (
+            self._texts(name, model_name)
+            if name in TEXT_ENDPOINTS
+            else self._scores(name, model_name, data_format, measures)
+        )
         return self.row_run_config(
             endpoint=endpoint,
             model=model_name,
-            fingerprint_inputs={"model_name": model_name, "endpoint": name, **options},
+            fingerprint_inputs={"endpoint": name, **options},
             output_required=True,
-            prompt=self._pair() if name == "embeddings" else None,
+            prompt=template,
         )
+
+    def _texts(self, name: str, model_name: str) -> tuple[DirectEndpoint, PromptTemplate, dict[str, object]]:
+        """The endpoint that generates texts, what makes its prompts or requests, and its options as plain values."""
+        from airflow_provider_lamini.platforms.emissary.endpoints import Chat, Completions
+        from airflow_provider_lamini.rows.row_request import RequestTemplate
+        from airflow_provider_lamini.runs.emissary.generation import FORMS, parse_generation
+        from airflow_provider_lamini.runs.row_requests import parse_requests
+
+        if name != "chat" and self.system is not None:
+            raise InvalidArgumentError(
+                f"system is for endpoint='chat'; with {name} write it into the prompt."
+            )
+        options = parse_generation(
+            model_name=model_name,
+            check=self.check,
+            **{field: getattr(self, field) for field in GENERATION_FIELDS},
+        )
+        template = parse_requests(
+            FORMS[name],
+            prompt=self.prompt,
+            system=self.system,
+            typed=options.answers.shape is not None,
+            **{field: getattr(self, field) for field in REQUEST_FIELDS},
+        )
+        requests = isinstance(template, RequestTemplate)
+        endpoint = Chat if name == "chat" else Completions
+        return endpoint(options, requests=requests), template, {"generation": options.plain()}
+
+    def _scores(
+        self, name: str, model_name: str, data_format: str, measures: Sequence[str]
+    ) -> tuple[DirectEndpoint, PromptTemplate | None, dict[str, object]]:
+        """The endpoint that scores texts, what makes them, and its options as plain values."""
+        from airflow_provider_lamini.platforms.emissary.endpoints import Classify, Compare
+
+        for field in (*GENERATION_FIELDS, *REQUEST_FIELDS, "check"):
+            if getattr(self, field) not in (None, False, (), "drop"):
+                raise InvalidArgumentError(
+                    f"{field} needs endpoint='completions' or 'chat': /v1/{name} generates no text."
+                )
+        if name == "classification":
+            options: dict[str, object] = {"model_name": model_name, "data_format": data_format}
+            return Classify(model_name, data_format), None, options
+        return Compare(model_name, measures), self._pair(), {"model_name": model_name, "measures": measures}
 
     def _pair(self) -> PromptTemplate:
         """The template that makes both texts of a row."""
@@ -177,41 +278,3 @@ class EmissaryBatchInferenceOperator(RowOperator):
                 f"target must be the name of a column or a template over columns, not {shown(self.target)}."
             ) from None
         return TextPairTemplate(prompt, target)
-
-    def _endpoint(self, name: str, model_name: str) -> tuple[DirectEndpoint, dict[str, object]]:
-        """The endpoint, and its options as plain values."""
-        from airflow_provider_lamini.platforms.emissary.endpoints import Chat, Classify, Compare, Completions
-
-        data_format = one_of("data_format", self.data_format, ("logits", "probs"))
-        measures = [one_of("measures", item, MEASURES) for item in name_list("measures", self.measures)]
-        system = None if self.system is None else text("system", self.system)
-        generation, options = self._generation(model_name)
-        if name == "classification":
-            return Classify(model_name, data_format), {"data_format": data_format}
-        if name == "embeddings":
-            return Compare(model_name, measures), {"measures": measures}
-        if name == "chat":
-            return Chat(generation, system), {**options, "system": system}
-        if system is not None:
-            raise InvalidArgumentError(
-                f"system is for endpoint='chat'; with {name} write it into the prompt."
-            )
-        return Completions(generation), options
-
-    def _generation(self, model_name: str) -> tuple[Generation, dict[str, object]]:
-        from airflow_provider_lamini.platforms.emissary.endpoints import Generation
-
-        tokens, temperature, top_p, top_k = self.max_new_tokens, self.temperature, self.top_p, self.top_k
-        generation = Generation(
-            model_name=model_name,
-            max_new_tokens=None if tokens is None else whole_number("max_new_tokens", tokens, minimum=1),
-            temperature=None if temperature is None else number("temperature", temperature, minimum=0),
-            top_p=None if top_p is None else share("top_p", top_p),
-            top_k=None if top_k is None else whole_number("top_k", top_k, minimum=1),
-        )
-        return generation, {
-            "max_new_tokens": generation.max_new_tokens,
-            "temperature": generation.temperature,
-            "top_p": generation.top_p,
-            "top_k": generation.top_k,
-        }

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from airflow_provider_lamini.platforms.emissary.api import inference
-from airflow_provider_lamini.rows.answers import (
-    MEANINGS,
-    Answer,
-    AnswerPolicy,
-    RowResult,
-    judge,
-    ranked_classes,
-)
+from airflow_provider_lamini.rows.answers import MEANINGS, Answer, RowResult, judge, ranked_classes
 from airflow_provider_lamini.rows.failures import FailureReason
+from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
 from airflow_provider_lamini.rows.text_pair import decode_pair
 
 if TYPE_CHECKING:
@@ -28,84 +21,79 @@ if TYPE_CHECKING:
         EmbeddingComparison,
         Usage,
     )
+    from airflow_provider_lamini.rows.answers import AnswerPolicy
+    from airflow_provider_lamini.rows.generation import Generation
 
-_POLICY = AnswerPolicy()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """The options of a completion or a chat, the same for every row. ``None`` leaves one to the platform.
-
-    :param model_name: a deployment's name, or a base model that supports inference without one
-    :param max_new_tokens: maximum tokens to generate per row
-    :param temperature: 0 for the most likely output
-    :param top_p: sample from the most likely tokens that have this probability together
-    :param top_k: sample from this many most likely tokens
-    """
-
-    model_name: str
-    max_new_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
+SAMPLING = ("temperature", "top_p", "top_k")
+"""The parameters of completions and chats that say how tokens are sampled."""
 
 
 class Completions:
     """``/v1/completions``.
 
     :param options: the options, the same for every row
+    :param requests: whether the texts of the rows are requests (`RowRequest`) and not prompts
     """
 
     per_request = 1
 
-    def __init__(self, options: Generation) -> None:
+    def __init__(self, options: Generation, *, requests: bool = False) -> None:
         self._options = options
+        self._requests = requests
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        options = self._options
+        options, prompt = self._options, prompts[0]
+        if self._requests:
+            request = decode_request(prompt)
+            options, prompt = options.for_row(request), request.prompt
 
         def parse(response: CompletionObject) -> list[RowResult]:
             choice = response.choices[0]
-            return [_result(choice.text, choice.finish_reason, response.usage)]
+            return [_result(options.answers, choice.text, choice.finish_reason, response.usage)]
 
         return inference.complete(
             model=options.model_name,
-            prompt=prompts[0],
-            temperature=options.temperature,
+            prompt=prompt,
             max_completion_tokens=options.max_new_tokens,
-            top_p=options.top_p,
-            top_k=options.top_k,
+            **_sampling(options),
         ).map(parse)
 
 
 class Chat:
-    """``/v1/chat/completions`` with one message per row; the model's chat template is applied.
+    """``/v1/chat/completions``: a row is one conversation; the model's chat template is applied.
 
     :param options: the options, the same for every row
-    :param system: the system prompt of each row; ``None`` for none
+    :param requests: whether the texts of the rows are requests (`RowRequest`) and not the user's messages
     """
 
     per_request = 1
 
-    def __init__(self, options: Generation, system: str | None = None) -> None:
+    def __init__(self, options: Generation, *, requests: bool = False) -> None:
         self._options = options
-        self._first = [] if system is None else [{"role": "system", "content": system}]
+        self._requests = requests
 
     def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
-        options = self._options
+        request = RowRequest([{"role": "user", "content": prompts[0]}])
+        if self._requests:
+            request = decode_request(prompts[0])
+        options, messages = self._options.for_row(request), request.messages
+        if options.system is not None:
+            messages = with_system(messages, options.system)
 
         def parse(response: ChatCompletionObject) -> list[RowResult]:
             choice = response.choices[0]
             refused = FailureReason.REFUSED if choice.message.refusal else None
-            return [_result(choice.message.content, choice.finish_reason, response.usage, refused)]
+            return [
+                _result(
+                    options.answers, choice.message.content, choice.finish_reason, response.usage, refused
+                )
+            ]
 
         return inference.chat(
             model=options.model_name,
-            messages=[*self._first, {"role": "user", "content": prompts[0]}],
-            temperature=options.temperature,
+            messages=messages,
             max_tokens=options.max_new_tokens,
-            top_p=options.top_p,
-            top_k=options.top_k,
+            **_sampling(options),
         ).map(parse)
 
 
@@ -172,13 +160,27 @@ class Compare:
         ).map(parse)
 
 
+class _Sampling(TypedDict):
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+
+
+def _sampling(options: Generation) -> _Sampling:
+    return cast("_Sampling", {name: options.parameters.get(name) for name in SAMPLING})
+
+
 def _result(
-    output: str | None, finish_reason: str | None, usage: Usage | None, ended_by: FailureReason | None = None
+    policy: AnswerPolicy,
+    output: str | None,
+    finish_reason: str | None,
+    usage: Usage | None,
+    ended_by: FailureReason | None = None,
 ) -> RowResult:
     """Judge one answer. The platform may omit the finish reason of a complete one."""
     reason = finish_reason or "stop"
     answer = Answer(output, reason, ended_by or MEANINGS.get(reason))
-    return judge(answer, _POLICY)._replace(usages=_usages(usage))
+    return judge(answer, policy)._replace(usages=_usages(usage))
 
 
 def _usages(usage: Usage | None) -> tuple[Usage, ...]:
