@@ -22,6 +22,15 @@ FIELDS = (
     "classes",
     "examples",
     "eval_data",
+    "base_model",
+    "train_dataset_id",
+    "test_functions",
+    "reward",
+    "training_job_id",
+    "checkpoint",
+    "schedule",
+    "input",
+    "target",
 )
 VALUES: tuple[object, ...] = (
     None,

@@ -33,7 +33,7 @@ from tests.support.local_platform import ROOT, LocalPlatform
 from tests.support.upstream import upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 CONTRACTS = ROOT / "tests" / "contract"
 FREEZE_SECONDS = 2.0
@@ -76,6 +76,10 @@ class Target:
     file: Path
     headers: dict[str, str]
     url: str
+
+    def client(self) -> httpx.Client:
+        """Return an HTTP client that sends the key. The caller must close it."""
+        return httpx.Client(base_url=self.url, headers=self.headers, timeout=TIMEOUT, trust_env=False)
 
 
 class Watcher(threading.Thread):
@@ -131,7 +135,8 @@ def main() -> int:
             seconds = int(options.seconds * SCHEMA_SHARE / len(targets))
             fuzz_schema(report, target, max(seconds, 1), seed)
         rest = options.seconds * (1 - SCHEMA_SHARE) / 2
-        send_bodies(report, platform, Random(seed), time.monotonic() + rest)
+        apis = list({target.url: target for target in targets}.values())
+        send_bodies(report, apis, Random(seed), time.monotonic() + rest)
         send_documents(report, platform, Random(seed), time.monotonic() + rest)
         watcher.finish()
         if "failed unexpectedly" in platform.log:
@@ -223,16 +228,13 @@ def fuzz_schema(report: Report, target: Target, seconds: int, seed: int) -> None
 # -- bodies and documents
 
 
-def send_bodies(report: Report, platform: LocalPlatform, random: Random, deadline: float) -> None:
+def send_bodies(report: Report, targets: Sequence[Target], random: Random, deadline: float) -> None:
     """Send hostile bodies to every endpoint that takes one."""
-    with platform.client() as http:
-        paths = [
-            re.sub(r"\{[^}]*\}", "7", path)
-            for path, methods in http.get("/openapi.json").json()["paths"].items()
-            if "post" in methods
-        ]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(target.client()) for target in targets]
+        paths = [(http, path) for http in clients for path in posted_paths(http)]
         while time.monotonic() < deadline:
-            path = random.choice(paths)
+            http, path = random.choice(paths)
             for name, headers, body in hostile_bodies(random):
                 try:
                     response = http.post(path, content=body, headers=headers)
@@ -242,6 +244,17 @@ def send_bodies(report: Report, platform: LocalPlatform, random: Random, deadlin
                 report.tried["bad bodies"] += 1
                 if response.status_code in INTERNAL_ERRORS:
                     report.problems.append(f"{path} with {name}: {response.status_code} {response.text}")
+
+
+def posted_paths(http: httpx.Client) -> list[str]:
+    """The paths of an API that take bodies, below a project that exists where there are projects."""
+    described = http.get("/openapi.json").json()["paths"]
+    project = http.post("/v1/projects").json()["id"] if "/v1/projects" in described else ""
+    return [
+        re.sub(r"\{[^}]*\}", "7", path.replace("{project_id}", project))
+        for path, methods in described.items()
+        if "post" in methods
+    ]
 
 
 def send_documents(report: Report, platform: LocalPlatform, random: Random, deadline: float) -> None:
