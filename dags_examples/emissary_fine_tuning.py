@@ -81,4 +81,4 @@ with DAG(
         max_failed_rows="1%",
     )
     undeploy = EmissaryUndeployOperator(task_id="undeploy", project_id=project_id, model_name=model_name)
-    deploy >> infer >> undeploy.as_teardown(setups=deploy)
+    deploy >> infer >> undeploy.as_teardown()  # without setups, so that it also runs if deploy has failed
