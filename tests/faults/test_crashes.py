@@ -32,9 +32,9 @@ KILLS = {
     "tuning": 5,
     "Memory RAG build": 2,
     "Emissary dataset upload": 10,
-    "Emissary training": 20,
-    "Emissary deployment": 18,
-    "Emissary batch inference": 20,
+    "Emissary training": 23,
+    "Emissary deployment": 19,
+    "Emissary batch inference": 22,
 }
 """The number of steps to kill at; 1 for the other kinds. ``make faults`` kills at all of them."""
 
