@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-for-tests"
@@ -159,11 +160,12 @@ class LocalPlatform:
         headers = {"Authorization": f"Bearer {self.key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
-    def start(self, port: int = 0, timeout: float = 60) -> None:
+    def start(self, port: int = 0, timeout: float = 60, limits: Mapping[int, int] | None = None) -> None:
         """Start it and wait until it is ready.
 
         :param port: port to bind; 0 picks a free one
         :param timeout: seconds to wait
+        :param limits: limits of its resources, such as ``{resource.RLIMIT_AS: 2**31}``
         :raises PlatformDiedError: it did not become ready
         """
         command = [sys.executable, "-m", "airflow_provider_lamini.local", "serve", "--port", str(port)]
@@ -174,6 +176,8 @@ class LocalPlatform:
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
+        for kind, value in (limits or {}).items():
+            resource.prlimit(self._process.pid, kind, (value, value))
         ready = threading.Event()
         threading.Thread(target=self._read_output, args=(self._process, ready), daemon=True).start()
         deadline = time.monotonic() + timeout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import zlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -26,22 +25,10 @@ GROWTH = 350 * MIB
 """How much memory hostile bodies may take at the peak."""
 
 
-@contextmanager
-def limited(kind: int, value: int) -> Iterator[None]:
-    """Limit a resource of processes that are started in the block."""
-    soft, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (value, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(kind, (soft, hard))
-
-
 @pytest.fixture(scope="module")
 def small_memory(engine: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    with limited(resource.RLIMIT_AS, ADDRESS_SPACE):
-        running = LocalPlatform(tmp_path_factory.mktemp("memory"), engine.url)
-        running.start()
+    running = LocalPlatform(tmp_path_factory.mktemp("memory"), engine.url)
+    running.start(limits={resource.RLIMIT_AS: ADDRESS_SPACE})
     yield running
     running.stop()
 
@@ -129,9 +116,10 @@ def test_a_job_with_a_hostile_document_fails_with_the_reason(
 
 
 def test_a_full_disk_is_reported_and_nothing_is_lost(engine: Upstream, tmp_path: Path) -> None:
-    with limited(resource.RLIMIT_FSIZE, 3 * MIB):  # writes beyond it fail, as those on a full disk do
-        running = LocalPlatform(tmp_path / "data", engine.url)
-        running.start()
+    running = LocalPlatform(tmp_path / "data", engine.url)
+    running.start(
+        limits={resource.RLIMIT_FSIZE: 3 * MIB}
+    )  # writes beyond it fail, as those on a full disk do
     with running.client() as http:
         first = http.post("/v1/batch_embeddings", json={"prompt": ["a"]})
         assert first.status_code == 200
