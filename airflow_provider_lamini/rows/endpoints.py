@@ -50,3 +50,15 @@ class DirectEndpoint(Protocol):
         :return: a call that returns one result per prompt, in the same order
         """
         ...
+
+
+@runtime_checkable
+class ServedEndpoint(DirectEndpoint, Protocol):
+    """An endpoint with a model that may stop answering, so that a refused row need not be the cause."""
+
+    def outage(self) -> Call[str | None]:
+        """Ask why no row can be answered.
+
+        :return: a call that returns the reason and what to do, as sentences; ``None`` if rows can be answered
+        """
+        ...

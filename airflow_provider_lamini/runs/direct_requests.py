@@ -17,9 +17,10 @@ from airflow_provider_lamini.api.errors import (
     RateLimitedError,
     UnavailableError,
 )
-from airflow_provider_lamini.exceptions import TaskKilledError, WaitTimeoutError
+from airflow_provider_lamini.exceptions import JobFailedError, TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.rows.answers import RowResult, set_result, sum_tokens
+from airflow_provider_lamini.rows.endpoints import ServedEndpoint
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.runs.chunk_jobs import REFUSALS, TOO_LARGE
 from airflow_provider_lamini.runs.event_loop import run_in_thread
@@ -85,7 +86,7 @@ class DirectRequests:
         )
         self._max_tries = config.row_retries + 1
         self._answered: Sequence[str] | None = None
-        self._answered_at = self._check_again_at = 0.0
+        self._answered_at = self._check_again_at = self._served_at = 0.0
         self._failing_since: float | None = None
         self._done = run.ledger.totals.rows
 
@@ -94,6 +95,7 @@ class DirectRequests:
 
         :raises WaitTimeoutError: at the deadline
         :raises PlatformError: for an error that concerns every row
+        :raises JobFailedError: if the model has stopped answering
         :raises TooManyFailedRowsError: as soon as more rows have failed than may
         """
         try:
@@ -105,6 +107,7 @@ class DirectRequests:
 
     async def _send_all(self) -> None:
         self._slots = asyncio.Semaphore(self._config.max_in_flight)
+        self._outage_check = asyncio.Lock()
         remaining = self._task.deadline - time.time()
         async with asyncio.timeout(remaining), AsyncClient(self._settings) as client:
             reporter = asyncio.create_task(self._report())
@@ -231,6 +234,8 @@ class DirectRequests:
         except NotThePlatformError:  # the row is not the cause
             raise
         except ROW_ERRORS as error:
+            if isinstance(error, REFUSALS):
+                await self._check_outage(client, time.monotonic())
             if len(prompts) > 1:
                 # One row may make the whole request fail. Halving the request finds it in a few steps.
                 middle = len(prompts) // 2
@@ -247,6 +252,25 @@ class DirectRequests:
             else await self._ask_again(client, prompt, row, tries + 1)
             for prompt, row in zip(prompts, answered, strict=True)
         ]
+
+    async def _check_outage(self, client: AsyncClient, refused_at: float) -> None:
+        """Make sure that a refusal is the row's fault, where the model may have stopped answering.
+
+        :param refused_at: time of the refusal; a check that began later counts for it as well
+        :raises JobFailedError: if no row can be answered
+        """
+        if not isinstance(self._endpoint, ServedEndpoint):
+            return
+        async with self._outage_check:
+            if self._served_at >= refused_at:
+                return
+            began = time.monotonic()
+            reason = await client.send(self._endpoint.outage())
+            if reason is not None:
+                raise JobFailedError(
+                    f"{reason} The finished chunks are kept, and a retry sends the remaining rows."
+                )
+            self._served_at = began
 
     async def _ask_again(
         self, client: AsyncClient, prompt: str, failed: RowResult, tries: int

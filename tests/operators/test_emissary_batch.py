@@ -288,6 +288,49 @@ def test_a_deployment_that_dies_while_rows_are_sent_is_one_error(emissary, infer
     assert sum(emissary.request_counts.values()) < 25
 
 
+@pytest.mark.parametrize("engine", [False, True])
+def test_a_deployment_that_is_parked_while_rows_are_sent_is_one_error_and_a_retry_continues(
+    emissary, infer, engine
+):
+    """Its rows have not failed: nobody would send them again."""
+    deployment = emissary.deployments["dp-1"]
+    served = {}
+    if engine:
+        emissary.new("engine", ("Active",))
+        deployment.engine = "engine-1"
+        served = {"project_id": None, "engine_id": "engine-1"}
+
+    def park(prompt):
+        if len(emissary.prompts) == 14:
+            deployment.states = ["Deactivated"]
+            for item in emissary.engines.values():
+                item.states = ["Inactive"]
+        return prompt
+
+    emissary.generate = park
+    run = infer(max_in_flight=1, max_failed_rows="100%", retries=1, **served)
+    with pytest.raises(JobFailedError, match=r"is (Deactivated|Inactive)\. A retry wakes it"):
+        run_to_end(run, TI)
+    if engine:
+        deployment.states = ["Deployed"]
+    counts = run_to_end(run, TI.retried()).result["counts"]
+    assert (counts["ok"], len(emissary.prompts)) == (25, 29), "only the interrupted chunk is sent again"
+
+
+def test_a_deployment_that_ends_while_rows_are_sent_says_to_deploy_again(emissary, infer):
+    emissary.generate = lambda _: setattr(emissary.deployments["dp-1"], "states", ["Terminated"]) or "a"
+    with pytest.raises(
+        JobFailedError, match=r"live is Terminated. It cannot be woken: deploy the checkpoint"
+    ):
+        run_to_end(infer(max_in_flight=1, max_failed_rows="100%"))
+
+
+def test_a_row_that_is_refused_while_the_deployment_answers_has_failed(emissary, infer):
+    emissary.fail["/v1/completions"] = [(400, "too long")]
+    counts = run_to_end(infer(max_failed_rows=1)).result["counts"]
+    assert (counts["ok"], counts["failed"]) == (24, 1)
+
+
 def test_a_base_model_needs_no_deployment(emissary, infer):
     assert run_to_end(infer(model_name="base", project_id=None)).result["counts"]["ok"] == 25
     assert not [request for request in emissary.request_counts if "deployments" in request]

@@ -352,7 +352,7 @@ class EmissaryPlatform(ScriptedPlatform):
         self._check(model, body)
         found = [item for item in self.deployments.values() if item.fields.get("name") == body["model"]]
         if body["model"] != "base" and not any(item.state == "Deployed" for item in found):
-            raise Refusal(404, "no such deployment")
+            raise Refusal(400, "it is not deployed") if found else Refusal(404, "no such deployment")
         self.prompts.append(text)
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:

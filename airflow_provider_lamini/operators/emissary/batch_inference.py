@@ -58,7 +58,8 @@ class EmissaryBatchInferenceOperator(RowOperator):
 
     With ``project_id``, the deployment is looked up first. If it is parked, the task validates the input, wakes the
     deployment and waits in the triggerer (``deferrable``), at most ``wake_timeout``; if it has ended, the task fails before a
-    row is sent. The manifest's ``counts.sums`` has ``prompt_tokens``, ``completion_tokens`` and ``total_tokens``.
+    row is sent. If it is parked or ends while rows are sent, the task fails too, and no row counts as failed for that; a
+    retry continues. The manifest's ``counts.sums`` has ``prompt_tokens``, ``completion_tokens`` and ``total_tokens``.
 
     Endpoints: ``POST /v1/completions``, ``POST /v1/chat/completions``, ``POST /v1/classification``,
     ``POST /v1/embeddings``; ``GET /v1/projects/{project_id}/deployments``, ``POST .../reactivate``.
@@ -186,10 +187,10 @@ class EmissaryBatchInferenceOperator(RowOperator):
         from airflow_provider_lamini.runs.emissary.inference import WokenRun
         from airflow_provider_lamini.runs.row_run import RowRun
 
-        rows = RowRun(task, self._config())
         project_id = None if self.project_id is None else identifier("project_id", self.project_id)
         engine_id = None if self.engine_id is None else identifier("engine_id", self.engine_id)
         wake_timeout = seconds("wake_timeout", self.wake_timeout)
+        rows = RowRun(task, self._config(project_id, engine_id))
         if project_id is None and engine_id is None:
             return rows
         return WokenRun(
@@ -201,7 +202,9 @@ class EmissaryBatchInferenceOperator(RowOperator):
             wake_timeout=wake_timeout,
         )
 
-    def _config(self) -> RowRunConfig:
+    def _config(self, project_id: str | None, engine_id: str | None) -> RowRunConfig:
+        from airflow_provider_lamini.platforms.emissary.endpoints import Deployed
+
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
         model_name = plain_name("model_name", self.model_name)
         data_format = one_of("data_format", self.data_format, ("logits", "probs"))
@@ -211,6 +214,8 @@ class EmissaryBatchInferenceOperator(RowOperator):
             if name in TEXT_ENDPOINTS
             else self._scores(name, model_name, data_format, measures)
         )
+        if project_id is not None or engine_id is not None:
+            endpoint = Deployed(endpoint, model_name, project_id=project_id, engine_id=engine_id)
         return self.row_run_config(
             endpoint=endpoint,
             model=model_name,

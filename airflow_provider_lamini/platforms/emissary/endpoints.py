@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from airflow_provider_lamini.platforms.emissary.api import inference
+from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.platforms.emissary.api import deployments, engines, inference
+from airflow_provider_lamini.platforms.emissary.kinds import DEPLOY_AGAIN, DEPLOYMENT, ENGINE, state_of
 from airflow_provider_lamini.rows.answers import MEANINGS, Answer, RowResult, judge, ranked_classes
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_lamini.api.call import Call, Json
+    from airflow_provider_lamini.platforms.emissary.api.deployments import DeploymentSummary
     from airflow_provider_lamini.platforms.emissary.api.inference import (
         ChatCompletionObject,
         Classification,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from airflow_provider_lamini.rows.answers import AnswerPolicy
+    from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.generation import Generation
 
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -158,6 +162,51 @@ class Compare:
             manhattan="manhattan" in self._measures,
             euclidean="euclidean" in self._measures,
         ).map(parse)
+
+
+class Deployed:
+    """An endpoint with a deployment, which may be parked or end while rows are sent.
+
+    :param endpoint: the endpoint
+    :param model_name: the deployment's name
+    :param project_id: its project; not needed with an ``engine_id``
+    :param engine_id: its engine; ``None`` if it has none of its own
+    """
+
+    def __init__(
+        self, endpoint: DirectEndpoint, model_name: str, *, project_id: str | None, engine_id: str | None
+    ) -> None:
+        self.per_request = endpoint.per_request
+        self._endpoint = endpoint
+        self._model_name = model_name
+        self._project_id = project_id
+        self._engine_id = engine_id
+
+    def ask(self, prompts: Sequence[str]) -> Call[list[RowResult]]:
+        return self._endpoint.ask(prompts)
+
+    def outage(self) -> Call[str | None]:
+        if self._engine_id is not None:
+            name = f"Engine {self._engine_id}"
+            return engines.engine(self._engine_id).map(
+                lambda engine: _outage(name, state_of(ENGINE, engine.status), engine.status)
+            )
+        return deployments.list_all(str(self._project_id)).map(self._outage)
+
+    def _outage(self, listed: Sequence[DeploymentSummary]) -> str | None:
+        name = f"Deployment {self._model_name}"
+        found = [item.status for item in listed if item.name == self._model_name]
+        reasons = [_outage(name, state_of(DEPLOYMENT, word), word) for word in found]
+        if not reasons:
+            return f"{name} no longer exists: deploy the checkpoint again."
+        return None if None in reasons else reasons[-1]
+
+
+def _outage(name: str, state: JobState, word: str) -> str | None:
+    """Why something with this state answers no row; ``None`` if it does, or if nobody knows."""
+    if state in (JobState.SUCCEEDED, JobState.UNKNOWN):
+        return None
+    return f"{name} is {word}. {DEPLOY_AGAIN if state.ended else 'A retry wakes it, and waits for it.'}"
 
 
 class _Sampling(TypedDict):

@@ -68,6 +68,10 @@ _PARKED = {**_CREATED, "deployed": JobState.RUNNING, "active": JobState.RUNNING}
 """It is parked."""
 
 
+DEPLOY_AGAIN = "It cannot be woken: deploy the checkpoint again."
+"""What to do about a deployment that has ended."""
+
+
 def join_id(project_id: str, item_id: str) -> str:
     """Return the id of a training job or deployment as a job, which tells its project.
 

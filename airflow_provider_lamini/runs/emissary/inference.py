@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import JobFailedError
 from airflow_provider_lamini.platforms.emissary.api import deployments, engines
-from airflow_provider_lamini.platforms.emissary.kinds import DEPLOYMENT, is_live, join_id
-from airflow_provider_lamini.runs.emissary.waking import DEPLOY_AGAIN, Sleeper, Waking
+from airflow_provider_lamini.platforms.emissary.kinds import DEPLOY_AGAIN, DEPLOYMENT, is_live, join_id
+from airflow_provider_lamini.runs.emissary.waking import Sleeper, Waking
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:

@@ -10,7 +10,13 @@ from airflow_provider_lamini.api.errors import BadRequestError
 from airflow_provider_lamini.exceptions import JobFailedError, JobLostError, WaitTimeoutError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.emissary.api import deployments, engines
-from airflow_provider_lamini.platforms.emissary.kinds import DEPLOYMENT, ENGINE, split_id, state_of
+from airflow_provider_lamini.platforms.emissary.kinds import (
+    DEPLOY_AGAIN,
+    DEPLOYMENT,
+    ENGINE,
+    split_id,
+    state_of,
+)
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
 if TYPE_CHECKING:
@@ -19,8 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.runs.task import TaskRun
-
-DEPLOY_AGAIN = "It cannot be woken: deploy the checkpoint again."
 
 
 @dataclass(frozen=True, slots=True)
