@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_lamini.corpus.pairs import validated_pairs
+from airflow_provider_lamini.corpus.pairs import REFUSE, PairReader
+from airflow_provider_lamini.rows.bad_rows import BadRows
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.sources.forms import is_result
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import json_value, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from airflow_provider_lamini.corpus.pairs import Columns
+    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
-    from airflow_provider_lamini.rows.sources.source import Source
 
 _NAMED = 10
 """Maximum number of unknown classes in a message."""
 
 Examples = dict[str, list[str]]
 """Maps each class to its texts."""
+
+
+class ReadExamples(NamedTuple):
+    """Examples, and what was left out of them.
+
+    :param by_class: each class with its texts
+    :param bad: rows or texts that cannot be used
+    """
+
+    by_class: Examples
+    bad: BadRows
 
 
 def read_examples(
@@ -32,7 +46,8 @@ def read_examples(
     classes: Collection[str] | None = None,
     conn_id: str | None = None,
     options: InputOptions | None = None,
-) -> Examples:
+    policy: BadRowPolicy = REFUSE,
+) -> ReadExamples:
     """Read all examples into memory: the platform takes them in one request.
 
     :param value: a mapping of class to texts, a list of rows, or a path, URI or glob of files with rows
@@ -40,6 +55,7 @@ def read_examples(
     :param classes: the existing classes; ``None`` if they are not known
     :param conn_id: the Airflow connection to the object store
     :param options: how to read them
+    :param policy: what becomes of rows and texts that cannot be used
     :raises BadRowError: if examples cannot be used; it names the first ones
     :raises MissingColumnError: if a file lacks a column
     :raises InputError: if the value is of another type, or there are no examples
@@ -47,11 +63,13 @@ def read_examples(
     found: Examples = {}
     try:
         if isinstance(value, Mapping) and not is_result(value):
-            pairs = _from_mapping(value)
+            bad = _add_texts(value, policy, found)
         else:
-            pairs = _from_rows(open_source(value, conn_id=conn_id, options=options), columns)
-        for name, text in pairs:
-            found.setdefault(name, []).append(text)
+            source = open_source(value, conn_id=conn_id, keep_bad=policy.keep, options=options)
+            reader = PairReader(source, columns, policy)
+            for pair in chain.from_iterable(reader.read()):
+                found.setdefault(pair.output, []).append(pair.input)
+            bad = reader.bad
     except (InputError, BadRowError) as error:
         raise type(error)(f"examples: {error}") from error
     if not found:
@@ -62,27 +80,38 @@ def read_examples(
             f"Examples belong to classes that are not in classes: {', '.join(map(repr, unknown[:_NAMED]))}. "
             "Describe these classes, or remove the examples; nothing was sent."
         )
-    return found
+    return ReadExamples(found, bad)
 
 
-def _from_mapping(value: Mapping[object, object]) -> Iterator[tuple[str, str]]:
+def _add_texts(value: Mapping[object, object], policy: BadRowPolicy, found: Examples) -> BadRows:
+    """Add the texts of a mapping that can be used, and return the others."""
+    bad, total = BadRows(), 0
     for name, texts in value.items():
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"a class is {kind(name)}, not a name.")
         if isinstance(texts, str) or not isinstance(texts, Sequence):
             raise InputError(f"class {name!r} has a value {kind(texts)}, not a list of texts.")
         for number, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise BadRowError(f"text {number} of class {name!r} (counted from 0) is empty or not a text.")
-            try:
-                json_value({name: text})
-            except ValueError as error:
-                raise BadRowError(
-                    f"text {number} of class {name!r} (counted from 0), or the class, {error}."
-                ) from None
-            yield name, text
+            total += 1
+            failure = _problem(name, number, text)
+            if failure is None:
+                found.setdefault(name, []).append(text)
+            elif policy.keep:
+                bad.add_one(failure)
+            else:
+                raise BadRowError(f"{failure.text}.")
+    policy.check_used(bad, total, "the mapping")
+    return bad
 
 
-def _from_rows(source: Source, columns: Columns) -> Iterator[tuple[str, str]]:
-    for pairs in validated_pairs(source, columns):
-        yield from ((pair.output, pair.input) for pair in pairs)
+def _problem(name: str, number: int, text: object) -> RowFailure | None:
+    where = f"text {number} of class {name!r} (counted from 0)"
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return RowFailure(FailureReason.NO_PROMPT, f"{where} is empty or not a text")
+    if not isinstance(text, str):
+        return RowFailure(FailureReason.BAD_ROW, f"{where} is empty or not a text")
+    try:
+        json_value({name: text})
+    except ValueError as error:
+        return RowFailure(FailureReason.BAD_ROW, f"{where}, or the class, {error}")
+    return None

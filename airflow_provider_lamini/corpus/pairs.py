@@ -11,19 +11,32 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.api.call import FilePart
-from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, list_columns, short_name
+from airflow_provider_lamini.api.call import FilePart, PromptList
+from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, BadRows
+from airflow_provider_lamini.rows.errors import (
+    BadRowError,
+    ColumnError,
+    InputError,
+    MissingColumnError,
+    NoExpectedAnswerError,
+    list_columns,
+    short_name,
+)
+from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
+from airflow_provider_lamini.rows.screening import is_blank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from typing import BinaryIO
 
     from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.values import Row
 
+REFUSE = BadRowPolicy()
+"""No row may be bad."""
 _NAMED = 10
 """Maximum number of bad rows in a message."""
 _MAX_NAME_WORDS = 3
@@ -95,6 +108,53 @@ class Columns:
         return tuple(dict.fromkeys((*self.prompt.columns, *self.answer.columns)))
 
 
+class AnsweredPrompt(PromptTemplate):
+    """Makes the prompts of rows that also need an expected answer: without one, a row is not sent.
+
+    :param prompt: makes the prompt
+    :param answer: makes the answer
+    """
+
+    def __init__(self, prompt: PromptTemplate, answer: PromptTemplate) -> None:
+        super().__init__(prompt.text, prompt.pieces, prompt.placeholders, bare=prompt.bare)
+        self.text = f"{prompt.text}\n{answer.text}"
+        self.columns, self.text_columns = prompt.columns, prompt.text_columns
+        self.optional_columns = tuple(dict.fromkeys((*prompt.optional_columns, *answer.columns)))
+        self.may_refuse, self.takes_conversations = True, prompt.takes_conversations
+        self._prompt, self._answer = prompt, answer
+
+    @property
+    def needs_columns(self) -> bool:
+        return self._prompt.needs_columns or self._answer.needs_columns
+
+    def for_columns(self, columns: Collection[str]) -> AnsweredPrompt:
+        return AnsweredPrompt(self._prompt.for_columns(columns), self._answer.for_columns(columns))
+
+    def render(self, row: Row) -> str:
+        """Make the prompt of one row.
+
+        :raises NoExpectedAnswerError: if it has no answer
+        :raises BadRowError: if it cannot be used otherwise
+        """
+        missing = next((column for column in self._answer.columns if row.get(column) is None), None)
+        if missing is not None:
+            raise NoExpectedAnswerError(
+                f"the row has no value in the column {short_name(missing)!r}, which the expected answer needs"
+            )
+        if is_blank(row, self._answer) or not self._answer.render(row).strip():
+            raise NoExpectedAnswerError("the expected answer of the row would be empty")
+        return self._prompt.render(row)
+
+    def render_all(self, rows: Sequence[Row]) -> PromptList:
+        return PromptList(map(self.render, rows))
+
+    def characters(self, batch: Batch) -> int:
+        return self._prompt.characters(batch)
+
+    def lengths(self, prompts: Sequence[str]) -> list[int]:
+        return self._prompt.lengths(prompts)
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """A dataset in a file.
@@ -102,31 +162,38 @@ class Dataset:
     :param file: the pairs as JSON Lines
     :param rows: number of pairs
     :param size: size of the file in bytes
+    :param bad: the rows of the input that were left out
     """
 
     file: FilePart
     rows: int
     size: int
+    bad: BadRows
 
 
 @contextmanager
 def dataset_file(
-    source: Source, columns: Columns, fields: tuple[str, str] = ("input", "output")
+    source: Source,
+    columns: Columns,
+    fields: tuple[str, str] = ("input", "output"),
+    policy: BadRowPolicy = REFUSE,
 ) -> Iterator[Dataset]:
     """Read and validate an input once, and keep its pairs in a temporary file while the block runs.
 
     Memory does not depend on the number of rows; the disk for temporary files must have space for them.
 
-    :param source: the input
+    :param source: the input, opened with ``keep_bad`` of the policy
     :param columns: make a pair of each row
     :param fields: what input and output of a pair are called in the file
-    :raises BadRowError: if rows cannot be used; it names the first ones by number
+    :param policy: what becomes of rows that cannot be used
+    :raises BadRowError: if rows cannot be used, or more than may be; it names the first ones by number
     :raises InputError: if the input has no rows, or cannot be read
     :raises ColumnError: if a file lacks a column
     """
     with tempfile.NamedTemporaryFile(prefix="airflow-provider-lamini-dataset-", suffix=".jsonl") as file:
         rows, encoder = 0, msgspec.json.Encoder()
-        for pairs in validated_pairs(source, columns):
+        reader = PairReader(source, columns, policy)
+        for pairs in reader.read():
             rows += len(pairs)
             lines = pairs if fields == Pair.__struct_fields__ else [_named(pair, fields) for pair in pairs]
             file.write(encoder.encode_lines(lines))
@@ -136,95 +203,135 @@ def dataset_file(
         def reopen() -> BinaryIO:
             return path.open("rb")
 
-        yield Dataset(FilePart("dataset.jsonl", reopen, "application/jsonl"), rows, file.tell())
+        part = FilePart("dataset.jsonl", reopen, "application/jsonl")
+        yield Dataset(part, rows, file.tell(), reader.bad)
 
 
 def _named(pair: Pair, fields: tuple[str, str]) -> dict[str, str]:
     return dict(zip(fields, (pair.input, pair.output), strict=True))
 
 
-def validated_pairs(source: Source, columns: Columns) -> Iterator[list[Pair]]:
-    """Read an input and validate each row.
+class PairReader:
+    """Reads an input and validates each row.
 
-    Pairs are returned in batches as they are read. After the first bad row, no more pairs are returned; the remaining rows
-    are still validated, so that the error at the end can say how many are bad.
-
-    :param source: the input
+    :param source: the input, opened with ``keep_bad`` of the policy
     :param columns: make a pair of each row
-    :return: batches of pairs
-    :raises BadRowError: if rows cannot be used
-    :raises InputError: if the input has no rows, or cannot be read
-    """
-    columns = columns.bind(source)
-    total, bad = 0, _BadRows(source)
-    for batch in source.batches(columns=columns.needed, required=columns.needed):
-        pairs = bad.check(batch, columns)
-        total += len(batch)
-        if not bad.count:
-            yield pairs
-    if bad.count:
-        raise bad.error()
-    if not total:
-        raise InputError(f"{source.describe()} has no rows, so there is nothing to train or evaluate with.")
+    :param policy: what becomes of rows that cannot be used
+    :raises ColumnError: if a brace looks like a placeholder, but is no column
 
-
-class _BadRows:
-    """Collects the rows of an input that cannot be used.
-
-    :param source: the input
+    :ivar bad: the rows that cannot be used, as far as it was read
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, columns: Columns, policy: BadRowPolicy = REFUSE) -> None:
         self._source = source
-        self._found: list[str] = []
-        self.count = 0
+        self._columns = columns.bind(source)
+        self._policy = policy
+        self._rows = 0
+        self._named: list[str] = []
+        self.bad = BadRows()
 
-    def check(self, batch: Batch, columns: Columns) -> list[Pair]:
-        """Make pairs of the rows of a batch, and collect the rows that cannot be used."""
-        if not any(row.get(column) is None for column in columns.needed for row in batch.rows):
+    def read(self) -> Iterator[list[Pair]]:
+        """Read the pairs of the rows that can be used. Errors as for `read_all`.
+
+        :return: batches of pairs
+        """
+        for pairs in self.read_all():
+            yield [pair for pair in pairs if pair is not None]
+
+    def read_all(self) -> Iterator[Sequence[Pair | None]]:
+        """Read all rows, one item for each.
+
+        Pairs are returned in batches as they are read. If bad rows are not kept, no more pairs are returned after the first;
+        the remaining rows are still validated, so that the error at the end can say how many are bad.
+
+        :return: batches of pairs; ``None`` for a row that cannot be used
+        :raises BadRowError: if rows cannot be used, or more than may be
+        :raises MissingColumnError: if no row has a column
+        :raises InputError: if the input has no rows, or cannot be read
+        """
+        needed = self._columns.needed
+        unseen = set(needed)
+        for batch in self._source.batches(columns=needed, required=needed):
+            pairs = self._pairs(batch)
+            self._rows += len(batch)
+            unseen -= {column for column in unseen if batch.has(column)}
+            if self._policy.keep or not self.bad.count:
+                yield pairs
+        if self.bad.count and not self._policy.keep:
+            raise self._error()
+        if unseen and self._rows > self.bad.failures[FailureReason.BAD_ROW]:
+            first = next(self._source.read()).row
+            raise MissingColumnError.of(self._source.describe(), min(unseen), first)
+        if not self._rows:
+            raise InputError(
+                f"{self._source.describe()} has no rows, so there is nothing to train or evaluate with."
+            )
+        self._policy.check_used(self.bad, self._rows, self._source.describe())
+
+    def _pairs(self, batch: Batch) -> Sequence[Pair | None]:
+        """Make pairs of the rows of a batch, and count the rows that cannot be used."""
+        columns, rows = self._columns, batch.rows
+        if not batch.bad and not any(row.get(column) is None for column in columns.needed for row in rows):
             try:
-                pairs = list(
-                    map(Pair, columns.prompt.render_all(batch.rows), columns.answer.render_all(batch.rows))
-                )
+                pairs = list(map(Pair, columns.prompt.render_all(rows), columns.answer.render_all(rows)))
             except BadRowError:  # the loop finds the row
                 pairs = []
-            if pairs and all(pair.input.strip() and pair.output.strip() for pair in pairs):
+            if pairs and not self._may_be_blank(batch, pairs):
                 return pairs
-        for offset, row in enumerate(batch.rows):
-            if _problem(row, columns):
-                self.count += 1
-                if len(self._found) < _NAMED:
+        found = dict(batch.bad)
+        for offset, row in enumerate(rows):
+            failure = None if offset in found else _problem(row, columns)
+            if failure is not None:
+                found[offset] = failure
+                if not self._policy.keep and len(self._named) < _NAMED:
                     # The batch may have the needed columns only; the message should list all of them.
                     complete_row = next(islice(self._source.read(batch.start), offset, None)).row
-                    self._found.append(f"{batch.describe_row(offset)} {_problem(complete_row, columns)}")
-        return []
+                    complete = _problem(complete_row, columns) or failure
+                    self._named.append(f"{batch.describe_row(offset)} {complete.text}")
+        self.bad.add(batch, found)
+        return [
+            None if offset in found else Pair(columns.prompt.render(row), columns.answer.render(row))
+            for offset, row in enumerate(rows)
+        ]
 
-    def error(self) -> BadRowError:
-        """The error about all collected rows."""
-        more = f"; and {self.count - _NAMED} more" if self.count > _NAMED else ""
-        rows = "1 row" if self.count == 1 else f"{self.count} rows"
+    def _may_be_blank(self, batch: Batch, pairs: Sequence[Pair]) -> bool:
+        """Whether a prompt or an answer of a batch may be blank."""
+        first = self._columns.prompt.text_columns[0], self._columns.answer.text_columns[0]
+        return any(map(batch.is_blank, first)) or not all(
+            pair.input.strip() and pair.output.strip() for pair in pairs
+        )
+
+    def _error(self) -> BadRowError:
+        """The error about all bad rows."""
+        count = self.bad.count
+        more = f"; and {count - _NAMED} more" if count > _NAMED else ""
+        rows = "1 row" if count == 1 else f"{count} rows"
         return BadRowError(
-            f"{rows} of {self._source.describe()} cannot be used: {'; '.join(self._found)}{more}. "
-            "Correct or remove them; nothing was sent."
+            f"{rows} of {self._source.describe()} cannot be used: {'; '.join(self._named)}{more}. Correct or remove them; "
+            "nothing was sent. To leave them out, set on_bad_row='error' and max_failed_rows."
         )
 
 
-def _problem(row: Row, columns: Columns) -> str | None:
+def _problem(row: Row, columns: Columns) -> RowFailure | None:
     """What is wrong with a row, without its content; ``None`` if nothing is."""
-    for column in columns.needed:
-        if column not in row:
-            return (
-                f"has no column {_describe_column(column, columns)} ({list_columns(tuple(row)).rstrip('.')})"
-            )
-        if row[column] is None:
-            return f"has no value in the column {short_name(column)!r}"
-    for name, template in (("input", columns.prompt), ("output", columns.answer)):
+    templates = (
+        ("input", columns.prompt, FailureReason.NO_PROMPT),
+        ("output", columns.answer, FailureReason.NO_EXPECTED_ANSWER),
+    )
+    for _, template, reason in templates:
+        for column in template.columns:
+            if column not in row:
+                name, existing = _describe_column(column, columns), list_columns(tuple(row)).rstrip(".")
+                return RowFailure(reason, f"has no column {name} ({existing})")
+            if row[column] is None:
+                return RowFailure(reason, f"has no value in the column {short_name(column)!r}")
+    for name, template, reason in templates:
         try:
-            text = template.render(row)
+            blank = is_blank(row, template) or not template.render(row).strip()
         except BadRowError as error:
-            return f"cannot be used: {error}"
-        if not text.strip():
-            return f"makes an empty {name}"
+            return RowFailure(FailureReason.BAD_ROW, f"cannot be used: {error}")
+        if blank:
+            return RowFailure(reason, f"makes an empty {name}")
     return None
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import (
+    BAD_ROW_FIELDS,
     INPUT_FIELDS,
+    bad_row_policy,
     input_options,
     json_object,
     one_of,
@@ -56,12 +58,17 @@ class LaminiClassifierTrainOperator(JobOperator):
     :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
         ``header`` (names for files without a header line)
     :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
+    :param on_bad_row: what to do with a row that cannot be read, or has no question or no answer: ``fail`` the task before
+        anything is sent, or leave the row out and say so (``error``)
+    :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,
+        or ``"1%"``; if there are more, nothing is sent
     :param input_conn_id: the connection for the examples' object storage
     :param input_sql: a query that returns the rows, instead of ``examples``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
     :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :return: ``project``, ``job_id``, ``model_id``, ``status`` (the platform's word), and, if there is a submission
-        record, the numbers of ``classes`` and ``examples`` that were sent and ``created`` (1 or 0)
+        record, the numbers of ``classes`` and ``examples`` that were sent, ``created`` (1 or 0)
+        and ``failures`` (examples left out, by reason)
     """
 
     template_fields: Sequence[str] = (
@@ -76,6 +83,7 @@ class LaminiClassifierTrainOperator(JobOperator):
         "dataset_name",
         "on_existing",
         *INPUT_FIELDS,
+        *BAD_ROW_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -101,6 +109,8 @@ class LaminiClassifierTrainOperator(JobOperator):
         input_format: str | None = None,
         csv_options: Mapping[str, Any] | str | None = None,
         failed_input_rows: str = "skip",
+        on_bad_row: str = "fail",
+        max_failed_rows: float | str | None = 0,
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -120,6 +130,8 @@ class LaminiClassifierTrainOperator(JobOperator):
         self.input_format = input_format
         self.csv_options = csv_options
         self.failed_input_rows = failed_input_rows
+        self.on_bad_row = on_bad_row
+        self.max_failed_rows = max_failed_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -149,6 +161,7 @@ class LaminiClassifierTrainOperator(JobOperator):
             dataset_name=optional_name("dataset_name", self.dataset_name),
             input_conn_id=optional_name("input_conn_id", self.input_conn_id),
             input_options=input_options(self),
+            policy=bad_row_policy(self),
             on_existing=one_of("on_existing", self.on_existing, ("extend", "fail")),
             classes=self._described_classes(),
             examples=optional_input("examples", self.examples, self),

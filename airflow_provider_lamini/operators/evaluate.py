@@ -58,8 +58,9 @@ class LaminiEvaluateOperator(RowOperator):
     :param max_failed_rows: how many rows may fail, for each model: a number, a fraction or a percentage; default: any
         number
     :param lamini_conn_id: the connection to the platform
-    :return: ``passed``, ``metrics`` (means of ``model`` and ``base``, and ``gain``), ``rows``, ``failed`` (rows by
-        model), ``better`` and ``worse`` (rows by metric), ``missed`` (sentences), ``model_name``, ``base_model_name``,
+    :return: ``passed``, ``metrics`` (means of ``model`` and ``base``, and ``gain``), ``rows`` (scored),
+        ``left_out`` (rows that cannot be sent, which are not scored), ``failed`` (rows by model), ``failures`` (the same by
+        reason), ``better`` and ``worse`` (rows by metric), ``missed`` (sentences), ``model_name``, ``base_model_name``,
         ``report``, ``scores``, ``output``
     """
 

@@ -10,8 +10,10 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
+    BAD_ROW_FIELDS,
     INPUT_FIELDS,
     as_argument_errors,
+    bad_row_policy,
     check_output,
     flag,
     folder,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.corpus.pairs import Columns, Pair
     from airflow_provider_lamini.platforms.lamini.api.evaluation import Evaluation
+    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.runs.evaluation import ThresholdResult
 
 MAX_ROWS = 50_000
@@ -69,12 +72,17 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
         ``header`` (names for files without a header line)
     :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
+    :param on_bad_row: what to do with a row that cannot be read, or has no question or no answer: ``fail`` the task before
+        anything is sent, or leave the row out and say so (``error``)
+    :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,
+        or ``"1%"``; if there are more, nothing is sent
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
     :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :param output_conn_id: the connection for the output's object storage
-    :return: ``passed``, ``metrics`` (the platform's, flattened), ``rows``, ``missed`` (sentences),
+    :return: ``passed``, ``metrics`` (the platform's, flattened), ``rows``, ``failures`` (rows left out, by reason),
+        ``missed`` (sentences),
         ``model_id``, ``base_model_id``, ``eval_job_id``, ``report``, ``predictions``
     """
 
@@ -91,6 +99,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         "output_folder",
         "request_timeout",
         *INPUT_FIELDS,
+        *BAD_ROW_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -117,6 +126,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         input_format: str | None = None,
         csv_options: Mapping[str, Any] | str | None = None,
         failed_input_rows: str = "skip",
+        on_bad_row: str = "fail",
+        max_failed_rows: float | str | None = 0,
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -140,6 +151,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self.input_format = input_format
         self.csv_options = csv_options
         self.failed_input_rows = failed_input_rows
+        self.on_bad_row = on_bad_row
+        self.max_failed_rows = max_failed_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -172,11 +185,12 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         fuzzy = flag("fuzzy_comparison", self.fuzzy_comparison)
         timeout = positive_number("request_timeout", self.request_timeout)
         conn_id = plain_name("lamini_conn_id", self.lamini_conn_id)
+        policy = bad_row_policy(self)
         optional_name("input_conn_id", self.input_conn_id)
         optional_name("output_conn_id", self.output_conn_id)
         if self.output_folder is not None:
             folder("output", self.output_folder, self.output_conn_id)
-        rows, name = self._rows(Columns.parse(self.prompt, self.answer))
+        rows, name, failures = self._rows(Columns.parse(self.prompt, self.answer), policy)
         check_output(self.output_folder, self.output_conn_id)
         call = evaluation.run(
             test_model_id=model,
@@ -198,6 +212,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
             "passed": decide(gate, results, report or "the task's log"),
             "metrics": metrics,
             "rows": len(rows),
+            "failures": failures,
             "missed": [str(result) for result in results if not result.met],
             "model_id": model,
             "base_model_id": base,
@@ -206,9 +221,9 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
             "predictions": predictions,
         }
 
-    def _rows(self, columns: Columns) -> tuple[list[Pair], str]:
-        """The rows, and a name for them, which is the same whenever the rows are the same."""
-        from airflow_provider_lamini.corpus.pairs import validated_pairs
+    def _rows(self, columns: Columns, policy: BadRowPolicy) -> tuple[list[Pair], str, dict[str, int]]:
+        """The rows, a name for them, which is the same whenever the rows are the same, and the rows left out by reason."""
+        from airflow_provider_lamini.corpus.pairs import PairReader
         from airflow_provider_lamini.rows.sources.source import open_source
         from airflow_provider_lamini.rows.sources.validation import check_input_apart
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -216,19 +231,26 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         from airflow_provider_lamini.runs.sql_input import required_input
 
         source = open_source(
-            required_input(self.input, self), conn_id=self.input_conn_id, options=input_options(self)
+            required_input(self.input, self),
+            conn_id=self.input_conn_id,
+            keep_bad=policy.keep,
+            options=input_options(self),
         )
         if self.output_folder is not None:
             check_input_apart(source, OutputFolder(self.output_folder, self.output_conn_id))
         rows: list[Pair] = []
-        for pairs in validated_pairs(source, columns):
+        reader = PairReader(source, columns, policy)
+        for pairs in reader.read():
             rows += pairs
             if len(rows) > MAX_ROWS:
                 raise InvalidArgumentError(
                     f"{source.describe()} has more than {MAX_ROWS} rows, but the platform takes all rows in one request. "
                     "Evaluate on a sample."
                 )
-        return rows, f"airflow-{digest({'input': source.version(), 'columns': columns.texts})[:16]}"
+        if reader.bad.count:
+            self.log.warning("%s: %s", source.describe(), reader.bad.verdict())
+        name = f"airflow-{digest({'input': source.version(), 'columns': columns.texts})[:16]}"
+        return rows, name, dict(reader.bad.failures)
 
     def _write(
         self, evaluated: Evaluation, metrics: Mapping[str, float], results: list[ThresholdResult], rows: int

@@ -19,6 +19,7 @@ from airflow_provider_lamini.operators.base import (
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
     INPUT_FIELDS,
+    bad_row_policy,
     flag,
     folder,
     input_options,
@@ -270,7 +271,6 @@ class RowOperator(BaseOperator):
         :raises InvalidArgumentError: if an argument is wrong
         """
         from airflow_provider_lamini.rows.budget import Budget
-        from airflow_provider_lamini.rows.failure_limit import FailureLimit
         from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
         from airflow_provider_lamini.rows.prompt import PromptTemplate
         from airflow_provider_lamini.runs.open_run import RowRunConfig
@@ -282,9 +282,9 @@ class RowOperator(BaseOperator):
         elif output_required:
             raise InvalidArgumentError("output must name the output folder, a path or a URI.")
         max_chars = self.max_prompt_chars
+        policy = bad_row_policy(self)
         unknown = one_of("on_unknown_submission", self.on_unknown_submission, ("submit", "fail"))
         try:
-            failure_limit = FailureLimit.parse(self.max_failed_rows)
             passthrough = check_passthrough(self.passthrough, writer.reserved)
             prompt = prompt or PromptTemplate.parse(self.prompt)
         except ValueError as error:
@@ -304,7 +304,7 @@ class RowOperator(BaseOperator):
             chunk_size=whole_number("chunk_size", self.chunk_size, minimum=1),
             max_in_flight=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             row_retries=whole_number("row_retries", self.row_retries, minimum=0),
-            keep_bad_rows=one_of("on_bad_row", self.on_bad_row, ("fail", "error")) == "error",
+            keep_bad_rows=policy.keep,
             reuse_from=self._earlier_folder(),
             budget=Budget(
                 rows=self._limit("max_rows"),
@@ -313,7 +313,7 @@ class RowOperator(BaseOperator):
             ),
             limit_rows=self._limit("limit_rows"),
             dry_run=flag("dry_run", self.count_only),
-            failure_limit=failure_limit,
+            failure_limit=policy.limit,
             replace_other_run=one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace",
             submit_unknown=unknown == "submit",
             input_options=input_options(self),

@@ -8,7 +8,9 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import LaminiJobLink
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.runs.arguments import (
+    BAD_ROW_FIELDS,
     INPUT_FIELDS,
+    bad_row_policy,
     flag,
     folder,
     input_options,
@@ -65,13 +67,18 @@ class LaminiTrainOperator(JobOperator):
     :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
         ``header`` (names for files without a header line)
     :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
+    :param on_bad_row: what to do with a row that cannot be read, or has no question or no answer: ``fail`` the task before
+        anything is sent, or leave the row out and say so (``error``)
+    :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,
+        or ``"1%"``; if there are more, nothing is sent
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
     :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :param output_conn_id: the connection for the output's object storage
     :return: ``job_id``, ``status``, ``model_name`` (of the tuned model), ``custom_model_name``, ``dataset_id``,
-        ``steps``, ``final_loss``, ``history`` (the file), ``base_model``, ``resumes``. With ``wait=False`` only
+        ``steps``, ``final_loss``, ``history`` (the file), ``base_model``, ``resumes``, and with ``input``
+        ``failures`` (rows left out, by reason). With ``wait=False`` only
         ``job_id`` and ``base_model``: see ``LaminiJobSensor``.
     """
 
@@ -92,6 +99,7 @@ class LaminiTrainOperator(JobOperator):
         "accept_partial",
         "output_folder",
         *INPUT_FIELDS,
+        *BAD_ROW_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -124,6 +132,8 @@ class LaminiTrainOperator(JobOperator):
         input_format: str | None = None,
         csv_options: Mapping[str, Any] | str | None = None,
         failed_input_rows: str = "skip",
+        on_bad_row: str = "fail",
+        max_failed_rows: float | str | None = 0,
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -149,6 +159,8 @@ class LaminiTrainOperator(JobOperator):
         self.input_format = input_format
         self.csv_options = csv_options
         self.failed_input_rows = failed_input_rows
+        self.on_bad_row = on_bad_row
+        self.max_failed_rows = max_failed_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -214,4 +226,5 @@ class LaminiTrainOperator(JobOperator):
             is_public=is_public,
             conn_id=self.input_conn_id,
             options=input_options(self),
+            policy=bad_row_policy(self),
         )

@@ -9,8 +9,10 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
+    BAD_ROW_FIELDS,
     INPUT_FIELDS,
     as_argument_errors,
+    bad_row_policy,
     flag,
     folder,
     input_options,
@@ -50,6 +52,10 @@ class LaminiUploadDatasetOperator(BaseOperator):
     :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
         ``header`` (names for files without a header line)
     :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
+    :param on_bad_row: what to do with a row that cannot be read, or has no question or no answer: ``fail`` the task before
+        anything is sent, or leave the row out and say so (``error``)
+    :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,
+        or ``"1%"``; if there are more, nothing is sent
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
@@ -57,7 +63,8 @@ class LaminiUploadDatasetOperator(BaseOperator):
     :param state_path: folder for the record of the upload, a path or URI; default: Airflow's task state store (3.3 and
         newer), else the connection's ``state_path``, else ``[lamini] state_path``
     :param force_new: upload again what this run has already uploaded; once for each run and each clear of the task
-    :return: ``dataset_id``, ``rows``, ``bytes`` (of the rows as JSON Lines) and ``new`` (whether this try uploaded it)
+    :return: ``dataset_id``, ``rows``, ``bytes`` (of the rows as JSON Lines), ``new`` (whether this try uploaded it) and
+        ``failures`` (rows left out, by reason)
     """
 
     template_fields: Sequence[str] = (
@@ -67,6 +74,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
         "answer",
         "is_public",
         *INPUT_FIELDS,
+        *BAD_ROW_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -88,6 +96,8 @@ class LaminiUploadDatasetOperator(BaseOperator):
         input_format: str | None = None,
         csv_options: Mapping[str, Any] | str | None = None,
         failed_input_rows: str = "skip",
+        on_bad_row: str = "fail",
+        max_failed_rows: float | str | None = 0,
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -106,6 +116,8 @@ class LaminiUploadDatasetOperator(BaseOperator):
         self.input_format = input_format
         self.csv_options = csv_options
         self.failed_input_rows = failed_input_rows
+        self.on_bad_row = on_bad_row
+        self.max_failed_rows = max_failed_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -137,6 +149,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
                 is_public=is_public,
                 conn_id=self.input_conn_id,
                 options=input_options(self),
+                policy=bad_row_policy(self),
             )
             upload = DatasetUpload(task, request, self.state_path)
             upload.warn_without_record()
@@ -146,4 +159,5 @@ class LaminiUploadDatasetOperator(BaseOperator):
             "rows": dataset.rows,
             "bytes": dataset.size,
             "new": dataset.new,
+            "failures": dataset.failures,
         }

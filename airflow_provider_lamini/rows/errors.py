@@ -6,6 +6,7 @@
       InputError              the input cannot be read as rows at all
         InputChangedError     the input is not the one that the run started with
       BadRowError             one row, or one line of a file, cannot be used
+        NoExpectedAnswerError it has no answer to compare with
       ColumnError             the name or the type of a column cannot be used
         MissingColumnError    a column does not exist
       OutputError             the output folder cannot be used
@@ -68,6 +69,15 @@ class InputChangedError(InputError):
 
 class BadRowError(RowError):
     """One row, or one line of a file, cannot be used. A retry does not help until it is corrected."""
+
+    reason = "bad_row"
+    """Why, as a `FailureReason`."""
+
+
+class NoExpectedAnswerError(BadRowError):
+    """A row has no expected answer to compare with."""
+
+    reason = "no_expected_answer"
 
 
 class ColumnError(RowError):

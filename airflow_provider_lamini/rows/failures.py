@@ -13,6 +13,8 @@ class FailureReason(StrEnum):
     """The row cannot be read, or a value of it cannot be used. It was not sent."""
     NO_PROMPT = "no_prompt"
     """A column that the prompt needs is missing, null or blank. The row was not sent."""
+    NO_EXPECTED_ANSWER = "no_expected_answer"
+    """A column that the expected answer needs is missing, null or blank. The row was not sent."""
     PROMPT_TOO_LONG = "prompt_too_long"
     """The prompt is longer than ``max_prompt_chars``, or than the platform accepts."""
     REJECTED = "rejected"
@@ -61,6 +63,7 @@ _PERMANENT = frozenset(
     {
         FailureReason.BAD_ROW,
         FailureReason.NO_PROMPT,
+        FailureReason.NO_EXPECTED_ANSWER,
         FailureReason.PROMPT_TOO_LONG,
         FailureReason.REJECTED,
         FailureReason.REFUSED,

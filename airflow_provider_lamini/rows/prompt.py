@@ -66,6 +66,8 @@ class PromptTemplate:
         """Columns that are read as well, and need not have a value in each row."""
         self.may_refuse = False
         """Whether a row may be refused although each column that the prompt needs has a value."""
+        self.takes_conversations = False
+        """Whether the value of a column may be a conversation."""
         self._around = (pieces[0], pieces[1]) if len(pieces) == 2 else None  # noqa: PLR2004 - one column between
         self.is_one_value = self._around == ("", "")
         """Whether a prompt is the value of one column and nothing else."""

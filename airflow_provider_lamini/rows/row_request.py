@@ -117,7 +117,7 @@ class RequestTemplate(PromptTemplate):
             "drop_answer": drop_answer,
         }
         super().__init__(_ENCODER.encode(settings).decode(), ("",) * (len(columns) + 1), columns, bare=False)
-        self.may_refuse = True
+        self.may_refuse = self.takes_conversations = True
         if messages is not None:
             self.text_columns = (messages,)
         elif prompt is not None:
@@ -232,7 +232,7 @@ class ConversationText(PromptTemplate):
     def __init__(self, column: str, *, answer: bool) -> None:
         super().__init__(column, ("", ""), [column], bare=True)
         self._answer = answer
-        self.may_refuse = True
+        self.may_refuse = self.takes_conversations = True
 
     @property
     def needs_columns(self) -> bool:

@@ -86,11 +86,14 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
     if None in values:
         column = short_name(prompt.columns[values.index(None)])
         return "", _no_prompt(f"the row has no value in the column {column!r}, which the prompt needs")
-    texts = [row.get(column) for column in prompt.text_columns]
     names = ", ".join(map(short_name, prompt.text_columns))
-    if all(isinstance(value, str) and not value.strip() for value in texts):
+    if is_blank(row, prompt):
         return "", _no_prompt(f"the prompt would be empty: {names} of the row is blank")
-    if prompt.is_one_value and not prompt.may_refuse and is_conversation(texts[0]):
+    if (
+        prompt.is_one_value
+        and not prompt.takes_conversations
+        and is_conversation(row.get(prompt.text_columns[0]))
+    ):
         return "", RowFailure(
             FailureReason.BAD_ROW,
             f"the column {names!r} has a conversation. Pass messages={names!r} with endpoint='chat', or write a template "
@@ -99,7 +102,17 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
     try:
         return prompt.render(row), None
     except BadRowError as error:
-        return "", RowFailure(FailureReason.BAD_ROW, str(error))
+        return "", RowFailure(FailureReason(error.reason), str(error))
+
+
+def is_blank(row: Row, prompt: PromptTemplate) -> bool:
+    """Whether all columns that make a prompt are blank in a row.
+
+    :param row: the row
+    :param prompt: makes the prompt
+    """
+    texts = [row.get(column) for column in prompt.text_columns]
+    return all(isinstance(value, str) and not value.strip() for value in texts)
 
 
 def _no_prompt(text: str) -> RowFailure:

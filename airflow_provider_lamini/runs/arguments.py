@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.jobs.kinds import JobKind
+    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
 
 
@@ -468,6 +469,27 @@ def input_options(task: object) -> InputOptions:
         )
     except InputError as error:
         raise InvalidArgumentError(str(error)) from error
+
+
+BAD_ROW_FIELDS = ("on_bad_row", "max_failed_rows")
+"""The attributes of operators that say what becomes of rows that cannot be used."""
+
+
+def bad_row_policy(task: object) -> BadRowPolicy:
+    """Validate an operator's arguments that say what becomes of rows that cannot be used.
+
+    :param task: the operator, its templates rendered; it has the attributes in `BAD_ROW_FIELDS`
+    :raises InvalidArgumentError: if one is wrong
+    """
+    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
+    from airflow_provider_lamini.rows.failure_limit import FailureLimit
+
+    on_bad_row, max_failed_rows = (getattr(task, name) for name in BAD_ROW_FIELDS)
+    keep = one_of("on_bad_row", on_bad_row, ("fail", "error")) == "error"
+    try:
+        return BadRowPolicy(keep, FailureLimit.parse(max_failed_rows))
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error.__cause__
 
 
 PATH_FIELDS = ("input", "output_folder", "examples", "files", "manifest", "state_path")

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.corpus.pairs import validated_pairs
+from airflow_provider_lamini.corpus.pairs import AnsweredPrompt, PairReader
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
 from airflow_provider_lamini.rows.errors import RowError
 from airflow_provider_lamini.rows.run_files import query_files
 from airflow_provider_lamini.rows.sources.options import InputOptions
@@ -72,7 +73,15 @@ class ModelComparison:
     def __init__(self, task: TaskRun, config: ComparisonConfig, runs: Mapping[str, RowRunConfig]) -> None:
         self._task = task
         self._config = config
+        first = runs[ROLES[0]]
+        self._policy = BadRowPolicy(first.keep_bad_rows, first.failure_limit)
+        if self._policy.keep:  # otherwise a row without an answer is an error
+            runs = {
+                role: replace(run, prompt=AnsweredPrompt(run.prompt, config.columns.answer))
+                for role, run in runs.items()
+            }
         self._run_configs = runs
+        self._left_out = 0
         self._models = {role: run.model for role, run in runs.items()}
         self._runs: dict[str, RowRun] = {}
         self._input = runs[ROLES[0]]
@@ -87,7 +96,7 @@ class ModelComparison:
         self._open_runs()
         if event is None:
             self._check_rows()
-        failed: dict[str, int] = {}
+        failed: dict[str, dict[str, int]] = {}
         rows = 0
         for role, run in self._runs.items():
             # The jobs of an event may be those of any model: a run ignores jobs that its ledger does not contain.
@@ -96,7 +105,7 @@ class ModelComparison:
                 return outcome
             counts = outcome.result["counts"]
             assert isinstance(counts, dict)  # noqa: S101 - a manifest has them
-            rows, failed[role] = int(counts["rows"]), int(counts["failed"])
+            rows, failed[role] = int(counts["rows"]), dict(counts["failures"])
         return Done(self._evaluate(failed, rows))
 
     def on_deadline(self, event: JobEvent) -> str:
@@ -134,7 +143,9 @@ class ModelComparison:
         if self._opened is not None:
             return self._opened
         run = self._input
-        return open_source(run.input, conn_id=run.input_conn_id, options=run.input_options)
+        return open_source(
+            run.input, conn_id=run.input_conn_id, keep_bad=self._policy.keep, options=run.input_options
+        )
 
     def _folder(self) -> OutputFolder:
         return OutputFolder(self._config.output, self._input.output_conn_id)
@@ -144,7 +155,7 @@ class ModelComparison:
         source = self._source()
         check_input_apart(source, self._folder())
         try:
-            for _ in validated_pairs(source, self._config.columns):
+            for _ in PairReader(source, self._config.columns, self._policy).read_all():
                 pass
         except RowError:
             self._forget_rows()  # so that the next try reads corrected ones
@@ -154,18 +165,21 @@ class ModelComparison:
         for name in self._query_files():
             self._folder().delete(name)
 
-    def _evaluate(self, failed: Mapping[str, int], rows: int) -> dict[str, object]:
+    def _evaluate(self, failures: Mapping[str, dict[str, int]], rows: int) -> dict[str, object]:
         """Write scores and report, and apply the thresholds.
 
-        :param failed: number of failed rows by role
+        :param failures: number of failed rows by role and reason
         :param rows: number of rows that the models have answered
         """
         folder, log = self._folder(), self._task.log
+        failed = {role: sum(reasons.values()) for role, reasons in failures.items()}
+        self._left_out = 0
         tally = Tally(self._config.metrics, compared="base" in self._runs)
         folder.write(SCORES, tally.lines(self._answers()))
-        if tally.rows != rows:
+        found = tally.rows + self._left_out
+        if found != rows:
             raise InvalidArgumentError(
-                f"The models answered {rows} rows, but the input now has {tally.rows}: it was changed meanwhile. Restore "
+                f"The models answered {rows} rows, but the input now has {found}: it was changed meanwhile. Restore "
                 "the old input, or evaluate with another output folder."
             )
         results = self._threshold_results(tally)
@@ -184,7 +198,9 @@ class ModelComparison:
             "passed": decide(self._config.gate, results, report),
             "metrics": tally.numbers(),
             "rows": tally.rows,
-            "failed": dict(failed),
+            "failed": failed,
+            "failures": dict(failures),
+            "left_out": self._left_out,
             "better": tally.better,
             "worse": tally.worse,
             "missed": [str(result) for result in results if not result.met],
@@ -209,11 +225,14 @@ class ModelComparison:
 
     def _answers(self) -> Iterator[RowAnswers]:
         """The rows with the outputs of the models."""
-        every_pair = chain.from_iterable(validated_pairs(self._source(), self._config.columns))
-        pairs = islice(every_pair, self._input.limit_rows)
+        reader = PairReader(self._source(), self._config.columns, self._policy)
+        pairs = islice(chain.from_iterable(reader.read_all()), self._input.limit_rows)
         outputs = [self._outputs(role) if role in self._runs else repeat(None) for role in ROLES]
         for index, (pair, model, base) in enumerate(zip(pairs, *outputs, strict=False)):
-            yield RowAnswers(index, pair, model, base)
+            if pair is None:
+                self._left_out += 1
+            else:
+                yield RowAnswers(index, pair, model, base)
 
     def _outputs(self, role: str) -> Iterator[Json]:
         field, run = self._config.scored_field, self._run_configs[role]

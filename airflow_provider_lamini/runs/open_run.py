@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
+from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
 from airflow_provider_lamini.rows.counts import describe_failures
 from airflow_provider_lamini.rows.errors import (
-    BadRowError,
     IncompleteOutputError,
     InputChangedError,
     InputError,
@@ -420,7 +420,7 @@ def dry_run(config: RowRunConfig, log: Log) -> dict[str, object]:
         check_input_apart(source, folder)
         config = dataclasses.replace(config, prompt=source.bind(config.prompt))
         summary = _checked_input(config, source, log)
-    bad = sum(summary.failures.values())
+    bad = summary.bad.count
     log.info(
         "Dry run: %s has %d rows, %d of which can be sent, with %d characters. Nothing was sent.%s",
         *(source.describe(), summary.total_rows, summary.total_rows - bad, summary.characters),
@@ -430,7 +430,7 @@ def dry_run(config: RowRunConfig, log: Log) -> dict[str, object]:
         "dry_run": True,
         "rows": summary.total_rows,
         "characters": summary.characters,
-        "failures": summary.failures,
+        "failures": dict(summary.bad.failures),
         "input": source.describe(),
         "model": config.model,
     }
@@ -531,20 +531,12 @@ def _check_bad_rows(summary: InputSummary, config: RowRunConfig, source: Source,
 
     :raises BadRowError: if there are more
     """
-    if not summary.failures:
-        return
-    bad, total = sum(summary.failures.values()), summary.total_rows
-    counts = describe_failures(summary.failures)
-    examples = "; ".join(summary.examples)
-    if config.failure_limit.exceeded(bad, total):
-        raise BadRowError(
-            f"{bad} of {total} rows of {source.describe()} cannot be sent ({counts}), and max_failed_rows allows "
-            f"{config.failure_limit}. Nothing was sent. The first: {examples}. Correct the rows, or raise max_failed_rows."
+    policy = BadRowPolicy(config.keep_bad_rows, config.failure_limit)
+    found = policy.check(summary.bad, summary.total_rows, source.describe())
+    if found is not None:
+        log.warning(
+            "%s; they are written with their error. The first: %s", found, "; ".join(summary.bad.examples)
         )
-    log.warning(
-        "%d of %d rows cannot be sent (%s); they are written with their error. The first: %s",
-        *(bad, total, counts, examples),
-    )
 
 
 def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, log: Log) -> Source:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.bad_input.values import (
+    BAD_ROWS,
     CHUNKED,
     CONN_IDS,
     COUNTS,
@@ -154,6 +155,7 @@ ARGUMENTS: dict[str, Values] = {
         "max_in_flight": [*COUNTS, 0],
     },
     "TrainOperator": {
+        **BAD_ROWS,
         **JOB,
         **SINGLE,
         "input": [*INPUTS[3:], *PAIRS],
@@ -179,6 +181,7 @@ ARGUMENTS: dict[str, Values] = {
         "output_conn_id": CONN_IDS,
     },
     "UploadDatasetOperator": {
+        **BAD_ROWS,
         "input": [*INPUTS, *PAIRS],
         "prompt": TEMPLATES,
         "answer": TEMPLATES,
@@ -189,6 +192,7 @@ ARGUMENTS: dict[str, Values] = {
         "input_conn_id": CONN_IDS,
     },
     "ClassifierTrainOperator": {
+        **BAD_ROWS,
         **SINGLE,
         "project": NAMES,
         "model_name": OPTIONAL_NAMES,
@@ -242,6 +246,7 @@ ARGUMENTS: dict[str, Values] = {
         "output_type": OUTPUT_TYPES,
     },
     "EvaluateClassifierOperator": {
+        **BAD_ROWS,
         "input": [*INPUTS, *PAIRS, [{"input": "a", "output": "b"}] * 50_001],
         "model_id": IDS,
         "base_model_id": [value for value in IDS if value is not None],
@@ -320,6 +325,7 @@ ARGUMENTS: dict[str, Values] = {
     "EmissaryProjectOperator": {"name": NAMES, "emissary_conn_id": [*CONN_IDS, None]},
     "EmissaryDeleteProjectOperator": {"project_id": IDS, "delete_contents": [*FLAGS, False]},
     "EmissaryUploadDatasetOperator": {
+        **BAD_ROWS,
         **SINGLE,
         "project_id": IDS,
         "input": [*INPUTS, *PAIRS, [{"input": "x" * 1000, "output": "y"}] * 5000],

@@ -133,6 +133,10 @@ SINGLE: Values = {
     "wait": FLAGS,
     "on_timeout": ["", "None", "stop", True],
 }
+BAD_ROWS: Values = {
+    "on_bad_row": ["", "warn", None, True],
+    "max_failed_rows": [-1, "many", 1.5, "101%", True, [1], NAN, "1e-999999999", "9" * 5000, "-1%", INFINITY],
+}
 CHUNKED: Values = {
     "input": INPUTS,
     "output": FOLDERS,
@@ -142,7 +146,7 @@ CHUNKED: Values = {
     "chunk_size": [*COUNTS, 0],
     "max_in_flight": [*COUNTS, 0],
     "row_retries": COUNTS,
-    "max_failed_rows": [-1, "many", 1.5, "101%", True, [1], NAN, "1e-999999999", "9" * 5000, "-1%", INFINITY],
+    **BAD_ROWS,
     "on_other_run": ["", "overwrite", None, True],
     "on_unknown_submission": ["", "maybe", None],
     "input_conn_id": CONN_IDS,

@@ -60,6 +60,7 @@ def test_a_new_project_is_created(knowledge, train, deferrable):
         "classes": 2,
         "examples": 3,
         "created": 1,
+        "failures": {},
     }
     assert knowledge.sent(INITIALIZE) == [
         {"name": "mail", "model_name": "base-model", "classes": CLASSES, "examples": EXAMPLES}
@@ -273,7 +274,8 @@ def test_after_the_timeout_a_retry_attaches(knowledge, train):
 def test_without_waiting_the_job_id_is_returned_at_once(knowledge, train):
     knowledge.script = [SLOW]
     ended = run_to_end(train(wait=False))
-    assert ended.result == {"project": "mail", "job_id": "c1", "classes": 2, "examples": 3, "created": 1}
+    numbers = {"classes": 2, "examples": 3, "created": 1, "failures": {}}
+    assert ended.result == {"project": "mail", "job_id": "c1", **numbers}
     assert ended.deferrals == []
 
 

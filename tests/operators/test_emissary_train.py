@@ -133,6 +133,7 @@ def test_rows_become_a_dataset_and_the_task_waits_until_it_can_be_used(emissary,
         "dataset_id": "ds-1",
         "rows": 4,
         "bytes": len(dataset.fields["content"]),
+        "failures": {},
     }
     assert dataset.state == "uploaded"
     assert len(ended.deferrals) == deferrable

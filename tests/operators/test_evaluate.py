@@ -77,7 +77,9 @@ def test_both_models_are_scored_on_every_endpoint(evaluate, tmp_path, server, en
             "gain": {"exact_match": pytest.approx(0.6), "token_f1": 0.0},
         },
         "rows": 10,
+        "left_out": 0,
         "failed": {"model": 0, "base": 0},
+        "failures": {"model": {}, "base": {}},
         "better": {"exact_match": 6, "token_f1": 0},
         "worse": {"exact_match": 0, "token_f1": 0},
         "missed": [],
@@ -271,3 +273,37 @@ def test_invalid_arguments_are_rejected_before_anything_is_sent(evaluate, server
         run_to_end(evaluate(**given))
     assert posts(server) == {}
     assert not (tmp_path / "out").exists()
+
+
+BAD = [
+    {"input": None, "output": "x"},
+    {"input": "x", "output": None},
+    {"input": " ", "output": "x"},
+    {"input": "x", "output": " \t"},
+    {"input": "x", "output": float("nan")},
+]
+"""Rows without a question, without an answer, and one that JSON cannot hold."""
+
+
+@pytest.mark.parametrize("endpoint", ["batch", "chat"])
+def test_bad_rows_are_neither_sent_nor_scored(evaluate, server, tmp_path, endpoint):
+    rows = [*BAD[:3], *ROWS, *BAD[3:]]
+    arguments = {"input": rows, "endpoint": endpoint, "on_bad_row": "error"}
+    ended = run_to_end(evaluate(**arguments, max_failed_rows=5))
+    result = ended.result
+    assert (result["rows"], result["left_out"]) == (10, 5)
+    assert sum(job["total"] for job in server.control.jobs()) in {0, 20}
+    assert result["metrics"]["model"] == {"exact_match": 0.9, "token_f1": 0.9}
+    reasons = {"no_prompt": 2, "no_expected_answer": 2, "bad_row": 1}
+    assert result["failures"] == {"model": reasons, "base": reasons}
+    scores = [json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]
+    assert [row["index"] for row in scores] == list(range(3, 13))
+    with pytest.raises(InvalidArgumentError, match=r"5 of 15 rows .* cannot be sent"):
+        run_to_end(evaluate(**arguments, max_failed_rows=4, output=str(tmp_path / "other")))
+
+
+def test_a_prompt_that_is_a_conversation_is_still_a_bad_row(evaluate):
+    conversation = [{"role": "user", "content": "hello"}]
+    rows = [*ROWS, {"input": conversation, "output": "x"}]
+    result = run_to_end(evaluate(input=rows, on_bad_row="error", max_failed_rows=1)).result
+    assert result["failures"]["model"] == {"bad_row": 1}

@@ -47,6 +47,7 @@ def test_rows_are_sent_and_metrics_returned(tuning, evaluate, tmp_path):
         "passed": True,
         "metrics": {"accuracy": 0.9, "test.f1": 0.8},
         "rows": 3,
+        "failures": {},
         "missed": [],
         "model_id": "model-1",
         "base_model_id": "model-0",

@@ -29,7 +29,7 @@ def test_rows_become_a_dataset(tuning, upload):
     result = run_to_end(upload()).result
     assert tuning.datasets == {"dataset1": ROWS}
     size = sum(len(json.dumps(row, separators=(",", ":"))) + 1 for row in ROWS)
-    assert result == {"dataset_id": "dataset1", "rows": 4, "bytes": size, "new": True}
+    assert result == {"dataset_id": "dataset1", "rows": 4, "bytes": size, "new": True, "failures": {}}
 
 
 def test_columns_are_mapped_and_the_dataset_is_made_public(tuning, upload, tmp_path):

@@ -13,20 +13,20 @@ WANTED = {"spam": ["buy now", "win big"], "ham": ["see you at noon"]}
 
 
 def test_a_mapping_of_texts_is_used_as_it_is():
-    assert read_examples(WANTED, COLUMNS) == WANTED
+    assert read_examples(WANTED, COLUMNS).by_class == WANTED
 
 
 def test_rows_of_a_list_and_of_files_give_the_same_examples(file):
     rows = [{"body": text, "kind": name, "more": 1} for name, texts in WANTED.items() for text in texts]
-    assert read_examples(rows, COLUMNS) == WANTED
+    assert read_examples(rows, COLUMNS).by_class == WANTED
     lines = "".join(f"{row['kind']},{row['body']}\n" for row in rows)
-    assert read_examples(file("rows.csv", "kind,body\n" + lines), COLUMNS) == WANTED
+    assert read_examples(file("rows.csv", "kind,body\n" + lines), COLUMNS).by_class == WANTED
 
 
 def test_a_text_may_be_made_of_columns_and_a_number_may_be_a_class():
     columns = Columns.parse("{subject}: {body}", "kind")
     rows = [{"subject": "a", "body": "b", "kind": 3}]
-    assert read_examples(rows, columns, classes=["3"]) == {"3": ["a: b"]}
+    assert read_examples(rows, columns, classes=["3"]).by_class == {"3": ["a: b"]}
 
 
 def test_errors_name_the_position_of_bad_examples_and_not_their_content():

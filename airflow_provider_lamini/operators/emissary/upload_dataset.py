@@ -8,7 +8,9 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.runs.arguments import (
+    BAD_ROW_FIELDS,
     INPUT_FIELDS,
+    bad_row_policy,
     identifier,
     input_options,
     optional_name,
@@ -49,11 +51,16 @@ class EmissaryUploadDatasetOperator(JobOperator):
     :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
         ``header`` (names for files without a header line)
     :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
+    :param on_bad_row: what to do with a row that cannot be read, or has no question or no answer: ``fail`` the task before
+        anything is sent, or leave the row out and say so (``error``)
+    :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,
+        or ``"1%"``; if there are more, nothing is sent
     :param input_conn_id: the connection for the input's object storage
     :param input_sql: a query that returns the rows, instead of ``input``; needs ``ORDER BY``, and ``input_conn_id``, the
         connection to the database
     :param sql_parameters: the values of the query's placeholders, a mapping or a list
-    :return: ``job_id`` (for ``EmissaryJobSensor``), ``project_id``, ``dataset_id``, ``rows`` and ``bytes``
+    :return: ``job_id`` (for ``EmissaryJobSensor``), ``project_id``, ``dataset_id``, ``rows``, ``bytes`` and
+        ``failures`` (rows left out, by reason)
     """
 
     template_fields: Sequence[str] = (
@@ -67,6 +74,7 @@ class EmissaryUploadDatasetOperator(JobOperator):
         "answer_field",
         "name",
         *INPUT_FIELDS,
+        *BAD_ROW_FIELDS,
         "input_conn_id",
         "input_sql",
         "sql_parameters",
@@ -91,6 +99,8 @@ class EmissaryUploadDatasetOperator(JobOperator):
         input_format: str | None = None,
         csv_options: Mapping[str, Any] | str | None = None,
         failed_input_rows: str = "skip",
+        on_bad_row: str = "fail",
+        max_failed_rows: float | str | None = 0,
         input_conn_id: str | None = None,
         input_sql: str | None = None,
         sql_parameters: Mapping[str, object] | Sequence[object] | None = None,
@@ -109,6 +119,8 @@ class EmissaryUploadDatasetOperator(JobOperator):
         self.input_format = input_format
         self.csv_options = csv_options
         self.failed_input_rows = failed_input_rows
+        self.on_bad_row = on_bad_row
+        self.max_failed_rows = max_failed_rows
         self.input_conn_id = input_conn_id
         self.input_sql = input_sql
         self.sql_parameters = sql_parameters
@@ -135,6 +147,7 @@ class EmissaryUploadDatasetOperator(JobOperator):
             columns=Columns.parse(self.prompt, self.answer),
             fields=fields,
             options=input_options(self),
+            policy=bad_row_policy(self),
             conn_id=optional_name("input_conn_id", self.input_conn_id),
             list_delay=self.list_delay,
         )

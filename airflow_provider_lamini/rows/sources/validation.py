@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.rows.bad_rows import BadRows
 from airflow_provider_lamini.rows.columns import column_kind
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, OutputError
 from airflow_provider_lamini.rows.failures import FailureReason
@@ -34,16 +34,14 @@ class InputSummary:
     :param total_rows: number of rows
     :param content_hash: hash of all rows and of their distribution over files
     :param column_kinds: type of each passthrough column
-    :param failures: number of rows that cannot be sent, by `FailureReason`
-    :param examples: the first of them, each with what is wrong
+    :param bad: the rows that cannot be sent
     :param characters: characters of all prompts that can be sent
     """
 
     total_rows: int
     content_hash: str
     column_kinds: dict[str, ColumnKind] = field(default_factory=dict)
-    failures: dict[str, int] = field(default_factory=dict)
-    examples: tuple[str, ...] = ()
+    bad: BadRows = field(default_factory=BadRows)
     characters: int = 0
 
 
@@ -122,8 +120,7 @@ def validate_input(
         total,
         digest.hexdigest(),
         {column: column_kind(seen) for column, seen in kinds.items()},
-        dict(checks.failures),
-        tuple(checks.examples),
+        checks.bad,
         checks.characters,
     )
 
@@ -144,14 +141,13 @@ class _RowChecks:
         self._prompt = prompt
         self._max_chars = max_prompt_chars
         self._keep_bad = keep_bad
-        self.failures: Counter[str] = Counter()
-        self.examples: list[str] = []
+        self.bad = BadRows()
         self.characters = 0
 
     @property
     def unreadable(self) -> int:
         """Number of rows that could not be read."""
-        return self.failures[FailureReason.BAD_ROW]
+        return self.bad.failures[FailureReason.BAD_ROW]
 
     def check(self, batch: Batch, count: int) -> None:
         """Check the rows of a batch.
@@ -170,11 +166,7 @@ class _RowChecks:
             return
         if not self._keep_bad:
             raise self._error(batch, *min(found.items()))
-        self.failures.update(failure.reason.value for failure in found.values())
-        for offset, failure in sorted(found.items())[: _MAX_EXAMPLES - len(self.examples)]:
-            unreadable = failure.reason is FailureReason.BAD_ROW
-            where = "" if unreadable else f"{batch.describe_row(offset)}: "
-            self.examples.append(f"{where}{failure.text}")
+        self.bad.add(batch, found)
 
     def _needs_look(self, batch: Batch) -> bool:
         """Whether a row of a batch may not be sent."""
@@ -203,7 +195,6 @@ class _RowChecks:
         )
 
 
-_MAX_EXAMPLES = 3
 _REMEDIES = {
     FailureReason.NO_PROMPT: "Fill it in, or leave the row out. ",
     FailureReason.PROMPT_TOO_LONG: "Shorten the row, leave it out, or raise max_prompt_chars. ",

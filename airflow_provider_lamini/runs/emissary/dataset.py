@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.corpus.pairs import dataset_file
 from airflow_provider_lamini.platforms.emissary.api import datasets
 from airflow_provider_lamini.platforms.emissary.kinds import DATASET, join_id, split_id
+from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.runs.emissary.named_job import NamedJob, Prepared
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.pairs import Columns, Dataset
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
+    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.runs.submission_record import Submission
@@ -36,6 +38,7 @@ class DatasetRequest:
     :param columns: how they become rows of a dataset
     :param fields: what the question and the answer are called in the dataset
     :param options: how to read the input
+    :param policy: what becomes of rows that cannot be used
     :param conn_id: the connection for the input's object storage
     :param list_delay: seconds until a dataset that was just uploaded is in the platform's list
     """
@@ -46,6 +49,7 @@ class DatasetRequest:
     columns: Columns
     fields: tuple[str, str]
     options: InputOptions
+    policy: BadRowPolicy
     conn_id: str | None
     list_delay: float
 
@@ -66,7 +70,9 @@ class DatasetUpload(NamedJob):
     @cached_property
     def _source(self) -> Source:
         request = self._request
-        return open_source(request.rows, conn_id=request.conn_id, options=request.options)
+        return open_source(
+            request.rows, conn_id=request.conn_id, keep_bad=request.policy.keep, options=request.options
+        )
 
     def fingerprint_inputs(self) -> Mapping[str, object]:
         request = self._request
@@ -76,14 +82,19 @@ class DatasetUpload(NamedJob):
             "input": self._source.version(),
             "columns": request.columns.texts,
             "fields": request.fields,
+            **({"on_bad_row": "error"} if request.policy.keep else {}),
         }
 
     @contextmanager
     def prepare(self) -> Iterator[Prepared]:
-        with dataset_file(self._source, self._request.columns, self._request.fields) as dataset:
-            self._task.log.info(
-                "Read %s: %d rows, all valid, %d bytes.%s",
-                *(self._source.describe(), dataset.rows, dataset.size, self._source.remarks()),
+        request = self._request
+        with dataset_file(self._source, request.columns, request.fields, request.policy) as dataset:
+            failures = dict(dataset.bad.failures)
+            report = self._task.log.warning if failures else self._task.log.info
+            report(
+                "Read %s: %d rows, %d bytes, %s.%s",
+                *(self._source.describe(), dataset.rows, dataset.size, dataset.bad.verdict()),
+                self._source.remarks(),
             )
             if dataset.size > datasets.MAX_UPLOAD_BYTES:
                 raise InputError(
@@ -91,7 +102,8 @@ class DatasetUpload(NamedJob):
                     f"{datasets.MAX_UPLOAD_BYTES:,}. Nothing was sent. Shorten it or split it, or upload it on the platform's "
                     "web pages and give its id to the training task."
                 )
-            yield Prepared(partial(self._upload, dataset), {"rows": dataset.rows, "bytes": dataset.size})
+            numbers = {"rows": dataset.rows, "bytes": dataset.size, **failure_numbers(failures)}
+            yield Prepared(partial(self._upload, dataset), numbers)
 
     def listed(self) -> Iterable[tuple[str, str | None]]:
         project = self._request.project_id
@@ -116,6 +128,7 @@ class DatasetUpload(NamedJob):
             "dataset_id": dataset_id,
             "rows": numbers.get("rows"),
             "bytes": numbers.get("bytes"),
+            "failures": recorded_failures(numbers),
         }
 
     def _upload(self, dataset: Dataset, name: str) -> str:

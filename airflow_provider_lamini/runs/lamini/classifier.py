@@ -12,6 +12,7 @@ from airflow_provider_lamini.corpus.examples import read_examples
 from airflow_provider_lamini.exceptions import JobFailedError
 from airflow_provider_lamini.platforms.lamini.api import classifier_projects, classifiers
 from airflow_provider_lamini.platforms.lamini.kinds import CLASSIFIER
+from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_lamini.api.call import Call
-    from airflow_provider_lamini.corpus.examples import Examples
+    from airflow_provider_lamini.corpus.examples import Examples, ReadExamples
     from airflow_provider_lamini.corpus.pairs import Columns
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassifierJob
+    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.runs.job_spec import Intent
     from airflow_provider_lamini.runs.submission_record import Submission
@@ -46,6 +48,7 @@ class ClassifierRequest:
     on_existing: str
     input_conn_id: str | None
     input_options: InputOptions
+    policy: BadRowPolicy
     list_delay: float = 10.0
 
 
@@ -82,6 +85,7 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
             "classes": len(self._request.classes or ()),
             "examples": examples,
             "created": int(not exists),
+            **({} if self._read is None else failure_numbers(self._read.bad.failures)),
         }
         intent.update(before=self._jobs() if exists else [], numbers=numbers)
         return self._task.hook.send(call).job_id
@@ -102,31 +106,38 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
     ) -> dict[str, object]:
         model_id = self._model_id(job_id)
         self._task.log.info("Classifier %s is trained.", model_id)
-        numbers = submission.numbers if submission else {}
         return {
             "project": self._request.project,
             "job_id": job_id,
-            **numbers,
+            **_counts(submission),
             "model_id": model_id,
             "status": status.raw,
         }
 
     def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
-        return {"project": self._request.project, "job_id": job_id, **submission.numbers}
+        return {"project": self._request.project, "job_id": job_id, **_counts(submission)}
+
+    @property
+    def _examples(self) -> Examples | None:
+        return None if self._read is None else self._read.by_class
 
     @cached_property
-    def _examples(self) -> Examples | None:
+    def _read(self) -> ReadExamples | None:
         request = self._request
         if request.examples is None:
             return None
         classes = None if request.classes is None else tuple(request.classes)
-        return read_examples(
+        read = read_examples(
             request.examples,
             request.columns,
             classes=classes,
             conn_id=request.input_conn_id,
             options=request.input_options,
+            policy=request.policy,
         )
+        if read.bad.count:
+            self._task.log.warning("examples: %s", read.bad.verdict())
+        return read
 
     def _create(self) -> Call[ClassifierJob]:
         request = self._request
@@ -182,3 +193,14 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
                 f"Look at the models of project {project!r}; a retry asks again."
             )
         return found[0]
+
+
+def _counts(submission: Submission | None) -> dict[str, object]:
+    """What a result says about the numbers of a submission."""
+    if submission is None:
+        return {}
+    failures = recorded_failures(submission.numbers)
+    counts = {
+        name: count for name, count in submission.numbers.items() if name not in failure_numbers(failures)
+    }
+    return {**counts, "failures": failures}

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_lamini.api import azure_blob
-from airflow_provider_lamini.corpus.pairs import Columns, dataset_file
+from airflow_provider_lamini.corpus.pairs import REFUSE, Columns, dataset_file
 from airflow_provider_lamini.platforms.lamini.api import datasets
+from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import digest
@@ -35,6 +36,7 @@ class DatasetRequest:
     :param is_public: whether others may use it; ``None`` for the platform's default
     :param conn_id: the connection for the input's object storage
     :param options: how to read the input
+    :param policy: what becomes of rows that cannot be used
     """
 
     rows: object
@@ -42,6 +44,7 @@ class DatasetRequest:
     is_public: bool | None = None
     conn_id: str | None = None
     options: InputOptions = field(default_factory=InputOptions)
+    policy: BadRowPolicy = REFUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,14 @@ class UploadedDataset:
     :param dataset_id: the platform's id
     :param rows: number of rows
     :param size: bytes of its rows as JSON Lines
+    :param failures: number of rows of the input that were left out, by reason
     :param new: whether this try uploaded it
     """
 
     dataset_id: str
     rows: int
     size: int
+    failures: dict[str, int]
     new: bool
 
 
@@ -73,7 +78,9 @@ class DatasetUpload:
         self._task = task
         self._request = request
         self._records = record_store(task, state_path, RECORD)
-        self._source = open_source(request.rows, conn_id=request.conn_id, options=request.options)
+        self._source = open_source(
+            request.rows, conn_id=request.conn_id, keep_bad=request.policy.keep, options=request.options
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -84,6 +91,7 @@ class DatasetUpload:
                 "input": self._source.version(),
                 "columns": self._request.columns.texts,
                 "is_public": self._request.is_public,
+                **({"on_bad_row": "error"} if self._request.policy.keep else {}),
             }
         )
 
@@ -112,18 +120,22 @@ class DatasetUpload:
             if dataset_id is not None:
                 rows, size = record.numbers["rows"], record.numbers["bytes"]
                 log.info("An earlier try has uploaded dataset %s with %d rows.", dataset_id, rows)
-                return UploadedDataset(dataset_id, rows, size, new=False)
+                return UploadedDataset(dataset_id, rows, size, recorded_failures(record.numbers), new=False)
             log.info(
                 "An earlier upload was interrupted. It may have left an unused dataset; uploading again."
             )
-        with dataset_file(self._source, self._request.columns) as dataset:
-            source = self._source
-            log.info("Read %s: %d rows, all valid.%s", source.describe(), dataset.rows, source.remarks())
+        with dataset_file(self._source, self._request.columns, policy=self._request.policy) as dataset:
+            source, failures = self._source, dict(dataset.bad.failures)
+            report = log.warning if failures else log.info
+            report(
+                "Read %s: %d rows, %s.%s",
+                *(source.describe(), dataset.rows, dataset.bad.verdict(), source.remarks()),
+            )
             intent = Submission(
                 fingerprint=fingerprint,
                 mark="",
                 intended_at=time.time(),
-                numbers={"rows": dataset.rows, "bytes": dataset.size},
+                numbers={"rows": dataset.rows, "bytes": dataset.size, **failure_numbers(failures)},
                 forced_by=forced_by,
             )
             self._records.write(intent)
@@ -132,7 +144,7 @@ class DatasetUpload:
         uploaded = intent.submitted(dataset_id, time.time())
         record_job_id(self._task, dataset_id, "dataset", fingerprint, lambda: self._records.write(uploaded))
         log.info("Uploaded dataset %s: %d rows, %d bytes.", dataset_id, dataset.rows, dataset.size)
-        return UploadedDataset(dataset_id, dataset.rows, dataset.size, new=True)
+        return UploadedDataset(dataset_id, dataset.rows, dataset.size, failures, new=True)
 
     def _send(self, dataset: Dataset) -> str:
         send = self._task.hook.send

@@ -11,6 +11,7 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.links import push_job_url
 from airflow_provider_lamini.platforms.lamini.api import datasets, training
 from airflow_provider_lamini.platforms.lamini.kinds import TUNING
+from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.runs.arguments import check_output
 from airflow_provider_lamini.runs.job_spec import Accept, Decision, Fail, JobSpec, OrphanSearch, Resume
 from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload
@@ -79,13 +80,15 @@ class Training(JobSpec[dict[str, object]]):
                 "finetune_args has %s, which the platform does not document. It is passed on: check the spelling.",
                 ", ".join(unknown),
             )
-        dataset_id = self._dataset_id()
+        uploaded = None if self._upload is None else self._upload.upload()
+        dataset_id = str(request.dataset_id) if uploaded is None else uploaded.dataset_id
+        failures = {} if uploaded is None else uploaded.failures
         base_path = send(datasets.upload_base_path()).upload_base_path
         dataset = send(datasets.existing(dataset_id=dataset_id, upload_base_path=base_path))
         call = training.train(
             dataset_id=dataset_id, upload_file_path=dataset.dataset_location, **request.arguments
         )
-        intent.update(before=list(self._similar_jobs(dataset_id)))
+        intent.update(before=list(self._similar_jobs(dataset_id)), numbers=failure_numbers(failures))
         return send(call).job_id
 
     def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
@@ -109,6 +112,7 @@ class Training(JobSpec[dict[str, object]]):
             **tuning_result(self._task, job_id, status.raw, request.output, request.output_conn_id),
             "base_model": request.arguments["model_name"],
             "resumes": submission.resumed().resumes if submission else 0,
+            **({"failures": recorded_failures(submission.numbers)} if request.rows and submission else {}),
         }
 
     def result_without_waiting(self, job_id: str, submission: Submission) -> dict[str, object]:
@@ -140,12 +144,6 @@ class Training(JobSpec[dict[str, object]]):
     def _upload(self) -> DatasetUpload | None:
         request = self._request
         return None if request.rows is None else DatasetUpload(self._task, request.rows, request.state_path)
-
-    def _dataset_id(self) -> str:
-        """The dataset, uploaded if need be."""
-        if self._upload is not None:
-            return self._upload.upload().dataset_id
-        return str(self._request.dataset_id)
 
     def _similar_jobs(self, dataset_id: str, ignore: Sequence[str] = ()) -> dict[str, bool]:
         """Jobs that may be this task's, and whether they certainly are: no other task has the dataset, or the name."""
