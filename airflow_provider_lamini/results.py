@@ -47,8 +47,9 @@ def read_outputs(folder: str, conn_id: str | None = None) -> Iterator[dict[str, 
     :raises IncompleteOutputError: if the run has not ended, or a row is missing or damaged
     """
     output = OutputFolder(folder, conn_id)
-    for part in read_manifest(output).parts:
-        yield from _read_part(output, part)
+    manifest = read_manifest(output)
+    for part in manifest.parts:
+        yield from _read_part(output, part, has_gaps=bool(manifest.only_failed_of))
 
 
 def part_groups(
@@ -113,7 +114,7 @@ def merge_shards(
     :return: ``output``, ``manifest``, ``counts``, ``models``, ``shards`` (their number) and, for up to 100 shards,
         ``outputs``
     :raises IncompleteOutputError: if a run has not ended
-    :raises OutputError: if a folder occurs twice
+    :raises OutputError: if a folder occurs twice, or has only the failed rows of another run
     """
     target = OutputFolder(into, conn_id)
     prefix = f"{target.location.rstrip('/')}/"
@@ -125,6 +126,11 @@ def merge_shards(
         if folder.location in shards:
             raise OutputError(f"{folder} occurs twice: each shard needs its own folder.")
         manifest = read_manifest(folder)
+        if manifest.only_failed_of:
+            raise OutputError(
+                f"{folder} has only rows that failed in {manifest.only_failed_of}, with their indices there. Read it with "
+                "read_outputs, and replace these rows."
+            )
         name = folder.location.removeprefix(prefix)
         shards[folder.location] = Shard(name, counts.rows, manifest.counts.rows)
         counts += manifest.counts
@@ -174,25 +180,25 @@ def _load_shards(folder: OutputFolder) -> Shards:
         raise IncompleteOutputError(str(error)) from error
 
 
-def _read_part(folder: OutputFolder, part: Part) -> Iterator[dict[str, Any]]:
-    expected = part.first_row
-    end = part.first_row + part.rows
+def _read_part(folder: OutputFolder, part: Part, *, has_gaps: bool) -> Iterator[dict[str, Any]]:
+    expected, done = part.first_row, 0
     try:
         for row in _part_rows(folder, part.name):
-            if row.get("index") != expected or expected == end:
+            index = row.get("index")
+            # After the first row, a part with gaps may continue with any later one.
+            has_gap = has_gaps and done and isinstance(index, int) and index > expected
+            if done == part.rows or (index != expected and not has_gap):
                 raise IncompleteOutputError(
                     f"{folder.uri(part.name)}: row {expected} is missing or in the wrong position."
                 )
-            expected += 1
+            expected, done = row["index"] + 1, done + 1
             yield row
     except FileNotFoundError:
         raise IncompleteOutputError(f"{folder.uri(part.name)} is missing.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise IncompleteOutputError(f"{folder.uri(part.name)}: row {expected} is damaged.") from None
-    if expected != end:
-        raise IncompleteOutputError(
-            f"{folder.uri(part.name)} has {expected - part.first_row} of {part.rows} rows."
-        )
+    if done != part.rows:
+        raise IncompleteOutputError(f"{folder.uri(part.name)} has {done} of {part.rows} rows.")
 
 
 def _part_rows(folder: OutputFolder, name: str) -> Iterator[dict[str, Any]]:

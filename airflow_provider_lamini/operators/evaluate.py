@@ -206,6 +206,10 @@ class LaminiEvaluateOperator(RowOperator):
                 prompt=template,
                 output_required=True,
             )
+            if config.only_failed_of is not None:
+                raise InvalidArgumentError(
+                    "only_failed_of: an evaluation needs the answers to all rows. Remove it; reuse_from copies those that exist."
+                )
             earlier = config.reuse_from and f"{config.reuse_from.rstrip('/')}/{role}"
             configs[role] = replace(config, output=f"{config.output.rstrip('/')}/{role}", reuse_from=earlier)
         return configs

@@ -25,6 +25,7 @@ from airflow_provider_lamini.runs.arguments import (
     input_options,
     one_of,
     optional_name,
+    plain_name,
     whole_number,
 )
 
@@ -69,6 +70,9 @@ class RowOperator(BaseOperator):
         before anything is sent, or write the row with its ``error``, do not send it, and count it as a failed row
     :param reuse_from: output folder of an earlier run: the output of each row whose prompt, model and parameters have not
         changed is copied from there and not sent. If the folder has no finished run, everything is sent.
+    :param only_failed_of: output folder of an earlier run with the same input: only the rows that failed in it are sent, and
+        the output has these rows with the ``index`` that they have there. Cells that were wrong may have been corrected, but
+        the passthrough columns of that run must have the same values.
     :param max_rows: maximum number of rows; a larger input is refused before anything is sent
     :param max_input_chars: maximum number of characters of all prompts together, likewise
     :param max_total_tokens: maximum number of tokens, over all tries, where the platform reports them: once they are used,
@@ -115,6 +119,7 @@ class RowOperator(BaseOperator):
         "row_retries",
         "on_bad_row",
         "reuse_from",
+        "only_failed_of",
         "max_rows",
         "max_input_chars",
         "max_total_tokens",
@@ -145,6 +150,7 @@ class RowOperator(BaseOperator):
         row_retries: int | str = 1,
         on_bad_row: str = "fail",
         reuse_from: str | None = None,
+        only_failed_of: str | None = None,
         max_rows: int | str | None = None,
         max_input_chars: int | str | None = None,
         max_total_tokens: int | str | None = None,
@@ -179,6 +185,7 @@ class RowOperator(BaseOperator):
         self.row_retries = row_retries
         self.on_bad_row = on_bad_row
         self.reuse_from = reuse_from
+        self.only_failed_of = only_failed_of
         self.max_rows = max_rows
         self.max_input_chars = max_input_chars
         self.max_total_tokens = max_total_tokens
@@ -250,6 +257,20 @@ class RowOperator(BaseOperator):
         own = OutputFolder(self.output_folder, self.output_conn_id).location
         return None if OutputFolder(found, self.output_conn_id).location == own else found
 
+    def _failed_rows_folder(self) -> str | None:
+        from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+        if self.only_failed_of is None:
+            return None
+        if self.output_folder is None:
+            raise InvalidArgumentError("only_failed_of needs output, the folder for the results.")
+        found = OutputFolder(plain_name("only_failed_of", self.only_failed_of), self.output_conn_id).location
+        if found == OutputFolder(self.output_folder, self.output_conn_id).location:
+            raise InvalidArgumentError(
+                "only_failed_of is the output folder itself. Write the rows that are sent again to a folder of their own."
+            )
+        return found
+
     def row_run_config(
         self,
         *,
@@ -306,6 +327,7 @@ class RowOperator(BaseOperator):
             row_retries=whole_number("row_retries", self.row_retries, minimum=0),
             keep_bad_rows=policy.keep,
             reuse_from=self._earlier_folder(),
+            only_failed_of=self._failed_rows_folder(),
             budget=Budget(
                 rows=self._limit("max_rows"),
                 characters=self._limit("max_input_chars"),

@@ -19,6 +19,11 @@ from airflow_provider_lamini.rows.errors import (
 from airflow_provider_lamini.rows.ledger.document import Header, load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output.failed_rows import (
+    FailedRowsSource,
+    read_failed_rows,
+    whole_input_version,
+)
 from airflow_provider_lamini.rows.output.reuse import EarlierRun, row_keys
 from airflow_provider_lamini.rows.passthrough_cache import PassthroughCache
 from airflow_provider_lamini.rows.run_files import LEDGER, keys_name
@@ -76,6 +81,7 @@ class RowRunConfig:
     :param row_retries: how often a failed row is sent again
     :param keep_bad_rows: write rows that cannot be sent with their error instead of refusing the input
     :param reuse_from: output folder of the run whose results are reused; ``None`` for none
+    :param only_failed_of: output folder of the run whose failed rows are sent, and no others; ``None`` to send all rows
     :param budget: what the run may cost at most
     :param limit_rows: process only the first rows, this many; ``None`` for all
     :param dry_run: validate and count the input, and send and write nothing
@@ -101,6 +107,7 @@ class RowRunConfig:
     row_retries: int
     keep_bad_rows: bool
     reuse_from: str | None
+    only_failed_of: str | None
     budget: Budget
     limit_rows: int | None
     dry_run: bool
@@ -130,6 +137,7 @@ class RowRunConfig:
                 "prompt": self.prompt.text,
                 "passthrough": self.passthrough,
                 **({} if self.limit_rows is None else {"limit_rows": self.limit_rows}),
+                **({} if self.only_failed_of is None else {"only_failed_of": self.only_failed_of}),
                 **self.fingerprint_inputs,
             }
         )
@@ -332,7 +340,7 @@ class OpenRun:
         :raises LedgerLostError: if another process has acquired the ledger
         """
         self.ledger.check_acquired()
-        self.writer.write(chunk.number, chunk.first_row, rows, result)
+        self.writer.write(chunk.number, self.source.indices(chunk.first_row, chunk.rows), rows, result)
         return result.counts(retried, {**self.writer.sums(result), **(sums or {})})
 
     def too_many_failed(self, totals: Counts) -> bool:
@@ -365,7 +373,7 @@ class OpenRun:
         raise TooManyFailedRowsError(
             f"{failed} of {total} rows failed, and max_failed_rows allows {self._config.failure_limit}. By reason: "
             f"{describe_failures(ledger.totals.failures)}. The files errors-*.jsonl in {self.folder} say why.{running} To "
-            "accept the failed rows, raise max_failed_rows and clear the task; to send rows again, choose another folder."
+            "accept the failed rows, raise max_failed_rows and clear the task; only_failed_of of another task sends them again."
         )
 
     def _check_tokens(self) -> None:
@@ -540,6 +548,15 @@ def _check_bad_rows(summary: InputSummary, config: RowRunConfig, source: Source,
 
 
 def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, log: Log) -> Source:
+    """Open the rows to send."""
+    whole = _open_whole_input(config, folder, stack, log)
+    if config.only_failed_of is None:
+        return whole
+    earlier = OutputFolder(config.only_failed_of, config.output_conn_id)
+    return FailedRowsSource(whole, read_failed_rows(earlier))
+
+
+def _open_whole_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, log: Log) -> Source:
     if not isinstance(config.input, SqlInput):
         return open_source(
             config.input,
@@ -553,6 +570,6 @@ def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, lo
         config.input,
         folder,
         conn_id=config.output_conn_id,
-        known_version=None if found is None else found.header.input_version,
+        known_version=None if found is None else whole_input_version(found.header.input_version),
         log=log,
     )

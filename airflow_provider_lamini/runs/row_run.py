@@ -93,6 +93,8 @@ class RowRun:
                 source=run.source.describe(),
                 suffix=run.writer.suffix,
                 settings=config.settings(self._task.settings.base_url),
+                only_failed_of=config.only_failed_of,
+                index=lambda row: run.source.indices(row, 1)[0],
             )
         run.check_failures()
         counts = manifest.counts

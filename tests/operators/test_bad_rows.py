@@ -82,6 +82,23 @@ def write_input(source, folder):
     return str(path)
 
 
+def write_corrected(source, folder):
+    """The same rows without what was wrong in them."""
+    rows = [{"id": number, "body": f"row {number} of all"} for number in range(11)]
+    if source == "list":
+        return rows
+    path = folder / f"in.{source}"
+    if source == "jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    elif source == "csv":
+        path.write_text("id,body\n" + "".join(f"{row['id']},{row['body']}\n" for row in rows))
+    else:
+        from pyarrow import Table, parquet
+
+        parquet.write_table(Table.from_pylist(rows), path)
+    return str(path)
+
+
 def arguments(source, folder):
     return {
         "input": write_input(source, folder),
@@ -110,6 +127,20 @@ def test_bad_rows_are_written_with_their_error_and_not_sent(task, source, tmp_pa
         (9, "bad_row"),
     ]
     assert "long long" not in str(errors)
+
+
+@each_operator
+@each_source
+def test_corrected_rows_are_sent_later_and_keep_their_index(task, source, tmp_path, out):
+    given = arguments(source, tmp_path)
+    run_to_end(task(on_bad_row="error", max_failed_rows=5, **given))
+    again = str(tmp_path / "again")
+    given["input"] = write_corrected(source, tmp_path)
+    ended = run_to_end(task(only_failed_of=str(out), **given | {"output": again}))
+    assert [(row["index"], row["id"], row["error"]) for row in read_outputs(again)] == [
+        (number, str(number) if source == "csv" else number, None) for number in (1, 3, 5, 7, 9)
+    ]
+    assert (ended.result["counts"]["rows"], ended.result["counts"]["ok"]) == (5, 5)
 
 
 @each_operator

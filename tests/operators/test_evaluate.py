@@ -253,6 +253,7 @@ def test_the_log_has_the_metrics_but_no_rows(evaluate):
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
+        ({"only_failed_of": "/data/earlier"}, "an evaluation needs the answers to all rows"),
         ({"input": [*ROWS, {"input": "q", "output": " "}]}, "row 10 .* makes an empty output"),
         ({"input": [{"input": "q"}]}, "no column 'output'"),
         ({"input": []}, "no rows"),

@@ -162,7 +162,8 @@ class Run:
             self._submit(ledger, chunk, prompts, result.failed, fate)
             return
         ledger.check_acquired()
-        writer.write(chunk.number, chunk.first_row, found.rows, result)
+        indices = self.source.indices(chunk.first_row, chunk.rows)
+        writer.write(chunk.number, indices, found.rows, result)
         with ledger.transaction() as change:
             change.finish(chunk, result.counts(chunk.retried))
         self.finished.append(chunk.number)

@@ -36,7 +36,7 @@ for found in source.chunks(1000, columns=needed_columns(prompt, ["id"])):
     with ledger.transaction() as change:
         chunk = change.plan(found.start, found.after, fingerprint(prompts))
     result = ChunkResult(prompts, ["stop"] * chunk.rows, [None] * chunk.rows)
-    writer.write(chunk.number, chunk.first_row, found.rows, result)
+    writer.write(chunk.number, source.indices(chunk.first_row, chunk.rows), found.rows, result)
     with ledger.transaction() as change:
         change.finish(chunk, result.counts())
 write_manifest(folder, ledger, model="m", source="s")

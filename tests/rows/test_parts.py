@@ -106,7 +106,7 @@ class TestParts:
             [{"label": "x"}, None], ["stop", None], [None, "too long"], {1: FailureReason.PROMPT_TOO_LONG}
         )
         rows = [{"id": 7, "a b": "ä\n", "body": "secret"}, {"id": None, "body": "secret"}]
-        PartWriter(folder, ["id", "a b"]).write(3, 30, rows, result)
+        PartWriter(folder, ["id", "a b"]).write(3, range(30, 30 + len(rows)), rows, result)
         assert folder.read("part-00003.jsonl").decode() == (
             '{"index":30,"id":7,"a b":"ä\\n","output":{"label":"x"},"finish_reason":"stop","error":null}\n'
             '{"index":31,"id":null,"a b":null,"output":null,"finish_reason":null,"error":"too long"}\n'
@@ -117,23 +117,23 @@ class TestParts:
 
     def test_without_failed_rows_there_is_no_errors_file_not_even_an_old_one(self, folder):
         writer = PartWriter(folder)
-        writer.write(0, 0, [{}], ChunkResult.pending(1))
+        writer.write(0, range(1), [{}], ChunkResult.pending(1))
         assert folder.names() == ["errors-00000.jsonl", "part-00000.jsonl"]
-        writer.write(0, 0, [{}], ChunkResult(["x"], ["stop"], [None]))
+        writer.write(0, range(1), [{}], ChunkResult(["x"], ["stop"], [None]))
         assert folder.names() == ["part-00000.jsonl"]
 
     def test_many_lines_are_written(self, folder):
         count = 2500
         rows = [{"id": str(number)} for number in range(count)]
         result = ChunkResult([str(number) for number in range(count)], ["stop"] * count, [None] * count)
-        PartWriter(folder, ["id"]).write(0, 0, rows, result)
+        PartWriter(folder, ["id"]).write(0, range(len(rows)), rows, result)
         found = lines(folder, "part-00000.jsonl")
         assert [each["index"] for each in found] == list(range(count))
         assert all(each["id"] == each["output"] == str(each["index"]) for each in found)
 
     def test_results_for_other_rows_are_refused(self, folder):
         with pytest.raises(OutputError, match="Chunk 0 has 1 rows, but results for 2"):
-            PartWriter(folder).write(0, 0, [{}], ChunkResult.pending(2))
+            PartWriter(folder).write(0, range(1), [{}], ChunkResult.pending(2))
         assert folder.names() == []
 
     def test_partial_results_are_loaded_again(self, folder):
@@ -175,7 +175,8 @@ def finished(folder: OutputFolder, total: int = 5, size: int = 2) -> Ledger:
         )
         if not start:
             result.fail(1, RowFailure(FailureReason.EMPTY, "bad"))
-        writer.write(chunk.number, start, [{"id": row} for row in range(start, after.row)], result)
+        indices = range(start, after.row)
+        writer.write(chunk.number, indices, [{"id": row} for row in indices], result)
         with ledger.transaction() as change:
             change.finish(chunk, result.counts())
     return ledger

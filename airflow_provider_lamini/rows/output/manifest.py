@@ -47,6 +47,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     :param input: description of the input, for a person
     :param seconds: duration of the run over all tries
     :param settings: hash of the platform, the model and the parameters, for runs that reuse the results
+    :param only_failed_of: the folder of the run whose failed rows these are; their indices have gaps
     """
 
     format: str = FORMAT.name
@@ -59,6 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     input: str
     seconds: float
     settings: str = ""
+    only_failed_of: str | msgspec.UnsetType = msgspec.UNSET
 
     def for_xcom(self, max_parts: int = _XCOM_PARTS) -> dict[str, Json]:
         """The manifest as a task returns it: plain values, with the URIs of the parts only if they are few.
@@ -92,6 +94,8 @@ def write_manifest(
     source: str,
     suffix: str = "jsonl",
     settings: str = "",
+    only_failed_of: str | None = None,
+    index: Callable[[int], int] = int,
     clock: Callable[[], float] = time.time,
 ) -> Manifest:
     """End a run: check that all parts exist, write the manifest, and remove the work files.
@@ -104,6 +108,8 @@ def write_manifest(
     :param source: description of the input (`Source.describe`)
     :param suffix: file name suffix of the parts (`PartWriter.suffix`)
     :param settings: hash of the platform, the model and the parameters
+    :param only_failed_of: as in `Manifest`
+    :param index: returns the index of a row, given the number of rows before it
     :param clock: returns the current Unix timestamp
     :raises IncompleteOutputError: if the run is not finished, or a part is missing
     """
@@ -111,7 +117,7 @@ def write_manifest(
         raise IncompleteOutputError(f"The run in {folder} is not finished.")
     header = ledger.header
     parts = [
-        Part(part_name(number, suffix), first, rows)
+        Part(part_name(number, suffix), index(first), rows)
         for number, (first, rows) in enumerate(ledger.document.parts())
     ]
     names = set(folder.names())
@@ -135,6 +141,7 @@ def write_manifest(
             input=source,
             seconds=round(max(0.0, clock() - header.created_at), 3),
             settings=settings,
+            only_failed_of=only_failed_of or msgspec.UNSET,
         )
         folder.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     remove_work_files(folder)

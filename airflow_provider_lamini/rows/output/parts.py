@@ -4,11 +4,11 @@ A finished chunk is a file ``part-00000.jsonl`` with one line per input row, in 
 
     {"index": 0, <the passthrough columns>, "output": ..., "finish_reason": "stop", "error": null}
 
-``index`` numbers the rows of the whole input from 0. Every line has all keys. ``error`` is null if the row has an
-output; otherwise it is a text and ``output`` is null. ``finish_reason`` is null if the platform gave none. Failed rows
-are repeated in ``errors-00000.jsonl`` as ``{"index", <the passthrough columns>, "error_reason", "error"}``, with a reason
-out of `FailureReason`; without failed rows there is no such file. Neither file contains prompts, unless their columns are
-passed through.
+``index`` numbers the rows of the whole input from 0; in a run that sends only failed rows, the others are missing. Every
+line has all keys. ``error`` is null if the row has an output; otherwise it is a text and ``output`` is null.
+``finish_reason`` is null if the platform gave none. Failed rows are repeated in ``errors-00000.jsonl`` as ``{"index",
+<the passthrough columns>, "error_reason", "error"}``, with a reason out of `FailureReason`; without failed rows there is no
+such file. Neither file contains prompts, unless their columns are passed through.
 """
 
 from __future__ import annotations
@@ -108,11 +108,11 @@ class PartWriter:
         """
         return cls(folder, passthrough)
 
-    def write(self, number: int, first_row: int, rows: Sequence[Row], result: ChunkResult) -> None:
+    def write(self, number: int, indices: Sequence[int], rows: Sequence[Row], result: ChunkResult) -> None:
         """Write the part of a chunk and, if rows failed, its errors file. Writing again produces the same files.
 
         :param number: the chunk's number
-        :param first_row: index of its first row
+        :param indices: the indices of its rows
         :param rows: its rows, as they were read
         :param result: their results
         :raises OutputError: if there are more or fewer results than rows, or the folder cannot be written to
@@ -125,7 +125,7 @@ class PartWriter:
             # Written before the part: if a part exists, its errors file exists.
             error_lines = (
                 self._error_line(
-                    first_row + row,
+                    indices[row],
                     *(column[row] for column in columns),
                     result.failures[row].value,
                     result.errors[row],
@@ -135,23 +135,22 @@ class PartWriter:
             self._folder.write(errors_name(number), self._encoded(error_lines))
         else:
             self._folder.delete(errors_name(number))
-        self._folder.write(part_name(number, self.suffix), self._part(first_row, columns, result))
+        self._folder.write(part_name(number, self.suffix), self._part(indices, columns, result))
 
     def sums(self, result: ChunkResult) -> dict[str, float]:  # noqa: ARG002 - for writers that sum something
         """Sums over the rows of a chunk that the ledger keeps."""
         return {}
 
     def _part(
-        self, first_row: int, columns: Sequence[Sequence[Json]], result: ChunkResult
+        self, indices: Sequence[int], columns: Sequence[Sequence[Json]], result: ChunkResult
     ) -> bytes | Iterator[bytes]:
         """The content of a part.
 
-        :param first_row: index of its first row
+        :param indices: the indices of its rows
         :param columns: values of the passthrough columns
         :param result: results of its rows
         """
         # No Python code runs per row: this handles millions of rows.
-        indices = range(first_row, first_row + len(result))
         return self._encoded(map(self._line, indices, *columns, *self._result_columns(result)))
 
     def _result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:

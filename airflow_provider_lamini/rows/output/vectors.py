@@ -75,7 +75,7 @@ class VectorLines(PartWriter):
     ) -> Self:
         return cls(folder, passthrough, size=dimensions(totals))
 
-    def write(self, number: int, first_row: int, rows: Sequence[Any], result: ChunkResult) -> None:
+    def write(self, number: int, indices: Sequence[int], rows: Sequence[Any], result: ChunkResult) -> None:
         """Write the part of a chunk.
 
         :raises OutputError: also if vectors differ in length
@@ -89,7 +89,7 @@ class VectorLines(PartWriter):
                 f"while the task ran? Nothing more was sent. Start over in another folder than {self._folder}."
             )
         self._size = next(iter(sizes), None)
-        super().write(number, first_row, rows, result)
+        super().write(number, indices, rows, result)
 
     def sums(self, result: ChunkResult) -> dict[str, float]:
         return {NUMBERS: float(sum(len(vector) for vector in result.outputs if vector is not None))}
@@ -130,7 +130,7 @@ class VectorTable(VectorLines):
     ) -> Self:
         return cls(folder, passthrough, size=dimensions(totals), kinds=column_kinds)
 
-    def _part(self, first_row: int, columns: Sequence[Sequence[Json]], result: ChunkResult) -> bytes:
+    def _part(self, indices: Sequence[int], columns: Sequence[Sequence[Json]], result: ChunkResult) -> bytes:
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -141,7 +141,7 @@ class VectorTable(VectorLines):
         # Until the first vector arrives, the size is unknown. For Parquet itself both types are the same.
         vector = pa.list_(numbers, self._size) if self._size else pa.list_(numbers)
         fields = [
-            (pa.field("index", pa.int64()), range(first_row, first_row + len(result))),
+            (pa.field("index", pa.int64()), indices),
             *passthrough,
             (pa.field("embedding", vector), result.outputs),
             (pa.field("error", pa.string()), result.errors),

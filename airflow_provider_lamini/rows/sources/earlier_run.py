@@ -28,17 +28,22 @@ def kept_batches(batches: Iterable[Batch], start: Cursor) -> Iterator[Batch]:
         errors = column_of(batch.rows, FAILED)
         kept = [offset for offset, error in enumerate(errors) if error is None]
         if kept:
-            yield _KeptBatch(batch, row, kept)
+            # The rows before the first kept one belong to this batch, so that its start is the end of the batch before.
+            position = batch.start
+            yield KeptBatch(batch, Cursor(row, position.file, position.offset, position.line), kept)
             row += len(kept)
 
 
-class _KeptBatch(Batch):
-    """Some rows of a batch."""
+class KeptBatch(Batch):
+    """Some rows of a batch.
 
-    def __init__(self, inner: Batch, row: int, kept: list[int]) -> None:
-        # The rows before the first kept one belong to this batch, so that its start is the end of the batch before.
-        position = inner.start
-        super().__init__((), Cursor(row, position.file, position.offset, position.line))
+    :param inner: the batch
+    :param start: position of the first row
+    :param kept: which rows of the batch they are
+    """
+
+    def __init__(self, inner: Batch, start: Cursor, kept: list[int]) -> None:
+        super().__init__((), start)
         self._inner = inner
         self._kept = kept
         self.bad = {at: inner.bad[offset] for at, offset in enumerate(kept) if offset in inner.bad}

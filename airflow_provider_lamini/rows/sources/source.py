@@ -130,6 +130,14 @@ class Source(ABC):
         :raises InputError: if a file cannot be read
         """
 
+    def indices(self, first: int, count: int) -> Sequence[int]:
+        """The numbers of consecutive rows for the output.
+
+        :param first: number of rows before them
+        :param count: number of rows
+        """
+        return range(first, first + count)
+
     def bind(self, prompt: PromptTemplate) -> PromptTemplate:
         """A template for the columns of this input. It is read for this only if the template depends on it.
 

@@ -1,0 +1,220 @@
+"""Only those rows of an input that failed in an earlier run. They keep the indices that they have in the whole input.
+
+The input is passed again, because an errors file has only the passthrough columns of a row. A row is found by its index, and
+must have the values of the passthrough columns that it failed with. So another input cannot be taken for the old one, but
+what was wrong in a row may have been corrected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
+from airflow_provider_lamini.rows.failures import FailureReason
+from airflow_provider_lamini.rows.ledger.document import load
+from airflow_provider_lamini.rows.output.manifest import read_manifest
+from airflow_provider_lamini.rows.output.parts import ERROR_COLUMNS
+from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.earlier_run import KeptBatch
+from airflow_provider_lamini.rows.sources.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from airflow_provider_lamini.rows.sources.batch import Batch
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+    from airflow_provider_lamini.rows.values import Row
+
+_LINE = msgspec.json.Decoder(dict[str, Any])
+_VALUES = msgspec.json.Encoder(order="sorted")
+_UNKNOWN = 0
+"""Stands for the values of a row that could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRows:
+    """The rows that failed in a run. It takes 16 bytes of memory per row.
+
+    :param folder: the run's output folder, for messages
+    :param indices: their indices in the run's whole input, in order
+    :param values: a hash of each row's passthrough columns, or `_UNKNOWN`
+    :param columns: the passthrough columns
+    :param input_version: `Source.version` of the whole input at that time; empty if it is not known
+    """
+
+    folder: str
+    indices: array[int]
+    values: array[int]
+    columns: tuple[str, ...]
+    input_version: str
+
+
+def read_failed_rows(folder: OutputFolder) -> FailedRows:
+    """Read which rows failed in a run.
+
+    :param folder: its output folder
+    :raises IncompleteOutputError: if the run has not ended, or its errors files are missing or damaged
+    """
+    manifest = read_manifest(folder)
+    indices, values = array("q"), array("Q")
+    columns: tuple[str, ...] = ()
+    for name in manifest.errors:
+        try:
+            for row in map(_LINE.decode, folder.lines(name)):
+                columns = tuple(key for key in row if key not in ("index", *ERROR_COLUMNS))
+                indices.append(row["index"])
+                unreadable = row["error_reason"] == FailureReason.BAD_ROW.value
+                values.append(_UNKNOWN if unreadable else _hash(row, columns))
+        except FileNotFoundError:
+            raise IncompleteOutputError(f"{folder.uri(name)} is missing.") from None
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+            raise IncompleteOutputError(f"{folder.uri(name)} is damaged.") from None
+    ordered = all(map(int.__lt__, indices, indices[1:]))
+    if not ordered or len(indices) != manifest.counts.failed:
+        raise IncompleteOutputError(
+            f"The files errors-*.jsonl in {folder} do not have the {manifest.counts.failed} failed rows of its manifest: "
+            "somebody has changed them."
+        )
+    ledger = load(folder)
+    version = "" if ledger is None else whole_input_version(ledger.header.input_version)
+    return FailedRows(str(folder), indices, values, columns, version)
+
+
+def whole_input_version(version: str) -> str:
+    """The version of the whole input of a run.
+
+    :param version: the version of its input, of which `FailedRowsSource` may have taken some rows
+    """
+    return version.partition("/")[0]
+
+
+class FailedRowsSource(Source):
+    """The rows of an input that failed in an earlier run.
+
+    :param whole: the whole input
+    :param failed: the rows that failed
+    :raises InputChangedError: if the input is not that of the run, as far as this is known before it is read
+    """
+
+    def __init__(self, whole: Source, failed: FailedRows) -> None:
+        self._whole = whole
+        self._failed = failed
+        self._hash = hashlib.blake2b(failed.indices.tobytes(), digest_size=16).hexdigest()
+        self._changed = failed.input_version != whole.version()
+        if self._changed and failed.indices and not failed.columns:
+            raise InputChangedError(
+                f"{whole.describe()} may not be what it was when {failed.folder} was written, and that run has no passthrough "
+                "columns by which its failed rows can be found again. Nothing was sent. Pass the unchanged input of that run."
+            )
+
+    @property
+    def can_seek(self) -> bool:
+        return self._whole.can_seek
+
+    def describe(self) -> str:
+        return f"{self._whole.describe()}, of which {len(self._failed.indices)} rows failed in {self._failed.folder}"
+
+    def notes(self) -> str:
+        unknown = self._failed.values.count(_UNKNOWN) if self._changed else 0
+        found = [self._whole.notes()] if self._whole.notes() else []
+        if unknown:
+            found.append(
+                f"changed since; {unknown} rows that could not be read then are found by their number only"
+            )
+        return "; ".join(found)
+
+    def columns(self) -> Collection[str]:
+        return self._whole.columns()
+
+    def version(self) -> str:
+        return f"{self._whole.version()}/{self._hash}"
+
+    def layout(self) -> str:
+        return f"{self._whole.layout()}/{self._hash}"
+
+    def paths(self) -> list[str]:
+        return self._whole.paths()
+
+    def matches(self, path: str) -> bool:
+        return self._whole.matches(path)
+
+    def indices(self, first: int, count: int) -> Sequence[int]:
+        return self._failed.indices[first : first + count]
+
+    def batches(
+        self,
+        cursor: Cursor | None = None,
+        *,
+        columns: Collection[str] | None = None,
+        required: Collection[str] = (),
+    ) -> Iterator[Batch]:
+        indices, position = self._failed.indices, cursor or Cursor()
+        if position.row >= len(indices):
+            return
+        wanted = None if columns is None else dict.fromkeys((*columns, *self._failed.columns))
+        for batch in self._whole.batches(self._in_whole(position), columns=wanted, required=required):
+            begin, first = batch.start.row, position.row
+            after = bisect_left(indices, begin + len(batch), first)
+            if after == first:
+                continue
+            found = _FailedBatch(batch, position, [index - begin for index in indices[first:after]], indices)
+            self._check_rows(found)
+            yield found
+            position = found.after(len(found))
+            if after == len(indices):
+                return
+        raise InputChangedError(
+            f"{self._whole.describe()} has no row {indices[position.row]}, which failed in {self._failed.folder}: the input has "
+            "changed since. Nothing more was sent. Pass the input of that run."
+        )
+
+    def _in_whole(self, position: Cursor) -> Cursor:
+        """The same position in the whole input: it is behind the failed row before it."""
+        row = self._failed.indices[position.row - 1] + 1 if position.row else 0
+        return Cursor(row, position.file, position.offset, position.line)
+
+    def _check_rows(self, batch: _FailedBatch) -> None:
+        """Make sure that these are the rows that failed."""
+        if not self._failed.columns:
+            return
+        first = batch.start.row
+        for offset, row in enumerate(batch.rows):
+            expected = self._failed.values[first + offset]
+            known = expected != _UNKNOWN and offset not in batch.bad
+            if known and _hash(row, self._failed.columns) != expected:
+                raise InputChangedError(
+                    f"{batch.describe_row(offset)} is not the row that failed in {self._failed.folder}: its passthrough columns "
+                    "have other values. The input has changed since. Nothing more was sent. Pass the input of that run."
+                )
+
+
+class _FailedBatch(KeptBatch):
+    """The failed rows of a batch.
+
+    :param inner: the batch
+    :param start: the position behind the failed row before them
+    :param kept: which rows of the batch they are
+    :param indices: the indices of all failed rows
+    """
+
+    def __init__(self, inner: Batch, start: Cursor, kept: list[int], indices: Sequence[int]) -> None:
+        super().__init__(inner, start, kept)
+        self._indices = indices
+
+    def describe_row(self, offset: int) -> str:
+        return f"row {self._indices[self.start.row + offset]} ({self.location(offset)})"
+
+
+def _hash(row: Row, columns: Sequence[str]) -> int:
+    """A hash of the values in some columns; never `_UNKNOWN`."""
+    values = map(row.get, columns)
+    # A column of integers has floats where a value is missing, and integers again once it is filled in.
+    same = [int(each) if isinstance(each, float) and each.is_integer() else each for each in values]
+    content = _VALUES.encode(same)
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) or 1
