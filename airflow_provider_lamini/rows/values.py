@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
 
 _MAX_DEPTH = 100
+_MAX_DIGITS = 400
 _CONVERSIONS = ("as_py", "to_pylist", "to_list", "tolist")
 """Methods by which other libraries give what their objects hold."""
 
@@ -80,7 +81,7 @@ def _text(value: str) -> Json:
             value.encode()
         except UnicodeEncodeError:
             raise ValueError("is text with half a surrogate pair, which is not valid Unicode") from None
-    return str(value)
+    return str.__str__(value)  # an enum whose members are texts overrides str()
 
 
 def _finite(value: float) -> Json:
@@ -96,7 +97,8 @@ def _moment(value: datetime | date | time) -> Json:
 def _digits(value: Decimal) -> Json:
     if not value.is_finite():
         raise ValueError("is a decimal that is not finite")
-    return str(value)
+    # Databases give zero as 0E-8. A huge exponent stays one, because its digits would fill the memory.
+    return str(value) if abs(value.adjusted()) > _MAX_DIGITS else format(value, "f")
 
 
 def _plain(value: object) -> object:

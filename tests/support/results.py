@@ -20,7 +20,11 @@ def rows_in(folder: Path, files: str = "part-*.jsonl") -> list[dict[str, Any]]:
     :param folder: the output folder
     :param files: glob of the files
     """
-    lines = (line for part in sorted(folder.glob(files)) for line in part.read_text().splitlines())
+    lines = (
+        line
+        for part in sorted(folder.glob(files))
+        for line in part.read_text().removesuffix("\n").split("\n")
+    )
     return [json.loads(line) for line in lines]
 
 

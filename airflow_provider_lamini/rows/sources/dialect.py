@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,7 +96,8 @@ def dialect_of(sample: str, options: CsvOptions, default: str | None) -> tuple[D
 def sniff_delimiter(sample: str, options: CsvOptions) -> str:
     """The delimiter of a file, where its first lines make it certain; else a comma.
 
-    It is certain if the lines have the same number of values with exactly one delimiter, and not with a comma.
+    It is certain if the lines have several values each with exactly one delimiter, and not with a comma: as many as the
+    first line, or fewer, because values may be missing at the end of a line.
 
     :param sample: the beginning of the file, as complete lines
     :param options: what the user says
@@ -108,7 +110,7 @@ def _fits(sample: str, delimiter: str, options: CsvOptions) -> bool:
     dialect = Dialect(delimiter, options.quote, options.escape, skip_blanks=True)
     widths: list[int] = []
     try:
-        for record in dialect.records(sample.splitlines(keepends=True)):
+        for record in dialect.records(io.StringIO(sample, newline="\n")):
             if record:
                 widths.append(len(record))
             if len(widths) == _RECORDS:
@@ -116,7 +118,7 @@ def _fits(sample: str, delimiter: str, options: CsvOptions) -> bool:
     except csv.Error:
         # The last record of a sample may be cut off; the first ones count.
         widths = widths if len(widths) > 1 else []
-    return bool(widths) and min(widths) == max(widths) > 1
+    return bool(widths) and widths[0] == max(widths) and min(widths) > 1
 
 
 def is_empty(values: Sequence[str]) -> bool:

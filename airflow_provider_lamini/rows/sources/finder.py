@@ -158,6 +158,9 @@ class FileFinder:
         if total > len(unique):
             self.remark("named more than once, read once", f"{total - len(unique)} files")
         visible = self._without_hidden(list(unique.values()))
+        if len(self.uris) > 1:  # such as the result of a pattern that somebody else has looked up
+            kept = set(self._without_run_files(found.info.path for found in visible if not found.of_run))
+            visible = [found for found in visible if found.of_run or found.info.path in kept]
         names = [PurePosixPath(found.info.path).name for found in visible]
         # If files in different folders have the same name, messages show their paths.
         labels = names if len(set(names)) == len(names) else [found.info.path for found in visible]
@@ -289,7 +292,7 @@ class FileFinder:
         return [_Found(place.store, found[path]) for path in sorted(self._without_run_files(found))]
 
     def _without_run_files(self, paths: Iterable[str]) -> list[str]:
-        """Leave out the files that repeat or describe the parts of a run, where a pattern matches both."""
+        """Leave out the files that repeat or describe the parts of a run, where a pattern or a list has both."""
         by_folder: dict[str, list[str]] = {}
         for path in paths:
             by_folder.setdefault(str(PurePosixPath(path).parent), []).append(path)

@@ -37,6 +37,11 @@ _CANDIDATE = re.compile(
     re.IGNORECASE,
 )
 """Matches all texts that may be files, to look at them closely."""
+_OTHER_DATA = re.compile(
+    r"\S+/\S*\.(?:avro|orc|arrow|feather|xlsx?|xml|log|dat|gz|bz2|xz|zst|zip)|(?:\S*/)?part-(?:[mr]-)?\d{4,}\S*",
+    re.IGNORECASE,
+)
+"""Paths of files whose names do not tell a format that can be read: exports, and parts of Hadoop jobs."""
 _COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/[^/]")
 _AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
 
@@ -124,22 +129,25 @@ def _is_file(item: object) -> bool:
     """Whether an item of a list is a file, and not a text to send."""
     if is_path_object(item):
         return True
-    if not isinstance(item, str) or len(item) > _LONGEST_PATH or not _CANDIDATE.match(item):
+    if not isinstance(item, str) or len(item) > _LONGEST_PATH or "\n" in item or "\0" in item:
         return False
-    if "\n" in item or "\0" in item:
-        return False
+    has_scheme = SCHEME.match(item) is not None
+    if not _CANDIDATE.match(item):
+        return not has_scheme and _OTHER_DATA.fullmatch(item) is not None
     known = suffix_of(item)[0] in SUFFIXES
     blank = any(map(str.isspace, item))
-    if SCHEME.match(item):
+    if has_scheme:
         return known or (not blank and split_uri(item).scheme not in _WEB)
-    if known and not blank:
+    if not blank and (known or _OTHER_DATA.fullmatch(item)):
         return True
-    return (item.startswith(("/", "./", "../", "~/")) and _exists(item)) or (known and _exists(item))
+    return (known or item.startswith(("/", "./", "../", "~/"))) and _exists(item)
 
 
 def _exists(text: str) -> bool:
     try:
         store, path = locate(text)
+        if store.is_folder(path):  # such as the output folder of an earlier run
+            return True
         store.info(path)
     except (OSError, ValueError):
         return False

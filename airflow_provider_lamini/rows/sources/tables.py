@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from airflow_provider_lamini.rows.errors import ColumnError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _LIBRARIES = ("pandas", "polars", "pyarrow", "numpy")
 _PROMPT = "prompt"
@@ -73,11 +73,20 @@ def _arrow_rows(table: Any) -> Sequence[object]:
         rows = table.slice(begin, end - begin).to_pylist()
         for row in rows if special else ():
             row |= {
-                name: None if row[name] is None else convert(row[name]) for name, convert in special.items()
+                name: None if row[name] is None else _converted(convert, row[name])
+                for name, convert in special.items()
             }
         return cast("Sequence[object]", rows)
 
     return _Slices(table.num_rows, make, _names(table.schema.names))
+
+
+def _converted(convert: Callable[[Any], object], value: object) -> object:
+    """A value as that of JSON; the value itself if that fails, so that its row is refused with the column's name."""
+    try:
+        return convert(value)
+    except ValueError:
+        return value
 
 
 def _names(names: Sequence[object]) -> list[str]:

@@ -85,7 +85,9 @@ def is_hidden(path: str, below: PurePosixPath, pattern: str = "") -> bool:
     :param pattern: the pattern that the file matches
     """
     parts = PurePosixPath(path).relative_to(below).parts
-    wanted = [part[0] for part in PurePosixPath(pattern).parts if part[0] in "._" and part not in (".", "..")]
+    # What the pattern spells above that folder says nothing about the names below it.
+    spelled = PurePosixPath(pattern).parts[len(below.parts) :]
+    wanted = [part[0] for part in spelled if part[0] in "._"]
     return any(_is_hidden_name(part) and part[0] not in wanted for part in parts)
 
 
