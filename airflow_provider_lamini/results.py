@@ -186,8 +186,9 @@ def _read_part(folder: OutputFolder, part: Part, *, has_gaps: bool) -> Iterator[
         for row in _part_rows(folder, part.name):
             index = row.get("index")
             # After the first row, a part with gaps may continue with any later one.
-            has_gap = has_gaps and done and isinstance(index, int) and index > expected
-            if done == part.rows or (index != expected and not has_gap):
+            if done == part.rows or (
+                index != expected and not (has_gaps and done and isinstance(index, int) and index > expected)
+            ):
                 raise IncompleteOutputError(
                     f"{folder.uri(part.name)}: row {expected} is missing or in the wrong position."
                 )

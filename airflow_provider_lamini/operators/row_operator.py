@@ -71,8 +71,8 @@ class RowOperator(BaseOperator):
     :param reuse_from: output folder of an earlier run: the output of each row whose prompt, model and parameters have not
         changed is copied from there and not sent. If the folder has no finished run, everything is sent.
     :param only_failed_of: output folder of an earlier run with the same input: only the rows that failed in it are sent, and
-        the output has these rows with the ``index`` that they have there. Cells that were wrong may have been corrected, but
-        the passthrough columns of that run must have the same values.
+        the output has these rows with the ``index`` that they have there. What the prompt uses may have been corrected, but the
+        other passthrough columns of that run must have the same values.
     :param max_rows: maximum number of rows; a larger input is refused before anything is sent
     :param max_input_chars: maximum number of characters of all prompts together, likewise
     :param max_total_tokens: maximum number of tokens, over all tries, where the platform reports them: once they are used,

@@ -553,7 +553,8 @@ def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, lo
     if config.only_failed_of is None:
         return whole
     earlier = OutputFolder(config.only_failed_of, config.output_conn_id)
-    return FailedRowsSource(whole, read_failed_rows(earlier))
+    prompt = whole.bind(config.prompt)
+    return FailedRowsSource(whole, read_failed_rows(earlier, (*prompt.columns, *prompt.optional_columns)))
 
 
 def _open_whole_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, log: Log) -> Source:

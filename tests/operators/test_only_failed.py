@@ -73,7 +73,7 @@ def test_vectors_keep_their_index_too(embed, tmp_path, again, endpoint, output_f
     rows = [{"id": number, "prompt": text} for number, text in enumerate(TEXTS)]
     for number in (3, 12):
         rows[number]["prompt"] = ""
-    options = {"endpoint": endpoint, "output_format": output_format, "passthrough": ["id"]}
+    options = {"endpoint": endpoint, "output_format": output_format, "passthrough": ["prompt", "id"]}
     first = str(tmp_path / "first")
     run_to_end(embed(input=rows, output=first, on_bad_row="error", max_failed_rows=2, **options))
     for number in (3, 12):

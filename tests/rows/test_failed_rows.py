@@ -125,6 +125,31 @@ def test_without_passthrough_columns_only_the_same_input_is_taken(tmp_path, fold
         FailedRowsSource(open_source(str(tmp_path / "*.jsonl")), failed)
 
 
+def test_a_column_of_the_prompt_may_have_been_corrected_if_there_is_another_one(folder):
+    rows = [{"id": number, "text": f"text {number}", "user": {"name": "a"}} for number in range(20)]
+    earlier_run(folder, open_source(rows), [3, 5], passthrough=("text", "id", "user"))
+    rows[5] = {"id": 5, "text": "corrected", "user": {"name": "b"}}
+    prompt_columns = ["text", "user.name"]
+    source = FailedRowsSource(open_source(rows), read_failed_rows(folder, prompt_columns))
+    assert [found.row["text"] for found in source.read(columns=["text"])] == ["text 3", "corrected"]
+    rows[5]["id"] = 6
+    moved = FailedRowsSource(open_source(rows), read_failed_rows(folder, prompt_columns))
+    with pytest.raises(InputChangedError, match="row 5"):
+        list(moved.batches(columns=["text"]))
+
+
+def test_without_another_column_rows_are_recognized_by_those_of_the_prompt(folder):
+    rows = rows_from(0, 20)
+    earlier_run(folder, open_source(rows), [3, 5], passthrough=("text",))
+    longer = [*rows, {"id": 20, "text": "one more"}]
+    source = FailedRowsSource(open_source(longer), read_failed_rows(folder, ["text"]))
+    assert [found.row["id"] for found in source.read(columns=["text", "id"])] == [3, 5]
+    longer[5]["text"] = "corrected"
+    changed = FailedRowsSource(open_source(longer), read_failed_rows(folder, ["text"]))
+    with pytest.raises(InputChangedError, match="row 5"):
+        list(changed.batches(columns=["text"]))
+
+
 def test_rows_that_could_not_be_read_are_found_by_their_number_and_that_is_said(folder):
     earlier_run(folder, open_source(rows_from(0, 20)), [3, 5], reason=FailureReason.BAD_ROW)
     corrected = [{**row, "id": f"new {row['id']}"} for row in rows_from(0, 20)]

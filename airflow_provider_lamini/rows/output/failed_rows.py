@@ -1,8 +1,8 @@
 """Only those rows of an input that failed in an earlier run. They keep the indices that they have in the whole input.
 
 The input is passed again, because an errors file has only the passthrough columns of a row. A row is found by its index, and
-must have the values of the passthrough columns that it failed with. So another input cannot be taken for the old one, but
-what was wrong in a row may have been corrected.
+must have the values that it failed with in those passthrough columns that its prompt does not use. So another input cannot be
+taken for the old one, but what was wrong in a row may have been corrected.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class FailedRows:
 
     :param folder: the run's output folder, for messages
     :param indices: their indices in the run's whole input, in order
-    :param values: a hash of each row's passthrough columns, or `_UNKNOWN`
-    :param columns: the passthrough columns
+    :param values: a hash of each row's values in the columns, or `_UNKNOWN`
+    :param columns: the passthrough columns by which rows are recognized
     :param input_version: `Source.version` of the whole input at that time; empty if it is not known
     """
 
@@ -55,10 +55,12 @@ class FailedRows:
     input_version: str
 
 
-def read_failed_rows(folder: OutputFolder) -> FailedRows:
+def read_failed_rows(folder: OutputFolder, prompt_columns: Collection[str] = ()) -> FailedRows:
     """Read which rows failed in a run.
 
     :param folder: its output folder
+    :param prompt_columns: columns and fields that the prompt uses. They may have been corrected, so that rows are recognized by
+        them only if there are no other passthrough columns.
     :raises IncompleteOutputError: if the run has not ended, or its errors files are missing or damaged
     """
     manifest = read_manifest(folder)
@@ -67,7 +69,7 @@ def read_failed_rows(folder: OutputFolder) -> FailedRows:
     for name in manifest.errors:
         try:
             for row in map(_LINE.decode, folder.lines(name)):
-                columns = tuple(key for key in row if key not in ("index", *ERROR_COLUMNS))
+                columns = _recognizing(row, prompt_columns)
                 indices.append(row["index"])
                 unreadable = row["error_reason"] == FailureReason.BAD_ROW.value
                 values.append(_UNKNOWN if unreadable else _hash(row, columns))
@@ -84,6 +86,13 @@ def read_failed_rows(folder: OutputFolder) -> FailedRows:
     ledger = load(folder)
     version = "" if ledger is None else whole_input_version(ledger.header.input_version)
     return FailedRows(str(folder), indices, values, columns, version)
+
+
+def _recognizing(row: Row, prompt_columns: Collection[str]) -> tuple[str, ...]:
+    """The columns by which rows are recognized."""
+    passed = tuple(key for key in row if key not in ("index", *ERROR_COLUMNS))
+    used = {column for name in prompt_columns for column in (name, name.partition(".")[0])}
+    return tuple(column for column in passed if column not in used) or passed
 
 
 def whole_input_version(version: str) -> str:
