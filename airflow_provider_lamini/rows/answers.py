@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from operator import methodcaller
 from types import MappingProxyType
@@ -52,6 +53,9 @@ MEANINGS: Mapping[str | None, FailureReason] = MappingProxyType(
         "error": FailureReason.PLATFORM_ERROR,
         "timeout": FailureReason.TIMEOUT,
         "length": FailureReason.TRUNCATED,
+        "max_tokens": FailureReason.TRUNCATED,
+        "refusal": FailureReason.REFUSED,
+        "safety": FailureReason.FILTERED,
         "content_filter": FailureReason.FILTERED,
         "tool_calls": FailureReason.TOOL_CALLS,
         "function_call": FailureReason.TOOL_CALLS,
@@ -60,6 +64,20 @@ MEANINGS: Mapping[str | None, FailureReason] = MappingProxyType(
 """The finish reasons of OpenAI's API, and more that platforms have, after which an answer is not a complete one.
 
 ``None``: the row was not processed."""
+
+
+def meaning_of(
+    finish_reason: str | None, meanings: Mapping[str | None, FailureReason] = MEANINGS
+) -> FailureReason | None:
+    """What a finish reason says about an answer that is not a complete one, in whatever letter case a platform writes it.
+
+    :param finish_reason: the finish reason
+    :param meanings: the known ones
+    :return: the reason of the failure; ``None`` if the answer is complete
+    """
+    if finish_reason is None or finish_reason in meanings:
+        return meanings.get(finish_reason)
+    return meanings.get(finish_reason.strip().lower().replace("-", "_"))
 
 
 class TokenUsage(Protocol):
@@ -91,8 +109,8 @@ def sum_tokens(usages: Iterable[TokenUsage | None]) -> dict[str, float]:
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 """The names under which tokens are summed."""
 
-_THINKING = "<think>"
-_THOUGHT = "</think>"
+_THINKING = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
+_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
@@ -160,13 +178,14 @@ def judge_all(
     :param meanings: finish reasons of the platform after which an answer is not a complete one
     :param policy: which answers count as outputs
     """
-    harmful = {word for word, reason in meanings.items() if reason not in policy.accept}
-    if policy.shape is None and policy.check is None and not harmful & set(reasons) and _all_texts(outputs):
+    ended_by = {reason: meaning_of(reason, meanings) for reason in set(reasons)}
+    harmless = all(meaning is None or meaning in policy.accept for meaning in ended_by.values())
+    if policy.shape is None and policy.check is None and harmless and _all_texts(outputs):
         # Nearly always all rows are plain texts and complete: then no row needs a check of its own.
         return ChunkResult(list(outputs), list(reasons), [None] * len(outputs))
     result = ChunkResult.pending(len(outputs))
     for offset, (output, reason) in enumerate(zip(outputs, reasons, strict=True)):
-        set_result(result, offset, judge(Answer(output, reason, meanings.get(reason)), policy))
+        set_result(result, offset, judge(Answer(output, reason, ended_by[reason]), policy))
     return result
 
 
@@ -231,13 +250,13 @@ def without_thinking(output: Json) -> Json:
 
     :param output: a text, which may begin with a ``<think>`` block; a block that was cut off has no answer
     """
-    if not isinstance(output, str) or not output.lstrip().startswith(_THINKING):
+    if not isinstance(output, str) or not (begin := _THINKING.match(output)):
         return output
-    _, thought, rest = output.partition(_THOUGHT)
-    return rest.lstrip() if thought else ""
+    end = _THOUGHT.search(output, begin.end())
+    return output[end.end() :].lstrip() if end else ""
 
 
-_BEGINS_THINKING = methodcaller("startswith", (_THINKING, "\n" + _THINKING))
+_MAY_THINK = methodcaller("startswith", ("<", "\n<", "\n\n<", " <"))
 
 
 def _incomplete(answer: Answer, policy: AnswerPolicy) -> RowFailure | None:
@@ -260,10 +279,10 @@ def _is_empty(output: Json) -> bool:
 
 
 def _all_texts(outputs: Sequence[Json]) -> bool:
-    """Whether all outputs are texts that are not blank, and none begins with what a model thinks."""
+    """Whether all outputs are texts that are not blank, and none may begin with what a model thinks."""
     try:
         blank = "" in outputs or any(map(str.isspace, outputs))  # type: ignore[arg-type] # see below
-        return not blank and not any(map(_BEGINS_THINKING, outputs))
+        return not blank and not any(map(_MAY_THINK, outputs))
     except TypeError:  # an output is not a text
         return False
 

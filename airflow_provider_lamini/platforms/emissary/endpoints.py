@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.emissary.api import deployments, engines, inference
 from airflow_provider_lamini.platforms.emissary.kinds import DEPLOY_AGAIN, DEPLOYMENT, ENGINE, state_of
-from airflow_provider_lamini.rows.answers import MEANINGS, Answer, RowResult, judge, ranked_classes
+from airflow_provider_lamini.rows.answers import Answer, RowResult, judge, meaning_of, ranked_classes
 from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
 from airflow_provider_lamini.rows.text_pair import decode_pair
@@ -228,7 +228,7 @@ def _result(
 ) -> RowResult:
     """Judge one answer. The platform may omit the finish reason of a complete one."""
     reason = finish_reason or "stop"
-    answer = Answer(output, reason, ended_by or MEANINGS.get(reason))
+    answer = Answer(output, reason, ended_by or meaning_of(reason))
     return judge(answer, policy)._replace(usages=_usages(usage))
 
 

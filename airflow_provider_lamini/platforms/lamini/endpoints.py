@@ -22,6 +22,7 @@ from airflow_provider_lamini.rows.answers import (
     failure_of,
     judge,
     judge_all,
+    meaning_of,
     ranked_classes,
     set_result,
 )
@@ -154,7 +155,7 @@ class DirectCompletions:
 def _single_answer(response: Completions) -> Answer:
     """The answer to a single prompt, whose finish reason the platform may omit although the row is done."""
     reason = response.finish_reason[0] or "stop"
-    ended_by = FailureReason.UNDECODABLE if response.undecodable else MEANINGS.get(reason)
+    ended_by = FailureReason.UNDECODABLE if response.undecodable else meaning_of(reason)
     return Answer(response.outputs[0], reason, ended_by)
 
 
@@ -195,7 +196,7 @@ class Chat:
         def parse(response: ChatResponse) -> Reply:
             reason = response.finish_reason or "stop"
             answer = Answer(
-                response.content, reason, FailureReason.REFUSED if response.refusal else MEANINGS.get(reason)
+                response.content, reason, FailureReason.REFUSED if response.refusal else meaning_of(reason)
             )
             row = judge(answer, options.answers)
             usages = () if response.usage is None else (response.usage,)
