@@ -380,3 +380,19 @@ def test_wrong_arguments_are_refused(emissary, infer, arguments, words):
     with pytest.raises(InvalidArgumentError, match=words):
         run_to_end(infer(**arguments))
     assert not emissary.prompts
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_failed_rows_are_sent_again_by_a_later_run_with_their_index(emissary, infer, out, tmp_path, endpoint):
+    rows = [{"id": number, "talk": row["prompt"]} for number, row in enumerate(ROWS)]
+    rows[4]["talk"], rows[17]["talk"] = None, " "
+    options = {"endpoint": endpoint, "prompt": "{talk}", "passthrough": ["talk", "id"]}
+    run_to_end(infer(input=rows, on_bad_row="error", max_failed_rows=2, **options))
+    rows[4]["talk"], rows[17]["talk"] = "now four", "now seventeen"
+    again = str(tmp_path / "again")
+    run_to_end(infer(input=rows, output=again, only_failed_of=str(out), **options))
+    assert sorted(emissary.prompts[23:]) == ["now four", "now seventeen"]
+    assert [(row["index"], row["id"], row["output"]) for row in read_outputs(again)] == [
+        (4, 4, "NOW FOUR"),
+        (17, 17, "NOW SEVENTEEN"),
+    ]

@@ -152,6 +152,19 @@ def test_the_rows_of_a_query_are_found_by_their_passthrough_columns(
     assert [(row["index"], row["id"]) for row in read_outputs(again)] == [(n, n) for n in FAILED]
 
 
+def test_a_conversation_that_was_corrected_is_sent(inference, out, again, engine):
+    talks = [[{"role": "user", "content": text}] for text in TEXTS[:4]]
+    rows = [{"id": number, "talk": talk} for number, talk in enumerate(talks)]
+    rows[2]["talk"] = None
+    options = {"endpoint": "chat", "messages": "talk", "passthrough": ["talk", "id"]}
+    run_to_end(inference(input=rows, on_bad_row="error", max_failed_rows=1, **options))
+    rows[2]["talk"] = talks[2]
+    before = len(engine.bodies)
+    run_to_end(inference(input=rows, output=again, only_failed_of=str(out), **options))
+    assert [body["messages"] for body in engine.bodies[before:]] == [talks[2]]
+    assert [(row["index"], row["talk"], row["error"]) for row in read_outputs(again)] == [(2, talks[2], None)]
+
+
 @pytest.mark.usefixtures("object_store")
 def test_the_earlier_run_may_be_in_an_object_store(platform, inference):
     bucket = "memory://bucket"
