@@ -93,6 +93,7 @@ class Run:
     output: str
     chunk_size: int
     in_flight: int
+    only_failed_of: str | None = None
     platform: Platform = field(default_factory=Platform)
     unknown: int = 0
     finished: list[int] = field(default_factory=list)
@@ -112,7 +113,14 @@ class Run:
         while not ledger.finished:
             self._refill(ledger, fate)
             self._harvest(ledger, writer, ledger.chunks[len(ledger.chunks) // 2], fate)
-        write_manifest(folder, ledger, model="m", source=self.source.describe())
+        write_manifest(
+            folder,
+            ledger,
+            model="m",
+            source=self.source.describe(),
+            only_failed_of=self.only_failed_of,
+            index=lambda row: self.source.indices(row, 1)[0],
+        )
 
     def _refill(self, ledger: Ledger, fate: Fate) -> None:
         columns = needed_columns(PROMPT, PASSTHROUGH)

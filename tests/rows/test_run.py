@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from itertools import count
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.counts import Counts
+from airflow_provider_lamini.rows.output.failed_rows import FailedRows, FailedRowsSource
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -89,6 +91,25 @@ def test_killed_at_every_step_of_the_try_that_follows_a_kill(tmp_path):
             )
             finish(run, [first, kill])
             check(run, SENTENCES, 2)
+
+
+@pytest.mark.faults
+def test_failed_rows_of_an_earlier_run_survive_a_kill_at_every_step_too(tmp_path):
+    path, indices = tmp_path / "in.jsonl", [1, 2, 5, 9, 10, 13, 15]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(SENTENCES * 2)))
+    failed = FailedRows("earlier", array("q", indices), array("Q", [0] * 7), ("id",), "")
+    for kill in count(1):
+        source = FailedRowsSource(open_source(str(path)), failed)
+        run = Run(source, f"{tmp_path}/{kill}", chunk_size=2, in_flight=2, only_failed_of="earlier")
+        steps = finish(run, [kill])
+        found = [(row["index"], row["id"]) for row in read_outputs(run.output)]
+        assert found == list(zip(indices, indices, strict=True))
+        assert set(run.platform.asked) == {f"Say: {(SENTENCES * 2)[index]}{index}" for index in indices}
+        again = sum(any(letter in (SENTENCES * 2)[index] for letter in "fr") for index in indices)
+        assert 7 + again <= sum(run.platform.asked.values()) <= 7 + again + run.unknown * run.chunk_size
+        if len(steps) == 1:
+            break
+    assert kill > 60
 
 
 @settings(max_examples=60, deadline=None)
