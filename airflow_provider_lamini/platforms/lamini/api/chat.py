@@ -64,7 +64,8 @@ class Usage(schema.Response):
 
 
 class _Part(schema.Response):
-    text: str = ""
+    text: str | None = None
+    refusal: str | None = None
 
 
 class _ResponseMessage(schema.Response):
@@ -176,6 +177,8 @@ def models() -> Call[list[str]]:
 def _parse_response(content: bytes) -> ChatResponse:
     answered = schema.parser(_ChatCompletion)(content)
     choice = answered.choices[0]
-    said = choice.message.content
-    text = "".join(part.text for part in said) if isinstance(said, list) else said or ""
-    return ChatResponse(text, choice.finish_reason, answered.usage, choice.message.refusal or None)
+    said, refusal = choice.message.content, choice.message.refusal
+    if isinstance(said, list):
+        refusal = refusal or next((part.refusal for part in said if part.refusal), None)
+        said = "".join(part.text or "" for part in said)
+    return ChatResponse(said or "", choice.finish_reason, answered.usage, refusal or None)
