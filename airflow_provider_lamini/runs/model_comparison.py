@@ -125,7 +125,11 @@ class ModelComparison:
         if isinstance(self._input.input, SqlInput):
             conn_id = self._input.output_conn_id
             self._opened = open_shared_query(
-                self._input.input, self._folder(), conn_id=conn_id, log=self._task.log
+                self._input.input,
+                self._folder(),
+                conn_id=conn_id,
+                keep_bad=self._policy.keep,
+                log=self._task.log,
             )
             rows = self._folder().uri(self._query_files()[0])
             run_configs = {

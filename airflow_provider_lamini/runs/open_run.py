@@ -572,5 +572,6 @@ def _open_whole_input(config: RowRunConfig, folder: OutputFolder, stack: ExitSta
         folder,
         conn_id=config.output_conn_id,
         known_version=None if found is None else whole_input_version(found.header.input_version),
+        keep_bad=config.keep_bad_rows,
         log=log,
     )

@@ -187,8 +187,11 @@ class InlineRun:
         del event
         config, size = self._config, self._endpoint.per_request
         query = config.input
-        given = first_rows(query, self._max_rows + 1) if isinstance(query, SqlInput) else query
-        source = inline_source(given, self._max_rows, config.input_options, keep_bad=config.keep_bad_rows)
+        keep_bad = config.keep_bad_rows
+        given = (
+            first_rows(query, self._max_rows + 1, keep_bad=keep_bad) if isinstance(query, SqlInput) else query
+        )
+        source = inline_source(given, self._max_rows, config.input_options, keep_bad=keep_bad)
         prompt = source.bind(config.prompt)
         rows: list[Row] = []
         bad: dict[int, RowFailure] = {}

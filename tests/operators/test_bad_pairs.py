@@ -13,6 +13,7 @@ from airflow_provider_lamini.operators.emissary.upload_dataset import EmissaryUp
 from airflow_provider_lamini.operators.evaluate_classifier import LaminiEvaluateClassifierOperator
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from airflow_provider_lamini.operators.upload_dataset import LaminiUploadDatasetOperator
+from tests.support.databases import CONN_ID, sqlite
 from tests.support.tasks import WAITING, log_lines, maker, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
@@ -31,7 +32,7 @@ FAILURES = {"no_prompt": 1, "no_expected_answer": 2, "bad_row": 1}
 GOOD = ["a0", "a2", "a4", "a6", "a8"]
 
 each_operator = pytest.mark.parametrize("operator", OPERATORS)
-each_source = pytest.mark.parametrize("source", ["list", "jsonl", "csv", "parquet"])
+each_source = pytest.mark.parametrize("source", ["list", "jsonl", "csv", "parquet", "query"])
 
 
 @pytest.fixture
@@ -51,7 +52,8 @@ def task(operator, server, tmp_path):  # noqa: ARG001 - the connection points to
         options["state_path"] = str(tmp_path / "state")
 
     def make(rows, **arguments):
-        given = {"examples" if "examples" in names else "input": rows}
+        name = "examples" if "examples" in names else "input"
+        given = {name: None, **rows} if isinstance(rows, dict) and "input_sql" in rows else {name: rows}
         columns = {"prompt": "{id} {body}", "answer": "label"}
         return maker(operator_class, task_id="one", **options, **columns)(**given, **arguments)
 
@@ -75,15 +77,29 @@ def answers_sent(operator, server):
     return [row["output"] for row in dataset]
 
 
-def write_input(source, folder):
-    """Nine rows, of which the odd ones cannot be used: without prompt, without answer (null and blank), and broken."""
+def in_a_database(rows, folder, monkeypatch):
+    """The arguments for a query of rows, of which number 7 has a value that JSON cannot represent."""
+    pytest.importorskip("airflow.providers.sqlite")
+    database = sqlite(folder)
+    database.run("CREATE TABLE mails (id, body TEXT, label TEXT)")
+    database.fill("mails", [(row["id"], row["body"], row["label"]) for row in rows])
+    database.run("UPDATE mails SET id = x'ff' WHERE body = 'text 7'")
+    database.connect(monkeypatch)
+    return {"input_sql": "SELECT id, body, label FROM mails ORDER BY rowid", "input_conn_id": CONN_ID}
+
+
+@pytest.fixture
+def nine_rows(source, tmp_path, monkeypatch):
+    """An input of nine rows, of which the odd ones cannot be used: no prompt, no answer (null, blank), and broken."""
     rows = [{"id": number, "body": f"text {number}", "label": f"a{number}"} for number in range(9)]
     rows[1]["body"] = rows[3]["label"] = None
     rows[5]["label"] = "\t "
     rows[7]["id"] = math.nan
-    path = folder / f"in.{source}"
+    path = tmp_path / f"in.{source}"
     if source == "list":
         return rows
+    if source == "query":
+        return in_a_database(rows, tmp_path, monkeypatch)
     if source == "jsonl":
         lines = [json.dumps(row) for row in rows]
         lines[7] = lines[7][:12]
@@ -103,8 +119,8 @@ def write_input(source, folder):
 
 @each_operator
 @each_source
-def test_bad_rows_are_left_out_counted_and_listed(operator, server, task, source, tmp_path):
-    make = task(write_input(source, tmp_path), on_bad_row="error", max_failed_rows="50%")
+def test_bad_rows_are_left_out_counted_and_listed(operator, server, task, nine_rows):
+    make = task(nine_rows, on_bad_row="error", max_failed_rows="50%")
     with log_lines() as lines:
         result = run_to_end(make, LinkedTask()).result
     assert answers_sent(operator, server) == GOOD
@@ -117,10 +133,8 @@ def test_bad_rows_are_left_out_counted_and_listed(operator, server, task, source
 
 @each_operator
 @each_source
-def test_more_bad_rows_than_may_be_are_refused_before_anything_is_sent(
-    operator, server, task, source, tmp_path
-):
-    make = task(write_input(source, tmp_path), on_bad_row="error", max_failed_rows=3)
+def test_more_bad_rows_than_may_be_are_refused_before_anything_is_sent(operator, server, task, nine_rows):
+    make = task(nine_rows, on_bad_row="error", max_failed_rows=3)
     with pytest.raises(
         InvalidArgumentError, match=r"4 of 9 rows .* cannot be sent \(2 no_expected_answer, 1 bad_row"
     ):
@@ -130,9 +144,9 @@ def test_more_bad_rows_than_may_be_are_refused_before_anything_is_sent(
 
 @each_operator
 @each_source
-def test_by_default_a_bad_row_is_refused_before_anything_is_sent(operator, server, task, source, tmp_path):
+def test_by_default_a_bad_row_is_refused_before_anything_is_sent(operator, server, task, nine_rows):
     with pytest.raises(InvalidArgumentError, match=r"row 1|line [89]|row 7"):
-        run_to_end(task(write_input(source, tmp_path), max_failed_rows="100%"), LinkedTask())
+        run_to_end(task(nine_rows, max_failed_rows="100%"), LinkedTask())
     assert answers_sent(operator, server) is None
 
 
@@ -171,8 +185,9 @@ def test_another_policy_is_refused(task, name, wrong):
 
 
 @pytest.mark.parametrize("operator", ["upload", "emissary upload", "train", "classifier"])
-def test_a_retry_knows_what_was_left_out(task, tmp_path):
-    make = task(write_input("jsonl", tmp_path), on_bad_row="error", max_failed_rows=4)
+@pytest.mark.parametrize("source", ["jsonl"])
+def test_a_retry_knows_what_was_left_out(task, nine_rows):
+    make = task(nine_rows, on_bad_row="error", max_failed_rows=4)
     first = run_to_end(make, LinkedTask()).result
     assert run_to_end(make, LinkedTask()).result["failures"] == first["failures"] == FAILURES
 

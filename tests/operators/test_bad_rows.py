@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
+from tests.support.databases import CONN_ID, sqlite
 from tests.support.knowledge_platform import Scripted
 from tests.support.results import rows_in
 from tests.support.tasks import WAITING, maker, run_to_end
@@ -161,6 +162,50 @@ def test_by_default_the_first_bad_row_is_refused_before_anything_is_sent(task, s
     with pytest.raises(InvalidArgumentError, match=r"row 1|line 1[01]|row 9"):
         run_to_end(task(max_failed_rows=limit, **arguments(source, tmp_path)))
     assert not list(out.glob("part*"))
+
+
+@pytest.fixture
+def query(tmp_path, monkeypatch):
+    """The arguments for a query of four rows. JSON cannot represent a value of the first and of the third."""
+    pytest.importorskip("airflow.providers.sqlite")
+    database = sqlite(tmp_path)
+    database.run("CREATE TABLE mails (id INTEGER, body TEXT, size)")
+    database.fill("mails", [(number, f"text {number}", number) for number in range(4)])
+    database.run("UPDATE mails SET size = x'ff' WHERE id = 0")
+    database.run("UPDATE mails SET size = 9e999 WHERE id = 2")
+    database.connect(monkeypatch)
+    sql = "SELECT * FROM mails ORDER BY id"
+    return {"input": None, "input_sql": sql, "input_conn_id": CONN_ID, "prompt": "body"}
+
+
+@each_operator
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_value_of_a_query_that_json_cannot_hold_fails_its_row(task, query, out, deferrable):
+    policy = {"on_bad_row": "error", "max_failed_rows": 2}
+    ended = run_to_end(task(**query, **policy, passthrough=["size"], deferrable=deferrable))
+    assert ended.result["counts"]["failures"] == {"bad_row": 2}
+    assert [(row["index"], row["size"]) for row in read_outputs(str(out)) if row["error"] is None] == [
+        (1, 1),
+        (3, 3),
+    ]
+    errors = [row["error"] for row in rows_in(out, "errors-*.jsonl")]
+    assert errors[0].startswith("row 0 of the query: column 'size' is of type bytes")
+    assert errors[1].startswith("row 2 of the query: column 'size' is NaN or infinite")
+
+
+@each_operator
+@pytest.mark.parametrize("policy", [{}, {"on_bad_row": "error", "max_failed_rows": 1}])
+def test_such_a_query_is_refused_by_default_and_above_the_limit(task, query, out, policy):
+    with pytest.raises(InvalidArgumentError, match="row 0 of the query: column 'size' is of type bytes"):
+        run_to_end(task(**query, **policy))
+    assert not list(out.glob("part*"))
+
+
+@pytest.mark.parametrize("operator", ["embed", "classify", "rag"])
+def test_without_an_output_folder_such_rows_of_a_query_are_listed(task, query):
+    given = query | {"output": None, "on_bad_row": "error", "max_failed_rows": 2}
+    result = run_to_end(task(**given)).result
+    assert [error and error["reason"] for error in result["errors"]] == ["bad_row", None, "bad_row", None]
 
 
 BLANKS = ["", " ", "\t\n", " ", None]

@@ -12,6 +12,7 @@ from airflow_provider_lamini.exceptions import (
     TooManyFailedRowsError,
 )
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
+from tests.support.databases import CONN_ID, sqlite
 from tests.support.local_platform import local_platform
 from tests.support.platforms import connect, posts, submissions
 from tests.support.tasks import begin, log_lines, maker, run_to_end
@@ -308,3 +309,18 @@ def test_a_prompt_that_is_a_conversation_is_still_a_bad_row(evaluate):
     rows = [*ROWS, {"input": conversation, "output": "x"}]
     result = run_to_end(evaluate(input=rows, on_bad_row="error", max_failed_rows=1)).result
     assert result["failures"]["model"] == {"bad_row": 1}
+
+
+def test_a_row_of_a_query_that_json_cannot_hold_is_not_scored(evaluate, tmp_path, monkeypatch):
+    pytest.importorskip("airflow.providers.sqlite")
+    database = sqlite(tmp_path)
+    database.run("CREATE TABLE questions (input TEXT, output)")
+    database.fill("questions", [(row["input"], row["output"]) for row in ROWS])
+    database.run("INSERT INTO questions VALUES ('x', x'ff')")
+    database.connect(monkeypatch)
+    query = {"input": None, "input_sql": "SELECT * FROM questions ORDER BY rowid", "input_conn_id": CONN_ID}
+    with pytest.raises(InvalidArgumentError, match="row 10 of the query: column 'output' is of type bytes"):
+        run_to_end(evaluate(**query))
+    result = run_to_end(evaluate(**query, on_bad_row="error", max_failed_rows=1)).result
+    assert (result["rows"], result["left_out"]) == (10, 1)
+    assert result["failures"] == {"model": {"bad_row": 1}, "base": {"bad_row": 1}}

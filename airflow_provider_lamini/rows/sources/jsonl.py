@@ -28,6 +28,7 @@ _ODD_LF = re.compile(rb"\n(?:(?<!\}\n)|[^{])")
 _ODD_CRLF = re.compile(rb"\n(?:(?<!\}\r\n)|[^{])")
 """Matches a line end that is not between two objects or at the end of the block."""
 
+_UNUSABLE = "\0unusable row\0"
 _Value = str | int | float | bool | list[Any] | dict[str, Any]
 _HINTS = {
     ord("["): "It starts with '[': JSON Lines has one object per line, not an array of all rows.",
@@ -156,10 +157,21 @@ def _read_lines(
     return batch
 
 
+def unusable_row(error: BadRowError) -> str:
+    """The text that stands in a file for a row that cannot be written as JSON: who reads it gets the error.
+
+    :param error: what is wrong with the row
+    """
+    return f"{_UNUSABLE}{error}"
+
+
 def _read_line(decoder: msgspec.json.Decoder[Row], line: bytes, place: str) -> Row:
     try:
         if line.startswith(b'"'):
-            return {PROMPT: msgspec.json.decode(line, type=str)}
+            text = msgspec.json.decode(line, type=str)
+            if text.startswith(_UNUSABLE):
+                raise BadRowError(text.removeprefix(_UNUSABLE))
+            return {PROMPT: text}
         if not line.startswith(b"{"):
             value: Json = msgspec.json.decode(line)
             raise BadRowError(

@@ -388,7 +388,7 @@ def _open_query(query: SqlInput, *, keep_bad: bool) -> Source:
     path, digest = folder / "rows.jsonl", hashlib.blake2b(digest_size=16)
     try:
         with path.open("wb") as file:
-            for block in read_lines(query):
+            for block in read_lines(query, keep_bad=keep_bad):
                 digest.update(block)
                 file.write(block)
         source = open_source(str(path), keep_bad=keep_bad)

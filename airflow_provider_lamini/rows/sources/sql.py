@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingExtraError
+from airflow_provider_lamini.rows.sources.jsonl import unusable_row
 from airflow_provider_lamini.rows.values import digest, json_value
 
 if TYPE_CHECKING:
@@ -97,26 +98,41 @@ def read_blocks(connection: Any, query: SqlInput) -> Iterator[list[Row]]:
     :raises BadRowError: for the first value that JSON cannot represent
     """
     number = 0
+    for block in read_records(connection, query):
+        yield [_row(record, number + offset) for offset, record in enumerate(block)]
+        number += len(block)
+
+
+def read_records(connection: Any, query: SqlInput) -> Iterator[list[dict[str, Any]]]:
+    """Run a query and read its rows in blocks, with the values as the database's driver gives them.
+
+    :param connection: an open connection of Python's database API
+    :param query: the query
+    :raises ColumnError: if two columns have the same name, or one has none
+    """
     with closing(_streaming_cursor(connection)) as cursor:
         arguments = (query.sql,) if query.parameters is None else (query.sql, query.parameters)
         cursor.execute(*arguments)
         columns: list[str] = []
         while block := cursor.fetchmany(BLOCK_ROWS):
             columns = columns or _columns(cursor)  # a cursor on the server may know them only now
-            yield [_row(columns, record, number + offset) for offset, record in enumerate(block)]
-            number += len(block)
+            yield [_record(columns, record) for record in block]
 
 
-def read_lines(query: SqlInput) -> Iterator[bytes]:
+def read_lines(query: SqlInput, *, keep_bad: bool = False) -> Iterator[bytes]:
     """Run a query and read its rows as JSON Lines, in blocks. Errors as for `read_blocks`.
 
     :param query: the query
+    :param keep_bad: write an `unusable_row` for a value that JSON cannot represent instead of raising an error
     :raises InputError: if the connection is not that of a database
     """
     encoder = msgspec.json.Encoder()
     with closing(database_connection(query.conn_id)[1]) as connection:
-        for block in read_blocks(connection, query):
-            yield encoder.encode_lines(block)
+        number = 0
+        for block in read_records(connection, query):
+            rows = [_row_or_error(record, number + offset, keep_bad) for offset, record in enumerate(block)]
+            yield encoder.encode_lines(rows)
+            number += len(block)
 
 
 def database_connection(conn_id: str) -> tuple[Any, Any]:
@@ -185,10 +201,23 @@ def _columns(cursor: Cursor) -> list[str]:
     return columns
 
 
-def _row(columns: Sequence[str], record: Any, number: int) -> Row:
+def _record(columns: Sequence[str], record: Any) -> dict[str, Any]:
     values = record.values() if isinstance(record, Mapping) else record
+    return dict(zip(columns, values, strict=True))
+
+
+def _row_or_error(record: Mapping[str, object], number: int, keep_bad: bool) -> Row | str:
+    try:
+        return _row(record, number)
+    except BadRowError as error:
+        if not keep_bad:
+            raise
+        return unusable_row(error)
+
+
+def _row(record: Mapping[str, object], number: int) -> Row:
     row: Row = {}
-    for column, value in zip(columns, values, strict=True):
+    for column, value in record.items():
         try:
             row[column] = json_value(value)
         except ValueError as error:
