@@ -181,24 +181,26 @@ def _load_shards(folder: OutputFolder) -> Shards:
 
 
 def _read_part(folder: OutputFolder, part: Part, *, has_gaps: bool) -> Iterator[dict[str, Any]]:
-    expected, done = part.first_row, 0
+    expected, end = part.first_row, part.first_row + part.rows
     try:
         for row in _part_rows(folder, part.name):
             index = row.get("index")
-            # After the first row, a part with gaps may continue with any later one.
-            if done == part.rows or (
-                index != expected and not (has_gaps and done and isinstance(index, int) and index > expected)
-            ):
-                raise IncompleteOutputError(
-                    f"{folder.uri(part.name)}: row {expected} is missing or in the wrong position."
-                )
-            expected, done = row["index"] + 1, done + 1
+            if index != expected or expected == end:
+                # After its first row, a part with gaps may continue with any later row.
+                gap = index - expected if isinstance(index, int) else 0
+                if not (has_gaps and gap > 0 and part.first_row < expected < end):
+                    raise IncompleteOutputError(
+                        f"{folder.uri(part.name)}: row {expected} is missing or in the wrong position."
+                    )
+                expected, end = expected + gap, end + gap
+            expected += 1
             yield row
     except FileNotFoundError:
         raise IncompleteOutputError(f"{folder.uri(part.name)} is missing.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise IncompleteOutputError(f"{folder.uri(part.name)}: row {expected} is damaged.") from None
-    if done != part.rows:
+    if expected != end:
+        done = part.rows - (end - expected)
         raise IncompleteOutputError(f"{folder.uri(part.name)} has {done} of {part.rows} rows.")
 
 
