@@ -28,6 +28,7 @@ EXAMPLES = (
 """One name of each kind of file that this package writes to an output folder."""
 
 _CLAIM = re.compile(rf"{WORK}/owner-\d+")
+_KEYS = "_keys-"
 _PART = re.compile(r"(?:(?:part|errors)-\d{5,}\.jsonl|part-\d{5,}\.parquet|_keys-\d{5,}\.bin)")
 _QUERY = re.compile(rf"{WORK}/query-[0-9a-f]{{32}}-[0-9a-f]{{8}}\.jsonl")
 _PARTIAL = re.compile(rf"{WORK}/(?:chunk-\d{{5,}}\.round-\d+\.json|late-\d{{5,}}\.\d+)")
@@ -45,7 +46,7 @@ def errors_name(number: int) -> str:
 
 def keys_name(number: int) -> str:
     """The file with the keys of the rows of a chunk, by which a later run finds their results."""
-    return f"_keys-{number:05d}.bin"
+    return f"{_KEYS}{number:05d}.bin"
 
 
 def partial_name(number: int, rounds: int) -> str:
@@ -89,6 +90,11 @@ def run_files(folder: OutputFolder) -> list[str]:
     partials = [name for name in folder.names(work=True) if _PARTIAL.fullmatch(name)]
     # The manifest comes first, because it says that the others exist.
     return [*(name for name in names if name == MANIFEST), *parts, *partials]
+
+
+def holds_results(folder: OutputFolder) -> bool:
+    """Whether a folder has results of a run. Keys of rows are none: they are written before anything is sent."""
+    return any(not name.startswith(_KEYS) for name in run_files(folder))
 
 
 def remove_run(folder: OutputFolder) -> None:

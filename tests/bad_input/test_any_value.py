@@ -34,9 +34,8 @@ VALUES = st.recursive(
 def arguments_of(operator: str) -> list[str]:
     """Return the templated arguments under their names in a Dag."""
     fields = operator_classes()[operator].template_fields
-    return sorted(
-        "output" if name == "output_folder" else name for name in fields if not name.endswith("conn_id")
-    )
+    renamed = {"output_folder": "output", "count_only": "dry_run"}
+    return sorted(renamed.get(name, name) for name in fields if not name.endswith("conn_id"))
 
 
 @pytest.mark.parametrize("operator", VALID_ARGUMENTS)

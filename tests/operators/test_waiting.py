@@ -87,7 +87,9 @@ def test_the_log_shows_the_progress_at_most_once_per_poll(platform, inference, d
 def test_the_log_shows_the_input_and_the_output_of_a_run(inference, out):
     with log_lines() as lines:
         run_to_end(inference())
-    assert f"Validated a list of 25 rows: 25 rows. The output goes to {out}." in lines
+    assert (
+        f"Validated a list of 25 rows: 25 rows, 315 characters of prompts. The output goes to {out}." in lines
+    )
     assert f"Wrote 25 rows to {out}; 0 of them failed." in lines
 
 

@@ -38,7 +38,7 @@ from airflow_provider_lamini.rows.ledger.fencing import (
     leave_job_id,
     read_left_job_id,
 )
-from airflow_provider_lamini.rows.run_files import LEDGER, remove_run, run_files
+from airflow_provider_lamini.rows.run_files import LEDGER, holds_results, remove_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +98,7 @@ class Ledger:
             folder.clean()
             found = load(folder)
             if found is None:
-                if run_files(folder):
+                if holds_results(folder):
                     if if_other == "fail":
                         raise LedgerConflictError(
                             f"The output folder {folder} holds results without a ledger, so they belong to another run. "
@@ -111,7 +111,7 @@ class Ledger:
             if (
                 other
                 and if_other == "fail"
-                and not (ours and found.nothing_submitted and not run_files(folder))
+                and not (ours and found.nothing_submitted and not holds_results(folder))
             ):
                 raise LedgerConflictError(
                     f"The output folder {folder} holds the results of {other}. {_REMEDY}"

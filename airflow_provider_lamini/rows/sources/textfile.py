@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
@@ -94,7 +95,12 @@ class InputFile:
         """
         with self.open() as plain:
             stream = plain
-            head = stream.read(_HEAD)
+            try:
+                head = stream.read(_HEAD)
+            except OSError as error:
+                if error.errno != errno.EIO:  # others may pass, such as those of a network
+                    raise
+                raise InputError(f"{self.name} cannot be read: it is not a file of rows.") from error
             stream.seek(0)
             if self.compression is None and (found := compression_of(head)) is not None:
                 self.remark(f"decompressed {found}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1 << 20
+READER = "airflow_provider_lamini.local.rag.reader_process"
 
 
 class StoppedError(Exception):
@@ -124,8 +125,9 @@ def test_a_killed_process_makes_its_document_unreadable(tmp_path: Path) -> None:
     killed = threading.Event()
 
     def kill() -> None:
-        if not killed.is_set() and (children := psutil.Process().children()):
-            os.kill(children[-1].pid, signal.SIGKILL)
+        readers = [child for child in psutil.Process().children() if READER in " ".join(child.cmdline())]
+        if readers and not killed.is_set():
+            os.kill(readers[-1].pid, signal.SIGKILL)
             killed.set()
 
     with DocumentReader() as patient:
