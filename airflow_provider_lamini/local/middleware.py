@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
 from airflow_provider_lamini.local.api_style import style_of
 from airflow_provider_lamini.local.errors import describe_safely, storage_problem
@@ -117,6 +118,8 @@ class HandleUnexpectedErrors:
 
         try:
             await self._app(scope, receive, tracked_send)
+        except ClientDisconnect:
+            logger.info("The client of %s %r went away.", scope["method"], scope["path"])
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a response
             request = f"{scope.get('method', scope['type'])} {scope.get('path', '')!r}"
             logger.error("%s failed unexpectedly: %s", request, describe_safely(error))  # noqa: TRY400 - the message may contain a prompt

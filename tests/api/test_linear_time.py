@@ -23,6 +23,8 @@ from airflow_provider_lamini.rows import lenient
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.sources.source import open_source
 
+pytestmark = pytest.mark.faults
+
 DIALECT = Dialect()
 STARTED_AT = 1_700_000_000.0
 

@@ -13,6 +13,8 @@ from tests.support.upstream import EMBEDDING_MODEL, TEXT_MODEL, Upstream, text_f
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.faults
+
 
 def complete(client: EmissaryClient, model: str) -> str:
     response = client.post("/completions", json={"model": model, "prompt": "a b"})

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+pytestmark = pytest.mark.faults
+
 
 def index_status(http: httpx.Client, job: str) -> dict[str, str]:
     found: dict[str, str] = http.post("/alpha/memory-rag/status", json={"job_id": job}).json()

@@ -23,6 +23,8 @@ from airflow_provider_lamini.local.text import join_wrapped_lines, sentences, to
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.faults
+
 MAX_GROWTH = 2.5
 ROUNDS = 5
 

@@ -100,7 +100,9 @@ class InputFile:
             except OSError as error:
                 if error.errno != errno.EIO:  # others may pass, such as those of a network
                     raise
-                raise InputError(f"{self.name} cannot be read: it is not a file of rows.") from error
+                raise InputError(
+                    f"The input {self.name} cannot be read: it is not a file of rows."
+                ) from error
             stream.seek(0)
             if self.compression is None and (found := compression_of(head)) is not None:
                 self.remark(f"decompressed {found}")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.faults
+
 MIB = 1 << 20
 ADDRESS_SPACE = 2200 * MIB
 """What a platform with an upstream engine gets. The stacks of its threads reserve 1500 MiB, but hardly use any."""

@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.support.local_platform import LocalPlatform
 
+pytestmark = pytest.mark.faults
+
 PATIENCE = 20.0
 """Longest time that a test waits; the platform waits half a second for clients."""
 
