@@ -56,6 +56,7 @@ def kill_when(process, condition):
     process.communicate()
 
 
+@pytest.mark.faults
 def test_a_training_job_is_submitted_once_through_crashes_of_worker_and_triggerer(toy, tmp_path):
     arguments = {
         "task_id": "train",
@@ -98,6 +99,7 @@ def test_a_training_job_is_submitted_once_through_crashes_of_worker_and_triggere
     assert not any("authorization" in headers for _, _, headers in toy.requests)
 
 
+@pytest.mark.faults
 def test_a_row_run_sends_no_row_twice_after_a_crash(toy, tmp_path):
     arguments = {
         "task_id": "bulk",
