@@ -240,6 +240,12 @@ class OpenRun:
         self._upcoming.close()
         self._planned.close()
 
+    def end(self) -> None:
+        """Close everything. The run must not be used any more."""
+        self.close()
+        if self._earlier is not None:
+            self._earlier.close()
+
     def upcoming(self) -> ChunkRows | None:
         """Read the rows of the next chunk; ``None`` if all rows are in chunks.
 

@@ -120,9 +120,10 @@ class RowRun:
         return jobs_kept(event)
 
     def close(self) -> None:
-        """Close the input."""
+        """Close what is open."""
         if self._run is not None:
-            self._run.close()
+            self._run.end()
+            self._run = None
 
     def _open(self, event: JobEvent | None, stack: ExitStack) -> OpenRun:
         """Open the run, unless this process has it open since an earlier step."""
@@ -130,6 +131,7 @@ class RowRun:
             stack.enter_context(self._run.folder.lock())
             self._run.ledger.check_acquired()
             return self._run
+        self.close()
         task = self._task
         self._run = open_run(
             self._config,
