@@ -63,7 +63,7 @@ def _objects(text: str) -> list[Json]:
         attempts += 1
         try:
             value, end = _DECODER.raw_decode(text, start)
-            msgspec.json.encode(value)  # half of a surrogate pair is no text
+            msgspec.json.encode(value)  # half of a surrogate pair is not text
         except (ValueError, RecursionError):
             end = start + 1
         else:
