@@ -68,10 +68,16 @@ def test_a_special_file_is_neither_opened_nor_read(tmp_path, what):
                 use(str(path))
 
 
-@pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", "/proc/self/mem", "/dev/full", "/proc/kmsg"])
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", "/proc/self/mem", "/dev/full"])
 def test_a_device_is_not_an_input(world, path):
     with seconds(20):
         world.assert_rejected(Case(BATCH, {"input": path}, ("input", "unknown file format")))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/kmsg"), reason="this kernel has no such file")
+def test_a_file_that_waits_for_more_at_its_end_is_not_an_input(world):
+    with seconds(20):
+        world.assert_rejected(Case(BATCH, {"input": "/proc/kmsg"}, ("input", "/proc/kmsg")))
 
 
 @pytest.mark.parametrize("output", ["/dev/null", "/dev/null/out", "/proc/no-such-folder"])

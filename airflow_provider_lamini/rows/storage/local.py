@@ -77,11 +77,10 @@ class LocalStore:
         :raises InputError: for anything but a regular file: a pipe would block for ever, a device may have no end
         """
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        file = os.fdopen(handle, "rb", closefd=True) if stat.S_ISREG(os.fstat(handle).st_mode) else None
-        if file is None:
+        if not _has_an_end(handle):
             os.close(handle)
             raise InputError(f"{short_uri(path)} is not a regular file.")
-        return file
+        return os.fdopen(handle, "rb")
 
     def read(self, path: str) -> bytes:
         with self.open(path) as file:
@@ -210,3 +209,20 @@ def _is_same_file(file: Path, handle: int) -> bool:
         return os.path.samestat(file.stat(), os.fstat(handle))
     except FileNotFoundError:
         return False
+
+
+def _has_an_end(handle: int) -> bool:
+    """Whether an open file is a regular one.
+
+    Some files of the kernel (``/proc/kmsg``) call themselves regular and empty, and wait for more at their end.
+    """
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_size:
+        return stat.S_ISREG(status.st_mode)
+    try:
+        os.pread(handle, 1, 0)
+    except BlockingIOError:
+        return False
+    except OSError:  # whoever reads it gets the same error
+        return True
+    return True
