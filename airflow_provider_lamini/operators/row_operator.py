@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
     from airflow_provider_lamini.rows.output.parts import PartWriter
     from airflow_provider_lamini.rows.prompt import PromptTemplate
-    from airflow_provider_lamini.runs.open_run import RowRunConfig
+    from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun, Work
 
 
@@ -294,7 +294,7 @@ class RowOperator(BaseOperator):
         from airflow_provider_lamini.rows.budget import Budget
         from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
         from airflow_provider_lamini.rows.prompt import PromptTemplate
-        from airflow_provider_lamini.runs.open_run import RowRunConfig
+        from airflow_provider_lamini.runs.row_run_config import RowRunConfig
         from airflow_provider_lamini.runs.sql_input import required_input
 
         writer = writer or PartWriter

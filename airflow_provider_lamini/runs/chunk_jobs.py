@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger.change import LedgerChange
     from airflow_provider_lamini.rows.ledger.document import Chunk, Round
     from airflow_provider_lamini.rows.values import Row
-    from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun, RowRunConfig
+    from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun
+    from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
 
 

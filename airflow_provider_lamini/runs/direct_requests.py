@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.answers import TokenUsage
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.ledger.document import Chunk
-    from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun, RowRunConfig
+    from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun
+    from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
 
     PlannedChunk = tuple[Chunk, ChunkRows]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.runs.evaluation import Metric
-    from airflow_provider_lamini.runs.open_run import RowRunConfig
+    from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
 
 ROLES = ("model", "base")

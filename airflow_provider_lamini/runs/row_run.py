@@ -20,7 +20,7 @@ from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
 from airflow_provider_lamini.runs.inline import inline_error, inline_source, require_outputs, send_all
-from airflow_provider_lamini.runs.open_run import dry_run, open_run
+from airflow_provider_lamini.runs.opening import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.sql_input import first_rows
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.output.manifest import Manifest
     from airflow_provider_lamini.rows.values import Row
-    from airflow_provider_lamini.runs.open_run import OpenRun, RowRunConfig
+    from airflow_provider_lamini.runs.open_run import OpenRun
+    from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
 
 

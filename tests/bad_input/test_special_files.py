@@ -74,7 +74,7 @@ def test_a_device_is_not_an_input(world, path):
         world.assert_rejected(Case(BATCH, {"input": path}, ("input", "unknown file format")))
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/kmsg"), reason="this kernel has no such file")
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="this kernel has no such file")
 def test_a_file_that_waits_for_more_at_its_end_is_not_an_input(world):
     with seconds(20):
         world.assert_rejected(Case(BATCH, {"input": "/proc/kmsg"}, ("input", "/proc/kmsg")))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.emissary import EmissaryHook
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.prompt import PromptTemplate
-    from airflow_provider_lamini.runs.open_run import RowRunConfig
+    from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun, Work
 
 ENDPOINTS = ("completions", "chat", "classification", "embeddings")
