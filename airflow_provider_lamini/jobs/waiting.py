@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError, PlatformError
@@ -53,7 +52,7 @@ async def wait_for_jobs(
     for future in pending:
         future.add_done_callback(lambda _: any_ended.set())
     try:
-        with _repeated(lambda: report(histories), plan):
+        with _Reporter(lambda: report(histories), plan):
             while pending and len(results) < min_ended and DeadlinePassed() not in results.values():
                 await any_ended.wait()
                 any_ended.clear()
@@ -66,26 +65,32 @@ async def wait_for_jobs(
     return _event(results, histories, plan.deadline)
 
 
-@contextmanager
-def _repeated(report: Callable[[], None], plan: PollPlan) -> Iterator[None]:
-    """Call a function at intervals while the block runs.
+class _Reporter:
+    """Calls a function at intervals while its block runs.
 
     With a timer of the event loop: a wait that ends at each interval and begins again makes some 20 objects each time, and
-    those of 10,000 waits stop the event loop for 0.1 s when Python's garbage collector traverses them.
+    those of 10,000 waits stop the event loop for 0.1 s when Python's garbage collector traverses them. For the same
+    reason nothing here refers to itself once the block has ended.
     """
-    loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle
 
-    def call() -> None:
-        nonlocal timer
-        timer = loop.call_later(report_interval(plan, time.time()), call)
-        report()
+    def __init__(self, report: Callable[[], None], plan: PollPlan) -> None:
+        self._report = report
+        self._plan = plan
+        self._timer: asyncio.TimerHandle | None = None
 
-    timer = loop.call_later(min(FIRST_REPORT, report_interval(plan, time.time())), call)
-    try:
-        yield
-    finally:
-        timer.cancel()
+    def __enter__(self) -> None:
+        self._start(min(FIRST_REPORT, report_interval(self._plan, time.time())))
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _start(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._due)
+
+    def _due(self) -> None:
+        self._start(report_interval(self._plan, time.time()))
+        self._report()
 
 
 async def wait_with_progress(
