@@ -98,6 +98,8 @@ class Call(Generic[T_co]):
     :param timeout: seconds to wait for the response; ``None`` for the client's ``read_timeout``
     :param max_bytes: maximum size of a successful response; ``RESULTS`` for the client's ``max_result_mb``
     :param reader: makes what reads a large body as it arrives, with the same result as ``parse``
+    :param of_refusal: takes the HTTP status and the text of an error response; returns the result that it stands for, or
+        ``None`` if it is an error
     """
 
     operation: str
@@ -112,10 +114,11 @@ class Call(Generic[T_co]):
     timeout: float | None = None
     max_bytes: int | None = SMALL
     reader: Callable[[], BodyReader[T_co]] | None = None
+    of_refusal: Callable[[int, str], T_co | None] | None = None
 
     def with_body(self) -> Call[tuple[bytes, T_co]]:
         """Return a call whose result is the body of the response and what ``parse`` makes of it."""
-        return self._with(lambda body: (body, self.parse(body)), None)
+        return self._with(lambda body: (body, self.parse(body)), None, lambda found: (b"", found))
 
     def map(self, transform: Callable[[T_co], U]) -> Call[U]:
         """Return a call whose result is ``transform`` of this call's result.
@@ -124,10 +127,26 @@ class Call(Generic[T_co]):
         """
         reader = self.reader
         mapped = None if reader is None else lambda: _MappedReader(reader(), transform)
-        return self._with(lambda body: transform(self.parse(body)), mapped)
+        return self._with(lambda body: transform(self.parse(body)), mapped, transform)
 
-    def _with(self, parse: Callable[[bytes], U], reader: Callable[[], BodyReader[U]] | None) -> Call[U]:
-        changed: Any = replace(self, parse=cast("Any", parse), reader=cast("Any", reader))
+    def _with(
+        self,
+        parse: Callable[[bytes], U],
+        reader: Callable[[], BodyReader[U]] | None,
+        transform: Callable[[Any], U],
+    ) -> Call[U]:
+        refused = self.of_refusal
+
+        def of_refusal(status: int, text: str) -> U | None:
+            found = None if refused is None else refused(status, text)
+            return None if found is None else transform(found)
+
+        changed: Any = replace(
+            self,
+            parse=cast("Any", parse),
+            reader=cast("Any", reader),
+            of_refusal=None if refused is None else cast("Any", of_refusal),
+        )
         return cast("Call[U]", changed)
 
 

@@ -110,7 +110,15 @@ class Exchange:
             raise failed.as_error(call, number, self._clock() - first_started) from None
 
     def _request(self, call: Call[T], prepared: PreparedCall, number: int) -> Flow[T]:
-        transfer = yield from self._attempt(call, prepared, number, None)
+        try:
+            transfer = yield from self._attempt(call, prepared, number, None)
+        except failures.AttemptFailed as refused:
+            found = None
+            if call.of_refusal is not None and refused.status is not None:
+                found = call.of_refusal(refused.status, refused.detail)
+            if found is None:
+                raise
+            return found
         try:
             if transfer.streamed:
                 return cast("T", transfer.reader_result())

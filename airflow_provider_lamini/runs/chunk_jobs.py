@@ -26,6 +26,13 @@ from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.run_files import remove_run
+from airflow_provider_lamini.runs.failed_jobs import (
+    MAX_FAILED_JOBS,
+    failed_jobs,
+    failure_of_job,
+    max_pieces,
+    may_be_of_a_row,
+)
 from airflow_provider_lamini.runs.outcome import WaitFor
 from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 
@@ -134,13 +141,20 @@ class ChunkJobs:
             self._run.check_failures()
             if self._running() >= self._config.max_in_flight:
                 return
-            waiting = next((chunk for chunk in self._ledger.chunks if chunk.state == "planned"), None)
+            waiting = next((chunk for chunk in self._ledger.chunks if self._may_continue(chunk)), None)
             if waiting is not None:
                 self._continue(waiting)
             elif upcoming := self._run.upcoming():
                 self._start(upcoming)
             else:
                 return
+
+    def _may_continue(self, chunk: Chunk) -> bool:
+        """Whether a submission of a chunk waits for its turn, and may have it."""
+        if chunk.state != "planned":
+            return False
+        doubted = failed_jobs(chunk) >= MAX_FAILED_JOBS and self._running() > 0
+        return not doubted or self._job_ended_well(chunk)
 
     def wait_for(self) -> WaitFor:
         """The jobs to wait for."""
@@ -236,11 +250,8 @@ class ChunkJobs:
     def _collect(self, chunk: Chunk, submission: Round, job_id: str, job: EndedJob | JobStatus) -> None:
         chunk = self._ledger.chunk(chunk.number)  # another piece may have been collected since
         if job.state is not JobState.SUCCEEDED:
-            self._ledger.forget(chunk, submission.key)
-            reason = f": {job.detail}" if job.detail else ""
-            raise JobFailedError(
-                f"Job {job_id} for {chunk} ended as {job.raw}{reason}. A retry sends its rows again."
-            )
+            self._handle_failed(chunk, submission, job_id, job)
+            return
         sent = submission.rows
         result = self._fetch(chunk, job_id, chunk.rows if sent is None else len(sent))
         if sent is not None:
@@ -374,15 +385,58 @@ class ChunkJobs:
         if len(rows) == 1:
             self._fail_alone(chunk, submission, error)
             return
-        middle = (len(rows) + 1) // 2
-        too_large = error.status == TOO_LARGE
         self._task.log.warning(
             "The platform refused %d rows of %s; sending them in two halves: %s", len(rows), chunk, error
         )
+        self._halve(chunk, submission, rows, too_large=error.status == TOO_LARGE)
+
+    def _halve(self, chunk: Chunk, submission: Round, rows: list[int], *, too_large: bool = False) -> None:
+        middle = (len(rows) + 1) // 2
         with self._ledger.transaction() as change:
             change.split(chunk, submission.key, [rows[:middle], rows[middle:]])
             if too_large:
                 change.limit_chunks(middle)
+
+    def _handle_failed(self, chunk: Chunk, submission: Round, job_id: str, job: EndedJob | JobStatus) -> None:
+        """Halve the rows of a failed job, so that the row which is the reason is found. A row that fails alone has failed.
+
+        :raises JobFailedError: if the reason is not a row's: then a retry sends the rows again
+        """
+        reason = f": {job.detail}" if job.detail else ""
+        ended = f"Job {job_id} for {chunk} ended as {job.raw}{reason}"
+        rows = list(range(chunk.rows)) if submission.rows is None else submission.rows
+        pieces = max(1, len(chunk.rounds[-1].pieces))
+        if not may_be_of_a_row(job):
+            self._ledger.forget(chunk, submission.key)
+            raise JobFailedError(f"{ended}. A retry sends its rows again.")
+        if self._nothing_works(chunk, submission):
+            with self._ledger.transaction() as change:
+                change.send_whole_again(chunk)
+            raise JobFailedError(
+                f"{ended}. No other job has ended well, so no single row is the reason. A retry sends the rows again."
+            )
+        if len(rows) > 1 and pieces < max_pieces(chunk.rows):
+            self._task.log.warning("%s; sending its %d rows in two halves.", ended, len(rows))
+            self._halve(chunk, submission, rows)
+            return
+        failure = failure_of_job(job, alone=len(rows) == 1)
+        self._settle(chunk, submission, self._merged(chunk, rows, ChunkResult.all_failed(len(rows), failure)))
+
+    def _nothing_works(self, chunk: Chunk, submission: Round) -> bool:
+        """Whether a job that has failed is the last of several, none of which has ended well."""
+        if self._running() > 1 or self._job_ended_well(chunk):
+            return False
+        others = [each for each in chunk.submissions if each.key != submission.key]
+        alone = chunk.rows == 1 if submission.rows is None else len(submission.rows) == 1
+        return failed_jobs(chunk) + 1 >= MAX_FAILED_JOBS or (alone and not others)
+
+    def _job_ended_well(self, chunk: Chunk) -> bool:
+        """Whether a job of this run has answered a row."""
+        totals = self._ledger.totals
+        if totals.ok > totals.reused:
+            return True
+        found = self._merged(chunk, [], ChunkResult.pending(0)) if chunk.rounds else None
+        return found is not None and len(found) - len(found.failed) > found.reused
 
     def _fail_alone(self, chunk: Chunk, submission: Round, error: PlatformError) -> None:
         """Record that the platform refuses one row."""

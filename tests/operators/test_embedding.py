@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_lamini.api.errors import AuthenticationError, UnavailableError
 from airflow_provider_lamini.exceptions import (
     InvalidArgumentError,
+    JobFailedError,
     JobLostError,
     TooManyFailedRowsError,
     WaitTimeoutError,
@@ -302,15 +303,22 @@ def test_other_settings_between_tries_are_rejected(platform, embed, changed):
     assert posts(platform) == before
 
 
-def test_a_failed_batch_is_polled_until_the_timeout(platform, embed):
-    """The platform reports no state of such a job, only an error in place of its result."""
+def test_a_failed_batch_ends_the_task_with_the_reason_in_place_of_its_result(platform, embed):
+    platform.control.hold()
+    make = embed(input=TEXTS[:5])
+    deferral = begin(make)
+    platform.control.end(deferral.trigger["job_ids"][0], "failed", "no GPU was free")
+    with pytest.raises(JobFailedError, match=r"rows 0 to 4 ended as failed: no GPU was free\. A retry"):
+        resume(make, deferral, deferral.wait())
+
+
+def test_an_error_that_does_not_say_that_the_batch_failed_is_polled_until_the_timeout(platform, embed):
     platform.control.hold()
     make = embed(input=TEXTS[:5], timeout=3)
     deferral = begin(make)
-    platform.control.end(deferral.trigger["job_ids"][0], "failed", "out of memory")
-    with log_lines() as lines, pytest.raises(WaitTimeoutError, match="timeout of 3 s has passed"):
+    platform.control.fault("/v1/batch_embeddings/.*/result", status=500, times=None)
+    with pytest.raises(WaitTimeoutError, match="timeout of 3 s has passed"):
         resume(make, deferral, deferral.wait())
-    assert any("out of memory" in line for line in lines)
 
 
 def test_a_batch_that_cannot_be_polled_fails_the_task(platform, embed):

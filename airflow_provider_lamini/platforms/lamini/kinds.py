@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
@@ -115,6 +117,20 @@ def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
     return JobStatus(job_id, JobState.SUCCEEDED, f"all {total} rows", progress)
 
 
+_BATCH_ENDED = re.compile(
+    r"(?i)\bbatch\W+(?P<id>[\w.-]+?)\s+(?:has |was )?(?P<word>failed|cancell?ed|timed out)\b[:.\s]*"
+)
+"""What the platform says instead of the result of a batch that has ended without one."""
+
+
+def _ended_batch(job_id: str, text: str) -> JobStatus | None:
+    """Return how a batch has ended, from the error in place of its result; ``None`` if the error is about something else."""
+    found = _BATCH_ENDED.search(text)
+    if found is None or found["id"] != job_id:
+        return None
+    return JobStatus(job_id, state_of(found["word"]), found["word"], detail=text[found.end() :] or None)
+
+
 TUNING = JobKind(
     name="lamini/tuning",
     title="tuning",
@@ -151,8 +167,9 @@ BATCH_COMPLETIONS = JobKind(
 BATCH_EMBEDDINGS = JobKind(
     name="lamini/batch_embeddings",
     title="batch embeddings",
-    status=lambda job_id: batches.embeddings_progress(job_id).map(
-        lambda rows: _rows_status(job_id, rows, rows)
+    status=lambda job_id: replace(
+        batches.embeddings_progress(job_id).map(lambda rows: _rows_status(job_id, rows, rows)),
+        of_refusal=lambda _, text: _ended_batch(job_id, text),
     ),
     status_call_returns_results=True,
 )

@@ -144,6 +144,15 @@ class LedgerChange:
         """
         return self._replace(self.document.chunk(chunk.number), key, done=True)
 
+    def send_whole_again(self, chunk: Chunk) -> Chunk:
+        """Drop the last round of a chunk with all of its pieces, none of which has a usable result.
+
+        :param chunk: the chunk
+        :return: the chunk, whose rows wait for a new round
+        """
+        current = self.document.chunk(chunk.number)
+        return self._set_rounds(current, current.rounds[:-1])
+
     def start_over(self) -> None:
         """Plan everything again, because the platform has accepted nothing so far."""
         self.document = replace(
