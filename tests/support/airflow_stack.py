@@ -1,6 +1,6 @@
 """Run the real components of Airflow 3, one process each, in a temporary home.
 
-They use SQLite and the LocalExecutor and listen on free loopback ports::
+By default they use SQLite and the LocalExecutor. They listen on free loopback ports::
 
     with airflow_stack(home=tmp_path / "airflow", dags=[MY_DAG_FILE]) as airflow:
         run = airflow.trigger_dag("my_dag", {"rows": 60})
@@ -20,7 +20,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 
@@ -30,9 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
-Component = Literal["api-server", "dag-processor", "scheduler", "triggerer"]
-
-COMPONENTS: tuple[Component, ...] = ("api-server", "scheduler", "dag-processor", "triggerer")
+# The log servers' ports are fixed, so two stacks would collide.
+TRIGGERER = ("triggerer", "--skip-serve-logs")
+BASE_COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+}
+COMPONENTS = {**BASE_COMPONENTS, "triggerer": TRIGGERER}
+"""The command line of each component, without ``airflow``, by its name."""
 RUN_ENDED = frozenset({"success", "failed"})
 TASK_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,29 +60,27 @@ class Run:
 class AirflowStack:
     """The running components, and a small client of their REST API. Created by `airflow_stack`."""
 
-    def __init__(self, home: Path, env: Mapping[str, str], port: int) -> None:
+    def __init__(
+        self, home: Path, env: Mapping[str, str], port: int, components: Mapping[str, tuple[str, ...]]
+    ) -> None:
         self.home = home
+        self.components = components
         self.env = dict(env)
         self.logs = home / "components"
         self.logs.mkdir(parents=True)
-        self.processes: dict[Component, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._states: dict[Run, list[tuple[str, int, int, str]]] = {}
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False)
 
     # -- components -----------------------------------------------------------------------------------
 
-    def start(self, component: Component) -> None:
+    def start(self, component: str) -> None:
         """Start a component. Its output is appended to ``<home>/components/<component>.log``."""
         if component in self.processes:
             raise RuntimeError(f"{component} is already running")
-        arguments: list[str] = [component]
-        if component in {"scheduler", "triggerer"}:
-            arguments.append(
-                "--skip-serve-logs"
-            )  # the log servers' ports are fixed, so two stacks would collide
         with (self.logs / f"{component}.log").open("ab") as log:
             self.processes[component] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", *arguments],
+                [sys.executable, "-m", "airflow", *self.components[component]],
                 env=self.env,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -85,7 +89,7 @@ class AirflowStack:
                 start_new_session=True,
             )
 
-    def stop(self, component: Component, with_signal: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, component: str, with_signal: signal.Signals = signal.SIGTERM) -> None:
         """Stop a component and all its children: ``SIGKILL`` is a crash, ``SIGTERM`` an orderly shutdown."""
         end_process(self.processes.pop(component), with_signal, grace=20)
 
@@ -202,10 +206,22 @@ class AirflowStack:
             "reported that the task instance" in line and run.run_id in line for line in log.splitlines()
         )
 
-    def clear(self, run: Run, task_id: str) -> None:
-        """Clear a task as a user does in the UI."""
-        body = {"dry_run": False, "only_failed": False, "dag_run_id": run.run_id, "task_ids": [task_id]}
+    def clear(self, run: Run, task_id: str, map_index: int | None = None) -> None:
+        """Clear a task, or one of its map indexes with what follows it, as a user does in the UI."""
+        tasks = [task_id] if map_index is None else [[task_id, map_index]]
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "dag_run_id": run.run_id,
+            "task_ids": tasks,
+            "include_downstream": map_index is not None,
+        }
         self._call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
+
+    def mark_failed(self, run: Run, task_id: str, map_index: int) -> None:
+        """Mark a task as failed as a user does in the UI."""
+        body = {"new_state": "failed"}
+        self._call("PATCH", f"{run.path}/taskInstances/{task_id}/{map_index}", body)
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         response = self._request(method, path, body)
@@ -256,6 +272,7 @@ def airflow_stack(
     env: Mapping[str, str] | None = None,
     *,
     parallelism: int = 4,
+    components: Mapping[str, tuple[str, ...]] = COMPONENTS,
 ) -> Iterator[AirflowStack]:
     """Run an API server, a scheduler, a Dag processor and a triggerer until the block ends.
 
@@ -263,6 +280,7 @@ def airflow_stack(
     :param dags: Dag files to copy into the Dags folder
     :param env: additional environment variables, such as ``AIRFLOW_CONN_...``
     :param parallelism: number of worker slots
+    :param components: the command line of each component
     :return: the running components, all healthy
     """
     port = free_port()
@@ -271,10 +289,10 @@ def airflow_stack(
     for dag in dags:
         shutil.copy(dag, home / "dags" / dag.name)
     run_command("db", "migrate", env=settings)
-    stack = AirflowStack(home, settings, port)
+    stack = AirflowStack(home, settings, port, components)
     with _sigterm_unwinds():
         try:
-            for component in COMPONENTS:
+            for component in components:
                 stack.start(component)
             stack.wait_ready()
             yield stack

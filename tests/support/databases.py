@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -14,6 +13,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.support.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,37 +86,68 @@ def postgres_binaries() -> Path | None:
     return versions[-1].parent if versions else None
 
 
+class PostgresServer:
+    """A PostgreSQL server in a folder. It listens on loopback, and on a socket in the folder.
+
+    :param folder: an empty folder
+    :ivar database: its only database
+    """
+
+    def __init__(self, folder: Path) -> None:
+        binaries = postgres_binaries()
+        if binaries is None:
+            raise FileNotFoundError("PostgreSQL is not installed: install Debian's package postgresql")
+        self._binaries = binaries
+        self._folder = folder
+        self._owner = _owner(folder)
+        fields = {"conn_type": "postgres", "host": "127.0.0.1", "port": free_port()}
+        self.database = Database({**fields, "login": "airflow", "schema": "postgres"}, "%s")
+        self._run("initdb", "-A", "trust", "-U", "airflow", "-E", "UTF8", "-N")
+
+    def start(self) -> None:
+        """Start the server and wait until it is ready."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.database.connection["port"],
+            "unix_socket_directories": self._folder,
+            "fsync": "off",
+        }
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        self._run("pg_ctl", "-l", f"{self._folder}/log", "-w", "-t", "60", "-o", options, "start")
+
+    def kill(self) -> None:
+        """End the server at once, like a crash: no connection is closed in order, and the next start recovers."""
+        self._run("pg_ctl", "-m", "immediate", "-w", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [f"{self._binaries}/{program}", "-D", f"{self._folder}/data", *arguments],
+            user=self._owner,
+            check=True,
+            capture_output=True,
+            timeout=120,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+        )
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server during the block. It may be killed and started again meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as folder:
+        server = PostgresServer(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
 @contextmanager
 def postgres() -> Iterator[Database]:
-    """Run a PostgreSQL server during the block. It listens on loopback, and on a socket in a temporary folder."""
-    binaries = postgres_binaries()
-    if binaries is None:
-        raise FileNotFoundError("PostgreSQL is not installed: install Debian's package postgresql")
-    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        owner = _owner(Path(folder))
-        data = f"{folder}/data"
-        _run([f"{binaries}/initdb", "-D", data, "-A", "trust", "-U", "airflow", "-E", "UTF8", "-N"], owner)
-        options = (
-            f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
-        )
-        log = f"{folder}/log"
-        _run([f"{binaries}/pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start"], owner)
-        try:
-            yield Database(
-                {
-                    "conn_type": "postgres",
-                    "host": "127.0.0.1",
-                    "port": port,
-                    "login": "airflow",
-                    "schema": "postgres",
-                },
-                "%s",
-            )
-        finally:
-            _run([f"{binaries}/pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], owner)
+    """Run a PostgreSQL server during the block, and yield its database."""
+    with postgres_server() as server:
+        yield server.database
 
 
 def _owner(folder: Path) -> int | None:
@@ -126,9 +158,3 @@ def _owner(folder: Path) -> int | None:
     owner = names.get("postgres", names["nobody"])
     os.chown(folder, owner, -1)
     return owner
-
-
-def _run(command: list[str], owner: int | None) -> None:
-    subprocess.run(
-        command, user=owner, check=True, capture_output=True, timeout=120, cwd="/", stdin=subprocess.DEVNULL
-    )
