@@ -2,6 +2,7 @@
 
 ROWS ?= 60
 KILLS ?= 500
+TRIAL_KILLS ?= 100
 STEPS ?= 20
 EPOCHS ?= 4
 HELD_OUT ?= 100
@@ -17,7 +18,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-dags test-faults faults faults-peers fuzz bench bench-peers audit wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-dags test-faults faults faults-peers production-trial fuzz bench bench-peers audit wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -28,10 +29,11 @@ READY_2_11 := .venv-2.11/.ready-dev
 READY_TRAIN := .venv-train/.ready-train
 READY_CLIENT := .venv-client/.ready
 READY_PEERS := .venv-peers/.ready-peers
+READY_PRODUCTION := .venv-production/.ready-production
 SET_UP := pyproject.toml .ci/venv .ci/python
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(READY)  ## run the nightly batch inference Dag against the local platform (ROWS=60)
 	@.venv/bin/python -m dags_examples.demo.run --rows $(ROWS)
@@ -81,6 +83,9 @@ faults: $(READY_DEV)  ## kill tasks at every step and at random; count repeated 
 faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the OpenAI provider's batch operator and ours at the same moments
 	@.venv/bin/python -m tests.faults.peers --peer-python .venv-peers/bin/python
 
+production-trial: $(READY_PRODUCTION)  ## kill Celery workers, triggerers, scheduler and PostgreSQL under a sharded Dag (TRIAL_KILLS=100)
+	@.venv-production/bin/python -m tests.production.trial --kills $(TRIAL_KILLS) $(if $(SEED),--seed $(SEED))
+
 fuzz: $(READY_DEV)  ## attack the local platform for FUZZ_SECONDS=100 (SEED=...); ENGINE=real uses the real models
 	@.venv/bin/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--engine $(ENGINE))
 
@@ -98,7 +103,7 @@ wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and check the wheel in
 	@.ci/check-wheel
 
 clean:  ## remove environments, builds and caches
-	@rm -rf .venv .venv-2.11 .venv-train .venv-client .venv-peers .venv-audit .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-2.11 .venv-train .venv-client .venv-peers .venv-production .venv-audit .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): .ci/requirements-local.txt $(SET_UP)
@@ -129,4 +134,9 @@ $(READY_CLIENT): .ci/requirements-client.txt .ci/requirements-client-alone.txt .
 # The other providers have a separate environment, because this provider must work without their dependencies.
 $(READY_PEERS): .ci/requirements-peers.txt $(SET_UP)
 	@.ci/venv .venv-peers peers
+	@touch $@
+
+# Celery, Redis and PostgreSQL are not needed elsewhere.
+$(READY_PRODUCTION): .ci/requirements-production.txt $(SET_UP)
+	@.ci/venv .venv-production production
 	@touch $@

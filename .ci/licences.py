@@ -30,11 +30,12 @@ LINUX = [
     for minor in (11, 12, 13)
 ]
 NOT_IN_METADATA = {
+    "async-timeout": "Apache-2.0",
     "httpx-aiohttp": "BSD-3-Clause",
     "lamini-configuration": "MIT",
     "torch": "BSD-3-Clause",
 }
-"""Licences of packages whose metadata does not name them, from their licence files."""
+"""Licences of packages whose metadata does not name them, from their licence files, or that only an older Python needs."""
 
 READ = """
 import importlib.metadata as m, json

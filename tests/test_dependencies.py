@@ -23,6 +23,7 @@ ENVIRONMENTS = {
     "train": ("3.3", (*DEV, "train")),
     "dev-2.11": ("2.11", DEV),
     "peers": ("peers", ("local", "fast")),
+    "production": ("production", ("local", "fast")),
 }
 FILES = sorted(ROOT.glob(".ci/requirements-*.txt"))
 
