@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_lamini.rows.counts import Counts
-from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, RowError
+from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
 from airflow_provider_lamini.rows.formats import SHARDS_FORMAT, FormatError
 from airflow_provider_lamini.rows.output.manifest import read_manifest
+from airflow_provider_lamini.rows.output.part_rows import part_rows
 from airflow_provider_lamini.rows.run_files import SHARDS
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -183,7 +184,7 @@ def _load_shards(folder: OutputFolder) -> Shards:
 def _read_part(folder: OutputFolder, part: Part, *, has_gaps: bool) -> Iterator[dict[str, Any]]:
     expected, end = part.first_row, part.first_row + part.rows
     try:
-        for row in _part_rows(folder, part.name):
+        for row in part_rows(folder, part.name):
             index = row.get("index")
             if index != expected or expected == end:
                 # After its first row, a part with gaps may continue with any later row.
@@ -202,17 +203,3 @@ def _read_part(folder: OutputFolder, part: Part, *, has_gaps: bool) -> Iterator[
     if expected != end:
         done = part.rows - (end - expected)
         raise IncompleteOutputError(f"{folder.uri(part.name)} has {done} of {part.rows} rows.")
-
-
-def _part_rows(folder: OutputFolder, name: str) -> Iterator[dict[str, Any]]:
-    if not name.endswith(".parquet"):
-        yield from map(msgspec.json.Decoder(dict[str, Any]).decode, folder.lines(name))
-        return
-    from airflow_provider_lamini.rows.output.vectors import table_rows
-
-    try:
-        yield from table_rows(folder.read(name))
-    except RowError:
-        raise
-    except ValueError as error:
-        raise IncompleteOutputError(f"{folder.uri(name)} is damaged: {error}.") from error

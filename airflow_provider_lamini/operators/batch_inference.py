@@ -90,6 +90,8 @@ class LaminiBatchInferenceOperator(RowOperator):
     :param endpoint: ``batch`` for jobs (``/v1/batch_completions``). For platforms without batches: ``completions``
         (``/v2/completions``) or ``chat`` (``/inf/chat/completions``), which hold a worker slot while they run
     :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
+    :param on_changed_input: what to do if the input is not the one that this run has begun with: ``fail``, or ``extend`` the run
+        if rows were added at its end: the rows that were sent stay as they are, and only the new ones are sent
     :param on_unknown_submission: what to do with a chunk if nobody can tell whether an earlier try started its job:
         ``submit`` it (again), or ``fail``
     :param input_conn_id: the connection to the input's object storage

@@ -81,6 +81,8 @@ class RowOperator(BaseOperator):
     :param dry_run: validate and count the input, return the numbers, and send and write nothing
     :param max_failed_rows: how many rows may fail: a number, a fraction such as ``0.01``, or ``"1%"``
     :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
+    :param on_changed_input: what to do if the input is not the one that this run has begun with: ``fail``, or ``extend`` the run
+        if rows were added at its end: the rows that were sent stay as they are, and only the new ones are sent
     :param on_unknown_submission: what to do with a chunk if nobody can tell whether an earlier try started its job:
         ``submit`` it (again), or ``fail``
     :param input_sql: a query that returns the rows, instead of ``input``, or the name of a file with it (``.sql``). It needs
@@ -127,6 +129,7 @@ class RowOperator(BaseOperator):
         "count_only",
         "max_failed_rows",
         "on_other_run",
+        "on_changed_input",
         "on_unknown_submission",
         *INPUT_FIELDS,
         "input_conn_id",
@@ -158,6 +161,7 @@ class RowOperator(BaseOperator):
         dry_run: bool | str = False,
         max_failed_rows: float | str | None = 0,
         on_other_run: str = "fail",
+        on_changed_input: str = "fail",
         on_unknown_submission: str = "submit",
         columns: Sequence[str] | None = None,
         input_format: str | None = None,
@@ -193,6 +197,7 @@ class RowOperator(BaseOperator):
         self.count_only = dry_run  # Airflow's operators have a method ``dry_run``
         self.max_failed_rows = max_failed_rows
         self.on_other_run = on_other_run
+        self.on_changed_input = on_changed_input
         self.on_unknown_submission = on_unknown_submission
         self.columns = columns
         self.input_format = input_format
@@ -337,6 +342,7 @@ class RowOperator(BaseOperator):
             dry_run=flag("dry_run", self.count_only),
             failure_limit=policy.limit,
             replace_other_run=one_of("on_other_run", self.on_other_run, ("fail", "replace")) == "replace",
+            extend_input=one_of("on_changed_input", self.on_changed_input, ("fail", "extend")) == "extend",
             submit_unknown=unknown == "submit",
             input_options=input_options(self),
             input_conn_id=optional_name("input_conn_id", self.input_conn_id),

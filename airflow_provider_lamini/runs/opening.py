@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
 from airflow_provider_lamini.rows.errors import (
     IncompleteOutputError,
+    InputChangedError,
     InputError,
     LedgerError,
 )
-from airflow_provider_lamini.rows.ledger.document import Header, load
+from airflow_provider_lamini.rows.ledger.document import Header, has_other_input, load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.failed_rows import (
     FailedRowsSource,
@@ -27,6 +28,7 @@ from airflow_provider_lamini.rows.sources.validation import (
     validate_input,
 )
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.runs.extension import extend_run
 from airflow_provider_lamini.runs.open_run import OpenRun
 from airflow_provider_lamini.runs.sql_input import open_query
 
@@ -95,7 +97,7 @@ def open_run(
         )
         stack.enter_context(folder.lock())
         replace = config.replace_other_run and not must_exist
-        ledger = Ledger.open(folder, header, if_other="replace" if replace else "fail")
+        ledger = _open_ledger(config, folder, source, header, replace=replace, log=log)
         log.info(
             "Validated %s: %d rows, %d characters of prompts. The output goes to %s.%s",
             *(source.describe(), summary.total_rows, summary.characters, folder, source.remarks()),
@@ -108,6 +110,26 @@ def open_run(
     return OpenRun(
         config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes, earlier=earlier
     )
+
+
+def _open_ledger(
+    config: RowRunConfig, folder: OutputFolder, source: Source, header: Header, *, replace: bool, log: Log
+) -> Ledger:
+    """Acquire the ledger of a run, new or known, whose input was validated."""
+    found = load(folder)
+    if config.extend_input and found is not None and has_other_input(found.header, header):
+        try:
+            ledger = extend_run(folder, config, source, header)
+        except InputChangedError:
+            if not (replace or found.nothing_submitted):
+                raise
+        else:
+            log.info(
+                "The input has grown from %d to %d rows: the %d rows that were sent stay.",
+                *(found.header.total_rows, header.total_rows, ledger.document.next.row),
+            )
+            return ledger
+    return Ledger.open(folder, header, if_other="replace" if replace else "fail")
 
 
 def dry_run(config: RowRunConfig, log: Log) -> dict[str, object]:

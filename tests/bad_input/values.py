@@ -148,6 +148,7 @@ CHUNKED: Values = {
     "row_retries": COUNTS,
     **BAD_ROWS,
     "on_other_run": ["", "overwrite", None, True],
+    "on_changed_input": ["", "cancel", None, True],
     "on_unknown_submission": ["", "maybe", None],
     "input_conn_id": CONN_IDS,
     "output_conn_id": CONN_IDS,

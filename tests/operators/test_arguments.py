@@ -26,6 +26,7 @@ INVALID = {
     "max_new_tokens": [0, "few", -3, "", False],
     "endpoint": ["v2", "", None, "BATCH"],
     "on_other_run": ["overwrite", None],
+    "on_changed_input": ["cancel", None],
     "on_unknown_submission": ["maybe", None],
     "prompt": ["", None, 5],
     "passthrough": ["id", [""], [3], ["error"], ["index"], ["id", "id"], {"id": 1}],

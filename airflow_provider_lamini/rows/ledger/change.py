@@ -12,7 +12,9 @@ from airflow_provider_lamini.rows.ledger.document import Chunk, Round, Sizes
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.rows.ledger.document import LedgerDocument
+    from collections.abc import Mapping
+
+    from airflow_provider_lamini.rows.ledger.document import Header, LedgerDocument
 
 
 class LedgerChange:
@@ -152,6 +154,22 @@ class LedgerChange:
         """
         current = self.document.chunk(chunk.number)
         return self._set_rounds(current, current.rounds[:-1])
+
+    def extend(self, header: Header, after: Cursor, starts: Mapping[int, Cursor]) -> None:
+        """Go on with an input that has more rows behind those of the planned chunks.
+
+        :param header: identifies the run with the new input
+        :param after: position after the last planned chunk in the new input
+        :param starts: positions of the open chunks in it, by their numbers
+        :raises LedgerError: if the planned chunks have another number of rows
+        """
+        now = self.document
+        if after.row != now.next.row or header.total_rows < after.row:
+            raise LedgerError(f"The planned chunks have {now.next.row} rows, but the input has {after.row}.")
+        self.durable = True
+        chunks = [replace(chunk, start=starts[chunk.number]) for chunk in now.open]
+        header = replace(header, created_at=now.header.created_at)
+        self.document = replace(now, header=header, next=after, open=chunks)
 
     def start_over(self) -> None:
         """Plan everything again, because the platform has accepted nothing so far."""

@@ -309,6 +309,16 @@ def difference(found: Header, expected: Header) -> str:
     return ""
 
 
+def has_other_input(found: Header, expected: Header) -> bool:
+    """Whether the runs differ in nothing but their input.
+
+    :param found: header of the run in the folder
+    :param expected: header of the run that is to continue there
+    """
+    same = (found.owner, found.fingerprint) == (expected.owner, expected.fingerprint)
+    return same and (found.input_hash, found.total_rows) != (expected.input_hash, expected.total_rows)
+
+
 def describe_owner(owner: dict[str, str | int]) -> str:
     """The owner of a run for a message.
 

@@ -31,7 +31,13 @@ from msgspec.structs import replace
 
 from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerLostError
 from airflow_provider_lamini.rows.ledger.change import LedgerChange
-from airflow_provider_lamini.rows.ledger.document import LedgerDocument, describe_owner, difference, load
+from airflow_provider_lamini.rows.ledger.document import (
+    LedgerDocument,
+    describe_owner,
+    difference,
+    has_other_input,
+    load,
+)
 from airflow_provider_lamini.rows.ledger.fencing import (
     acquire,
     check_acquired,
@@ -113,8 +119,9 @@ class Ledger:
                 and if_other == "fail"
                 and not (ours and found.nothing_submitted and not holds_results(folder))
             ):
+                grown = has_other_input(found.header, header) and header.total_rows > found.header.total_rows
                 raise LedgerConflictError(
-                    f"The output folder {folder} holds the results of {other}. {_REMEDY}"
+                    f"The output folder {folder} holds the results of {other}. {_IF_GROWN if grown else ''}{_REMEDY}"
                 )
             if other or if_same == "replace":
                 # The old ledger is acquired first, so that its writer stops. Its file is replaced last, so that a crash
@@ -355,6 +362,7 @@ def fingerprint(prompts: PromptList) -> str:
     return hashlib.sha1(prompts.as_json, usedforsecurity=False).hexdigest()
 
 
+_IF_GROWN = "If rows were only added at its end, set on_changed_input='extend': then these alone are sent. "
 _REMEDY = (
     "Choose another folder, for example with {{ run_id }} in its name, or set on_other_run='replace' to replace what is "
     "there."

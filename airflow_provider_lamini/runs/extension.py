@@ -1,0 +1,151 @@
+"""A run goes on with an input that has grown at its end: what was sent stays done, only the new rows are sent."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from airflow_provider_lamini.rows.columns import column_of
+from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
+from airflow_provider_lamini.rows.ledger.ledger import Ledger
+from airflow_provider_lamini.rows.output.part_rows import part_rows
+from airflow_provider_lamini.rows.output.reuse import KEY_SIZE, row_keys
+from airflow_provider_lamini.rows.run_files import MANIFEST, keys_name, part_name
+from airflow_provider_lamini.rows.screening import screen
+from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
+from airflow_provider_lamini.rows.sources.validation import needed_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_lamini.rows.ledger.document import Header
+    from airflow_provider_lamini.rows.sources.batch import SourceChunk
+    from airflow_provider_lamini.rows.sources.source import Source
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+    from airflow_provider_lamini.runs.row_run_config import RowRunConfig
+
+_ADVICE = (
+    "With on_changed_input='extend', the rows that were sent must still be the first ones, unchanged and in the same order. "
+    "Nothing more was sent. Restore them, or choose another output folder."
+)
+
+
+def extend_run(folder: OutputFolder, config: RowRunConfig, source: Source, header: Header) -> Ledger:
+    """Acquire the ledger of a run whose input has grown, and make it that of the whole input.
+
+    All rows that are in planned chunks are compared with what was sent: their prompts by the keys of the chunk, and their
+    passthrough columns with its part. Jobs that run stay valid.
+
+    :param folder: the output folder, with a ledger of this run
+    :param config: the settings, with the prompt for the input's columns
+    :param source: the input
+    :param header: identifies the run with this input
+    :raises InputChangedError: if the input has changed in another way
+    """
+    ledger = Ledger.resume(folder, header.owner)
+    _check_kinds(ledger, config, header)
+    check = _SentRows(folder, config, source)
+    after, starts = Cursor(), {}
+    unfinished = {chunk.number for chunk in ledger.chunks}
+    for number, (first, rows) in enumerate(ledger.document.parts()):
+        found = check.read(after, rows)
+        if found is None or len(found.rows) != rows:
+            raise InputChangedError(
+                f"{source.describe()} has fewer than the {first + rows} rows that were sent before. {_ADVICE}"
+            )
+        check.compare(number, found, finished=number not in unfinished)
+        if number in unfinished:
+            starts[number] = found.start
+        after = found.after
+    ledger.check_acquired()
+    # Without its manifest the run has not ended, whether or not the ledger knows of the new rows yet.
+    folder.delete(MANIFEST)
+    with ledger.transaction() as change:
+        change.extend(header, after, starts)
+    return ledger
+
+
+def _check_kinds(ledger: Ledger, config: RowRunConfig, header: Header) -> None:
+    """Make sure that all parts can have the same types of columns.
+
+    :raises InputChangedError: if parts in Parquet have another type for a column than the new rows need
+    """
+    known = ledger.header.column_kinds
+    changed = [name for name, kind in header.column_kinds.items() if known.get(name, kind) != kind]
+    if changed and config.writer.suffix == "parquet" and ledger.document.planned:
+        name = changed[0]
+        raise InputChangedError(
+            f"The column {name!r} was of the type {known[name]} when rows were sent, and with the new rows it is of the type "
+            f"{header.column_kinds[name]}, so parts in Parquet would differ. Nothing more was sent. Convert the new values, or "
+            "choose another output folder."
+        )
+
+
+class _SentRows:
+    """Compares rows of the input with those that were sent.
+
+    :param folder: the output folder
+    :param config: the settings
+    :param source: the input
+    """
+
+    def __init__(self, folder: OutputFolder, config: RowRunConfig, source: Source) -> None:
+        self._folder = folder
+        self._config = config
+        self._source = source
+        self.read = ChunkReader(source, needed_columns(config.prompt, config.passthrough)).read
+
+    def compare(self, number: int, found: SourceChunk, *, finished: bool) -> None:
+        """Compare the rows of a chunk.
+
+        :param number: the chunk's number
+        :param found: its rows in the input
+        :param finished: whether its part is written
+        :raises InputChangedError: if they are not the rows that were sent
+        """
+        config = self._config
+        prompts, _ = screen(found.rows, found.bad, config.prompt, config.max_prompt_chars)
+        offset = self._other_prompt(number, prompts)
+        if offset is None and finished and config.passthrough:
+            offset = self._other_columns(number, found)
+        if offset is not None:
+            raise InputChangedError(
+                f"Row {found.start.row + offset} of {self._source.describe()} is not what was sent before. {_ADVICE}"
+            )
+
+    def _other_prompt(self, number: int, prompts: Sequence[str]) -> int | None:
+        """The first row with another prompt than before; ``None`` if there is none."""
+        name = keys_name(number)
+        try:
+            before = self._folder.read(name)
+        except FileNotFoundError:
+            raise IncompleteOutputError(
+                f"{self._folder.uri(name)} is missing, so nobody can tell whether its rows have changed. Choose another output "
+                "folder."
+            ) from None
+        now = row_keys(prompts)
+        if now == before:
+            return None
+        bounds = pairwise(range(0, len(now) + KEY_SIZE, KEY_SIZE))
+        return next(
+            (row for row, (begin, end) in enumerate(bounds) if now[begin:end] != before[begin:end]),
+            len(prompts),
+        )
+
+    def _other_columns(self, number: int, found: SourceChunk) -> int | None:
+        """The first row with other passthrough columns than before; ``None`` if there is none."""
+        columns = self._config.passthrough
+        name = part_name(number, self._config.writer.suffix)
+        values = zip(*(column_of(found.rows, column) for column in columns), strict=True)
+        try:
+            for offset, (row, now) in enumerate(zip(part_rows(self._folder, name), values, strict=True)):
+                if tuple(map(row.get, columns)) != now:
+                    return offset
+        except FileNotFoundError:
+            raise IncompleteOutputError(f"{self._folder.uri(name)} is missing.") from None
+        except (msgspec.MsgspecError, ValueError):
+            raise IncompleteOutputError(f"{self._folder.uri(name)} is damaged.") from None
+        return None
