@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow.providers.common.compat.sdk import Connection
     from airflow.sdk import ObjectStoragePath
 
@@ -56,3 +58,37 @@ async def amask_secret(secret: str) -> None:
         await sync_to_async(mask_secret)(secret)
     else:
         await mask(secret)
+
+
+def is_openlineage_enabled() -> bool:
+    """Whether OpenLineage's provider is installed and has somewhere to send events."""
+    try:
+        from airflow.providers.openlineage.conf import is_disabled
+    except ImportError:
+        return False
+    return not is_disabled()
+
+
+def collects_lineage() -> bool:
+    """Whether anything in this Airflow reads the lineage of tasks: OpenLineage, or a plugin with a hook lineage reader."""
+    if is_openlineage_enabled():
+        return True
+    from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+
+    return type(get_hook_lineage_collector()).__name__ != "NoOpCollector"
+
+
+def report_hook_lineage(context: object, *, reads: Iterable[str] = (), writes: Iterable[str] = ()) -> None:
+    """Report data to Airflow's hook lineage; Airflow 2.11 calls it datasets, and common.compat knows that.
+
+    :param context: the hook or the path on whose behalf
+    :param reads: URIs of what was read
+    :param writes: URIs of what was written
+    """
+    from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+
+    collector: Any = get_hook_lineage_collector()
+    for uri in reads:
+        collector.add_input_asset(context, uri=uri)
+    for uri in writes:
+        collector.add_output_asset(context, uri=uri)

@@ -11,21 +11,24 @@ If a task is mapped over files, each mapped task has its own folder. `merge_shar
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_lamini.compat import collects_lineage, report_hook_lineage
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
 from airflow_provider_lamini.rows.formats import SHARDS_FORMAT, FormatError
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.part_rows import part_rows
 from airflow_provider_lamini.rows.run_files import SHARDS
+from airflow_provider_lamini.rows.storage.data_names import file_data
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.output.manifest import Part
@@ -49,6 +52,7 @@ def read_outputs(folder: str, conn_id: str | None = None) -> Iterator[dict[str, 
     """
     output = OutputFolder(folder, conn_id)
     manifest = read_manifest(output)
+    _report(output, reads=[output])
     for part in manifest.parts:
         yield from _read_part(output, part, has_gaps=bool(manifest.only_failed_of))
 
@@ -138,6 +142,7 @@ def merge_shards(
         models[manifest.model] = None
     merged = Shards(shards=list(shards.values()), counts=counts, models=list(models))
     target.write(SHARDS, msgspec.json.format(msgspec.json.encode(merged), indent=1))
+    _report(target, writes=[target])
     return {
         "output": target.location,
         "manifest": target.uri(SHARDS),
@@ -170,6 +175,18 @@ def read_shards(folder: str, conn_id: str | None = None) -> Iterator[dict[str, A
             raise IncompleteOutputError(
                 f"{output} has {rows} rows, but had {shard.rows} when the shards were merged. Merge them again."
             )
+
+
+def _report(
+    context: OutputFolder, *, reads: Sequence[OutputFolder] = (), writes: Sequence[OutputFolder] = ()
+) -> None:
+    """Report folders to Airflow's hook lineage, if this process is one of Airflow."""
+    if "airflow" in sys.modules and collects_lineage():
+        report_hook_lineage(
+            context,
+            reads=[file_data(folder.location).uri for folder in reads],
+            writes=[file_data(folder.location).uri for folder in writes],
+        )
 
 
 def _load_shards(folder: OutputFolder) -> Shards:

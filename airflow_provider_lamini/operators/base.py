@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from airflow_provider_lamini.operators.lineage import recorded_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
 
 if TYPE_CHECKING:
@@ -90,8 +91,11 @@ def run_work(operator: WorkOperator[R], context: Context, event: JobEvent | None
     ) as task:
         operator.task_run = task
         task.killed = task.killed or operator.killed  # a kill may come before, or at this very moment
-        with as_argument_errors(lambda: task.begun):
+        with recorded_lineage(operator, task) as ended, as_argument_errors(lambda: task.begun):
             outcome = task.run(operator.work(task), event)
+            ended.waits = not isinstance(outcome, Done)
+            if isinstance(outcome, Done):
+                ended.result = outcome.result
     if not isinstance(outcome, Done):
         operator.defer(trigger=task.trigger(outcome), method_name="execute_complete")
     return outcome.result

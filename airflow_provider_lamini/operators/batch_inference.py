@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import not_called, one_of, plain_name
 
@@ -41,6 +42,7 @@ OutputTypeArgument = Mapping[str, object] | type | str | None
 """Field names with types, a JSON Schema, a pydantic model, or the JSON text or dotted path of one."""
 
 
+@reports_lineage("lamini", uses={"model_name": "models"})
 class LaminiBatchInferenceOperator(RowOperator):
     """Sends rows to a model and writes one output row for each of them to a folder, in order.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import (
     BAD_ROW_FIELDS,
     INPUT_FIELDS,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun
 
 
+@reports_lineage("lamini", makes={"model_id": "classifiers"})
 class LaminiClassifierTrainOperator(JobOperator):
     """Creates a classifier project, or extends it with more examples, and waits for the trained model.
 

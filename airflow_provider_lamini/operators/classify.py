@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import identifier, plain_name, share, whole_number
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MAX_INLINE = 100
 
 
+@reports_lineage("lamini", uses={"model_id": "classifiers"})
 class LaminiClassifyOperator(RowOperator):
     """Assigns one text, a list of texts, or every row of an input to the classes of a classifier.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.operators.base import COLOR
+from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import not_called, plain_name, whole_number
 
@@ -37,6 +38,7 @@ FIELDS = (
 
 
 @renders_only_templates
+@reports_lineage("lamini", uses={"model_name": "models"})
 class LaminiCompletionOperator(BaseOperator):
     """Completes one prompt, or a list of at most 100, and returns the outputs.
 
@@ -115,6 +117,7 @@ class LaminiCompletionOperator(BaseOperator):
         self.max_in_flight = max_in_flight
         self.lamini_conn_id = lamini_conn_id
 
+    @records_lineage
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Send all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook

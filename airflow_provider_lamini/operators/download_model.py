@@ -14,6 +14,7 @@ from airflow_provider_lamini.operators.base import (
     resume_work,
     run_work,
 )
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun
 
 
+@reports_lineage("lamini", makes={"model_name": "models"})
 class LaminiDownloadModelOperator(BaseOperator):
     """Has the platform download a model from a hub, and waits until it is available.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import one_of, optional_name, plain_name, whole_number
 
@@ -24,6 +25,7 @@ FORMATS = ("jsonl", "parquet")
 MAX_INLINE = 16
 
 
+@reports_lineage("lamini", uses={"model_name": "models"})
 class LaminiEmbeddingOperator(RowOperator):
     """Turns one text, a few texts, or every row of an input into vectors.
 

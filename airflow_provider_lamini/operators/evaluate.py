@@ -12,6 +12,7 @@ from airflow_provider_lamini.operators.batch_inference import (
     REQUEST_FIELDS,
     parse_inference_arguments,
 )
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import not_called, one_of, optional_name, plain_name, shown
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun
 
 
+@reports_lineage("lamini", uses={"model_name": "models", "base_model_name": "models"})
 class LaminiEvaluateOperator(RowOperator):
     """Lets a model, and optionally a second one, answer rows with known answers, and scores the outputs.
 

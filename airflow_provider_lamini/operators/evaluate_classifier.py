@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import COLOR
+from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
     BAD_ROW_FIELDS,
@@ -44,6 +45,7 @@ REPORT = "report.md"
 
 
 @renders_only_templates
+@reports_lineage("lamini", uses={"model_id": "classifiers", "base_model_id": "classifiers"})
 class LaminiEvaluateClassifierOperator(BaseOperator):
     """Has the platform evaluate a classifier on rows whose class is known, optionally compared with another classifier.
 
@@ -158,6 +160,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self.sql_parameters = sql_parameters
         self.output_conn_id = output_conn_id
 
+    @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, have the classifier evaluated, compare the metrics with the thresholds."""
         del context

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import LaminiJobLink
 from airflow_provider_lamini.operators.base import COLOR, JobOperator
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun
 
 
+@reports_lineage("lamini", makes={"model_name": "models"})
 class LaminiResumeJobOperator(JobOperator):
     """Resumes an ended tuning job from its checkpoint, and waits for it.
 

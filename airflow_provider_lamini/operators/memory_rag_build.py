@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import optional_name, plain_name
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun
 
 
+@reports_lineage("lamini", uses={"model_name": "models"}, makes={"index_id": "indexes"})
 class LaminiMemoryRagBuildOperator(JobOperator):
     """Builds an index over documents and waits until it can be queried.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import (
     identifier,
@@ -29,6 +30,7 @@ MAX_INLINE = 100
 PATH = "/alpha/memory-rag/completions"
 
 
+@reports_lineage("lamini", uses={"index_id": "indexes", "model_name": "models"})
 class LaminiMemoryRagQueryOperator(RowOperator):
     """Lets a model answer one prompt, or a prompt for every row of an input, with passages of an index.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import optional_name, plain_name, whole_number
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst")
 
 
+@reports_lineage("lamini", uses={"model_name": "models"}, makes={"index_id": "indexes"})
 class LaminiMemoryRagRefreshOperator(JobOperator):
     """Makes an index hold the same as a folder, with as little work as the platform allows.
 

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import COLOR
+from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
     as_argument_errors,
@@ -31,6 +32,7 @@ RECORD_TABLE = "airflow_loaded_results"
 
 
 @renders_only_templates
+@reports_lineage(tables={"table": "conn_id"})
 class ResultsToTableOperator(BaseOperator):
     """Loads the results of a finished run over rows into a table, each row once, whatever happens in between.
 
@@ -96,6 +98,7 @@ class ResultsToTableOperator(BaseOperator):
         self.reload = reload
         self.results_conn_id = results_conn_id
 
+    @records_lineage
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Load the rows that are not loaded yet."""
         from airflow_provider_lamini.runs.table_load import load_table

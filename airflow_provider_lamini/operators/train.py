@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.links import LaminiJobLink
 from airflow_provider_lamini.operators.base import JobOperator
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import (
     BAD_ROW_FIELDS,
     INPUT_FIELDS,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun
 
 
+@reports_lineage(
+    "lamini", uses={"model_name": "models", "dataset_id": "datasets"}, makes={"model_name": "models"}
+)
 class LaminiTrainOperator(JobOperator):
     """Tunes a model on a dataset, waits, and returns the name of the tuned model.
 

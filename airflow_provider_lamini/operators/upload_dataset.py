@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.operators.base import COLOR
+from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
     BAD_ROW_FIELDS,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 @renders_only_templates
+@reports_lineage("lamini", makes={"dataset_id": "datasets"})
 class LaminiUploadDatasetOperator(BaseOperator):
     """Uploads rows from a list or from storage as a dataset.
 
@@ -124,6 +126,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
         self.state_path = state_path
         self.force_new = force_new
 
+    @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, upload them, return the dataset."""
         from airflow_provider_lamini.corpus.pairs import Columns

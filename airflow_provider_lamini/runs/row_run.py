@@ -123,6 +123,7 @@ class RowRun:
     def close(self) -> None:
         """Close what is open."""
         if self._run is not None:
+            self._task.written[self._run.folder.location] = self._run.ledger.totals
             self._run.end()
             self._run = None
 

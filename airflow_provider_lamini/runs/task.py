@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.jobs.watch import Watch
+    from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.runs.outcome import Log, TaskStateStore
     from airflow_provider_lamini.triggers.job import JobTrigger
 
@@ -210,6 +211,10 @@ class TaskRun:
         """Whether the task has used its storage and may have submitted something, in this process or an earlier one."""
         self.result_cache = ResultCache()
         """Results that came with a status, if the task waits in this process."""
+        self.job_ids: dict[str, None] = {}
+        """The jobs that this process has waited for or was resumed for, in order."""
+        self.written: dict[str, Counts] = {}
+        """The rows by outcome in each output folder, over all tries."""
         self._cancelled_by_kill: WaitFor | None = None
         self._stack = ExitStack()
 
@@ -261,6 +266,8 @@ class TaskRun:
         :return: the result, or what the trigger must wait for
         :raises WaitTimeoutError: if ``timeout`` passes first
         """
+        if event is not None:
+            self.job_ids |= dict.fromkeys((*event.ended, *event.lost, *event.pending))
         with ExitStack() as stack:
             stack.callback(work.close)
             loop = stack.enter_context(LoopThread())
@@ -290,6 +297,7 @@ class TaskRun:
         :param wait: the jobs
         """
         self._cancelled_by_kill = wait
+        self.job_ids |= dict.fromkeys(wait.job_ids)
 
     def kill(self) -> None:
         """Stop submitting, and cancel the jobs that run, if the options say so. May be called in a signal handler."""

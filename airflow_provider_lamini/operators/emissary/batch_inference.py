@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import (
     identifier,
@@ -49,6 +50,7 @@ REQUEST_FIELDS = ("messages", "last_answer", "overrides")
 MEASURES = ("cosine", "manhattan", "euclidean")
 
 
+@reports_lineage("emissary", uses={"model_name": "deployments"})
 class EmissaryBatchInferenceOperator(RowOperator):
     """Sends the rows of an input to a deployment, one request per row, and writes one output row for each of them.
 

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
+from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.runs.arguments import (
     finite,
     identifier,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 GATES = ("fail", "skip", "return")
 
 
+@reports_lineage("emissary", uses={"training_job_id": "models"})
 class EmissaryChooseCheckpointOperator(BaseOperator):
     """Chooses a checkpoint of a training job: the newest, one by its number, or the best by a test result.
 
@@ -86,6 +88,7 @@ class EmissaryChooseCheckpointOperator(BaseOperator):
         self.gate = gate
         self.emissary_conn_id = emissary_conn_id
 
+    @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Read the checkpoints and choose one."""
         from airflow_provider_lamini.runs.emissary.checkpoints import choose_checkpoint

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import (
     flag,
     identifier,
@@ -31,6 +32,7 @@ WAKE_TIMEOUT = 1800.0
 """Seconds. The platform says that waking takes 8 to 20 minutes."""
 
 
+@reports_lineage("emissary", uses={"training_job_id": "models"}, makes={"model_name": "deployments"})
 class EmissaryDeployOperator(JobOperator):
     """Deploys a checkpoint or a base model, waits until it is deployed, and returns its name for inference.
 
@@ -148,6 +150,7 @@ class EmissaryDeployOperator(JobOperator):
         return Provision(task, Deployment(task, request), options, wake_timeout)
 
 
+@reports_lineage("emissary", uses={"base_model": "models"}, makes={"engine_id": "engines"})
 class EmissaryEngineOperator(JobOperator):
     """Finds an inference engine by its name or creates one, and waits until it is active.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
+from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import (
     finite,
     folder,
@@ -49,6 +50,11 @@ COMMON_FIELDS = (
 )
 
 
+@reports_lineage(
+    "emissary",
+    uses={"base_model": "models", "dataset_id": "datasets", "test_dataset_id": "datasets"},
+    makes={"training_job_id": "models"},
+)
 class EmissaryTrainOperator(JobOperator):
     """Fine-tunes a model on a dataset (SFT), waits, and returns the job.
 
@@ -145,6 +151,11 @@ class EmissaryTrainOperator(JobOperator):
         return SubmittedJob(task, Training(task, request), options)
 
 
+@reports_lineage(
+    "emissary",
+    uses={"base_model": "models", "dataset_id": "datasets", "test_dataset_id": "datasets"},
+    makes={"training_job_id": "models"},
+)
 class EmissaryGRPOTrainOperator(JobOperator):
     """Trains a model with rewards (GRPO), waits, and returns the job.
 
