@@ -94,7 +94,8 @@ class RowOperator(BaseOperator):
         ``txt``
     :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
         ``header`` (names for files without a header line)
-    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
+    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, ``fail``, or take
+        ``only`` these, with their ``index``
     :param input_conn_id: the connection to the input's object storage, or to the database of ``input_sql``
     :param output_conn_id: the connection to the output's object storage
     :param deferrable: wait for jobs in the triggerer, without holding a worker slot; default: ``[operators]

@@ -70,7 +70,8 @@ class LaminiTrainOperator(JobOperator):
         ``txt``
     :param csv_options: how CSV files are written: ``delimiter``, ``encoding``, ``escape``, ``quote``, ``null_values`` and
         ``header`` (names for files without a header line)
-    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, or ``fail``
+    :param failed_input_rows: what to do with the failed rows if the input is an earlier run: ``skip`` them, ``fail``, or take
+        ``only`` these, with their ``index``
     :param on_bad_row: what to do with a row that cannot be read, or has no question or no answer: ``fail`` the task before
         anything is sent, or leave the row out and say so (``error``)
     :param max_failed_rows: with ``on_bad_row="error"``: how many rows may be left out: a number, a fraction such as ``0.01``,

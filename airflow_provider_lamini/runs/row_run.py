@@ -94,7 +94,7 @@ class RowRun:
                 source=run.source.describe(),
                 suffix=run.writer.suffix,
                 settings=config.settings(self._task.settings.base_url),
-                only_failed_of=config.only_failed_of,
+                only_failed_of=config.only_failed_of or run.source.failed_in,
                 index=lambda row: run.source.indices(row, 1)[0],
             )
         run.check_failures()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,67 @@ def test_rows_that_could_not_be_read_are_counted_in_the_log(inference, out, agai
         run_to_end(inference(input=[*rows, corrected], output=again, only_failed_of=str(out), **options))
     assert [row["index"] for row in read_outputs(again)] == [3]
     assert any("1 rows that could not be read then" in line for line in lines)
+
+
+# -- the errors files themselves as the input ----------------------------------------------------------------
+
+
+@pytest.fixture
+def whole(platform, inference, given):
+    """The result of a run in which some rows have failed, and whose errors files have the prompts."""
+    platform.control.row_fault("row 2", times=6)
+    return run_to_end(
+        inference(input=given, max_failed_rows=None, row_retries=0, passthrough=["id", "prompt"])
+    ).result
+
+
+@pytest.mark.parametrize("form", ["folder", "result", "files", "pattern"])
+def test_the_errors_of_a_run_are_an_input_and_keep_their_index(inference, engine, whole, again, form):
+    folder = whole["output"]
+    given, options = {
+        "folder": (folder, {"failed_input_rows": "only"}),
+        "result": (whole, {"failed_input_rows": "only"}),
+        "files": (whole["errors"], {}),
+        "pattern": (f"{folder}/errors-*.jsonl", {}),
+    }[form]
+    before = len(engine.prompts)
+    ended = run_to_end(
+        inference(input=given, output=again, passthrough=["id"], chunk_size=4, deferrable=False, **options)
+    )
+    assert sorted(engine.prompts[before:]) == sorted(TEXTS[number] for number in FAILED)
+    assert [(row["index"], row["id"], row["output"]) for row in read_outputs(again)] == [
+        (number, f"T{number}", text_for(TEXTS[number])) for number in FAILED
+    ]
+    assert ended.result["counts"]["ok"] == 6
+
+
+def test_errors_without_the_column_of_the_prompt_are_refused_with_what_to_pass(first, inference, again):
+    with pytest.raises(
+        InvalidArgumentError, match=r"passthrough columns of that run, without 'prompt'.*only_failed_of="
+    ):
+        run_to_end(inference(input=first, failed_input_rows="only", output=again))
+
+
+def test_a_run_without_errors_gives_none_to_send_and_other_inputs_are_refused(inference, again, out, given):
+    run_to_end(inference(deferrable=False))
+    only = {"failed_input_rows": "only", "output": again, "deferrable": False}
+    assert run_to_end(inference(input=str(out), **only)).result["counts"]["rows"] == 0
+    for other in (given, ["a text"]):
+        with pytest.raises(InvalidArgumentError, match="needs the output folder of an earlier run"):
+            run_to_end(inference(input=other, **only))
+
+
+def test_the_errors_of_two_runs_are_not_mixed(inference, whole, again, tmp_path):
+    other = shutil.copytree(whole["output"], tmp_path / "other")
+    with pytest.raises(InvalidArgumentError, match="Pass the errors files of one run at a time"):
+        run_to_end(inference(input=[whole["output"], str(other)], failed_input_rows="only", output=again))
+
+
+def test_the_errors_of_a_run_in_an_object_store_are_an_input(platform, inference, object_store):
+    bucket, given = "memory://bucket", {"passthrough": ["prompt"], "deferrable": False}
+    platform.control.row_fault("row 2", times=6)
+    run_to_end(inference(output=f"{bucket}/first", max_failed_rows=None, row_retries=0, **given))
+    run_to_end(inference(input=f"{bucket}/first/errors-*.jsonl", output=f"{bucket}/again", **given))
+    manifest = json.loads(object_store.cat_file("/bucket/again/manifest.json"))
+    assert [row["index"] for row in read_outputs(f"{bucket}/again")] == FAILED
+    assert manifest["only_failed_of"] == f"{bucket}/first"

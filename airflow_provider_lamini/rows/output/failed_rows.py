@@ -114,6 +114,7 @@ class FailedRowsSource(Source):
     def __init__(self, whole: Source, failed: FailedRows) -> None:
         self._whole = whole
         self._failed = failed
+        self.failed_in = failed.folder
         self._hash = hashlib.blake2b(failed.indices.tobytes(), digest_size=16).hexdigest()
         self._changed = failed.input_version != whole.version()
         if self._changed and failed.indices and not failed.columns:

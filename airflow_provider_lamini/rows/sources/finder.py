@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"part-(\d{5,})\.(?:jsonl|parquet)")
 _BESIDE_PARTS = re.compile(r"errors-\d{5,}\.jsonl|manifest\.json|shards\.json")
+_ERRORS = re.compile(r"errors-\d{5,}\.jsonl")
 _HEAD = 4096
 
 
@@ -61,6 +62,7 @@ class _Manifest(msgspec.Struct):
     version: int
     parts: list[_Part]
     counts: _Failures
+    errors: list[str] = []
 
 
 class _Shard(msgspec.Struct):
@@ -77,6 +79,14 @@ class _Shards(msgspec.Struct):
 
 _MANIFEST = msgspec.json.Decoder(_Manifest)
 _SHARDS = msgspec.json.Decoder(_Shards)
+
+
+def is_errors_file(path: str) -> bool:
+    """Whether a file has the name of one with the failed rows of a run.
+
+    :param path: its path
+    """
+    return _ERRORS.fullmatch(PurePosixPath(path).name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +191,12 @@ class FileFinder:
                 return True
         return False
 
+    def folder_of(self, file: InputFile) -> str:
+        """The folder of a file as a path or URI, for messages."""
+        folder, place = str(PurePosixPath(file.info.path).parent), self._places[0]
+        scheme = place.uri.partition("://")[0]
+        return f"{scheme}://{folder.lstrip('/')}" if is_remote(place.uri) else folder
+
     def _look_up(self, place: _Place) -> list[_Found]:
         store, path = place.store, place.path
         known = suffix_of(path)[0] in SUFFIXES
@@ -244,15 +260,18 @@ class FileFinder:
             return None
         except FormatError as error:
             raise InputError(str(error)) from error
-        self._check_failures(place, manifest.counts.failed)
-        pattern = f"{glob.escape(place.path.rstrip('/'))}/part-*"
+        failed = self.options.failed_rows == "only"
+        names = manifest.errors if failed else [part.name for part in manifest.parts]
+        if not failed:
+            self._check_failures(place, manifest.counts.failed)
+        pattern = f"{glob.escape(place.path.rstrip('/'))}/{'errors' if failed else 'part'}-*"
         infos = {PurePosixPath(info.path).name: info for info in place.store.glob(pattern)}
-        missing = [part.name for part in manifest.parts if part.name not in infos]
+        missing = [name for name in names if name not in infos]
         if missing:
             raise InputError(
                 f"{place.shown} has no {missing[0]}, which its {name} lists. Somebody has removed it."
             )
-        return [_Found(place.store, infos[part.name], of_run=True) for part in manifest.parts]
+        return [_Found(place.store, infos[each], of_run=not failed) for each in names]
 
     def _of_shards(self, place: _Place, shards: _Shards) -> Iterator[_Found]:
         for shard in shards.shards:

@@ -10,7 +10,7 @@ from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.values import kind
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "txt")
-FAILED_ROWS = ("skip", "fail")
+FAILED_ROWS = ("skip", "fail", "only")
 NULL_VALUES = ("\\N", "NULL")
 """Texts that stand for a missing value in the CSV exports of databases."""
 
@@ -69,7 +69,8 @@ class InputOptions:
     :param columns: names for rows that are sequences of values, such as those of a database
     :param format: the format of all files; ``None`` if their names or contents tell it
     :param csv: how CSV files are written
-    :param failed_rows: what to do with the failed rows of an earlier run that is the input: ``skip`` them, or ``fail``
+    :param failed_rows: what to do with the failed rows of an earlier run that is the input: ``skip`` them, ``fail``, or take
+        ``only`` these
     """
 
     columns: tuple[str, ...] | None = None

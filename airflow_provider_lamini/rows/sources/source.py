@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.rows.columns import concatenate
-from airflow_provider_lamini.rows.errors import InputChangedError, InputError
+from airflow_provider_lamini.rows.errors import InputChangedError, InputError, short_name
 from airflow_provider_lamini.rows.sources.batch import Cursor, SourceChunk, SourceRow
 from airflow_provider_lamini.rows.sources.earlier_run import FAILED, kept_batches
-from airflow_provider_lamini.rows.sources.finder import FileFinder
+from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_file
 from airflow_provider_lamini.rows.sources.forms import KNOWN, files_of_list, is_path, is_result, path_text
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.projection import project_declared, project_open
@@ -70,6 +71,8 @@ class Source(ABC):
     """What the rows are, if they were read from somewhere else before."""
     identity: str | None = None
     """The version of these rows, if their file says nothing about it."""
+    failed_in: str | None = None
+    """The folder of the run in which these rows have failed, whose indices they keep; ``None`` for other rows."""
 
     @property
     def can_seek(self) -> bool:
@@ -274,6 +277,7 @@ class FileSource(Source):
         if len(uris) > 1:
             self._uri += f" and {len(uris) - 1} more"
         self._files = self._finder.find()
+        self._failed = self._failed_rows()
 
     @property
     def can_seek(self) -> bool:
@@ -311,6 +315,52 @@ class FileSource(Source):
 
     def matches(self, path: str) -> bool:
         return self._finder.matches(path)
+
+    def indices(self, first: int, count: int) -> Sequence[int]:
+        return super().indices(first, count) if self._failed is None else self._failed[first : first + count]
+
+    def bind(self, prompt: PromptTemplate) -> PromptTemplate:
+        bound = super().bind(prompt)
+        if self._failed:
+            known = set(self.columns())
+            missing = [name for name in bound.columns if known.isdisjoint((name, name.partition(".")[0]))]
+            if missing:
+                raise InputError(
+                    f"{self._uri} has only the passthrough columns of that run, without {short_name(missing[0])!r}, which the "
+                    f"prompt needs. Pass the input of that run, and only_failed_of={self.failed_in!r}."
+                )
+        return bound
+
+    def _failed_rows(self) -> array[int] | None:
+        """The indices of failed rows of an earlier run, if nothing else is in the files.
+
+        :raises InputError: if they belong to several runs, or are asked for and not there
+        """
+        wanted = self._options.failed_rows == "only"
+        if not all(is_errors_file(file.info.path) for file in self._files):
+            if wanted:
+                raise InputError(
+                    f"failed_input_rows='only' needs the output folder of an earlier run as input; {self._uri} is something "
+                    "else."
+                )
+            return None
+        if not self._files and not wanted:
+            return None
+        folders = dict.fromkeys(map(self._finder.folder_of, self._files))
+        found = array("q")
+        for batch in self.batches(columns=("index", "error_reason")):
+            for row in batch.rows:
+                index = row.get("index")
+                if not isinstance(index, int) or "error_reason" not in row:
+                    return None
+                if len(folders) > 1 or (found and index <= found[-1]):
+                    raise InputError(
+                        f"{self._uri}: the failed rows are not those of one run, in their order. Pass the errors files of one "
+                        "run at a time."
+                    )
+                found.append(index)
+        self.failed_in = next(iter(folders), self._uri)
+        return found
 
     def batches(
         self,
@@ -378,6 +428,10 @@ def open_source(
         return FileSource([result["manifest"] for result in value], conn_id, options, keep_bad=keep_bad)
     files = files_of_list(value, all_files=options.format is not None)
     if files is None:
+        if options.failed_rows == "only":
+            raise InputError(
+                "failed_input_rows='only' needs the output folder of an earlier run as input, and not a list."
+            )
         return ListSource(value, options, keep_bad=keep_bad)
     return FileSource(files, conn_id, options, keep_bad=keep_bad)
 
