@@ -30,7 +30,7 @@ EXAMPLES = (
 _CLAIM = re.compile(rf"{WORK}/owner-\d+")
 _KEYS = "_keys-"
 _PART = re.compile(r"(?:(?:part|errors)-\d{5,}\.jsonl|part-\d{5,}\.parquet|_keys-\d{5,}\.bin)")
-_QUERY = re.compile(rf"{WORK}/query-[0-9a-f]{{32}}-[0-9a-f]{{8}}\.jsonl")
+_KEPT_ROWS = re.compile(rf"{WORK}/rows-[0-9a-f]{{32}}-[0-9a-f]{{8}}\.jsonl")
 _PARTIAL = re.compile(rf"{WORK}/(?:chunk-\d{{5,}}\.round-\d+\.json|late-\d{{5,}}\.\d+)")
 
 
@@ -64,23 +64,23 @@ def left_job_name(number: int, intended_at: float) -> str:
     return f"{WORK}/late-{number:05d}.{intended_at * 1e6:.0f}"
 
 
-def query_file(fingerprint: str, token: str) -> str:
-    """The file with the rows of a query that are the input.
+def kept_rows_file(fingerprint: str, token: str) -> str:
+    """The file with the rows of an input that is read once.
 
-    :param fingerprint: hash of the query
+    :param fingerprint: `ReadOnceInput.fingerprint`
     :param token: 8 hexadecimal digits, which make the name unique
     """
-    return f"{WORK}/query-{fingerprint}-{token}.jsonl"
+    return f"{WORK}/rows-{fingerprint}-{token}.jsonl"
 
 
-def query_files(folder: OutputFolder, fingerprint: str) -> list[str]:
-    """The files with rows of a query in a folder.
+def kept_rows_files(folder: OutputFolder, fingerprint: str) -> list[str]:
+    """The files with the rows of an input that is read once.
 
     :param folder: the output folder
-    :param fingerprint: hash of the query
+    :param fingerprint: `ReadOnceInput.fingerprint`
     """
-    names = [name for name in folder.names(work=True) if _QUERY.fullmatch(name)]
-    return [name for name in names if name.startswith(f"{WORK}/query-{fingerprint}-")]
+    names = [name for name in folder.names(work=True) if _KEPT_ROWS.fullmatch(name)]
+    return [name for name in names if name.startswith(f"{WORK}/rows-{fingerprint}-")]
 
 
 def run_files(folder: OutputFolder) -> list[str]:
@@ -104,7 +104,7 @@ def remove_run(folder: OutputFolder) -> None:
 
 
 def remove_work_files(folder: OutputFolder) -> None:
-    """Remove the files that only a running run needs: rows of a query, partial results, claims and job ids that were left."""
+    """Remove the files that only a running run needs: kept rows, partial results, claims and job ids that were left."""
     for name in folder.names(work=True):
-        if _PARTIAL.fullmatch(name) or _CLAIM.fullmatch(name) or _QUERY.fullmatch(name):
+        if _PARTIAL.fullmatch(name) or _CLAIM.fullmatch(name) or _KEPT_ROWS.fullmatch(name):
             folder.delete(name)

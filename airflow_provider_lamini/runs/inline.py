@@ -15,6 +15,7 @@ from airflow_provider_lamini.rows.answers import sum_tokens
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.failure_limit import FailureLimit
 from airflow_provider_lamini.rows.sources.forms import is_path
+from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import ListSource, open_source
 from airflow_provider_lamini.rows.sources.tables import is_table
 from airflow_provider_lamini.runs.arguments import finite, plain_name, text, valid_unicode
@@ -149,9 +150,9 @@ def parse_texts(name: str, value: object, maximum: int) -> tuple[list[str], bool
 def is_single(value: object) -> bool:
     """Whether an input is a single text, not a list. ``render_template_as_native_obj`` makes a number of ``"7"``.
 
-    :param value: the input
+    :param value: the input; a function only once its rows were read
     """
-    return isinstance(_as_text(value), str)
+    return value.single if isinstance(value, FunctionInput) else isinstance(_as_text(value), str)
 
 
 def _as_text(value: object) -> object:

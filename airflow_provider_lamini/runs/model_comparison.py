@@ -11,17 +11,17 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
 from airflow_provider_lamini.rows.errors import RowError
-from airflow_provider_lamini.rows.run_files import query_files
+from airflow_provider_lamini.rows.run_files import kept_rows_files
 from airflow_provider_lamini.rows.sources.options import InputOptions
+from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
 from airflow_provider_lamini.runs.evaluation_report import RowAnswers, Tally, report_of
+from airflow_provider_lamini.runs.kept_rows import open_shared_rows
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.row_run import RowRun, jobs_kept
-from airflow_provider_lamini.runs.sql_input import open_shared_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,20 +118,20 @@ class ModelComparison:
             run.close()
 
     def _open_runs(self) -> None:
-        """Prepare the run of each model. If the input is a query, all of them read the same rows of it."""
+        """Prepare the run of each model. If the input is read once, all of them read the same rows."""
         if self._runs:
             return
         run_configs = dict(self._run_configs)
-        if isinstance(self._input.input, SqlInput):
+        if isinstance(self._input.input, ReadOnceInput):
             conn_id = self._input.output_conn_id
-            self._opened = open_shared_query(
+            self._opened = open_shared_rows(
                 self._input.input,
                 self._folder(),
                 conn_id=conn_id,
                 keep_bad=self._policy.keep,
                 log=self._task.log,
             )
-            rows = self._folder().uri(self._query_files()[0])
+            rows = self._folder().uri(self._kept_rows_files()[0])
             run_configs = {
                 role: replace(run, input=rows, input_conn_id=conn_id, input_options=InputOptions())
                 for role, run in run_configs.items()
@@ -139,9 +139,9 @@ class ModelComparison:
         for role, config in run_configs.items():
             self._runs[role] = RowRun(self._task, config, follows_another=role != ROLES[0])
 
-    def _query_files(self) -> list[str]:
-        query = self._input.input
-        return query_files(self._folder(), query.fingerprint) if isinstance(query, SqlInput) else []
+    def _kept_rows_files(self) -> list[str]:
+        given = self._input.input
+        return kept_rows_files(self._folder(), given.fingerprint) if isinstance(given, ReadOnceInput) else []
 
     def _source(self) -> Source:
         if self._opened is not None:
@@ -166,7 +166,7 @@ class ModelComparison:
             raise
 
     def _forget_rows(self) -> None:
-        for name in self._query_files():
+        for name in self._kept_rows_files():
             self._folder().delete(name)
 
     def _evaluate(self, failures: Mapping[str, dict[str, int]], rows: int) -> dict[str, object]:

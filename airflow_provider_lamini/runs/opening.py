@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
@@ -21,18 +20,20 @@ from airflow_provider_lamini.rows.output.failed_rows import (
     whole_input_version,
 )
 from airflow_provider_lamini.rows.output.reuse import EarlierRun
+from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.sources.sql import SqlInput
 from airflow_provider_lamini.rows.sources.validation import (
     check_input_apart,
     validate_input,
 )
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.runs.extension import extend_run
+from airflow_provider_lamini.runs.kept_rows import open_kept_rows
 from airflow_provider_lamini.runs.open_run import OpenRun
-from airflow_provider_lamini.runs.sql_input import open_query
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.sources.validation import InputSummary
     from airflow_provider_lamini.runs.outcome import Log
@@ -140,12 +141,11 @@ def dry_run(config: RowRunConfig, log: Log) -> dict[str, object]:
     :return: what the task returns
     :raises RowError: if the input cannot be used, or is larger than the budget
     """
-    with ExitStack() as stack:
-        folder = OutputFolder(config.output, config.output_conn_id)
-        source = _open_input(config, folder, stack, log)
-        check_input_apart(source, folder)
-        config = dataclasses.replace(config, prompt=source.bind(config.prompt))
-        summary = _checked_input(config, source, log)
+    folder = OutputFolder(config.output, config.output_conn_id)
+    source = _open_input(config, folder, None, log)
+    check_input_apart(source, folder)
+    config = dataclasses.replace(config, prompt=source.bind(config.prompt))
+    summary = _checked_input(config, source, log)
     bad = summary.bad.count
     log.info(
         "Dry run: %s has %d rows, %d of which can be sent, with %d characters. Nothing was sent.%s",
@@ -212,8 +212,8 @@ def _earlier_run(config: RowRunConfig, platform_url: str, log: Log) -> EarlierRu
     return earlier
 
 
-def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, log: Log) -> Source:
-    """Open the rows to send."""
+def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack | None, log: Log) -> Source:
+    """Open the rows to send. Without a stack for the folder's lock, nothing is written to the folder."""
     whole = _open_whole_input(config, folder, stack, log)
     if config.only_failed_of is None:
         return whole
@@ -222,8 +222,10 @@ def _open_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, lo
     return FailedRowsSource(whole, read_failed_rows(earlier, (*prompt.columns, *prompt.optional_columns)))
 
 
-def _open_whole_input(config: RowRunConfig, folder: OutputFolder, stack: ExitStack, log: Log) -> Source:
-    if not isinstance(config.input, SqlInput):
+def _open_whole_input(
+    config: RowRunConfig, folder: OutputFolder, stack: ExitStack | None, log: Log
+) -> Source:
+    if stack is None or not isinstance(config.input, ReadOnceInput):
         return open_source(
             config.input,
             conn_id=config.input_conn_id,
@@ -232,7 +234,7 @@ def _open_whole_input(config: RowRunConfig, folder: OutputFolder, stack: ExitSta
         )
     stack.enter_context(folder.lock())  # two tries must not begin with different rows
     found = load(folder)
-    return open_query(
+    return open_kept_rows(
         config.input,
         folder,
         conn_id=config.output_conn_id,

@@ -15,14 +15,13 @@ from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.passthrough_cache import MAX_BYTES
 from airflow_provider_lamini.rows.screening import screen
-from airflow_provider_lamini.rows.sources.sql import SqlInput
+from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
 from airflow_provider_lamini.runs.inline import inline_error, inline_source, require_outputs, send_all
 from airflow_provider_lamini.runs.opening import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
-from airflow_provider_lamini.runs.sql_input import first_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,11 +189,9 @@ class InlineRun:
         """
         del event
         config, size = self._config, self._endpoint.per_request
-        query = config.input
-        keep_bad = config.keep_bad_rows
-        given = (
-            first_rows(query, self._max_rows + 1, keep_bad=keep_bad) if isinstance(query, SqlInput) else query
-        )
+        given, keep_bad = config.input, config.keep_bad_rows
+        if isinstance(given, ReadOnceInput):
+            given = given.first_rows(self._max_rows + 1, keep_bad=keep_bad)
         source = inline_source(given, self._max_rows, config.input_options, keep_bad=keep_bad)
         prompt = source.bind(config.prompt)
         rows: list[Row] = []

@@ -125,6 +125,12 @@ def test_after_a_bad_row_the_corrected_rows_are_read(from_query, database, rows)
     assert outputs(rows) == EXPECTED
 
 
+def test_a_dry_run_of_a_query_writes_nothing(platform, from_query, out):
+    assert run_to_end(from_query(dry_run=True)).result["rows"] == COUNT
+    assert posts(platform) == {}
+    assert not out.exists()
+
+
 def test_a_query_without_rows_is_a_success_of_no_rows(platform, from_query):
     assert run_to_end(from_query(sql_parameters=["1999-01-01"])).result["counts"]["rows"] == 0
     assert posts(platform) == {}
@@ -205,14 +211,13 @@ def test_an_evaluation_reads_a_query_once(platform, database, out):  # noqa: ARG
     )
     ended = run_to_end(task(), while_deferred=lambda _: database.run("UPDATE tickets SET body = 'changed'"))
     assert ended.result["rows"] == 10
-    assert not list(out.glob("_work/query-*"))
+    assert not list(out.glob("_work/rows-*"))
 
 
 BIG = """
 import resource, sys
 from contextlib import closing
-from airflow_provider_lamini.rows.sources.sql import SqlInput, read_blocks
-from airflow_provider_lamini.runs.sql_input import database_connection
+from airflow_provider_lamini.rows.sources.sql import SqlInput, database_connection, read_blocks
 
 query = SqlInput.of(sys.argv[1], None, "warehouse")
 with closing(database_connection("warehouse")[1]) as connection:

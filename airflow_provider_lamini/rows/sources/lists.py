@@ -53,11 +53,11 @@ def check_rows(
     :raises BadRowError: for the first item that is neither, or contains a value that JSON cannot represent
     """
     if bad is None:
-        return [_row(item, number, columns) for number, item in enumerate(items)]
+        return [as_row(item, number, columns) for number, item in enumerate(items)]
     rows: list[Row] = []
     for number, item in enumerate(items):
         try:
-            rows.append(_row(item, number, columns))
+            rows.append(as_row(item, number, columns))
         except BadRowError as error:
             rows.append({})
             bad[number] = bad_row(error)
@@ -87,21 +87,27 @@ def read_batches(
         row += len(batch)
 
 
-def _row(item: object, number: int, columns: Sequence[str] | None) -> Row:
+def as_row(item: object, number: int, columns: Sequence[str] | None, owner: str = "the list") -> Row:
+    """Convert one item to a row.
+
+    :param item: a text, a mapping of column to value, or a record
+    :param number: its number, for the error
+    :param columns: names for the values of a row that is a sequence
+    :param owner: what the item belongs to, for the error
+    :raises BadRowError: if it is neither, or contains a value that JSON cannot represent
+    """
     try:
         item = as_mapping(item, columns)
         value = json_value(item)
     except ValueError as error:
-        raise BadRowError(f"row {number} of the list: {_failing_column(item)}{error}.") from None
+        raise BadRowError(f"row {number} of {owner}: {_failing_column(item)}{error}.") from None
     if isinstance(value, dict):
         return value
     if isinstance(value, str):
         return {PROMPT: value}
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return {PROMPT: str(value)}
-    raise BadRowError(
-        f"row {number} of the list is {kind(item)}: a text or a mapping of columns is expected."
-    )
+    raise BadRowError(f"row {number} of {owner} is {kind(item)}: a text or a mapping of columns is expected.")
 
 
 def _failing_column(item: object) -> str:

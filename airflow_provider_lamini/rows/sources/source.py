@@ -22,8 +22,8 @@ from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_fi
 from airflow_provider_lamini.rows.sources.forms import KNOWN, files_of_list, is_path, is_result, path_text
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.projection import project_declared, project_open
+from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.records import PROMPT
-from airflow_provider_lamini.rows.sources.sql import SqlInput, read_lines
 from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
@@ -405,8 +405,8 @@ def open_source(
     :raises InputError: if the input is of another type, a file does not exist, or its format is unknown
     :raises BadRowError: if a row of a list cannot be used
     """
-    if isinstance(value, SqlInput):
-        return _open_query(value, keep_bad=keep_bad)
+    if isinstance(value, ReadOnceInput):
+        return _open_once(value, keep_bad=keep_bad)
     options = options or InputOptions()
     if is_path_object(value):
         value = path_text(value)
@@ -436,13 +436,13 @@ def open_source(
     return FileSource(files, conn_id, options, keep_bad=keep_bad)
 
 
-def _open_query(query: SqlInput, *, keep_bad: bool) -> Source:
-    """The rows of a query, in a temporary file that is removed with the source."""
-    folder = Path(tempfile.mkdtemp(prefix="airflow-provider-lamini-query-"))
+def _open_once(given: ReadOnceInput, *, keep_bad: bool) -> Source:
+    """Rows that are read once, in a temporary file that is removed with the source."""
+    folder = Path(tempfile.mkdtemp(prefix="airflow-provider-lamini-rows-"))
     path, digest = folder / "rows.jsonl", hashlib.blake2b(digest_size=16)
     try:
         with path.open("wb") as file:
-            for block in read_lines(query, keep_bad=keep_bad):
+            for block in given.read_lines(keep_bad=keep_bad):
                 digest.update(block)
                 file.write(block)
         source = open_source(str(path), keep_bad=keep_bad)
@@ -450,7 +450,7 @@ def _open_query(query: SqlInput, *, keep_bad: bool) -> Source:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     weakref.finalize(source, shutil.rmtree, folder, ignore_errors=True)
-    source.title, source.identity = str(query), digest.hexdigest()
+    source.title, source.identity = str(given), digest.hexdigest()
     return source
 
 

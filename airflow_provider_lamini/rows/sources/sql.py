@@ -8,10 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingExtraError
-from airflow_provider_lamini.rows.sources.jsonl import unusable_row
+from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
 from airflow_provider_lamini.rows.values import digest, json_value
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ class Cursor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SqlInput:
+class SqlInput(ReadOnceInput):
     """A query as input.
 
     :param sql: one statement that reads, with an ``ORDER BY``
@@ -85,6 +83,24 @@ class SqlInput:
         """Hash of the connection's id, the query and its bounds."""
         return digest({"conn_id": self.conn_id, "sql": self.sql, "parameters": self.parameters})
 
+    def read_lines(self, *, keep_bad: bool) -> Iterator[bytes]:
+        """Run the query, and read its rows. Errors as for `read_blocks`.
+
+        :raises InputError: if the connection is not that of a database
+        """
+        with closing(database_connection(self.conn_id)[1]) as connection:
+            yield from encode_rows(read_records(connection, self), _row, keep_bad=keep_bad)
+
+    def first_rows(self, maximum: int, *, keep_bad: bool) -> list[object]:
+        rows: list[object] = []
+        read = read_records if keep_bad else read_blocks
+        with closing(database_connection(self.conn_id)[1]) as connection:
+            for block in read(connection, self):
+                rows += block
+                if len(rows) >= maximum:
+                    break
+        return rows
+
     def __str__(self) -> str:
         return f"the query on the connection {self.conn_id}"
 
@@ -117,22 +133,6 @@ def read_records(connection: Any, query: SqlInput) -> Iterator[list[dict[str, An
         while block := cursor.fetchmany(BLOCK_ROWS):
             columns = columns or _columns(cursor)  # a cursor on the server may know them only now
             yield [_record(columns, record) for record in block]
-
-
-def read_lines(query: SqlInput, *, keep_bad: bool = False) -> Iterator[bytes]:
-    """Run a query and read its rows as JSON Lines, in blocks. Errors as for `read_blocks`.
-
-    :param query: the query
-    :param keep_bad: write an `unusable_row` for a value that JSON cannot represent instead of raising an error
-    :raises InputError: if the connection is not that of a database
-    """
-    encoder = msgspec.json.Encoder()
-    with closing(database_connection(query.conn_id)[1]) as connection:
-        number = 0
-        for block in read_records(connection, query):
-            rows = [_row_or_error(record, number + offset, keep_bad) for offset, record in enumerate(block)]
-            yield encoder.encode_lines(rows)
-            number += len(block)
 
 
 def database_connection(conn_id: str) -> tuple[Any, Any]:
@@ -204,15 +204,6 @@ def _columns(cursor: Cursor) -> list[str]:
 def _record(columns: Sequence[str], record: Any) -> dict[str, Any]:
     values = record.values() if isinstance(record, Mapping) else record
     return dict(zip(columns, values, strict=True))
-
-
-def _row_or_error(record: Mapping[str, object], number: int, keep_bad: bool) -> Row | str:
-    try:
-        return _row(record, number)
-    except BadRowError as error:
-        if not keep_bad:
-            raise
-        return unusable_row(error)
 
 
 def _row(record: Mapping[str, object], number: int) -> Row:
