@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from airflow.providers.common.compat.sdk import Connection
     from airflow.sdk import ObjectStoragePath
@@ -92,3 +92,20 @@ def report_hook_lineage(context: object, *, reads: Iterable[str] = (), writes: I
         collector.add_input_asset(context, uri=uri)
     for uri in writes:
         collector.add_output_asset(context, uri=uri)
+
+
+def call_arguments(
+    function: Callable[..., object], positional: Collection[object], context: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Return what a function asks for by name, as Airflow does it for TaskFlow functions.
+
+    :param function: the function
+    :param positional: its positional arguments, which must not be given by name as well
+    :param context: Airflow's context, and the arguments by name
+    """
+    try:
+        from airflow.sdk.bases.decorator import determine_kwargs
+    except ImportError:  # Airflow 2
+        from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
+    found: Mapping[str, object] = determine_kwargs(function, positional, context)
+    return found

@@ -14,6 +14,15 @@ from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
 FORMS = (LAMINI_FORM, EMISSARY_FORM)
 """The connection types of this provider."""
 
+_DECORATORS = {
+    "lamini_batch_inference": "lamini.batch_inference_task",
+    "lamini_classify": "lamini.classify_task",
+    "lamini_completion": "lamini.completion_task",
+    "lamini_embed": "lamini.embed_task",
+    "emissary_batch_inference": "emissary.batch_inference_task",
+}
+"""The TaskFlow decorators: names after ``@task.``, with the functions behind them."""
+
 _COMMON_OPTIONS = {
     "description": "Options for all platforms of this provider.",
     "options": {
@@ -78,6 +87,10 @@ def get_provider_info() -> dict[str, object]:
             for form in FORMS
         ],
         "connection-types": [_connection_type(form) for form in FORMS],
+        "task-decorators": [
+            {"name": name, "class-name": f"airflow_provider_lamini.decorators.{path}"}
+            for name, path in _DECORATORS.items()
+        ],
         "extra-links": ["airflow_provider_lamini.links.LaminiJobLink"],
         "config": {
             "airflow_provider_lamini": _COMMON_OPTIONS,

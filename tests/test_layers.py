@@ -13,6 +13,7 @@ import airflow_provider_lamini
 
 ROOT = Path(airflow_provider_lamini.__file__).parent
 LAYERS = (
+    ("decorators",),
     ("operators", "sensors"),
     ("runs",),
     ("triggers",),
@@ -35,6 +36,7 @@ GENERIC = (
     "runs",
     "operators/base.py",
     "operators/row_operator.py",
+    "decorators/base.py",
     "sensors/base.py",
 )
 """They know no platform, apart from the packages in ``runs`` that belong to one."""

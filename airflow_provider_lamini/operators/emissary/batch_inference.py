@@ -130,7 +130,6 @@ class EmissaryBatchInferenceOperator(RowOperator):
     def __init__(
         self,
         *,
-        input: str | Sequence[str] | Sequence[Mapping[str, object]],  # noqa: A002 - users expect it
         output: str,
         model_name: str,
         endpoint: str = "completions",
@@ -156,7 +155,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         emissary_conn_id: str = "emissary_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(input=input, output=output, **kwargs)
+        super().__init__(output=output, **kwargs)
         self.model_name = model_name
         self.endpoint = endpoint
         self.project_id = project_id
