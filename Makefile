@@ -18,7 +18,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-dags test-faults faults faults-peers production-trial fuzz bench bench-peers audit wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-dags test-faults faults faults-peers production-trial fuzz bench bench-peers audit docs wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -95,6 +95,11 @@ bench: $(READY_DEV)  ## run the short forms of the benchmarks of bench/README.md
 
 bench-peers: $(READY_DEV) $(READY_PEERS)  ## compare the cost of waiting with the OpenAI and the common.ai provider
 	@.venv/bin/python bench/waiting_peers.py --check --python .venv-peers/bin/python
+
+docs: $(READY_DEV)  ## build the documentation site into build/site; a warning is an error
+	@rm -rf build/site
+	@.venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs --doctree-dir build/doctrees . build/site
+	@.venv/bin/python .ci/check_site.py build/site
 
 audit:  ## compare what the environments install with published advisories
 	@.ci/audit

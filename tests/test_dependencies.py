@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DEV = ("local", "parquet", "http", "dev")
 ENVIRONMENTS = {
     "local": ("3.3", ("local",)),
-    "dev": ("3.3", (*DEV, "fast", "fuzz")),
+    "dev": ("3.3", (*DEV, "fast", "fuzz", "docs")),
     "train": ("3.3", (*DEV, "train")),
     "dev-2.11": ("2.11", DEV),
     "peers": ("peers", ("local", "fast")),

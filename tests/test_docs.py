@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")]
+    [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+    + list(DOCS.rglob("*.md"))
     + [page for page in (ROOT / "dags_examples").rglob("README.md") if ".venv" not in page.parts]
 )
 LONGEST_PAGE = 150
@@ -160,7 +161,7 @@ def test_every_page_is_reached_from_the_readme():
             reached.add(page)
             links = (link.partition("#")[0] for link in LINK.findall(prose(page)))
             left += [(page.parent / link).resolve() for link in links if not link.startswith("https://")]
-    assert [page.name for page in DOCS.glob("*.md") if page not in reached] == []
+    assert [page.name for page in DOCS.rglob("*.md") if page not in reached] == []
 
 
 # -- what pages show --------------------------------------------------------------------------------------

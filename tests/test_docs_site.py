@@ -1,0 +1,109 @@
+"""The documentation site: each operator has a how-to and a reference, each error is explained, nothing is left out."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.bad_input.world import operator_classes
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+HOWTO_DAGS = ROOT / "dags_examples" / "howto"
+OPERATORS = sorted({kind.__name__ for kind in operator_classes().values()} | {"ResultsToTableOperator"})
+ERROR_MODULES = ("exceptions", "api.errors", "hooks.connection", "rows.errors", "rows.formats")
+SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+EXCERPT = re.compile(r"```python\n# (dags_examples/howto/\w+\.py)\n(.*?)```", re.DOTALL)
+
+
+def howtos() -> dict[str, tuple[str, str]]:
+    """The Dag file and the code that a how-to shows for each operator."""
+    found = {}
+    for page in (DOCS / "howto").glob("*.md"):
+        for operator, section in SECTION.findall(page.read_text(encoding="utf-8")):
+            ((file, code),) = EXCERPT.findall(section)
+            found.setdefault(operator, (file, code))
+    return found
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_has_a_how_to_that_uses_it_in_a_dag(name):
+    file, code = howtos()[name]
+    assert f"{name}(" in code
+    assert code in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_every_dag_of_a_how_to_is_run_by_a_test():
+    tests = (ROOT / "tests" / "test_howto_dags.py").read_text(encoding="utf-8")
+    assert sorted(re.findall(r'run\("(\w+)"', tests)) == sorted(file.stem for file in HOWTO_DAGS.glob("*.py"))
+
+
+def documented() -> list[str]:
+    """The modules and classes of the reference."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.rst"))
+    return re.findall(r"^\.\. auto(?:module|class):: (\S+)", pages, re.MULTILINE)
+
+
+def test_every_operator_is_in_the_reference():
+    assert sorted({kind.__module__ for kind in operator_classes().values()} - set(documented())) == []
+
+
+def test_the_reference_names_only_what_is_there():
+    for name in documented():
+        module, _, last = name.rpartition(".")
+        assert last.islower() or hasattr(importlib.import_module(module), last), name
+        assert not last.islower() or importlib.import_module(name)
+
+
+def public_errors() -> dict[str, type[Exception]]:
+    """All public exceptions of the modules of the error reference."""
+    found = {}
+    for name in ERROR_MODULES:
+        module = importlib.import_module(f"airflow_provider_lamini.{name}")
+        for error in vars(module).values():
+            own = inspect.isclass(error) and error.__module__ == module.__name__
+            if own and issubclass(error, Exception) and not error.__name__.startswith("_"):
+                found[error.__name__] = error
+    return found
+
+
+def rows_of_errors() -> dict[str, list[str]]:
+    """The other cells of the row of each error."""
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return {first.strip(" `"): [cell.strip() for cell in others] for first, *others in rows}
+
+
+def test_every_error_says_what_it_means_and_what_to_do():
+    rows = rows_of_errors()
+    assert set(rows) == set(public_errors())
+    for name, (means, *others) in rows.items():
+        assert means, name
+        assert others[0] or means.startswith("the root of"), name
+
+
+def test_the_column_of_retries_is_true():
+    from airflow.providers.common.compat.sdk import AirflowFailException
+
+    for name, cells in rows_of_errors().items():
+        if len(cells) == 3:
+            assert (cells[2] == "no") is issubclass(public_errors()[name], AirflowFailException), name
+
+
+def test_every_page_is_on_the_site():
+    """The build refuses a page that no table of contents names, if it finds the page at all."""
+    config = ast.parse((DOCS / "conf.py").read_text(encoding="utf-8"))
+    patterns = [node.value for node in ast.walk(config) if isinstance(node, ast.Constant)]
+    assert {
+        "docs/**.md",
+        "docs/**.rst",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    } <= set(patterns)
