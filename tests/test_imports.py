@@ -20,6 +20,7 @@ PACKAGES_WITHOUT_OPERATORS = ("api", "jobs", "platforms", "rows")
 PACKAGES_FOR_DAGS = ("decorators", "operators", "sensors", "triggers", "hooks")
 LOADED_BY_RUNNING_TASKS = {
     "airflow_provider_lamini.hooks.probe",
+    "airflow_provider_lamini.hooks.telemetry",
     "airflow_provider_lamini.hooks.watches",
 }
 """Modules of those packages that only running tasks and triggers import."""

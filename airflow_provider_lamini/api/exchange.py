@@ -16,6 +16,7 @@ import httpx
 from airflow_provider_lamini.api import failures, redaction
 from airflow_provider_lamini.api.request import PreparedCall, platform_headers, same_origin
 from airflow_provider_lamini.api.retry import Retries, parse_retry_after
+from airflow_provider_lamini.api.traffic import TRAFFIC
 from airflow_provider_lamini.api.transfer import DownloadTarget, Flow, Sleep, TooLargeError, Transfer
 
 if TYPE_CHECKING:
@@ -104,9 +105,11 @@ class Exchange:
                     retries = retries or Retries(self._settings, call.retry, self._clock)
                     pause = retries.pause_after(failed, started)
                     log.info("%s Retrying in %.1f s.", failed.what, pause)
+                    TRAFFIC.add(self._settings.platform, call.operation, paused=pause)
                 yield Sleep(pause)
                 number, started = number + 1, self._clock()
         except failures.AttemptFailed as failed:
+            TRAFFIC.add(self._settings.platform, call.operation, failures=1)
             raise failed.as_error(call, number, self._clock() - first_started) from None
 
     def _request(self, call: Call[T], prepared: PreparedCall, number: int) -> Flow[T]:
@@ -149,6 +152,7 @@ class Exchange:
         if wait:
             yield Sleep(wait)
         started, transfer = self._clock(), None
+        TRAFFIC.add(self._settings.platform, call.operation, requests=1)
         try:
             transfer = yield from self._follow(call, prepared, target)
         finally:

@@ -44,6 +44,7 @@ class ClientSettings:
     :param max_result_mb: maximum size of a response with results of rows, in MB
     :param max_in_memory: maximum bytes of a response that is kept in memory as a whole, besides each call's own limit
     :param dialect: how the platform speaks HTTP; by default a bearer key and only the generic statuses
+    :param platform: the platform's name, for metrics
     :raises ValueError: if a value is invalid; the message names the field and never contains the key
     """
 
@@ -63,6 +64,7 @@ class ClientSettings:
     max_result_mb: float = 1000.0
     max_in_memory: int | None = None
     dialect: Dialect = field(default_factory=Dialect)
+    platform: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))

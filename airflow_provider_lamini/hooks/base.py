@@ -118,6 +118,7 @@ class PlatformHook(BaseHook):
         if self._client is not None:
             self._client.close()
             self._client = None
+            report_sent_requests()
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +145,7 @@ class PlatformHook(BaseHook):
 
         async with open_client(AsyncClient, await self.asettings(), self.conn_id) as client:
             yield client
+        report_sent_requests()
 
     async def asend(self, call: Call[T]) -> T:
         """Send one request through a new client. To send several, share a client: :meth:`aclient`.
@@ -192,3 +194,10 @@ class PlatformHook(BaseHook):
         if self._info is None:
             self._info = read_connection(self.conn_id, self.platform())
         return self._info
+
+
+def report_sent_requests() -> None:
+    """Report the requests that were sent to Airflow's metrics."""
+    from airflow_provider_lamini.hooks.telemetry import report_requests
+
+    report_requests()

@@ -222,6 +222,7 @@ def _settings(conn: Connection, extras: _Extras, platform: Platform) -> ClientSe
             model_loading_budget=extras.number("model_loading_budget", defaults.model_loading_budget),
             max_result_mb=extras.number("max_result_mb", defaults.max_result_mb),
             dialect=platform.dialect,
+            platform=platform.name,
         )
     except ValueError as error:
         raise _ProblemError(_with_form_names(error, _FORM_NAMES)) from None

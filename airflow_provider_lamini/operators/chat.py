@@ -135,6 +135,7 @@ class LaminiChatOperator(BaseOperator):
         from airflow_provider_lamini.runs.inline import (
             output_value,
             parse_conversations,
+            report_answers,
             require_outputs,
             send_all,
             total_tokens,
@@ -148,12 +149,15 @@ class LaminiChatOperator(BaseOperator):
             "chat", check=self.check, **{name: getattr(self, name) for name in FIELDS}
         )
         endpoint = Chat(inference)
+        settings = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings()
         replies = send_all(
-            LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings(),
+            settings,
             [endpoint.reply(conversation) for conversation in conversations],
             at_once=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             log=self.log,
         )
-        rows = require_outputs([reply.row for reply in replies])
+        rows = [reply.row for reply in replies]
+        report_answers(settings.platform, rows, [reply.usage for reply in replies])
+        require_outputs(rows)
         used = total_tokens([reply.usage for reply in replies])
         return {"model": inference.model_name, **output_value(rows, single=single), "tokens": used}

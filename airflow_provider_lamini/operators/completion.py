@@ -122,7 +122,13 @@ class LaminiCompletionOperator(BaseOperator):
         """Send all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions
-        from airflow_provider_lamini.runs.inline import output_value, parse_texts, require_outputs, send_all
+        from airflow_provider_lamini.runs.inline import (
+            output_value,
+            parse_texts,
+            report_answers,
+            require_outputs,
+            send_all,
+        )
         from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
         prompts, single = parse_texts("prompt", self.prompt, MAX_PROMPTS)
@@ -130,11 +136,14 @@ class LaminiCompletionOperator(BaseOperator):
             "completions", check=self.check, **{name: getattr(self, name) for name in FIELDS}
         )
         endpoint = DirectCompletions(inference)
+        settings = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings()
         responses = send_all(
-            LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings(),
+            settings,
             [endpoint.ask([prompt]) for prompt in prompts],
             at_once=whole_number("max_in_flight", self.max_in_flight, minimum=1),
             log=self.log,
         )
-        rows = require_outputs([row for response in responses for row in response])
+        rows = [row for response in responses for row in response]
+        report_answers(settings.platform, rows)
+        require_outputs(rows)
         return {"model": inference.model_name, **output_value(rows, single=single)}

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
+from airflow_provider_lamini.hooks.telemetry import DIRECT, report_requests, report_rows
 from airflow_provider_lamini.rows.answers import sum_tokens
+from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.failure_limit import FailureLimit
 from airflow_provider_lamini.rows.sources.forms import is_path
@@ -50,7 +52,10 @@ def send_all(settings: ClientSettings, calls: Sequence[Call[T]], *, at_once: int
     :return: the answers, in the order of the calls
     :raises PlatformError: as soon as one call has failed; the others are cancelled
     """
-    return run_in_thread(_send_all(settings, calls, at_once, log))
+    try:
+        return run_in_thread(_send_all(settings, calls, at_once, log))
+    finally:
+        report_requests()
 
 
 async def _send_all(settings: ClientSettings, calls: Sequence[Call[T]], at_once: int, log: Log) -> list[T]:
@@ -71,6 +76,23 @@ async def _send_all(settings: ClientSettings, calls: Sequence[Call[T]], at_once:
         except BaseExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+def report_answers(
+    platform: str, rows: Sequence[RowResult], usages: Sequence[TokenUsage | None] | None = None
+) -> None:
+    """Report the answers of prompts to Airflow's metrics.
+
+    :param platform: the platform's name
+    :param rows: the answers
+    :param usages: the tokens of each answer, if they are not in ``rows``
+    """
+    failed = sum(row.failure is not None for row in rows)
+    known = [usage for row in rows for usage in row.usages] if usages is None else usages
+    sums = sum_tokens(usage for usage in known if usage is not None)
+    report_rows(
+        platform, DIRECT, None, Counts(rows=len(rows), ok=len(rows) - failed, failed=failed, sums=sums)
+    )
 
 
 def require_outputs(rows: list[RowResult], limit: FailureLimit = NONE_MAY_FAIL) -> list[RowResult]:

@@ -8,8 +8,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.hooks.telemetry import DIRECT, report_rows
 from airflow_provider_lamini.rows.answers import RowResult
-from airflow_provider_lamini.rows.counts import describe_failures, describe_tokens
+from airflow_provider_lamini.rows.counts import Counts, describe_failures, describe_tokens
 from airflow_provider_lamini.rows.endpoints import JobEndpoint
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
@@ -19,7 +20,13 @@ from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
 from airflow_provider_lamini.runs.direct_requests import DirectRequests
-from airflow_provider_lamini.runs.inline import inline_error, inline_source, require_outputs, send_all
+from airflow_provider_lamini.runs.inline import (
+    inline_error,
+    inline_source,
+    report_answers,
+    require_outputs,
+    send_all,
+)
 from airflow_provider_lamini.runs.opening import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 
@@ -64,6 +71,7 @@ class RowRun:
         self._result = result
         self._follows_another = follows_another
         self._run: OpenRun | None = None
+        self._known = Counts()
 
     def advance(self, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
         """Fetch the results of ended jobs and submit more, or send direct requests until all rows are done.
@@ -122,7 +130,9 @@ class RowRun:
     def close(self) -> None:
         """Close what is open."""
         if self._run is not None:
-            self._task.written[self._run.folder.location] = self._run.ledger.totals
+            totals = self._run.ledger.totals
+            self._task.written[self._run.folder.location] = totals
+            report_rows(self._task.hook.platform_name, row_kind(self._config.endpoint), self._known, totals)
             self._run.end()
             self._run = None
 
@@ -143,6 +153,7 @@ class RowRun:
             stack=stack,
             log=task.log,
         )
+        self._known = self._run.ledger.totals
         task.begun = True
         return self._run
 
@@ -221,6 +232,7 @@ class InlineRun:
         answers = send_all(self._task.settings, calls, at_once=config.max_in_flight, log=self._task.log)
         for offset, result in zip(sent, chain.from_iterable(answers), strict=True):
             results[offset] = result
+        report_answers(self._task.hook.platform_name, results)
         return Done(self._result(require_outputs(results, config.failure_limit)))
 
     def on_deadline(self, event: JobEvent) -> str:
@@ -228,6 +240,14 @@ class InlineRun:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def row_kind(endpoint: JobEndpoint | DirectEndpoint) -> str:
+    """The kind of the rows of an endpoint, for metrics.
+
+    :param endpoint: sends the rows
+    """
+    return endpoint.kind.rpartition("/")[2] if isinstance(endpoint, JobEndpoint) else DIRECT
 
 
 def jobs_kept(event: JobEvent) -> str:

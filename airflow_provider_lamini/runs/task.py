@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_provider_lamini.exceptions import WaitTimeoutError
+from airflow_provider_lamini.hooks.telemetry import span, waiting
 from airflow_provider_lamini.hooks.watches import private_watch
 from airflow_provider_lamini.jobs.polling import PollPlan
 from airflow_provider_lamini.jobs.result_cache import ResultCache
@@ -280,14 +281,16 @@ class TaskRun:
             while True:
                 if event is not None and event.timed_out and event.task_deadline is None:
                     raise self._timeout_error(work, event)
-                outcome = work.advance(event)
+                with span("advance", platform=self.hook.platform_name):
+                    outcome = work.advance(event)
                 if isinstance(outcome, Done):
                     return outcome
                 self.cancel_on_kill(outcome)
                 if self.options.deferrable and time.time() >= wait_until:
                     return outcome
                 watch = watch or loop.enter(self._watch())
-                event = loop.run(self._wait(watch, outcome, wait_until))
+                with waiting(outcome.kind, len(outcome.job_ids)):
+                    event = loop.run(self._wait(watch, outcome, wait_until))
                 if event.timed_out and event.task_deadline is None and wait_until < self.deadline:
                     return outcome
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Version of the arguments."""
 
-MODULES = ("hooks.watches", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
+MODULES = ("hooks.telemetry", "hooks.watches", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
 """Modules that a waiting trigger needs, besides its platform."""
 
 MIN_SECONDS = 5.0
@@ -113,6 +113,7 @@ class JobTrigger(BaseTrigger):
         """
         may_yield_at = time.monotonic() + min_seconds()
         await _load(self.kind)
+        from airflow_provider_lamini.hooks.telemetry import waiting
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.polling import PollPlan
         from airflow_provider_lamini.jobs.waiting import wait_with_progress
@@ -122,7 +123,7 @@ class JobTrigger(BaseTrigger):
         plan = PollPlan(
             submitted_at=self.submitted_at, deadline=self.deadline, max_interval=self.poll_interval
         )
-        with WAITING.counted():
+        with WAITING.counted(), waiting(self.kind, len(self.job_ids)):
             async with shared_watch(platform(kind.platform), self.conn_id) as watch:
                 event = await wait_with_progress(
                     watch,
@@ -131,11 +132,18 @@ class JobTrigger(BaseTrigger):
                     plan,
                     min_ended=self.min_ended,
                     progress=self.progress,
-                    info=partial(self.log.info, "%s"),
+                    info=self._report,
                     warn=partial(self.log.warning, "%s"),
                 )
         await asyncio.sleep(max(0.0, may_yield_at - time.monotonic()))
         yield TriggerEvent(replace(event, task_deadline=self.task_deadline).payload())
+
+    def _report(self, line: str) -> None:
+        """Log the progress, and report the requests so far: a wait may take days."""
+        from airflow_provider_lamini.hooks.telemetry import report_requests
+
+        self.log.info("%s", line)
+        report_requests()
 
     async def on_kill(self) -> None:
         """Cancel the jobs: a user has ended the task. Called by Airflow 3.3 and newer."""

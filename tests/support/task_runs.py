@@ -24,6 +24,7 @@ class MemoryHook:
     records: str | None = None
     conn_id: str = "mine"
     closed: bool = False
+    platform_name: str = "test"
 
     def settings(self) -> Any:
         """Settings with an address."""

@@ -1,0 +1,256 @@
+"""The metrics of tasks and triggers in Airflow's Stats, and what a collector of OpenTelemetry receives."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_lamini.api.errors import UnavailableError
+from airflow_provider_lamini.api.traffic import TRAFFIC
+from airflow_provider_lamini.hooks import telemetry
+from airflow_provider_lamini.operators.chat import LaminiChatOperator
+from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
+from tests.support.serving import served
+from tests.support.tasks import WAITING, execute, run_to_end
+
+PREFIX = "airflow_provider_lamini."
+
+
+try:
+    from airflow.sdk._shared.observability.metrics import stats
+    from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
+except ImportError:  # Airflow 2.11
+    from airflow.metrics.base_stats_logger import NoStatsLogger
+
+    stats = None
+
+
+class Recorder(NoStatsLogger):
+    """A backend of Airflow's metrics that keeps them."""
+
+    def __init__(self):
+        self.counters = Counter()
+        self.timings = []
+        self.calls = 0
+
+    def incr(self, stat, count=1, rate=1, *, tags=None):
+        del rate
+        if not stat.startswith(PREFIX):
+            return
+        self.calls += 1
+        self.counters[stat, tuple(sorted((tags or {}).items()))] += count
+
+    def timing(self, stat, dt, *, tags=None):
+        if not stat.startswith(PREFIX):
+            return
+        self.calls += 1
+        self.timings.append((stat, dt.total_seconds(), tags or {}))
+
+    def total(self, name, **tags):
+        """The sum of a counter over all metrics with these tags."""
+        return sum(
+            count
+            for (stat, found), count in self.counters.items()
+            if stat == PREFIX + name and tags.items() <= dict(found).items()
+        )
+
+
+@pytest.fixture
+def metrics(monkeypatch):
+    """What reaches Airflow's metrics."""
+    recorder = Recorder()
+    TRAFFIC.take()
+    if stats is None:
+        from airflow.stats import Stats
+
+        monkeypatch.setattr(type(Stats), "instance", recorder, raising=False)
+    else:
+        monkeypatch.setattr(stats, "_backend", recorder)
+    return recorder
+
+
+def test_a_run_over_rows_counts_rows_tokens_requests_and_waits(inference, metrics):
+    ended = run_to_end(inference(chunk_size=5))
+    assert metrics.total("rows_ok", platform="lamini", kind="batch_completions") == 25
+    assert metrics.total("rows_failed") == 0
+    assert metrics.total("requests", operation="batch_completion_v1_batch_completions_post") == 5
+    assert metrics.total("requests", platform="lamini") == metrics.total("requests") > 10
+    assert metrics.total("retries") == metrics.total("failures") == 0
+    waits = [(seconds, tags) for stat, seconds, tags in metrics.timings if stat == PREFIX + "wait"]
+    assert len(waits) == len(ended.deferrals)
+    assert all(
+        tags == {"platform": "lamini", "kind": "batch_completions"} and seconds > 0 for seconds, tags in waits
+    )
+
+
+def test_each_row_is_counted_once_over_deferrals_and_failed_rows_apart(inference, metrics):
+    rows = ["fine", "", "fine too"] * 4
+    run_to_end(inference(input=rows, on_bad_row="error", max_failed_rows=None, chunk_size=3, max_in_flight=1))
+    assert metrics.total("rows_ok") == 8
+    assert metrics.total("rows_failed") == 4
+
+
+def test_reused_rows_are_counted_apart(inference, metrics, out):
+    run_to_end(inference())
+    run_to_end(inference(output=f"{out}-again", reuse_from=str(out)))
+    assert metrics.total("rows_reused") == 25
+
+
+def test_retries_and_their_pauses_are_counted(platform, metrics):
+    platform.control.fault(path="/inf/chat/completions", status=503, times=1)
+    execute(LaminiChatOperator(task_id="chat", messages="hello", model_name=platform.models[0]))
+    assert metrics.total("retries", platform="lamini") == 1
+    (pause,) = [seconds for stat, seconds, _ in metrics.timings if stat == PREFIX + "retry_pause"]
+    assert pause > 0
+    assert metrics.total("rows_ok", kind="requests") == 1
+    assert metrics.total("completion_tokens", kind="requests") > 0
+
+
+def test_a_call_that_fails_for_good_is_counted(platform, metrics):
+    platform.control.fault(path="/inf/chat/completions", status=503, times=None)
+    with pytest.raises(UnavailableError):
+        execute(LaminiChatOperator(task_id="chat", messages="hello", model_name=platform.models[0]))
+    assert metrics.total("failures") == 1
+    assert metrics.total("rows_ok") == 0
+
+
+def test_emissary_is_counted_under_its_own_name(emissary, metrics, out):
+    emissary.new("deployment", ("Deployed",), name="live")
+    run_to_end(
+        lambda: EmissaryBatchInferenceOperator(
+            task_id="infer",
+            input=["a", "b"],
+            output=str(out),
+            model_name="live",
+            project_id="ms-1",
+            **WAITING,
+        )
+    )
+    assert metrics.total("rows_ok", platform="emissary", kind="requests") == 2
+    assert metrics.total("prompt_tokens", platform="emissary") > 0
+    assert metrics.total("requests", platform="lamini") == 0
+
+
+def test_the_number_of_reports_and_of_tag_values_does_not_grow_with_the_rows(inference, metrics, out):
+    run_to_end(inference(chunk_size=1000))
+    small, names = metrics.calls, set(metrics.counters)
+    metrics.counters.clear()
+    metrics.calls = 0
+    rows = [f"row {number}" for number in range(500)]
+    run_to_end(inference(input=rows, output=f"{out}-large", chunk_size=1000))
+    assert metrics.total("rows_ok") == 500
+    assert metrics.calls <= small + 10
+    assert set(metrics.counters) <= names
+
+
+def test_the_documentation_names_every_metric_and_no_other():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    table = page.partition("## Metrics")[2].partition("The tags take")[0]
+    named = {
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")
+    }
+    code = inspect.getsource(telemetry)
+    reported = set(re.findall(r'_count\("(\w+)"', code)) | set(
+        re.findall(r'timing\(f"{PREFIX}\.(\w+)"', code)
+    )
+    assert named - {"airflow_provider_lamini"} == reported | {
+        "rows_ok",
+        "rows_failed",
+        "rows_reused",
+        "prompt_tokens",
+        "completion_tokens",
+    }
+
+
+RUN = """
+import sys
+from airflow.sdk._shared.observability.metrics import stats
+from airflow.sdk.observability.metrics import stats_utils
+from opentelemetry import trace
+import airflow.settings
+stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
+from tests.support.tasks import WAITING, run_to_end
+model, output = sys.argv[1:]
+with trace.get_tracer("test").start_as_current_span("worker.infer"):
+    run_to_end(lambda: LaminiBatchInferenceOperator(
+        task_id="infer", input=["a", "b", "c"], model_name=model, output=output, **WAITING))
+trace.get_tracer_provider().force_flush()
+"""
+
+
+@pytest.fixture
+def collector():
+    """A collector of OpenTelemetry: the bodies that it has received, by path, and its address."""
+    bodies = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        yield bodies, f"http://{address}"
+
+
+@pytest.mark.long
+def test_a_collector_of_opentelemetry_receives_metrics_and_spans(collector, platform, out):
+    pytest.importorskip("airflow.sdk.observability")
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    bodies, url = collector
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, platform.models[0], str(out)],
+        env=os.environ
+        | {
+            "AIRFLOW__METRICS__OTEL_ON": "True",
+            "AIRFLOW__TRACES__OTEL_ON": "True",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_TRACES_EXPORTER": "otlp_proto_http",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = {}
+    spans = []
+    for path, body in bodies:
+        if path.endswith("/metrics"):
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                    found[metric.name] = metric
+        else:
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                spans += [span for scope in resource.scope_spans for span in scope.spans]
+    (rows,) = found[f"airflow.{PREFIX}rows_ok"].sum.data_points
+    assert {each.key: each.value.string_value for each in rows.attributes} == {
+        "platform": "lamini",
+        "kind": "batch_completions",
+    }
+    assert max(rows.as_int, rows.as_double) == 3
+    assert {f"airflow.{PREFIX}requests", f"airflow.{PREFIX}wait"} <= set(found)
+
+    (task,) = [span for span in spans if span.name == "worker.infer"]
+    ours = [span for span in spans if span.name.startswith(PREFIX)]
+    assert {span.name for span in ours} == {f"{PREFIX}advance", f"{PREFIX}wait"}
+    assert {span.parent_span_id for span in ours} <= {task.span_id, b""}
+    wait = next(span for span in ours if span.name == f"{PREFIX}wait")
+    assert {each.key: each.value.string_value for each in wait.attributes}["kind"] == "batch_completions"
