@@ -4,21 +4,24 @@
 triggerer for a minute, and then lets the platform finish. ``--provider openai`` does the same with the OpenAI provider's
 batch operator, in an environment that contains it (``make bench-peers`` creates one). The platform is a stub. Starting and
 resuming 500 tasks keeps two cores busy for some ten minutes; ``--tasks 40`` is a short form.
+
+``--job-seconds 2`` instead lets each job end after 2 s, and counts the tasks that fail: a deferral that is over within seconds
+can race with Airflow's scheduler. ``--triggerers 2`` uses CeleryExecutor, PostgreSQL and Redis, in the environment of
+``make production-trial``, and measures each triggerer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -28,11 +31,13 @@ sys.path.insert(0, str(ROOT))
 from bench.stubs.timed_jobs import Stub, running_stub
 from bench.support.figures import Figures, exit_status
 from bench.support.lag import idle_loop
-from tests.support.airflow_stack import AirflowStack, airflow_stack
+from tests.support.airflow_stack import RUN_ENDED, AirflowStack, airflow_stack
+from tests.support.databases import Database
 from tests.support.local_platform import wait_until
+from tests.support.production_stack import production_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 BLOCKED = "async thread was blocked"
 """Part of the triggerer's warning that its event loop did not run for 0.2 s."""
@@ -43,37 +48,88 @@ SETTLE = 40
 FOREVER = 1e9
 
 
-def make_environment(stub: Stub, tasks: int, output: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    :param provider: ``ours`` or ``openai``
+    :param tasks: number of tasks
+    :param seconds: how long to watch the triggerers
+    :param job_seconds: how long each job runs; ``None``: until all tasks are deferred and the triggerers were watched
+    :param triggerers: number of triggerers
+    :param defer_after: seconds that a task of ours waits in its worker before it defers
+    :param stop_early: stop when the triggerers were watched, without resuming the tasks
+    """
+
+    provider: str
+    tasks: int
+    seconds: float
+    job_seconds: float | None
+    triggerers: int
+    defer_after: float
+    stop_early: bool
+
+
+def make_environment(stub: Stub, options: Options, output: Path) -> dict[str, str]:
     """Return the environment variables that the Dags and the components need."""
     openai = {"conn_type": "openai", "password": "no-secret", "host": f"{stub.url}/v1"}
     return {
         "AIRFLOW_CONN_LAMINI_DEFAULT": stub.connection(),
         "AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps(openai),
-        "BENCH_TASKS": str(tasks),
+        "BENCH_TASKS": str(options.tasks),
+        "BENCH_POLL_INTERVAL": "30" if options.job_seconds is None else "1",
         "BENCH_OUTPUT": str(output),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
-        "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER": "0",
+        "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER": str(options.defer_after),
     }
 
 
-def count_states(home: Path) -> dict[str, int]:
-    """Return the number of task instances in each state."""
-    with closing(sqlite3.connect(f"file:{home / 'airflow.db'}?mode=ro", uri=True, timeout=60)) as database:
-        rows = database.execute("select state, count(*) from task_instance group by state").fetchall()
-    return {str(state): count for state, count in rows}
+@dataclass(frozen=True)
+class Running:
+    """Airflow's running components, with their database."""
+
+    stack: AirflowStack
+    database: Database
+
+    def states(self) -> dict[str, int]:
+        """Return the number of task instances in each state."""
+        rows = self.database.rows("select state, count(*) from task_instance group by state")
+        return {str(state): count for state, count in rows}
+
+    def all_deferred(self, tasks: int) -> bool:
+        """Return whether all tasks are deferred.
+
+        :raises SystemExit: if one has failed
+        """
+        states = self.states()
+        if states.get("deferred", 0) == tasks:
+            return True
+        if states.get("failed"):
+            raise SystemExit(f"tasks failed before they were deferred: {states}")
+        return False
+
+    def has_ended(self) -> bool:
+        """Return whether the Dag run has ended. A busy API server may not answer in time, so this asks the database."""
+        return self.database.rows("select state from dag_run")[0][0] in RUN_ENDED
+
+    def triggerers(self) -> dict[str, int]:
+        """Return the process id of each triggerer."""
+        return {
+            name: process.pid
+            for name, process in self.stack.processes.items()
+            if name.startswith("triggerer")
+        }
 
 
-def all_deferred(home: Path, tasks: int) -> bool:
-    """Return whether all tasks are deferred.
-
-    :raises SystemExit: if one has failed
-    """
-    states = count_states(home)
-    if states.get("deferred", 0) == tasks:
-        return True
-    if states.get("failed"):
-        raise SystemExit(f"tasks failed before they were deferred: {states}")
-    return False
+@contextmanager
+def running_airflow(home: Path, dag: Path, env: dict[str, str], triggerers: int) -> Iterator[Running]:
+    """Run Airflow: with SQLite and the LocalExecutor, or, for several triggerers, in a production set-up."""
+    if triggerers == 1:
+        with airflow_stack(home, [dag], env) as stack:
+            yield Running(stack, Database({"conn_type": "sqlite", "host": str(home / "airflow.db")}, "?"))
+        return
+    with production_stack(home, [dag], env, triggerers=triggerers) as production:
+        yield Running(production.airflow, production.database.database)
 
 
 def time_until(condition: Callable[[], bool]) -> float:
@@ -96,39 +152,31 @@ def cpu_of(pid: int) -> float:
 
 @dataclass(frozen=True)
 class TriggererCost:
-    """What the triggerer costs while all tasks wait.
+    """What one triggerer costs while all tasks wait.
 
     :param cpu: share of a core
-    :param idle_cpu: share of a core of an idle triggerer
     :param memory: bytes
-    :param requests: requests per second to the platform
-    :param connections: maximum number of connections to the platform
     """
 
     cpu: float
-    idle_cpu: float
     memory: int
-    requests: float
-    connections: int
 
 
-def measure_triggerer(stack: AirflowStack, stub: Stub, seconds: float) -> TriggererCost:
-    """Watch the triggerer, then an idle one beside it."""
+def measure_triggerers(running: Running, stub: Stub, seconds: float) -> tuple[dict[str, TriggererCost], Any]:
+    """Watch the triggerers; return what each costs, and the stub's counters."""
     time.sleep(SETTLE)
-    pid = stack.processes["triggerer"].pid
+    pids = running.triggerers()
     stub.control("reset")
-    cpu = cpu_of(pid)
+    before = {name: cpu_of(pid) for name, pid in pids.items()}
     time.sleep(seconds)
-    cpu = cpu_of(pid) - cpu
-    counters = stub.control("stats")
-    idle_cpu = measure_idle_triggerer(stack, seconds)
-    return TriggererCost(
-        cpu=cpu / seconds,
-        idle_cpu=idle_cpu / seconds,
-        memory=sum(process.memory_info().rss for process in process_tree(pid)),
-        requests=sum(counters["requests"].values()) / seconds,
-        connections=counters["connections"],
-    )
+    costs = {
+        name: TriggererCost(
+            cpu=(cpu_of(pid) - before[name]) / seconds,
+            memory=sum(process.memory_info().rss for process in process_tree(pid)),
+        )
+        for name, pid in pids.items()
+    }
+    return costs, stub.control("stats")
 
 
 def measure_idle_triggerer(stack: AirflowStack, seconds: float) -> float:
@@ -149,55 +197,86 @@ def measure_idle_triggerer(stack: AirflowStack, seconds: float) -> float:
             triggerer.wait()
 
 
-def measure(provider: str, tasks: int, seconds: float) -> Figures:
-    """Run one Dag from start to end.
-
-    :param provider: ``ours`` or ``openai``
-    :param seconds: how long to watch the triggerer
-    """
-    dag = ROOT / "bench" / "dags" / f"deferred_{provider}.py"
+def measure(options: Options) -> Figures:
+    """Run one Dag from start to end."""
+    dag = ROOT / "bench" / "dags" / f"deferred_{options.provider}.py"
+    job_seconds = FOREVER if options.job_seconds is None else options.job_seconds
+    figures = Figures(
+        f"{options.tasks} deferred tasks, {options.provider}, under Airflow's real components"
+        + (f", jobs of {job_seconds:g} s" if options.job_seconds is not None else "")
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_stub(seconds=FOREVER, rows=1) as stub,
+        running_stub(seconds=job_seconds, rows=1) as stub,
         idle_loop(str(ROOT)) as idle,
+        running_airflow(
+            Path(folder) / "airflow",
+            dag,
+            make_environment(stub, options, Path(folder) / "output"),
+            options.triggerers,
+        ) as running,
     ):
-        home = Path(folder) / "airflow"
-        with airflow_stack(home, [dag], make_environment(stub, tasks, Path(folder) / "output")) as stack:
-            run = stack.trigger_dag(dag.stem)
-            start_seconds = time_until(lambda: all_deferred(home, tasks))
-            cost = measure_triggerer(stack, stub, seconds)
+        running.stack.trigger_dag(dag.stem)
+        if options.job_seconds is None:
+            start = time_until(lambda: running.all_deferred(options.tasks))
+            figures.note("time until all were deferred", start, "s")
+            watch(running, stub, options, figures)
             stub.control("end")
-            end_seconds = time_until(lambda: stack.run_state(run) in {"success", "failed"})
-            states = count_states(home)
-            log = (stack.logs / "triggerer.log").read_text(errors="replace")
-    for line in log.splitlines():
-        if BLOCKED in line:
-            print(line)
-    figures = Figures(f"{tasks} deferred tasks, {provider}, under Airflow's real components")
-    figures.check("tasks that succeeded", states.get("success", 0), ">=", tasks)
-    figures.check("warnings about a blocked event loop", log.count(BLOCKED), "<=", 0)
-    figures.note("   an idle loop at the same time: times blocked", idle["blocked"])
-    figures.note("   an idle loop at the same time: maximum lag", idle["max"], "ms")
-    figures.note("triggerer CPU while all wait, share of a core", cost.cpu * 100, "%")
-    figures.note("   when idle", cost.idle_cpu * 100, "%")
-    figures.note("triggerer memory", cost.memory / 1e6, "MB")
-    figures.note("requests per minute", cost.requests * 60)
-    figures.note("connections", cost.connections)
-    figures.note("time until all were deferred", start_seconds, "s")
-    figures.note("time from the end of the jobs to the end of the run", end_seconds, "s")
+        if not options.stop_early:
+            finish(running, options, figures)
+        check_lag(running, figures)
+    figures.note("an idle loop at the same time: times blocked", idle["blocked"])
+    figures.note("an idle loop at the same time: maximum lag", idle["max"], "ms")
     return figures
+
+
+def watch(running: Running, stub: Stub, options: Options, figures: Figures) -> None:
+    """Measure what the triggerers cost while all tasks wait."""
+    costs, counters = measure_triggerers(running, stub, options.seconds)
+    triggers = running.database.rows("select count(*) from trigger group by triggerer_id")
+    figures.note("triggers of the busiest triggerer", max(count for (count,) in triggers))
+    for name, cost in costs.items():
+        figures.note(f"{name}: CPU while all wait, share of a core", cost.cpu * 100, "%")
+        figures.note(f"{name}: memory", cost.memory / 1e6, "MB")
+    figures.note("requests per minute", sum(counters["requests"].values()) / options.seconds * 60)
+    figures.note("connections", counters["connections"])
+    if options.triggerers == 1:
+        idle_cpu = measure_idle_triggerer(running.stack, options.seconds)
+        figures.note("CPU of an idle triggerer, share of a core", idle_cpu / options.seconds * 100, "%")
+
+
+def finish(running: Running, options: Options, figures: Figures) -> None:
+    """Wait until the run has ended, and count the tasks that succeeded."""
+    end = time_until(running.has_ended)
+    states = running.states()
+    figures.check("tasks that succeeded", states.get("success", 0), ">=", options.tasks)
+    figures.note("tasks that failed", states.get("failed", 0))
+    figures.note("time from the end of the jobs to the end of the run", end, "s")
+
+
+def check_lag(running: Running, figures: Figures) -> None:
+    """Count and print the triggerers' warnings."""
+    logs = [(running.stack.logs / f"{name}.log").read_text(errors="replace") for name in running.triggerers()]
+    late = [line for log in logs for line in log.splitlines() if BLOCKED in line]
+    print(*late, sep="\n")
+    figures.check("warnings about a blocked event loop", len(late), "<=", 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--provider", choices=["ours", "openai"], default="ours")
     parser.add_argument("--tasks", type=int, default=500, help="number of tasks")
-    parser.add_argument("--seconds", type=float, default=60, help="how long to watch the triggerer")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to watch the triggerers")
+    parser.add_argument("--job-seconds", type=float, help="let each job end after this time; watch nothing")
+    parser.add_argument("--triggerers", type=int, default=1, help="more than one needs .venv-production")
+    parser.add_argument("--defer-after", type=float, default=0.0, help="our setting defer_after")
+    parser.add_argument("--stop-early", action="store_true", help="do not let the tasks resume and end")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
-    options = parser.parse_args()
-    figures = measure(options.provider, options.tasks, options.seconds)
+    arguments = vars(parser.parse_args())
+    check = arguments.pop("check")
+    figures = measure(Options(**arguments))
     figures.print()
-    sys.exit(exit_status([figures], check=options.check))
+    sys.exit(exit_status([figures], check=check))
 
 
 if __name__ == "__main__":

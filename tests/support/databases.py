@@ -42,7 +42,7 @@ class Database:
     def open(self) -> Any:
         """Open a connection of the driver."""
         if self.connection["conn_type"] == "sqlite":
-            return sqlite3.connect(self.connection["host"])
+            return sqlite3.connect(self.connection["host"], timeout=60)
         import psycopg
 
         fields = self.connection
