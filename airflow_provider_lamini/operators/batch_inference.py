@@ -67,6 +67,8 @@ class LaminiBatchInferenceOperator(RowOperator):
     :param fail_on_length: whether a row fails whose output was cut at ``max_new_tokens``
     :param accept_answers: answers that count as outputs although they are none: ``empty``, ``refused``, ``filtered``,
         ``tool_calls``; by default each of them fails its row
+    :param reasoning: what becomes of what a reasoning model thinks before its answer: ``drop`` it, or ``keep`` it in a column of
+        its own, ``reasoning``
     :param messages: the column with a conversation, instead of ``prompt``: a list of messages with ``role`` and
         ``content`` (the chat fine-tuning format), the body of a line of an OpenAI batch file, or the JSON text of either
     :param last_answer: what becomes of a conversation's last message if it is the model's: ``drop`` it, so that the model
@@ -109,6 +111,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         "max_new_tokens",
         "endpoint",
         *INFERENCE_FIELDS,
+        "reasoning",
         *REQUEST_FIELDS,
     )
     template_fields_renderers = {"prompt": "md", "input_sql": "sql", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
@@ -123,6 +126,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         check: Callable[[Json], object] | str | None = None,
         fail_on_length: bool | str = False,
         accept_answers: Sequence[str] | str = (),
+        reasoning: str = "drop",
         max_new_tokens: int | str | None = None,
         endpoint: str = "batch",
         messages: str | None = None,
@@ -144,6 +148,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         self.check = check
         self.fail_on_length = fail_on_length
         self.accept_answers = accept_answers
+        self.reasoning = reasoning
         self.max_new_tokens = max_new_tokens
         self.endpoint = endpoint
         self.messages = messages
@@ -165,16 +170,18 @@ class LaminiBatchInferenceOperator(RowOperator):
 
     def work(self, task: TaskRun) -> RowRun:
         """Validate the arguments, then return the run."""
+        from airflow_provider_lamini.rows.output.parts import ReasoningWriter
         from airflow_provider_lamini.runs.lamini.inference import choose_endpoint
         from airflow_provider_lamini.runs.row_run import RowRun
 
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
-        inference, template = parse_inference_arguments(self, name)
+        inference, template = parse_inference_arguments(self, name, reasoning=self.reasoning)
         config = self.row_run_config(
             endpoint=choose_endpoint(name, inference, template),
             model=inference.model_name,
             fingerprint_inputs={"endpoint": name, "inference": inference.plain()},
             prompt=template,
+            writer=ReasoningWriter if inference.answers.keep_reasoning else None,
             output_required=True,
         )
         return RowRun(task, config)
@@ -191,12 +198,13 @@ class InferenceArguments(Protocol):
 
 
 def parse_inference_arguments(
-    operator: InferenceArguments, endpoint: str
+    operator: InferenceArguments, endpoint: str, *, reasoning: str = "drop"
 ) -> tuple[Inference, PromptTemplate]:
     """Validate the arguments that say what a row sends, and what becomes of the answer.
 
     :param operator: the operator
     :param endpoint: one of `ENDPOINTS`
+    :param reasoning: ``keep`` or ``drop`` what a model has thought
     :return: what the model does with each row, and what makes the row's prompt or request
     :raises InvalidArgumentError: if one is wrong, or the endpoint does not take it
     """
@@ -208,6 +216,7 @@ def parse_inference_arguments(
         model_name=operator.model_name,
         max_new_tokens=operator.max_new_tokens,
         check=operator.check,
+        reasoning=reasoning,
         **{name: getattr(operator, name) for name in INFERENCE_FIELDS},
     )
     template = parse_requests(

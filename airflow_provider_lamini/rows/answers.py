@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from operator import methodcaller
+from itertools import repeat
+from operator import contains, methodcaller
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
+from airflow_provider_lamini.rows.thinking import split_thinking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,6 +81,17 @@ def meaning_of(
     return meanings.get(finish_reason.strip().lower().replace("-", "_"))
 
 
+def ended_by(finish_reason: str | None, *, refused: bool, calls_tools: bool) -> FailureReason | None:
+    """What a chat's answer says about its end, in its finish reason or elsewhere.
+
+    :param finish_reason: the finish reason
+    :param refused: whether the message has a refusal
+    :param calls_tools: whether the message calls tools and has no text
+    """
+    meaning = FailureReason.REFUSED if refused else meaning_of(finish_reason)
+    return FailureReason.TOOL_CALLS if meaning is None and calls_tools else meaning
+
+
 class TokenUsage(Protocol):
     """The tokens of one answer."""
 
@@ -109,9 +121,6 @@ def sum_tokens(usages: Iterable[TokenUsage | None]) -> dict[str, float]:
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 """The names under which tokens are summed."""
 
-_THINKING = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
-_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
-
 
 class Answer(NamedTuple):
     """What a platform has answered for one row.
@@ -119,11 +128,13 @@ class Answer(NamedTuple):
     :param output: the output; ``None`` if there is none
     :param finish_reason: why generation ended, as the platform says it
     :param ended_by: what that means, if the answer is not a complete one
+    :param reasoning: what the model has thought, if the platform gives it apart from the output
     """
 
     output: Json
     finish_reason: str | None
     ended_by: FailureReason | None = None
+    reasoning: str | None = None
 
 
 class RowResult(NamedTuple):
@@ -134,12 +145,14 @@ class RowResult(NamedTuple):
     :param failure: why the row failed; ``None`` if it did not
     :param usages: tokens of each answer to the row, including those that made it fail before; empty if the platform does
         not count them
+    :param reasoning: what the model has thought; ``None`` if it is not to be kept
     """
 
     output: Json
     finish_reason: str | None
     failure: RowFailure | None = None
     usages: tuple[TokenUsage, ...] = ()
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +162,13 @@ class AnswerPolicy:
     :param shape: the requested shape of each output; ``None`` for plain text
     :param accept: reasons for which a row does not fail
     :param check: judges each output that has the shape; ``None`` for no check
+    :param keep_reasoning: whether to keep what a model has thought
     """
 
     shape: OutputShape | None = None
     accept: frozenset[FailureReason] = frozenset({FailureReason.TRUNCATED})
     check: Check | None = None
+    keep_reasoning: bool = False
 
     def plain(self) -> dict[str, object]:
         """Everything that decides which answers count, as plain values, for a fingerprint. Of a check it is the name."""
@@ -162,6 +177,8 @@ class AnswerPolicy:
             found["accept"] = sorted(self.accept)
         if self.check is not None:
             found["check"] = getattr(self.check, "__qualname__", type(self.check).__qualname__)
+        if self.keep_reasoning:
+            found["reasoning"] = "keep"
         return found
 
 
@@ -197,8 +214,17 @@ def judge(answer: Answer, policy: AnswerPolicy) -> RowResult:
     :return: the result; the row has failed if the answer is incomplete or empty, unless the policy accepts that, if it
         does not have the requested shape, or if the check does not accept it
     """
-    if policy.shape is None:  # a shape reads the object after the thoughts, unless only JSON counts
-        answer = answer._replace(output=without_thinking(answer.output))
+    output = answer.output
+    thinking = split_thinking(output) if isinstance(output, str) and not _is_json(output) else None
+    if thinking is not None and policy.shape is None:
+        answer = answer._replace(output=thinking.answer)  # a shape reads the object after the thoughts itself
+    result = _judged(answer, policy)
+    if not policy.keep_reasoning:
+        return result
+    return result._replace(reasoning=answer.reasoning or (thinking.thoughts if thinking else None) or None)
+
+
+def _judged(answer: Answer, policy: AnswerPolicy) -> RowResult:
     failure = _incomplete(answer, policy) or _empty(answer, policy)
     if failure is not None:
         return RowResult(None, answer.finish_reason, failure)
@@ -243,20 +269,16 @@ def set_result(result: ChunkResult, offset: int, row: RowResult) -> None:
         result.settle(offset, row.output, row.finish_reason)
     else:
         result.fail(offset, row.failure, row.finish_reason)
-
-
-def without_thinking(output: Json) -> Json:
-    """Remove what a reasoning model thinks before its answer.
-
-    :param output: a text, which may begin with a ``<think>`` block; a block that was cut off has no answer
-    """
-    if not isinstance(output, str) or not (begin := _THINKING.match(output)):
-        return output
-    end = _THOUGHT.search(output, begin.end())
-    return output[end.end() :].lstrip() if end else ""
+    if row.reasoning is not None:
+        result.reasoning[offset] = row.reasoning
 
 
 _MAY_THINK = methodcaller("startswith", ("<", "\n<", "\n\n<", " <"))
+
+
+def _is_json(output: str) -> bool:
+    """Whether an output is an object or a list, in which a tag is a value's."""
+    return output.lstrip()[:1] in ("{", "[")
 
 
 def _incomplete(answer: Answer, policy: AnswerPolicy) -> RowFailure | None:
@@ -282,7 +304,9 @@ def _all_texts(outputs: Sequence[Json]) -> bool:
     """Whether all outputs are texts that are not blank, and none may begin with what a model thinks."""
     try:
         blank = "" in outputs or any(map(str.isspace, outputs))  # type: ignore[arg-type] # see below
-        return not blank and not any(map(_MAY_THINK, outputs))
+        return not (
+            blank or any(map(_MAY_THINK, outputs)) or any(map(contains, outputs, repeat("</think")))  # type: ignore[arg-type]
+        )
     except TypeError:  # an output is not a text
         return False
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.thinking import split_thinking
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,6 +48,7 @@ def object_in(output: Json) -> Json:
 
 def _without_thinking(text: str) -> str:
     """Remove thinking. One pattern for all of it would take quadratic time if thinking begins often and never ends."""
+    text = split_thinking(text).answer
     kept, position = [], 0
     while (begin := _THINKING_BEGINS.search(text, position)) and (
         end := _THINKING_ENDS.search(text, begin.end())

@@ -22,6 +22,7 @@ def parse_answer_policy(
     accept_answers: object,
     *,
     flat_only: str | None,
+    reasoning: object = "drop",
 ) -> AnswerPolicy:
     """Validate the arguments that say which answers count as outputs.
 
@@ -31,6 +32,7 @@ def parse_answer_policy(
     :param fail_on_length: whether a row fails whose output was cut at the token limit
     :param accept_answers: reasons for which a row does not fail
     :param flat_only: path of the endpoint, if it decodes no JSON Schema
+    :param reasoning: ``keep`` or ``drop`` what a model has thought
     :raises InvalidArgumentError: if one is wrong
     """
     accept = AnswerPolicy().accept | _accepted(accept_answers)
@@ -48,7 +50,12 @@ def parse_answer_policy(
             f"output_type needs a chat endpoint: {flat_only} decodes only fields of the types str, int, float and bool, and "
             "allowed values; no lists, nested objects, optional fields or limits."
         )
-    return AnswerPolicy(shape=shape, accept=accept, check=cast("Check | None", check))
+    return AnswerPolicy(
+        shape=shape,
+        accept=accept,
+        check=cast("Check | None", check),
+        keep_reasoning=one_of("reasoning", reasoning, ("drop", "keep")) == "keep",
+    )
 
 
 def _accepted(value: object) -> frozenset[FailureReason]:

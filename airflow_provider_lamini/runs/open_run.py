@@ -73,6 +73,8 @@ class ChunkRows(NamedTuple):
             result.fail(offset, failure)
         for offset, earlier in self.reused.items():
             result.settle(offset, earlier.output, earlier.finish_reason)
+            if earlier.reasoning is not None:
+                result.reasoning[offset] = earlier.reasoning
         result.reused = len(self.reused)
         return result
 

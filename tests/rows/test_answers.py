@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_lamini.api.output_types import json_schema
 from airflow_provider_lamini.rows.answers import (
     MEANINGS,
     AnswerPolicy,
     judge_all,
     meaning_of,
-    without_thinking,
 )
 from airflow_provider_lamini.rows.failures import FailureReason
+from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output_shape import OutputShape
 
 REASONS = {
     "CONTENT_FILTER": FailureReason.FILTERED,
@@ -39,15 +41,48 @@ def test_other_words_say_that_the_answer_is_complete(word):
     assert meaning_of(word) is None
 
 
-THOUGHTS = ["<think>hm</think>", "<THINK>hm</THINK>\n", "<thinking>hm</thinking> ", "\n\n<think>hm</think>"]
+THOUGHTS = [
+    "<think>hm</think>",
+    "<THINK>hm</THINK>\n",
+    "<thinking>hm</thinking> ",
+    "\n\n<think>hm</think>",
+    "hm\n</think>\n\n",
+    "hm</think>\n",
+    "\n</think>",
+]
 
 
 @pytest.mark.parametrize("thought", THOUGHTS)
-def test_thinking_before_an_answer_is_removed(thought):
-    assert without_thinking(f"{thought}yes") == "yes"
+def test_thinking_before_an_answer_is_removed_or_kept_apart(thought):
     assert judge_all([f"{thought}yes"], ["stop"], MEANINGS, AnswerPolicy()).outputs == ["yes"]
+    kept = judge_all(["no", f"{thought}yes"], ["stop"] * 2, MEANINGS, AnswerPolicy(keep_reasoning=True))
+    assert (kept.outputs, kept.reasoning) == (["no", "yes"], {1: "hm"} if "hm" in thought else {})
 
 
-@pytest.mark.parametrize("text", ["<b>yes</b>", "<thinker>", "I <think> so", "", "<"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<b>yes</b>",
+        "<thinker>",
+        "I <think> so",
+        "<",
+        "Close it with </think>",
+        "Write </think> there.\nThat is all.",
+        "An <think>a</think>\nexample",
+        '{"tag": "a</think>\\nb"}',
+    ],
+)
 def test_other_text_stays_as_it_is(text):
-    assert without_thinking(text) == text
+    assert judge_all([text], ["stop"], MEANINGS, AnswerPolicy(keep_reasoning=True)) == ChunkResult(
+        [text], ["stop"], [None]
+    )
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_thinking_before_an_object_is_kept_too(strict):
+    shape = OutputShape(schema=json_schema({"n": "int"}), strict=strict)
+    policy = AnswerPolicy(shape=shape, keep_reasoning=True)
+    texts = ['{"n": 1}', 'so {"n": 2}?\n</think>\n{"n": 3}', '<think>hm</think>{"n": 4}']
+    found = judge_all(texts, ["stop"] * 3, MEANINGS, policy)
+    assert found.outputs == [{"n": 1}, None, None] if strict else [{"n": 1}, {"n": 3}, {"n": 4}]
+    assert found.reasoning == {1: 'so {"n": 2}?', 2: "hm"}

@@ -392,6 +392,8 @@ def test_a_chat_reads_the_object_in_the_message_and_asks_for_it():
         ({"content": "I can", "refusal": "I cannot do that."}, "stop", "refused"),
         ({"content": "half"}, "content_filter", "filtered"),
         ({"content": None, "tool_calls": [{"id": "1"}]}, "tool_calls", "tool_calls"),
+        ({"content": None, "tool_calls": [{"id": "1"}]}, "stop", "tool_calls"),
+        ({"content": None, "tool_calls": []}, "stop", "empty"),
     ],
 )
 def test_a_chat_answer_without_an_answer_is_a_failed_row(message, word, reason):
@@ -437,3 +439,14 @@ def test_reasoning_beside_an_empty_content_is_an_empty_answer():
     answer = {"choices": [{"message": message, "finish_reason": "length"}]}
     (row,) = Chat(asked()).ask(["p"]).parse(json.dumps(answer).encode())
     assert row.failure.reason == "empty"
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_reasoning_beside_the_content_is_kept_if_it_is_to_be(name):
+    answer = {"choices": [{"message": {"content": "yes", name: "hm"}, "finish_reason": "stop"}]}
+    content = json.dumps(answer).encode()
+    assert Chat(asked()).ask(["p"]).parse(content) == [RowResult("yes", "stop")]
+    kept = (
+        Chat(Inference(model_name="m", answers=AnswerPolicy(keep_reasoning=True))).ask(["p"]).parse(content)
+    )
+    assert kept == [RowResult("yes", "stop", reasoning="hm")]

@@ -41,6 +41,7 @@ GENERATION_FIELDS = (
     "strict_output",
     "fail_on_length",
     "accept_answers",
+    "reasoning",
 )
 """Arguments that say what a model generates for each row, apart from its name and ``check``."""
 
@@ -98,6 +99,8 @@ class EmissaryBatchInferenceOperator(RowOperator):
     :param fail_on_length: whether a row fails whose output was cut at ``max_new_tokens``
     :param accept_answers: answers that count as outputs although they are none: ``empty``, ``refused``, ``filtered``,
         ``tool_calls``; by default each of them fails its row
+    :param reasoning: with ``completions`` and ``chat``: what becomes of what a reasoning model thinks: ``drop`` it, or ``keep``
+        it in a column of its own, ``reasoning``
     :param data_format: with ``classification``: ``logits`` for raw scores, ``probs`` for probabilities
     :param target: with ``embeddings``: the text to compare with, the name of a column or a template, as ``prompt``
     :param measures: with ``embeddings``: of ``cosine``, ``manhattan`` and ``euclidean``
@@ -149,6 +152,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         check: Callable[[Json], object] | str | None = None,
         fail_on_length: bool | str = False,
         accept_answers: Sequence[str] | str = (),
+        reasoning: str = "drop",
         data_format: str = "logits",
         target: str | None = None,
         measures: Sequence[str] = ("cosine",),
@@ -174,6 +178,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         self.check = check
         self.fail_on_length = fail_on_length
         self.accept_answers = accept_answers
+        self.reasoning = reasoning
         self.data_format = data_format
         self.target = target
         self.measures = measures
@@ -205,6 +210,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
 
     def _config(self, project_id: str | None, engine_id: str | None) -> RowRunConfig:
         from airflow_provider_lamini.platforms.emissary.endpoints import Deployed
+        from airflow_provider_lamini.rows.output.parts import ReasoningWriter
 
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
         model_name = plain_name("model_name", self.model_name)
@@ -223,6 +229,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
             fingerprint_inputs={"endpoint": name, **options},
             output_required=True,
             prompt=template,
+            writer=ReasoningWriter if name in TEXT_ENDPOINTS and self.reasoning == "keep" else None,
         )
 
     def _texts(self, name: str, model_name: str) -> tuple[DirectEndpoint, PromptTemplate, dict[str, object]]:

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, TypedDict, cast
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.emissary.api import deployments, engines, inference
 from airflow_provider_lamini.platforms.emissary.kinds import DEPLOY_AGAIN, DEPLOYMENT, ENGINE, state_of
-from airflow_provider_lamini.rows.answers import Answer, RowResult, judge, meaning_of, ranked_classes
-from airflow_provider_lamini.rows.failures import FailureReason
+from airflow_provider_lamini.rows.answers import (
+    Answer,
+    RowResult,
+    ended_by,
+    judge,
+    meaning_of,
+    ranked_classes,
+)
 from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
 from airflow_provider_lamini.rows.text_pair import decode_pair
 
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
         EmbeddingComparison,
         Usage,
     )
-    from airflow_provider_lamini.rows.answers import AnswerPolicy
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint
     from airflow_provider_lamini.rows.generation import Generation
 
@@ -53,7 +58,9 @@ class Completions:
 
         def parse(response: CompletionObject) -> list[RowResult]:
             choice = response.choices[0]
-            return [_result(options.answers, choice.text, choice.finish_reason, response.usage)]
+            reason = choice.finish_reason or "stop"
+            answer = Answer(choice.text, reason, meaning_of(reason))
+            return [judge(answer, options.answers)._replace(usages=_usages(response.usage))]
 
         return inference.complete(
             model=options.model_name,
@@ -85,13 +92,12 @@ class Chat:
             messages = with_system(messages, options.system)
 
         def parse(response: ChatCompletionObject) -> list[RowResult]:
-            choice = response.choices[0]
-            refused = FailureReason.REFUSED if choice.message.refusal else None
-            return [
-                _result(
-                    options.answers, choice.message.content, choice.finish_reason, response.usage, refused
-                )
-            ]
+            choice, said = response.choices[0], response.choices[0].message
+            reason = choice.finish_reason or "stop"
+            calls_tools = bool(said.tool_calls) and not (said.content or "").strip()
+            end = ended_by(reason, refused=bool(said.refusal), calls_tools=calls_tools)
+            answer = Answer(said.content, reason, end, said.thoughts)
+            return [judge(answer, options.answers)._replace(usages=_usages(response.usage))]
 
         return inference.chat(
             model=options.model_name,
@@ -217,19 +223,6 @@ class _Sampling(TypedDict):
 
 def _sampling(options: Generation) -> _Sampling:
     return cast("_Sampling", {name: options.parameters.get(name) for name in SAMPLING})
-
-
-def _result(
-    policy: AnswerPolicy,
-    output: str | None,
-    finish_reason: str | None,
-    usage: Usage | None,
-    ended_by: FailureReason | None = None,
-) -> RowResult:
-    """Judge one answer. The platform may omit the finish reason of a complete one."""
-    reason = finish_reason or "stop"
-    answer = Answer(output, reason, ended_by or meaning_of(reason))
-    return judge(answer, policy)._replace(usages=_usages(usage))
 
 
 def _usages(usage: Usage | None) -> tuple[Usage, ...]:

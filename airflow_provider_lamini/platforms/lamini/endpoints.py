@@ -19,6 +19,7 @@ from airflow_provider_lamini.rows.answers import (
     Answer,
     AnswerPolicy,
     RowResult,
+    ended_by,
     failure_of,
     judge,
     judge_all,
@@ -196,7 +197,14 @@ class Chat:
         def parse(response: ChatResponse) -> Reply:
             reason = response.finish_reason or "stop"
             answer = Answer(
-                response.content, reason, FailureReason.REFUSED if response.refusal else meaning_of(reason)
+                response.content,
+                reason,
+                ended_by(
+                    reason,
+                    refused=bool(response.refusal),
+                    calls_tools=response.calls_tools and not response.content.strip(),
+                ),
+                response.reasoning,
             )
             row = judge(answer, options.answers)
             usages = () if response.usage is None else (response.usage,)

@@ -28,6 +28,7 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     :param errors: why a row has no output, for a person; ``None`` if it has one
     :param failures: the same out of the list of reasons, by offset in the chunk; only failed rows are in it
     :param reused: number of rows whose output was copied from an earlier run
+    :param reasoning: what the model has thought, by offset, if it is kept
     """
 
     outputs: list[Any]
@@ -35,6 +36,7 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
     errors: list[str | None]
     failures: dict[int, FailureReason] = {}
     reused: int = 0
+    reasoning: dict[int, str] = {}
 
     def __post_init__(self) -> None:
         if not len(self.outputs) == len(self.finish_reasons) == len(self.errors):
@@ -111,7 +113,9 @@ class ChunkResult(msgspec.Struct, forbid_unknown_fields=True):
                 column[row] = value
         for row in rows:
             self.failures.pop(row, None)
+            self.reasoning.pop(row, None)
         self.failures.update((rows[offset], reason) for offset, reason in retried.failures.items())
+        self.reasoning.update((rows[offset], text) for offset, text in retried.reasoning.items())
         return self
 
     def counts(self, retried: int = 0, sums: Mapping[str, float] | None = None) -> Counts:

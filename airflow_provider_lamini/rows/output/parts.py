@@ -42,6 +42,9 @@ ERROR_COLUMNS = ("error_reason", "error")
 RESERVED = (*COLUMNS, "error_reason")
 """Keys that no passthrough column may have."""
 
+REASONING_COLUMNS = ("index", "output", "reasoning", "finish_reason", "error")
+"""The same if what the model has thought is kept."""
+
 _LINES_PER_BLOCK = 1000
 
 
@@ -203,6 +206,21 @@ class PartWriter:
         remaining = iter(lines)
         while block := list(islice(remaining, _LINES_PER_BLOCK)):
             yield self._encoder.encode_lines(block)
+
+
+class ReasoningWriter(PartWriter):
+    """Writes a column ``reasoning`` behind the output: what the model has thought, or null.
+
+    :param folder: the output folder
+    :param passthrough: columns to copy into the output
+    """
+
+    columns = REASONING_COLUMNS
+    reserved = (*REASONING_COLUMNS, "error_reason")
+
+    def _result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
+        reasoning = list(map(result.reasoning.get, range(len(result))))
+        return result.outputs, reasoning, result.finish_reasons, result.errors
 
 
 @lru_cache(16)

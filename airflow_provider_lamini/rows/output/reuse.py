@@ -38,10 +38,12 @@ class EarlierResult(NamedTuple):
 
     :param output: the output, or the vector
     :param finish_reason: why generation ended, as the platform says it
+    :param reasoning: what the model has thought, if it was kept
     """
 
     output: Json
     finish_reason: str | None
+    reasoning: str | None = None
 
 
 def row_keys(prompts: Sequence[str]) -> bytes:
@@ -153,7 +155,9 @@ class _LinesPart:
         if line.get("error") is not None:
             return None
         return EarlierResult(
-            line["embedding"] if "embedding" in line else line["output"], line.get("finish_reason")
+            line["embedding"] if "embedding" in line else line["output"],
+            line.get("finish_reason"),
+            line.get("reasoning"),
         )
 
 

@@ -32,6 +32,7 @@ def parse_generation(
     accept_answers: object,
     max_new_tokens: object,
     system: object,
+    reasoning: object = "drop",
     **sampling: object,
 ) -> Generation:
     """Validate the arguments that say what a model does with each row.
@@ -44,6 +45,7 @@ def parse_generation(
     :param accept_answers: reasons for which a row does not fail
     :param max_new_tokens: maximum number of generated tokens per row; ``None`` for the platform's default
     :param system: the system prompt; ``None`` for none
+    :param reasoning: ``keep`` or ``drop`` what a model has thought
     :param sampling: ``temperature``, ``top_p`` and ``top_k``; ``None`` for the platform's default
     :raises InvalidArgumentError: if one is wrong
     """
@@ -52,7 +54,13 @@ def parse_generation(
     return Generation(
         model_name=str(generation_parameter("model_name", model_name)),
         answers=parse_answer_policy(
-            output_type, strict_output, check, fail_on_length, accept_answers, flat_only=None
+            output_type,
+            strict_output,
+            check,
+            fail_on_length,
+            accept_answers,
+            flat_only=None,
+            reasoning=reasoning,
         ),
         max_new_tokens=tokens if isinstance(tokens, int) else None,
         system=constant_system(system),

@@ -64,6 +64,7 @@ def parse_inference(
     accept_answers: object = (),
     max_new_tokens: object = None,
     extra_body: object = None,
+    reasoning: object = "drop",
     **chat_only: object,
 ) -> Inference:
     """Validate the arguments that say what a model does with each row.
@@ -77,6 +78,7 @@ def parse_inference(
     :param accept_answers: reasons for which a row does not fail
     :param max_new_tokens: maximum number of generated tokens per row; ``None`` for the platform's default
     :param extra_body: other fields of the request's body
+    :param reasoning: ``keep`` or ``drop`` what a model has thought
     :param chat_only: arguments that only a chat takes: ``system``, ``temperature``, ``top_p``, ``seed``, ``stop``,
         ``cache_ttl``; ``None`` for the platform's default
     :raises InvalidArgumentError: if one is wrong, or the endpoint does not take it
@@ -91,6 +93,7 @@ def parse_inference(
         fail_on_length,
         accept_answers,
         flat_only=None if endpoint == "chat" else PATHS[endpoint],
+        reasoning=reasoning,
     )
     ttl = chat_only.get("cache_ttl")
     parameters = {

@@ -109,6 +109,15 @@ class ChatMessage(schema.Response):
     role: str | None = None
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: JsonValue = None
+    reasoning: JsonValue = None
+    tool_calls: JsonValue = None
+
+    @property
+    def thoughts(self) -> str | None:
+        """What the model has thought, if the engine behind the platform gives it apart."""
+        found = self.reasoning_content or self.reasoning
+        return found if isinstance(found, str) else None
 
 
 class ChatChoice(schema.Response):

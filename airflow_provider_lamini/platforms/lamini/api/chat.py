@@ -71,6 +71,9 @@ class _Part(schema.Response):
 class _ResponseMessage(schema.Response):
     content: str | list[_Part] | None = None
     refusal: str | None = None
+    reasoning_content: JsonValue = None
+    reasoning: JsonValue = None
+    tool_calls: JsonValue = None
 
 
 class _Choice(schema.Response):
@@ -91,12 +94,16 @@ class ChatResponse:
     :param finish_reason: ``stop``, ``length``, or another reason of the platform
     :param usage: tokens used, if the platform reports them
     :param refusal: why the model declined to answer, in its own words; ``None`` if it did not
+    :param reasoning: what the model has thought, if the engine behind the platform gives it apart
+    :param calls_tools: whether the model calls tools
     """
 
     content: str
     finish_reason: str | None
     usage: Usage | None
     refusal: str | None = None
+    reasoning: str | None = None
+    calls_tools: bool = False
 
 
 def complete(
@@ -181,4 +188,12 @@ def _parse_response(content: bytes) -> ChatResponse:
     if isinstance(said, list):
         refusal = refusal or next((part.refusal for part in said if part.refusal), None)
         said = "".join(part.text or "" for part in said)
-    return ChatResponse(said or "", choice.finish_reason, answered.usage, refusal or None)
+    thoughts = choice.message.reasoning_content or choice.message.reasoning
+    return ChatResponse(
+        said or "",
+        choice.finish_reason,
+        answered.usage,
+        refusal or None,
+        reasoning=thoughts if isinstance(thoughts, str) else None,
+        calls_tools=bool(choice.message.tool_calls),
+    )
