@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH = 100
 _MAX_DIGITS = 400
+_DOUBLE = 8
+"""Bytes of a 64-bit float."""
 _CONVERSIONS = ("as_py", "to_pylist", "to_list", "tolist")
 """Methods by which other libraries give what their objects hold."""
 
@@ -123,7 +125,10 @@ def _plain_array(value: Any) -> object:
     if letter in "mSV":  # durations, bytes and structures stay what they are
         return value
     if letter != "M":
-        return float(value) if letter == "f" and value.ndim == 0 else value.tolist()
+        short = letter == "f" and value.dtype.itemsize < _DOUBLE
+        # A shorter float with as few digits as tell it apart: 0.1, and not 0.10000000149011612.
+        exact = value.astype("str").astype("float64") if short else value
+        return float(exact) if letter == "f" and value.ndim == 0 else exact.tolist()
     return _plain_moment(value) if value.ndim == 0 else list(value)
 
 

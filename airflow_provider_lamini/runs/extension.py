@@ -1,4 +1,4 @@
-"""A run goes on with an input that has grown at its end: what was sent stays done, only the new rows are sent."""
+"""A run goes on with an input that has grown at its end, or was written anew: what was sent stays done."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
+from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.part_rows import part_rows
 from airflow_provider_lamini.rows.output.reuse import KEY_SIZE, row_keys
@@ -21,7 +22,7 @@ from airflow_provider_lamini.rows.sources.validation import needed_columns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_lamini.rows.ledger.document import Header
+    from airflow_provider_lamini.rows.ledger.document import Header, LedgerDocument
     from airflow_provider_lamini.rows.sources.batch import SourceChunk
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -34,54 +35,36 @@ _ADVICE = (
 
 
 def extend_run(folder: OutputFolder, config: RowRunConfig, source: Source, header: Header) -> Ledger:
-    """Acquire the ledger of a run whose input has grown, and make it that of the whole input.
+    """Acquire the ledger of a run whose input has changed, and make it that of the new input.
 
     All rows that are in planned chunks are compared with what was sent: their prompts by the keys of the chunk, and their
-    passthrough columns with its part. Jobs that run stay valid.
+    passthrough columns with its part. Jobs that run stay valid. The result is that of a run that begins with the new input.
 
     :param folder: the output folder, with a ledger of this run
     :param config: the settings, with the prompt for the input's columns
     :param source: the input
     :param header: identifies the run with this input
-    :raises InputChangedError: if the input has changed in another way
+    :raises InputChangedError: if rows that were sent have changed. Nothing was changed.
+    :raises IncompleteOutputError: if nobody can tell
     """
-    ledger = Ledger.resume(folder, header.owner)
-    _check_kinds(ledger, config, header)
+    found = load(folder)
+    if found is None:
+        raise IncompleteOutputError(f"{folder} has no ledger any more.")
     check = _SentRows(folder, config, source)
-    after, starts = Cursor(), {}
-    unfinished = {chunk.number for chunk in ledger.chunks}
-    for number, (first, rows) in enumerate(ledger.document.parts()):
-        found = check.read(after, rows)
-        if found is None or len(found.rows) != rows:
-            raise InputChangedError(
-                f"{source.describe()} has fewer than the {first + rows} rows that were sent before. {_ADVICE}"
-            )
-        check.compare(number, found, finished=number not in unfinished)
-        if number in unfinished:
-            starts[number] = found.start
-        after = found.after
+    after, starts = check.positions(found, header)
+    ledger = Ledger.resume(folder, header.owner)
+    if (
+        ledger.document.sizes != found.sizes
+    ):  # the process from which this one has taken over has gone on meanwhile
+        after, starts = check.positions(ledger.document, header)
+    starts = {chunk.number: starts[chunk.number] for chunk in ledger.chunks}
     ledger.check_acquired()
-    # Without its manifest the run has not ended, whether or not the ledger knows of the new rows yet.
-    folder.delete(MANIFEST)
+    if header.total_rows > after.row:
+        # Without its manifest the run has not ended, whether or not the ledger knows of the new rows yet.
+        folder.delete(MANIFEST)
     with ledger.transaction() as change:
         change.extend(header, after, starts)
     return ledger
-
-
-def _check_kinds(ledger: Ledger, config: RowRunConfig, header: Header) -> None:
-    """Make sure that all parts can have the same types of columns.
-
-    :raises InputChangedError: if parts in Parquet have another type for a column than the new rows need
-    """
-    known = ledger.header.column_kinds
-    changed = [name for name, kind in header.column_kinds.items() if known.get(name, kind) != kind]
-    if changed and config.writer.suffix == "parquet" and ledger.document.planned:
-        name = changed[0]
-        raise InputChangedError(
-            f"The column {name!r} was of the type {known[name]} when rows were sent, and with the new rows it is of the type "
-            f"{header.column_kinds[name]}, so parts in Parquet would differ. Nothing more was sent. Convert the new values, or "
-            "choose another output folder."
-        )
 
 
 class _SentRows:
@@ -96,9 +79,46 @@ class _SentRows:
         self._folder = folder
         self._config = config
         self._source = source
-        self.read = ChunkReader(source, needed_columns(config.prompt, config.passthrough)).read
+        self._reader = ChunkReader(source, needed_columns(config.prompt, config.passthrough))
 
-    def compare(self, number: int, found: SourceChunk, *, finished: bool) -> None:
+    def positions(self, document: LedgerDocument, header: Header) -> tuple[Cursor, dict[int, Cursor]]:
+        """Compare the rows of all planned chunks, and find them in the input.
+
+        :param document: the ledger
+        :param header: identifies the run with the new input
+        :return: the position behind them, and those of the chunks by their numbers, as far as they are not finished
+        :raises InputChangedError: if they are not the rows that were sent
+        :raises IncompleteOutputError: if nobody can tell
+        """
+        self._check_kinds(document, header)
+        after, starts = Cursor(), {}
+        unfinished = {chunk.number for chunk in document.open}
+        for number, (first, rows) in enumerate(document.parts()):
+            found = self._reader.read(after, rows)
+            if found is None or len(found.rows) != rows:
+                raise InputChangedError(
+                    f"{self._source.describe()} has fewer than the {first + rows} rows that were sent before. {_ADVICE}"
+                )
+            self._compare(number, found, finished=number not in unfinished)
+            if number in unfinished:
+                starts[number] = found.start
+            after = found.after
+        self._reader.close()
+        return after, starts
+
+    def _check_kinds(self, document: LedgerDocument, header: Header) -> None:
+        """Make sure that all parts can have the same types of columns."""
+        known = document.header.column_kinds
+        changed = [name for name, kind in header.column_kinds.items() if known.get(name, kind) != kind]
+        if changed and self._config.writer.suffix == "parquet" and document.planned:
+            name = changed[0]
+            raise InputChangedError(
+                f"The column {name!r} was of the type {known[name]} when rows were sent, and with the new rows it is of the "
+                f"type {header.column_kinds[name]}, so parts in Parquet would differ. Nothing more was sent. Convert the new "
+                "values, or choose another output folder."
+            )
+
+    def _compare(self, number: int, found: SourceChunk, *, finished: bool) -> None:
         """Compare the rows of a chunk.
 
         :param number: the chunk's number

@@ -118,18 +118,21 @@ def _open_ledger(
 ) -> Ledger:
     """Acquire the ledger of a run, new or known, whose input was validated."""
     found = load(folder)
-    if config.extend_input and found is not None and has_other_input(found.header, header):
-        try:
-            ledger = extend_run(folder, config, source, header)
-        except InputChangedError:
-            if not (replace or found.nothing_submitted):
-                raise
-        else:
-            log.info(
-                "The input has grown from %d to %d rows: the %d rows that were sent stay.",
-                *(found.header.total_rows, header.total_rows, ledger.document.next.row),
-            )
-            return ledger
+    if found is not None and has_other_input(found.header, header):
+        extends = config.extend_input
+        # As many rows may be the same ones, with their keys in another order, or in other files.
+        if extends or found.header.total_rows == header.total_rows:
+            try:
+                ledger = extend_run(folder, config, source, header)
+            except (InputChangedError, IncompleteOutputError):
+                if extends and not (replace or found.nothing_submitted):
+                    raise
+            else:
+                log.info(
+                    "The input is not the same as when the run began (%d rows then, %d now), but the %d rows that were sent are.",
+                    *(found.header.total_rows, header.total_rows, ledger.document.next.row),
+                )
+                return ledger
     return Ledger.open(folder, header, if_other="replace" if replace else "fail")
 
 

@@ -152,3 +152,27 @@ def test_vectors_are_extended_unless_a_column_would_get_another_type(platform, e
     else:
         with pytest.raises(InvalidArgumentError, match="'id' was of the type integer"):
             run_to_end(make(texts))
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_rows_with_their_keys_in_another_order_or_in_other_files_are_the_same(
+    inference, engine, source, out, wait
+):
+    make = inference(input=str(source.parent / "*.jsonl"), passthrough=["id"], chunk_size=2, deferrable=wait)
+    first = begin(make).wait() if wait else run_to_end(make).result
+    rows = [dict(reversed(row.items())) for row in table(PROMPTS)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    (source.parent / "in2.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[3:]))
+    ended = run_to_end(make)
+    assert sorted(engine.prompts) == PROMPTS
+    check(out, PROMPTS)
+    assert wait or ended.result == first
+
+
+def test_other_rows_that_were_not_sent_yet_are_sent_as_they_are_now(inference, engine, source, out):
+    make = inference(input=str(source), chunk_size=2, max_in_flight=1)
+    begin(make).wait()
+    source.write_text(lines([*PROMPTS[:4], "corrected"]))
+    run_to_end(make)
+    assert sorted(engine.prompts) == ["corrected", *PROMPTS[:4]]
+    check(out, [*PROMPTS[:4], "corrected"])

@@ -130,7 +130,7 @@ def run_with_change(platform, make, change):
 
 def test_an_input_that_changes_during_the_wait_stops_the_task(platform, in_worker, input_file):
     def change():
-        write(input_file, [*PROMPTS[:20], "another", *PROMPTS[21:]])
+        write(input_file, [*PROMPTS[:9], "another", *PROMPTS[10:]])
 
     with pytest.raises(InvalidArgumentError, match="another input"):
         run_with_change(platform, in_worker(), change)

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, InputError
+from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, InputError, OutputError
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -286,3 +287,31 @@ def test_chunks_and_cursors_give_each_row_once_in_order(tmp_path_factory, files,
         ]
     for each in source.read():
         assert [one.row for one in source.read(each.after)] == expected[each.index + 1 :]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "dbfs:/mnt/a/b",
+        "dbfs:/mnt/in.jsonl",
+        "file:/tmp/in.csv",
+        ["dbfs:/a/b"],
+        ["s3:/bucket/a.jsonl", "s3:/bucket/b.jsonl"],
+        ["dbfs:/my folder/in.jsonl"],
+    ],
+)
+def test_a_uri_with_one_slash_is_neither_a_prompt_nor_a_local_path(value):
+    with pytest.raises(
+        InputError, match=r"begins with \w+:/ and one slash, so it is neither a URI nor a local path"
+    ):
+        open_source(value)
+
+
+def test_a_folder_is_no_uri_with_one_slash():
+    with pytest.raises(OutputError, match="begins with dbfs:/ and one slash"):
+        OutputFolder("dbfs:/out")
+
+
+@pytest.mark.parametrize("text", ["note:/ this is a text", "a:/b", "Ratio 1:/2"])
+def test_a_text_with_a_colon_and_a_slash_stays_a_text(text):
+    assert [found.row for found in open_source([text]).read()] == [{"prompt": text}]

@@ -12,7 +12,7 @@ from airflow_provider_lamini.rows.run_files import MANIFEST, SHARDS
 from airflow_provider_lamini.rows.sources.compression import SUFFIXES as COMPRESSIONS
 from airflow_provider_lamini.rows.storage.locate import locate
 from airflow_provider_lamini.rows.storage.patterns import is_pattern
-from airflow_provider_lamini.rows.storage.uris import SCHEME, split_uri
+from airflow_provider_lamini.rows.storage.uris import SCHEME, has_one_slash, split_uri
 from airflow_provider_lamini.rows.values import is_path_object
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ _OTHER_DATA = re.compile(
     re.IGNORECASE,
 )
 """Paths of files whose names do not tell a format that can be read: exports, and parts of Hadoop jobs."""
-_COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/[^/]")
 _AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
 
 
@@ -63,7 +62,7 @@ def path_text(value: object) -> str:
     :raises InputError: if a URI was made a path of ``pathlib``, which drops one of its slashes
     """
     text = str(value)
-    if isinstance(value, PurePath) and not SCHEME.match(text) and _COLLAPSED.match(text):
+    if isinstance(value, PurePath) and has_one_slash(text):
         raise InputError(
             "The input is a URI in a Path object, which drops a slash. Pass it as a text or as an ObjectStoragePath."
         )
@@ -74,7 +73,7 @@ def is_path(text: str) -> bool:
     """Whether a text that is the whole input looks like a path or URI: it has a scheme or a known suffix, or it exists."""
     if "\n" in text or "\0" in text or len(text) > _LONGEST_PATH:
         return False
-    if SCHEME.match(text):
+    if SCHEME.match(text) or _may_be_uri(text):
         return True
     if suffix_of(text)[0] in SUFFIXES:
         return True
@@ -127,7 +126,7 @@ def is_manifest(path: object) -> bool:
 
 def _is_file(item: object) -> bool:
     """Whether an item of a list is a file, and not a text to send."""
-    if is_path_object(item):
+    if is_path_object(item) or (isinstance(item, str) and _may_be_uri(item)):
         return True
     if not isinstance(item, str) or len(item) > _LONGEST_PATH or "\n" in item or "\0" in item:
         return False
@@ -141,6 +140,11 @@ def _is_file(item: object) -> bool:
     if not blank and (known or _OTHER_DATA.fullmatch(item)):
         return True
     return (known or item.startswith(("/", "./", "../", "~/"))) and _exists(item)
+
+
+def _may_be_uri(text: str) -> bool:
+    """Whether a text is a URI with one slash, which opening it then refuses, and not the beginning of a sentence."""
+    return has_one_slash(text) and (not any(map(str.isspace, text)) or suffix_of(text)[0] in SUFFIXES)
 
 
 def _exists(text: str) -> bool:
@@ -159,7 +163,11 @@ def _check_keys(files: Iterable[str]) -> None:
 
     :raises InputError: if one does not exist
     """
-    bare = [name for name in files if not SCHEME.match(name) and not name.startswith(("/", "~"))]
+    bare = [
+        name
+        for name in files
+        if not (SCHEME.match(name) or has_one_slash(name) or name.startswith(("/", "~")))
+    ]
     missing = [name for name in bare if not is_pattern(name) and not _exists(name)]
     if missing:
         raise InputError(

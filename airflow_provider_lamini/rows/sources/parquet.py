@@ -183,9 +183,8 @@ def _groups(
             if skip >= part.num_rows:
                 skip -= part.num_rows
                 continue
-            batch = _GroupBatch(
-                _decode_dictionaries(part.slice(skip)), columns, place, name=name, keep_bad=keep_bad
-            )
+            usual = shortest_floats(_decode_dictionaries(part.slice(skip)))
+            batch = _GroupBatch(usual, columns, place, name=name, keep_bad=keep_bad)
             skip = 0
             place = batch.after(len(batch))
             yield batch
@@ -207,6 +206,45 @@ def _decode_dictionaries(part: pa.RecordBatch) -> pa.RecordBatch:
         column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in part
     ]
     return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
+
+
+def shortest_floats(part: pa.RecordBatch) -> pa.RecordBatch:
+    """Make 32-bit floats 64-bit ones with as few digits as tell them apart: 0.1, and not 0.10000000149011612.
+
+    :param part: rows of a table
+    """
+    import pyarrow as pa
+
+    text, double = pa.string(), pa.float64()
+    found = {field.name for field in part.schema if _with_floats(field.type, text) != field.type}
+    if not found:
+        return part
+    columns = [
+        column.cast(_with_floats(column.type, text)).cast(_with_floats(column.type, double))
+        if field.name in found
+        else column
+        for field, column in zip(part.schema, part.columns, strict=True)
+    ]
+    fields = [field.with_type(column.type) for field, column in zip(part.schema, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _with_floats(kind: pa.DataType, new: pa.DataType) -> pa.DataType:
+    """A type in which another one takes the place of 32-bit floats; maps keep theirs."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_float32(kind):
+        return new
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_with_floats(kind.value_type, new), kind.list_size)
+    if types.is_large_list(kind):
+        return pa.large_list(_with_floats(kind.value_type, new))
+    if types.is_list(kind):
+        return pa.list_(_with_floats(kind.value_type, new))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_with_floats(field.type, new)) for field in kind])
+    return kind
 
 
 def _fits_json(part: pa.RecordBatch, columns: Mapping[str, _Column]) -> bool:

@@ -38,7 +38,7 @@ def table_rows(value: object) -> Sequence[object]:
     if hasattr(table, "schema") and hasattr(table, "num_rows"):  # a table or a record batch of Arrow
         return _arrow_rows(table)
     if hasattr(table, "to_dicts"):  # polars
-        return _Slices(len(table), lambda begin, end: table[begin:end].to_dicts(), _names(table.columns))
+        return _Slices(len(table), lambda begin, end: _dicts(table[begin:end]), _names(table.columns))
     if hasattr(table, "iloc") and hasattr(table, "columns"):  # pandas
         named = table.reset_index() if any(name is not None for name in table.index.names) else table
         names = _names([str(name) if isinstance(name, int) else name for name in named.columns])
@@ -46,16 +46,32 @@ def table_rows(value: object) -> Sequence[object]:
         return _Slices(len(plain), lambda begin, end: _records(plain.iloc[begin:end]), names)
     if hasattr(table, "collect"):
         raise InputError("The input is a lazy frame. Pass its rows: call collect() first.")
+    if str(getattr(table, "dtype", "")) in ("float16", "float32"):
+        table = table.astype("str").astype("float64")
     for method in ("tolist", "to_list", "to_pylist"):
         if hasattr(table, method):
             return list(map(_without_nan, getattr(table, method)()))
     raise InputError(f"The input is of type {type(value).__name__}, which has no rows.")
 
 
+def _dicts(frame: Any) -> Sequence[object]:
+    """Rows of polars as mappings."""
+    import polars as pl
+
+    short = [
+        pl.col(name).cast(pl.String).cast(pl.Float64)
+        for name in frame.columns
+        if frame[name].dtype == pl.Float32
+    ]
+    return cast("Sequence[object]", frame.with_columns(short).to_dicts())
+
+
 def _records(frame: Any) -> Sequence[object]:
     """Rows of pandas as mappings. NaN is its missing value, except within objects."""
+    short = {name: "float64" for name, kind in frame.dtypes.items() if str(kind) in ("float16", "float32")}
+    plain = frame.astype(dict.fromkeys(short, "str")).astype(short) if short else frame
     return [
-        {name: _without_nan(value) for name, value in record.items()} for record in frame.to_dict("records")
+        {name: _without_nan(value) for name, value in record.items()} for record in plain.to_dict("records")
     ]
 
 
@@ -64,13 +80,16 @@ def _without_nan(value: object) -> object:
 
 
 def _arrow_rows(table: Any) -> Sequence[object]:
-    from airflow_provider_lamini.rows.sources.parquet import converter
+    import pyarrow as pa
+
+    from airflow_provider_lamini.rows.sources.parquet import converter, shortest_floats
 
     converters = {field.name: converter(field.type) for field in table.schema}
     special = {name: convert for name, convert in converters.items() if convert is not None}
 
     def make(begin: int, end: int) -> Sequence[object]:
-        rows = table.slice(begin, end - begin).to_pylist()
+        part = pa.table(table.slice(begin, end - begin)).combine_chunks().to_batches()
+        rows = shortest_floats(part[0]).to_pylist() if part else []
         for row in rows if special else ():
             row |= {
                 name: None if row[name] is None else _converted(convert, row[name])

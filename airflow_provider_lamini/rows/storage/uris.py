@@ -10,6 +10,7 @@ from typing import NamedTuple
 from airflow_provider_lamini.rows.errors import InputError
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+_ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/(?!/)")
 _LOCAL = ("file", "local")
 _WEB = ("http", "https")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
@@ -63,6 +64,11 @@ def is_remote(uri: str) -> bool:
     return True
 
 
+def has_one_slash(text: str) -> bool:
+    """Whether a text begins with a scheme and one slash, as some tools write URIs: ``dbfs:/folder``."""
+    return _ONE_SLASH.match(text) is not None
+
+
 def redacted_uri(uri: str) -> str:
     """A URI for messages: without a password, the query of a web address, and what looks like a signature or a token."""
     if not SCHEME.match(uri):
@@ -110,6 +116,12 @@ def local_path(uri: str) -> str:
     :raises InputError: if it is not a valid path
     """
     _check_text(uri)
+    if has_one_slash(uri):
+        scheme = uri.partition(":")[0]
+        raise InputError(
+            f"A path begins with {scheme}:/ and one slash, so it is neither a URI nor a local path. Write {scheme}:// with the "
+            "bucket or host behind it, or the local path where the files are mounted."
+        )
     path = f"/{split_uri(uri).path}" if SCHEME.match(uri) else uri
     try:
         found = _absolute(Path(path).expanduser())
