@@ -9,13 +9,24 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
 
 _ERRORS = "airflow_provider_lamini.api.errors"
+_FAILURES = "airflow_provider_lamini.exceptions"
 _FINAL = {
     f"{_ERRORS}.AuthenticationError": "The platform refuses the key of the connection.",
     f"{_ERRORS}.BadRequestError": "The platform refuses the request.",
+    f"{_ERRORS}.DuplicateError": "The name is taken.",
     f"{_ERRORS}.InvalidRequestError": "The platform refuses an argument.",
+    f"{_ERRORS}.JobNotFoundError": "The platform has no such job.",
     f"{_ERRORS}.ModelNotFoundError": "The platform has no such model.",
-    "airflow_provider_lamini.exceptions.TooManyFailedRowsError": "Rows that failed for good fail again.",
+    f"{_ERRORS}.NotFoundError": "The platform has no such path or object.",
+    f"{_ERRORS}.ProjectNotFoundError": "The platform has no such project.",
+    f"{_ERRORS}.ResponseTooLargeError": "The response is as large the next time.",
+    f"{_FAILURES}.BudgetExceededError": "The tokens are used up.",
+    f"{_FAILURES}.TooManyFailedRowsError": "Rows that failed for good fail again.",
 }
+_BUSY: list[type[BaseException] | str] = [
+    f"{_ERRORS}.{name}"
+    for name in ("NotThePlatformError", "PlatformTimeoutError", "RateLimitedError", "UnavailableError")
+]
 
 
 def platform_retry_policy(
@@ -23,8 +34,9 @@ def platform_retry_policy(
 ) -> ExceptionRetryPolicy:
     """Return a policy for the ``retry_policy`` of a task or of ``default_args``.
 
-    A refused key or request fails at once: a retry cannot help. A platform that is down or overloaded, or still loads a
-    model, gets more time. All other errors are retried as the task says. ``retries`` limits the number in any case.
+    A refused key or request, something that the platform does not have, and a budget that is used up fail at once: a retry
+    cannot help. A platform that is down or overloaded, or still loads a model, gets more time. All other errors are retried
+    as the task says. ``retries`` limits the number in any case.
 
     :param busy_delay: time until the retry after an outage or too many requests
     :param loading_delay: time until the retry while the platform loads a model
@@ -47,7 +59,7 @@ def platform_retry_policy(
             reason="The platform is loading the model.",
         ),
         RetryRule(
-            exception=[f"{_ERRORS}.RateLimitedError", f"{_ERRORS}.UnavailableError"],
+            exception=_BUSY,
             retry_delay=busy_delay,
             reason="The platform is down or overloaded.",
         ),

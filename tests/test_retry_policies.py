@@ -7,32 +7,67 @@ from datetime import timedelta
 from importlib.util import find_spec
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_lamini import exceptions
 from airflow_provider_lamini.api import errors
-from airflow_provider_lamini.exceptions import JobFailedError, TooManyFailedRowsError
 from airflow_provider_lamini.retry_policies import platform_retry_policy
 
 HAS_POLICIES = find_spec("airflow.sdk") is not None
 
 
+BUSY, LOADING = timedelta(minutes=2), timedelta(minutes=10)
+DECISIONS = {
+    errors.AuthenticationError: ("fail", None),
+    errors.BadRequestError: ("fail", None),
+    errors.DuplicateError: ("fail", None),
+    errors.InvalidRequestError: ("fail", None),
+    errors.JobNotFoundError: ("fail", None),
+    errors.ModelNotFoundError: ("fail", None),
+    errors.NotFoundError: ("fail", None),
+    errors.ProjectNotFoundError: ("fail", None),
+    errors.ResponseTooLargeError: ("fail", None),
+    errors.ModelLoadingError: ("retry", LOADING),
+    errors.NotThePlatformError: ("retry", BUSY),
+    errors.PlatformTimeoutError: ("retry", BUSY),
+    errors.RateLimitedError: ("retry", BUSY),
+    errors.UnavailableError: ("retry", BUSY),
+    errors.PlatformError: ("default", None),
+    errors.ProtocolError: ("default", None),
+    exceptions.BudgetExceededError: ("fail", None),
+    exceptions.TooManyFailedRowsError: ("fail", None),
+    exceptions.AnswerError: ("default", None),
+    exceptions.JobCancelledError: ("default", None),
+    exceptions.JobError: ("default", None),
+    exceptions.JobFailedError: ("default", None),
+    exceptions.JobLostError: ("default", None),
+    exceptions.JobTimedOutError: ("default", None),
+    exceptions.StorageError: ("default", None),
+    exceptions.TaskKilledError: ("default", None),
+    exceptions.WaitTimeoutError: ("default", None),
+    ValueError: ("default", None),
+}
+"""What becomes of each error. Airflow itself never retries those that derive from ``AirflowFailException``."""
+
+
 @pytest.mark.skipif(not HAS_POLICIES, reason="Airflow 2 has no retry policies")
-@pytest.mark.parametrize(
-    ("error", "action", "delay"),
-    [
-        (errors.AuthenticationError("401"), "fail", None),
-        (errors.BadRequestError("400"), "fail", None),
-        (errors.ModelNotFoundError("594"), "fail", None),
-        (TooManyFailedRowsError("2 of 10 rows failed"), "fail", None),
-        (errors.ModelLoadingError("513"), "retry", timedelta(minutes=10)),
-        (errors.RateLimitedError("429"), "retry", timedelta(minutes=2)),
-        (errors.UnavailableError("503"), "retry", timedelta(minutes=2)),
-        (JobFailedError("FAILED"), "default", None),
-        (ValueError("of somebody else"), "default", None),
-    ],
-)
-def test_an_error_is_retried_if_and_when_that_helps(error, action, delay):
-    decision = platform_retry_policy(busy_delay=timedelta(minutes=2)).evaluate(error, 1, 3)
-    assert (decision.action.value, decision.retry_delay) == (action, delay)
+@pytest.mark.parametrize("error", DECISIONS)
+def test_an_error_is_retried_if_and_when_that_helps(error):
+    decision = platform_retry_policy(busy_delay=BUSY).evaluate(error("what happened"), 1, 3)
+    assert (decision.action.value, decision.retry_delay) == DECISIONS[error]
+
+
+def test_the_policy_knows_every_error():
+    ours = [
+        each for module in (errors, exceptions) for each in vars(module).values() if isinstance(each, type)
+    ]
+    known = {
+        each
+        for each in ours
+        if each.__module__ in (errors.__name__, exceptions.__name__)
+        and not issubclass(each, AirflowFailException)
+    }
+    assert known <= set(DECISIONS)
 
 
 @pytest.mark.skipif(not HAS_POLICIES, reason="Airflow 2 has no retry policies")

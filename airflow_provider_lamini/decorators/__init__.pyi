@@ -140,6 +140,8 @@ class _LaminiEmbed(_RowArguments, total=False):
 
 class _LaminiCompletion(_TaskArguments, _LaminiGenerationArguments, total=False):
     max_in_flight: int | str
+    fallback_model: str | None
+    fallback_conn_id: str | None
 
 class _EmissaryBatchInference(_RowArguments, _GenerationArguments, _RequestArguments, total=False):
     model_name: Required[str]

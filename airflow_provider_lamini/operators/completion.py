@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -9,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import not_called, plain_name, whole_number
+from airflow_provider_lamini.runs.arguments import not_called, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
+    from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.runs.fallback import Route
 
 MAX_PROMPTS = 100
 FIELDS = (
@@ -64,8 +67,12 @@ class LaminiCompletionOperator(BaseOperator):
         :class:`~airflow_provider_lamini.operators.chat.LaminiChatOperator`.
     :param max_in_flight: maximum number of concurrent requests
     :param lamini_conn_id: the connection to the platform
-    :return: ``model`` with ``output`` and ``finish_reason`` for one prompt, with ``outputs`` and ``finish_reasons``
-        in the order of the prompts for a list. An output is a text, or an object if there is an ``output_type``.
+    :param fallback_model: the model that answers if the first is not available: an outage, too many requests or a model that
+        still loads after all retries, or no such model. It gets all prompts. Not after a request or a key that is refused.
+    :param fallback_conn_id: the connection that is used then; with the same model unless there is a ``fallback_model``
+    :return: ``model`` (the one that has answered) with ``output`` and ``finish_reason`` for one prompt, with ``outputs``
+        and ``finish_reasons`` in the order of the prompts for a list. An output is a text, or an object if there is an
+        ``output_type``. With a fallback also ``fallback``: whether it has answered.
     """
 
     template_fields: Sequence[str] = (
@@ -73,6 +80,8 @@ class LaminiCompletionOperator(BaseOperator):
         "prompt",
         *FIELDS,
         "max_in_flight",
+        "fallback_model",
+        "fallback_conn_id",
     )
     template_fields_renderers = {"prompt": "md", "input_sql": "sql", "output_type": "json"}  # noqa: RUF012 - as Airflow declares it
     ui_color = COLOR
@@ -96,6 +105,8 @@ class LaminiCompletionOperator(BaseOperator):
         stop: str | Sequence[str] | None = None,
         max_in_flight: int | str = 4,
         lamini_conn_id: str = "lamini_default",
+        fallback_model: str | None = None,
+        fallback_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write complete.output["output"]
@@ -116,12 +127,15 @@ class LaminiCompletionOperator(BaseOperator):
         self.stop = stop
         self.max_in_flight = max_in_flight
         self.lamini_conn_id = lamini_conn_id
+        self.fallback_model = fallback_model
+        self.fallback_conn_id = fallback_conn_id
 
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Send all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions
+        from airflow_provider_lamini.runs.fallback import ask_with_fallback, parse_routes, route_value
         from airflow_provider_lamini.runs.inline import (
             output_value,
             parse_texts,
@@ -135,15 +149,22 @@ class LaminiCompletionOperator(BaseOperator):
         inference = parse_inference(
             "completions", check=self.check, **{name: getattr(self, name) for name in FIELDS}
         )
-        endpoint = DirectCompletions(inference)
-        settings = LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)).settings()
-        responses = send_all(
-            settings,
-            [endpoint.ask([prompt]) for prompt in prompts],
-            at_once=whole_number("max_in_flight", self.max_in_flight, minimum=1),
-            log=self.log,
+        routes = parse_routes(
+            LaminiHook,
+            model_name=inference.model_name,
+            conn_id=("lamini_conn_id", self.lamini_conn_id),
+            fallback_model=self.fallback_model,
+            fallback_conn_id=self.fallback_conn_id,
         )
+        at_once = whole_number("max_in_flight", self.max_in_flight, minimum=1)
+
+        def ask(route: Route) -> list[list[RowResult]]:
+            endpoint = DirectCompletions(replace(inference, model_name=route.model_name))
+            calls = [endpoint.ask([prompt]) for prompt in prompts]
+            return send_all(route.settings, calls, at_once=at_once, log=self.log)
+
+        route, responses = ask_with_fallback(routes, ask, self.log)
         rows = [row for response in responses for row in response]
-        report_answers(settings.platform, rows)
+        report_answers(route.settings.platform, rows)
         require_outputs(rows)
-        return {"model": inference.model_name, **output_value(rows, single=single)}
+        return {**route_value(routes, route), **output_value(rows, single=single)}

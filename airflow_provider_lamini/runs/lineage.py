@@ -109,14 +109,17 @@ def lineage_at_end(
     """
     found = result or {}
     answered = found.get("model")
-    url = _platform_url(operator, fields, task)
+    conn_argument = "fallback_conn_id" if found.get("fallback") else f"{fields.platform}_conn_id"
+    conn_id = _given(operator, conn_argument) or _given(operator, f"{fields.platform}_conn_id")
+    url = _platform_url(conn_id, fields, task)
     written: Mapping[str, Counts] = {} if task is None else task.written
     counts, usage = _counts(found, written), _usage(found, written)
     made = {name: str(found[name]) for name in fields.makes if found.get(name)}
+    fell_back = bool(found.get("fallback"))
     own = [
         Data(namespace=url_namespace(fields.platform, url), name=f"{sort}/{name}", sort=sort)
         for argument, sort in fields.uses.items()
-        if (name := _given(operator, argument))
+        if (name := answered if fell_back and sort == "models" else _given(operator, argument))
     ]
     making = [
         Data(
@@ -289,13 +292,12 @@ def _tables(operator: object, fields: LineageFields, result: Mapping[str, object
             )
 
 
-def _platform_url(operator: object, fields: LineageFields, task: TaskRun | None) -> str | None:
+def _platform_url(conn_id: object, fields: LineageFields, task: TaskRun | None) -> str | None:
     from airflow.providers.common.compat.sdk import AirflowException
 
     from airflow_provider_lamini.hooks.connection import read_connection
     from airflow_provider_lamini.platforms import platform
 
-    conn_id = _given(operator, f"{fields.platform}_conn_id")
     try:
         if task is not None:
             return task.settings.base_url

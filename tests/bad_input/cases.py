@@ -128,6 +128,8 @@ ARGUMENTS: dict[str, Values] = {
         "max_new_tokens": [*COUNTS, 0],
         "max_in_flight": [*COUNTS, 0],
         "lamini_conn_id": CONN_IDS,
+        "fallback_model": ["m", 7, ""],
+        "fallback_conn_id": ["", 7],
     },
     "ChatOperator": {
         "messages": [

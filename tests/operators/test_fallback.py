@@ -1,0 +1,110 @@
+"""Who answers if a model or a platform is not available, and when nobody else may."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_lamini.api.errors import AuthenticationError, BadRequestError, UnavailableError
+from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
+from airflow_provider_lamini.hooks.connection import InvalidConnectionError
+from airflow_provider_lamini.operators.chat import LaminiChatOperator
+from airflow_provider_lamini.operators.completion import LaminiCompletionOperator
+from tests.support.platforms import connect, posts
+from tests.support.tasks import execute, log_lines
+from tests.support.upstream import TEXT_MODEL, text_for
+
+OPERATORS = {
+    "completion": (LaminiCompletionOperator, "prompt", "/v2/completions"),
+    "chat": (LaminiChatOperator, "messages", "/inf/chat/completions"),
+}
+DOWN = {"conn_type": "lamini", "host": "http://127.0.0.1:1", "extra": {"retry_budget": 0.2}}
+
+pytestmark = pytest.mark.parametrize("kind", OPERATORS)
+
+
+@pytest.fixture
+def ask(kind, platform, monkeypatch):
+    """Returns a function that runs the operator. Connection ``down`` leads nowhere, ``spare`` to the platform."""
+    connect(monkeypatch, platform, "down", **DOWN)
+    connect(monkeypatch, platform, "spare")
+
+    def run(texts="hello there", **given):
+        operator, argument, _ = OPERATORS[kind]
+        return execute(operator(task_id="ask", **{argument: texts, "model_name": TEXT_MODEL} | given))
+
+    return run
+
+
+def test_an_outage_is_answered_by_the_other_connection_and_said_in_the_log(ask):
+    with log_lines() as lines:
+        found = ask(lamini_conn_id="down", fallback_conn_id="spare")
+    assert found["output"] == text_for("hello there")
+    assert (found["model"], found["fallback"]) == (TEXT_MODEL, True)
+    (warning,) = [line for line in lines if "is not available" in line]
+    assert (
+        f"{TEXT_MODEL} on connection down is not available; asking {TEXT_MODEL} on connection spare"
+        in warning
+    )
+    assert "hello" not in warning
+
+
+def test_a_model_that_does_not_exist_is_replaced_at_once(ask, kind, platform):
+    if kind == "chat":  # its platform answers 404 or 594 by the model
+        platform.control.fault(OPERATORS[kind][2], status=594, contains="no/such", times=None)
+    found = ask(texts=["one two", "three four"], model_name="no/such", fallback_model=TEXT_MODEL)
+    assert found["outputs"] == ["two one", "four three"]
+    assert (found["model"], found["fallback"]) == (TEXT_MODEL, True)
+
+
+def test_5xx_after_all_retries_is_an_outage(ask, kind, platform):
+    path = OPERATORS[kind][2]
+    platform.control.fault(path, status=503, contains="first/model", times=None)
+    found = ask(model_name="first/model", fallback_model=TEXT_MODEL)
+    assert found["model"] == TEXT_MODEL
+    assert posts(platform)[f"POST {path}"] >= 3  # the first one was asked again before
+
+
+def test_a_first_model_that_answers_leaves_the_fallback_alone(ask, kind, platform):
+    found = ask(fallback_model="never/asked")
+    assert (found["model"], found["fallback"]) == (TEXT_MODEL, False)
+    assert posts(platform) == {f"POST {OPERATORS[kind][2]}": 1}
+
+
+def test_without_a_fallback_the_result_is_as_before(ask):
+    assert "fallback" not in ask()
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, BadRequestError), (401, AuthenticationError)])
+def test_a_refusal_is_no_outage(ask, kind, platform, status, error):
+    path = OPERATORS[kind][2]
+    platform.control.fault(path, status=status, times=1)
+    with pytest.raises(error):
+        ask(fallback_model="never/asked")
+    assert posts(platform) == {f"POST {path}": 1}
+
+
+def test_an_answer_that_does_not_fit_is_no_outage(ask, kind, platform):
+    with pytest.raises(AnswerError):
+        ask(check=lambda _: False, fallback_model="never/asked")
+    assert posts(platform) == {f"POST {OPERATORS[kind][2]}": 1}
+
+
+def test_if_the_fallback_is_down_too_its_error_is_raised(ask, monkeypatch, platform):
+    connect(monkeypatch, platform, "down_too", **DOWN)
+    with pytest.raises(UnavailableError), log_lines() as lines:
+        ask(lamini_conn_id="down", fallback_conn_id="down_too")
+    assert any("asking" in line for line in lines)
+
+
+@pytest.mark.parametrize("given", [{"fallback_model": TEXT_MODEL}, {"fallback_conn_id": "lamini_default"}])
+def test_a_fallback_to_the_same_is_refused_before_anything_is_sent(ask, platform, given):
+    with pytest.raises(InvalidArgumentError, match="fallback_model and fallback_conn_id name"):
+        ask(**given)
+    assert posts(platform) == {}
+
+
+def test_a_wrong_connection_of_the_fallback_is_found_before_it_is_needed(ask, platform, monkeypatch):
+    connect(monkeypatch, platform, "broken", password="")
+    with pytest.raises(InvalidConnectionError, match="broken"):
+        ask(fallback_conn_id="broken")
+    assert posts(platform) == {}
