@@ -5,27 +5,35 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from airflow_provider_lamini.results import read_outputs
 from tests.support import demo, scripted_tuning
 from tests.support.emissary_api import EmissaryClient
+from tests.support.local_platform import wait_until
 from tests.support.platforms import engine, shared_platform  # noqa: F401 - fixtures
 from tests.support.upstream import TEXT_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.local_platform import LocalPlatform
     from tests.support.scripted_tuning import TunablePlatform
 
 pytestmark = [pytest.mark.dags, pytest.mark.usefixtures("airflow_db")]
+
+HAS_APPROVAL = find_spec("airflow.sdk") is not None and find_spec("airflow.providers.standard") is not None
 
 PARSE = """
 import pathlib, runpy, sys
@@ -168,3 +176,87 @@ def test_tuning_on_two_platforms_promotes_the_better_model(tunable, client, tick
     log = run_dag(tunable, "tuning_on_two_platforms", **conf, max_steps=4)
     assert "promoting lamini" in log
     assert deployments(client) == []
+
+
+@pytest.fixture(scope="module")
+def airflow_api(airflow_db: Path) -> Iterator[Callable[[str, str, object], Any]]:
+    """Airflow's API in a process of its own, on the tests' database: a function that sends a request."""
+    del airflow_db  # exists
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "airflow",
+            "api-server",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+            "--host",
+            "127.0.0.1",
+        ],
+        env={
+            **os.environ,
+            "AIRFLOW__CORE__DAGS_FOLDER": str(demo.EXAMPLES),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+
+        def call(method: str, path: str, body: object = None) -> Any:
+            if "Authorization" not in client.headers:
+                client.headers["Authorization"] = f"Bearer {client.get('/auth/token').json()['access_token']}"
+            response = client.request(method, f"/api/v2/{path}", json=body)
+            return response.raise_for_status().json()
+
+        try:
+            wait_until(lambda: _answers(client), timeout=90)
+            yield call
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _answers(client: httpx.Client) -> bool:
+    with suppress(httpx.HTTPError):
+        return client.get("/api/v2/version").is_success
+    return False
+
+
+@pytest.mark.skipif(not HAS_APPROVAL, reason="ApprovalOperator needs Airflow 3.1")
+@pytest.mark.usefixtures("client")  # resets the platform
+@pytest.mark.parametrize(("answer", "promoted"), [("Approve", "success"), ("Reject", "skipped")])
+def test_a_model_is_promoted_only_if_a_person_approves_it(tunable, tickets, airflow_api, answer, promoted):
+    conf = tuning_conf(tickets) | {"model": scripted_tuning.BASE, "max_steps": 4, "gain": 0.01}
+    api = airflow_api
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run_dag, tunable, "promote_after_approval", **conf)
+        questions: list[dict[str, Any]] = []
+
+        def asked() -> bool:
+            found = api("GET", "dags/~/dagRuns/~/hitlDetails?response_received=false")["hitl_details"]
+            questions[:] = [
+                each for each in found if each["task_instance"]["dag_id"] == "promote_after_approval"
+            ]
+            return bool(questions) or running.done()
+
+        wait_until(asked, timeout=140, pause=0.5)
+        assert questions, running.result()
+        (question,) = questions
+        task = question["task_instance"]
+        assert question["subject"].startswith("Promote ")
+        assert "| exact match |" in question["body"]
+        assert "report.md" in question["body"]
+        run_path = f"dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}"
+        api("PATCH", f"{run_path}/taskInstances/approve/-1/hitlDetails", {"chosen_options": [answer]})
+        running.result()
+        states = {
+            each["task_id"]: each["state"]
+            for each in api("GET", f"{run_path}/taskInstances")["task_instances"]
+        }
+    assert states == {**dict.fromkeys(("train", "evaluate", "approve"), "success"), "promote": promoted}
