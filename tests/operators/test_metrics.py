@@ -71,7 +71,7 @@ def metrics(monkeypatch):
     if stats is None:
         from airflow.stats import Stats
 
-        monkeypatch.setattr(type(Stats), "instance", recorder, raising=False)
+        monkeypatch.setattr(Stats, "instance", recorder, raising=False)
     else:
         monkeypatch.setattr(stats, "_backend", recorder)
     return recorder
