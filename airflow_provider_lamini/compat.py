@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow.providers.common.compat.sdk import BaseHook, Connection
     from airflow.sdk import ObjectStoragePath
 
 
@@ -109,3 +109,17 @@ def call_arguments(
         from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
     found: Mapping[str, object] = determine_kwargs(function, positional, context)
     return found
+
+
+def report_sql_lineage(hook: BaseHook, sql: str) -> None:
+    """Report a statement to Airflow's hook lineage, as Airflow's own database hooks do.
+
+    :param hook: the hook of the database
+    :param sql: the statement, without values
+    """
+    try:
+        from airflow.providers.common.sql.hooks.lineage import send_sql_hook_lineage
+    except ImportError:  # before version 1.31 of that provider
+        return
+    if collects_lineage():
+        send_sql_hook_lineage(context=hook, sql=sql)

@@ -19,7 +19,7 @@ from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.storage.data_names import file_data
 from airflow_provider_lamini.runs.lineage import lineage_at_end, sql_data
 from tests.bad_input.world import operator_classes
-from tests.support.databases import CONN_ID, postgres
+from tests.support.databases import CONN_ID, postgres, sqlite
 from tests.support.tasks import TI, WAITING, begin, execute, log_lines, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
@@ -334,6 +334,28 @@ def test_reads_and_writes_reach_the_hook_lineage(collector, inference, rows_file
     run_to_end(inference(input=str(rows_file)))
     assert [info.asset.uri for info in collector.collected_assets.inputs] == [f"file://{rows_file}"]
     assert [info.asset.uri for info in collector.collected_assets.outputs] == [f"file://{out}"]
+
+
+def test_queries_and_loaded_tables_reach_the_hook_lineage(collector, inference, tmp_path, monkeypatch, out):
+    pytest.importorskip("airflow.providers.sqlite")
+    pytest.importorskip("airflow.providers.common.sql.hooks.lineage")
+    database = sqlite(tmp_path)
+    database.connect(monkeypatch)
+    database.run("CREATE TABLE tickets (id INTEGER, prompt TEXT)", "CREATE TABLE answers (answer TEXT)")
+    database.fill("tickets", [(1, "one two")])
+    query = "SELECT id, prompt FROM tickets ORDER BY id"
+    run_to_end(inference(input=None, input_sql=query, input_conn_id=CONN_ID))
+    load = ResultsToTableOperator(
+        task_id="load",
+        results=str(out),
+        conn_id=CONN_ID,
+        table="answers",
+        columns={"answer": "output"},
+        key=[],
+    )
+    execute(load)
+    statements = [info.value["sql"] for info in collector.collected_assets.extra if info.key == "sql_job"]
+    assert statements == [query, "INSERT INTO answers VALUES (NULL)"]
 
 
 def test_reading_results_reaches_the_hook_lineage(collector, inference, out):

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_lamini.compat import report_sql_lineage
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingExtraError
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
 from airflow_provider_lamini.rows.values import digest, json_value
@@ -88,13 +89,17 @@ class SqlInput(ReadOnceInput):
 
         :raises InputError: if the connection is not that of a database
         """
-        with closing(database_connection(self.conn_id)[1]) as connection:
+        hook, opened = database_connection(self.conn_id)
+        with closing(opened) as connection:
+            report_sql_lineage(hook, self.sql)
             yield from encode_rows(read_records(connection, self), _row, keep_bad=keep_bad)
 
     def first_rows(self, maximum: int, *, keep_bad: bool) -> list[object]:
         rows: list[object] = []
         read = read_records if keep_bad else read_blocks
-        with closing(database_connection(self.conn_id)[1]) as connection:
+        hook, opened = database_connection(self.conn_id)
+        with closing(opened) as connection:
+            report_sql_lineage(hook, self.sql)
             for block in read(connection, self):
                 rows += block
                 if len(rows) >= maximum:
