@@ -119,6 +119,7 @@ class _RequestArguments(TypedDict, total=False):
     endpoint: str
     messages: str | None
     last_answer: str
+    reasoning: str
     overrides: Mapping[str, str] | str | None
 
 class _LaminiBatchInference(_RowArguments, _LaminiGenerationArguments, _RequestArguments, total=False): ...

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH = 100
 _MAX_DIGITS = 400
+_MICROSECOND = timedelta(microseconds=1)
+_MICROSECONDS = 1_000_000
+"""In a second."""
 _DOUBLE = 8
 """Bytes of a 64-bit float."""
 _CONVERSIONS = ("as_py", "to_pylist", "to_list", "tolist")
@@ -96,6 +99,22 @@ def _moment(value: datetime | date | time) -> Json:
     return None if is_missing(value) else value.isoformat()
 
 
+def _duration(value: timedelta) -> Json:
+    """A duration in days, hours, minutes and seconds, as ISO 8601 writes it: ``P1DT2H0.5S``."""
+    sign, length = "-" if value < timedelta(0) else "", abs(value)
+    micros = length // _MICROSECOND
+    seconds, fraction = divmod(micros, _MICROSECONDS)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    # Only pandas has nanoseconds.
+    digits = f"{fraction:06d}{getattr(length, 'nanoseconds', 0):03d}".rstrip("0")
+    clock = "".join(f"{count}{unit}" for count, unit in ((hours, "H"), (minutes, "M")) if count)
+    if seconds or digits or not (days or clock):
+        clock += f"{seconds}{'.' if digits else ''}{digits}S"
+    return f"{sign}P{f'{days}D' if days else ''}{'T' if clock else ''}{clock}"
+
+
 def _digits(value: Decimal) -> Json:
     if not value.is_finite():
         raise ValueError("is a decimal that is not finite")
@@ -122,14 +141,27 @@ def _plain(value: object) -> object:
 def _plain_array(value: Any) -> object:
     """The content of an array or a scalar of numpy."""
     letter = value.dtype.kind if hasattr(value, "dtype") else ""
-    if letter in "mSV":  # durations, bytes and structures stay what they are
+    if letter == "m" and value.ndim == 0:
+        return None if value != value else _plain_duration(value)  # noqa: PLR0124 - the missing duration
+    if letter in "SV":  # bytes and structures stay what they are
         return value
+    if letter == "m":
+        return list(value)
     if letter != "M":
         short = letter == "f" and value.dtype.itemsize < _DOUBLE
         # A shorter float with as few digits as tell it apart: 0.1, and not 0.10000000149011612.
         exact = value.astype("str").astype("float64") if short else value
         return float(exact) if letter == "f" and value.ndim == 0 else exact.tolist()
     return _plain_moment(value) if value.ndim == 0 else list(value)
+
+
+def _plain_duration(value: Any) -> object:
+    """A duration of numpy; the value itself if it has months, or is finer than Python's."""
+    if str(value.dtype) in ("timedelta64[M]", "timedelta64[Y]"):
+        return value
+    micros = value.astype("timedelta64[us]")
+    plain = micros.astype(object)
+    return plain if isinstance(plain, timedelta) and value == micros else value
 
 
 def _plain_moment(value: Any) -> str | None:
@@ -157,6 +189,7 @@ _SCALARS: tuple[tuple[tuple[type, ...], Callable[[Any], Json]], ...] = (
     ((int,), int),
     ((float,), _finite),
     ((datetime, date, time), _moment),
+    ((timedelta,), _duration),
     ((Decimal,), _digits),
 )
 

@@ -15,7 +15,7 @@ from airflow_provider_lamini.rows.errors import (
     short_name,
 )
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
-from airflow_provider_lamini.rows.sources.dialect import NULL, Dialect, dialect_of, is_empty
+from airflow_provider_lamini.rows.sources.dialect import NULL, STATED_DELIMITER, Dialect, dialect_of, is_empty
 from airflow_provider_lamini.rows.sources.projection import Projection, project_declared
 from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
 
@@ -127,6 +127,8 @@ class DelimitedReader:
             if self._file.csv.header is not None and not start.offset:
                 stream.seek(0)
                 feed = self._feed(LineReader(self._file, stream))
+                if self._first_line and feed.fill():
+                    next(feed)
             if start.offset:
                 stream.seek(0)
                 feed = self._feed(LineReader(self._file, stream, start.offset, start.line))
@@ -142,6 +144,7 @@ class DelimitedReader:
         stream.seek(0)
         complete = sample if len(sample) < _SAMPLE else sample[: sample.rfind(b"\n") + 1]
         text = complete.removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
+        self._first_line = STATED_DELIMITER.match(text) is not None
         dialect, remarks = dialect_of(text, self._file.csv, _DELIMITERS.get(self._file.format))
         for remark in remarks:
             self._file.remark(remark)
@@ -153,6 +156,8 @@ class DelimitedReader:
     def _header(self, feed: _LineFeed) -> list[str]:
         """The names of the columns; a column without a name has an empty one."""
         name, given = self._file.name, self._file.csv.header
+        if self._first_line and feed.fill():
+            next(feed)
         try:
             header = next((record for record in self._dialect.records(feed) if record), None)
         except csv.Error as error:

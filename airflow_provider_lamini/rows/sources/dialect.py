@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 NULL = "\ue000N"
 """Stands for the null value of databases that escape with a backslash, which the CSV parser would read as ``N``."""
 
+STATED_DELIMITER = re.compile(r"(?i)\"?sep=([^\w\r\n])\"?\r?\n")
+"""The line before the header by which Excel is told the delimiter."""
+
 _DELIMITERS = (",", ";", "\t", "|")
 _RECORDS = 50
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -79,7 +82,10 @@ def dialect_of(sample: str, options: CsvOptions, default: str | None) -> tuple[D
     :return: the dialect, and what was sniffed, for the log
     """
     remarks: list[str] = []
-    delimiter = options.delimiter or default
+    stated = STATED_DELIMITER.match(sample)
+    delimiter = options.delimiter or (stated[1] if stated else default)
+    if stated:
+        remarks.append(f"delimiter {stated[1]!r}, as its first line says")
     if delimiter is None:
         delimiter = sniff_delimiter(sample, options)
         if delimiter != ",":

@@ -242,8 +242,15 @@ class FileFinder:
                 f"{folder} looks like an Iceberg table, whose metadata say which files count. Pass its rows as an Arrow table: "
                 "table.scan().to_arrow()."
             )
-        suffix = next((found for found, _ in map(suffix_of, names) if found in SUFFIXES), ".jsonl")
-        raise InputError(f"The input {folder} is a folder. Pass its files instead, as in {folder}/*{suffix}.")
+        suffix = next((found for found, _ in map(suffix_of, names) if found in SUFFIXES), None)
+        if suffix is None and names:
+            raise InputError(
+                f"The input {folder} is a folder, and the names of its files tell no format. Pass its files as {folder}/*, with "
+                "input_format, such as 'jsonl'."
+            )
+        raise InputError(
+            f"The input {folder} is a folder. Pass its files instead, as in {folder}/*{suffix or '.jsonl'}."
+        )
 
     def _of_run(self, place: _Place, name: str) -> list[_Found] | None:
         """The parts of an earlier run, or of several; ``None`` if the file is not one of this package."""

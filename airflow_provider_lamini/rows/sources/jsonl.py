@@ -5,17 +5,19 @@ If a key occurs twice in an object, the last value counts, as usual in JSON pars
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
-from airflow_provider_lamini.rows.errors import BadRowError
+from airflow_provider_lamini.rows.errors import BadRowError, short_name
 from airflow_provider_lamini.rows.sources import json_array
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
+from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -34,6 +36,53 @@ _HINTS = {
     ord("["): "It starts with '[': JSON Lines has one object per line, not an array of all rows.",
     ord("{"): "Each line must be one complete JSON object.",
 }
+
+
+class _UnusableValueError(Exception):
+    """A value of a wanted column is none of JSON."""
+
+
+class _LineDecoder:
+    """Decodes the object of a line. What is no JSON in a column that nobody asks for, such as NaN, does not matter.
+
+    :param columns: the columns to keep; ``None`` for all
+    """
+
+    def __init__(self, columns: tuple[str, ...] | None) -> None:
+        self._decode = _decoder(columns, ()).decode
+        self._columns = columns
+
+    def __call__(self, line: bytes) -> Row:
+        """Decode a line.
+
+        :raises msgspec.MsgspecError: if it is not valid JSON
+        :raises _UnusableValueError: if a value of a wanted column is none of JSON; the message names the column
+        """
+        try:
+            return self._decode(line)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            found = _python_object(line)
+            if self._columns is None or found is None:
+                raise
+        row: Row = {}
+        for column in self._columns:
+            if column in found:
+                try:
+                    row[column] = json_value(found[column])
+                except ValueError as error:
+                    raise _UnusableValueError(f"column {short_name(column)!r} {error}") from None
+        return row
+
+
+def _python_object(line: bytes) -> dict[str, Any] | None:
+    """The object of a line as Python's parser reads it, which takes NaN and halves of surrogate pairs."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 class _LineBatch(Batch):
@@ -77,8 +126,8 @@ def read_batches(
     :raises BadRowError: for the first line that is not a row
     :raises InputError: if the file is not valid text
     """
-    decoder = _decoder(None if columns is None else tuple(columns), tuple(required))
-    slow = _decoder(None if columns is None else tuple(columns), ())
+    wanted = None if columns is None else tuple(columns)
+    decoder, slow = _decoder(wanted, tuple(required)), _LineDecoder(wanted)
     checked = columns is not None and bool(required)
     with file.open_text() as stream:
         if json_array.is_array(stream):
@@ -132,9 +181,7 @@ def _one_per_line(decoder: msgspec.json.Decoder[Row], block: bytes) -> list[Row]
     return rows if not (_ODD_CRLF if block.endswith(b"\r\n") else _ODD_LF).search(block) else None
 
 
-def _read_lines(
-    decoder: msgspec.json.Decoder[Row], block: bytes, start: Cursor, name: str, *, keep_bad: bool
-) -> Batch:
+def _read_lines(decoder: _LineDecoder, block: bytes, start: Cursor, name: str, *, keep_bad: bool) -> Batch:
     rows: list[Row] = []
     bad: dict[int, RowFailure] = {}
     ends: list[int] = []
@@ -165,7 +212,7 @@ def unusable_row(error: BadRowError) -> str:
     return f"{_UNUSABLE}{error}"
 
 
-def _read_line(decoder: msgspec.json.Decoder[Row], line: bytes, place: str) -> Row:
+def _read_line(decoder: _LineDecoder, line: bytes, place: str) -> Row:
     try:
         if line.startswith(b'"'):
             text = msgspec.json.decode(line, type=str)
@@ -174,16 +221,23 @@ def _read_line(decoder: msgspec.json.Decoder[Row], line: bytes, place: str) -> R
             return {PROMPT: text}
         if not line.startswith(b"{"):
             value: Json = msgspec.json.decode(line)
+            if isinstance(value, list) and value and all(isinstance(row, (dict, str)) for row in value):
+                raise BadRowError(
+                    f"{place}: expected a row, not a list of {len(value)} rows. Pages of rows must be joined: write one row per "
+                    "line, for example with jq -c '.[][]'."
+                )
             raise BadRowError(
                 f"{place}: expected an object or a text, not {_name(value)}. {_hint(line)}".strip()
             )
-        return decoder.decode(line)
+        return decoder(line)
     except UnicodeDecodeError:
         raise BadRowError(f"{place}: the line is not valid UTF-8. Convert the file to UTF-8.") from None
     except RecursionError:
         raise BadRowError(f"{place}: the value is nested too deeply.") from None
     except msgspec.MsgspecError as error:
         raise BadRowError(f"{place}: not valid JSON ({_reason(error)}). {_hint(line)}".strip()) from None
+    except _UnusableValueError as error:
+        raise BadRowError(f"{place}: {error}.") from None
 
 
 def _reason(error: msgspec.MsgspecError) -> str:

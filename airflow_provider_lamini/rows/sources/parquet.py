@@ -484,6 +484,7 @@ def _refused(kind: pa.DataType) -> str | None:
         types.is_date,
         types.is_time,
         types.is_timestamp,
+        types.is_duration,
     )
     return None if _is_text(kind) or _is_binary(kind) or any(test(kind) for test in known) else str(kind)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.rows.columns import concatenate
-from airflow_provider_lamini.rows.errors import InputChangedError, InputError, short_name
+from airflow_provider_lamini.rows.errors import ColumnError, InputChangedError, InputError, short_name
 from airflow_provider_lamini.rows.sources.batch import Cursor, SourceChunk, SourceRow
 from airflow_provider_lamini.rows.sources.earlier_run import FAILED, kept_batches
 from airflow_provider_lamini.rows.sources.finder import FileFinder, is_errors_file
@@ -24,7 +24,7 @@ from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.projection import project_declared, project_open
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.records import PROMPT
-from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
+from airflow_provider_lamini.rows.sources.tables import is_table, repeated_columns, table_rows
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
 
@@ -206,6 +206,9 @@ class ListSource(Source):
 
         rows, columns, remark = flatten(items, options.columns if options else None)
         self._notes = Notes()
+        self._repeated = repeated_columns(rows)
+        if self._repeated:
+            self._notes.add("left out columns with the same name", ", ".join(self._repeated))
         if remark:
             self._notes.add(remark, "the list")
         self._bad: dict[int, RowFailure] | None = {} if keep_bad else None
@@ -223,7 +226,7 @@ class ListSource(Source):
         return self._notes.summary()
 
     def columns(self) -> Collection[str]:
-        return dict.fromkeys(column for row in self._rows for column in row)
+        return dict.fromkeys((*(column for row in self._rows for column in row), *self._repeated))
 
     def version(self) -> str:
         return _hash(self._rows)
@@ -247,6 +250,11 @@ class ListSource(Source):
         from airflow_provider_lamini.rows.sources.lists import read_batches
         from airflow_provider_lamini.rows.sources.projection import project_open
 
+        twice = next((column for column in columns or () if column in self._repeated), None)
+        if twice is not None:
+            raise ColumnError(
+                f"The input has more than one column {short_name(twice)!r}. Rename one of them."
+            )
         projection = project_open(columns, {})
         copies = not projection.is_plain
         for batch in read_batches(self._rows, cursor or Cursor(), self._bad or {}, copies=copies):

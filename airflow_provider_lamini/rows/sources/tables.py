@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 
 from airflow_provider_lamini.rows.errors import ColumnError, InputError
 
@@ -32,18 +33,21 @@ def table_rows(value: object) -> Sequence[object]:
 
     :param value: a DataFrame or an Arrow table, whose rows become mappings; or a Series or an array of texts. The index of a
         DataFrame becomes columns if it has names.
-    :raises InputError: if it is a lazy frame, or has columns without a name or with the same name
+    :raises InputError: if it is a lazy frame
+    :raises ColumnError: if no column has a text as its name
     """
     table: Any = value
     if hasattr(table, "schema") and hasattr(table, "num_rows"):  # a table or a record batch of Arrow
         return _arrow_rows(table)
     if hasattr(table, "to_dicts"):  # polars
-        return _Slices(len(table), lambda begin, end: _dicts(table[begin:end]), _names(table.columns))
+        return _Slices(len(table), lambda begin, end: _dicts(table[begin:end]), table.columns)
     if hasattr(table, "iloc") and hasattr(table, "columns"):  # pandas
         named = table.reset_index() if any(name is not None for name in table.index.names) else table
-        names = _names([str(name) if isinstance(name, int) else name for name in named.columns])
-        plain = named.set_axis(names, axis=1)
-        return _Slices(len(plain), lambda begin, end: _records(plain.iloc[begin:end]), names)
+        found = _usable([str(name) if isinstance(name, int) else name for name in named.columns])
+        plain = named.iloc[:, found.positions].set_axis(found.names, axis=1)
+        return _Slices(
+            len(plain), lambda begin, end: _records(plain.iloc[begin:end]), found.names, found.repeated
+        )
     if hasattr(table, "collect"):
         raise InputError("The input is a lazy frame. Pass its rows: call collect() first.")
     if str(getattr(table, "dtype", "")) in ("float16", "float32"):
@@ -52,6 +56,14 @@ def table_rows(value: object) -> Sequence[object]:
         if hasattr(table, method):
             return list(map(_without_nan, getattr(table, method)()))
     raise InputError(f"The input is of type {type(value).__name__}, which has no rows.")
+
+
+def repeated_columns(rows: object) -> Sequence[str]:
+    """Names that several columns of a table have, so that its rows lack these columns.
+
+    :param rows: what `table_rows` has returned, or any other rows
+    """
+    return rows.repeated if isinstance(rows, _Slices) else ()
 
 
 def _dicts(frame: Any) -> Sequence[object]:
@@ -84,6 +96,8 @@ def _arrow_rows(table: Any) -> Sequence[object]:
 
     from airflow_provider_lamini.rows.sources.parquet import converter, shortest_floats
 
+    found = _usable(table.schema.names)
+    table = table.select(found.positions)
     converters = {field.name: converter(field.type) for field in table.schema}
     special = {name: convert for name, convert in converters.items() if convert is not None}
 
@@ -97,7 +111,7 @@ def _arrow_rows(table: Any) -> Sequence[object]:
             }
         return cast("Sequence[object]", rows)
 
-    return _Slices(table.num_rows, make, _names(table.schema.names))
+    return _Slices(table.num_rows, make, found.names, found.repeated)
 
 
 def _converted(convert: Callable[[Any], object], value: object) -> object:
@@ -108,15 +122,30 @@ def _converted(convert: Callable[[Any], object], value: object) -> object:
         return value
 
 
-def _names(names: Sequence[object]) -> list[str]:
-    """Make sure that columns can be told apart."""
-    found = [name for name in names if isinstance(name, str)]
-    if len(found) < len(names):
-        raise ColumnError("The input has a column whose name is not a text. Rename the columns of the table.")
-    twice = next((name for name in found if found.count(name) > 1), None)
-    if twice is not None:
-        raise ColumnError(f"The input has more than one column {twice!r}. Rename one of them.")
-    return found
+class _Columns(NamedTuple):
+    """The columns of a table that rows can have.
+
+    :param names: their names
+    :param positions: their positions in the table
+    :param repeated: names that several columns have, so that they are left out
+    """
+
+    names: list[str]
+    positions: list[int]
+    repeated: list[str]
+
+
+def _usable(names: Sequence[object]) -> _Columns:
+    """Leave out columns that cannot be told apart, or whose names are not texts: perhaps nobody needs them.
+
+    :raises ColumnError: if none is left
+    """
+    times = Counter(names)
+    kept = [at for at, name in enumerate(names) if isinstance(name, str) and times[name] == 1]
+    repeated = [name for name, count in times.items() if isinstance(name, str) and count > 1]
+    if names and not kept and not repeated:
+        raise ColumnError("The input has no column whose name is a text. Rename the columns of the table.")
+    return _Columns([str(names[at]) for at in kept], kept, repeated)
 
 
 class _Slices(Sequence[object]):
@@ -124,10 +153,11 @@ class _Slices(Sequence[object]):
 
     _SIZE = 1024
 
-    def __init__(self, count: int, make: Any, columns: Sequence[str]) -> None:
+    def __init__(self, count: int, make: Any, columns: Sequence[str], repeated: Sequence[str] = ()) -> None:
         self._count = count
         self._make = make
         self.columns = columns
+        self.repeated = repeated
 
     def __len__(self) -> int:
         return self._count

@@ -113,7 +113,17 @@ class InputFile:
             if encoding == "utf-8" and has_utf16_mark(head):
                 encoding = "utf-16"
                 self.remark("decoded UTF-16")
+            elif encoding == "utf-8" and _is_wide(head):
+                raise InputError(
+                    f"{self.name} looks like UTF-16 without a mark: every other byte is zero. Convert it to UTF-8, or, if it is "
+                    f"CSV or text, pass csv_options={{'encoding': {'utf-16-le' if head[0] else 'utf-16-be'!r}}}."
+                )
             yield stream if encoding == "utf-8" else recoded(stream, encoding, self.name)
+
+
+def _is_wide(head: bytes) -> bool:
+    """Whether a text has two bytes per character, of which one is zero."""
+    return len(head) == _HEAD and (not any(head[1::2]) or not any(head[::2])) and any(head)
 
 
 class LineReader:
