@@ -2,7 +2,8 @@
 
 ``python bench/rows.py`` is the short form; ``--full`` processes a million rows for each figure. Each variant runs in a
 process of its own. A stub in another process always responds at once with the same body, so that only the worker's cost
-remains. ``--check`` exits with 1 if a bound is missed.
+remains. ``--reuse`` only measures a second run over a million rows of which one in a hundred has changed. ``--check`` exits
+with 1 if a bound is missed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -121,8 +123,11 @@ class Cost:
         return self.rows / self.seconds
 
 
-def write_rows(path: Path, count: int) -> Input:
-    """Write an input of about 430 bytes per row, half of them in a column that no prompt uses."""
+def write_rows(path: Path, count: int, *, changed_every: int = 0) -> Input:
+    """Write an input of about 430 bytes per row, half of them in a column that no prompt uses.
+
+    :param changed_every: the text of one row among so many differs; 0 for none. Only for JSON Lines
+    """
     if path.suffix == ".parquet":
         import pyarrow as pa
         from pyarrow import parquet
@@ -136,15 +141,30 @@ def write_rows(path: Path, count: int) -> Input:
         return Input(path, count)
     with path.open("w") as file:
         for number in range(count):
-            file.write(f'{{"id":{number},"text":"{TEXT}{number}","more":"{TEXT}"}}\n')
+            change = "changed " if changed_every and number % changed_every == 0 else ""
+            file.write(f'{{"id":{number},"text":"{change}{TEXT}{number}","more":"{TEXT}"}}\n')
     return Input(path, count)
 
 
-def run(variant: str, source: Input, folder: Path, chunking: Chunking) -> Cost:
+def run(
+    variant: str,
+    source: Input,
+    folder: Path,
+    chunking: Chunking,
+    *,
+    output: Path | None = None,
+    reuse_from: Path | None = None,
+    rows_sent: int | None = None,
+    port: int = 0,
+) -> Cost:
     """Run one variant in a process of its own, against a stub of its own.
 
     :param variant: ``client``, or a variant of ``rows_worker.py``
     :param folder: folder for temporary files
+    :param output: output folder to keep
+    :param reuse_from: output folder of an earlier run
+    :param rows_sent: rows of each job, if not all rows of a chunk are sent
+    :param port: the stub's port; 0 for any free one
     """
     environment = {
         **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
@@ -154,12 +174,17 @@ def run(variant: str, source: Input, folder: Path, chunking: Chunking) -> Cost:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "ROWS_PER_CHUNK": str(chunking.rows),
         "JOBS_IN_FLIGHT": str(chunking.in_flight),
+        "REUSE_FROM": str(reuse_from or ""),
     }
-    with running_stub(chunking.rows) as url, tempfile.TemporaryDirectory(dir=folder) as output:
-        command = [sys.executable, str(WORKER), variant, str(source.path), f"{output}/out", url]
+    with (
+        running_stub(rows_sent or chunking.rows, port) as url,
+        tempfile.TemporaryDirectory(dir=folder) as temporary,
+    ):
+        target = str(output or f"{temporary}/out")
+        command = [sys.executable, str(WORKER), variant, str(source.path), target, url]
         if variant == "client":
             command[:2] = [str(CLIENT_PYTHON), str(CLIENT)]
-            environment |= {"LAMINI_API_URL": url, "LAMINI_API_KEY": "key", "HOME": output}
+            environment |= {"LAMINI_API_URL": url, "LAMINI_API_KEY": "key", "HOME": temporary}
             environment |= {
                 "LAMINI_BATCH_SIZE": str(chunking.rows),
                 "LAMINI_MAX_WORKERS": str(chunking.in_flight),
@@ -247,6 +272,37 @@ def compare_embeddings(figures: Figures, sizes: Sizes, folder: Path) -> None:
     compare(figures, variants, source, folder, chunking=DEFAULT_CHUNKS, min_ratio=MIN_EMBEDDING_RATIO)
 
 
+def compare_reuse(figures: Figures, rows: int, folder: Path) -> None:
+    """Measure a run over rows of which one in a hundred has changed since an earlier run."""
+    share = 100
+    first, second = folder / "first", folder / "second"
+    # Results are reused only of the same platform, so both stubs have one address.
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    before = write_rows(folder / "before.jsonl", rows)
+    whole = run("operator", before, folder, LARGE_CHUNKS, output=first, port=port)
+    before.path.unlink()
+    after = write_rows(folder / "after.jsonl", rows, changed_every=share)
+    again = run(
+        "operator",
+        after,
+        folder,
+        LARGE_CHUNKS,
+        output=second,
+        reuse_from=first,
+        rows_sent=LARGE_CHUNKS.rows // share,
+        port=port,
+    )
+    counts = json.loads((second / "manifest.json").read_text())["counts"]
+    sent = counts["rows"] - counts["reused"]
+    figures.check(f"{rows:,} rows, 1% changed: rows sent", sent, "<=", rows // share)
+    figures.check("rows without an output", counts["failed"], "<=", 0)
+    for title, cost in (("the first run", whole), ("the run that reuses", again)):
+        figures.note(f"{title}: time", cost.seconds, "s")
+        figures.note(f"{title}: CPU", cost.cpu, "s")
+        figures.check(f"{title}: memory above an idle worker", cost.memory, "<=", MAX_MEMORY, "MiB")
+
+
 def main() -> int:
     """Run all comparisons.
 
@@ -254,16 +310,22 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--full", action="store_true", help="a million rows for each figure")
+    parser.add_argument("--reuse", action="store_true", help="only a run over rows of which 1%% has changed")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
     options = parser.parse_args()
     sizes = FULL if options.full else SHORT
     inference = Figures("Rows through batch inference")
     embeddings = Figures("Texts to embeddings in Parquet")
     client = Figures("Compared with the official client")
+    reuse = Figures("A run that reuses the results of another")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # A first run compiles all modules, as installing a package does.
         run("operator", write_rows(folder / "first.jsonl", DEFAULT_CHUNKS.rows), folder, DEFAULT_CHUNKS)
+        if options.reuse:
+            compare_reuse(reuse, MILLION, folder)
+            reuse.print()
+            return exit_status([reuse], check=options.check)
         compare_inference(inference, sizes, folder)
         inference.print()
         compare_embeddings(embeddings, sizes, folder)

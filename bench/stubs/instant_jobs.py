@@ -26,13 +26,14 @@ CLIENT_BATCH_SIZE = 5
 
 
 @contextmanager
-def running_stub(rows: int) -> Iterator[str]:
+def running_stub(rows: int, port: int = 0) -> Iterator[str]:
     """Run the stub in a process of its own.
 
     :param rows: rows of each batch
+    :param port: its port; 0 for any free one
     :return: its address
     """
-    command = [sys.executable, __file__, "--rows", str(rows)]
+    command = [sys.executable, __file__, "--rows", str(rows), "--port", str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -131,11 +132,11 @@ def http_response(value: object) -> bytes:
     )
 
 
-async def serve(rows: int) -> None:
+async def serve(rows: int, port: int) -> None:
     """Serve until standard input is closed."""
     loop = asyncio.get_running_loop()
     responses = make_responses(rows)
-    server = await loop.create_server(lambda: Connection(responses), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Connection(responses), "127.0.0.1", port)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
@@ -144,4 +145,6 @@ async def serve(rows: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, required=True, help="rows of each batch")
-    asyncio.run(serve(parser.parse_args().rows))
+    parser.add_argument("--port", type=int, default=0, help="default: any free one")
+    options = parser.parse_args()
+    asyncio.run(serve(options.rows, options.port))

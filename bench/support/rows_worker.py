@@ -21,6 +21,7 @@ CHUNK_SIZE = int(os.environ.get("ROWS_PER_CHUNK", "1000"))
 PROMPT = "Summarize in one sentence: "
 MODEL = "some/model"
 IN_FLIGHT = int(os.environ.get("JOBS_IN_FLIGHT", "8"))
+REUSE_FROM = os.environ.get("REUSE_FROM") or None
 
 
 def memory(field: str) -> float:
@@ -62,6 +63,7 @@ def operator(path: str, output: str, url: str) -> Callable[[], object]:
         output=output,
         chunk_size=CHUNK_SIZE,
         max_in_flight=IN_FLIGHT,
+        reuse_from=REUSE_FROM,
         deferrable=False,
     )
     return lambda: execute(task)

@@ -46,9 +46,10 @@ def test_an_arrow_table_and_an_arrow_table_in_pieces(table):
     assert values(pa.concat_tables([table, table])) == NUMBERS * 2
 
 
-def test_a_frame_of_pandas():
+@pytest.mark.parametrize("kind", ["float32", "Float32", "float[pyarrow]"])
+def test_a_frame_of_pandas(kind):
     pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"x": np.array([0.1, np.nan, 1.5], "float32"), "id": [1, 2, 3]})
+    frame = pandas.DataFrame({"x": pandas.array([0.1, None, 1.5], dtype=kind), "id": [1, 2, 3]})
     assert values(frame) == [0.1, None, 1.5]
 
 
@@ -56,6 +57,9 @@ def test_a_frame_of_polars():
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"x": [0.1, None, 1.5]}, schema={"x": polars.Float32})
     assert values(frame) == [0.1, None, 1.5]
+    kinds = polars.Struct({"a": polars.List(polars.Float32), "b": polars.Array(polars.Float32, 2)})
+    row = {"a": [0.1, None], "b": [0.2, 0.3]}
+    assert values(polars.DataFrame({"x": [row, None]}, schema={"x": kinds})) == [row, None]
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
@@ -70,21 +71,44 @@ def _dicts(frame: Any) -> Sequence[object]:
     """Rows of polars as mappings."""
     import polars as pl
 
+    def with_floats(kind: Any, new: Any) -> Any:
+        """A type in which another one takes the place of 32-bit floats."""
+        if kind == pl.Float32:
+            return new
+        if isinstance(kind, pl.List):
+            return pl.List(with_floats(kind.inner, new))
+        if isinstance(kind, pl.Array):
+            return pl.Array(with_floats(kind.inner, new), kind.size)
+        if isinstance(kind, pl.Struct):
+            return pl.Struct({field.name: with_floats(field.dtype, new) for field in kind.fields})
+        return kind
+
     short = [
-        pl.col(name).cast(pl.String).cast(pl.Float64)
-        for name in frame.columns
-        if frame[name].dtype == pl.Float32
+        pl.col(name).cast(with_floats(kind, pl.String)).cast(with_floats(kind, pl.Float64))
+        for name, kind in frame.schema.items()
+        if with_floats(kind, pl.String) != kind
     ]
     return cast("Sequence[object]", frame.with_columns(short).to_dicts())
 
 
+_SHORT_FLOATS = re.compile(r"float(16|32)|float\[pyarrow\]", re.IGNORECASE)
+"""Types of pandas with floats of fewer than 64 bits."""
+
+
 def _records(frame: Any) -> Sequence[object]:
     """Rows of pandas as mappings. NaN is its missing value, except within objects."""
-    short = {name: "float64" for name, kind in frame.dtypes.items() if str(kind) in ("float16", "float32")}
-    plain = frame.astype(dict.fromkeys(short, "str")).astype(short) if short else frame
+    short = {name for name, kind in frame.dtypes.items() if _SHORT_FLOATS.fullmatch(str(kind))}
     return [
-        {name: _without_nan(value) for name, value in record.items()} for record in plain.to_dict("records")
+        {name: _shortest(value) if name in short else _without_nan(value) for name, value in record.items()}
+        for record in frame.to_dict("records")
     ]
+
+
+def _shortest(value: Any) -> object:
+    """A 32-bit float with as few digits as tell it apart."""
+    import numpy as np  # pandas needs it
+
+    return _without_nan(float(str(np.float32(value)))) if isinstance(value, (float, np.floating)) else value
 
 
 def _without_nan(value: object) -> object:
