@@ -80,7 +80,7 @@ test-client: $(READY) $(READY_CLIENT)  ## run the official lamini client against
 faults: $(READY_DEV)  ## kill tasks at every step and at random; count repeated and lost work (KILLS=500, SEED=...)
 	@.venv/bin/python -m tests.faults.run --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
-faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the OpenAI provider's batch operator and ours at the same moments
+faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the batch operators of the OpenAI and common.ai providers and ours at the same moments
 	@.venv/bin/python -m tests.faults.peers --peer-python .venv-peers/bin/python
 
 production-trial: $(READY_PRODUCTION)  ## kill Celery workers, triggerers, scheduler and PostgreSQL under a sharded Dag (TRIAL_KILLS=100)

@@ -1,4 +1,4 @@
-"""Kill the OpenAI provider's batch operator and ours at the same moments, and count paid jobs. ``make faults-peers``.
+"""Kill the batch operators of two other providers and ours at the same moments, and count paid jobs. ``make faults-peers``.
 
 The stub of OpenAI's batch API starts a batch for every such request, like the real API, which has no idempotency key. A retry
 is a new process that starts with ``execute``, as in Airflow.
@@ -13,7 +13,9 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,35 +37,80 @@ MOMENTS = (
 )
 """The moments of the kills: a description, and the name of the step."""
 LOST = "no crash; the response to the submission is lost"
+PEERS = ("OpenAITriggerBatchOperator", "LLMBatchOperator")
 MAXIMUM_TRIES = 5
 
 
-class Stub:
-    """OpenAI's batch API. A batch completes at the second poll.
+@dataclass
+class Batch:
+    """A batch of the stub.
 
-    :ivar batches: number of polls of each batch
+    :param fields: the fields of the request that started it
+    :param polls: how often its status was read
+    """
+
+    fields: dict[str, Any]
+    polls: int = 0
+
+
+class Stub:
+    """OpenAI's API for files and batches. A batch completes at the second poll.
+
+    :ivar batches: all batches that were started
     :ivar lose: whether to lose the response to the next submission
     """
 
     def __init__(self) -> None:
-        self.batches: list[int] = []
+        self.batches: list[Batch] = []
         self.lose = False
+        self._requests: list[dict[str, Any]] = []
 
-    def answer(self, path: str) -> dict[str, Any]:
-        """Start a batch, or return its status."""
-        name = path.rpartition("/")[2]
-        number = len(self.batches) if name == "batches" else int(name.removeprefix("batch-"))
-        if name == "batches":
-            self.batches.append(0)
-        self.batches[number] += 1
+    def answer(self, method: str, path: str, body: bytes) -> bytes:
+        """Answer a request."""
+        resource, _, name = path.removeprefix("/v1/").partition("/")
+        if resource == "files":
+            return self._results() if method == "GET" else self._upload(body)
+        if method == "POST":
+            self.batches.append(Batch(json.loads(body)))
+            name = f"batch-{len(self.batches) - 1}"
+        if name:
+            return json.dumps(self._status(int(name.removeprefix("batch-")))).encode()
+        found = [self._shown(number) for number in reversed(range(len(self.batches)))]
+        return json.dumps({"object": "list", "data": found, "has_more": False}).encode()
+
+    def _upload(self, body: bytes) -> bytes:
+        self._requests = [json.loads(line) for line in body.splitlines() if line.startswith(b'{"custom_id"')]
+        fields = {
+            "id": "file-1",
+            "object": "file",
+            "bytes": len(body),
+            "created_at": 0,
+            "status": "processed",
+        }
+        return json.dumps({**fields, "filename": "requests.jsonl", "purpose": "batch"}).encode()
+
+    def _results(self) -> bytes:
+        answer = {"choices": [{"message": {"content": "an answer"}, "finish_reason": "stop"}]}
+        response = {"status_code": 200, "body": answer}
+        lines = [{"custom_id": one["custom_id"], "response": response} for one in self._requests]
+        return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+    def _status(self, number: int) -> dict[str, Any]:
+        self.batches[number].polls += 1
+        return self._shown(number)
+
+    def _shown(self, number: int) -> dict[str, Any]:
+        batch = self.batches[number]
         return {
             "id": f"batch-{number}",
             "object": "batch",
-            "status": "completed" if self.batches[number] > 2 else "in_progress",
             "completion_window": "24h",
-            "created_at": 0,
             "endpoint": "/v1/chat/completions",
             "input_file_id": "file-1",
+            "output_file_id": "file-2",
+            "status": "completed" if batch.polls > 2 else "in_progress",
+            "created_at": int(time.time()),
+            "metadata": batch.fields.get("metadata"),
         }
 
 
@@ -81,9 +128,10 @@ def serving(stub: Stub) -> Iterator[str]:
             self._respond()
 
         def _respond(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"] or 0))
-            body = json.dumps(stub.answer(self.path)).encode()
-            if stub.lose and self.command == "POST":
+            received = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            path = self.path.partition("?")[0]
+            body = stub.answer(self.command, path, received)
+            if stub.lose and self.command == "POST" and path.endswith("/batches"):
                 stub.lose = False
                 self.close_connection = True
                 return
@@ -107,9 +155,10 @@ def serving(stub: Stub) -> Iterator[str]:
         server.server_close()
 
 
-def openai_batches(zygote: Zygote, place: Path, step: str | None) -> int:
-    """Run OpenAI's operator with one kill or one lost response; return the number of started batches.
+def started_batches(zygote: Zygote, name: str, place: Path, step: str | None) -> int:
+    """Run another provider's operator with one kill or one lost response; return the number of started batches.
 
+    :param name: the operator
     :param step: step to kill at; ``None`` loses the response instead
     """
     from tests.support.crash.zygote import Order
@@ -117,16 +166,16 @@ def openai_batches(zygote: Zygote, place: Path, step: str | None) -> int:
     place.mkdir()
     stub = Stub()
     stub.lose = step is None
-    killed_in, _, name = (step or "").partition(": ")
+    killed_in, _, moment = (step or "").partition(": ")
     killed = step is None
 
     def run(phase: Phase, **more: Any) -> Outcome:
         nonlocal killed
-        kill = (name, 0) if phase == killed_in and not killed else None
+        kill = (moment, 0) if phase == killed_in and not killed else None
         outcome = zygote.run(
             Order(
                 cases="tests.faults.peer_cases",
-                case="OpenAITriggerBatchOperator",
+                case=name,
                 place=str(place),
                 phase=phase,
                 env=env,
@@ -139,7 +188,10 @@ def openai_batches(zygote: Zygote, place: Path, step: str | None) -> int:
 
     with serving(stub) as url:
         fields = {"conn_type": "openai", "host": url, "password": "a-key-for-tests"}
-        env = {"AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps(fields)}
+        env = {
+            "AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps(fields),
+            "AIRFLOW_CONN_LLM": json.dumps({**fields, "conn_type": "pydanticai"}),
+        }
         for _ in range(MAXIMUM_TRIES):
             outcome = run("execute")
             if outcome.how == "deferred":
@@ -193,18 +245,17 @@ def main() -> int:
 
         rows = []
         for number, (description, step) in enumerate([*MOMENTS, (LOST, None)]):
-            peer = openai_batches(theirs, home / f"peer-{number}", step and step.format("/v1/batches")) - 1
+            peers = [
+                started_batches(theirs, name, home / f"{name}-{number}", step and step.format("/v1/batches"))
+                - 1
+                for name in PEERS
+            ]
             batch = extra("batch inference", step and step.format("/v1/batch_completions"))
             train = extra("tuning", step and step.format("/v1/train"))
-            rows.append((description, peer, batch, train))
-        rows.append(("**all**", *(sum(row[column] for row in rows) for column in (1, 2, 3))))
-    head = (
-        "killed when",
-        "`OpenAITriggerBatchOperator`",
-        "`LaminiBatchInferenceOperator`",
-        "`LaminiTrainOperator`",
-    )
-    for row in [head, ("---", "---:", "---:", "---:"), *rows]:
+            rows.append((description, *peers, batch, train))
+        rows.append(("**all**", *(sum(row[column] for row in rows) for column in (1, 2, 3, 4))))
+    operators = [f"`{name}`" for name in (*PEERS, "LaminiBatchInferenceOperator", "LaminiTrainOperator")]
+    for row in [("killed when", *operators), ("---", *["---:"] * len(operators)), *rows]:
         print(f"| {' | '.join(map(str, row))} |")
     return 0
 

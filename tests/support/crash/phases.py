@@ -97,7 +97,8 @@ def _carry_out(case: Case, order: dict[str, Any], place: Path, watch: Watch) -> 
 
 
 def _task(case: Case, order: dict[str, Any], place: Path) -> Any:
-    context: dict[str, Any] = {"ti": LinkedTask()}
+    instance = LinkedTask()
+    context: dict[str, Any] = {"ti": instance, "task_instance": instance}
     if case.task_state:
         context["task_state_store"] = TaskStateFile(place / "task-state.json")
     operator = case.operator(place)
