@@ -1,6 +1,7 @@
 """RAG index refresh: fetch the pages of a web site, index them, and answer a question from the index.
 
-The refresh adds new pages, rebuilds the index if pages changed or are gone, and otherwise does nothing. To run the
+The refresh adds new pages, rebuilds the index if pages changed or are gone, and otherwise does nothing. It needs
+the HTTP provider: ``pip install 'airflow-provider-lamini[http]'``. To run the
 Dag on a laptop, serve the site with ``python -m http.server 8000 --directory dags_examples/data/help_site``, start
 ``lamini-local serve``, and define two connections: ``lamini_default`` and ``help_site``
 (``AIRFLOW_CONN_HELP_SITE=http://127.0.0.1:8000``).

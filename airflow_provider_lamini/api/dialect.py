@@ -47,6 +47,12 @@ GENERIC_STATUSES: Mapping[int, ErrorStatus] = MappingProxyType(
             meaning="the key is not allowed to do this", error=errors.AuthenticationError, not_started=True
         ),
         404: ErrorStatus(meaning="no such path or object", error=errors.NotFoundError, not_started=True),
+        405: ErrorStatus(
+            meaning="nothing at this address takes such a request",
+            error=errors.BadRequestError,
+            advice="Check the connection's host and its path prefix: something other than the platform may answer there.",
+            not_started=True,
+        ),
         422: ErrorStatus(
             meaning="an argument is invalid", error=errors.InvalidRequestError, not_started=True
         ),

@@ -199,8 +199,8 @@ class ChunkJobs:
             return
         if not self._config.submit_unknown:
             raise JobLostError(
-                f"Nobody knows whether a job was started for {chunk}: the task stopped while it was submitting. If so, it "
-                "runs and bills. Check the platform, then clear the task with on_unknown_submission='submit'."
+                f"Check the platform for a job for {chunk}, then clear the task with on_unknown_submission='submit'. The "
+                "task stopped while it was submitting, so a job may have been started; if so, it runs and bills."
             )
         self._task.log.warning("A job for %s may have been started before; submitting it again.", chunk)
         self._ledger.forget(chunk, submission.key)

@@ -160,7 +160,7 @@ def dry_run(config: RowRunConfig, log: Log) -> dict[str, object]:
         "rows": summary.total_rows,
         "characters": summary.characters,
         "failures": dict(summary.bad.failures),
-        "input": source.describe(),
+        "input": source.name(),
         "model": config.model,
     }
 

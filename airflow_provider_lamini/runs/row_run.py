@@ -98,7 +98,7 @@ class RowRun:
                 run.folder,
                 run.ledger,
                 model=config.model,
-                source=run.source.describe(),
+                source=run.source.name(),
                 suffix=run.writer.suffix,
                 settings=config.settings(self._task.settings.base_url),
                 only_failed_of=config.only_failed_of or run.source.failed_in,

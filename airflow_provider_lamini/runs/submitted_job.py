@@ -194,8 +194,8 @@ class SubmittedJob(Generic[R]):
             return known
         if not self._options.submit_unknown:
             raise JobLostError(
-                f"A {self._kind.title} job may have been started: the task stopped while it was submitting. If so, the job runs "
-                "and bills. Check the platform, then clear the task with on_unknown_submission='submit'."
+                f"Check the platform for a {self._kind.title} job, then clear the task with on_unknown_submission='submit'. The "
+                "task stopped while it was submitting, so a job may have been started; if so, it runs and bills."
             )
         self._log.warning("An earlier try may have started a %s job; submitting a new one.", self._kind.title)
         return None

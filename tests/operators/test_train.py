@@ -360,7 +360,7 @@ def test_a_job_that_is_not_listed_was_not_started_and_is_submitted(tuning, train
 def test_a_job_that_cannot_be_identified_is_left_to_a_person(tuning, train, task):
     """Another task may have started it on the same dataset."""
     die_at(tuning, train(), task, "/v1/train")
-    with pytest.raises(JobLostError, match="A tuning job may have been started"):
+    with pytest.raises(JobLostError, match=r"^Check the platform for a tuning job, then clear the task"):
         run_to_end(train(), task)
     assert len(tuning.jobs) == 1
     assert run_to_end(train(on_unknown_submission="submit"), task).result["job_id"] == "2"

@@ -117,7 +117,7 @@ class Run:
             folder,
             ledger,
             model="m",
-            source=self.source.describe(),
+            source=self.source.name(),
             only_failed_of=self.only_failed_of,
             index=lambda row: self.source.indices(row, 1)[0],
         )

@@ -150,6 +150,7 @@ class TestFiles:
             (3, "4", "4.jsonl.gz, line 1"),
         ]
         assert source.describe() == f"{tmp_path}/* (0.0 MB, 4 files)"
+        assert source.name() == f"{tmp_path}/*"
 
     def test_files_with_the_same_name_in_different_folders_are_distinguished(self, file, tmp_path: Path):
         file("x/a.jsonl", "{}\n")

@@ -130,6 +130,9 @@ class FailedRowsSource(Source):
     def describe(self) -> str:
         return f"{self._whole.describe()}, of which {len(self._failed.indices)} rows failed in {self._failed.folder}"
 
+    def name(self) -> str:
+        return self._whole.name()
+
     def notes(self) -> str:
         unknown = self._failed.values.count(_UNKNOWN) if self._changed else 0
         found = [self._whole.notes()] if self._whole.notes() else []

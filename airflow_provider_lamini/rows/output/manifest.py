@@ -44,7 +44,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     :param errors: its files of failed rows
     :param counts: the rows by outcome
     :param model: the model that answered
-    :param input: description of the input, for a person
+    :param input: the input's path or URI; a description where it has none
     :param seconds: duration of the run over all tries
     :param settings: hash of the platform, the model and the parameters, for runs that reuse the results
     :param only_failed_of: the folder of the run whose failed rows these are; their indices have gaps
@@ -105,7 +105,7 @@ def write_manifest(
     :param folder: the output folder
     :param ledger: its ledger, finished
     :param model: the model that answered
-    :param source: description of the input (`Source.describe`)
+    :param source: the input (`Source.name`)
     :param suffix: file name suffix of the parts (`PartWriter.suffix`)
     :param settings: hash of the platform, the model and the parameters
     :param only_failed_of: as in `Manifest`

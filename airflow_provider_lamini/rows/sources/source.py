@@ -83,6 +83,10 @@ class Source(ABC):
     def describe(self) -> str:
         """A short description for logs, without any content."""
 
+    def name(self) -> str:
+        """What a manifest says that the input was: its path or URI, where it has one."""
+        return self.describe()
+
     @abstractmethod
     def notes(self) -> str:
         """What was sniffed or skipped, as far as it was read, for the log; empty if there is nothing to say."""
@@ -294,7 +298,10 @@ class FileSource(Source):
     def describe(self) -> str:
         size = sum(file.info.size for file in self._files) / 1e6
         count = "" if len(self._files) == 1 else f", {len(self._files)} files"
-        return f"{self.title or self._uri} ({size:.1f} MB{count})"
+        return f"{self.name()} ({size:.1f} MB{count})"
+
+    def name(self) -> str:
+        return self.title or self._uri
 
     def notes(self) -> str:
         return self._notes.summary()
