@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 BLOCKED = "async thread was blocked"
 """Part of the triggerer's warning that its event loop did not run for 0.2 s."""
 
+RACE = "finished with state success, but the task instance's state attribute is"
+"""Part of the scheduler's error about a task that it fails because it learned of the deferral only after the resume."""
+
 SETTLE = 40
 """Seconds until a triggerer has started, and until young jobs are polled at the longest interval."""
 
@@ -251,6 +254,10 @@ def finish(running: Running, options: Options, figures: Figures) -> None:
     states = running.states()
     figures.check("tasks that succeeded", states.get("success", 0), ">=", options.tasks)
     figures.note("tasks that failed", states.get("failed", 0))
+    scheduler = (running.stack.logs / "scheduler.log").read_text(errors="replace")
+    figures.check(
+        "tasks that the scheduler failed although they were resumed", scheduler.count(RACE), "<=", 0
+    )
     figures.note("time from the end of the jobs to the end of the run", end, "s")
 
 
