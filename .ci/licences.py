@@ -33,6 +33,7 @@ NOT_IN_METADATA = {
     "async-timeout": "Apache-2.0",
     "httpx-aiohttp": "BSD-3-Clause",
     "lamini-configuration": "MIT",
+    "openlineage-sql": "Apache-2.0",
     "torch": "BSD-3-Clause",
 }
 """Licences of packages whose metadata does not name them, from their licence files, or that only an older Python needs."""
