@@ -175,3 +175,25 @@ def test_a_list_with_long_histories_is_parsed_quickly():
     found = call.parse(response).statuses
     assert time.perf_counter() - started < 5
     assert {status.progress.done for status in found.values()} == {4999}
+
+
+@pytest.mark.parametrize("kind", ["lamini/batch_completions", "lamini/batch_embeddings"])
+@pytest.mark.parametrize(
+    ("text", "state", "detail"),
+    [
+        ("Batch 7 failed: Rows 0 to 3: too long", JobState.FAILED, "Rows 0 to 3: too long"),
+        ("batch '7' has failed.", JobState.FAILED, None),
+        ("Batch 7 cancelled: by its owner", JobState.CANCELLED, "by its owner"),
+        ("Batch 7 timed out", JobState.TIMED_OUT, None),
+    ],
+)
+def test_an_error_that_says_how_a_batch_has_ended_is_its_status(kind, text, state, detail):
+    status = job_kind(kind).status("7").of_refusal(500, text)
+    assert (status.job_id, status.state, status.detail) == ("7", state, detail)
+
+
+@pytest.mark.parametrize(
+    "text", ["Internal Server Error", "Batch 17 failed: x", "Reading batch 7 did not work", ""]
+)
+def test_any_other_error_says_nothing_about_a_batch(text):
+    assert job_kind("lamini/batch_embeddings").status("7").of_refusal(500, text) is None

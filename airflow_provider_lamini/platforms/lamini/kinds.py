@@ -118,7 +118,7 @@ def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
 
 
 _BATCH_ENDED = re.compile(
-    r"(?i)\bbatch\W+(?P<id>[\w.-]+?)\s+(?:has |was )?(?P<word>failed|cancell?ed|timed out)\b[:.\s]*"
+    r"(?i)\bbatch\W+(?P<id>[\w.-]+?)['\"]?\s+(?:has |was )?(?P<word>failed|cancell?ed|timed out)\b[:.\s]*"
 )
 """What the platform says instead of the result of a batch that has ended without one."""
 
@@ -158,8 +158,9 @@ CLASSIFIER = JobKind(
 BATCH_COMPLETIONS = JobKind(
     name="lamini/batch_completions",
     title="batch completions",
-    status=lambda job_id: batches.completions_progress(job_id).map(
-        lambda batch: _rows_status(job_id, batch.done, batch.total)
+    status=lambda job_id: replace(
+        batches.completions_progress(job_id).map(lambda batch: _rows_status(job_id, batch.done, batch.total)),
+        of_refusal=lambda _, text: _ended_batch(job_id, text),
     ),
     status_call_returns_results=True,
 )
