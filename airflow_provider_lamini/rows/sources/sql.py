@@ -14,7 +14,7 @@ from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode
 from airflow_provider_lamini.rows.values import digest, json_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from airflow_provider_lamini.rows.values import Row
 
@@ -92,7 +92,9 @@ class SqlInput(ReadOnceInput):
         hook, opened = database_connection(self.conn_id)
         with closing(opened) as connection:
             report_sql_lineage(hook, self.sql)
-            yield from encode_rows(read_records(connection, self), _row, keep_bad=keep_bad)
+            # If a row is refused, its cursor must be closed before the connection.
+            with closing(read_records(connection, self)) as blocks:
+                yield from encode_rows(blocks, _row, keep_bad=keep_bad)
 
     def first_rows(self, maximum: int, *, keep_bad: bool) -> list[object]:
         rows: list[object] = []
@@ -100,17 +102,18 @@ class SqlInput(ReadOnceInput):
         hook, opened = database_connection(self.conn_id)
         with closing(opened) as connection:
             report_sql_lineage(hook, self.sql)
-            for block in read(connection, self):
-                rows += block
-                if len(rows) >= maximum:
-                    break
+            with closing(read(connection, self)) as blocks:
+                for block in blocks:
+                    rows += block
+                    if len(rows) >= maximum:
+                        break
         return rows
 
     def __str__(self) -> str:
         return f"the query on the connection {self.conn_id}"
 
 
-def read_blocks(connection: Any, query: SqlInput) -> Iterator[list[Row]]:
+def read_blocks(connection: Any, query: SqlInput) -> Generator[list[Row], None, None]:
     """Run a query and read its rows in blocks. Memory does not depend on their number.
 
     :param connection: an open connection of Python's database API
@@ -124,7 +127,7 @@ def read_blocks(connection: Any, query: SqlInput) -> Iterator[list[Row]]:
         number += len(block)
 
 
-def read_records(connection: Any, query: SqlInput) -> Iterator[list[dict[str, Any]]]:
+def read_records(connection: Any, query: SqlInput) -> Generator[list[dict[str, Any]], None, None]:
     """Run a query and read its rows in blocks, with the values as the database's driver gives them.
 
     :param connection: an open connection of Python's database API
