@@ -182,6 +182,7 @@ def _serve(options: argparse.Namespace) -> int:
         serve,
         url_of,
     )
+    from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable, check_available
 
     serve_options = ServeOptions(
         host=options.host,
@@ -214,6 +215,11 @@ def _serve(options: argparse.Namespace) -> int:
 
     def on_ready() -> None:
         print(f"lamini-local: serving {url_of(listening)} (models: {names})", flush=True)
+        if options.upstream is None:
+            try:
+                check_available()
+            except TrainingUnavailable as error:  # better now than after a dataset was uploaded
+                print(f"lamini-local: {error}", flush=True)
         if unfinished := platform.resume():
             logging.info("Resuming %d unfinished jobs", unfinished)  # noqa: LOG015 - a command
 

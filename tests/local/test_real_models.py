@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -254,3 +255,8 @@ def test_a_custom_model_is_downloaded_and_served(
         running.kill()
         running.restart()
         assert str(own) in running.models
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="this environment can tune")
+def test_a_platform_that_cannot_tune_says_so_before_anyone_uploads_a_dataset(shared_platform):
+    wait_until(lambda: "pip install 'airflow-provider-lamini[train]'" in shared_platform.log)
