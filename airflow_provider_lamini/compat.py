@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 
-    from airflow.providers.common.compat.sdk import BaseHook, Connection
+    from airflow.providers.common.compat.sdk import BaseHook, Connection, Context
     from airflow.sdk import ObjectStoragePath
 
 
@@ -123,3 +123,26 @@ def report_sql_lineage(hook: BaseHook, sql: str) -> None:
         return
     if collects_lineage():
         send_sql_hook_lineage(context=hook, sql=sql)
+
+
+def outlet_extras(context: Context, outlets: Iterable[object]) -> list[MutableMapping[str, Any]]:
+    """Return the ``extra`` of each asset event that the task will emit; Airflow 2 calls assets datasets.
+
+    An alias has none: which asset it stands for is known only to the Dag's author.
+
+    :param context: Airflow's context
+    :param outlets: the task's outlets
+    """
+    from airflow.providers.common.compat.sdk import Asset
+
+    kinds: tuple[type, ...] = (Asset,)
+    try:
+        from airflow.sdk.definitions.asset import AssetRef
+    except ImportError:  # Airflow 2 has no references to assets
+        pass
+    else:
+        kinds = (Asset, AssetRef)
+    events: Any = context.get("outlet_events")
+    if events is None:
+        return []
+    return [events[outlet].extra for outlet in outlets if isinstance(outlet, kinds)]

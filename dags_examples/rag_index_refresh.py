@@ -10,11 +10,13 @@ Dag on a laptop, serve the site with ``python -m http.server 8000 --directory da
 from __future__ import annotations
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath
+from airflow.providers.common.compat.sdk import DAG, Asset, ObjectStoragePath
 from airflow.providers.http.operators.http import HttpOperator
 
 from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQueryOperator
 from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
+
+INDEX = Asset("lamini://indexes/help-site")
 
 
 def save_page(response, params, run_id):  # noqa: ANN001, ANN201 - as HttpOperator calls it
@@ -51,6 +53,7 @@ with DAG(
         manifest="{{ params.folder }}/index.json",
         model_name="{{ params.model }}",
         deferrable=True,
+        outlets=[INDEX],  # the event's extra has index_id and action; answer_from_index.py is scheduled on it
     )
     ask = LaminiMemoryRagQueryOperator(
         task_id="ask",

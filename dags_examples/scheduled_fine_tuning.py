@@ -1,13 +1,13 @@
 """Scheduled fine-tuning: every week, tune a model on labelled tickets and promote it if it got better.
 
-The Dag publishes the model as an asset only if it gains on tickets that neither model has seen. ``make demo-tuning`` runs it
-on a laptop.
+The Dag publishes the model as an asset only if it gains on tickets that neither model has seen; ``answer_with_tuned_model.py``
+is scheduled on that asset. ``make demo-tuning`` runs it on a laptop.
 """
 
 from pathlib import Path
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, Asset, task
+from airflow.providers.common.compat.sdk import DAG, Asset
 
 from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
@@ -49,12 +49,8 @@ with DAG(
         output_type={"category": ["billing", "login", "shipping", "defect", "feature request"]},
         min_gain={"exact_match": "{{ params.gain }}"},
         gate="skip",  # if it did not get better, promote nothing; gate="fail" fails the run
+        outlets=[
+            MODEL
+        ],  # the event's extra has model_name, metrics and report, for the Dags that are scheduled on it
         **row,
     )
-
-    @task(outlets=[MODEL])
-    def promote(result, *, outlet_events) -> None:  # noqa: ANN001 - as Airflow calls it
-        """Publish the model. Notify whatever serves it here."""
-        outlet_events[MODEL].extra = {key: result[key] for key in ("model_name", "metrics", "report")}
-
-    promote(evaluate.output)

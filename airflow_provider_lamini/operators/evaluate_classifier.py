@@ -26,6 +26,7 @@ from airflow_provider_lamini.runs.arguments import (
     plain_name,
     positive_number,
 )
+from airflow_provider_lamini.runs.outlets import fills_outlets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -161,6 +162,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self.sql_parameters = sql_parameters
         self.output_conn_id = output_conn_id
 
+    @fills_outlets
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, have the classifier evaluated, compare the metrics with the thresholds."""

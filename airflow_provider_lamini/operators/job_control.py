@@ -11,6 +11,7 @@ from airflow_provider_lamini.links import LaminiJobLink
 from airflow_provider_lamini.operators.base import COLOR, JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
+from airflow_provider_lamini.runs.outlets import fills_outlets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +113,7 @@ class LaminiCancelJobOperator(BaseOperator):
         self.kind = kind
         self.lamini_conn_id = lamini_conn_id
 
+    @fills_outlets
     def execute(self, context: Context) -> dict[str, object]:
         """Cancel the job, unless it has ended."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook

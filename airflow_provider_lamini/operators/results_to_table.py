@@ -20,6 +20,7 @@ from airflow_provider_lamini.runs.arguments import (
     text,
     whole_number,
 )
+from airflow_provider_lamini.runs.outlets import fills_outlets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,6 +99,7 @@ class ResultsToTableOperator(BaseOperator):
         self.reload = reload
         self.results_conn_id = results_conn_id
 
+    @fills_outlets
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Load the rows that are not loaded yet."""

@@ -28,6 +28,7 @@ from airflow_provider_lamini.runs.arguments import (
     plain_name,
     whole_number,
 )
+from airflow_provider_lamini.runs.outlets import fills_outlets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -228,6 +229,7 @@ class RowOperator(BaseOperator):
         :raises InvalidArgumentError: if an argument is wrong; nothing has been sent
         """
 
+    @fills_outlets
     def execute(self, context: Context) -> dict[str, object]:
         """Send the rows, wait, and return the manifest.
 
@@ -235,6 +237,7 @@ class RowOperator(BaseOperator):
         """
         return run_work(self, context)
 
+    @fills_outlets
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
         """Continue after the trigger has fired.
 

@@ -77,6 +77,9 @@ def test_the_rag_example_refreshes_with_as_little_work_as_possible(
 
         built = night()
         assert (built["action"], built["files"]) == ("built", len(listed.split()))
+        answers = load_dags(EXAMPLES / "answer_from_index.py")["dag"]
+        answered = run(answers, index=built["index_id"], output=str(tmp_path / "answers"))["answer"]
+        assert answered["counts"]["ok"] == 2
         assert night()["action"] == "unchanged"
         (pages / "warranty.md").write_text("# Warranty\n\nEverything has a warranty of two years.\n")
         (pages / "pages.txt").write_text(listed + "warranty.md\n")
@@ -87,7 +90,7 @@ def test_the_rag_example_refreshes_with_as_little_work_as_possible(
         assert (rebuilt["action"], rebuilt["removed"], rebuilt["files"]) == ("rebuilt", 2, 5)
     sent = posts(platform)
     work = [sent[f"{RAG}/{what}"] for what in ("train", "add-index", "completions")]
-    assert work == [2, 1, 4]
+    assert work == [2, 1, 6]
 
 
 def test_the_classifier_example_trains_evaluates_and_classifies(load_dags, tmp_path, platform):

@@ -280,3 +280,11 @@ class _LineHandler(logging.Handler):
         if record is not self._last:  # both loggers may get the same record
             self._last = record
             self._lines.append(record.getMessage())
+
+
+def outlet_events() -> Any:
+    """Return the accessors of asset events, as Airflow puts them into a context."""
+    name = (
+        "airflow.utils.context" if find_spec("airflow.sdk") is None else "airflow.sdk.execution_time.context"
+    )
+    return import_module(name).OutletEventAccessors()
