@@ -146,3 +146,15 @@ def outlet_extras(context: Context, outlets: Iterable[object]) -> list[MutableMa
     if events is None:
         return []
     return [events[outlet].extra for outlet in outlets if isinstance(outlet, kinds)]
+
+
+def event_trigger_class() -> type[Any]:
+    """Return the base class of triggers for asset watchers.
+
+    :raises ImportError: before Airflow 3, which has no asset watchers
+    """
+    try:
+        from airflow.triggers.base import BaseEventTrigger
+    except ImportError as error:
+        raise ImportError("Asset watchers need Airflow 3. On Airflow 2.11, use a sensor.") from error
+    return BaseEventTrigger

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.jobs.state import JobStatus
@@ -37,6 +38,23 @@ class Listing:
     size: int = 0
 
 
+class _EveryJob(Collection[str]):
+    """Contains every id, and names none."""
+
+    def __contains__(self, job_id: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+EVERY_JOB = _EveryJob()
+"""Instead of the ids of jobs: ``list_statuses`` then returns all jobs of the scope."""
+
+
 def _no_scope(job_id: str) -> str:
     del job_id
     return ""
@@ -50,7 +68,7 @@ class JobKind:
     :param title: the kind in messages, such as ``batch completions``
     :param status: asks for the status of one job
     :param list_statuses: asks for the statuses of some jobs of a scope with one request, if the platform can list jobs.
-        Takes the scope and the ids of these jobs
+        Takes the scope and the ids of these jobs, or `EVERY_JOB`
     :param scope_of: returns the scope of a job that ``list_statuses`` takes, such as its project; by default all jobs have
         the same, empty scope
     :param cancel: cancels one job, if the platform can

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.client import AsyncClient
@@ -24,7 +25,7 @@ from airflow_provider_lamini.api.errors import (
     RateLimitedError,
     UnavailableError,
 )
-from airflow_provider_lamini.jobs.kinds import warn_about_unknown_state
+from airflow_provider_lamini.jobs.kinds import EVERY_JOB, warn_about_unknown_state
 from airflow_provider_lamini.jobs.polling import (
     Decision,
     PollAgain,
@@ -79,6 +80,15 @@ NO_JITTER = 0.5
 """For jobs that were polled together: they stay together."""
 
 
+@dataclass(slots=True)
+class _List:
+    """The last list of all jobs of a scope, and when it was read."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    statuses: Mapping[str, JobStatus] = field(default_factory=dict)
+    read_at: float = -math.inf
+
+
 class Watch:
     """Waits for jobs of one platform; belongs to one event loop.
 
@@ -96,6 +106,7 @@ class Watch:
         self._settings: ClientSettings
         self._opening = asyncio.Lock()
         self._queues: dict[tuple[str, str], Queue] = {}
+        self._lists: dict[tuple[str, str], _List] = {}
         self._numbers = itertools.count()
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
         self._deciding = asyncio.Lock()
@@ -128,6 +139,35 @@ class Watch:
         if queue.task is None or queue.task.done():
             queue.task = asyncio.create_task(self._run(queue), name=f"watch {polled.name} {scope}".rstrip())
         return waiter.result
+
+    async def list_all(self, kind: JobKind, scope: str, *, max_age: float) -> Mapping[str, JobStatus]:
+        """The statuses of all jobs of a scope. Everybody who asks within ``max_age`` shares one request.
+
+        :param kind: the kind of the jobs; the platform must have a list of them
+        :param scope: the scope, such as a project
+        :param max_age: how old the list may be, in seconds
+        :raises PlatformError: if the platform refused or did not respond
+        """
+        polled = kind.polled_as or kind
+        if polled.list_statuses is None:
+            raise ValueError(f"The platform has no list of {kind.title} jobs.")
+        listed = self._lists.setdefault((polled.name, scope), _List())
+        async with listed.lock:
+            if time.monotonic() - listed.read_at > max_age:
+                async with self._slots:
+                    listed.statuses = await self._every_job(polled.list_statuses, scope)
+                listed.read_at = time.monotonic()
+        if kind.translate is None:
+            return listed.statuses
+        return {job_id: kind.translate(status) for job_id, status in listed.statuses.items()}
+
+    async def _every_job(self, list_statuses: ListCall, scope: str) -> Mapping[str, JobStatus]:
+        client = await self._client()
+        try:
+            return (await client.send(list_statuses(scope, EVERY_JOB))).statuses
+        except AuthenticationError:
+            await self._refresh_key()
+            raise
 
     async def cancel(self, kind: JobKind, job_id: str) -> bool:
         """Ask the platform to cancel a job.

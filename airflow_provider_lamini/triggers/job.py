@@ -112,7 +112,7 @@ class JobTrigger(BaseTrigger):
         process ended would take that end for the end of the resumed task, and fail it.
         """
         may_yield_at = time.monotonic() + min_seconds()
-        await _load(self.kind)
+        await load_kind(self.kind)
         from airflow_provider_lamini.hooks.telemetry import waiting
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.polling import PollPlan
@@ -147,7 +147,7 @@ class JobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the jobs: a user has ended the task. Called by Airflow 3.3 and newer."""
-        await _load(self.kind)
+        await load_kind(self.kind)
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all
         from airflow_provider_lamini.platforms import job_kind, platform
@@ -205,8 +205,11 @@ WAITING = WaitingTriggers()
 """All job triggers of this process."""
 
 
-async def _load(kind: str) -> None:
-    """Import what a wait for this kind needs, in a thread: on the event loop it would block all triggers for 0.3 s."""
+async def load_kind(kind: str) -> None:
+    """Import what a wait for jobs needs, in a thread: on the event loop it would block all triggers for 0.3 s.
+
+    :param kind: the kind of the jobs: platform and kind
+    """
     platform = kind.partition("/")[0]
     if platform not in _loaded:
         # A module that another thread is still importing would block the event loop too.

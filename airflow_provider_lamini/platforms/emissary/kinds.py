@@ -117,14 +117,15 @@ def _upload_word(is_uploaded: object) -> str | None:
 
 
 def _keep(
-    words: Words, job_ids: Collection[str], word_of: Callable[[ListedStatus], object] = _status_word
+    words: Words,
+    project_id: str | None,
+    job_ids: Collection[str],
+    word_of: Callable[[ListedStatus], object] = _status_word,
 ) -> Callable[[ListedStatus], JobStatus | None]:
-    by_own_id = {job_id.rpartition("/")[2]: job_id for job_id in job_ids}
-
     def keep(item: ListedStatus) -> JobStatus | None:
-        job_id = by_own_id.get(str(item.id))
+        job_id = str(item.id) if project_id is None else join_id(project_id, str(item.id))
         word = word_of(item)
-        if job_id is None or not isinstance(word, str):
+        if job_id not in job_ids or not isinstance(word, str):
             return None
         return _status(words, job_id, word, item.progress)
 
@@ -148,7 +149,7 @@ TRAINING = JobKind(
     title="training",
     status=_training_call,
     list_statuses=lambda project, job_ids: status_lists.training_jobs(
-        project, _keep(_TRAINING_WORDS, job_ids)
+        project, _keep(_TRAINING_WORDS, project, job_ids)
     ).map(_listing),
     scope_of=_scope_of,
     cancel=lambda job_id: training.cancel(*split_id(job_id)),
@@ -162,7 +163,7 @@ DATASET = JobKind(
         lambda dataset: _status(_DATASET_WORDS, job_id, _upload_word(dataset.is_uploaded) or "unknown")
     ),
     list_statuses=lambda project, job_ids: status_lists.datasets_of(
-        project, _keep(_DATASET_WORDS, job_ids, lambda item: _upload_word(item.is_uploaded))
+        project, _keep(_DATASET_WORDS, project, job_ids, lambda item: _upload_word(item.is_uploaded))
     ).map(_listing),
     scope_of=_scope_of,
     cancel=lambda job_id: datasets.delete(*split_id(job_id)),
@@ -178,7 +179,7 @@ DEPLOYMENT = JobKind(
         lambda deployment: _status(_DEPLOYMENT_WORDS, job_id, deployment.status)
     ),
     list_statuses=lambda project, job_ids: status_lists.deployments_of(
-        project, _keep(_DEPLOYMENT_WORDS, job_ids)
+        project, _keep(_DEPLOYMENT_WORDS, project, job_ids)
     ).map(_listing),
     scope_of=_scope_of,
 )
@@ -190,7 +191,9 @@ ENGINE = JobKind(
     status=lambda job_id: engines.engine(job_id).map(
         lambda engine: _status(_ENGINE_WORDS, job_id, engine.status)
     ),
-    list_statuses=lambda _, job_ids: status_lists.all_engines(_keep(_ENGINE_WORDS, job_ids)).map(_listing),
+    list_statuses=lambda _, job_ids: status_lists.all_engines(_keep(_ENGINE_WORDS, None, job_ids)).map(
+        _listing
+    ),
 )
 """Ends when it is active; one that is parked is waited for until somebody wakes it."""
 
