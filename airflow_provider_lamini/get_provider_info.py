@@ -23,6 +23,8 @@ _DECORATORS = {
 }
 """The TaskFlow decorators: names after ``@task.``, with the functions behind them."""
 
+_LINKS = ("LaminiJobLink", "ResultsLink", "ManifestLink", "ReportLink")
+
 _COMMON_OPTIONS = {
     "description": "Options for all platforms of this provider.",
     "options": {
@@ -91,7 +93,7 @@ def get_provider_info() -> dict[str, object]:
             {"name": name, "class-name": f"airflow_provider_lamini.decorators.{path}"}
             for name, path in _DECORATORS.items()
         ],
-        "extra-links": ["airflow_provider_lamini.links.LaminiJobLink"],
+        "extra-links": [f"airflow_provider_lamini.links.{name}" for name in _LINKS],
         "config": {
             "airflow_provider_lamini": _COMMON_OPTIONS,
             **{form.conn_type: _config_section(form) for form in FORMS},

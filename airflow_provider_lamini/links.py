@@ -1,8 +1,8 @@
-"""Links from a task to the platform's web pages."""
+"""Links from a task to the platform's web pages, and to what it has written to object storage."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
@@ -45,3 +45,52 @@ def push_job_url(context: Context, url: str | None) -> None:
     """
     if url is not None:
         context["ti"].xcom_push(key=XCOM_KEY, value=url)
+
+
+class StorageLink(BaseOperatorLink):
+    """A page of the object store's console, if the store has one. It is known as soon as there is something to see."""
+
+    title: ClassVar[str]
+    key: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """The link's text."""
+        return self.title
+
+    @property
+    def xcom_key(self) -> str:
+        """Key of the XCom in which Airflow 3 finds the URL."""
+        return self.key
+
+    def get_link(self, operator: BaseOperator, *, ti_key: object) -> str:
+        """Return the URL; empty if nothing is written yet, or the files are on a local disk.
+
+        :param operator: the task
+        :param ti_key: the task instance
+        """
+        from airflow.providers.common.compat.sdk import XCom
+
+        del operator
+        return str(XCom.get_value(ti_key=ti_key, key=self.key) or "")
+
+
+class ResultsLink(StorageLink):
+    """The folder with a task's results, from the beginning of its first try on."""
+
+    title = "Results"
+    key = "airflow_provider_lamini_results_url"
+
+
+class ManifestLink(StorageLink):
+    """The manifest, once it is written."""
+
+    title = "Manifest"
+    key = "airflow_provider_lamini_manifest_url"
+
+
+class ReportLink(StorageLink):
+    """The report of an evaluation, once it is written, also if the evaluation fails the task."""
+
+    title = "Report"
+    key = "airflow_provider_lamini_report_url"

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from importlib import import_module
 
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError, TooManyFailedRowsError
 from airflow_provider_lamini.get_provider_info import get_provider_info
-from airflow_provider_lamini.links import XCOM_KEY, LaminiJobLink, push_job_url
-from airflow_provider_lamini.operators.job_control import LaminiResumeJobOperator
-from airflow_provider_lamini.operators.train import LaminiTrainOperator
+from airflow_provider_lamini.links import (
+    XCOM_KEY,
+    LaminiJobLink,
+    ManifestLink,
+    ReportLink,
+    ResultsLink,
+    push_job_url,
+)
+from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
+from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
+from airflow_provider_lamini.operators.row_operator import RowOperator
+from airflow_provider_lamini.rows.storage.console import console_url
+from tests.bad_input.world import operator_classes
+from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures
 from tests.support.tuning_platform import LinkedTask
+from tests.support.upstream import TEXT_MODEL
+
+AZURE = {"account_name": "acc", "subscription_id": "sub", "resource_group": "group"}
+PORTAL = (
+    "https://portal.azure.com/#view/Microsoft_Azure_Storage/ContainerMenuBlade/~/overview/storageAccountId/%2Fsubscriptions"
+    "%2Fsub%2FresourceGroups%2Fgroup%2Fproviders%2FMicrosoft.Storage%2FstorageAccounts%2F{}/path/box"
+)
 
 
 def test_links_of_operators_are_registered_with_airflow():
@@ -18,11 +39,119 @@ def test_links_of_operators_are_registered_with_airflow():
         module, name = path.rsplit(".", 1)
         registered.add(getattr(import_module(module), name))
     used = {
-        type(link)
-        for operator in (LaminiTrainOperator, LaminiResumeJobOperator)
-        for link in operator.operator_extra_links
+        type(link) for operator in operator_classes().values() for link in operator.operator_extra_links
+    } | {type(link) for link in ResultsToTableOperator.operator_extra_links}
+    assert used == registered == {LaminiJobLink, ResultsLink, ManifestLink, ReportLink}
+
+
+@pytest.mark.parametrize("name", operator_classes())
+def test_each_operator_that_writes_to_storage_links_to_it(name):
+    operator = operator_classes()[name]
+    links = {type(link) for link in operator.operator_extra_links}
+    writes = "output_folder" in operator.template_fields
+    assert (ResultsLink in links) is writes
+    assert (ManifestLink in links) is (
+        (writes and issubclass(operator, RowOperator) and "Evaluate" not in name) or "Refresh" in name
+    )
+    assert (ReportLink in links) is ("Evaluate" in name)
+
+
+@pytest.mark.parametrize(
+    ("uri", "extra", "folder", "url"),
+    [
+        ("/data/out", {}, True, None),
+        ("file:///data/out", {}, True, None),
+        ("https://store.test/out", {}, True, None),
+        ("s3://b/a b/c/", {}, True, "https://console.aws.amazon.com/s3/buckets/b?prefix=a%20b/c/"),
+        ("s3://conn@b/c/m.json", {}, False, "https://console.aws.amazon.com/s3/object/b?prefix=c/m.json"),
+        ("s3://b", {}, True, "https://console.aws.amazon.com/s3/buckets/b?prefix="),
+        ("s3://b/c", {"endpoint_url": "http://minio:9000"}, True, None),
+        ("s3://b/c?#&d", {}, False, "https://console.aws.amazon.com/s3/object/b?prefix=c%3F%23%26d"),
+        ("gs://b/c/", {}, True, "https://console.cloud.google.com/storage/browser/b/c"),
+        (
+            "gs://b/c/m.json",
+            {},
+            False,
+            "https://console.cloud.google.com/storage/browser/_details/b/c/m.json",
+        ),
+        ("abfs://box@acc.dfs.core.windows.net/c", {}, True, None),
+        ("abfs://conn@box/c", AZURE, True, PORTAL.format("acc")),
+        ("abfss://box@other.dfs.core.windows.net/c", AZURE, True, PORTAL.format("other")),
+    ],
+)
+def test_the_console_of_a_store_shows_a_folder_or_a_file(uri, extra, folder, url):
+    assert console_url(uri, extra, folder=folder) == url
+
+
+class Try(LinkedTask):
+    """A task instance with all that identifies a try."""
+
+    dag_id, task_id, run_id, map_index, try_number, max_tries = "nightly", "infer", "run-1", -1, 1, 1
+
+
+def run(operator, ti, *, fails=None):
+    execute = type(operator).execute.__wrapped__
+    if fails is None:
+        return execute(operator, {"ti": ti})
+    with pytest.raises(fails):
+        execute(operator, {"ti": ti})
+    return None
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A folder that stands for a bucket of S3: it has the same files under a URI of S3."""
+    from airflow_provider_lamini.runs import storage_links
+
+    plain = storage_links.console_url
+
+    def as_bucket(uri, extra, *, folder):
+        return plain(uri.replace(f"file://{tmp_path}", "s3://bucket"), extra, folder=folder)
+
+    monkeypatch.setattr(storage_links, "console_url", as_bucket)
+    return f"file://{tmp_path}"
+
+
+CONSOLE = "https://console.aws.amazon.com/s3"
+
+
+@pytest.mark.usefixtures("platform")
+def test_results_are_linked_at_once_and_the_manifest_when_it_is_written(store):
+    ti = Try()
+    operator = LaminiBatchInferenceOperator(
+        task_id="infer", input=["a"], model_name=TEXT_MODEL, output=f"{store}/run", max_failed_rows=0
+    )
+    run(operator, ti)
+    assert ti.xcoms == {
+        ResultsLink.key: f"{CONSOLE}/buckets/bucket?prefix=run/",
+        ManifestLink.key: f"{CONSOLE}/object/bucket?prefix=run/manifest.json",
     }
-    assert used == registered == {LaminiJobLink}
+
+
+@pytest.mark.usefixtures("platform")
+def test_a_task_that_fails_links_to_what_it_has_written(store):
+    ti = Try()
+    operator = LaminiBatchInferenceOperator(
+        task_id="infer", input=["a"], model_name=TEXT_MODEL, output=f"{store}/run", check="builtins.callable"
+    )
+    run(operator, ti, fails=TooManyFailedRowsError)
+    assert set(ti.xcoms) == {ResultsLink.key, ManifestLink.key}
+    wrong, ti = (
+        LaminiBatchInferenceOperator(task_id="infer", input=["a"], model_name="", output=f"{store}/wrong"),
+        Try(),
+    )
+    run(wrong, ti, fails=InvalidArgumentError)
+    assert set(ti.xcoms) == {ResultsLink.key}
+
+
+@pytest.mark.usefixtures("platform")
+def test_local_files_have_no_link(tmp_path):
+    ti = Try()
+    operator = LaminiBatchInferenceOperator(
+        task_id="infer", input=["a"], model_name=TEXT_MODEL, output=str(tmp_path / "out")
+    )
+    run(operator, ti)
+    assert ti.xcoms == {}
 
 
 def test_the_url_is_stored_where_airflow_looks_for_it():

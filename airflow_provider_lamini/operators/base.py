@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_lamini.operators.lineage import recorded_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,7 +233,7 @@ class JobOperator(BaseOperator):
         :raises InvalidArgumentError: if an argument is wrong; nothing has been sent
         """
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Attach to the job or submit it, wait, and return the result.
 
@@ -241,7 +241,7 @@ class JobOperator(BaseOperator):
         """
         return run_work(self, context)
 
-    @fills_outlets
+    @publishes
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
         """Continue after the trigger has fired.
 

@@ -11,7 +11,7 @@ from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import not_called, whole_number
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -141,7 +141,7 @@ class LaminiChatOperator(BaseOperator):
         self.fallback_model = fallback_model
         self.fallback_conn_id = fallback_conn_id
 
-    @fills_outlets
+    @publishes
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Send all conversations and return the answers."""

@@ -16,7 +16,7 @@ from airflow_provider_lamini.operators.base import (
 )
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import flag, one_of, optional_name, plain_name
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,12 +88,12 @@ class LaminiDownloadModelOperator(BaseOperator):
         self.task_run: TaskRun | None = None
         self.killed = False
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Request the model, wait, and return its name."""
         return run_work(self, context)
 
-    @fills_outlets
+    @publishes
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
         """Continue after the trigger has fired."""
         return resume_work(self, context, event)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.links import ReportLink, ResultsLink
 from airflow_provider_lamini.operators.batch_inference import (
     ENDPOINTS,
     INFERENCE_FIELDS,
@@ -18,6 +19,8 @@ from airflow_provider_lamini.runs.arguments import not_called, one_of, optional_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import BaseOperatorLink
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.hooks.lamini import LaminiHook
@@ -63,8 +66,10 @@ class LaminiEvaluateOperator(RowOperator):
     :return: ``passed``, ``metrics`` (means of ``model`` and ``base``, and ``gain``), ``rows`` (scored),
         ``left_out`` (rows that cannot be sent, which are not scored), ``failed`` (rows by model), ``failures`` (the same by
         reason), ``better`` and ``worse`` (rows by metric), ``missed`` (sentences), ``model_name``, ``base_model_name``,
-        ``report``, ``scores``, ``output``
+        ``report`` (Markdown), ``report_html``, ``scores``, ``output``
     """
+
+    operator_extra_links: Sequence[BaseOperatorLink] = (ResultsLink(), ReportLink())
 
     template_fields: Sequence[str] = (
         *RowOperator.template_fields,

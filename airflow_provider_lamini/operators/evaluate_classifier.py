@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.links import ReportLink, ResultsLink
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
@@ -26,7 +27,7 @@ from airflow_provider_lamini.runs.arguments import (
     plain_name,
     positive_number,
 )
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,6 @@ MAX_ROWS = 50_000
 """The platform takes all rows in one request, and answers once it has evaluated them."""
 
 PREDICTIONS = "predictions.jsonl"
-REPORT = "report.md"
 
 
 @renders_only_templates
@@ -65,7 +65,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     :param gate: what to do if a threshold is missed: ``fail`` the task, ``skip`` it (and with it the tasks that depend on
         it), or ``return`` with ``passed`` false, so that a branch decides
     :param fuzzy_comparison: also count answers as right that differ slightly
-    :param output: a folder for ``predictions.jsonl`` and ``report.md``. Before the evaluation, the task writes a small file
+    :param output: a folder for ``predictions.jsonl``, ``report.md`` and ``report.html``. At first, the task writes a small file
         there to check that it can.
     :param request_timeout: seconds to wait for the answer
     :param lamini_conn_id: the connection to the platform
@@ -87,8 +87,10 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     :param output_conn_id: the connection for the output's object storage
     :return: ``passed``, ``metrics`` (the platform's, flattened), ``rows``, ``failures`` (rows left out, by reason),
         ``missed`` (sentences),
-        ``model_id``, ``base_model_id``, ``eval_job_id``, ``report``, ``predictions``
+        ``model_id``, ``base_model_id``, ``eval_job_id``, ``report``, ``report_html``, ``predictions``
     """
+
+    operator_extra_links = (ResultsLink(), ReportLink())
 
     template_fields: Sequence[str] = (
         "lamini_conn_id",
@@ -162,7 +164,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self.sql_parameters = sql_parameters
         self.output_conn_id = output_conn_id
 
-    @fills_outlets
+    @publishes
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, have the classifier evaluated, compare the metrics with the thresholds."""
@@ -224,6 +226,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
             "base_model_id": base,
             "eval_job_id": evaluated.eval_job_id,
             "report": report,
+            "report_html": report and f"{report.removesuffix('.md')}.html",
             "predictions": predictions,
         }
 
@@ -263,28 +266,26 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
     ) -> tuple[str | None, str | None]:
         """Write report and predictions, if there is an output folder, and return their URIs."""
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
+        from airflow_provider_lamini.runs.evaluation_report import threshold_section, verdict
+        from airflow_provider_lamini.runs.report import HTML, MARKDOWN, Report, as_html, as_markdown
 
         if self.output_folder is None:
             return None, None
         folder = OutputFolder(self.output_folder, self.output_conn_id)
         lines = (f"{row.model_dump_json(exclude_unset=True)}\n".encode() for row in evaluated.predictions)
         folder.write(PREDICTIONS, lines)
-        passed = all(result.met for result in results)
-        title = ("good enough" if passed else "not good enough") if results else "no thresholds set"
-        report = [f"# Evaluation of classifier {self.model_id}: {title}", ""]
-        report += [
-            f"{rows} rows; evaluation {evaluated.eval_job_id} of the platform.",
-            "",
-            "| metric | value |",
-            "|---|---|",
-        ]
-        report += [f"| {key} | {value:.4f} |" for key, value in metrics.items()]
-        if results:
-            report += ["", "## Thresholds", ""]
-            report += [f"- {'met' if result.met else '**missed**'}: {result}" for result in results]
-        folder.write(REPORT, "\n".join([*report, ""]).encode())
+        report = Report(
+            title=f"Evaluation of classifier {self.model_id}: {verdict(results)}",
+            summary=f"{rows} rows; evaluation {evaluated.eval_job_id} of the platform.",
+            heads=["metric", "value"],
+            rows=[[key, f"{value:.4f}"] for key, value in metrics.items()],
+            bars=[(key, value) for key, value in metrics.items() if value >= 0],
+            sections=threshold_section(results),
+        )
+        folder.write(MARKDOWN, as_markdown(report))
+        folder.write(HTML, as_html(report))
         folder.clean(older_than=0)
-        return folder.uri(REPORT), folder.uri(PREDICTIONS)
+        return folder.uri(MARKDOWN), folder.uri(PREDICTIONS)
 
 
 def flatten(metrics: Mapping[str, object], prefix: str = "") -> dict[str, float]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.links import LaminiJobLink
+from airflow_provider_lamini.links import LaminiJobLink, ResultsLink
 from airflow_provider_lamini.operators.base import COLOR, JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ class LaminiResumeJobOperator(JobOperator):
         "output_folder",
         "output_conn_id",
     )
-    operator_extra_links = (LaminiJobLink(),)
+    operator_extra_links = (LaminiJobLink(), ResultsLink())
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class LaminiCancelJobOperator(BaseOperator):
         self.kind = kind
         self.lamini_conn_id = lamini_conn_id
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Cancel the job, unless it has ended."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook

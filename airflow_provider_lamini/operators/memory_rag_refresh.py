@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.links import ManifestLink
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import optional_name, plain_name, whole_number
@@ -53,6 +54,8 @@ class LaminiMemoryRagRefreshOperator(JobOperator):
     :return: ``index_id``, ``action`` (see above), ``reason``, numbers of files ``added``, ``changed``, ``removed`` and in
         all (``files``), ``replaced`` (the id of the previous index, if it was rebuilt), ``model_name``, ``manifest``
     """
+
+    operator_extra_links = (ManifestLink(),)
 
     template_fields: Sequence[str] = (
         *JobOperator.template_fields,

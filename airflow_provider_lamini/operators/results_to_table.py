@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.links import ResultsLink
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
@@ -20,7 +21,7 @@ from airflow_provider_lamini.runs.arguments import (
     text,
     whole_number,
 )
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,8 @@ class ResultsToTableOperator(BaseOperator):
     :param results_conn_id: the connection to the object storage of the results
     :return: ``table``, ``rows`` (of the run), ``loaded`` and ``skipped`` (failed rows), both by this try
     """
+
+    operator_extra_links = (ResultsLink(),)
 
     template_fields: Sequence[str] = (
         "results",
@@ -99,7 +102,7 @@ class ResultsToTableOperator(BaseOperator):
         self.reload = reload
         self.results_conn_id = results_conn_id
 
-    @fills_outlets
+    @publishes
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
         """Load the rows that are not loaded yet."""

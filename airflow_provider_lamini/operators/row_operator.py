@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.links import ManifestLink, ResultsLink
 from airflow_provider_lamini.operators.base import (
     COLOR,
     DAY,
@@ -28,13 +29,13 @@ from airflow_provider_lamini.runs.arguments import (
     plain_name,
     whole_number,
 )
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.rows.endpoints import DirectEndpoint, JobEndpoint
@@ -107,6 +108,8 @@ class RowOperator(BaseOperator):
     :param cancel_on_kill: cancel the jobs when the task is killed, cleared or marked, if the platform can
     :return: the manifest: URIs (of the parts only if there are at most 100), counts by outcome, chunks, seconds, model
     """
+
+    operator_extra_links: Sequence[BaseOperatorLink] = (ResultsLink(), ManifestLink())
 
     template_fields: Sequence[str] = (
         "poll_interval",
@@ -229,7 +232,7 @@ class RowOperator(BaseOperator):
         :raises InvalidArgumentError: if an argument is wrong; nothing has been sent
         """
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Send the rows, wait, and return the manifest.
 
@@ -237,7 +240,7 @@ class RowOperator(BaseOperator):
         """
         return run_work(self, context)
 
-    @fills_outlets
+    @publishes
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
         """Continue after the trigger has fired.
 

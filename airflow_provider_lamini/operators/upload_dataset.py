@@ -21,7 +21,7 @@ from airflow_provider_lamini.runs.arguments import (
     paths_to_text,
     plain_name,
 )
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +128,7 @@ class LaminiUploadDatasetOperator(BaseOperator):
         self.state_path = state_path
         self.force_new = force_new
 
-    @fills_outlets
+    @publishes
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Check the rows, upload them, return the dataset."""

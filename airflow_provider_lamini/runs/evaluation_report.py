@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_lamini.runs.evaluation import score
+from airflow_provider_lamini.runs.report import Item, Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -119,8 +120,8 @@ def report_of(
     names: Mapping[str, str],
     failed: Mapping[str, int],
     source: str,
-) -> bytes:
-    """The report as Markdown.
+) -> Report:
+    """The report.
 
     :param tally: the scores
     :param results: their means, compared with the thresholds
@@ -128,35 +129,43 @@ def report_of(
     :param failed: number of failed rows, by role
     :param source: a description of the input
     """
-    passed = all(result.met for result in results)
-    title = ("good enough" if passed else "not good enough") if results else "no thresholds set"
-    lines = [f"# Evaluation of {names['model']}: {title}", ""]
-    lines += [f"{tally.rows} rows of {source}.", "", *_table(tally, names, failed), ""]
-    if results:
-        lines += ["## Thresholds", ""]
-        lines += [f"- {'met' if result.met else '**missed**'}: {result}" for result in results]
-        lines.append("")
-    examples = tally.worsened if tally.compared else tally.wrong
-    if examples:
-        first = next(iter(tally.metrics))
-        title = f"Rows with a lower {first}" if tally.compared else f"Rows without a perfect {first}"
-        lines += [f"## {title}", ""]
-        for row in examples:
-            lines += [
-                f"- Row {row.index}, right answer: {_quoted(row.pair.output)}",
-                f"  - model: {_quoted(row.model)}",
-            ]
-            if tally.compared:
-                lines.append(f"  - base: {_quoted(row.base)}")
-        lines.append("")
-    return "\n".join(lines).encode()
-
-
-def _table(tally: Tally, names: Mapping[str, str], failed: Mapping[str, int]) -> Iterator[str]:
-    heads = ["metric", *(f"{role}: {_cell(names[role])}" for role in tally.roles)]
+    heads = ["metric", *(f"{role}: {names[role]}" for role in tally.roles)]
     heads += ["gain", "rows better", "rows worse"] if tally.compared else []
-    yield f"| {' | '.join(heads)} |"
-    yield f"|{'---|' * len(heads)}"
+    cells = ["failed rows", *(str(failed[role]) for role in tally.roles)]
+    return Report(
+        title=f"Evaluation of {names['model']}: {verdict(results)}",
+        summary=f"{tally.rows} rows of {source}.",
+        heads=heads,
+        rows=[*_rows(tally), cells + [""] * (len(heads) - len(cells))],
+        bars=[
+            (f"{name}, {role}", max(0.0, tally.mean(role, name)))
+            for name in tally.metrics
+            for role in tally.roles
+        ],
+        sections=[*threshold_section(results), *_examples(tally)],
+    )
+
+
+def verdict(results: list[ThresholdResult]) -> str:
+    """Whether all thresholds are met, for the title of a report.
+
+    :param results: scores, compared with the thresholds
+    """
+    if not results:
+        return "no thresholds set"
+    return "good enough" if all(result.met for result in results) else "not good enough"
+
+
+def threshold_section(results: list[ThresholdResult]) -> list[tuple[str, list[Item]]]:
+    """The part of a report about the thresholds; nothing if there are none.
+
+    :param results: scores, compared with the thresholds
+    """
+    items = [Item(f"{'met' if result.met else '**missed**'}: {result}") for result in results]
+    return [("Thresholds", items)] if items else []
+
+
+def _rows(tally: Tally) -> Iterator[list[str]]:
     for name in tally.metrics:
         cells = [name, *(f"{tally.mean(role, name):.4f}" for role in tally.roles)]
         if tally.compared:
@@ -165,13 +174,22 @@ def _table(tally: Tally, names: Mapping[str, str], failed: Mapping[str, int]) ->
                 str(tally.better.get(name, 0)),
                 str(tally.worse.get(name, 0)),
             ]
-        yield f"| {' | '.join(cells)} |"
-    cells = ["failed rows", *(str(failed[role]) for role in tally.roles)]
-    yield f"| {' | '.join(cells + [''] * (len(heads) - len(cells)))} |"
+        yield cells
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _examples(tally: Tally) -> Iterator[tuple[str, list[Item]]]:
+    examples = tally.worsened if tally.compared else tally.wrong
+    if not examples:
+        return
+    first = next(iter(tally.metrics))
+    title = f"Rows with a lower {first}" if tally.compared else f"Rows without a perfect {first}"
+    items = []
+    for row in examples:
+        details = [f"model: {_quoted(row.model)}"]
+        if tally.compared:
+            details.append(f"base: {_quoted(row.base)}")
+        items.append(Item(f"Row {row.index}, right answer: {_quoted(row.pair.output)}", tuple(details)))
+    yield title, items
 
 
 def _quoted(output: Json) -> str:

@@ -21,6 +21,7 @@ from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
 from airflow_provider_lamini.runs.evaluation_report import RowAnswers, Tally, report_of
 from airflow_provider_lamini.runs.kept_rows import open_shared_rows
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.report import HTML, MARKDOWN, as_html, as_markdown
 from airflow_provider_lamini.runs.row_run import RowRun, jobs_kept
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 ROLES = ("model", "base")
 """The model to judge, and the one to compare it with."""
 SCORES = "scores.jsonl"
-REPORT = "report.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,11 +187,12 @@ class ModelComparison:
                 "the old input, or evaluate with another output folder."
             )
         results = self._threshold_results(tally)
-        report = folder.uri(REPORT)
-        folder.write(
-            REPORT,
-            report_of(tally, results, names=self._models, failed=failed, source=self._source().describe()),
+        found_report = report_of(
+            tally, results, names=self._models, failed=failed, source=self._source().describe()
         )
+        report = folder.uri(MARKDOWN)
+        folder.write(MARKDOWN, as_markdown(found_report))
+        folder.write(HTML, as_html(found_report))
         folder.clean(older_than=0)
         self._forget_rows()
         for role, means in tally.numbers().items():
@@ -211,6 +212,7 @@ class ModelComparison:
             "model_name": self._models["model"],
             "base_model_name": self._models.get("base"),
             "report": report,
+            "report_html": folder.uri(HTML),
             "scores": folder.uri(SCORES),
             "output": folder.location,
         }

@@ -1,9 +1,13 @@
-"""The asset events of all operators and sensors: their ``extra`` says what the task has made."""
+"""What all operators and sensors publish of a task: links to what it writes, and the ``extra`` of its asset events."""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_lamini.links import StorageLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,22 +17,43 @@ if TYPE_CHECKING:
 Execute = TypeVar("Execute", bound="Callable[..., Any]")
 
 
-def fills_outlets(execute: Execute) -> Execute:
-    """Decorator of ``execute`` and ``execute_complete``: when the task is done, the events of its outlets get an ``extra``.
+def publishes(execute: Execute) -> Execute:
+    """Decorator of ``execute`` and ``execute_complete``: publishes links, and, when the task is done, asset events.
 
-    What the Dag's author has put into an ``extra`` stays as it is.
+    What the Dag's author has put into an event's ``extra`` stays as it is.
 
     :param execute: the method; it returns a mapping
     """
 
     @functools.wraps(execute)
-    def filling(self: BaseOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
-        result = execute(self, context, *args, **kwargs)
+    def publishing(self: BaseOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
+        linked = any(isinstance(link, StorageLink) for link in self.operator_extra_links)
+        if linked:
+            _link(self, context, at_end=False)
+        try:
+            result = execute(self, context, *args, **kwargs)
+        except Exception as error:
+            # A deferral is an exception, too.
+            if linked and not isinstance(error, TaskDeferred):
+                _link(self, context, at_end=True)
+            raise
+        if linked:
+            _link(self, context, at_end=True)
         if self.outlets:
             _fill(self, context, result)
         return result
 
-    return filling  # type: ignore[return-value]
+    return publishing  # type: ignore[return-value]
+
+
+def _link(operator: BaseOperator, context: Context, *, at_end: bool) -> None:
+    from airflow_provider_lamini.runs.storage_links import storage_urls
+
+    try:
+        for key, url in storage_urls(operator, at_end=at_end).items():
+            context["ti"].xcom_push(key=key, value=url)
+    except Exception as error:  # noqa: BLE001 - a task must not fail for a link
+        operator.log.warning("Could not link to the task's files: %s", error)
 
 
 def _fill(operator: BaseOperator, context: Context, result: Mapping[str, object]) -> None:

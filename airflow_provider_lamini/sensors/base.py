@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.runs.arguments import flag
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -71,7 +71,7 @@ class JobSensor(BaseSensorOperator):
         :raises InvalidArgumentError: if an argument is wrong
         """
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> Any:
         """Poll the job once, and wait in the triggerer if it has not ended."""
         if not self.deferrable:
@@ -131,7 +131,7 @@ class JobSensor(BaseSensorOperator):
         self.log.info("%s job %s: %s", kind.title, job_id, describe(status))
         return False
 
-    @fills_outlets
+    @publishes
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
         """Return or raise what the trigger's event says.
 

@@ -87,6 +87,7 @@ def test_both_models_are_scored_on_every_endpoint(evaluate, tmp_path, server, en
         "model_name": TEXT_MODEL,
         "base_model_name": PARROT_MODEL,
         "report": f"{tmp_path}/out/report.md",
+        "report_html": f"{tmp_path}/out/report.html",
         "scores": f"{tmp_path}/out/scores.jsonl",
         "output": f"{tmp_path}/out",
     }

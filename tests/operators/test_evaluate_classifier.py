@@ -53,6 +53,7 @@ def test_rows_are_sent_and_metrics_returned(tuning, evaluate, tmp_path):
         "base_model_id": "model-0",
         "eval_job_id": "e1",
         "report": f"{tmp_path}/out/report.md",
+        "report_html": f"{tmp_path}/out/report.html",
         "predictions": f"{tmp_path}/out/predictions.jsonl",
     }
     assert "accuracy 0.9, test.f1 0.8" in lines

@@ -16,7 +16,7 @@ from airflow_provider_lamini.operators.base import (
 )
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.runs.arguments import flag, identifier
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,12 +79,12 @@ class EmissaryReactivateOperator(BaseOperator):
         self.task_run: TaskRun | None = None
         self.killed = False
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Wake it, and wait."""
         return run_work(self, context)
 
-    @fills_outlets
+    @publishes
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
         """Continue after the trigger has fired."""
         return resume_work(self, context, event)
@@ -158,12 +158,12 @@ class EmissaryDeactivateEngineOperator(BaseOperator):
         self.task_run: TaskRun | None = None
         self.killed = False
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Put it to sleep, and wait."""
         return run_work(self, context)
 
-    @fills_outlets
+    @publishes
     def execute_complete(self, context: Context, event: object) -> dict[str, object]:
         """Continue after the trigger has fired."""
         return resume_work(self, context, event)

@@ -19,7 +19,7 @@ from airflow_provider_lamini.runs.arguments import (
     shown,
     whole_number,
 )
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ class EmissaryChooseCheckpointOperator(BaseOperator):
         self.gate = gate
         self.emissary_conn_id = emissary_conn_id
 
-    @fills_outlets
+    @publishes
     @records_lineage
     def execute(self, context: Context) -> dict[str, object]:
         """Read the checkpoints and choose one."""

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.runs.arguments import flag, identifier, plain_name
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class EmissaryProjectOperator(BaseOperator):
         self.name = name
         self.emissary_conn_id = emissary_conn_id
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Find or create the project."""
         from airflow_provider_lamini.runs.emissary.projects import find_or_create_project
@@ -78,7 +78,7 @@ class EmissaryDeleteProjectOperator(BaseOperator):
         self.delete_contents = delete_contents
         self.emissary_conn_id = emissary_conn_id
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Delete the project, if it is there."""
         from airflow_provider_lamini.runs.emissary.projects import delete_project

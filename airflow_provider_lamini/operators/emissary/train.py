@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.links import ResultsLink
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.operators.lineage import reports_lineage
@@ -88,6 +89,8 @@ class EmissaryTrainOperator(JobOperator):
     :return: ``job_id`` (for ``EmissaryJobSensor``), ``project_id``, ``training_job_id``, ``base_model``, ``status``,
         ``name``, ``final_loss`` and ``history`` (the file). With ``wait=False`` only the first four.
     """
+
+    operator_extra_links = (ResultsLink(),)
 
     template_fields: Sequence[str] = (*COMMON_FIELDS, "rebalance_data")
     template_fields_renderers = {"parameters": "json", "rebalance_data": "json"}  # noqa: RUF012 - as Airflow declares it
@@ -187,6 +190,8 @@ class EmissaryGRPOTrainOperator(JobOperator):
     :param output_conn_id: the connection for the output's object storage
     :return: the same as of :class:`EmissaryTrainOperator`
     """
+
+    operator_extra_links = (ResultsLink(),)
 
     template_fields: Sequence[str] = (*COMMON_FIELDS, "reward")
     template_fields_renderers = {"parameters": "json", "reward": "json"}  # noqa: RUF012 - as Airflow declares it

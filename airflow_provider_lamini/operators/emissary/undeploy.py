@@ -10,7 +10,7 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.runs.arguments import identifier, one_of, plain_name
-from airflow_provider_lamini.runs.outlets import fills_outlets
+from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class EmissaryUndeployOperator(BaseOperator):
         self.engine_id = engine_id
         self.emissary_conn_id = emissary_conn_id
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Remove the deployment, if it is there."""
         from airflow_provider_lamini.runs.emissary.undeploy import undeploy, undeploy_from_engine
@@ -105,7 +105,7 @@ class EmissaryDeleteOperator(BaseOperator):
         self.kind = kind
         self.emissary_conn_id = emissary_conn_id
 
-    @fills_outlets
+    @publishes
     def execute(self, context: Context) -> dict[str, object]:
         """Delete it, if it is there."""
         from airflow_provider_lamini.platforms.emissary.api import datasets, deployments, engines, training

@@ -1,0 +1,73 @@
+"""Where the consoles of object stores show what a task writes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_lamini.links import ManifestLink, ReportLink, ResultsLink
+from airflow_provider_lamini.rows.run_files import MANIFEST
+from airflow_provider_lamini.rows.storage.console import console_url
+from airflow_provider_lamini.rows.storage.uris import SCHEME, split_uri
+from airflow_provider_lamini.runs.report import HTML
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.providers.common.compat.sdk import BaseOperator
+
+
+def storage_urls(operator: BaseOperator, *, at_end: bool) -> dict[str, str]:
+    """The URLs of an operator's links to storage, by the key of their XCom.
+
+    :param operator: the operator, its templates rendered
+    :param at_end: whether the try ends, so that a manifest or a report may exist; else only the folder is linked
+    """
+    task: Any = operator
+    folder = _text(task, "output_folder") or _text(task, "results")
+    conn_id = getattr(task, "output_conn_id", None) or getattr(task, "results_conn_id", None)
+    found: dict[str, str | None] = {}
+    for link in operator.operator_extra_links:
+        if isinstance(link, ResultsLink) and not at_end:
+            found[link.key] = _url(folder, conn_id, folder=True)
+        elif isinstance(link, ManifestLink) and at_end:
+            manifest = _text(task, "manifest")
+            if manifest:
+                found[link.key] = _url(manifest, getattr(task, "manifest_conn_id", None), folder=False)
+            else:
+                found[link.key] = _file_url(folder, conn_id, MANIFEST)
+        elif isinstance(link, ReportLink) and at_end:
+            found[link.key] = _file_url(folder, conn_id, HTML)
+    return {key: url for key, url in found.items() if url}
+
+
+def _text(operator: object, argument: str) -> str | None:
+    value = getattr(operator, argument, None)
+    return str(value) if value not in (None, "", "None") and not isinstance(value, dict) else None
+
+
+def _file_url(folder: str | None, conn_id: str | None, name: str) -> str | None:
+    """The URL of a file in a folder, if it exists and the store has a console."""
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+    url = _url(f"{folder.rstrip('/')}/{name}" if folder else None, conn_id, folder=False)
+    return url if url and folder and OutputFolder(folder, conn_id).exists(name) else None
+
+
+def _url(uri: str | None, conn_id: str | None, *, folder: bool) -> str | None:
+    if uri is None or not SCHEME.match(uri):
+        return None
+    return console_url(uri, _extra(uri, conn_id), folder=folder)
+
+
+def _extra(uri: str, conn_id: str | None) -> Mapping[str, object]:
+    """The extra of the connection to a store, with the endpoint that the environment gives."""
+    from airflow.providers.common.compat.sdk import BaseHook
+
+    named = conn_id or split_uri(uri).authority.rpartition("@")[0]
+    if not named or named.count("@"):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return {"endpoint_url": endpoint}
+    connection = BaseHook.get_connection(named)
+    extra: dict[str, object] = connection.extra_dejson
+    return {"account_name": connection.login, **extra}
