@@ -73,9 +73,9 @@ def test_an_invalid_list_is_refused(content):
         found(content, {"1"})
 
 
-def test_a_list_with_a_hundred_thousand_old_jobs_is_read_in_short_steps():
-    content = json.dumps([job(number, history="[]") for number in range(100_000)]).encode()
-    call = training_list.list_all({str(number) for number in range(10_000)}, lambda job: job.job_id)
+def test_a_list_with_thirty_thousand_old_jobs_is_read_in_short_steps():
+    content = json.dumps([job(number, history="[]") for number in range(30_000)]).encode()
+    call = training_list.list_all({str(number) for number in range(3_000)}, lambda job: job.job_id)
     reader, longest = call.reader(), 0.0
     gc.collect()
     gc.freeze()  # else the test process's own heap is what the garbage collector measures
@@ -86,24 +86,24 @@ def test_a_list_with_a_hundred_thousand_old_jobs_is_read_in_short_steps():
     started = time.thread_time()
     count = len(reader.result().found)
     gc.unfreeze()
-    assert count == 10_000
+    assert count == 3_000
     assert max(longest, time.thread_time() - started) < 0.1
 
 
 STEPS = [{"step": step, "loss": 1.0} for step in range(200)]
 
 
-@pytest.mark.parametrize("block", [65_536, 1 << 20, 1 << 24])
+@pytest.mark.parametrize("block", [65_536, 1 << 24])
 @pytest.mark.parametrize(
     "fields",
     [{}, {"history": STEPS}, {"history": json.dumps(STEPS)}, {"note": '"},{"job_id": 7'}],
     ids=["short", "steps", "steps as text", "misleading text"],
 )
-@pytest.mark.parametrize("head", [b"", b'{"total": 2000, "data": '])
+@pytest.mark.parametrize("head", [b"", b'{"total": 300, "data": '])
 def test_a_long_list_is_read_while_it_arrives(block, fields, head):
-    jobs = json.dumps([job(number, **fields) for number in range(2000)]).encode()
+    jobs = json.dumps([job(number, **fields) for number in range(300)]).encode()
     content = head + jobs + (b', "next": [{"job_id": 7}]}' if head else b"")
-    assert found(content, {"0", "7", "1999"}, block) == ["0", "7", "1999"]
+    assert found(content, {"0", "7", "299"}, block) == ["0", "7", "299"]
 
 
 def test_only_a_piece_of_a_long_list_is_in_memory():
