@@ -78,6 +78,7 @@ class JobKind:
         and differ in what a wait waits for
     :param translate: with ``polled_as``: makes a status of this kind of one of that kind
     :param status_call_returns_results: whether the status call is the same request that fetches the job's results
+    :param called_job: whether messages call one of them a job of the title, and not by the title alone
     """
 
     name: str
@@ -91,6 +92,22 @@ class JobKind:
     polled_as: JobKind | None = None
     translate: Callable[[JobStatus], JobStatus] | None = None
     status_call_returns_results: bool = False
+    called_job: bool = True
+
+    @property
+    def noun(self) -> str:
+        """What one of them is called in the middle of a message, such as ``tuning job`` or ``deployment``."""
+        return f"{self.title} job" if self.called_job else self.title
+
+    @property
+    def subject(self) -> str:
+        """The noun at the beginning of a sentence."""
+        return self.noun[0].upper() + self.noun[1:]
+
+    @property
+    def a_noun(self) -> str:
+        """The noun with its article."""
+        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
 
     @property
     def platform(self) -> str:
@@ -113,8 +130,8 @@ def warn_about_unknown_state(kind: JobKind, status: JobStatus) -> None:
     if status.state is JobState.UNKNOWN and key not in _logged and len(_logged) < _MAX_LOGGED:
         _logged.add(key)
         log.warning(
-            "The platform reports the status %r for %s job %s, which this version does not know; polling continues.",
+            "The platform reports the status %r for %s %s, which this version does not know; polling continues.",
             status.raw,
-            kind.title,
+            kind.noun,
             status.job_id,
         )

@@ -131,7 +131,7 @@ class LaminiCancelJobOperator(BaseOperator):
                 hook.send(kind.cancel(job_id))
                 status = hook.send(kind.status(job_id))
         self.log.info(
-            "%s job %s %s; its status is %s.",
-            *(kind.title, job_id, "is cancelled" if running else "had already ended", status.raw),
+            "%s %s %s; its status is %s.",
+            *(kind.subject, job_id, "is cancelled" if running else "had already ended", status.raw),
         )
-        return {"job_id": job_id, "kind": kind.title, "cancelled": running, "status": status.raw}
+        return {"job_id": job_id, "kind": kind.short_name, "cancelled": running, "status": status.raw}

@@ -48,5 +48,5 @@ def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, advice: 
     }
     reason = f": {status.detail}" if status.detail else ""
     return errors.get(status.state, JobFailedError)(
-        f"{kind.title} job {job_id} ended as {status.raw}{reason}. It no longer runs. {advice}"
+        f"{kind.subject} {job_id} ended as {status.raw}{reason}. It no longer runs. {advice}"
     )

@@ -115,14 +115,14 @@ class Intent:
 
     :param records: where it is kept
     :param submission: what was recorded
-    :param title: the kind of the job, for messages
+    :param a_job: the kind of the job with its article, for messages
     """
 
-    def __init__(self, records: RecordStore, submission: Submission, title: str) -> None:
+    def __init__(self, records: RecordStore, submission: Submission, a_job: str) -> None:
         self._records = records
         self.mark = submission.mark
         """A text that no other submission has: put it on the job, if the platform has a place for it."""
-        self._title = title
+        self._a_job = a_job
 
     def update(self, **fields: Any) -> None:
         """Add to the record, right before the job is started.
@@ -135,7 +135,7 @@ class Intent:
             return
         if recorded.mark != self.mark:
             raise JobLostError(
-                f"Another process of this task is submitting a {self._title} job at this moment. This one submitted nothing; "
+                f"Another process of this task is submitting {self._a_job} at this moment. This one submitted nothing; "
                 "a retry attaches to the other's job."
             )
         self._records.write(replace(recorded, **fields))

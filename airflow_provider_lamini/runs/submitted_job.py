@@ -101,7 +101,7 @@ class SubmittedJob(Generic[R]):
                     return SubmitAgain()
                 advice = self._spec.advice_after_vanishing(job_id)
             raise JobLostError(
-                f"The status of the {self._kind.title} job cannot be read any more: {lost.reason} {advice}"
+                f"The status of the {self._kind.noun} cannot be read any more: {lost.reason} {advice}"
             )
         ((job_id, ended),) = event.ended.items()
         return self._conclude(job_id, ended)
@@ -150,10 +150,10 @@ class SubmittedJob(Generic[R]):
                 self._records.write(known)
         except FolderBusyError as error:
             raise JobLostError(
-                f"Another process of this task has been submitting a {self._kind.title} job for too long. This one submitted "
+                f"Another process of this task has been submitting {self._kind.a_noun} for too long. This one submitted "
                 "nothing; a retry attaches to the other's job."
             ) from error
-        self._log.info("Attached to %s job %s.", self._kind.title, known.job_id)
+        self._log.info("Attached to %s %s.", self._kind.noun, known.job_id)
         return known
 
     def _known(self, fingerprint: str) -> Submission | None:
@@ -163,9 +163,7 @@ class SubmittedJob(Generic[R]):
             return None
         if self._options.force_new and known.forced_by != self._task.identity.request_key:
             if known.job_id is not None:
-                self._log.info(
-                    "force_new: leaving this run's %s job %s as it is.", self._kind.title, known.job_id
-                )
+                self._log.info("force_new: leaving this run's %s %s as it is.", self._kind.noun, known.job_id)
             return None
         if known.fingerprint != fingerprint:
             self._drop_changed(known)
@@ -185,24 +183,24 @@ class SubmittedJob(Generic[R]):
         """The job of which only the intent is recorded; ``None`` if it must be submitted."""
         found = left_job_id(self._task, known.mark) or self._spec.find_orphaned_job(known)
         if found is OrphanSearch.NOT_STARTED:
-            self._log.info("An earlier try stopped before it started a %s job.", self._kind.title)
+            self._log.info("An earlier try stopped before it started %s.", self._kind.a_noun)
             return None
         if found is not OrphanSearch.UNKNOWN:
-            self._log.info("Found %s job %s, whose id was not recorded.", self._kind.title, found)
+            self._log.info("Found %s %s, whose id was not recorded.", self._kind.noun, found)
             known = known.submitted(found, time.time())
             self._records.write(known)
             return known
         if not self._options.submit_unknown:
             raise JobLostError(
-                f"Check the platform for a {self._kind.title} job, then clear the task with on_unknown_submission='submit'. The "
+                f"Check the platform for {self._kind.a_noun}, then clear the task with on_unknown_submission='submit'. The "
                 "task stopped while it was submitting, so a job may have been started; if so, it runs and bills."
             )
-        self._log.warning("An earlier try may have started a %s job; submitting a new one.", self._kind.title)
+        self._log.warning("An earlier try may have started %s; submitting a new one.", self._kind.a_noun)
         return None
 
     def _drop_changed(self, known: Submission) -> None:
         """Cancel the job that this run has submitted with other arguments, or fail."""
-        name = f"{self._kind.title} job {known.job_id or '(id unknown)'}"
+        name = f"{self._kind.noun} {known.job_id or '(id unknown)'}"
         if not self._options.cancel_changed:
             raise InvalidArgumentError(
                 f"This run has submitted {name} with other arguments. Restore them, or set on_changed_input='cancel' to "
@@ -221,7 +219,7 @@ class SubmittedJob(Generic[R]):
 
     def _submit(self, fingerprint: str) -> Submission:
         if self._task.killed:
-            raise TaskKilledError(f"The task was killed before it started a {self._kind.title} job.")
+            raise TaskKilledError(f"The task was killed before it started {self._kind.a_noun}.")
         now = time.time()
         intent = Submission(
             fingerprint=fingerprint,
@@ -232,7 +230,7 @@ class SubmittedJob(Generic[R]):
         self._records.write(intent)
         self._task.begun = True
         try:
-            job_id = self._spec.submit(Intent(self._records, intent, self._kind.title))
+            job_id = self._spec.submit(Intent(self._records, intent, self._kind.a_noun))
         except PlatformError as error:
             if not error.may_have_started:
                 self._records.forget()
@@ -245,21 +243,21 @@ class SubmittedJob(Generic[R]):
     def _record(self, job_id: str, intent: Submission) -> Submission:
         """Record the id of a job that was just submitted."""
         waiting = f"; waiting up to {duration(self._task.options.timeout)}" if self._options.wait else ""
-        self._log.info("Submitted %s job %s%s.", self._kind.title, job_id, waiting)
+        self._log.info("Submitted %s %s%s.", self._kind.noun, job_id, waiting)
         if self._options.wait:
             self._task.cancel_on_kill(self._wait_for(job_id, intent))
         now = time.time()
         submitted = record_job_id(
             self._task,
             job_id,
-            f"{self._kind.title} job",
+            self._kind.noun,
             intent.mark,
             lambda: self._write_submitted(job_id, intent, now),
         )
         if self._options.wait and self._task.killed:
             # The kill came before the platform's answer, and did not know the job's id.
             self._task.kill()
-            raise TaskKilledError(f"The task was killed while it started {self._kind.title} job {job_id}.")
+            raise TaskKilledError(f"The task was killed while it started {self._kind.noun} {job_id}.")
         return submitted
 
     def _write_submitted(self, job_id: str, intent: Submission, now: float) -> Submission:
@@ -323,8 +321,8 @@ class SubmittedJob(Generic[R]):
             return Done(self._spec.result(job_id, status, self._records.read()))
         except PlatformError:
             self._log.warning(
-                "%s job %s ended well, but its result could not be read. A retry reads it again, from the same job.",
-                *(self._kind.title, job_id),
+                "%s %s ended well, but its result could not be read. A retry reads it again, from the same job.",
+                *(self._kind.subject, job_id),
             )
             raise
 
@@ -333,8 +331,8 @@ class SubmittedJob(Generic[R]):
     ) -> WaitFor:
         count = submission.resumes + 1
         self._log.warning(
-            "%s job %s ended as %s%s; resuming it from its checkpoint (resume %d%s).",
-            self._kind.title,
+            "%s %s ended as %s%s; resuming it from its checkpoint (resume %d%s).",
+            self._kind.subject,
             job_id,
             status.raw,
             f" ({status.detail})" if status.detail else "",
@@ -363,7 +361,7 @@ class SubmittedJob(Generic[R]):
         """
         submission = self._records.read()
         job_id = ", ".join(event.pending) or (submission.job_id if submission else None) or "(id unknown)"
-        name = f"{self._kind.title} job {job_id}"
+        name = f"{self._kind.noun} {job_id}"
         if submission is not None and self._task.identity.retry_follows:
             return f"The {name} may still run and bill; the retry attaches to it."
         advice = "There is no record of it." if submission is None else "Clear the task to attach to it."
@@ -391,13 +389,13 @@ def resume_job(task: TaskRun, kind: JobKind, job_id: str) -> None:
     :raises PlatformError: if the platform refuses or fails. If the job may have been resumed, it is polled instead.
     """
     if kind.resume is None:
-        raise ValueError(f"A {kind.title} job cannot be resumed.")
+        raise ValueError(f"{kind.subject} cannot be resumed.")
     try:
         task.hook.send(kind.resume(job_id))
     except PlatformError as error:
         if not error.may_have_started:
             raise
-        task.log.warning("The %s job %s may have been resumed; polling it: %s", kind.title, job_id, error)
+        task.log.warning("The %s %s may have been resumed; polling it: %s", kind.noun, job_id, error)
     end, pause = time.monotonic() + RESUME_TIMEOUT, 0.25
     while task.hook.send(kind.status(job_id)).state.ended and time.monotonic() < end:
         time.sleep(pause)

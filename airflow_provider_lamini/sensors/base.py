@@ -118,17 +118,17 @@ class JobSensor(BaseSensorOperator):
                 status = hook.send(kind.status(job_id))
             except TRANSIENT_ERRORS as error:
                 self.log.warning(
-                    "Could not read the status of %s job %s; will retry: %s", kind.title, job_id, error
+                    "Could not read the status of %s %s; will retry: %s", kind.noun, job_id, error
                 )
                 return False
             except (InvalidRequestError, JobNotFoundError, NotFoundError) as error:
                 raise JobLostError(
-                    f"The platform knows no {kind.title} job {job_id}. If it is a job of another kind, set kind. {error}"
+                    f"The platform knows no {kind.noun} {job_id}. If it is a job of another kind, set kind. {error}"
                 ) from error
         if status.state.ended:
             return PokeReturnValue(is_done=True, xcom_value=self._result(kind, job_id, status))
         warn_about_unknown_state(kind, status)
-        self.log.info("%s job %s: %s", kind.title, job_id, describe(status))
+        self.log.info("%s %s: %s", kind.subject, job_id, describe(status))
         return False
 
     @publishes
@@ -147,10 +147,10 @@ class JobSensor(BaseSensorOperator):
             return self._result(kind, job_id, result.ended[job_id])
         if job_id in result.lost:
             raise JobLostError(
-                f"{kind.title} job {job_id} can no longer be polled: {result.lost[job_id].reason}"
+                f"{kind.subject} {job_id} can no longer be polled: {result.lost[job_id].reason}"
             )
         message = (
-            f"{kind.title} job {job_id} has not ended within {self.timeout:g} s. It may still run and bill."
+            f"{kind.subject} {job_id} has not ended within {self.timeout:g} s. It may still run and bill."
         )
         if self.soft_fail:
             raise AirflowSkipException(message)
@@ -170,5 +170,5 @@ class JobSensor(BaseSensorOperator):
             if self.soft_fail:
                 raise AirflowSkipException(str(error))
             raise error
-        self.log.info("%s job %s ended as %s.", kind.title, job_id, status.raw)
+        self.log.info("%s %s ended as %s.", kind.subject, job_id, status.raw)
         return {"job_id": job_id, "kind": kind.short_name, "state": status.state.value, "status": status.raw}

@@ -153,7 +153,7 @@ def test_a_job_without_a_model_fails_the_task(knowledge, train):
 )
 def test_a_failed_job_fails_the_task_and_a_retry_submits_a_new_one(knowledge, train, state, error):
     knowledge.script = [("CREATED", state), ("COMPLETED",)]
-    with pytest.raises(error, match=f"classifier job c1 ended as {state}"):
+    with pytest.raises(error, match=f"Classifier job c1 ended as {state}"):
         run_to_end(train())
     ended = run_to_end(train())
     assert ended.result["job_id"] == "c2"

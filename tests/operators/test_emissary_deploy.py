@@ -167,7 +167,7 @@ def test_a_deployment_that_is_parked_before_anybody_looks_is_woken(emissary, dep
 @pytest.mark.parametrize("state", ["Failed", "Terminated"])
 def test_a_dead_deployment_is_one_clear_error(emissary, deploy, state):
     emissary.scripts.deployment = ("Deploying", state)
-    with pytest.raises(JobFailedError, match=f"deployment job ms-1/dp-1 ended as {state}. It no longer runs"):
+    with pytest.raises(JobFailedError, match=f"Deployment ms-1/dp-1 ended as {state}. It no longer runs"):
         run_to_end(deploy())
 
 

@@ -379,5 +379,5 @@ def test_a_job_without_checkpoints_is_refused(emissary, choose):
 
 def test_a_failed_job_says_so(emissary, train):
     emissary.scripts.training = ("Failed",)
-    with pytest.raises(JobFailedError, match="training job ms-1/tr-1 ended as Failed"):
+    with pytest.raises(JobFailedError, match="Training job ms-1/tr-1 ended as Failed"):
         run_to_end(train())

@@ -177,4 +177,4 @@ def test_the_log_names_the_cancelled_job(tuning):
     put(tuning, "TRAINING MODEL", "TRAINING MODEL")
     with log_lines() as lines:
         cancel()
-    assert any("tuning job 7 is cancelled" in line for line in lines)
+    assert any("Tuning job 7 is cancelled" in line for line in lines)

@@ -197,7 +197,7 @@ def test_a_task_that_does_not_wait_returns_the_job_id(tuning, train, task, defer
 )
 def test_a_failed_job_fails_the_task_and_a_retry_submits_a_new_one(tuning, train, task, word, error):
     tuning.script = [("CREATED", word), ("CREATED", "COMPLETED")]
-    with pytest.raises(error, match=f"tuning job 1 ended as {word}. It no longer runs. A retry"):
+    with pytest.raises(error, match=f"Tuning job 1 ended as {word}. It no longer runs. A retry"):
         run_to_end(train(max_resumes=0), task)
     assert run_to_end(train(max_resumes=0), task).result["model_name"] == "tuned-2"
     assert tuning.jobs["1"].resumes == 0

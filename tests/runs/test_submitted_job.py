@@ -311,7 +311,7 @@ def test_a_damaged_record_stops_the_task_unless_a_new_job_is_forced(platform, ru
 
 def test_a_job_that_failed_fails_the_task_and_a_retry_submits_a_new_one(run):
     run()
-    with pytest.raises(JobFailedError, match=r"toy job 1 ended as FAILED.* A retry submits a new job"):
+    with pytest.raises(JobFailedError, match=r"Toy job 1 ended as FAILED.* A retry submits a new job"):
         run(event=ended(JobState.FAILED))
     assert run(ti=TI.retried()).job_ids == ["2"]
 

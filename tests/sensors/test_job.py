@@ -79,7 +79,7 @@ def test_the_sensor_waits_for_other_kinds_by_name(tuning, sensor, deferrable, ki
 @pytest.mark.parametrize("before", [(), (TRAINING, TRAINING)], ids=["at once", "later"])
 def test_a_job_that_did_not_end_well_fails_the_task(tuning, sensor, word, error, before):
     put(tuning, *before, word)
-    with pytest.raises(error, match=f"tuning job 7 ended as {word}. It no longer runs"):
+    with pytest.raises(error, match=f"Tuning job 7 ended as {word}. It no longer runs"):
         run_to_end(sensor())
     put(tuning, *before, word)
     with pytest.raises(error):
@@ -91,7 +91,7 @@ def test_with_soft_fail_the_sensor_is_skipped(tuning, sensor, deferrable, before
     from airflow.providers.common.compat.sdk import AirflowSkipException
 
     put(tuning, *before, "FAILED")
-    with pytest.raises(AirflowSkipException, match="tuning job 7 ended as FAILED"):
+    with pytest.raises(AirflowSkipException, match="Tuning job 7 ended as FAILED"):
         run_to_end(sensor(soft_fail=True, deferrable=deferrable))
 
 

@@ -159,6 +159,7 @@ TRAINING = JobKind(
 DATASET = JobKind(
     name="emissary/dataset",
     title="dataset upload",
+    called_job=False,
     status=lambda job_id: datasets.dataset(*split_id(job_id)).map(
         lambda dataset: _status(_DATASET_WORDS, job_id, _upload_word(dataset.is_uploaded) or "unknown")
     ),
@@ -175,6 +176,7 @@ DATASET = JobKind(
 DEPLOYMENT = JobKind(
     name="emissary/deployment",
     title="deployment",
+    called_job=False,
     status=lambda job_id: deployments.deployment(*split_id(job_id)).map(
         lambda deployment: _status(_DEPLOYMENT_WORDS, job_id, deployment.status)
     ),
@@ -188,6 +190,7 @@ DEPLOYMENT = JobKind(
 ENGINE = JobKind(
     name="emissary/engine",
     title="engine",
+    called_job=False,
     status=lambda job_id: engines.engine(job_id).map(
         lambda engine: _status(_ENGINE_WORDS, job_id, engine.status)
     ),
@@ -216,6 +219,7 @@ def _until(
     return JobKind(
         name=f"emissary/{short_name}",
         title=title,
+        called_job=False,
         status=lambda job_id: base.status(job_id).map(translate),
         scope_of=base.scope_of,
         cancel=cancel,

@@ -189,7 +189,7 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
         found = list(dict.fromkeys(model.model_id for model in models if model.job_id == job_id))
         if len(found) != 1:
             raise JobFailedError(
-                f"{CLASSIFIER.title} job {job_id} ended well, but the platform names no model of it. It no longer runs. "
+                f"{CLASSIFIER.subject} {job_id} ended well, but the platform names no model of it. It no longer runs. "
                 f"Look at the models of project {project!r}; a retry asks again."
             )
         return found[0]
