@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
+from uuid import UUID
 
 from airflow_provider_lamini.exceptions import WaitTimeoutError
 from airflow_provider_lamini.hooks.telemetry import span, waiting
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
+_NO_REGION = str(UUID(int=0))
+"""The region of a task that is neither mapped nor in a loop, as Airflow 3.4 gives it. Earlier versions give none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskIdentity:
@@ -50,8 +54,9 @@ class TaskIdentity:
     :param task: the task's id
     :param run: the run's id
     :param map_index: the index of a mapped task, else -1
-    :param region_id: the task-group loop that the task belongs to; ``None`` outside a loop, and before Airflow 3.4
-    :param region_index: the iteration of that loop. All iterations have map index -1.
+    :param region_id: the execution of a task-group loop or of a mapping that the task belongs to; ``None`` for any other
+        task, and before Airflow 3.4
+    :param region_index: the iteration of that loop, all of which have map index -1, or the map index
     :param try_number: the number of this try, from 1; not part of the identity
     :param max_tries: the number of tries that Airflow makes by itself; not part of the identity
     """
@@ -73,6 +78,8 @@ class TaskIdentity:
         """
         map_index = getattr(ti, "map_index", None)
         region_id, region_index = getattr(ti, "region_id", None), getattr(ti, "region_index", None)
+        if region_id is None or str(region_id) == _NO_REGION:
+            region_id = region_index = None
         return cls(
             dag=str(getattr(ti, "dag_id")),  # noqa: B009 - the class differs between Airflow versions
             task=str(getattr(ti, "task_id")),  # noqa: B009
@@ -85,7 +92,7 @@ class TaskIdentity:
         )
 
     def as_dict(self) -> dict[str, str | int]:
-        """The identity as records and ledgers hold it. Regions are only in it where the task runs in a loop."""
+        """The identity as records and ledgers hold it. A region is only in it where the task has one."""
         found: dict[str, str | int] = {
             "dag": self.dag,
             "task": self.task,

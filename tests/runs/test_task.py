@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 import pytest
 
@@ -72,6 +73,12 @@ def test_a_task_outside_loops_has_no_region_in_its_identity():
     without = TaskIdentity.of(TI).as_dict()
     assert without == {"dag": "nightly", "task": "infer", "run": "run-1", "map_index": -1}
     assert TaskIdentity.of(LoopTaskInstance()).as_dict() == without
+
+
+def test_the_region_that_airflow_gives_to_every_other_task_does_not_change_its_identity():
+    """Else a task that waits while Airflow is upgraded to 3.4 would not find its job again."""
+    upgraded = LoopTaskInstance(region_id=str(UUID(int=0)), region_index=-1)
+    assert TaskIdentity.of(upgraded).as_dict() == TaskIdentity.of(TI).as_dict()
 
 
 def test_every_try_has_the_same_identity():

@@ -1,0 +1,60 @@
+"""Loops over every operator. ``test_loops.py`` copies this file into Airflow's Dags folder; ``LOOP_FOLDER`` is for its files."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, task_group
+
+from tests.bad_input.world import VALID_ARGUMENTS, World, operator_classes
+
+FOLDER = Path(os.environ["LOOP_FOLDER"])
+ITERATION = "{{ ti.region_index }}"
+OF_ITERATION: dict[str, dict[str, object]] = {
+    "ClassifierTrainOperator": {"project": f"p-{ITERATION}"},
+    "MemoryRagRefreshOperator": {"manifest": f"{FOLDER}/manifest-{ITERATION}.json"},
+    "EmissaryProjectOperator": {"name": f"support-{ITERATION}"},
+    "EmissaryDeleteProjectOperator": {"project_id": f"ms-none-{ITERATION}"},
+    "EmissaryUndeployOperator": {"model_name": f"none-{ITERATION}"},
+    "EmissaryDeleteOperator": {"job_id": f"ms-1/dp-none-{ITERATION}"},
+}
+"""Arguments that name things: each iteration needs its own, and may not delete what other operators use."""
+
+
+class Last(BaseOperator):
+    """The last task of an iteration: a loop needs one."""
+
+    def execute(self, context: Any) -> None:
+        """Do nothing."""
+
+
+def operators_of_a_body(family: str) -> list[BaseOperator]:
+    """One task for each operator of a family, with an output folder for each iteration."""
+    fill_in = World(None, None, FOLDER).fill_in
+    made = []
+    for name, kind in operator_classes().items():
+        if name.startswith("Emissary") is (family == "emissary"):
+            given = VALID_ARGUMENTS[name] | OF_ITERATION.get(name, {})
+            if "output" in given:
+                given["output"] = f"{FOLDER}/{name}-{ITERATION}"
+            waits = {"poll_interval": 0.5} if "poll_interval" in kind.template_fields else {}
+            made.append(kind(task_id=name, **{key: fill_in(value) for key, value in given.items()}, **waits))
+    return made
+
+
+for family in ("lamini", "emissary"):
+    for iterations in (1, 2):
+        with DAG(
+            f"loop_{family}_{iterations}", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)
+        ) as dag:
+
+            @task_group
+            def body(family: str) -> None:
+                """One iteration."""
+                operators_of_a_body(family) >> Last(task_id="last")
+
+            body.partial(family=family).loop(max_iterations=iterations)
+        globals()[dag.dag_id] = dag

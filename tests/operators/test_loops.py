@@ -1,0 +1,39 @@
+"""Every operator in a task-group loop of Airflow 3.4: each iteration does its own work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import task_group
+
+from tests.bad_input.conftest import emissary_stub, stub, world  # noqa: F401 - fixtures
+
+pytestmark = [
+    pytest.mark.dags,
+    pytest.mark.usefixtures("airflow_db"),
+    pytest.mark.skipif(not hasattr(task_group(lambda: None), "loop"), reason="loops came with Airflow 3.4"),
+]
+
+FILE = Path(__file__).with_name("loop_dags.py")
+
+
+@pytest.mark.parametrize("family", ["lamini", "emissary"])
+def test_each_iteration_of_a_loop_submits_its_own_work(load_dags, world, family, tmp_path, monkeypatch):  # noqa: F811
+    def work_of(iterations):
+        """The requests that started or changed something, with a folder for each run."""
+        world.reset()
+        folder = tmp_path / str(iterations)
+        (folder / "docs").mkdir(parents=True)
+        (folder / "docs" / "page.md").write_text("A page about spam.\n")
+        monkeypatch.setenv("LOOP_FOLDER", str(folder))
+        monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(folder / "state"))
+        ended = load_dags(FILE)[f"loop_{family}_{iterations}"].test()
+        states = {(ti.task_id, ti.region_index): str(ti.state) for ti in ended.get_task_instances()}
+        assert set(states.values()) == {"success"}, states
+        return Counter(world.work)
+
+    once, twice = work_of(1), work_of(2)
+    assert once
+    assert twice == once + once
