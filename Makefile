@@ -1,4 +1,4 @@
-# All targets work on a clean clone; they need Python 3.11 to 3.13, make and a package index.
+# All targets work on a clean clone; they need Python 3.11 to 3.14, make and a package index.
 
 ROWS ?= 60
 KILLS ?= 500
@@ -18,7 +18,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-tuning test-client test-dags test-faults faults faults-peers production-trial fuzz bench bench-peers audit docs wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-3.4 test-lowest test-tuning test-client test-dags test-faults faults faults-peers production-trial fuzz bench bench-peers audit docs wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -26,6 +26,8 @@ export PYTHON  # use this interpreter instead of the one that .ci/python finds
 READY := .venv/.ready-local
 READY_DEV := .venv/.ready-dev
 READY_2_11 := .venv-2.11/.ready-dev
+READY_3_4 := .venv-3.4/.ready-dev
+READY_LOWEST := .venv-lowest/.ready-dev
 READY_TRAIN := .venv-train/.ready-train
 READY_CLIENT := .venv-client/.ready
 READY_PEERS := .venv-peers/.ready-peers
@@ -70,6 +72,14 @@ test-models: $(READY_DEV)  ## run the tests of the real local models, and downlo
 test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on Airflow 2.11
 	@.venv-2.11/bin/python -m pytest -m "not stack and not models and not torch" $(PARALLEL) $(DURATIONS) $(TESTS_2_11)
 
+# One warning is of the pre-release's own code.
+test-3.4: $(READY_3_4)  ## run them on the pre-release of Airflow 3.4, with every operator in a task-group loop
+	@.venv-3.4/bin/python -m pytest -m "not stack and not models and not torch and not faults and not dags" $(PARALLEL) $(DURATIONS) $(TESTS_2_11)
+	@.venv-3.4/bin/python -m pytest -W "ignore:The Result.tuples" tests/operators/test_loops.py
+
+test-lowest: $(READY_LOWEST)  ## run them, and those of rows and requests, with the lowest versions of all dependencies
+	@.venv-lowest/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS) $(TESTS_2_11) tests/api tests/jobs tests/rows tests/runs
+
 test-tuning: $(READY_TRAIN) $(READY_CLIENT)  ## run the tests that tune models, in an environment with torch
 	@.venv-train/bin/python -m pytest -m torch tests/local $(DURATIONS)
 	@.venv-train/bin/python tests/client/run.py tune
@@ -108,7 +118,7 @@ wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and check the wheel in
 	@.ci/check-wheel
 
 clean:  ## remove environments, builds and caches
-	@rm -rf .venv .venv-2.11 .venv-train .venv-client .venv-peers .venv-production .venv-audit .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-2.11 .venv-3.4 .venv-lowest .venv-train .venv-client .venv-peers .venv-production .venv-audit .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): .ci/requirements-local.txt $(SET_UP)
@@ -121,6 +131,15 @@ $(READY_DEV): .ci/requirements-dev.txt $(SET_UP)
 
 $(READY_2_11): .ci/requirements-dev-2.11.txt $(SET_UP)
 	@.ci/venv .venv-2.11 dev-2.11 12
+	@touch $@
+
+$(READY_3_4): .ci/requirements-dev-3.4.txt $(SET_UP)
+	@.ci/venv .venv-3.4 dev-3.4
+	@touch $@
+
+# The lowest versions of some dependencies have no files for newer Pythons.
+$(READY_LOWEST): .ci/requirements-lowest.txt $(SET_UP)
+	@.ci/venv .venv-lowest lowest 11
 	@touch $@
 
 # torch takes 1 GB, so training has a separate environment and no other test loads it.

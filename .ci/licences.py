@@ -27,7 +27,7 @@ LINUX = [
         "python_version": f"3.{minor}",
         "python_full_version": f"3.{minor}.0",
     }
-    for minor in (11, 12, 13)
+    for minor in (11, 12, 13, 14)
 ]
 NOT_IN_METADATA = {
     "async-timeout": "Apache-2.0",

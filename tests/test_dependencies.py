@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -22,6 +23,8 @@ ENVIRONMENTS = {
     "dev": ("3.3", (*DEV, "fast", "fuzz", "docs")),
     "train": ("3.3", (*DEV, "train")),
     "dev-2.11": ("2.11", DEV),
+    "dev-3.4": ("3.4", DEV),
+    "lowest": ("lowest", (*DEV, "zstd", "schema")),
     "peers": ("peers", ("local", "fast")),
     "production": ("production", ("local", "fast")),
 }
@@ -58,6 +61,23 @@ def test_an_environment_has_the_versions_of_the_constraints(name):
         package for package in pinned.keys() & constraints.keys() if pinned[package] != constraints[package]
     }
     assert differing == set(), "run .ci/hash"
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_the_package_promises():
+    """Raise a bound that cannot be installed any more, or that something else raises: an untested bound is a guess."""
+    tested = pins(ROOT / ".ci/requirements-lowest.txt")
+    extras = [
+        PROJECT["optional-dependencies"][extra] for extra in ("local", "parquet", "zstd", "http", "schema")
+    ]
+    differing = {}
+    for requirement in map(
+        Requirement, [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]
+    ):
+        (bound,) = (each.version for each in requirement.specifier if each.operator == ">=")
+        version = tested[canonicalize_name(requirement.name)]
+        if Version(version).release[: len(Version(bound).release)] != Version(bound).release:
+            differing[requirement.name] = (bound, version)
+    assert differing == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

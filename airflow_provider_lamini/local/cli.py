@@ -29,6 +29,7 @@ _EXTRA: Final = {
     "numpy",
     "pypdf",
     "python_multipart",
+    "safetensors",
     "starlette",
     "tokenizers",
     "uvicorn",

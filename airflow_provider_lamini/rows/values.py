@@ -22,7 +22,7 @@ _MICROSECONDS = 1_000_000
 """In a second."""
 _DOUBLE = 8
 """Bytes of a 64-bit float."""
-_CONVERSIONS = ("as_py", "to_pylist", "to_list", "tolist")
+_CONVERSIONS = ("as_py", "to_pylist", "tolist", "to_list")
 """Methods by which other libraries give what their objects hold."""
 
 

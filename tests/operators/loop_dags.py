@@ -16,12 +16,13 @@ ITERATION = "{{ ti.region_index }}"
 OF_ITERATION: dict[str, dict[str, object]] = {
     "ClassifierTrainOperator": {"project": f"p-{ITERATION}"},
     "MemoryRagRefreshOperator": {"manifest": f"{FOLDER}/manifest-{ITERATION}.json"},
+    "EmissaryDeployOperator": {"reuse": False},
     "EmissaryProjectOperator": {"name": f"support-{ITERATION}"},
     "EmissaryDeleteProjectOperator": {"project_id": f"ms-none-{ITERATION}"},
     "EmissaryUndeployOperator": {"model_name": f"none-{ITERATION}"},
     "EmissaryDeleteOperator": {"job_id": f"ms-1/dp-none-{ITERATION}"},
 }
-"""Arguments that name things: each iteration needs its own, and may not delete what other operators use."""
+"""Each iteration names and makes its own things, and may not delete what other operators use."""
 
 
 class Last(BaseOperator):

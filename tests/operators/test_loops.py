@@ -22,7 +22,7 @@ FILE = Path(__file__).with_name("loop_dags.py")
 @pytest.mark.parametrize("family", ["lamini", "emissary"])
 def test_each_iteration_of_a_loop_submits_its_own_work(load_dags, world, family, tmp_path, monkeypatch):  # noqa: F811
     def work_of(iterations):
-        """The requests that started or changed something, with a folder for each run."""
+        """The requests that start or make something, with a folder for each run."""
         world.reset()
         folder = tmp_path / str(iterations)
         (folder / "docs").mkdir(parents=True)
@@ -32,7 +32,13 @@ def test_each_iteration_of_a_loop_submits_its_own_work(load_dags, world, family,
         ended = load_dags(FILE)[f"loop_{family}_{iterations}"].test()
         states = {(ti.task_id, ti.region_index): str(ti.state) for ti in ended.get_task_instances()}
         assert set(states.values()) == {"success"}, states
-        return Counter(world.work)
+        return Counter(
+            {
+                request: count
+                for request, count in world.work.items()
+                if request.startswith("POST") and not request.endswith("/deactivate")  # parked once is enough
+            }
+        )
 
     once, twice = work_of(1), work_of(2)
     assert once

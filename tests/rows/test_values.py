@@ -54,7 +54,7 @@ CONVERTED = [
     (dt.time(3, 4), "03:04:00"),
     (Path("/a/b"), "/a/b"),
     (PurePosixPath("a"), "a"),
-    (ObjectStoragePath("memory://b/a#1"), "memory://b/a#1"),
+    (ObjectStoragePath("memory://b/a#1"), str(ObjectStoragePath("memory://b/a#1"))),
     (ipaddress.ip_address("10.0.0.1"), "10.0.0.1"),
     (Color.RED, "red"),
     (dt.timedelta(1, 7384, 500), "P1DT2H3M4.0005S"),

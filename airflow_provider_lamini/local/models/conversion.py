@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import struct
 from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
+import safetensors
 
 from airflow_provider_lamini.local.models.files import UnreadableModel
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-HEADER_LIMIT = 100_000_000
 SPACE = "\u2581"
 """llama.cpp's prefix for a token that starts a word."""
 HEADS = 12
@@ -24,40 +23,20 @@ CONTEXT = 512
 LAYER_NORM_EPSILON = 1e-12
 UNUSED = ("pooler.", "embeddings.position_ids")
 FULL_PRECISION = ("position_embd", "token_types")
-_DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "I64": np.int64}
 
 
 def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Memory-map the arrays of a safetensors file.
+    """Read the arrays of a safetensors file.
 
     :param path: the file
     :return: arrays by name
-    :raises UnreadableModel: it is not a safetensors file, or uses a type other than F32, F16 and I64
+    :raises UnreadableModel: it is not a safetensors file, or uses a type that NumPy does not have, such as BF16
     """
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else HEADER_LIMIT + 1  # noqa: PLR2004
-        raw = file.read(length) if length <= HEADER_LIMIT else b""
     try:
-        header = json.loads(raw)
-        data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + length)
-        return {
-            name: _array(data, entry["dtype"], entry["shape"], *entry["data_offsets"])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it cannot be iterated
+    except (safetensors.SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableModel(f"{path.name} is not a supported safetensors file: {error}") from error
-
-
-def _array(
-    data: NDArray[np.uint8], dtype: str, shape: list[int], begin: int, end: int
-) -> NDArray[np.generic]:
-    # numpy would silently truncate a range beyond the end, and infer a negative dimension.
-    if not 0 <= begin <= end <= data.size or min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape} cannot be at bytes {begin} to {end} of {data.size}")
-    array: NDArray[np.generic] = data[begin:end].view(_DTYPES[dtype]).reshape(shape)
-    return array
 
 
 def read_vocabulary(tokenizer: Path) -> list[str]:
