@@ -62,7 +62,7 @@ def test_only_the_failed_rows_are_sent_with_their_index(later, inference, engine
         (number, f"T{number}", text_for(TEXTS[number])) for number in FAILED
     ]
     assert ended.result["counts"] == ended.result["counts"] | {"rows": 6, "ok": 6, "failed": 0}
-    assert "of which 6 rows failed in" in ended.result["input"]
+    assert ended.result["input"] == later["input"]
     complete = [corrected.get(row["index"], row) for row in read_outputs(later["only_failed_of"])]
     assert [row["output"] for row in complete] == [text_for(text) for text in TEXTS]
 
