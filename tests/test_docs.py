@@ -164,6 +164,13 @@ def test_every_page_is_reached_from_the_readme():
     assert [page.name for page in DOCS.rglob("*.md") if page not in reached] == []
 
 
+def test_every_page_is_in_a_table_of_contents_of_the_site():
+    """Else ``make docs`` fails. ``howto/*`` names all pages of that folder."""
+    named = re.findall(r"^   ([\w./*-]+)$", (DOCS / "index.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = {page.resolve() for name in named for page in DOCS.glob(f"{name}.md") if ".." not in name}
+    assert [page.name for page in DOCS.rglob("*.md") if page not in listed] == []
+
+
 # -- what pages show --------------------------------------------------------------------------------------
 
 
