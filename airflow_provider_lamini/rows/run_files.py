@@ -54,13 +54,22 @@ def partial_name(number: int, rounds: int) -> str:
     return f"{WORK}/chunk-{number:05d}.round-{rounds}.json"
 
 
+def partial_names(number: int, rounds: int) -> list[str]:
+    """All such files that a chunk may have.
+
+    :param number: the chunk's number
+    :param rounds: number of its rounds
+    """
+    return [partial_name(number, finished) for finished in range(rounds + 1)]
+
+
 def claim_name(generation: int) -> str:
     """The file with which a process claims a generation of the ledger."""
     return f"{WORK}/owner-{generation}"
 
 
 def left_job_name(number: int, intended_at: float) -> str:
-    """The file with the job id of an intended submission whose process has lost the ledger."""
+    """The file with the job id of an intended submission, until the ledger has it."""
     return f"{WORK}/late-{number:05d}.{intended_at * 1e6:.0f}"
 
 
@@ -99,12 +108,12 @@ def holds_results(folder: OutputFolder) -> bool:
 
 def remove_run(folder: OutputFolder) -> None:
     """Remove the files of a run from a folder, but keep its ledger."""
-    for name in run_files(folder):
-        folder.delete(name)
+    folder.delete_all(run_files(folder))
 
 
 def remove_work_files(folder: OutputFolder) -> None:
     """Remove the files that only a running run needs: kept rows, partial results, claims and job ids that were left."""
-    for name in folder.names(work=True):
-        if _PARTIAL.fullmatch(name) or _CLAIM.fullmatch(name) or _KEPT_ROWS.fullmatch(name):
-            folder.delete(name)
+    kinds = (_PARTIAL, _CLAIM, _KEPT_ROWS)
+    folder.delete_all(
+        [name for name in folder.names(work=True) if any(kind.fullmatch(name) for kind in kinds)]
+    )

@@ -25,7 +25,7 @@ from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.run_files import remove_run
+from airflow_provider_lamini.rows.run_files import partial_names, remove_run
 from airflow_provider_lamini.runs.failed_jobs import (
     MAX_FAILED_JOBS,
     failed_jobs,
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
-    from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.endpoints import JobEndpoint
-    from airflow_provider_lamini.rows.ledger.change import LedgerChange
     from airflow_provider_lamini.rows.ledger.document import Chunk, Round
     from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun
@@ -59,6 +57,8 @@ TOO_LARGE = 413
 MAX_REFUSED_ALONE = 10
 """Number of rows that are refused, each alone, before any was accepted, after which every row counts as refused."""
 
+MAX_ROWS_AT_ONCE = 10_000
+"""Rows of chunks that are planned together, and are in memory until they are submitted."""
 
 NEVER_ACCEPTED = {
     reason.value
@@ -97,11 +97,10 @@ class ChunkJobs:
 
         :raises JobLostError: for an unknown submission that must not be repeated
         """
-        with self._ledger.transaction() as change:
+        with self._ledger.transaction(later=True) as change:
             change.begin_try(self._task.started_at)
-        for chunk in self._ledger.unknown_submissions:
-            for submission in self._ledger.unknown_of(chunk):
-                self._settle_unknown(chunk, submission)
+        for intended in self._ledger.document.intents():
+            self._settle_unknown(intended)
         for chunk in list(self._ledger.chunks):
             for submission in chunk.submissions:
                 if submission.job_id is not None:
@@ -128,6 +127,8 @@ class ChunkJobs:
         for job_id, (chunk, submission) in by_job.items():
             if job_id in event.ended:
                 self._collect(chunk, submission, job_id, event.ended[job_id])
+                if self._refill_at_once and not self._ledger.may_wait:
+                    self._submit_more()
         for job_id, lost in event.lost.items():
             if job_id in by_job:
                 self._handle_lost(*by_job[job_id], lost)
@@ -140,14 +141,13 @@ class ChunkJobs:
         while not self._ledger.finished:  # the manifest is written before the task fails
             self._run.check_failures()
             if self._running() >= self._config.max_in_flight:
-                return
+                break
             waiting = next((chunk for chunk in self._ledger.chunks if self._may_continue(chunk)), None)
             if waiting is not None:
                 self._continue(waiting)
-            elif upcoming := self._run.upcoming():
-                self._start(upcoming)
-            else:
-                return
+            elif not self._start():
+                break
+        self._ledger.commit()
 
     def _may_continue(self, chunk: Chunk) -> bool:
         """Whether a submission of a chunk waits for its turn, and may have it."""
@@ -185,18 +185,28 @@ class ChunkJobs:
         """Number of jobs under way."""
         return sum(len(chunk.job_ids) for chunk in self._ledger.chunks)
 
-    def _settle_unknown(self, chunk: Chunk, submission: Round) -> None:
-        """Decide about a submission that an earlier try intended and whose outcome is unknown."""
+    def _settle_unknown(self, intended: Sequence[tuple[Chunk, Round]]) -> None:
+        """Decide about submissions that an earlier try intended together, and of whose outcome the ledger says nothing."""
+        for number, (chunk, submission) in enumerate(intended):
+            if not self._was_submitted(chunk, submission):
+                # They are submitted one after the other, so nothing was sent after the first one without an id.
+                with self._ledger.transaction() as change:
+                    for after, piece in intended[number + 1 :]:
+                        change.forget(after, piece.key)
+                return
+
+    def _was_submitted(self, chunk: Chunk, submission: Round) -> bool:
+        """Find out what an earlier try has left about a submission; if nothing, forget it or raise an error."""
         left = left_job_id(self._task, self._run.submission_key(chunk, submission))
         if left is None:
             left = self._ledger.read_left_job_id(chunk, submission)
         if left == "":
             self._ledger.forget(chunk, submission.key)
-            return
+            return False
         if left is not None:
             self._task.log.info("The earlier try has left the id of job %s for %s.", left, chunk)
             self._ledger.record_job_id(chunk, left, submission.key)
-            return
+            return True
         if not self._config.submit_unknown:
             raise JobLostError(
                 f"Check the platform for a job for {chunk}, then clear the task with on_unknown_submission='submit'. The "
@@ -204,16 +214,51 @@ class ChunkJobs:
             )
         self._task.log.warning("A job for %s may have been started before; submitting it again.", chunk)
         self._ledger.forget(chunk, submission.key)
+        return False
 
-    def _start(self, upcoming: ChunkRows) -> None:
-        """Plan the next chunk and submit it; one of which no row can be sent is finished at once."""
-        self._run.save_plan(upcoming, as_job=True)
+    def _submit_more(self) -> None:
+        """Submit the next chunks in the place of finished ones, unless something must be decided first."""
+        waiting = any(chunk.state != "submitted" for chunk in self._ledger.chunks)
+        if not waiting and not self._run.too_many_failed(self._ledger.totals):
+            self._start()
+
+    def _start(self) -> bool:
+        """Plan the next chunks, and intend and submit them together.
+
+        :return: whether there was a chunk
+        """
+        planned = self._plan()
+        begun: list[tuple[Chunk, ChunkRows]] = []
         with self._ledger.transaction() as change:
-            chunk = self._begin(change, upcoming)
-        if chunk.rounds:
-            self._send(chunk, chunk.rounds[-1], upcoming.prompts)
-        else:
-            self._finish(chunk, upcoming.rows, upcoming.result())
+            for chunk, upcoming in planned:
+                if upcoming.sendable != []:
+                    begun.append((change.intend(chunk, upcoming.sendable), upcoming))
+        for number, (chunk, upcoming) in enumerate(begun):
+            if number:
+                self._ledger.confirm([each for each, _ in begun[number:]])
+            current = self._ledger.chunk(chunk.number)
+            self._run.remember(current, upcoming.rows)
+            self._send(current, current.rounds[-1], upcoming.prompts)
+        return bool(planned)
+
+    def _plan(self) -> list[tuple[Chunk, ChunkRows]]:
+        """Plan as many chunks as may run, and fit into memory together; those without a row to send are finished at once."""
+        planned: list[tuple[Chunk, ChunkRows]] = []
+        room = self._config.max_in_flight - self._running()
+        if not self._running() and not self._ledger.totals.ok:
+            room = 1  # the platform may refuse everything
+        while len(planned) < room and sum(chunk.rows for chunk, _ in planned) < MAX_ROWS_AT_ONCE:
+            upcoming = self._run.upcoming()
+            if upcoming is None:
+                break
+            self._run.save_plan(upcoming, as_job=True)
+            with self._ledger.transaction(later=True) as change:
+                chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)
+            planned.append((chunk, upcoming))
+            if upcoming.sendable == []:
+                self._finish(chunk, upcoming.rows, upcoming.result())
+                break  # its failed rows may be too many
+        return planned
 
     def _continue(self, chunk: Chunk) -> None:
         """Submit what waits in an open chunk: all rows that can be sent, or the next of its pieces."""
@@ -316,38 +361,12 @@ class ChunkJobs:
         return int(status.rows.total)
 
     def _finish(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult) -> None:
-        """Write the part of a chunk, and submit the next chunk in its place."""
+        """Write the part of a chunk. The ledger says so when it is written next: a crash before costs one more request."""
         counts = self._run.write_part(chunk, rows, result, chunk.retried)
-        upcoming = self._run.upcoming() if self._has_room_after(chunk, counts) else None
-        begun = None
-        if upcoming is not None and upcoming.sendable != []:
-            self._run.save_plan(upcoming, as_job=True)
-        with self._ledger.transaction() as change:
+        with self._ledger.transaction(later=True) as change:
             change.finish(chunk, counts)
-            if upcoming is not None and upcoming.sendable != []:
-                begun = self._begin(change, upcoming)
-        self._run.writer.delete_partial(chunk.number, len(chunk.rounds))
-        if upcoming is not None and begun is not None:
-            self._send(begun, begun.rounds[-1], upcoming.prompts)
-
-    def _has_room_after(self, chunk: Chunk, counts: Counts) -> bool:
-        """Whether the next chunk is submitted when a chunk with these outcomes is finished."""
-        return (
-            self._refill_at_once
-            and self._running() - len(chunk.job_ids) < self._config.max_in_flight
-            and all(
-                other.state == "submitted" for other in self._ledger.chunks if other.number != chunk.number
-            )
-            and not self._run.too_many_failed(self._ledger.totals + counts)
-        )
-
-    def _begin(self, change: LedgerChange, upcoming: ChunkRows) -> Chunk:
-        """Plan the next chunk and, unless none of its rows can be sent, intend its submission."""
-        chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)
-        if upcoming.sendable != []:
-            chunk = change.intend(chunk, upcoming.sendable)
-            self._run.remember(chunk, upcoming.rows)
-        return chunk
+        if len(chunk.rounds) != 1 or chunk.rounds[0].rows is not None or chunk.rounds[0].pieces:
+            self._ledger.delete_later(partial_names(chunk.number, len(chunk.rounds)))
 
     def _send(self, chunk: Chunk, submission: Round, prompts: Sequence[str]) -> None:
         """Start the job that the ledger says is intended, and record its id.

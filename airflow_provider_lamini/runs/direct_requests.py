@@ -24,6 +24,7 @@ from airflow_provider_lamini.rows.endpoints import ServedEndpoint
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.runs.chunk_jobs import REFUSALS, TOO_LARGE
 from airflow_provider_lamini.runs.event_loop import run_in_thread
+from airflow_provider_lamini.runs.open_run import OWNERSHIP_CHECK_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,9 +46,6 @@ ROW_RETRY_BUDGET = 10.0
 
 MIN_FAILURES = 2
 """How often a row must fail while others are answered. Once is not enough: an outage may have begun in between."""
-
-OWNERSHIP_CHECK_INTERVAL = 1.0
-"""Seconds between two checks, before a request, that no other process has acquired the ledger."""
 
 
 class _RowFailedError(Exception):
@@ -87,7 +85,7 @@ class DirectRequests:
         )
         self._max_tries = config.row_retries + 1
         self._answered: Sequence[str] | None = None
-        self._answered_at = self._check_again_at = self._served_at = 0.0
+        self._answered_at = self._served_at = 0.0
         self._failing_since: float | None = None
         self._done = run.ledger.totals.rows
 
@@ -134,7 +132,7 @@ class DirectRequests:
         """The next chunks, each planned when it is requested."""
         while upcoming := self._run.upcoming():
             self._run.save_plan(upcoming, as_job=False)
-            with self._run.ledger.transaction() as change:
+            with self._run.ledger.transaction(later=True) as change:
                 chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)
             yield chunk, upcoming
 
@@ -184,9 +182,7 @@ class DirectRequests:
             raise TaskKilledError(
                 "The task was killed; its finished chunks are kept, and nothing more is sent."
             )
-        if time.monotonic() >= self._check_again_at:
-            self._run.ledger.check_acquired()
-            self._check_again_at = time.monotonic() + OWNERSHIP_CHECK_INTERVAL
+        self._run.ledger.check_acquired(max_age=OWNERSHIP_CHECK_INTERVAL)
         answered = await client.send(self._endpoint.ask(prompts))
         self._answered, self._answered_at, self._failing_since = prompts, time.monotonic(), None
         return answered

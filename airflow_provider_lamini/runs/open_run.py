@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig
+
+OWNERSHIP_CHECK_INTERVAL = 1.0
+"""Seconds between two checks, before something that can be repeated, that no other process has acquired the ledger."""
+
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks at an input and a ledger on an object store while a task waits in its worker."""
 
 
 class ChunkRows(NamedTuple):
@@ -115,6 +122,7 @@ class OpenRun:
         self._config = config
         self.source = source
         self._input_version = input_version
+        self._looked_at = time.monotonic()
         self.folder = folder
         self.ledger = ledger
         self.writer = config.writer.for_run(
@@ -129,6 +137,10 @@ class OpenRun:
 
     def is_current(self) -> bool:
         """Whether the input is unchanged and the ledger still exists. Otherwise the run must be opened again."""
+        now = time.monotonic()
+        if self.folder.remote and now - self._looked_at < LOOK_INTERVAL:
+            return True
+        self._looked_at = now
         return self.source.version() == self._input_version and self.folder.exists(LEDGER)
 
     def close(self) -> None:
@@ -210,7 +222,7 @@ class OpenRun:
         :param as_job: whether the results are needed again when a job has ended, perhaps in another process
         """
         number = self.ledger.document.planned
-        self.folder.write(keys_name(number), row_keys(upcoming.prompts), durable=False)
+        self.folder.write_later(keys_name(number), row_keys(upcoming.prompts), durable=False)
         if as_job and upcoming.reused:
             self.writer.save_partial(number, 0, upcoming.result())
 
@@ -231,7 +243,7 @@ class OpenRun:
         retried: int,
         sums: Mapping[str, float] | None = None,
     ) -> Counts:
-        """Write the part of a chunk.
+        """Write the part of a chunk. It is there when the ledger is written next.
 
         :param chunk: the chunk
         :param rows: its rows
@@ -241,8 +253,9 @@ class OpenRun:
         :return: the rows by outcome, to finish the chunk with
         :raises LedgerLostError: if another process has acquired the ledger
         """
-        self.ledger.check_acquired()
-        self.writer.write(chunk.number, self.source.indices(chunk.first_row, chunk.rows), rows, result)
+        self.ledger.check_acquired(max_age=OWNERSHIP_CHECK_INTERVAL)
+        indices, again = self.source.indices(chunk.first_row, chunk.rows), self.ledger.may_have_part(chunk)
+        self.writer.write(chunk.number, indices, rows, result, again=again)
         return result.counts(retried, {**self.writer.sums(result), **(sums or {})})
 
     def too_many_failed(self, totals: Counts) -> bool:

@@ -80,7 +80,7 @@ def open_run(
     known = found and (found.header.owner, found.header.fingerprint, found.header.input_version)
     if known == (owner, run_fingerprint, version):
         stack.enter_context(folder.lock())
-        ledger = Ledger.resume(folder, owner)
+        ledger = Ledger.resume(folder, owner, known=found)
         if ledger.totals.rows:
             begun = "Continuing after the wait" if must_exist else "Resuming what an earlier try began"
             log.info("%s: %d of %d rows are done.", begun, ledger.totals.rows, ledger.header.total_rows)
@@ -103,6 +103,7 @@ def open_run(
             "Validated %s: %d rows, %d characters of prompts. The output goes to %s.%s",
             *(source.describe(), summary.total_rows, summary.characters, folder, source.remarks()),
         )
+        _log_promise(ledger, folder, log)
     refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
     if refusal is not None and not ledger.finished:
         raise InputError(f"{refusal}. {ledger.totals.rows} rows are done and kept; nothing more is sent.")
@@ -134,6 +135,19 @@ def _open_ledger(
                 )
                 return ledger
     return Ledger.open(folder, header, if_other="replace" if replace else "fail")
+
+
+def _log_promise(ledger: Ledger, folder: OutputFolder, log: Log) -> None:
+    """Say what a folder's store promises to two processes that work there at the same moment."""
+    if not ledger.fenced:
+        log.warning(
+            "Let only one try of this task run at a time: the store of %s does not refuse to create an object twice (tried "
+            "with two puts). Two tries in the same moment, for example of a worker that was cut off, could both send the same "
+            "rows. See 'Object stores' in the documentation of the provider.",
+            folder,
+        )
+    elif folder.remote:
+        log.info("Two tries never send the same rows: the store of %s creates an object only once.", folder)
 
 
 def dry_run(config: RowRunConfig, log: Log) -> dict[str, object]:

@@ -7,7 +7,10 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_lamini.api.errors import PlatformError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.hooks.telemetry import DIRECT, report_rows
 from airflow_provider_lamini.rows.answers import RowResult
 from airflow_provider_lamini.rows.counts import Counts, describe_failures, describe_tokens
@@ -159,11 +162,16 @@ class RowRun:
 
     def _advance_jobs(self, run: OpenRun, endpoint: JobEndpoint, event: JobEvent | None) -> WaitFor | None:
         jobs = ChunkJobs(self._task, self._config, run, endpoint)
-        if event is None:
-            jobs.attach()
-        else:
-            jobs.collect(event)
-        jobs.refill()
+        try:
+            if event is None:
+                jobs.attach()
+            else:
+                jobs.collect(event)
+            jobs.refill()
+        except (PlatformError, AirflowException) as error:
+            if not isinstance(error, StorageError):
+                run.ledger.commit()
+            raise
         return None if run.ledger.finished else jobs.wait_for()
 
 

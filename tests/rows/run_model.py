@@ -11,6 +11,7 @@ from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.run_files import partial_names
 from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -172,7 +173,8 @@ class Run:
         ledger.check_acquired()
         indices = self.source.indices(chunk.first_row, chunk.rows)
         writer.write(chunk.number, indices, found.rows, result)
-        with ledger.transaction() as change:
+        with ledger.transaction(later=True) as change:
             change.finish(chunk, result.counts(chunk.retried))
+        ledger.delete_later(partial_names(chunk.number, rounds))
+        ledger.commit()
         self.finished.append(chunk.number)
-        writer.delete_partial(chunk.number, rounds)

@@ -114,7 +114,7 @@ class TestAChunksLife:
     def test_each_step_is_written_before_it_returns(self, folder, ledger):
         chunk = ledger.record_job_id(intend(ledger, plan(ledger)), "job-1")
         again = Ledger.resume(folder, OWNER)
-        assert list(again.chunks) == [chunk]
+        assert [(each.number, each.job_id) for each in again.chunks] == [(0, chunk.job_id)]
         assert again.document.next == Cursor(10, 0, 70, 10)
         assert again.header == ledger.header
         assert again.header.created_at == 1000.0
@@ -444,6 +444,11 @@ class TestTwoProcesses:
 
     def test_a_removed_ledger_stops_its_writer(self, folder, ledger):
         folder.delete("_ledger.json")
+        if (
+            folder.remote
+        ):  # the writer only looks for the claim of a later process, and writes the whole ledger again
+            assert plan(ledger).number == 0
+            return
         with pytest.raises(LedgerLostError):
             plan(ledger)
         assert folder.names() == []
@@ -475,8 +480,10 @@ def test_different_prompts_have_different_fingerprints():
 def test_the_ledger_holds_no_prompt_and_no_key(folder, ledger):
     """Only what is listed here: a reviewer sees at once when something is added."""
     ledger.record_job_id(intend(ledger, plan(ledger)), "job")
+    ledger.commit()
     document = on_disk(folder)
     said = {"format", "version", "writer_token", "generation", "header", "next", "planned", "open", "totals"}
-    assert set(document) == said | {"try_started_at", "rows_done_before", "max_chunk_rows", "sizes"}
+    fields = {"try_started_at", "rows_done_before", "max_chunk_rows", "sizes"}
+    assert set(document) == said | fields | ({"exclusive"} if folder.remote else set())
     assert set(document["header"]) == set(msgspec.structs.asdict(HEADER))
     assert set(document["open"][0]) == {"number", "start", "rows", "fingerprint", "rounds"}

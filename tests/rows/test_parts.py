@@ -20,6 +20,7 @@ from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED, ChunkResult
 from airflow_provider_lamini.rows.output.manifest import read_manifest, write_manifest
 from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
+from airflow_provider_lamini.rows.run_files import partial_names
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class TestParts:
         )
         rows = [{"id": 7, "a b": "ä\n", "body": "secret"}, {"id": None, "body": "secret"}]
         PartWriter(folder, ["id", "a b"]).write(3, range(30, 30 + len(rows)), rows, result)
+        folder.settle()
         assert folder.read("part-00003.jsonl").decode() == (
             '{"index":30,"id":7,"a b":"ä\\n","output":{"label":"x"},"finish_reason":"stop","error":null}\n'
             '{"index":31,"id":null,"a b":null,"output":null,"finish_reason":null,"error":"too long"}\n'
@@ -118,8 +120,10 @@ class TestParts:
     def test_without_failed_rows_there_is_no_errors_file_not_even_an_old_one(self, folder):
         writer = PartWriter(folder)
         writer.write(0, range(1), [{}], ChunkResult.pending(1))
+        folder.settle()
         assert folder.names() == ["errors-00000.jsonl", "part-00000.jsonl"]
         writer.write(0, range(1), [{}], ChunkResult(["x"], ["stop"], [None]))
+        folder.settle()
         assert folder.names() == ["part-00000.jsonl"]
 
     def test_many_lines_are_written(self, folder):
@@ -127,6 +131,7 @@ class TestParts:
         rows = [{"id": str(number)} for number in range(count)]
         result = ChunkResult([str(number) for number in range(count)], ["stop"] * count, [None] * count)
         PartWriter(folder, ["id"]).write(0, range(len(rows)), rows, result)
+        folder.settle()
         found = lines(folder, "part-00000.jsonl")
         assert [each["index"] for each in found] == list(range(count))
         assert all(each["id"] == each["output"] == str(each["index"]) for each in found)
@@ -143,7 +148,7 @@ class TestParts:
         writer.save_partial(0, 1, result)
         writer.save_partial(0, 2, result)
         assert writer.load_partial(0, 1, 2) == result
-        writer.delete_partial(0, 2)
+        folder.delete_all(partial_names(0, 2))
         assert folder.names(work=True) == []
 
     @pytest.mark.parametrize(

@@ -16,10 +16,13 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
     """A store in memory. A test can make operations fail before they have an effect."""
 
     cachable = False
+    keeps_to_conditions = True
+    """Whether an object that exists is not created again. Some stores accept the condition and ignore it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[str] = []
+        self._targets: list[str] = []
         self._faults: dict[str, list[Exception | None]] = {}
         self._condition: tuple[str, Callable[[], bool], Exception] | None = None
 
@@ -41,29 +44,43 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
         self._condition = operation, condition, error
 
     def cat_file(self, *args: Any, **kwargs: Any) -> bytes:
-        self._called("cat_file")
+        self._called("cat_file", args[0])
         content: bytes = super().cat_file(*args, **kwargs)
         return content
 
-    def pipe_file(self, *args: Any, **kwargs: Any) -> None:
-        self._called("pipe_file")
-        super().pipe_file(*args, **kwargs)
+    def pipe_file(self, path: str, value: bytes, **kwargs: Any) -> None:
+        self._called("pipe_file", path)
+        if not self.keeps_to_conditions:
+            kwargs.pop("mode", None)
+        super().pipe_file(path, value, **kwargs)
 
     def rm_file(self, *args: Any, **kwargs: Any) -> None:
-        self._called("rm_file")
+        self._called("rm_file", args[0])
         super().rm_file(*args, **kwargs)
 
     def open(self, *args: Any, **kwargs: Any) -> Any:
-        self._called("open")
+        self._called("open", args[0])
         return super().open(*args, **kwargs)
 
     def info(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        self._called("info")
+        self._called("info", args[0])
         info: dict[str, Any] = super().info(*args, **kwargs)
         return info
 
-    def _called(self, operation: str) -> None:
+    def calls_of(self, operation: str, name: str) -> list[str]:
+        """Return the paths of the calls of an operation whose files' names begin so.
+
+        :param operation: as in `fail`
+        :param name: how a file's name begins
+        """
+        both = zip(self.calls, self._targets, strict=True)
+        return [
+            path for called, path in both if called == operation and path.rpartition("/")[2].startswith(name)
+        ]
+
+    def _called(self, operation: str, path: str) -> None:
         self.calls.append(operation)
+        self._targets.append(path)
         if self._condition and self._condition[0] == operation and self._condition[1]():
             raise self._condition[2]
         outcomes = self._faults.get(operation)

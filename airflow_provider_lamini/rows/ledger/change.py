@@ -83,6 +83,15 @@ class LedgerChange:
         self.durable = True
         return self._set_rounds(current, [*current.rounds, Round(self._now, rows)])
 
+    def renew(self, chunk: Chunk) -> Chunk:
+        """Record that the task still intends to submit a chunk.
+
+        :param chunk: the chunk
+        :return: the chunk with the intent
+        """
+        self.durable = True
+        return self._replace(self.document.chunk(chunk.number), None, intended_at=self._now)
+
     def record_job_id(self, chunk: Chunk, job_id: str, key: int | None = None) -> Chunk:
         """Record the id of the job that was started for an intended submission.
 

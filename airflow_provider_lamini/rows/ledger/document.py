@@ -182,6 +182,7 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param rows_done_before: rows that were done when this try started
     :param max_chunk_rows: rows of the next chunks, if the platform accepts fewer than `Header.chunk_size`; 0 if not
     :param sizes: sizes of the planned chunks, in their order
+    :param exclusive: whether the folder's store was seen to refuse the second creation of a file; unset if it has locks instead
     """
 
     header: Header
@@ -197,6 +198,7 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows_done_before: int = 0
     max_chunk_rows: int = 0
     sizes: list[Sizes] = []
+    exclusive: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def chunk_size(self) -> int:
@@ -225,6 +227,18 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def nothing_submitted(self) -> bool:
         """Whether the run has submitted nothing yet, so that starting over loses nothing."""
         return self.planned == len(self.open) and not any(chunk.rounds for chunk in self.open)
+
+    def intents(self) -> list[list[tuple[Chunk, Round]]]:
+        """The submissions that were intended and have no job id here, those that were intended together in one list.
+
+        A list is in the order in which they are submitted: each only after the id of the one before was left in a file.
+        """
+        found: dict[float, list[tuple[Chunk, Round]]] = {}
+        for chunk in self.open:
+            for each in chunk.submissions:
+                if each.state == "intended":
+                    found.setdefault(each.intended_at, []).append((chunk, each))
+        return list(found.values())
 
     def chunk(self, number: int) -> Chunk:
         """An open chunk.

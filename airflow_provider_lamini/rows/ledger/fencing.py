@@ -6,9 +6,14 @@ ledger.
 - Where storage has locks, a process holds one (`OutputFolder.lock`) while it acquires the ledger, and from an intent
   until the job's id is recorded.
 - Where storage can create a file only if it does not exist, a process claims its generation with such a file. After it
-  has written an intent and before it submits, it looks for the claim of a later generation. The later process reads the
-  ledger after its claim, so one of the two always sees the other.
-- Elsewhere, a process notices at its next step that it has lost the ledger.
+  has written an intent, and before each submission, it looks for the claim of a later generation. The later process reads
+  the ledger and the ids that were left after its claim, so one of the two always sees the other. Whether storage keeps this
+  promise is tried once per folder: some stores accept the condition and ignore it.
+- Elsewhere, a process looks at the same moments whether the ledger still names it. Two that act within the same moment may
+  not see each other.
+
+A process may intend several submissions with one write. It makes them one after the other, and leaves the id of each in a
+file before it begins the next. So at most one of them is unknown to a later process: the first one without an id.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from airflow_provider_lamini.rows.errors import LedgerLostError
@@ -30,56 +36,65 @@ if TYPE_CHECKING:
 _POLL_INTERVAL = 0.25
 
 
-def acquire(folder: OutputFolder, document: LedgerDocument, *, is_new: bool) -> tuple[LedgerDocument, bool]:
-    """Become the writer of a ledger. The caller must write the returned document.
+def acquire(folder: OutputFolder, document: LedgerDocument, *, is_new: bool) -> LedgerDocument:
+    """Become the writer of a ledger. The caller must write the returned document before it submits anything.
 
     :param folder: the output folder
     :param document: the ledger
     :param is_new: whether the run begins with this ledger, so that it is not in the folder yet
-    :return: the ledger with this process as its writer, and whether storage supports claims
+    :return: the ledger with this process as its writer
     :raises LedgerLostError: if another run has begun in the folder at the same moment
     """
     token, known = uuid.uuid4().hex, document.generation
     generation = known + 1
-    while (claimed := folder.create_exclusive(claim_name(generation), token.encode())) is False:
-        generation += 1
-    found = load(folder) if claimed else None
+    exclusive = document.exclusive
+    if exclusive is not False:
+        while (claimed := folder.create_exclusive(claim_name(generation), token.encode())) is False:
+            generation += 1
+        if claimed is None:
+            exclusive = msgspec.UNSET
+        elif exclusive is msgspec.UNSET:
+            exclusive = _refuses_again(folder, generation)
+    found = load(folder) if exclusive is True else None
     # The process before could not see the claim until now, so it may have changed the ledger since it was read.
     if found is not None and (not is_new or found.generation > known):
         if found.header.owner != document.header.owner or found.generation >= generation:
             raise _lost(folder)
         document = found
-    if claimed:
-        folder.delete(claim_name(generation - 2))
-    return replace(document, writer_token=token, generation=generation), bool(claimed)
+    return replace(document, writer_token=token, generation=generation, exclusive=exclusive)
 
 
-def check_acquired(folder: OutputFolder, own: LedgerDocument, *, claims: bool) -> None:
-    """Make sure that no other process has acquired a ledger.
+def _refuses_again(folder: OutputFolder, generation: int) -> bool:
+    """Try whether storage refuses to create a claim that exists. Some stores accept the condition and ignore it."""
+    return folder.create_exclusive(claim_name(generation), b"Tried whether a claim can be replaced.") is False
+
+
+def check_acquired(folder: OutputFolder, own: LedgerDocument) -> None:
+    """Make sure that no other process has acquired a ledger: with one request to an object store.
 
     :param folder: the output folder
     :param own: the ledger as this process knows it
-    :param claims: whether storage supports claims
     :raises LedgerLostError: if another process has acquired the ledger, or the ledger is gone
     """
+    if own.exclusive is True:
+        # A process that has lost the ledger may still write it once: it finds the claim before it submits.
+        if folder.exists(claim_name(own.generation + 1)):
+            raise _lost(folder)
+        return
     found = load_owner(folder)
-    # With claims, a process that has lost the ledger may still write once: it finds the claim before it submits.
-    outdated = claims and found is not None and found.generation < own.generation
-    if found is None or (found.writer_token != own.writer_token and not outdated):
-        raise _lost(folder)
-    if claims and folder.exists(claim_name(own.generation + 1)):
+    if found is None or found.writer_token != own.writer_token:
         raise _lost(folder)
 
 
 def leave_job_id(folder: OutputFolder, number: int, submission: Round, job_id: str) -> None:
-    """Leave the outcome of a submission for the process that has acquired the ledger.
+    """Leave the outcome of a submission for a process that acquires the ledger.
 
     :param folder: the output folder
     :param number: the chunk's number
     :param submission: what was to be submitted
     :param job_id: the platform's id; empty if no job was started
     """
-    folder.write(left_job_name(number, submission.intended_at), job_id.encode())
+    folder.write(left_job_name(number, submission.intended_at), job_id.encode(), durable=False)
 
 
 def read_left_job_id(folder: OutputFolder, number: int, submission: Round, *, wait: float) -> str | None:

@@ -1,13 +1,14 @@
 """The ledger of a row run: what is done, what is running and what is left, in one small file beside the results.
 
-Each step rewrites the file ``_ledger.json``. It does not grow with the run: chunks are numbered in the order of their
-rows, so every planned chunk that is not listed as open is finished.
+The file ``_ledger.json`` is rewritten as a whole, with the changes of several steps at once where a crash in between only
+repeats what costs nothing. It does not grow with the run: chunks are numbered in the order of their rows, so every planned
+chunk that is not listed as open is finished.
 
 The life of a chunk, and what a retry finds if the process dies after each step::
 
     plan                 the chunk is open           its rows are read again from its start
     intend               a job is to be submitted    an intent without an id: `Ledger.unknown_submissions`
-    record_job_id        the job has an id           its results are fetched
+    record_job_id        the job has an id           its results are fetched; the id is in a file until the ledger is written
     (the part is written)                            the part is written again, with the same content
     finish               the chunk is not open       nothing is left to do
 
@@ -22,14 +23,15 @@ explains what happens if two processes do this at the same moment.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerLostError
+from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerLostError, OutputError
 from airflow_provider_lamini.rows.ledger.change import LedgerChange
 from airflow_provider_lamini.rows.ledger.document import (
     LedgerDocument,
@@ -44,10 +46,10 @@ from airflow_provider_lamini.rows.ledger.fencing import (
     leave_job_id,
     read_left_job_id,
 )
-from airflow_provider_lamini.rows.run_files import LEDGER, holds_results, remove_run
+from airflow_provider_lamini.rows.run_files import LEDGER, holds_results, left_job_name, remove_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from airflow_provider_lamini.api.call import PromptList
     from airflow_provider_lamini.rows.counts import Counts
@@ -58,19 +60,24 @@ if TYPE_CHECKING:
 class Ledger:
     """The ledger of one run. Create it with `open` or `resume`.
 
-    Each method that changes the ledger writes the file before it returns. If it fails, nothing has changed.
+    A method that changes the ledger writes it before it returns, unless it says otherwise. If it fails, nothing has changed.
     """
 
     late_answer: ClassVar[float] = 30.0
     """Without locks: seconds after an intent during which the process that wrote it may still leave its job's id."""
+    max_intent_age: ClassVar[float] = 5.0
+    """Seconds after which an intent is renewed before the submission begins, so that `late_answer` is long enough."""
+    write_interval: ClassVar[float] = 1.0
+    """Seconds after a write during which changes are rather collected: some stores allow one write a second and object."""
 
-    def __init__(
-        self, folder: OutputFolder, document: LedgerDocument, *, claims: bool, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, folder: OutputFolder, document: LedgerDocument, *, clock: Callable[[], float]) -> None:
         self._folder = folder
         self._document = document
-        self._claims = claims
         self._clock = clock
+        self._written = True
+        self._written_at, self._checked_at = time.monotonic(), -math.inf
+        self._obsolete: list[str] = []
+        self._found_open = {chunk.number for chunk in document.open}
         self._inherited = {
             (chunk.number, each.key)
             for chunk in document.open
@@ -133,7 +140,12 @@ class Ledger:
 
     @classmethod
     def resume(
-        cls, folder: OutputFolder, owner: dict[str, str | int], *, clock: Callable[[], float] = time.time
+        cls,
+        folder: OutputFolder,
+        owner: dict[str, str | int],
+        *,
+        known: LedgerDocument | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> Ledger:
         """Continue a run of this task without validating the input again.
 
@@ -141,13 +153,14 @@ class Ledger:
 
         :param folder: the output folder
         :param owner: Dag, task, run and map index, as in `Header`
+        :param known: the ledger, if it was just read; where storage has locks, it is read again
         :param clock: returns the current Unix timestamp
         :raises LedgerError: if there is no ledger
         :raises LedgerConflictError: if it belongs to another task or run
         :raises UnreadableLedgerError: if this release cannot read it
         """
-        with folder.lock():
-            found = load(folder)
+        with folder.lock() as locked:
+            found = load(folder) if locked or known is None else known
             if found is None:
                 raise LedgerError(
                     f"The ledger {folder.uri(LEDGER)} is gone, although the run had begun. Somebody has removed it; its "
@@ -164,6 +177,12 @@ class Ledger:
     def document(self) -> LedgerDocument:
         """The content of the ledger."""
         return self._document
+
+    @property
+    def fenced(self) -> bool:
+        """Whether two processes never write at the same time: storage has locks, or creates a file only once."""
+        with self._folder.lock() as locked:
+            return locked or self._document.exclusive is True
 
     @property
     def header(self) -> Header:
@@ -213,12 +232,27 @@ class Ledger:
         """
         return self._document.chunk(number)
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether the ledger was written so recently that other changes should be collected."""
+        return time.monotonic() - self._written_at < self.write_interval
+
+    def may_have_part(self, chunk: Chunk) -> bool:
+        """Whether an earlier try may have written the part of an open chunk.
+
+        :param chunk: the chunk
+        """
+        if chunk.number not in self._found_open:
+            return False
+        return not chunk.rounds or chunk.rounds[-1].intended_at < self._document.try_started_at
+
     @contextmanager
-    def transaction(self) -> Iterator[LedgerChange]:
+    def transaction(self, *, later: bool = False) -> Iterator[LedgerChange]:
         """Collect changes and write them at once when the block ends. If the block fails, nothing changes.
 
         Submit nothing inside the block: an intent is on the disk only after its end.
 
+        :param later: let the next transaction, or `commit`, write the changes
         :return: takes the changes
         :raises LedgerLostError: if another process has acquired the ledger
         :raises LedgerError: if the ledger was changed otherwise while the block ran
@@ -228,26 +262,61 @@ class Ledger:
         yield change
         if self._document is not before:
             raise LedgerError(f"The ledger of {self._folder} was changed while a transaction was open.")
-        if change.document is before:
+        if later:
+            self._written = self._written and change.document is before
+            self._document = change.document
             return
-        with self._folder.lock():
-            self.check_acquired()
-            self._write(change.document, durable=change.durable)
-        self._document = change.document
+        if change.document is before and self._written:
+            return
+        self._commit(change.document, durable=change.durable)
         if change.durable:
             self._check_before_paying()
 
+    def commit(self) -> None:
+        """Write the changes that no transaction has written yet.
+
+        :raises LedgerLostError: if another process has acquired the ledger
+        """
+        if not self._written:
+            self._commit(self._document, durable=False)
+
+    def delete_later(self, names: Iterable[str]) -> None:
+        """Remove files that nobody needs once the changes so far are written.
+
+        :param names: their names
+        """
+        self._obsolete += names
+
+    def confirm(self, chunks: Sequence[Chunk]) -> None:
+        """Make sure that this process may still submit chunks that it has intended together with an earlier one.
+
+        :param chunks: those that are not submitted yet
+        :raises LedgerLostError: if another process has acquired the ledger
+        """
+        if self._clock() - self.chunk(chunks[0].number).rounds[-1].intended_at < self.max_intent_age:
+            self._check_before_paying()
+            return
+        with self.transaction() as change:
+            for chunk in chunks:
+                change.renew(chunk)
+
     def record_job_id(self, chunk: Chunk, job_id: str, key: int | None = None) -> Chunk:
-        """Record the id of a job as soon as the platform has returned it.
+        """Record the id of a job as soon as the platform has returned it: in a file of its own, until `commit`.
 
         :param chunk: the chunk that was intended
         :param job_id: the platform's id
         :param key: which of the chunk's pieces; ``None`` if it was not split
         :return: the chunk with the id
         :raises LedgerError: if no submission was intended
-        :raises LedgerLostError: if another process has acquired the ledger; the id is left for that process
         """
-        return self._settle(chunk, key, lambda change: change.record_job_id(chunk, job_id, key), job_id)
+        change = LedgerChange(self._document, self._clock())
+        changed = change.record_job_id(chunk, job_id, key)
+        submission = self.chunk(chunk.number).submission(key)
+        leave_job_id(self._folder, chunk.number, submission, job_id)
+        self._inherited.discard((chunk.number, submission.key))
+        self._document, self._written = change.document, False
+        self.delete_later([left_job_name(chunk.number, submission.intended_at)])
+        return changed
 
     def forget(self, chunk: Chunk, key: int | None = None) -> Chunk:
         """Drop the last submission of a chunk: its job was never started, or is lost. It can be submitted again.
@@ -258,21 +327,33 @@ class Ledger:
         :raises LedgerError: if it has no submission
         :raises LedgerLostError: if another process has acquired the ledger
         """
-        return self._settle(chunk, key, lambda change: change.forget(chunk, key), "")
+        current = self.chunk(chunk.number)
+        submission = current.submission(key) if current.submissions else None
+        known = (chunk.number, submission.key if submission else 0)
+        own_intent = (
+            submission is not None and submission.state == "intended" and known not in self._inherited
+        )
+        self._inherited.discard(known)
+        try:
+            with self.transaction() as change:
+                changed = change.forget(chunk, key)
+        except LedgerLostError:
+            if submission is not None and own_intent:
+                leave_job_id(self._folder, chunk.number, submission, "")
+            raise
+        return changed
 
     def read_left_job_id(self, chunk: Chunk, submission: Round) -> str | None:
         """Read what an earlier process has left about an unknown submission.
 
-        Waits as long as that process may still leave it. Where storage has locks, it cannot.
+        Waits as long as that process may still leave it. Where storage has locks, that process has ended.
 
         :param chunk: one of `unknown_submissions`
         :param submission: one of `unknown_of` it
         :return: the job's id; empty if no job was started, ``None`` if nothing was left
         """
         with self._folder.lock() as locked:
-            if locked:
-                return None
-        remaining = submission.intended_at + self.late_answer - self._clock()
+            remaining = 0.0 if locked else submission.intended_at + self.late_answer - self._clock()
         wait = min(max(remaining, 0.0), self.late_answer)
         return read_left_job_id(self._folder, chunk.number, submission, wait=wait)
 
@@ -287,12 +368,17 @@ class Ledger:
             with self.transaction() as change:
                 change.document = replace(change.document, header=header)
 
-    def check_acquired(self) -> None:
+    def check_acquired(self, *, max_age: float = 0.0) -> None:
         """Make sure that this process may still write. Call it before a part is written.
 
+        :param max_age: do nothing if this was certain less than so many seconds ago
         :raises LedgerLostError: if another process has acquired the ledger
         """
-        check_acquired(self._folder, self._document, claims=self._claims)
+        began = time.monotonic()
+        if began - self._checked_at < max_age:
+            return
+        check_acquired(self._folder, self._document)
+        self._checked_at = began
 
     @classmethod
     def _begin(
@@ -310,40 +396,43 @@ class Ledger:
         *,
         is_new: bool = False,
     ) -> Ledger:
-        document, claims = acquire(folder, document, is_new=is_new)
-        ledger = cls(folder, document, claims=claims, clock=clock)
-        ledger._write(document, durable=True)
+        document = acquire(folder, document, is_new=is_new)
+        ledger = cls(folder, document, clock=clock)
+        if is_new or document.exclusive is not True:
+            ledger._write(document, durable=True)
+        else:  # the claim says who may write
+            ledger._written = False
+        ledger._adopt_left_ids()
         return ledger
 
-    def _settle(
-        self, chunk: Chunk, key: int | None, settle: Callable[[LedgerChange], Chunk], outcome: str
-    ) -> Chunk:
-        """Record what became of a submission. If the ledger is lost, leave the outcome for its new owner."""
-        current = self.chunk(chunk.number)
-        submission = current.submission(key) if current.submissions else None
-        known = (chunk.number, submission.key if submission else 0)
-        own_intent = (
-            submission is not None and submission.state == "intended" and known not in self._inherited
-        )
-        self._inherited.discard(known)
-        try:
-            with self.transaction() as change:
-                changed = settle(change)
-            self._check_written()
-        except LedgerLostError:
-            if submission is not None and (outcome or own_intent):
-                leave_job_id(self._folder, chunk.number, submission, outcome)
-            raise
-        return changed
+    def _adopt_left_ids(self) -> None:
+        """Record the ids that the process before has left since it wrote the ledger last."""
+        for intended in self._document.intents():
+            for chunk, each in intended:
+                left = read_left_job_id(self._folder, chunk.number, each, wait=0)
+                if not left:
+                    break
+                with self.transaction(later=True) as change:
+                    change.record_job_id(chunk, left, each.key)
+                self._inherited.discard((chunk.number, each.key))
+                self.delete_later([left_job_name(chunk.number, each.intended_at)])
 
-    def _check_written(self) -> None:
-        """Make sure that a process which acquires the ledger from now on sees what was written."""
-        if self._claims:
+    def _commit(self, document: LedgerDocument, *, durable: bool) -> None:
+        self._folder.settle()
+        with self._folder.lock():
             self.check_acquired()
+            self._write(document, durable=durable)
+        self._document, self._written = document, True
+        obsolete, self._obsolete = self._obsolete, []
+        with suppress(OSError, OutputError):  # the end of the run removes them, too
+            self._folder.delete_all(obsolete)
 
     def _check_before_paying(self) -> None:
+        """Make sure that a process which acquires the ledger from now on sees what was written."""
         try:
-            self._check_written()
+            with self._folder.lock() as locked:
+                if not locked:
+                    self.check_acquired()
         except LedgerLostError:
             for chunk in self._document.open:
                 for each in chunk.submissions:
@@ -353,6 +442,7 @@ class Ledger:
 
     def _write(self, document: LedgerDocument, *, durable: bool) -> None:
         self._folder.write(LEDGER, msgspec.json.encode(document), durable=durable)
+        self._written_at = time.monotonic()
         if durable:
             self._folder.sync()
 

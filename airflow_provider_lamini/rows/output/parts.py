@@ -111,13 +111,24 @@ class PartWriter:
         """
         return cls(folder, passthrough)
 
-    def write(self, number: int, indices: Sequence[int], rows: Sequence[Row], result: ChunkResult) -> None:
+    def write(
+        self,
+        number: int,
+        indices: Sequence[int],
+        rows: Sequence[Row],
+        result: ChunkResult,
+        *,
+        again: bool = True,
+    ) -> None:
         """Write the part of a chunk and, if rows failed, its errors file. Writing again produces the same files.
+
+        On an object store, they are only there after `OutputFolder.settle`.
 
         :param number: the chunk's number
         :param indices: the indices of its rows
         :param rows: its rows, as they were read
         :param result: their results
+        :param again: whether they may have been written before, with other results
         :raises OutputError: if there are more or fewer results than rows, or the folder cannot be written to
         """
         if len(rows) != len(result):
@@ -125,7 +136,6 @@ class PartWriter:
         columns = [column_of(rows, column) for column in self._columns]
         failed = result.failed
         if failed:
-            # Written before the part: if a part exists, its errors file exists.
             error_lines = (
                 self._error_line(
                     indices[row],
@@ -135,10 +145,10 @@ class PartWriter:
                 )
                 for row in failed
             )
-            self._folder.write(errors_name(number), self._encoded(error_lines))
-        else:
+            self._folder.write_later(errors_name(number), self._encoded(error_lines))
+        elif again:
             self._folder.delete(errors_name(number))
-        self._folder.write(part_name(number, self.suffix), self._part(indices, columns, result))
+        self._folder.write_later(part_name(number, self.suffix), self._part(indices, columns, result))
 
     def sums(self, result: ChunkResult) -> dict[str, float]:  # noqa: ARG002 - for writers that sum something
         """Sums over the rows of a chunk that the ledger keeps."""
@@ -163,11 +173,13 @@ class PartWriter:
     def save_partial(self, number: int, rounds: int, result: ChunkResult) -> None:
         """Save the results of a chunk so far, before its failed rows are sent again.
 
+        On an object store, they are only there after `OutputFolder.settle`.
+
         :param number: the chunk's number
         :param rounds: number of rounds that the results come from
         :param result: the results
         """
-        self._folder.write(partial_name(number, rounds), self._encoder.encode(result))
+        self._folder.write_later(partial_name(number, rounds), self._encoder.encode(result))
 
     def load_partial(self, number: int, rounds: int, rows: int) -> ChunkResult | None:
         """Load what `save_partial` saved; ``None`` if there is nothing.
@@ -192,15 +204,6 @@ class PartWriter:
                 "again."
             )
         return result
-
-    def delete_partial(self, number: int, rounds: int) -> None:
-        """Remove the saved results of a finished chunk.
-
-        :param number: the chunk's number
-        :param rounds: number of its rounds
-        """
-        for finished_rounds in range(rounds + 1):
-            self._folder.delete(partial_name(number, finished_rounds))
 
     def _encoded(self, lines: Iterable[msgspec.Struct]) -> Iterator[bytes]:
         remaining = iter(lines)

@@ -75,7 +75,15 @@ class VectorLines(PartWriter):
     ) -> Self:
         return cls(folder, passthrough, size=dimensions(totals))
 
-    def write(self, number: int, indices: Sequence[int], rows: Sequence[Any], result: ChunkResult) -> None:
+    def write(
+        self,
+        number: int,
+        indices: Sequence[int],
+        rows: Sequence[Any],
+        result: ChunkResult,
+        *,
+        again: bool = True,
+    ) -> None:
         """Write the part of a chunk.
 
         :raises OutputError: also if vectors differ in length
@@ -89,7 +97,7 @@ class VectorLines(PartWriter):
                 f"while the task ran? Nothing more was sent. Start over in another folder than {self._folder}."
             )
         self._size = next(iter(sizes), None)
-        super().write(number, indices, rows, result)
+        super().write(number, indices, rows, result, again=again)
 
     def sums(self, result: ChunkResult) -> dict[str, float]:
         return {NUMBERS: float(sum(len(vector) for vector in result.outputs if vector is not None))}

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
 GLOB = re.compile(r"[*?\[]")
@@ -32,6 +32,9 @@ class BusyError(Exception):
 
 class Store(Protocol):
     """A file system. Paths are its own; a missing file is a ``FileNotFoundError``."""
+
+    remote: bool
+    """Whether each operation is a request over a network."""
 
     def glob(self, pattern: str) -> list[FileInfo]:
         """List the files that match a pattern, sorted by path."""
@@ -72,6 +75,14 @@ class Store(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove a file, if it exists."""
+        ...
+
+    def delete_all(self, paths: Sequence[str]) -> None:
+        """Remove files, those that exist."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether a small file exists."""
         ...
 
     def names(self, folder: str) -> list[str]:

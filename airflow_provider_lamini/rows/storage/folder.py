@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,8 @@ from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri, with
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
 WORK = "_work"
 """Subfolder of the output folder for files that only a running run needs."""
@@ -23,6 +26,7 @@ _NAME = re.compile(rf"(?:{WORK}/)?[A-Za-z0-9_][A-Za-z0-9._-]{{0,199}}")
 _STALE_SECONDS = 3600.0
 _LOCK_TIMEOUT = 600.0
 _PROBE = "_probe"
+_WRITES_AT_ONCE = 8
 
 
 class OutputFolder:
@@ -52,6 +56,13 @@ class OutputFolder:
         """The absolute path or the URI of the folder, as a user would write it."""
         self._lock_depth = 0
         self._has_locks = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._writing: deque[Future[None]] = deque()
+
+    @property
+    def remote(self) -> bool:
+        """Whether each operation is a request to an object store."""
+        return self._store.remote
 
     def __str__(self) -> str:
         return self.location
@@ -76,6 +87,31 @@ class OutputFolder:
                 self._store.write(path, data, durable=durable)
             except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
                 raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
+
+    def write_later(self, name: str, data: bytes | Iterable[bytes], *, durable: bool = True) -> None:
+        """Write a file that nobody reads before `settle`. An object store gets several of them at the same time.
+
+        :param name: name of the file
+        :param data: its content, which must not change any more
+        :param durable: as in `write`
+        :raises OutputError: if an earlier one could not be written
+        """
+        if not self.remote:
+            self.write(name, data, durable=durable)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="output")
+        if len(self._writing) >= 2 * _WRITES_AT_ONCE:  # their contents are in memory
+            self._writing.popleft().result()
+        self._writing.append(self._pool.submit(self.write, name, data))
+
+    def settle(self) -> None:
+        """Wait until all files of `write_later` are written.
+
+        :raises OutputError: if one could not be written
+        """
+        while self._writing:
+            self._writing.popleft().result()
 
     @contextmanager
     def lock(self, name: str = "ledger", timeout: float = _LOCK_TIMEOUT) -> Iterator[bool]:
@@ -168,18 +204,26 @@ class OutputFolder:
             yield from stream
 
     def exists(self, name: str) -> bool:
-        """Whether a file exists."""
+        """Whether a small file exists."""
         with self._allowed():
             try:
-                self._store.info(self._at(name))
-            except (FileNotFoundError, NotADirectoryError):
+                return self._store.exists(self._at(name))
+            except NotADirectoryError:
                 return False
-        return True
 
     def delete(self, name: str) -> None:
         """Remove a file, if it exists."""
         with self._allowed():
             self._store.delete(self._at(name))
+
+    def delete_all(self, names: Sequence[str]) -> None:
+        """Remove files, those that exist."""
+        if not self.remote:
+            for name in names:
+                self.delete(name)
+        elif names:
+            with self._allowed():
+                self._store.delete_all([self._at(name) for name in names])
 
     def names(self, *, work: bool = False) -> list[str]:
         """List the names of all files in the folder, sorted, including files that this package did not write.

@@ -18,7 +18,7 @@ from airflow_provider_lamini.rows.storage.base import BusyError, FileInfo
 from airflow_provider_lamini.rows.storage.uris import short_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _TEMPORARY_SUFFIX = f".{PACKAGE}-tmp"
 _TEMPORARY = re.compile(rf"\.[A-Za-z0-9._-]+\.[0-9a-f]{{16}}{re.escape(_TEMPORARY_SUFFIX)}")
@@ -29,6 +29,8 @@ _MAX_LOCK_PAUSE = 0.25
 
 class LocalStore:
     """A local file system."""
+
+    remote = False
 
     def glob(self, pattern: str) -> list[FileInfo]:
         """List the files that match a pattern, also those whose names begin with a dot."""
@@ -113,6 +115,13 @@ class LocalStore:
 
     def delete(self, path: str) -> None:
         Path(path).unlink(missing_ok=True)
+
+    def delete_all(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self.delete(path)
+
+    def exists(self, path: str) -> bool:
+        return Path(path).exists()
 
     def names(self, folder: str) -> list[str]:
         try:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from inspect import signature
+from inspect import Parameter, signature
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_lamini.rows.storage.base import FileInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _BLOCK = 4 * 1024 * 1024
 _SPOOL = 8 * 1024 * 1024
+_AT_ONCE = 8
+_KEPT = 2 * _BLOCK
+"""Bytes of small files that are kept in memory while a task works on them."""
+_SAME_ANSWER_SECONDS = 1.0
+"""How long the size and the version of a file count as known."""
 # Names that stores use for values that change when an object is written again.
 _VERSION_KEYS = (
     "ETag",
@@ -35,9 +44,18 @@ class ObjectStore:
     :param files: the fsspec file system that Airflow has set up
     """
 
+    remote = True
+
     def __init__(self, files: Any) -> None:
         self._files = files
-        self._has_exclusive_create = _supports_exclusive_create(files)
+        self._may_create_exclusively = _takes_mode(files)
+        self._known: dict[str, tuple[float, FileInfo]] = {}
+        self._contents: dict[str, bytes] = {}
+        self._open_arguments = _parameters(files, "open")
+        # With more than one connection per file, S3's client asks for the size first.
+        self._one_request = (
+            {"max_concurrency": 1} if "max_concurrency" in _parameters(files, "cat_file") else {}
+        )
 
     def glob(self, pattern: str) -> list[FileInfo]:
         self._files.invalidate_cache()
@@ -45,8 +63,15 @@ class ObjectStore:
         return [_info(path, found[path]) for path in sorted(found) if found[path].get("type") == "file"]
 
     def info(self, path: str) -> FileInfo:
-        self._files.invalidate_cache()
-        return _info(path, self._files.info(path))
+        now = time.monotonic()
+        asked_at, known = self._known.get(path, (-math.inf, None))
+        if known is None or now - asked_at > _SAME_ANSWER_SECONDS:
+            self._files.invalidate_cache()
+            before, known = known, _info(path, self._files.info(path))
+            self._known[path] = now, known
+            if before != known:
+                self._contents.pop(path, None)
+        return known
 
     def is_folder(self, path: str) -> bool:
         return bool(self._files.isdir(path))
@@ -56,10 +81,20 @@ class ObjectStore:
         return None
 
     def open(self, path: str) -> BinaryIO:
-        return cast("BinaryIO", self._files.open(path, "rb", block_size=_BLOCK))
+        """Open a file; a small one of which `info` was asked is only read once, however often it is opened."""
+        _, known = self._known.get(path, (0.0, None))
+        if known is None or known.size > _BLOCK:
+            size = {} if known is None or "size" not in self._open_arguments else {"size": known.size}
+            return cast("BinaryIO", self._files.open(path, "rb", block_size=_BLOCK, **size))
+        content = self._contents.get(path)
+        if content is None:
+            while sum(map(len, self._contents.values())) > _KEPT:
+                self._contents.pop(next(iter(self._contents)))
+            content = self._contents[path] = self.read(path)
+        return BytesIO(content)
 
     def read(self, path: str) -> bytes:
-        return cast("bytes", self._files.cat_file(path))
+        return cast("bytes", self._files.cat_file(path, **self._one_request))
 
     def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:  # noqa: ARG002
         """Write a file with one put, which is visible as a whole or not at all, and durable when it is answered."""
@@ -89,6 +124,22 @@ class ObjectStore:
         except FileNotFoundError:
             return
 
+    def delete_all(self, paths: Sequence[str]) -> None:
+        """Remove files: with one request for a thousand of them, or with several requests at the same time."""
+        if len(paths) > 1 and hasattr(self._files, "_bulk_delete"):
+            self._files.rm(list(paths))
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(self.delete, paths))
+
+    def exists(self, path: str) -> bool:
+        """Whether a small file exists. Reading it is one request; asking for a missing one is a HEAD and a list."""
+        try:
+            self.read(path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def names(self, folder: str) -> list[str]:
         self._files.invalidate_cache()
         try:
@@ -110,10 +161,12 @@ class ObjectStore:
 
     def create_exclusive(self, path: str, data: bytes) -> bool | None:
         """Put an object on the condition that it does not exist."""
-        if not self._has_exclusive_create:
+        if not self._may_create_exclusively:
             return None
         try:
             self._files.pipe_file(path, data, mode="create")
+        except TypeError:  # the client of the store does not know the argument
+            return None
         except OSError:
             # Stores report an existing object in different ways. It may even come from this put, if it was retried.
             try:
@@ -124,13 +177,25 @@ class ObjectStore:
         return True
 
 
-def _supports_exclusive_create(files: Any) -> bool:
-    """Whether a file system can put an object on the condition that it does not exist."""
+def _takes_mode(files: Any) -> bool:
+    """Whether a file system may be able to put an object on the condition that it does not exist; a trial must show it."""
     from fsspec import AbstractFileSystem
 
-    put = getattr(type(files), "_pipe_file", None) or type(files).pipe_file
     # The default of fsspec checks first and writes afterwards, which is not exclusive.
-    return put is not AbstractFileSystem.pipe_file and "mode" in signature(put).parameters
+    if _method(files, "pipe_file") is AbstractFileSystem.pipe_file:
+        return False
+    parameters = _parameters(files, "pipe_file")
+    return "mode" in parameters or any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
+
+
+def _method(files: Any, name: str) -> Callable[..., Any]:
+    """A method of a file system, or what it wraps."""
+    found: Callable[..., Any] = getattr(type(files), f"_{name}", None) or getattr(type(files), name)
+    return found
+
+
+def _parameters(files: Any, name: str) -> Mapping[str, Parameter]:
+    return signature(_method(files, name)).parameters
 
 
 def _info(path: str, info: dict[str, Any]) -> FileInfo:

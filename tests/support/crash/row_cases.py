@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.ledger.document import load
+from airflow_provider_lamini.rows.run_files import left_job_name
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.support.crash.case import Case, Found, World
 from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, text_for, vector_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from airflow_provider_lamini.rows.ledger.document import Chunk, Round
     from tests.support.crash.zygote import Outcome
 
 ROWS = 12
@@ -77,11 +80,9 @@ class RowCase(Case):
     def unknown(self, place: Path) -> set[tuple[str, float]]:
         found = set()
         for role in self.models:
-            ledger = load(OutputFolder(str(place / "out" / role)))
             found |= {
-                (f"{role}{chunk.number}", chunk.rounds[-1].intended_at)
-                for chunk in (ledger.open if ledger else [])
-                if chunk.state == "intended"
+                (f"{role}{chunk.number}", each.intended_at)
+                for chunk, each in unknown_submissions(place / "out" / role)
             }
         return found
 
@@ -177,12 +178,9 @@ class Split(BatchInference):
         )
 
     def unknown(self, place: Path) -> set[tuple[str, float]]:
-        ledger = load(OutputFolder(str(place / "out")))
         return {
             (str((chunk.first_row + each.key) // CHUNK), each.intended_at)
-            for chunk in (ledger.open if ledger else [])
-            for each in chunk.submissions
-            if each.state == "intended"
+            for chunk, each in unknown_submissions(place / "out")
         }
 
     def parts(self, folder: Path) -> int:
@@ -328,6 +326,17 @@ class Classify(Direct):
 
     def answer(self, row: dict[str, Any]) -> object:
         return row["output"]["class"]
+
+
+def unknown_submissions(output: Path) -> Iterator[tuple[Chunk, Round]]:
+    """The submissions of which nobody knows whether they were made: of those intended together, the first without an id."""
+    folder = OutputFolder(str(output))
+    ledger = load(folder)
+    for intended in ledger.intents() if ledger else []:
+        for chunk, each in intended:
+            if not folder.exists(left_job_name(chunk.number, each.intended_at)):
+                yield chunk, each
+                break
 
 
 ROW_CASES: list[Case] = [
