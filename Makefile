@@ -2,12 +2,13 @@
 
 ROWS ?= 60
 KILLS ?= 500
+FAULTS ?= 500
 TRIAL_KILLS ?= 100
 STEPS ?= 20
 EPOCHS ?= 4
 HELD_OUT ?= 100
 FUZZ_SECONDS ?= 100
-PLAIN := not stack and not models and not torch and not faults and not dags
+PLAIN := not stores and not stack and not models and not torch and not faults and not dags
 PARALLEL := -n auto --dist worksteal
 DURATIONS := --durations 25
 # What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
@@ -18,7 +19,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning demo-emissary check test test-stack test-models test-2.11 test-3.4 test-lowest test-tuning test-client test-dags test-faults faults faults-peers production-trial fuzz bench bench-peers audit docs wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-stores test-models test-2.11 test-3.4 test-lowest test-tuning test-client test-dags test-faults faults faults-peers faults-stores production-trial fuzz bench bench-peers audit docs wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -31,6 +32,7 @@ READY_LOWEST := .venv-lowest/.ready-dev
 READY_TRAIN := .venv-train/.ready-train
 READY_CLIENT := .venv-client/.ready
 READY_PEERS := .venv-peers/.ready-peers
+READY_STORES := .venv-stores/.ready-stores
 READY_PRODUCTION := .venv-production/.ready-production
 SET_UP := pyproject.toml .ci/venv .ci/python
 
@@ -66,6 +68,9 @@ test-stack: $(READY_DEV)  ## run the tests against Airflow's real components and
 	@.venv/bin/python -m pytest tests/stack $(DURATIONS)
 	@.venv/bin/python -m pytest -m stack tests/operators $(DURATIONS)
 
+test-stores: $(READY_STORES)  ## run the tests against emulators of object stores: two of S3, and Azure
+	@.venv-stores/bin/python -m pytest -m stores tests/stores $(DURATIONS)
+
 test-models: $(READY_DEV)  ## run the tests of the real local models, and download the models once (177 MB)
 	@.venv/bin/python -m pytest -m "models and not torch" tests/local $(DURATIONS)
 
@@ -90,6 +95,9 @@ test-client: $(READY) $(READY_CLIENT)  ## run the official lamini client against
 faults: $(READY_DEV)  ## kill tasks at every step and at random; count repeated and lost work (KILLS=500, SEED=...)
 	@.venv/bin/python -m tests.faults.run --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
+faults-stores: $(READY_STORES)  ## let each kind of fault of an object store happen at its requests (FAULTS=500, SEED=...)
+	@.venv-stores/bin/python -m tests.support.stores.faults --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
+
 faults-peers: $(READY_DEV) $(READY_PEERS)  ## kill the batch operators of the OpenAI and common.ai providers and ours at the same moments
 	@.venv/bin/python -m tests.faults.peers --peer-python .venv-peers/bin/python
 
@@ -99,8 +107,9 @@ production-trial: $(READY_PRODUCTION)  ## kill Celery workers, triggerers, sched
 fuzz: $(READY_DEV)  ## attack the local platform for FUZZ_SECONDS=100 (SEED=...); ENGINE=real uses the real models
 	@.venv/bin/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--engine $(ENGINE))
 
-bench: $(READY_DEV)  ## run the short forms of the benchmarks of bench/README.md
-	@for name in $(BENCHES); do .venv/bin/python bench/$$name.py --check || failed=1; done; \
+bench: $(READY_DEV) $(READY_STORES)  ## run the short forms of the benchmarks of bench/README.md
+	@.venv-stores/bin/python bench/object_store.py --check || failed=1; \
+		for name in $(BENCHES); do .venv/bin/python bench/$$name.py --check || failed=1; done; \
 		exit $${failed:-0}
 
 bench-peers: $(READY_DEV) $(READY_PEERS)  ## compare the cost of waiting with the OpenAI and the common.ai provider
@@ -118,7 +127,7 @@ wheel: $(READY_DEV)  ## build sdist and wheel into dist/, and check the wheel in
 	@.ci/check-wheel
 
 clean:  ## remove environments, builds and caches
-	@rm -rf .venv .venv-2.11 .venv-3.4 .venv-lowest .venv-train .venv-client .venv-peers .venv-production .venv-audit .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-2.11 .venv-3.4 .venv-lowest .venv-train .venv-client .venv-peers .venv-stores .ci/stores/node_modules .venv-production .venv-audit .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): .ci/requirements-local.txt $(SET_UP)
@@ -163,4 +172,13 @@ $(READY_PEERS): .ci/requirements-peers.txt $(SET_UP)
 # Celery, Redis and PostgreSQL are not needed elsewhere.
 $(READY_PRODUCTION): .ci/requirements-production.txt $(SET_UP)
 	@.ci/venv .venv-production production
+	@touch $@
+
+# The providers of the stores bring 200 packages that this provider does not need. Without Node, the emulators of Azure and a
+# second S3 are left out.
+$(READY_STORES): .ci/requirements-stores.txt .ci/stores/package-lock.json $(SET_UP)
+	@.ci/venv .venv-stores stores
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix .ci/stores --no-audit --no-fund --ignore-scripts --loglevel error; \
+	else echo "There is no npm: the tests of Azure and of the second S3 will be skipped."; fi
 	@touch $@

@@ -26,6 +26,7 @@ ENVIRONMENTS = {
     "dev-3.4": ("3.4", DEV),
     "lowest": ("lowest", (*DEV, "zstd", "schema")),
     "peers": ("peers", ("local", "fast")),
+    "stores": ("stores", ()),
     "production": ("production", ("local", "fast")),
 }
 FILES = sorted(ROOT.glob(".ci/requirements-*.txt"))
