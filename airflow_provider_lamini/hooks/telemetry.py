@@ -12,6 +12,8 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.trace import get_tracer
+
 from airflow_provider_lamini.api.traffic import TRAFFIC
 
 if TYPE_CHECKING:
@@ -103,6 +105,4 @@ def _stats() -> Any:
 
 @cache
 def _tracer() -> Tracer:
-    from opentelemetry.trace import get_tracer
-
     return get_tracer(PREFIX)
