@@ -201,3 +201,10 @@ def test_an_output_folder_must_not_contain_the_input(file, tmp_path: Path):
         check_input_apart(source, OutputFolder(f"{tmp_path}/in/"))
     check_input_apart(source, OutputFolder(f"{tmp_path}/out"))
     check_input_apart(open_source(["x"]), OutputFolder(f"{tmp_path}/in"))
+
+
+def test_a_folder_that_cannot_exist_is_one_error():
+    lock = OutputFolder("/proc/nowhere").lock()
+    with pytest.raises(OutputError, match="/proc/nowhere cannot be written to: No such file") as caught, lock:
+        raise AssertionError("there is no such folder")
+    assert caught.value.__suppress_context__

@@ -139,7 +139,9 @@ class OutputFolder:
                     "retry continues with what the other process leaves."
                 ) from None
             except (NotADirectoryError, FileExistsError, FileNotFoundError, PermissionError) as error:
-                raise OutputError(f"{self} cannot be written to: {type(error).__name__}.") from error
+                raise OutputError(
+                    f"{self} cannot be written to: {error.strerror or type(error).__name__}."
+                ) from None
             self._lock_depth = 1
             try:
                 yield self._has_locks
