@@ -13,7 +13,8 @@ PARALLEL := -n auto --dist worksteal
 DURATIONS := --durations 25
 # What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
 TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators/test_failures.py \
-	--ignore tests/operators/test_policies.py tests/bad_input/test_connections.py tests/bad_input/test_path_objects.py \
+	--ignore tests/operators/test_policies.py tests/bad_input/test_connections.py \
+	tests/bad_input/test_path_objects.py tests/bad_input/test_outlets.py \
 	tests/bad_input/test_mapped.py tests/bad_input/test_invalid_arguments.py tests/faults/test_crashes.py \
 	tests/hooks tests/operators tests/sensors tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
