@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from airflow_provider_lamini.exceptions import JobLostError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, StorageError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.errors import LedgerLostError
 from airflow_provider_lamini.rows.ledger.document import load
@@ -92,7 +92,7 @@ def test_of_chunks_that_are_intended_together_only_those_after_the_last_id_are_s
     revive()
     assert submissions(platform) == 4
     assert sum(map(len, load(OutputFolder(OUT)).intents())) == 7
-    with pytest.raises(JobLostError, match="Nobody knows whether a job was started"):
+    with pytest.raises(JobLostError, match="Check the platform for a job"):
         execute(make(on_unknown_submission="fail")(), TI.retried())
     run_to_end(make(on_unknown_submission="submit"), TI.retried())
     assert submissions(platform) == CHUNKS
@@ -176,3 +176,31 @@ def test_a_part_that_cannot_be_written_does_not_count_as_done(platform, make, ob
     run_to_end(make(), TI.retried())
     assert submissions(platform) == CHUNKS
     assert indices() == list(range(2 * CHUNKS))
+
+
+def test_a_store_that_refuses_the_last_look_before_a_submission_leaves_nothing_unknown(
+    platform, make, object_store, monkeypatch
+):
+    """The intent is written, and nothing was sent: the retry submits without asking."""
+    monkeypatch.setattr(Ledger, "late_answer", 0.0)
+    refused = []
+
+    def first_look_after_an_intent():
+        ledger = load_bytes(object_store)
+        failing = b'"intended_at"' in ledger and not refused
+        refused.extend([1] * failing)
+        return failing
+
+    object_store.fail_while("cat_file", first_look_after_an_intent, PermissionError("Access Denied"))
+    with pytest.raises((StorageError, InvalidArgumentError)):
+        execute(make(on_unknown_submission="fail")())
+    assert submissions(platform) == 0
+    run_to_end(make(on_unknown_submission="fail"), TI.retried())
+    assert submissions(platform) == CHUNKS
+    assert indices() == list(range(2 * CHUNKS))
+
+
+def load_bytes(object_store):
+    """The ledger as it is on the store, read without a call that counts."""
+    file = object_store.store.get("/bucket/out/_ledger.json")
+    return file.getvalue() if file is not None else b""

@@ -31,7 +31,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import msgspec
 from msgspec.structs import replace
 
-from airflow_provider_lamini.rows.errors import LedgerConflictError, LedgerError, LedgerLostError, OutputError
+from airflow_provider_lamini.rows.errors import (
+    LedgerConflictError,
+    LedgerError,
+    LedgerLostError,
+    OutputError,
+    RowError,
+)
 from airflow_provider_lamini.rows.ledger.change import LedgerChange
 from airflow_provider_lamini.rows.ledger.document import (
     LedgerDocument,
@@ -428,17 +434,28 @@ class Ledger:
             self._folder.delete_all(obsolete)
 
     def _check_before_paying(self) -> None:
-        """Make sure that a process which acquires the ledger from now on sees what was written."""
+        """Make sure that a process which acquires the ledger from now on sees what was written.
+
+        If that is not certain, nothing is sent, and the next process learns so.
+        """
         try:
             with self._folder.lock() as locked:
                 if not locked:
                     self.check_acquired()
         except LedgerLostError:
-            for chunk in self._document.open:
-                for each in chunk.submissions:
-                    if each.state == "intended" and (chunk.number, each.key) not in self._inherited:
-                        leave_job_id(self._folder, chunk.number, each, "")
+            self._leave_unsent()
             raise
+        except (OSError, RowError):
+            with suppress(OSError, RowError):  # the store may still fail; then the next process asks the user
+                self._leave_unsent()
+            raise
+
+    def _leave_unsent(self) -> None:
+        """Leave word that the submissions that this process has intended were not made."""
+        for chunk in self._document.open:
+            for each in chunk.submissions:
+                if each.state == "intended" and (chunk.number, each.key) not in self._inherited:
+                    leave_job_id(self._folder, chunk.number, each, "")
 
     def _write(self, document: LedgerDocument, *, durable: bool) -> None:
         self._folder.write(LEDGER, msgspec.json.encode(document), durable=durable)
