@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.stubs.instant_jobs import running_stub
 from bench.support.figures import Figures, exit_status
-from tests.support.races import batch_platform
 from tests.support.stores.emulators import MOTO, quiet_environment, running
 from tests.support.stores.proxy import store_proxy
 
@@ -129,10 +129,10 @@ def main() -> int:
             "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER": "0",
             "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__MIN_TRIGGER_SECONDS": "0",
         }
-        with store_proxy(store) as proxy, batch_platform() as platform:
-            fields = {"conn_type": "lamini", "host": platform.url, "password": "a-key"}
+        with store_proxy(store) as proxy, running_stub(ROWS) as url:
+            fields = {"conn_type": "lamini", "host": url, "password": "a-key"}
             os.environ |= MOTO.environment(proxy.url) | {"AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps(fields)}
-            compare(figures, proxy, platform.url)
+            compare(figures, proxy, url)
     figures.print()
     return exit_status([figures], check=options.check)
 
