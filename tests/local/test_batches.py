@@ -146,7 +146,7 @@ def test_work_stops_when_the_client_disconnects(http: httpx.Client, engine: Upst
 
 def test_two_batches_share_the_workers(http: httpx.Client, engine: Upstream, platform: LocalPlatform) -> None:
     engine.tokens_per_second = 50
-    first = start(http, ["a b c d e"] * 60)
+    first = start(http, ["a b c d e"] * 300)
     second = start(http, ["a b c d e"] * 10)
     wait_for_results(http, second)
     assert None in result(http, first)["finish_reason"]

@@ -202,7 +202,8 @@ def test_a_submission_without_a_response_is_not_repeated_if_that_is_forbidden(pl
         run_to_end(make)
     for _ in range(2):
         with pytest.raises(
-            JobLostError, match=r"whether a job was started for rows 0 to 9.*on_unknown_submission='submit'"
+            JobLostError,
+            match=r"^Check the platform for a job for rows 0 to 9.*on_unknown_submission='submit'",
         ):
             run_to_end(make)
     assert totals(platform) == [10]

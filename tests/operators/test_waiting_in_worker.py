@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.sources.source import FileSource
+from airflow_provider_lamini.rows.storage import objects
 from tests.support.local_platform import wait_until
 from tests.support.platforms import submissions
 from tests.support.results import outputs
@@ -152,8 +153,18 @@ def test_a_ledger_that_is_deleted_during_the_wait_stops_the_task(platform, in_wo
     assert submissions(platform) == 2
 
 
-def test_a_file_on_an_object_store_is_opened_again_after_each_wait(object_store, in_worker, input_file, rows):
+def test_a_small_file_on_an_object_store_is_read_with_one_request(object_store, in_worker, input_file):
+    object_store.pipe_file("/bucket/in.jsonl", input_file.read_bytes())
+    object_store.calls.clear()
+    run_to_end(in_worker(input="memory://bucket/in.jsonl", max_in_flight=1))
+    assert (object_store.calls.count("cat_file"), object_store.calls.count("open")) == (1, 0)
+
+
+def test_a_large_file_on_an_object_store_is_opened_again_after_each_wait(
+    object_store, in_worker, input_file, rows, monkeypatch
+):
     """A connection may not stay open as long as a wait."""
+    monkeypatch.setattr(objects, "_BLOCK", 8)
     object_store.pipe_file("/bucket/in.jsonl", input_file.read_bytes())
     object_store.calls.clear()
     run_to_end(in_worker(input="memory://bucket/in.jsonl", max_in_flight=1))

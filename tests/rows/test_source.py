@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from airflow_provider_lamini.rows.errors import BadRowError, InputChangedError, InputError, OutputError
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.storage import objects
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ class TestStamp:
         seen.add(source.version())
         assert len(seen) == 4
 
-    def test_it_changes_with_an_object_of_the_same_size(self, object_store):
+    def test_it_changes_with_an_object_of_the_same_size(self, object_store, monkeypatch):
+        monkeypatch.setattr(objects, "_SAME_ANSWER_SECONDS", -1.0)
         object_store.pipe("/bucket/a.jsonl", b"{}")
         source = open_source("memory://bucket/a.jsonl")
         before = source.version()
