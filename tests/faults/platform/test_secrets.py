@@ -41,7 +41,7 @@ ANSWER = "the patient of row 4711 has a broken leg"
 DOCUMENT = "salaries of the board in the coming year"
 DATA = {"prompt": PROMPT, "answer": ANSWER, "document": DOCUMENT}
 ROWS = [{"input": f"{PROMPT} {number}", "output": ANSWER} for number in range(3)]
-HOLD_ROWS = ("part-*", "errors-*", "predictions.jsonl", "report.md", "documents/*")
+HOLD_ROWS = ("part-*", "errors-*", "predictions.jsonl", "report.md", "report.html", "documents/*")
 
 TO_FOLDER = {"input": ROWS, "prompt": "input", "output": "{out}"}
 JUDGED = TO_FOLDER | {"answer": "output"}

@@ -281,6 +281,7 @@ class Evaluate(RowCase):
             "base",
             "scores.jsonl",
             "report.md",
+            "report.html",
         }
         if litter:
             found.wrong.append(f"left behind: {sorted(litter)}")
