@@ -38,14 +38,13 @@ with DAG(
         poll_interval=5,
     )
     def categorize(product: str, *, params: dict) -> Iterator[dict[str, object]]:
-        """Yield a row for each ticket of a product; any number of rows fits into memory."""
+        """Yield a row for each ticket of a product."""
         import json
 
-        file = ObjectStoragePath(params["data"]) / f"{product}.jsonl"
-        with file.open(encoding="utf-8") as tickets:
-            for ticket in map(json.loads, tickets):
-                prompt = f"{ticket['body']}\n\nThis message to the makers of {product} is about"
-                yield {"ticket_id": ticket["ticket_id"], "prompt": prompt}
+        file = ObjectStoragePath(f"{params['data']}/{product}.jsonl")
+        for ticket in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            prompt = f"{ticket['body']}\n\nThis message to the makers of {product} is about"
+            yield {"ticket_id": ticket["ticket_id"], "prompt": prompt}
 
     @task.lamini_completion(model_name="{{ params.model }}", max_new_tokens=60)
     def summarize(answers: list[dict]) -> str:
