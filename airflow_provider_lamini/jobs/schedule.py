@@ -169,10 +169,12 @@ class Queue:
 
     :param kind: the kind of all the jobs
     :param scope: the scope of all the jobs
+    :param phase: seconds by which its polls differ from those of other scopes, so that not all lists arrive at once
     """
 
     kind: JobKind
     scope: str = ""
+    phase: float = 0.0
     heap: list[HeapEntry] = field(default_factory=list)
     waiters: dict[int, Waiter] = field(default_factory=dict)
     """By number: those in the heap, and those that are being polled."""

@@ -133,7 +133,9 @@ class Watch:
         )
         polled = kind.polled_as or kind
         scope = polled.scope_of(job_id)
-        queue = self._queues.setdefault((polled.name, scope), Queue(polled, scope))
+        queue = self._queues.setdefault(
+            (polled.name, scope), Queue(polled, scope, phase=random.random() * POLL_GRID)
+        )
         jitter = random.random() if self._cache is None else 0.0
         self._push(queue, waiter, first_poll(plan, time.time(), jitter))
         if queue.task is None or queue.task.done():
@@ -198,7 +200,7 @@ class Watch:
             queue.waiters.pop(waiter.number, None)
         elif isinstance(decision, PollAgain):
             due = time.monotonic() + decision.seconds
-            queue.push(waiter, due - due % POLL_GRID if decision.seconds > SLOW_POLL else due)
+            queue.push(waiter, due - (due + queue.phase) % POLL_GRID if decision.seconds > SLOW_POLL else due)
         else:
             waiter.result.set_result(decision)
             queue.waiters.pop(waiter.number, None)
