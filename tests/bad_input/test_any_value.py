@@ -14,6 +14,9 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostErro
 from tests.bad_input.files import lines, parquet, table
 from tests.bad_input.world import SECRET, VALID_ARGUMENTS, operator_classes
 
+pytestmark = pytest.mark.long
+
+
 FEW_EXAMPLES = settings(
     max_examples=15,
     deadline=None,

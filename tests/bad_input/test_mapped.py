@@ -8,6 +8,9 @@ from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 from tests.bad_input.world import VALID_ARGUMENTS, operator_classes
 from tests.support.tasks import execute
 
+pytestmark = pytest.mark.long
+
+
 OPERATORS = operator_classes()
 
 

@@ -12,6 +12,9 @@ from airflow_provider_lamini.runs.lineage import TaskLineage
 from tests.bad_input.world import operator_classes
 from tests.support.tasks import TI, outlet_events
 
+pytestmark = pytest.mark.long
+
+
 OPERATORS = operator_classes()
 ASSET = Asset("lamini://models/support")
 OTHER = Asset("lamini://models/other")
