@@ -97,7 +97,6 @@ def run_files(folder: OutputFolder) -> list[str]:
     names = folder.names()
     parts = [name for name in names if _PART.fullmatch(name)]
     partials = [name for name in folder.names(work=True) if _PARTIAL.fullmatch(name)]
-    # The manifest comes first, because it says that the others exist.
     return [*(name for name in names if name == MANIFEST), *parts, *partials]
 
 
@@ -108,7 +107,10 @@ def holds_results(folder: OutputFolder) -> bool:
 
 def remove_run(folder: OutputFolder) -> None:
     """Remove the files of a run from a folder, but keep its ledger."""
-    folder.delete_all(run_files(folder))
+    names = run_files(folder)
+    if MANIFEST in names:
+        folder.delete(MANIFEST)  # before the others, because it says that they exist
+    folder.delete_all([name for name in names if name != MANIFEST])
 
 
 def remove_work_files(folder: OutputFolder) -> None:

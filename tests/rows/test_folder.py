@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_lamini.rows.errors import OutputError
+from airflow_provider_lamini.rows.run_files import MANIFEST, part_name, remove_run, run_files
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import check_input_apart
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -208,3 +209,17 @@ def test_a_folder_that_cannot_exist_is_one_error():
     with pytest.raises(OutputError, match="/proc/nowhere cannot be written to: No such file") as caught, lock:
         raise AssertionError("there is no such folder")
     assert caught.value.__suppress_context__
+
+
+def test_the_manifest_of_a_run_is_removed_before_anything_else(object_store: FaultyStore):
+    """While it exists, it says that the parts do."""
+    folder = OutputFolder("memory://team/out")
+    names = [MANIFEST, part_name(0, "jsonl"), part_name(1, "jsonl")]
+    for name in names:
+        folder.write(name, b"")
+    object_store.fail("rm_file", OSError("no connection"))
+    with pytest.raises(OSError, match="no connection"):
+        remove_run(folder)
+    assert run_files(folder) == names
+    remove_run(folder)
+    assert run_files(folder) == []
