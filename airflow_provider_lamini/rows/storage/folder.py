@@ -220,10 +220,7 @@ class OutputFolder:
 
     def delete_all(self, names: Sequence[str]) -> None:
         """Remove files, those that exist."""
-        if not self.remote:
-            for name in names:
-                self.delete(name)
-        elif names:
+        if names:
             with self._allowed():
                 self._store.delete_all([self._at(name) for name in names])
 
