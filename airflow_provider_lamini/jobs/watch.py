@@ -133,9 +133,9 @@ class Watch:
         )
         polled = kind.polled_as or kind
         scope = polled.scope_of(job_id)
-        queue = self._queues.setdefault(
-            (polled.name, scope), Queue(polled, scope, phase=random.random() * POLL_GRID)
-        )
+        queue = self._queues.get((polled.name, scope))
+        if queue is None:
+            queue = self._queues[polled.name, scope] = Queue(polled, scope, phase=random.random() * POLL_GRID)
         jitter = random.random() if self._cache is None else 0.0
         self._push(queue, waiter, first_poll(plan, time.time(), jitter))
         if queue.task is None or queue.task.done():
