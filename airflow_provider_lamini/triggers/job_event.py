@@ -101,7 +101,7 @@ class JobEventTrigger(event_trigger_class()):  # type: ignore[misc]  # the class
 
         kind = job_kind(name)
         if (kind.polled_as or kind).list_statuses is None:
-            raise ValueError(f"The platform has no list of {kind.title} jobs, so they cannot be watched.")
+            raise ValueError(f"The platform has no list of {kind.noun}s, so they cannot be watched.")
         known: KnownJobs | None = None
         async with shared_watch(platform(self.platform), self.conn_id) as watch:
             while True:
@@ -111,7 +111,7 @@ class JobEventTrigger(event_trigger_class()):  # type: ignore[misc]  # the class
                     known = known or await self._restore()
                     for status in known.new(statuses):
                         if status.state in self.states:
-                            self.log.info("%s job %s ended as %s.", kind.title, status.job_id, status.raw)
+                            self.log.info("%s %s ended as %s.", kind.subject, status.job_id, status.raw)
                             yield TriggerEvent(self._payload(status))
                         known.add(status)
                         await self._save(known)
@@ -124,7 +124,7 @@ class JobEventTrigger(event_trigger_class()):  # type: ignore[misc]  # the class
         try:
             return await watch.list_all(kind, self.scope, max_age=0.8 * self.poll_interval)
         except Exception as error:  # noqa: BLE001 - the next poll may succeed
-            self.log.warning("Could not list the %s jobs; will retry: %s", kind.title, error)
+            self.log.warning("Could not list the %ss; will retry: %s", kind.noun, error)
             return None
 
     @property
