@@ -62,7 +62,7 @@ if ApprovalOperator is not None:
             output="{{ params.output }}/{{ run_id }}",
             output_type={"category": ["billing", "login", "shipping", "defect", "feature request"]},
             min_gain={"exact_match": "{{ params.gain }}"},
-            gate="skip",  # nobody is asked about a model that is no better
+            gate="skip",  # nobody is asked about a model that is not better
             **row,
         )
         approve = ApprovalOperator(

@@ -1,4 +1,4 @@
-"""Which ended jobs a watcher has told of: a watermark for jobs that end in any order."""
+"""Which ended jobs a watcher has reported: a watermark for jobs that end in any order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORM = "1:"
 
 
 class KnownJobs:
-    """The ended jobs that need not be told of any more.
+    """The ended jobs that need not be reported any more.
 
     :param digests: their digests; ``None`` before the first poll, which knows all that have ended before it
     """
@@ -47,7 +47,7 @@ class KnownJobs:
         return _FORM + base64.b64encode(b"".join(sorted(self._digests))).decode()
 
     def new(self, statuses: Mapping[str, JobStatus]) -> list[JobStatus]:
-        """The jobs that have ended and are not known. A job that runs again is forgotten, so that its next end is told.
+        """The jobs that have ended and are not known. A job that runs again is forgotten, so that its next end is reported.
 
         :param statuses: all jobs
         """
@@ -56,7 +56,7 @@ class KnownJobs:
         known = ended.copy() if self._digests is None else self._digests - (by_digest.keys() - ended)
         if (
             len(known) > MAX_STORED
-        ):  # as few as possible: those that the platform no longer lists cannot be told again
+        ):  # as few as possible: those that the platform no longer lists cannot be reported again
             known &= ended
         self._digests = known
         return [status for digest, status in by_digest.items() if digest in ended and digest not in known]

@@ -1,7 +1,7 @@
 """How operators report lineage: a class decorator, and what an operator remembers of a try.
 
 OpenLineage's listener asks the operator object of the process in which a try ends. That is seldom the process that has
-submitted the jobs, so everything it is told comes from the arguments, the records and the result of that last process.
+submitted the jobs, so everything that it learns comes from the arguments, the records and the result of that last process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The trigger of asset watchers: it tells of each job of a kind that has ended, once. Airflow 3 and newer."""
+"""The trigger of asset watchers: it reports each job of a kind that has ended, once. Airflow 3 and newer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ VERSION = 1
 class JobEventTrigger(event_trigger_class()):  # type: ignore[misc]  # the class differs between Airflow versions
     """For an ``AssetWatcher``: fires once for each job of a kind that has ended, whoever has started it.
 
-    Jobs that ended before the watcher's first poll are not told. Which jobs are known is kept in Airflow's asset state store
-    (3.3 and newer), so a job that ends while no triggerer runs is told when one runs again. Before 3.3, it is not. A job is
-    told twice only if the triggerer dies between the event and the next entry in the store.
+    Jobs that ended before the watcher's first poll are not reported. Which jobs are known is kept in Airflow's asset state
+    store (3.3 and newer), so a job that ends while no triggerer runs is reported when one runs again. Before 3.3, it is not.
+    A job is reported twice only if the triggerer dies between the event and the next entry in the store.
 
     All watchers and waiting tasks of one triggerer on the same connection share one client, and all watchers of one kind
     the same requests for the list of jobs.
@@ -39,7 +39,7 @@ class JobEventTrigger(event_trigger_class()):  # type: ignore[misc]  # the class
     :param platform: the platform's name
     :param kind: the kind of the jobs; the platform must have a list of them
     :param conn_id: the connection to the platform
-    :param states: the states that are told, of ``succeeded``, ``partly succeeded``, ``failed``, ``cancelled``, ``timed out``
+    :param states: the states that are reported, of ``succeeded``, ``partly succeeded``, ``failed``, ``cancelled``, ``timed out``
     :param scope: what the platform lists jobs of, such as a project, if it does not list all at once
     :param poll_interval: seconds between polls
     :param version: version of these arguments

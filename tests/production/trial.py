@@ -222,8 +222,8 @@ def trial(folder: Path, options: argparse.Namespace) -> Figures:
                 flush=True,
             )
         jobs = len(platform.control.jobs())
-        tries, triggers, told = read_logs(folder / "airflow")
-    again = sum(count for text, count in told.items() if SENT_AGAIN in text)
+        tries, triggers, messages = read_logs(folder / "airflow")
+    again = sum(count for text, count in messages.items() if SENT_AGAIN in text)
     expected = runs * SHARDS * CHUNKS
     figures = Figures(f"{runs} runs of 8 shards x 20 chunks under CeleryExecutor, PostgreSQL and Redis")
     for target in sorted(killer.kills):
@@ -238,9 +238,9 @@ def trial(folder: Path, options: argparse.Namespace) -> Figures:
     figures.check("duplicates: other jobs beyond one per chunk", max(0, jobs - expected - again), "<=", 0)
     figures.check("rows lost", lost, "<=", 0)
     figures.check("rows doubled or out of order", doubled, "<=", 0)
-    figures.note("warnings and errors in the tasks' logs", told.total())
+    figures.note("warnings and errors in the tasks' logs", messages.total())
     figures.print()
-    for text, count in told.most_common(15):
+    for text, count in messages.most_common(15):
         print(f"  {count:5d}  {text}")
     return figures
 

@@ -17,7 +17,7 @@ NULL = "\ue000N"
 """Stands for the null value of databases that escape with a backslash, which the CSV parser would read as ``N``."""
 
 STATED_DELIMITER = re.compile(r"(?i)\"?sep=([^\w\r\n])\"?\r?\n")
-"""The line before the header by which Excel is told the delimiter."""
+"""The line before the header that names the delimiter for Excel."""
 
 _DELIMITERS = (",", ";", "\t", "|")
 _RECORDS = 50

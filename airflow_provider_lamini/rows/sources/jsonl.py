@@ -43,7 +43,7 @@ class _UnusableValueError(Exception):
 
 
 class _LineDecoder:
-    """Decodes the object of a line. What is no JSON in a column that nobody asks for, such as NaN, does not matter.
+    """Decodes the object of a line. Invalid JSON in a column that nobody asks for, such as NaN, does not matter.
 
     :param columns: the columns to keep; ``None`` for all
     """

@@ -31,7 +31,7 @@ BUCKET = "bucket"
 CONN_ID = "my_store"
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-"""The account that every Azurite has; it is no secret."""
+"""The account that every Azurite has; it is not secret."""
 START_TIMEOUT = 60.0
 
 
