@@ -40,6 +40,7 @@ EXPECTED = [{"id": 1, "prompt": "a"}, {"id": 2, "prompt": "b"}, {"id": 3, "promp
         ("in.json", f"[{ODD},\n{PAIR}, {GOOD}]"),
         ("in.jsonl.gz", gzip.compress(f"{ODD}\n{PAIR}\n{GOOD}\n".encode())),
     ],
+    ids=["lines", "array", "gzip"],  # not the content: the gzip header has the time
 )
 def test_values_that_json_lacks_do_not_matter_in_columns_that_are_not_used(file, name, content):
     path = file(name, content)
