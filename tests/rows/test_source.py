@@ -5,12 +5,15 @@ import datetime as dt
 import gzip
 import io
 import json
+import lzma
 import os
 from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -260,9 +263,33 @@ def _csv(rows: list[str]) -> bytes:
     return text.getvalue().encode()
 
 
+def _array(rows: list[str], indent: int | None) -> bytes:
+    return json.dumps([{"a": row} for row in rows], indent=indent).encode()
+
+
+def _parquet(rows: list[str]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"a": pa.array(rows, pa.string())}), file, row_group_size=3)
+    return file.getvalue()
+
+
+FORMATS = {
+    "plain": ("jsonl", lambda rows: _jsonl(rows, blanks=False)),
+    "blanks": ("jsonl", lambda rows: _jsonl(rows, blanks=True)),
+    "gz": ("jsonl.gz", lambda rows: gzip.compress(_jsonl(rows, blanks=False))),
+    "mark": ("jsonl", lambda rows: b"\xef\xbb\xbf" + _jsonl(rows, blanks=False)),
+    "utf-16": ("csv", lambda rows: _csv(rows).decode().encode("utf-16")),
+    "csv": ("csv", _csv),
+    "array": ("json", lambda rows: _array(rows, 1)),
+    "array on a line": ("json", lambda rows: b"\xef\xbb\xbf" + _array(rows, None)),
+    "array.xz": ("json.xz", lambda rows: lzma.compress(_array(rows, None))),
+    "parquet": ("parquet", _parquet),
+}
+
+
 @given(
     files=st.lists(st.lists(texts, max_size=8), min_size=1, max_size=3),
-    formats=st.lists(st.sampled_from(["plain", "blanks", "gz", "csv", "list"]), min_size=3, max_size=3),
+    formats=st.lists(st.sampled_from([*FORMATS, "list"]), min_size=3, max_size=3),
     size=st.integers(1, 7),
 )
 def test_chunks_and_cursors_give_each_row_once_in_order(tmp_path_factory, files, formats, size):
@@ -272,9 +299,8 @@ def test_chunks_and_cursors_give_each_row_once_in_order(tmp_path_factory, files,
         source = open_source([{"a": row} for rows in files for row in rows])
     else:
         for number, (rows, kind) in enumerate(zip(files, formats, strict=False)):
-            data = _csv(rows) if kind == "csv" else _jsonl(rows, blanks=kind == "blanks")
-            name = {"csv": "csv", "gz": "jsonl.gz"}.get(kind, "jsonl")
-            (folder / f"{number}.{name}").write_bytes(gzip.compress(data) if kind == "gz" else data)
+            suffix, build = FORMATS[kind]
+            (folder / f"{number}.{suffix}").write_bytes(build(rows))
         source = open_source(f"{folder}/*")
 
     expected = [{"a": row} for rows in files for row in rows]
@@ -284,9 +310,9 @@ def test_chunks_and_cursors_give_each_row_once_in_order(tmp_path_factory, files,
     assert [len(chunk.rows) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
     for number, chunk in enumerate(chunks):
         again = next(source.chunks(size, chunk.start))
-        assert (again.rows, again.after) == (chunk.rows, chunk.after)
-        assert [each.rows for each in source.chunks(size, chunk.after)] == [
-            each.rows for each in chunks[number + 1 :]
+        assert (list(again.rows), again.after) == (list(chunk.rows), chunk.after)
+        assert [list(each.rows) for each in source.chunks(size, chunk.after)] == [
+            list(each.rows) for each in chunks[number + 1 :]
         ]
     for each in source.read():
         assert [one.row for one in source.read(each.after)] == expected[each.index + 1 :]

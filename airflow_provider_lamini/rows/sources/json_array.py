@@ -51,14 +51,13 @@ def read_batches(
     is_first = not start.offset
     if is_first:
         window.skip("[")
-    row = start.row
+    position = start  # before the bracket, so that reading the first rows again finds it
     done = False
     while not done:
         rows: list[Row] = []
         ends: list[int] = []
         lines: list[int] = []
         bad: dict[int, RowFailure] = {}
-        position = Cursor(row, start.file, window.offset, window.line)
         while len(rows) < _BATCH_SIZE:
             if window.peek() == "]":
                 done = True
@@ -76,9 +75,9 @@ def read_batches(
                 rows.append({})
             ends.append(window.offset)
             lines.append(window.line)
-        row += len(rows)
         if rows:
             yield TextBatch(rows, position, name=name, ends=ends, lines=lines, bad=bad)
+        position = Cursor(position.row + len(rows), start.file, window.offset, window.line)
     window.skip("]")
     if window.peek():
         raise BadRowError(f"{name}, line {window.line + 1}: something follows the array of all rows.")
