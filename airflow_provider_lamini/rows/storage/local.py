@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.formats import PACKAGE
 from airflow_provider_lamini.rows.storage.base import BusyError, FileInfo
+from airflow_provider_lamini.rows.storage.patterns import check_pattern
 from airflow_provider_lamini.rows.storage.uris import short_uri
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ class LocalStore:
 
     def glob(self, pattern: str) -> list[FileInfo]:
         """List the files that match a pattern, also those whose names begin with a dot."""
+        check_pattern(pattern)
         anchor = Path(Path(pattern).anchor)
-        try:
-            found = sorted(anchor.glob(str(Path(pattern).relative_to(anchor))))
-        except ValueError as error:  # before Python 3.13, "**" must be a whole path component
-            raise InputError(f"{short_uri(pattern)} is not a valid file pattern: {error}.") from None
+        relative = Path(pattern).relative_to(anchor)
+        if relative.name == "**":  # before Python 3.13, this finds only folders
+            relative /= "*"
+        found = sorted(anchor.glob(str(relative)))
         return [self.info(str(path)) for path in found if path.is_file()]
 
     def info(self, path: str) -> FileInfo:

@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_lamini.rows.storage.base import FileInfo
+from airflow_provider_lamini.rows.storage.patterns import check_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ class ObjectStore:
         )
 
     def glob(self, pattern: str) -> list[FileInfo]:
+        check_pattern(pattern)
         self._files.invalidate_cache()
         found: dict[str, dict[str, Any]] = self._files.glob(pattern, detail=True)
         return [_info(path, found[path]) for path in sorted(found) if found[path].get("type") == "file"]

@@ -9,7 +9,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.storage.base import GLOB
+from airflow_provider_lamini.rows.storage.uris import short_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,6 +51,18 @@ def _expand_one(pattern: str, alternatives: re.Pattern[str]) -> Iterator[str]:
         return
     for word in match[1].split(","):
         yield f"{pattern[: match.start()]}{word}{pattern[match.end() :]}"
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuse what the libraries of the stores, and versions of Python, understand in different ways.
+
+    :param pattern: the pattern
+    :raises InputError: if ``**`` is not a whole component of the path
+    """
+    if any("**" in part and part != "**" for part in PurePosixPath(pattern).parts):
+        raise InputError(
+            f"{short_uri(pattern)} is not a valid file pattern: '**' must stand alone between slashes, as in '**/*.jsonl'."
+        )
 
 
 def literal_pattern(store: Store, pattern: str) -> str:
