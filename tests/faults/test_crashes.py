@@ -29,6 +29,9 @@ ON_2_11 = {"batch inference", "tuning that fails and is resumed", "Memory RAG bu
 KILLS = {
     "batch inference": 8,
     "batch inference, a chunk in pieces": 6,
+    "embedding, a job that fails because of a row": 3,
+    "batch inference, an input that grows": 2,
+    "batch inference, extended after its end": 2,
     "tuning": 5,
     "Memory RAG build": 2,
     "Emissary dataset upload": 10,

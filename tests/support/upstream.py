@@ -79,6 +79,8 @@ class Upstream:
         self.most_at_once = 0
         self.broken: str | None = None
         """Requests that contain this text always fail."""
+        self.refused: str | None = None
+        """Requests that contain this text are always refused."""
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
@@ -110,6 +112,8 @@ class Upstream:
             self.bodies.append(body)
             if self.broken is not None and self.broken in json.dumps(body):
                 return 500, '{"error": {"message": "injected"}}'
+            if self.refused is not None and self.refused in json.dumps(body):
+                return 400, '{"error": {"message": "injected"}}'
             return self._failures.pop(0) if self._failures else None
 
     def record_prompts(self, texts: list[str]) -> None:

@@ -90,6 +90,26 @@ STEPS: dict[str, tuple[str, ...]] = {
         "resume: _ledger.json (settle) is complete, not yet renamed",
         "resume: _ledger.json (settle) is written",
     ),
+    "embedding, a job that fails because of a row": (
+        "resume: _ledger.json (split) is complete, not yet renamed",
+        "resume: _ledger.json (split) is written",
+        "resume: POST /v1/batch_embeddings is answered",
+        "resume: late-N.N is written",
+        "resume: _ledger.json (settle) is complete, not yet renamed",
+        "resume: _ledger.json (settle) is written",
+    ),
+    "batch inference, an input that grows": (
+        "resume: _ledger.json (extend, intend) is complete, not yet renamed",
+        "resume: _ledger.json (extend, intend) is written",
+        "resume: manifest.json is removed",
+        "again: _ledger.json (extend, intend) is written",
+    ),
+    "batch inference, extended after its end": (
+        "execute: manifest.json is removed",
+        "execute: _ledger.json (extend, intend) is complete, not yet renamed",
+        "execute: _ledger.json (extend, intend) is written",
+        "execute: POST /v1/batch_completions is answered",
+    ),
     "batch inference, waiting in its worker": ("execute: POST /v1/batch_completions is answered",),
     "Emissary dataset upload": (
         "execute: POST /v1/projects/*/datasets is answered",

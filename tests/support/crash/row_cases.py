@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import patch
 
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.run_files import left_job_name
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.support.crash.case import Case, Found, World
+from tests.support.tasks import TaskInstance, run_to_end
 from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, text_for, vector_for
 
 if TYPE_CHECKING:
@@ -31,6 +35,8 @@ class RowCase(Case):
     suffix: ClassVar[str] = "jsonl"
     models: ClassVar[dict[str, str]] = {"": TEXT_MODEL}
     """Maps a folder below the output to the model whose results it contains."""
+    failing: ClassVar[frozenset[int]] = frozenset()
+    """The rows that fail."""
 
     def prompts(self, place: Path) -> list[str]:
         """Return the rows' texts, which are unique to a life."""
@@ -112,17 +118,19 @@ class RowCase(Case):
         wrong = [
             row["index"]
             for row in rows
-            if row["error"] is not None
-            or not self.same(self.answer(row), self.expected(texts[row["id"]], model))
+            if (row["error"] is not None) != (row["index"] in self.failing)
+            or not (row["error"] or self.same(self.answer(row), self.expected(texts[row["id"]], model)))
         ]
         if wrong:
             found.wrong.append(f"{folder.name}: rows {wrong} have a wrong answer")
         counts = json.loads((folder / "manifest.json").read_text())["counts"]
-        if (counts["rows"], counts["ok"], counts["failed"]) != (ROWS, ROWS, 0):
+        failed = len(self.failing)
+        if (counts["rows"], counts["ok"], counts["failed"]) != (ROWS, ROWS - failed, failed):
             found.wrong.append(f"{folder.name}: the manifest counts {counts}")
         parts = {f"part-{number:05d}.{self.suffix}" for number in range(self.parts(folder))}
         keys = {f"_keys-{number:05d}.bin" for number in range(self.parts(folder))}
-        litter = {path.name for path in folder.iterdir()} - parts - keys - OTHER_FILES
+        errors = {f"errors-{number // CHUNK:05d}.jsonl" for number in self.failing}
+        litter = {path.name for path in folder.iterdir()} - parts - keys - errors - OTHER_FILES
         if litter:
             found.wrong.append(f"{folder.name}: left behind: {sorted(litter)}")
 
@@ -256,6 +264,91 @@ class Embedding(RowCase):
         )
 
 
+class Halved(Embedding):
+    """Has a row that makes each of its jobs fail, so that its chunk is halved until the row is alone.
+
+    A piece of paid work is a job, which is known by its number of rows.
+    """
+
+    name = "embedding, a job that fails because of a row"
+    failing: ClassVar[frozenset[int]] = frozenset({1})
+    jobs: ClassVar[dict[int, int]] = {CHUNK: ROWS // CHUNK, 2: 2, 1: 2}
+    """How many jobs with this many rows are necessary."""
+
+    @contextmanager
+    def platform(self, world: World) -> Iterator[None]:
+        with super().platform(world):
+            try:
+                yield
+            finally:
+                world.engine.refused = None
+
+    def prepare(self, place: Path, world: World) -> None:
+        super().prepare(place, world)
+        world.engine.refused = self.prompts(place)[1]
+
+    def arguments(self, place: Path) -> dict[str, Any]:
+        return super().arguments(place) | {"max_failed_rows": 1}
+
+    def paid(self, place: Path, world: World) -> Counter[str]:
+        del place
+        started = Counter(job["total"] for job in world.local.control.jobs())
+        return Counter(
+            {str(rows): started[rows] - self.jobs.get(rows, 0) + 1 for rows in started | self.jobs.keys()}
+        )
+
+    def started(self, paid: Counter[str], world: World) -> Counter[str]:
+        del paid
+        return Counter({"job": 1 + len(world.local.control.jobs()) - sum(self.jobs.values())})
+
+    def unknown(self, place: Path) -> set[tuple[str, float]]:
+        return {
+            (str(chunk.rows if each.rows is None else len(each.rows)), each.intended_at)
+            for chunk, each in unknown_submissions(place / "out")
+        }
+
+
+class Grown(BatchInference):
+    """Has an input to whose end rows are added while the task waits for the jobs of the first ones."""
+
+    name = "batch inference, an input that grows"
+    first: ClassVar[int] = 2 * CHUNK
+    """Number of rows at the beginning."""
+
+    def prepare(self, place: Path, world: World) -> None:
+        super().prepare(place, world)
+        whole = place / "rows.jsonl"
+        lines = whole.read_text().splitlines(keepends=True)
+        whole.rename(place / "whole.jsonl")
+        whole.write_text("".join(lines[: self.first]))
+
+    def grow(self, place: Path) -> None:
+        """Add the other rows. This may be interrupted and repeated."""
+        if (place / "whole.jsonl").exists():
+            (place / "whole.jsonl").rename(place / "rows.jsonl")
+
+    def arguments(self, place: Path) -> dict[str, Any]:
+        return super().arguments(place) | {"on_changed_input": "extend"}
+
+    def operator(self, place: Path) -> Any:
+        if (place / "begun").exists():
+            self.grow(place)
+        (place / "begun").touch()
+        return super().operator(place)
+
+
+class GrownAfterwards(Grown):
+    """Has an input to whose end rows are added when the task has succeeded, before it is cleared."""
+
+    name = "batch inference, extended after its end"
+
+    def prepare(self, place: Path, world: World) -> None:
+        super().prepare(place, world)
+        with patch.dict(os.environ, self.env(world)):
+            run_to_end(lambda: BatchInference.operator(self, place), TaskInstance())
+        self.grow(place)
+
+
 class Evaluate(RowCase):
     """Runs two models, then writes scores and a report."""
 
@@ -346,6 +439,9 @@ ROW_CASES: list[Case] = [
     Split(),
     Completions(),
     Embedding(),
+    Halved(),
+    Grown(),
+    GrownAfterwards(),
     Evaluate(),
     Classify(),
 ]

@@ -189,6 +189,7 @@ def _changes(frame: FrameType) -> str:
     changes = {
         "begin_try": after.try_started_at != before.try_started_at,
         "finish": after.totals != before.totals,
+        "extend": after.header.total_rows > before.header.total_rows,
         "plan": after.planned != before.planned,
         "intend": change.durable,
         "split": len(_pieces(after)) > len(_pieces(before)),
