@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.jobs.state import FailureCause, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,12 +21,36 @@ class EndedJob:
     :param raw: the platform's own status word
     :param detail: the platform's reason, if it gave one
     :param last_alive_at: when a poll last showed that it had not ended, Unix timestamp; ``None`` if no poll did
+    :param cause: what the platform says about the reason of a failure, if it does
     """
 
     state: JobState
     raw: str
     detail: str | None = None
     last_alive_at: float | None = None
+    cause: FailureCause | None = None
+
+    def payload(self) -> dict[str, object]:
+        """Return this as plain values."""
+        payload: dict[str, object] = {
+            "state": self.state.value,
+            "raw": self.raw,
+            "detail": self.detail,
+            "last_alive_at": self.last_alive_at,
+        }
+        return payload if self.cause is None else payload | {"cause": self.cause.value}
+
+    @classmethod
+    def from_payload(cls, job: Mapping[str, Any]) -> EndedJob:
+        """Read what `payload` has returned."""
+        cause = job.get("cause")
+        return cls(
+            JobState(job["state"]),
+            str(job["raw"]),
+            job.get("detail"),
+            job.get("last_alive_at"),
+            None if cause is None else FailureCause(cause),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +90,7 @@ class JobEvent:
         """Return the event as plain values, for a ``TriggerEvent``."""
         payload: dict[str, object] = {
             "version": VERSION,
-            "ended": {
-                job_id: {
-                    "state": job.state.value,
-                    "raw": job.raw,
-                    "detail": job.detail,
-                    "last_alive_at": job.last_alive_at,
-                }
-                for job_id, job in self.ended.items()
-            },
+            "ended": {job_id: job.payload() for job_id, job in self.ended.items()},
             "lost": {
                 job_id: {"reason": job.reason, "vanished": job.vanished} for job_id, job in self.lost.items()
             },
@@ -105,12 +121,7 @@ class JobEvent:
                 "to its jobs."
             )
         return cls(
-            ended={
-                str(job_id): EndedJob(
-                    JobState(job["state"]), str(job["raw"]), job.get("detail"), job.get("last_alive_at")
-                )
-                for job_id, job in payload["ended"].items()
-            },
+            ended={str(job_id): EndedJob.from_payload(job) for job_id, job in payload["ended"].items()},
             lost={
                 str(job_id): LostJob(str(job["reason"]), bool(job["vanished"]))
                 for job_id, job in payload["lost"].items()

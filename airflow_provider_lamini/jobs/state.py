@@ -72,6 +72,15 @@ class JobProgress:
         return f"{self.done:,g}{total} rows"
 
 
+class FailureCause(StrEnum):
+    """What a platform says about the reason of a job's failure."""
+
+    INPUT = "input"
+    """What was sent."""
+    PLATFORM = "platform"
+    """The platform itself or the account: the same job may succeed later."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobStatus:
     """What the platform reported about one job.
@@ -81,6 +90,7 @@ class JobStatus:
     :param raw: the platform's own status word
     :param progress: how far the job is, if the platform reports it
     :param detail: short text for users: progress while the job runs, the platform's reason once it has failed
+    :param cause: whether what was sent is the reason of a failure, or the platform; ``None`` if the platform does not say
     """
 
     job_id: str
@@ -88,6 +98,7 @@ class JobStatus:
     raw: str
     progress: JobProgress | None = None
     detail: str | None = None
+    cause: FailureCause | None = None
 
     @property
     def rows(self) -> JobProgress | None:

@@ -135,7 +135,9 @@ def _event(
     for job_id, result in results.items():
         if isinstance(result, Ended):
             status = result.status
-            ended[job_id] = EndedJob(status.state, status.raw, status.detail, histories[job_id].last_alive_at)
+            ended[job_id] = EndedJob(
+                status.state, status.raw, status.detail, histories[job_id].last_alive_at, status.cause
+            )
         elif isinstance(result, Lost):
             vanished = isinstance(result.error, JobNotFoundError | NotFoundError)
             lost[job_id] = LostJob(str(result.error), vanished)

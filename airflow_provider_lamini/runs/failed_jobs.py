@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.jobs.state import FailureCause, JobState
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 
 if TYPE_CHECKING:
@@ -18,21 +17,17 @@ MAX_FAILED_JOBS = 7
 
 _PIECES_PER_HALVING = 4
 _MAX_REASON = 200
-_PLATFORMS_OWN = re.compile(
-    r"quota|rate.?limit|too many requests|\b(?:credits?|billing|payment|balance|budget)\b|\b(?:429|50[234])\b|unauthori|forbidden"
-    r"|permission|api.?key|unavailable|outage|overload|capacity|maintenance|shut.?down|shutting down|restart|preempt|evict"
-    r"|interrupted|connection|network|\bDNS\b|\bdisk\b|storage|\bGPUs?\b|time.?out|timed out|deadline|try again|cancell?ed",
-    re.IGNORECASE,
-)
-"""Reasons that concern the platform or the account, and not what was sent."""
 
 
 def may_be_of_a_row(job: EndedJob | JobStatus) -> bool:
     """Whether one of its rows may be the reason why a job has not succeeded.
 
+    If the platform does not say what the reason is, it may be: the search costs little (`MAX_FAILED_JOBS`, `max_pieces`),
+    and without it the other rows would have no result.
+
     :param job: how it ended
     """
-    return job.state is JobState.FAILED and _PLATFORMS_OWN.search(job.detail or "") is None
+    return job.state is JobState.FAILED and job.cause is not FailureCause.PLATFORM
 
 
 def failed_jobs(chunk: Chunk) -> int:

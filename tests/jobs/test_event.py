@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
-from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.jobs.state import FailureCause, JobState
 
 
 def test_an_event_survives_serialization():
@@ -19,6 +19,17 @@ def test_an_event_survives_serialization():
         last_error="the platform is not available",
     )
     assert JobEvent.from_payload(json.loads(json.dumps(event.payload()))) == event
+
+
+def test_the_cause_of_a_failure_is_in_an_event_only_if_it_is_known():
+    """A worker of an older release does not know it."""
+    known, unknown = (
+        EndedJob(JobState.FAILED, "failed", cause=cause) for cause in (FailureCause.INPUT, None)
+    )
+    payload = JobEvent(ended={"7": known, "8": unknown}, deadline=1.0).payload()
+    assert payload["ended"]["7"]["cause"] == "input"
+    assert "cause" not in payload["ended"]["8"]
+    assert JobEvent.from_payload(json.loads(json.dumps(payload))).ended == {"7": known, "8": unknown}
 
 
 def test_an_event_without_the_last_error_can_be_read():

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from airflow_provider_lamini.jobs.state import JobProgress, JobState, ProgressUnit
+from airflow_provider_lamini.jobs.state import FailureCause, JobProgress, JobState, ProgressUnit
 from airflow_provider_lamini.platforms import job_kind
 
 
@@ -190,6 +190,28 @@ def test_a_list_with_long_histories_is_parsed_quickly():
 def test_an_error_that_says_how_a_batch_has_ended_is_its_status(kind, text, state, detail):
     status = job_kind(kind).status("7").of_refusal(500, text)
     assert (status.job_id, status.state, status.detail) == ("7", state, detail)
+
+
+@pytest.mark.parametrize("kind", ["lamini/batch_completions", "lamini/batch_embeddings"])
+@pytest.mark.parametrize(
+    ("code", "reason", "cause"),
+    [
+        (400, "the text 'network of quota' of row 3 is too long", FailureCause.INPUT),
+        (422, "row 3", FailureCause.INPUT),
+        (429, "row 3 is too long", FailureCause.PLATFORM),
+        (503, "row 3 is too long", FailureCause.PLATFORM),
+        (513, "the model", FailureCause.PLATFORM),
+        (500, "the monthly quota is used up", FailureCause.PLATFORM),
+        (500, "CUDA error: 503 from a worker", FailureCause.PLATFORM),
+        (500, "Rows 0 to 3: invalid input", None),
+        (500, "", None),
+    ],
+)
+def test_the_status_of_an_error_tells_more_about_the_reason_of_a_failure_than_its_words(
+    kind, code, reason, cause
+):
+    status = job_kind(kind).status("7").of_refusal(code, f"Batch 7 failed: {reason}")
+    assert (status.state, status.cause) == (JobState.FAILED, cause)
 
 
 @pytest.mark.parametrize(

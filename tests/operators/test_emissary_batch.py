@@ -327,10 +327,16 @@ def test_a_deployment_that_ends_while_rows_are_sent_says_to_deploy_again(emissar
         run_to_end(infer(max_in_flight=1, max_failed_rows="100%"))
 
 
-def test_a_row_that_is_refused_while_the_deployment_answers_has_failed(emissary, infer):
-    emissary.fail["/v1/completions"] = [(400, "too long")]
+@pytest.mark.parametrize(
+    ("status", "words", "failed"), [(400, "the network quota", 1), (429, "too long", 0), (503, "too long", 0)]
+)
+def test_the_status_of_an_error_decides_whether_a_row_has_failed_and_not_its_words(
+    emissary, infer, status, words, failed
+):
+    """The deployment answers the other rows."""
+    emissary.fail["/v1/completions"] = [(status, words)]
     counts = run_to_end(infer(max_failed_rows=1)).result["counts"]
-    assert (counts["ok"], counts["failed"]) == (24, 1)
+    assert (counts["ok"], counts["failed"]) == (25 - failed, failed)
 
 
 def test_a_base_model_needs_no_deployment(emissary, infer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
@@ -91,6 +93,24 @@ def test_a_job_that_fails_for_a_reason_of_the_platform_is_not_split(platform, sh
     run_to_end(make)
     assert sorted(sizes(platform)) == [2, 4, 4]
     assert failed(out) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "sent"),
+    [(400, "row 1 has no storage class", [4, 2, 2]), (503, "row 1 is wrong", [4])],
+)
+def test_the_status_of_the_error_decides_and_not_its_words(platform, short, status, reason, sent):
+    """The first job fails; those with the halves of its rows succeed."""
+    platform.control.hold()
+    make = short(input=TEXTS[:4], max_failed_rows=None)
+    deferral = begin(make)
+    (job_id,) = deferral.trigger["job_ids"]
+    body = json.dumps({"detail": f"Batch {job_id} failed: {reason}"})
+    platform.control.fault(f"/v1/batch_embeddings/{job_id}/result", status=status, body=body, times=None)
+    event = deferral.wait()
+    with pytest.raises(TaskDeferred if status == 400 else JobFailedError):
+        resume(make, deferral, event)
+    assert sizes(platform) == sent
 
 
 def test_a_cancelled_job_is_not_split(platform, short):

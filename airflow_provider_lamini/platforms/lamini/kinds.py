@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,10 @@ from airflow_provider_lamini.platforms.lamini.api import (
     training,
     training_list,
 )
+from airflow_provider_lamini.platforms.lamini.failed_batches import ended_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from airflow_provider_lamini.api.call import Call
 
@@ -117,18 +117,16 @@ def _rows_status(job_id: str, done: int, total: int) -> JobStatus:
     return JobStatus(job_id, JobState.SUCCEEDED, f"all {total} rows", progress)
 
 
-_BATCH_ENDED = re.compile(
-    r"(?i)\bbatch\W+(?P<id>[\w.-]+?)['\"]?\s+(?:has |was )?(?P<word>failed|cancell?ed|timed out)\b[:.\s]*"
-)
-"""What the platform says instead of the result of a batch that has ended without one."""
-
-
-def _ended_batch(job_id: str, text: str) -> JobStatus | None:
-    """Return how a batch has ended, from the error in place of its result; ``None`` if the error is about something else."""
-    found = _BATCH_ENDED.search(text)
-    if found is None or found["id"] != job_id:
-        return None
-    return JobStatus(job_id, state_of(found["word"]), found["word"], detail=text[found.end() :] or None)
+def _batch(title: str, status: Callable[[str], Call[JobStatus]]) -> JobKind:
+    """The kind of a batch, which has no status of its own; an error in place of its result says how it has ended otherwise."""
+    return JobKind(
+        name=f"lamini/{title.replace(' ', '_')}",
+        title=title,
+        status=lambda job_id: replace(
+            status(job_id), of_refusal=lambda code, text: ended_batch(job_id, state_of, code, text)
+        ),
+        status_call_returns_results=True,
+    )
 
 
 TUNING = JobKind(
@@ -155,24 +153,16 @@ CLASSIFIER = JobKind(
     cancel=lambda job_id: classifiers.update_job(job_id=job_id, status="CANCELLED"),
 )
 
-BATCH_COMPLETIONS = JobKind(
-    name="lamini/batch_completions",
-    title="batch completions",
-    status=lambda job_id: replace(
-        batches.completions_progress(job_id).map(lambda batch: _rows_status(job_id, batch.done, batch.total)),
-        of_refusal=lambda _, text: _ended_batch(job_id, text),
+BATCH_COMPLETIONS = _batch(
+    "batch completions",
+    lambda job_id: batches.completions_progress(job_id).map(
+        lambda batch: _rows_status(job_id, batch.done, batch.total)
     ),
-    status_call_returns_results=True,
 )
 
-BATCH_EMBEDDINGS = JobKind(
-    name="lamini/batch_embeddings",
-    title="batch embeddings",
-    status=lambda job_id: replace(
-        batches.embeddings_progress(job_id).map(lambda rows: _rows_status(job_id, rows, rows)),
-        of_refusal=lambda _, text: _ended_batch(job_id, text),
-    ),
-    status_call_returns_results=True,
+BATCH_EMBEDDINGS = _batch(
+    "batch embeddings",
+    lambda job_id: batches.embeddings_progress(job_id).map(lambda rows: _rows_status(job_id, rows, rows)),
 )
 
 MODEL_DOWNLOAD = JobKind(
