@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -158,17 +157,3 @@ class _MappedReader(Generic[T_co, U]):
 
     def result(self) -> U:
         return self._transform(self._reader.result())
-
-
-class PromptList(list[str]):
-    """Prompts that do not change any more, so that they are encoded once, for their hash and for the body."""
-
-    @cached_property
-    def as_json(self) -> bytes:
-        """All texts as one JSON array.
-
-        :raises UnicodeEncodeError: for half of a surrogate pair, which is not valid text
-        """
-        import msgspec  # Dag files import this module
-
-        return msgspec.json.encode(list(self))

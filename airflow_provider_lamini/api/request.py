@@ -11,7 +11,6 @@ import httpx
 import msgspec
 
 from airflow_provider_lamini import __version__
-from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.api.redaction import RedactingReader
 from airflow_provider_lamini.api.transfer import MIN_SPEED, Bounds, DownloadTarget, Transfer
 
@@ -191,8 +190,6 @@ def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
 
 
 def _encode_value(value: Json) -> bytes:
-    if isinstance(value, PromptList):
-        return value.as_json
     if isinstance(value, list) and {*map(type, value)} == {str}:
         return msgspec.json.encode(value)  # five times as fast as json, for the many prompts of a batch
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -11,7 +11,7 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 
-from airflow_provider_lamini.api.call import Json, PromptList
+from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.api.output_types import OutputType, check_output_type
 
 
@@ -128,7 +128,7 @@ def check_texts(name: str, value: object) -> list[Json]:
         for index, item in enumerate(value):
             if not isinstance(item, str):
                 raise ValueError(f"{name} {index} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
-    return cast("list[Json]", value) if isinstance(value, PromptList) else list(value)
+    return list(value)
 
 
 def check_rows(name: str, value: object) -> list[Json]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.api.call import FilePart, PromptList
+from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, BadRows
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
@@ -145,8 +145,8 @@ class AnsweredPrompt(PromptTemplate):
             raise NoExpectedAnswerError("the expected answer of the row would be empty")
         return self._prompt.render(row)
 
-    def render_all(self, rows: Sequence[Row]) -> PromptList:
-        return PromptList(map(self.render, rows))
+    def render_all(self, rows: Sequence[Row]) -> list[str]:
+        return list(map(self.render, rows))
 
     def characters(self, batch: Batch) -> int:
         return self._prompt.characters(batch)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import repeat
-from operator import contains, methodcaller
+from operator import methodcaller
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -303,10 +302,10 @@ def _is_empty(output: Json) -> bool:
 def _all_texts(outputs: Sequence[Json]) -> bool:
     """Whether all outputs are texts that are not blank, and none may begin with what a model thinks."""
     try:
-        blank = "" in outputs or any(map(str.isspace, outputs))  # type: ignore[arg-type] # see below
-        return not (
-            blank or any(map(_MAY_THINK, outputs)) or any(map(contains, outputs, repeat("</think")))  # type: ignore[arg-type]
-        )
+        text = "\n".join(outputs)  # type: ignore[arg-type] # see below
+        if "" in outputs or any(map(str.isspace, outputs)):  # type: ignore[arg-type]
+            return False
+        return "<" not in text or not ("</think" in text or any(map(_MAY_THINK, outputs)))
     except TypeError:  # an output is not a text
         return False
 

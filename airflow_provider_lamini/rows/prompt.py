@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.conversation import hint_for
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError, list_columns, short_name
@@ -139,7 +138,7 @@ class PromptTemplate:
             values.append(_text(value))
         return self._pattern % tuple(values)
 
-    def render_all(self, rows: Sequence[Row]) -> PromptList:
+    def render_all(self, rows: Sequence[Row]) -> list[str]:
         """Make the prompts of many rows, much faster than one by one.
 
         :param rows: the rows
@@ -149,9 +148,9 @@ class PromptTemplate:
         if self._around is not None:
             head, tail = self._around
             if head or tail:
-                return PromptList([f"{head}{text}{tail}" for text in columns[0]])
-            return PromptList(columns[0])
-        return PromptList(map(self._pattern.__mod__, zip(*columns, strict=True)))
+                return [f"{head}{text}{tail}" for text in columns[0]]
+            return list(columns[0])
+        return list(map(self._pattern.__mod__, zip(*columns, strict=True)))
 
     def characters(self, batch: Batch) -> int:
         """Characters of the prompts of a batch, without making them.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.conversation import (
     Conversation,
     ConversationError,
@@ -157,8 +156,8 @@ class RequestTemplate(PromptTemplate):
             return _encoded(RowRequest(found.messages, "", parameters, found.extra))
         return _encoded(RowRequest([], str(found.messages[0]["content"]), parameters, found.extra))
 
-    def render_all(self, rows: Sequence[Row]) -> PromptList:
-        return PromptList(map(self.render, rows))
+    def render_all(self, rows: Sequence[Row]) -> list[str]:
+        return list(map(self.render, rows))
 
     def characters(self, batch: Batch) -> int:
         return sum(self.lengths(self.render_all(batch.rows)))
@@ -257,8 +256,8 @@ class ConversationText(PromptTemplate):
             (str(item["content"]) for item in reversed(messages[:-1]) if item["role"] != ANSWER_ROLE), ""
         )
 
-    def render_all(self, rows: Sequence[Row]) -> PromptList:
-        return PromptList(map(self.render, rows))
+    def render_all(self, rows: Sequence[Row]) -> list[str]:
+        return list(map(self.render, rows))
 
 
 def _encoded(request: RowRequest) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.conversation import is_conversation
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, short_name
@@ -24,7 +23,7 @@ class Screened(NamedTuple):
     :param failures: why rows cannot be sent, by offset
     """
 
-    prompts: PromptList
+    prompts: list[str]
     failures: dict[int, RowFailure]
 
 
@@ -60,7 +59,7 @@ def screen(
         if failure is not None:
             text, failures[offset] = "", failure
         texts.append(text)
-    return Screened(PromptList(texts), failures)
+    return Screened(texts, failures)
 
 
 def _all_texts(rows: Sequence[Row], prompt: PromptTemplate) -> bool:

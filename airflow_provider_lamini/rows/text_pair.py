@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 
 if TYPE_CHECKING:
@@ -55,9 +54,9 @@ class TextPairTemplate(PromptTemplate):
         first, second = (part.render(row) for part in self._parts)
         return _encode((first, second))
 
-    def render_all(self, rows: Sequence[Row]) -> PromptList:
+    def render_all(self, rows: Sequence[Row]) -> list[str]:
         first, second = (part.render_all(rows) for part in self._parts)
-        return PromptList(map(_encode, zip(first, second, strict=True)))
+        return list(map(_encode, zip(first, second, strict=True)))
 
     def characters(self, batch: Batch) -> int:
         return sum(part.characters(batch) for part in self._parts)

@@ -26,7 +26,6 @@ from airflow_provider_lamini.rows.values import digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_lamini.api.call import PromptList
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.ledger.document import Chunk, Round
@@ -51,6 +50,7 @@ class ChunkRows(NamedTuple):
     :param after: position after the last row
     :param rows: the rows
     :param prompts: their prompts; empty for rows that cannot be sent
+    :param keys: hashes of the prompts (`row_keys`)
     :param failures: why rows cannot be sent, by offset
     :param reused: results of an earlier run for rows that need not be sent, by offset
     """
@@ -58,7 +58,8 @@ class ChunkRows(NamedTuple):
     start: Cursor
     after: Cursor
     rows: Sequence[Row]
-    prompts: PromptList
+    prompts: list[str]
+    keys: bytes
     failures: Mapping[int, RowFailure]
     reused: Mapping[int, EarlierResult]
 
@@ -88,7 +89,7 @@ class ChunkRows(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """Hash of the prompts."""
-        return fingerprint(self.prompts)
+        return fingerprint(self.keys)
 
 
 class OpenRun:
@@ -209,11 +210,12 @@ class OpenRun:
     def _screened(self, chunk: SourceChunk) -> ChunkRows:
         config = self._config
         prompts, failures = screen(chunk.rows, chunk.bad, config.prompt, config.max_prompt_chars)
+        keys = row_keys(prompts)
         reused: Mapping[int, EarlierResult] = {}
         if self._earlier is not None:
             wanted = [offset for offset in range(len(chunk.rows)) if offset not in failures]
-            reused = self._earlier.find(prompts, wanted)
-        return ChunkRows(chunk.start, chunk.after, chunk.rows, prompts, failures, reused)
+            reused = self._earlier.find(keys, wanted)
+        return ChunkRows(chunk.start, chunk.after, chunk.rows, prompts, keys, failures, reused)
 
     def save_plan(self, upcoming: ChunkRows, *, as_job: bool) -> None:
         """Save what is known about the rows of a chunk before it is planned: their keys, and results to be reused.
@@ -222,7 +224,7 @@ class OpenRun:
         :param as_job: whether the results are needed again when a job has ended, perhaps in another process
         """
         number = self.ledger.document.planned
-        self.folder.write_later(keys_name(number), row_keys(upcoming.prompts), durable=False)
+        self.folder.write_later(keys_name(number), upcoming.keys, durable=False)
         if as_job and upcoming.reused:
             self.writer.save_partial(number, 0, upcoming.result())
 

@@ -10,6 +10,7 @@ from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.parts import PartWriter
+from airflow_provider_lamini.rows.output.reuse import row_keys
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.run_files import partial_names
 from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
@@ -136,7 +137,7 @@ class Run:
                 return
             prompts = PROMPT.render_all(found.rows)
             with ledger.transaction() as change:
-                chunk = change.intend(change.plan(found.start, found.after, fingerprint(prompts)))
+                chunk = change.intend(change.plan(found.start, found.after, fingerprint(row_keys(prompts))))
             self._send(ledger, chunk, prompts, fate)
 
     def _submit(
@@ -157,7 +158,7 @@ class Run:
         assert chunk.number not in self.finished, "a finished chunk is worked on again"
         found = next(self.source.chunks(chunk.rows, chunk.start, columns=needed_columns(PROMPT, PASSTHROUGH)))
         prompts = PROMPT.render_all(found.rows)
-        assert fingerprint(prompts) == chunk.fingerprint
+        assert fingerprint(row_keys(prompts)) == chunk.fingerprint
         rounds = len(chunk.rounds)
         result = writer.load_partial(chunk.number, rounds - 1, chunk.rows) or ChunkResult.pending(chunk.rows)
         sent = chunk.rounds[-1].rows or range(chunk.rows)

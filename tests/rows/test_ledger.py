@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider_lamini.api.call import PromptList
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import (
     LedgerConflictError,
@@ -20,6 +19,7 @@ from airflow_provider_lamini.rows.errors import (
 )
 from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.output.reuse import row_keys
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -472,9 +472,9 @@ class TestTwoProcesses:
 
 
 def test_different_prompts_have_different_fingerprints():
-    assert fingerprint(PromptList(["a", "b"])) == fingerprint(PromptList(("a", "b")))
+    assert fingerprint(row_keys(["a", "b"])) == fingerprint(row_keys(("a", "b")))
     different = (["a", "b"], ["ab"], ["a,b"], ["b", "a"], [], [""])
-    assert len({fingerprint(PromptList(each)) for each in different}) == len(different)
+    assert len({fingerprint(row_keys(each)) for each in different}) == len(different)
 
 
 def test_the_ledger_holds_no_prompt_and_no_key(folder, ledger):

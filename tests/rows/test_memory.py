@@ -16,6 +16,7 @@ pytestmark = pytest.mark.faults
 SCRIPT = """
 import sys
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.rows.output.reuse import row_keys
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.output.manifest import write_manifest
@@ -34,7 +35,7 @@ writer = PartWriter(folder, ["id"])
 for found in source.chunks(1000, columns=needed_columns(prompt, ["id"])):
     prompts = prompt.render_all(found.rows)
     with ledger.transaction() as change:
-        chunk = change.plan(found.start, found.after, fingerprint(prompts))
+        chunk = change.plan(found.start, found.after, fingerprint(row_keys(prompts)))
     result = ChunkResult(prompts, ["stop"] * chunk.rows, [None] * chunk.rows)
     writer.write(chunk.number, source.indices(chunk.first_row, chunk.rows), found.rows, result)
     with ledger.transaction() as change:

@@ -57,7 +57,6 @@ from airflow_provider_lamini.rows.run_files import LEDGER, holds_results, left_j
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from airflow_provider_lamini.api.call import PromptList
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.ledger.document import Chunk, Header, Round
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -464,9 +463,12 @@ class Ledger:
             self._folder.sync()
 
 
-def fingerprint(prompts: PromptList) -> str:
-    """Hash of prompts, for `LedgerChange.plan`."""
-    return hashlib.sha1(prompts.as_json, usedforsecurity=False).hexdigest()
+def fingerprint(keys: bytes) -> str:
+    """Hash of a chunk's prompts, for `LedgerChange.plan`.
+
+    :param keys: the keys of its rows (`reuse.row_keys`), which are hashes of their prompts
+    """
+    return hashlib.sha1(keys, usedforsecurity=False).hexdigest()
 
 
 _IF_GROWN = "If rows were only added at its end, set on_changed_input='extend': then these alone are sent. "

@@ -7,10 +7,10 @@ on the number of rows. Looking up is fastest if both runs have their rows in abo
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import tempfile
 from collections import OrderedDict
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -51,7 +51,7 @@ def row_keys(prompts: Sequence[str]) -> bytes:
 
     :param prompts: the prompts of the rows
     """
-    return b"".join([hashlib.sha256(prompt.encode()).digest()[:KEY_SIZE] for prompt in prompts])
+    return b"".join([sha256(prompt.encode()).digest()[:KEY_SIZE] for prompt in prompts])
 
 
 class EarlierRun:
@@ -79,14 +79,14 @@ class EarlierRun:
             self._index.close()
         self._file.close()
 
-    def find(self, prompts: Sequence[str], wanted: Sequence[int]) -> dict[int, EarlierResult]:
+    def find(self, row_keys: bytes, wanted: Sequence[int]) -> dict[int, EarlierResult]:
         """Look rows up.
 
-        :param prompts: prompts of rows
-        :param wanted: which of them to look up
-        :return: the results of those that have one, by their position in ``prompts``
+        :param row_keys: keys of rows, one after the other
+        :param wanted: positions of the rows to look up
+        :return: the results of those that have one, by their position
         """
-        keys = {number: row_keys([prompts[number]]) for number in wanted}
+        keys = {number: row_keys[number * KEY_SIZE : (number + 1) * KEY_SIZE] for number in wanted}
         places = self._places(set(keys.values()))
         found: dict[int, EarlierResult] = {}
         # Part by part, so that each is read once.

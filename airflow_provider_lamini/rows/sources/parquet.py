@@ -89,9 +89,9 @@ class _GroupBatch(Batch):
         values = self._part.column(column)
         if not _is_text(values.type):
             return False
-        # An empty text counts as no white space.
-        blank = compute.or_(compute.equal(values, ""), compute.utf8_is_space(values))
-        return bool(compute.any(blank).as_py())
+        # An empty text counts as no white space. To compare it with "" would import pandas, where it is installed.
+        empty = compute.min(compute.binary_length(values)).as_py() == 0
+        return empty or bool(compute.any(compute.utf8_is_space(values)).as_py())
 
     def has(self, column: str) -> bool:
         return column in self._columns
