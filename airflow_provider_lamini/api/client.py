@@ -148,7 +148,7 @@ class AsyncClient:
 
     :param settings: how to reach the platform
     :param transport: sends the requests in place of the network, for tests
-    :param only_polls: no call starts work, so that :func:`~.aiohttp_transport.fast_transport` may be used
+    :param fast: use :func:`~.aiohttp_transport.fast_transport` if it can be; only if no call starts work
     :param sleep: waits so many seconds
     :param clock: the time in seconds, from any start
     :raises ValueError: where a certificate or the proxy of the settings cannot be used
@@ -159,18 +159,18 @@ class AsyncClient:
         settings: ClientSettings,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        only_polls: bool = False,
+        fast: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         tls: ssl.SSLContext | bool = True
-        fast: FastTransport | None = None
+        faster: FastTransport | None = None
         if transport is None:
             tls = tls_context(settings)
-            if only_polls:
-                fast = fast_transport(settings, tls, _limits(settings))
+            if fast:
+                faster = fast_transport(settings, tls, _limits(settings))
         self._http = httpx.AsyncClient(
-            transport=fast or transport,
+            transport=faster or transport,
             verify=tls,
             proxy=settings.proxy,
             headers=_HEADERS,
@@ -179,9 +179,9 @@ class AsyncClient:
         )
         self._exchange = Exchange(settings, self._http, clock)
         self._poll_sender = None
-        if fast is not None:
+        if faster is not None:
             request = self._http.build_request("GET", settings.base_url, headers=platform_headers(settings))
-            self._poll_sender = PollSender(fast, request)
+            self._poll_sender = PollSender(faster, request)
         self._sleep = sleep
 
     async def send(self, call: Call[T]) -> T:

@@ -363,8 +363,10 @@ class Watch:
             model_loading_budget=0.0,
             max_in_memory=MAX_IN_MEMORY if self._cache is None else None,
         )
+        # One task has few jobs: importing the faster transport would take more CPU than it saves.
+        fast = self._cache is None
         # In a thread: loading the CA certificates takes 50 ms.
-        self._clients.append(await asyncio.to_thread(AsyncClient, for_polls, only_polls=True))
+        self._clients.append(await asyncio.to_thread(AsyncClient, for_polls, fast=fast))
         self._settings = settings
 
     async def _refresh_key(self) -> None:

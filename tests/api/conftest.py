@@ -65,7 +65,7 @@ class Driver:
             async with AsyncClient(
                 settings,
                 transport=transport,
-                only_polls=self.kind == "looks",
+                fast=self.kind == "looks",
                 sleep=self.time.asleep,
                 clock=self.clock,
             ) as client:

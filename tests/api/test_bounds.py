@@ -210,7 +210,7 @@ def test_what_trickles_is_a_timeout(looker, settings, raw_server, what):
 
 def gaps_of(settings, call):
     async def run():
-        async with AsyncClient(settings, only_polls=True) as client:
+        async with AsyncClient(settings, fast=True) as client:
             return await with_gaps(asyncio.gather(client.send(call), return_exceptions=True))
 
     (found,), gaps = quietest(lambda: asyncio.run(run()))
@@ -267,7 +267,7 @@ calls = [
 ]
 
 async def poll():
-    async with AsyncClient(settings, only_polls=True) as client:
+    async with AsyncClient(settings, fast=True) as client:
         for call in calls:
             try:
                 print(type(await client.send(call)).__name__)

@@ -51,7 +51,7 @@ def test_httpx_handles_proxies(monkeypatch):
 
 async def look(url):
     settings = ClientSettings(dialect=LAMINI_DIALECT, base_url=url, key="k", retry_budget=0)
-    async with AsyncClient(settings, only_polls=True) as client:
+    async with AsyncClient(settings, fast=True) as client:
         await client.send(batches.completions_progress("b1"))
 
 
@@ -98,7 +98,7 @@ def test_a_refusal_is_the_same_error_as_with_httpx():
         settings = ClientSettings(
             dialect=LAMINI_DIALECT, base_url=f"http://127.0.0.1:{port}", key="k", retry_budget=0
         )
-        async with server, AsyncClient(settings, only_polls=True) as client:
+        async with server, AsyncClient(settings, fast=True) as client:
             await client.send(batches.completions_progress("b1"))
 
     with pytest.raises(JobNotFoundError, match="no such job"):
@@ -114,7 +114,7 @@ def by_looks(settings, calls=1):
     """What so many looks with one client have answered."""
 
     async def run():
-        async with AsyncClient(settings, only_polls=True) as client:
+        async with AsyncClient(settings, fast=True) as client:
             return [await client.send(batches.completions_progress("b 1")) for _ in range(calls)]
 
     return asyncio.run(run())
