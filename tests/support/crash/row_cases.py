@@ -14,7 +14,7 @@ from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.run_files import left_job_name
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.support.crash.case import Case, Found, World
-from tests.support.tasks import TaskInstance, run_to_end
+from tests.support.tasks import TaskInstance, log_lines, run_to_end
 from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, text_for, vector_for
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ class GrownAfterwards(Grown):
 
     def prepare(self, place: Path, world: World) -> None:
         super().prepare(place, world)
-        with patch.dict(os.environ, self.env(world)):
+        with patch.dict(os.environ, self.env(world)), log_lines():  # not on the terminal
             run_to_end(lambda: BatchInference.operator(self, place), TaskInstance())
         self.grow(place)
 
