@@ -56,7 +56,7 @@ class BadRows:
         """
         self.failures[failure.reason.value] += 1
         if len(self.examples) < _MAX_EXAMPLES:
-            self.examples.append(f"{where}{failure.text}")
+            self.examples.append(f"{where}{failure.text.removesuffix('.')}")
 
     def verdict(self) -> str:
         """What a log says about an input of which these rows were left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +184,7 @@ def _groups(
             if skip >= part.num_rows:
                 skip -= part.num_rows
                 continue
-            usual = shortest_floats(_decode_dictionaries(part.slice(skip)))
+            usual = shortest_floats(decode_dictionaries(part.slice(skip)))
             batch = _GroupBatch(usual, columns, place, name=name, keep_bad=keep_bad)
             skip = 0
             place = batch.after(len(batch))
@@ -196,8 +197,11 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
     return max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_BYTES * count // max(size, 1)))
 
 
-def _decode_dictionaries(part: pa.RecordBatch) -> pa.RecordBatch:
-    """Decode Arrow's dictionary columns."""
+def decode_dictionaries(part: pa.RecordBatch) -> pa.RecordBatch:
+    """Decode Arrow's dictionary columns.
+
+    :param part: rows of a table
+    """
     import pyarrow as pa
 
     if not any(pa.types.is_dictionary(field.type) for field in part.schema):
@@ -230,7 +234,7 @@ def shortest_floats(part: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _with_floats(kind: pa.DataType, new: pa.DataType) -> pa.DataType:
-    """A type in which another one takes the place of 32-bit floats; maps keep theirs."""
+    """A type in which another one takes the place of 32-bit floats."""
     import pyarrow as pa
     from pyarrow import types
 
@@ -238,10 +242,11 @@ def _with_floats(kind: pa.DataType, new: pa.DataType) -> pa.DataType:
         return new
     if types.is_fixed_size_list(kind):
         return pa.list_(_with_floats(kind.value_type, new), kind.list_size)
-    if types.is_large_list(kind):
-        return pa.large_list(_with_floats(kind.value_type, new))
-    if types.is_list(kind):
-        return pa.list_(_with_floats(kind.value_type, new))
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = pa.list_ if types.is_list(kind) else pa.large_list
+        return make(_with_floats(kind.value_type, new))
+    if types.is_map(kind):
+        return pa.map_(_with_floats(kind.key_type, new), _with_floats(kind.item_type, new))
     if types.is_struct(kind):
         return pa.struct([field.with_type(_with_floats(field.type, new)) for field in kind])
     return kind
@@ -438,8 +443,8 @@ def converter(kind: pa.DataType) -> Callable[[Any], Any] | None:
 
     if types.is_dictionary(kind):
         return converter(kind.value_type)
-    if _is_binary(kind):
-        return bytes.decode
+    if _is_binary(kind) or types.is_float16(kind):
+        return bytes.decode if _is_binary(kind) else _shortest_half
     if types.is_map(kind):
         key, item = converter(kind.key_type), converter(kind.item_type)
         return lambda pairs: {
@@ -452,6 +457,18 @@ def converter(kind: pa.DataType) -> Callable[[Any], Any] | None:
     if not any(parts.values()):
         return None
     return lambda values: {name: _converted(parts[name], value) for name, value in values.items()}
+
+
+def _shortest_half(value: float) -> float:
+    """A 16-bit float with as few digits as tell it apart, unlike Arrow's text of it. A whole number keeps its digits."""
+    if value.is_integer() or not math.isfinite(value):
+        return value
+    bits = struct.pack("e", value)
+    return next(
+        short
+        for short in (float(f"{value:.{digits}g}") for digits in range(1, 18))
+        if struct.pack("e", short) == bits
+    )
 
 
 def _converted(convert: Callable[[Any], Any] | None, value: Any) -> Any:

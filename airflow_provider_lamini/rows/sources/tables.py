@@ -71,6 +71,8 @@ def _dicts(frame: Any) -> Sequence[object]:
     """Rows of polars as mappings."""
     import polars as pl
 
+    kind_of_maps: Any = getattr(pl, "Map", ())  # newer than polars 1
+
     def with_floats(kind: Any, new: Any) -> Any:
         """A type in which another one takes the place of 32-bit floats."""
         if kind == pl.Float32:
@@ -79,6 +81,8 @@ def _dicts(frame: Any) -> Sequence[object]:
             return pl.List(with_floats(kind.inner, new))
         if isinstance(kind, pl.Array):
             return pl.Array(with_floats(kind.inner, new), kind.size)
+        if isinstance(kind, kind_of_maps):
+            return pl.Map(kind.key, with_floats(kind.value, new))
         if isinstance(kind, pl.Struct):
             return pl.Struct({field.name: with_floats(field.dtype, new) for field in kind.fields})
         return kind
@@ -91,51 +95,80 @@ def _dicts(frame: Any) -> Sequence[object]:
     return cast("Sequence[object]", frame.with_columns(short).to_dicts())
 
 
-_SHORT_FLOATS = re.compile(r"float(16|32)|float\[pyarrow\]", re.IGNORECASE)
+_SHORT_FLOATS = re.compile(r"float(16|32)", re.IGNORECASE)
 """Types of pandas with floats of fewer than 64 bits."""
 
 
 def _records(frame: Any) -> Sequence[object]:
     """Rows of pandas as mappings. NaN is its missing value, except within objects."""
-    short = {name for name, kind in frame.dtypes.items() if _SHORT_FLOATS.fullmatch(str(kind))}
-    return [
-        {name: _shortest(value) if name in short else _without_nan(value) for name, value in record.items()}
+    short = {name: kind for name, kind in map(_short_floats, frame.dtypes.items()) if kind is not None}
+    records = [
+        {
+            name: _shortest(value, short[name]) if name in short else _without_nan(value)
+            for name, value in record.items()
+        }
         for record in frame.to_dict("records")
     ]
+    of_arrow = [name for name, kind in frame.dtypes.items() if hasattr(kind, "pyarrow_dtype")]
+    if of_arrow:
+        for record, row in zip(records, _arrow_slice(_arrow_columns(frame[of_arrow])), strict=True):
+            record |= {name: _without_nan(value) for name, value in row.items()}
+    return records
 
 
-def _shortest(value: Any) -> object:
-    """A 32-bit float with as few digits as tell it apart."""
+def _short_floats(column: tuple[str, object]) -> tuple[str, str | None]:
+    """The name of a column of pandas, and numpy's name of its floats if they have fewer than 64 bits."""
+    found = _SHORT_FLOATS.fullmatch(str(column[1]))
+    return column[0], None if found is None else found[0].lower()
+
+
+def _shortest(value: Any, kind: str) -> object:
+    """A shorter float with as few digits as tell it apart."""
     import numpy as np  # pandas needs it
 
-    return _without_nan(float(str(np.float32(value)))) if isinstance(value, (float, np.floating)) else value
+    if not isinstance(value, (float, np.floating)):
+        return value
+    return _without_nan(float(str(np.dtype(kind).type(value))))
 
 
 def _without_nan(value: object) -> object:
     return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN
 
 
+def _arrow_columns(frame: Any) -> Any:
+    """Columns of pandas that hold Arrow's values, as a table of Arrow."""
+    import pyarrow as pa
+
+    return pa.table({name: frame[name].array.__arrow_array__() for name in frame.columns})
+
+
 def _arrow_rows(table: Any) -> Sequence[object]:
     import pyarrow as pa
 
-    from airflow_provider_lamini.rows.sources.parquet import converter, shortest_floats
-
     found = _usable(table.schema.names)
-    table = table.select(found.positions)
+    usable = pa.table(table.select(found.positions))
+    return _Slices(
+        table.num_rows,
+        lambda begin, end: _arrow_slice(usable.slice(begin, end - begin)),
+        found.names,
+        found.repeated,
+    )
+
+
+def _arrow_slice(table: Any) -> list[dict[str, object]]:
+    """Rows of a table of Arrow as mappings."""
+    from airflow_provider_lamini.rows.sources.parquet import converter, decode_dictionaries, shortest_floats
+
     converters = {field.name: converter(field.type) for field in table.schema}
     special = {name: convert for name, convert in converters.items() if convert is not None}
-
-    def make(begin: int, end: int) -> Sequence[object]:
-        part = pa.table(table.slice(begin, end - begin)).combine_chunks().to_batches()
-        rows = shortest_floats(part[0]).to_pylist() if part else []
-        for row in rows if special else ():
-            row |= {
-                name: None if row[name] is None else _converted(convert, row[name])
-                for name, convert in special.items()
-            }
-        return cast("Sequence[object]", rows)
-
-    return _Slices(table.num_rows, make, found.names, found.repeated)
+    part = table.combine_chunks().to_batches()
+    rows: list[dict[str, object]] = shortest_floats(decode_dictionaries(part[0])).to_pylist() if part else []
+    for row in rows if special else ():
+        row |= {
+            name: None if row[name] is None else _converted(convert, row[name])
+            for name, convert in special.items()
+        }
+    return rows
 
 
 def _converted(convert: Callable[[Any], object], value: object) -> object:
