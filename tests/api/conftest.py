@@ -47,7 +47,7 @@ class Driver:
         self.clock = fake.clock
 
     def send(self, settings, *calls, app=None):
-        """Send calls one after the other with one client; return the last one's answer."""
+        """Send calls one after the other with one client; return the last one's result."""
         return self._run(settings, app, [("send", call) for call in calls])
 
     def download(self, settings, call, to, app=None):
@@ -58,8 +58,8 @@ class Driver:
         if self.kind == "sync":
             with Client(settings, transport=transport, sleep=self.time.sleep, clock=self.clock) as client:
                 for name, *arguments in steps:
-                    answer = getattr(client, name)(*arguments)
-            return answer
+                    result = getattr(client, name)(*arguments)
+            return result
 
         async def run():
             async with AsyncClient(
@@ -70,8 +70,8 @@ class Driver:
                 clock=self.clock,
             ) as client:
                 for name, *arguments in steps:
-                    answer = await getattr(client, name)(*arguments)
-            return answer
+                    result = await getattr(client, name)(*arguments)
+            return result
 
         return asyncio.run(run())
 
@@ -104,27 +104,27 @@ def settings():
     return make
 
 
-class Answers:
+class Responses:
     """A small platform: answers each request with the next of some responses, the last one for ever."""
 
     def __init__(self, *responses):
-        self.responses = list(responses)
+        self.remaining = list(responses)
         self.requests = []
 
     def __call__(self, request):
         self.requests.append(request)
-        answer = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
-        if isinstance(answer, Exception):
-            raise answer
-        if callable(answer):
-            return answer(request)
-        # A response can be read once only, and the last one is answered again and again.
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        response = self.remaining.pop(0) if len(self.remaining) > 1 else self.remaining[0]
+        if isinstance(response, Exception):
+            raise response
+        if callable(response):
+            return response(request)
+        # A response can be read once only, and the last one is sent again and again.
+        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
 
 @pytest.fixture
-def answers():
-    return Answers
+def responses():
+    return Responses
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -198,13 +198,13 @@ class RawServer:
 
 
 def reply(body=b"{}", status="200 OK", headers=()):
-    """A full answer."""
+    """A whole response."""
     lines = [f"HTTP/1.1 {status}", "Connection: close", f"Content-Length: {len(body)}", *headers]
     return lambda connection: connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
 
 def drop(connection):
-    """No answer: the connection is closed."""
+    """No response: the connection is closed."""
     connection.close()
 
 
@@ -220,7 +220,7 @@ def cut(body=b'{"server": "1"}'):
 
 
 def late(seconds, then):
-    """An answer after some time."""
+    """A response after some time."""
 
     def act(connection):
         time.sleep(seconds)

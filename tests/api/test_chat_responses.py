@@ -1,4 +1,4 @@
-"""Chat answers whose content is a list of parts."""
+"""Chat responses whose content is a list of parts."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def call_of(content, **options):
 
 @pytest.mark.parametrize("end", ["", "\n"])
 @pytest.mark.parametrize("count", [1, 40])
-def test_the_body_is_the_same_as_that_of_rows_in_memory(driver, settings, answers, count, end):
-    app = answers(MADE)
+def test_the_body_is_the_same_as_that_of_rows_in_memory(driver, settings, responses, count, end):
+    app = responses(MADE)
     rows = ROWS[:count]
     made = driver.send(settings(), call_of(lines(rows, end), is_public=True), app=app)
     driver.send(settings(), datasets.upload(upload_base_path="/data", data=rows, is_public=True), app=app)
@@ -44,8 +44,8 @@ def test_the_body_is_the_same_as_that_of_rows_in_memory(driver, settings, answer
     assert from_file.headers["content-length"] == str(len(from_file.content))
 
 
-def test_each_attempt_sends_the_whole_body(driver, settings, answers):
-    app = answers(httpx.Response(429), httpx.Response(429), MADE)
+def test_each_attempt_sends_the_whole_body(driver, settings, responses):
+    app = responses(httpx.Response(429), httpx.Response(429), MADE)
     driver.send(settings(), call_of(lines(ROWS)), app=app)
     bodies = {request.content for request in app.requests}
     assert len(app.requests) == 3
@@ -53,8 +53,8 @@ def test_each_attempt_sends_the_whole_body(driver, settings, answers):
     assert not bodies
 
 
-def test_a_lost_response_is_not_retried(driver, settings, answers):
-    app = answers(httpx.ReadError("gone"))
+def test_a_lost_response_is_not_retried(driver, settings, responses):
+    app = responses(httpx.ReadError("gone"))
     with pytest.raises(errors.UnavailableError) as failed:
         driver.send(settings(), call_of(lines(ROWS)), app=app)
     assert failed.value.may_have_started
@@ -69,8 +69,8 @@ def test_a_lost_response_is_not_retried(driver, settings, answers):
         ("short", True),
     ],
 )
-def test_a_refusal_that_repeats_a_row_is_redacted(driver, settings, answers, said, shown):
-    app = answers(httpx.Response(400, json={"detail": said}))
+def test_a_refusal_that_repeats_a_row_is_redacted(driver, settings, responses, said, shown):
+    app = responses(httpx.Response(400, json={"detail": said}))
     with pytest.raises(errors.BadRequestError) as failed:
         driver.send(settings(), call_of(lines(ROWS)), app=app)
     assert (said in str(failed.value)) is shown

@@ -21,20 +21,20 @@ class Unseekable(io.BytesIO):
         return False
 
 
-def test_the_response_is_written_to_the_file(driver, settings, answers):
+def test_the_response_is_written_to_the_file(driver, settings, responses):
     to = io.BytesIO()
     content = bytes(range(256)) * 1000
-    assert driver.download(settings(), CALL, to, app=answers(httpx.Response(200, content=content))) == len(
+    assert driver.download(settings(), CALL, to, app=responses(httpx.Response(200, content=content))) == len(
         content
     )
     assert to.getvalue() == content
 
 
-def test_a_refusal_is_raised_and_nothing_is_written(driver, settings, answers):
+def test_a_refusal_is_raised_and_nothing_is_written(driver, settings, responses):
     to = io.BytesIO()
     with pytest.raises(errors.NotFoundError, match="no such dataset"):
         driver.download(
-            settings(), CALL, to, app=answers(httpx.Response(404, json={"detail": "no such dataset"}))
+            settings(), CALL, to, app=responses(httpx.Response(404, json={"detail": "no such dataset"}))
         )
     assert to.getvalue() == b""
 
@@ -56,9 +56,9 @@ def test_an_interrupted_download_into_an_unseekable_file_is_an_error(driver, set
     assert len(server.requests) == 1
 
 
-def test_an_unseekable_file_allows_retries_until_something_was_written(driver, settings, answers):
+def test_an_unseekable_file_allows_retries_until_something_was_written(driver, settings, responses):
     to = Unseekable()
-    app = answers(httpx.Response(503), httpx.Response(200, content=b"x"))
+    app = responses(httpx.Response(503), httpx.Response(200, content=b"x"))
     assert driver.download(settings(), CALL, to, app=app) == 1
     assert to.getvalue() == b"x"
 

@@ -105,13 +105,13 @@ def test_a_refusal_is_the_same_error_as_with_httpx():
         asyncio.run(look())
 
 
-def answer(body, *headers, status="200 OK"):
+def response(body, *headers, status="200 OK"):
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     return lambda connection: connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
 
 def by_looks(settings, calls=1):
-    """What so many looks with one client have answered."""
+    """The results of so many looks with one client."""
 
     async def run():
         async with AsyncClient(settings, fast=True) as client:
@@ -124,7 +124,7 @@ DONE = b'{"outputs": ["a", "b"], "finish_reason": ["stop", null]}'
 
 
 def test_a_poll_has_the_same_headers_as_any_other_request(looker, settings, raw_server):
-    server = raw_server(answer(DONE, "Connection: close"))
+    server = raw_server(response(DONE, "Connection: close"))
     asked = settings(f"{server.url}/prefix/", headers={"X-Team": "blue"})
     looker.send(asked, batches.completions_progress("b 1"))
     request, *lines = server.requests[0][0].split("\r\n")
@@ -144,13 +144,13 @@ def test_a_poll_has_the_same_headers_as_any_other_request(looker, settings, raw_
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 def test_a_compressed_response_is_decompressed(looker, settings, raw_server, coding, pack):
-    server = raw_server(answer(pack(DONE), f"Content-Encoding: {coding}", "Connection: close"))
+    server = raw_server(response(pack(DONE), f"Content-Encoding: {coding}", "Connection: close"))
     found = looker.send(settings(server.url), batches.completions_progress("b1"))
     assert (found.done, found.total) == (1, 2)
 
 
 def test_a_response_with_a_wrong_compression_is_not_retried(looker, settings, raw_server):
-    server = raw_server(answer(DONE, "Content-Encoding: gzip", "Connection: close"))
+    server = raw_server(response(DONE, "Content-Encoding: gzip", "Connection: close"))
     with pytest.raises(ProtocolError, match="cannot be decompressed: it is not validly compressed"):
         looker.send(settings(server.url), batches.completions_progress("b1"))
     assert len(server.requests) == 1
@@ -162,8 +162,8 @@ def test_a_response_without_a_length_ends_with_its_connection(looker, settings, 
 
 
 def test_a_redirect_within_the_platform_is_followed_with_the_key(looker, settings, raw_server):
-    there = answer(b"", "Location: /elsewhere", "Connection: close", status="307 There")
-    server = raw_server(there, answer(DONE, "Connection: close"))
+    there = response(b"", "Location: /elsewhere", "Connection: close", status="307 There")
+    server = raw_server(there, response(DONE, "Connection: close"))
     assert looker.send(settings(server.url), batches.completions_progress("b1")).total == 2
     (first, _), (second, _) = server.requests
     assert second.startswith("GET /elsewhere ")
@@ -172,19 +172,19 @@ def test_a_redirect_within_the_platform_is_followed_with_the_key(looker, setting
 
 
 def test_a_redirect_to_another_host_is_not_followed(looker, settings, raw_server):
-    server = raw_server(answer(b"", "Location: http://other.invalid/", status="302 There"))
+    server = raw_server(response(b"", "Location: http://other.invalid/", status="302 There"))
     with pytest.raises(NotThePlatformError, match=r"it redirects to http://other\.invalid"):
         looker.send(settings(server.url), batches.completions_progress("b1"))
 
 
 def test_a_web_page_is_reported_as_one(looker, settings, raw_server):
-    server = raw_server(answer(b"<html>", "Content-Type: text/html", "Connection: close"))
+    server = raw_server(response(b"<html>", "Content-Type: text/html", "Connection: close"))
     with pytest.raises(NotThePlatformError, match="it is a web page"):
         looker.send(settings(server.url, retry_budget=0), batches.completions_progress("b1"))
 
 
 def test_cookies_of_a_gateway_are_returned_to_it(looker, settings, raw_server):
-    server = raw_server(answer(DONE, "Set-Cookie: node=a|b; Path=/", "Connection: close"))
+    server = raw_server(response(DONE, "Set-Cookie: node=a|b; Path=/", "Connection: close"))
     looker.send(settings(server.url), *[batches.completions_progress("b1")] * 2)
     (first, _), (second, _) = server.requests
     assert "cookie:" not in first.lower()
@@ -192,16 +192,16 @@ def test_cookies_of_a_gateway_are_returned_to_it(looker, settings, raw_server):
 
 
 def test_a_warning_in_the_response_to_a_poll_is_logged(looker, settings, raw_server, caplog):
-    server = raw_server(answer(DONE, f"X-WARNING: old, says {looker.kind}", "Connection: close"))
+    server = raw_server(response(DONE, f"X-WARNING: old, says {looker.kind}", "Connection: close"))
     looker.send(settings(server.url), batches.completions_progress("b1"))
     assert f"warns: old, says {looker.kind}" in caplog.text
 
 
 def test_polls_share_a_connection(settings, raw_server):
     def twice(connection):
-        answer(DONE)(connection)
+        response(DONE)(connection)
         assert server._head(connection)[0] is not None
-        answer(DONE)(connection)
+        response(DONE)(connection)
 
     server = raw_server(twice)
     assert [found.total for found in by_looks(settings(server.url), calls=2)] == [2, 2]

@@ -1,4 +1,4 @@
-"""Clients against real sockets: lost answers, cut answers, slow answers, TLS."""
+"""Clients against real sockets: lost, cut and slow responses, TLS."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def test_a_server_that_does_not_speak_http_is_a_lost_connection(looker, settings
 
 
 def test_waiting_for_a_response_does_not_block_the_event_loop(settings, raw_server, raw):
-    answers = raw.late(0.3, raw.reply(status="503 No")), raw.late(0.3, raw.reply(b'{"server": "1"}'))
-    server = raw_server(*answers * 3)
+    slow = raw.late(0.3, raw.reply(status="503 No")), raw.late(0.3, raw.reply(b'{"server": "1"}'))
+    server = raw_server(*slow * 3)
 
     async def run():
         async with AsyncClient(settings(server.url)) as client:
@@ -180,7 +180,7 @@ class Tls:
             def handle_error(self, *_):
                 """Failed handshakes are what is tested."""
 
-        class Answer(BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_response(200)
                 self.send_header("Content-Length", "15")
@@ -190,7 +190,7 @@ class Tls:
             def log_message(self, *_):
                 """Nothing on the test's output."""
 
-        self.server = Quiet(("127.0.0.1", 0), Answer)
+        self.server = Quiet(("127.0.0.1", 0), Handler)
         self.server.socket = context.wrap_socket(
             self.server.socket, server_side=True, do_handshake_on_connect=False
         )

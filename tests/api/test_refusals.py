@@ -24,12 +24,12 @@ SECRET = "The patient Erika Mustermann, born 1964, has been given"
 
 
 @pytest.fixture
-def failure(driver, settings, answers):
-    """Send a call that is answered so; return the error."""
+def failure(driver, settings, responses):
+    """Send a call with this response; return the error."""
 
     def fail(response, call=LOOK):
         with pytest.raises(errors.PlatformError) as caught:
-            driver.send(settings(retry_budget=0.0, model_loading_budget=0.0), call, app=answers(response))
+            driver.send(settings(retry_budget=0.0, model_loading_budget=0.0), call, app=responses(response))
         return caught.value
 
     return fail

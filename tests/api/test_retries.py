@@ -24,15 +24,15 @@ START = batches.start_completions(model_name="m", prompt=["p"])
 
 
 @pytest.mark.parametrize("status", TRANSIENT_ERRORS)
-def test_a_call_that_reads_is_retried_after_a_transient_failure(driver, settings, answers, status):
-    app = answers(httpx.Response(status), httpx.Response(status), OK)
+def test_a_call_that_reads_is_retried_after_a_transient_failure(driver, settings, responses, status):
+    app = responses(httpx.Response(status), httpx.Response(status), OK)
     assert driver.send(settings(), LOOK, app=app).server == "1"
     assert len(app.requests) == 3
 
 
 @pytest.mark.parametrize("status", FINAL)
-def test_a_permanent_failure_is_raised_at_once(driver, settings, answers, fake_time, status):
-    app = answers(httpx.Response(status))
+def test_a_permanent_failure_is_raised_at_once(driver, settings, responses, fake_time, status):
+    app = responses(httpx.Response(status))
     with pytest.raises(LAMINI_DIALECT.error_status(status).error) as caught:
         driver.send(settings(), LOOK, app=app)
     assert len(app.requests) == 1
@@ -45,28 +45,28 @@ NO_JSON = {"a page": b"<html>Soon back</html>", "nothing": b"", "half": b'{"serv
 
 
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
-def test_an_unreadable_response_is_retried_up_to_five_attempts(driver, settings, answers, content):
-    app = answers(httpx.Response(200, content=content))
+def test_an_unreadable_response_is_retried_up_to_five_attempts(driver, settings, responses, content):
+    app = responses(httpx.Response(200, content=content))
     expected = errors.ProtocolError if content.startswith(b"{") else errors.NotThePlatformError
     with pytest.raises(expected) as caught:
         driver.send(settings(), LOOK, app=app)
     assert caught.value.attempts == len(app.requests) == 5
-    app = answers(httpx.Response(200, content=content), OK)
+    app = responses(httpx.Response(200, content=content), OK)
     assert driver.send(settings(), LOOK, app=app).server == "1"
 
 
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
 def test_a_call_that_starts_work_is_not_retried_after_an_unreadable_response(
-    driver, settings, answers, content
+    driver, settings, responses, content
 ):
-    app = answers(httpx.Response(200, content=content), OK)
+    app = responses(httpx.Response(200, content=content), OK)
     with pytest.raises(errors.ProtocolError, match="it may run and bill"):
         driver.send(settings(), START, app=app)
     assert len(app.requests) == 1
 
 
-def test_unexpected_json_is_not_retried(driver, settings, answers):
-    app = answers(httpx.Response(200, json={"server": [1]}, headers={"Content-Type": "text/html"}), OK)
+def test_unexpected_json_is_not_retried(driver, settings, responses):
+    app = responses(httpx.Response(200, json={"server": [1]}, headers={"Content-Type": "text/html"}), OK)
     with pytest.raises(errors.ProtocolError) as caught:
         driver.send(settings(), LOOK, app=app)
     assert type(caught.value) is errors.ProtocolError
@@ -75,16 +75,16 @@ def test_unexpected_json_is_not_retried(driver, settings, answers):
 
 @pytest.mark.parametrize("status", REFUSED)
 def test_a_call_that_starts_work_is_retried_if_the_platform_did_not_start_it(
-    driver, settings, answers, status
+    driver, settings, responses, status
 ):
-    app = answers(httpx.Response(status), OK)
+    app = responses(httpx.Response(status), OK)
     assert driver.send(settings(), START, app=app) == "b1"
     assert len(app.requests) == 2
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524, 501, 505, 599])
-def test_a_call_that_starts_work_is_not_retried_if_it_may_have_started(driver, settings, answers, status):
-    app = answers(httpx.Response(status))
+def test_a_call_that_starts_work_is_not_retried_if_it_may_have_started(driver, settings, responses, status):
+    app = responses(httpx.Response(status))
     with pytest.raises(
         LAMINI_DIALECT.error_status(status).error, match="it may run and bill: look there before"
     ) as caught:
@@ -94,9 +94,9 @@ def test_a_call_that_starts_work_is_not_retried_if_it_may_have_started(driver, s
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 497, 498, 499, 594])
-def test_a_refusal_says_that_nothing_was_started(driver, settings, answers, status):
+def test_a_refusal_says_that_nothing_was_started(driver, settings, responses, status):
     with pytest.raises(LAMINI_DIALECT.error_status(status).error, match="Nothing was started") as caught:
-        driver.send(settings(), START, app=answers(httpx.Response(status)))
+        driver.send(settings(), START, app=responses(httpx.Response(status)))
     assert caught.value.may_have_started is False
 
 
@@ -116,22 +116,24 @@ IN_DOUBT = [
 
 
 @pytest.mark.parametrize("failure", NEVER_SENT + IN_DOUBT, ids=lambda each: type(each).__name__)
-def test_a_call_that_only_reads_is_retried_after_a_lost_connection(driver, settings, answers, failure):
-    app = answers(failure, OK)
+def test_a_call_that_only_reads_is_retried_after_a_lost_connection(driver, settings, responses, failure):
+    app = responses(failure, OK)
     assert driver.send(settings(), LOOK, app=app).server == "1"
 
 
 @pytest.mark.parametrize("failure", NEVER_SENT, ids=lambda each: type(each).__name__)
-def test_a_call_that_starts_work_is_retried_if_the_request_was_never_sent(driver, settings, answers, failure):
-    app = answers(failure, OK)
+def test_a_call_that_starts_work_is_retried_if_the_request_was_never_sent(
+    driver, settings, responses, failure
+):
+    app = responses(failure, OK)
     assert driver.send(settings(), START, app=app) == "b1"
 
 
 @pytest.mark.parametrize("failure", IN_DOUBT, ids=lambda each: type(each).__name__)
 def test_a_call_that_starts_work_is_not_retried_if_the_request_may_have_arrived(
-    driver, settings, answers, failure
+    driver, settings, responses, failure
 ):
-    app = answers(failure, OK)
+    app = responses(failure, OK)
     with pytest.raises((errors.UnavailableError, errors.PlatformTimeoutError)) as caught:
         driver.send(settings(), START, app=app)
     assert caught.value.may_have_started is True
@@ -143,15 +145,15 @@ def test_a_call_that_starts_work_is_not_retried_if_the_request_may_have_arrived(
     [httpx.LocalProtocolError("x"), httpx.DecodingError("x"), httpx.UnsupportedProtocol("x")],
     ids=lambda each: type(each).__name__,
 )
-def test_permanent_failures_are_not_retried(driver, settings, answers, failure):
-    app = answers(failure)
+def test_permanent_failures_are_not_retried(driver, settings, responses, failure):
+    app = responses(failure)
     with pytest.raises(errors.ProtocolError):
         driver.send(settings(), LOOK, app=app)
     assert len(app.requests) == 1
 
 
-def test_pauses_grow_within_bounds_and_end_with_the_budget(driver, settings, answers, fake_time):
-    app = answers(httpx.Response(503))
+def test_pauses_grow_within_bounds_and_end_with_the_budget(driver, settings, responses, fake_time):
+    app = responses(httpx.Response(503))
     with pytest.raises(errors.UnavailableError, match=r"All .* attempts within 300 s failed") as caught:
         driver.send(settings(retry_budget=300), LOOK, app=app)
     slept = fake_time.slept
@@ -161,19 +163,19 @@ def test_pauses_grow_within_bounds_and_end_with_the_budget(driver, settings, ans
     assert caught.value.attempts == len(app.requests) == len(slept) + 1
 
 
-def test_pauses_of_many_clients_differ(driver, settings, answers, fake_time):
+def test_pauses_of_many_clients_differ(driver, settings, responses, fake_time):
     """Jitter: what failed together does not come back together."""
     firsts = set()
     for _ in range(8):
         fake_time.slept.clear()
-        driver.send(settings(), LOOK, app=answers(httpx.Response(503), OK))
+        driver.send(settings(), LOOK, app=responses(httpx.Response(503), OK))
         firsts.add(fake_time.slept[0])
     assert len(firsts) > 4
 
 
-def test_a_budget_of_zero_means_one_attempt(driver, settings, answers, fake_time):
+def test_a_budget_of_zero_means_one_attempt(driver, settings, responses, fake_time):
     for status in (503, 513):
-        app = answers(httpx.Response(status))
+        app = responses(httpx.Response(status))
         with pytest.raises(errors.PlatformError):
             driver.send(settings(retry_budget=0.0, model_loading_budget=0.0), LOOK, app=app)
         assert len(app.requests) == 1
@@ -192,8 +194,8 @@ def test_the_time_that_attempts_take_counts_against_the_budget(driver, settings,
     assert len(seen) == 3
 
 
-def test_a_loading_model_has_slow_retries_and_its_own_budget(driver, settings, answers, fake_time):
-    app = answers(httpx.Response(513))
+def test_a_loading_model_has_slow_retries_and_its_own_budget(driver, settings, responses, fake_time):
+    app = responses(httpx.Response(513))
     with pytest.raises(errors.ModelLoadingError, match=r"Nothing was started.*model_loading_budget"):
         driver.send(settings(retry_budget=10, model_loading_budget=1800), START, app=app)
     slept = fake_time.slept
@@ -204,14 +206,14 @@ def test_a_loading_model_has_slow_retries_and_its_own_budget(driver, settings, a
     assert len(app.requests) < 60
 
 
-def test_a_loading_model_does_not_use_the_retry_budget(driver, settings, answers, fake_time):
-    app = answers(*[httpx.Response(513)] * 12, httpx.Response(503), httpx.Response(503), OK)
+def test_a_loading_model_does_not_use_the_retry_budget(driver, settings, responses, fake_time):
+    app = responses(*[httpx.Response(513)] * 12, httpx.Response(503), httpx.Response(503), OK)
     assert driver.send(settings(retry_budget=10), LOOK, app=app).server == "1"
     assert fake_time.now > 1300
 
 
-def test_retry_after_in_seconds_takes_precedence(driver, settings, answers, fake_time):
-    app = answers(
+def test_retry_after_in_seconds_takes_precedence(driver, settings, responses, fake_time):
+    app = responses(
         httpx.Response(429, headers={"Retry-After": "17"}),
         httpx.Response(503, headers={"Retry-After": "2"}),
         OK,
@@ -220,19 +222,19 @@ def test_retry_after_in_seconds_takes_precedence(driver, settings, answers, fake
     assert fake_time.slept == [17.0, 2.0]
 
 
-def test_retry_after_as_a_date_takes_precedence(driver, settings, answers, fake_time):
+def test_retry_after_as_a_date_takes_precedence(driver, settings, responses, fake_time):
     when = formatdate(time.time() + 40, usegmt=True)
-    driver.send(settings(), LOOK, app=answers(httpx.Response(503, headers={"Retry-After": when}), OK))
+    driver.send(settings(), LOOK, app=responses(httpx.Response(503, headers={"Retry-After": when}), OK))
     (pause,) = fake_time.slept
     assert 37 <= pause <= 40
 
 
-def test_retry_after_is_limited_by_a_maximum_and_by_the_budget(driver, settings, answers, fake_time):
+def test_retry_after_is_limited_by_a_maximum_and_by_the_budget(driver, settings, responses, fake_time):
     refusal = httpx.Response(429, headers={"Retry-After": "86400"})
-    driver.send(settings(retry_budget=1000), LOOK, app=answers(refusal, OK))
+    driver.send(settings(retry_budget=1000), LOOK, app=responses(refusal, OK))
     assert fake_time.slept == [300.0]
     fake_time.slept.clear()
-    app = answers(refusal)
+    app = responses(refusal)
     with pytest.raises(errors.RateLimitedError) as caught:
         driver.send(settings(retry_budget=50), LOOK, app=app)
     assert fake_time.slept == [50.0]
@@ -241,14 +243,14 @@ def test_retry_after_is_limited_by_a_maximum_and_by_the_budget(driver, settings,
 
 
 @pytest.mark.parametrize("value", ["0", "soon", "-5", "", "Thu, 01 Jan 1970 00:00:00 GMT", "NaN", "inf"])
-def test_an_empty_retry_after_is_ignored(driver, settings, answers, fake_time, value):
-    driver.send(settings(), LOOK, app=answers(httpx.Response(503, headers={"Retry-After": value}), OK))
+def test_an_empty_retry_after_is_ignored(driver, settings, responses, fake_time, value):
+    driver.send(settings(), LOOK, app=responses(httpx.Response(503, headers={"Retry-After": value}), OK))
     (pause,) = fake_time.slept
     assert 0.5 <= pause <= 1.0
 
 
-def test_retry_after_also_applies_to_a_loading_model(driver, settings, answers, fake_time):
-    app = answers(httpx.Response(513, headers={"Retry-After": "90"}), OK)
+def test_retry_after_also_applies_to_a_loading_model(driver, settings, responses, fake_time):
+    app = responses(httpx.Response(513, headers={"Retry-After": "90"}), OK)
     driver.send(settings(), START, app=app)
     assert fake_time.slept == [90.0]
 

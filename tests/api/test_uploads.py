@@ -83,8 +83,8 @@ def parts_of(request):
     ]
 
 
-def test_a_form_contains_its_fields_and_files(driver, settings, answers, shelf):
-    app = answers(STARTED)
+def test_a_form_contains_its_fields_and_files(driver, settings, responses, shelf):
+    app = responses(STARTED)
     call = memory_rag.train(
         model_name="org/m", files=[shelf.part("a.txt", b"first"), shelf.part("zwei ü.txt", b"second\r\n--x")]
     )
@@ -100,8 +100,8 @@ def test_a_form_contains_its_fields_and_files(driver, settings, answers, shelf):
     assert shelf.open == 0
 
 
-def test_a_retry_sends_the_files_completely_again(driver, settings, answers, shelf):
-    app = answers(httpx.Response(429), httpx.Response(513), STARTED)
+def test_a_retry_sends_the_files_completely_again(driver, settings, responses, shelf):
+    app = responses(httpx.Response(429), httpx.Response(513), STARTED)
     call = memory_rag.train(model_name="m", files=(shelf.part(f"{n}.txt", b"x" * 100_000) for n in range(3)))
     driver.send(settings(), call, app=app)
     sizes = {len(request.content) for request in app.requests}
@@ -111,16 +111,16 @@ def test_a_retry_sends_the_files_completely_again(driver, settings, answers, she
     assert shelf.open == 0
 
 
-def test_one_file_is_open_at_a_time_and_is_read_in_blocks(driver, settings, answers, shelf):
+def test_one_file_is_open_at_a_time_and_is_read_in_blocks(driver, settings, responses, shelf):
     files = [shelf.part(f"{number}.txt", b"x" * 200_000) for number in range(50)]
-    driver.send(settings(), memory_rag.train(model_name="m", files=files), app=answers(STARTED))
+    driver.send(settings(), memory_rag.train(model_name="m", files=files), app=responses(STARTED))
     assert shelf.most_open == 1
     assert shelf.open == 0
     assert shelf.largest_read <= 1 << 20
 
 
-def test_a_file_that_cannot_be_rewound_is_sent_without_a_length(driver, settings, answers, shelf):
-    app = answers(STARTED)
+def test_a_file_that_cannot_be_rewound_is_sent_without_a_length(driver, settings, responses, shelf):
+    app = responses(STARTED)
     call = memory_rag.train(model_name="m", files=[shelf.part("pipe", b"y" * 70_000, Pipe)])
     driver.send(settings(), call, app=app)
     (request,) = app.requests
@@ -128,8 +128,8 @@ def test_a_file_that_cannot_be_rewound_is_sent_without_a_length(driver, settings
     assert parts_of(request)[1][3] == b"y" * 70_000
 
 
-def test_a_missing_file_fails_before_anything_is_sent(driver, settings, answers, shelf, tmp_path):
-    app = answers(STARTED)
+def test_a_missing_file_fails_before_anything_is_sent(driver, settings, responses, shelf, tmp_path):
+    app = responses(STARTED)
     files = [shelf.part("a.txt", b"a"), FilePart("gone.txt", lambda: (tmp_path / "gone.txt").open("rb"))]
     with pytest.raises(FileNotFoundError):
         driver.send(settings(), memory_rag.train(model_name="m", files=files), app=app)
@@ -174,7 +174,7 @@ def test_memory_does_not_depend_on_the_size_of_the_file(driver, settings, raw_se
     assert peak < 16 << 20
 
 
-def test_a_slow_disk_does_not_block_the_event_loop(settings, answers):
+def test_a_slow_disk_does_not_block_the_event_loop(settings, responses):
     class Slow(io.BytesIO):
         def read(self, size=-1):
             time.sleep(0.15)
@@ -187,7 +187,7 @@ def test_a_slow_disk_does_not_block_the_event_loop(settings, answers):
     call = memory_rag.train(model_name="m", files=[FilePart("slow", lambda: Slow(b"a" * 150_000))])
 
     async def run():
-        async with AsyncClient(settings(), transport=httpx.MockTransport(answers(STARTED))) as client:
+        async with AsyncClient(settings(), transport=httpx.MockTransport(responses(STARTED))) as client:
             return await with_gaps(client.send(call))
 
     _, gaps = quietest(lambda: asyncio.run(run()))

@@ -32,7 +32,7 @@ class Document:
         self.requests = []
         self.redirect = self.file = None
 
-    def answer(self, method, path, headers, content):
+    def respond(self, method, path, headers, content):
         """The status and the body of a response."""
         self.requests.append((path, dict(headers.items())))
         if self.redirect is not None:
@@ -69,7 +69,7 @@ def serve(document):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             content = self.rfile.read(int(self.headers["Content-Length"] or 0))
-            status, body = document.answer(self.command, self.path.split("?")[0], self.headers, content)
+            status, body = document.respond(self.command, self.path.split("?")[0], self.headers, content)
             self.send_response(status)
             if document.redirect is not None:
                 self.send_header("Location", document.redirect)

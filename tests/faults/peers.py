@@ -65,7 +65,7 @@ class Stub:
         self.lose = False
         self._requests: list[dict[str, Any]] = []
 
-    def answer(self, method: str, path: str, body: bytes) -> bytes:
+    def respond(self, method: str, path: str, body: bytes) -> bytes:
         """Answer a request."""
         resource, _, name = path.removeprefix("/v1/").partition("/")
         if resource == "files":
@@ -130,7 +130,7 @@ def serving(stub: Stub) -> Iterator[str]:
         def _respond(self) -> None:
             received = self.rfile.read(int(self.headers["Content-Length"] or 0))
             path = self.path.partition("?")[0]
-            body = stub.answer(self.command, path, received)
+            body = stub.respond(self.command, path, received)
             if stub.lose and self.command == "POST" and path.endswith("/batches"):
                 stub.lose = False
                 self.close_connection = True

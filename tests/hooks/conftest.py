@@ -28,7 +28,7 @@ class Platform:
 
     :param url: its address
     :param seen: path and headers of each request
-    :param answer: what to answer instead of the list: status, media type, body
+    :param response: what to send instead of the list: status, media type, body
     :param released: until it is set, nothing is answered
     :param drip: whether to answer a byte now and then, for ever
     """
@@ -36,14 +36,14 @@ class Platform:
     url: str = ""
     port: int = 0
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    answer: tuple[int, str, str] | None = None
+    response: tuple[int, str, str] | None = None
     released: threading.Event = field(default_factory=threading.Event)
     drip: bool = False
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         self.seen.append((request.path, dict(request.headers)))
         self.released.wait(30)
-        status, media, body = self.answer or self._list(request)
+        status, media, body = self.response or self._list(request)
         request.send_response(status)
         request.send_header("Content-Type", media)
         request.send_header("Content-Length", str(len(body.encode())))

@@ -59,7 +59,7 @@ def test_a_wrong_key_is_reported_after_one_request(platform, connect):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("response", "said"),
     [
         ((200, "text/html", "<html>Sign in</html>"), "does not respond like a Lamini platform"),
         ((200, "application/json", '"hello"'), "does not respond like a Lamini platform"),
@@ -69,8 +69,8 @@ def test_a_wrong_key_is_reported_after_one_request(platform, connect):
         ((500, "application/json", '{"detail": ""}'), "500"),
     ],
 )
-def test_a_response_of_something_else_is_reported(platform, connect, answer, said):
-    platform.answer = answer
+def test_a_response_of_something_else_is_reported(platform, connect, response, said):
+    platform.response = response
     passed, sentence = connect(host=platform.url).test_connection()
     assert not passed
     assert said in sentence
@@ -180,5 +180,5 @@ def test_airflow_tests_the_connection_through_its_own_method(platform, connect, 
 def test_no_sentence_contains_the_key(platform, connect):
     for body in (f'{{"detail": "key {KEY} is wrong"}}', f"<html>{KEY}</html>", f'"{KEY}"'):
         for status in (200, 400, 401, 404, 422, 500):
-            platform.answer = (status, "application/json", body)
+            platform.response = (status, "application/json", body)
             assert KEY not in connect(host=platform.url).test_connection()[1]

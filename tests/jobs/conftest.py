@@ -35,7 +35,7 @@ class Platform:
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, path: str, key: str) -> tuple[int, object]:
+    def respond(self, path: str, key: str) -> tuple[int, object]:
         with self._lock:
             self._now += 1
             self.at_once = max(self.at_once, self._now)
@@ -71,7 +71,7 @@ def platform() -> Iterator[Platform]:
 
         def do_GET(self) -> None:
             state.connections.add(self.client_address)
-            status, body = state.answer(self.path, self.headers.get("Authorization", ""))
+            status, body = state.respond(self.path, self.headers.get("Authorization", ""))
             content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

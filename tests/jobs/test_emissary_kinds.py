@@ -20,13 +20,13 @@ from tests.support.scripted_platform import serving
 PLAN = PollPlan(submitted_at=0, deadline=1000)
 
 
-def status_of(kind, answer, job_id="ms-1/tr-1"):
-    return job_kind(f"emissary/{kind}").status(job_id).parse(json.dumps(answer).encode())
+def status_of(kind, body, job_id="ms-1/tr-1"):
+    return job_kind(f"emissary/{kind}").status(job_id).parse(json.dumps(body).encode())
 
 
-def listed(kind, scope, answer, job_ids):
+def listed(kind, scope, body, job_ids):
     call = job_kind(f"emissary/{kind}").list_statuses(scope, job_ids)
-    return call.path, call.parse(json.dumps(answer).encode()).statuses
+    return call.path, call.parse(json.dumps(body).encode()).statuses
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_a_parked_deployment_is_inactive():
 
 
 def test_the_list_of_a_project_answers_for_its_jobs():
-    answer = [
+    body = [
         {"id": "tr-1", "status": "Running", "progress": 10},
         {"id": "tr-2", "status": "Success", "progress": 100, "reward": {"old": None}},
         {"id": "tr-3", "status": None},
         {"id": {}, "status": "Failed"},
         {"id": "tr-4", "status": "Failed"},
     ]
-    path, found = listed("training", "ms-1", answer, ["ms-1/tr-1", "ms-1/tr-2", "ms-1/tr-3", "ms-1/tr-9"])
+    path, found = listed("training", "ms-1", body, ["ms-1/tr-1", "ms-1/tr-2", "ms-1/tr-3", "ms-1/tr-9"])
     assert path == "/v1/projects/ms-1/training-jobs"
     assert {job: (status.job_id, status.state) for job, status in found.items()} == {
         "ms-1/tr-1": ("ms-1/tr-1", JobState.RUNNING),
@@ -159,10 +159,10 @@ def test_one_list_answers_for_waits_for_different_states():
     assert platform.request_counts.total() < 20
 
 
-@pytest.mark.parametrize("answer", [{"error": "hm"}, "text", None])
-def test_something_else_than_a_list_is_refused(answer):
+@pytest.mark.parametrize("body", [{"error": "hm"}, "text", None])
+def test_something_else_than_a_list_is_refused(body):
     with pytest.raises(ValueError, match="array"):
-        listed("training", "ms-1", answer, ["ms-1/tr-1"])
+        listed("training", "ms-1", body, ["ms-1/tr-1"])
 
 
 def test_a_job_belongs_to_the_list_of_its_project():

@@ -16,7 +16,7 @@ def cache_with(max_bytes=None, **bodies):
 
 
 def test_a_cached_response_is_parsed_as_if_it_were_fetched():
-    call = completions_result("j1").map(lambda answer: answer.outputs)
+    call = completions_result("j1").map(lambda completions: completions.outputs)
     assert cache_with(j1=BODY).take(call) == ["a", "b"]
 
 

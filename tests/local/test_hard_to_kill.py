@@ -100,8 +100,8 @@ def test_an_index_that_is_damaged_costs_only_its_own_requests(data: Path) -> Non
         running.restart()
         with running.client() as http:
             body = {"prompt": "What?", "model_name": TEXT_MODEL}
-            answers = [
+            responses = [
                 http.post("/alpha/memory-rag/completions", json={**body, "job_id": job}) for job in jobs
             ]
-        assert [answer.status_code for answer in answers] == [500, 200]
-        assert "damaged" in answers[0].json()["detail"]
+        assert [response.status_code for response in responses] == [500, 200]
+        assert "damaged" in responses[0].json()["detail"]

@@ -117,8 +117,8 @@ class EmissaryPlatform(ScriptedPlatform):
         body = {"status": refusal.status, "error": refusal.detail}
         return body | ({"code": "object_not_found"} if refusal.status == 404 else {})
 
-    def status_of(self, method: str, path: str, answer: Any) -> int:
-        if answer is None:
+    def status_of(self, method: str, path: str, body: Any) -> int:
+        if body is None:
             return 204
         creates = method == "POST" and not path.startswith(
             ("/v1/completions", "/v1/chat", "/v1/embeddings", "/v1/classification")

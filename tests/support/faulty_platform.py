@@ -121,11 +121,11 @@ class FaultyPlatform(KnowledgePlatform):
                     return fault.certificate
         return self.certificate
 
-    def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
-        """Process one request, or answer that the job does not exist if ``forgets_jobs`` is set."""
+    def respond(self, method: str, path: str, key: str, content: bytes) -> Any:
+        """Process one request, or say that the job does not exist if ``forgets_jobs`` is set."""
         if self.forgets_jobs and re.search(r"/status$|/jobs/\w+$|/result$", path):
             raise Refusal(498, "no such job")
-        return super().answer(method, path, key, content)
+        return super().respond(method, path, key, content)
 
     def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
         if method == "GET":
@@ -250,16 +250,16 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {name.lower(): value for name, value in self.headers.items()}
             return platform.blobs.put(self.path, headers, content), {}
         try:
-            return 200, platform.answer(
+            return 200, platform.respond(
                 self.command, self.path, self.headers.get("Authorization", ""), content
             )
         except Refusal as refusal:
             return refusal.status, {"detail": refusal.detail}
 
     def _respond_with_fault(self, fault: Fault, occurrences: int, content: bytes) -> None:
-        status, answer = fault.status, None
+        status, result = fault.status, None
         if fault.after or (fault.body is None and fault.status == 200 and not (fault.drop or fault.echo)):
-            status, answer = self._process(content)
+            status, result = self._process(content)
         time.sleep(fault.silence)
         if fault.drop:
             self.close_connection = True
@@ -267,9 +267,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.shutdown(2)
             return
         if fault.change is not None:
-            answer = fault.change(answer, occurrences)
+            result = fault.change(result, occurrences)
         status = fault.status if fault.status != 200 else status
-        body = json.dumps(answer).encode() if fault.body is None else fault.body.encode()
+        body = json.dumps(result).encode() if fault.body is None else fault.body.encode()
         if fault.echo is not None:
             request = f"{self.path} {dict(self.headers)} {content.decode()}"
             body = fault.echo(request).encode()
@@ -289,8 +289,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.trickle)
         self.close_connection = fault.cut
 
-    def _respond(self, status: int, answer: Any) -> None:
-        self._send(Fault(), status, json.dumps(answer).encode())
+    def _respond(self, status: int, result: Any) -> None:
+        self._send(Fault(), status, json.dumps(result).encode())
 
 
 @contextmanager

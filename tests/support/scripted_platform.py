@@ -1,4 +1,4 @@
-"""A fake platform on loopback that answers by a script: what all of them share, whatever API they speak."""
+"""A fake platform on loopback that responds by a script: what all of them share, whatever API they speak."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class ScriptedPlatform(ABC):
 
     @abstractmethod
     def _routes(self, method: str) -> list[tuple[str, Callable[..., Any]]]:
-        """Patterns of paths, and what answers there: a function of the body and the groups of the pattern."""
+        """Patterns of paths, and what responds there: a function of the body and the groups of the pattern."""
 
     def error_body(self, refusal: Refusal) -> Any:
         """The body of an error response."""
         return {"detail": refusal.detail}
 
-    def status_of(self, method: str, path: str, answer: Any) -> int:  # noqa: ARG002 - for overrides
+    def status_of(self, method: str, path: str, body: Any) -> int:  # noqa: ARG002 - for overrides
         """The HTTP status of a successful response."""
         return 200
 
@@ -84,7 +84,7 @@ class ScriptedPlatform(ABC):
             return True
         return self.unavailable
 
-    def answer(self, method: str, path: str, key: str, content: bytes) -> Any:
+    def respond(self, method: str, path: str, key: str, content: bytes) -> Any:
         """Process one request.
 
         :param method: HTTP method
@@ -148,10 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             key = self.headers.get(platform.dialect.key_header, "")
-            answer = platform.answer(method, path, key, content)
-            status = platform.status_of(method, path, answer)
+            result = platform.respond(method, path, key, content)
+            status = platform.status_of(method, path, result)
         except Refusal as refusal:
-            status, answer = refusal.status, platform.error_body(refusal)
+            status, result = refusal.status, platform.error_body(refusal)
         for lost in (path, f"{method} {path}"):
             if lost in platform.lose:
                 platform.lose.remove(lost)
@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         self.send_response(status)
         if status != HTTPStatus.NO_CONTENT:
-            body = json.dumps(answer).encode()
+            body = json.dumps(result).encode()
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -23,7 +23,7 @@ class ToyServer:
     :param runs: training runs by id
     :param bulks: bulk orders by id
     :param requests: method, path and headers (lower case) of each request
-    :param respond: while it is clear, accepted submissions are not answered
+    :param respond: while it is clear, accepted submissions get no response
     :param fail: statuses of the next responses
     """
 
@@ -85,8 +85,8 @@ def toy_server() -> Iterator[ToyServer]:
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else None
             headers = {name.lower(): value for name, value in self.headers.items()}
-            status, answer = state.handle(self.command, self.path, headers, body)
-            content = json.dumps(answer).encode()
+            status, body = state.handle(self.command, self.path, headers, body)
+            content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))

@@ -52,7 +52,7 @@ class Job:
         """Current status."""
         return self.states[0]
 
-    def answer(self, *, is_poll: bool = True) -> dict[str, Any]:
+    def status(self, *, is_poll: bool = True) -> dict[str, Any]:
         """Return the job as the API describes it.
 
         :param is_poll: whether this is a poll, after which the job moves to its next status
@@ -168,10 +168,10 @@ class TuningPlatform(ScriptedPlatform):
         return self.jobs[job_id]
 
     def _list(self, _: dict[str, Any]) -> list[dict[str, Any]]:
-        return [job.answer(is_poll=False) for job in self.jobs.values()]
+        return [job.status(is_poll=False) for job in self.jobs.values()]
 
     def _get_job(self, _: dict[str, Any], job_id: str) -> dict[str, Any]:
-        return self._job(job_id).answer()
+        return self._job(job_id).status()
 
     def _cancel(self, _: dict[str, Any], job_id: str) -> dict[str, str]:
         self._job(job_id).states = ["CANCELLED"]

@@ -41,16 +41,16 @@ class Echo(StrictEmissary):
     fault = "none"
     methods = ("GET", "POST", "DELETE")
 
-    def answer(self, method, path, key, content):
+    def respond(self, method, path, key, content):
         sent = f"{method} {path} {key} {HEADER} {content.decode(errors='replace')}"
         if self.fault == "none" or method not in self.methods:
-            return super().answer(method, path, key, content)
+            return super().respond(method, path, key, content)
         if self.fault == "200 and a text":
             return sent
         if self.fault == "200 and another object":
             return {"id": [sent], "name": sent, "status": sent[:300], "job_id": {"a": sent}}
         if self.fault == "the job fails":
-            return as_failed_job(super().answer(method, path, key, content))
+            return as_failed_job(super().respond(method, path, key, content))
         raise Refusal(int(self.fault), sent)
 
 

@@ -154,7 +154,7 @@ def prepare(platform, folder):
     platform.polls_needed = 1
     platform.datasets["given"] = 3
     body = {"dataset_id": "given", "upload_file_path": "/given.jsonl", "model_name": MODEL}
-    platform.answer("POST", "/v1/train", f"Bearer {KEY}", json.dumps(body).encode())
+    platform.respond("POST", "/v1/train", f"Bearer {KEY}", json.dumps(body).encode())
     platform._build({"files": {"a.txt": b"a"}, "model_name": MODEL}).clear()
     platform.indexes["1"].states = ["COMPLETED"]
     platform.downloads["org/private"] = ["queued", "queued", "available"]

@@ -88,15 +88,15 @@ def test_a_body_that_trickles_in_is_answered_with_408(small_limits: LocalPlatfor
     with closing(connect(small_limits)) as connection:
         connection.sendall(head(small_limits, "Content-Type: application/json", "Content-Length: 100000"))
         connection.settimeout(0.05)
-        answer = b""
+        response = b""
         for _ in range(200):
             connection.sendall(b" ")
             try:
-                answer = connection.recv(1 << 16)
+                response = connection.recv(1 << 16)
                 break
             except TimeoutError:
                 continue
-        assert answer.startswith(b"HTTP/1.1 408")
+        assert response.startswith(b"HTTP/1.1 408")
 
 
 def test_a_client_that_does_not_read_a_response_is_disconnected(small_limits: LocalPlatform) -> None:
@@ -122,9 +122,9 @@ def test_content_length_beside_transfer_encoding_is_refused(small_limits: LocalP
             head(small_limits, "Content-Length: 5", "Transfer-Encoding: chunked")
             + b"0\r\n\r\nGET /x HTTP/1.1\r\n\r\n"
         )
-        answer = read_all(connection)
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert answer.count(b"HTTP/1.1") == 1
+        response = read_all(connection)
+    assert response.startswith(b"HTTP/1.1 400")
+    assert response.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize(

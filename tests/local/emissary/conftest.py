@@ -23,7 +23,7 @@ MISSING_PROJECT = {
     ("listDeployments", 404),
     ("createDeployment", 404),
 }
-"""The structure does not say what is answered if the project does not exist."""
+"""The structure does not say what the response is if the project does not exist."""
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Whatever is sent as a field's value, the answer is a documented one, in the form of the API."""
+"""Whatever is sent as a field's value, the response is a documented one, in the form of the API."""
 
 from __future__ import annotations
 

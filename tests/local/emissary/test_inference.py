@@ -40,9 +40,9 @@ def test_a_classifier_answers_logits_or_probabilities(client, project):
     client.wait_for_deployment(project, deployment)
     assert client.deployment(project, deployment)["metadata"] == {"labels": ["login", "shipping"]}
     body = {"model": "classes", "input": "hello"}
-    answer = client.post("/classification", json=body).json()
-    assert (answer["model"], answer["usage"]["completion_tokens"]) == (deployment, 0)
-    logits = answer["data"][0]["logits"]
+    response = client.post("/classification", json=body).json()
+    assert (response["model"], response["usage"]["completion_tokens"]) == (deployment, 0)
+    logits = response["data"][0]["logits"]
     probs = client.post("/classification", json={**body, "data_format": "probs"}).json()["data"][0]["probs"]
     assert sum(probs.values()) == pytest.approx(1.0)
     total = sum(map(math.exp, logits.values()))

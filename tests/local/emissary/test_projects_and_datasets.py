@@ -52,8 +52,8 @@ def test_rows_may_have_these_columns(client, project, pair):
     job = client.trained(project, base_model=BASE, train_dataset_id=dataset)
     deployment = client.deploy(project, job, 1, name="live")
     client.wait_for_deployment(project, deployment)
-    answer = client.post("/completions", json={"model": "live", "prompt": "a question"}).json()
-    assert answer["choices"][0]["text"] == "an answer"
+    response = client.post("/completions", json={"model": "live", "prompt": "a question"}).json()
+    assert response["choices"][0]["text"] == "an answer"
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_the_best_checkpoint_answers_as_trained_and_is_trained_further_for_a_rew
         assert losses[-1] < losses[0] / 4
         client.wait_for_deployment(project, client.deploy(project, first, 10, name="live"))
         for row in FACTS:
-            answer = client.post("/completions", json={"model": "live", "prompt": row["input"]}).json()
-            assert answer["choices"][0]["text"].strip() == row["output"]
+            response = client.post("/completions", json={"model": "live", "prompt": row["input"]}).json()
+            assert response["choices"][0]["text"].strip() == row["output"]
         rewarded = client.trained(
             project,
             timeout=300,

@@ -57,8 +57,8 @@ def assert_agree(model: Path, fallback_parent: Path) -> None:
     with closing(LlamaServer(model, parallel=1, context=CONTEXT, threads=1)) as server:
 
         def read(text: str, *, first: bool) -> list[int]:
-            answer = server._post("/tokenize", {"content": text, "add_special": first})
-            return [int(token) for token in answer["tokens"]]
+            response = server._post("/tokenize", {"content": text, "add_special": first})
+            return [int(token) for token in response["tokens"]]
 
         for prompt, answer in texts():
             example = encode_row(prompt, answer, tokenizer, CONTEXT)

@@ -237,8 +237,8 @@ class RagRefresh(RagBuild):
         documents = find_documents(str(place / "docs"), conn_id=None)
         with world.local.client() as http:
             files = [("files", (document.name, document.text() or "")) for document in documents]
-            answer = http.post("/alpha/memory-rag/train", data={"model_name": TEXT_MODEL}, files=files)
-            index_id = str(answer.raise_for_status().json()["job_id"])
+            response = http.post("/alpha/memory-rag/train", data={"model_name": TEXT_MODEL}, files=files)
+            index_id = str(response.raise_for_status().json()["job_id"])
         world.settle()
         manifest = IndexManifest(
             platform=world.local.url,

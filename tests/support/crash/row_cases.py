@@ -407,10 +407,10 @@ class Classify(Direct):
         """Get the correct classes from the platform again, then compare."""
         with world.local.client() as http:
             path = f"/v2/classifier/{(place / 'model').read_text()}/classify"
-            answer = http.post(path, json={"prompt": self.prompts(place)}).raise_for_status().json()
+            response = http.post(path, json={"prompt": self.prompts(place)}).raise_for_status().json()
         self.right = {
             text: classes[0]["class_name"]
-            for text, classes in zip(self.prompts(place), answer["classification"], strict=True)
+            for text, classes in zip(self.prompts(place), response["classification"], strict=True)
         }
         return super().found(place, world, outcome)
 

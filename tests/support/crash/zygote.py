@@ -113,10 +113,10 @@ class Zygote:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"the zygote ended with {self._process.wait(10)}; output:\n{self._output()}")
-        answer = json.loads(line)
-        if "broken" in answer:
-            raise RuntimeError(f"{order.case}, {order.phase}: {answer['broken']}; output:\n{self._output()}")
-        return Outcome(**answer)
+        outcome = json.loads(line)
+        if "broken" in outcome:
+            raise RuntimeError(f"{order.case}, {order.phase}: {outcome['broken']}; output:\n{self._output()}")
+        return Outcome(**outcome)
 
     def _output(self) -> str:
         return self._log.read_text(errors="replace")[-3000:]
@@ -132,8 +132,8 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)  # stdout is for outcomes, so children print to stderr
     for line in sys.stdin:
-        answer = forked(json.loads(line))
-        os.write(out, json.dumps(answer).encode() + b"\n")
+        outcome = forked(json.loads(line))
+        os.write(out, json.dumps(outcome).encode() + b"\n")
 
 
 def warm(module: str) -> None:
@@ -154,14 +154,14 @@ def forked(order: dict[str, Any]) -> dict[str, Any]:
         _child(order, writer)
     os.close(writer)
     limit = order["seconds"] or TIMEOUT
-    answer_bytes, in_time = _read_until(reader, limit)
+    outcome_bytes, in_time = _read_until(reader, limit)
     os.close(reader)
     if not in_time:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    if answer_bytes:  # it may have ended just before the kill
-        answer: dict[str, Any] = json.loads(answer_bytes)
-        return answer
+    if outcome_bytes:  # it may have ended just before the kill
+        outcome: dict[str, Any] = json.loads(outcome_bytes)
+        return outcome
     if not in_time and order["seconds"] is None:
         return {"broken": f"not finished after {limit:g} s"}
     if not os.WIFSIGNALED(status):
@@ -187,9 +187,9 @@ def _child(order: dict[str, Any], writer: int) -> None:
     status = 1
     try:
         os.environ.update(order["env"])
-        answer = import_module("tests.support.crash.phases").run(order)
+        outcome = import_module("tests.support.crash.phases").run(order)
         with os.fdopen(writer, "wb") as pipe:
-            pipe.write(json.dumps(answer).encode())
+            pipe.write(json.dumps(outcome).encode())
         status = 0
     except BaseException:  # noqa: BLE001 - a child must never continue as a second zygote
         sys.excepthook(*sys.exc_info())

@@ -24,7 +24,7 @@ FAULTS = {
     "403 once": Fault("status", status=403),
     "404 once": Fault("status", status=404),
     "a burst of 503": Fault("status", status=503, times=3),
-    "a slow answer": Fault("slow", seconds=0.5),
+    "a slow response": Fault("slow", seconds=0.5),
     "dropped before": Fault("drop before"),
     "dropped after": Fault("drop after"),
 }

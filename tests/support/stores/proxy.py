@@ -30,11 +30,11 @@ Action = Literal["status", "slow", "drop before", "drop after"]
 class Fault:
     """What happens to some requests.
 
-    :param do: answer with ``status`` without an effect, answer late, or break the connection before or after the effect
+    :param do: respond with ``status`` without an effect, respond late, or break the connection before or after the effect
     :param at: number of the first request that is hit, counted from 0 since the last reset
     :param times: how many requests in a row are hit
     :param status: HTTP status
-    :param seconds: how late the answer is
+    :param seconds: how late the response is
     """
 
     do: Action
@@ -71,7 +71,7 @@ class Logged(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a proxy answers to its own requests.
+    """What a proxy responds to its own requests.
 
     :param log: method and target of each request
     :param hits: how many requests the fault has hit
@@ -161,7 +161,7 @@ async def read_message(
 
     :param reader: the connection
     :param writer: where to say that the body may be sent
-    :param has_body: whether the headers say what body follows; the answer to HEAD has none
+    :param has_body: whether the headers say what body follows; the response to HEAD has none
     """
     try:
         head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
@@ -215,11 +215,11 @@ class Proxy:
         store = await asyncio.open_connection(parts.hostname, parts.port, limit=2**20)
         try:
             while (request := await read_message(reader, writer)) is not None:
-                answer = await self._answer(request, *store)
-                if answer is None:
+                response = await self._respond(request, *store)
+                if response is None:
                     break
-                writer.write(answer)
-                if header(answer, b"connection").lower() == b"close" or answer.startswith(b"HTTP/1.0"):
+                writer.write(response)
+                if header(response, b"connection").lower() == b"close" or response.startswith(b"HTTP/1.0"):
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -228,10 +228,10 @@ class Proxy:
                 with suppress(ConnectionError):
                     each.close()
 
-    async def _answer(
+    async def _respond(
         self, request: Message, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bytes | None:
-        """The answer to a request; ``None`` to break the connection."""
+        """The response to a request; ``None`` to break the connection."""
         method, target = request.head.split(b" ", 2)[:2]
         if target.startswith(CONTROL.encode()):
             return self._control(target.decode(), request.body)
@@ -243,10 +243,10 @@ class Proxy:
         if fault is not None and do == "status":
             return refusal(fault.status, method)
         writer.write(request.content)
-        answer = await read_message(reader, has_body=method != b"HEAD")
+        response = await read_message(reader, has_body=method != b"HEAD")
         if fault is not None and do == "slow":
             await asyncio.sleep(fault.seconds)
-        return None if answer is None or do == "drop after" else answer.content
+        return None if response is None or do == "drop after" else response.content
 
     def _next(self, method: str, target: str) -> Fault | None:
         number = len(self.log)
@@ -263,15 +263,15 @@ class Proxy:
             self.log.clear()
             self.hits, self.delay = 0, arguments["delay"]
             self.fault = Fault(**arguments["fault"]) if arguments["fault"] else None
-        answer = json.dumps({"log": self.log, "hits": self.hits}).encode()
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer)
+        response = json.dumps({"log": self.log, "hits": self.hits}).encode()
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(response), response)
 
 
 REASONS = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown"}
 
 
 def refusal(status: int, method: bytes) -> bytes:
-    """An answer with an error, which the clients of all stores understand.
+    """A response with an error, which the clients of all stores understand.
 
     :param status: HTTP status
     :param method: HTTP method of the request
