@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.api.errors import (
     AuthenticationError,
     NotFoundError,
@@ -16,7 +12,7 @@ from airflow_provider_lamini.api.errors import (
     PlatformTimeoutError,
     ProtocolError,
 )
-from airflow_provider_lamini.hooks.connection import open_client
+from airflow_provider_lamini.hooks.single_request import send_once
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.settings import ClientSettings
@@ -37,31 +33,17 @@ def probe(platform: Platform, settings: ClientSettings, seconds: float = PROBE_S
     :return: whether address and key work, and one sentence about it, without any secret
     :raises InvalidConnectionError: if the settings need files or packages that are missing
     """
-    once = replace(
-        settings,
-        connect_timeout=min(settings.connect_timeout, seconds),
-        read_timeout=min(settings.read_timeout, seconds),
-        retry_budget=0,
-        model_loading_budget=0,
-    )
     with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(_run, platform, once, seconds).result()
+        return thread.submit(_probe, platform, settings, seconds).result()
 
 
-def _run(platform: Platform, settings: ClientSettings, seconds: float) -> tuple[bool, str]:
-    # Not asyncio.run: it would wait for a DNS lookup that hangs, long after the timeout.
-    with closing(asyncio.new_event_loop()) as loop:
-        return loop.run_until_complete(_send(platform, settings, seconds))
-
-
-async def _send(platform: Platform, settings: ClientSettings, seconds: float) -> tuple[bool, str]:
+def _probe(platform: Platform, settings: ClientSettings, seconds: float) -> tuple[bool, str]:
     url = settings.base_url
     late = (
         f"{url} did not respond within {seconds:g} s: check Host, Port, and firewalls or proxies in between."
     )
     try:
-        async with asyncio.timeout(seconds), open_client(AsyncClient, settings, "") as client:
-            found = await client.send(platform.probe.call)
+        found = send_once(settings, platform.probe.call, seconds)
     except (TimeoutError, PlatformTimeoutError):
         return False, late
     except AuthenticationError as error:

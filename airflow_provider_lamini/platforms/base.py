@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.api.dialect import Dialect
     from airflow_provider_lamini.jobs.kinds import JobKind
+    from airflow_provider_lamini.jobs.listed import JobList
 
 
 class FieldKind(Enum):
@@ -114,6 +115,7 @@ class Platform:
     :param job_kinds: its kinds of jobs, by their short names
     :param probe: how a connection to it is tested
     :param job_pages: paths of web pages of jobs by the kind's short name, with ``{job_id}``
+    :param job_lists: the lists of jobs that Airflow's page of jobs can show
     """
 
     form: ConnectionForm
@@ -121,6 +123,7 @@ class Platform:
     job_kinds: Mapping[str, JobKind]
     probe: Probe
     job_pages: Mapping[str, str] = field(default_factory=dict)
+    job_lists: tuple[JobList, ...] = ()
 
     @property
     def name(self) -> str:

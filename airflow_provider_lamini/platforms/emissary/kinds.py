@@ -101,9 +101,15 @@ def _status(words: Words, job_id: str, raw: object, progress: object = None) -> 
     return JobStatus(job_id, state, word, done)
 
 
-def _training_status(job_id: str, job: training.TrainingJobDetail) -> JobStatus:
+def training_status(job_id: str, job: training.TrainingJobSummary) -> JobStatus:
+    """Return the status of a training job; with the last loss if the platform says it.
+
+    :param job_id: the project and the platform's id
+    :param job: what the platform says about it, in a list or in detail
+    """
     status = _status(_TRAINING_WORDS, job_id, job.status, job.progress)
-    losses = [point.loss for point in job.training_loss if point.loss is not None]
+    points = job.training_loss if isinstance(job, training.TrainingJobDetail) else []
+    losses = [point.loss for point in points if point.loss is not None]
     detail = f"loss {losses[-1]:.4g}" if losses and not status.state.ended else None
     return JobStatus(job_id, status.state, status.raw, status.progress, detail)
 
@@ -141,7 +147,7 @@ def _scope_of(job_id: str) -> str:
 
 
 def _training_call(job_id: str) -> Call[JobStatus]:
-    return training.job(*split_id(job_id)).map(partial(_training_status, job_id))
+    return training.job(*split_id(job_id)).map(partial(training_status, job_id))
 
 
 TRAINING = JobKind(
@@ -161,7 +167,7 @@ DATASET = JobKind(
     title="dataset upload",
     called_job=False,
     status=lambda job_id: datasets.dataset(*split_id(job_id)).map(
-        lambda dataset: _status(_DATASET_WORDS, job_id, _upload_word(dataset.is_uploaded) or "unknown")
+        lambda dataset: dataset_status(job_id, dataset.is_uploaded)
     ),
     list_statuses=lambda project, job_ids: status_lists.datasets_of(
         project, _keep(_DATASET_WORDS, project, job_ids, lambda item: _upload_word(item.is_uploaded))
@@ -246,6 +252,33 @@ CREATED_ENGINE = _until("created_engine", ENGINE, "engine", _CREATED, engines.de
 
 PARKED_ENGINE = _until("parked_engine", ENGINE, "parked engine", _PARKED)
 """Ends when it is parked."""
+
+
+def deployment_status(job_id: str, word: str) -> JobStatus:
+    """Return the status of a deployment.
+
+    :param job_id: the project and the platform's id
+    :param word: the platform's status word
+    """
+    return _status(_DEPLOYMENT_WORDS, job_id, word)
+
+
+def engine_status(engine_id: str, word: str) -> JobStatus:
+    """Return the status of an engine.
+
+    :param engine_id: the platform's id
+    :param word: the platform's status word
+    """
+    return _status(_ENGINE_WORDS, engine_id, word)
+
+
+def dataset_status(job_id: str, is_uploaded: object) -> JobStatus:
+    """Return the status of a dataset.
+
+    :param job_id: the project and the platform's id
+    :param is_uploaded: the platform's flag
+    """
+    return _status(_DATASET_WORDS, job_id, _upload_word(is_uploaded) or "unknown")
 
 
 def state_of(kind: JobKind, word: str) -> JobState:

@@ -54,7 +54,11 @@ def state_of(word: str) -> JobState:
     return _WORDS.get(word.replace("_", " ").strip().upper(), JobState.UNKNOWN)
 
 
-def _tuning_status(job: training.TrainJob) -> JobStatus:
+def tuning_status(job: training.TrainJob) -> JobStatus:
+    """Return the status of a tuning job.
+
+    :param job: what the platform says about it
+    """
     state, raw = state_of(job.status), job.status
     if state is JobState.TIMED_OUT and (job.resume_count or 0) < (job.resume_limit or 0):
         state, raw = JobState.QUEUED, f"{job.status}, to be resumed by the platform"
@@ -81,12 +85,17 @@ def _describe_step(step: training.TrainingStep) -> str | None:
 
 
 def _tuning_statuses(_: str, job_ids: Collection[str]) -> Call[Listing]:
-    return training_list.list_all(job_ids, _tuning_status).map(
+    return training_list.list_all(job_ids, tuning_status).map(
         lambda jobs: Listing({status.job_id: status for status in jobs.found}, jobs.size)
     )
 
 
-def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus:
+def classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus:
+    """Return the status of a classifier's job.
+
+    :param job_id: the job
+    :param job: what the platform says about it
+    """
     if job.status is None:
         ended = job.model_id is not None
         return JobStatus(job_id, JobState.SUCCEEDED if ended else JobState.RUNNING, "no status reported")
@@ -94,10 +103,14 @@ def _classifier_status(job_id: str, job: classifiers.ClassifierJob) -> JobStatus
 
 
 def _downloads(models_listed: list[models.DownloadedModel]) -> Mapping[str, JobStatus]:
-    return {model.model_name: _download_status(model) for model in models_listed}
+    return {model.model_name: download_status(model) for model in models_listed}
 
 
-def _download_status(model: models.DownloadedModel) -> JobStatus:
+def download_status(model: models.DownloadedModel) -> JobStatus:
+    """Return the status of a model's download.
+
+    :param model: what the platform says about it
+    """
     raw = model.status or "no status reported"
     return JobStatus(model.model_name, state_of(raw), raw, detail=model.prev_download_error or None)
 
@@ -132,7 +145,7 @@ def _batch(title: str, status: Callable[[str], Call[JobStatus]]) -> JobKind:
 TUNING = JobKind(
     name="lamini/tuning",
     title="tuning",
-    status=lambda job_id: training.job(job_id).map(_tuning_status),
+    status=lambda job_id: training.job(job_id).map(tuning_status),
     list_statuses=_tuning_statuses,
     cancel=training.cancel,
     resume=training.resume,
@@ -149,7 +162,7 @@ MEMORY_RAG = JobKind(
 CLASSIFIER = JobKind(
     name="lamini/classifier",
     title="classifier",
-    status=lambda job_id: classifiers.status(job_id).map(lambda job: _classifier_status(job_id, job)),
+    status=lambda job_id: classifiers.status(job_id).map(lambda job: classifier_status(job_id, job)),
     cancel=lambda job_id: classifiers.update_job(job_id=job_id, status="CANCELLED"),
 )
 

@@ -19,6 +19,8 @@ class _ListedJob(msgspec.Struct, gc=False):
     job_id: object = None
     status: object = None
     model_name: object = None
+    custom_model_name: object = None
+    start_time: object = None
     history: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     resume_count: object = None
     resume_limit: object = None
