@@ -158,3 +158,11 @@ def event_trigger_class() -> type[Any]:
     except ImportError as error:
         raise ImportError("Asset watchers need Airflow 3. On Airflow 2.11, use a sensor.") from error
     return BaseEventTrigger
+
+
+def shows_pages() -> bool:
+    """Whether Airflow shows pages of plugins (3.1 and newer), and the configuration does not turn this provider's off."""
+    from airflow.providers.common.compat.sdk import conf
+    from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+    return AIRFLOW_V_3_1_PLUS and conf.getboolean("airflow_provider_lamini", "pages", fallback=True)

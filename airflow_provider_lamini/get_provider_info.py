@@ -60,6 +60,13 @@ _COMMON_OPTIONS = {
             "example": "True",
             "default": "False",
         },
+        "pages": {
+            "description": ("Add pages to the UI of Airflow 3.1 and newer."),
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": "False",
+            "default": "True",
+        },
     },
 }
 
@@ -92,6 +99,12 @@ def get_provider_info() -> dict[str, object]:
         "task-decorators": [
             {"name": name, "class-name": f"airflow_provider_lamini.decorators.{path}"}
             for name, path in _DECORATORS.items()
+        ],
+        "plugins": [
+            {
+                "name": "llm_pages",
+                "plugin-class": "airflow_provider_lamini.plugins.pages.LlmPagesPlugin",
+            }
         ],
         "extra-links": [f"airflow_provider_lamini.links.{name}" for name in _LINKS],
         "config": {

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 XCOM_KEY = "lamini_job_url"
+PAGES_PREFIX = "/llm_pages"
+"""Where Airflow's API server serves this provider's pages."""
 
 
 class LaminiJobLink(BaseOperatorLink):

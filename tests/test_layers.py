@@ -13,7 +13,7 @@ import airflow_provider_lamini
 
 ROOT = Path(airflow_provider_lamini.__file__).parent
 LAYERS = (
-    ("decorators",),
+    ("decorators", "plugins"),
     ("operators", "sensors"),
     ("runs",),
     ("triggers",),
@@ -34,6 +34,7 @@ GENERIC = (
     "corpus",
     "triggers",
     "runs",
+    "plugins",
     "operators/base.py",
     "operators/row_operator.py",
     "decorators/base.py",

@@ -70,5 +70,6 @@ def test_airflow_knows_the_configuration_options():
         "defer_after",
         "min_trigger_seconds",
         "freeze_gc",
+        "pages",
     ]
     assert conf.get("airflow_provider_lamini", "freeze_gc", fallback="False") == "False"

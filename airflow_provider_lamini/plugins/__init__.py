@@ -1,0 +1,1 @@
+"""Pages in Airflow's UI: the jobs of a connection, and what a task has done."""
