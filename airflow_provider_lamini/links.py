@@ -92,7 +92,7 @@ class ManifestLink(StorageLink):
 
 
 class ReportLink(StorageLink):
-    """The report of an evaluation, once it is written, also if the evaluation fails the task."""
+    """The report of an evaluation or of a run over rows, once it is written, also if it fails the task."""
 
     title = "Report"
     key = "airflow_provider_lamini_report_url"

@@ -251,6 +251,7 @@ def test_the_manifest_is_shown_as_a_task_returns_it():
         model=shown["model"],
         input=shown["input"],
         seconds=shown["seconds"],
+        reports=["report.md", "report.html"],
     )
     assert shown == returned.for_xcom()
 

@@ -23,7 +23,15 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.results import SHARDS, Shard, Shards, read_shards
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, UnreadableLedgerError
-from airflow_provider_lamini.rows.ledger.document import Chunk, Header, LedgerDocument, Round, Sizes, load
+from airflow_provider_lamini.rows.ledger.document import (
+    Chunk,
+    Header,
+    LedgerDocument,
+    ReportData,
+    Round,
+    Sizes,
+    load,
+)
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.manifest import Manifest, Part, read_manifest
 from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST
@@ -102,7 +110,12 @@ LEDGERS = {
         ),
         max_chunk_rows=5,
     ),
-    "finished": ledger(open=[], totals=COUNTS, rows_done_before=10),
+    "finished": ledger(
+        open=[],
+        totals=COUNTS,
+        rows_done_before=10,
+        report=ReportData(groups={"5": 8, "6": 1}, jobs=2, job_ids=["job-1", "job-2"]),
+    ),
     "in_a_loop": ledger(SUBMITTED, header=msgspec.structs.replace(HEADER, owner=LOOP_OWNER)),
 }
 MANIFEST_CONTENT = Manifest(
@@ -114,6 +127,7 @@ MANIFEST_CONTENT = Manifest(
     input="/data/tickets.jsonl (0.1 MB)",
     seconds=12.5,
     settings="9c1185a5c5e9fc54612808977ee8f548",
+    reports=["report.md", "report.html"],
 )
 SHARDS_CONTENT = Shards(
     shards=[Shard("output", 0, 2), Shard("/data/elsewhere", 2, 0)],

@@ -50,10 +50,11 @@ def test_each_operator_that_writes_to_storage_links_to_it(name):
     links = {type(link) for link in operator.operator_extra_links}
     writes = "output_folder" in operator.template_fields
     assert (ResultsLink in links) is writes
+    writes_rows_or_scores = writes and (issubclass(operator, RowOperator) or "Evaluate" in name)
     assert (ManifestLink in links) is (
-        (writes and issubclass(operator, RowOperator) and "Evaluate" not in name) or "Refresh" in name
+        (writes_rows_or_scores and "Evaluate" not in name) or "Refresh" in name
     )
-    assert (ReportLink in links) is ("Evaluate" in name)
+    assert (ReportLink in links) is writes_rows_or_scores
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ CONSOLE = "https://console.aws.amazon.com/s3"
 
 
 @pytest.mark.usefixtures("platform")
-def test_results_are_linked_at_once_and_the_manifest_when_it_is_written(store):
+def test_results_are_linked_at_once_and_manifest_and_report_when_they_are_written(store):
     ti = Try()
     operator = LaminiBatchInferenceOperator(
         task_id="infer", input=["a"], model_name=TEXT_MODEL, output=f"{store}/run", max_failed_rows=0
@@ -125,6 +126,7 @@ def test_results_are_linked_at_once_and_the_manifest_when_it_is_written(store):
     assert ti.xcoms == {
         ResultsLink.key: f"{CONSOLE}/buckets/bucket?prefix=run/",
         ManifestLink.key: f"{CONSOLE}/object/bucket?prefix=run/manifest.json",
+        ReportLink.key: f"{CONSOLE}/object/bucket?prefix=run/report.html",
     }
 
 
@@ -135,7 +137,7 @@ def test_a_task_that_fails_links_to_what_it_has_written(store):
         task_id="infer", input=["a"], model_name=TEXT_MODEL, output=f"{store}/run", check="builtins.callable"
     )
     run(operator, ti, fails=TooManyFailedRowsError)
-    assert set(ti.xcoms) == {ResultsLink.key, ManifestLink.key}
+    assert set(ti.xcoms) == {ResultsLink.key, ManifestLink.key, ReportLink.key}
     wrong, ti = (
         LaminiBatchInferenceOperator(task_id="infer", input=["a"], model_name="", output=f"{store}/wrong"),
         Try(),

@@ -82,6 +82,7 @@ class LaminiClassifyOperator(RowOperator):
         """Validate the arguments, then return the run."""
         from airflow_provider_lamini.platforms.lamini.endpoints import Classify, ClassifyOptions
         from airflow_provider_lamini.runs.inline import failures_value, is_single
+        from airflow_provider_lamini.runs.lamini.class_lines import ClassLines
         from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
 
         options = ClassifyOptions(
@@ -101,7 +102,10 @@ class LaminiClassifyOperator(RowOperator):
             }
 
         config = self.row_run_config(
-            endpoint=endpoint, model=options.model_id, fingerprint_inputs={"classify": asdict(options)}
+            endpoint=endpoint,
+            model=options.model_id,
+            fingerprint_inputs={"classify": asdict(options)},
+            writer=ClassLines,
         )
         if self.output_folder is None:
             return InlineRun(task, config, endpoint, max_rows=MAX_INLINE, result=inline_result)

@@ -265,9 +265,11 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         self, evaluated: Evaluation, metrics: Mapping[str, float], results: list[ThresholdResult], rows: int
     ) -> tuple[str | None, str | None]:
         """Write report and predictions, if there is an output folder, and return their URIs."""
+        from airflow_provider_lamini.rows.output.groups import Chart
+        from airflow_provider_lamini.rows.run_files import REPORT
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
         from airflow_provider_lamini.runs.evaluation_report import threshold_section, verdict
-        from airflow_provider_lamini.runs.report import HTML, MARKDOWN, Report, as_html, as_markdown
+        from airflow_provider_lamini.runs.report import Report, write_reports
 
         if self.output_folder is None:
             return None, None
@@ -279,13 +281,12 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
             summary=f"{rows} rows; evaluation {evaluated.eval_job_id} of the platform.",
             heads=["metric", "value"],
             rows=[[key, f"{value:.4f}"] for key, value in metrics.items()],
-            bars=[(key, value) for key, value in metrics.items() if value >= 0],
+            charts=[Chart("Metrics", [(key, value) for key, value in metrics.items() if value >= 0])],
             sections=threshold_section(results),
         )
-        folder.write(MARKDOWN, as_markdown(report))
-        folder.write(HTML, as_html(report))
+        write_reports(folder, report)
         folder.clean(older_than=0)
-        return folder.uri(MARKDOWN), folder.uri(PREDICTIONS)
+        return folder.uri(REPORT), folder.uri(PREDICTIONS)
 
 
 def flatten(metrics: Mapping[str, object], prefix: str = "") -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.links import ManifestLink, ResultsLink
+from airflow_provider_lamini.links import ManifestLink, ReportLink, ResultsLink
 from airflow_provider_lamini.operators.base import (
     COLOR,
     DAY,
@@ -52,7 +52,8 @@ class RowOperator(BaseOperator):
     Rows are read, sent and written in chunks, so memory does not depend on their number. A ledger in the output
     folder records what is done: a retry continues from there and never sends a finished chunk again. The output folder then
     contains ``part-*.jsonl`` (every row with its ``index``, the ``passthrough`` columns, ``output``, ``finish_reason``
-    and, if it failed, ``error``), ``errors-*.jsonl`` (a copy of the failed rows) and ``manifest.json``.
+    and, if it failed, ``error``), ``errors-*.jsonl`` (a copy of the failed rows), ``manifest.json``, and a report for people:
+    ``report.html`` with charts, and ``report.md``.
 
     A concrete operator returns its platform's hook from :meth:`make_hook` and its work, usually a
     :class:`~airflow_provider_lamini.runs.row_run.RowRun`, from :meth:`work`.
@@ -106,10 +107,10 @@ class RowOperator(BaseOperator):
     :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not. Afterwards the
         task fails, and a retry attaches to its jobs.
     :param cancel_on_kill: cancel the jobs when the task is killed, cleared or marked, if the platform can
-    :return: the manifest: URIs (of the parts only if there are at most 100), counts by outcome, chunks, seconds, model
+    :return: the manifest: URIs (of the parts only if there are at most 100), counts by outcome, chunks, seconds, model, report
     """
 
-    operator_extra_links: Sequence[BaseOperatorLink] = (ResultsLink(), ManifestLink())
+    operator_extra_links: Sequence[BaseOperatorLink] = (ResultsLink(), ManifestLink(), ReportLink())
 
     template_fields: Sequence[str] = (
         "poll_interval",

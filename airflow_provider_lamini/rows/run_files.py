@@ -14,6 +14,10 @@ LEDGER = "_ledger.json"
 """The ledger of the run."""
 MANIFEST = "manifest.json"
 """Written last: if it exists, all parts exist."""
+REPORT = "report.md"
+"""The report for people, as Markdown."""
+REPORT_HTML = "report.html"
+"""The same as HTML, with charts."""
 SHARDS = "shards.json"
 """The file that lists the folders of several runs."""
 EXAMPLES = (
@@ -21,12 +25,15 @@ EXAMPLES = (
     "part-00000.parquet",
     "errors-00000.jsonl",
     MANIFEST,
+    REPORT,
+    REPORT_HTML,
     "scores.jsonl",
     "predictions.jsonl",
     f"{WORK}/chunk-00000.round-1.json",
 )
 """One name of each kind of file that this package writes to an output folder."""
 
+_REPORTS = (REPORT, REPORT_HTML)
 _CLAIM = re.compile(rf"{WORK}/owner-\d+")
 _KEYS = "_keys-"
 _PART = re.compile(r"(?:(?:part|errors)-\d{5,}\.jsonl|part-\d{5,}\.parquet|_keys-\d{5,}\.bin)")
@@ -97,12 +104,15 @@ def run_files(folder: OutputFolder) -> list[str]:
     names = folder.names()
     parts = [name for name in names if _PART.fullmatch(name)]
     partials = [name for name in folder.names(work=True) if _PARTIAL.fullmatch(name)]
-    return [*(name for name in names if name == MANIFEST), *parts, *partials]
+    return [*(name for name in names if name in (MANIFEST, *_REPORTS)), *parts, *partials]
 
 
 def holds_results(folder: OutputFolder) -> bool:
-    """Whether a folder has results of a run. Keys of rows are none: they are written before anything is sent."""
-    return any(not name.startswith(_KEYS) for name in run_files(folder))
+    """Whether a folder has results of a run.
+
+    Keys of rows are none: they are written before anything is sent. Reports are none either: an evaluation writes some too.
+    """
+    return any(not name.startswith(_KEYS) and name not in _REPORTS for name in run_files(folder))
 
 
 def remove_run(folder: OutputFolder) -> None:

@@ -364,7 +364,7 @@ class ChunkJobs:
         """Write the part of a chunk. The ledger says so when it is written next: a crash before costs one more request."""
         counts = self._run.write_part(chunk, rows, result, chunk.retried)
         with self._ledger.transaction(later=True) as change:
-            change.finish(chunk, counts)
+            change.finish(chunk, counts, self._run.writer.groups(result))
         if len(chunk.rounds) != 1 or chunk.rounds[0].rows is not None or chunk.rounds[0].pieces:
             self._ledger.delete_later(partial_names(chunk.number, len(chunk.rounds)))
 

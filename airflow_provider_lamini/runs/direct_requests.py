@@ -168,7 +168,7 @@ class DirectRequests:
             set_result(result, offset, row)
         counts = self._run.write_part(chunk, found.rows, result, retried, sum_tokens(usages))
         with self._run.ledger.transaction() as change:
-            change.finish(chunk, counts)
+            change.finish(chunk, counts, self._run.writer.groups(result))
 
     async def _request(self, client: AsyncClient, prompts: Sequence[str]) -> list[tuple[RowResult, int]]:
         """The results of some rows, each with the number of times that it was sent."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.output.groups import Chart
 from airflow_provider_lamini.runs.evaluation import score
-from airflow_provider_lamini.runs.report import Item, Report
+from airflow_provider_lamini.runs.report import Item, Report, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.evaluation import Metric, ThresholdResult
 
 MAX_EXAMPLES = 5
-_MAX_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +131,18 @@ def report_of(
     """
     heads = ["metric", *(f"{role}: {names[role]}" for role in tally.roles)]
     heads += ["gain", "rows better", "rows worse"] if tally.compared else []
+    bars = [
+        (f"{name}, {role}", max(0.0, tally.mean(role, name)))
+        for name in tally.metrics
+        for role in tally.roles
+    ]
     cells = ["failed rows", *(str(failed[role]) for role in tally.roles)]
     return Report(
         title=f"Evaluation of {names['model']}: {verdict(results)}",
         summary=f"{tally.rows} rows of {source}.",
         heads=heads,
         rows=[*_rows(tally), cells + [""] * (len(heads) - len(cells))],
-        bars=[
-            (f"{name}, {role}", max(0.0, tally.mean(role, name)))
-            for name in tally.metrics
-            for role in tally.roles
-        ],
+        charts=[Chart("Mean scores", bars)],
         sections=[*threshold_section(results), *_examples(tally)],
     )
 
@@ -185,16 +186,8 @@ def _examples(tally: Tally) -> Iterator[tuple[str, list[Item]]]:
     title = f"Rows with a lower {first}" if tally.compared else f"Rows without a perfect {first}"
     items = []
     for row in examples:
-        details = [f"model: {_quoted(row.model)}"]
+        details = [f"model: {quoted(row.model)}"]
         if tally.compared:
-            details.append(f"base: {_quoted(row.base)}")
-        items.append(Item(f"Row {row.index}, right answer: {_quoted(row.pair.output)}", tuple(details)))
+            details.append(f"base: {quoted(row.base)}")
+        items.append(Item(f"Row {row.index}, right answer: {quoted(row.pair.output)}", tuple(details)))
     yield title, items
-
-
-def _quoted(output: Json) -> str:
-    if output is None:
-        return "(failed)"
-    text = " ".join((output if isinstance(output, str) else msgspec.json.encode(output).decode()).split())
-    text = text.replace("`", "'")
-    return f"`{text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + '...'}`" if text else "(empty)"

@@ -11,7 +11,7 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
 from airflow_provider_lamini.rows.errors import RowError
-from airflow_provider_lamini.rows.run_files import kept_rows_files
+from airflow_provider_lamini.rows.run_files import REPORT, REPORT_HTML, kept_rows_files
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
@@ -21,7 +21,7 @@ from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
 from airflow_provider_lamini.runs.evaluation_report import RowAnswers, Tally, report_of
 from airflow_provider_lamini.runs.kept_rows import open_shared_rows
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
-from airflow_provider_lamini.runs.report import HTML, MARKDOWN, as_html, as_markdown
+from airflow_provider_lamini.runs.report import write_reports
 from airflow_provider_lamini.runs.row_run import RowRun, jobs_kept
 
 if TYPE_CHECKING:
@@ -190,9 +190,8 @@ class ModelComparison:
         found_report = report_of(
             tally, results, names=self._models, failed=failed, source=self._source().describe()
         )
-        report = folder.uri(MARKDOWN)
-        folder.write(MARKDOWN, as_markdown(found_report))
-        folder.write(HTML, as_html(found_report))
+        report = folder.uri(REPORT)
+        write_reports(folder, found_report)
         folder.clean(older_than=0)
         self._forget_rows()
         for role, means in tally.numbers().items():
@@ -212,7 +211,7 @@ class ModelComparison:
             "model_name": self._models["model"],
             "base_model_name": self._models.get("base"),
             "report": report,
-            "report_html": folder.uri(HTML),
+            "report_html": folder.uri(REPORT_HTML),
             "scores": folder.uri(SCORES),
             "output": folder.location,
         }

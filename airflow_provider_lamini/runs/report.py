@@ -7,11 +7,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from airflow_provider_lamini.rows.run_files import REPORT, REPORT_HTML
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MARKDOWN = "report.md"
-HTML = "report.html"
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.output.groups import Chart
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; }
@@ -19,14 +24,16 @@ table { border-collapse: collapse; margin: 1em 0; } th, td { border: 1px solid #
 code { background: #f2f2f2; padding: 0 0.2em; overflow-wrap: anywhere; } svg text { font: 13px system-ui, sans-serif; }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_CODE, _STRONG = re.compile(r"`([^`]*)`"), re.compile(r"\*\*([^*]*)\*\*")
+_MARKED = re.compile(r"`([^`]*)`|\*\*([^*]*)\*\*")
+_SPECIAL = re.compile(r"[\\`*|<\[&]")
+_MAX_LENGTH = 200
 _LABEL, _BAR, _LINE = 260, 300, 26
 """Pixels: the width of a label, the width of the longest bar, the height of a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A line of a list. Text in backticks is quoted, text between double asterisks is emphasized.
+    """A line of a list. Text in backticks is quoted (see `quoted`), text between double asterisks is emphasized.
 
     :param text: the line
     :param details: lines below it
@@ -44,7 +51,7 @@ class Report:
     :param summary: a sentence below it
     :param heads: the heads of its table
     :param rows: the rows of its table
-    :param bars: the bars of its chart: labels with numbers that are not negative. Only the HTML has it.
+    :param charts: its charts. Only the HTML has them.
     :param sections: headings with lists
     """
 
@@ -52,8 +59,32 @@ class Report:
     summary: str
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
-    bars: Sequence[tuple[str, float]] = ()
+    charts: Sequence[Chart] = ()
     sections: Sequence[tuple[str, Sequence[Item]]] = ()
+
+
+def quoted(value: Json) -> str:
+    """A value as quoted text, on one line and of bounded length.
+
+    :param value: an output or a message; ``None`` for a row without an output
+    """
+    if value is None:
+        return "(failed)"
+    text = " ".join((value if isinstance(value, str) else msgspec.json.encode(value).decode()).split())
+    text = text.replace("`", "'")
+    return f"`{text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + '...'}`" if text else "(empty)"
+
+
+def write_reports(folder: OutputFolder, report: Report) -> list[str]:
+    """Write a report in both forms.
+
+    :param folder: the output folder
+    :param report: the report
+    :return: the names of the files
+    """
+    folder.write(REPORT, as_markdown(report))
+    folder.write(REPORT_HTML, as_html(report))
+    return [REPORT, REPORT_HTML]
 
 
 def as_markdown(report: Report) -> bytes:
@@ -61,16 +92,17 @@ def as_markdown(report: Report) -> bytes:
 
     :param report: the report
     """
-    lines = [f"# {report.title}", "", report.summary, "", f"| {' | '.join(map(_cell, report.heads))} |"]
+    lines = [f"# {_plain(report.title)}", "", _plain(report.summary), ""]
+    lines.append(f"| {' | '.join(map(_plain, report.heads))} |")
     lines.append(f"|{'---|' * len(report.heads)}")
-    lines += [f"| {' | '.join(map(_cell, row))} |" for row in report.rows]
+    lines += [f"| {' | '.join(map(_plain, row))} |" for row in report.rows]
     lines.append("")
     for title, items in report.sections:
         lines += [f"## {title}", ""]
         for item in items:
             lines += [f"- {item.text}", *(f"  - {detail}" for detail in item.details)]
         lines.append("")
-    return "\n".join(lines).encode()
+    return "\n".join(lines).encode(errors="replace")
 
 
 def as_html(report: Report) -> bytes:
@@ -78,7 +110,7 @@ def as_html(report: Report) -> bytes:
 
     :param report: the report
     """
-    return "\n".join(_html(report)).encode()
+    return "\n".join(_html(report)).encode(errors="replace")
 
 
 def _html(report: Report) -> Iterator[str]:
@@ -92,8 +124,10 @@ def _html(report: Report) -> Iterator[str]:
     for row in report.rows:
         yield f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"
     yield "</table>"
-    if report.bars:
-        yield from _chart(report.bars)
+    for chart in report.charts:
+        if chart.bars:
+            yield f"<h2>{html.escape(chart.title)}</h2>"
+            yield from _bars(chart.bars)
     for heading, items in report.sections:
         yield f"<h2>{html.escape(heading)}</h2><ul>"
         for item in items:
@@ -103,7 +137,7 @@ def _html(report: Report) -> Iterator[str]:
     yield "</body></html>\n"
 
 
-def _chart(bars: Sequence[tuple[str, float]]) -> Iterator[str]:
+def _bars(bars: Sequence[tuple[str, float]]) -> Iterator[str]:
     """Horizontal bars; the longest is the largest number, or 1."""
     largest = max(1.0, *(number for _, number in bars))
     width, height = _LABEL + _BAR + 80, _LINE * len(bars)
@@ -116,9 +150,14 @@ def _chart(bars: Sequence[tuple[str, float]]) -> Iterator[str]:
     yield "</svg>"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _plain(text: str) -> str:
+    """Text on one line in which no character means anything to Markdown."""
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def _inline(text: str) -> str:
-    return _STRONG.sub(r"<strong>\1</strong>", _CODE.sub(r"<code>\1</code>", html.escape(text)))
+    def marked(found: re.Match[str]) -> str:
+        code, strong = found.groups()
+        return f"<code>{code}</code>" if code is not None else f"<strong>{strong}</strong>"
+
+    return _MARKED.sub(marked, html.escape(text))

@@ -32,6 +32,8 @@ from airflow_provider_lamini.runs.inline import (
 )
 from airflow_provider_lamini.runs.opening import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.runs.report import write_reports
+from airflow_provider_lamini.runs.run_report import report_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +108,9 @@ class RowRun:
                 settings=config.settings(self._task.settings.base_url),
                 only_failed_of=config.only_failed_of or run.source.failed_in,
                 index=lambda row: run.source.indices(row, 1)[0],
+                write_reports=lambda manifest: write_reports(
+                    run.folder, report_of_run(run, manifest, self._task.hook.platform_name)
+                ),
             )
         run.check_failures()
         counts = manifest.counts

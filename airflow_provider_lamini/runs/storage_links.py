@@ -6,10 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.links import ManifestLink, ReportLink, ResultsLink
-from airflow_provider_lamini.rows.run_files import MANIFEST
+from airflow_provider_lamini.rows.run_files import MANIFEST, REPORT_HTML
 from airflow_provider_lamini.rows.storage.console import console_url
 from airflow_provider_lamini.rows.storage.uris import SCHEME, split_uri
-from airflow_provider_lamini.runs.report import HTML
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +36,7 @@ def storage_urls(operator: BaseOperator, *, at_end: bool) -> dict[str, str]:
             else:
                 found[link.key] = _file_url(folder, conn_id, MANIFEST)
         elif isinstance(link, ReportLink) and at_end:
-            found[link.key] = _file_url(folder, conn_id, HTML)
+            found[link.key] = _file_url(folder, conn_id, REPORT_HTML)
     return {key: url for key, url in found.items() if url}
 
 

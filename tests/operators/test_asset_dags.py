@@ -48,6 +48,8 @@ def test_after_a_deferral_the_event_has_the_ids_and_counts_and_what_the_author_a
         "model": TEXT_MODEL,
         "output": folder,
         "manifest": f"{folder}/manifest.json",
+        "report": f"{folder}/report.md",
+        "report_html": f"{folder}/report.html",
         "counts": {"rows": 2, "ok": 2, "failed": 0, "retried": 0, "reused": 0},
     }
 

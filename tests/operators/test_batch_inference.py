@@ -37,6 +37,8 @@ def test_rows_are_written_in_order_after_deferrals(platform, inference, rows, ou
         "part-00000.jsonl",
         "part-00001.jsonl",
         "part-00002.jsonl",
+        "report.html",
+        "report.md",
     ]
 
 
@@ -62,6 +64,8 @@ def test_the_manifest_has_the_paths_and_counts_of_the_results(inference, out):
         },
         "model": TEXT_MODEL,
         "input": "a list of 25 rows",
+        "report": f"{out}/report.md",
+        "report_html": f"{out}/report.html",
     }
     written = json.loads((out / "manifest.json").read_text())
     assert [part["first_row"] for part in written["parts"]] == [0, 10, 20]

@@ -75,6 +75,8 @@ def test_each_row_is_written_in_order_with_its_vector(platform, embed, rows, out
         },
         "model": EMBEDDING_MODEL,
         "input": "a list of 25 rows",
+        "report": f"{out}/report.md",
+        "report_html": f"{out}/report.html",
         "dimensions": DIMENSIONS,
     }
     assert bool(ended.deferrals) == (endpoint == "batch")

@@ -51,6 +51,8 @@ def test_another_runs_folder_is_replaced_if_the_user_says_so(inference, rows, ou
         "manifest.json",
         "notes.txt",
         "part-00000.jsonl",
+        "report.html",
+        "report.md",
     ]
 
 

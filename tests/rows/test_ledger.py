@@ -350,7 +350,7 @@ class TestOpening:
     @pytest.mark.parametrize("same", [True, False])
     def test_replacing_removes_only_our_files(self, folder, ledger, same):
         plan(ledger)
-        ours = ["part-00000.jsonl", "part-123456.jsonl", "errors-00001.jsonl", "manifest.json"]
+        ours = ["part-00000.jsonl", "part-123456.jsonl", "errors-00001.jsonl", "manifest.json", "report.md"]
         work = "_work/chunk-00000.round-0.json"
         foreign = ["notes.txt", "part-1.jsonl", "part-00000.csv", "_work/mine.json"]
         for name in (*ours, work, *foreign):

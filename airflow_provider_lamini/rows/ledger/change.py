@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import LedgerError
-from airflow_provider_lamini.rows.ledger.document import Chunk, Round, Sizes
+from airflow_provider_lamini.rows.ledger.document import Chunk, ReportData, Round, Sizes
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
@@ -183,7 +184,14 @@ class LedgerChange:
     def start_over(self) -> None:
         """Plan everything again, because the platform has accepted nothing so far."""
         self.document = replace(
-            self.document, next=Cursor(), planned=0, open=[], totals=Counts(), sizes=[], max_chunk_rows=0
+            self.document,
+            next=Cursor(),
+            planned=0,
+            open=[],
+            totals=Counts(),
+            sizes=[],
+            max_chunk_rows=0,
+            report=UNSET,
         )
 
     def limit_chunks(self, rows: int) -> None:
@@ -193,11 +201,12 @@ class LedgerChange:
         """
         self.document = replace(self.document, max_chunk_rows=min(rows, self.document.chunk_size))
 
-    def finish(self, chunk: Chunk, counts: Counts) -> None:
+    def finish(self, chunk: Chunk, counts: Counts, groups: Mapping[str, int] | None = None) -> None:
         """Record that the part of a chunk is written.
 
         :param chunk: the chunk
         :param counts: outcomes of its rows
+        :param groups: its rows with an output by a property of the output, for the report
         :raises LedgerError: if the counts do not match the number of its rows
         """
         now = self.document
@@ -208,7 +217,9 @@ class LedgerChange:
                 "error were counted."
             )
         rest = [other for other in now.open if other.number != done.number]
-        self.document = replace(now, open=rest, totals=now.totals + counts)
+        before = now.report if now.report is not UNSET else ReportData()
+        report = before.with_chunk(done.all_job_ids, groups or {})
+        self.document = replace(now, open=rest, totals=now.totals + counts, report=report)
 
     def _replace(self, chunk: Chunk, key: int | None, **changes: object) -> Chunk:
         """Change one of the submissions of a chunk."""

@@ -20,7 +20,7 @@ from airflow_provider_lamini.rows.run_files import LEDGER
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -141,6 +141,12 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [each.job_id for each in self.submissions if each.job_id is not None]
 
     @property
+    def all_job_ids(self) -> list[str]:
+        """The jobs of all of its submissions so far."""
+        submissions = (each for submission in self.rounds for each in (submission, *submission.pieces))
+        return [each.job_id for each in submissions if each.job_id is not None]
+
+    @property
     def job_id(self) -> str | None:
         """The job id of its last submission, once it is known."""
         return self.rounds[-1].job_id if self.rounds else None
@@ -168,6 +174,38 @@ class Sizes(msgspec.Struct, frozen=True, array_like=True):
     chunks: int
 
 
+MAX_JOB_IDS = 20
+"""Maximum number of job ids that are kept when their chunks are finished."""
+MAX_GROUPS = 40
+"""Maximum number of groups of outputs; rows of further groups are counted as `OTHERS`."""
+OTHERS = "others"
+
+
+class ReportData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the report says about the finished chunks besides their counts. Its size is bounded.
+
+    :param groups: rows with an output by a property of the output, such as its length (`PartWriter.groups`)
+    :param jobs: number of their jobs
+    :param job_ids: the first of these jobs
+    """
+
+    groups: dict[str, int] = {}
+    jobs: int = 0
+    job_ids: list[str] = []
+
+    def with_chunk(self, job_ids: list[str], groups: Mapping[str, int]) -> ReportData:
+        """Add a finished chunk.
+
+        :param job_ids: its jobs
+        :param groups: its rows by the same property
+        """
+        sums = dict(self.groups)
+        for name, rows in groups.items():
+            known = name if name in sums or len(sums) < MAX_GROUPS else OTHERS
+            sums[known] = sums.get(known, 0) + rows
+        return ReportData(sums, self.jobs + len(job_ids), [*self.job_ids, *job_ids][:MAX_JOB_IDS])
+
+
 class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of the file.
 
@@ -183,6 +221,7 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param max_chunk_rows: rows of the next chunks, if the platform accepts fewer than `Header.chunk_size`; 0 if not
     :param sizes: sizes of the planned chunks, in their order
     :param exclusive: whether the folder's store was seen to refuse the second creation of a file; unset if it has locks instead
+    :param report: what else the report says about the finished chunks; unset before there is one
     """
 
     header: Header
@@ -199,6 +238,7 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_chunk_rows: int = 0
     sizes: list[Sizes] = []
     exclusive: bool | msgspec.UnsetType = msgspec.UNSET
+    report: ReportData | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def chunk_size(self) -> int:

@@ -10,7 +10,14 @@ import msgspec
 from airflow_provider_lamini.rows.counts import Counts  # noqa: TC001 - msgspec reads the annotation
 from airflow_provider_lamini.rows.errors import IncompleteOutputError
 from airflow_provider_lamini.rows.formats import MANIFEST_FORMAT, FormatError
-from airflow_provider_lamini.rows.run_files import MANIFEST, errors_name, part_name, remove_work_files
+from airflow_provider_lamini.rows.run_files import (
+    MANIFEST,
+    REPORT,
+    REPORT_HTML,
+    errors_name,
+    part_name,
+    remove_work_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +55,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     :param seconds: duration of the run over all tries
     :param settings: hash of the platform, the model and the parameters, for runs that reuse the results
     :param only_failed_of: the folder of the run whose failed rows these are; their indices have gaps
+    :param reports: its files for people
     """
 
     format: str = FORMAT.name
@@ -61,6 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     settings: str = ""
     only_failed_of: str | msgspec.UnsetType = msgspec.UNSET
+    reports: list[str] = []
 
     def for_xcom(self, max_parts: int = _XCOM_PARTS) -> dict[str, Json]:
         """The manifest as a task returns it: plain values, with the URIs of the parts only if they are few.
@@ -80,6 +89,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             "model": self.model,
             "input": self.input,
             "seconds": self.seconds,
+            "report": f"{folder}/{REPORT}" if REPORT in self.reports else None,
+            "report_html": f"{folder}/{REPORT_HTML}" if REPORT_HTML in self.reports else None,
         }
 
 
@@ -96,9 +107,10 @@ def write_manifest(
     settings: str = "",
     only_failed_of: str | None = None,
     index: Callable[[int], int] = int,
+    write_reports: Callable[[Manifest], list[str]] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Manifest:
-    """End a run: check that all parts exist, write the manifest, and remove the work files.
+    """End a run: check that all parts exist, write reports, then the manifest, and remove the work files.
 
     A manifest that exists already stays as it is.
 
@@ -110,6 +122,8 @@ def write_manifest(
     :param settings: hash of the platform, the model and the parameters
     :param only_failed_of: as in `Manifest`
     :param index: returns the index of a row, given the number of rows before it
+    :param write_reports: writes files for people about what the manifest is going to say, and returns their names. A process that
+        dies before the manifest is written leaves them to the next one, which replaces them.
     :param clock: returns the current Unix timestamp
     :raises IncompleteOutputError: if the run is not finished, or a part is missing
     """
@@ -143,6 +157,8 @@ def write_manifest(
             settings=settings,
             only_failed_of=only_failed_of or msgspec.UNSET,
         )
+        if write_reports is not None:
+            manifest = msgspec.structs.replace(manifest, reports=write_reports(manifest))
         folder.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     remove_work_files(folder)
     folder.clean(older_than=0)

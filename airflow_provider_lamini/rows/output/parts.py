@@ -22,6 +22,7 @@ import msgspec
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import ColumnError, OutputError
 from airflow_provider_lamini.rows.output.chunk_result import DECODER, ChunkResult
+from airflow_provider_lamini.rows.output.groups import length_chart, rows_by_length
 from airflow_provider_lamini.rows.run_files import errors_name, part_name, partial_name
 from airflow_provider_lamini.rows.values import kind
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.columns import ColumnKind
     from airflow_provider_lamini.rows.counts import Counts
+    from airflow_provider_lamini.rows.output.groups import Chart
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.rows.values import Row
 
@@ -153,6 +155,21 @@ class PartWriter:
     def sums(self, result: ChunkResult) -> dict[str, float]:  # noqa: ARG002 - for writers that sum something
         """Sums over the rows of a chunk that the ledger keeps."""
         return {}
+
+    def groups(self, result: ChunkResult) -> dict[str, int]:
+        """Rows with an output of a chunk by a property of the output, for the report: texts by their length.
+
+        :param result: the results
+        """
+        return rows_by_length(result.outputs)
+
+    @staticmethod
+    def chart(groups: Mapping[str, int]) -> Chart:
+        """How the report shows what `groups` has counted.
+
+        :param groups: rows by group, of all chunks
+        """
+        return length_chart(groups)
 
     def _part(
         self, indices: Sequence[int], columns: Sequence[Sequence[Json]], result: ChunkResult

@@ -102,6 +102,9 @@ class VectorLines(PartWriter):
     def sums(self, result: ChunkResult) -> dict[str, float]:
         return {NUMBERS: float(sum(len(vector) for vector in result.outputs if vector is not None))}
 
+    def groups(self, result: ChunkResult) -> dict[str, int]:  # noqa: ARG002 - all vectors have the same length
+        return {}
+
     def _result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
         return result.outputs, result.errors
 

@@ -16,7 +16,7 @@ from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri, with
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
 WORK = "_work"
@@ -197,7 +197,7 @@ class OutputFolder:
         with self._allowed():
             return self._store.read(self._at(name))
 
-    def lines(self, name: str) -> Iterable[bytes]:
+    def lines(self, name: str) -> Generator[bytes, None, None]:
         """Read the lines of a file one by one.
 
         :raises FileNotFoundError: if it does not exist

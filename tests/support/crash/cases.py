@@ -29,6 +29,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "wait: the event is in flight",
         "resume: part-N.jsonl is complete, not yet renamed",
         "resume: manifest.json is written",
+        "resume: report.html is written",
         "again: the task starts",
         "execute: the task starts",
         "execute: _ledger.json (intend) is complete, not yet renamed",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROWS = 12
 CHUNK = 4
-OTHER_FILES = {"_ledger.json", "manifest.json"}
+OTHER_FILES = {"_ledger.json", "manifest.json", "report.md", "report.html"}
 
 
 class RowCase(Case):
