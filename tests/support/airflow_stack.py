@@ -164,6 +164,28 @@ class AirflowStack:
             self.show_logs()
         return state
 
+    def wait_runs(self, dag_id: str, number: int, timeout: float = 120) -> list[Run]:
+        """Wait until a Dag has had a number of runs, whoever has started them; fail if it has had more.
+
+        :return: the runs, the oldest first
+        """
+
+        def found() -> list[dict[str, Any]]:
+            if not self._known(dag_id):
+                return []
+            listed: list[dict[str, Any]] = self._call("GET", f"dags/{dag_id}/dagRuns?order_by=run_after")[
+                "dag_runs"
+            ]
+            return listed
+
+        self._until(f"{number} runs of {dag_id}", timeout, lambda: len(found()) >= number)
+        runs = [Run(dag_id, each["dag_run_id"]) for each in found()]
+        if len(runs) != number:
+            self._fail(f"{dag_id} has had {len(runs)} runs, not {number}")
+        for run in runs:
+            self._states.setdefault(run, [])
+        return runs
+
     def wait_task(self, run: Run, task_id: str, state: str, timeout: float = 120) -> None:
         """Wait until an instance of a task is in a state; fail at once if the task ends in another state."""
 

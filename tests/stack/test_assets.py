@@ -1,0 +1,133 @@
+"""Assets under Airflow's real scheduler, Dag processor and triggerer: Dags that follow jobs, models and indexes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.airflow_stack import AirflowStack, airflow_stack
+from tests.support.emissary_api import EmissaryClient
+from tests.support.local_platform import wait_until
+from tests.support.scripted_tuning import BASE, KEY, ScriptedTrainer, TunablePlatform, tunable_platform
+from tests.support.tuning_api import ROWS, start_job, wait_for_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAGS = [Path(__file__).parent / "dags" / "asset_stack_dags.py"]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunablePlatform]:
+    """A local platform whose trainer needs no torch."""
+    with tunable_platform(tmp_path_factory.mktemp("assets") / "platform", ScriptedTrainer()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def emissary(local: TunablePlatform) -> Iterator[EmissaryClient]:
+    """Its Emissary API."""
+    with EmissaryClient(local.url, KEY) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def project(emissary: EmissaryClient) -> str:
+    """The project whose jobs are watched."""
+    return emissary.project()
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    local: TunablePlatform, project: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AirflowStack]:
+    """Airflow's components, which here start the runs of scheduled Dags."""
+    env = {
+        "AIRFLOW_CONN_LAMINI_DEFAULT": json.dumps(
+            {"conn_type": "lamini", "host": local.url, "password": KEY}
+        ),
+        "AIRFLOW_CONN_EMISSARY_DEFAULT": json.dumps(
+            {"conn_type": "emissary", "host": f"{local.url}/emissary", "password": KEY}
+        ),
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
+        "WATCHED_PROJECT": project,
+    }
+    with airflow_stack(tmp_path_factory.mktemp("stack") / "airflow", DAGS, env) as stack:
+        yield stack
+
+
+def told(airflow: AirflowStack, dag_id: str, runs: int) -> list[list[dict[str, object]]]:
+    """What the runs of a Dag were told, when it has had this number of runs."""
+    found = airflow.wait_runs(dag_id, runs)
+    assert [airflow.wait_run(run) for run in found] == ["success"] * runs
+    return [airflow.xcom(run, "read") for run in found]
+
+
+def polls(local: TunablePlatform, path: str) -> int:
+    requests: dict[str, int] = local.http.get("/_control/stats").json()["requests"]
+    return requests.get(f"GET {path}", 0)
+
+
+def tune(local: TunablePlatform) -> str:
+    job_id = start_job(local)
+    wait_for_jobs(local, job_id, "COMPLETED")
+    return str(job_id)
+
+
+def event(platform: str, kind: str, job_id: str, status: str) -> list[dict[str, object]]:
+    payload = {
+        "version": 1,
+        "platform": platform,
+        "kind": kind,
+        "job_id": job_id,
+        "state": "succeeded",
+        "status": status,
+    }
+    return [{"from_trigger": True, "payload": payload}]
+
+
+def test_a_dag_runs_once_for_each_job_that_ends_also_if_the_triggerer_crashes(
+    airflow: AirflowStack, local: TunablePlatform, emissary: EmissaryClient, project: str
+):
+    jobs = "/emissary/v1/projects/{id}/training-jobs"
+    wait_until(lambda: polls(local, "/v1/train/jobs") > 0 and polls(local, jobs) > 0, timeout=90)
+    first = tune(local)
+    trained = emissary.trained(project, base_model=BASE, train_dataset_id=emissary.dataset(project))
+    after_first = event("lamini", "tuning", first, "COMPLETED")
+    after_training = event("emissary", "training", f"{project}/{trained}", "Success")
+    assert told(airflow, "after_tuning", 1) == [after_first]
+    assert told(airflow, "after_training", 1) == [after_training]
+
+    airflow.stop("triggerer", signal.SIGKILL)
+    second = tune(local)
+    airflow.start("triggerer")
+    after_second = event("lamini", "tuning", second, "COMPLETED")
+    assert told(airflow, "after_tuning", 2) == [after_first, after_second]
+    polled = polls(local, jobs)
+    wait_until(lambda: polls(local, jobs) > polled + 1)
+    assert told(airflow, "after_tuning", 2) == [after_first, after_second]
+    assert told(airflow, "after_training", 1) == [after_training]
+
+
+def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_made(
+    airflow: AirflowStack, local: TunablePlatform, tmp_path: Path
+):
+    given = tmp_path / "rows.jsonl"
+    given.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "guide.md").write_text("The lamp is red while it charges.")
+    run = airflow.trigger_dag("makes", {"input": str(given), "documents": str(tmp_path / "guide.md")})
+    assert airflow.wait_run(run) == "success"
+    ((model,),) = told(airflow, "after_model", 1)
+    ((index,),) = told(airflow, "after_index", 1)
+    trained, built = airflow.xcom(run, "train"), airflow.xcom(run, "build")
+    assert (model["platform"], model["job_id"], model["model_name"]) == (
+        "lamini",
+        trained["job_id"],
+        trained["model_name"],
+    )
+    assert (index["platform"], index["index_id"]) == ("lamini", built["index_id"])
+    assert model["model_name"] in local.engine.models()
