@@ -203,7 +203,7 @@ def test_such_a_query_is_refused_by_default_and_above_the_limit(task, query, out
 
 @pytest.mark.parametrize("operator", ["embed", "classify", "rag"])
 def test_without_an_output_folder_such_rows_of_a_query_are_listed(task, query):
-    given = query | {"output": None, "on_bad_row": "error", "max_failed_rows": 2}
+    given = query | {"output": None, "on_bad_row": "error", "max_failed_rows": 2, "prompt": "{body} {size}"}
     result = run_to_end(task(**given)).result
     assert [error and error["reason"] for error in result["errors"]] == ["bad_row", None, "bad_row", None]
 

@@ -161,3 +161,17 @@ def test_a_null_of_a_database_is_missing_also_where_backslashes_escape(file):
     path = file("a.tsv", "a\tb\n\\N\tx\\\ty\n1\t\\N\n")
     rows = open_source(path, options=InputOptions.parse(csv_options={"escape": "\\"})).read()
     assert [each.row for each in rows] == [{"a": None, "b": "x\ty"}, {"a": "1", "b": None}]
+
+
+@pytest.mark.parametrize("bad", ["1", "1;2;3;4;5"])
+def test_a_delimiter_is_recognized_although_some_rows_are_bad(file, bad):
+    path = file("a.csv", f'"id";"text"\n1;"a, b"\n{bad}\n2;b\n3;c\n')
+    source = open_source(path, keep_bad=True)
+    assert [found.row.get("text") for found in source.read()] == ["a, b", None, "b", "c"]
+    assert "delimiter semicolon" in source.notes()
+
+
+def test_a_delimiter_that_most_rows_do_not_have_is_part_of_the_header(file):
+    assert rows_of(file("a.csv", "text; more\na\nb\nc;d\n")) == [
+        {"text; more": text} for text in ("a", "b", "c;d")
+    ]

@@ -5,6 +5,7 @@ import decimal
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -305,3 +306,21 @@ def test_maps_become_objects_and_binary_text(table):
 )
 def test_nanoseconds_keep_their_digits(table, value, text):
     assert rows_of(table({"a": pa.array([value, None], pa.timestamp("ns"))})) == [{"a": text}, {"a": None}]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1, "00:00:00.000000001"), (1_000, "00:00:00.000001"), (0, "00:00:00")]
+)
+def test_nanoseconds_of_times_keep_their_digits(table, value, text):
+    assert rows_of(table({"a": pa.array([value, None], pa.time64("ns"))})) == [{"a": text}, {"a": None}]
+
+
+def test_types_on_top_of_others_are_what_they_stand_for(table):
+    columns = {
+        "uuid": pa.array([UUID(int=1).bytes, None], pa.uuid()),
+        "json": pa.array(['{"a": 1}', None], pa.json_()),
+        "flag": pa.array([1, None], pa.bool8()),
+    }
+    first, second = rows_of(table(columns))
+    assert first == {"uuid": str(UUID(int=1)), "json": '{"a": 1}', "flag": True}
+    assert second == dict.fromkeys(columns)

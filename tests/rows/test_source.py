@@ -70,7 +70,7 @@ class TestLists:
     )
     def test_the_error_names_an_item_that_is_not_a_row_without_its_content(self, item, reason):
         with pytest.raises(BadRowError) as caught:
-            open_source(["fine", item])
+            rows_of(["fine", item])
         assert str(caught.value).startswith("row 1 of the list")
         assert reason in str(caught.value)
         assert "secret" not in str(caught.value)
@@ -79,7 +79,7 @@ class TestLists:
         knot: list = []
         knot.append(knot)
         with pytest.raises(BadRowError, match="nested more than 100 levels deep"):
-            open_source([{"a": knot}])
+            rows_of([{"a": knot}])
 
 
 class TestKinds:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from airflow_provider_lamini.rows.errors import BadRowError, InputError
+from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import is_missing, json_value
 
 pd = pytest.importorskip("pandas")
@@ -118,3 +120,87 @@ def test_a_value_that_json_cannot_represent_is_named_by_its_type(word):
 @pytest.mark.parametrize("text", ["nan", "NaN", "None", "NaT", "<NA>", "null", ""])
 def test_a_text_is_never_a_missing_value(text):
     assert not is_missing(text)
+
+
+NANOSECONDS = 1_767_323_045_123_456_789
+MOMENT = "2026-01-02T03:04:05.123456789"
+FRAMES = {
+    "an Arrow table": pa.table(
+        {
+            "moment": pa.array([NANOSECONDS, None], pa.timestamp("ns")),
+            "time": pa.array([1_500, 1_001], pa.time64("ns")),
+            "bytes": pa.array([b"a", None]),
+            "number": [1.5, None],
+            "key": pa.array([uuid.UUID(int=1).bytes, None], pa.uuid()),
+        }
+    ),
+    "a frame of polars": pl.DataFrame(
+        {
+            "moment": pl.Series([NANOSECONDS, None]).cast(pl.Datetime("ns")),
+            "time": pl.Series([1_500, 1_001]).cast(pl.Time),
+            "bytes": [b"a", None],
+            "number": [1.5, float("nan")],
+            "key": ["00000000-0000-0000-0000-000000000001", None],
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_table_gives_each_value_whole(name):
+    first, second = (found.row for found in open_source(FRAMES[name]).read())
+    assert first == {
+        "moment": MOMENT,
+        "time": "00:00:00.000001500",
+        "bytes": "a",
+        "number": 1.5,
+        "key": "00000000-0000-0000-0000-000000000001",
+    }
+    assert second == dict.fromkeys(first) | {"time": "00:00:00.000001001"}
+
+
+def test_moments_of_polars_keep_their_zone_and_whole_microseconds():
+    moments = pl.Series([NANOSECONDS]).cast(pl.Datetime("ns", "Europe/Warsaw"))
+    frame = pl.DataFrame({"zone": moments, "whole": [dt.time(3, 4, 5)]})
+    (found,) = open_source(frame).read()
+    assert found.row == {"zone": "2026-01-02T04:04:05.123456789+01:00", "whole": "03:04:05"}
+
+
+@pytest.mark.parametrize("name", ["arrow", "polars"])
+def test_a_date_that_python_does_not_have_is_one_clear_error(name):
+    seconds = 10_000 * 366 * 86_400
+    tables = {
+        "arrow": pa.table({"moment": pa.array([seconds], pa.timestamp("s"))}),
+        "polars": pl.DataFrame({"moment": pl.Series([seconds * 1000]).cast(pl.Datetime("ms"))}),
+    }
+    with pytest.raises(
+        InputError, match=r"rows 0 to 0 that Python does not have.*Convert the column to text"
+    ):
+        list(open_source(tables[name]).read())
+
+
+UNUSABLE = {
+    "rows": [{"text": "a", "raw": 1}, {"text": "b", "raw": float("nan")}, {"text": "c", "raw": {"x": b"d"}}],
+    "a frame of pandas": pd.DataFrame({"text": ["a", "b", "c"], "raw": [1, {3}, object()]}),
+    "a table": pa.table({"text": ["a", "b", "c"], "raw": pa.array([b"1", b"\xff", b"\xfe"])}),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_value_that_nobody_needs_makes_no_bad_row(name):
+    source = open_source(UNUSABLE[name])
+    assert [found.row["text"] for found in source.read(columns=["text"])] == ["a", "b", "c"]
+    assert set(source.columns()) == {"text", "raw"}
+    for needed in (["text", "raw"], ["raw.x"], None):
+        with pytest.raises(BadRowError, match="row 1 of the list: column 'raw' "):
+            list(source.read(columns=needed))
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_bad_row_keeps_its_other_columns(name):
+    source = open_source(UNUSABLE[name], keep_bad=True)
+    (batch,) = source.batches(columns=["text", "raw"])
+    assert sorted(batch.bad) == [1, 2]
+    assert [row["text"] for row in batch.rows] == ["a", "b", "c"]
+    (batch,) = source.batches(columns=["text"])
+    assert batch.bad == {}

@@ -84,8 +84,8 @@ class _LineFeed:
             return self._dialect.protect_nulls(line.decode())
         except UnicodeDecodeError:
             wrong = (
-                f"{self._name}, line {self.line}: the line is not valid UTF-8. Pass csv_options={{'encoding': 'cp1252'}}, or "
-                "convert the file."
+                f"{self._name}, line {self.line}: the line is not valid UTF-8. Pass its encoding, such as "
+                "csv_options={'encoding': 'cp1252'}, or convert the file."
             )
             if not self._keep_bad:
                 raise BadRowError(wrong) from None

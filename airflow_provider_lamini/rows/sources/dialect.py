@@ -102,8 +102,8 @@ def dialect_of(sample: str, options: CsvOptions, default: str | None) -> tuple[D
 def sniff_delimiter(sample: str, options: CsvOptions) -> str:
     """The delimiter of a file, where its first lines make it certain; else a comma.
 
-    It is certain if the lines have several values each with exactly one delimiter, and not with a comma: as many as the
-    first line, or fewer, because values may be missing at the end of a line.
+    It is certain if the header has several names with exactly one delimiter, and not with a comma, and most lines as many
+    values, or fewer, because values may be missing at the end of a line. The other lines may be bad rows.
 
     :param sample: the beginning of the file, as complete lines
     :param options: what the user says
@@ -124,7 +124,8 @@ def _fits(sample: str, delimiter: str, options: CsvOptions) -> bool:
     except csv.Error:
         # The last record of a sample may be cut off; the first ones count.
         widths = widths if len(widths) > 1 else []
-    return bool(widths) and widths[0] == max(widths) and min(widths) > 1
+    fitting = [width for width in widths if 1 < width <= widths[0]]
+    return 2 * len(fitting) > len(widths) and widths[0] > 1
 
 
 def is_empty(values: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,7 @@ from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
 from airflow_provider_lamini.rows.values import Row, json_value, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from airflow_provider_lamini.rows.failures import RowFailure
 
@@ -38,43 +38,105 @@ class _ListBatch(Batch):
         return f"item {self.start.row + offset} of the list"
 
 
+class ListRows(NamedTuple):
+    """The rows of a list.
+
+    :param rows: the rows, without the values that cannot be used
+    :param bad: items that cannot be used, by number; their rows are empty
+    :param unusable: what is wrong with columns of other items, by number; only who needs such a column cannot use the row
+    """
+
+    rows: list[Row]
+    bad: dict[int, RowFailure]
+    unusable: dict[int, dict[str, RowFailure]]
+
+    def bad_among(self, first: int, count: int, wanted: Collection[str] | None) -> dict[int, RowFailure]:
+        """The rows that cannot be used, by their offset to the first one.
+
+        :param first: number of the first row
+        :param count: number of rows
+        :param wanted: the columns that are needed; ``None`` for all
+        """
+        found = {}
+        for number in range(first, first + count) if self.bad or self.unusable else ():
+            failure = self.bad.get(number) or _first_needed(self.unusable.get(number, {}), wanted)
+            if failure is not None:
+                found[number - first] = failure
+        return found
+
+
+def _first_needed(unusable: Mapping[str, RowFailure], wanted: Collection[str] | None) -> RowFailure | None:
+    """What is wrong with the first column that is needed, or of which a field is."""
+    return next(
+        (
+            failure
+            for column, failure in unusable.items()
+            if wanted is None or any(name == column or name.startswith(f"{column}.") for name in wanted)
+        ),
+        None,
+    )
+
+
 def check_rows(
-    items: Iterable[object],
-    bad: dict[int, RowFailure] | None = None,
-    *,
-    columns: Sequence[str] | None = None,
-) -> list[Row]:
+    items: Iterable[object], *, columns: Sequence[str] | None = None, keep_bad: bool = False
+) -> ListRows:
     """Convert the items of a list to rows.
 
     :param items: texts, each a row with the column ``prompt``, mappings of column to value, or records. A number counts as the
         text that it was before a template was rendered to native objects.
-    :param bad: receives the items that cannot be used, which become empty rows, by number; ``None`` to raise an error
     :param columns: names for the values of rows that are sequences
-    :raises BadRowError: for the first item that is neither, or contains a value that JSON cannot represent
+    :param keep_bad: keep items that are no rows instead of raising an error
+    :raises BadRowError: for the first item that is neither
     """
-    if bad is None:
-        return [as_row(item, number, columns) for number, item in enumerate(items)]
-    rows: list[Row] = []
+    found = ListRows([], {}, {})
     for number, item in enumerate(items):
         try:
-            rows.append(as_row(item, number, columns))
+            found.rows.append(as_row(item, number, columns))
         except BadRowError as error:
-            rows.append({})
-            bad[number] = bad_row(error)
-    return rows
+            part = _usable_part(item, number, columns)
+            if part is None and not keep_bad:
+                raise
+            if part is None:
+                found.bad[number], part = bad_row(error), ({}, {})
+            found.rows.append(part[0])
+            found.unusable[number] = part[1]
+    return found
+
+
+def _usable_part(
+    item: object, number: int, columns: Sequence[str] | None
+) -> tuple[Row, dict[str, RowFailure]] | None:
+    """The columns of a row that can be used, and what is wrong with the others; ``None`` if it is none of columns."""
+    try:
+        item = as_mapping(item, columns)
+    except ValueError:
+        return None
+    if not isinstance(item, Mapping) or not all(isinstance(column, str) for column in item):
+        return None
+    row: Row = {}
+    unusable = {}
+    for column, value in item.items():
+        try:
+            row |= as_row({column: value}, number, None)
+        except BadRowError as error:
+            unusable[column] = bad_row(error)
+    return row, unusable
 
 
 def read_batches(
-    rows: list[Row], start: Cursor, bad: Mapping[int, RowFailure], *, copies: bool = False
+    found: ListRows, start: Cursor, wanted: Collection[str] | None, *, keep_bad: bool, copies: bool = False
 ) -> Iterator[Batch]:
     """Read a list from a position.
 
-    :param rows: the whole list
+    :param found: the whole list
     :param start: the position
-    :param bad: items that could not be used, by number
+    :param wanted: the columns that are needed; ``None`` for all
+    :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
     :param copies: whether the caller changes the rows
+    :raises BadRowError: for the first row of which a column that is needed cannot be used
     :raises InputError: if the list is shorter
     """
+    rows = found.rows
     if start.row > len(rows):
         raise InputError(
             f"The list has {len(rows)} rows, but the task should continue after row {start.row}."
@@ -82,8 +144,10 @@ def read_batches(
     rest = islice(rows, start.row, None)
     row = start.row
     while batch := list(islice(rest, _BATCH_SIZE)):
-        here = {number - row: bad[number] for number in range(row, row + len(batch)) if number in bad}
-        yield _ListBatch(list(map(dict, batch)) if copies else batch, Cursor(row), bad=here)
+        bad = found.bad_among(row, len(batch), wanted)
+        if bad and not keep_bad:
+            raise BadRowError(bad[min(bad)].text)
+        yield _ListBatch(list(map(dict, batch)) if copies else batch, Cursor(row), bad=bad)
         row += len(batch)
 
 

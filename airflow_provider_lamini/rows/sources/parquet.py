@@ -278,7 +278,7 @@ def _table(
     """
     try:
         values: dict[str, list[Any]] = {
-            column: _exact_moments(part.column(column)).to_pylist() for column in columns
+            column: exact_moments(part.column(column)).to_pylist() for column in columns
         }
     except (UnicodeDecodeError, ValueError, OverflowError) as error:
         if bad is None:
@@ -316,17 +316,24 @@ def _undecodable(error: Exception) -> str:
     )
 
 
-def _exact_moments(values: pa.Array) -> pa.Array:
-    """Moments in microseconds, as Python has them; as text if that would lose digits. Other values stay as they are."""
+def exact_moments(values: pa.Array) -> pa.Array:
+    """Moments and times in microseconds, as Python has them; as text if that would lose digits. Other values stay as they are.
+
+    :param values: the values of a column
+    """
     import pyarrow as pa
     from pyarrow import compute
 
-    if not pa.types.is_timestamp(values.type) or values.type.unit != "ns":
+    kind = values.type
+    is_time = pa.types.is_time64(kind)
+    if not (is_time or pa.types.is_timestamp(kind)) or kind.unit != "ns":
         return values
     try:
-        return values.cast(pa.timestamp("us", values.type.tz))
+        return values.cast(pa.time64("us") if is_time else pa.timestamp("us", kind.tz))
     except pa.ArrowInvalid:
-        offset = "" if values.type.tz is None else "%z"
+        if is_time:
+            return values.cast(pa.string())
+        offset = "" if kind.tz is None else "%z"
         return compute.strftime(values, f"%Y-%m-%dT%H:%M:%S{offset}")
 
 
@@ -403,6 +410,10 @@ _VALUE_TYPES: tuple[tuple[str, type], ...] = (
     ("null", type(None)),
 )
 """Python type of the values of a column, by Arrow's name of the column type."""
+
+
+_EXTENSIONS = ("arrow.uuid", "arrow.json", "arrow.bool8")
+"""Types on top of others whose values Arrow gives as those of Python."""
 
 
 def _columns(schema: pa.Schema, columns: Collection[str] | None, name: str) -> dict[str, _Column]:
@@ -503,7 +514,8 @@ def _refused(kind: pa.DataType) -> str | None:
         types.is_timestamp,
         types.is_duration,
     )
-    return None if _is_text(kind) or _is_binary(kind) or any(test(kind) for test in known) else str(kind)
+    plain = _is_text(kind) or _is_binary(kind) or getattr(kind, "extension_name", "") in _EXTENSIONS
+    return None if plain or any(test(kind) for test in known) else str(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:

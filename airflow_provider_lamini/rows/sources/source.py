@@ -215,25 +215,26 @@ class ListSource(Source):
             self._notes.add("left out columns with the same name", ", ".join(self._repeated))
         if remark:
             self._notes.add(remark, "the list")
-        self._bad: dict[int, RowFailure] | None = {} if keep_bad else None
-        self._rows = check_rows(rows, self._bad, columns=columns)
+        self._keep_bad = keep_bad
+        self._found = check_rows(rows, columns=columns, keep_bad=keep_bad)
 
     @property
     def rows(self) -> Sequence[Row]:
-        """All rows."""
-        return self._rows
+        """All rows, without values that cannot be used."""
+        return self._found.rows
 
     def describe(self) -> str:
-        return f"a list of {len(self._rows)} rows"
+        return f"a list of {len(self.rows)} rows"
 
     def notes(self) -> str:
         return self._notes.summary()
 
     def columns(self) -> Collection[str]:
-        return dict.fromkeys((*(column for row in self._rows for column in row), *self._repeated))
+        unusable = (column for columns in self._found.unusable.values() for column in columns)
+        return dict.fromkeys((*(column for row in self.rows for column in row), *unusable, *self._repeated))
 
     def version(self) -> str:
-        return _hash(self._rows)
+        return _hash(self.rows)
 
     def layout(self) -> str:
         return "list"
@@ -261,7 +262,9 @@ class ListSource(Source):
             )
         projection = project_open(columns, {})
         copies = not projection.is_plain
-        for batch in read_batches(self._rows, cursor or Cursor(), self._bad or {}, copies=copies):
+        for batch in read_batches(
+            self._found, cursor or Cursor(), columns, keep_bad=self._keep_bad, copies=copies
+        ):
             yield projection.apply(batch)
 
 

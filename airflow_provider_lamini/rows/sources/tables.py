@@ -68,31 +68,54 @@ def repeated_columns(rows: object) -> Sequence[str]:
 
 
 def _dicts(frame: Any) -> Sequence[object]:
-    """Rows of polars as mappings."""
+    """Rows of polars as mappings. NaN is a missing value, as in other frames, except within lists and structs."""
+    import polars as pl
+
+    exact = {name: _exact_of_polars(frame[name]) for name in frame.columns}
+    rows: list[dict[str, object]] = frame.with_columns(**exact).to_dicts()
+    for name, kind in frame.schema.items():
+        if kind == pl.Binary or kind.is_float():
+            for row in rows:
+                row[name] = _without_nan(row[name]) if kind.is_float() else _decoded(row[name])
+    return cast("Sequence[object]", rows)
+
+
+def _decoded(value: object) -> object:
+    """Bytes as text; the value itself if it is none, so that its row is refused with the column's name."""
+    return _converted(bytes.decode, value) if isinstance(value, bytes) else value
+
+
+def _exact_of_polars(column: Any) -> Any:
+    """A column of polars whose values are exact in Python: short floats, and text of moments that are finer than Python's."""
+    import polars as pl
+
+    kind = column.dtype
+    by_text = _with_floats_of_polars(kind, pl.String)
+    if by_text != kind:
+        return column.cast(by_text).cast(_with_floats_of_polars(kind, pl.Float64))
+    is_moment = isinstance(kind, pl.Datetime) and kind.time_unit == "ns"
+    if (is_moment or kind == pl.Time) and (column.dt.nanosecond() % 1000 != 0).any():
+        offset = "%:z" if is_moment and kind.time_zone else ""
+        return column.dt.strftime(f"{'%Y-%m-%dT' if is_moment else ''}%H:%M:%S%.9f{offset}")
+    return column
+
+
+def _with_floats_of_polars(kind: Any, new: Any) -> Any:
+    """A type of polars in which another one takes the place of 32-bit floats."""
     import polars as pl
 
     kind_of_maps: Any = getattr(pl, "Map", ())  # newer than polars 1
-
-    def with_floats(kind: Any, new: Any) -> Any:
-        """A type in which another one takes the place of 32-bit floats."""
-        if kind == pl.Float32:
-            return new
-        if isinstance(kind, pl.List):
-            return pl.List(with_floats(kind.inner, new))
-        if isinstance(kind, pl.Array):
-            return pl.Array(with_floats(kind.inner, new), kind.size)
-        if isinstance(kind, kind_of_maps):
-            return pl.Map(kind.key, with_floats(kind.value, new))
-        if isinstance(kind, pl.Struct):
-            return pl.Struct({field.name: with_floats(field.dtype, new) for field in kind.fields})
-        return kind
-
-    short = [
-        pl.col(name).cast(with_floats(kind, pl.String)).cast(with_floats(kind, pl.Float64))
-        for name, kind in frame.schema.items()
-        if with_floats(kind, pl.String) != kind
-    ]
-    return cast("Sequence[object]", frame.with_columns(short).to_dicts())
+    if kind == pl.Float32:
+        return new
+    if isinstance(kind, pl.List):
+        return pl.List(_with_floats_of_polars(kind.inner, new))
+    if isinstance(kind, pl.Array):
+        return pl.Array(_with_floats_of_polars(kind.inner, new), kind.size)
+    if isinstance(kind, kind_of_maps):
+        return pl.Map(kind.key, _with_floats_of_polars(kind.value, new))
+    if isinstance(kind, pl.Struct):
+        return pl.Struct({field.name: _with_floats_of_polars(field.dtype, new) for field in kind.fields})
+    return kind
 
 
 _SHORT_FLOATS = re.compile(r"float(16|32)", re.IGNORECASE)
@@ -157,12 +180,18 @@ def _arrow_rows(table: Any) -> Sequence[object]:
 
 def _arrow_slice(table: Any) -> list[dict[str, object]]:
     """Rows of a table of Arrow as mappings."""
-    from airflow_provider_lamini.rows.sources.parquet import converter, decode_dictionaries, shortest_floats
+    from airflow_provider_lamini.rows.sources import parquet
 
-    converters = {field.name: converter(field.type) for field in table.schema}
+    converters = {field.name: parquet.converter(field.type) for field in table.schema}
     special = {name: convert for name, convert in converters.items() if convert is not None}
     part = table.combine_chunks().to_batches()
-    rows: list[dict[str, object]] = shortest_floats(decode_dictionaries(part[0])).to_pylist() if part else []
+    if not part:
+        return []
+    short = parquet.shortest_floats(parquet.decode_dictionaries(part[0]))
+    columns = [parquet.exact_moments(column).to_pylist() for column in short.columns]
+    rows: list[dict[str, object]] = [
+        dict(zip(short.schema.names, row, strict=True)) for row in zip(*columns, strict=True)
+    ]
     for row in rows if special else ():
         row |= {
             name: None if row[name] is None else _converted(convert, row[name])
@@ -228,10 +257,19 @@ class _Slices(Sequence[object]):
     def __getitem__(self, at: int | slice) -> object:
         if isinstance(at, slice):
             begin, end, _ = at.indices(self._count)
-            return self._make(begin, max(begin, end))
+            return self._rows(begin, max(begin, end))
         index = range(self._count)[at]
-        return self._make(index, index + 1)[0]
+        return self._rows(index, index + 1)[0]
 
     def __iter__(self) -> Iterator[object]:
         for begin in range(0, self._count, self._SIZE):
-            yield from self._make(begin, min(begin + self._SIZE, self._count))
+            yield from self._rows(begin, min(begin + self._SIZE, self._count))
+
+    def _rows(self, begin: int, end: int) -> Sequence[object]:
+        try:
+            return cast("Sequence[object]", self._make(begin, end))
+        except (ValueError, OverflowError) as error:
+            raise InputError(
+                f"The table has a value in rows {begin} to {end - 1} that Python does not have, such as a date after the year "
+                "9999. Convert the column to text first, or leave it out."
+            ) from error
