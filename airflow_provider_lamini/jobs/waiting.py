@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError, PlatformError
@@ -32,7 +34,15 @@ CANCEL_TIMEOUT = 20.0
 
 
 async def wait_for_jobs(
-    watch: Watch, kind: JobKind, job_ids: Sequence[str], plan: PollPlan, *, min_ended: int, report: Report
+    watch: Watch,
+    kind: JobKind,
+    job_ids: Sequence[str],
+    plan: PollPlan,
+    *,
+    min_ended: int,
+    gather: float = 0.0,
+    not_before: float = 0.0,
+    report: Report,
 ) -> JobEvent:
     """Wait until enough of these jobs have ended or are lost, or the deadline has passed.
 
@@ -41,20 +51,33 @@ async def wait_for_jobs(
     :param job_ids: the platform's ids
     :param plan: how often to poll, and until when
     :param min_ended: how many jobs must have ended or be lost before this returns
+    :param gather: seconds to wait for the other jobs once enough have ended
+    :param not_before: earliest moment to return unless all have ended, monotonic time in seconds
     :param report: called at intervals (:func:`~.polling.report_interval`) with what the last polls have shown
     :return: how the jobs stand
     :raises PlatformError: if the platform cannot be polled at all
     """
     histories = {job_id: PollHistory() for job_id in job_ids}
-    pending = {watch.add(kind, job_id, plan, history): job_id for job_id, history in histories.items()}
+    together = random.random()
+    pending = {
+        watch.add(kind, job_id, plan, history, jitter=together): job_id
+        for job_id, history in histories.items()
+    }
     results: dict[str, WaitResult] = {}
     any_ended = asyncio.Event()
     for future in pending:
         future.add_done_callback(lambda _: any_ended.set())
     try:
         with _Reporter(lambda: report(histories), plan):
-            while pending and len(results) < min_ended and DeadlinePassed() not in results.values():
-                await any_ended.wait()
+            until: float | None = None
+            while pending and DeadlinePassed() not in results.values():
+                if until is None and len(results) >= min_ended:
+                    until = max(time.monotonic() + gather, not_before)
+                if until is not None and time.monotonic() >= until:
+                    break
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(until and until - time.monotonic()):
+                        await any_ended.wait()
                 any_ended.clear()
                 done = [future for future in pending if future.done()]
                 results.update({pending.pop(future): future.result() for future in done})
@@ -100,6 +123,8 @@ async def wait_with_progress(
     plan: PollPlan,
     *,
     min_ended: int,
+    gather: float = 0.0,
+    not_before: float = 0.0,
     progress: Mapping[str, float] | None,
     info: Callable[[str], object],
     warn: Callable[[str], object],
@@ -111,6 +136,8 @@ async def wait_with_progress(
     :param job_ids: the platform's ids
     :param plan: how often to poll, and until when
     :param min_ended: how many jobs must have ended or be lost before this returns
+    :param gather: as in :func:`wait_for_jobs`
+    :param not_before: as in :func:`wait_for_jobs`
     :param progress: what was done before the wait, made by :meth:`~.progress.Progress.payload`
     :param info: logs one line
     :param warn: logs one line as a warning
@@ -124,6 +151,8 @@ async def wait_with_progress(
         job_ids,
         plan,
         min_ended=min_ended,
+        gather=gather,
+        not_before=not_before,
         report=log.report,
     )
 

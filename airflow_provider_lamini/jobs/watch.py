@@ -125,9 +125,12 @@ class Watch:
         return await self.add(kind, job_id, plan, history)
 
     def add(
-        self, kind: JobKind, job_id: str, plan: PollPlan, history: PollHistory
+        self, kind: JobKind, job_id: str, plan: PollPlan, history: PollHistory, *, jitter: float | None = None
     ) -> asyncio.Future[WaitResult]:
-        """Start polling a job, and return the future of what :meth:`wait` returns. Cancel it to stop polling."""
+        """Start polling a job, and return the future of what :meth:`wait` returns. Cancel it to stop polling.
+
+        :param jitter: a random number from 0 to 1 that jobs share which are polled for the first time together
+        """
         waiter = Waiter(
             next(self._numbers), kind, job_id, plan, history, asyncio.get_running_loop().create_future()
         )
@@ -136,7 +139,10 @@ class Watch:
         queue = self._queues.get((polled.name, scope))
         if queue is None:
             queue = self._queues[polled.name, scope] = Queue(polled, scope, phase=random.random() * POLL_GRID)
-        jitter = random.random() if self._cache is None else 0.0
+        if self._cache is not None:
+            jitter = 0.0
+        elif jitter is None:
+            jitter = random.random()
         self._push(queue, waiter, first_poll(plan, time.time(), jitter))
         if queue.task is None or queue.task.done():
             queue.task = asyncio.create_task(self._run(queue), name=f"watch {polled.name} {scope}".rstrip())

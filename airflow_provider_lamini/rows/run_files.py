@@ -76,7 +76,7 @@ def claim_name(generation: int) -> str:
 
 
 def left_job_name(number: int, intended_at: float) -> str:
-    """The file with the job id of an intended submission, until the ledger has it."""
+    """The file with the job id of an intended submission, until the chunk is finished."""
     return f"{WORK}/late-{number:05d}.{intended_at * 1e6:.0f}"
 
 
@@ -101,9 +101,10 @@ def kept_rows_files(folder: OutputFolder, fingerprint: str) -> list[str]:
 
 def run_files(folder: OutputFolder) -> list[str]:
     """The files of a run in a folder, without its ledger and without files that this package does not write."""
+    work_names = folder.start(lambda: folder.names(work=True))
     names = folder.names()
     parts = [name for name in names if _PART.fullmatch(name)]
-    partials = [name for name in folder.names(work=True) if _PARTIAL.fullmatch(name)]
+    partials = [name for name in work_names() if _PARTIAL.fullmatch(name)]
     return [*(name for name in names if name in (MANIFEST, *_REPORTS)), *parts, *partials]
 
 

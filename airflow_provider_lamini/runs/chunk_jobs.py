@@ -25,7 +25,7 @@ from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.run_files import partial_names, remove_run
+from airflow_provider_lamini.rows.run_files import left_job_name, partial_names, remove_run
 from airflow_provider_lamini.runs.failed_jobs import (
     MAX_FAILED_JOBS,
     failed_jobs,
@@ -365,6 +365,7 @@ class ChunkJobs:
         counts = self._run.write_part(chunk, rows, result, chunk.retried)
         with self._ledger.transaction(later=True) as change:
             change.finish(chunk, counts, self._run.writer.groups(result))
+        self._ledger.delete_later(left_job_name(chunk.number, when) for when in chunk.submission_times())
         if len(chunk.rounds) != 1 or chunk.rounds[0].rows is not None or chunk.rounds[0].pieces:
             self._ledger.delete_later(partial_names(chunk.number, len(chunk.rounds)))
 

@@ -64,12 +64,13 @@ def open_run(
     :raises RowError: if the input or the output cannot be used
     """
     folder = OutputFolder(config.output, config.output_conn_id)
+    ledger_file = folder.start(lambda: load(folder))
     source = _open_input(config, folder, stack, log)
     check_input_apart(source, folder)
     run_fingerprint = config.fingerprint(platform_url)
     config = dataclasses.replace(config, prompt=source.bind(config.prompt))
     version = source.version()
-    found = load(folder)
+    found = ledger_file()
     if found is None and must_exist:
         # Starting over would submit everything again after each deferral.
         raise LedgerError(

@@ -26,6 +26,9 @@ MODULES = ("hooks.telemetry", "hooks.watches", "jobs.kinds", "jobs.polling", "jo
 MIN_SECONDS = 5.0
 """Default of ``min_trigger_seconds``."""
 
+GATHER_SECONDS = 1.0
+"""How long a trigger waits for more jobs once enough have ended: resuming the task costs far more."""
+
 FREEZE_STEP = 500
 """With ``freeze_gc``: how many more triggers must wait than ever before until the next freeze, which takes 20 ms."""
 
@@ -131,6 +134,8 @@ class JobTrigger(BaseTrigger):
                     self.job_ids,
                     plan,
                     min_ended=self.min_ended,
+                    gather=GATHER_SECONDS,
+                    not_before=may_yield_at,
                     progress=self.progress,
                     info=self._report,
                     warn=partial(self.log.warning, "%s"),

@@ -351,6 +351,40 @@ def test_the_wait_ends_when_enough_jobs_have_ended(platform):
     assert not event.timed_out
 
 
+@pytest.mark.parametrize("by", ["gather", "not_before"])
+def test_jobs_that_end_soon_after_enough_others_are_in_the_same_event(platform, by):
+    platform.rows.update({"a": ["stop"], "b": [None], "c": ["stop"], "d": [None]})
+
+    async def scenario(watch):
+        more = {"gather": 1.0} if by == "gather" else {"not_before": time.monotonic() + 1.0}
+        wait = wait_for_jobs(
+            watch, BATCH_COMPLETIONS, "abcd", plan(), min_ended=2, report=lambda _: None, **more
+        )
+        began = time.monotonic()
+        waiting = asyncio.create_task(wait)
+        await polls_received(platform, 8)
+        platform.rows["b"] = ["stop"]
+        return await waiting, time.monotonic() - began
+
+    event, seconds = run_with_watch(platform, scenario)
+    assert sorted(event.ended) == ["a", "b", "c"]
+    assert 0.9 < seconds < 5
+
+
+def test_a_wait_ends_at_once_when_all_jobs_have_ended(platform):
+    platform.rows.update({"a": ["stop"], "b": ["stop"]})
+
+    async def scenario(watch):
+        began = time.monotonic()
+        arguments = {"min_ended": 1, "gather": 30.0, "not_before": began + 30, "report": lambda _: None}
+        event = await wait_for_jobs(watch, BATCH_COMPLETIONS, "ab", plan(), **arguments)
+        return event, time.monotonic() - began
+
+    event, seconds = run_with_watch(platform, scenario)
+    assert sorted(event.ended) == ["a", "b"]
+    assert seconds < 5
+
+
 def test_a_wait_that_times_out_reports_the_ended_jobs_and_the_progress(platform):
     platform.rows.update({"a": ["stop"], "b": [None]})
     seen = []

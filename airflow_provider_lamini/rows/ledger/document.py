@@ -151,6 +151,11 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The job id of its last submission, once it is known."""
         return self.rounds[-1].job_id if self.rounds else None
 
+    def submission_times(self) -> Iterator[float]:
+        """When each of its submissions was intended, as Unix timestamps."""
+        for each in self.rounds:
+            yield from (piece.intended_at for piece in each.pieces or [each] if piece.intended_at)
+
     @property
     def retried(self) -> int:
         """Number of its rows that were submitted more than once."""

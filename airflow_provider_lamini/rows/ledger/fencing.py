@@ -6,8 +6,9 @@ ledger.
 - Where storage has locks, a process holds one (`OutputFolder.lock`) while it acquires the ledger, and from an intent
   until the job's id is recorded.
 - Where storage can create a file only if it does not exist, a process claims its generation with such a file. After it
-  has written an intent, and before each submission, it looks for the claim of a later generation. The later process reads
-  the ledger and the ids that were left after its claim, so one of the two always sees the other. Whether storage keeps this
+  has written an intent, and before each submission, it looks for the claim of a later generation; it may do so beside the
+  write of the id before, because the later process waits for one more id. That process reads the ledger and the ids that
+  were left after its claim, so one of the two always sees the other. Whether storage keeps this
   promise is tried once per folder: some stores accept the condition and ignore it.
 - Elsewhere, a process looks at the same moments whether the ledger still names it. Two that act within the same moment may
   not see each other.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -47,15 +49,19 @@ def acquire(folder: OutputFolder, document: LedgerDocument, *, is_new: bool) -> 
     """
     token, known = uuid.uuid4().hex, document.generation
     generation = known + 1
-    exclusive = document.exclusive
+    exclusive, current = document.exclusive, None
     if exclusive is not False:
         while (claimed := folder.create_exclusive(claim_name(generation), token.encode())) is False:
             generation += 1
         if claimed is None:
             exclusive = msgspec.UNSET
         elif exclusive is msgspec.UNSET:
-            exclusive = _refuses_again(folder, generation)
-    found = load(folder) if exclusive is True else None
+            refuses = folder.start(partial(_refuses_again, folder, generation))
+            current = load(folder)
+            exclusive = refuses()
+        else:
+            current = load(folder)
+    found = current if exclusive is True else None
     # The process before could not see the claim until now, so it may have changed the ledger since it was read.
     if found is not None and (not is_new or found.generation > known):
         if found.header.owner != document.header.owner or found.generation >= generation:

@@ -35,7 +35,6 @@ from airflow_provider_lamini.rows.errors import (
     LedgerConflictError,
     LedgerError,
     LedgerLostError,
-    OutputError,
     RowError,
 )
 from airflow_provider_lamini.rows.ledger.change import LedgerChange
@@ -52,7 +51,7 @@ from airflow_provider_lamini.rows.ledger.fencing import (
     leave_job_id,
     read_left_job_id,
 )
-from airflow_provider_lamini.rows.run_files import LEDGER, holds_results, left_job_name, remove_run
+from airflow_provider_lamini.rows.run_files import LEDGER, holds_results, remove_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,13 +73,15 @@ class Ledger:
     """Seconds after which an intent is renewed before the submission begins, so that `late_answer` is long enough."""
     write_interval: ClassVar[float] = 1.0
     """Seconds after a write during which changes are rather collected: some stores allow one write a second and object."""
+    check_age: ClassVar[float] = 0.2
+    """Seconds for which a look for a claim that was made beside a write counts as made after it."""
 
     def __init__(self, folder: OutputFolder, document: LedgerDocument, *, clock: Callable[[], float]) -> None:
         self._folder = folder
         self._document = document
         self._clock = clock
         self._written = True
-        self._written_at, self._checked_at = time.monotonic(), -math.inf
+        self._written_at, self._checked_at, self._looked_at = time.monotonic(), -math.inf, -math.inf
         self._obsolete: list[str] = []
         self._found_open = {chunk.number for chunk in document.open}
         self._inherited = {
@@ -299,14 +300,17 @@ class Ledger:
         :raises LedgerLostError: if another process has acquired the ledger
         """
         if self._clock() - self.chunk(chunks[0].number).rounds[-1].intended_at < self.max_intent_age:
-            self._check_before_paying()
+            if not self._has_looked():
+                self._check_before_paying()
             return
         with self.transaction() as change:
             for chunk in chunks:
                 change.renew(chunk)
 
     def record_job_id(self, chunk: Chunk, job_id: str, key: int | None = None) -> Chunk:
-        """Record the id of a job as soon as the platform has returned it: in a file of its own, until `commit`.
+        """Record the id of a job as soon as the platform has returned it: until `commit`, in a file of its own.
+
+        The file stays until the chunk is finished, because no task waits for its removal.
 
         :param chunk: the chunk that was intended
         :param job_id: the platform's id
@@ -317,10 +321,9 @@ class Ledger:
         change = LedgerChange(self._document, self._clock())
         changed = change.record_job_id(chunk, job_id, key)
         submission = self.chunk(chunk.number).submission(key)
-        leave_job_id(self._folder, chunk.number, submission, job_id)
+        self._write_and_look(lambda: leave_job_id(self._folder, chunk.number, submission, job_id))
         self._inherited.discard((chunk.number, submission.key))
         self._document, self._written = change.document, False
-        self.delete_later([left_job_name(chunk.number, submission.intended_at)])
         return changed
 
     def forget(self, chunk: Chunk, key: int | None = None) -> Chunk:
@@ -401,8 +404,10 @@ class Ledger:
         *,
         is_new: bool = False,
     ) -> Ledger:
+        began = time.monotonic()
         document = acquire(folder, document, is_new=is_new)
         ledger = cls(folder, document, clock=clock)
+        ledger._checked_at = began
         if is_new or document.exclusive is not True:
             ledger._write(document, durable=True)
         else:  # the claim says who may write
@@ -420,17 +425,39 @@ class Ledger:
                 with self.transaction(later=True) as change:
                     change.record_job_id(chunk, left, each.key)
                 self._inherited.discard((chunk.number, each.key))
-                self.delete_later([left_job_name(chunk.number, each.intended_at)])
 
     def _commit(self, document: LedgerDocument, *, durable: bool) -> None:
-        self._folder.settle()
+        if self._folder.writing:
+            self._write_and_look(self._folder.settle)
         with self._folder.lock():
-            self.check_acquired()
+            if not self._has_looked():
+                self.check_acquired()
             self._write(document, durable=durable)
         self._document, self._written = document, True
         obsolete, self._obsolete = self._obsolete, []
-        with suppress(OSError, OutputError):  # the end of the run removes them, too
-            self._folder.delete_all(obsolete)
+        self._folder.delete_later(obsolete)  # if that fails, the end of the run removes them
+
+    def _write_and_look(self, write: Callable[[], object]) -> None:
+        """Write something, and where processes leave claims, look for one at the same time.
+
+        If there is one or the look fails, the next step looks again.
+        """
+        if self._document.exclusive is not True:
+            write()
+            return
+        look = self._folder.start(self._look)
+        write()
+        look()
+
+    def _look(self) -> None:
+        with suppress(OSError, RowError):
+            self.check_acquired()
+            self._looked_at = self._checked_at
+
+    def _has_looked(self) -> bool:
+        """Whether this process has looked for a claim beside its last write. This counts only once."""
+        looked_at, self._looked_at = self._looked_at, -math.inf
+        return time.monotonic() - looked_at < self.check_age
 
     def _check_before_paying(self) -> None:
         """Make sure that a process which acquires the ledger from now on sees what was written.

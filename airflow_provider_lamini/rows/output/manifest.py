@@ -134,6 +134,7 @@ def write_manifest(
         Part(part_name(number, suffix), index(first), rows)
         for number, (first, rows) in enumerate(ledger.document.parts())
     ]
+    owned = folder.start(ledger.check_acquired)
     names = set(folder.names())
     missing = [part.name for part in parts if part.name not in names]
     if missing:
@@ -141,7 +142,7 @@ def write_manifest(
             f"{len(missing)} of {len(parts)} parts of {folder} are missing, the first is {missing[0]}. Somebody has "
             "removed them."
         )
-    ledger.check_acquired()
+    owned()
     if MANIFEST in names:
         manifest = read_manifest(folder)
     else:

@@ -6,7 +6,7 @@ import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_lamini.rows.errors import FolderBusyError, InputError, OutputError, OutputRefusedError
 from airflow_provider_lamini.rows.storage.base import BusyError
@@ -16,8 +16,10 @@ from airflow_provider_lamini.rows.storage.uris import SCHEME, redacted_uri, with
 from airflow_provider_lamini.rows.values import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
+
+T = TypeVar("T")
 
 WORK = "_work"
 """Subfolder of the output folder for files that only a running run needs."""
@@ -26,7 +28,7 @@ _NAME = re.compile(rf"(?:{WORK}/)?[A-Za-z0-9_][A-Za-z0-9._-]{{0,199}}")
 _STALE_SECONDS = 3600.0
 _LOCK_TIMEOUT = 600.0
 _PROBE = "_probe"
-_WRITES_AT_ONCE = 8
+_AT_ONCE = 8
 
 
 class OutputFolder:
@@ -99,19 +101,49 @@ class OutputFolder:
         if not self.remote:
             self.write(name, data, durable=durable)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="output")
-        if len(self._writing) >= 2 * _WRITES_AT_ONCE:  # their contents are in memory
+        if len(self._writing) >= 2 * _AT_ONCE:  # their contents are in memory
             self._writing.popleft().result()
-        self._writing.append(self._pool.submit(self.write, name, data))
+        self._writing.append(self._threads().submit(self.write, name, data))
+
+    def delete_later(self, names: Sequence[str]) -> None:
+        """Remove files, those that exist, before `settle` returns. If it fails, they stay.
+
+        :param names: their names
+        """
+        if not self.remote:
+            self._try_to_delete(names)
+        elif names:
+            self._writing.append(self._threads().submit(self._try_to_delete, names))
 
     def settle(self) -> None:
-        """Wait until all files of `write_later` are written.
+        """Wait until all files of `write_later` are written, and those of `delete_later` are removed.
 
         :raises OutputError: if one could not be written
         """
         while self._writing:
             self._writing.popleft().result()
+
+    @property
+    def writing(self) -> bool:
+        """Whether `settle` has something to wait for."""
+        return bool(self._writing)
+
+    def start(self, work: Callable[[], T]) -> Callable[[], T]:
+        """Begin something whose result is needed later: on an object store at once, beside what this thread does.
+
+        :param work: called once at most; it must not take or need a lock
+        :return: waits for the result, or raises the error. On a local disk, it does the work.
+        """
+        return self._threads().submit(work).result if self.remote else work
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="output")
+        return self._pool
+
+    def _try_to_delete(self, names: Sequence[str]) -> None:
+        with suppress(OSError, OutputError):
+            self.delete_all(names)
 
     @contextmanager
     def lock(self, name: str = "ledger", timeout: float = _LOCK_TIMEOUT) -> Iterator[bool]:
