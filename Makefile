@@ -20,7 +20,7 @@ TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tuning demo-emissary check test test-stack test-stores test-models test-2.11 test-3.4 test-lowest test-tuning test-client test-dags test-faults faults faults-peers faults-stores production-trial fuzz bench bench-peers audit docs wheel clean
+.PHONY: help demo demo-tuning demo-emissary check test test-stack test-stores test-stores-2.11 test-models test-2.11 test-3.4 test-lowest test-tuning test-client test-dags test-faults faults faults-peers faults-stores production-trial fuzz bench bench-peers audit docs wheel clean
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
@@ -71,6 +71,9 @@ test-stack: $(READY_DEV)  ## run the tests against Airflow's real components and
 
 test-stores: $(READY_STORES)  ## run the tests against emulators of object stores: two of S3, and Azure
 	@.venv-stores/bin/python -m pytest -m stores tests/stores $(DURATIONS)
+
+test-stores-2.11: $(READY_2_11) $(READY_STORES)  ## run those of one S3 on Airflow 2.11
+	@.venv-2.11/bin/python -m pytest -m stores -k moto tests/stores $(DURATIONS)
 
 test-models: $(READY_DEV)  ## run the tests of the real local models, and download the models once (177 MB)
 	@.venv/bin/python -m pytest -m "models and not torch" tests/local $(DURATIONS)

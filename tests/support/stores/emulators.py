@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 NODE_MODULES = ROOT / ".ci" / "stores" / "node_modules"
 BUCKET = "bucket"
-CONN_ID = "my_store"
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The account that every Azurite has; it is not secret."""
@@ -61,21 +61,24 @@ class Emulator:
             return "there is no node"
         return None
 
-    def environment(self, url: str, conn_id: str = CONN_ID) -> dict[str, str]:
+    @property
+    def conn_id(self) -> str:
+        """The Airflow connection. Airflow keeps the file system of a connection, so each emulator has one of its own."""
+        return re.sub(r"\W+", "_", f"my {self.name}").rstrip("_")
+
+    def environment(self, url: str) -> dict[str, str]:
         """The environment in which Airflow finds the store.
 
         :param url: address of the emulator, or of a proxy in front of it
-        :param conn_id: the connection
         """
-        return {f"AIRFLOW_CONN_{conn_id.upper()}": json.dumps(self.connection(url))}
+        return {f"AIRFLOW_CONN_{self.conn_id.upper()}": json.dumps(self.connection(url))}
 
-    def uri(self, path: str = "", conn_id: str = CONN_ID) -> str:
+    def uri(self, path: str = "") -> str:
         """The URI of an object.
 
         :param path: its path in the bucket
-        :param conn_id: the connection
         """
-        return f"{self.scheme}://{conn_id}@{BUCKET}/{path}"
+        return f"{self.scheme}://{self.conn_id}@{BUCKET}/{path}"
 
 
 def _s3(url: str) -> dict[str, object]:
@@ -98,7 +101,9 @@ def _node(package: str, script: str) -> Path:
     return NODE_MODULES / package / script
 
 
-BIN = Path(sys.executable).parent
+_BESIDE = Path(sys.executable).parent
+BIN = _BESIDE if (_BESIDE / "moto_server").exists() else ROOT / ".venv-stores" / "bin"
+"""Where moto is: here, or in the environment of ``make test-stores``."""
 MOTO = Emulator(
     "s3 (moto)",
     "s3",
