@@ -224,7 +224,9 @@ def test_a_failed_job_fails_the_task_and_a_retry_sends_its_rows(platform, infere
     job_id = deferral.trigger["job_ids"][0]
     event = {
         "version": 1,
-        "ended": {job_id: {"state": "failed", "raw": "FAILED", "detail": "no GPU was free"}},
+        "ended": {
+            job_id: {"state": "failed", "raw": "FAILED", "detail": "no GPU was free", "cause": "platform"}
+        },
         "lost": {},
         "timed_out": False,
         "deadline": deferral.trigger["deadline"],

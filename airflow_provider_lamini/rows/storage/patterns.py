@@ -61,7 +61,7 @@ def check_pattern(pattern: str) -> None:
     """
     if any("**" in part and part != "**" for part in PurePosixPath(pattern).parts):
         raise InputError(
-            f"{short_uri(pattern)} is not a valid file pattern: '**' must stand alone between slashes, as in '**/*.jsonl'."
+            f"{short_uri(pattern)} is not a valid pattern of files: '**' must be a whole part of the path, as in '**/*.jsonl'."
         )
 
 
