@@ -14,7 +14,7 @@ EMISSARY = Contract("emissary", EMISSARY_DIALECT, emissary_calls.CALLS)
 
 
 def example_of(call):
-    """The answer that Lamini's structure gives as an example, cut to as many outputs as the call has prompts."""
+    """The response that Lamini's structure gives as an example, cut to as many outputs as the call has prompts."""
     content = LAMINI.operations[call.operation][2]["responses"]["200"]["content"]["application/json"]
     example, prompt = content.get("example"), (call.json or {}).get("prompt")
     several = isinstance(prompt, list)

@@ -1,4 +1,4 @@
-"""Every operation against a server that knows only the API's document: it checks requests and answers with samples."""
+"""Every operation against a server that knows only the API's document: it checks requests and responds with samples."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Document:
                     return 400, {"status": 400, "error": error.message}
         self.operations[operation] += 1
         (status,) = (status for status in described["responses"] if status.startswith("2"))
-        answer = described["responses"][status].get("content")
-        return int(status), answer and samples(EMISSARY, answer["application/json"]["schema"])[0]
+        content = described["responses"][status].get("content")
+        return int(status), content and samples(EMISSARY, content["application/json"]["schema"])[0]
 
 
 def serve(document):
@@ -111,7 +111,7 @@ def test_every_operation_is_answered(document, client):
 
 
 def test_the_server_refuses_what_the_document_does_not_allow(client):
-    """So that its answers to our requests mean something."""
+    """So that its responses to our requests mean something."""
     (call,) = [call for call in EMISSARY.calls if call.operation == "unDeployFromEngine"]
     with pytest.raises(BadRequestError, match="is a required property"):
         client.send(replace(call, json={"name": "live"}))

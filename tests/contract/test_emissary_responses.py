@@ -1,4 +1,4 @@
-"""Every documented form of an answer of Emissary is parsed, with the quirks of its API."""
+"""Every documented form of a response of Emissary is parsed, with the quirks of its API."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SUCCESSES = [
     for status, described in EMISSARY.operations[call.operation][2]["responses"].items()
     if status.startswith("2")
 ]
-ANSWERS = [
-    (call, answer)
+RESPONSES = [
+    (call, body)
     for call, _, schema in SUCCESSES
     if schema is not None
-    for answer in samples(EMISSARY, schema)
-    if not isinstance(answer, dict) or [] not in (answer.get("choices"), answer.get("data"))
+    for body in samples(EMISSARY, schema)
+    if not isinstance(body, dict) or [] not in (body.get("choices"), body.get("data"))
 ]
-"""Without answers that the structure allows and that answer nothing."""
+"""Without responses that the structure allows and that contain nothing."""
 WITHOUT_CONTENT = [call for call, status, _ in SUCCESSES if status == "204"]
 REFUSALS = [
     (call, int(status))
@@ -51,7 +51,7 @@ ERRORS = {400: BadRequestError, 401: AuthenticationError, 404: NotFoundError}
 
 
 def answer_of(call, status, body=b""):
-    """What a client makes of one answer of the platform."""
+    """What a client makes of one response of the platform."""
     settings = ClientSettings(
         dialect=EMISSARY_DIALECT, base_url="http://platform.test", key="k", retry_budget=0
     )
@@ -61,28 +61,28 @@ def answer_of(call, status, body=b""):
 
 
 @pytest.mark.parametrize(
-    ("call", "answer"), ANSWERS, ids=[f"{n}-{call.operation}" for n, (call, _) in enumerate(ANSWERS)]
+    ("call", "body"), RESPONSES, ids=[f"{n}-{call.operation}" for n, (call, _) in enumerate(RESPONSES)]
 )
-def test_every_documented_answer_is_parsed(call, answer):
+def test_every_documented_response_is_parsed(call, body):
     (schema,) = (schema for other, _, schema in SUCCESSES if other is call)
-    EMISSARY.validate(answer, schema)
-    parsed = read(call, answer)
-    for model, item in zip(parsed, answer, strict=True) if isinstance(answer, list) else [(parsed, answer)]:
+    EMISSARY.validate(body, schema)
+    parsed = read(call, body)
+    for model, item in zip(parsed, body, strict=True) if isinstance(body, list) else [(parsed, body)]:
         assert_same(model, item)
 
 
-def assert_same(model, answer):
-    """No field of an answer is lost, and none changes its value."""
-    if isinstance(answer, dict):
+def assert_same(model, body):
+    """No field of a response is lost, and none changes its value."""
+    if isinstance(body, dict):
         fields = model if isinstance(model, dict) else dict(model)
         spelled = {"prompt_token_details": "prompt_tokens_details"}
-        for name, value in answer.items():
+        for name, value in body.items():
             assert_same(fields[name if name in fields else spelled[name]], value)
-    elif isinstance(answer, list):
-        for part, item in zip(model, answer, strict=True):
+    elif isinstance(body, list):
+        for part, item in zip(model, body, strict=True):
             assert_same(part, item)
     else:
-        assert model == answer
+        assert model == body
 
 
 def test_ten_operations_answer_without_content():
@@ -90,7 +90,7 @@ def test_ten_operations_answer_without_content():
 
 
 @pytest.mark.parametrize("call", WITHOUT_CONTENT, ids=lambda call: call.operation)
-def test_an_answer_without_content_is_a_success(call):
+def test_a_response_without_content_is_a_success(call):
     assert answer_of(call, 204) is None
     assert answer_of(call, 200, b"{}") is None
 
@@ -171,7 +171,7 @@ def test_missing_and_null_fields_are_empty(missing):
 
 
 @pytest.mark.parametrize(
-    ("call", "answer"),
+    ("call", "body"),
     [
         (training.job("ms-1", "tr-1"), {"id": "tr-1"}),
         (deployments.deployment("ms-1", "dp-1"), {"status": "Deployed"}),
@@ -185,9 +185,9 @@ def test_missing_and_null_fields_are_empty(missing):
     ],
     ids=lambda value: getattr(value, "operation", ""),
 )
-def test_an_answer_without_what_we_need_is_refused(call, answer):
+def test_a_response_without_what_we_need_is_refused(call, body):
     with pytest.raises(ValueError, match=r"\w"):
-        read(call, answer)
+        read(call, body)
 
 
 def test_urls_of_files_are_not_shown():

@@ -1,4 +1,4 @@
-"""Our models read every form of an answer that the platform's pages describe; here on tuning, datasets, models."""
+"""Our models read every form of a response that the platform's pages describe; here on tuning, datasets, models."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_all_tuning_jobs_are_listed(wrap):
 
 @pytest.mark.parametrize("call", [training.cancel(1), training.resume(1)], ids=lambda call: call.operation)
 @pytest.mark.parametrize(
-    ("answer", "state"),
+    ("body", "state"),
     [
         ({"status": "CANCELLED"}, "CANCELLED"),
         ({}, None),
@@ -91,13 +91,13 @@ def test_all_tuning_jobs_are_listed(wrap):
         (b"", None),
     ],
 )
-def test_cancelling_and_resuming_return_a_status_if_the_platform_sends_one(call, answer, state):
-    assert read(call, answer) == state
+def test_cancelling_and_resuming_return_a_status_if_the_platform_sends_one(call, body, state):
+    assert read(call, body) == state
 
 
-@pytest.mark.parametrize("answer", [{"cancelled": [1, 2]}, [], b""])
-def test_cancelling_all_jobs_accepts_any_response(answer):
-    read(training.cancel_all(), answer)
+@pytest.mark.parametrize("body", [{"cancelled": [1, 2]}, [], b""])
+def test_cancelling_all_jobs_accepts_any_response(body):
+    read(training.cancel_all(), body)
 
 
 def test_an_evaluated_tuning_job_is_parsed():

@@ -1,4 +1,4 @@
-"""Our models read every form of an answer about texts and vectors that the platform's pages describe."""
+"""Our models read every form of a response about texts and vectors that the platform's pages describe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.contract import read
 
 
 @pytest.mark.parametrize(
-    ("answer", "outputs", "reasons"),
+    ("body", "outputs", "reasons"),
     [
         ({"outputs": "text", "finish_reason": "stop"}, ["text"], ["stop"]),
         ({"outputs": ["text"], "finish_reason": ["length"]}, ["text"], ["length"]),
@@ -27,8 +27,8 @@ from tests.support.contract import read
     [completions.complete(model_name="m", prompt="p"), memory_rag.complete(prompt="p", job_id=1)],
     ids=["completions", "memory rag"],
 )
-def test_the_completion_of_one_prompt_is_parsed_with_and_without_a_list(call, answer, outputs, reasons):
-    found = read(call, answer)
+def test_the_completion_of_one_prompt_is_parsed_with_and_without_a_list(call, body, outputs, reasons):
+    found = read(call, body)
     assert (found.outputs, found.finish_reason) == (outputs, reasons)
 
 
@@ -40,7 +40,7 @@ def test_several_completions_keep_their_order():
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "body",
     [
         {},
         {"outputs": []},
@@ -55,14 +55,14 @@ def test_several_completions_keep_their_order():
         None,
     ],
 )
-def test_completions_that_do_not_match_the_prompts_are_refused(answer):
+def test_completions_that_do_not_match_the_prompts_are_refused(body):
     """A row too few or too many would put answers beside the wrong questions."""
     with pytest.raises(ValueError, match=r"expected|prompts|must be"):
-        read(completions.complete(model_name="m", prompt=["p", "q"]), answer)
+        read(completions.complete(model_name="m", prompt=["p", "q"]), body)
 
 
 @pytest.mark.parametrize(
-    ("prompt", "output_type", "answer", "outputs"),
+    ("prompt", "output_type", "body", "outputs"),
     [
         ("p", None, {"output": "text"}, ["text"]),
         ("p", None, [{"output": "text"}], ["text"]),
@@ -80,20 +80,20 @@ def test_completions_that_do_not_match_the_prompts_are_refused(answer):
         ),
     ],
 )
-def test_responses_of_the_older_completions_are_parsed(prompt, output_type, answer, outputs):
+def test_responses_of_the_older_completions_are_parsed(prompt, output_type, body, outputs):
     call = completions.complete_v1(model_name="m", prompt=prompt, output_type=output_type)
-    assert read(call, answer).outputs == outputs
+    assert read(call, body).outputs == outputs
 
 
-@pytest.mark.parametrize("answer", [{"text": "a"}, ["a"], "a", [{"output": "a"}, {"output": "b"}], None])
-def test_invalid_responses_of_the_older_completions_are_refused(answer):
+@pytest.mark.parametrize("body", [{"text": "a"}, ["a"], "a", [{"output": "a"}, {"output": "b"}], None])
+def test_invalid_responses_of_the_older_completions_are_refused(body):
     with pytest.raises(ValueError, match=r"expected|prompts"):
-        read(completions.complete_v1(model_name="m", prompt="p"), answer)
+        read(completions.complete_v1(model_name="m", prompt="p"), body)
 
 
 @pytest.mark.parametrize("ask", [batches.completions_result, completions.streaming_result])
 @pytest.mark.parametrize(
-    ("answer", "outputs", "reasons", "done"),
+    ("body", "outputs", "reasons", "done"),
     [
         ({}, [], [], False),
         ({"outputs": [], "finish_reason": []}, [], [], False),
@@ -109,13 +109,13 @@ def test_invalid_responses_of_the_older_completions_are_refused(answer):
         ({"outputs": ["a", "b"], "finish_reason": "stop"}, ["a", "b"], ["stop", "stop"], True),
     ],
 )
-def test_a_batch_result_is_parsed_even_while_it_is_empty(ask, answer, outputs, reasons, done):
-    found = read(ask("1"), answer)
+def test_a_batch_result_is_parsed_even_while_it_is_empty(ask, body, outputs, reasons, done):
+    found = read(ask("1"), body)
     assert (found.outputs, found.finish_reason, found.done) == (outputs, reasons, done)
 
 
 @pytest.mark.parametrize(
-    ("answer", "total", "done"),
+    ("body", "total", "done"),
     [
         ({}, 0, 0),
         ({"outputs": [], "finish_reason": []}, 0, 0),
@@ -125,15 +125,15 @@ def test_a_batch_result_is_parsed_even_while_it_is_empty(ask, answer, outputs, r
         ({"outputs": [None, None], "finish_reason": None}, 2, 0),
     ],
 )
-def test_progress_counts_finish_reasons(answer, total, done):
-    assert read(batches.completions_progress("1"), answer) == batches.BatchProgress(total, done)
+def test_progress_counts_finish_reasons(body, total, done):
+    assert read(batches.completions_progress("1"), body) == batches.BatchProgress(total, done)
 
 
 @pytest.mark.parametrize("call", [batches.completions_progress("1"), batches.completions_result("1")])
-@pytest.mark.parametrize("answer", [[], "x", {"finish_reason": 5, "outputs": ["a"]}, b"{", b""])
-def test_an_unexpected_batch_result_is_refused(call, answer):
+@pytest.mark.parametrize("body", [[], "x", {"finish_reason": 5, "outputs": ["a"]}, b"{", b""])
+def test_an_unexpected_batch_result_is_refused(call, body):
     with pytest.raises(ValueError, match=r".+"):
-        read(call, answer)
+        read(call, body)
 
 
 @pytest.mark.parametrize(
@@ -151,19 +151,19 @@ def test_the_id_of_a_job_is_a_text_even_if_the_server_sends_a_number(call):
 
 
 @pytest.mark.parametrize(
-    ("answer", "vectors"),
+    ("body", "vectors"),
     [
         ({"embedding": [0.5, -1, 2e-3]}, [[0.5, -1.0, 0.002]]),
         ({"embedding": [[0.5, 1]]}, [[0.5, 1.0]]),
     ],
 )
-def test_the_vector_of_one_text_is_parsed_flat_or_nested(answer, vectors):
-    assert read(embeddings.embed(prompt="p"), answer) == vectors
-    assert read(embeddings.embed(prompt=["p"]), answer) == vectors
+def test_the_vector_of_one_text_is_parsed_flat_or_nested(body, vectors):
+    assert read(embeddings.embed(prompt="p"), body) == vectors
+    assert read(embeddings.embed(prompt=["p"]), body) == vectors
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "body",
     [
         {},
         {"embedding": []},
@@ -176,21 +176,21 @@ def test_the_vector_of_one_text_is_parsed_flat_or_nested(answer, vectors):
         [],
     ],
 )
-def test_vectors_that_do_not_match_the_texts_are_refused(answer):
+def test_vectors_that_do_not_match_the_texts_are_refused(body):
     with pytest.raises(ValueError, match=r".+"):
-        read(embeddings.embed(prompt=["p", "q"]), answer)
+        read(embeddings.embed(prompt=["p", "q"]), body)
 
 
-@pytest.mark.parametrize("answer", [{}, {"embedding": []}, {"embedding": None}, b"", b"null", b"[]", b" \n"])
-def test_a_batch_of_vectors_is_not_done_while_it_is_empty(answer):
-    assert read(batches.embeddings_result("1"), answer) is None
-    assert read(batches.embeddings_progress("1"), answer) == 0
+@pytest.mark.parametrize("body", [{}, {"embedding": []}, {"embedding": None}, b"", b"null", b"[]", b" \n"])
+def test_a_batch_of_vectors_is_not_done_while_it_is_empty(body):
+    assert read(batches.embeddings_result("1"), body) is None
+    assert read(batches.embeddings_progress("1"), body) == 0
 
 
 def test_a_batch_of_vectors_is_parsed():
-    answer = {"embedding": [[1, 2], [3, 4]]}
-    assert read(batches.embeddings_result("1"), answer) == [[1.0, 2.0], [3.0, 4.0]]
-    assert read(batches.embeddings_progress("1"), answer) == 2
+    body = {"embedding": [[1, 2], [3, 4]]}
+    assert read(batches.embeddings_result("1"), body) == [[1.0, 2.0], [3.0, 4.0]]
+    assert read(batches.embeddings_progress("1"), body) == 2
     assert read(batches.embeddings_progress("1"), {"embedding": [1, 2, 3]}) == 1
 
 
@@ -208,7 +208,7 @@ def test_a_chat_response_is_parsed():
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "body",
     [
         {"object": "list", "data": [{"id": "a", "object": "model"}, {"id": "b"}]},
         ["a", "b"],
@@ -216,5 +216,5 @@ def test_a_chat_response_is_parsed():
         {"models": ["a", {"name": "b"}]},
     ],
 )
-def test_chat_models_are_listed(answer):
-    assert read(chat.models(), answer) == ["a", "b"]
+def test_chat_models_are_listed(body):
+    assert read(chat.models(), body) == ["a", "b"]

@@ -1,4 +1,4 @@
-"""Our models read every form of an answer about indexes and classifiers that the platform's pages describe."""
+"""Our models read every form of a response about indexes and classifiers that the platform's pages describe."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def test_the_reason_of_a_failed_index_is_parsed_if_it_is_a_text(detail):
     assert told == (detail if isinstance(detail, str) and detail else None)
 
 
-@pytest.mark.parametrize("answer", [{}, {"outputs": {}}, {"outputs": "x"}, {"status": None}, [], None, b""])
-def test_an_index_without_a_status_is_refused(answer):
+@pytest.mark.parametrize("body", [{}, {"outputs": {}}, {"outputs": "x"}, {"status": None}, [], None, b""])
+def test_an_index_without_a_status_is_refused(body):
     with pytest.raises(ValueError, match=r".+"):
-        read(memory_rag.status("1"), answer)
+        read(memory_rag.status("1"), body)
 
 
 @pytest.mark.parametrize(
-    "answer", [{"job_id": 1, "status": "CREATED"}, {"outputs": {"job_id": "1", "status": "CREATED"}}]
+    "body", [{"job_id": 1, "status": "CREATED"}, {"outputs": {"job_id": "1", "status": "CREATED"}}]
 )
-def test_a_started_index_is_parsed(answer):
-    found = read(memory_rag.add_index(prompt="p", job_id=1), answer)
+def test_a_started_index_is_parsed(body):
+    found = read(memory_rag.add_index(prompt="p", job_id=1), body)
     assert (found.job_id, found.status) == ("1", "CREATED")
 
 
 @pytest.mark.parametrize(
-    ("answer", "pairs"),
+    ("body", "pairs"),
     [
         (
             [{"Question 1": "q1", "Answer 1": "a1"}, {"Question 2": "q2", "Answer 2": "a2"}],
@@ -50,8 +50,8 @@ def test_a_started_index_is_parsed(answer):
         ([{"other": 1}], []),
     ],
 )
-def test_suggestions_are_parsed_as_pairs(answer, pairs):
-    found = read(memory_rag.suggestions(1), answer)
+def test_suggestions_are_parsed_as_pairs(body, pairs):
+    found = read(memory_rag.suggestions(1), body)
     assert [(each.question, each.answer) for each in found] == pairs
 
 
@@ -61,7 +61,7 @@ def test_a_training_log_is_parsed():
 
 
 @pytest.mark.parametrize(
-    ("answer", "job_id", "state", "model"),
+    ("body", "job_id", "state", "model"),
     [
         ({"status": "completed", "model_id": "u-1"}, "j", "completed", "u-1"),
         ({"job_id": "j2", "status": "TRAINING_MODEL", "model_id": None}, "j2", "TRAINING_MODEL", None),
@@ -71,15 +71,15 @@ def test_a_training_log_is_parsed():
         ({"model_id": "u-1"}, "j", None, "u-1"),
     ],
 )
-def test_the_status_of_a_classifier_job_is_parsed(answer, job_id, state, model):
-    found = read(classifiers.status("j"), answer)
+def test_the_status_of_a_classifier_job_is_parsed(body, job_id, state, model):
+    found = read(classifiers.status("j"), body)
     assert (found.job_id, found.status, found.model_id) == (job_id, state, model)
 
 
-@pytest.mark.parametrize("answer", [{}, {"detail": "hm"}, [], {"status": 5.5, "model_id": {}}])
-def test_a_classifier_job_without_a_status_is_refused(answer):
+@pytest.mark.parametrize("body", [{}, {"detail": "hm"}, [], {"status": 5.5, "model_id": {}}])
+def test_a_classifier_job_without_a_status_is_refused(body):
     with pytest.raises(ValueError, match=r".+"):
-        read(classifiers.status("j"), answer)
+        read(classifiers.status("j"), body)
 
 
 def test_a_started_classifier_is_parsed():
@@ -115,15 +115,15 @@ def test_a_prediction_is_parsed_with_and_without_a_list():
 
 
 @pytest.mark.parametrize(
-    "answer", [["a", "b"], {"projects": ["a", "b"]}, [{"project_name": "a"}, {"name": "b"}]]
+    "body", [["a", "b"], {"projects": ["a", "b"]}, [{"project_name": "a"}, {"name": "b"}]]
 )
-def test_projects_are_listed(answer):
-    assert read(classifier_projects.list_projects(), answer) == ["a", "b"]
+def test_projects_are_listed(body):
+    assert read(classifier_projects.list_projects(), body) == ["a", "b"]
 
 
-@pytest.mark.parametrize("answer", [["a"], {"datasets": ["a"]}, [{"dataset_name": "a", "rows": 3}]])
-def test_datasets_of_a_project_are_listed(answer):
-    assert read(classifier_projects.list_datasets("p"), answer) == ["a"]
+@pytest.mark.parametrize("body", [["a"], {"datasets": ["a"]}, [{"dataset_name": "a", "rows": 3}]])
+def test_datasets_of_a_project_are_listed(body):
+    assert read(classifier_projects.list_datasets("p"), body) == ["a"]
 
 
 def test_jobs_and_models_of_a_project_are_listed():
