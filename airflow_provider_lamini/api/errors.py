@@ -145,6 +145,13 @@ class ResponseTooLargeError(ProtocolError):
     """
 
 
+class UndecodableError(ProtocolError):
+    """The response is JSON but for a value that JSON does not allow: half a surrogate pair, NaN, invalid UTF-8.
+
+    The model may have written it. It was paid for, so the same request is not sent again at once; its next answer may be fine.
+    """
+
+
 class NotThePlatformError(ProtocolError):
     """The response was a web page, empty, or a redirect to another host: something in between responded.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import ssl
@@ -210,7 +211,8 @@ def of_content(
 ) -> AttemptFailed:
     """Describe the body of a successful response that cannot be parsed.
 
-    A body that is not JSON may come from a proxy in between, which is transient; other JSON than expected is permanent.
+    A body that is not JSON may come from a proxy in between, which is transient; other JSON than expected is permanent, and
+    so is a single value that JSON does not allow.
 
     :param call: what was sent
     :param transfer: the response
@@ -222,6 +224,8 @@ def of_content(
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     if unreadable and not content.strip():
         kind, reason = errors.NotThePlatformError, "it is empty"
+    elif unreadable and _is_nearly_json(content):
+        kind, unreadable = errors.UndecodableError, False
     elif unreadable and _is_page(content, transfer.headers.get("content-type", "")):
         kind = errors.NotThePlatformError
         reason = "it is a web page; perhaps something other than the platform responds at that address"
@@ -252,6 +256,17 @@ def _is_json(content: bytes) -> bool:
         return False
     except RecursionError:
         return True
+    return True
+
+
+def _is_nearly_json(content: bytes) -> bool:
+    """Whether single values make the difference to JSON."""
+    if not content.lstrip().startswith((b"{", b"[")):
+        return False
+    try:
+        json.loads(content.decode(errors="surrogateescape"))
+    except (ValueError, RecursionError):
+        return False
     return True
 
 

@@ -16,6 +16,7 @@ from airflow_provider_lamini.api.errors import (
     ProtocolError,
     RateLimitedError,
     UnavailableError,
+    UndecodableError,
 )
 from airflow_provider_lamini.exceptions import JobFailedError, TaskKilledError, WaitTimeoutError
 from airflow_provider_lamini.jobs.progress import Progress
@@ -292,4 +293,6 @@ def _reason(error: Exception) -> FailureReason:
         return FailureReason.PROMPT_TOO_LONG if error.status == TOO_LARGE else FailureReason.REJECTED
     if isinstance(error, PlatformTimeoutError):
         return FailureReason.TIMEOUT
+    if isinstance(error, UndecodableError):
+        return FailureReason.UNDECODABLE
     return FailureReason.NO_ANSWER if isinstance(error, ProtocolError) else FailureReason.PLATFORM_ERROR

@@ -76,3 +76,23 @@ def test_the_progress_of_a_batch_does_not_depend_on_its_cells(cell):
 def test_what_is_no_json_at_all_is_still_refused(body):
     with pytest.raises(ValueError):  # noqa: PT011 - the decoder's words
         completions_progress("b").parse(body)
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+@pytest.mark.parametrize("row_retries", [0, 1])
+def test_a_damaged_answer_to_a_request_fails_its_row_and_is_paid_for_once(
+    platform, inference, engine, endpoint, row_retries
+):
+    message = '{"role": "assistant", "content": "half \\ud83d"}'
+    path, body = {
+        "chat": (
+            "/inf/chat/completions",
+            f'{{"choices": [{{"message": {message}, "finish_reason": "stop"}}]}}',
+        ),
+        "completions": ("/v2/completions", '{"outputs": ["half \\ud83d"], "finish_reason": ["stop"]}'),
+    }[endpoint]
+    platform.control.fault(path, method="POST", body=body, status=200, times=1)
+    make = inference(input=["1", "2"], endpoint=endpoint, max_failed_rows=1, row_retries=row_retries)
+    counts = run_to_end(make).result["counts"]
+    assert counts["failures"] == ({} if row_retries else {"undecodable": 1})
+    assert len(engine.prompts) == (2 if row_retries else 1)
