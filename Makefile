@@ -12,11 +12,9 @@ PLAIN := not stores and not stack and not models and not torch and not faults an
 PARALLEL := -n auto --dist worksteal
 DURATIONS := --durations 25
 # What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
-TESTS_2_11 := --ignore tests/operators/test_attempts.py --ignore tests/operators/test_failures.py \
-	--ignore tests/operators/test_policies.py tests/bad_input/test_connections.py \
-	tests/bad_input/test_path_objects.py tests/bad_input/test_outlets.py \
-	tests/bad_input/test_mapped.py tests/bad_input/test_invalid_arguments.py tests/faults/test_crashes.py \
-	tests/hooks tests/operators tests/sensors tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
+VERSIONED := tests/bad_input/test_connections.py tests/bad_input/test_path_objects.py tests/bad_input/test_outlets.py \
+	tests/bad_input/test_mapped.py tests/bad_input/test_invalid_arguments.py tests/faults/test_crashes.py tests/hooks \
+	tests/operators tests/sensors tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help
@@ -79,15 +77,15 @@ test-models: $(READY_DEV)  ## run the tests of the real local models, and downlo
 	@.venv/bin/python -m pytest -m "models and not torch" tests/local $(DURATIONS)
 
 test-2.11: $(READY_2_11)  ## run the tests that depend on the Airflow version on Airflow 2.11
-	@.venv-2.11/bin/python -m pytest -m "not stack and not models and not torch" $(PARALLEL) $(DURATIONS) $(TESTS_2_11)
+	@.venv-2.11/bin/python -m pytest -m "not any_airflow and not stack and not models and not torch" $(PARALLEL) $(DURATIONS) $(VERSIONED)
 
 # One warning is of the pre-release's own code.
 test-3.4: $(READY_3_4)  ## run them on the pre-release of Airflow 3.4, with every operator in a task-group loop
-	@.venv-3.4/bin/python -m pytest -m "not stack and not models and not torch and not faults and not dags" $(PARALLEL) $(DURATIONS) $(TESTS_2_11)
+	@.venv-3.4/bin/python -m pytest -m "$(PLAIN) and not any_airflow" $(PARALLEL) $(DURATIONS) $(VERSIONED)
 	@.venv-3.4/bin/python -m pytest -W "ignore:The Result.tuples" tests/operators/test_loops.py
 
 test-lowest: $(READY_LOWEST)  ## run them, and those of rows and requests, with the lowest versions of all dependencies
-	@.venv-lowest/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS) $(TESTS_2_11) tests/api tests/jobs tests/rows tests/runs
+	@.venv-lowest/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS) $(VERSIONED) tests/api tests/jobs tests/rows tests/runs
 
 test-tuning: $(READY_TRAIN) $(READY_CLIENT)  ## run the tests that tune models, in an environment with torch
 	@.venv-train/bin/python -m pytest -m torch tests/local $(DURATIONS)

@@ -17,6 +17,8 @@ from tests.support.results import outputs
 from tests.support.tasks import begin, log_lines, resume, run_to_end
 from tests.support.upstream import text_for
 
+pytestmark = pytest.mark.any_airflow
+
 PROMPTS = [f"row {number} of all" for number in range(25)]
 OUTPUTS = [text_for(prompt) for prompt in PROMPTS]
 RESULT = "/v1/batch_completions/.*/result"

@@ -17,6 +17,8 @@ from tests.support.databases import CONN_ID, sqlite
 from tests.support.tasks import WAITING, log_lines, maker, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
+pytestmark = pytest.mark.any_airflow
+
 OPERATORS = {
     "upload": (LaminiUploadDatasetOperator, "tuning", {"input"}),
     "emissary upload": (EmissaryUploadDatasetOperator, "emissary", {"input", "project_id", *WAITING}),

@@ -15,6 +15,8 @@ from tests.support.knowledge_platform import Scripted
 from tests.support.results import rows_in
 from tests.support.tasks import WAITING, maker, run_to_end
 
+pytestmark = pytest.mark.any_airflow
+
 GOOD = [0, 2, 4, 6, 8, 10]
 OPERATORS = ["batch", "completions", "chat", "embed batch", "embed", "classify", "rag"]
 each_operator = pytest.mark.parametrize("operator", OPERATORS)

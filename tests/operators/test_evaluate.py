@@ -18,6 +18,8 @@ from tests.support.platforms import connect, posts, submissions
 from tests.support.tasks import begin, log_lines, maker, run_to_end
 from tests.support.upstream import PARROT_MODEL, TEXT_MODEL, instance_of, text_for, upstream
 
+pytestmark = pytest.mark.any_airflow
+
 PALINDROMES = [{"input": f"word{number}", "output": f"word{number}"} for number in range(3)]
 """Both models are right."""
 BACKWARDS = [{"input": f"one two {number}", "output": f"{number} two one"} for number in range(6)]

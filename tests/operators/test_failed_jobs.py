@@ -12,6 +12,8 @@ from airflow_provider_lamini.results import read_outputs
 from tests.support.tasks import begin, resume, run_to_end
 from tests.support.upstream import vector_for
 
+pytestmark = pytest.mark.any_airflow
+
 TEXTS = [f"row {number} of all" for number in range(6)]
 
 

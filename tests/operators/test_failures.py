@@ -11,6 +11,8 @@ from tests.support.platforms import connect, posts, submissions
 from tests.support.tasks import begin, log_lines, resume, run_to_end
 from tests.support.upstream import text_for
 
+pytestmark = pytest.mark.any_airflow
+
 PROMPTS = [f"row {number} of all" for number in range(25)]
 ENDPOINTS = ("batch", "completions", "chat")
 

@@ -13,6 +13,8 @@ from airflow_provider_lamini.results import read_outputs
 from tests.support.tasks import begin, resume, run_to_end
 from tests.support.upstream import text_for
 
+pytestmark = pytest.mark.any_airflow
+
 PROMPTS = [f"row {number} of all" for number in range(5)]
 MORE = [f"row {number} of all" for number in range(5, 8)]
 EXTEND = {"on_changed_input": "extend", "chunk_size": 2, "deferrable": False}

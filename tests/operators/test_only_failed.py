@@ -16,6 +16,8 @@ from tests.support.results import rows_in
 from tests.support.tasks import TI, begin, log_lines, run_to_end
 from tests.support.upstream import text_for, vector_for
 
+pytestmark = pytest.mark.any_airflow
+
 TEXTS = [f"row {number} of all" for number in range(25)]
 FAILED = [2, 20, 21, 22, 23, 24]  # all that contain "row 2"
 each_endpoint = pytest.mark.parametrize("endpoint", ["batch", "completions", "chat"])

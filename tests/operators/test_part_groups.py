@@ -8,6 +8,8 @@ from airflow_provider_lamini.results import part_groups, read_outputs
 from airflow_provider_lamini.rows.sources.source import open_source
 from tests.support.tasks import run_to_end
 
+pytestmark = pytest.mark.any_airflow
+
 
 @pytest.mark.parametrize(("chunk_size", "groups"), [(1, 10), (1, 100), (10, 2), (25, 5)])
 def test_each_part_is_in_one_group_in_order(inference, chunk_size, groups):

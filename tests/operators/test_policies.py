@@ -22,6 +22,8 @@ from airflow_provider_lamini.runs.submission_record import UnreadableRecordError
 from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
+pytestmark = pytest.mark.any_airflow
+
 SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
 
 

@@ -9,6 +9,8 @@ from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryB
 from airflow_provider_lamini.results import read_outputs
 from tests.support.tasks import maker, run_to_end
 
+pytestmark = pytest.mark.any_airflow
+
 PROMPTS = ["a </think> one <think>", "b", "three <think>"]
 """The model gives their words in reverse order."""
 KEPT = [("a", "one"), ("b", None), (None, "three")]

@@ -14,6 +14,8 @@ from tests.support.results import rows_in
 from tests.support.tasks import run_to_end
 from tests.support.upstream import text_for
 
+pytestmark = pytest.mark.any_airflow
+
 PROMPTS = [f"row {number} of all" for number in range(25)]
 
 BATCH = "/v1/batch_completions"

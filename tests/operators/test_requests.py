@@ -19,6 +19,8 @@ from tests.support.platforms import posts
 from tests.support.tasks import WAITING, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL, instance_of, text_for
 
+pytestmark = pytest.mark.any_airflow
+
 ENDPOINTS = ("batch", "completions", "chat")
 SYSTEM = {"role": "system", "content": "You are terse."}
 QUESTION = {"role": "user", "content": "one two three"}

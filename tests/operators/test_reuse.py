@@ -9,6 +9,8 @@ from airflow_provider_lamini.results import read_outputs
 from tests.support.tasks import log_lines, run_to_end
 from tests.support.upstream import text_for
 
+pytestmark = pytest.mark.any_airflow
+
 TEXTS = [f"row {number} of all" for number in range(25)]
 CHANGED = [text if number % 8 else f"{text}, changed" for number, text in enumerate(TEXTS)]
 each_endpoint = pytest.mark.parametrize("endpoint", ["batch", "completions"])

@@ -13,6 +13,8 @@ from tests.support.object_store import refusal
 from tests.support.platforms import connect, submissions
 from tests.support.tasks import TI, begin, execute, log_lines, resume, run_to_end
 
+pytestmark = pytest.mark.any_airflow
+
 OUT = "memory://bucket/out"
 PROMPTS = [f"row {number} of all" for number in range(25)]
 

@@ -14,6 +14,8 @@ from airflow_provider_lamini.platforms.lamini.api.batches import (
 from airflow_provider_lamini.results import read_outputs
 from tests.support.tasks import run_to_end
 
+pytestmark = pytest.mark.any_airflow
+
 DAMAGED = {
     "half a surrogate pair": b'"half \\ud83d"',
     "half a surrogate pair at the end": b'"\\ude00"',
