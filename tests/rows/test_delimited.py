@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE
-from airflow_provider_lamini.rows.sources.options import InputOptions
+from airflow_provider_lamini.rows.sources.options import CsvOptions, InputOptions
 from airflow_provider_lamini.rows.sources.source import open_source
 
 
@@ -175,3 +175,27 @@ def test_a_delimiter_that_most_rows_do_not_have_is_part_of_the_header(file):
     assert rows_of(file("a.csv", "text; more\na\nb\nc;d\n")) == [
         {"text; more": text} for text in ("a", "b", "c;d")
     ]
+
+
+@pytest.mark.parametrize(
+    "again", ["id,text\n", "id,text\r\n", "\ufeffid,text\n", '"id","text"\n', '\ufeff"id","text"\n']
+)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_the_header_of_a_file_that_was_appended_is_no_row(file, again, quoted):
+    last = '"b"' if quoted else "b"
+    source = open_source(file("a.csv", f"id,text\n1,a\n{again}2,{last}\ntext,id\n"))
+    rows = [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}, {"id": "text", "text": "id"}]
+    found = list(source.read())
+    assert [each.row for each in found] == rows
+    assert [each.row for each in source.read(found[0].after)] == rows[1:]
+    assert "skipped header lines among the rows" in source.notes()
+
+
+def test_a_row_may_repeat_the_names_that_the_user_gives(file):
+    path = file("a.csv", "id,text\n1,a\n")
+    source = open_source(path, options=InputOptions(csv=CsvOptions(header=("id", "text"))))
+    assert [each.row["text"] for each in source.read()] == ["text", "a"]
+
+
+def test_a_row_of_a_single_column_may_be_its_name(file):
+    assert rows_of(file("a.csv", "word\na\nword\n")) == [{"word": "a"}, {"word": "word"}]

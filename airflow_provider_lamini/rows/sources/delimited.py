@@ -104,6 +104,8 @@ class DelimitedReader:
         self._keep_bad = file.keep_bad
         self._nulls = frozenset((*file.csv.null_values, NULL))
         self._null_bytes = tuple(value.encode() for value in file.csv.null_values)
+        self._repeated: list[list[str]] = []
+        self._repeated_lines: frozenset[bytes] = frozenset()
         # The default limit of the csv module is too small for a field with a long document. It is set per process.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
 
@@ -172,7 +174,15 @@ class DelimitedReader:
             raise ColumnError(
                 f"{name}: no column of the header has a name. If there is no header, name the columns in csv_options['header']."
             )
+        self._expect_again(header)
         return [column.strip() for column in header]
+
+    def _expect_again(self, header: Sequence[str]) -> None:
+        """Note how the header looks where files were joined: it is no row there either. A single word may be one."""
+        first = (header[0], f"\ufeff{header[0]}", f'\ufeff"{header[0]}"')
+        self._repeated = [[name, *header[1:]] for name in first] if len(header) > 1 else []
+        lines = [self._dialect.delimiter.join(record) for record in self._repeated]
+        self._repeated_lines = frozenset(f"{line}{end}".encode() for line in lines for end in ("\n", "\r\n"))
 
     def _project(
         self, header: Sequence[str], columns: Collection[str] | None, required: Collection[str]
@@ -197,6 +207,7 @@ class DelimitedReader:
         lines = feed.take_block()
         block = b"".join(lines)
         special = any(character in block for character in self._dialect.special)
+        special = special or not self._repeated_lines.isdisjoint(lines)
         try:
             # Not str.splitlines(), which also splits at a dozen other characters.
             text = None if special else io.StringIO(block.decode(), newline="\n")
@@ -234,6 +245,9 @@ class DelimitedReader:
             if record is None:
                 break
             if not record:
+                continue
+            if record in self._repeated:
+                self._file.remark("skipped header lines among the rows")
                 continue
             records.append(record)
             ends.append(feed.offset)
