@@ -42,6 +42,13 @@ def enabled(monkeypatch, tmp_path):
     """OpenLineage has somewhere to send its events."""
     transport = {"type": "file", "log_file_path": str(tmp_path / "events"), "append": True}
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(transport))
+    conf = pytest.importorskip("airflow.providers.openlineage.conf")
+    cached = [function for function in vars(conf).values() if hasattr(function, "cache_clear")]
+    for function in cached:  # a process of Airflow has one configuration
+        function.cache_clear()
+    yield
+    for function in cached:
+        function.cache_clear()
 
 
 @pytest.fixture
