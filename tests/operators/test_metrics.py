@@ -19,6 +19,7 @@ from airflow_provider_lamini.hooks import telemetry
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
 from tests.support.serving import served
+from tests.support.statsd import statsd_configuration, statsd_metrics, statsd_server
 from tests.support.tasks import WAITING, execute, run_to_end
 
 PREFIX = "airflow_provider_lamini."
@@ -151,19 +152,20 @@ def test_the_number_of_reports_and_of_tag_values_does_not_grow_with_the_rows(inf
     assert set(metrics.counters) <= names
 
 
-def test_the_documentation_names_every_metric_and_no_other():
+def documented_names():
+    """The names in the table of the documentation."""
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     table = page.partition("## Metrics")[2].partition("The tags take")[0]
-    named = {
-        name
-        for line in table.splitlines()
-        for name in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")
-    }
+    heads = (line.split("|")[1] for line in table.splitlines() if "|" in line)
+    return {name for head in heads for name in re.findall(r"`(\w+)`", head)}
+
+
+def test_the_documentation_names_every_metric_and_no_other():
     code = inspect.getsource(telemetry)
     reported = set(re.findall(r'_count\("(\w+)"', code)) | set(
         re.findall(r'timing\(f"{PREFIX}\.(\w+)"', code)
     )
-    assert named - {"airflow_provider_lamini"} == reported | {
+    assert documented_names() == reported | {
         "rows_ok",
         "rows_failed",
         "rows_reused",
@@ -174,19 +176,36 @@ def test_the_documentation_names_every_metric_and_no_other():
 
 RUN = """
 import sys
-from airflow.sdk._shared.observability.metrics import stats
-from airflow.sdk.observability.metrics import stats_utils
 from opentelemetry import trace
 import airflow.settings
-stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+try:
+    from airflow.sdk._shared.observability.metrics import stats
+    from airflow.sdk.observability.metrics import stats_utils
+except ImportError:  # Airflow 2.11
+    pass
+else:
+    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from tests.support.tasks import WAITING, run_to_end
 model, output = sys.argv[1:]
 with trace.get_tracer("test").start_as_current_span("worker.infer"):
     run_to_end(lambda: LaminiBatchInferenceOperator(
         task_id="infer", input=["a", "b", "c"], model_name=model, output=output, **WAITING))
-trace.get_tracer_provider().force_flush()
+getattr(trace.get_tracer_provider(), "force_flush", lambda: None)()
 """
+
+
+def infer(platform, out, **configuration):
+    """Run a batch of three rows in a process of Airflow with this configuration."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, platform.models[0], str(out)],
+        env=os.environ | configuration,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -214,22 +233,15 @@ def test_a_collector_of_opentelemetry_receives_metrics_and_spans(collector, plat
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     bodies, url = collector
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, platform.models[0], str(out)],
-        env=os.environ
-        | {
-            "AIRFLOW__METRICS__OTEL_ON": "True",
-            "AIRFLOW__TRACES__OTEL_ON": "True",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_TRACES_EXPORTER": "otlp_proto_http",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    infer(
+        platform,
+        out,
+        AIRFLOW__METRICS__OTEL_ON="True",
+        AIRFLOW__TRACES__OTEL_ON="True",
+        OTEL_EXPORTER_OTLP_ENDPOINT=url,
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+        OTEL_TRACES_EXPORTER="otlp_proto_http",
     )
-    assert done.returncode == 0, done.stderr
     found = {}
     spans = []
     for path, body in bodies:
@@ -254,3 +266,37 @@ def test_a_collector_of_opentelemetry_receives_metrics_and_spans(collector, plat
     assert {span.parent_span_id for span in ours} <= {task.span_id, b""}
     wait = next(span for span in ours if span.name == f"{PREFIX}wait")
     assert {each.key: each.value.string_value for each in wait.attributes}["kind"] == "batch_completions"
+
+
+BATCH = "batch_completion_v1_batch_completions_post"
+FORMS = {
+    "plain": ({}, lambda name, **_: name),
+    "influxdb": (
+        {"AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True"},
+        lambda name, **tags: ",".join([name, *(f"{key}={value}" for key, value in tags.items())]),
+    ),
+    "datadog": (
+        {"AIRFLOW__METRICS__STATSD_DATADOG_ENABLED": "True", "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "0"},
+        lambda name, **tags: f"{name}#{','.join(f'{key}:{value}' for key, value in tags.items())}",
+    ),
+}
+"""Dialects of StatsD: the configuration that chooses one, and how it writes a name with its tags."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", FORMS)
+def test_a_statsd_server_receives_the_documented_names_and_tags(platform, out, form):
+    pytest.importorskip("datadog" if form == "datadog" else "statsd")
+    configuration, named = FORMS[form]
+    with statsd_server() as server:
+        infer(platform, out, **statsd_configuration(server), **configuration)
+        found = statsd_metrics(server)
+    prefix = f"airflow.{PREFIX}"
+    ours = {(name, kind): values for (name, kind), values in found.items() if name.startswith(prefix)}
+    of_kind = {"platform": "lamini", "kind": "batch_completions"}
+    assert ours[named(f"{prefix}rows_ok", **of_kind), "c"] == [3]
+    submitted = named(f"{prefix}requests", platform="lamini", operation=BATCH)
+    assert sum(ours[submitted, "c"]) >= 1
+    assert all(value >= 0 for value in ours[named(f"{prefix}wait", **of_kind), "ms"])
+    names = {re.split(r"[,#]", name)[0] for name, _ in ours}
+    assert names <= {prefix + name for name in documented_names()}

@@ -13,10 +13,12 @@ from tests.support.airflow_stack import AirflowStack, airflow_stack
 from tests.support.emissary_api import EmissaryClient
 from tests.support.local_platform import wait_until
 from tests.support.scripted_tuning import BASE, KEY, ScriptedTrainer, TunablePlatform, tunable_platform
+from tests.support.statsd import statsd_configuration, statsd_metrics, statsd_server
 from tests.support.tuning_api import ROWS, start_job, wait_for_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from socket import socket
 
 DAGS = [Path(__file__).parent / "dags" / "asset_stack_dags.py"]
 
@@ -42,8 +44,15 @@ def project(emissary: EmissaryClient) -> str:
 
 
 @pytest.fixture(scope="module")
+def statsd() -> Iterator[socket]:
+    """A server of metrics."""
+    with statsd_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def airflow(
-    local: TunablePlatform, project: str, tmp_path_factory: pytest.TempPathFactory
+    local: TunablePlatform, project: str, statsd: socket, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowStack]:
     """Airflow's components, which here start the runs of scheduled Dags."""
     env = {
@@ -55,6 +64,10 @@ def airflow(
         ),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
         "WATCHED_PROJECT": project,
+    }
+    env |= statsd_configuration(statsd) | {
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+        "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "airflow_provider_lamini",
     }
     with airflow_stack(tmp_path_factory.mktemp("stack") / "airflow", DAGS, env) as stack:
         yield stack
@@ -114,12 +127,15 @@ def test_a_dag_runs_once_for_each_job_that_ends_also_if_the_triggerer_crashes(
 
 
 def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_made(
-    airflow: AirflowStack, local: TunablePlatform, tmp_path: Path
+    airflow: AirflowStack, local: TunablePlatform, statsd: socket, tmp_path: Path
 ):
     given = tmp_path / "rows.jsonl"
     given.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (tmp_path / "guide.md").write_text("The lamp is red while it charges.")
+    local.trainer.allowed = 0
     run = airflow.trigger_dag("makes", {"input": str(given), "documents": str(tmp_path / "guide.md")})
+    airflow.wait_task(run, "train", "deferred")
+    local.trainer.reset()
     assert airflow.wait_run(run) == "success"
     ((model,),) = told(airflow, "after_model", 1)
     ((index,),) = told(airflow, "after_index", 1)
@@ -131,3 +147,10 @@ def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_ma
     )
     assert (index["platform"], index["index_id"]) == ("lamini", built["index_id"])
     assert model["model_name"] in local.engine.models()
+
+    prefix, ended = "airflow.airflow_provider_lamini.", "platform=lamini,kind=tuning"
+    measured = statsd_metrics(statsd)
+    by_the_worker = f"{prefix}requests,platform=lamini,operation=train_v1_train_post"
+    assert sum(measured[by_the_worker, "c"]) == 1
+    in_the_triggerer = measured[f"{prefix}wait,{ended}", "ms"]
+    assert len(in_the_triggerer) >= 1

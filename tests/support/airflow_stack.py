@@ -256,10 +256,16 @@ class AirflowStack:
         """Send a request, and retry it after a 500, which a locked SQLite database causes; nothing was written then.
 
         The API server can lock itself out: it writes the audit log in its event loop, where it waits 5 s for another of its
-        own requests, which cannot continue in the meantime.
+        own requests, which cannot continue in the meantime. On a busy machine it may then be silent for longer than the
+        timeout; only what reads is sent again after that.
         """
         for pause in (0.2, 0.5, 1.0, 2.0):
-            response = self._http.request(method, f"/api/v2/{path}", json=body)
+            try:
+                response = self._http.request(method, f"/api/v2/{path}", json=body)
+            except httpx.ReadTimeout:
+                if method != "GET" or pause == 2.0:
+                    raise
+                continue
             if not response.is_server_error:
                 return response
             time.sleep(pause)
