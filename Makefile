@@ -14,7 +14,7 @@ DURATIONS := --durations 25
 # What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
 VERSIONED := tests/bad_input/test_connections.py tests/bad_input/test_path_objects.py tests/bad_input/test_outlets.py \
 	tests/bad_input/test_mapped.py tests/bad_input/test_invalid_arguments.py tests/faults/test_crashes.py tests/hooks \
-	tests/operators tests/sensors tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
+	tests/operators tests/plugins tests/sensors tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
 .DEFAULT_GOAL := help

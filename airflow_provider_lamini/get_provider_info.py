@@ -61,11 +61,24 @@ _COMMON_OPTIONS = {
             "default": "False",
         },
         "pages": {
-            "description": ("Add pages to the UI of Airflow 3.1 and newer."),
+            "description": (
+                "Add pages to the UI of Airflow 3.1 and newer: the jobs of a connection, and a tab with the results of a "
+                "task. Set it for the API server, and for the workers, which record what the tab needs."
+            ),
             "version_added": "0.1.0",
             "type": "boolean",
             "example": "False",
             "default": "True",
+        },
+        "page_rows": {
+            "description": (
+                "Maximum number of results, and of failed rows, that the page of a task shows, with the columns that the run "
+                "passed through; at most 100. 0 shows only numbers."
+            ),
+            "version_added": "0.1.0",
+            "type": "integer",
+            "example": "0",
+            "default": "20",
         },
     },
 }

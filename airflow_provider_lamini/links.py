@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 XCOM_KEY = "lamini_job_url"
 PAGES_PREFIX = "/llm_pages"
 """Where Airflow's API server serves this provider's pages."""
+TASK_PAGE = "llm_results"
+"""The name of the page of a task, in the address of its tab."""
 
 
 class LaminiJobLink(BaseOperatorLink):
@@ -49,6 +52,20 @@ def push_job_url(context: Context, url: str | None) -> None:
         context["ti"].xcom_push(key=XCOM_KEY, value=url)
 
 
+def task_page(ti: Any) -> str:
+    """Return the address of the tab with a task's results in the UI of Airflow 3.1 and newer, without its host.
+
+    :param ti: the task instance
+    """
+    from airflow.providers.common.compat.sdk import conf
+
+    root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    map_index = getattr(ti, "map_index", None)
+    mapped = "" if map_index is None or map_index < 0 else f"/mapped/{map_index}"
+    run_id = quote(ti.run_id, safe="")
+    return f"{root}/dags/{ti.dag_id}/runs/{run_id}/tasks/{ti.task_id}{mapped}/plugin/{TASK_PAGE}"
+
+
 class StorageLink(BaseOperatorLink):
     """A page of the object store's console, if the store has one. It is known as soon as there is something to see."""
 
@@ -78,7 +95,10 @@ class StorageLink(BaseOperatorLink):
 
 
 class ResultsLink(StorageLink):
-    """The folder with a task's results, from the beginning of its first try on."""
+    """The folder with a task's results, from the beginning of its first try on.
+
+    If no console shows it, this is the task's own page, in the UI of Airflow 3.1 and newer.
+    """
 
     title = "Results"
     key = "airflow_provider_lamini_results_url"

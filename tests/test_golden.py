@@ -38,6 +38,7 @@ from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.runs.submission_record import Submission
+from airflow_provider_lamini.runs.task_record import TaskRecord
 from airflow_provider_lamini.triggers.job import JobTrigger
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
@@ -176,6 +177,16 @@ EVENT = JobEvent(
 )
 
 
+TASK_RECORD = TaskRecord(
+    platform="lamini",
+    conn_id="lamini_default",
+    output="s3://aws_default@bucket/run-1",
+    output_conn_id="aws_default",
+    kind="lamini/batch_completions",
+    job_ids=("11", "12"),
+)
+
+
 def golden(name: str) -> bytes:
     """The content of a golden file, without the line end at its end."""
     return (GOLDEN / name).read_bytes().rstrip(b"\n")
@@ -257,6 +268,12 @@ def test_a_trigger_is_made_of_the_arguments_that_an_earlier_release_has_stored()
 NEWER = (
     "has version 2 of its format, and this release reads versions up to 1. Upgrade airflow-provider-lamini"
 )
+
+
+def test_the_record_for_the_page_of_a_task_is_read_and_written_as_before():
+    value = json.loads(golden("task-record.json"))
+    assert TaskRecord.from_payload(value) == TASK_RECORD
+    assert TASK_RECORD.payload() == value
 
 
 def newer(name: str) -> bytes:

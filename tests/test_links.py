@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, TooManyFailedRowsError
 from airflow_provider_lamini.get_provider_info import get_provider_info
@@ -15,11 +16,13 @@ from airflow_provider_lamini.links import (
     ReportLink,
     ResultsLink,
     push_job_url,
+    task_page,
 )
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.rows.storage.console import console_url
+from airflow_provider_lamini.runs.task_record import KEY as RECORD
 from tests.bad_input.world import operator_classes
 from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures
 from tests.support.tuning_platform import LinkedTask
@@ -113,6 +116,11 @@ def store(tmp_path, monkeypatch):
     return f"file://{tmp_path}"
 
 
+def links_of(ti):
+    """What the links of a task show: its XComs without the record for its page."""
+    return {key: value for key, value in ti.xcoms.items() if key != RECORD}
+
+
 CONSOLE = "https://console.aws.amazon.com/s3"
 
 
@@ -123,7 +131,7 @@ def test_results_are_linked_at_once_and_manifest_and_report_when_they_are_writte
         task_id="infer", input=["a"], model_name=TEXT_MODEL, output=f"{store}/run", max_failed_rows=0
     )
     run(operator, ti)
-    assert ti.xcoms == {
+    assert links_of(ti) == {
         ResultsLink.key: f"{CONSOLE}/buckets/bucket?prefix=run/",
         ManifestLink.key: f"{CONSOLE}/object/bucket?prefix=run/manifest.json",
         ReportLink.key: f"{CONSOLE}/object/bucket?prefix=run/report.html",
@@ -137,23 +145,23 @@ def test_a_task_that_fails_links_to_what_it_has_written(store):
         task_id="infer", input=["a"], model_name=TEXT_MODEL, output=f"{store}/run", check="builtins.callable"
     )
     run(operator, ti, fails=TooManyFailedRowsError)
-    assert set(ti.xcoms) == {ResultsLink.key, ManifestLink.key, ReportLink.key}
+    assert set(links_of(ti)) == {ResultsLink.key, ManifestLink.key, ReportLink.key}
     wrong, ti = (
         LaminiBatchInferenceOperator(task_id="infer", input=["a"], model_name="", output=f"{store}/wrong"),
         Try(),
     )
     run(wrong, ti, fails=InvalidArgumentError)
-    assert set(ti.xcoms) == {ResultsLink.key}
+    assert set(links_of(ti)) == {ResultsLink.key}
 
 
 @pytest.mark.usefixtures("platform")
-def test_local_files_have_no_link(tmp_path):
+def test_local_files_are_linked_only_where_the_task_has_a_page_of_its_own(tmp_path):
     ti = Try()
     operator = LaminiBatchInferenceOperator(
         task_id="infer", input=["a"], model_name=TEXT_MODEL, output=str(tmp_path / "out")
     )
     run(operator, ti)
-    assert ti.xcoms == {}
+    assert links_of(ti) == ({ResultsLink.key: task_page(ti)} if AIRFLOW_V_3_1_PLUS else {})
 
 
 def test_the_url_is_stored_where_airflow_looks_for_it():

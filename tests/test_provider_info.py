@@ -71,5 +71,6 @@ def test_airflow_knows_the_configuration_options():
         "min_trigger_seconds",
         "freeze_gc",
         "pages",
+        "page_rows",
     ]
     assert conf.get("airflow_provider_lamini", "freeze_gc", fallback="False") == "False"

@@ -7,19 +7,21 @@ permission that Airflow's API requires for the same data.
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import (
     GetUserDep,
     requires_access_connection,
+    requires_access_dag,
 )
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from airflow_provider_lamini.plugins import jobs
+from airflow_provider_lamini.plugins import jobs, task
 from airflow_provider_lamini.plugins.bounded import PageError
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("jobs",)
+PAGES = ("jobs", "task")
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -66,12 +68,39 @@ def read_job(connection_id: str, kind: str, job_id: str) -> JSONResponse:
     return JSONResponse(jobs.read_job(connection_id, kind, job_id))
 
 
+tasks = APIRouter(
+    prefix="/api/dags/{dag_id}/runs/{run_id:path}/tasks/{task_id}/{map_index}",
+    dependencies=[
+        Depends(requires_access_dag(method="GET", access_entity=entity))
+        for entity in (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
+    ],
+)
+"""What a task has left is in its XComs, or at a path that is in one, so that both permissions are needed."""
+
+
+@tasks.get("")
+def show_task(dag_id: str, run_id: str, task_id: str, map_index: int) -> JSONResponse:
+    """Show what a task has done."""
+    return JSONResponse(task.show_task(_key(dag_id, run_id, task_id, map_index)))
+
+
+@tasks.get("/jobs")
+def show_states(dag_id: str, run_id: str, task_id: str, map_index: int, user: GetUserDep) -> JSONResponse:
+    """Show the states of a task's jobs."""
+    return JSONResponse(task.show_states(_key(dag_id, run_id, task_id, map_index), user))
+
+
+def _key(dag_id: str, run_id: str, task_id: str, map_index: int) -> task.TaskKey:
+    return task.TaskKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+
+
 def make_app() -> FastAPI:
     """Make the application that Airflow's API server mounts."""
     app = FastAPI(title="LLM pages", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_add_headers)
     app.exception_handler(PageError)(_refuse)
     app.include_router(connections)
+    app.include_router(tasks)
     for page in PAGES:
         app.add_api_route(f"/{page}", _page(f"{page}.html"), methods=["GET"], response_class=FileResponse)
     app.mount("/static", StaticFiles(directory=STATIC))

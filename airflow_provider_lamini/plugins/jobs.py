@@ -37,7 +37,7 @@ MAX_CONNECTIONS = 200
 MAX_ANSWER_MB = 64.0
 MAX_STATES = 20
 """Maximum number of a task's jobs whose states are read."""
-MAX_LARGE_STATES = 3
+MAX_LARGE_STATES = 5
 """The same for jobs whose status comes only with their results."""
 MAX_TEXT = 300
 """Maximum characters of a text of the platform."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
 from airflow_provider_lamini.compat import shows_pages
-from airflow_provider_lamini.links import PAGES_PREFIX
+from airflow_provider_lamini.links import PAGES_PREFIX, TASK_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -59,4 +59,10 @@ class LlmPagesPlugin(AirflowPlugin):
         fastapi_apps = [{"name": "LLM pages", "app": LazyApplication(), "url_prefix": PAGES_PREFIX}]
         external_views = [
             _view("LLM jobs", "llm_jobs", "jobs", destination="nav", category="browse"),
+            _view(
+                "LLM results",
+                TASK_PAGE,
+                "task?dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}",
+                destination="task_instance",
+            ),
         ]

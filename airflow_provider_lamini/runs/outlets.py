@@ -1,4 +1,4 @@
-"""What all operators and sensors publish of a task: links to what it writes, and the ``extra`` of its asset events."""
+"""What all operators and sensors publish of a task: links to its files, its record, and the ``extra`` of its asset events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_provider_lamini.compat import shows_pages
 from airflow_provider_lamini.links import StorageLink
 
 if TYPE_CHECKING:
@@ -14,29 +15,37 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
+    from airflow_provider_lamini.runs.task_record import TaskRecord
+
 Execute = TypeVar("Execute", bound="Callable[..., Any]")
 
 
 def publishes(execute: Execute) -> Execute:
-    """Decorator of ``execute`` and ``execute_complete``: publishes links, and, when the task is done, asset events.
+    """Decorator of ``execute`` and ``execute_complete``: publishes links, what the task's page needs, and asset events.
 
     What the Dag's author has put into an event's ``extra`` stays as it is.
 
     :param execute: the method; it returns a mapping
     """
+    resumes = execute.__name__ != "execute"
 
     @functools.wraps(execute)
     def publishing(self: BaseOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
         linked = any(isinstance(link, StorageLink) for link in self.operator_extra_links)
         if linked:
             _link(self, context, at_end=False)
+        earlier = _earlier_record(self, context) if resumes else _record(self, context, None)
         try:
             result = execute(self, context, *args, **kwargs)
-        except Exception as error:
-            # A deferral is an exception, too.
-            if linked and not isinstance(error, TaskDeferred):
+        except TaskDeferred:
+            _record(self, context, earlier)
+            raise
+        except Exception:
+            _record(self, context, earlier)
+            if linked:
                 _link(self, context, at_end=True)
             raise
+        _record(self, context, earlier)
         if linked:
             _link(self, context, at_end=True)
         if self.outlets:
@@ -50,10 +59,39 @@ def _link(operator: BaseOperator, context: Context, *, at_end: bool) -> None:
     from airflow_provider_lamini.runs.storage_links import storage_urls
 
     try:
-        for key, url in storage_urls(operator, at_end=at_end).items():
+        for key, url in storage_urls(operator, context["ti"], at_end=at_end).items():
             context["ti"].xcom_push(key=key, value=url)
     except Exception as error:  # noqa: BLE001 - a task must not fail for a link
         operator.log.warning("Could not link to the task's files: %s", error)
+
+
+def _record(operator: BaseOperator, context: Context, earlier: TaskRecord | None) -> TaskRecord | None:
+    """Record what the task's page needs, unless there are no pages or nothing has changed."""
+    from airflow_provider_lamini.runs.task_record import KEY, task_record
+
+    if not shows_pages():
+        return None
+    try:
+        record = task_record(operator, _platform(operator), earlier)
+        if record != earlier:
+            context["ti"].xcom_push(key=KEY, value=record.payload())
+    except Exception as error:  # noqa: BLE001 - a task must not fail for its page
+        operator.log.info("Could not record what the task's page in Airflow's UI shows: %s", error)
+        return earlier
+    return record
+
+
+def _earlier_record(operator: BaseOperator, context: Context) -> TaskRecord | None:
+    """What the process before has recorded of this try."""
+    from airflow_provider_lamini.runs.task_record import KEY, TaskRecord
+
+    if not shows_pages():
+        return None
+    try:
+        return TaskRecord.from_payload(context["ti"].xcom_pull(key=KEY))
+    except Exception as error:  # noqa: BLE001 - a task must not fail for its page
+        operator.log.info("Could not read what an earlier process has recorded of this task: %s", error)
+        return None
 
 
 def _fill(operator: BaseOperator, context: Context, result: Mapping[str, object]) -> None:

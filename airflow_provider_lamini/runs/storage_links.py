@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lamini.links import ManifestLink, ReportLink, ResultsLink
+from airflow_provider_lamini.compat import shows_pages
+from airflow_provider_lamini.links import ManifestLink, ReportLink, ResultsLink, task_page
 from airflow_provider_lamini.rows.run_files import MANIFEST, REPORT_HTML
 from airflow_provider_lamini.rows.storage.console import console_url
 from airflow_provider_lamini.rows.storage.uris import SCHEME, split_uri
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
 
-def storage_urls(operator: BaseOperator, *, at_end: bool) -> dict[str, str]:
+def storage_urls(operator: BaseOperator, ti: object, *, at_end: bool) -> dict[str, str]:
     """The URLs of an operator's links to storage, by the key of their XCom.
 
     :param operator: the operator, its templates rendered
+    :param ti: the task instance
     :param at_end: whether the try ends, so that a manifest or a report may exist; else only the folder is linked
     """
     task: Any = operator
@@ -28,7 +30,8 @@ def storage_urls(operator: BaseOperator, *, at_end: bool) -> dict[str, str]:
     found: dict[str, str | None] = {}
     for link in operator.operator_extra_links:
         if isinstance(link, ResultsLink) and not at_end:
-            found[link.key] = _url(folder, conn_id, folder=True)
+            own_page = task_page(ti) if _text(task, "output_folder") and shows_pages() else None
+            found[link.key] = _url(folder, conn_id, folder=True) or own_page
         elif isinstance(link, ManifestLink) and at_end:
             manifest = _text(task, "manifest")
             if manifest:

@@ -116,6 +116,7 @@ class SubmittedJob(Generic[R]):
             self._records.warn(self._log)
         submission = self._attach_or_submit()
         job_id = str(submission.job_id)
+        self._task.remember_jobs(self._kind.name, [job_id])
         self._spec.publish_link(job_id)
         if not self._options.wait:
             if submission.attached_at is not None and self._has_failed(job_id):

@@ -23,6 +23,7 @@ from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.store_logs import quiet_store_clients
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -221,6 +222,8 @@ class TaskRun:
         """Results that came with a status, if the task waits in this process."""
         self.job_ids: dict[str, None] = {}
         """The jobs that this process has waited for or was resumed for, in order."""
+        self.job_kind: str | None = None
+        """Their kind, with its platform."""
         self.written: dict[str, Counts] = {}
         """The rows by outcome in each output folder, over all tries."""
         self._cancelled_by_kill: WaitFor | None = None
@@ -307,7 +310,16 @@ class TaskRun:
         :param wait: the jobs
         """
         self._cancelled_by_kill = wait
-        self.job_ids |= dict.fromkeys(wait.job_ids)
+        self.remember_jobs(wait.kind, wait.job_ids)
+
+    def remember_jobs(self, kind: str, job_ids: Iterable[str]) -> None:
+        """Remember which jobs the task has, for whoever asks what it has done.
+
+        :param kind: their kind, with its platform
+        :param job_ids: the platform's ids
+        """
+        self.job_kind = kind
+        self.job_ids |= dict.fromkeys(job_ids)
 
     def kill(self) -> None:
         """Stop submitting, and cancel the jobs that run, if the options say so. May be called in a signal handler."""

@@ -271,3 +271,7 @@ class LinkedTask(TaskInstance):
     def xcom_push(self, key: str, value: object) -> None:
         """Record a value."""
         self.xcoms[key] = value
+
+    def xcom_pull(self, key: str) -> object:
+        """Return a recorded value."""
+        return self.xcoms.get(key)

@@ -6,7 +6,7 @@ import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from airflow_provider_lamini.rows.errors import FolderBusyError, InputError, OutputError, OutputRefusedError
 from airflow_provider_lamini.rows.storage.base import BusyError
@@ -236,6 +236,22 @@ class OutputFolder:
         """
         with self._allowed(), self._store.open(self._at(name)) as stream:
             yield from stream
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes.
+
+        :raises FileNotFoundError: if it does not exist
+        """
+        with self._allowed():
+            return self._store.info(self._at(name)).size
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading bytes, seekable.
+
+        :raises FileNotFoundError: if it does not exist
+        """
+        with self._allowed():
+            return self._store.open(self._at(name))
 
     def exists(self, name: str) -> bool:
         """Whether a small file exists."""

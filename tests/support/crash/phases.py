@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from tests.support.crash.case import Case
 
 
-class LinkedTask(TaskInstance):
-    """A task instance that ignores XComs."""
-
-    def xcom_push(self, key: str, value: object) -> None:
-        """Ignore a value."""
-
-
 class TaskStateFile:
     """Airflow's task state store as a task sees it. Values are durable once ``set`` returns.
 
@@ -97,7 +90,7 @@ def _carry_out(case: Case, order: dict[str, Any], place: Path, watch: Watch) -> 
 
 
 def _task(case: Case, order: dict[str, Any], place: Path) -> Any:
-    instance = LinkedTask()
+    instance = TaskInstance()
     context: dict[str, Any] = {"ti": instance, "task_instance": instance}
     if case.task_state:
         context["task_state_store"] = TaskStateFile(place / "task-state.json")

@@ -1,0 +1,387 @@
+"""What the page of a task shows: its record, its result, and what it has written, all of it cut to a bounded size.
+
+The only path that is read is the one that the task instance has recorded itself, and its rows are shown only if the ledger
+there says that they belong to this task instance.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_lamini.exceptions import StorageError
+from airflow_provider_lamini.links import XCOM_KEY, ManifestLink, ReportLink, ResultsLink
+from airflow_provider_lamini.platforms import platform, platform_names
+from airflow_provider_lamini.plugins.bounded import BOUNDED, PageError
+from airflow_provider_lamini.plugins.jobs import MAX_TEXT, may_read_connection, read_states
+from airflow_provider_lamini.rows.errors import RowError
+from airflow_provider_lamini.runs.task_record import KEY, TaskRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+
+    from airflow_provider_lamini.api.call import Json
+    from airflow_provider_lamini.rows.counts import Counts
+    from airflow_provider_lamini.rows.ledger.document import LedgerDocument
+    from airflow_provider_lamini.rows.output.manifest import Manifest
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+RESULT = "return_value"
+LINKS = {
+    XCOM_KEY: "Job",
+    ResultsLink.key: ResultsLink.title,
+    ManifestLink.key: ManifestLink.title,
+    ReportLink.key: ReportLink.title,
+}
+"""The XComs with links, each with its text."""
+
+MAX_ROWS = 100
+MAX_COLUMNS = 20
+MAX_OUTPUT = 2000
+"""Maximum characters of an output."""
+MAX_XCOM = 1_000_000
+"""Maximum characters of an XCom that is read."""
+MAX_FIELDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskKey:
+    """Identifies a task instance.
+
+    :param dag_id: the Dag
+    :param run_id: the Dag run
+    :param task_id: the task
+    :param map_index: -1 if it is not mapped
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+    def owns(self, owner: Mapping[str, str | int]) -> bool:
+        """Whether a ledger's owner is this task instance.
+
+        :param owner: as the ledger has it
+        """
+        own = {"dag": self.dag_id, "task": self.task_id, "run": self.run_id, "map_index": self.map_index}
+        return own.items() <= owner.items()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """What Airflow's database has of a task instance.
+
+    :param facts: its state and times
+    :param xcoms: the XComs that matter here, by key
+    :param too_long: keys of those that are too long to be read
+    """
+
+    facts: dict[str, Json]
+    xcoms: dict[str, Any]
+    too_long: list[str]
+
+    @property
+    def record(self) -> TaskRecord | None:
+        """What the task has recorded of itself."""
+        return TaskRecord.from_payload(self.xcoms.get(KEY))
+
+
+@dataclass(slots=True)
+class Shown:
+    """The rows and numbers of a run.
+
+    :param counts: the rows by outcome
+    :param rows: results
+    :param failed: failed rows
+    :param facts: more about the run
+    :param note: why something is not shown
+    """
+
+    counts: dict[str, Json] = field(default_factory=dict)
+    rows: list[Json] = field(default_factory=list)
+    failed: list[Json] = field(default_factory=list)
+    facts: dict[str, Json] = field(default_factory=dict)
+    note: str | None = None
+
+
+def show_task(key: TaskKey) -> dict[str, Json]:
+    """Return what the page of a task shows.
+
+    :param key: the task instance
+    :raises PageError: if there is no such task instance
+    """
+    task = load_task(key)
+    record, result = task.record, task.xcoms.get(RESULT)
+    result = result if isinstance(result, dict) else {}
+    if record is None:
+        return {"task": task.facts, "ours": False}
+    shown = Shown()
+    if record.output is not None:
+        shown = _show_run(key, record)
+    counts = shown.counts or _counts_of(result)
+    notes: list[Json] = [shown.note] if shown.note else []
+    if RESULT in task.too_long:
+        notes.append("The task's result is too long to be shown here; see the tab XCom.")
+    maximum = _page_rows()
+    title = platform(record.platform).title if record.platform in platform_names() else None
+    return {
+        "task": task.facts,
+        "ours": True,
+        "platform": title,
+        "conn_id": record.conn_id,
+        "counts": counts,
+        "tokens": _tokens(counts, result),
+        "facts": {**_facts(result), **shown.facts},
+        "rows": shown.rows or _inline_rows(result, maximum),
+        "failed_rows": shown.failed,
+        "jobs": [{"job_id": job_id} for job_id in record.job_ids],
+        "kind": None if record.kind is None else record.kind.rpartition("/")[2],
+        "links": [
+            {"title": title, "url": url}
+            for link, title in LINKS.items()
+            if isinstance(url := task.xcoms.get(link), str) and url.startswith(("https://", "http://"))
+        ],
+        "notes": notes,
+    }
+
+
+def show_states(key: TaskKey, user: BaseUser) -> dict[str, Json]:
+    """Return the states of the jobs that a task has recorded, for users who may read the task's connection.
+
+    :param key: the task instance
+    :param user: the user
+    :raises PageError: if there is no such task instance, or the user may not
+    """
+    record = load_task(key).record
+    if record is None or not (record.conn_id and record.kind and record.job_ids):
+        return {"jobs": []}
+    if not may_read_connection(record.conn_id, user):
+        raise PageError(
+            403, f"You may not read the connection {record.conn_id!r}, so the jobs have no states here."
+        )
+    return read_states(record.conn_id, record.kind.rpartition("/")[2], record.job_ids)
+
+
+def load_task(key: TaskKey) -> StoredTask:
+    """Read a task instance and its XComs from Airflow's database, without deserializing any classes.
+
+    :param key: the task instance
+    :raises PageError: if there is none
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import String, cast, func, select
+
+    def of_task(model: Any) -> tuple[Any, ...]:
+        return (
+            model.dag_id == key.dag_id,
+            model.run_id == key.run_id,
+            model.task_id == key.task_id,
+            model.map_index == key.map_index,
+        )
+
+    with create_session() as session:
+        ti = session.scalar(select(TaskInstance).where(*of_task(TaskInstance)))
+        if ti is None:
+            raise PageError(404, "There is no such task instance.")
+        facts: dict[str, Json] = {
+            "state": None if ti.state is None else str(ti.state),
+            "operator": ti.operator,
+            "try_number": ti.try_number,
+            "started": None if ti.start_date is None else ti.start_date.isoformat(),
+            "ended": None if ti.end_date is None else ti.end_date.isoformat(),
+            "seconds": ti.duration,
+        }
+        wanted = (*of_task(XComModel), XComModel.key.in_([RESULT, KEY, *LINKS]))
+        sizes = session.execute(
+            select(XComModel.key, func.length(cast(XComModel.value, String))).where(*wanted)
+        ).all()
+        short = [name for name, size in sizes if (size or 0) <= MAX_XCOM]
+        values = session.execute(
+            select(XComModel.key, XComModel.value).where(*wanted, XComModel.key.in_(short))
+        ).all()
+    return StoredTask(
+        facts,
+        {name: _plain(value) for name, value in values},
+        [name for name, _ in sizes if name not in short],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The value of an XCom, which some versions of Airflow keep as JSON in a text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _show_run(key: TaskKey, record: TaskRecord) -> Shown:
+    """Read what a task has written; an error becomes a note."""
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+    def read() -> Shown:
+        return _read_run(key, OutputFolder(str(record.output), record.output_conn_id))
+
+    try:
+        return BOUNDED.run(read, f"The store of {record.output}")
+    except PageError as error:
+        return Shown(note=str(error))
+    except (RowError, StorageError) as error:
+        return Shown(note=f"The results cannot be shown: {error}")
+    except Exception as error:  # noqa: BLE001 - of any client of a store; the numbers of the result are shown all the same
+        return Shown(note=f"The API server cannot read {record.output}: {type(error).__name__}.")
+
+
+def _read_run(key: TaskKey, folder: OutputFolder) -> Shown:
+    from airflow_provider_lamini.rows.output.preview import first_rows, read_run_files
+
+    files = read_run_files(folder)
+    if files.ledger is None:
+        return Shown(
+            note=f"The API server sees no rows in {folder}. It shows those of operators over rows, on storage that it "
+            "shares with the workers."
+        )
+    if not key.owns(files.ledger.header.owner):
+        return Shown(note=f"The rows in {folder} belong to another task or run, so they are not shown here.")
+    shown = _numbers(files.ledger, files.manifest)
+    maximum = _page_rows()
+    if maximum:
+        try:
+            shown.failed = [_row(row) for row in first_rows(folder, files.errors, maximum)]
+            shown.rows = [_row(row) for row in first_rows(folder, files.parts, maximum)]
+        except RowError as error:
+            shown.note = f"The rows cannot be shown: {error}"
+    return shown
+
+
+def _numbers(ledger: LedgerDocument, manifest: Manifest | None) -> Shown:
+    counts: Counts = ledger.totals if manifest is None else manifest.counts
+    facts: dict[str, Json] = {}
+    if manifest is not None:
+        facts = {"seconds": manifest.seconds, "model": manifest.model, "input": manifest.input}
+    else:
+        facts = {"rows done": f"{counts.rows:,} of {ledger.header.total_rows:,}"}
+    return Shown(
+        counts={
+            "rows": counts.rows,
+            "ok": counts.ok,
+            "failed": counts.failed,
+            "retried": counts.retried,
+            "reused": counts.reused,
+            "failures": dict(counts.failures),
+            "finish_reasons": dict(counts.finish_reasons),
+            "sums": dict(counts.sums),
+        },
+        facts=facts,
+    )
+
+
+def _counts_of(result: Mapping[str, Any]) -> dict[str, Json]:
+    """The counts in a task's result, if it has any."""
+    counts = result.get("counts")
+    if isinstance(counts, dict):
+        return {
+            str(name)[:MAX_TEXT]: _number_or_map(value) for name, value in list(counts.items())[:MAX_FIELDS]
+        }
+    failures = result.get("failures")
+    return {"failures": _number_or_map(failures)} if isinstance(failures, dict) and failures else {}
+
+
+def _number_or_map(value: object) -> Json:
+    if isinstance(value, dict):
+        return {str(name)[:MAX_TEXT]: _scalar(each) for name, each in list(value.items())[:MAX_FIELDS]}
+    return _scalar(value)
+
+
+def _tokens(counts: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Json]:
+    sums = counts.get("sums") or result.get("tokens")
+    if not isinstance(sums, dict):
+        return {}
+    return {
+        str(name)[:MAX_TEXT].replace("_", " "): _scalar(value)
+        for name, value in list(sums.items())[:MAX_FIELDS]
+        if str(name).endswith("tokens")
+    }
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, Json]:
+    """The short values of a task's result."""
+    facts: dict[str, Json] = {}
+    for name, value in list(result.items())[:MAX_FIELDS]:
+        if name in ("counts", "tokens", "output", "outputs", "failures") and not _is_folder(name, result):
+            continue
+        if isinstance(value, dict):
+            facts |= {
+                f"{name}: {inner}"[:MAX_TEXT]: _scalar(each)
+                for inner, each in list(value.items())[:MAX_FIELDS]
+            }
+        elif isinstance(value, str | int | float | bool):
+            facts[str(name)[:MAX_TEXT]] = _scalar(value)
+    return {name.replace("_", " "): value for name, value in facts.items() if value is not None}
+
+
+def _is_folder(name: str, result: Mapping[str, Any]) -> bool:
+    """Whether a field is the output folder, and not an answer: only results with files say where the manifest is."""
+    return name == "output" and "manifest" in result
+
+
+def _inline_rows(result: Mapping[str, Any], maximum: int) -> list[Json]:
+    """The answers that a task has returned itself, as it does for a few prompts."""
+    if "manifest" in result or not maximum:
+        return []
+    answers = result.get("outputs", [result["output"]] if "output" in result else [])
+    if not isinstance(answers, list):
+        return []
+    return [_row({"index": index, "output": answer}) for index, answer in enumerate(answers[:maximum])]
+
+
+def _row(row: Mapping[str, Any]) -> Json:
+    """One row, cut to what a page can show."""
+    own = ("index", "output", "error", "error_reason", "reasoning", "finish_reason")
+    columns = {name: value for name, value in row.items() if name not in own}
+    shown: dict[str, Json] = {
+        "index": _scalar(row.get("index")),
+        "output": _cut(row.get("output"), MAX_OUTPUT),
+        "error": _cut(row.get("error"), MAX_OUTPUT),
+        "reason": _cut(row.get("error_reason"), MAX_TEXT),
+    }
+    shown["columns"] = {
+        str(name)[:MAX_TEXT]: _cut(value, MAX_TEXT) for name, value in _first(columns.items())
+    }
+    return shown
+
+
+def _first(items: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return list(items)[:MAX_COLUMNS]
+
+
+def _cut(value: object, maximum: int) -> str | None:
+    """A value as text of a bounded length."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= maximum else f"{text[:maximum]}…"
+
+
+def _scalar(value: object) -> Json:
+    """A short value; numbers that JSON does not allow become text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return _cut(value, MAX_TEXT)
+
+
+def _page_rows() -> int:
+    from airflow.providers.common.compat.sdk import conf
+
+    rows: int = conf.getint("airflow_provider_lamini", "page_rows", fallback=20)
+    return max(0, min(MAX_ROWS, rows))
