@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,18 @@ class Chart:
     bars: Sequence[tuple[str, float]]
 
 
-def rows_by_length(outputs: Iterable[object]) -> dict[str, int]:
+def rows_by_length(outputs: Sequence[object]) -> dict[str, int]:
     """Count texts by their length, in groups whose bounds are powers of two. Other values are not counted.
 
     :param outputs: the outputs
     :return: rows by the number of bits of the length in characters
     """
-    lengths = map(len, (output for output in outputs if isinstance(output, str)))
-    return {str(bits): rows for bits, rows in Counter(map(int.bit_length, lengths)).items()}
+    if {*map(type, outputs)} != {str}:
+        outputs = [output for output in outputs if isinstance(output, str)]
+    groups: Counter[str] = Counter()
+    for length, rows in Counter(map(len, cast("Sequence[str]", outputs))).items():  # few lengths, many rows
+        groups[str(length.bit_length())] += rows
+    return dict(groups)
 
 
 def length_chart(groups: Mapping[str, int]) -> Chart:
