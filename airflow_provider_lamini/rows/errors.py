@@ -5,6 +5,7 @@
     RowError
       InputError              the input cannot be read as rows at all
         InputChangedError     the input is not the one that the run started with
+        InputMissingError     a file of it does not exist
       BadRowError             one row, or one line of a file, cannot be used
         NoExpectedAnswerError it has no answer to compare with
       ColumnError             the name or the type of a column cannot be used
@@ -23,7 +24,8 @@
       MissingExtraError       a file format needs an extra of this package
 
 Messages name the file, the line or row and the column, and say what is wrong and what to do. They never contain the
-content of a row. A retry helps after a `ConcurrentAccessError`, and after a `StoreRefusedError` that may pass.
+content of a row. A retry helps after a `ConcurrentAccessError`, after a `StoreRefusedError` that may pass, and once a run has
+begun, after an `InputMissingError`.
 """
 
 from __future__ import annotations
@@ -170,6 +172,10 @@ _PASSING_CODES = frozenset(
     }
 )
 """Codes of object stores for a refusal of credentials that are renewed, or of a clock that is corrected."""
+
+
+class InputMissingError(InputError):
+    """A file of the input does not exist, or no file matches it."""
 
 
 class InputRefusedError(InputError, StoreRefusedError):

@@ -36,13 +36,14 @@ _MAX_DIGITS = 100
 def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn errors of rows, files and folders into `InvalidArgumentError`, which Airflow does not retry.
 
-    :param begun: whether the task has used its storage and may have submitted jobs. Then storage that refuses or
-        returns a damaged ledger is not the user's mistake, and a retry must attach to the jobs.
+    :param begun: whether the task has used its storage and may have submitted jobs. Then storage that refuses, returns a
+        damaged ledger or no longer has the input is not the user's mistake, and a retry must attach to the jobs.
     :raises InvalidArgumentError: instead of a `RowError`, unless a retry may help
     :raises StorageError: instead of a `RowError` about storage that may work again
     """
     from airflow_provider_lamini.rows.errors import (
         ConcurrentAccessError,
+        InputMissingError,
         RowError,
         StoreRefusedError,
         UnreadableLedgerError,
@@ -52,7 +53,7 @@ def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[No
         yield
     except ConcurrentAccessError:
         raise
-    except (StoreRefusedError, UnreadableLedgerError) as error:
+    except (StoreRefusedError, UnreadableLedgerError, InputMissingError) as error:
         if begun():
             raise StorageError(
                 f"{error} It worked before, so a retry may help. Jobs that were submitted may still run and bill; the retry "

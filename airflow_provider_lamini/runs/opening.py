@@ -71,6 +71,8 @@ def open_run(
     config = dataclasses.replace(config, prompt=source.bind(config.prompt))
     version = source.version()
     found = ledger_file()
+    if found is None and must_exist and folder.remote:
+        found = load(folder)  # a store that fails may answer once that a file does not exist
     if found is None and must_exist:
         # Starting over would submit everything again after each deferral.
         raise LedgerError(

@@ -143,8 +143,41 @@ def test_an_input_that_is_refused_after_a_submission_is_retried(inference, objec
 
 
 @pytest.fixture
+def from_store(inference, given_input, out):
+    """Makes operators that read from the object store."""
+    return inference(input=given_input, output=str(out), max_in_flight=1)
+
+
+@pytest.fixture
 def given_input(object_store):
     """A file of prompts on the object store."""
     content = "".join(f'{{"prompt": "{prompt}"}}\n' for prompt in PROMPTS)
     object_store.pipe_file("/bucket/in.jsonl", content.encode())
     return "memory://bucket/in.jsonl"
+
+
+@pytest.mark.parametrize("operation", ["info", "open"])
+def test_an_input_that_is_gone_after_a_submission_is_looked_up_again(
+    platform, from_store, object_store, operation
+):
+    deferral = begin(from_store)
+    event = deferral.wait()
+    if operation == "info":
+        object_store.fail("info", *[FileNotFoundError("404")] * 3)
+    else:
+        object_store.fail("cat_file", FileNotFoundError("404"))
+    with pytest.raises(StorageError, match="the retry attaches"):
+        resume(from_store, deferral, event)
+    object_store.fail("info")
+    run_to_end(from_store, TI.retried())
+    assert submissions(platform) == 3
+
+
+def test_a_ledger_that_a_store_once_calls_missing_is_read_again(platform, make, object_store):
+    deferral = begin(make)
+    event = deferral.wait()
+    object_store.fail("cat_file", FileNotFoundError("404"))
+    with pytest.raises(TaskDeferred):
+        resume(make, deferral, event)
+    run_to_end(make, TI.retried())
+    assert submissions(platform) == 3

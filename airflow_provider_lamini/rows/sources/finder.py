@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.errors import InputError, InputRefusedError
+from airflow_provider_lamini.rows.errors import InputError, InputMissingError, InputRefusedError
 from airflow_provider_lamini.rows.formats import (
     MANIFEST_FORMAT,
     SHARDS_FORMAT,
@@ -212,7 +212,7 @@ class FileFinder:
             if store.is_folder(path):
                 return self._of_folder(place)
             if not is_pattern(path):
-                raise InputError(f"The input {place.shown} does not exist.") from None
+                raise InputMissingError(f"The input {place.shown} does not exist.") from None
             return self._of_pattern(place)
         if not info.size and store.is_folder(path):
             return self._of_folder(place)
@@ -314,7 +314,7 @@ class FileFinder:
                 if hidden
                 else ""
             )
-            raise InputError(f"No file matches the input {place.shown}{more}.")
+            raise InputMissingError(f"No file matches the input {place.shown}{more}.")
         return [_Found(place.store, found[path]) for path in sorted(self._without_run_files(found))]
 
     def _without_run_files(self, paths: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_provider_lamini.rows.errors import BadRowError, InputError, InputRefusedError
+from airflow_provider_lamini.rows.errors import BadRowError, InputError, InputMissingError, InputRefusedError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE
 from airflow_provider_lamini.rows.sources.compression import (
     compression_of,
@@ -83,7 +83,7 @@ class InputFile:
         except PermissionError as error:
             raise InputRefusedError.of(f"There is no permission to read {self.name}.", error) from error
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise InputError(f"{self.name} cannot be opened: {type(error).__name__}.") from error
+            raise InputMissingError(f"{self.name} cannot be opened: {type(error).__name__}.") from error
         with stream:
             yield stream if self.compression is None else decompressed(stream, self.compression, self.name)
 
