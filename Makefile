@@ -178,10 +178,12 @@ $(READY_PRODUCTION): .ci/requirements-production.txt $(SET_UP)
 	@touch $@
 
 # The providers of the stores bring 200 packages that this provider does not need. Without Node, the emulators of Azure and a
-# second S3 are left out.
+# second S3 are left out. Node does not know the system's certificates by itself.
 $(READY_STORES): .ci/requirements-stores.txt .ci/stores/package-lock.json $(SET_UP)
 	@.ci/venv .venv-stores stores
 	@if command -v npm >/dev/null; then \
+		certificates=/etc/ssl/certs/ca-certificates.crt; \
+		if [ -z "$$NODE_EXTRA_CA_CERTS" ] && [ -e $$certificates ]; then export NODE_EXTRA_CA_CERTS=$$certificates; fi; \
 		npm ci --prefix .ci/stores --no-audit --no-fund --ignore-scripts --loglevel error; \
 	else echo "There is no npm: the tests of Azure and of the second S3 will be skipped."; fi
 	@touch $@

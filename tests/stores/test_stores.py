@@ -11,13 +11,13 @@ from airflow_provider_lamini.compat import object_storage_path
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
-from tests.support.stores.emulators import AZURITE, MOTO
+from tests.support.stores.emulators import AZURITE, GCS, MOTO
 from tests.support.stores.faults import FAULTS, every
 from tests.support.tasks import log_lines, run_to_end
 
 pytestmark = pytest.mark.stores
 
-EXCLUSIVE = {MOTO.name, AZURITE.name}
+EXCLUSIVE = {MOTO.name, AZURITE.name, GCS.name}
 """The emulators that keep to the condition of a put. The others accept it and ignore it."""
 MAX_REQUESTS = 8
 CHUNKS = 12

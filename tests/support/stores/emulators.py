@@ -1,7 +1,7 @@
 """Emulators of object stores, each in a process of its own, and the Airflow connections to them.
 
-They come from package registries: two of S3 (moto, in Python, and s3rver, in Node) and Azurite for Azure.
-``node_modules`` is beside ``package.json`` in ``.ci/stores``, after ``npm ci``.
+They come from package registries, two of S3 (moto, in Python, and s3rver, in Node) and Azurite for Azure; all but that of
+GCS, see `gcs_server`. ``node_modules`` is beside ``package.json`` in ``.ci/stores``, after ``npm ci``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 NODE_MODULES = ROOT / ".ci" / "stores" / "node_modules"
+GCS_SERVER = ROOT / "tests" / "support" / "stores" / "gcs_server.py"
 BUCKET = "bucket"
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -97,6 +98,11 @@ def _azure(url: str) -> dict[str, object]:
     return {"conn_type": "wasb", "extra": {"connection_string": text}}
 
 
+def _gcs(url: str) -> dict[str, object]:
+    extra = {"project": "p", "is_anonymous": True, "gcs.endpoint": url}
+    return {"conn_type": "google_cloud_platform", "extra": extra}
+
+
 def _node(package: str, script: str) -> Path:
     return NODE_MODULES / package / script
 
@@ -132,7 +138,14 @@ AZURITE = Emulator(
     _azure,
     _node("azurite", "dist/src/blob/main.js"),
 )
-EMULATORS = {each.name: each for each in (MOTO, S3RVER, AZURITE)}
+GCS = Emulator(
+    "gcs",
+    "gs",
+    lambda port, _: [sys.executable, str(GCS_SERVER), str(port), BUCKET],
+    _gcs,
+    GCS_SERVER,
+)
+EMULATORS = {each.name: each for each in (MOTO, S3RVER, AZURITE, GCS)}
 
 
 @contextmanager
@@ -190,5 +203,12 @@ def _make_bucket(emulator: Emulator, url: str) -> None:
 
 
 def quiet_environment() -> dict[str, str]:
-    """What keeps the clients of the stores from looking for credentials elsewhere."""
-    return {"AWS_EC2_METADATA_DISABLED": "true", "PATH": os.environ["PATH"]}
+    """What keeps the clients of the stores from looking for other things than an emulator has.
+
+    Those are credentials, and the kind of a bucket, for which gcsfs would wait for minutes: it asks with gRPC.
+    """
+    return {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        "PATH": os.environ["PATH"],
+    }
