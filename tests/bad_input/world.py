@@ -13,9 +13,8 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 
 import airflow_provider_lamini.operators
+import airflow_provider_lamini.sensors
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.sensors.emissary import EmissaryJobSensor
-from airflow_provider_lamini.sensors.job import LaminiJobSensor
 from tests.support.emissary_platform import EmissaryPlatform
 from tests.support.knowledge_platform import RAG, KnowledgePlatform, Scripted
 from tests.support.scripted_platform import Refusal
@@ -108,18 +107,29 @@ def _as_list(prompt: str | list[str]) -> list[str]:
     return [prompt] if isinstance(prompt, str) else prompt
 
 
-def operator_classes() -> dict[str, type[BaseOperator]]:
-    """Return the public operators and sensors by class name, without ``Lamini`` where it begins with that."""
-    package = airflow_provider_lamini.operators
-    found: dict[str, type[BaseOperator]] = {}
-    for module in walk_packages(package.__path__, f"{package.__name__}."):
-        for item in vars(import_module(module.name)).values():
-            own = isinstance(item, type) and item.__module__ == module.name and issubclass(item, BaseOperator)
-            if own and item.__name__.startswith(("Lamini", "Emissary")) and not isabstract(item):
-                found[item.__name__.removeprefix("Lamini")] = item
-    found["JobSensor"] = LaminiJobSensor
-    found["EmissaryJobSensor"] = EmissaryJobSensor
+def public_operators() -> list[type[BaseOperator]]:
+    """Return all operators and sensors that a Dag can use."""
+    found: list[type[BaseOperator]] = []
+    for package in (airflow_provider_lamini.operators, airflow_provider_lamini.sensors):
+        for module in walk_packages(package.__path__, f"{package.__name__}."):
+            for item in vars(import_module(module.name)).values():
+                own = (
+                    isinstance(item, type)
+                    and item.__module__ == module.name
+                    and issubclass(item, BaseOperator)
+                )
+                if own and not isabstract(item):
+                    found.append(item)
     return found
+
+
+def operator_classes() -> dict[str, type[BaseOperator]]:
+    """Return those that need a platform by class name, without ``Lamini`` where it begins with that."""
+    return {
+        operator.__name__.removeprefix("Lamini"): operator
+        for operator in public_operators()
+        if operator.__name__.startswith(("Lamini", "Emissary"))
+    }
 
 
 def conn_type_of(operator: str) -> str:

@@ -9,7 +9,10 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, task_group
 
+from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
 from tests.bad_input.world import VALID_ARGUMENTS, World, operator_classes
+from tests.support.databases import CONN_ID
+from tests.test_golden import GOLDEN
 
 FOLDER = Path(os.environ["LOOP_FOLDER"])
 ITERATION = "{{ ti.region_index }}"
@@ -46,7 +49,23 @@ def operators_of_a_body(family: str) -> list[BaseOperator]:
     return made
 
 
-for family in ("lamini", "emissary"):
+def load_of_a_body(family: str) -> list[BaseOperator]:
+    """The task that needs no platform, with a table for each iteration."""
+    del family
+    return [
+        ResultsToTableOperator(
+            task_id="load",
+            results=str(GOLDEN / "output"),
+            conn_id=CONN_ID,
+            table=f"answers_{ITERATION}",
+            columns={"id": "id", "answer": "output"},
+            key=None,
+            failed_rows="load",
+        )
+    ]
+
+
+for family in ("lamini", "emissary", "table"):
     for iterations in (1, 2):
         with DAG(
             f"loop_{family}_{iterations}", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +74,8 @@ for family in ("lamini", "emissary"):
             @task_group
             def body(family: str) -> None:
                 """One iteration."""
-                operators_of_a_body(family) >> Last(task_id="last")
+                make = load_of_a_body if family == "table" else operators_of_a_body
+                make(family) >> Last(task_id="last")
 
             body.partial(family=family).loop(max_iterations=iterations)
         globals()[dag.dag_id] = dag

@@ -9,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import task_group
 
 from tests.bad_input.conftest import emissary_stub, stub, world  # noqa: F401 - fixtures
+from tests.support.databases import sqlite
 
 pytestmark = [
     pytest.mark.dags,
@@ -43,3 +44,15 @@ def test_each_iteration_of_a_loop_submits_its_own_work(load_dags, world, family,
     once, twice = work_of(1), work_of(2)
     assert once
     assert twice == once + once
+
+
+def test_each_iteration_of_a_loop_loads_its_own_table(load_dags, tmp_path, monkeypatch):
+    pytest.importorskip("airflow.providers.sqlite")
+    database = sqlite(tmp_path)
+    database.run(*(f"CREATE TABLE answers_{number} (id INTEGER, answer TEXT)" for number in range(2)))
+    database.connect(monkeypatch)
+    monkeypatch.setenv("LOOP_FOLDER", str(tmp_path))
+    ended = load_dags(FILE)["loop_table_2"].test()
+    assert {str(ti.state) for ti in ended.get_task_instances()} == {"success"}
+    loaded = [database.rows(f"SELECT id, answer FROM answers_{number}") for number in range(2)]
+    assert loaded == [[(7, "fine"), (8, None)]] * 2

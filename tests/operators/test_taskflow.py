@@ -307,3 +307,11 @@ def test_the_stub_has_the_arguments_of_the_operators_and_of_any_task():
 def test_the_stub_names_each_decorator():
     stub = Path(decorators.__file__).with_suffix(".pyi").read_text()
     assert set(re.findall(r"def (\w+)\(self", stub)) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_test_runs_a_dag_in_which_it_is_mapped_in_both_ways(name):
+    text = Path(__file__).with_name("taskflow_dags.py").read_text()
+    (function,) = re.findall(rf"@task\.{name}(?:\(.*\))?\n    def (\w+)\(", text)
+    assert re.search(rf"\b{function}\.expand\(", text)
+    assert re.search(rf"\b{function}\.override\(.*\)\.expand_kwargs\(", text)
