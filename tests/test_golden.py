@@ -19,7 +19,8 @@ from airflow_provider_lamini.corpus.index_manifest import (
     RefreshOutcome,
 )
 from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
-from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.jobs.known_jobs import KnownJobs
+from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.results import SHARDS, Shard, Shards, read_shards
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError, UnreadableLedgerError
@@ -263,6 +264,30 @@ def test_a_trigger_is_made_of_the_arguments_that_an_earlier_release_has_stored()
     value = json.loads(golden("trigger.json"))
     trigger = JobTrigger(**value["kwargs"])
     assert trigger.serialize() == (value["classpath"], value["kwargs"])
+
+
+def event_trigger():
+    """The trigger of an asset watcher, made of the arguments that an earlier release has stored."""
+    module = pytest.importorskip("airflow_provider_lamini.triggers.job_event", exc_type=ImportError)
+    return module.JobEventTrigger(**json.loads(golden("job-event-trigger.json"))["kwargs"])
+
+
+def test_a_watchers_trigger_is_made_of_the_arguments_that_an_earlier_release_has_stored():
+    value = json.loads(golden("job-event-trigger.json"))
+    assert event_trigger().serialize() == (value["classpath"], value["kwargs"])
+
+
+def test_a_watchers_event_is_written_as_before():
+    ended = JobStatus("17", JobState.SUCCEEDED, "COMPLETED")
+    assert event_trigger()._payload(ended) == json.loads(golden("job-event.json"))
+
+
+def test_what_a_watcher_knows_is_read_and_written_as_before():
+    text = golden("known-jobs.txt").decode()
+    known = KnownJobs.from_text(text)
+    ended = {job_id: JobStatus(job_id, JobState.SUCCEEDED, "COMPLETED") for job_id in ("16", "17", "18")}
+    assert [status.job_id for status in known.new(ended)] == ["18"]
+    assert known.to_text() == text
 
 
 NEWER = (
