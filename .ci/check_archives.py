@@ -11,7 +11,9 @@ import zipfile
 from pathlib import Path
 
 PACKAGE = "airflow_provider_lamini"
+STATIC = Path(__file__).parents[1] / PACKAGE / "plugins" / "static"
 WHEEL_NEEDS = (
+    *(f"{PACKAGE}/plugins/static/{path.name}" for path in sorted(STATIC.iterdir())),
     f"{PACKAGE}/py.typed",
     f"{PACKAGE}/get_provider_info.py",
     ".dist-info/licenses/LICENSE",

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
+import re
 import sys
 from importlib.metadata import version
+
+import httpx
+from airflow.plugins_manager import get_fastapi_plugins
 
 import airflow_provider_lamini
 
 NEEDS_EXTRAS = ("airflow_provider_lamini.local",)
+FILES_OF_A_PAGE = 4
+"""The page, its style, its own module and the common one."""
+
+
+async def find_problem_with_pages() -> str | None:
+    """Load the plugin as Airflow's API server does, and get each page with all that it loads; return what is wrong."""
+    applications = [each["app"] for each in get_fastapi_plugins()[0] if each["name"] == "LLM pages"]
+    if len(applications) != 1:
+        return "Airflow does not find the plugin with the pages"
+    transport = httpx.ASGITransport(app=applications[0])
+    async with httpx.AsyncClient(transport=transport, base_url="http://pages") as client:
+        for page in ("jobs", "task"):
+            html = (await client.get(f"/{page}")).text
+            paths = [page, *re.findall(r'(?:src|href)="(static/[^"]+)"', html), "static/common.js"]
+            missing = [path for path in paths if (await client.get(f"/{path}")).status_code != httpx.codes.OK]
+            if missing or len(paths) < FILES_OF_A_PAGE:
+                return f"the page {page} lacks {missing or 'its files'}"
+    return None
 
 
 def main() -> int:
@@ -25,6 +48,10 @@ def main() -> int:
         print(
             f"the package has version {airflow_provider_lamini.__version__}, but its metadata says {installed}"
         )
+        return 1
+    problem = asyncio.run(find_problem_with_pages())
+    if problem:
+        print(problem)
         return 1
     print(f"airflow-provider-lamini {installed}: {len(core)} modules import without extras")
     return 0

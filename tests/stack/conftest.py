@@ -22,6 +22,7 @@ DAGS = [
     demo.DAG_FILE,
     demo.EXAMPLES / "sharded_batch_inference.py",
     Path(__file__).parent / "dags" / "stack_dags.py",
+    Path(__file__).parent / "dags" / "page_dags.py",
 ]
 
 

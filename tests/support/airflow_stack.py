@@ -66,11 +66,12 @@ class AirflowStack:
         self.home = home
         self.components = components
         self.env = dict(env)
+        self.url = f"http://127.0.0.1:{port}"
         self.logs = home / "components"
         self.logs.mkdir(parents=True)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._states: dict[Run, list[tuple[str, int, int, str]]] = {}
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False)
+        self._http = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
 
     # -- components -----------------------------------------------------------------------------------
 
@@ -131,6 +132,10 @@ class AirflowStack:
     def add_connection(self, conn_id: str, **fields: str | int) -> None:
         """Store a connection. The fields are those of the REST API: ``conn_type``, ``host``, ``password``..."""
         self._call("POST", "connections", {"connection_id": conn_id, **fields})
+
+    def remove_connection(self, conn_id: str) -> None:
+        """Delete a connection."""
+        self._request("DELETE", f"connections/{conn_id}").raise_for_status()
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 90) -> Run:
         """Start a Dag run. Waits first until the Dag processor has parsed the Dag."""
