@@ -72,7 +72,12 @@ def _dicts(frame: Any) -> Sequence[object]:
     import polars as pl
 
     exact = {name: _exact_of_polars(frame[name]) for name in frame.columns}
-    rows: list[dict[str, object]] = frame.with_columns(**exact).to_dicts()
+    try:
+        rows: list[dict[str, object]] = frame.with_columns(**exact).to_dicts()
+    except (
+        pl.exceptions.PanicException
+    ) as error:  # of the first releases, where later ones raise a ValueError
+        raise ValueError(str(error)) from error
     for name, kind in frame.schema.items():
         if kind == pl.Binary or kind.is_float():
             for row in rows:
