@@ -242,6 +242,7 @@ def _show_run(key: TaskKey, record: TaskRecord) -> Shown:
 
 def _read_run(key: TaskKey, folder: OutputFolder) -> Shown:
     from airflow_provider_lamini.rows.output.preview import first_rows, read_run_files
+    from airflow_provider_lamini.rows.run_files import REPORT_HTML
 
     files = read_run_files(folder)
     if files.ledger is None:
@@ -252,6 +253,8 @@ def _read_run(key: TaskKey, folder: OutputFolder) -> Shown:
     if not key.owns(files.ledger.header.owner):
         return Shown(note=f"The rows in {folder} belong to another task or run, so they are not shown here.")
     shown = _numbers(files.ledger, files.manifest)
+    if files.manifest is not None and REPORT_HTML in files.manifest.reports:
+        shown.facts["report"] = folder.uri(REPORT_HTML)
     maximum = _page_rows()
     if maximum:
         try:

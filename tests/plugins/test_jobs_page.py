@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,12 +17,15 @@ from airflow_provider_lamini.plugins import bounded, jobs
 from airflow_provider_lamini.plugins.bounded import Bounded, PageError
 from tests.support import tuning_api
 from tests.support.scripted_tuning import BASE, KEY
+from tests.support.toy_server import KEY as TOY_KEY
+from tests.support.toy_server import toy_server
 
 if TYPE_CHECKING:
     from tests.plugins.conftest import Pages
     from tests.support.emissary_api import EmissaryClient
     from tests.support.scripted_tuning import TunablePlatform
 
+TOY = str(Path(__file__).parents[1] / "toy_platform")
 LAMINI, EMISSARY = "api/connections/lamini_default", "api/connections/emissary_default"
 DATA = ["api/connections", LAMINI, f"{LAMINI}/scopes", f"{LAMINI}/jobs", f"{LAMINI}/job"]
 QUERY = {"kind": "tuning", "job_id": "1"}
@@ -141,6 +145,20 @@ def test_the_list_of_connections_has_only_those_to_platforms(pages: Pages):
         with create_session() as session:
             for entry in entries:
                 session.delete(session.merge(entry))
+
+
+def test_a_platform_of_another_distribution_is_listed_with_nothing_added(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+):
+    with toy_server() as server:
+        monkeypatch.syspath_prepend(TOY)
+        fields = {"conn_type": "toy", "host": server.url, "password": TOY_KEY}
+        monkeypatch.setenv("AIRFLOW_CONN_TOY_DEFAULT", json.dumps(fields))
+        (shown,) = pages.data("api/connections/toy_default")["lists"]
+        assert shown == {"kind": "training", "title": "Trainings", "has_scopes": False}
+        server.runs["r1"] = {"run": "r1", "phase": "cooking", "percent": 40}
+        (job,) = pages.data("api/connections/toy_default/jobs", kind="training")["jobs"]
+        assert (job["state"], job["progress"], job["word"]) == ("running", "40%", "cooking")
 
 
 @pytest.mark.parametrize(

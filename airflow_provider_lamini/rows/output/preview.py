@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_FILE = 32_000_000
 """Maximum bytes of a ledger or manifest that a preview reads."""
+MAX_FILES = 20
+"""Maximum number of parts that are looked for while the run has not ended."""
 MAX_READ = 2_000_000
 """Maximum bytes that a preview reads of a file with rows in JSON Lines."""
 _VECTORS = ("embedding",)
@@ -62,16 +65,19 @@ def read_run_files(folder: OutputFolder) -> RunFiles:
         manifest = read_manifest(folder)
         return RunFiles(ledger, manifest, [part.name for part in manifest.parts], manifest.errors)
     unfinished = {chunk.number for chunk in ledger.open}
-    done = [number for number in range(ledger.planned) if number not in unfinished]
-    names = folder.names()
-    suffix = "parquet" if any(name.endswith(".parquet") for name in names) else "jsonl"
-    written = set(names)
-    return RunFiles(
-        ledger,
-        None,
-        [name for name in (part_name(number, suffix) for number in done) if name in written],
-        [name for name in map(errors_name, done) if name in written],
-    )
+    done = list(islice((number for number in range(ledger.planned) if number not in unfinished), MAX_FILES))
+    suffix = "parquet" if done and _exists(folder, part_name(done[0], "parquet")) else "jsonl"
+    parts, errors = [part_name(number, suffix) for number in done], map(errors_name, done)
+    return RunFiles(ledger, None, parts, [name for name in errors if _exists(folder, name)])
+
+
+def _exists(folder: OutputFolder, name: str) -> bool:
+    """Whether a file exists, without reading it."""
+    try:
+        folder.size(name)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def first_rows(folder: OutputFolder, names: Sequence[str], count: int) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.dialect import Dialect, ErrorStatus
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
+from airflow_provider_lamini.jobs.listed import JobList, JobPage, ListedJob, newest
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, ProgressUnit
 from airflow_provider_lamini.platforms.base import ConnectionForm, Platform, Probe, common_fields
 from toy_platform import calls
@@ -27,6 +28,10 @@ def run_status(run: dict[str, Any]) -> JobStatus:
 
 def run_listing(runs: list[dict[str, Any]]) -> Listing:
     return Listing({run["run"]: run_status(run) for run in runs})
+
+
+def run_page(runs: list[dict[str, Any]]) -> JobPage:
+    return newest(ListedJob(status=run_status(run)) for run in runs)
 
 
 def bulk_status(bulk: dict[str, Any]) -> JobStatus:
@@ -74,4 +79,5 @@ PLATFORM = Platform(
     ),
     job_kinds={kind.short_name: kind for kind in (TRAINING, BATCH)},
     probe=Probe(call=calls.ping(), describe=lambda answer: f"kitchen: {answer['kitchen']}"),
+    job_lists=(JobList(kind=TRAINING, title="Trainings", jobs=lambda _: calls.runs().map(run_page)),),
 )
