@@ -80,7 +80,8 @@ class RowOperator(BaseOperator):
     :param max_input_chars: maximum number of characters of all prompts together, likewise
     :param max_total_tokens: maximum number of tokens, over all tries, where the platform reports them: once they are used,
         no further chunk is sent, and the task fails with its results kept
-    :param limit_rows: process only the first rows, this many, to try the task out
+    :param limit_rows: process only the first rows, this many, to try the task out. With a larger number or none, and
+        ``on_changed_input="extend"``, the cleared task goes on with the others.
     :param dry_run: validate and count the input, return the numbers, and send and write nothing
     :param max_failed_rows: how many rows may fail: a number, a fraction such as ``0.01``, or ``"1%"``
     :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them

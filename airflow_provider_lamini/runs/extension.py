@@ -91,14 +91,17 @@ class _SentRows:
         :raises IncompleteOutputError: if nobody can tell
         """
         self._check_kinds(document, header)
+        if header.total_rows < document.next.row:
+            limit = "" if self._config.limit_rows is None else " (limit_rows counts)"
+            raise InputChangedError(
+                f"{self._source.describe()} has fewer than the {document.next.row} rows that were sent before{limit}. {_ADVICE}"
+            )
         after, starts = Cursor(), {}
         unfinished = {chunk.number for chunk in document.open}
-        for number, (first, rows) in enumerate(document.parts()):
+        for number, (_, rows) in enumerate(document.parts()):
             found = self._reader.read(after, rows)
             if found is None or len(found.rows) != rows:
-                raise InputChangedError(
-                    f"{self._source.describe()} has fewer than the {first + rows} rows that were sent before. {_ADVICE}"
-                )
+                raise InputChangedError(f"{self._source.describe()} was changed while it was read. {_ADVICE}")
             self._compare(number, found, finished=number not in unfinished)
             if number in unfinished:
                 starts[number] = found.start

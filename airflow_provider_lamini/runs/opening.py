@@ -70,6 +70,7 @@ def open_run(
     run_fingerprint = config.fingerprint(platform_url)
     config = dataclasses.replace(config, prompt=source.bind(config.prompt))
     version = source.version()
+    rows_version = version if config.limit_rows is None else f"{version}/{config.limit_rows}"
     found = ledger_file()
     if found is None and must_exist and folder.remote:
         found = load(folder)  # a store that fails may answer once that a file does not exist
@@ -81,7 +82,7 @@ def open_run(
             "current time or random values."
         )
     known = found and (found.header.owner, found.header.fingerprint, found.header.input_version)
-    if known == (owner, run_fingerprint, version):
+    if known == (owner, run_fingerprint, rows_version):
         stack.enter_context(folder.lock())
         ledger = Ledger.resume(folder, owner, known=found)
         if ledger.totals.rows:
@@ -95,7 +96,7 @@ def open_run(
             input_hash=summary.content_hash,
             total_rows=summary.total_rows,
             chunk_size=config.chunk_size,
-            input_version=version,
+            input_version=rows_version,
             column_kinds=summary.column_kinds,
             characters=summary.characters,
         )
@@ -110,7 +111,7 @@ def open_run(
     refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
     if refusal is not None and not ledger.finished:
         raise InputError(f"{refusal}. {ledger.totals.rows} rows are done and kept; nothing more is sent.")
-    ledger.update_header(chunk_size=config.chunk_size, input_version=version)
+    ledger.update_header(chunk_size=config.chunk_size, input_version=rows_version)
     earlier = None if ledger.finished else _earlier_run(config, platform_url, log)
     return OpenRun(
         config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes, earlier=earlier

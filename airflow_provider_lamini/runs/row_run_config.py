@@ -94,7 +94,6 @@ class RowRunConfig:
                 "platform": platform_url,
                 "prompt": self.prompt.text,
                 "passthrough": self.passthrough,
-                **({} if self.limit_rows is None else {"limit_rows": self.limit_rows}),
                 **({} if self.only_failed_of is None else {"only_failed_of": self.only_failed_of}),
                 **self.fingerprint_inputs,
             }

@@ -178,3 +178,29 @@ def test_other_rows_that_were_not_sent_yet_are_sent_as_they_are_now(inference, e
     run_to_end(make)
     assert sorted(engine.prompts) == ["corrected", *PROMPTS[:4]]
     check(out, [*PROMPTS[:4], "corrected"])
+
+
+@pytest.mark.parametrize("endpoint", ["batch", "completions"])
+def test_a_run_on_a_sample_can_go_on_with_all_rows(inference, engine, source, out, endpoint):
+    given = {"input": str(source), "passthrough": ["id"], "endpoint": endpoint, **EXTEND}
+    run_to_end(inference(**given, limit_rows=3))
+    check(out, PROMPTS[:3])
+    run_to_end(inference(**given, limit_rows=4))
+    check(out, PROMPTS[:4])
+    ended = run_to_end(inference(**given))
+    assert Counter(engine.prompts) == Counter(PROMPTS)
+    check(out, PROMPTS)
+    assert ended.result["counts"]["rows"] == 5
+
+
+def test_a_run_on_a_sample_goes_on_only_if_the_user_says_so_and_gets_no_smaller(inference, engine, source):
+    given = {"input": str(source), **EXTEND}
+    run_to_end(inference(**given, limit_rows=3))
+    with pytest.raises(InvalidArgumentError, match=r"3 rows then, 5 now.*on_changed_input='extend'"):
+        run_to_end(inference(**given | {"on_changed_input": "fail"}))
+    with pytest.raises(
+        InvalidArgumentError, match=r"fewer than the 3 rows that were sent before \(limit_rows counts\)"
+    ):
+        run_to_end(inference(**given, limit_rows=2))
+    run_to_end(inference(**given, limit_rows=3))
+    assert Counter(engine.prompts) == Counter(PROMPTS[:3])
