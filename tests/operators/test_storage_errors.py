@@ -181,3 +181,18 @@ def test_a_ledger_that_a_store_once_calls_missing_is_read_again(platform, make, 
         resume(make, deferral, event)
     run_to_end(make, TI.retried())
     assert submissions(platform) == 3
+
+
+def test_a_folder_that_a_store_once_calls_empty_at_the_end_is_listed_again(inference, object_store):
+    said = []
+
+    def once_at_the_end():
+        if not said and any("part-00002" in path for path in object_store.store):
+            said.append("empty")
+            return True
+        return False
+
+    object_store.fail_while("ls", once_at_the_end, FileNotFoundError("404"))
+    ended = run_to_end(inference(output=OUT, deferrable=False))
+    assert said
+    assert ended.result["counts"]["ok"] == len(PROMPTS)

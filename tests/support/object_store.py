@@ -29,7 +29,7 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
     def fail(self, operation: str, *outcomes: Exception | None) -> None:
         """Make an operation fail.
 
-        :param operation: ``cat_file``, ``pipe_file``, ``rm_file``, ``open`` or ``info``
+        :param operation: ``cat_file``, ``pipe_file``, ``rm_file``, ``open``, ``info`` or ``ls``
         :param outcomes: for each of its next calls an error, or ``None`` if it succeeds
         """
         self._faults[operation] = list(outcomes)
@@ -37,7 +37,7 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
     def fail_while(self, operation: str, condition: Callable[[], bool], error: Exception) -> None:
         """Make an operation fail as long as a condition holds.
 
-        :param operation: ``cat_file``, ``pipe_file``, ``rm_file``, ``open`` or ``info``
+        :param operation: ``cat_file``, ``pipe_file``, ``rm_file``, ``open``, ``info`` or ``ls``
         :param condition: called at each operation
         :param error: the error
         """
@@ -66,6 +66,10 @@ class FaultyStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no type
         self._called("info", args[0])
         info: dict[str, Any] = super().info(*args, **kwargs)
         return info
+
+    def ls(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        self._called("ls", path)
+        return super().ls(path, *args, **kwargs)
 
     def calls_of(self, operation: str, name: str) -> list[str]:
         """Return the paths of the calls of an operation whose files' names begin so.

@@ -74,7 +74,7 @@ class Ledger:
     write_interval: ClassVar[float] = 1.0
     """Seconds after a write during which changes are rather collected: some stores allow one write a second and object."""
     check_age: ClassVar[float] = 0.2
-    """Seconds for which a look for a claim that was made beside a write counts as made after it."""
+    """Seconds from the end of a look for a claim, beside a write, for which it counts as made after that write."""
 
     def __init__(self, folder: OutputFolder, document: LedgerDocument, *, clock: Callable[[], float]) -> None:
         self._folder = folder
@@ -452,7 +452,7 @@ class Ledger:
     def _look(self) -> None:
         with suppress(OSError, RowError):
             self.check_acquired()
-            self._looked_at = self._checked_at
+            self._looked_at = time.monotonic()
 
     def _has_looked(self) -> bool:
         """Whether this process has looked for a claim beside its last write. This counts only once."""

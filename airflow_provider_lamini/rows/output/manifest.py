@@ -137,6 +137,9 @@ def write_manifest(
     owned = folder.start(ledger.check_acquired)
     names = set(folder.names())
     missing = [part.name for part in parts if part.name not in names]
+    if missing and folder.remote:  # a store that fails may answer once that nothing exists
+        names = set(folder.names())
+        missing = [part.name for part in parts if part.name not in names]
     if missing:
         raise IncompleteOutputError(
             f"{len(missing)} of {len(parts)} parts of {folder} are missing, the first is {missing[0]}. Somebody has "
