@@ -146,8 +146,12 @@ def _bars(bars: Sequence[tuple[str, float]]) -> Iterator[str]:
         top, length = line * _LINE, _BAR * number / largest
         yield f'<text x="0" y="{top + 17}">{html.escape(label[:40])}</text>'
         yield f'<rect x="{_LABEL}" y="{top + 4}" width="{length:.1f}" height="18" fill="#4a7"/>'
-        yield f'<text x="{_LABEL + length + 6:.1f}" y="{top + 17}">{number:.4g}</text>'
+        yield f'<text x="{_LABEL + length + 6:.1f}" y="{top + 17}">{_number(number)}</text>'
     yield "</svg>"
+
+
+def _number(number: float) -> str:
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:.4g}"
 
 
 def _plain(text: str) -> str:

@@ -78,7 +78,7 @@ def report_of_run(run: OpenRun, manifest: Manifest, platform: str) -> Report:
 def _identity(header: Header) -> Iterator[list[str]]:
     for name, value in header.owner.items():
         if name != "map_index" or value != -1:
-            yield [name.replace("_", " "), str(value)]
+            yield ["Dag" if name == "dag" else name.replace("_", " "), str(value)]
     yield ["begun", f"{datetime.fromtimestamp(header.created_at, UTC):%Y-%m-%d %H:%M:%S} UTC"]
 
 

@@ -51,7 +51,7 @@ def test_a_report_says_who_has_done_what_with_which_result(inference, out, endpo
         f"{out}/{REPORT_HTML}",
     )
     found = figures(out)
-    assert found["dag"] == "nightly"
+    assert found["Dag"] == "nightly"
     assert found["task"] == "infer"
     assert (found["rows"], found["rows with an output"], found["failed rows"]) == ("25", "25", "0")
     assert found["chunks"] == "3"

@@ -14,7 +14,7 @@ REPORT = Report(
     summary=f"2 rows of {EVIL}.",
     heads=["metric", "a|b"],
     rows=[["exact_match", "0.5000"], [EVIL, ""]],
-    charts=[Chart("Scores", [("exact_match, model", 0.5), (EVIL, 3.0)])],
+    charts=[Chart("Scores", [("exact_match, model", 0.5), (EVIL, 3.0)]), Chart("Rows", [("ok", 1_234_567)])],
     sections=[("Rows", [Item(f"Row 1, right answer: `{EVIL}`", ("model: **missed**",))])],
 )
 
@@ -45,8 +45,13 @@ def test_all_text_is_shown_as_it_is():
 
 def test_the_chart_has_a_bar_for_each_number():
     bars = tree().findall(".//rect")
-    assert [float(bar.get("width")) for bar in bars] == [50.0, 300.0]
-    assert {text.text for text in tree().findall(".//svg/text")} >= {"exact_match, model", "0.5", "3"}
+    assert [float(bar.get("width")) for bar in bars] == [50.0, 300.0, 300.0]
+    assert {text.text for text in tree().findall(".//svg/text")} >= {
+        "exact_match, model",
+        "0.5",
+        "3",
+        "1,234,567",
+    }
 
 
 def test_the_markdown_has_the_same_without_the_chart():
