@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
 
 _PART = re.compile(r"part-(\d{5,})\.(?:jsonl|parquet)")
-_BESIDE_PARTS = re.compile(r"errors-\d{5,}\.jsonl|manifest\.json|shards\.json")
+_BESIDE_PARTS = re.compile(r"errors-\d{5,}\.jsonl|manifest\.json|shards\.json|report\.(?:md|html)")
 _ERRORS = re.compile(r"errors-\d{5,}\.jsonl")
 _HEAD = 4096
 
