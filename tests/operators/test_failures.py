@@ -98,16 +98,15 @@ def test_too_many_failed_rows_stop_a_run_before_its_last_chunk(platform, inferen
     assert len(error_rows()) == len(rows()) == 10
 
 
-def test_the_error_names_jobs_that_still_run(platform, inference):
+def test_the_error_names_jobs_that_still_run(platform, engine, inference):
     """Two jobs are running when the first of them fails the task."""
-    platform.control.row_fault("row", times=None)
+    for number in range(10):  # the rows of the first job; those of the second one wait for the engine
+        platform.control.row_fault(f"row {number} of", times=None)
     make = inference(row_retries=0)
 
-    platform.control.hold()
+    engine.open.clear()
     deferral = begin(make)
     first, second = (job["id"] for job in platform.control.jobs())
-    platform.control.release()
-    platform.control.hold(job_id=second)
     event = deferral.wait()
     assert list(event["ended"]) == [first]
     with pytest.raises(TooManyFailedRowsError, match=f"Still running, and billing: {second}"):
