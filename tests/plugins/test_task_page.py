@@ -85,7 +85,7 @@ def store(pages: Pages) -> Iterator[Any]:  # noqa: ARG001 - it makes the databas
                 insert(TaskInstance.__table__).values(**names, **fields, pool="default_pool", try_number=1)
             )
             for key, value in values.items():
-                XComModel.set(key=key, value=value, **names, serialize=False, session=session)
+                session.add(XComModel(key=key, value=value, dag_run_id=run.id, **names))
         return ti
 
     yield save
