@@ -34,6 +34,7 @@ DECISIONS = {
     errors.UnavailableError: ("retry", BUSY),
     errors.PlatformError: ("default", None),
     errors.ProtocolError: ("default", None),
+    errors.UndecodableError: ("default", None),
     exceptions.BudgetExceededError: ("fail", None),
     exceptions.TooManyFailedRowsError: ("fail", None),
     exceptions.AnswerError: ("default", None),

@@ -148,7 +148,7 @@ class ResponseTooLargeError(ProtocolError):
 class UndecodableError(ProtocolError):
     """The response is JSON but for a value that JSON does not allow: half a surrogate pair, NaN, invalid UTF-8.
 
-    The model may have written it. It was paid for, so the same request is not sent again at once; its next answer may be fine.
+    The model may have written it. It was paid for, so the same request is not sent again at once; the next response may be fine.
     """
 
 

@@ -1,4 +1,4 @@
-"""One request while a person waits for its answer: no retries, and a time limit for everything."""
+"""One request while a person waits for its response: no retries, and a time limit for everything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def send_once(settings: ClientSettings, call: Call[T], seconds: float, conn_id: 
     :param call: the request
     :param seconds: maximum time to wait
     :param conn_id: the connection, for messages
-    :raises TimeoutError: if there is no answer in time
+    :raises TimeoutError: if there is no response in time
     :raises PlatformError: if the platform fails or refuses
     :raises InvalidConnectionError: if the settings need files or packages that are missing
     """

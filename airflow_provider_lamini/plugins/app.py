@@ -1,4 +1,4 @@
-"""The pages' application: routes, permissions, and what browsers may do with the answers.
+"""The pages' application: routes, permissions, and what browsers may do with the responses.
 
 The pages themselves are files without data and need no login, like Airflow's own. Every route below ``/api`` has the
 permission that Airflow's API requires for the same data.

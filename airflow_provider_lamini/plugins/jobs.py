@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 MAX_CONNECTIONS = 200
 """Maximum number of connections that the page lists. Any other one can be opened by its id."""
-MAX_ANSWER_MB = 64.0
+MAX_RESPONSE_MB = 64.0
 MAX_STATES = 20
 """Maximum number of a task's jobs whose states are read."""
 MAX_LARGE_STATES = 5
@@ -150,7 +150,7 @@ def open_connection(conn_id: str) -> OpenConnection:
         raise PageError(400, str(error)) from None
     for secret in (info.settings.key, *info.secrets):
         mask_secret(secret)
-    settings = replace(info.settings, max_result_mb=min(info.settings.max_result_mb, MAX_ANSWER_MB))
+    settings = replace(info.settings, max_result_mb=min(info.settings.max_result_mb, MAX_RESPONSE_MB))
     return OpenConnection(conn_id, to, settings, info.web_url)
 
 

@@ -11,7 +11,7 @@ const chosen = new URLSearchParams(location.search);
 let listing = { jobs: [], total: 0 };
 let first = 0;
 let known = null; // what the connection offers
-let request = 0; // answers to earlier requests are dropped
+let request = 0; // responses to earlier requests are dropped
 let polling = null;
 
 function remember(changes) {
