@@ -155,6 +155,9 @@ def _set_up_airflow(url: str) -> None:
     os.environ["AIRFLOW_CONN_LAMINI_DEFAULT"] = json.dumps(
         {"conn_type": "lamini", "host": url, "password": "key"}
     )
+    from airflow.sdk.listener import get_listener_manager
+
+    get_listener_manager()  # loads all plugins, as Airflow does in each worker before it runs a task
 
 
 VARIANTS = {
