@@ -95,6 +95,7 @@ class Case:
     :param phase: ``submit``, ``trigger``, ``worker``, ``fetch`` or ``direct``
     :param fault: the fault
     :param read_timeout: read timeout of the connection in seconds
+    :param times_out: whether the task is expected to reach its timeout
     """
 
     kind: str
@@ -102,6 +103,7 @@ class Case:
     name: str
     fault: Fault
     read_timeout: float = 10.0
+    times_out: bool = False
 
     @property
     def id(self) -> str:
@@ -169,7 +171,7 @@ def run_case(case: Case, folder: Path, authority: Path, good_certificate: Path) 
 
 def _run_with_fault(case: Case, platform: FaultyPlatform, make: Callable[..., Callable[[], Any]]) -> None:
     requests = KINDS[case.kind]
-    timeout = 2.5 if case.fault.times is None and case.phase in ("trigger", "worker") else 30
+    timeout = 2.5 if case.times_out else 30
     if case.phase in ("submit", "direct"):
         platform.inject(requests.submits, case.fault)
         run_to_end(make(), TASK)

@@ -296,13 +296,18 @@ def phases(kind):
     return ("submit", *waits, *(("fetch",) if KINDS[kind].fetches else ()))
 
 
+def times_out(outcome):
+    """Whether a task is expected to reach its timeout."""
+    return outcome.error is WaitTimeoutError
+
+
 def cases_of(kind):
     """Yield each case of a kind of task with its expected outcome."""
     for line in TABLE:
         by_phase = {"submit": line.submit, "trigger": line.wait, "worker": line.wait, "fetch": line.read}
         for phase in phases(kind):
             outcome = by_phase.get(phase, line.direct or line.read)
-            yield Case(kind, phase, line.name, line.fault, line.read_timeout), outcome
+            yield Case(kind, phase, line.name, line.fault, line.read_timeout, times_out(outcome)), outcome
     for defect, words in BAD_CERTIFICATES.items():
         untrusted = Outcome(UNAVAILABLE, rf"certificate is not trusted \({words}")
         for phase in phases(kind):
@@ -314,7 +319,7 @@ def cases_of(kind):
             )
     for each, phase, name, fault, outcome in SPECIAL:
         if each == kind:
-            yield Case(kind, phase, name, fault), outcome
+            yield Case(kind, phase, name, fault, times_out=times_out(outcome)), outcome
 
 
 @pytest.fixture(scope="module")
