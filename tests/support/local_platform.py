@@ -210,7 +210,17 @@ class LocalPlatform:
     def restart(self) -> None:
         """Start it again on the same port with the same data. It must have stopped."""
         assert self._process is None, "stop it first"
-        self.start(port=int(self.url.rsplit(":", 1)[1]))
+        port, deadline = int(self.url.rsplit(":", 1)[1]), time.monotonic() + 60
+        while True:
+            try:
+                self.start(port)
+            except PlatformDiedError:
+                # Until it listens again, any process may have the port, for a connection of its own.
+                if "Address already in use" not in self._output[-1] or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            else:
+                return
 
     def _signal(self, number: signal.Signals, timeout: float = 10) -> int:
         process, self._process = self._process, None
