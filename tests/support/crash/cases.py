@@ -224,7 +224,8 @@ WARM = [
     *(
         module.name
         for module in pkgutil.walk_packages(airflow_provider_lamini.__path__, f"{_PACKAGE}.")
-        if not module.name.startswith(f"{_PACKAGE}.local")
+        # No task loads the local platform, or the pages of the API server.
+        if not module.name.startswith((f"{_PACKAGE}.local", f"{_PACKAGE}.plugins"))
         # Asset watchers came with Airflow 3.
         if airflow_version[0] != "2" or module.name != f"{_PACKAGE}.triggers.job_event"
     ),
