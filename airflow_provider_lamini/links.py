@@ -52,18 +52,22 @@ def push_job_url(context: Context, url: str | None) -> None:
         context["ti"].xcom_push(key=XCOM_KEY, value=url)
 
 
+def ui_path() -> str:
+    """Return the path of Airflow's UI behind its host: empty, unless ``[api] base_url`` has one."""
+    from airflow.providers.common.compat.sdk import conf
+
+    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+
+
 def task_page(ti: Any) -> str:
     """Return the address of the tab with a task's results in the UI of Airflow 3.1 and newer, without its host.
 
     :param ti: the task instance
     """
-    from airflow.providers.common.compat.sdk import conf
-
-    root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     map_index = getattr(ti, "map_index", None)
     mapped = "" if map_index is None or map_index < 0 else f"/mapped/{map_index}"
     run_id = quote(ti.run_id, safe="")
-    return f"{root}/dags/{ti.dag_id}/runs/{run_id}/tasks/{ti.task_id}{mapped}/plugin/{TASK_PAGE}"
+    return f"{ui_path()}/dags/{ti.dag_id}/runs/{run_id}/tasks/{ti.task_id}{mapped}/plugin/{TASK_PAGE}"
 
 
 class StorageLink(BaseOperatorLink):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowPlugin, conf
+from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from airflow_provider_lamini.compat import shows_pages
-from airflow_provider_lamini.links import PAGES_PREFIX, TASK_PAGE
+from airflow_provider_lamini.links import PAGES_PREFIX, TASK_PAGE, ui_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -47,8 +46,7 @@ def _view(name: str, route: str, page: str, **options: object) -> dict[str, obje
     :param page: the page, below our prefix; with placeholders that the UI fills
     :param options: the rest of what Airflow takes
     """
-    path = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
-    return {"name": name, "href": f"{path}{PAGES_PREFIX}/{page}", "url_route": route, **options}
+    return {"name": name, "href": f"{ui_path()}{PAGES_PREFIX}/{page}", "url_route": route, **options}
 
 
 class LlmPagesPlugin(AirflowPlugin):

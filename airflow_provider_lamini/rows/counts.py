@@ -45,13 +45,20 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+def by_number(rows: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Rows by group, the largest group first; groups of the same size in the order of their names.
+
+    :param rows: number of rows by group
+    """
+    return sorted(rows.items(), key=lambda item: (-item[1], item[0]))
+
+
 def describe_failures(failures: Mapping[str, int]) -> str:
     """Failed rows by reason for a message, the most frequent first: ``3 empty, 1 filtered``.
 
     :param failures: number of rows by reason
     """
-    by_count = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {reason}" for reason, count in by_count)
+    return ", ".join(f"{count} {reason}" for reason, count in by_number(failures))
 
 
 def describe_tokens(sums: Mapping[str, float]) -> str:

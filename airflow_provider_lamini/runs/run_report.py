@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from airflow_provider_lamini.rows.counts import by_number
 from airflow_provider_lamini.rows.ledger.document import ReportData
 from airflow_provider_lamini.rows.output.groups import Chart
 from airflow_provider_lamini.runs.report import Item, Report, quoted
@@ -63,8 +64,8 @@ def report_of_run(run: OpenRun, manifest: Manifest, platform: str) -> Report:
         heads=["", "value"],
         rows=[*_identity(header), *_figures(manifest, header, data)],
         charts=[
-            Chart("Rows by outcome", [("with an output", counts.ok), *_by_number(counts.failures)]),
-            Chart("Rows with an output by finish reason", _by_number(counts.finish_reasons)),
+            Chart("Rows by outcome", [("with an output", counts.ok), *by_number(counts.failures)]),
+            Chart("Rows with an output by finish reason", by_number(counts.finish_reasons)),
             run.writer.chart(data.groups),
         ],
         sections=[
@@ -100,10 +101,6 @@ def _figures(manifest: Manifest, header: Header, data: ReportData) -> Iterator[l
     }
     for name, number in (numbers | counts.sums).items():
         yield [name.replace("_", " "), f"{number:,.0f}"]
-
-
-def _by_number(rows: dict[str, int]) -> list[tuple[str, float]]:
-    return sorted(rows.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _failed_rows(folder: OutputFolder, manifest: Manifest) -> Iterator[tuple[str, list[Item]]]:
@@ -143,7 +140,7 @@ def _jobs(data: ReportData) -> Iterator[tuple[str, list[Item]]]:
 
 
 def _first_lines(folder: OutputFolder, name: str, kind: type[_Line], number: int) -> Iterator[_Line]:
-    """The first lines of a file; fewer if one is damaged, about which those who read the file are told."""
+    """The first lines of a file; fewer if one is damaged: reading the results raises the error."""
     with closing(folder.lines(name)) as lines, suppress(msgspec.MsgspecError, UnicodeDecodeError):
         for line in islice(lines, number):
             yield msgspec.json.decode(line, type=kind)

@@ -73,8 +73,8 @@ def airflow(
         yield stack
 
 
-def told(airflow: AirflowStack, dag_id: str, runs: int) -> list[list[dict[str, object]]]:
-    """What the runs of a Dag were told, when it has had this number of runs."""
+def received(airflow: AirflowStack, dag_id: str, runs: int) -> list[list[dict[str, object]]]:
+    """The events that the runs of a Dag have received, when it has had this number of runs."""
     found = airflow.wait_runs(dag_id, runs)
     assert [airflow.wait_run(run) for run in found] == ["success"] * runs
     return [airflow.xcom(run, "read") for run in found]
@@ -112,18 +112,18 @@ def test_a_dag_runs_once_for_each_job_that_ends_also_if_the_triggerer_crashes(
     trained = emissary.trained(project, base_model=BASE, train_dataset_id=emissary.dataset(project))
     after_first = event("lamini", "tuning", first, "COMPLETED")
     after_training = event("emissary", "training", f"{project}/{trained}", "Success")
-    assert told(airflow, "after_tuning", 1) == [after_first]
-    assert told(airflow, "after_training", 1) == [after_training]
+    assert received(airflow, "after_tuning", 1) == [after_first]
+    assert received(airflow, "after_training", 1) == [after_training]
 
     airflow.stop("triggerer", signal.SIGKILL)
     second = tune(local)
     airflow.start("triggerer")
     after_second = event("lamini", "tuning", second, "COMPLETED")
-    assert told(airflow, "after_tuning", 2) == [after_first, after_second]
+    assert received(airflow, "after_tuning", 2) == [after_first, after_second]
     polled = polls(local, jobs)
     wait_until(lambda: polls(local, jobs) > polled + 1)
-    assert told(airflow, "after_tuning", 2) == [after_first, after_second]
-    assert told(airflow, "after_training", 1) == [after_training]
+    assert received(airflow, "after_tuning", 2) == [after_first, after_second]
+    assert received(airflow, "after_training", 1) == [after_training]
 
 
 def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_made(
@@ -137,8 +137,8 @@ def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_ma
     airflow.wait_task(run, "train", "deferred")
     local.trainer.reset()
     assert airflow.wait_run(run) == "success"
-    ((model,),) = told(airflow, "after_model", 1)
-    ((index,),) = told(airflow, "after_index", 1)
+    ((model,),) = received(airflow, "after_model", 1)
+    ((index,),) = received(airflow, "after_index", 1)
     trained, built = airflow.xcom(run, "train"), airflow.xcom(run, "build")
     assert (model["platform"], model["job_id"], model["model_name"]) == (
         "lamini",

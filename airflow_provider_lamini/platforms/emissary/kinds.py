@@ -184,7 +184,7 @@ DEPLOYMENT = JobKind(
     title="deployment",
     called_job=False,
     status=lambda job_id: deployments.deployment(*split_id(job_id)).map(
-        lambda deployment: _status(_DEPLOYMENT_WORDS, job_id, deployment.status)
+        lambda deployment: deployment_status(job_id, deployment.status)
     ),
     list_statuses=lambda project, job_ids: status_lists.deployments_of(
         project, _keep(_DEPLOYMENT_WORDS, project, job_ids)
@@ -197,9 +197,7 @@ ENGINE = JobKind(
     name="emissary/engine",
     title="engine",
     called_job=False,
-    status=lambda job_id: engines.engine(job_id).map(
-        lambda engine: _status(_ENGINE_WORDS, job_id, engine.status)
-    ),
+    status=lambda job_id: engines.engine(job_id).map(lambda engine: engine_status(job_id, engine.status)),
     list_statuses=lambda _, job_ids: status_lists.all_engines(_keep(_ENGINE_WORDS, None, job_ids)).map(
         _listing
     ),

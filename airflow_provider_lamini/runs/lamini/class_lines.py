@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.rows.counts import by_number
 from airflow_provider_lamini.rows.output.groups import Chart
 from airflow_provider_lamini.rows.output.parts import PartWriter
 
@@ -29,4 +30,4 @@ class ClassLines(PartWriter):
 
     @staticmethod
     def chart(groups: Mapping[str, int]) -> Chart:
-        return Chart("Rows by class", sorted(groups.items(), key=lambda item: (-item[1], item[0])))
+        return Chart("Rows by class", by_number(groups))

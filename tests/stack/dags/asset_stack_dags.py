@@ -51,7 +51,7 @@ def reads(dag_id: str, asset: Asset) -> None:
 
         @task
         def read(triggering_asset_events: Any) -> list[Any]:
-            """Return what the Dag was told."""
+            """Return the events that the Dag has received."""
             return [event.extra for event in triggering_asset_events[asset]]
 
         read()
