@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +24,7 @@ from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
 from airflow_provider_lamini.rows.screening import is_blank
+from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -190,7 +189,7 @@ def dataset_file(
     :raises InputError: if the input has no rows, or cannot be read
     :raises ColumnError: if a file lacks a column
     """
-    with tempfile.NamedTemporaryFile(prefix="airflow-provider-lamini-dataset-", suffix=".jsonl") as file:
+    with temporary_file() as file:
         rows, encoder = 0, msgspec.json.Encoder()
         reader = PairReader(source, columns, policy)
         for pairs in reader.read():
@@ -198,7 +197,7 @@ def dataset_file(
             lines = pairs if fields == Pair.__struct_fields__ else [_named(pair, fields) for pair in pairs]
             file.write(encoder.encode_lines(lines))
         file.flush()
-        path = Path(file.name)
+        path = path_of(file)
 
         def reopen() -> BinaryIO:
             return path.open("rb")

@@ -8,7 +8,6 @@ on the number of rows. Looking up is fastest if both runs have their rows in abo
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections import OrderedDict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,7 +63,6 @@ class EarlierRun:
     def __init__(self, folder: OutputFolder) -> None:
         self._folder = folder
         self._manifest: Manifest = read_manifest(folder)
-        self._file = tempfile.NamedTemporaryFile(prefix="airflow-provider-lamini-keys-")  # noqa: SIM115 - `close` does
         self._index: sqlite3.Connection | None = None
         self._cache: OrderedDict[int, _PartContent] = OrderedDict()
 
@@ -74,10 +72,9 @@ class EarlierRun:
         return self._manifest.settings
 
     def close(self) -> None:
-        """Remove the temporary file."""
+        """Remove the temporary database."""
         if self._index is not None:
             self._index.close()
-        self._file.close()
 
     def find(self, row_keys: bytes, wanted: Sequence[int]) -> dict[int, EarlierResult]:
         """Look rows up.
@@ -111,7 +108,8 @@ class EarlierRun:
         return found
 
     def _read_keys(self) -> sqlite3.Connection:
-        index = self._index = sqlite3.connect(self._file.name, check_same_thread=False)
+        # No name: a temporary database on disk, which SQLite removes from its folder as soon as it is open.
+        index = self._index = sqlite3.connect("", check_same_thread=False)
         index.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; CREATE TABLE keys (key BLOB, part INTEGER, row INTEGER);"
         )

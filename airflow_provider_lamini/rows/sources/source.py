@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +23,7 @@ from airflow_provider_lamini.rows.sources.projection import project_declared, pr
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.tables import is_table, repeated_columns, table_rows
+from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
 
@@ -455,19 +454,16 @@ def open_source(
 
 
 def _open_once(given: ReadOnceInput, *, keep_bad: bool) -> Source:
-    """Rows that are read once, in a temporary file that is removed with the source."""
-    folder = Path(tempfile.mkdtemp(prefix="airflow-provider-lamini-rows-"))
-    path, digest = folder / "rows.jsonl", hashlib.blake2b(digest_size=16)
-    try:
-        with path.open("wb") as file:
-            for block in given.read_lines(keep_bad=keep_bad):
-                digest.update(block)
-                file.write(block)
-        source = open_source(str(path), keep_bad=keep_bad)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    weakref.finalize(source, shutil.rmtree, folder, ignore_errors=True)
+    """Rows that are read once, in a temporary file that is closed with the source."""
+    digest = hashlib.blake2b(digest_size=16)
+    with ExitStack() as stack:
+        file = stack.enter_context(temporary_file())
+        for block in given.read_lines(keep_bad=keep_bad):
+            digest.update(block)
+            file.write(block)
+        file.flush()
+        source = open_source(str(path_of(file)), keep_bad=keep_bad, options=InputOptions(format="jsonl"))
+        weakref.finalize(source, stack.pop_all().close)
     source.title, source.identity = str(given), digest.hexdigest()
     return source
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_lamini.rows.storage.base import FileInfo
 from airflow_provider_lamini.rows.storage.patterns import check_pattern
+from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -111,11 +112,11 @@ class ObjectStore:
             if size <= _SPOOL:
                 self._files.pipe_file(path, spool.read())
                 return
-            with tempfile.NamedTemporaryFile() as file:
+            with temporary_file() as file:
                 while block := spool.read(_BLOCK):
                     file.write(block)
                 file.flush()
-                self._files.put_file(file.name, path)
+                self._files.put_file(str(path_of(file)), path)
 
     def sync(self, folder: str) -> None:
         """Nothing to wait for: a put is durable when it is answered."""
