@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.runs.job_spec import SubmissionOptions
     from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.submission_record import RecordStore
     from airflow_provider_lamini.runs.task import TaskRun, WaitOptions, Work
 
 R = TypeVar("R")
@@ -253,6 +254,15 @@ class JobOperator(BaseOperator):
     def on_kill(self) -> None:
         """Cancel the job, if ``cancel_on_kill`` is on. Airflow calls it when a running task is killed."""
         kill_work(self)
+
+    def submission_records(self, task: TaskRun) -> RecordStore:
+        """Where the record of the submission is.
+
+        :param task: this try of the task
+        """
+        from airflow_provider_lamini.runs.submission_record import record_store
+
+        return record_store(task, self.state_path)
 
     def submission_options(self) -> SubmissionOptions:
         """Validate the arguments that say how to submit.

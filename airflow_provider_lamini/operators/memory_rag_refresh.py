@@ -14,6 +14,7 @@ from airflow_provider_lamini.runs.arguments import optional_name, plain_name, wh
 if TYPE_CHECKING:
     from airflow_provider_lamini.hooks.lamini import LaminiHook
     from airflow_provider_lamini.runs.lamini.index_refresh import IndexRefresh
+    from airflow_provider_lamini.runs.submission_record import RecordStore
     from airflow_provider_lamini.runs.task import TaskRun
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst")
@@ -46,6 +47,7 @@ class LaminiMemoryRagRefreshOperator(JobOperator):
     :param files: as for the build: usually a folder
     :param model_name: the model that will answer
     :param manifest: path or URI of the manifest, such as ``s3://bucket/rag/handbook.json``; the first run creates it
+    :param state_path: has no effect: the record of a build is in the manifest, so that the next run finds it, too
     :param text_suffixes: new files with these suffixes are added as texts
     :param piece_size: characters of a text that are added at once; longer texts are split between paragraphs
     :param lamini_conn_id: the connection to the platform
@@ -119,6 +121,10 @@ class LaminiMemoryRagRefreshOperator(JobOperator):
             text_suffixes=self._suffixes(),
         )
         return IndexRefresh(task, request, options)
+
+    def submission_records(self, task: TaskRun) -> RecordStore:
+        """The record of a build: it is in the manifest."""
+        return self.work(task).records()
 
     def _check_manifest(self) -> None:
         from airflow_provider_lamini.corpus.index_manifest import ManifestFile

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_provider_lamini.rows.storage.data_names import Data, file_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.runs.outcome import Log
+    from airflow_provider_lamini.runs.submission_record import RecordStore
     from airflow_provider_lamini.runs.task import TaskRun
 
 log = logging.getLogger(__name__)
@@ -165,12 +166,12 @@ def lineage_of_records(operator: WaitingOperator, fields: LineageFields, context
     """
     from airflow_provider_lamini.rows.ledger.document import load
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
-    from airflow_provider_lamini.runs.submission_record import record_store
     from airflow_provider_lamini.runs.task import TaskRun
 
     with TaskRun(context, hook=operator.make_hook(), log=operator.log) as task:
-        if hasattr(operator, "state_path"):
-            submission = record_store(task, operator.state_path).read()
+        records: Callable[[TaskRun], RecordStore] | None = getattr(operator, "submission_records", None)
+        if records is not None:
+            submission = records(task).read()
             if submission is not None and submission.job_id is not None:
                 task.job_ids[submission.job_id] = None
         elif output := _given(operator, "output_folder"):

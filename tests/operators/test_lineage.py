@@ -13,6 +13,7 @@ from airflow_provider_lamini.exceptions import TooManyFailedRowsError
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
 from airflow_provider_lamini.operators.emissary.upload_dataset import EmissaryUploadDatasetOperator
+from airflow_provider_lamini.operators.memory_rag_refresh import LaminiMemoryRagRefreshOperator
 from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from airflow_provider_lamini.results import read_outputs
@@ -194,6 +195,17 @@ def test_a_failed_training_tells_its_job(train, tuning):
 @pytest.mark.usefixtures("enabled")
 def test_a_training_whose_trigger_has_died_tells_the_job_of_its_record(train):
     task = train()
+    deferral = begin(task, LinkedTask())
+    task()
+    assert run_facet(task.on_failure(LinkedTask())).jobIds == deferral.trigger["job_ids"]
+
+
+@pytest.mark.usefixtures("enabled")
+def test_a_refresh_whose_trigger_has_died_tells_the_job_of_its_manifest(knowledge, tmp_path):
+    knowledge.script = [("CREATED", *["TRAINING MODEL"] * 1000)]
+    (tmp_path / "page.md").write_text("A page.")
+    files = {"files": str(tmp_path / "page.md"), "manifest": str(tmp_path / "index.json")}
+    task = Task(lambda: LaminiMemoryRagRefreshOperator(task_id="refresh", model_name="m", **files, **WAITING))
     deferral = begin(task, LinkedTask())
     task()
     assert run_facet(task.on_failure(LinkedTask())).jobIds == deferral.trigger["job_ids"]

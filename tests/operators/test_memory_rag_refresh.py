@@ -233,6 +233,19 @@ def test_the_next_run_also_attaches_to_a_build_of_the_same_files(knowledge, refr
     assert numbers(refresh_in_run(2)) == ["built", "2", 2, 2, 0, 0, None]
 
 
+def test_the_record_is_in_the_manifest_whatever_state_path_says(knowledge, refresh, refresh_in_run, tmp_path):
+    knowledge.script = [SLOW]
+    with log_lines() as lines:
+        begin(refresh(state_path=str(tmp_path / "state")), RUNS[0])
+    manifest = tmp_path / "rag" / "index.json"
+    assert f"state_path is not used: the record of a build is in {manifest}." in lines
+    assert json.loads(manifest.read_text())["building"]["submission"]["job_id"] == "1"
+    assert not (tmp_path / "state").exists()
+    knowledge.indexes["1"].states = ["COMPLETED"]
+    assert refresh_in_run(1)["index_id"] == "1"
+    assert knowledge.request_counts[TRAIN] == 1
+
+
 def test_files_that_arrive_during_the_build_are_added_by_the_next_run(refresh, refresh_in_run, docs):
     make = refresh()
     deferral = begin(make, RUNS[0])

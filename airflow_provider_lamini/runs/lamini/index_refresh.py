@@ -143,6 +143,8 @@ class IndexRefresh:
         :param event: how a job ended; ``None`` at the start of a try
         :raises JobError: if a build did not succeed
         """
+        if event is None and self._options.state_path is not None:
+            self._task.log.info("state_path is not used: the record of a build is in %s.", self._file.uri)
         outcome: WaitFor | Done[dict[str, object]] | SubmitAgain = SubmitAgain()
         if event is not None and self._is_of_build(event):
             outcome = self._build().step(event)
@@ -162,7 +164,7 @@ class IndexRefresh:
 
     def _is_of_build(self, event: JobEvent) -> bool:
         """Whether an event is about the recorded build, not about the index in use, whose status is read again."""
-        submission = self._records().read()
+        submission = self.records().read()
         return submission is not None and submission.job_id in {*event.ended, *event.lost}
 
     def _refresh(self) -> WaitFor | Done[dict[str, object]] | SubmitAgain:
@@ -243,7 +245,12 @@ class IndexRefresh:
 
     # ---- build ---------------------------------------------------------------------------------------------
 
-    def _records(self, folder: _Folder | None = None, plan: Plan | None = None) -> ManifestRecord:
+    def records(self, folder: _Folder | None = None, plan: Plan | None = None) -> ManifestRecord:
+        """The record of a build, in the manifest.
+
+        :param folder: what a new build sends; ``None`` for a build that was submitted earlier
+        :param plan: what it is for, likewise
+        """
         return ManifestRecord(
             self._file,
             IndexManifest(platform=self._platform, model_name=self._model_name),
@@ -261,7 +268,7 @@ class IndexRefresh:
         """
         documents, versions = (list(folder.documents.values()), folder.versions) if folder else ([], {})
         spec = RefreshBuild(self._task, self._model_name, documents, versions, self._replace_index)
-        return SubmittedJob(self._task, spec, self._options, self._records(folder, plan))
+        return SubmittedJob(self._task, spec, self._options, self.records(folder, plan))
 
     def _replace_index(self, job_id: str) -> dict[str, object]:
         """Make a finished build the current index, and return the task's result."""
