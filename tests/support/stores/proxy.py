@@ -221,8 +221,8 @@ class Proxy:
                 writer.write(response)
                 if header(response, b"connection").lower() == b"close" or response.startswith(b"HTTP/1.0"):
                     break
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the proxy ends: Python 3.11 would print a traceback for each cancelled connection
         finally:
             for each in (writer, store[1]):
                 with suppress(ConnectionError):
