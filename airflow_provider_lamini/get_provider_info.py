@@ -40,13 +40,14 @@ _COMMON_OPTIONS = {
         },
         "min_trigger_seconds": {
             "description": (
-                "Minimum seconds from the start of a trigger to its event. If a deferred task resumes within about a "
-                "second, Airflow's scheduler may fail it without a reason in its log."
+                "Minimum seconds from the start of a trigger to its event. If a deferred task resumes before Airflow's "
+                "scheduler has read that the task's first process has ended, the scheduler may fail it without a reason in "
+                "its log. A busy scheduler takes several seconds for that."
             ),
             "version_added": "0.1.0",
             "type": "float",
-            "example": "10",
-            "default": "5",
+            "example": "20",
+            "default": "10",
         },
         "freeze_gc": {
             "description": (

@@ -61,6 +61,7 @@ class Options:
     :param job_seconds: how long each job runs; ``None``: until all tasks are deferred and the triggerers were watched
     :param triggerers: number of triggerers
     :param defer_after: seconds that a task of ours waits in its worker before it defers
+    :param min_trigger_seconds: seconds from the start of a trigger of ours to its event, at least
     :param stop_early: stop when the triggerers were watched, without resuming the tasks
     """
 
@@ -70,6 +71,7 @@ class Options:
     job_seconds: float | None
     triggerers: int
     defer_after: float
+    min_trigger_seconds: float
     stop_early: bool
 
 
@@ -84,6 +86,7 @@ def make_environment(stub: Stub, options: Options, output: Path) -> dict[str, st
         "BENCH_OUTPUT": str(output),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER": str(options.defer_after),
+        "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__MIN_TRIGGER_SECONDS": str(options.min_trigger_seconds),
     }
 
 
@@ -277,6 +280,7 @@ def main() -> None:
     parser.add_argument("--job-seconds", type=float, help="let each job end after this time; watch nothing")
     parser.add_argument("--triggerers", type=int, default=1, help="more than one needs .venv-production")
     parser.add_argument("--defer-after", type=float, default=0.0, help="our setting defer_after")
+    parser.add_argument("--min-trigger-seconds", type=float, default=10.0, help="our setting of that name")
     parser.add_argument("--stop-early", action="store_true", help="do not let the tasks resume and end")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
     arguments = vars(parser.parse_args())

@@ -23,7 +23,7 @@ VERSION = 1
 MODULES = ("hooks.telemetry", "hooks.watches", "jobs.kinds", "jobs.polling", "jobs.progress", "jobs.waiting")
 """Modules that a waiting trigger needs, besides its platform."""
 
-MIN_SECONDS = 5.0
+MIN_SECONDS = 10.0
 """Default of ``min_trigger_seconds``."""
 
 GATHER_SECONDS = 1.0

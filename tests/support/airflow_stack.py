@@ -351,6 +351,8 @@ def _environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
     return clean | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__DEFER_AFTER": "0",  # the tests wait for deferrals
+        # Half the default: the tests' tasks are few, and have retries.
+        "AIRFLOW__AIRFLOW_PROVIDER_LAMINI__MIN_TRIGGER_SECONDS": "5",
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
