@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import StorageError
 from airflow_provider_lamini.links import XCOM_KEY, ManifestLink, ReportLink, ResultsLink
-from airflow_provider_lamini.platforms import platform, platform_names
+from airflow_provider_lamini.platforms import is_platform, platform
 from airflow_provider_lamini.plugins.bounded import BOUNDED, PageError
 from airflow_provider_lamini.plugins.jobs import MAX_TEXT, may_read_connection, read_states
 from airflow_provider_lamini.rows.errors import RowError
@@ -128,7 +128,7 @@ def show_task(key: TaskKey) -> dict[str, Json]:
     if RESULT in task.too_long:
         notes.append("The task's result is too long to be shown here; see the tab XCom.")
     maximum = _page_rows()
-    title = platform(record.platform).title if record.platform in platform_names() else None
+    title = platform(record.platform).title if is_platform(record.platform) else None
     return {
         "task": task.facts,
         "ours": True,

@@ -111,8 +111,7 @@ def _fill(operator: BaseOperator, context: Context, result: Mapping[str, object]
 
 def _platform(operator: BaseOperator) -> str:
     """The platform of an operator that reports no lineage: the one whose connection it takes."""
-    from airflow_provider_lamini.platforms import platform_names
+    from airflow_provider_lamini.platforms import is_platform
 
-    known = platform_names()
     names = (field.removesuffix("_conn_id") for field in operator.template_fields)
-    return next((name for name in names if name in known), "")
+    return next((name for name in names if is_platform(name)), "")
