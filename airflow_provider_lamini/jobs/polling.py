@@ -55,7 +55,7 @@ class PollPlan:
     :param submitted_at: when the job was submitted, Unix timestamp
     :param deadline: when waiting ends, Unix timestamp
     :param max_interval: maximum seconds between polls
-    :param min_interval: minimum seconds between polls
+    :param min_interval: minimum seconds between polls, unless ``max_interval`` is less
     """
 
     submitted_at: float
@@ -175,6 +175,6 @@ def _next_poll(
     if age < -NOT_FOUND_GRACE:  # the clock was set back: the job's age is not known
         age = plan.max_interval / AGE_FRACTION
     age = max(0.0, age)
-    pause = min(max(age * AGE_FRACTION, plan.min_interval), max(plan.max_interval, plan.min_interval))
+    pause = min(max(age * AGE_FRACTION, plan.min_interval), plan.max_interval)
     pause *= 1 + JITTER_FRACTION * (2 * jitter - 1)
     return PollAgain(min(max(pause, at_least), plan.deadline - now))
