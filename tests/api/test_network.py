@@ -181,6 +181,8 @@ class Tls:
                 """Failed handshakes are what is tested."""
 
         class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True
+
             def do_GET(self):
                 self.send_response(200)
                 self.send_header("Content-Length", "15")

@@ -48,7 +48,7 @@ FORMS = {
 }  # fmt: skip
 MODES = {
     "chat": {"endpoint": "chat"},
-    "jobs in the worker": {"deferrable": False, "poll_interval": 0.5},
+    "jobs in the worker": {"deferrable": False, "poll_interval": 0.1},
     "deferred jobs": WAITING,
 }
 

@@ -67,6 +67,8 @@ class Document:
 
 def serve(document):
     class Handler(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True
+
         def do_GET(self):
             content = self.rfile.read(int(self.headers["Content-Length"] or 0))
             status, body = document.respond(self.command, self.path.split("?")[0], self.headers, content)

@@ -61,6 +61,8 @@ class Platform:
 
 def serve(platform: Platform, tls: ssl.SSLContext | None = None):
     class Handler(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True
+
         def do_GET(self):
             if platform.drip:
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")

@@ -170,6 +170,8 @@ class SlowHub(ThreadingHTTPServer):
 
 
 class _SlowHubHandler(BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True
+
     server: SlowHub
 
     def log_message(self, *_: object) -> None:

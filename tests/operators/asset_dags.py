@@ -31,7 +31,7 @@ with DAG(
         outlets=[RESULTS],
         post_execute=add_team,
         deferrable=True,
-        poll_interval=0.5,
+        poll_interval=0.1,
     )
     def prompts() -> list[str]:
         """Return prompts."""

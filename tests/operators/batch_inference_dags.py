@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath, task
 
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
-COMMON = {"deferrable": True, "poll_interval": 0.5, "timeout": 60, "retries": 0}
+COMMON = {"deferrable": True, "poll_interval": 0.1, "timeout": 60, "retries": 0}
 COMMON_DAG = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "params": {"model": "none", "output": "none"},

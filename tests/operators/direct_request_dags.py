@@ -34,7 +34,7 @@ with DAG("direct_embeddings", schedule=None, **COMMON_DAG) as embeddings:
         output_format="{{ 'par' + 'quet' }}",
         chunk_size="{{ params.size }}",
         deferrable=True,
-        poll_interval=0.5,
+        poll_interval=0.1,
         timeout=60,
     )
     keep.override(task_id="keep_folder")(folder.output, "folder")

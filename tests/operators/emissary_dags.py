@@ -25,7 +25,7 @@ from airflow_provider_lamini.operators.emissary.undeploy import (
 from airflow_provider_lamini.operators.emissary.upload_dataset import EmissaryUploadDatasetOperator
 from airflow_provider_lamini.sensors.emissary import EmissaryJobSensor
 
-WAITING = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
+WAITING = {"deferrable": True, "poll_interval": 0.1, "timeout": 60}
 STATE = {"state_path": "{{ params.output }}/state"}
 COMMON_DAG = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),

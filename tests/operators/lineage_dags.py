@@ -22,7 +22,7 @@ with DAG(
         model_name="{{ params.model }}",
         output="{{ params.output }}/{{ run_id }}",
         deferrable=True,
-        poll_interval=0.5,
+        poll_interval=0.1,
         timeout=60,
     )
 
@@ -38,7 +38,7 @@ with DAG(
         output="{{ params.output }}/strict/{{ run_id }}",
         check="builtins.callable",  # no text is
         deferrable=True,
-        poll_interval=0.5,
+        poll_interval=0.1,
         timeout=60,
     )
 

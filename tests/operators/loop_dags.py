@@ -44,7 +44,7 @@ def operators_of_a_body(family: str) -> list[BaseOperator]:
             given = VALID_ARGUMENTS[name] | OF_ITERATION.get(name, {})
             if "output" in given:
                 given["output"] = f"{FOLDER}/{name}-{ITERATION}"
-            waits = {"poll_interval": 0.5} if "poll_interval" in kind.template_fields else {}
+            waits = {"poll_interval": 0.1} if "poll_interval" in kind.template_fields else {}
             made.append(kind(task_id=name, **{key: fill_in(value) for key, value in given.items()}, **waits))
     return made
 

@@ -13,7 +13,7 @@ COMMON_DAG = {
     "params": {"model": "none", "output": "none"},
 }
 FOLDER = "{{ params.output }}/{{ run_id }}/{{ task.task_id }}-{{ ti.map_index }}"
-WAITING = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
+WAITING = {"deferrable": True, "poll_interval": 0.1, "timeout": 60}
 
 
 @task

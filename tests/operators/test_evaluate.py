@@ -64,7 +64,7 @@ def evaluate(server, tmp_path):  # noqa: ARG001 - the connection points to it
         output=str(tmp_path / "out"),
         chunk_size=4,
         deferrable=True,
-        poll_interval=0.5,
+        poll_interval=0.1,
         timeout=60,
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.local_platform import wait_until
 from tests.support.platforms import submissions
-from tests.support.tasks import begin, kill_once, log_lines, resume, run_to_end
+from tests.support.tasks import WAITING, begin, kill_once, log_lines, resume, run_to_end
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
@@ -35,7 +35,7 @@ def test_airflow_stores_only_ids_and_numbers(platform, inference):
         "version": 1,
         "conn_id": "lamini_default",
         "kind": "lamini/batch_completions",
-        "poll_interval": 0.5,
+        "poll_interval": WAITING["poll_interval"],
         "min_ended": 1,
         "cancel_on_kill": True,
     }
@@ -80,7 +80,7 @@ def test_the_log_shows_the_progress_at_most_once_per_poll(platform, inference, d
         shown = [line for line in lines if PROGRESS.match(line)]
         platform.control.release()
         assert running.result(30).result["counts"]["ok"] == 25
-    assert 1 <= len(shown) <= waited / 0.5
+    assert 1 <= len(shown) <= waited / WAITING["poll_interval"]
     assert PROGRESS.fullmatch(shown[-1])[2] is not None
 
 

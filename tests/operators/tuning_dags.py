@@ -16,7 +16,7 @@ from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from airflow_provider_lamini.operators.upload_dataset import LaminiUploadDatasetOperator
 from airflow_provider_lamini.sensors.job import LaminiJobSensor
 
-WAITING = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
+WAITING = {"deferrable": True, "poll_interval": 0.1, "timeout": 60}
 STATE = "{{ params.output }}/state"
 COMMON_DAG = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),

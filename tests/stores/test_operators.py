@@ -98,7 +98,7 @@ def written(runs, place: str) -> list[str]:
 def test_an_operator_keeps_all_of_its_files_on_a_store(runs, world, tmp_path, name, deferrable):
     arguments = on_store(runs, name)
     if "deferrable" in arguments_of(name):
-        arguments |= {"deferrable": deferrable, "poll_interval": 0.5}
+        arguments |= {"deferrable": deferrable, "poll_interval": 0.1}
 
     def make() -> Any:
         return operator_classes()[name](task_id="task", **arguments)
@@ -128,7 +128,7 @@ def test_rows_of_a_query_go_to_a_store_and_its_results_into_a_table(runs, tmp_pa
 
     def infer() -> Any:
         query = {"input_sql": "SELECT id, body FROM tickets ORDER BY id", "input_conn_id": CONN_ID}
-        waiting = {"deferrable": True, "poll_interval": 0.5}
+        waiting = {"deferrable": True, "poll_interval": 0.1}
         return LaminiBatchInferenceOperator(
             task_id="infer",
             prompt="{body}",

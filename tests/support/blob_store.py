@@ -106,6 +106,7 @@ def blob_store() -> Iterator[BlobStore]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_PUT(self) -> None:
             length = self.headers["Content-Length"]

@@ -208,7 +208,7 @@ def maker(kind: str, folder: Path, conn_id: str) -> Callable[..., Callable[[], A
     quick = type(f"Quick{name}", (operator_class,), {"list_delay": 0.05})
     fixed = {"task_id": "infer", "lamini_conn_id": conn_id} | _arguments(kind, folder)
     if kind != "upload":
-        fixed |= {"deferrable": True, "poll_interval": 0.5}
+        fixed |= {"deferrable": True, "poll_interval": 0.1}
 
     def factory(**arguments: object) -> Callable[[], Any]:
         return lambda: quick(**(fixed | arguments))

@@ -68,6 +68,7 @@ def batch_platform() -> Iterator[BatchPlatform]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             self._respond(platform.result(self.path.split("/")[3]))

@@ -128,6 +128,8 @@ class ScriptedPlatform(ABC):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
     platform: ScriptedPlatform
 
     def do_GET(self) -> None:

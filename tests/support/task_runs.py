@@ -70,7 +70,7 @@ def task_run(
     context: Any = {"ti": ti} | ({} if state_store is None else {"task_state_store": state_store})
     defaults: dict[str, Any] = {
         "deferrable": True,
-        "poll_interval": 0.5,
+        "poll_interval": 0.1,
         "timeout": 60.0,
         "cancel_on_kill": False,
     }

@@ -62,7 +62,7 @@ class TaskInstance:
 TI = TaskInstance()
 
 
-WAITING = {"deferrable": True, "poll_interval": 0.5, "timeout": 30}
+WAITING = {"deferrable": True, "poll_interval": 0.1, "timeout": 30}
 """Arguments of an operator that waits in a trigger, with short intervals."""
 
 

@@ -81,6 +81,8 @@ def toy_server() -> Iterator[ToyServer]:
     state.respond.set()
 
     class Handler(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True
+
         def respond(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else None

@@ -36,6 +36,8 @@ class Hub(ThreadingHTTPServer):
 
 class _HubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
     server: Hub
 
     def log_message(self, *_: object) -> None:

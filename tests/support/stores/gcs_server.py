@@ -131,6 +131,8 @@ class Handler(BaseHTTPRequestHandler):
     """
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
     bucket: Bucket
 
     def handle_call(self) -> None:

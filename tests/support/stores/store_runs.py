@@ -105,7 +105,7 @@ class StoreRun:
         """
         from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 
-        arguments = {"chunk_size": CHUNK, "max_in_flight": 2, "deferrable": True, "poll_interval": 0.5}
+        arguments = {"chunk_size": CHUNK, "max_in_flight": 2, "deferrable": True, "poll_interval": 0.1}
         return LaminiBatchInferenceOperator(
             task_id="infer",
             input=source,
