@@ -61,6 +61,13 @@ def test_values_are_converted_to_json(table):
     assert rows_of(path) == [first | {"kind": "k", "nothing": None}, second | {"kind": "l", "nothing": None}]
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_each_type_of_text_is_read(table, kind):
+    path = table({"text": pa.array(["a", "b\u00e9"], kind)})
+    assert rows_of(path) == [{"text": "a"}, {"text": "b\u00e9"}]
+    assert validate_input(open_source(path), TEXT).characters == 3
+
+
 def test_dates_times_and_decimals_become_text_without_loss(table):
     path = table(
         {

@@ -198,16 +198,18 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
 
 
 def decode_dictionaries(part: pa.RecordBatch) -> pa.RecordBatch:
-    """Decode Arrow's dictionary columns.
+    """Decode Arrow's dictionary columns, and columns of string views, for which Arrow lacks functions.
 
     :param part: rows of a table
     """
     import pyarrow as pa
+    from pyarrow import types
 
-    if not any(pa.types.is_dictionary(field.type) for field in part.schema):
+    if not any(types.is_dictionary(field.type) or types.is_string_view(field.type) for field in part.schema):
         return part
+    columns = [column.dictionary_decode() if types.is_dictionary(column.type) else column for column in part]
     columns = [
-        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in part
+        column.cast(pa.large_string()) if types.is_string_view(column.type) else column for column in columns
     ]
     return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
 
