@@ -73,9 +73,14 @@ def collects_lineage() -> bool:
     """Whether anything in this Airflow reads the lineage of tasks: OpenLineage, or a plugin with a hook lineage reader."""
     if is_openlineage_enabled():
         return True
-    from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+    try:
+        from airflow.sdk.plugins_manager import get_hook_lineage_readers_plugins
+    except ImportError:  # earlier versions of Airflow
+        from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
-    return type(get_hook_lineage_collector()).__name__ != "NoOpCollector"
+        return type(get_hook_lineage_collector()).__name__ != "NoOpCollector"
+    # Without a reader, the collector would still load the assets of all installed providers, which takes 0.13 s.
+    return bool(get_hook_lineage_readers_plugins())
 
 
 def report_hook_lineage(context: object, *, reads: Iterable[str] = (), writes: Iterable[str] = ()) -> None:

@@ -56,9 +56,12 @@ def enabled(monkeypatch, tmp_path):
 def collector(monkeypatch):
     """A hook lineage collector that collects, as with a reader in a plugin."""
     try:
-        from airflow.sdk import lineage
+        from airflow.sdk import lineage, plugins_manager
     except ImportError:  # Airflow 2.11
         from airflow.lineage import hook as lineage
+    else:
+        readers = [lineage.HookLineageReader]
+        monkeypatch.setattr(plugins_manager, "get_hook_lineage_readers_plugins", lambda: readers)
     collecting = lineage.HookLineageCollector()
     monkeypatch.setattr(lineage, "get_hook_lineage_collector", lambda: collecting)
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
