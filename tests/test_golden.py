@@ -54,7 +54,6 @@ LOOP_OWNER = {**OWNER, "region_id": "improve", "region_index": 2}
 HEADER = Header(
     owner=OWNER,
     fingerprint="9c1185a5c5e9fc54612808977ee8f548",
-    input_hash="356a192b7913b04c54574d18c28d46e6395428ab",
     total_rows=25,
     chunk_size=10,
     input_version="da4b9237bacccdf19c0760cab7aec4a8",

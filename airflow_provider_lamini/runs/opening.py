@@ -93,7 +93,6 @@ def open_run(
         header = Header(
             owner=owner,
             fingerprint=run_fingerprint,
-            input_hash=summary.content_hash,
             total_rows=summary.total_rows,
             chunk_size=config.chunk_size,
             input_version=rows_version,
@@ -111,7 +110,7 @@ def open_run(
     refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
     if refusal is not None and not ledger.finished:
         raise InputError(f"{refusal}. {ledger.totals.rows} rows are done and kept; nothing more is sent.")
-    ledger.update_header(chunk_size=config.chunk_size, input_version=rows_version)
+    ledger.update_header(chunk_size=config.chunk_size)
     earlier = None if ledger.finished else _earlier_run(config, platform_url, log)
     return OpenRun(
         config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes, earlier=earlier
@@ -125,7 +124,7 @@ def _open_ledger(
     found = load(folder)
     if found is not None and has_other_input(found.header, header):
         extends = config.extend_input
-        # As many rows may be the same ones, with their keys in another order, or in other files.
+        # As many rows may be the same ones, in files that were written again.
         if extends or found.header.total_rows == header.total_rows:
             try:
                 ledger = extend_run(folder, config, source, header)
@@ -134,7 +133,7 @@ def _open_ledger(
                     raise
             else:
                 log.info(
-                    "The input is not the same as when the run began (%d rows then, %d now), but the %d rows that were sent are.",
+                    "The input was written again since the run began (%d rows then, %d now); the %d rows sent are the same.",
                     *(found.header.total_rows, header.total_rows, ledger.document.next.row),
                 )
                 return ledger

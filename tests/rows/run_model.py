@@ -104,9 +104,7 @@ class Run:
         """One try, until it ends or is killed."""
         folder = MortalFolder(self.output, fate)
         seen = validate_input(self.source, PROMPT, passthrough=PASSTHROUGH)
-        header = Header(
-            {"task": "t"}, "s", seen.content_hash, seen.total_rows, self.chunk_size, self.source.version()
-        )
+        header = Header({"task": "t"}, "s", seen.total_rows, self.chunk_size, self.source.version())
         ledger = Ledger.open(folder, header)
         writer = PartWriter(folder, PASSTHROUGH)
         self.unknown += len(ledger.unknown_submissions)

@@ -33,7 +33,7 @@ def folder(tmp_path):
 def earlier_run(folder, source, failed=FAILED, *, passthrough=("id",), reason=FailureReason.EMPTY, size=1000):
     """Write a finished run over an input, in which some rows have failed."""
     total = sum(len(batch) for batch in source.batches())
-    ledger = Ledger.open(folder, Header({"dag": "d"}, "s", "c", total, size, source.version()))
+    ledger = Ledger.open(folder, Header({"dag": "d"}, "s", total, size, source.version()))
     writer = PartWriter(folder, passthrough)
     for chunk_rows in source.chunks(size):
         with ledger.transaction() as change:
@@ -187,7 +187,7 @@ def test_an_incomplete_earlier_run_is_refused(folder):
 
 def sent_again(folder, indices, size=2):
     """Write the results of a run that has sent only some rows of an input."""
-    ledger = Ledger.open(folder, Header({"dag": "d"}, "s", "c", len(indices), size))
+    ledger = Ledger.open(folder, Header({"dag": "d"}, "s", len(indices), size))
     for chunk_rows in open_source(rows_from(0, len(indices))).chunks(size):
         with ledger.transaction() as change:
             chunk = change.plan(chunk_rows.start, chunk_rows.after, "f")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.ledger.document import Chunk
 
 OWNER: dict[str, str | int] = {"dag": "nightly", "task": "infer", "run": "r1", "map_index": -1}
-HEADER = Header(OWNER, fingerprint="s", input_hash="c", total_rows=25, chunk_size=10, input_version="v1")
+HEADER = Header(OWNER, fingerprint="s", total_rows=25, chunk_size=10, input_version="v1")
 
 
 def ticking() -> Callable[[], float]:
@@ -291,14 +291,14 @@ class TestOpening:
     def test_another_chunk_size_continues_the_run(self, folder, ledger):
         plan(ledger)
         again = Ledger.open(folder, replace(HEADER, chunk_size=4))
-        again.update_header(chunk_size=4, input_version="v2")
+        again.update_header(chunk_size=4)
         plan_rows(again, 10, 14)
         assert list(again.document.parts()) == [(0, 10), (10, 4)]
-        assert Ledger.resume(folder, OWNER).header == replace(again.header, input_version="v2")
+        assert Ledger.resume(folder, OWNER).header == again.header
 
     def test_the_same_run_continues(self, folder, ledger):
         chunk = plan(ledger)
-        later = replace(HEADER, input_version="v2", created_at=5.0)
+        later = replace(HEADER, created_at=5.0)
         again = Ledger.open(folder, later)
         assert list(again.chunks) == [chunk]
         assert again.header == ledger.header
@@ -311,7 +311,7 @@ class TestOpening:
                 "run r1, map_index -1, not of dag nightly, task infer, run r2",
             ),
             ({"owner": OWNER | {"map_index": 0}}, "map_index 0"),
-            ({"input_hash": "x"}, "with another input"),
+            ({"input_version": "v2"}, "with another input"),
             ({"total_rows": 26}, r"with another input \(25 rows then, 26 now\)"),
             ({"fingerprint": "x"}, "with other settings"),
         ],
@@ -329,7 +329,7 @@ class TestOpening:
         ledger.check_acquired()
 
     @pytest.mark.parametrize(
-        "other", [{"input_hash": "x"}, {"fingerprint": "x"}, {"chunk_size": 11, "total_rows": 26}]
+        "other", [{"input_version": "v2"}, {"fingerprint": "x"}, {"chunk_size": 11, "total_rows": 26}]
     )
     def test_another_try_starts_over_if_nothing_was_submitted(self, folder, ledger, other):
         ledger.forget(intend(ledger, plan(ledger)))
@@ -358,7 +358,7 @@ class TestOpening:
         if same:
             fresh = Ledger.open(folder, HEADER, if_same="replace")
         else:
-            fresh = Ledger.open(folder, replace(HEADER, input_hash="x"), if_other="replace")
+            fresh = Ledger.open(folder, replace(HEADER, input_version="v2"), if_other="replace")
         assert (fresh.document.planned, list(fresh.chunks), fresh.totals) == (0, [], Counts())
         assert folder.names() == sorted(["_ledger.json", *(name for name in foreign if "/" not in name)])
         assert [name for name in folder.names(work=True) if "owner-" not in name] == ["_work/mine.json"]

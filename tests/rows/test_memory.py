@@ -30,7 +30,7 @@ from airflow_provider_lamini.rows.sources.validation import needed_columns, vali
 path, output = sys.argv[1:]
 source, folder, prompt = open_source(path), OutputFolder(output), PromptTemplate.parse("Say: {text}")
 summary = validate_input(source, prompt, passthrough=["id"])
-ledger = Ledger.open(folder, Header({"task": "t"}, "s", summary.content_hash, summary.total_rows, 1000))
+ledger = Ledger.open(folder, Header({"task": "t"}, "s", summary.total_rows, 1000))
 writer = PartWriter(folder, ["id"])
 for found in source.chunks(1000, columns=needed_columns(prompt, ["id"])):
     prompts = prompt.render_all(found.rows)

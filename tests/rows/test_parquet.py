@@ -216,24 +216,6 @@ def test_validation_by_columns_finds_what_rows_have(odd, column):
     assert not batch.has("other")
 
 
-@pytest.mark.parametrize("column", list(ODD))
-def test_another_value_changes_the_content_hash(table, column):
-    contents = []
-    for values in (ODD[column], ODD[column][::-1]):
-        array = pa.array(values, TYPES[column]() if column in TYPES else None)
-        contents.append(
-            validate_input(
-                open_source(table({"text": ["t"] * 3, column: array})), TEXT, passthrough=[column]
-            ).content_hash
-        )
-        again = validate_input(
-            open_source(table({"text": ["t"] * 3, column: array})), TEXT, passthrough=[column]
-        ).content_hash
-        assert contents[-1] == again
-    same = column == "nothing"
-    assert (contents[0] == contents[1]) is same
-
-
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [

@@ -168,7 +168,7 @@ class TestParts:
 
 def finished(folder: OutputFolder, total: int = 5, size: int = 2) -> Ledger:
     """A run of which only the manifest lacks. Its second row has failed."""
-    ledger = Ledger.open(folder, Header({"dag": "d"}, "s", "c", total, size), clock=lambda: 100.0)
+    ledger = Ledger.open(folder, Header({"dag": "d"}, "s", total, size), clock=lambda: 100.0)
     writer = PartWriter(folder, ["id"])
     while not ledger.exhausted:
         start = ledger.document.next.row
@@ -220,7 +220,7 @@ class TestManifest:
         assert list(read_outputs(folder.location)) == []
 
     def test_an_unfinished_run_has_no_manifest(self, folder):
-        ledger = Ledger.open(folder, Header({"dag": "d"}, "s", "c", 1, 1))
+        ledger = Ledger.open(folder, Header({"dag": "d"}, "s", 1, 1))
         with pytest.raises(IncompleteOutputError, match="not finished"):
             write_manifest(folder, ledger, model="m", source="x")
 

@@ -63,7 +63,7 @@ def start_run(folder, rows, size, passthrough=("c",)):
         column: column_kind(set().union(*(batch.kinds(column) for batch in open_source(rows).batches())))
         for column in passthrough
     }
-    return Ledger.open(folder, Header({"task": "t"}, "s", "content", len(rows), size, column_kinds=kinds))
+    return Ledger.open(folder, Header({"task": "t"}, "s", len(rows), size, column_kinds=kinds))
 
 
 def writer_for(writer_type, folder, ledger):

@@ -32,11 +32,10 @@ T = TypeVar("T", "LedgerDocument", "LedgerOwner")
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Identifies a run. Two tries of one run have the same header, except for its last four fields.
+    """Identifies a run. Two tries of one run have the same owner, fingerprint and rows.
 
     :param owner: Dag, task, run and map index of the task; never the try number
     :param fingerprint: hash of the platform and all arguments that decide the results
-    :param input_hash: hash of all rows (`InputSummary.content_hash`)
     :param total_rows: number of rows of the input
     :param chunk_size: rows per chunk, as the task asked for it last
     :param input_version: `Source.version` when the input was validated
@@ -47,7 +46,6 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     owner: dict[str, str | int]
     fingerprint: str
-    input_hash: str
     total_rows: int
     chunk_size: int
     input_version: str = ""
@@ -359,7 +357,7 @@ def difference(found: Header, expected: Header) -> str:
     """
     if found.owner != expected.owner:
         return f"{describe_owner(found.owner)}, not of {describe_owner(expected.owner)}"
-    if (found.input_hash, found.total_rows) != (expected.input_hash, expected.total_rows):
+    if (found.input_version, found.total_rows) != (expected.input_version, expected.total_rows):
         return (
             f"this task and run with another input ({found.total_rows} rows then, {expected.total_rows} now)"
         )
@@ -375,7 +373,7 @@ def has_other_input(found: Header, expected: Header) -> bool:
     :param expected: header of the run that is to continue there
     """
     same = (found.owner, found.fingerprint) == (expected.owner, expected.fingerprint)
-    return same and (found.input_hash, found.total_rows) != (expected.input_hash, expected.total_rows)
+    return same and (found.input_version, found.total_rows) != (expected.input_version, expected.total_rows)
 
 
 def describe_owner(owner: dict[str, str | int]) -> str:

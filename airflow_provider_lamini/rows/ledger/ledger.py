@@ -365,13 +365,12 @@ class Ledger:
         wait = min(max(remaining, 0.0), self.late_answer)
         return read_left_job_id(self._folder, chunk.number, submission, wait=wait)
 
-    def update_header(self, *, chunk_size: int, input_version: str) -> None:
+    def update_header(self, *, chunk_size: int) -> None:
         """Record what a try may change without changing the results.
 
         :param chunk_size: rows per chunk from now on
-        :param input_version: the version of the input, whose rows are the same
         """
-        header = replace(self.header, chunk_size=chunk_size, input_version=input_version)
+        header = replace(self.header, chunk_size=chunk_size)
         if header != self.header:
             with self.transaction() as change:
                 change.document = replace(change.document, header=header)

@@ -148,9 +148,6 @@ class FailedRowsSource(Source):
     def version(self) -> str:
         return f"{self._whole.version()}/{self._hash}"
 
-    def layout(self) -> str:
-        return f"{self._whole.layout()}/{self._hash}"
-
     def paths(self) -> list[str]:
         return self._whole.paths()
 

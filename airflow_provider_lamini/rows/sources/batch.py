@@ -51,7 +51,6 @@ class Batch(ABC):
 
     :param rows: the rows
     :param start: position of the first row
-    :param raw: the bytes that the rows were read from, if the whole file consists of such bytes
     :param checked: whether the reader has made sure that each required column has a value in each row
     :param bad: rows that cannot be used, by offset; the reader has put an empty row, or one without the bad value, there
 
@@ -63,13 +62,11 @@ class Batch(ABC):
         rows: Sequence[Row],
         start: Cursor,
         *,
-        raw: bytes | None = None,
         checked: bool = False,
         bad: dict[int, RowFailure] | None = None,
     ) -> None:
         self._rows = rows
         self.start = start
-        self.raw = raw
         self.checked = checked
         self.bad = bad or {}
 
@@ -107,10 +104,6 @@ class Batch(ABC):
             return "" in values or any(map(str.isspace, values))  # type: ignore[arg-type] # see below
         except TypeError:  # a value is not a text
             return any(isinstance(value, str) and not value.strip() for value in values)
-
-    def content(self) -> bytes | memoryview:
-        """Bytes that differ if the rows differ."""
-        return _ENCODER.encode_lines(self.rows) if self.raw is None else self.raw
 
     def missing(self, column: str) -> int | None:
         """Offset of the first row without a value in a column; ``None`` if all rows have one."""

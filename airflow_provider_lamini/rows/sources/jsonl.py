@@ -89,7 +89,7 @@ class _LineBatch(Batch):
     """Rows of a block with one row per line. Their ends are computed on demand."""
 
     def __init__(self, rows: list[Row], start: Cursor, *, block: bytes, name: str, checked: bool) -> None:
-        super().__init__(rows, start, raw=block, checked=checked)
+        super().__init__(rows, start, checked=checked)
         self._block = block
         self._name = name
         self._last_end = (0, 0)
@@ -199,9 +199,7 @@ def _read_lines(decoder: _LineDecoder, block: bytes, start: Cursor, name: str, *
             rows.append(row)
             ends.append(end)
             lines.append(number)
-    batch = TextBatch(rows, start, name=name, ends=ends, lines=lines, bad=bad)
-    batch.raw = block
-    return batch
+    return TextBatch(rows, start, name=name, ends=ends, lines=lines, bad=bad)
 
 
 def unusable_row(error: BadRowError) -> str:

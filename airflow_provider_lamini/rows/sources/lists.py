@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
@@ -21,15 +19,8 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 1024
 
 
-_ENCODER = msgspec.json.Encoder(order="sorted")
-
-
 class _ListBatch(Batch):
     """Rows of a list."""
-
-    def content(self) -> bytes | memoryview:
-        # The order of keys decides nothing, so it must not make another input either.
-        return _ENCODER.encode_lines(self.rows)
 
     def after(self, count: int) -> Cursor:
         return Cursor(self.start.row + count)

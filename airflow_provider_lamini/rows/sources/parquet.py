@@ -68,9 +68,6 @@ class _GroupBatch(Batch):
         if not self._by_arrow or not _fits_json(self._part, self._columns):
             self.rows  # noqa: B018 - its error names the row and what is wrong with it
 
-    def content(self) -> bytes | memoryview:
-        return memoryview(self._part.serialize()) if self._by_arrow else super().content()
-
     def missing(self, column: str) -> int | None:
         if self._part.column(column).null_count == 0 and not self._columns[column].may_be_missing:
             return None

@@ -153,7 +153,7 @@ class _ProjectedBatch(Batch):
     """Rows with columns that the file does not have as such."""
 
     def __init__(self, inner: Batch, projection: Projection) -> None:
-        super().__init__((), inner.start, raw=inner.raw)
+        super().__init__((), inner.start)
         self._inner = inner
         self._projection = projection
         self.bad = inner.bad
@@ -192,9 +192,6 @@ class _ProjectedBatch(Batch):
 
     def check(self) -> None:
         self._inner.check()
-
-    def content(self) -> bytes | memoryview:
-        return self._inner.content()
 
     def is_blank(self, column: str) -> bool:
         return super().is_blank(column) if self._is_derived(column) else self._inner.is_blank(column)

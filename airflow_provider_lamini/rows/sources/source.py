@@ -104,10 +104,6 @@ class Source(ABC):
         """A cheap identity that changes when the input is written again. Each call looks it up again."""
 
     @abstractmethod
-    def layout(self) -> str:
-        """What a `Cursor` depends on: in another layout, the same rows have other positions."""
-
-    @abstractmethod
     def paths(self) -> list[str]:
         """The files that are read, as paths in their store; empty for a list."""
 
@@ -235,9 +231,6 @@ class ListSource(Source):
     def version(self) -> str:
         return _hash(self.rows)
 
-    def layout(self) -> str:
-        return "list"
-
     def paths(self) -> list[str]:
         return []
 
@@ -318,14 +311,6 @@ class FileSource(Source):
         infos = [file.info for file in self._finder.find()]
         changed = self._options.changed()
         return _hash([infos, changed] if changed else infos)
-
-    def layout(self) -> str:
-        return _hash(
-            [
-                (file.format, file.info.size, *([file.partitions] if file.partitions else []))
-                for file in self._files
-            ]
-        )
 
     def paths(self) -> list[str]:
         return [file.info.path for file in self._files]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -32,14 +31,12 @@ class InputSummary:
     """What `validate_input` has found.
 
     :param total_rows: number of rows
-    :param content_hash: hash of all rows and of their distribution over files
     :param column_kinds: type of each passthrough column
     :param bad: the rows that cannot be sent
     :param characters: characters of all prompts that can be sent
     """
 
     total_rows: int
-    content_hash: str
     column_kinds: dict[str, ColumnKind] = field(default_factory=dict)
     bad: BadRows = field(default_factory=BadRows)
     characters: int = 0
@@ -92,9 +89,6 @@ def validate_input(
     columns = needed_columns(prompt, passthrough)
     unseen = set(columns)
     kinds: dict[str, set[type]] = {column: set() for column in passthrough}
-    # Twice as fast as other hashes on processors that support it. It need not resist forgery: whoever could forge a file
-    # could as well change it.
-    digest = hashlib.sha1(source.layout().encode(), usedforsecurity=False)
     total = 0
     checks = _RowChecks(source, prompt, max_prompt_chars, keep_bad=keep_bad)
     try:
@@ -103,7 +97,6 @@ def validate_input(
             batch.check()
             for column, seen in kinds.items():
                 seen.update(batch.kinds(column))
-            digest.update(batch.content())
             checks.check(batch, len(batch) if limit_rows is None else max(0, limit_rows - total + len(batch)))
             if unseen:
                 unseen -= {column for column in unseen if batch.has(column)}
@@ -118,7 +111,6 @@ def validate_input(
         raise MissingColumnError.of(source.describe(), min(unseen), next(source.read()).row)
     return InputSummary(
         total,
-        digest.hexdigest(),
         {column: column_kind(seen) for column, seen in kinds.items()},
         checks.bad,
         checks.characters,
