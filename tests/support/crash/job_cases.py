@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(6)]
 CLASSES = {"spam": "unwanted advertising", "ham": "a personal letter"}
 EXAMPLES = {"spam": ["cheap watches", "win a prize"], "ham": ["see you on Monday", "thank you for the cake"]}
-WAITING: dict[str, Any] = {"deferrable": True, "poll_interval": 0.5, "timeout": 60}
+WAITING: dict[str, Any] = {"deferrable": True, "poll_interval": 0.1, "timeout": 60}
 
 
 def state_record(place: Path, key: str = "airflow_provider_lamini_submission") -> Any:

@@ -61,7 +61,7 @@ class RowCase(Case):
             "chunk_size": CHUNK,
             "max_in_flight": 2,
             "deferrable": True,
-            "poll_interval": 0.5,
+            "poll_interval": 0.1,
             "timeout": 60,
         }
 
