@@ -39,6 +39,7 @@ class Control:
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx.Client(
+            verify=False,
             base_url=f"{url}/_control",
             headers={"Authorization": f"Bearer {key}"},
             timeout=30,
@@ -158,7 +159,7 @@ class LocalPlatform:
     def client(self) -> httpx.Client:
         """Return an HTTP client that sends the API key. The caller must close it."""
         headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False, verify=False)
 
     def start(self, port: int = 0, timeout: float = 60, limits: Mapping[int, int] | None = None) -> None:
         """Start it and wait until it is ready.
