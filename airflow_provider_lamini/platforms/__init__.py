@@ -46,11 +46,10 @@ def platform(name: str) -> Platform:
     )
 
 
-@cache
 def platform_names() -> tuple[str, ...]:
     """Return the names of all platforms, including those of other distributions, in order.
 
-    The first call reads the entry points of all installed distributions, which takes tens of milliseconds.
+    This reads the entry points of all installed distributions.
     """
     from importlib.metadata import entry_points  # costs 5 ms, and Airflow imports this package at every start
 
