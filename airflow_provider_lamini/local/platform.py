@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import threading
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Final
 
 from airflow_provider_lamini.local.classifiers.repository import ClassifierRepository
@@ -81,6 +83,10 @@ class Platform:
     ) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)  # private, because prompts are stored in it
         self._lock = _lock(data / "lock")
+        self._temporary = data / "temporary"
+        if self._temporary.exists():
+            shutil.rmtree(self._temporary)
+        self._temporary.mkdir()
         self.store = JobStore(data / "platform.sqlite", kept_kinds=(training.KIND, serving.KIND))
         self.faults = Faults()
         self.request_counter = RequestCounter()
@@ -130,6 +136,10 @@ class Platform:
     def model_names(self) -> list[str]:
         """Names of all served models, without duplicates."""
         return list(dict.fromkeys([*self.inference.texts.models(), *self.inference.vectors.models()]))
+
+    def temporary_folder(self) -> TemporaryDirectory[str]:
+        """Create a folder that is removed at the end of a block; if this process is killed, when the next platform starts."""
+        return TemporaryDirectory(dir=self._temporary)
 
     def resume(self) -> int:
         """Resume the jobs that an earlier process has left unfinished.

@@ -125,9 +125,11 @@ def test_leftovers_of_aborted_uploads_and_failed_builds_are_deleted(
         good = build(http)
         wait_until(lambda: status(http, good)["status"] == "COMPLETED")
         (own_platform.data / "memory_rag" / "incoming-broken" / "files").mkdir(parents=True)
+        (own_platform.data / "temporary" / "broken").mkdir()
         own_platform.kill()
         own_platform.restart()
         assert [folder.name for folder in (own_platform.data / "memory_rag").iterdir()] == [good]
+        assert list((own_platform.data / "temporary").iterdir()) == []
         assert "Cannot read file" in status(http, failed)["detail"]
         assert len(own_engine.prompts) == len(TEXTS)
 

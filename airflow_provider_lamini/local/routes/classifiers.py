@@ -1,7 +1,6 @@
 """Classifiers: manages projects with their examples, trains classifiers, and classifies texts."""
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
@@ -191,7 +190,7 @@ async def classify_texts(
 @router.post("/v1/classifier", include_in_schema=False)
 async def upload(request: Request, platform: PlatformDep) -> dict[str, str]:
     """Import a model of a local platform: a file from its ``classifiers/models`` folder."""
-    with tempfile.TemporaryDirectory() as folder:
+    with platform.temporary_folder() as folder:
         form = await receive_form(request, Path(folder), "file")
         if len(form.files) != 1:
             raise invalid_field("file", "Expected exactly one file.")

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import tempfile
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -161,7 +160,7 @@ async def add_index(
     """Add a text to an index that is ready."""
     index = await asyncio.to_thread(platform.indexes.open, body.job_id)
     with index:
-        passages = await asyncio.to_thread(_read_text, body.prompt)
+        passages = await asyncio.to_thread(_read_text, platform, body.prompt)
         if not passages:
             raise PlatformError(400, "The prompt contains no text to add.")
         platform.inference.check_embedding_model(DEFAULT_MODEL)
@@ -179,14 +178,16 @@ async def add_index(
     return {"job_id": body.job_id, "status": "success"}
 
 
-def _read_text(text: str) -> list[str]:
+def _read_text(platform: Platform, text: str) -> list[str]:
     """Split a text in Markdown into passages.
 
+    :param platform: has room for the text
+    :param text: the text
     :raises PlatformError: that takes too much time or memory
     """
     with (
         _readers,
-        tempfile.TemporaryDirectory() as folder,
+        platform.temporary_folder() as folder,
         DocumentReader(cpu_seconds=TEXT_CPU_SECONDS) as reader,
     ):
         path = Path(folder, "text.md")

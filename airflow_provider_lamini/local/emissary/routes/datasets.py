@@ -1,7 +1,6 @@
 """Datasets of a project: uploaded as files of at most 5 MB."""
 
 import asyncio
-import tempfile
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -43,7 +42,7 @@ FORM = {
 async def create(project_id: str, platform: PlatformDep, request: Request) -> Response:
     """Create a dataset from a file of JSON Lines, a JSON array or CSV."""
     project = await asyncio.to_thread(platform.emissary.project, project_id)
-    with tempfile.TemporaryDirectory() as folder:
+    with platform.temporary_folder() as folder:
         form = await receive_form(request, Path(folder), "file")
         dataset = await asyncio.to_thread(_upload, platform, project, form)
     return json_response(views.dataset(dataset), 201)
