@@ -34,6 +34,7 @@ from bench.support.lag import idle_loop
 from tests.support.airflow_stack import RUN_ENDED, AirflowStack, airflow_stack
 from tests.support.databases import Database
 from tests.support.local_platform import wait_until
+from tests.support.processes import unwind_on_sigterm
 from tests.support.production_stack import production_stack
 
 if TYPE_CHECKING:
@@ -291,4 +292,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     main()

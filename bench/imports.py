@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import airflow_provider_lamini.operators
 from bench.support.figures import Figures, exit_status
+from tests.support.processes import unwind_on_sigterm
 
 BASE = "airflow.providers.common.compat.sdk"
 BASE_OPERATOR = f"from {BASE} import BaseOperator, BaseSensorOperator, BaseHook, conf"
@@ -171,4 +172,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     sys.exit(main())

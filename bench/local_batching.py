@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.local_platform import LocalPlatform, local_platform
+from tests.support.processes import unwind_on_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,4 +91,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     main()

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.support.figures import Figures, exit_status
+from tests.support.processes import unwind_on_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,4 +253,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     sys.exit(main())

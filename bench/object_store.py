@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.stubs.instant_jobs import running_stub
 from bench.support.figures import Figures, exit_status
+from tests.support.processes import unwind_on_sigterm
 from tests.support.stores.emulators import MOTO, quiet_environment, running
 from tests.support.stores.proxy import store_proxy
 
@@ -138,4 +139,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     sys.exit(main())

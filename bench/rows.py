@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.stubs.instant_jobs import running_stub
 from bench.support.figures import Figures, exit_status
+from tests.support.processes import unwind_on_sigterm
 
 WORKER = ROOT / "bench" / "support" / "rows_worker.py"
 CLIENT = ROOT / "bench" / "support" / "rows_client.py"
@@ -336,4 +337,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     sys.exit(main())

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.support.figures import Figures, exit_status
 from bench.support.waiting_scenario import PROJECTS, Measurements, Scenario, run_scenario
+from tests.support.processes import unwind_on_sigterm
 
 
 def measure_listed(scenario: Scenario) -> Figures:
@@ -122,4 +123,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     main()

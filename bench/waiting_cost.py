@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.stubs.timed_jobs import running_stub
 from bench.support.figures import Figures, exit_status
+from tests.support.processes import unwind_on_sigterm
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
@@ -150,4 +151,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     main()

@@ -23,6 +23,7 @@ from airflow_provider_lamini.jobs.polling import PollAgain, PollPlan, decide_aft
 from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from bench.stubs.timed_jobs import running_stub
 from bench.support.figures import Figures, exit_status
+from tests.support.processes import unwind_on_sigterm
 
 RUNNING = JobStatus("1", JobState.RUNNING, "RUNNING")
 LENGTHS = [(5, 15), (15, 60), (60, 300), (300, 1800), (1800, 4 * 3600)]
@@ -164,4 +165,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     main()

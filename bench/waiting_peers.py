@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.support.figures import Figures, exit_status
 from bench.support.waiting_scenario import Measurements, Scenario, run_scenario
+from tests.support.processes import unwind_on_sigterm
 
 
 def cpu_per_poll(scenario: Scenario, measured: Measurements) -> float:
@@ -78,4 +79,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     main()

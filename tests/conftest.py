@@ -5,13 +5,22 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.processes import unwind_on_sigterm
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 # The same examples in each run, and no deadline, because the machine may be busy.
 settings.register_profile(
@@ -23,7 +32,10 @@ settings.load_profile("steady")
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "LAMINI_", "LLAMA_"))]:
     del os.environ[_name]
 
-AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+for _home in Path(tempfile.gettempdir()).glob("airflow-home-*-*"):
+    if not psutil.pid_exists(int(_home.name.split("-")[2])):  # its session was killed
+        shutil.rmtree(_home, ignore_errors=True)
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix=f"airflow-home-{os.getpid()}-"))
 os.environ.update(
     AIRFLOW_HOME=str(AIRFLOW_HOME),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
@@ -55,6 +67,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deselected:
         items[:] = [item for item in items if item not in deselected]
         config.hook.pytest_deselected(items=deselected)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a session that is terminated run its teardowns, and those of its workers."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    unwind_on_sigterm()
+    if getattr(config.option, "numprocesses", None):
+        signal.signal(signal.SIGTERM, _end_workers)
+
+
+def _end_workers(number: int, frame: FrameType | None) -> None:
+    for worker in psutil.Process().children():
+        worker.terminate()
+    signal.default_int_handler(number, frame)
 
 
 def pytest_unconfigure() -> None:

@@ -12,7 +12,6 @@ import argparse
 import os
 import platform
 import re
-import signal
 import sys
 import tempfile
 import time
@@ -21,6 +20,8 @@ from itertools import cycle, zip_longest
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
+
+from tests.support.processes import unwind_on_sigterm
 
 if TYPE_CHECKING:
     from tests.support.crash.case import Case
@@ -186,5 +187,5 @@ def versions() -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops the platforms, too
+    unwind_on_sigterm()
     sys.exit(main())

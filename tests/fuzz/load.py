@@ -20,6 +20,7 @@ import httpx
 import psutil
 
 from tests.fuzz.run import running
+from tests.support.processes import unwind_on_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,4 +142,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     sys.exit(main())

@@ -30,6 +30,7 @@ import psutil
 from tests.fuzz.bodies import hostile_bodies
 from tests.fuzz.documents import hostile_documents
 from tests.support.local_platform import ROOT, LocalPlatform
+from tests.support.processes import unwind_on_sigterm
 from tests.support.upstream import upstream
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def main() -> int:
         targets = list(schemas(platform, Path(folder)))
         for target in targets:
             seconds = int(options.seconds * SCHEMA_SHARE / len(targets))
-            fuzz_schema(report, target, max(seconds, 1), seed)
+            fuzz_schema(report, target, Path(folder, "events.ndjson"), max(seconds, 1), seed)
         rest = options.seconds * (1 - SCHEMA_SHARE) / 2
         apis = list({target.url: target for target in targets}.values())
         send_bodies(report, apis, Random(seed), time.monotonic() + rest)
@@ -185,9 +186,11 @@ def schemas(platform: LocalPlatform, folder: Path) -> Iterator[Target]:
         yield Target(f"{name}, contract", CONTRACTS / f"{name}.json", headers, url)
 
 
-def fuzz_schema(report: Report, target: Target, seconds: int, seed: int) -> None:
-    """Let schemathesis attack one API."""
-    events = Path(tempfile.mkdtemp(), "events.ndjson")
+def fuzz_schema(report: Report, target: Target, events: Path, seconds: int, seed: int) -> None:
+    """Let schemathesis attack one API.
+
+    :param events: file for what it reports, hundreds of megabytes in an hour; it is replaced
+    """
     command = [
         *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
         *(
@@ -288,4 +291,5 @@ def wait_for(report: Report, http: httpx.Client, job: str) -> None:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     sys.exit(main())

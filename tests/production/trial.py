@@ -28,6 +28,7 @@ from bench.support.figures import Figures, exit_status
 from tests.support import demo
 from tests.support.airflow_stack import RUN_ENDED, Run
 from tests.support.local_platform import local_platform
+from tests.support.processes import unwind_on_sigterm
 from tests.support.production_stack import ProductionStack, production_stack
 from tests.support.upstream import TEXT_MODEL, upstream
 
@@ -266,5 +267,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    unwind_on_sigterm()
     sys.exit(main())

@@ -28,7 +28,6 @@ from tests.support.processes import end_process, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import FrameType
 
 # The log servers' ports are fixed, so two stacks would collide.
 TRIGGERER = ("triggerer", "--skip-serve-logs")
@@ -318,22 +317,22 @@ def airflow_stack(
     """
     port = free_port()
     settings = _environment(home, port, parallelism) | dict(env or {})
-    (home / "dags").mkdir(parents=True)
+    for folder in ("dags", "tmp"):
+        (home / folder).mkdir(parents=True)
     for dag in dags:
         shutil.copy(dag, home / "dags" / dag.name)
     run_command("db", "migrate", env=settings)
     stack = AirflowStack(home, settings, port, components)
-    with _sigterm_unwinds():
-        try:
-            for component in components:
-                stack.start(component)
-            stack.wait_ready()
-            yield stack
-        except BaseException:
-            stack.show_logs()
-            raise
-        finally:
-            stack.close()
+    try:
+        for component in components:
+            stack.start(component)
+        stack.wait_ready()
+        yield stack
+    except BaseException:
+        stack.show_logs()
+        raise
+    finally:
+        stack.close()
 
 
 def run_command(*arguments: str, env: Mapping[str, str]) -> str:
@@ -376,18 +375,5 @@ def _environment(home: Path, port: int, parallelism: int) -> dict[str, str]:
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [clean.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(home / "tmp"),  # killed components leave their temporary files
     }
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Turn a SIGTERM into an exception, so that no component outlives the test run."""
-
-    def exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, exit_on_signal)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

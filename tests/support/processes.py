@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
-from typing import TYPE_CHECKING
 
 import psutil
 
-if TYPE_CHECKING:
-    import signal
+
+def unwind_on_sigterm() -> None:
+    """Let a SIGTERM end this process as Ctrl+C does, so that its folders are removed and its children are ended."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def free_port() -> int:

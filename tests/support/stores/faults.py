@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.support.processes import unwind_on_sigterm
 from tests.support.stores.proxy import Fault
 
 if TYPE_CHECKING:
@@ -113,4 +114,5 @@ def _run(run: StoreRun, faults: int, random: Random) -> Counter[str]:
 
 
 if __name__ == "__main__":
+    unwind_on_sigterm()
     sys.exit(main())
