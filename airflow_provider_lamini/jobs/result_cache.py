@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
+    from airflow_provider_lamini.jobs.state import JobStatus
 
 T = TypeVar("T")
 
@@ -25,17 +26,27 @@ class ResultCache:
     def __init__(self, max_bytes: int | None = None) -> None:
         self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
         self._bodies: dict[str, bytes] = {}
+        self._statuses: dict[str, JobStatus] = {}
 
-    def put(self, path: str, body: bytes) -> None:
+    def put(self, path: str, body: bytes, status: JobStatus) -> None:
         """Cache a response if there is room for it.
 
         :param path: path of the request
         :param body: body of the response
+        :param status: what the response says about the job, which has ended
         """
+        self._statuses[path] = status
         self._bodies.pop(path, None)
         # A copy of the values: the task may take other entries in its own thread meanwhile.
         if sum(map(len, list(self._bodies.values()))) + len(body) <= self._max_bytes:
             self._bodies[path] = body
+
+    def status(self, path: str) -> JobStatus | None:
+        """The status of a job whose end is known and whose results were not taken; ``None`` if it is to be polled.
+
+        :param path: path of the request
+        """
+        return self._statuses.get(path)
 
     def take(self, call: Call[T]) -> T | None:
         """Return the result of a call from the cache and remove it there.
@@ -43,6 +54,7 @@ class ResultCache:
         :param call: the call that would fetch the result
         :return: the result; ``None`` if it is not cached or cannot be parsed
         """
+        self._statuses.pop(call.path, None)
         body = self._bodies.pop(call.path, None)
         if body is not None:
             with suppress(

@@ -28,6 +28,7 @@ from airflow_provider_lamini.api.errors import (
 from airflow_provider_lamini.jobs.kinds import EVERY_JOB, warn_about_unknown_state
 from airflow_provider_lamini.jobs.polling import (
     Decision,
+    Ended,
     PollAgain,
     decide_after_error,
     decide_after_status,
@@ -135,6 +136,11 @@ class Watch:
             next(self._numbers), kind, job_id, plan, history, asyncio.get_running_loop().create_future()
         )
         polled = kind.polled_as or kind
+        # A poll that was under way when the last wait ended.
+        known = None if self._cache is None else self._cache.status(polled.status(job_id).path)
+        if known is not None and isinstance(end := _decide(waiter, known, time.time(), 0.0), Ended):
+            waiter.result.set_result(end)
+            return waiter.result
         scope = polled.scope_of(job_id)
         queue = self._queues.get((polled.name, scope))
         if queue is None:
@@ -322,7 +328,7 @@ class Watch:
             return {waiter.job_id: await client.send(call)}
         body, status = await client.send(call.with_body())
         if status.state is JobState.SUCCEEDED:
-            self._cache.put(call.path, body)
+            self._cache.put(call.path, body, status)
         return {waiter.job_id: status}
 
     async def _list(

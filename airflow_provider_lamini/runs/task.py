@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
-GATHER_SECONDS = 0.02
-"""How long a task that waits in its worker lets other jobs end with those that it waits for: it works on all of them at once."""
-
 _NO_REGION = str(UUID(int=0))
 """The region of a task that is neither mapped nor in a loop, as Airflow 3.4 gives it. Earlier versions give none."""
 
@@ -372,7 +369,6 @@ class TaskRun:
             wait.job_ids,
             plan,
             min_ended=wait.min_ended,
-            gather=GATHER_SECONDS,
             progress=wait.progress,
             info=partial(self.log.info, "%s"),
             warn=partial(self.log.warning, "%s"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_lamini.jobs.result_cache import ResultCache
+from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
 
 BODY = b'{"outputs": ["a", "b"], "finish_reason": ["stop", "length"]}'
@@ -11,8 +12,12 @@ BODY = b'{"outputs": ["a", "b"], "finish_reason": ["stop", "length"]}'
 def cache_with(max_bytes=None, **bodies):
     cache = ResultCache(max_bytes)
     for job_id, body in bodies.items():
-        cache.put(completions_result(job_id).path, body)
+        put(cache, job_id, body)
     return cache
+
+
+def put(cache, job_id, body):
+    cache.put(completions_result(job_id).path, body, JobStatus(job_id, JobState.SUCCEEDED, "done"))
 
 
 def test_a_cached_response_is_parsed_as_if_it_were_fetched():
@@ -40,13 +45,13 @@ def test_the_size_of_the_cache_is_limited():
     cache = cache_with(2 * len(BODY), j1=BODY, j2=BODY, j3=BODY)
     assert cache.take(completions_result("j3")) is None
     assert cache.take(completions_result("j1")) is not None
-    cache.put(completions_result("j3").path, BODY)
+    put(cache, "j3", BODY)
     assert cache.take(completions_result("j3")) is not None
 
 
 def test_a_job_that_is_polled_twice_takes_space_once():
     cache = cache_with(2 * len(BODY), j1=b"old" + BODY)
-    cache.put(completions_result("j1").path, BODY)
-    cache.put(completions_result("j2").path, BODY)
+    put(cache, "j1", BODY)
+    put(cache, "j2", BODY)
     assert cache.take(completions_result("j1")) is not None
     assert cache.take(completions_result("j2")) is not None

@@ -513,3 +513,25 @@ def test_jobs_that_nobody_waits_for_any_more_are_not_polled(platform):
 
     event = run_with_watch(platform, scenario, ResultCache())
     assert 1 <= len(event.ended) <= len(platform.request_paths) < 40
+
+
+@pytest.mark.parametrize("max_bytes", [None, 0])
+def test_a_job_that_ended_after_the_wait_is_not_polled_again_by_the_next_one(platform, max_bytes):
+    platform.rows.update(a=["stop"], b=["stop"])
+    platform.slow.update(b=0.2)
+
+    async def scenario(watch):
+        async def wait(*names):
+            return await wait_for_jobs(
+                watch, BATCH_COMPLETIONS, names, slow_plan(), min_ended=1, report=lambda _: None
+            )
+
+        first = await wait("a", "b")
+        await wait_until_async(lambda: cache.status(completions_result("b").path) is not None)
+        return first, await wait("b")
+
+    cache = ResultCache(max_bytes)
+    first, second = run_with_watch(platform, scenario, cache)
+    assert (list(first.ended), list(second.ended)) == (["a"], ["b"])
+    assert second.ended["b"].state is JobState.SUCCEEDED
+    assert len(platform.request_paths) == 2
