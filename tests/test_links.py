@@ -117,8 +117,8 @@ def store(tmp_path, monkeypatch):
 
 
 def links_of(ti):
-    """What the links of a task show: its XComs without the record for its page."""
-    return {key: value for key, value in ti.xcoms.items() if key != RECORD}
+    """What the links of a task show: its XComs without the record for its page, and without empty ones."""
+    return {key: value for key, value in ti.xcoms.items() if key != RECORD and value}
 
 
 CONSOLE = "https://console.aws.amazon.com/s3"
@@ -162,6 +162,16 @@ def test_local_files_are_linked_only_where_the_task_has_a_page_of_its_own(tmp_pa
     )
     run(operator, ti)
     assert links_of(ti) == ({ResultsLink.key: task_page(ti)} if AIRFLOW_V_3_1_PLUS else {})
+
+
+@pytest.mark.usefixtures("platform")
+def test_airflow_finds_a_url_for_each_link_when_a_process_ends_although_it_may_be_empty(tmp_path):
+    ti = Try()
+    operator = LaminiBatchInferenceOperator(
+        task_id="infer", input=["a"], model_name="", output=str(tmp_path / "out")
+    )
+    run(operator, ti, fails=InvalidArgumentError)
+    assert {link.xcom_key for link in operator.operator_extra_links} <= set(ti.xcoms)
 
 
 def test_the_url_is_stored_where_airflow_looks_for_it():

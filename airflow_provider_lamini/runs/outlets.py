@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_lamini.compat import shows_pages
-from airflow_provider_lamini.links import StorageLink
+from airflow_provider_lamini.links import LaminiJobLink, StorageLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +32,8 @@ def publishes(execute: Execute) -> Execute:
     @functools.wraps(execute)
     def publishing(self: BaseOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
         linked = any(isinstance(link, StorageLink) for link in self.operator_extra_links)
+        if not resumes:
+            _clear_links(self, context)
         if linked:
             _link(self, context, at_end=False)
         earlier = _earlier_record(self, context) if resumes else _record(self, context, None)
@@ -53,6 +55,16 @@ def publishes(execute: Execute) -> Execute:
         return result
 
     return publishing  # type: ignore[return-value]
+
+
+def _clear_links(operator: BaseOperator, context: Context) -> None:
+    """Store an empty URL for each link: where a process ends, Airflow 3 looks them up, and logs an error if one is missing."""
+    try:
+        for link in operator.operator_extra_links:
+            if isinstance(link, LaminiJobLink | StorageLink):
+                context["ti"].xcom_push(key=link.xcom_key, value="")
+    except Exception as error:  # noqa: BLE001 - a task must not fail for a link
+        operator.log.warning("Could not prepare the links of this task: %s", error)
 
 
 def _link(operator: BaseOperator, context: Context, *, at_end: bool) -> None:
