@@ -32,7 +32,7 @@ _MAX_PORT = 65535
 _SHOWN = 16
 
 _warned: set[tuple[str, tuple[str, ...]]] = set()
-"""Warnings about connections that this process has logged: unknown extras, and keys that are sent unencrypted."""
+"""Warnings about connections that this process has logged: other types, unknown extras, keys that are sent unencrypted."""
 
 
 class InvalidConnectionError(AirflowFailException, ValueError):
@@ -80,7 +80,10 @@ def connection_info(conn: Connection, platform: Platform) -> ConnectionInfo:
     try:
         return _connection_info(conn, platform)
     except _ProblemError as problem:
-        raise InvalidConnectionError(conn.conn_id, str(problem)) from None
+        text = str(problem)
+        if _is_of_another_type(conn, platform):
+            text = f"It has type {conn.conn_type!r}, not {platform.form.conn_type!r}: use a connection of that type. {text}"
+        raise InvalidConnectionError(conn.conn_id, text) from None
 
 
 def read_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
@@ -92,9 +95,11 @@ def read_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     """
     from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
-    info = connection_info(BaseHook.get_connection(conn_id), platform)
+    conn = BaseHook.get_connection(conn_id)
+    info = connection_info(conn, platform)
     for secret in info.secrets:
         mask_secret(secret)
+    _warn_about_type(conn, platform)
     _warn_about_unknown(conn_id, info, platform)
     _warn_about_open_key(conn_id, info)
     return info
@@ -109,12 +114,31 @@ async def aread_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     """
     from airflow_provider_lamini.compat import aget_connection, amask_secret
 
-    info = connection_info(await aget_connection(conn_id), platform)
+    conn = await aget_connection(conn_id)
+    info = connection_info(conn, platform)
     for secret in info.secrets:
         await amask_secret(secret)
+    _warn_about_type(conn, platform)
     _warn_about_unknown(conn_id, info, platform)
     _warn_about_open_key(conn_id, info)
     return info
+
+
+def _is_of_another_type(conn: Connection, platform: Platform) -> bool:
+    return bool(conn.conn_type) and conn.conn_type != platform.form.conn_type
+
+
+def _warn_about_type(conn: Connection, platform: Platform) -> None:
+    """Warn once that a connection may have been meant for something else."""
+    key = (conn.conn_id, ("type", str(conn.conn_type), platform.form.conn_type))
+    if _is_of_another_type(conn, platform) and key not in _warned:
+        _warned.add(key)
+        log.warning(
+            "Connection %r has type %r, not %r: check that it leads to the platform.",
+            conn.conn_id,
+            conn.conn_type,
+            platform.form.conn_type,
+        )
 
 
 def _warn_about_unknown(conn_id: str, info: ConnectionInfo, platform: Platform) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from airflow_provider_lamini.hooks.connection import (
     InvalidConnectionError,
     connection_info,
+    read_connection,
 )
 from airflow_provider_lamini.platforms.base import FieldKind
 from airflow_provider_lamini.platforms.lamini.platform import PLATFORM
@@ -102,6 +103,24 @@ def test_the_error_of_an_invalid_field_is_one_sentence_that_names_it(changes, na
     assert named in message
     assert message.endswith(".")
     assert not message.endswith("..")
+
+
+def test_a_connection_of_another_type_is_named_first():
+    assert problem(conn_type="http", password=None) == (
+        "Connection 'lamini_default': It has type 'http', not 'lamini': use a connection of that type. "
+        "The password field is empty: put the platform's API key there."
+    )
+
+
+def test_a_connection_of_another_type_is_warned_of_once(monkeypatch, caplog):
+    fields = {"conn_type": "http", "host": "https://api.lamini.ai", "password": KEY}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER_TYPE", json.dumps(fields))
+    for _ in range(2):
+        read_connection("other_type", PLATFORM)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings == [
+        "Connection 'other_type' has type 'http', not 'lamini': check that it leads to the platform."
+    ]
 
 
 def test_a_password_in_the_host_is_not_shown():
