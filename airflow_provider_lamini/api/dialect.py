@@ -49,7 +49,7 @@ GENERIC_STATUSES: Mapping[int, ErrorStatus] = MappingProxyType(
         404: ErrorStatus(meaning="no such path or object", error=errors.NotFoundError, not_started=True),
         405: ErrorStatus(
             meaning="nothing at this address takes such a request",
-            error=errors.BadRequestError,
+            error=errors.NotThePlatformError,
             advice="Check the connection's host and its path prefix: something other than the platform may answer there.",
             not_started=True,
         ),

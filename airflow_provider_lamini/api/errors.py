@@ -16,7 +16,7 @@
     |-- UnavailableError         500, 502, 503, 504, no connection
     |-- PlatformTimeoutError     no response in time
     `-- ProtocolError            a response that the API does not allow
-        |-- NotThePlatformError  a web page, an empty body, or a redirect to another host
+        |-- NotThePlatformError  a web page, an empty body, a 405, or a redirect to another host
         `-- ResponseTooLargeError  more bytes than the call allows
 
 Each platform adds statuses of its own: see its dialect in ``airflow_provider_lamini.platforms``.
@@ -153,7 +153,7 @@ class UndecodableError(ProtocolError):
 
 
 class NotThePlatformError(ProtocolError):
-    """The response was a web page, empty, or a redirect to another host: something in between responded.
+    """The response was a web page, empty, a 405, or a redirect to another host: something in between responded.
 
     That may be a proxy under maintenance; then retrying later helps. Otherwise check the base URL.
     """

@@ -97,7 +97,8 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         """
         starts_work = call.retry is Retry.ONLY_IF_NOT_STARTED
         may_have_started = starts_work and not self.not_started
-        sentences = [self.what]
+        advice = self.advice or _ADVICE.get(self.kind)
+        sentences = [advice, self.what] if advice else [self.what]
         if attempts > 1:
             sentences.append(f"All {attempts} attempts within {seconds:.0f} s failed.")
         if may_have_started:
@@ -107,9 +108,6 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
             )
         elif starts_work:
             sentences.append("Nothing was started.")
-        advice = self.advice or _ADVICE.get(self.kind)
-        if advice:
-            sentences.append(advice)
         return self.kind(
             " ".join(sentences),
             status=self.status,

@@ -90,10 +90,10 @@ def schema_validator(schema: dict[str, Json]) -> Validator:
     """
     try:
         from jsonschema import Draft202012Validator
-    except ImportError as error:
+    except ImportError:
         raise MissingExtraError(
             "A JSON Schema as output_type needs jsonschema. Install airflow-provider-lamini[schema]."
-        ) from error
+        ) from None
     return Draft202012Validator(schema)
 
 

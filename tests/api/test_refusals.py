@@ -96,8 +96,8 @@ def test_an_error_names_call_status_and_request(failure):
     assert error.path == "/v1/batch_completions/b9/result"
     assert error.operation == "batch_completion_result_v1_batch_completions__id__result_get"
     assert str(error).startswith(
-        "The platform answered GET /v1/batch_completions/b9/result with 404 (no such path or object): "
-        "no such batch. Check the connection's address"
+        "Check the connection's address, with its path prefix, and the id. "
+        "The platform answered GET /v1/batch_completions/b9/result with 404 (no such path or object): no such batch."
     )
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from airflow_provider_lamini.api.errors import AuthenticationError, ModelNotFoundError, UnavailableError
-from airflow_provider_lamini.exceptions import JobFailedError, TooManyFailedRowsError
+from airflow_provider_lamini.api.errors import (
+    AuthenticationError,
+    ModelNotFoundError,
+    NotThePlatformError,
+    UnavailableError,
+)
+from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError, TooManyFailedRowsError
 from tests.support.local_platform import wait_until
 from tests.support.platforms import connect, posts, submissions
 from tests.support.tasks import begin, log_lines, resume, run_to_end
@@ -140,9 +148,37 @@ def test_a_wrong_key_is_reported_clearly(platform, inference, monkeypatch, endpo
         run_to_end(inference(endpoint=endpoint))
     message = str(caught.value)
     assert "with 401 (the key is missing or wrong)" in message
-    assert message.endswith("Check the key of the connection.")
+    assert message.startswith("Check the key of the connection. ")
     assert "not-the-key" not in message
     assert platform.control.jobs() == []
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_wrong_address_is_not_taken_for_refused_rows(platform, inference, endpoint):
+    platform.control.fault(path="/.*(completions)", method="POST", status=405, times=None)
+    with pytest.raises(NotThePlatformError, match=r"^Check the connection's host and its path prefix"):
+        run_to_end(inference(endpoint=endpoint))
+    assert submissions(platform) <= 1
+
+
+@pytest.mark.parametrize(
+    ("input_", "fix"),
+    [
+        ("rows.parquet", "Install airflow-provider-lamini[parquet]"),
+        ("nothere://bucket/rows.jsonl", "Install its provider"),
+    ],
+)
+def test_what_is_not_installed_is_told_without_the_tracebacks_of_the_attempt(
+    inference, tmp_path, monkeypatch, input_, fix
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    Path("rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InvalidArgumentError) as caught:
+        run_to_end(inference(input=input_))
+    assert fix in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ is True
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

@@ -42,10 +42,10 @@ def require_pyarrow() -> None:
     """
     try:
         import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
+    except ImportError:
         raise MissingExtraError(
             "Writing Parquet needs pyarrow. Install airflow-provider-lamini[parquet], or write JSON Lines."
-        ) from error
+        ) from None
 
 
 class VectorLines(PartWriter):

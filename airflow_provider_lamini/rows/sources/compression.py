@@ -178,10 +178,10 @@ class _ZstdStream(_TransformedStream):
     def __init__(self, stream: BinaryIO, name: str) -> None:
         try:
             import zstandard
-        except ImportError as error:
+        except ImportError:
             raise MissingExtraError(
                 f"{name}: reading Zstandard needs a library. Install airflow-provider-lamini[zstd]."
-            ) from error
+            ) from None
         self._library = zstandard
         super().__init__(stream)
 

@@ -126,10 +126,10 @@ def read_batches(
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError as error:
+    except ImportError:
         raise MissingExtraError(
             f"{file.name}: reading Parquet needs pyarrow. Install airflow-provider-lamini[parquet]."
-        ) from error
+        ) from None
     with file.open() as stream:
         try:
             # With a buffer and without pre_buffer, a large row group is read in blocks.

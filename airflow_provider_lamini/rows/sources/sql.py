@@ -155,10 +155,10 @@ def database_connection(conn_id: str) -> tuple[Any, Any]:
 
     try:
         from airflow.providers.common.sql.hooks.sql import DbApiHook
-    except ImportError as error:
+    except ImportError:
         raise MissingExtraError(
             "A database needs Airflow's common.sql provider. Install airflow-provider-lamini[sql]."
-        ) from error
+        ) from None
     try:
         hook = BaseHook.get_connection(conn_id).get_hook()
     except AirflowNotFoundException as error:

@@ -30,10 +30,10 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
         # Only the root: Airflow's path class reads some names as parts of a web address and drops what follows a '#' or '?'.
         root = object_storage_path(f"{scheme}://{authority}/", conn_id)
         files = root.fs
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError):
         raise InputError(
             f"{redacted_uri(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. Install its provider "
             "(s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google, "
             "abfs: apache-airflow-providers-microsoft-azure)."
-        ) from error
+        ) from None
     return ObjectStore(files), f"{str(root.path).rstrip('/')}/{path}"
