@@ -136,7 +136,7 @@ def show_task(key: TaskKey) -> dict[str, Json]:
         "conn_id": record.conn_id,
         "counts": counts,
         "tokens": _tokens(counts, result),
-        "facts": {**_facts(result), **shown.facts},
+        "facts": _one_report({**_facts(result), **shown.facts}),
         "rows": shown.rows or _inline_rows(result, maximum),
         "failed_rows": shown.failed,
         "jobs": [{"job_id": job_id} for job_id in record.job_ids],
@@ -148,6 +148,12 @@ def show_task(key: TaskKey) -> dict[str, Json]:
         ],
         "notes": notes,
     }
+
+
+def _one_report(facts: dict[str, Json]) -> dict[str, Json]:
+    """Facts with the report in HTML alone, where there are two forms of it."""
+    html = facts.pop("report_html", None)
+    return {**facts, "report": html} if html else facts
 
 
 def show_states(key: TaskKey, user: BaseUser) -> dict[str, Json]:

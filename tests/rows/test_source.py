@@ -153,7 +153,7 @@ class TestFiles:
             (2, "3", "3.csv, line 2"),
             (3, "4", "4.jsonl.gz, line 1"),
         ]
-        assert source.describe() == f"{tmp_path}/* (0.0 MB, 4 files)"
+        assert source.describe() == f"{tmp_path}/* (0.1 kB, 4 files)"
         assert source.name() == f"{tmp_path}/*"
 
     def test_files_with_the_same_name_in_different_folders_are_distinguished(self, file, tmp_path: Path):

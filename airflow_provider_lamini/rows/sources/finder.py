@@ -212,7 +212,7 @@ class FileFinder:
             if store.is_folder(path):
                 return self._of_folder(place)
             if not is_pattern(path):
-                raise InputMissingError(f"The input {place.shown} does not exist.") from None
+                raise InputMissingError(f"The input {place.shown} does not exist: check its path.") from None
             return self._of_pattern(place)
         if not info.size and store.is_folder(path):
             return self._of_folder(place)
@@ -310,11 +310,11 @@ class FileFinder:
             self._remark_hidden(hidden)
         if not found:
             more = (
-                f": {len(hidden)} hidden files, whose names or folders begin with '.' or '_', do not count"
+                f"{len(hidden)} hidden files, whose names or folders begin with '.' or '_', do not count"
                 if hidden
-                else ""
+                else "check its path"
             )
-            raise InputMissingError(f"No file matches the input {place.shown}{more}.")
+            raise InputMissingError(f"No file matches the input {place.shown}: {more}.")
         return [_Found(place.store, found[path]) for path in sorted(self._without_run_files(found))]
 
     def _without_run_files(self, paths: Iterable[str]) -> list[str]:

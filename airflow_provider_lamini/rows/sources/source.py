@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.values import Row
 
 _MAX_NAMED = 3
+_MEGABYTE = 1_000_000
 
 
 class Notes:
@@ -291,9 +292,10 @@ class FileSource(Source):
         return all(file.can_seek for file in self._files)
 
     def describe(self) -> str:
-        size = sum(file.info.size for file in self._files) / 1e6
+        size = sum(file.info.size for file in self._files)
+        shown = f"{size / 1e6:.1f} MB" if size >= _MEGABYTE else f"{size / 1e3:.1f} kB"
         count = "" if len(self._files) == 1 else f", {len(self._files)} files"
-        return f"{self.name()} ({size:.1f} MB{count})"
+        return f"{self.name()} ({shown}{count})"
 
     def name(self) -> str:
         return self.title or self._uri
