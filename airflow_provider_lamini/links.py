@@ -17,21 +17,24 @@ TASK_PAGE = "llm_results"
 """The name of the page of a task, in the address of its tab."""
 
 
-class LaminiJobLink(BaseOperatorLink):
-    """The page of a task's job. It is available as soon as the job exists, also while the task is deferred."""
+class XComLink(BaseOperatorLink):
+    """A link whose URL the task stores as an XCom as soon as it is known. Until then the URL is empty."""
+
+    title: ClassVar[str]
+    key: ClassVar[str]
 
     @property
     def name(self) -> str:
         """The link's text."""
-        return "Lamini job"
+        return self.title
 
     @property
     def xcom_key(self) -> str:
         """Key of the XCom in which Airflow 3 finds the URL."""
-        return XCOM_KEY
+        return self.key
 
     def get_link(self, operator: BaseOperator, *, ti_key: object) -> str:
-        """Return the URL; empty if there is no job yet, or the URL of the web pages is not known.
+        """Return the URL; empty if it is not known, or there is nothing to see.
 
         :param operator: the task
         :param ti_key: the task instance
@@ -39,7 +42,14 @@ class LaminiJobLink(BaseOperatorLink):
         from airflow.providers.common.compat.sdk import XCom
 
         del operator
-        return str(XCom.get_value(ti_key=ti_key, key=XCOM_KEY) or "")
+        return str(XCom.get_value(ti_key=ti_key, key=self.key) or "")
+
+
+class LaminiJobLink(XComLink):
+    """The page of a task's job. It is available as soon as the job exists, also while the task is deferred."""
+
+    title = "Lamini job"
+    key = XCOM_KEY
 
 
 def push_job_url(context: Context, url: str | None) -> None:
@@ -70,32 +80,8 @@ def task_page(ti: Any) -> str:
     return f"{ui_path()}/dags/{ti.dag_id}/runs/{run_id}/tasks/{ti.task_id}{mapped}/plugin/{TASK_PAGE}"
 
 
-class StorageLink(BaseOperatorLink):
+class StorageLink(XComLink):
     """A page of the object store's console, if the store has one. It is known as soon as there is something to see."""
-
-    title: ClassVar[str]
-    key: ClassVar[str]
-
-    @property
-    def name(self) -> str:
-        """The link's text."""
-        return self.title
-
-    @property
-    def xcom_key(self) -> str:
-        """Key of the XCom in which Airflow 3 finds the URL."""
-        return self.key
-
-    def get_link(self, operator: BaseOperator, *, ti_key: object) -> str:
-        """Return the URL; empty if nothing is written yet, or the files are on a local disk.
-
-        :param operator: the task
-        :param ti_key: the task instance
-        """
-        from airflow.providers.common.compat.sdk import XCom
-
-        del operator
-        return str(XCom.get_value(ti_key=ti_key, key=self.key) or "")
 
 
 class ResultsLink(StorageLink):

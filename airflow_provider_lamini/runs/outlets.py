@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_lamini.compat import shows_pages
-from airflow_provider_lamini.links import LaminiJobLink, StorageLink
+from airflow_provider_lamini.links import StorageLink, XComLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ def _clear_links(operator: BaseOperator, context: Context) -> None:
     """Store an empty URL for each link: where a process ends, Airflow 3 looks them up, and logs an error if one is missing."""
     try:
         for link in operator.operator_extra_links:
-            if isinstance(link, LaminiJobLink | StorageLink):
+            if isinstance(link, XComLink):
                 context["ti"].xcom_push(key=link.xcom_key, value="")
     except Exception as error:  # noqa: BLE001 - a task must not fail for a link
         operator.log.warning("Could not prepare the links of this task: %s", error)

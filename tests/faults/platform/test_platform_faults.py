@@ -61,7 +61,8 @@ STILL_RUNNING = "may still run and bill; (a|the) retry attaches"
 def timed_out(reason):
     """Return the outcome of a task that reached its timeout because polls failed; the job still runs."""
     return Outcome(
-        WaitTimeoutError, f"{STILL_RUNNING} to (it|them). The last (look at a job has|poll) failed: .*{reason}"
+        WaitTimeoutError,
+        f"{STILL_RUNNING} to (it|them). The last (look at a job has|poll) failed: .*{reason}",
     )
 
 
