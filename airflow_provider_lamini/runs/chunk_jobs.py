@@ -60,6 +60,9 @@ MAX_REFUSED_ALONE = 10
 MAX_ROWS_AT_ONCE = 10_000
 """Rows of chunks that are planned together, and are in memory until they are submitted."""
 
+GATHER_SECONDS = 0.02
+"""How long a task that waits in its worker waits for the other jobs too, if the results of all fit into memory together."""
+
 NEVER_ACCEPTED = {
     reason.value
     for reason in (
@@ -172,12 +175,14 @@ class ChunkJobs:
         )
         # While rows are left, half of the jobs keep running while the task resumes and refills.
         min_ended = len(submitted) if document.exhausted else (len(submitted) + 1) // 2
+        rows = sum(chunk.rows for chunk in document.open)
         return WaitFor(
             kind=self._endpoint.kind,
             job_ids=[each.job_id for each in submitted if each.job_id],
             # The platform may not know a new job yet. If it counted as vanished, it would be paid for twice.
             submitted_at=max(each.submitted_at or started_at for each in submitted),
             min_ended=min_ended,
+            gather=GATHER_SECONDS if rows <= MAX_ROWS_AT_ONCE else 0.0,
             progress=progress.payload(),
         )
 

@@ -46,6 +46,7 @@ class WaitFor:
     :param submitted_at: when the youngest job was submitted, a Unix timestamp. For its first minute, 'not found' is not
         final.
     :param min_ended: how many jobs must have ended before the work continues
+    :param gather: seconds that a task in its worker then waits for the others
     :param progress: numbers for the log, from ``jobs.progress.Progress.payload``
     :param deadline: when this wait ends, a Unix timestamp, if that is earlier than the deadline of the try. The work then
         continues with an event that has `JobEvent.task_deadline`.
@@ -55,6 +56,7 @@ class WaitFor:
     job_ids: Sequence[str]
     submitted_at: float
     min_ended: int = 1
+    gather: float = 0.0
     progress: Mapping[str, float] | None = None
     deadline: float | None = None
 

@@ -369,6 +369,7 @@ class TaskRun:
             wait.job_ids,
             plan,
             min_ended=wait.min_ended,
+            gather=wait.gather,
             progress=wait.progress,
             info=partial(self.log.info, "%s"),
             warn=partial(self.log.warning, "%s"),
