@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.platforms.base import Platform
 
@@ -57,8 +59,22 @@ def platform_names() -> tuple[str, ...]:
 
 
 def is_platform(name: str) -> bool:
-    """Say whether there is a platform of this name, without looking at other distributions if it is of this package."""
-    return name in _BUILT_IN or name in platform_names()
+    """Say whether there is a platform of this name."""
+    return first_platform([name]) is not None
+
+
+def first_platform(names: Sequence[str]) -> str | None:
+    """Return the first of some names that is a platform's; ``None`` if there is none.
+
+    Those of this package come first, because to know the others all installed distributions are read.
+
+    :param names: such as ``lamini``
+    """
+    built_in = next((name for name in names if name in _BUILT_IN), None)
+    if built_in is not None:
+        return built_in
+    known = platform_names()
+    return next((name for name in names if name in known), None)
 
 
 def job_kind(name: str) -> JobKind:

@@ -123,7 +123,7 @@ def _fill(operator: BaseOperator, context: Context, result: Mapping[str, object]
 
 def _platform(operator: BaseOperator) -> str:
     """The platform of an operator that reports no lineage: the one whose connection it takes."""
-    from airflow_provider_lamini.platforms import is_platform
+    from airflow_provider_lamini.platforms import first_platform
 
-    names = (field.removesuffix("_conn_id") for field in operator.template_fields)
-    return next((name for name in names if is_platform(name)), "")
+    fields = (field for field in operator.template_fields if field.endswith("_conn_id"))
+    return first_platform([field.removesuffix("_conn_id") for field in fields]) or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_lamini.get_provider_info import FORMS
-from airflow_provider_lamini.platforms import job_kind, platform, platform_names
+from airflow_provider_lamini.platforms import first_platform, job_kind, platform, platform_names
 
 
 def test_a_platform_and_its_kinds_of_jobs_are_found_by_name():
@@ -40,3 +40,12 @@ def test_an_unknown_kind_is_refused_with_the_known_ones():
 def test_a_kind_without_its_platform_is_refused_with_an_example():
     with pytest.raises(ValueError, match=r"'tuning' is not a kind of job: .* such as lamini/tuning"):
         job_kind("tuning")
+
+
+def test_the_first_platform_of_some_names_is_found_without_looking_at_other_distributions(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.entry_points", None)
+    assert first_platform(["output", "fallback", "emissary"]) == "emissary"
+
+
+def test_names_that_are_no_platforms_have_no_first_one():
+    assert first_platform(["output", "fallback"]) is None
