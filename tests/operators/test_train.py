@@ -176,7 +176,7 @@ def test_the_jobs_page_is_linked_right_after_the_submission(tuning, train, task)
 def test_without_a_web_address_there_is_no_link(tuning, train, task, monkeypatch):
     connect(monkeypatch, tuning, web_url="")
     run_to_end(train(), task)
-    assert "lamini_job_url" not in task.xcoms
+    assert task.xcoms["lamini_job_url"] == ""
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
