@@ -57,6 +57,7 @@ def test_neither_key_nor_headers_of_the_platform_reach_the_store(store):
         assert "x-team" not in headers
 
 
+@pytest.mark.long
 def test_a_block_is_retried_after_a_transient_failure(store):
     store.fail_next = [503, 500]
     assert upload(store, b"ab" * 2000) == 4000

@@ -81,6 +81,7 @@ def test_a_body_that_trickles_endlessly_is_a_timeout(looker, settings, raw_serve
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.long
 def test_a_large_body_may_take_longer_than_the_timeout(looker, settings, raw_server):
     def steady(connection):
         body = b'{"server": "7"}' + b" " * 16000
@@ -123,6 +124,7 @@ def test_a_server_that_does_not_speak_http_is_a_lost_connection(looker, settings
     assert "SSH" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_waiting_for_a_response_does_not_block_the_event_loop(settings, raw_server, raw):
     slow = raw.late(0.3, raw.reply(status="503 No")), raw.late(0.3, raw.reply(b'{"server": "1"}'))
     server = raw_server(*slow * 3)

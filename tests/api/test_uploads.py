@@ -152,6 +152,7 @@ def test_a_file_is_closed_when_the_connection_breaks(driver, settings, raw_serve
     assert shelf.open == 0
 
 
+@pytest.mark.long
 def test_memory_does_not_depend_on_the_size_of_the_file(driver, settings, raw_server, raw, tmp_path):
     size = 200 << 20
     with (tmp_path / "large.bin").open("wb") as file:
@@ -174,6 +175,7 @@ def test_memory_does_not_depend_on_the_size_of_the_file(driver, settings, raw_se
     assert peak < 16 << 20
 
 
+@pytest.mark.long
 def test_a_slow_disk_does_not_block_the_event_loop(settings, responses):
     class Slow(io.BytesIO):
         def read(self, size=-1):

@@ -87,6 +87,7 @@ def test_an_unusual_file_is_read_correctly(world, name):
     assert outputs(world) == prompts
 
 
+@pytest.mark.long
 def test_the_valid_arguments_of_every_operator_work(world):
     for operator in operator_classes():
         world.reset()

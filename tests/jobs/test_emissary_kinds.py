@@ -128,6 +128,7 @@ def test_the_lists_of_deployments_and_engines_answer_for_theirs():
     assert (path, found["engine-1"].state) == ("/v1/engines", JobState.SUCCEEDED)
 
 
+@pytest.mark.long
 def test_one_list_answers_for_waits_for_different_states():
     """Some wait until deployments are active, others until they are parked."""
     platform = EmissaryPlatform()

@@ -67,6 +67,7 @@ def test_a_batch_is_polled_until_each_of_its_rows_is_done(platform):
     )
 
 
+@pytest.mark.long
 def test_many_jobs_share_few_connections_and_do_not_block_the_event_loop(platform):
     for number in range(300):
         platform.rows[f"j{number}"] = [None]
@@ -213,6 +214,7 @@ def listable(platform):
     )
 
 
+@pytest.mark.long
 def test_one_list_call_polls_all_jobs_of_a_kind(platform):
     for number in range(200):
         platform.rows[f"j{number}"] = [None]
@@ -282,6 +284,7 @@ def test_an_outage_does_not_replace_the_list_call_by_individual_polls(platform):
     assert platform.request_paths == ["/v1/list/all/"] * 2
 
 
+@pytest.mark.long
 def test_thousands_of_jobs_that_were_submitted_together_are_polled_at_a_limited_rate(platform):
     for number in range(1000):
         platform.rows[f"j{number}"] = [None]
@@ -322,6 +325,7 @@ def test_a_slow_platform_gets_several_polls_at_the_same_time(platform):
     assert 5 < platform.at_once <= 16
 
 
+@pytest.mark.long
 def test_a_slow_response_delays_no_other_job(platform):
     platform.rows.update({"slow": ["stop"], "one": ["stop"], "two": ["stop"], "three": ["stop"]})
     platform.slow["slow"] = 2.5
