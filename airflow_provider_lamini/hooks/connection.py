@@ -99,9 +99,7 @@ def read_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     info = connection_info(conn, platform)
     for secret in info.secrets:
         mask_secret(secret)
-    _warn_about_type(conn, platform)
-    _warn_about_unknown(conn_id, info, platform)
-    _warn_about_open_key(conn_id, info)
+    _warn(conn, info, platform)
     return info
 
 
@@ -118,10 +116,15 @@ async def aread_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     info = connection_info(conn, platform)
     for secret in info.secrets:
         await amask_secret(secret)
-    _warn_about_type(conn, platform)
-    _warn_about_unknown(conn_id, info, platform)
-    _warn_about_open_key(conn_id, info)
+    _warn(conn, info, platform)
     return info
+
+
+def _warn(conn: Connection, info: ConnectionInfo, platform: Platform) -> None:
+    """Warn of what is valid, but probably not meant."""
+    _warn_about_type(conn, platform)
+    _warn_about_unknown(conn.conn_id, info, platform)
+    _warn_about_open_key(conn.conn_id, info)
 
 
 def _is_of_another_type(conn: Connection, platform: Platform) -> bool:
