@@ -181,7 +181,7 @@ def _groups(
             if skip >= part.num_rows:
                 skip -= part.num_rows
                 continue
-            usual = shortest_floats(decode_dictionaries(part.slice(skip)))
+            usual = shortest_floats(decode_columns(part.slice(skip)))
             batch = _GroupBatch(usual, columns, place, name=name, keep_bad=keep_bad)
             skip = 0
             place = batch.after(len(batch))
@@ -194,7 +194,7 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
     return max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_BYTES * count // max(size, 1)))
 
 
-def decode_dictionaries(part: pa.RecordBatch) -> pa.RecordBatch:
+def decode_columns(part: pa.RecordBatch) -> pa.RecordBatch:
     """Decode Arrow's dictionary columns, and columns of string views, for which Arrow lacks functions.
 
     :param part: rows of a table

@@ -192,7 +192,7 @@ def _arrow_slice(table: Any) -> list[dict[str, object]]:
     part = table.combine_chunks().to_batches()
     if not part:
         return []
-    short = parquet.shortest_floats(parquet.decode_dictionaries(part[0]))
+    short = parquet.shortest_floats(parquet.decode_columns(part[0]))
     columns = [parquet.exact_moments(column).to_pylist() for column in short.columns]
     rows: list[dict[str, object]] = [
         dict(zip(short.schema.names, row, strict=True)) for row in zip(*columns, strict=True)
