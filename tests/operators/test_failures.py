@@ -168,7 +168,7 @@ def test_a_wrong_address_is_not_taken_for_refused_rows(platform, inference, endp
         ("nothere://bucket/rows.jsonl", "Install its provider"),
     ],
 )
-def test_what_is_not_installed_is_told_without_the_tracebacks_of_the_attempt(
+def test_the_error_of_what_is_not_installed_hides_the_tracebacks_of_the_attempt(
     inference, tmp_path, monkeypatch, input_, fix
 ):
     monkeypatch.chdir(tmp_path)
