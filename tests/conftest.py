@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -96,14 +97,24 @@ def airflow_home() -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow_db(airflow_home: Path) -> Path:
-    """The SQLite file of the session's Airflow database, migrated once."""
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return airflow_home / "airflow.db"
+def airflow_db(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite file of the session's Airflow database: a copy of the one that the first worker migrates."""
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    database, migrated = airflow_home / "airflow.db", common / "airflow.db"
+    with (common / "airflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not migrated.exists():
+            done = subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                capture_output=True,
+                text=True,
+                timeout=180,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            shutil.copy(database, migrated)
+        else:
+            shutil.copy(migrated, database)
+    return database
