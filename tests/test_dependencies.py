@@ -85,7 +85,7 @@ def test_the_lowest_versions_that_are_tested_are_those_that_the_package_promises
 def test_every_requirement_has_hashes_and_no_other_origin(path):
     lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
     requirements = [line for line in lines if not line.startswith("    ")]
-    assert len(requirements) > 1
+    assert requirements
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if line in requirements:
             assert re.fullmatch(r"[\w.-]+==[\w.!+-]+( ; .+)? \\", line), line
