@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from hashlib import sha256
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -50,7 +50,7 @@ def row_keys(prompts: Sequence[str]) -> bytes:
 
     :param prompts: the prompts of the rows
     """
-    return b"".join([sha256(prompt.encode()).digest()[:KEY_SIZE] for prompt in prompts])
+    return b"".join([blake2b(prompt.encode()).digest()[:KEY_SIZE] for prompt in prompts])
 
 
 class EarlierRun:
