@@ -27,6 +27,7 @@ WORK = "_work"
 _NAME = re.compile(rf"(?:{WORK}/)?[A-Za-z0-9_][A-Za-z0-9._-]{{0,199}}")
 _STALE_SECONDS = 3600.0
 _LOCK_TIMEOUT = 600.0
+_WHAT_TO_DO = "Pass a folder that Airflow's workers can write to."
 _PROBE = "_probe"
 _AT_ONCE = 8
 
@@ -172,7 +173,7 @@ class OutputFolder:
                 ) from None
             except (NotADirectoryError, FileExistsError, FileNotFoundError, PermissionError) as error:
                 raise OutputError(
-                    f"{self} cannot be written to: {error.strerror or type(error).__name__}."
+                    f"{self} cannot be written to: {error.strerror or type(error).__name__}. {_WHAT_TO_DO}"
                 ) from None
             self._lock_depth = 1
             try:
@@ -197,7 +198,7 @@ class OutputFolder:
         """
         obstacle = self._store.obstacle(self.path)
         if obstacle is not None:
-            raise OutputError(f"The output folder {self} cannot be written to: {obstacle}.")
+            raise OutputError(f"The output folder {self} cannot be written to: {obstacle}. {_WHAT_TO_DO}")
 
     def try_writing(self) -> None:
         """Check that files can be written here by writing one: object stores allow no other check.
