@@ -124,9 +124,13 @@ def remove_run(folder: OutputFolder) -> None:
     folder.delete_all([name for name in names if name != MANIFEST])
 
 
-def remove_work_files(folder: OutputFolder) -> None:
-    """Remove the files that only a running run needs: kept rows, partial results, claims and job ids that were left."""
-    kinds = (_PARTIAL, _CLAIM, _KEPT_ROWS)
+def remove_work_files(folder: OutputFolder, *, keep_claims: bool) -> None:
+    """Remove the files that only a running run needs: kept rows, partial results, claims and job ids that were left.
+
+    :param folder: the output folder
+    :param keep_claims: keep the claims, because a process that another has taken over from may still look for them
+    """
+    kinds = (_PARTIAL, _KEPT_ROWS) if keep_claims else (_PARTIAL, _KEPT_ROWS, _CLAIM)
     folder.delete_all(
         [name for name in folder.names(work=True) if any(kind.fullmatch(name) for kind in kinds)]
     )

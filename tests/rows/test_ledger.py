@@ -19,6 +19,7 @@ from airflow_provider_lamini.rows.errors import (
 )
 from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.reuse import row_keys
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -68,6 +69,16 @@ def plan_rows(ledger: Ledger, first: int, after: int) -> None:
 def finish(ledger: Ledger, chunk: Chunk, counts: Counts) -> None:
     with ledger.transaction() as change:
         change.finish(chunk, counts)
+
+
+def end_run(folder: OutputFolder, ledger: Ledger) -> None:
+    """Finish all chunks, and write the manifest."""
+    while not ledger.exhausted:
+        plan(ledger)
+    for chunk in list(ledger.chunks):
+        folder.write(f"part-{chunk.number:05d}.jsonl", b"")
+        finish(ledger, chunk, counts(chunk.rows))
+    write_manifest(folder, ledger, model="m", source="rows")
 
 
 def counts(rows: int, failed: int = 0) -> Counts:
@@ -441,6 +452,24 @@ class TestTwoProcesses:
                 step()
         assert on_disk(folder) == before
         later.record_job_id(chunk, "job")
+
+    @pytest.mark.parametrize("deferrals", [0, 2])
+    def test_the_earlier_process_stops_although_the_later_one_has_ended_the_run(
+        self, folder, ledger, deferrals
+    ):
+        chunk = plan(ledger)
+        later = Ledger.open(folder, HEADER)
+        for _ in range(deferrals):
+            later.commit()
+            later = Ledger.resume(folder, OWNER)
+        end_run(folder, later)
+        with pytest.raises(LedgerLostError):
+            intend(ledger, chunk)
+
+    @pytest.mark.usefixtures("ledger")
+    def test_a_run_whose_processes_came_one_after_the_other_leaves_no_claim(self, folder):
+        end_run(folder, Ledger.resume(folder, OWNER))
+        assert folder.names(work=True) == []
 
     def test_a_removed_ledger_stops_its_writer(self, folder, ledger):
         folder.delete("_ledger.json")

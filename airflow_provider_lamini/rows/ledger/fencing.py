@@ -8,8 +8,9 @@ ledger.
 - Where storage can create a file only if it does not exist, a process claims its generation with such a file. After it
   has written an intent, and before each submission, it looks for the claim of a later generation; it may do so beside the
   write of the id before, because the later process waits for one more id. That process reads the ledger and the ids that
-  were left after its claim, so one of the two always sees the other. Whether storage keeps this
-  promise is tried once per folder: some stores accept the condition and ignore it.
+  were left after its claim, so one of the two always sees the other. The claims outlive the run, unless each process
+  continued one that had ended: a process that was slow may look for them later. Whether storage keeps this promise is tried
+  once per folder: some stores accept the condition and ignore it.
 - Elsewhere, a process looks at the same moments whether the ledger still names it. Two that act within the same moment may
   not see each other.
 
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
 _POLL_INTERVAL = 0.25
 
 
-def acquire(folder: OutputFolder, document: LedgerDocument, *, is_new: bool) -> LedgerDocument:
+def acquire(
+    folder: OutputFolder, document: LedgerDocument, *, is_new: bool, after_wait: bool
+) -> LedgerDocument:
     """Become the writer of a ledger. The caller must write the returned document before it submits anything.
 
     :param folder: the output folder
     :param document: the ledger
     :param is_new: whether the run begins with this ledger, so that it is not in the folder yet
+    :param after_wait: whether the process before has ended, because the task was deferred
     :return: the ledger with this process as its writer
     :raises LedgerLostError: if another run has begun in the folder at the same moment
     """
@@ -67,7 +71,12 @@ def acquire(folder: OutputFolder, document: LedgerDocument, *, is_new: bool) -> 
         if found.header.owner != document.header.owner or found.generation >= generation:
             raise _lost(folder)
         document = found
-    return replace(document, writer_token=token, generation=generation, exclusive=exclusive)
+    taken_over = document.taken_over
+    if exclusive is True and (generation > known + 1 if after_wait else generation > 1):
+        taken_over = True
+    return replace(
+        document, writer_token=token, generation=generation, exclusive=exclusive, taken_over=taken_over
+    )
 
 
 def _refuses_again(folder: OutputFolder, generation: int) -> bool:

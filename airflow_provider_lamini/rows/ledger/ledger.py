@@ -177,7 +177,7 @@ class Ledger:
                     f"The output folder {folder} now holds the results of {describe_owner(found.header.owner)}: another "
                     "task has replaced those of this run. Give each task its own folder."
                 )
-            return cls._acquire(folder, found, clock)
+            return cls._acquire(folder, found, clock, after_wait=True)
 
     @property
     def document(self) -> LedgerDocument:
@@ -402,9 +402,10 @@ class Ledger:
         clock: Callable[[], float],
         *,
         is_new: bool = False,
+        after_wait: bool = False,
     ) -> Ledger:
         began = time.monotonic()
-        document = acquire(folder, document, is_new=is_new)
+        document = acquire(folder, document, is_new=is_new, after_wait=after_wait)
         ledger = cls(folder, document, clock=clock)
         ledger._checked_at = began
         if is_new or document.exclusive is not True:
