@@ -11,7 +11,7 @@ from typing import Any
 NOT_HASHED = re.compile(r"torch|triton|(nvidia|cuda)-.*|pywin32.*")
 """torch's CPU build has another origin than its release, and does not need the others; pywin32 is for Windows alone."""
 
-PYTHONS = re.compile(r"-(cp31[123]|py3|py2\.py3|cp3\d+-abi3)\b.*")
+PYTHONS = re.compile(r"-(cp31[1234]|py3|py2\.py3|cp3\d+-abi3)\b.*")
 SYSTEMS = re.compile(r"-any\.whl$|manylinux.*_(x86_64|aarch64)|macosx")
 
 
