@@ -16,6 +16,7 @@ from airflow_provider_lamini.api.errors import (
     RateLimitedError,
     UnavailableError,
 )
+from airflow_provider_lamini.api.retry import MAX_RETRY_AFTER
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.state import JobStatus
@@ -129,7 +130,7 @@ def decide_after_error(
     :return: when to poll again, or that the job is lost; outages are tolerated until the deadline
     """
     if isinstance(error, TRANSIENT_ERRORS):
-        pause = max(error.retry_after or 0.0, min(2.0**errors, plan.max_interval))
+        pause = max(min(error.retry_after or 0.0, MAX_RETRY_AFTER), min(2.0**errors, plan.max_interval))
         return _next_poll(plan, now, jitter, at_least=pause)
     # Also true before the submission by this clock: then the clocks differ, and the job must not be paid for twice.
     in_grace_period = now - plan.submitted_at < NOT_FOUND_GRACE
@@ -176,5 +177,5 @@ def _next_poll(
         age = plan.max_interval / AGE_FRACTION
     age = max(0.0, age)
     pause = min(max(age * AGE_FRACTION, plan.min_interval), plan.max_interval)
-    pause *= 1 + JITTER_FRACTION * (2 * jitter - 1)
+    pause = min(pause * (1 + JITTER_FRACTION * (2 * jitter - 1)), plan.max_interval)
     return PollAgain(min(max(pause, at_least), plan.deadline - now))

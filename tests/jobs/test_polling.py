@@ -57,8 +57,14 @@ def test_recently_submitted_jobs_are_polled_more_often():
 
 def test_jitter_spreads_jobs_that_were_submitted_together():
     running = status(JobState.RUNNING)
+    assert decide_after_status(PLAN, running, START + 100, 0.0).seconds == pytest.approx(6.4)
+    assert decide_after_status(PLAN, running, START + 100, 1.0).seconds == pytest.approx(9.6)
+
+
+def test_jitter_makes_no_pause_longer_than_the_interval():
+    running = status(JobState.RUNNING)
     assert decide_after_status(PLAN, running, START + 1000, 0.0).seconds == pytest.approx(24)
-    assert decide_after_status(PLAN, running, START + 1000, 1.0).seconds == pytest.approx(36)
+    assert decide_after_status(PLAN, running, START + 1000, 1.0).seconds == 30
 
 
 @given(now=st.floats(START - 1e6, START + 1e6), jitter=st.floats(0, 1))
@@ -86,6 +92,11 @@ def test_errors_in_a_row_make_polls_less_frequent_up_to_the_interval():
 def test_the_platform_may_ask_for_a_longer_pause():
     error = RateLimitedError("x", retry_after=120)
     assert decide_after_error(PLAN, error, 1, START, 0.5) == PollAgain(120)
+
+
+def test_the_platform_cannot_ask_for_a_pause_of_hours():
+    error = UnavailableError("x", retry_after=86_400)
+    assert decide_after_error(PLAN, error, 1, START, 0.5) == PollAgain(300)
 
 
 @pytest.mark.parametrize("kind", [JobNotFoundError, NotFoundError])
