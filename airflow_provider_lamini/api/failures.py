@@ -303,17 +303,17 @@ def _client_refused(error: Exception) -> bool:
 def _unreachable(error: Exception, origin: str) -> AttemptFailed:
     transient = True
     if isinstance(error, httpx.ConnectTimeout):
-        reason = "connecting timed out"
+        reason = "connecting timed out; check the address, and any proxy or firewall in between"
     elif isinstance(error, httpx.PoolTimeout):
         reason = "no connection became free in time; max_connections limits them"
     elif isinstance(error, httpx.ProxyError):
-        reason = "the proxy refused"
+        reason = "the proxy refused; check the connection's proxy"
     elif _client_refused(error):
         reason = "it requires a client certificate, or another one than client_cert"
         transient = False
     else:
         reason, transient = _why_no_connection(error)
-    what = f"{origin} could not be reached: {reason}."
+    what = f"{reason[0].upper()}{reason[1:]}. {origin} could not be reached."
     return AttemptFailed(errors.UnavailableError, what, transient=transient, not_started=True, detail=reason)
 
 

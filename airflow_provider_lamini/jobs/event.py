@@ -76,6 +76,7 @@ class JobEvent:
     :param pending: after the deadline: the jobs that had not ended
     :param last_error: after the deadline: the error of the last poll, if it failed
     :param task_deadline: the deadline of the task's try, Unix timestamp, if the wait had an earlier one of its own
+    :param summary: for the task's log: how long the wait took, and what it saw; ``None`` from an older triggerer
     """
 
     ended: Mapping[str, EndedJob] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class JobEvent:
     last_error: str | None = None
     pending: tuple[str, ...] = ()
     task_deadline: float | None = None
+    summary: str | None = field(default=None, compare=False)
 
     def payload(self) -> dict[str, object]:
         """Return the event as plain values, for a ``TriggerEvent``."""
@@ -100,7 +102,11 @@ class JobEvent:
             "pending": list(self.pending),
         }
         # Only if there is one: a worker of an older release knows no waits of this kind.
-        return payload if self.task_deadline is None else payload | {"task_deadline": self.task_deadline}
+        if self.task_deadline is not None:
+            payload["task_deadline"] = self.task_deadline
+        if self.summary is not None:
+            payload["summary"] = self.summary
+        return payload
 
     @classmethod
     def from_payload(cls, payload: object) -> JobEvent:
@@ -131,4 +137,5 @@ class JobEvent:
             last_error=payload.get("last_error"),
             pending=tuple(map(str, payload.get("pending", ()))),
             task_deadline=payload.get("task_deadline"),
+            summary=payload.get("summary"),
         )

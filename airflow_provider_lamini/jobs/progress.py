@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.api.errors import ProtocolError, RateLimitedError, UnavailableError
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from airflow_provider_lamini.api.errors import PlatformError
     from airflow_provider_lamini.jobs.state import JobStatus, PollHistory
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
+
+MAX_JOBS_SHOWN = 3
+"""Jobs that a summary names; of more, it says how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +73,33 @@ class Progress:
         failing = [history for history in histories.values() if history.error is not None]
         if not failing:
             return self._rows(histories, now) if self.total else self._statuses(histories)
-        known = self._rows(histories) if self.total else self._statuses(histories)
+        known = self._rows(histories) if self.total else self._statuses(histories, brief=True)
         worst = max(failing, key=lambda history: history.errors)
         return (
-            f"Could not read the status of a job ({worst.errors} time(s) in a row); will retry: {worst.error} "
+            f"Polls fail ({worst.errors} in a row), still waiting: {_reason(worst.error)} "
             f"({known} at the last successful poll)"
         )
 
-    def _rows(self, histories: Mapping[str, PollHistory], now: float | None = None) -> str:
+    def state(self, histories: Mapping[str, PollHistory]) -> str:
+        """Describe how far the jobs are at the end of a wait.
+
+        :param histories: what the last polls have shown, by job
+        """
+        if self.total:
+            ended = sum(history.status.state.ended for history in histories.values() if history.status)
+            return (
+                f"{ended} of {self.jobs} job(s) ended, {self._done(histories):,} of {self.total:,} rows done"
+            )
+        shown = [f"job {job_id}: {_end(history)}" for job_id, history in histories.items()]
+        more = f", and {len(shown) - MAX_JOBS_SHOWN} more" if len(shown) > MAX_JOBS_SHOWN else ""
+        return ", ".join(shown[:MAX_JOBS_SHOWN]) + more
+
+    def _done(self, histories: Mapping[str, PollHistory]) -> int:
         statuses = (history.status for history in histories.values())
-        done = self.done + int(sum(status.rows.done for status in statuses if status and status.rows))
+        return self.done + int(sum(status.rows.done for status in statuses if status and status.rows))
+
+    def _rows(self, histories: Mapping[str, PollHistory], now: float | None = None) -> str:
+        done = self._done(histories)
         text = f"{done:,} of {self.total:,} rows done, {self.jobs} job(s) in progress"
         if now is None:
             return text
@@ -87,9 +109,10 @@ class Progress:
         speed = (done - self.skipped) / seconds
         return f"{text}, {speed:.3g} rows/s, about {duration((self.total - done) / speed)} left"
 
-    def _statuses(self, histories: Mapping[str, PollHistory]) -> str:
+    def _statuses(self, histories: Mapping[str, PollHistory], *, brief: bool = False) -> str:
+        """The status of each job; in brief, without the platform's details, such as its estimate of the remaining time."""
         words = [
-            f"job {job_id}: {describe(history.status)}"
+            f"job {job_id}: {describe(replace(history.status, detail=None) if brief else history.status)}"
             for job_id, history in histories.items()
             if history.status is not None
         ]
@@ -111,18 +134,90 @@ class ProgressLog:
         self._info = info
         self._warn = warn
         self._failing = False
+        self._before = 0.0
+        """Seconds of the outages before the one that was reported last."""
 
     def report(self, histories: Mapping[str, PollHistory]) -> None:
         """Log one line, and one more after an outage.
 
         :param histories: what the last polls have shown, by job
         """
-        failing = any(history.error is not None for history in histories.values())
-        if self._failing and not failing:
-            self._info("The platform answers again.")
-        log = self._warn if failing and not self._failing else self._info
-        self._failing = failing
+        if all(history.error is None for history in histories.values()):
+            self._end_outage(histories)
+        log = self._info
+        if not self._failing and any(history.error is not None for history in histories.values()):
+            self._failing, self._before, log = True, _seconds_of_outages(histories), self._warn
         log(self._progress.line(histories))
+
+    def end(self, histories: Mapping[str, PollHistory]) -> None:
+        """Log the end of an outage that was reported, when the wait ends: that may be before all jobs were polled again.
+
+        :param histories: what the last polls have shown, by job
+        """
+        if any(history.outages and history.error is None for history in histories.values()):
+            self._end_outage(histories)
+
+    def _end_outage(self, histories: Mapping[str, PollHistory]) -> None:
+        if self._failing:
+            self._failing = False
+            self._info(
+                f"The platform answers again, after {duration(_seconds_of_outages(histories) - self._before)}."
+            )
+
+    def summary(self, histories: Mapping[str, PollHistory], seconds: float) -> str:
+        """Return one line about the whole wait, for a log that has none of the lines that were logged meanwhile.
+
+        :param histories: what the last polls have shown, by job
+        :param seconds: how long the wait took
+        """
+        return f"Waited {duration(seconds)}: {self._progress.state(histories)}{_outages(histories.values())}."
+
+
+def _seconds_of_outages(histories: Mapping[str, PollHistory]) -> float:
+    return max(history.outage_seconds for history in histories.values())
+
+
+def _reason(error: PlatformError | None) -> str:
+    """Say why polls fail, and what to do. The rest of the error comes last."""
+    if error is None or error.status is None:
+        return str(error)
+    advice = ""  # of any other error, the advice is at its beginning
+    if isinstance(error, RateLimitedError):
+        advice = "Set requests_per_second if this lasts. "
+    elif isinstance(error, UnavailableError | ProtocolError):
+        advice = "Check it if this lasts. "
+    return f"the platform answers {error.status}. {advice}{error}"
+
+
+def _end(history: PollHistory) -> str:
+    """Describe how a job has ended, and how far it was before, if its last status does not say so."""
+    if history.status is None:
+        return "no answer"
+    text, before = describe(history.status), history.last_alive
+    if not history.status.state.ended or before is None or "(" in text:
+        return text
+    last = str(before.progress) if before.progress else before.detail
+    return f"{text}, before that {last}" if last else text
+
+
+def _outages(histories: Iterable[PollHistory]) -> str:
+    """Describe for how long the platform could not be polled; nothing if it always could."""
+    now = time.time()
+    worst = max(
+        histories,
+        key=lambda history: history.outage_seconds + now - (history.failing_since or now),
+        default=None,
+    )
+    if worst is None or not worst.outages:
+        return ""
+    seconds = worst.outage_seconds + now - (worst.failing_since or now)
+    error = worst.last_error
+    why = (
+        f"it answered {error.status}"
+        if error and error.status
+        else getattr(error, "detail", "") or "no answer"
+    )
+    return f"; polls failed {worst.outages} time(s), for {duration(seconds)} in all ({why})"
 
 
 def describe(status: JobStatus) -> str:

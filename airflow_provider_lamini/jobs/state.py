@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_lamini.api.errors import PlatformError
 
 
@@ -114,9 +116,56 @@ class PollHistory:
     :param error: error of the last poll, if it failed
     :param errors: number of failed polls in a row
     :param last_alive_at: when a poll last showed that the job had not ended, Unix timestamp
+    :param last_alive: what that poll showed: how far the job was, which many platforms no longer say once it has ended
+    :param last_error: error of the last poll that failed
+    :param failing_since: when polls began to fail, Unix timestamp; ``None`` if the last one succeeded
+    :param outages: how many times polls have begun to fail
+    :param outage_seconds: seconds during which polls failed, without those since ``failing_since``
+    :param on_change: called when polls begin to fail, and when they succeed again
     """
 
     status: JobStatus | None = None
     error: PlatformError | None = None
     errors: int = 0
     last_alive_at: float | None = None
+    last_alive: JobStatus | None = None
+    last_error: PlatformError | None = None
+    failing_since: float | None = None
+    outages: int = 0
+    outage_seconds: float = 0.0
+    on_change: Callable[[], None] | None = None
+
+    def failed(self, error: PlatformError, now: float) -> None:
+        """Note a poll that failed.
+
+        :param error: why
+        :param now: Unix timestamp
+        """
+        begins = self.error is None
+        self.error = self.last_error = error
+        self.errors += 1
+        if begins:
+            self.failing_since = now
+            self.outages += 1
+            self._changed()
+
+    def answered(self, status: JobStatus, now: float) -> None:
+        """Note a poll that succeeded.
+
+        :param status: what the platform reported
+        :param now: Unix timestamp
+        """
+        if (
+            self.status != status
+        ):  # of two equal ones, the older one is kept: the garbage collector has seen it
+            self.status = status
+        if not status.state.ended:
+            self.last_alive_at, self.last_alive = now, self.status
+        if self.error is not None:
+            self.outage_seconds += max(0.0, now - (self.failing_since or now))
+            self.error, self.errors, self.failing_since = None, 0, None
+            self._changed()
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import JobNotFoundError, NotFoundError, PlatformError
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 Report = Callable[[Mapping[str, PollHistory]], None]
 
+EARLY_REPORTS = 2
+"""How many times between two regular reports polls that begin to fail, or succeed again, are reported at once: one outage."""
+
+EARLY_REPORT_WITHIN = 1.0
+"""Seconds within which that is reported."""
+
 CANCEL_TIMEOUT = 20.0
 """Seconds that cancelling may take; by default Airflow gives a trigger 30."""
 
@@ -43,6 +50,7 @@ async def wait_for_jobs(
     gather: float = 0.0,
     not_before: float = 0.0,
     report: Report,
+    histories: dict[str, PollHistory] | None = None,
 ) -> JobEvent:
     """Wait until enough of these jobs have ended or are lost, or the deadline has passed.
 
@@ -53,11 +61,14 @@ async def wait_for_jobs(
     :param min_ended: how many jobs must have ended or be lost before this returns
     :param gather: seconds to wait for the other jobs once enough have ended
     :param not_before: earliest moment to return unless all have ended, monotonic time in seconds
-    :param report: called at intervals (:func:`~.polling.report_interval`) with what the last polls have shown
+    :param report: called at intervals (:func:`~.polling.report_interval`) with what the last polls have shown, and at once
+        when they begin to fail or succeed again
+    :param histories: filled with what the polls show, by job; by default nobody needs it afterwards
     :return: how the jobs stand
     :raises PlatformError: if the platform cannot be polled at all
     """
-    histories = {job_id: PollHistory() for job_id in job_ids}
+    histories = {} if histories is None else histories
+    histories.update((job_id, PollHistory()) for job_id in job_ids)
     together = random.random()
     pending = {
         watch.add(kind, job_id, plan, history, jitter=together): job_id
@@ -68,7 +79,7 @@ async def wait_for_jobs(
     for future in pending:
         future.add_done_callback(lambda _: any_ended.set())
     try:
-        with _Reporter(lambda: report(histories), plan):
+        with _Reporter(report, histories, plan):
             until: float | None = None
             while pending and DeadlinePassed() not in results.values():
                 if until is None and len(results) >= min_ended:
@@ -89,31 +100,56 @@ async def wait_for_jobs(
 
 
 class _Reporter:
-    """Calls a function at intervals while its block runs.
+    """Calls a function at intervals while its block runs, and soon after polls have begun to fail or to succeed again.
+
+    While they alternate, the intervals hold: the log must not grow with each poll.
 
     With a timer of the event loop: a wait that ends at each interval and begins again makes some 20 objects each time, and
     those of 10,000 waits stop the event loop for 0.1 s when Python's garbage collector traverses them. For the same
     reason nothing here refers to itself once the block has ended.
     """
 
-    def __init__(self, report: Callable[[], None], plan: PollPlan) -> None:
+    def __init__(self, report: Report, histories: Mapping[str, PollHistory], plan: PollPlan) -> None:
         self._report = report
+        self._histories = histories
         self._plan = plan
         self._timer: asyncio.TimerHandle | None = None
+        self._failing = False
+        self._early_left = EARLY_REPORTS
 
     def __enter__(self) -> None:
-        self._start(min(FIRST_REPORT, report_interval(self._plan, time.time())))
+        changed = self._changed
+        for history in self._histories.values():
+            history.on_change = changed
+        self._start(min(FIRST_REPORT, report_interval(self._plan, time.time())), self._due)
 
     def __exit__(self, *_: object) -> None:
+        for history in self._histories.values():
+            history.on_change = None
         if self._timer is not None:
             self._timer.cancel()
 
-    def _start(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._due)
+    def _start(self, seconds: float, due: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, due)
 
     def _due(self) -> None:
-        self._start(report_interval(self._plan, time.time()))
-        self._report()
+        self._early_left = EARLY_REPORTS
+        self._now()
+
+    def _now(self) -> None:
+        self._start(report_interval(self._plan, time.time()), self._due)
+        self._report(self._histories)
+
+    def _changed(self) -> None:
+        failing = any(history.error is not None for history in self._histories.values())
+        if failing is not self._failing:
+            self._failing = failing
+            if self._early_left:
+                self._early_left -= 1
+                # Not all waits at the same moment: one list call may have failed for thousands of them.
+                self._start(random.random() * EARLY_REPORT_WITHIN, self._now)
 
 
 async def wait_with_progress(
@@ -145,7 +181,9 @@ async def wait_with_progress(
     :raises PlatformError: if the platform cannot be polled at all
     """
     log = ProgressLog(Progress.from_payload(progress, jobs=len(job_ids)), info=info, warn=warn)
-    return await wait_for_jobs(
+    histories: dict[str, PollHistory] = {}
+    began = time.monotonic()
+    event = await wait_for_jobs(
         watch,
         kind,
         job_ids,
@@ -154,7 +192,10 @@ async def wait_with_progress(
         gather=gather,
         not_before=not_before,
         report=log.report,
+        histories=histories,
     )
+    log.end(histories)
+    return replace(event, summary=log.summary(histories, time.monotonic() - began))
 
 
 def _event(

@@ -392,13 +392,10 @@ class Watch:
 def _decide(waiter: Waiter, answer: JobStatus | PlatformError, now: float, jitter: float) -> Decision:
     history, kind = waiter.history, waiter.kind
     if isinstance(answer, PlatformError):
-        history.error, history.errors = answer, history.errors + 1
+        history.failed(answer, now)
         return decide_after_error(waiter.plan, answer, history.errors, now, jitter)
-    history.error, history.errors = None, 0
     answer = answer if kind.translate is None else kind.translate(answer)
-    if not answer.state.ended:
-        history.last_alive_at = now
     if history.status != answer:
-        history.status = answer
         warn_about_unknown_state(kind, answer)
+    history.answered(answer, now)
     return decide_after_status(waiter.plan, answer, now, jitter)

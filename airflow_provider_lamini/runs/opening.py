@@ -85,9 +85,9 @@ def open_run(
     if known == (owner, run_fingerprint, rows_version):
         stack.enter_context(folder.lock())
         ledger = Ledger.resume(folder, owner, known=found)
-        if ledger.totals.rows:
-            begun = "Continuing after the wait" if must_exist else "Resuming what an earlier try began"
-            log.info("%s: %d of %d rows are done.", begun, ledger.totals.rows, ledger.header.total_rows)
+        if ledger.totals.rows and not must_exist:  # after a wait, the trigger's summary has said so
+            done = (ledger.totals.rows, ledger.header.total_rows)
+            log.info("Resuming what an earlier try began: %d of %d rows are done.", *done)
     else:
         summary = _checked_input(config, source, log)
         header = Header(

@@ -278,6 +278,10 @@ class TaskRun:
         :raises WaitTimeoutError: if ``timeout`` passes first
         """
         if event is not None:
+            if (
+                event.summary is not None
+            ):  # the log of the trigger may be gone: Airflow keeps only its last wait
+                self.log.info("%s", event.summary)
             self.job_ids |= dict.fromkeys((*event.ended, *event.lost, *event.pending))
         with ExitStack() as stack:
             stack.callback(work.close)

@@ -100,7 +100,7 @@ def test_the_client_waits_for_a_platform_that_is_starting(driver, settings, raw_
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(errors.UnavailableError, match="the connection was refused") as caught:
+        with pytest.raises(errors.UnavailableError, match="The connection was refused") as caught:
             driver.send(settings(nobody, retry_budget=0.0), START)
         assert caught.value.may_have_started is False
         with pytest.raises(errors.UnavailableError, match="attempts within"):
@@ -113,7 +113,7 @@ def test_the_error_of_an_unknown_host_is_one_sentence(looker, settings):
     with pytest.raises(errors.UnavailableError) as caught:
         looker.send(settings("http://no-such-host.invalid:81/x", retry_budget=0.0), LOOK)
     assert str(caught.value) == (
-        "http://no-such-host.invalid:81 could not be reached: its host name is not known; check the address."
+        "Its host name is not known; check the address. http://no-such-host.invalid:81 could not be reached."
     )
 
 
@@ -222,7 +222,7 @@ def tls(tmp_path):
 
 
 def test_an_untrusted_certificate_fails_without_retries(driver, settings, tls, fake_time):
-    with pytest.raises(errors.UnavailableError, match="its certificate is not trusted") as caught:
+    with pytest.raises(errors.UnavailableError, match="Its certificate is not trusted") as caught:
         driver.send(settings(tls()), START)
     assert caught.value.may_have_started is False
     assert fake_time.slept == []
@@ -261,7 +261,7 @@ def test_https_to_a_server_without_tls_fails_without_retries(driver, settings, r
 
     server = raw_server(raw.reply())
     server.serve = answer_in_plain_words
-    with pytest.raises(errors.UnavailableError, match="it does not use TLS there") as caught:
+    with pytest.raises(errors.UnavailableError, match="It does not use TLS there") as caught:
         driver.send(settings(server.url.replace("http:", "https:")), START)
     assert caught.value.may_have_started is False
     assert fake_time.slept == []
@@ -295,6 +295,6 @@ def test_requests_use_the_configured_proxy(looker, settings, raw_server, raw):
 
 def test_a_request_refused_by_the_proxy_did_not_reach_the_platform(driver, settings, raw_server, raw):
     proxy = raw_server(raw.reply(status="407 Proxy Authentication Required"))
-    with pytest.raises(errors.UnavailableError, match="the proxy refused") as caught:
+    with pytest.raises(errors.UnavailableError, match="The proxy refused") as caught:
         driver.send(settings("https://platform.invalid", proxy=proxy.url, retry_budget=0.0), START)
     assert caught.value.may_have_started is False

@@ -17,8 +17,11 @@ def test_an_event_survives_serialization():
         timed_out=True,
         deadline=12.5,
         last_error="the platform is not available",
+        summary="Waited 5 s.",
     )
-    assert JobEvent.from_payload(json.loads(json.dumps(event.payload()))) == event
+    found = JobEvent.from_payload(json.loads(json.dumps(event.payload())))
+    assert found == event
+    assert found.summary == "Waited 5 s."
 
 
 def test_the_cause_of_a_failure_is_in_an_event_only_if_it_is_known():
@@ -37,7 +40,8 @@ def test_an_event_without_the_last_error_can_be_read():
     payload = {
         name: value for name, value in JobEvent(deadline=12.5).payload().items() if name != "last_error"
     }
-    assert JobEvent.from_payload(payload).last_error is None
+    event = JobEvent.from_payload(payload)
+    assert (event.last_error, event.summary) == (None, None)
 
 
 @pytest.mark.parametrize("payload", [None, {}, {"status": "success"}, {"version": "1"}, "done"])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
-from airflow_provider_lamini.api.errors import UnavailableError
+from airflow_provider_lamini.api.client import Client
+from airflow_provider_lamini.api.errors import PlatformError, UnavailableError
+from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.jobs.progress import Progress, ProgressLog, describe, duration
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, PollHistory, ProgressUnit
+from airflow_provider_lamini.platforms.lamini.api import training
+from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from tests.support.processes import free_port
 
 
 def history(done: float, unit: ProgressUnit = ProgressUnit.ROWS) -> PollHistory:
@@ -61,8 +67,48 @@ def test_a_status_is_described_with_its_progress(status, text):
 
 
 def test_failed_polls_are_reported_with_their_reason():
-    line = Progress(jobs=1).line({"a": PollHistory(error=UnavailableError("no response"), errors=3)})
-    assert line.startswith("Could not read the status of a job (3 time(s) in a row); will retry: no response")
+    line = Progress(jobs=1).line({"a": PollHistory(error=UnavailableError("No response."), errors=3)})
+    assert line.startswith("Polls fail (3 in a row), still waiting: No response.")
+
+
+def failed(status: int, body: bytes, **headers: str) -> PlatformError:
+    """What a client raises after a poll that was answered like this."""
+    handle = lambda _: httpx.Response(status, content=body, headers=headers)  # noqa: E731
+    settings = ClientSettings(
+        base_url="https://llm.example.com", key="a-key", dialect=LAMINI_DIALECT, retry_budget=0.0
+    )
+    with (
+        Client(settings, transport=httpx.MockTransport(handle)) as client,
+        pytest.raises(PlatformError) as raised,
+    ):
+        client.send(training.job("17"))
+    return raised.value
+
+
+def refused() -> PlatformError:
+    """What a client raises where nothing listens."""
+    settings = ClientSettings(
+        base_url=f"http://127.0.0.1:{free_port()}", key="a-key", dialect=LAMINI_DIALECT, retry_budget=0.0
+    )
+    with Client(settings) as client, pytest.raises(PlatformError) as raised:
+        client.send(training.job("17"))
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (lambda: failed(503, b"down", **{"retry-after": "20"}), ["503", "Check it if this lasts"]),
+        (lambda: failed(502, b"<html>Bad Gateway</html>"), ["502", "Check it if this lasts"]),
+        (lambda: failed(200, b"<html>Back soon</html>"), ["200", "Check it if this lasts"]),
+        (lambda: failed(429, b"{}"), ["429", "requests_per_second"]),
+        (lambda: failed(401, b"{}"), ["401", "Check the key"]),
+        (refused, ["refused", "check that the platform runs"]),
+    ],
+)
+def test_the_reason_of_an_outage_and_what_to_do_are_at_the_beginning_of_its_line(error, words):
+    line = Progress(jobs=1).line({"17": PollHistory(error=error(), errors=12)})
+    assert [word for word in words if word not in line[:100]] == []
 
 
 def test_no_remaining_time_is_shown_while_polls_fail():
@@ -82,10 +128,48 @@ def test_an_outage_is_one_warning_and_its_end_is_logged():
     )
     good = PollHistory(JobStatus("7", JobState.RUNNING, "TRAINING"))
     failing = PollHistory(good.status, UnavailableError("no response"), errors=1)
-    for history in (good, failing, failing, good):
+    back = PollHistory(good.status, outages=1, outage_seconds=61.0)
+    for history in (good, failing, failing, back):
         log.report({"a": history})
     assert [level for level, _ in lines] == ["info", "warning", "info", "info", "info"]
-    assert [line for _, line in lines][3:] == ["The platform answers again.", "job a: TRAINING"]
+    assert [line for _, line in lines][3:] == ["The platform answers again, after 1 min.", "job a: TRAINING"]
+
+
+def test_no_estimate_of_the_platform_is_shown_while_polls_fail():
+    status = JobStatus(
+        "7", JobState.RUNNING, "TRAINING", JobProgress(3, ProgressUnit.STEPS), "step 3, about 5 min left"
+    )
+    line = Progress(jobs=1).line({"7": PollHistory(status, UnavailableError("No response."), errors=1)})
+    assert line.endswith("(job 7: TRAINING (step 3) at the last successful poll)")
+
+
+def test_a_summary_says_how_long_a_wait_took_how_far_the_jobs_are_and_what_failed():
+    history = PollHistory()
+    running = JobStatus(
+        "7", JobState.RUNNING, "TRAINING", JobProgress(90, ProgressUnit.STEPS), "step 90, loss 2"
+    )
+    history.answered(running, 100.0)
+    for second in (110.0, 120.0):
+        history.failed(UnavailableError("Down.", status=503), second)
+    history.answered(JobStatus("7", JobState.SUCCEEDED, "COMPLETED"), 172.0)
+    log = ProgressLog(Progress(jobs=1), info=print, warn=print)
+    assert log.summary({"7": history}, 750.0) == (
+        "Waited 12 min: job 7: COMPLETED, before that step 90; polls failed 1 time(s), for 1 min in all "
+        "(it answered 503)."
+    )
+
+
+def test_a_summary_counts_rows_and_names_few_jobs():
+    progress = Progress(jobs=2, done=400, total=1000)
+    ended = PollHistory(
+        JobStatus("8", JobState.SUCCEEDED, "all 100 rows", JobProgress(100, ProgressUnit.ROWS, 100))
+    )
+    log = ProgressLog(progress, info=print, warn=print)
+    text = "Waited 45 s: 1 of 2 job(s) ended, 530 of 1,000 rows done."
+    assert log.summary({"a": history(30), "b": ended}, 45.0) == text
+    many = {str(number): PollHistory(JobStatus(str(number), JobState.RUNNING, "up")) for number in range(5)}
+    log = ProgressLog(Progress(jobs=5), info=print, warn=print)
+    assert log.summary(many, 45.0) == "Waited 45 s: job 0: up, job 1: up, job 2: up, and 2 more."
 
 
 def test_the_numbers_survive_serialization():

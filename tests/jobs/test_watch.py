@@ -8,12 +8,13 @@ import time
 import pytest
 
 from airflow_provider_lamini.api.call import Call, Retry
-from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError
+from airflow_provider_lamini.api.errors import AuthenticationError, JobNotFoundError, UnavailableError
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
 from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, PollPlan
+from airflow_provider_lamini.jobs.progress import Progress, ProgressLog
 from airflow_provider_lamini.jobs.result_cache import ResultCache
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, PollHistory, ProgressUnit
-from airflow_provider_lamini.jobs.waiting import wait_for_jobs
+from airflow_provider_lamini.jobs.waiting import wait_for_jobs, wait_with_progress
 from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
@@ -403,6 +404,96 @@ def test_a_wait_that_times_out_reports_the_ended_jobs_and_the_progress(platform)
     assert list(event.ended) == ["a"]
     assert seen
     assert seen[-1]["b"].status.rows.total == 1
+
+
+# -- what the log says of an outage: the next regular line of so old a job would come after minutes --------
+
+
+async def wait_and_log(watch, platform, lines, scenario):
+    """Wait for an old job while a scenario runs, then let the job end; return the event."""
+    platform.rows["a"] = [None]
+    waiting = asyncio.create_task(
+        wait_with_progress(
+            watch,
+            BATCH_COMPLETIONS,
+            ["a"],
+            plan(age=OLD),
+            min_ended=1,
+            progress={"total": 10, "since": time.time() - 60},
+            info=lambda line: lines.append(("info", line)),
+            warn=lambda line: lines.append(("warning", line)),
+        )
+    )
+    await polls_received(platform, 2)
+    await scenario()
+    platform.rows["a"] = ["stop"]
+    return await waiting
+
+
+def test_an_outage_is_logged_when_it_begins_and_when_it_ends(platform):
+    lines: list[tuple[str, str]] = []
+
+    async def outage():
+        platform.rows["a"] = ["stop", None]
+        await polls_received(platform, 2)
+        platform.fail_next += [503] * 1000
+        await wait_until_async(lambda: lines)
+        assert len(lines) == 1
+        await polls_received(platform, 3)
+        platform.fail_next.clear()
+        await wait_until_async(lambda: len(lines) >= 3)
+        assert len(lines) == 3
+
+    began = time.monotonic()
+    event = run_with_watch(platform, lambda watch: wait_and_log(watch, platform, lines, outage))
+    assert time.monotonic() - began < 15
+    assert [level for level, _ in lines] == ["warning", "info", "info"]
+    assert lines[0][1].startswith("Polls fail (")
+    assert "left" not in lines[0][1]
+    assert lines[1][1].startswith("The platform answers again, after ")
+    assert "1 of 10 rows done" in lines[2][1]
+    assert lines[2][1].endswith(" left")
+    assert "polls failed 1 time(s)" in event.summary
+
+
+def test_the_end_of_an_outage_is_logged_even_if_the_job_has_ended_meanwhile(platform):
+    lines: list[tuple[str, str]] = []
+
+    async def outage():
+        platform.fail_next += [503] * 1000
+        await wait_until_async(lambda: lines)
+        platform.rows["a"] = ["stop"]
+        platform.fail_next.clear()
+
+    run_with_watch(platform, lambda watch: wait_and_log(watch, platform, lines, outage))
+    assert [level for level, _ in lines] == ["warning", "info"]
+    assert lines[1][1].startswith("The platform answers again, after ")
+
+
+def test_the_end_of_an_outage_is_logged_even_if_the_wait_ends_before_all_jobs_are_polled_again():
+    lines: list[str] = []
+    log = ProgressLog(Progress(jobs=2), info=lines.append, warn=lines.append)
+    histories = {"a": PollHistory(), "b": PollHistory()}
+    for history in histories.values():
+        history.failed(UnavailableError("Down."), 100.0)
+    log.report(histories)
+    histories["a"].answered(JobStatus("a", JobState.SUCCEEDED, "all 2 rows"), 160.0)
+    log.end(histories)
+    assert lines[1:] == ["The platform answers again, after 1 min."]
+
+
+def test_a_platform_that_fails_now_and_then_does_not_fill_the_log(platform):
+    lines: list[tuple[str, str]] = []
+
+    async def hiccups():
+        for _ in range(4):
+            platform.fail_next.append(503)
+            await polls_received(platform, 2)
+            await asyncio.sleep(0.6)
+
+    event = run_with_watch(platform, lambda watch: wait_and_log(watch, platform, lines, hiccups))
+    assert len(lines) <= 4
+    assert "polls failed 4 time(s)" in event.summary
 
 
 # -- kinds that the platform lists per scope -----------------------------------------------------------

@@ -84,6 +84,17 @@ def test_the_log_shows_the_progress_at_most_once_per_poll(platform, inference, d
     assert PROGRESS.fullmatch(shown[-1])[2] is not None
 
 
+def test_the_log_of_a_resumed_task_says_what_its_triggers_saw(inference):
+    """Airflow keeps the log of the last trigger only."""
+    with log_lines() as lines:
+        ended = run_to_end(inference(max_in_flight=1))
+    shown = [line for line in lines if line.startswith("Waited ")]
+    assert len(shown) == len(ended.deferrals) == 3
+    assert [line.partition(": ")[2] for line in shown] == [
+        f"1 of 1 job(s) ended, {done} of 25 rows done." for done in (10, 20, 25)
+    ]
+
+
 def test_the_log_shows_the_input_and_the_output_of_a_run(inference, out):
     with log_lines() as lines:
         run_to_end(inference())
