@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.corpus.pairs import REFUSE, PairReader
 from airflow_provider_lamini.rows.bad_rows import BadRows
+from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.sources.forms import is_result
@@ -106,7 +107,7 @@ def _add_texts(value: Mapping[object, object], policy: BadRowPolicy, found: Exam
 
 def _problem(name: str, number: int, text: object) -> RowFailure | None:
     where = f"text {number} of class {name!r} (counted from 0)"
-    if text is None or (isinstance(text, str) and not text.strip()):
+    if text is None or is_blank(text):
         return RowFailure(FailureReason.NO_PROMPT, f"{where} is empty or not a text")
     if not isinstance(text, str):
         return RowFailure(FailureReason.BAD_ROW, f"{where} is empty or not a text")

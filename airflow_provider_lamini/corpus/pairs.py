@@ -11,6 +11,7 @@ import msgspec
 
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, BadRows
+from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
@@ -23,7 +24,7 @@ from airflow_provider_lamini.rows.errors import (
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
-from airflow_provider_lamini.rows.screening import is_blank
+from airflow_provider_lamini.rows.screening import makes_blank
 from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class AnsweredPrompt(PromptTemplate):
             raise NoExpectedAnswerError(
                 f"the row has no value in the column {short_name(missing)!r}, which the expected answer needs"
             )
-        if is_blank(row, self._answer) or not self._answer.render(row).strip():
+        if makes_blank(row, self._answer) or is_blank(self._answer.render(row)):
             raise NoExpectedAnswerError("the expected answer of the row would be empty")
         return self._prompt.render(row)
 
@@ -296,9 +297,8 @@ class PairReader:
     def _may_be_blank(self, batch: Batch, pairs: Sequence[Pair]) -> bool:
         """Whether a prompt or an answer of a batch may be blank."""
         first = self._columns.prompt.text_columns[0], self._columns.answer.text_columns[0]
-        return any(map(batch.is_blank, first)) or not all(
-            pair.input.strip() and pair.output.strip() for pair in pairs
-        )
+        texts = [pair.input for pair in pairs], [pair.output for pair in pairs]
+        return any(map(batch.is_blank, first)) or any(map(any_blank, texts))
 
     def _error(self) -> BadRowError:
         """The error about all bad rows."""
@@ -326,7 +326,7 @@ def _problem(row: Row, columns: Columns) -> RowFailure | None:
                 return RowFailure(reason, f"has no value in the column {short_name(column)!r}")
     for name, template, reason in templates:
         try:
-            blank = is_blank(row, template) or not template.render(row).strip()
+            blank = makes_blank(row, template) or is_blank(template.render(row))
         except BadRowError as error:
             return RowFailure(FailureReason.BAD_ROW, f"cannot be used: {error}")
         if blank:

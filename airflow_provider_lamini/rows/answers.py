@@ -7,6 +7,7 @@ from operator import methodcaller
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
@@ -51,12 +52,24 @@ MEANINGS: Mapping[str | None, FailureReason] = MappingProxyType(
     {
         None: FailureReason.NO_ANSWER,
         "error": FailureReason.PLATFORM_ERROR,
+        "abort": FailureReason.PLATFORM_ERROR,
+        "aborted": FailureReason.PLATFORM_ERROR,
+        "cancelled": FailureReason.PLATFORM_ERROR,
+        "canceled": FailureReason.PLATFORM_ERROR,
         "timeout": FailureReason.TIMEOUT,
         "length": FailureReason.TRUNCATED,
         "max_tokens": FailureReason.TRUNCATED,
+        "max_output_tokens": FailureReason.TRUNCATED,
+        "model_length": FailureReason.TRUNCATED,
+        "model_context_window_exceeded": FailureReason.TRUNCATED,
         "refusal": FailureReason.REFUSED,
         "safety": FailureReason.FILTERED,
         "content_filter": FailureReason.FILTERED,
+        "content_filtered": FailureReason.FILTERED,
+        "guardrail_intervened": FailureReason.FILTERED,
+        "recitation": FailureReason.FILTERED,
+        "blocklist": FailureReason.FILTERED,
+        "prohibited_content": FailureReason.FILTERED,
         "tool_calls": FailureReason.TOOL_CALLS,
         "function_call": FailureReason.TOOL_CALLS,
     }
@@ -296,14 +309,14 @@ def _empty(answer: Answer, policy: AnswerPolicy) -> RowFailure | None:
 
 
 def _is_empty(output: Json) -> bool:
-    return output is None or (isinstance(output, str) and not output.strip())
+    return output is None or is_blank(output)
 
 
 def _all_texts(outputs: Sequence[Json]) -> bool:
     """Whether all outputs are texts that are not blank, and none may begin with what a model thinks."""
     try:
         text = "\n".join(outputs)  # type: ignore[arg-type] # see below
-        if "" in outputs or any(map(str.isspace, outputs)):  # type: ignore[arg-type]
+        if any_blank(outputs):
             return False
         return "<" not in text or not ("</think" in text or any(map(_MAY_THINK, outputs)))
     except TypeError:  # an output is not a text

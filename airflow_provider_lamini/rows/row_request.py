@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.conversation import (
     Conversation,
     ConversationError,
@@ -180,7 +181,7 @@ class RequestTemplate(PromptTemplate):
 
     def _system_prompt(self, row: Row) -> str | None:
         own = row.get(self._overrides["system"]) if "system" in self._overrides else None
-        if isinstance(own, str) and own.strip():
+        if isinstance(own, str) and not is_blank(own):
             return own
         if own is not None and not isinstance(own, str):
             raise BadRowError(
@@ -200,7 +201,7 @@ class RequestTemplate(PromptTemplate):
         if not found.messages:
             raise ConversationError("has only the model's answer")
         last = found.messages[-1]
-        if last["role"] == "user" and not str(last["content"]).strip():
+        if last["role"] == "user" and is_blank(str(last["content"])):
             raise ConversationError("ends with an empty message of the user")
         if self._typed and "response_format" in found.extra:
             raise ConversationError(

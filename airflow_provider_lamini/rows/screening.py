@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_lamini.rows.blank import all_visible, any_blank, is_blank
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.conversation import is_conversation
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, short_name
@@ -65,12 +66,9 @@ def screen(
 def _all_texts(rows: Sequence[Row], prompt: PromptTemplate) -> bool:
     """Whether no row lacks a prompt because its columns are blank, or has a conversation instead of a text."""
     values = column_of(rows, prompt.text_columns[0])
-    try:
-        return "" not in values and not any(map(str.isspace, values))  # type: ignore[arg-type] # see below
-    except TypeError:  # a value is not a text
-        if prompt.is_one_value and any(map(is_conversation, values)):
-            return False
-        return not any(isinstance(value, str) and not value.strip() for value in values)
+    if all_visible(values):  # and then none is a conversation
+        return True
+    return not (prompt.is_one_value and any(map(is_conversation, values))) and not any_blank(values)
 
 
 def _too_long(length: int, limit: int) -> RowFailure | None:
@@ -86,7 +84,7 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
         column = short_name(prompt.columns[values.index(None)])
         return "", _no_prompt(f"the row has no value in the column {column!r}, which the prompt needs")
     names = ", ".join(map(short_name, prompt.text_columns))
-    if is_blank(row, prompt):
+    if makes_blank(row, prompt):
         return "", _no_prompt(f"the prompt would be empty: {names} of the row is blank")
     if (
         prompt.is_one_value
@@ -104,14 +102,13 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
         return "", RowFailure(FailureReason(error.reason), str(error))
 
 
-def is_blank(row: Row, prompt: PromptTemplate) -> bool:
+def makes_blank(row: Row, prompt: PromptTemplate) -> bool:
     """Whether all columns that make a prompt are blank in a row.
 
     :param row: the row
     :param prompt: makes the prompt
     """
-    texts = [row.get(column) for column in prompt.text_columns]
-    return all(isinstance(value, str) and not value.strip() for value in texts)
+    return all(is_blank(row.get(column)) for column in prompt.text_columns)
 
 
 def _no_prompt(text: str) -> RowFailure:

@@ -191,7 +191,9 @@ def text(name: str, value: object) -> str:
     :param value: the text
     :raises InvalidArgumentError: if it is empty, or not a text
     """
-    if not isinstance(value, str) or not value.strip():
+    from airflow_provider_lamini.rows.blank import is_blank
+
+    if not isinstance(value, str) or is_blank(value):
         actual = "an empty one" if isinstance(value, str) else type(value).__name__
         raise InvalidArgumentError(f"{name} must be a text that is not empty, not {actual}.")
     return valid_unicode(name, value)

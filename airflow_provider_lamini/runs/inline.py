@@ -13,6 +13,7 @@ from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.exceptions import AnswerError, InvalidArgumentError
 from airflow_provider_lamini.hooks.telemetry import DIRECT, report_requests, report_rows
 from airflow_provider_lamini.rows.answers import sum_tokens
+from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.failure_limit import FailureLimit
@@ -209,7 +210,7 @@ def _is_conversation(value: object) -> bool:
 
 def _messages(label: str, conversation: object) -> list[dict[str, str]]:
     conversation = _as_text(conversation)
-    if isinstance(conversation, str) and conversation.strip():
+    if isinstance(conversation, str) and not is_blank(conversation):
         return [{"role": "user", "content": text(label, conversation)}]
     if isinstance(conversation, str) or not isinstance(conversation, Sequence) or not conversation:
         raise InvalidArgumentError(f"{label} must be a text, or a list of messages, that is not empty.")
@@ -269,7 +270,7 @@ def inline_source(
     """
     value = _as_text(value)
     if isinstance(value, str):
-        if not value.strip():
+        if is_blank(value):
             raise InvalidArgumentError("input is an empty text.")
         if not any(map(str.isspace, value)) and is_path(value):
             raise InvalidArgumentError("input is a path, so output is required, the folder for the results.")

@@ -170,8 +170,9 @@ def test_a_column_that_no_row_has_is_refused_by_either_policy(operator, server, 
 
 
 @each_operator
-def test_a_row_whose_only_prompt_column_is_blank_has_no_prompt(operator, server, task):
-    rows = [{"body": "x", "label": "a1"}, {"body": " \n", "label": "a2"}]
+@pytest.mark.parametrize("blank", [" \n", "\u200b"])
+def test_a_row_whose_only_prompt_column_is_blank_has_no_prompt(operator, server, task, blank):
+    rows = [{"body": "x", "label": "a1"}, {"body": blank, "label": "a2"}]
     with pytest.raises(InvalidArgumentError, match=r"row 1 \(item 1 of the list\) makes an empty input"):
         run_to_end(task(rows, prompt="Sort {body}!"), LinkedTask())
     make = task(rows, prompt="Sort {body}!", on_bad_row="error", max_failed_rows=1)

@@ -210,7 +210,7 @@ def test_without_an_output_folder_such_rows_of_a_query_are_listed(task, query):
     assert [error and error["reason"] for error in result["errors"]] == ["bad_row", None, "bad_row", None]
 
 
-BLANKS = ["", " ", "\t\n", " ", None]
+BLANKS = ["", " ", "\t\n", " ", None, "\u200b\ufeff"]
 
 
 @each_operator

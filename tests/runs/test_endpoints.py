@@ -75,6 +75,10 @@ def test_the_platforms_reason_is_kept(reason):
         ("content_filter", "filtered"),
         ("tool_calls", "tool_calls"),
         ("function_call", "tool_calls"),
+        ("abort", "platform_error"),
+        ("cancelled", "platform_error"),
+        ("recitation", "filtered"),
+        ("guardrail_intervened", "filtered"),
     ],
 )
 @pytest.mark.parametrize("output", [None, "", "half a te"])
@@ -394,6 +398,7 @@ def test_a_chat_reads_the_object_in_the_message_and_asks_for_it():
         ({"content": None, "tool_calls": [{"id": "1"}]}, "tool_calls", "tool_calls"),
         ({"content": None, "tool_calls": [{"id": "1"}]}, "stop", "tool_calls"),
         ({"content": None, "tool_calls": []}, "stop", "empty"),
+        ({"content": "\u200b\n"}, "stop", "empty"),
     ],
 )
 def test_a_chat_answer_without_an_answer_is_a_failed_row(message, word, reason):
@@ -450,3 +455,16 @@ def test_reasoning_beside_the_content_is_kept_if_it_is_to_be(name):
         Chat(Inference(model_name="m", answers=AnswerPolicy(keep_reasoning=True))).ask(["p"]).parse(content)
     )
     assert kept == [RowResult("yes", "stop", reasoning="hm")]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_a_number_that_is_out_of_range_does_not_become_null(number):
+    row = outcome(f'{{"a": {number}}}', "stop", {"a": "float"})
+    assert (row.output, row.failure.reason) == (None, "invalid_output")
+
+
+@pytest.mark.parametrize("output", ["\u200b", "\ufeff\n", "\x00", "<think>so</think>\u2060"])
+def test_an_answer_without_a_visible_character_is_empty_alone_and_among_others(output):
+    assert outcome(output, "stop", None).failure.reason == "empty"
+    together = judge_all(["a", output], ["stop", "stop"], MEANINGS, AnswerPolicy())
+    assert together.failures == {1: "empty"}

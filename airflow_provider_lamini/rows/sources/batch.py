@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.blank import any_blank
 from airflow_provider_lamini.rows.columns import column_of, kinds_of
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 
@@ -98,12 +99,8 @@ class Batch(ABC):
         )
 
     def is_blank(self, column: str) -> bool:
-        """Whether any row has nothing but white space in a column."""
-        values = column_of(self.rows, column)
-        try:
-            return "" in values or any(map(str.isspace, values))  # type: ignore[arg-type] # see below
-        except TypeError:  # a value is not a text
-            return any(isinstance(value, str) and not value.strip() for value in values)
+        """Whether any row has a blank text in a column (`blank.is_blank`)."""
+        return any_blank(column_of(self.rows, column))
 
     def missing(self, column: str) -> int | None:
         """Offset of the first row without a value in a column; ``None`` if all rows have one."""

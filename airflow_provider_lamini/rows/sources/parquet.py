@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_lamini.rows.blank import all_visible
 from airflow_provider_lamini.rows.columns import KIND_KEY, Table, kinds_of_integers
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
@@ -86,10 +87,9 @@ class _GroupBatch(Batch):
 
         values = self._part.column(column)
         if not _is_text(values.type):
-            return False
-        # An empty text counts as no white space. To compare it with "" would import pandas, where it is installed.
-        empty = compute.min(compute.binary_length(values)).as_py() == 0
-        return empty or bool(compute.any(compute.utf8_is_space(values)).as_py())
+            return self._columns[column].is_binary and super().is_blank(column)
+        first = compute.unique(compute.utf8_slice_codeunits(values, 0, 1)).to_pylist()
+        return not all_visible(text for text in first if text is not None) and super().is_blank(column)
 
     def has(self, column: str) -> bool:
         return column in self._columns

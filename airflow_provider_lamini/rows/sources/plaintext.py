@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT
@@ -52,7 +53,7 @@ def _read_lines(block: bytes, start: Cursor, name: str, *, keep_bad: bool) -> Te
             if not keep_bad:
                 raise wrong from None
             text, bad[len(rows)] = "?", bad_row(wrong)
-        if text.strip():
+        if not is_blank(text):
             rows.append({PROMPT: text})
             ends.append(end)
             lines.append(number)
