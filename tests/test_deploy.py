@@ -78,8 +78,9 @@ def test_the_helm_values_agree_on_the_version_and_use_the_secret_that_they_descr
     values = yaml.safe_load(text)
     assert values["airflowVersion"] == values["images"]["airflow"]["tag"] == AIRFLOW
     (secret,) = values["secret"]
-    assert f"create secret generic {secret['secretName']}" in text
-    fields = json.loads(re.search(r"--from-literal=(\w+)='(.*)'", text)[2])
+    for name in (secret["secretName"], values["data"]["metadataSecretName"]):
+        assert f"create secret generic {name} " in text
+    fields = json.loads(re.search(r"--from-literal=AIRFLOW_CONN_LAMINI_DEFAULT='(.*)'", text)[1])
     assert fields["conn_type"] == "lamini"
     assert fields["port"], "without a port, Airflow's Test button refuses the connection"
 
@@ -90,6 +91,18 @@ def test_a_unit_has_the_sections_of_a_service_and_is_restarted(path):
     assert parsed.sections() == ["Unit", "Service", "Install"]
     assert parsed["Service"]["Restart"] == "always"
     assert Path(shlex.split(parsed["Service"]["ExecStart"])[0]).is_absolute()
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_what_a_unit_needs_is_made_by_the_commands_of_the_page(path):
+    page = (ROOT / "docs/production.md").read_text("utf-8")
+    (block,) = (block for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "systemctl" in block)
+    service = unit(path)["Service"]
+    program = Path(shlex.split(service["ExecStart"])[0])
+    assert re.search(rf"useradd .*\b{service['User']}\b", block)
+    assert f"> {service['EnvironmentFile'].removeprefix('-')}" in block
+    assert f"venv {program.parents[1]} " in block
+    assert f"deploy/{path.name}" in block
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
