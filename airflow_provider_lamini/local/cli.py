@@ -158,14 +158,14 @@ def _parser() -> argparse.ArgumentParser:
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value <= MAX_DELAY:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"must be between 0 and {MAX_DELAY:g}, not {text}")
     return value
 
 
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
 
 
