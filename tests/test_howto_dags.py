@@ -127,6 +127,10 @@ def test_jobs(run, write):
 
 def test_emissary_training(run, write, emissary):  # noqa: F811
     write("labelled/one.jsonl", TICKETS)
+    emissary.functions = ["exact_match"]  # as the local platform has it
+    emissary.checkpoints = [
+        {"checkpoint": 100, "test_results": {"aggregated_test_result": {"exact_match": "0.75"}}}
+    ]
     states = run("emissary_training", model="base")
     assert set(states.values()) == {"success"}, states
     assert list(emissary.projects) == ["ms-1"]

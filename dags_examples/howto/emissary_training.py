@@ -34,7 +34,7 @@ with DAG(
         project_id=project_id,
         base_model="{{ params.model }}",
         dataset_id=upload.output["dataset_id"],
-        test_functions=["accuracy"],
+        test_functions=["exact_match"],
         train_test_split_ratio=20,
         deferrable=True,
     )
@@ -42,7 +42,7 @@ with DAG(
         task_id="choose",
         project_id=project_id,
         training_job_id=train.output["training_job_id"],
-        metric="accuracy",
+        metric="exact_match",
         threshold=0.7,
     )
     reward = EmissaryGRPOTrainOperator(
@@ -50,8 +50,8 @@ with DAG(
         project_id=project_id,
         base_model="{{ params.model }}",
         dataset_id=upload.output["dataset_id"],
-        test_functions=["accuracy"],
-        reward={"accuracy": 1},
+        test_functions=["exact_match"],
+        reward={"exact_match": 1},
         wait=False,
     )
     rewarded = EmissaryJobSensor(task_id="rewarded", job_id=reward.output["job_id"], deferrable=True)

@@ -43,7 +43,7 @@ class EmissaryChooseCheckpointOperator(BaseOperator):
     :param project_id: the project
     :param training_job_id: the training job
     :param checkpoint: the number of the checkpoint; default: the best by ``metric``, or without one the newest
-    :param metric: name of an aggregated test result, such as the test function ``accuracy``
+    :param metric: name of an aggregated test result, such as the test function ``exact_match``
     :param mode: ``max`` if the highest value of the metric is the best, ``min`` if the lowest is
     :param threshold: the worst value of the metric that is good enough
     :param gate: what to do if the threshold is missed: ``fail`` the task (without a retry), ``skip`` the tasks after it,
