@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH = 100
 _MAX_DIGITS = 400
+_MAX_BITS = 13_287
+"""Bits of an integer with 4,000 digits; Python does not convert much longer ones to text."""
 _MICROSECOND = timedelta(microseconds=1)
 _MICROSECONDS = 1_000_000
 """In a second."""
@@ -87,6 +89,12 @@ def _text(value: str) -> Json:
         except UnicodeEncodeError:
             raise ValueError("is text with half a surrogate pair, which is not valid Unicode") from None
     return str.__str__(value)  # an enum whose members are texts overrides str()
+
+
+def _integer(value: int) -> Json:
+    if value.bit_length() > _MAX_BITS:
+        raise ValueError("is an integer of more than 4,000 digits")
+    return int(value)
 
 
 def _finite(value: float) -> Json:
@@ -186,7 +194,7 @@ def _key(key: object) -> str:
 _SCALARS: tuple[tuple[tuple[type, ...], Callable[[Any], Json]], ...] = (
     ((str,), _text),
     ((bool, type(None)), _same),
-    ((int,), int),
+    ((int,), _integer),
     ((float,), _finite),
     ((datetime, date, time), _moment),
     ((timedelta,), _duration),

@@ -191,9 +191,17 @@ def test_the_header_of_a_file_that_was_appended_is_no_row(file, again, quoted):
     assert "skipped header lines among the rows" in source.notes()
 
 
-def test_a_row_may_repeat_the_names_that_the_user_gives(file):
-    path = file("a.csv", "id,text\n1,a\n")
+def test_a_first_line_with_the_names_that_the_user_gives_is_no_row(file):
+    path = file("a.csv", "id,text\n1,a\n2,b\n")
     source = open_source(path, options=InputOptions(csv=CsvOptions(header=("id", "text"))))
+    found = list(source.read())
+    assert [each.row["text"] for each in found] == ["a", "b"]
+    assert [each.row["text"] for each in source.read(found[0].after)] == ["b"]
+    assert "skipped the header line" in source.notes()
+
+
+def test_a_single_word_that_is_also_the_name_that_the_user_gives_is_a_row(file):
+    source = open_source(file("a.csv", "text\na\n"), options=InputOptions(csv=CsvOptions(header=("text",))))
     assert [each.row["text"] for each in source.read()] == ["text", "a"]
 
 

@@ -22,7 +22,15 @@ SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 """Compression by the suffix of a file's name."""
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_WIDE_MARKS = {  # the mark of UTF-32 begins with that of UTF-16
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_INVALID = "airflow_provider_lamini.invalid"
+"""Error handler for characters that are not in the encoding of a text: they become a byte that UTF-8 does not have."""
+codecs.register_error(_INVALID, lambda error: ("\udcff", error.end))  # type: ignore[attr-defined] # all have an end
 _BLOCK = 64 * 1024
 _ZSTD_BLOCK = 256
 
@@ -39,12 +47,12 @@ def compression_of(head: bytes) -> str | None:
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def has_utf16_mark(head: bytes) -> bool:
-    """Whether a file begins with the byte order mark of UTF-16.
+def encoding_of(head: bytes) -> str | None:
+    """The encoding that the byte order mark of a file says: UTF-16 or UTF-32; ``None`` if it has neither mark.
 
     :param head: its first bytes
     """
-    return head.startswith(_UTF16_MARKS)
+    return next((encoding for mark, encoding in _WIDE_MARKS.items() if head.startswith(mark)), None)
 
 
 def decompressed(stream: BinaryIO, compression: str, name: str) -> BinaryIO:
@@ -66,14 +74,15 @@ def decompressed(stream: BinaryIO, compression: str, name: str) -> BinaryIO:
     )
 
 
-def recoded(stream: BinaryIO, encoding: str, name: str) -> BinaryIO:
+def recoded(stream: BinaryIO, encoding: str, name: str, *, keep_bad: bool = False) -> BinaryIO:
     """A stream of the same text in UTF-8.
 
     :param stream: the text in another encoding
     :param encoding: its encoding
     :param name: name of the file, for messages
+    :param keep_bad: make what is not in the encoding invalid UTF-8, so that only its line cannot be used
     """
-    return cast("BinaryIO", _RecodedStream(stream, encoding, name))
+    return cast("BinaryIO", _RecodedStream(stream, encoding, name, keep_bad=keep_bad))
 
 
 def is_transformed(stream: BinaryIO) -> bool:
@@ -205,18 +214,19 @@ class _ZstdStream(_TransformedStream):
 class _RecodedStream(_TransformedStream):
     """A text in another encoding, as UTF-8."""
 
-    def __init__(self, stream: BinaryIO, encoding: str, name: str) -> None:
+    def __init__(self, stream: BinaryIO, encoding: str, name: str, *, keep_bad: bool) -> None:
         self._encoding = encoding
         self._name = name
+        self._errors = _INVALID if keep_bad else "strict"
         super().__init__(stream)
 
     def _transform(self) -> Iterator[bytes]:
-        decoder = codecs.getincrementaldecoder(self._encoding)()
+        decoder = codecs.getincrementaldecoder(self._encoding)(self._errors)
         block = b"x"
         while block:
             block = self._stream.read(_BLOCK)
             try:
-                yield decoder.decode(block, final=not block).encode()
+                yield decoder.decode(block, final=not block).encode(errors="surrogateescape")
             except UnicodeError as error:
                 raise InputError(
                     f"{self._name} is not valid {self._encoding} text. Pass its encoding in csv_options, or convert it to UTF-8."

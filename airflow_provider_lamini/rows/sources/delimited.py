@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 1024
 _SAMPLE = 64 * 1024
+_MARK = "\ufeff"
 _DELIMITERS = {"tsv": "\t"}
 """The delimiter that the format of a file says."""
 
@@ -34,7 +35,10 @@ _DELIMITERS = {"tsv": "\t"}
 class _LineFeed:
     """Passes lines to the CSV parser one at a time and keeps track of the position."""
 
-    def __init__(self, reader: LineReader, name: str, dialect: Dialect, *, keep_bad: bool) -> None:
+    def __init__(
+        self, reader: LineReader, name: str, dialect: Dialect, *, encoding: str, keep_bad: bool
+    ) -> None:
+        self._encoding = encoding
         self._dialect = dialect
         self._reader = reader
         self._name = name
@@ -84,8 +88,8 @@ class _LineFeed:
             return self._dialect.protect_nulls(line.decode())
         except UnicodeDecodeError:
             wrong = (
-                f"{self._name}, line {self.line}: the line is not valid UTF-8. Pass its encoding, such as "
-                "csv_options={'encoding': 'cp1252'}, or convert the file."
+                f"{self._name}, line {self.line}: the line is not valid {self._encoding.upper()}. Pass its encoding, such "
+                "as csv_options={'encoding': 'cp1252'}, or convert the file."
             )
             if not self._keep_bad:
                 raise BadRowError(wrong) from None
@@ -106,6 +110,7 @@ class DelimitedReader:
         self._null_bytes = tuple(value.encode() for value in file.csv.null_values)
         self._repeated: list[list[str]] = []
         self._repeated_lines: frozenset[bytes] = frozenset()
+        self._named_again = False
         # The default limit of the csv module is too small for a field with a long document. It is set per process.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
 
@@ -126,7 +131,7 @@ class DelimitedReader:
             feed = self._feed(LineReader(self._file, stream))
             header = self._header(feed)
             shape = _Shape(header, self._project(header, columns, required), self._file.name)
-            if self._file.csv.header is not None and not start.offset:
+            if self._file.csv.header is not None and not self._named_again and not start.offset:
                 stream.seek(0)
                 feed = self._feed(LineReader(self._file, stream))
                 if self._first_line and feed.fill():
@@ -153,7 +158,9 @@ class DelimitedReader:
         return dialect
 
     def _feed(self, reader: LineReader) -> _LineFeed:
-        return _LineFeed(reader, self._file.name, self._dialect, keep_bad=self._keep_bad)
+        return _LineFeed(
+            reader, self._file.name, self._dialect, encoding=self._file.encoding, keep_bad=self._keep_bad
+        )
 
     def _header(self, feed: _LineFeed) -> list[str]:
         """The names of the columns; a column without a name has an empty one."""
@@ -167,6 +174,10 @@ class DelimitedReader:
         if feed.invalid:
             raise InputError(feed.invalid)
         if given is not None:
+            named = None if header is None else [value.strip() for value in header]
+            self._named_again = len(given) > 1 and named == list(given)  # a single word may be a row
+            if self._named_again:
+                self._file.remark("skipped the header line, as csv_options names the same columns")
             return [*given, *[""] * (len(header or given) - len(given))]
         if header is None:
             raise InputError(f"{name} is empty: a header line with the names of the columns is expected.")
@@ -174,13 +185,14 @@ class DelimitedReader:
             raise ColumnError(
                 f"{name}: no column of the header has a name. If there is no header, name the columns in csv_options['header']."
             )
+        header[0] = header[0].lstrip(_MARK)
         self._expect_again(header)
         return [column.strip() for column in header]
 
     def _expect_again(self, header: Sequence[str]) -> None:
-        """Note how the header looks where files were joined: it is no row there either. A single word may be one."""
-        first = (header[0], f"\ufeff{header[0]}", f'\ufeff"{header[0]}"')
-        self._repeated = [[name, *header[1:]] for name in first] if len(header) > 1 else []
+        """Note how the header looks where files were joined: it is no row there. A single word without a mark may be one."""
+        first = (f"{_MARK}{header[0]}", f'{_MARK}"{header[0]}"', header[0])
+        self._repeated = [[name, *header[1:]] for name in (first if len(header) > 1 else first[:2])]
         lines = [self._dialect.delimiter.join(record) for record in self._repeated]
         self._repeated_lines = frozenset(f"{line}{end}".encode() for line in lines for end in ("\n", "\r\n"))
 

@@ -397,7 +397,7 @@ class FileFinder:
         key = (found.info.path, found.info.version)
         if key not in self._sniffed:
             file = InputFile(found.store, found.info, label, compression=compression)
-            with file.open_text() as stream:
+            with file.open_text(may_be_other=True) as stream:
                 head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
             if head.startswith(b"PAR1"):
                 self._sniffed[key] = "parquet"

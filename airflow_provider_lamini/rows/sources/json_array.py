@@ -21,7 +21,8 @@ _HEAD = 1024
 _BATCH_SIZE = 1024
 _MARK = b"\xef\xbb\xbf"
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_VALUE = json.JSONDecoder()
+_VALUE = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len)
+"""Finds the end of an element. Its numbers do not count: Python refuses to convert very long ones."""
 
 
 def is_array(stream: BinaryIO) -> bool:

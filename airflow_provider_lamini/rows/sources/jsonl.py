@@ -16,7 +16,7 @@ from airflow_provider_lamini.rows.errors import BadRowError, short_name
 from airflow_provider_lamini.rows.sources import json_array
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT
-from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
+from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
@@ -136,10 +136,14 @@ def read_batches(
                 stream, file.name, start, partial(_read_line, slow), keep_bad=keep_bad
             )
             return
-        reader = LineReader(file, stream, start.offset, start.line)
+        reader = LineReader(file, stream, start.offset, start.line, drop_long=keep_bad)
         row = start.row
         for block in reader.blocks():
             place = Cursor(row, start.file, reader.offset, reader.lines)
+            if (dropped := reader.dropped_line(place)) is not None:
+                row, reader.lines = row + 1, reader.lines + 1
+                yield dropped
+                continue
             rows = _one_per_line(decoder, block)
             batch = (
                 _read_lines(slow, block, place, file.name, keep_bad=keep_bad)
@@ -189,7 +193,7 @@ def _read_lines(decoder: _LineDecoder, block: bytes, start: Cursor, name: str, *
     end = start.offset
     for number, line in enumerate(block.split(b"\n")[:-1], start.line + 1):
         end += len(line) + 1
-        if text := line.strip(b" \t\r"):
+        if text := line.removeprefix(UTF8_MARK).strip(b" \t\r"):
             try:
                 row = _read_line(decoder, text, f"{name}, line {number}")
             except BadRowError as error:

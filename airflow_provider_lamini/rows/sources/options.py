@@ -134,7 +134,8 @@ def _character(name: str, value: object) -> str | None:
 
 def _encoding(value: object) -> str:
     try:
-        return codecs.lookup(value).name  # type: ignore[arg-type] # it rejects anything but a text
+        "a".encode(value)  # type: ignore[arg-type] # it rejects anything but the name of an encoding of text
+        return codecs.lookup(value).name  # type: ignore[arg-type]
     except (LookupError, TypeError, ValueError):
         raise InputError(
             "csv_options['encoding'] must be the name of an encoding, such as 'cp1252' or 'utf-16'."

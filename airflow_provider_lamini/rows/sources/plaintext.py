@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.blank import is_blank
-from airflow_provider_lamini.rows.errors import BadRowError
+from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT
-from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
+from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.values import Row
+
+_SAMPLE = 64 * 1024
 
 
 def read_batches(file: InputFile, start: Cursor) -> Iterator[Batch]:
@@ -23,20 +26,35 @@ def read_batches(file: InputFile, start: Cursor) -> Iterator[Batch]:
     :param file: the file
     :param start: the position in this file
     :raises BadRowError: for the first line that is not valid text
+    :raises InputError: if its lines end with carriage returns alone
     """
     with file.open_text() as stream:
-        reader = LineReader(file, stream, start.offset, start.line)
+        _check_line_ends(stream, file.name)
+        reader = LineReader(file, stream, start.offset, start.line, drop_long=file.keep_bad)
         row = start.row
         for block in reader.blocks():
-            batch = _read_lines(
-                block, Cursor(row, start.file, reader.offset, reader.lines), file.name, keep_bad=file.keep_bad
-            )
+            place = Cursor(row, start.file, reader.offset, reader.lines)
+            dropped = reader.dropped_line(place)
+            batch = dropped or _read_lines(block, place, file)
             row += len(batch)
-            reader.lines += block.count(b"\n")
+            reader.lines += block.count(b"\n") if dropped is None else 1
             yield batch
 
 
-def _read_lines(block: bytes, start: Cursor, name: str, *, keep_bad: bool) -> TextBatch:
+def _check_line_ends(stream: BinaryIO, name: str) -> None:
+    """Make sure that lines do not end with carriage returns alone: all of them would be one prompt.
+
+    :raises InputError: if they do
+    """
+    sample = stream.read(_SAMPLE)
+    stream.seek(0)
+    if b"\n" not in sample and b"\r" in sample.rstrip():
+        raise InputError(
+            f"{name} ends its lines with carriage returns alone, as old Macs do. End them with LF or CRLF."
+        )
+
+
+def _read_lines(block: bytes, start: Cursor, file: InputFile) -> TextBatch:
     rows: list[Row] = []
     ends: list[int] = []
     lines: list[int] = []
@@ -45,16 +63,17 @@ def _read_lines(block: bytes, start: Cursor, name: str, *, keep_bad: bool) -> Te
     for number, line in enumerate(block.split(b"\n")[:-1], start.line + 1):
         end += len(line) + 1
         try:
-            text = line.removesuffix(b"\r").decode()
+            text = line.removeprefix(UTF8_MARK).removesuffix(b"\r").decode()
         except UnicodeDecodeError:
             wrong = BadRowError(
-                f"{name}, line {number}: the line is not valid UTF-8. Pass csv_options={{'encoding': ...}}, or convert the file."
+                f"{file.name}, line {number}: the line is not valid {file.encoding.upper()}. Pass "
+                "csv_options={'encoding': ...}, or convert the file."
             )
-            if not keep_bad:
+            if not file.keep_bad:
                 raise wrong from None
             text, bad[len(rows)] = "?", bad_row(wrong)
         if not is_blank(text):
             rows.append({PROMPT: text})
             ends.append(end)
             lines.append(number)
-    return TextBatch(rows, start, name=name, ends=ends, lines=lines, bad=bad)
+    return TextBatch(rows, start, name=file.name, ends=ends, lines=lines, bad=bad)

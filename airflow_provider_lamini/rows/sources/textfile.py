@@ -8,26 +8,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError, InputMissingError, InputRefusedError
-from airflow_provider_lamini.rows.sources.batch import MAX_LINE
+from airflow_provider_lamini.rows.sources.batch import MAX_LINE, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.compression import (
     compression_of,
     decompressed,
-    has_utf16_mark,
+    encoding_of,
     is_transformed,
     recoded,
 )
 from airflow_provider_lamini.rows.sources.options import CsvOptions
+from airflow_provider_lamini.rows.sources.other_content import other_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from airflow_provider_lamini.rows.sources.batch import Cursor
     from airflow_provider_lamini.rows.storage.base import FileInfo, Store
 
 # Blocks of 128 KiB or more take 50% more time: what is decoded from them does not fit into the processor's cache, and
 # their memory is requested from the system again for each block.
 _BLOCK = 64 * 1024
-_UTF8_MARK = b"\xef\xbb\xbf"
-_HEAD = 6
+UTF8_MARK = b"\xef\xbb\xbf"
+"""At the beginning of a file; where files were joined, also at that of a line."""
+_HEAD = 512
+_WIDE = 6
 _ENCODED_FORMATS = ("csv", "tsv", "txt")
 
 
@@ -88,10 +92,11 @@ class InputFile:
             yield stream if self.compression is None else decompressed(stream, self.compression, self.name)
 
     @contextmanager
-    def open_text(self) -> Iterator[BinaryIO]:
-        """Open the file as UTF-8 text. Compression and UTF-16 are recognized by the first bytes, too.
+    def open_text(self, *, may_be_other: bool = False) -> Iterator[BinaryIO]:
+        """Open the file as UTF-8 text. Compression, UTF-16 and UTF-32 are recognized by the first bytes, too.
 
-        :raises InputError: as for `open`, and if the text is not in its encoding
+        :param may_be_other: do not look whether it is something else than text
+        :raises InputError: as for `open`, and if the text is not in its encoding, or something else than text
         """
         with self.open() as plain:
             stream = plain
@@ -109,21 +114,30 @@ class InputFile:
                 stream = decompressed(stream, found, self.name)
                 head = stream.read(_HEAD)
                 stream.seek(0)
+            if not may_be_other and (other := other_content(head)) is not None:
+                raise InputError(f"{self.name} is {other}")
             encoding = self.encoding
-            if encoding == "utf-8" and has_utf16_mark(head):
-                encoding = "utf-16"
-                self.remark("decoded UTF-16")
-            elif encoding == "utf-8" and _is_wide(head):
+            if encoding == "utf-8" and (marked := encoding_of(head)) is not None:
+                encoding = marked
+                self.remark(f"decoded {marked.upper()}")
+            elif encoding == "utf-8" and (wide := _wide_encoding(head[:_WIDE])) is not None:
                 raise InputError(
-                    f"{self.name} looks like UTF-16 without a mark: every other byte is zero. Convert it to UTF-8, or, if it is "
-                    f"CSV or text, pass csv_options={{'encoding': {'utf-16-le' if head[0] else 'utf-16-be'!r}}}."
+                    f"{self.name} looks like {wide[:6].upper()} without a mark: bytes of each character are zero. Convert it to "
+                    f"UTF-8, or, if it is CSV or text, pass csv_options={{'encoding': {wide!r}}}."
                 )
-            yield stream if encoding == "utf-8" else recoded(stream, encoding, self.name)
+            yield (
+                stream
+                if encoding == "utf-8"
+                else recoded(stream, encoding, self.name, keep_bad=self.keep_bad)
+            )
 
 
-def _is_wide(head: bytes) -> bool:
-    """Whether a text has two bytes per character, of which one is zero."""
-    return len(head) == _HEAD and (not any(head[1::2]) or not any(head[::2])) and any(head)
+def _wide_encoding(head: bytes) -> str | None:
+    """The encoding of a text whose first characters have two or four bytes, of which only one is not zero."""
+    if len(head) < _WIDE or not any(head) or (any(head[1::2]) and any(head[::2])):
+        return None
+    unit = "16" if any(head[:2]) and any(head[2:4]) else "32"
+    return f"utf-{unit}-{'le' if head[0] else 'be'}"
 
 
 class LineReader:
@@ -133,10 +147,15 @@ class LineReader:
     :param stream: the open file
     :param offset: bytes before the position to start at
     :param lines: lines before that position; the caller updates it after each block, for error messages
+    :param drop_long: drop a line that is too long instead of raising an error; `dropped_line` then stands for it
     """
 
-    def __init__(self, file: InputFile, stream: BinaryIO, offset: int = 0, lines: int = 0) -> None:
+    def __init__(
+        self, file: InputFile, stream: BinaryIO, offset: int = 0, lines: int = 0, *, drop_long: bool = False
+    ) -> None:
         self._name = file.name
+        self._drop_long = drop_long
+        self._dropped = 0
         self._stream = stream
         self._size = None if is_transformed(stream) else file.info.size
         self.offset = offset
@@ -148,7 +167,7 @@ class LineReader:
         If the last line of the file has no line end, one is added. `offset` is the start of the current block until the
         next block is requested.
 
-        :raises BadRowError: for a line that is too long
+        :raises BadRowError: for a line that is too long, unless it is dropped
         :raises InputError: if its compression is damaged
         """
         if self.offset:
@@ -158,28 +177,59 @@ class LineReader:
         rest: list[bytes] = []
         held = 0
         while piece := self._stream.read(_BLOCK):
+            end = piece.find(b"\n") + 1
+            if held + (end or len(piece)) > MAX_LINE:
+                if not self._drop_long:
+                    raise self._too_long()
+                rest, held = [], held + (end or len(piece))
+                if not end:
+                    continue
+                yield from self._drop(held)
+                held, piece = 0, piece[end:]
             cut = piece.rfind(b"\n") + 1
-            held += len(piece)
             if not cut:
                 rest.append(piece)
-                if held > MAX_LINE:
-                    raise BadRowError(
-                        f"{self._name}, line {self.lines + 1}: the line is longer than {MAX_LINE >> 20} MiB. "
-                        "Does the file have one row per line, separated by line feeds?"
-                    )
+                held += len(piece)
                 continue
             rest.append(piece[:cut])
             block = b"".join(rest)
             yield block
             self.offset += len(block)
             rest, held = [piece[cut:]], len(piece) - cut
-        if held:
+        if held > MAX_LINE:
+            yield from self._drop(held + 1)
+        elif held:
             rest.append(b"\n")
             yield b"".join(rest)
 
+    def dropped_line(self, place: Cursor) -> TextBatch | None:
+        """The row that stands for a line that was too long; ``None`` if the current block is one of lines.
+
+        :param place: the position of the current block
+        """
+        if not self._dropped:
+            return None
+        bad = {0: bad_row(self._too_long())}
+        return TextBatch(
+            [{}], place, name=self._name, ends=[self.offset + self._dropped], lines=[self.lines + 1], bad=bad
+        )
+
+    def _drop(self, length: int) -> Iterator[bytes]:
+        """Yield an empty block instead of a line."""
+        self._dropped = length
+        yield b""
+        self.offset += length
+        self._dropped = 0
+
+    def _too_long(self) -> BadRowError:
+        return BadRowError(
+            f"{self._name}, line {self.lines + 1}: the line is longer than {MAX_LINE >> 20} MiB. "
+            "Does the file have one row per line, separated by line feeds?"
+        )
+
     def _skip_mark(self) -> None:
-        start = self._stream.read(len(_UTF8_MARK))
-        if start == _UTF8_MARK:
+        start = self._stream.read(len(UTF8_MARK))
+        if start == UTF8_MARK:
             self.offset = len(start)
         else:
             self._stream.seek(0)

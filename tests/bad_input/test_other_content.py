@@ -1,0 +1,177 @@
+"""Files that hold something else than their names say, joined files, wrong encodings, and lines that are too long."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sqlite3
+import tarfile
+import zipfile
+
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.rows.sources.source import open_source
+from tests.bad_input.files import READERS, lines, parquet, table
+from tests.support.results import rows_in
+
+BATCH, UPLOAD = "BatchInferenceOperator", "UploadDatasetOperator"
+MARK = b"\xef\xbb\xbf"
+
+
+def tar(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("rows")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("rows", content)
+    return file.getvalue()
+
+
+def database(_: bytes) -> bytes:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE rows (prompt)")
+    return connection.serialize()
+
+
+OTHER = {
+    "ZIP": zipped,
+    "tar": tar,
+    "Parquet": lambda _: parquet(["prompt"]),
+    "SQLite": database,
+    "PDF": lambda content: b"%PDF-1.7\n" + content,
+    "Git LFS": lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("operator", "name"),
+    [
+        (BATCH, "r.txt"),
+        (BATCH, "r.csv"),
+        (BATCH, "r.jsonl"),
+        (BATCH, "r.txt.gz"),
+        (UPLOAD, "r.csv"),
+        (UPLOAD, "r.jsonl"),
+    ],
+)
+@pytest.mark.parametrize("kind", OTHER)
+def test_a_file_that_is_something_else_is_refused_by_either_policy(world, operator, kind, name):
+    argument, columns = READERS[operator]
+    content = OTHER[kind](lines(columns))
+    world.put(name, gzip.compress(content) if name.endswith(".gz") else content)
+    for policy in ({}, {"on_bad_row": "error", "max_failed_rows": None}):
+        with pytest.raises(InvalidArgumentError, match=kind):
+            world.run(operator, {argument: f"{{here}}/{name}", **policy})
+    assert world.work == {}
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "undefined", "no such"])
+def test_an_encoding_that_is_none_of_text_is_refused(world, encoding):
+    world.put("r.csv", table(["prompt"]))
+    with pytest.raises(InvalidArgumentError, match="name of an encoding"):
+        world.run(BATCH, {"input": "{here}/r.csv", "csv_options": {"encoding": encoding}})
+
+
+def prompts(world, name: str, content: bytes, **arguments) -> list[object]:
+    """Return what is sent, and ``None`` for each bad row, in the order of the input."""
+    world.put(name, content)
+    options = {"endpoint": "completions", "on_bad_row": "error", "max_failed_rows": None, **arguments}
+    world.run(BATCH, {"input": f"{{here}}/{name}", **options})
+    return [row["output"] for row in rows_in(world.folder / "out")]
+
+
+def test_a_line_that_is_not_in_its_encoding_is_one_bad_row(world):
+    content = "prompt\né\n".encode("cp1252") + b"\x81\nb\n"
+    assert prompts(world, "r.csv", content, csv_options={"encoding": "cp1252"}) == ["é", None, "b"]
+    (error,) = rows_in(world.folder / "out", "errors-*.jsonl")
+    assert "line 3: the line is not valid CP1252" in error["error"]
+
+
+def test_two_bytes_that_happen_to_be_utf8_are_not_taken_for_another_encoding(world):
+    assert prompts(world, "r.csv", "prompt\né\nb\n".encode(), csv_options={"encoding": "ascii"}) == [
+        None,
+        "b",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-16"])
+def test_a_mark_tells_the_encoding(world, encoding):
+    assert prompts(world, "r.csv", "prompt\nä\n".encode(encoding)) == ["ä"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
+def test_wide_characters_without_a_mark_are_refused_with_their_encoding(world, encoding):
+    with pytest.raises(InvalidArgumentError, match=f"'encoding': '{encoding}'"):
+        prompts(world, "r.csv", "prompt\nabc\n".encode(encoding))
+
+
+JOINED = {
+    "JSON Lines": ("r.jsonl", MARK + b'{"prompt": "a"}\n' + MARK + b'{"prompt": "b"}\n'),
+    "text": ("r.txt", MARK + b"a\n" + MARK + b"b\n"),
+    "CSV of one column": ("r.csv", MARK + b"prompt\na\n" + MARK + b"prompt\nb\n"),
+    "CSV": ("r.csv", MARK + b"prompt,id\na,1\n" + MARK + b"prompt,id\nb,2\n"),
+    "two marks at the beginning": ("r.csv", MARK * 2 + b"prompt,id\na,1\nb,2\n"),
+}
+
+
+@pytest.mark.parametrize("kind", JOINED)
+def test_the_marks_of_joined_files_are_no_part_of_a_row(world, kind):
+    assert prompts(world, *JOINED[kind]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("line", [b"id,prompt\n", b'"id", prompt\r\n', MARK + b"id,prompt\n"])
+def test_a_header_line_that_is_also_given_is_not_a_row(world, line):
+    content = line + b"1,a\n2,b\n"
+    assert prompts(world, "r.csv", content, csv_options={"header": ["id", "prompt"]}) == ["a", "b"]
+
+
+def test_lines_that_end_with_carriage_returns_alone_are_not_one_prompt(world):
+    with pytest.raises(InvalidArgumentError, match="carriage returns alone"):
+        prompts(world, "r.txt", b"a\rb\r")
+    assert prompts(world, "r.txt", b"a\rb\nc\r") == ["a\rb", "c"]
+
+
+@pytest.mark.parametrize("unused", ["x", "prompt"])
+def test_a_huge_integer_in_an_array_is_refused_only_where_it_is_used(world, unused):
+    row = '[{"prompt": "a", "x": 1}]'.replace("1" if unused == "x" else '"a"', "9" * 5000)
+    assert prompts(world, "r.json", row.encode()) == (["a"] if unused == "x" else [None])
+
+
+def test_a_huge_integer_in_a_list_is_a_bad_row_of_its_column(world):
+    arguments = {"endpoint": "completions", "on_bad_row": "error", "max_failed_rows": None}
+    world.run(BATCH, {"input": [{"prompt": 10**5000}, {"prompt": "b", "x": 10**5000}, 10**5000], **arguments})
+    assert [row["output"] for row in rows_in(world.folder / "out")] == [None, "b", None]
+
+
+@pytest.mark.parametrize(("name", "row"), [("r.jsonl", '{{"prompt": "{}"}}\n'), ("r.txt", "{}\n")])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_line_that_is_too_long_is_one_bad_row(world, monkeypatch, name, row, end):
+    monkeypatch.setattr("airflow_provider_lamini.rows.sources.textfile.MAX_LINE", 200_000)
+    texts = ["a", "x" * 199_000, "y" * 200_001, "b", "z" * 300_000]
+    content = "".join(map(row.format, texts)).removesuffix("\n") + end
+    assert prompts(world, name, content.encode(), chunk_size=1) == ["a", texts[1], None, "b", None]
+    with pytest.raises(InvalidArgumentError, match="line 3: the line is longer"):
+        prompts(world, name, content.encode(), on_bad_row="fail", output="{here}/other")
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.txt"])
+def test_reading_goes_on_after_a_dropped_line_from_any_position(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("airflow_provider_lamini.rows.sources.textfile.MAX_LINE", 100_000)
+    texts = ["a", "x" * 150_000, "b", "y" * 120_000, "c"]
+    made = [json.dumps({"prompt": text}) if name.endswith("jsonl") else text for text in texts]
+    (tmp_path / name).write_text("\n".join(made))
+    source = open_source(str(tmp_path / name), keep_bad=True)
+    rows = list(source.read())
+    assert [row.row.get("prompt") for row in rows] == ["a", None, "b", None, "c"]
+    for number, row in enumerate(rows):
+        rest = [later.row.get("prompt") for later in source.read(row.after)]
+        assert rest == ["a", None, "b", None, "c"][number + 1 :]
