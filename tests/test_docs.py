@@ -13,7 +13,6 @@ import subprocess
 import tomllib
 from dataclasses import MISSING, fields
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,7 +259,6 @@ def dag_of(code: str) -> Any:
     return made["dag"]
 
 
-@pytest.mark.skipif(find_spec("airflow.sdk") is None, reason="pages show Dags for Airflow 3")
 @pytest.mark.parametrize("code", all_blocks("python", "with DAG("))
 def test_a_dag_of_a_page_can_be_made_and_its_tasks_wait_for_what_they_pull(code):
     for task in dag_of(code).tasks:
@@ -269,11 +267,23 @@ def test_a_dag_of_a_page_can_be_made_and_its_tasks_wait_for_what_they_pull(code)
         assert pulled <= task.get_flat_relative_ids(upstream=True), task.task_id
 
 
+@pytest.mark.parametrize("code", all_blocks("python"))
+def test_python_runs_on_every_airflow(code):
+    """Airflow 2.11 has no airflow.sdk, wants a start date, and catches up by default."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module == "airflow.sdk":
+            assert "AssetWatcher" in {alias.name for alias in node.names}, (
+                "import it from airflow.providers.common.compat.sdk"
+            )
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "DAG":
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert "start_date" in given
+            assert given["schedule"] == "None" or given["catchup"] == "False"
+
+
 def test_the_dag_of_the_readme_is_short_and_is_a_dag():
     (code,) = (code for code in blocks(ROOT / "README.md", "python") if "DAG(" in code)
     assert len(code.strip().splitlines()) < 25
-    if find_spec("airflow.sdk") is None:
-        code = code.replace("from airflow.sdk import DAG", "from airflow import DAG")  # as the README says
     (task,) = dag_of(code).tasks
     assert task.deferrable
     assert task.retries
