@@ -171,3 +171,10 @@ def shows_pages() -> bool:
     from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
     return AIRFLOW_V_3_1_PLUS and conf.getboolean("airflow_provider_lamini", "pages", fallback=True)
+
+
+def ui_tests_saved_secrets() -> bool:
+    """Whether the test of a connection in the UI knows a saved password; that of Airflow 2 knows only what is typed in."""
+    from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+    return AIRFLOW_V_3_0_PLUS

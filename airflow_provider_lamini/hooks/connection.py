@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _FORM_NAMES = {"base_url": "Host", "key": "The key in the password field"}
 """Names of settings in the form. An error about a setting begins with its name."""
+NO_KEY = "The password field is empty: put the platform's API key there."
 _SECRET_HEADER = re.compile(r"auth|token|key|secret|passw|credential|cookie|signature", re.IGNORECASE)
 _MAX_PORT = 65535
 _SHOWN = 16
@@ -224,7 +225,7 @@ def _settings(conn: Connection, extras: _Extras, platform: Platform) -> ClientSe
     base_url = _base_url(conn.host, conn.schema, conn.port, example=platform.form.default_url)
     key = (conn.password or "").strip()
     if not key:
-        raise _ProblemError("The password field is empty: put the platform's API key there.")
+        raise _ProblemError(NO_KEY)
     defaults = ClientSettings(base_url=platform.form.default_url, key="")
     verify: bool | str = extras.flag("verify", default=True)
     ca_path = extras.text("ca_path")
