@@ -171,7 +171,7 @@ class ChunkJobs:
             done=document.totals.rows,
             total=document.header.total_rows,
             skipped=document.rows_done_before,
-            since=document.try_started_at or started_at,
+            since=max(document.try_started_at, document.header.created_at) or started_at,
         )
         # While rows are left, half of the jobs keep running while the task resumes and refills.
         min_ended = len(submitted) if document.exhausted else (len(submitted) + 1) // 2

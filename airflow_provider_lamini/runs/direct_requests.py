@@ -277,13 +277,11 @@ class DirectRequests:
         return row._replace(usages=(*failed.usages, *row.usages)), tries
 
     async def _report(self) -> None:
-        total, skipped = self._run.ledger.header.total_rows, self._done
+        total, skipped, since = self._run.ledger.header.total_rows, self._done, time.time()
         with suppress(asyncio.CancelledError):
             while True:
                 await asyncio.sleep(self._task.options.poll_interval)
-                progress = Progress(
-                    jobs=0, done=self._done, total=total, skipped=skipped, since=self._task.started_at
-                )
+                progress = Progress(jobs=0, done=self._done, total=total, skipped=skipped, since=since)
                 self._task.log.info("%s", progress.line({}))
 
 

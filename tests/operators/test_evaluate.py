@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -95,6 +96,14 @@ def test_both_models_are_scored_on_every_endpoint(evaluate, tmp_path, server, en
     }
     assert sum(posts(server).values()) == (6 if endpoint == "batch" else 20)
     assert bool(ended.deferrals) is (endpoint == "batch")
+
+
+def test_the_progress_of_the_second_model_counts_from_its_own_start(evaluate):
+    """The time that the first model took says nothing about the speed of the second."""
+    ended = run_to_end(evaluate(chunk_size=20), while_deferred=lambda _: time.sleep(0.5))
+    first, second = (deferral.trigger["progress"] for deferral in ended.deferrals)
+    assert first["done"] == second["done"] == 0
+    assert second["since"] - first["since"] >= 0.5
 
 
 def test_scores_and_outputs_of_each_row_are_written(evaluate, tmp_path):
