@@ -152,7 +152,7 @@ def show_task(key: TaskKey) -> dict[str, Json]:
 
 def _one_report(facts: dict[str, Json]) -> dict[str, Json]:
     """Facts with the report in HTML alone, where there are two forms of it."""
-    html = facts.pop("report_html", None)
+    html = facts.pop("report html", None)
     return {**facts, "report": html} if html else facts
 
 

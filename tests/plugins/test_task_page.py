@@ -163,6 +163,7 @@ def test_a_run_shows_its_counts_reasons_jobs_failed_rows_and_first_results(
     assert shown["facts"]["output"] == str(tmp_path)
     assert shown["facts"]["seconds"] >= 0
     assert shown["facts"]["report"] == f"{tmp_path}/report.html"
+    assert "report html" not in shown["facts"]  # one report is enough
     assert shown["kind"] == "batch_completions"
     assert len(shown["jobs"]) == 3  # chunks, from several processes of the task
     states = pages.data(address(ti, "/jobs"))["jobs"]
