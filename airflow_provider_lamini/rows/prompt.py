@@ -28,7 +28,9 @@ _FORMAT = re.compile(
     r"(?P<name>[^\W\d][\w.]*)(?:!(?:[rsa])(?::.*)?|(?:\[[^\[\]]*\])+(?:\.\w+|\[[^\[\]]*\])*|:(?=[^ ]*[<>^=,.%])\S+)"
 )
 """A field as in Python's ``str.format``, with a conversion, an index or a format."""
-_BASE = re.compile(r"\s*([^:!\[]+?)\s*(?:![rsa].*|\[.*|:\S*)?")
+_BASE = re.compile(r"\s*([^:!\[|=]+?)\s*(?:![rsa].*|\[.*|:\S*|\|.*|=|\.\w+\(.*\))?")
+"""What may be a column, before a conversion, an index, a format, a filter of Jinja, or what an f-string may have."""
+_DOUBLE = re.compile(r"(?<![{\\])\{\{([^{}\n]+)\}\}(?!\})")
 _FILE = re.compile(r"\S+\.(?:txt|md|j2|jinja2)")
 
 
@@ -77,13 +79,20 @@ class PromptTemplate:
         """Parse a template whose columns are not known yet.
 
         :param text: the template, or the name of a column
-        :raises ColumnError: if it is not a text, or empty
+        :raises ColumnError: if it is not a text, or empty, or has a name in double braces
         """
         if not isinstance(text, str) or not text.strip():
             raise ColumnError(
                 "The prompt must be a text with columns in braces, such as 'Summarize: {body}', or the "
                 "name of a column."
             )
+        for content in _DOUBLE.findall(text):
+            if _NAME.fullmatch(content):
+                shown = short_name(content)
+                raise ColumnError(
+                    f"The prompt has {{{{{shown}}}}}: double braces belong to Jinja, and nothing has rendered them. Write "
+                    f"{{{shown}}} for the column, or \\{{{shown}\\}} for plain braces."
+                )
         return cls._of(text, frozenset())
 
     @property

@@ -274,7 +274,10 @@ def as_rows(vectors: Sequence[list[float] | None]) -> list[RowResult]:
     ]
 
 
-NO_VECTOR = RowFailure(FailureReason.UNDECODABLE, "the vector holds a value that is not a finite number")
+NO_VECTOR = RowFailure(
+    FailureReason.UNDECODABLE,
+    "the vector is missing, has another length than the others, or holds a value that is not a finite number",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -195,20 +196,31 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
 
 
 def decode_columns(part: pa.RecordBatch) -> pa.RecordBatch:
-    """Decode Arrow's dictionary columns, and columns of string views, for which Arrow lacks functions.
+    """Decode Arrow's dictionary columns, and columns of views, for which Arrow lacks functions.
 
     :param part: rows of a table
     """
     import pyarrow as pa
+
+    columns = [_decoded(column) for column in part.columns]
+    if all(map(operator.is_, columns, part.columns)):
+        return part
+    return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    """A column without a dictionary or views."""
+    import pyarrow as pa
     from pyarrow import types
 
-    if not any(types.is_dictionary(field.type) or types.is_string_view(field.type) for field in part.schema):
-        return part
-    columns = [column.dictionary_decode() if types.is_dictionary(column.type) else column for column in part]
-    columns = [
-        column.cast(pa.large_string()) if types.is_string_view(column.type) else column for column in columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if types.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    if types.is_list_view(column.type) or types.is_large_list_view(column.type):
+        # Arrow's own cast of views loses values.
+        return pa.array(column.to_pylist(), pa.large_list(column.type.value_type))
+    return column
 
 
 def shortest_floats(part: pa.RecordBatch) -> pa.RecordBatch:
@@ -308,6 +320,10 @@ def _undecodable(error: Exception) -> str:
     """Why a value of a row cannot be converted."""
     if isinstance(error, UnicodeDecodeError):
         return "a text is not valid UTF-8."
+    if "field names" in str(error):
+        return "a struct has two fields with the same name. Rename one of them."
+    if "zone" in str(error):
+        return "a time zone is unknown on this machine. Convert the column to UTC or to text first."
     # Arrow supports nanoseconds and years beyond 9999; Python does not.
     return (
         "a date or a time cannot be converted to text: Python supports microseconds and the years 1 to 9999. Convert the "
@@ -332,7 +348,7 @@ def exact_moments(values: pa.Array) -> pa.Array:
     except pa.ArrowInvalid:
         if is_time:
             return values.cast(pa.string())
-        offset = "" if kind.tz is None else "%z"
+        offset = "" if kind.tz is None else "%Ez"
         return compute.strftime(values, f"%Y-%m-%dT%H:%M:%S{offset}")
 
 
@@ -520,7 +536,14 @@ def _refused(kind: pa.DataType) -> str | None:
 def _is_list(kind: pa.DataType) -> bool:
     from pyarrow import types
 
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+    tests = (
+        types.is_list,
+        types.is_large_list,
+        types.is_fixed_size_list,
+        types.is_list_view,
+        types.is_large_list_view,
+    )
+    return any(test(kind) for test in tests)
 
 
 def _is_binary(kind: pa.DataType) -> bool:

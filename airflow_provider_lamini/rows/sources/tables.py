@@ -43,7 +43,7 @@ def table_rows(value: object) -> Sequence[object]:
     if hasattr(table, "to_dicts"):  # polars
         return _Slices(len(table), lambda begin, end: _dicts(table[begin:end]), table.columns)
     if hasattr(table, "iloc") and hasattr(table, "columns"):  # pandas
-        named = table.reset_index() if any(name is not None for name in table.index.names) else table
+        named = _with_index(table)
         found = _usable([str(name) if isinstance(name, int) else name for name in named.columns])
         plain = named.iloc[:, found.positions].set_axis(found.names, axis=1)
         return _Slices(
@@ -51,12 +51,25 @@ def table_rows(value: object) -> Sequence[object]:
         )
     if hasattr(table, "collect"):
         raise InputError("The input is a lazy frame. Pass its rows: call collect() first.")
+    fields = getattr(getattr(table, "dtype", None), "names", None)
+    if fields and table.ndim == 1:  # a structured array of numpy
+        return [{name: record[name] for name in fields} for record in table]
     if str(getattr(table, "dtype", "")) in ("float16", "float32"):
         table = table.astype("str").astype("float64")
     for method in ("tolist", "to_list", "to_pylist"):
         if hasattr(table, method):
             return list(map(_without_nan, getattr(table, method)()))
     raise InputError(f"The input is of type {type(value).__name__}, which has no rows.")
+
+
+def _with_index(frame: Any) -> Any:
+    """A frame of pandas whose named index is columns. A column of that name counts instead of it."""
+    names = frame.index.names
+    if all(name is None for name in names):
+        return frame
+    known = [level for level, name in enumerate(names) if name in frame.columns]
+    kept = frame.reset_index(level=known, drop=True) if known else frame
+    return kept if len(known) == len(names) else kept.reset_index()
 
 
 def repeated_columns(rows: object) -> Sequence[str]:

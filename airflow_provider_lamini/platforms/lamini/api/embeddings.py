@@ -1,6 +1,7 @@
 """Embeddings: texts to vectors."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -61,18 +62,23 @@ def embed(
 def read_vectors(content: bytes) -> list[list[float] | None] | None:
     """Parse ``{embedding}``, a list of vectors or one flat vector.
 
-    :returns: the vectors, ``None`` for one with a number that JSON does not allow; ``None`` if there are none yet
-    :raises ValueError: if it is neither, or vectors differ in length
+    :returns: the vectors, ``None`` for one that is missing, is shorter or longer than most, or has a number that JSON does not
+        allow; ``None`` if there are none yet
+    :raises ValueError: if it is neither, or no length is that of most vectors
     """
     vectors: list[list[float] | None]
     try:
         vectors = [*schema.decode_as(content, _VECTORS).embedding]
     except ValueError:
         vectors = _single_or_damaged(content)
-    sizes = {len(vector) for vector in vectors if vector is not None}
-    if len(sizes) > 1 or 0 in sizes:
+    sizes = Counter(len(vector or ()) for vector in vectors)
+    if len(sizes) <= 1 and 0 not in sizes:
+        return vectors or None
+    del sizes[0]
+    size, count = next(iter(sizes.most_common(1)), (0, 0))
+    if 2 * count <= sizes.total():
         raise ValueError("all vectors must have the same length, above 0")
-    return vectors or None
+    return [vector if vector and len(vector) == size else None for vector in vectors]
 
 
 def _single_or_damaged(content: bytes) -> list[list[float] | None]:
@@ -82,9 +88,13 @@ def _single_or_damaged(content: bytes) -> list[list[float] | None]:
     except ValueError:
         found = schema.decode_leniently(content)
         items = found.get("embedding") if isinstance(found, dict) else None
-        if not isinstance(items, list) or not items or not all(isinstance(item, list) for item in items):
+        if (
+            not isinstance(items, list)
+            or not items
+            or not all(item is None or isinstance(item, list) for item in items)
+        ):
             raise
-        vectors = [_finite(item) for item in items if isinstance(item, list)]
+        vectors = [_finite(item) if isinstance(item, list) else None for item in items]
         if not any(vectors):
             raise
         return vectors

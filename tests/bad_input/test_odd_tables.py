@@ -1,0 +1,82 @@
+"""Tables with types and names that few have: Arrow's list views and time zones, indexes of pandas, structured arrays."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from tests.support.results import rows_in
+
+pd = pytest.importorskip("pandas")
+
+BATCH = "BatchInferenceOperator"
+
+
+def prompts(world, value, **arguments) -> list[object]:
+    """Return what is sent, in the order of the input."""
+    world.run(BATCH, {"endpoint": "completions", "input": value, **arguments})
+    return [row["output"] for row in rows_in(world.folder / "out")]
+
+
+def write(world, table) -> str:
+    file = io.BytesIO()
+    parquet.write_table(table, file)
+    world.put("r.parquet", file.getvalue())
+    return "{here}/r.parquet"
+
+
+TYPES = {
+    "list view": (pa.list_view(pa.string()), ["a"], '["a"]'),
+    "large list view": (pa.large_list_view(pa.int8()), [1], "[1]"),
+    "list view of 32-bit floats": (pa.list_view(pa.float32()), [0.1], "[0.1]"),
+    "nanoseconds in a time zone": (pa.timestamp("ns", "+05:30"), 1, "1970-01-01T05:30:00.000000001+05:30"),
+    "nanoseconds in UTC": (pa.timestamp("ns", "UTC"), 1, "1970-01-01T00:00:00.000000001+00:00"),
+}
+
+
+@pytest.mark.parametrize("form", ["parquet", "table"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_value_of_an_odd_type_is_sent_as_json_has_it(world, kind, form):
+    arrow, value, expected = TYPES[kind]
+    table = pa.table({"prompt": pa.array([value], arrow)})
+    assert prompts(world, table if form == "table" else write(world, table)) == [expected]
+
+
+ODD = {
+    "time zone": (pa.array([0], pa.timestamp("us", "Mars/Base")), "time zone is unknown"),
+    "field names": (
+        pa.StructArray.from_arrays([pa.array([1])] * 2, ["x", "x"]),
+        "two fields with the same name",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_value_that_cannot_be_converted_is_refused_with_its_own_reason(world, kind):
+    column, text = ODD[kind]
+    with pytest.raises(InvalidArgumentError, match=text):
+        prompts(world, write(world, pa.table({"prompt": column})))
+
+
+def test_a_blank_binary_value_in_parquet_is_no_prompt(world):
+    path = write(world, pa.table({"prompt": [b"a", b""]}))
+    with pytest.raises(InvalidArgumentError, match=r"row 1 .*the prompt would be empty.*Nothing was sent"):
+        prompts(world, path)
+    assert prompts(world, path, on_bad_row="error", max_failed_rows=1) == ["a", None]
+
+
+@pytest.mark.parametrize(
+    "index", [pd.Index([1], name="prompt"), pd.MultiIndex.from_tuples([(1, 2)], names=["prompt", "day"])]
+)
+def test_a_column_counts_instead_of_an_index_with_its_name(world, index):
+    assert prompts(world, pd.DataFrame({"prompt": ["a"]}, index=index)) == ["a"]
+
+
+def test_the_rows_of_a_structured_array_have_its_fields(world):
+    array = np.array([(1, "a"), (2, "b")], dtype=[("id", "i4"), ("prompt", "U5")])
+    assert prompts(world, array, prompt="{id} {prompt}") == ["1 a", "2 b"]
