@@ -8,6 +8,7 @@ import json
 import lzma
 import sqlite3
 from collections import namedtuple
+from contextlib import closing
 from dataclasses import make_dataclass
 from pathlib import Path
 
@@ -65,10 +66,10 @@ def array(columns, *texts):
 
 def records(columns):
     """Rows as database clients give them."""
-    database = sqlite3.connect(":memory:")
-    database.row_factory = sqlite3.Row
     names = ", ".join(f"? AS {column}" for column in columns)
-    return database.execute(f"SELECT {names}", ("a", *["x"] * (len(columns) - 1))).fetchall()
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.row_factory = sqlite3.Row
+        return database.execute(f"SELECT {names}", ("a", *["x"] * (len(columns) - 1))).fetchall()
 
 
 def described(columns):

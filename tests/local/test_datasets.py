@@ -24,7 +24,7 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-DEEP = b'{"deep": ' + b"[" * 5000 + b"]" * 5000 + b"}"
+DEEP = b'{"deep": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
 
 
 def send(http: httpx.Client, content: bytes | Iterator[bytes]) -> httpx.Response:
