@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
 import json
 import pkgutil
 import re
@@ -50,6 +51,7 @@ OUR_FILE = re.compile(r"`((?:airflow_provider_lamini|bench|dags_examples|docs|te
 OUR_CLASS = re.compile(r"\b(?:Lamini|Emissary)\w*(?:Operator|Sensor|Hook)\b|\bJob(?:Operator|Trigger)\b")
 OUR_MODULE = re.compile(r"\bairflow_provider_lamini(?:\.[a-z_]+)+")
 CELL = re.compile(r"`([^`]+)`")
+VARIABLE = re.compile(r"[A-Z_]+=")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -122,6 +124,13 @@ def test_files_classes_and_modules_that_a_page_names_are_there(page):
     gone += sorted(set(OUR_CLASS.findall(text)) - our_classes())
     gone += [name for name in sorted(set(OUR_MODULE.findall(text))) if not importable(name)]
     assert gone == []
+
+
+@each_page
+def test_targets_of_make_that_a_page_names_exist(page):
+    made = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(r"(?:`|^)make ([a-z][\w.-]*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(set(named) - set(" ".join(made).split())) == []
 
 
 @each_page
@@ -238,15 +247,18 @@ def test_json_can_be_read(code):
 
 
 @pytest.mark.parametrize("code", all_blocks("sh"))
-def test_shell_is_whole_and_our_command_knows_its_options(code):
+def test_shell_is_whole_and_commands_know_their_options(code):
     done = subprocess.run(["bash", "-n"], input=code, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    parser = importlib.import_module("airflow_provider_lamini.local.cli")._parser()
-    for line in code.splitlines():
-        if line.startswith("lamini-local "):
-            parser.parse_args(
-                shlex.split(line, comments=True)[1:]
-            )  # ends the test where it does not know them
+    parsers = {
+        "lamini-local": importlib.import_module("airflow_provider_lamini.local.cli")._parser,
+        "airflow": importlib.import_module("airflow.cli.cli_parser").get_parser,
+    }
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True) if line.count("'") % 2 == 0 else []
+        command = [*itertools.dropwhile(VARIABLE.match, words)]
+        if command and command[0] in parsers:
+            parsers[command[0]]().parse_args(command[1:])  # ends the test where it does not know them
 
 
 def dag_of(code: str) -> Any:
