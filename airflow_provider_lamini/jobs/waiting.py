@@ -144,12 +144,18 @@ class _Reporter:
 
     def _changed(self) -> None:
         failing = any(history.error is not None for history in self._histories.values())
-        if failing is not self._failing:
-            self._failing = failing
-            if self._early_left:
-                self._early_left -= 1
-                # Not all waits at the same moment: one list call may have failed for thousands of them.
-                self._start(random.random() * EARLY_REPORT_WITHIN, self._now)
+        if failing is self._failing:
+            return
+        self._failing = failing
+        # Not all waits at the same moment: one list call may have failed for thousands of them.
+        early = random.random() * EARLY_REPORT_WITHIN
+        if (
+            self._early_left
+            and self._timer
+            and self._timer.when() - asyncio.get_running_loop().time() > early
+        ):
+            self._early_left -= 1
+            self._start(early, self._now)
 
 
 async def wait_with_progress(
