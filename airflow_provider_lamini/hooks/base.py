@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook, conf
@@ -109,6 +110,23 @@ class PlatformHook(BaseHook):
         :raises airflow_provider_lamini.api.errors.PlatformError: if the platform fails or refuses
         """
         return self.client().send(call)
+
+    def poll(self, call: Call[T]) -> T:
+        """Send one request through a client that does not retry it: the caller polls again later.
+
+        :param call: the request, from a function in the platform's package ``api``
+        :return: the response, validated and typed by the call
+        :raises InvalidConnectionError: if the connection is invalid
+        :raises airflow_provider_lamini.api.errors.PlatformError: if the platform fails or refuses
+        """
+        from airflow_provider_lamini.api.client import Client
+
+        once = replace(self.settings(), retry_budget=0.0, model_loading_budget=0.0)
+        with open_client(Client, once, self.conn_id) as client:
+            try:
+                return client.send(call)
+            finally:
+                report_sent_requests()
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the key and the open client out of a pickle."""

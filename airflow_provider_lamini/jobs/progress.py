@@ -6,7 +6,13 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.api.errors import ProtocolError, RateLimitedError, UnavailableError
+from airflow_provider_lamini.api.errors import (
+    JobNotFoundError,
+    NotFoundError,
+    ProtocolError,
+    RateLimitedError,
+    UnavailableError,
+)
 from airflow_provider_lamini.jobs.state import JobState
 
 if TYPE_CHECKING:
@@ -76,7 +82,7 @@ class Progress:
         known = self._rows(histories) if self.total else self._statuses(histories, brief=True)
         worst = max(failing, key=lambda history: history.errors)
         return (
-            f"Polls fail ({worst.errors} in a row), still waiting: {_reason(worst.error)} "
+            f"Polls fail ({worst.errors} in a row), still waiting: {reason(worst.error)} "
             f"({known} at the last successful poll)"
         )
 
@@ -177,8 +183,11 @@ def _seconds_of_outages(histories: Mapping[str, PollHistory]) -> float:
     return max(history.outage_seconds for history in histories.values())
 
 
-def _reason(error: PlatformError | None) -> str:
-    """Say why polls fail, and what to do. The rest of the error comes last."""
+def reason(error: PlatformError | None) -> str:
+    """Say why polls fail, and what to do. The rest of the error comes last.
+
+    :param error: of the last poll
+    """
     if error is None or error.status is None:
         return str(error)
     advice = ""  # of any other error, the advice is at its beginning
@@ -186,6 +195,8 @@ def _reason(error: PlatformError | None) -> str:
         advice = "Set requests_per_second if this lasts. "
     elif isinstance(error, UnavailableError | ProtocolError):
         advice = "Check it if this lasts. "
+    elif isinstance(error, JobNotFoundError | NotFoundError):
+        advice = "It may not know the new job yet. "
     return f"the platform answers {error.status}. {advice}{error}"
 
 

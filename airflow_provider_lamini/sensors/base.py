@@ -56,6 +56,7 @@ class JobSensor(BaseSensorOperator):
             if deferrable is None
             else deferrable
         )
+        self._failing = False
 
     @abstractmethod
     def make_hook(self) -> PlatformHook:
@@ -109,22 +110,24 @@ class JobSensor(BaseSensorOperator):
         from airflow_provider_lamini.api.errors import InvalidRequestError, JobNotFoundError, NotFoundError
         from airflow_provider_lamini.jobs.kinds import warn_about_unknown_state
         from airflow_provider_lamini.jobs.polling import TRANSIENT_ERRORS
-        from airflow_provider_lamini.jobs.progress import describe
+        from airflow_provider_lamini.jobs.progress import describe, reason
 
         del context
         job_id, kind = self._job()
-        with self.make_hook() as hook:
-            try:
-                status = hook.send(kind.status(job_id))
-            except TRANSIENT_ERRORS as error:
-                self.log.warning(
-                    "Could not read the status of %s %s; will retry: %s", kind.noun, job_id, error
-                )
-                return False
-            except (InvalidRequestError, JobNotFoundError, NotFoundError) as error:
-                raise JobLostError(
-                    f"The platform knows no {kind.noun} {job_id}. If it is a job of another kind, set kind. {error}"
-                ) from error
+        try:
+            status = self.make_hook().poll(kind.status(job_id))
+        except TRANSIENT_ERRORS as error:
+            log = self.log.info if self._failing else self.log.warning
+            log("Polls fail, still waiting for %s %s: %s", kind.noun, job_id, reason(error))
+            self._failing = True
+            return False
+        except (InvalidRequestError, JobNotFoundError, NotFoundError) as error:
+            raise JobLostError(
+                f"The platform knows no {kind.noun} {job_id}. If it is a job of another kind, set kind. {error}"
+            ) from error
+        if self._failing:
+            self._failing = False
+            self.log.info("The platform answers again.")
         if status.state.ended:
             return PokeReturnValue(is_done=True, xcom_value=self._result(kind, job_id, status))
         warn_about_unknown_state(kind, status)
@@ -143,6 +146,8 @@ class JobSensor(BaseSensorOperator):
         del context
         job_id, kind = self._job()
         result = JobEvent.from_payload(event)
+        if result.summary is not None:
+            self.log.info("%s", result.summary)
         if job_id in result.ended:
             return self._result(kind, job_id, result.ended[job_id])
         if job_id in result.lost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -119,6 +120,17 @@ def test_outages_are_tolerated(tuning, sensor, deferrable):
     put(tuning, TRAINING, TRAINING, "COMPLETED")
     tuning.fail["/v1/train/jobs/7"] = [(503, "away")] * 3
     assert run_to_end(sensor(deferrable=deferrable)).result["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(("level", "failing"), [(logging.INFO, 3), (logging.WARNING, 1)])
+def test_an_outage_is_one_warning_of_a_poking_sensor(tuning, sensor, level, failing):
+    put(tuning, TRAINING, TRAINING, "COMPLETED")
+    tuning.fail["/v1/train/jobs/7"] = [(503, "away")] * 3
+    with log_lines(level) as lines:
+        run_to_end(sensor(deferrable=False))
+    shown = [line for line in lines if line.startswith("Polls fail, still waiting for tuning job 7: ")]
+    assert len(shown) == failing
+    assert ("The platform answers again." in lines) == (level == logging.INFO)
 
 
 @pytest.mark.parametrize("status", [404, 422, 498])

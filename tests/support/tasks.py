@@ -254,10 +254,13 @@ def _deferral(deferred: Any) -> Deferral:
 
 
 @contextmanager
-def log_lines() -> Iterator[list[str]]:
-    """Collect the log lines of tasks, triggers and clients within the block, from INFO on."""
+def log_lines(minimum: int = logging.INFO) -> Iterator[list[str]]:
+    """Collect the log lines of tasks, triggers and clients within the block.
+
+    :param minimum: the lowest level to collect
+    """
     lines: list[str] = []
-    handler = _LineHandler(lines)
+    handler = _LineHandler(lines, minimum)
     with ExitStack() as stack:
         for name in ("", "airflow.task"):
             logger = logging.getLogger(name)
@@ -273,14 +276,15 @@ def log_lines() -> Iterator[list[str]]:
 class _LineHandler(logging.Handler):
     """Collects lines. As a handler, it gets those of the standard library's loggers, the only ones that Airflow 2 uses."""
 
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__(logging.INFO)
+    def __init__(self, lines: list[str], minimum: int) -> None:
+        super().__init__(minimum)
         self._lines = lines
         self._last: logging.LogRecord | None = None
 
-    def add_entry(self, _: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def add_entry(self, _: object, level: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Collect a line of structlog."""
-        self._lines.append(str(entry["event"]))
+        if logging.getLevelNamesMapping()[level.upper()] >= self.level:
+            self._lines.append(str(entry["event"]))
         return entry
 
     def emit(self, record: logging.LogRecord) -> None:
