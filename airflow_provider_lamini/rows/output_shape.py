@@ -92,7 +92,7 @@ def schema_validator(schema: dict[str, Json]) -> Validator:
         from jsonschema import Draft202012Validator
     except ImportError:
         raise MissingExtraError(
-            "A JSON Schema as output_type needs jsonschema. Install airflow-provider-lamini[schema]."
+            "A JSON Schema as output_type needs jsonschema: pip install 'airflow-provider-lamini[schema]'"
         ) from None
     return Draft202012Validator(schema)
 

@@ -217,7 +217,11 @@ class ChunkJobs:
                 f"Check the platform for a job for {chunk}, then clear the task with on_unknown_submission='submit'. The "
                 "task stopped while it was submitting, so a job may have been started; if so, it runs and bills."
             )
-        self._task.log.warning("A job for %s may have been started before; submitting it again.", chunk)
+        self._task.log.warning(
+            "A job for %s may have been started before; submitting it again. If it was, both run and bill "
+            "(on_unknown_submission='fail' asks you first).",
+            chunk,
+        )
         self._ledger.forget(chunk, submission.key)
         return False
 
@@ -384,7 +388,7 @@ class ChunkJobs:
         if self._task.killed:
             # Airflow lets a killed task run for a while. It must not start anything that bills.
             self._ledger.forget(chunk, submission.key)
-            raise TaskKilledError(f"The task was killed: {chunk} were not submitted.")
+            raise TaskKilledError(f"The task was killed: {chunk} were not submitted. A retry submits them.")
         rows = submission.rows
         try:
             job_id = self._task.client.send(
@@ -427,7 +431,7 @@ class ChunkJobs:
 
         :raises JobFailedError: if the reason is not a row's: then a retry sends the rows again
         """
-        reason = f": {job.detail}" if job.detail else ""
+        reason = f": {job.detail.rstrip(' .')}" if job.detail else ""
         ended = f"Job {job_id} for {chunk} ended as {job.raw}{reason}"
         rows = list(range(chunk.rows)) if submission.rows is None else submission.rows
         pieces = max(1, len(chunk.rounds[-1].pieces))

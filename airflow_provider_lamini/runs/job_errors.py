@@ -46,7 +46,7 @@ def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, advice: 
         JobState.CANCELLED: JobCancelledError,
         JobState.TIMED_OUT: JobTimedOutError,
     }
-    reason = f": {status.detail}" if status.detail else ""
+    reason = f": {status.detail.rstrip(' .')}" if status.detail else ""
     return errors.get(status.state, JobFailedError)(
         f"{kind.subject} {job_id} ended as {status.raw}{reason}. It no longer runs. {advice}"
     )

@@ -101,7 +101,7 @@ class SubmittedJob(Generic[R]):
                     return SubmitAgain()
                 advice = self._spec.advice_after_vanishing(job_id)
             raise JobLostError(
-                f"The status of the {self._kind.noun} cannot be read any more: {lost.reason} {advice}"
+                f"The status of the {self._kind.noun} {job_id} cannot be read any more: {lost.reason} {advice}"
             )
         ((job_id, ended),) = event.ended.items()
         return self._conclude(job_id, ended)
@@ -196,7 +196,11 @@ class SubmittedJob(Generic[R]):
                 f"Check the platform for {self._kind.a_noun}, then clear the task with on_unknown_submission='submit'. The "
                 "task stopped while it was submitting, so a job may have been started; if so, it runs and bills."
             )
-        self._log.warning("An earlier try may have started %s; submitting a new one.", self._kind.a_noun)
+        self._log.warning(
+            "An earlier try may have started %s; submitting a new one. If it did, both run and bill: check the platform "
+            "(on_unknown_submission='fail' asks you first).",
+            self._kind.a_noun,
+        )
         return None
 
     def _drop_changed(self, known: Submission) -> None:
@@ -208,7 +212,10 @@ class SubmittedJob(Generic[R]):
                 "cancel that job and submit a new one."
             )
         if known.job_id is None or self._kind.cancel is None:
-            self._log.warning("The arguments have changed; %s cannot be cancelled and may still bill.", name)
+            self._log.warning(
+                "The arguments have changed; %s cannot be cancelled and may still bill. A new one follows.",
+                name,
+            )
             return
         try:
             self._task.hook.send(self._kind.cancel(known.job_id))

@@ -100,9 +100,10 @@ def test_validated_arguments_are_sent(tuning, train, task):
 
 def test_an_undocumented_argument_is_passed_on_and_logged(tuning, train, task):
     with log_lines() as lines:
-        run_to_end(train(finetune_args={"maxsteps": 5, "learning_rate": 1e-3}), task)
-    assert tuning.sent("/v1/train")[0]["finetune_args"] == {"maxsteps": 5, "learning_rate": 1e-3}
-    assert [line for line in lines if "finetune_args has maxsteps, which" in line]
+        run_to_end(train(finetune_args={"maxsteps": 5, "learnig_rate": 1e-3, "lora_r": 8}), task)
+    assert tuning.sent("/v1/train")[0]["finetune_args"] == {"maxsteps": 5, "learnig_rate": 1e-3, "lora_r": 8}
+    named = "finetune_args has maxsteps (max_steps?), learnig_rate (learning_rate?), lora_r, which"
+    assert [line for line in lines if line.startswith(named)]
     with log_lines() as lines:
         run_to_end(train(finetune_args={"max_steps": 5}, force_new=True), task)
     assert not [line for line in lines if "finetune_args" in line]

@@ -44,7 +44,7 @@ def require_pyarrow() -> None:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
         raise MissingExtraError(
-            "Writing Parquet needs pyarrow. Install airflow-provider-lamini[parquet], or write JSON Lines."
+            "Writing Parquet needs pyarrow: pip install 'airflow-provider-lamini[parquet]'; or write JSON Lines."
         ) from None
 
 

@@ -189,7 +189,7 @@ class _ZstdStream(_TransformedStream):
             import zstandard
         except ImportError:
             raise MissingExtraError(
-                f"{name}: reading Zstandard needs a library. Install airflow-provider-lamini[zstd]."
+                f"{name}: reading Zstandard needs zstandard: pip install 'airflow-provider-lamini[zstd]'"
             ) from None
         self._library = zstandard
         super().__init__(stream)

@@ -206,7 +206,10 @@ class FileFinder:
         try:
             info = store.info(path)
         except PermissionError as error:
-            message = f"There is no permission to read the input {place.shown}."
+            message = (
+                f"There is no permission to read the input {place.shown}. Check the permissions, and the connection to the "
+                "store."
+            )
             raise InputRefusedError.of(message, error) from None
         except (FileNotFoundError, NotADirectoryError):
             if store.is_folder(path):

@@ -129,7 +129,7 @@ def read_batches(
         import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtraError(
-            f"{file.name}: reading Parquet needs pyarrow. Install airflow-provider-lamini[parquet]."
+            f"{file.name}: reading Parquet needs pyarrow: pip install 'airflow-provider-lamini[parquet]'"
         ) from None
     with file.open() as stream:
         try:

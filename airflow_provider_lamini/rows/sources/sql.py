@@ -157,7 +157,7 @@ def database_connection(conn_id: str) -> tuple[Any, Any]:
         from airflow.providers.common.sql.hooks.sql import DbApiHook
     except ImportError:
         raise MissingExtraError(
-            "A database needs Airflow's common.sql provider. Install airflow-provider-lamini[sql]."
+            "A database needs Airflow's common.sql provider: pip install 'airflow-provider-lamini[sql]'"
         ) from None
     try:
         hook = BaseHook.get_connection(conn_id).get_hook()

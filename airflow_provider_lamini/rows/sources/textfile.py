@@ -85,7 +85,10 @@ class InputFile:
         try:
             stream = self.store.open(self.info.path)
         except PermissionError as error:
-            raise InputRefusedError.of(f"There is no permission to read {self.name}.", error) from error
+            raise InputRefusedError.of(
+                f"There is no permission to read {self.name}. Check the permissions, and the connection to the store.",
+                error,
+            ) from error
         except (FileNotFoundError, IsADirectoryError) as error:
             raise InputMissingError(f"{self.name} cannot be opened: {type(error).__name__}.") from error
         with stream:

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.base import Store
 
 
+_PROVIDERS = {
+    "s3": "apache-airflow-providers-amazon[s3fs]",
+    "s3a": "apache-airflow-providers-amazon[s3fs]",
+    "gs": "apache-airflow-providers-google",
+    "gcs": "apache-airflow-providers-google",
+    **dict.fromkeys(("abfs", "abfss", "adl"), "apache-airflow-providers-microsoft-azure"),
+}
+"""What to install for the file system of a scheme."""
+
+
 def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
     """Find the store of a path or URI.
 
@@ -31,9 +41,9 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
         root = object_storage_path(f"{scheme}://{authority}/", conn_id)
         files = root.fs
     except (ValueError, ImportError):
+        package = _PROVIDERS.get(uri.partition("://")[0].lower())
+        install = f"pip install '{package}'" if package else "install its provider, or correct the scheme"
         raise InputError(
-            f"{redacted_uri(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. Install its provider "
-            "(s3: apache-airflow-providers-amazon[s3fs], gs: apache-airflow-providers-google, "
-            "abfs: apache-airflow-providers-microsoft-azure)."
+            f"{redacted_uri(uri)}: Airflow has no file system for {uri.partition('://')[0]}://: {install}"
         ) from None
     return ObjectStore(files), f"{str(root.path).rstrip('/')}/{path}"

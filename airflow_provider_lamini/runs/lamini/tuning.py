@@ -77,8 +77,9 @@ class Training(JobSpec[dict[str, object]]):
         check_output(request.output, request.output_conn_id)
         if unknown := training.unknown_arguments(request.arguments["finetune_args"]):
             self._task.log.warning(
-                "finetune_args has %s, which the platform does not document. It is passed on: check the spelling.",
-                ", ".join(unknown),
+                "finetune_args has %s, which the platform does not document. It is passed on: check the spelling, because "
+                "what it was meant to set may keep its default.",
+                ", ".join(f"{name} ({meant}?)" if meant else name for name, meant in unknown.items()),
             )
         uploaded = None if self._upload is None else self._upload.upload()
         dataset_id = str(request.dataset_id) if uploaded is None else uploaded.dataset_id

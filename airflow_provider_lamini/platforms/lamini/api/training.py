@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
@@ -12,6 +13,9 @@ from airflow_provider_lamini.platforms.lamini.api import job_responses
 
 LONGEST_INPUT = 8192
 """Maximum tokens of one example."""
+
+LIKELY_MISSPELLING = 0.88
+"""How similar two names are, from 0 to 1, of which one is likely to be meant as the other."""
 
 
 class FinetuneArgs(schema.Request):
@@ -161,12 +165,18 @@ class TrainEvaluation(schema.Response):
     eval_results: list[EvaluatedInput] = Field(default_factory=list)
 
 
-def unknown_arguments(finetune_args: Mapping[str, Json] | None) -> list[str]:
+def unknown_arguments(finetune_args: Mapping[str, Json] | None) -> dict[str, str | None]:
     """Return undocumented names among tuning arguments. Servers differ, so they may be valid.
 
     :param finetune_args: the arguments
+    :returns: for each of them, the documented name that it may be a misspelling of
     """
-    return [name for name in finetune_args or () if name not in FinetuneArgs.model_fields]
+    known = FinetuneArgs.model_fields
+    return {
+        name: next(iter(get_close_matches(name, known, n=1, cutoff=LIKELY_MISSPELLING)), None)
+        for name in finetune_args or ()
+        if name not in known
+    }
 
 
 def train(
