@@ -80,3 +80,40 @@ def test_a_column_counts_instead_of_an_index_with_its_name(world, index):
 def test_the_rows_of_a_structured_array_have_its_fields(world):
     array = np.array([(1, "a"), (2, "b")], dtype=[("id", "i4"), ("prompt", "U5")])
     assert prompts(world, array, prompt="{id} {prompt}") == ["1 a", "2 b"]
+
+
+SIBLINGS = {
+    "bytes that are no text": pa.array([b"\xff", b"a"]),
+    "NaN": pa.array([float("nan"), 1.0]),
+    "a year beyond Python's": pa.array([2**60, 0], pa.timestamp("us")),
+    "another struct": pa.array([{"b": b"\xff"}, {"b": b"a"}]),
+}
+
+
+@pytest.mark.parametrize("kind", SIBLINGS)
+@pytest.mark.parametrize("more", [[], ["v.n"]])
+def test_the_fields_of_a_struct_do_not_depend_on_the_others(world, kind, more):
+    struct = pa.StructArray.from_arrays(
+        [pa.array(["a", "b"]), pa.array([1, 2]), SIBLINGS[kind]], ["name", "n", "odd"]
+    )
+    path = write(world, pa.table({"id": [1, 2], "v": struct}))
+    assert prompts(world, path, prompt="{id} {v.name}", passthrough=more) == ["1 a", "2 b"]
+    found = [row.get("v.n") for row in rows_in(world.folder / "out")]
+    assert found == ([1, 2] if more else [None, None])
+
+
+def test_a_struct_that_is_wanted_as_a_whole_must_be_usable(world):
+    path = write(world, pa.table({"v": [{"name": "a", "odd": b"\xff"}, {"name": "b", "odd": b"x"}]}))
+    arguments = {"on_bad_row": "error", "max_failed_rows": 1, "passthrough": ["v"]}
+    assert prompts(world, path, prompt="{v.name}", **arguments) == [None, "b"]
+
+
+def test_a_column_with_a_dot_and_a_struct_are_told_apart(world):
+    path = write(world, pa.table({"v.name": ["X"], "v": [{"name": "Y", "n": 1}]}))
+    assert prompts(world, path, prompt="{v.name} {v.n}") == ["X 1"]
+
+
+def test_a_field_of_a_struct_whose_name_two_columns_have_is_refused(world):
+    struct = pa.array([{"name": "a"}])
+    with pytest.raises(InvalidArgumentError, match="more than one column 'v'"):
+        prompts(world, write(world, pa.table([struct, struct], ["v", "v"])), prompt="{v.name}")

@@ -24,12 +24,13 @@ from airflow_provider_lamini.rows.sources.projection import project_declared
 from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from airflow_provider_lamini.rows.failures import RowFailure
+    from airflow_provider_lamini.rows.sources.projection import Projection
     from airflow_provider_lamini.rows.sources.textfile import InputFile
 
 _MAX_ROWS = 16_384
@@ -139,7 +140,8 @@ def read_batches(
             projection = project_declared(
                 columns, schema.names, partitions=file.partitions, required=required, name=file.name
             )
-            selected = _columns(schema, projection.names, file.name)
+            parts = _wanted_fields(schema, projection)
+            selected = _columns(_narrowed(schema, parts), projection.names, file.name)
         except UnicodeDecodeError as error:
             raise InputError(f"{file.name}: a column name is not valid UTF-8.") from error
         except (pa.ArrowException, OSError) as error:
@@ -150,9 +152,9 @@ def read_batches(
             for column in selected.values():
                 if column.is_binary:
                     file.remark(f"binary column {short_name(column.name)} read as text")
-            yield from map(
-                projection.apply, _groups(table, start, selected, file.name, keep_bad=file.keep_bad)
-            )
+            paths = [path for name in selected for path in parts.get(name, [name])]
+            batches = _groups(table, start, selected, paths, file.name, keep_bad=file.keep_bad)
+            yield from map(projection.apply, batches)
         except (pa.ArrowException, OSError) as error:
             if not _is_damage(error):
                 raise
@@ -164,8 +166,48 @@ def _is_damage(error: Exception) -> bool:
     return not isinstance(error, OSError) or (type(error) is OSError and error.errno is None)
 
 
+def _wanted_fields(schema: pa.Schema, projection: Projection) -> dict[str, list[str]]:
+    """The paths to read of structs of which only some fields are wanted, by the struct's column.
+
+    The others need not be such as JSON can represent.
+
+    :param schema: the columns of the file
+    :param projection: how the wanted columns come from those of the file
+    """
+    from pyarrow import types
+
+    found: dict[str, dict[str, None]] = {}
+    for head, path in projection.fields.values():
+        if schema.names.count(head) > 1:  # refused when it is read
+            continue
+        kind = schema.field(head).type
+        names = [field.name for field in kind] if types.is_struct(kind) else []
+        whole = projection.wanted is None or head in projection.wanted or names.count(path[0]) != 1
+        found.setdefault(head, {})[head if whole else f"{head}.{path[0]}"] = None
+    return {head: list(paths) for head, paths in found.items() if head not in paths}
+
+
+def _narrowed(schema: pa.Schema, parts: Mapping[str, Sequence[str]]) -> pa.Schema:
+    """The columns of a file with only the wanted fields of their structs."""
+    import pyarrow as pa
+
+    fields = []
+    for field in schema:
+        if field.name in parts:
+            kept = [inner for inner in field.type if f"{field.name}.{inner.name}" in parts[field.name]]
+            field = field.with_type(pa.struct(kept))  # noqa: PLW2901 - the same field
+        fields.append(field)
+    return pa.schema(fields)
+
+
 def _groups(
-    table: pq.ParquetFile, start: Cursor, columns: Mapping[str, _Column], name: str, *, keep_bad: bool
+    table: pq.ParquetFile,
+    start: Cursor,
+    columns: Mapping[str, _Column],
+    paths: Sequence[str],
+    name: str,
+    *,
+    keep_bad: bool,
 ) -> Iterator[Batch]:
     place = start
     for group in range(start.offset, table.num_row_groups):
@@ -175,7 +217,7 @@ def _groups(
         batches = table.iter_batches(
             batch_size=_rows_at_once(table.metadata.row_group(group)),
             row_groups=[group],
-            columns=list(columns),
+            columns=paths,
             use_threads=False,
         )
         for part in batches:
