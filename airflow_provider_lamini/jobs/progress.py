@@ -106,7 +106,9 @@ class Progress:
 
     def _rows(self, histories: Mapping[str, PollHistory], now: float | None = None) -> str:
         done = self._done(histories)
-        text = f"{done:,} of {self.total:,} rows done, {self.jobs} job(s) in progress"
+        text = f"{done:,} of {self.total:,} rows done"
+        if self.jobs:  # rows that are sent without a job have none
+            text += f", {self.jobs} job(s) in progress"
         if now is None:
             return text
         seconds = now - self.since

@@ -112,6 +112,7 @@ def test_the_log_of_a_direct_run_shows_its_progress(inference, engine, endpoint)
     shown = [line for line in lines if re.match(r"\d+ of 25 rows done", line)]
     assert 1 <= len(shown) <= 25 * 0.15 / 0.4
     assert "rows/s" in shown[-1]
+    assert not any("job" in line for line in shown)
 
 
 # -- killed -----------------------------------------------------------------------------------------------
