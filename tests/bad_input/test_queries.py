@@ -67,3 +67,30 @@ def test_rows_and_a_query_exclude_each_other(world, database, name):  # noqa: AR
     with pytest.raises(InvalidArgumentError, match=f"{given} and input_sql exclude each other"):
         world.run(name, both | {given: VALID_ARGUMENTS[name][given]})
     assert world.work == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BatchInferenceOperator",
+        "EmbeddingOperator",
+        "ClassifyOperator",
+        "UploadDatasetOperator",
+        "TrainOperator",
+    ],
+)
+@pytest.mark.parametrize("used", [False, True])
+def test_a_value_that_json_lacks_makes_a_bad_row_only_where_its_column_is_used(world, database, name, used):
+    database.run("CREATE TABLE odd (id INTEGER, body TEXT, x BLOB)")
+    database.fill("odd", [(1, "first", b"a"), (2, "second", b"\xff"), (3, "third", None)])
+    text = "CASE id WHEN 1 THEN body ELSE x END" if used else "body"
+    query = (
+        f"SELECT id, x, {text} AS prompt, {text} AS input, 'that' AS output FROM odd WHERE id < 3 ORDER BY id"
+    )
+    arguments = arguments_for(name, input_sql=query, on_bad_row="error", max_failed_rows=None)
+    if name == "TrainOperator":
+        arguments["deferrable"] = True
+    world.run(name, arguments)
+    sent = json.dumps(world.platform.bodies, default=str)
+    assert "first" in sent
+    assert ("second" in sent) is not used

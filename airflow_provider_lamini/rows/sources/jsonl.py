@@ -31,6 +31,8 @@ _ODD_CRLF = re.compile(rb"\n(?:(?<!\}\r\n)|[^{])")
 """Matches a line end that is not between two objects or at the end of the block."""
 
 _UNUSABLE = "\0unusable row\0"
+_UNUSABLE_VALUE = "\ud800\0unusable value\0"
+"""Begins with half of a surrogate pair, so that the fast decoder leaves it alone where it is not wanted, and else refuses it."""
 _Value = str | int | float | bool | list[Any] | dict[str, Any]
 _HINTS = {
     ord("["): "It starts with '[': JSON Lines has one object per line, not an array of all rows.",
@@ -64,11 +66,16 @@ class _LineDecoder:
             raise
         except msgspec.DecodeError:
             found = _python_object(line)
-            if self._columns is None or found is None:
+            if found is None or (self._columns is None and not any(map(_is_unusable, found.values()))):
                 raise
+            columns = self._columns
+            if columns is None:  # of a row that was kept, the values that can be used
+                columns = tuple(name for name, value in found.items() if not _is_unusable(value))
         row: Row = {}
-        for column in self._columns:
+        for column in columns:
             if column in found:
+                if _is_unusable(found[column]):
+                    raise BadRowError(found[column].removeprefix(_UNUSABLE_VALUE))
                 try:
                     row[column] = json_value(found[column])
                 except ValueError as error:
@@ -212,6 +219,19 @@ def unusable_row(error: BadRowError) -> str:
     :param error: what is wrong with the row
     """
     return f"{_UNUSABLE}{error}"
+
+
+def unusable_value(text: str) -> msgspec.Raw:
+    """The JSON that stands in a file for a value that cannot be written as JSON: who needs its column gets the error.
+
+    :param text: what is wrong with the value
+    """
+    escaped = _UNUSABLE_VALUE.encode("ascii", "backslashreplace").replace(b"\0", b"\\u0000")
+    return msgspec.Raw(b'"' + escaped + msgspec.json.encode(text)[1:])
+
+
+def _is_unusable(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(_UNUSABLE_VALUE)
 
 
 def _read_line(decoder: _LineDecoder, line: bytes, place: str) -> Row:

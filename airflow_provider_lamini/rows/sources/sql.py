@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_lamini.compat import report_sql_lineage
 from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingExtraError
+from airflow_provider_lamini.rows.sources.jsonl import unusable_value
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
 from airflow_provider_lamini.rows.values import digest, json_value
 
@@ -94,7 +95,7 @@ class SqlInput(ReadOnceInput):
             report_sql_lineage(hook, self.sql)
             # If a row is refused, its cursor must be closed before the connection.
             with closing(read_records(connection, self)) as blocks:
-                yield from encode_rows(blocks, _row, keep_bad=keep_bad)
+                yield from encode_rows(blocks, _kept_row if keep_bad else _row, keep_bad=keep_bad)
 
     def first_rows(self, maximum: int, *, keep_bad: bool) -> list[object]:
         rows: list[object] = []
@@ -221,4 +222,15 @@ def _row(record: Mapping[str, object], number: int) -> Row:
             row[column] = json_value(value)
         except ValueError as error:
             raise BadRowError(f"row {number} of the query: column {column!r} {error}.") from None
+    return row
+
+
+def _kept_row(record: Mapping[str, object], number: int) -> dict[str, Any]:
+    """A row in which a value that JSON cannot represent only matters to those who need its column."""
+    row: dict[str, Any] = {}
+    for column, value in record.items():
+        try:
+            row[column] = json_value(value)
+        except ValueError as error:
+            row[column] = unusable_value(f"row {number} of the query: column {column!r} {error}.")
     return row
