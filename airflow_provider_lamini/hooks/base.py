@@ -139,6 +139,11 @@ class PlatformHook(BaseHook):
             self._client = None
             report_sent_requests()
 
+    def forget_connection(self) -> None:
+        """Close the client, and look the connection up again at the next call: its key may have been rotated."""
+        self.close()
+        self._info = None
+
     def __enter__(self) -> Self:
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,20 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from airflow_provider_lamini.api.settings import ClientSettings
+    from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.jobs.result_cache import ResultCache
     from airflow_provider_lamini.platforms.base import Platform
 
 
 @asynccontextmanager
-async def private_watch(settings: ClientSettings, cache: ResultCache) -> AsyncIterator[Watch]:
+async def private_watch(hook: PlatformHook, cache: ResultCache) -> AsyncIterator[Watch]:
     """Open a watch for one task that waits in its own process.
 
-    :param settings: how to reach the platform, as read from the connection when the task started
+    :param hook: the task's hook, which nothing else uses meanwhile; its connection is read again if its key is refused
     :param cache: receives the status responses that contain results
     """
+    lookups = itertools.count()
 
     async def lookup() -> ClientSettings:
-        return settings
+        if next(lookups):
+            await asyncio.to_thread(hook.forget_connection)
+        return await asyncio.to_thread(hook.settings)
 
     watch = Watch(lookup, cache)
     try:

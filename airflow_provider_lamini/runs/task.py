@@ -358,7 +358,7 @@ class TaskRun:
         )
 
     def _watch(self) -> AbstractAsyncContextManager[Watch]:
-        return private_watch(self.settings, self.result_cache)
+        return private_watch(self.hook, self.result_cache)
 
     async def _wait(self, watch: Watch, wait: WaitFor, until: float) -> JobEvent:
         own = wait.deadline is not None and wait.deadline <= until

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -19,6 +20,7 @@ from airflow_provider_lamini.exceptions import (
     WaitTimeoutError,
 )
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
+from tests.support.local_platform import wait_until
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import LinkedTask, connect
 
@@ -80,6 +82,22 @@ def test_a_model_is_tuned_and_its_name_returned(tuning, train, task, deferrable)
         }
     ]
     assert len(ended.deferrals) == deferrable
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_key_that_is_rotated_while_a_task_waits_is_read_again(tuning, train, task, monkeypatch, deferrable):
+    tuning.script = [("CREATED", *["TRAINING MODEL"] * 8, "COMPLETED")]
+
+    def rotate():
+        wait_until(lambda: "1" in tuning.jobs and tuning.jobs["1"].polls)
+        tuning.key = "another-key"
+        connect(monkeypatch, tuning)
+
+    with ThreadPoolExecutor() as threads:
+        rotating = threads.submit(rotate)
+        ended = run_to_end(train(deferrable=deferrable), task)
+        rotating.result()
+    assert (ended.result["status"], len(tuning.jobs)) == ("COMPLETED", 1)
 
 
 def test_validated_arguments_are_sent(tuning, train, task):
