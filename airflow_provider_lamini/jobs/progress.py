@@ -10,7 +10,6 @@ from airflow_provider_lamini.api.errors import (
     JobNotFoundError,
     NotFoundError,
     ProtocolError,
-    RateLimitedError,
     UnavailableError,
 )
 from airflow_provider_lamini.jobs.state import JobState
@@ -193,9 +192,7 @@ def reason(error: PlatformError | None) -> str:
     if error is None or error.status is None:
         return str(error)
     advice = ""  # of any other error, the advice is at its beginning
-    if isinstance(error, RateLimitedError):
-        advice = "Set requests_per_second if this lasts. "
-    elif isinstance(error, UnavailableError | ProtocolError):
+    if isinstance(error, UnavailableError | ProtocolError):
         advice = "Check it if this lasts. "
     elif isinstance(error, JobNotFoundError | NotFoundError):
         advice = "It may not know the new job yet. "
