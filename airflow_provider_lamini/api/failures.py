@@ -25,7 +25,7 @@ _ADVICE: dict[type[errors.PlatformError], str] = {
     errors.AuthenticationError: "Check the key of the connection.",
     errors.NotFoundError: "Check the connection's address, with its path prefix, and the id.",
     errors.InvalidRequestError: "Correct the argument.",
-    errors.RateLimitedError: "Send less at a time, set requests_per_second, or allow a longer retry_budget.",
+    errors.RateLimitedError: "Set requests_per_second, send less at a time, or allow a longer retry_budget.",
     errors.PlatformTimeoutError: "Ask for less at a time, or allow a longer read_timeout or retry_budget.",
 }
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
