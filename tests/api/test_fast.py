@@ -56,7 +56,7 @@ async def look(url):
 
 
 def test_a_refused_connection_is_a_transient_error():
-    with pytest.raises(UnavailableError, match="the connection was refused"):
+    with pytest.raises(UnavailableError, match="The connection was refused"):
         asyncio.run(look(f"http://127.0.0.1:{free_port()}"))
 
 
