@@ -199,7 +199,7 @@ def test_a_value_of_a_query_that_json_cannot_hold_fails_its_row(task, query, out
 @pytest.mark.parametrize("policy", [{}, {"on_bad_row": "error", "max_failed_rows": 1}])
 def test_such_a_query_is_refused_by_default_and_above_the_limit(task, query, out, policy):
     with pytest.raises(InvalidArgumentError, match="row 0 of the query: column 'size' is of type bytes"):
-        run_to_end(task(**query, **policy))
+        run_to_end(task(**query, **policy, passthrough=["size"] if policy else None))
     assert not list(out.glob("part*"))
 
 

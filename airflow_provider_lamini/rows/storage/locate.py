@@ -42,8 +42,8 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
         files = root.fs
     except (ValueError, ImportError):
         package = _PROVIDERS.get(uri.partition("://")[0].lower())
-        install = f"pip install '{package}'" if package else "install its provider, or correct the scheme"
+        install = f"Run pip install '{package}'" if package else "Install its provider, or correct the scheme"
         raise InputError(
-            f"{redacted_uri(uri)}: Airflow has no file system for {uri.partition('://')[0]}://: {install}"
+            f"{redacted_uri(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. {install}."
         ) from None
     return ObjectStore(files), f"{str(root.path).rstrip('/')}/{path}"
