@@ -165,7 +165,7 @@ def test_a_wrong_address_is_not_taken_for_refused_rows(platform, inference, endp
     ("input_", "fix"),
     [
         ("rows.parquet", "pip install 'airflow-provider-lamini[parquet]'"),
-        ("nothere://bucket/rows.jsonl", "install its provider"),
+        ("nothere://bucket/rows.jsonl", "Install its provider"),
     ],
 )
 def test_the_error_of_what_is_not_installed_hides_the_tracebacks_of_the_attempt(
