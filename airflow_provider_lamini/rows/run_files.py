@@ -128,7 +128,7 @@ def remove_work_files(folder: OutputFolder, *, keep_claims: bool) -> None:
     """Remove the files that only a running run needs: kept rows, partial results, claims and job ids that were left.
 
     :param folder: the output folder
-    :param keep_claims: keep the claims, because a process that another has taken over from may still look for them
+    :param keep_claims: keep the claims, because a process that has lost the ledger may still look for them
     """
     kinds = (_PARTIAL, _KEPT_ROWS) if keep_claims else (_PARTIAL, _KEPT_ROWS, _CLAIM)
     folder.delete_all(

@@ -224,7 +224,7 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :param max_chunk_rows: rows of the next chunks, if the platform accepts fewer than `Header.chunk_size`; 0 if not
     :param sizes: sizes of the planned chunks, in their order
     :param exclusive: whether the folder's store was seen to refuse the second creation of a file; unset if it has locks instead
-    :param taken_over: whether a process may still run from which another has acquired the ledger; unset if not
+    :param keep_claims: whether a process may still run from which another has acquired the ledger; unset if not
     :param report: what else the report says about the finished chunks; unset before there is one
     """
 
@@ -242,7 +242,7 @@ class LedgerDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_chunk_rows: int = 0
     sizes: list[Sizes] = []
     exclusive: bool | msgspec.UnsetType = msgspec.UNSET
-    taken_over: bool | msgspec.UnsetType = msgspec.UNSET
+    keep_claims: bool | msgspec.UnsetType = msgspec.UNSET
     report: ReportData | msgspec.UnsetType = msgspec.UNSET
 
     @property

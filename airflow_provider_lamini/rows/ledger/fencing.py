@@ -71,11 +71,11 @@ def acquire(
         if found.header.owner != document.header.owner or found.generation >= generation:
             raise _lost(folder)
         document = found
-    taken_over = document.taken_over
+    keep_claims = document.keep_claims
     if exclusive is True and (generation > known + 1 if after_wait else generation > 1):
-        taken_over = True
+        keep_claims = True
     return replace(
-        document, writer_token=token, generation=generation, exclusive=exclusive, taken_over=taken_over
+        document, writer_token=token, generation=generation, exclusive=exclusive, keep_claims=keep_claims
     )
 
 

@@ -164,7 +164,7 @@ def write_manifest(
         if write_reports is not None:
             manifest = msgspec.structs.replace(manifest, reports=write_reports(manifest))
         folder.write(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    remove_work_files(folder, keep_claims=ledger.document.taken_over is True)
+    remove_work_files(folder, keep_claims=ledger.document.keep_claims is True)
     folder.clean(older_than=0)
     folder.close_work()
     return manifest
