@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import (
@@ -95,9 +96,11 @@ class Progress:
             return (
                 f"{ended} of {self.jobs} job(s) ended, {self._done(histories):,} of {self.total:,} rows done"
             )
-        shown = [f"job {job_id}: {_end(history)}" for job_id, history in histories.items()]
-        more = f", and {len(shown) - MAX_JOBS_SHOWN} more" if len(shown) > MAX_JOBS_SHOWN else ""
-        return ", ".join(shown[:MAX_JOBS_SHOWN]) + more
+        shown = [
+            f"job {job_id}: {_end(history)}" for job_id, history in islice(histories.items(), MAX_JOBS_SHOWN)
+        ]
+        more = f", and {len(histories) - MAX_JOBS_SHOWN} more" if len(histories) > MAX_JOBS_SHOWN else ""
+        return ", ".join(shown) + more
 
     def _done(self, histories: Mapping[str, PollHistory]) -> int:
         statuses = (history.status for history in histories.values())
@@ -213,21 +216,18 @@ def _end(history: PollHistory) -> str:
 def _outages(histories: Iterable[PollHistory]) -> str:
     """Describe for how long the platform could not be polled; nothing if it always could."""
     now = time.time()
-    worst = max(
-        histories,
-        key=lambda history: history.outage_seconds + now - (history.failing_since or now),
-        default=None,
-    )
+    worst = max(histories, key=lambda history: history.seconds_failing(now), default=None)
     if worst is None or not worst.outages:
         return ""
-    seconds = worst.outage_seconds + now - (worst.failing_since or now)
     error = worst.last_error
     why = (
         f"it answered {error.status}"
         if error and error.status
         else getattr(error, "detail", "") or "no answer"
     )
-    return f"; polls failed {worst.outages} time(s), for {duration(seconds)} in all ({why})"
+    return (
+        f"; polls failed {worst.outages} time(s), for {duration(worst.seconds_failing(now))} in all ({why})"
+    )
 
 
 def describe(status: JobStatus) -> str:

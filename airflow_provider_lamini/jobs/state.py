@@ -149,22 +149,31 @@ class PollHistory:
             self.outages += 1
             self._changed()
 
-    def answered(self, status: JobStatus, now: float) -> None:
+    def answered(self, status: JobStatus, now: float) -> bool:
         """Note a poll that succeeded.
 
         :param status: what the platform reported
         :param now: Unix timestamp
+        :return: whether it differs from what the last such poll showed
         """
-        if (
-            self.status != status
-        ):  # of two equal ones, the older one is kept: the garbage collector has seen it
+        differs = self.status != status
+        if differs:  # of two equal ones, the older one is kept: the garbage collector has seen it
             self.status = status
         if not status.state.ended:
             self.last_alive_at, self.last_alive = now, self.status
         if self.error is not None:
-            self.outage_seconds += max(0.0, now - (self.failing_since or now))
+            self.outage_seconds = self.seconds_failing(now)
             self.error, self.errors, self.failing_since = None, 0, None
             self._changed()
+        return differs
+
+    def seconds_failing(self, now: float) -> float:
+        """Return for how long polls have failed in all.
+
+        :param now: Unix timestamp
+        """
+        since = now if self.failing_since is None else self.failing_since
+        return self.outage_seconds + max(0.0, now - since)
 
     def _changed(self) -> None:
         if self.on_change is not None:

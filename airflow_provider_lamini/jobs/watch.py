@@ -395,7 +395,6 @@ def _decide(waiter: Waiter, answer: JobStatus | PlatformError, now: float, jitte
         history.failed(answer, now)
         return decide_after_error(waiter.plan, answer, history.errors, now, jitter)
     answer = answer if kind.translate is None else kind.translate(answer)
-    if history.status != answer:
+    if history.answered(answer, now):
         warn_about_unknown_state(kind, answer)
-    history.answered(answer, now)
     return decide_after_status(waiter.plan, answer, now, jitter)

@@ -278,9 +278,7 @@ class TaskRun:
         :raises WaitTimeoutError: if ``timeout`` passes first
         """
         if event is not None:
-            if (
-                event.summary is not None
-            ):  # the log of the trigger may be gone: Airflow keeps only its last wait
+            if event.summary is not None:  # Airflow keeps only the log of a task's last trigger
                 self.log.info("%s", event.summary)
             self.job_ids |= dict.fromkeys((*event.ended, *event.lost, *event.pending))
         with ExitStack() as stack:
