@@ -17,7 +17,7 @@ from airflow_provider_lamini.rows.errors import (
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
 from airflow_provider_lamini.rows.sources.dialect import NULL, STATED_DELIMITER, Dialect, dialect_of, is_empty
 from airflow_provider_lamini.rows.sources.projection import Projection, project_declared
-from airflow_provider_lamini.rows.sources.textfile import InputFile, LineReader
+from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -150,7 +150,7 @@ class DelimitedReader:
         sample = stream.read(_SAMPLE)
         stream.seek(0)
         complete = sample if len(sample) < _SAMPLE else sample[: sample.rfind(b"\n") + 1]
-        text = complete.removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
+        text = complete.removeprefix(UTF8_MARK).decode(errors="replace")
         self._first_line = STATED_DELIMITER.match(text) is not None
         dialect, remarks = dialect_of(text, self._file.csv, _DELIMITERS.get(self._file.format))
         for remark in remarks:
@@ -190,7 +190,7 @@ class DelimitedReader:
         return [column.strip() for column in header]
 
     def _expect_again(self, header: Sequence[str]) -> None:
-        """Note how the header looks where files were joined: it is no row there. A single word without a mark may be one."""
+        """Note how the header looks where files were joined: it is not a row there. A single word without a mark may be one."""
         first = (f"{_MARK}{header[0]}", f'{_MARK}"{header[0]}"', header[0])
         self._repeated = [[name, *header[1:]] for name in (first if len(header) > 1 else first[:2])]
         lines = [self._dialect.delimiter.join(record) for record in self._repeated]

@@ -21,7 +21,7 @@ from airflow_provider_lamini.rows.formats import (
 )
 from airflow_provider_lamini.rows.run_files import LEDGER, MANIFEST, SHARDS
 from airflow_provider_lamini.rows.sources.forms import KNOWN, SUFFIXES, is_manifest, suffix_of
-from airflow_provider_lamini.rows.sources.textfile import InputFile
+from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile
 from airflow_provider_lamini.rows.storage.locate import locate
 from airflow_provider_lamini.rows.storage.patterns import (
     expand_alternatives,
@@ -401,7 +401,7 @@ class FileFinder:
         if key not in self._sniffed:
             file = InputFile(found.store, found.info, label, compression=compression)
             with file.open_text(may_be_other=True) as stream:
-                head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+                head = stream.read(_HEAD).removeprefix(UTF8_MARK).lstrip()
             if head.startswith(b"PAR1"):
                 self._sniffed[key] = "parquet"
             else:

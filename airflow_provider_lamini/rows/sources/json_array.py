@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
+from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _BLOCK = 64 * 1024
 _HEAD = 1024
 _BATCH_SIZE = 1024
-_MARK = b"\xef\xbb\xbf"
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _VALUE = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len)
 """Finds the end of an element. Its numbers do not count: Python refuses to convert very long ones."""
@@ -32,7 +32,7 @@ def is_array(stream: BinaryIO) -> bool:
     """
     head = stream.read(_HEAD)
     stream.seek(0)
-    return head.removeprefix(_MARK).lstrip(b" \t\r\n").startswith(b"[")
+    return head.removeprefix(UTF8_MARK).lstrip(b" \t\r\n").startswith(b"[")
 
 
 def read_batches(
@@ -106,8 +106,8 @@ class _Window:
         self.line = start.line
         if start.offset:
             stream.seek(start.offset)
-        elif stream.read(len(_MARK)) == _MARK:
-            self.offset = len(_MARK)
+        elif stream.read(len(UTF8_MARK)) == UTF8_MARK:
+            self.offset = len(UTF8_MARK)
         else:
             stream.seek(0)
 
