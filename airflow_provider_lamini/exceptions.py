@@ -4,6 +4,7 @@
 
     AirflowFailException                   a retry cannot help
       InvalidArgumentError                 an argument or an input is wrong; nothing was sent
+      UnsupportedOperationError            this platform cannot do it; nothing was started
       ThresholdMissedError                   a model has missed a threshold of its evaluation
     AirflowException
       JobError                             a remote job did not end well
@@ -27,6 +28,10 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 class InvalidArgumentError(AirflowFailException):
     """An argument or an input of the task is wrong. Nothing was sent, and no retry is made."""
+
+
+class UnsupportedOperationError(AirflowFailException):
+    """This installation of the platform cannot do what the task needs. Nothing was started, and no retry is made."""
 
 
 class ThresholdMissedError(AirflowFailException):

@@ -20,6 +20,7 @@ _FINAL = {
     f"{_ERRORS}.NotFoundError": "The platform has no such path or object.",
     f"{_ERRORS}.ProjectNotFoundError": "The platform has no such project.",
     f"{_ERRORS}.ResponseTooLargeError": "The response is as large the next time.",
+    f"{_ERRORS}.UnsupportedError": "The platform cannot do this.",
     f"{_FAILURES}.BudgetExceededError": "The tokens are used up.",
     f"{_FAILURES}.TooManyFailedRowsError": "Rows that failed for good fail again.",
 }

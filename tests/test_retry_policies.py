@@ -27,6 +27,7 @@ DECISIONS = {
     errors.NotFoundError: ("fail", None),
     errors.ProjectNotFoundError: ("fail", None),
     errors.ResponseTooLargeError: ("fail", None),
+    errors.UnsupportedError: ("fail", None),
     errors.ModelLoadingError: ("retry", LOADING),
     errors.NotThePlatformError: ("retry", BUSY),
     errors.PlatformTimeoutError: ("retry", BUSY),

@@ -62,6 +62,7 @@ GENERIC_STATUSES: Mapping[int, ErrorStatus] = MappingProxyType(
         500: ErrorStatus(
             meaning="internal error of the platform", error=errors.UnavailableError, transient=True
         ),
+        501: ErrorStatus(meaning="it does not support this", error=errors.UnsupportedError, not_started=True),
         502: _UNAVAILABLE,
         503: _UNAVAILABLE,
         504: _UNAVAILABLE,

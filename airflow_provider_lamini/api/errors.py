@@ -14,6 +14,7 @@
     |-- ModelLoadingError        the model is still being loaded
     |-- ModelNotFoundError       no such model
     |-- UnavailableError         500, 502, 503, 504, no connection
+    |-- UnsupportedError         501
     |-- PlatformTimeoutError     no response in time
     `-- ProtocolError            a response that the API does not allow
         |-- NotThePlatformError  a web page, an empty body, a 405, or a redirect to another host
@@ -124,6 +125,10 @@ class UnavailableError(PlatformError):
 
     Also raised for a wrong host or an untrusted certificate: then correct the connection.
     """
+
+
+class UnsupportedError(PlatformError):
+    """This installation of the platform cannot do this at all. Retrying does not help; the message says what it lacks."""
 
 
 class PlatformTimeoutError(PlatformError):

@@ -142,18 +142,26 @@ def of_status(
     """
     what = f"The platform answered {call.method} {call.path} with {status}"
     what += f" ({known.meaning})" if known.meaning else ""
-    what += f": {detail}" if detail else ""
+    advice = known.advice
+    if detail and known.error is errors.UnsupportedError:
+        advice = _sentence(detail)  # the platform's text says what to install or to set
+    elif detail:
+        what += f": {detail}"
     return AttemptFailed(
         known.error,
-        what if what.endswith((".", "!", "?")) else what + ".",
+        _sentence(what),
         transient=known.transient,
         not_started=known.not_started,
         status=status,
         detail=detail,
         request_id=request_id,
         retry_after=retry_after,
-        advice=known.advice,
+        advice=advice,
     )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def of_response(

@@ -35,6 +35,7 @@ MODEL_LOADING: Final = 513
 MODEL_NOT_FOUND: Final = 594
 
 METHOD_NOT_ALLOWED: Final = 405
+UNSUPPORTED: Final = 501
 
 MAX_VALIDATION_ERRORS: Final = 20
 """Maximum number of validation errors returned for one request body."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError, UnsupportedOperationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,13 +34,15 @@ _MAX_DIGITS = 100
 
 @contextmanager
 def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Turn errors of rows, files and folders into `InvalidArgumentError`, which Airflow does not retry.
+    """Turn errors that no retry can help into errors that Airflow does not retry.
 
     :param begun: whether the task has used its storage and may have submitted jobs. Then storage that refuses, returns a
         damaged ledger or no longer has the input is not the user's mistake, and a retry must attach to the jobs.
     :raises InvalidArgumentError: instead of a `RowError`, unless a retry may help
     :raises StorageError: instead of a `RowError` about storage that may work again
+    :raises UnsupportedOperationError: instead of an `UnsupportedError` of the platform
     """
+    from airflow_provider_lamini.api.errors import UnsupportedError
     from airflow_provider_lamini.rows.errors import (
         ConcurrentAccessError,
         InputMissingError,
@@ -66,6 +68,8 @@ def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[No
         raise InvalidArgumentError(str(error)) from error.__cause__
     except RowError as error:
         raise InvalidArgumentError(str(error)) from error.__cause__
+    except UnsupportedError as error:
+        raise UnsupportedOperationError(str(error)) from error
 
 
 def shown(value: object) -> str:

@@ -45,7 +45,7 @@ SCHEMA_SHARE = 0.6
 """Share of the time for schemathesis; hostile bodies and documents have the rest."""
 TIMEOUT = 60.0
 JOB_TIMEOUT = 300.0
-INTERNAL_ERRORS = frozenset({500, 501, 502, 504, 505})
+INTERNAL_ERRORS = frozenset({500, 502, 504, 505})
 ENDED = {"COMPLETED", "FAILED", "PARTIALLY COMPLETED", "TIMED OUT", "CANCELLED"}
 
 

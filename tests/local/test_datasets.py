@@ -46,7 +46,7 @@ def left_over(platform: LocalPlatform) -> list[Path]:
 
 def test_rows_in_a_request_become_a_dataset(http: httpx.Client, platform: LocalPlatform) -> None:
     base = check(http.get("/v1/get-upload-base-path"), "/v1/get-upload-base-path")
-    assert base == {"upload_base_path": "local"}
+    assert base["upload_base_path"] == "local"
     sent = {"upload_base_path": "local", "data": ROWS, "is_public": True}
     made = check(http.post("/v1/local-data", json=sent), "/v1/local-data")
     assert stored(platform, made["dataset_id"]) == ROWS

@@ -42,8 +42,10 @@ def rejection(platform: TunablePlatform, **body: Any) -> tuple[int, str]:
 def test_without_torch_a_job_is_rejected_with_what_to_install(platform):
     platform.trainer.installed = False
     refusal = rejection(platform, model_name=BASE, dataset_id=dataset(platform))
-    assert refusal == (400, "The packages for training are not installed.")
+    assert refusal == (501, "Install the packages for training.")
     assert platform.http.get("/v1/train/jobs").json() == []
+    asked = platform.http.get("/v1/get-upload-base-path").json()
+    assert asked["tuning_unavailable"] == "Install the packages for training."
 
 
 def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):

@@ -61,7 +61,7 @@ class ScriptedTrainer:
     def check_available(self) -> None:
         """Raise an error if ``installed`` is false."""
         if not self.installed:
-            raise TrainingUnavailable("The packages for training are not installed.")
+            raise TrainingUnavailable("Install the packages for training.")
 
     def train(self, recipe: Recipe, *, check: Callable[[], None], on_step: Callable[[Step], None]) -> Path:
         """Train from the last checkpoint, and write an adapter that maps each input to its output."""

@@ -11,7 +11,7 @@ from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.local.datasets.repository import Dataset
 from airflow_provider_lamini.local.engines.base import EngineUnavailable
-from airflow_provider_lamini.local.errors import PlatformError
+from airflow_provider_lamini.local.errors import UNSUPPORTED, PlatformError
 from airflow_provider_lamini.local.inference import CompletionSettings
 from airflow_provider_lamini.local.models.catalogue import VECTORS, find
 from airflow_provider_lamini.local.multipart import invalid_field
@@ -209,7 +209,7 @@ def _check_available(platform: Platform) -> None:
     try:
         platform.trainer.check_available()
     except TrainingUnavailable as error:
-        raise PlatformError(400, str(error)) from None
+        raise PlatformError(UNSUPPORTED, str(error)) from None
 
 
 def _dataset(platform: Platform, body: TrainBody) -> Dataset:

@@ -169,8 +169,8 @@ def check_available() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise TrainingUnavailable(
-            f"Tuning needs {', '.join(missing)}, which this installation of the local platform lacks. "
-            "Run: pip install 'airflow-provider-lamini[train]'"
+            "Run pip install 'airflow-provider-lamini[train]' where the local platform runs. It trains no text models "
+            f"without {', '.join(missing)}."
         )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_lamini.api import azure_blob
+from airflow_provider_lamini.api.errors import UnsupportedError
 from airflow_provider_lamini.corpus.pairs import REFUSE, Columns, dataset_file
 from airflow_provider_lamini.platforms.lamini.api import datasets
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, failure_numbers, recorded_failures
@@ -21,6 +22,7 @@ from airflow_provider_lamini.runs.submission_record import NoRecord, Submission,
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.pairs import Dataset
+    from airflow_provider_lamini.platforms.lamini.api.datasets import UploadBasePath
     from airflow_provider_lamini.runs.task import TaskRun
 
 RECORD = "dataset"
@@ -65,6 +67,18 @@ class UploadedDataset:
     new: bool
 
 
+def check_tuning(target: UploadBasePath) -> None:
+    """Check that a platform does not say that it cannot tune.
+
+    :param target: the platform's answer
+    :raises UnsupportedError: if it does
+    """
+    if target.tuning_unavailable:
+        raise UnsupportedError(
+            f"{target.tuning_unavailable} Nothing was sent.", detail=target.tuning_unavailable
+        )
+
+
 class DatasetUpload:
     """Uploads the dataset that a task needs, or finds the one that an earlier try uploaded.
 
@@ -105,12 +119,14 @@ class DatasetUpload:
         if isinstance(self._records, NoRecord):
             self._records.warn(self._task.log)
 
-    def upload(self, *, forced_by: str | None = None) -> UploadedDataset:
+    def upload(self, *, forced_by: str | None = None, to_tune: bool = False) -> UploadedDataset:
         """Upload the dataset, unless an earlier try has.
 
         :param forced_by: upload it again, once for this request (`TaskIdentity.request_key`)
+        :param to_tune: whether this task tunes a model on it; then a platform that cannot do that gets no dataset
         :raises RowError: if the input cannot be read, or has invalid rows; nothing was sent
         :raises PlatformError: if the platform, or its store, failed or refused
+        :raises UnsupportedError: with ``to_tune``, if the platform cannot tune; nothing was uploaded
         """
         log, fingerprint = self._task.log, self.fingerprint
         record = self._records.read()
@@ -131,6 +147,14 @@ class DatasetUpload:
                 "Read %s: %d rows, %s.%s",
                 *(source.describe(), dataset.rows, dataset.bad.verdict(), source.remarks()),
             )
+            target = self._task.hook.send(datasets.upload_base_path())
+            if to_tune:
+                check_tuning(target)
+            elif target.tuning_unavailable:
+                log.warning(
+                    "%s The dataset is uploaded nevertheless.",
+                    target.tuning_unavailable,
+                )
             intent = Submission(
                 fingerprint=fingerprint,
                 mark="",
@@ -140,15 +164,14 @@ class DatasetUpload:
             )
             self._records.write(intent)
             self._task.begun = True
-            dataset_id = self._send(dataset)
+            dataset_id = self._send(dataset, target)
         uploaded = intent.submitted(dataset_id, time.time())
         record_job_id(self._task, dataset_id, "dataset", fingerprint, lambda: self._records.write(uploaded))
         log.info("Uploaded dataset %s: %d rows, %d bytes.", dataset_id, dataset.rows, dataset.size)
         return UploadedDataset(dataset_id, dataset.rows, dataset.size, failures, new=True)
 
-    def _send(self, dataset: Dataset) -> str:
+    def _send(self, dataset: Dataset, target: UploadBasePath) -> str:
         send = self._task.hook.send
-        target = send(datasets.upload_base_path())
         path, is_public = target.upload_base_path, self._request.is_public
         if not target.azure:
             call = datasets.upload_file(upload_base_path=path, data=dataset.file, is_public=is_public)

@@ -14,7 +14,7 @@ from airflow_provider_lamini.platforms.lamini.kinds import TUNING
 from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.runs.arguments import check_output
 from airflow_provider_lamini.runs.job_spec import Accept, Decision, Fail, JobSpec, OrphanSearch, Resume
-from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload
+from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload, check_tuning
 from airflow_provider_lamini.runs.loss_history import final_loss, write_loss_history
 from airflow_provider_lamini.runs.submitted_job import resume_job
 
@@ -81,11 +81,12 @@ class Training(JobSpec[dict[str, object]]):
                 "what it was meant to set may keep its default.",
                 ", ".join(f"{name} ({meant}?)" if meant else name for name, meant in unknown.items()),
             )
-        uploaded = None if self._upload is None else self._upload.upload()
+        uploaded = None if self._upload is None else self._upload.upload(to_tune=True)
         dataset_id = str(request.dataset_id) if uploaded is None else uploaded.dataset_id
         failures = {} if uploaded is None else uploaded.failures
-        base_path = send(datasets.upload_base_path()).upload_base_path
-        dataset = send(datasets.existing(dataset_id=dataset_id, upload_base_path=base_path))
+        target = send(datasets.upload_base_path())
+        check_tuning(target)
+        dataset = send(datasets.existing(dataset_id=dataset_id, upload_base_path=target.upload_base_path))
         call = training.train(
             dataset_id=dataset_id, upload_file_path=dataset.dataset_location, **request.arguments
         )

@@ -199,7 +199,7 @@ def test_a_request_that_cannot_be_fulfilled_is_refused(client, project, dataset,
 def test_without_the_packages_for_training_only_classifiers_are_trained(client, project, dataset, trainer):
     trainer.installed = False
     response = start(client, project, base_model=BASE, train_dataset_id=dataset)
-    assert (response.status_code, "not installed" in response.json()["error"]) == (400, True)
+    assert (response.status_code, response.json()["error"]) == (501, "Install the packages for training.")
     labelled = client.dataset(project, LABELLED)
     client.trained(project, base_model=VECTORS, task_type="classification", train_dataset_id=labelled)
 

@@ -12,9 +12,13 @@ from airflow_provider_lamini.api.call import Call, FilePart, Json, Retry
 
 
 class UploadBasePath(schema.Response):
-    """Where the platform stores datasets: ``azure``, or its own disk."""
+    """Where the platform stores datasets: ``azure``, or its own disk.
+
+    A platform that tunes no models may say why, and what to do.
+    """
 
     upload_base_path: str
+    tuning_unavailable: str | None = None
 
     @property
     def azure(self) -> bool:
