@@ -15,6 +15,7 @@ from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
+    InputChangedError,
     InputError,
     MissingColumnError,
     NoExpectedAnswerError,
@@ -247,16 +248,22 @@ class PairReader:
         :return: batches of pairs; ``None`` for a row that cannot be used
         :raises BadRowError: if rows cannot be used, or more than may be
         :raises MissingColumnError: if no row has a column
+        :raises InputChangedError: if a file was changed meanwhile
         :raises InputError: if the input has no rows, or cannot be read
         """
         needed = self._columns.needed
         unseen = set(needed)
+        version = self._file_version()
         for batch in self._source.batches(columns=needed, required=needed):
             pairs = self._pairs(batch)
             self._rows += len(batch)
             unseen -= {column for column in unseen if batch.has(column)}
             if self._policy.keep or not self.bad.count:
                 yield pairs
+        if self._file_version() != version:
+            raise InputChangedError(
+                f"{self._source.describe()} was changed while it was read. Clear the task once the input is complete."
+            )
         if self.bad.count and not self._policy.keep:
             raise self._error()
         if unseen and self._rows > self.bad.failures[FailureReason.BAD_ROW]:
@@ -267,6 +274,10 @@ class PairReader:
                 f"{self._source.describe()} has no rows, so there is nothing to train or evaluate with."
             )
         self._policy.check_used(self.bad, self._rows, self._source.describe())
+
+    def _file_version(self) -> str:
+        """Changes when a file of the input is written again; empty for a list."""
+        return self._source.version() if self._source.paths() else ""
 
     def _pairs(self, batch: Batch) -> Sequence[Pair | None]:
         """Make pairs of the rows of a batch, and count the rows that cannot be used."""

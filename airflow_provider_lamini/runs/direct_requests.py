@@ -91,7 +91,7 @@ class DirectRequests:
         self._done = run.ledger.totals.rows
 
     def run(self) -> None:
-        """Send requests until every row is done.
+        """Send requests until every row is done, or the input changes.
 
         :raises WaitTimeoutError: at the deadline
         :raises PlatformError: for an error that concerns every row
@@ -130,8 +130,8 @@ class DirectRequests:
             yield chunk, self._run.read(chunk)
 
     def _new_chunks(self) -> Iterator[PlannedChunk]:
-        """The next chunks, each planned when it is requested."""
-        while upcoming := self._run.upcoming():
+        """The next chunks, each planned when it is requested, until the input changes."""
+        while self._run.is_current(often=False) and (upcoming := self._run.upcoming()):
             self._run.save_plan(upcoming, as_job=False)
             with self._run.ledger.transaction(later=True) as change:
                 chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
 from airflow_provider_lamini.rows.counts import describe_failures
 from airflow_provider_lamini.rows.errors import (
+    BadRowError,
+    ColumnError,
     InputChangedError,
+    InputError,
+    InputMissingError,
+    InputRefusedError,
 )
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
@@ -40,7 +45,13 @@ OWNERSHIP_CHECK_INTERVAL = 1.0
 """Seconds between two checks, before something that can be repeated, that no other process has acquired the ledger."""
 
 LOOK_INTERVAL = 5.0
-"""Seconds between two looks at an input and a ledger on an object store while a task waits in its worker."""
+"""Seconds between two looks at an input and a ledger on an object store while a task waits in its worker, and at any input
+while it sends direct requests."""
+
+_CHANGED = (
+    "The input (or max_prompt_chars) was changed while the task ran; nothing more was sent. Restore it and clear the task, or "
+    "process the new input with another output folder."
+)
 
 
 class ChunkRows(NamedTuple):
@@ -124,6 +135,7 @@ class OpenRun:
         self.source = source
         self._input_version = input_version
         self._looked_at = time.monotonic()
+        self._is_current = True
         self.folder = folder
         self.ledger = ledger
         self.writer = config.writer.for_run(
@@ -136,13 +148,19 @@ class OpenRun:
         self._cache = PassthroughCache(config.passthrough, cache_bytes)
         self._earlier = earlier
 
-    def is_current(self) -> bool:
-        """Whether the input is unchanged and the ledger still exists. Otherwise the run must be opened again."""
+    def is_current(self, *, often: bool = True) -> bool:
+        """Whether the input is unchanged and the ledger still exists. Otherwise the run must be opened again.
+
+        :param often: look each time, unless the output is in an object store; else every few seconds
+        """
         now = time.monotonic()
-        if self.folder.remote and now - self._looked_at < LOOK_INTERVAL:
-            return True
+        if not self._is_current or (
+            (self.folder.remote or not often) and now - self._looked_at < LOOK_INTERVAL
+        ):
+            return self._is_current
         self._looked_at = now
-        return self.source.version() == self._input_version and self.folder.exists(LEDGER)
+        self._is_current = self.source.version() == self._input_version and self.folder.exists(LEDGER)
+        return self._is_current
 
     def close(self) -> None:
         """Close the input. Reading again opens it again."""
@@ -158,23 +176,40 @@ class OpenRun:
     def upcoming(self) -> ChunkRows | None:
         """Read the rows of the next chunk; ``None`` if all rows are in chunks.
 
-        :raises InputChangedError: if a row cannot be sent although all rows could when the input was validated
+        :raises InputChangedError: if rows are missing, or one cannot be sent although all could when the input was validated
         """
         document = self.ledger.document
         if document.exhausted:
             return None
-        left = document.header.total_rows - document.next.row
-        chunk = self._upcoming.read(document.next, min(document.chunk_size, left))
-        if chunk is None:
-            return None
+        size = min(document.chunk_size, document.header.total_rows - document.next.row)
+        chunk = self._read(self._upcoming, document.next, size)
+        if len(chunk.rows) < size:
+            raise InputChangedError(
+                f"{self.source.describe()} had {document.header.total_rows} rows when the task began, and now it has "
+                f"{chunk.start.row + len(chunk.rows)}. {_CHANGED}"
+            )
         found = self._screened(chunk)
         if found.failures and not self._config.keep_bad_rows:
             offset, failure = min(found.failures.items())
             raise InputChangedError(
                 f"Row {found.start.row + offset} of {self.source.describe()} could be sent when the task began, and now it "
-                f"cannot: {failure.text}. The input was changed while the task ran. Restore the old input."
+                f"cannot: {failure.text}. {_CHANGED}"
             )
         return found
+
+    def _read(self, reader: ChunkReader, start: Cursor, size: int) -> SourceChunk:
+        """Read a chunk, perhaps with fewer rows.
+
+        :raises InputChangedError: if it cannot be read because the input was changed
+        """
+        try:
+            return reader.read(start, size) or SourceChunk(start, start, ())
+        except (BadRowError, ColumnError, InputError) as error:
+            if isinstance(error, (InputChangedError, InputMissingError, InputRefusedError)):
+                raise
+            if self.source.version() == self._input_version:
+                raise
+            raise InputChangedError(f"{error} {_CHANGED}") from None
 
     def remember(self, chunk: Chunk, rows: Sequence[Row]) -> None:
         """Keep the passthrough columns of a submitted chunk in memory, if they fit.
@@ -197,13 +232,10 @@ class OpenRun:
 
         :raises InputChangedError: if they are not the rows that the chunk was planned with
         """
-        found = self._planned.read(chunk.start, chunk.rows)
-        screened = self._screened(found or SourceChunk(chunk.start, chunk.start, ()))
+        screened = self._screened(self._read(self._planned, chunk.start, chunk.rows))
         if screened.fingerprint != chunk.fingerprint:
             raise InputChangedError(
-                f"In {self.source.describe()}, {chunk} are not the rows that were sent: the input was changed while the "
-                "task ran. Nothing more was sent. Restore the old input, or process the new one with another output "
-                "folder."
+                f"In {self.source.describe()}, {chunk} are not the rows that were sent. {_CHANGED}"
             )
         return screened
 

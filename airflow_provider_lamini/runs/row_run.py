@@ -76,6 +76,7 @@ class RowRun:
         self._result = result
         self._follows_another = follows_another
         self._run: OpenRun | None = None
+        self._has_begun = False
         self._known = Counts()
 
     def advance(self, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
@@ -88,17 +89,17 @@ class RowRun:
         if config.dry_run:
             return Done(dry_run(config, log))
         with ExitStack() as stack:
-            run = self._open(event, stack)
-            if isinstance(config.endpoint, JobEndpoint):
-                # The lock is held until everything that was submitted is recorded.
-                wait = self._advance_jobs(run, config.endpoint, event)
+            while True:
+                run = self._open(event, stack)
+                wait = self._send(run, event, stack)
                 if wait is not None:
                     run.close()
                     return wait
-            else:
+                if run.is_current():
+                    break
+                # The input has changed while its rows were sent. Opening the run again extends it, or raises an error.
+                event = None
                 stack.close()
-                DirectRequests(self._task, config, run, config.endpoint).run()
-                stack.enter_context(run.folder.lock())
             manifest = write_manifest(
                 run.folder,
                 run.ledger,
@@ -152,18 +153,30 @@ class RowRun:
             return self._run
         self.close()
         task = self._task
+        resumed = event is not None and not self._follows_another
         self._run = open_run(
             self._config,
             owner=task.identity.as_dict(),
             platform_url=task.settings.base_url,
-            must_exist=event is not None and not self._follows_another,
+            must_exist=resumed or self._has_begun,
             cache_bytes=0 if task.options.deferrable else MAX_BYTES,
             stack=stack,
             log=task.log,
         )
         self._known = self._run.ledger.totals
-        task.begun = True
+        self._has_begun = task.begun = True
         return self._run
+
+    def _send(self, run: OpenRun, event: JobEvent | None, stack: ExitStack) -> WaitFor | None:
+        """Send rows until all are done, or the task has to wait. The stack has the folder's lock."""
+        endpoint = self._config.endpoint
+        if isinstance(endpoint, JobEndpoint):
+            # The lock is held until everything that was submitted is recorded.
+            return self._advance_jobs(run, endpoint, event)
+        stack.close()
+        DirectRequests(self._task, self._config, run, endpoint).run()
+        stack.enter_context(run.folder.lock())
+        return None
 
     def _advance_jobs(self, run: OpenRun, endpoint: JobEndpoint, event: JobEvent | None) -> WaitFor | None:
         jobs = ChunkJobs(self._task, self._config, run, endpoint)

@@ -13,6 +13,7 @@ from tests.support.knowledge_platform import knowledge  # noqa: F401 - fixtures
 from tests.support.object_store import object_store  # noqa: F401 - a fixture
 from tests.support.platforms import engine, platform, shared_platform  # noqa: F401 - fixtures
 from tests.support.results import rows_in
+from tests.support.row_tasks import task  # noqa: F401 - a fixture
 from tests.support.tasks import WAITING, maker
 from tests.support.tuning_platform import blobs, tuning, tuning_with_blobs  # noqa: F401 - fixtures
 

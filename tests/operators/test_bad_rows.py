@@ -11,41 +11,14 @@ import pytest
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
 from tests.support.databases import CONN_ID, sqlite
-from tests.support.knowledge_platform import Scripted
 from tests.support.results import rows_in
-from tests.support.tasks import WAITING, maker, run_to_end
+from tests.support.row_tasks import each_operator
+from tests.support.tasks import run_to_end
 
 pytestmark = pytest.mark.any_airflow
 
 GOOD = [0, 2, 4, 6, 8, 10]
-OPERATORS = ["batch", "completions", "chat", "embed batch", "embed", "classify", "rag"]
-each_operator = pytest.mark.parametrize("operator", OPERATORS)
 each_source = pytest.mark.parametrize("source", ["list", "jsonl", "csv", "parquet"])
-
-
-@pytest.fixture
-def task(request, operator, out):
-    """Returns a function that takes arguments and returns a factory of operators."""
-    if operator in {"batch", "completions", "chat"}:
-        make = request.getfixturevalue("inference")
-        return lambda **arguments: make(endpoint=operator, chunk_size=4, **arguments)
-    if operator in {"embed batch", "embed"}:
-        make = request.getfixturevalue("embed")
-        endpoint = "batch" if operator == "embed batch" else "embedding"
-        return lambda **arguments: make(endpoint=endpoint, chunk_size=4, **arguments)
-    return knowledge_task(request.getfixturevalue("knowledge"), operator, out)
-
-
-def knowledge_task(knowledge, operator, out):
-    from airflow_provider_lamini.operators.classify import LaminiClassifyOperator
-    from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQueryOperator
-
-    index = knowledge.indexes["1"] = Scripted(("COMPLETED",))
-    index.files = {"a.md": b"alpha is first"}
-    options = {"task_id": "t", "input": ["a"], "output": str(out), "chunk_size": 4, **WAITING}
-    if operator == "classify":
-        return maker(LaminiClassifyOperator, model_id="model-c1", **options)
-    return maker(LaminiMemoryRagQueryOperator, index_id="1", **options)
 
 
 def write_input(source, folder):

@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_lamini.corpus.pairs import Columns, dataset_file
-from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingColumnError
+from airflow_provider_lamini.corpus.pairs import Columns, PairReader, dataset_file
+from airflow_provider_lamini.rows.errors import (
+    BadRowError,
+    ColumnError,
+    InputChangedError,
+    InputError,
+    MissingColumnError,
+)
 from airflow_provider_lamini.rows.sources.source import open_source
 
 GOOD = [{"input": f"q{number}", "output": f"a{number}", "more": number} for number in range(3)]
@@ -148,3 +154,13 @@ def test_memory_does_not_depend_on_the_number_of_rows(file):
     tracemalloc.stop()
     assert dataset.size > 19_000_000
     assert peak < 12_000_000
+
+
+@pytest.mark.parametrize("rows", [GOOD[:2], [*GOOD, *GOOD], [{**row, "output": "b"} for row in GOOD]])
+def test_a_file_that_is_written_again_while_it_is_read_makes_no_dataset(file, rows):
+    reader = PairReader(open_source(file(GOOD)), Columns.parse("input", "output"))
+    pairs = reader.read()
+    next(pairs)
+    file(rows)
+    with pytest.raises(InputChangedError, match="was changed while it was read"):
+        list(pairs)

@@ -254,12 +254,13 @@ def _deferral(deferred: Any) -> Deferral:
 
 
 @contextmanager
-def log_lines(minimum: int = logging.INFO) -> Iterator[list[str]]:
+def log_lines(minimum: int = logging.INFO, lines: list[str] | None = None) -> Iterator[list[str]]:
     """Collect the log lines of tasks, triggers and clients within the block.
 
     :param minimum: the lowest level to collect
+    :param lines: the list that gets them; ``None`` for a new one
     """
-    lines: list[str] = []
+    lines = [] if lines is None else lines
     handler = _LineHandler(lines, minimum)
     with ExitStack() as stack:
         for name in ("", "airflow.task"):
@@ -271,6 +272,30 @@ def log_lines(minimum: int = logging.INFO) -> Iterator[list[str]]:
 
             stack.enter_context(capture_logs(processors=[handler.add_entry]))
         yield lines
+
+
+@contextmanager
+def at_log_line(text: str, action: Callable[[], object]) -> Iterator[None]:
+    """Call a function at the moment when the first log line within the block has a text.
+
+    :param text: a part of the line
+    :param action: called in the thread that logs
+    """
+    with log_lines(lines=_Listener(text, action)):
+        yield
+
+
+class _Listener(list[str]):
+    """Calls a function when the first line with a text is appended."""
+
+    def __init__(self, text: str, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._text = text
+        self._actions = [action]
+
+    def append(self, line: str) -> None:
+        if self._text in line and self._actions:
+            self._actions.pop()()
 
 
 class _LineHandler(logging.Handler):

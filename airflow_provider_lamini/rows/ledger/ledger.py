@@ -132,9 +132,9 @@ class Ledger:
                 and if_other == "fail"
                 and not (ours and found.nothing_submitted and not holds_results(folder))
             ):
-                grown = has_other_input(found.header, header) and header.total_rows > found.header.total_rows
+                advice = _advice(found, header) if ours else _REMEDY
                 raise LedgerConflictError(
-                    f"The output folder {folder} holds the results of {other}. {_IF_GROWN if grown else ''}{_REMEDY}"
+                    f"The output folder {folder} holds the results of {other}. {advice}"
                 )
             if other or if_same == "replace":
                 # The old ledger is acquired first, so that its writer stops. Its file is replaced last, so that a crash
@@ -498,6 +498,27 @@ def fingerprint(keys: bytes) -> str:
     return hashlib.sha1(keys, usedforsecurity=False).hexdigest()
 
 
+def _advice(found: LedgerDocument, header: Header) -> str:
+    """What to do if a run has other settings, or its input has changed.
+
+    :param found: the run in the folder
+    :param header: the same run with the new input or settings
+    """
+    job_ids = [job_id for chunk in found.open for job_id in chunk.job_ids]
+    more = f" and {len(job_ids) - _MAX_NAMED} more" if len(job_ids) > _MAX_NAMED else ""
+    running = f"Its jobs may still run and bill: {', '.join(job_ids[:_MAX_NAMED])}{more}. " if job_ids else ""
+    grown = has_other_input(found.header, header) and header.total_rows > found.header.total_rows
+    others = {
+        "input": found.header.input_version != header.input_version,
+        "arguments": found.header.fingerprint != header.fingerprint,
+    }
+    changed = " and the ".join(name for name, is_other in others.items() if is_other)
+    restore = f"To go on with what was sent, restore the {changed} and clear the task."
+    return f"{_IF_GROWN if grown else ''}{_REMEDY} {running}{restore}"
+
+
+_MAX_NAMED = 5
+"""Maximum number of jobs in a message."""
 _IF_GROWN = "If rows were only added at its end, set on_changed_input='extend': then these alone are sent. "
 _REMEDY = (
     "Choose another folder, for example with {{ run_id }} in its name, or set on_other_run='replace' to replace what is "
