@@ -114,6 +114,17 @@ class SqlInput(ReadOnceInput):
         return f"the query on the connection {self.conn_id}"
 
 
+_PROVIDERS = {
+    "mssql": "microsoft-mssql",
+    "redshift": "amazon",
+    **{
+        name: name
+        for name in ("jdbc", "mysql", "odbc", "oracle", "postgres", "presto", "snowflake", "sqlite", "trino")
+    },
+}
+"""The end of the name of the package that brings the hook of a database, by type of connection."""
+
+
 def read_blocks(connection: Any, query: SqlInput) -> Generator[list[Row], None, None]:
     """Run a query and read its rows in blocks. Memory does not depend on their number.
 
@@ -161,15 +172,30 @@ def database_connection(conn_id: str) -> tuple[Any, Any]:
             "A database needs Airflow's common.sql provider: pip install 'airflow-provider-lamini[sql]'"
         ) from None
     try:
-        hook = BaseHook.get_connection(conn_id).get_hook()
+        found = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
         raise InputError(f"There is no connection {conn_id!r}. Define it, or name another one.") from error
+    kind = found.conn_type or "(none)"
+    try:
+        hook = found.get_hook()
+    except ImportError as error:
+        raise MissingExtraError(
+            f"A package of the provider for {kind} connections is missing: {error}. Install it; the connection is {conn_id!r}."
+        ) from error
     except AirflowException as error:
-        raise InputError(
-            f"The connection {conn_id!r} is not that of a database, or the provider of its type is not installed."
+        name = _PROVIDERS.get(kind)
+        if name is None:
+            raise InputError(
+                f"Airflow has no hook for {kind} connections. Install the provider of that type, or name the connection of a "
+                f"database; {conn_id!r} is not that of a database that Airflow knows."
+            ) from error
+        raise MissingExtraError(
+            f"Run pip install 'apache-airflow-providers-{name}': Airflow has no hook for {kind} connections such as {conn_id!r}."
         ) from error
     if not isinstance(hook, DbApiHook):
-        raise InputError(f"The connection {conn_id!r} is not that of a database: its hook is no DbApiHook.")
+        raise InputError(
+            f"Name the connection of a database: {conn_id!r} is not that of a database, but of type {kind}."
+        )
     return hook, hook.get_conn()
 
 

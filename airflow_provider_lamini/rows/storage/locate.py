@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.base import Store
 
 
-_PROVIDERS = {
-    "s3": "apache-airflow-providers-amazon[s3fs]",
-    "s3a": "apache-airflow-providers-amazon[s3fs]",
-    "gs": "apache-airflow-providers-google",
-    "gcs": "apache-airflow-providers-google",
-    **dict.fromkeys(("abfs", "abfss", "adl"), "apache-airflow-providers-microsoft-azure"),
+_ADVICE = {
+    **dict.fromkeys(("s3", "s3a"), "Run pip install 'apache-airflow-providers-amazon[s3fs]'."),
+    **dict.fromkeys(("gs", "gcs"), "Run pip install 'apache-airflow-providers-google'."),
+    **dict.fromkeys(("abfs", "abfss", "adl"), "Run pip install 'apache-airflow-providers-microsoft-azure'."),
+    **dict.fromkeys(("wasb", "wasbs"), "Write abfs:// instead."),
+    **dict.fromkeys(("http", "https"), "Download the file to a disk or an object store first."),
 }
-"""What to install for the file system of a scheme."""
+"""What to do about a scheme without a file system."""
 
 
 def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
@@ -41,9 +41,9 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
         root = object_storage_path(f"{scheme}://{authority}/", conn_id)
         files = root.fs
     except (ValueError, ImportError):
-        package = _PROVIDERS.get(uri.partition("://")[0].lower())
-        install = f"Run pip install '{package}'" if package else "Install its provider, or correct the scheme"
+        written = uri.partition("://")[0]
+        advice = _ADVICE.get(written.lower(), "Install its provider, or correct the scheme.")
         raise InputError(
-            f"{redacted_uri(uri)}: Airflow has no file system for {uri.partition('://')[0]}://. {install}."
+            f"Airflow has no file system for {written}://. {advice} The path is {redacted_uri(uri)}."
         ) from None
     return ObjectStore(files), f"{str(root.path).rstrip('/')}/{path}"
