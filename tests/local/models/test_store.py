@@ -124,7 +124,7 @@ def test_a_custom_model_can_be_replaced(store: ModelStore, custom: Path, gguf: b
 
 def test_a_file_that_is_not_gguf_is_rejected(store: ModelStore, tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"<html>not found</html>")
-    with pytest.raises(UnreadableModel, match="not a GGUF file"):
+    with pytest.raises(UnreadableModel, match="Give a GGUF file"):
         store.pull(CUSTOM, source=parse_source(str(tmp_path / "x.gguf")))
     assert cached_names(store) == set()
 
