@@ -60,8 +60,8 @@ MAX_REFUSED_ALONE = 10
 MAX_ROWS_AT_ONCE = 10_000
 """Rows of chunks that are planned together, and are in memory until they are submitted."""
 
-GATHER_SECONDS = 0.02
-"""How long a task that waits in its worker waits for the other jobs too, if the results of all fit into memory together."""
+GATHER_IN_WORKER = 0.02
+"""Seconds that a task that waits in its worker waits for the other jobs too, if the results of all fit into memory together."""
 
 NEVER_ACCEPTED = {
     reason.value
@@ -182,7 +182,7 @@ class ChunkJobs:
             # The platform may not know a new job yet. If it counted as vanished, it would be paid for twice.
             submitted_at=max(each.submitted_at or started_at for each in submitted),
             min_ended=min_ended,
-            gather=GATHER_SECONDS if rows <= MAX_ROWS_AT_ONCE else 0.0,
+            gather=GATHER_IN_WORKER if rows <= MAX_ROWS_AT_ONCE else 0.0,
             progress=progress.payload(),
         )
 

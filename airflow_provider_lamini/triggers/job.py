@@ -26,8 +26,8 @@ MODULES = ("hooks.telemetry", "hooks.watches", "jobs.kinds", "jobs.polling", "jo
 MIN_SECONDS = 10.0
 """Default of ``min_trigger_seconds``."""
 
-GATHER_SECONDS = 1.0
-"""How long a trigger waits for more jobs once enough have ended: resuming the task costs far more."""
+GATHER_IN_TRIGGER = 1.0
+"""Seconds that a trigger waits for more jobs once enough have ended: resuming the task costs far more."""
 
 FREEZE_STEP = 500
 """With ``freeze_gc``: how many more triggers must wait than ever before until the next freeze, which takes 20 ms."""
@@ -134,7 +134,7 @@ class JobTrigger(BaseTrigger):
                     self.job_ids,
                     plan,
                     min_ended=self.min_ended,
-                    gather=GATHER_SECONDS,
+                    gather=GATHER_IN_TRIGGER,
                     not_before=may_yield_at,
                     progress=self.progress,
                     info=self._report,
