@@ -178,3 +178,30 @@ def ui_tests_saved_secrets() -> bool:
     from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
     return AIRFLOW_V_3_0_PLUS
+
+
+def shown_map_index(model: Any) -> Any:
+    """Return the column of the map index that Airflow shows: -1 for a task that is not mapped, so for every iteration of a loop.
+
+    :param model: Airflow's class of stored task instances
+    """
+    try:
+        from airflow.models.task_coordinates import (  # type: ignore[import-not-found]
+            public_map_index_expression,
+        )
+    except ImportError:  # before Airflow 3.4, which has loops
+        return model.map_index
+    return public_map_index_expression(model)
+
+
+def is_xcom_of(ti: Any) -> tuple[Any, ...]:
+    """Return the conditions that choose the XComs of a task instance.
+
+    :param ti: the task instance, as Airflow stores it
+    """
+    from airflow.models.xcom import XComModel
+
+    if hasattr(XComModel, "task_instance_id"):  # since Airflow 3.4
+        return (XComModel.task_instance_id == ti.id,)
+    names = ("dag_id", "run_id", "task_id", "map_index")
+    return tuple(getattr(XComModel, name) == getattr(ti, name) for name in names)

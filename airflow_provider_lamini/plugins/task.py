@@ -79,11 +79,13 @@ class StoredTask:
     :param facts: its state and times
     :param xcoms: the XComs that matter here, by key
     :param too_long: keys of those that are too long to be read
+    :param iterated: whether it is one of several iterations of a loop, the one that started last
     """
 
     facts: dict[str, Json]
     xcoms: dict[str, Any]
     too_long: list[str]
+    iterated: bool = False
 
     @property
     def record(self) -> TaskRecord | None:
@@ -125,6 +127,8 @@ def show_task(key: TaskKey) -> dict[str, Json]:
         shown = _show_run(key, record)
     counts = shown.counts or _counts_of(result)
     notes: list[Json] = [shown.note] if shown.note else []
+    if task.iterated:
+        notes.append("The task runs in a loop. This is the iteration that started last.")
     if RESULT in task.too_long:
         notes.append("The task's result is too long to be shown here; see the tab XCom.")
     maximum = _page_rows()
@@ -184,18 +188,23 @@ def load_task(key: TaskKey) -> StoredTask:
     from airflow.utils.session import create_session
     from sqlalchemy import String, cast, func, select
 
-    def of_task(model: Any) -> tuple[Any, ...]:
-        return (
-            model.dag_id == key.dag_id,
-            model.run_id == key.run_id,
-            model.task_id == key.task_id,
-            model.map_index == key.map_index,
-        )
+    from airflow_provider_lamini.compat import is_xcom_of, shown_map_index
 
     with create_session() as session:
-        ti = session.scalar(select(TaskInstance).where(*of_task(TaskInstance)))
-        if ti is None:
+        found = session.scalars(
+            select(TaskInstance)
+            .where(
+                TaskInstance.dag_id == key.dag_id,
+                TaskInstance.run_id == key.run_id,
+                TaskInstance.task_id == key.task_id,
+                shown_map_index(TaskInstance) == key.map_index,
+            )
+            .order_by(TaskInstance.start_date.is_(None), TaskInstance.start_date.desc())
+            .limit(2)
+        ).all()
+        if not found:
             raise PageError(404, "There is no such task instance.")
+        ti = found[0]
         facts: dict[str, Json] = {
             "state": None if ti.state is None else str(ti.state),
             "operator": ti.operator,
@@ -204,7 +213,7 @@ def load_task(key: TaskKey) -> StoredTask:
             "ended": None if ti.end_date is None else ti.end_date.isoformat(),
             "seconds": ti.duration,
         }
-        wanted = (*of_task(XComModel), XComModel.key.in_([RESULT, KEY, *LINKS]))
+        wanted = (*is_xcom_of(ti), XComModel.key.in_([RESULT, KEY, *LINKS]))
         sizes = session.execute(
             select(XComModel.key, func.length(cast(XComModel.value, String))).where(*wanted)
         ).all()
@@ -216,6 +225,7 @@ def load_task(key: TaskKey) -> StoredTask:
         facts,
         {name: _plain(value) for name, value in values},
         [name for name, _ in sizes if name not in short],
+        iterated=len(found) > 1,
     )
 
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -33,6 +34,7 @@ from tests.support.tuning_platform import LinkedTask
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from uuid import UUID
 
     from tests.plugins.conftest import Pages
     from tests.support.emissary_api import EmissaryClient
@@ -64,33 +66,52 @@ def store(pages: Pages) -> Iterator[Any]:  # noqa: ARG001 - it makes the databas
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunType
-    from sqlalchemy import delete, insert
+    from sqlalchemy import delete, insert, select
 
-    def save(ti: LinkedTask, result: Any = None, state: str = "success") -> LinkedTask:
-        values = ti.xcoms if result is None else {**ti.xcoms, "return_value": result}
+    def save(
+        ti: LinkedTask, result: Any = None, state: str = "success", region_id: UUID | None = None
+    ) -> LinkedTask:
+        xcoms = ti.xcoms if result is None else {**ti.xcoms, "return_value": result}
+        names = {name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id")}
+        fields = {
+            "operator": "AnOperator",
+            "start_date": datetime.now(UTC),
+            "duration": 12.5,
+            "state": state,
+            "pool": "default_pool",
+            "try_number": 1,
+        }
+        index = "region_index" if hasattr(TaskInstance, "region_index") else "map_index"
+        fields[index] = ti.map_index if region_id is None else 0
+        if region_id is not None:
+            fields["region_id"] = region_id
         with create_session() as session:
-            run = DagRun(
-                dag_id=ti.dag_id, run_id=ti.run_id, run_type=DagRunType.MANUAL, run_after=datetime.now(UTC)
-            )
-            session.add(run)
-            session.flush()
-            fields = {
-                "operator": "AnOperator",
-                "start_date": datetime.now(UTC),
-                "duration": 12.5,
-                "state": state,
-            }
-            names = {name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
-            session.execute(
-                insert(TaskInstance.__table__).values(**names, **fields, pool="default_pool", try_number=1)
-            )
-            for key, value in values.items():
-                session.add(XComModel(key=key, value=value, dag_run_id=run.id, **names))
+            run = session.scalar(select(DagRun).where(DagRun.dag_id == ti.dag_id, DagRun.run_id == ti.run_id))
+            if run is None:
+                run = DagRun(
+                    dag_id=ti.dag_id,
+                    run_id=ti.run_id,
+                    run_type=DagRunType.MANUAL,
+                    run_after=datetime.now(UTC),
+                )
+                session.add(run)
+                session.flush()
+            (ti_id,) = session.execute(
+                insert(TaskInstance.__table__).values(**names, **fields)
+            ).inserted_primary_key
+            for key, value in xcoms.items():
+                if hasattr(XComModel, "set_for_attempt"):  # since Airflow 3.4
+                    XComModel.set_for_attempt(
+                        task_instance_id=ti_id, key=key, value=value, serialize=False, session=session
+                    )
+                else:
+                    place = {**names, "map_index": ti.map_index, "dag_run_id": run.id}
+                    session.add(XComModel(key=key, value=value, **place))
         return ti
 
     yield save
     with create_session() as session:
-        for model in (XComModel, TaskInstance, DagRun):
+        for model in (TaskInstance, DagRun):  # the XComs go with their task instances
             session.execute(delete(model))
 
 
@@ -281,6 +302,22 @@ def test_a_task_instance_that_does_not_exist_is_not_found(pages: Pages):
     for path in (address(Mapped(xcoms={})), "api/dags/~/runs/~/tasks/~/-1"):
         response = pages.get(path)
         assert (response.status_code, response.json()["detail"]) == (404, "There is no such task instance.")
+
+
+def test_the_page_of_a_task_in_a_loop_shows_the_iteration_that_started_last(
+    pages: Pages, platform: TunablePlatform, store: Any
+):
+    pytest.importorskip("airflow.models.dynamic_region", reason="Airflow has loops since 3.4")
+    assert platform.url
+    for prompt in ("first", "second"):
+        ti = Mapped(map_index=-1, xcoms={})
+        ask = LaminiCompletionOperator(task_id="infer", prompt=[prompt], model_name=BASE)
+        ended = run_to_end(lambda ask=ask: ask, ti)
+        store(ti, ended.result, region_id=uuid4())
+    shown = pages.data(address(ti))
+    assert "second" in str(shown["rows"])
+    assert "first" not in str(shown["rows"])
+    assert shown["notes"] == ["The task runs in a loop. This is the iteration that started last."]
 
 
 def test_rows_of_another_task_are_not_shown_even_if_its_folder_is_named(
