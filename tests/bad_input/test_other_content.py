@@ -8,6 +8,7 @@ import json
 import sqlite3
 import tarfile
 import zipfile
+from contextlib import closing
 
 import pytest
 
@@ -37,9 +38,9 @@ def zipped(content: bytes) -> bytes:
 
 
 def database(_: bytes) -> bytes:
-    connection = sqlite3.connect(":memory:")
-    connection.execute("CREATE TABLE rows (prompt)")
-    return connection.serialize()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE rows (prompt)")
+        return connection.serialize()
 
 
 OTHER = {

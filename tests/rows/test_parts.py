@@ -147,6 +147,7 @@ class TestParts:
         assert writer.load_partial(0, 1, 2) is None
         writer.save_partial(0, 1, result)
         writer.save_partial(0, 2, result)
+        folder.settle()
         assert writer.load_partial(0, 1, 2) == result
         folder.delete_all(partial_names(0, 2))
         assert folder.names(work=True) == []
