@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.errors import LedgerLostError
+from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from tests.support.platforms import posts, submissions, totals
 from tests.support.results import outputs
 from tests.support.tasks import TI, begin, resume, run_to_end
@@ -160,3 +164,37 @@ def write_input(path, prompts, modified_at):
         rows = [{"id": number, "prompt": prompt} for number, prompt in enumerate(prompts)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     os.utime(path, (modified_at, modified_at))
+
+
+@pytest.mark.parametrize("place", ["disk", "store"])
+def test_rows_of_a_run_that_is_replaced_while_it_sends_them_are_not_written(
+    request, platform, inference, monkeypatch, place
+):
+    out = request.getfixturevalue("out")
+    monkeypatch.setattr(Ledger, "late_write", 1.1)
+    if place == "store":
+        request.getfixturevalue("object_store")
+    output = "memory://bucket/out" if place == "store" else str(out)
+    options = {
+        "output": output,
+        "endpoint": "completions",
+        "chunk_size": 10,
+        "on_other_run": "replace",
+        "deferrable": False,
+    }
+    platform.control.fault("/v2/completions", contains="old", delay=0.6, times=None)
+    first = inference(input=["old row"], **options)
+    with ThreadPoolExecutor() as pool:
+        old = pool.submit(run_to_end, first)
+        wait_until(lambda: platform.control.stats()["requests"].get("POST /v2/completions"))
+        run_to_end(inference(input=["new row"], **options), replace(TI, task_id="other"))
+        with pytest.raises(LedgerLostError):
+            old.result()
+    assert [row["output"] for row in read_outputs(output)] == ["row new"]
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -38,6 +38,11 @@ def ticking() -> Callable[[], float]:
     return itertools.count(1000.0).__next__
 
 
+@pytest.fixture(autouse=True)
+def nobody_writes_late(monkeypatch):
+    monkeypatch.setattr(Ledger, "late_write", 0.0)
+
+
 @pytest.fixture
 def ledger(folder: OutputFolder) -> Ledger:
     return Ledger.open(folder, HEADER, clock=ticking())

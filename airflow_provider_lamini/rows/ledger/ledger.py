@@ -69,6 +69,8 @@ class Ledger:
 
     late_answer: ClassVar[float] = 30.0
     """Without locks: seconds after an intent during which the process that wrote it may still leave its job's id."""
+    late_write: ClassVar[float] = 3.0
+    """Without locks: seconds for which a process may still write parts of a run that another run replaces."""
     max_intent_age: ClassVar[float] = 5.0
     """Seconds after which an intent is renewed before the submission begins, so that `late_answer` is long enough."""
     write_interval: ClassVar[float] = 1.0
@@ -113,7 +115,7 @@ class Ledger:
         :raises LedgerConflictError: if the folder holds another run
         :raises UnreadableLedgerError: if this release cannot read the folder's ledger
         """
-        with folder.lock():
+        with folder.lock() as locked:
             folder.clean()
             found = load(folder)
             if found is None:
@@ -140,6 +142,8 @@ class Ledger:
                 # The old ledger is acquired first, so that its writer stops. Its file is replaced last, so that a crash
                 # in between leaves nothing that looks like results of the new run.
                 old = cls._acquire(folder, found, clock)
+                if not (locked or found.finished):
+                    time.sleep(cls.late_write)
                 remove_run(folder)
                 return cls._begin(folder, header, clock, old._document.generation)  # noqa: SLF001
             return cls._acquire(folder, found, clock)
