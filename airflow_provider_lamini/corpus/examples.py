@@ -72,7 +72,7 @@ def read_examples(
                 found.setdefault(pair.output, []).append(pair.input)
             bad = reader.bad
     except (InputError, BadRowError) as error:
-        raise type(error)(f"examples: {error}") from error
+        raise type(error)(f"examples: {error}") from error.__cause__
     if not found:
         raise InputError("examples contains no example. Leave it out to train without examples.")
     unknown = [name for name in found if classes is not None and name not in classes]

@@ -6,6 +6,7 @@
       InputError              the input cannot be read as rows at all
         InputChangedError     the input is not the one that the run started with
         InputMissingError     a file of it does not exist
+        InputUnavailableError its database does not answer
       BadRowError             one row, or one line of a file, cannot be used
         NoExpectedAnswerError it has no answer to compare with
       ColumnError             the name or the type of a column cannot be used
@@ -24,8 +25,8 @@
       MissingExtraError       a file format needs an extra of this package
 
 Messages name the file, the line or row and the column, and say what is wrong and what to do. They never contain the
-content of a row. A retry helps after a `ConcurrentAccessError`, after a `StoreRefusedError` that may pass, and once a run has
-begun, after an `InputMissingError`.
+content of a row. A retry helps after a `ConcurrentAccessError`, an `InputUnavailableError` or a `StoreRefusedError` that may
+pass, and once a run has begun, after an `InputMissingError`.
 """
 
 from __future__ import annotations
@@ -176,6 +177,10 @@ _PASSING_CODES = frozenset(
 
 class InputMissingError(InputError):
     """A file of the input does not exist, or no file matches it."""
+
+
+class InputUnavailableError(InputError):
+    """The database of the input cannot be reached, or has failed. A later retry may help."""
 
 
 class InputRefusedError(InputError, StoreRefusedError):

@@ -46,6 +46,7 @@ def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[No
     from airflow_provider_lamini.rows.errors import (
         ConcurrentAccessError,
         InputMissingError,
+        InputUnavailableError,
         RowError,
         StoreRefusedError,
         UnreadableLedgerError,
@@ -55,6 +56,8 @@ def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[No
         yield
     except ConcurrentAccessError:
         raise
+    except InputUnavailableError as error:
+        raise StorageError(f"{error} A retry reads it again.") from error.__cause__
     except (StoreRefusedError, UnreadableLedgerError, InputMissingError) as error:
         if begun():
             raise StorageError(

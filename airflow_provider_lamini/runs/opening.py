@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
@@ -11,6 +12,7 @@ from airflow_provider_lamini.rows.errors import (
     InputChangedError,
     InputError,
     LedgerError,
+    RowError,
 )
 from airflow_provider_lamini.rows.ledger.document import Header, has_other_input, load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
@@ -20,6 +22,7 @@ from airflow_provider_lamini.rows.output.failed_rows import (
     whole_input_version,
 )
 from airflow_provider_lamini.rows.output.reuse import EarlierRun
+from airflow_provider_lamini.rows.run_files import kept_rows_files
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import (
@@ -32,8 +35,10 @@ from airflow_provider_lamini.runs.kept_rows import open_kept_rows
 from airflow_provider_lamini.runs.open_run import OpenRun
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import ExitStack
 
+    from airflow_provider_lamini.rows.ledger.document import LedgerDocument
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.sources.validation import InputSummary
     from airflow_provider_lamini.runs.outcome import Log
@@ -89,7 +94,8 @@ def open_run(
             done = (ledger.totals.rows, ledger.header.total_rows)
             log.info("Resuming what an earlier try began: %d of %d rows are done.", *done)
     else:
-        summary = _checked_input(config, source, log)
+        with _forgetting_rows(config, folder, found):
+            summary = _checked_input(config, source, log)
         header = Header(
             owner=owner,
             fingerprint=run_fingerprint,
@@ -115,6 +121,20 @@ def open_run(
     return OpenRun(
         config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes, earlier=earlier
     )
+
+
+@contextmanager
+def _forgetting_rows(
+    config: RowRunConfig, folder: OutputFolder, found: LedgerDocument | None
+) -> Iterator[None]:
+    """If the rows of an input that is read once are refused within the block, let the next try read others."""
+    try:
+        yield
+    except RowError:
+        if found is None and isinstance(config.input, ReadOnceInput):
+            folder.delete_all(kept_rows_files(folder, config.input.fingerprint))
+            folder.close_work()
+        raise
 
 
 def _open_ledger(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from tests.bad_input.world import VALID_ARGUMENTS
 from tests.support.databases import CONN_ID, sqlite
 
@@ -58,6 +60,48 @@ def test_a_wrong_query_is_rejected_before_anything_is_sent(world, database, name
         world.run(name, arguments_for(name, **arguments))
     assert message in str(caught.value)
     assert world.work == {}
+
+
+@pytest.mark.parametrize("name", TAKING_ROWS)
+@pytest.mark.parametrize(
+    ("query", "parameters", "message"),
+    [
+        ("SELECT body AS prompt FROM mail ORDER BY kind", None, "no such table: mail"),
+        ("SELECT bodies AS prompt FROM mails ORDER BY kind", None, "no such column: bodies"),
+        ("SELECT body AS AS prompt FROM mails ORDER BY kind", None, "syntax error"),
+        ("SELECT shorten(body) AS prompt FROM mails ORDER BY kind", None, "no such function: shorten"),
+        ("SELECT body AS prompt FROM mails WHERE kind = ? ORDER BY kind", [1, 2], "number of bindings"),
+        ("SELECT body AS prompt FROM mails WHERE kind = :kind ORDER BY kind", {"other": 1}, "binding"),
+    ],
+)
+def test_what_the_database_refuses_is_one_clear_error(world, database, name, query, parameters, message):  # noqa: PLR0917
+    del database  # the connection leads there
+    with pytest.raises(InvalidArgumentError) as caught:
+        world.run(name, arguments_for(name, input_sql=query, sql_parameters=parameters))
+    text = str(caught.value)
+    assert "The database refuses the query on the connection warehouse: " in text
+    assert message in text
+    assert caught.value.__cause__ is None
+    assert world.work == {}
+
+
+@pytest.mark.parametrize("name", TAKING_ROWS)
+@pytest.mark.parametrize("reason", ["locked", "gone"])
+def test_a_database_that_does_not_answer_is_worth_a_retry(world, database, monkeypatch, name, reason):
+    fields = {"locked": {"extra": '{"timeout": 0}'}, "gone": {"host": "/nowhere/warehouse.db"}}[reason]
+    with closing(database.open()) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        replace(database, connection=database.connection | fields).connect(monkeypatch)
+        message = {"locked": "database is locked", "gone": "cannot be reached"}[reason]
+        with pytest.raises(StorageError, match=rf"{message}.*Nothing was sent. A retry reads it again"):
+            world.run(name, arguments_for(name))
+    assert world.work == {}
+
+
+def test_text_that_is_not_utf8_concerns_its_row(world, database):
+    database.run("INSERT INTO mails VALUES ('ham', CAST(x'61ff' AS TEXT))")
+    world.run("EmbeddingOperator", arguments_for("EmbeddingOperator", on_bad_row="error", max_failed_rows=1))
+    assert all(body in json.dumps(world.platform.bodies) for _, body in ROWS)
 
 
 @pytest.mark.parametrize("name", TAKING_ROWS)

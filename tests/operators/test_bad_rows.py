@@ -172,8 +172,24 @@ def test_a_value_of_a_query_that_json_cannot_hold_fails_its_row(task, query, out
 @pytest.mark.parametrize("policy", [{}, {"on_bad_row": "error", "max_failed_rows": 1}])
 def test_such_a_query_is_refused_by_default_and_above_the_limit(task, query, out, policy):
     with pytest.raises(InvalidArgumentError, match="row 0 of the query: column 'size' is of type bytes"):
-        run_to_end(task(**query, **policy, passthrough=["size"] if policy else None))
-    assert not list(out.glob("part*"))
+        run_to_end(task(**query, **policy, passthrough=["size"]))
+    assert [path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+@each_operator
+@pytest.mark.parametrize("on_bad_row", ["fail", "error"])
+def test_a_value_of_a_query_that_nobody_needs_does_not_matter(task, query, on_bad_row):
+    ended = run_to_end(task(**query, on_bad_row=on_bad_row))
+    assert ended.result["counts"]["ok"] == 4
+
+
+@pytest.mark.parametrize("operator", ["embed", "classify", "rag"])
+@pytest.mark.parametrize("on_bad_row", ["fail", "error"])
+def test_nor_does_it_without_an_output_folder(task, query, on_bad_row):
+    result = run_to_end(task(**query | {"output": None, "on_bad_row": on_bad_row})).result
+    assert "errors" not in result
+    with pytest.raises(InvalidArgumentError, match=r"row 0 .*column 'size' is of type bytes"):
+        run_to_end(task(**query | {"output": None, "prompt": "{body} {size}"}))
 
 
 @pytest.mark.parametrize("operator", ["embed", "classify", "rag"])
@@ -250,3 +266,62 @@ def test_without_an_output_folder_bad_rows_are_listed(task):
     listed = result["embeddings" if "embeddings" in result else "outputs"]
     assert [value is None for value in listed] == [False, True, False]
     assert [error and error["reason"] for error in result["errors"]] == [None, "no_prompt", None]
+
+
+WITH_FIELDS = [
+    {"v": {"name": "row 0 of all", "other": 1, "deep": {"fine": 1, "not": 1}}},
+    {"v": {"name": "row 1 of all", "other": math.nan, "deep": {"fine": 1, "not": [math.inf]}}},
+    {"v": {"name": "row 2 of all", "other": "half \ud800"}},
+]
+
+
+@pytest.fixture(params=["list", "jsonl", "json"])
+def with_fields(request, tmp_path):
+    """Rows in which a field cannot be used, and its siblings can."""
+    if request.param == "list":
+        return WITH_FIELDS
+    path = tmp_path / f"in.{request.param}"
+    lines = list(map(json.dumps, WITH_FIELDS))
+    path.write_text("\n".join(lines) if request.param == "jsonl" else f"[{','.join(lines)}]")
+    return str(path)
+
+
+@each_operator
+@pytest.mark.parametrize("on_bad_row", ["fail", "error"])
+def test_a_field_is_used_although_its_sibling_cannot_be(task, with_fields, out, on_bad_row):
+    run_to_end(
+        task(
+            input=with_fields,
+            prompt="{v.name}{v.deep.fine}" if on_bad_row == "error" else "{v.name}",
+            passthrough=["v.name"],
+            on_bad_row=on_bad_row,
+            max_failed_rows=2,
+        )
+    )
+    found = list(read_outputs(str(out)))
+    assert [row["v.name"] for row in found] == [f"row {number} of all" for number in range(3)]
+    assert [row["error"] is None for row in found] == (
+        [True, True, False] if on_bad_row == "error" else [True] * 3
+    )
+
+
+@pytest.mark.parametrize("operator", ["batch"])
+@pytest.mark.parametrize(
+    ("needed", "bad"), [("v", [1, 2]), ("v.other", [1, 2]), ("v.deep", [1]), ("v.deep.not", [1])]
+)
+def test_a_field_that_cannot_be_used_makes_a_bad_row_of_who_needs_it(task, with_fields, out, needed, bad):
+    given = {"input": with_fields, "prompt": "{v.name}", "passthrough": [needed]}
+    with pytest.raises(InvalidArgumentError, match=r"column 'v[\w.]*' (is|has)"):
+        run_to_end(task(**given))
+    run_to_end(task(**given, on_bad_row="error", max_failed_rows=2))
+    assert [row["index"] for row in read_outputs(str(out)) if row["error"]] == bad
+
+
+@pytest.mark.parametrize("operator", ["batch"])
+def test_a_value_that_cannot_be_used_does_not_hide_the_names_of_the_columns(task, tmp_path, out):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"Price (USD)": 5, "x": NaN}\n')
+    run_to_end(task(input=str(path), prompt="It costs {Price (USD)}", deferrable=False))
+    assert [row["error"] for row in read_outputs(str(out))] == [None]
+    with pytest.raises(InvalidArgumentError, match=r"'Price \(USD\)', 'x'|Price \(USD\), x"):
+        run_to_end(task(input=str(path), prompt="It costs {price}", output=f"{out}-2", deferrable=False))

@@ -217,11 +217,11 @@ def test_an_evaluation_reads_a_query_once(platform, database, out):  # noqa: ARG
 BIG = """
 import resource, sys
 from contextlib import closing
-from airflow_provider_lamini.rows.sources.sql import SqlInput, database_connection, read_blocks
+from airflow_provider_lamini.rows.sources.sql import SqlInput, database_connection, read_records
 
 query = SqlInput.of(sys.argv[1], None, "warehouse")
 with closing(database_connection("warehouse")[1]) as connection:
-    blocks = read_blocks(connection, query)
+    blocks = read_records(connection, query)
     next(blocks)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows = 1000 + sum(map(len, blocks))

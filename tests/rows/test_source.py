@@ -60,7 +60,7 @@ class TestLists:
             (b"secret", "it is of type bytes, which JSON cannot represent"),
             (float("nan"), "it is NaN or infinite"),
             ({"a": 1, "b": float("inf")}, "column 'b' is NaN or infinite"),
-            ({"a": {"x": b"secret"}}, "column 'a' is of type bytes"),
+            ({"a": {"x": b"secret"}}, "column 'a.x' is of type bytes"),
             ({"a": {1: 2}}, "column 'a' has a key of type int"),
             ({1: 2}, "it has a key of type int"),
             ({"a": {1, 2}}, "column 'a' is of type set"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
-from airflow_provider_lamini.rows.sources.lists import as_row
+from airflow_provider_lamini.rows.sources.jsonl import unusable_value
+from airflow_provider_lamini.rows.sources.lists import as_row, usable_part
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
 from airflow_provider_lamini.rows.sources.records import PROMPT, flatten
 from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
@@ -15,8 +16,6 @@ from airflow_provider_lamini.rows.values import digest, is_path_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from airflow_provider_lamini.rows.values import Row
 
 BLOCK_ROWS = 1000
 
@@ -60,15 +59,19 @@ class FunctionInput(ReadOnceInput):
         rows: list[object] = []
         for number, item in enumerate(islice(items, maximum)):
             try:
-                rows.append(self._row(item, number, columns))
+                rows.append(as_row(_plain(item), number, columns, self._owner))
             except BadRowError:
-                if not keep_bad:
+                if not keep_bad and usable_part(item, columns) is None:
                     raise
                 rows.append(item)
         return rows
 
     def __str__(self) -> str:
         return f"the rows of the function {self._name}"
+
+    @property
+    def _owner(self) -> str:
+        return f"the function {self._name}"
 
     def _items(self) -> tuple[Iterator[object], Sequence[str] | None]:
         """Call the function."""
@@ -92,7 +95,21 @@ class FunctionInput(ReadOnceInput):
         items, columns, _ = flatten(value, self._columns)
         return iter(items), columns
 
-    def _row(self, item: object, number: int, columns: Sequence[str] | None) -> Row:
-        if is_path_object(item):
-            item = {PROMPT: str(item)}
-        return as_row(item, number, columns, f"the function {self._name}")
+    def _row(self, item: object, number: int, columns: Sequence[str] | None) -> dict[str, Any]:
+        """A row in which a value that JSON cannot represent only matters to those who need its column."""
+        try:
+            return as_row(_plain(item), number, columns, self._owner)
+        except BadRowError:
+
+            def mark(column: str, problem: str) -> object:
+                return unusable_value(f"row {number} of {self._owner}: column {column!r} {problem}.")
+
+            part = usable_part(item, columns, mark)
+            if part is None:
+                raise
+            return part[0]
+
+
+def _plain(item: object) -> object:
+    """An item as it is, but a path as the text of a prompt."""
+    return {PROMPT: str(item)} if is_path_object(item) else item

@@ -15,8 +15,10 @@ import msgspec
 from airflow_provider_lamini.rows.errors import BadRowError, short_name
 from airflow_provider_lamini.rows.sources import json_array
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, TextBatch, bad_row
+from airflow_provider_lamini.rows.sources.projection import field_values
 from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
+from airflow_provider_lamini.rows.sources.usable import split_usable
 from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
@@ -45,42 +47,56 @@ class _UnusableValueError(Exception):
 
 
 class _LineDecoder:
-    """Decodes the object of a line. Invalid JSON in a column that nobody asks for, such as NaN, does not matter.
+    """Decodes the object of a line. Invalid JSON in a column or field that nobody asks for, such as NaN, does not matter.
 
     :param columns: the columns to keep; ``None`` for all
+    :param wanted: the columns and fields of columns (``user.name``) that are needed; ``None`` for all that can be used
     """
 
-    def __init__(self, columns: tuple[str, ...] | None) -> None:
+    def __init__(self, columns: tuple[str, ...] | None, wanted: Collection[str] | None) -> None:
         self._decode = _decoder(columns, ()).decode
-        self._columns = columns
+        self._wanted = wanted
 
     def __call__(self, line: bytes) -> Row:
         """Decode a line.
 
         :raises msgspec.MsgspecError: if it is not valid JSON
-        :raises _UnusableValueError: if a value of a wanted column is none of JSON; the message names the column
+        :raises _UnusableValueError: if a value that is needed is none of JSON; the message names the column
         """
         try:
             return self._decode(line)
-        except msgspec.ValidationError:
-            raise
         except msgspec.DecodeError:
             found = _python_object(line)
-            if found is None or (self._columns is None and not any(map(_is_unusable, found.values()))):
+            if found is None:
                 raise
-            columns = self._columns
-            if columns is None:  # of a row that was kept, the values that can be used
-                columns = tuple(name for name, value in found.items() if not _is_unusable(value))
+        if self._wanted is None:
+            return split_usable(found, lambda *_: None)[0]
         row: Row = {}
-        for column in columns:
-            if column in found:
-                if _is_unusable(found[column]):
-                    raise BadRowError(found[column].removeprefix(_UNUSABLE_VALUE))
-                try:
-                    row[column] = json_value(found[column])
-                except ValueError as error:
-                    raise _UnusableValueError(f"column {short_name(column)!r} {error}") from None
+        for column in self._wanted:
+            for value in field_values(found, column):
+                _check_usable(value)
+            if value is None and column not in found:
+                continue
+            try:
+                row[column] = json_value(value)
+            except ValueError as error:
+                _check_usable_below(value)
+                raise _UnusableValueError(f"column {short_name(column)!r} {error}") from None
         return row
+
+
+def _check_usable(value: object) -> None:
+    """Raise the error of a value that could not be written as JSON."""
+    if isinstance(value, str) and value.startswith(_UNUSABLE_VALUE):
+        raise BadRowError(value.removeprefix(_UNUSABLE_VALUE))
+
+
+def _check_usable_below(value: object) -> None:
+    """Raise the error of the first such value within an object."""
+    _check_usable(value)
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_usable_below(item)
 
 
 def _python_object(line: bytes) -> dict[str, Any] | None:
@@ -122,6 +138,7 @@ def read_batches(
     required: Collection[str],
     *,
     keep_bad: bool = False,
+    wanted: Collection[str] | None = None,
 ) -> Iterator[Batch]:
     """Read a file from a position.
 
@@ -130,11 +147,12 @@ def read_batches(
     :param columns: the columns to keep; ``None`` for all
     :param required: columns that the reader can check for missing values (`Batch.checked`)
     :param keep_bad: keep lines that are not rows (`Batch.bad`) instead of raising an error
+    :param wanted: the columns and fields of columns that are needed, of which ``columns`` has the columns; ``None`` for all
     :raises BadRowError: for the first line that is not a row
     :raises InputError: if the file is not valid text
     """
-    wanted = None if columns is None else tuple(columns)
-    decoder, slow = _decoder(wanted, tuple(required)), _LineDecoder(wanted)
+    names = None if columns is None else tuple(columns)
+    decoder, slow = _decoder(names, tuple(required)), _LineDecoder(names, wanted)
     checked = columns is not None and bool(required)
     with file.open_text() as stream:
         if json_array.is_array(stream):
@@ -228,10 +246,6 @@ def unusable_value(text: str) -> msgspec.Raw:
     """
     escaped = _UNUSABLE_VALUE.encode("ascii", "backslashreplace").replace(b"\0", b"\\u0000")
     return msgspec.Raw(b'"' + escaped + msgspec.json.encode(text)[1:])
-
-
-def _is_unusable(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(_UNUSABLE_VALUE)
 
 
 def _read_line(decoder: _LineDecoder, line: bytes, place: str) -> Row:

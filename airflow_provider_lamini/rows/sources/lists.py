@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
+from airflow_provider_lamini.rows.sources.usable import first_needed, split_usable
 from airflow_provider_lamini.rows.values import Row, json_value, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from airflow_provider_lamini.rows.failures import RowFailure
 
@@ -34,12 +35,14 @@ class ListRows(NamedTuple):
 
     :param rows: the rows, without the values that cannot be used
     :param bad: items that cannot be used, by number; their rows are empty
-    :param unusable: what is wrong with columns of other items, by number; only who needs such a column cannot use the row
+    :param unusable: what is wrong with columns and fields of other items, by number; only who needs one cannot use the row
+    :param owner: what the items belong to, for errors
     """
 
     rows: list[Row]
     bad: dict[int, RowFailure]
-    unusable: dict[int, dict[str, RowFailure]]
+    unusable: dict[int, dict[str, str]]
+    owner: str = "the list"
 
     def bad_among(self, first: int, count: int, wanted: Collection[str] | None) -> dict[int, RowFailure]:
         """The rows that cannot be used, by their offset to the first one.
@@ -50,22 +53,25 @@ class ListRows(NamedTuple):
         """
         found = {}
         for number in range(first, first + count) if self.bad or self.unusable else ():
-            failure = self.bad.get(number) or _first_needed(self.unusable.get(number, {}), wanted)
+            failure = self.bad.get(number) or self._unusable(number, wanted)
             if failure is not None:
                 found[number - first] = failure
         return found
 
+    def unusable_columns(self) -> Iterator[str]:
+        """The columns of which some rows lack the whole value."""
+        for number, problems in self.unusable.items():
+            for name in problems:
+                if not any(name.startswith(f"{column}.") for column in self.rows[number]):
+                    yield name
 
-def _first_needed(unusable: Mapping[str, RowFailure], wanted: Collection[str] | None) -> RowFailure | None:
-    """What is wrong with the first column that is needed, or of which a field is."""
-    return next(
-        (
-            failure
-            for column, failure in unusable.items()
-            if wanted is None or any(name == column or name.startswith(f"{column}.") for name in wanted)
-        ),
-        None,
-    )
+    def _unusable(self, number: int, wanted: Collection[str] | None) -> RowFailure | None:
+        """What is wrong with the first column or field of a row that is needed."""
+        problems = self.unusable.get(number, {})
+        name = first_needed(problems, wanted)
+        if name is None:
+            return None
+        return bad_row(BadRowError(f"row {number} of {self.owner}: column {name!r} {problems[name]}."))
 
 
 def check_rows(
@@ -84,7 +90,7 @@ def check_rows(
         try:
             found.rows.append(as_row(item, number, columns))
         except BadRowError as error:
-            part = _usable_part(item, number, columns)
+            part = usable_part(item, columns)
             if part is None and not keep_bad:
                 raise
             if part is None:
@@ -94,24 +100,24 @@ def check_rows(
     return found
 
 
-def _usable_part(
-    item: object, number: int, columns: Sequence[str] | None
-) -> tuple[Row, dict[str, RowFailure]] | None:
-    """The columns of a row that can be used, and what is wrong with the others; ``None`` if it is none of columns."""
+def usable_part(
+    item: object, columns: Sequence[str] | None, mark: Callable[[str, str], object] | None = None
+) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """The values of an item that can be used, and what is wrong with the others (`split_usable`).
+
+    :param item: an item that is no row as it is
+    :param columns: names for the values of an item that is a sequence
+    :param mark: as for `split_usable`
+    :return: ``None`` if it is none of columns
+    """
     try:
         item = as_mapping(item, columns)
+        if not isinstance(item, Mapping):
+            return None
+        json_value(dict.fromkeys(item))
     except ValueError:
         return None
-    if not isinstance(item, Mapping) or not all(isinstance(column, str) for column in item):
-        return None
-    row: Row = {}
-    unusable = {}
-    for column, value in item.items():
-        try:
-            row |= as_row({column: value}, number, None)
-        except BadRowError as error:
-            unusable[column] = bad_row(error)
-    return row, unusable
+    return split_usable(item, mark)
 
 
 def read_batches(

@@ -118,10 +118,22 @@ def field_value(row: Mapping[str, Json], column: str) -> Json:
     :param row: the row
     :param column: the column
     """
+    return field_values(row, column)[-1]
+
+
+def field_values(row: Mapping[str, Json], column: str) -> list[Json]:
+    """The values on the way to that of a column of a row (`field_value`), which is the last one.
+
+    :param row: the row
+    :param column: the column
+    """
     if column in row:
-        return row[column]
+        return [row[column]]
     found = _field(column, row)
-    return None if found is None else _below(row[found[0]], found[1])
+    if found is None:
+        return [None]
+    head, path = row[found[0]], found[1]
+    return [head, *(_below(head, path[:count]) for count in range(1, len(path) + 1))]
 
 
 def _heads(column: str) -> Iterable[str]:

@@ -226,7 +226,7 @@ class ListSource(Source):
         return self._notes.summary()
 
     def columns(self) -> Collection[str]:
-        unusable = (column for columns in self._found.unusable.values() for column in columns)
+        unusable = self._found.unusable_columns()
         return dict.fromkeys((*(column for row in self.rows for column in row), *unusable, *self._repeated))
 
     def version(self) -> str:
@@ -491,7 +491,9 @@ def _read(
         projection = project_open(columns, file.partitions)
         derived = {*projection.fields, *projection.constants}
         checkable = () if derived.intersection(required) else required
-        batches = jsonl.read_batches(file, start, projection.names, checkable, keep_bad=file.keep_bad)
+        batches = jsonl.read_batches(
+            file, start, projection.names, checkable, keep_bad=file.keep_bad, wanted=columns
+        )
         return batches if projection.is_plain else map(projection.apply, batches)
     if file.format == "parquet":
         from airflow_provider_lamini.rows.sources import parquet

@@ -6,18 +6,19 @@ import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_lamini.compat import report_sql_lineage
-from airflow_provider_lamini.rows.errors import BadRowError, ColumnError, InputError, MissingExtraError
+from airflow_provider_lamini.rows.errors import ColumnError, InputError, MissingExtraError
+from airflow_provider_lamini.rows.sources.database_errors import connection_errors, query_errors
 from airflow_provider_lamini.rows.sources.jsonl import unusable_value
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
-from airflow_provider_lamini.rows.values import digest, json_value
+from airflow_provider_lamini.rows.sources.usable import split_usable
+from airflow_provider_lamini.rows.values import digest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-
-    from airflow_provider_lamini.rows.values import Row
 
 BLOCK_ROWS = 1000
 _CURSOR_NAME = "airflow_provider_lamini_input"
@@ -86,24 +87,21 @@ class SqlInput(ReadOnceInput):
         return digest({"conn_id": self.conn_id, "sql": self.sql, "parameters": self.parameters})
 
     def read_lines(self, *, keep_bad: bool) -> Iterator[bytes]:
-        """Run the query, and read its rows. Errors as for `read_blocks`.
-
-        :raises InputError: if the connection is not that of a database
-        """
+        """Run the query, and read its rows. Errors as for `database_connection` and `read_records`."""
         hook, opened = database_connection(self.conn_id)
         with closing(opened) as connection:
             report_sql_lineage(hook, self.sql)
             # If a row is refused, its cursor must be closed before the connection.
             with closing(read_records(connection, self)) as blocks:
-                yield from encode_rows(blocks, _kept_row if keep_bad else _row, keep_bad=keep_bad)
+                yield from encode_rows(blocks, _row, keep_bad=keep_bad)
 
     def first_rows(self, maximum: int, *, keep_bad: bool) -> list[object]:
+        del keep_bad  # only who needs a bad value notices it
         rows: list[object] = []
-        read = read_records if keep_bad else read_blocks
         hook, opened = database_connection(self.conn_id)
         with closing(opened) as connection:
             report_sql_lineage(hook, self.sql)
-            with closing(read(connection, self)) as blocks:
+            with closing(read_records(connection, self)) as blocks:
                 for block in blocks:
                     rows += block
                     if len(rows) >= maximum:
@@ -125,34 +123,28 @@ _PROVIDERS = {
 """The end of the name of the package that brings the hook of a database, by type of connection."""
 
 
-def read_blocks(connection: Any, query: SqlInput) -> Generator[list[Row], None, None]:
-    """Run a query and read its rows in blocks. Memory does not depend on their number.
-
-    :param connection: an open connection of Python's database API
-    :param query: the query
-    :raises ColumnError: if two columns have the same name, or one has none
-    :raises BadRowError: for the first value that JSON cannot represent
-    """
-    number = 0
-    for block in read_records(connection, query):
-        yield [_row(record, number + offset) for offset, record in enumerate(block)]
-        number += len(block)
-
-
 def read_records(connection: Any, query: SqlInput) -> Generator[list[dict[str, Any]], None, None]:
     """Run a query and read its rows in blocks, with the values as the database's driver gives them.
 
     :param connection: an open connection of Python's database API
     :param query: the query
     :raises ColumnError: if two columns have the same name, or one has none
+    :raises InputError: if the database refuses the query
+    :raises InputUnavailableError: if the database fails
     """
     with closing(_streaming_cursor(connection)) as cursor:
         arguments = (query.sql,) if query.parameters is None else (query.sql, query.parameters)
-        cursor.execute(*arguments)
+        with query_errors(query, executes=True):
+            cursor.execute(*arguments)
         columns: list[str] = []
-        while block := cursor.fetchmany(BLOCK_ROWS):
+        while block := _next_block(cursor, query):
             columns = columns or _columns(cursor)  # a cursor on the server may know them only now
             yield [_record(columns, record) for record in block]
+
+
+def _next_block(cursor: Cursor, query: SqlInput) -> Sequence[Any]:
+    with query_errors(query):
+        return cursor.fetchmany(BLOCK_ROWS)
 
 
 def database_connection(conn_id: str) -> tuple[Any, Any]:
@@ -161,6 +153,7 @@ def database_connection(conn_id: str) -> tuple[Any, Any]:
     :param conn_id: the Airflow connection
     :return: the hook, and an open connection of Python's database API
     :raises InputError: if the connection is not that of a database
+    :raises InputUnavailableError: if the database cannot be reached
     :raises MissingExtraError: if Airflow's common.sql provider is not installed
     """
     from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
@@ -196,7 +189,8 @@ def database_connection(conn_id: str) -> tuple[Any, Any]:
         raise InputError(
             f"Name the connection of a database: {conn_id!r} is not that of a database, but of type {kind}."
         )
-    return hook, hook.get_conn()
+    with connection_errors(conn_id):
+        return hook, hook.get_conn()
 
 
 def is_postgres(connection: Any) -> bool:
@@ -222,6 +216,8 @@ def _streaming_cursor(connection: Any) -> Cursor:
 
         cursor = connection.cursor(import_module(f"{driver}.cursors").SSCursor)
     else:
+        if driver == "sqlite3":  # text that is not UTF-8 concerns its row, not the query
+            connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         cursor = connection.cursor()
     return cursor
 
@@ -241,22 +237,10 @@ def _record(columns: Sequence[str], record: Any) -> dict[str, Any]:
     return dict(zip(columns, values, strict=True))
 
 
-def _row(record: Mapping[str, object], number: int) -> Row:
-    row: Row = {}
-    for column, value in record.items():
-        try:
-            row[column] = json_value(value)
-        except ValueError as error:
-            raise BadRowError(f"row {number} of the query: column {column!r} {error}.") from None
-    return row
-
-
-def _kept_row(record: Mapping[str, object], number: int) -> dict[str, Any]:
+def _row(record: Mapping[str, object], number: int) -> dict[str, Any]:
     """A row in which a value that JSON cannot represent only matters to those who need its column."""
-    row: dict[str, Any] = {}
-    for column, value in record.items():
-        try:
-            row[column] = json_value(value)
-        except ValueError as error:
-            row[column] = unusable_value(f"row {number} of the query: column {column!r} {error}.")
-    return row
+
+    def mark(column: str, problem: str) -> object:
+        return unusable_value(f"row {number} of the query: column {column!r} {problem}.")
+
+    return split_usable(record, mark)[0]
