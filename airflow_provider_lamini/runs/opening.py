@@ -241,7 +241,7 @@ def _earlier_run(config: RowRunConfig, platform_url: str, log: Log) -> EarlierRu
         return None
     folder = OutputFolder(config.reuse_from, config.output_conn_id)
     try:
-        earlier = EarlierRun(folder)
+        earlier = EarlierRun(folder, log.warning)
     except IncompleteOutputError as error:
         log.warning("Nothing can be reused: %s", error)
         return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
-from tests.support.tasks import log_lines, run_to_end
-from tests.support.upstream import text_for
+from tests.support.tasks import at_log_line, log_lines, run_to_end
+from tests.support.upstream import text_for, vector_for
 
 pytestmark = pytest.mark.any_airflow
 
@@ -138,3 +141,81 @@ def test_bad_failed_and_reused_rows_of_a_chunk_keep_apart(platform, inference, f
         {"no_prompt": 1},
     )
     assert [row["error"] is None for row in read_outputs(second)] == [True] * 4 + [False] + [True] * 2
+
+
+def swap(folder, suffix):
+    one, other = (folder / f"part-0000{number}.{suffix}" for number in (0, 1))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def reverse(folder, suffix):
+    path = folder / f"part-00000.{suffix}"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+
+
+DAMAGES = {
+    "missing": lambda folder, suffix: (folder / f"part-00000.{suffix}").unlink(),
+    "cut": lambda folder, suffix: os.truncate(folder / f"part-00000.{suffix}", 300),
+    "swapped": swap,
+    "reversed": reverse,
+    "no keys": lambda folder, _: (folder / "_keys-00000.bin").unlink(),
+    "cut keys": lambda folder, _: os.truncate(folder / "_keys-00000.bin", 40),
+}
+
+
+@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_rows_of_a_part_that_somebody_has_changed_are_sent(embed, engine, folders, damage, output_format):
+    if (damage, output_format) == ("reversed", "parquet"):
+        pytest.skip("lines are reversed")
+    pytest.importorskip("pyarrow")
+    first, second, _ = folders
+    options = {"input": TEXTS, "output_format": output_format, "deferrable": False}
+    run_to_end(embed(output=first, **options))
+    DAMAGES[damage](Path(first), output_format)
+    before = len(engine.prompts)
+    with log_lines() as lines:
+        run_to_end(embed(output=second, reuse_from=first, **options))
+    assert set(TEXTS[:4]) <= set(engine.prompts[before:])
+    assert len(engine.prompts) - before < 25
+    assert any("missing, damaged or replaced" in line for line in lines) is (damage in {"missing", "cut"})
+    assert [row["embedding"] for row in read_outputs(second)] == [
+        pytest.approx(vector_for(text), abs=1e-6) for text in TEXTS
+    ]
+
+
+@each_endpoint
+def test_a_run_that_is_replaced_while_it_is_read_gives_nothing(inference, folders, endpoint):
+    first, second, _ = folders
+    run_to_end(inference(input=TEXTS, output=first, endpoint=endpoint))
+
+    def replace_first():
+        others = [f"other {number}" for number in range(25)]
+        run_to_end(
+            inference(input=others, output=first, endpoint=endpoint, on_other_run="replace", deferrable=False)
+        )
+
+    given = {"input": TEXTS, "reuse_from": first, "output": second, "chunk_size": 5, "max_in_flight": 1}
+    with at_log_line("Submitted job" if endpoint == "batch" else "Validated", replace_first):
+        run_to_end(inference(**given | {"input": ["new", *TEXTS]}, endpoint=endpoint, deferrable=False))
+    assert [row["output"] for row in read_outputs(second)] == [text_for(text) for text in ["new", *TEXTS]]
+
+
+@waiting_ways
+def test_three_nights_pay_for_each_row_once(engine, inference, folders, deferrable):
+    rows, earlier = list(TEXTS), None
+    for night, folder in enumerate(folders):
+        if night:
+            rows[night] += " changed"
+            rows.append(f"added in night {night}")
+            del rows[10]
+            rows.insert(0, rows.pop())
+        before = len(engine.prompts)
+        given = {"input": list(rows), "output": folder, "reuse_from": earlier, "deferrable": deferrable}
+        counts = run_to_end(inference(**given)).result["counts"]
+        expected = 2 if night else 25
+        assert (len(engine.prompts) - before, counts["reused"]) == (expected, len(rows) - expected)
+        assert [row["output"] for row in read_outputs(folder)] == list(map(text_for, rows))
+        earlier = folder

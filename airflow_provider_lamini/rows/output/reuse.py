@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from airflow_provider_lamini.rows.errors import IncompleteOutputError
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.run_files import keys_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.rows.output.manifest import Manifest, Part
@@ -54,17 +56,19 @@ def row_keys(prompts: Sequence[str]) -> bytes:
 
 
 class EarlierRun:
-    """The results of a finished run, by key.
+    """The results of a finished run, by key. What is missing or damaged, or replaced meanwhile, is not found.
 
     :param folder: its output folder
+    :param warn: takes a sentence about a part that cannot be used
     :raises IncompleteOutputError: if there is no manifest that this release can read
     """
 
-    def __init__(self, folder: OutputFolder) -> None:
+    def __init__(self, folder: OutputFolder, warn: Callable[[str], object]) -> None:
         self._folder = folder
+        self._warn = warn
         self._manifest: Manifest = read_manifest(folder)
         self._index: sqlite3.Connection | None = None
-        self._cache: OrderedDict[int, _PartContent] = OrderedDict()
+        self._cache: OrderedDict[int, _PartContent | None] = OrderedDict()
 
     @property
     def settings(self) -> str:
@@ -91,7 +95,8 @@ class EarlierRun:
             (number for number in wanted if keys[number] in places), key=lambda n: places[keys[n]]
         ):
             part, offset = places[keys[number]]
-            result = self._part(part).result(offset)
+            content = self._part(part)
+            result = None if content is None else content.result(offset)
             if result is not None:
                 found[number] = result
         return found
@@ -115,6 +120,9 @@ class EarlierRun:
         )
         for number, part in enumerate(self._manifest.parts):
             index.executemany("INSERT INTO keys VALUES (?, ?, ?)", self._part_keys(number, part))
+        if not self._is_current():
+            self._warn(f"{self._folder} was replaced while it was read; all rows are sent.")
+            index.execute("DELETE FROM keys")
         index.execute("CREATE INDEX by_key ON keys (key)")
         return index
 
@@ -127,53 +135,89 @@ class EarlierRun:
             for row in range(part.rows):
                 yield content[row * KEY_SIZE : (row + 1) * KEY_SIZE], number, row
 
-    def _part(self, number: int) -> _PartContent:
+    def _part(self, number: int) -> _PartContent | None:
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
-        name = self._manifest.parts[number].name
-        content = self._folder.read(name)
-        part: _PartContent = _ParquetPart(content) if name.endswith(".parquet") else _LinesPart(content)
-        self._cache[number] = part
-        while len(self._cache) > 1 and sum(each.size for each in self._cache.values()) > _MAX_CACHED:
+        part = self._manifest.parts[number]
+        content = self._read_part(part)
+        if content is None:
+            self._warn(f"{self._folder.uri(part.name)} is missing, damaged or replaced; its rows are sent.")
+        self._cache[number] = content
+        while len(self._cache) > 1 and sum(each.size for each in self._cache.values() if each) > _MAX_CACHED:
             self._cache.popitem(last=False)
-        return part
+        return content
+
+    def _read_part(self, part: Part) -> _PartContent | None:
+        kind = _ParquetPart if part.name.endswith(".parquet") else _LinesPart
+        # Where a run has only some rows of its input, their indices have gaps.
+        first_row = part.first_row if self._manifest.only_failed_of is msgspec.UNSET else None
+        try:
+            found: _PartContent = kind(self._folder.read(part.name), first_row)
+        except (FileNotFoundError, ValueError):
+            return None
+        return found if found.rows == part.rows and self._is_current() else None
+
+    def _is_current(self) -> bool:
+        """Whether the run is still there. Whoever replaces it removes its manifest before anything else."""
+        with suppress(IncompleteOutputError):
+            return read_manifest(self._folder) == self._manifest
+        return False
 
 
 class _LinesPart:
-    """A part in JSON Lines, decoded line by line."""
+    """A part in JSON Lines, decoded line by line.
 
-    def __init__(self, content: bytes) -> None:
+    :param content: the file
+    :param first_row: index of its first row, if those of the others follow
+    """
+
+    def __init__(self, content: bytes, first_row: int | None) -> None:
         self.size = len(content)
         self._lines = content.split(b"\n")
+        self.rows = len(self._lines) - 1
+        self._first_row = first_row
 
     def result(self, row: int) -> EarlierResult | None:
-        """The result of a row; ``None`` if it failed."""
-        line: dict[str, Any] = msgspec.json.decode(self._lines[row])
-        if line.get("error") is not None:
+        """The result of a row; ``None`` if it failed, or the line is damaged or that of another row."""
+        try:
+            line: dict[str, Any] = msgspec.json.decode(self._lines[row], type=dict)
+        except msgspec.MsgspecError:
             return None
-        return EarlierResult(
-            line["embedding"] if "embedding" in line else line["output"],
-            line.get("finish_reason"),
-            line.get("reasoning"),
-        )
+        if line.get("error") is not None or not _is_row(line.get("index"), self._first_row, row):
+            return None
+        output = line["embedding"] if "embedding" in line else line.get("output")
+        return EarlierResult(output, line.get("finish_reason"), line.get("reasoning"))
 
 
 class _ParquetPart:
-    """A part with vectors in Parquet."""
+    """A part with vectors in Parquet. Parameters as for `_LinesPart`.
 
-    def __init__(self, content: bytes) -> None:
+    :raises ValueError: if the file is damaged
+    """
+
+    def __init__(self, content: bytes, first_row: int | None) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
-        self._table = parquet.read_table(pa.BufferReader(content), columns=["embedding", "error"])
+        columns = ["index", "embedding", "error"]
+        self._table = parquet.read_table(pa.BufferReader(content), columns=columns)
         self.size = int(self._table.nbytes)
+        self.rows = int(self._table.num_rows)
+        self._first_row = first_row
 
     def result(self, row: int) -> EarlierResult | None:
-        """The result of a row; ``None`` if it failed."""
-        if self._table["error"][row].as_py() is not None:
+        """The result of a row; ``None`` if it failed, or is another row."""
+        table = self._table
+        if table["error"][row].as_py() is not None:
             return None
-        return EarlierResult(self._table["embedding"][row].as_py(), None)
+        if not _is_row(table["index"][row].as_py(), self._first_row, row):
+            return None
+        return EarlierResult(table["embedding"][row].as_py(), None)
+
+
+def _is_row(index: object, first_row: int | None, row: int) -> bool:
+    return first_row is None or index == first_row + row
 
 
 _PartContent = _LinesPart | _ParquetPart
