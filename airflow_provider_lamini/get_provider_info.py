@@ -114,12 +114,7 @@ def get_provider_info() -> dict[str, object]:
             {"name": name, "class-name": f"airflow_provider_lamini.decorators.{path}"}
             for name, path in _DECORATORS.items()
         ],
-        "plugins": [
-            {
-                "name": "llm_pages",
-                "plugin-class": "airflow_provider_lamini.plugins.pages.LlmPagesPlugin",
-            }
-        ],
+        # The entry point of the distribution names the plugin. Named here too, it would be found twice.
         "extra-links": [f"airflow_provider_lamini.links.{name}" for name in _LINKS],
         "config": {
             "airflow_provider_lamini": _COMMON_OPTIONS,

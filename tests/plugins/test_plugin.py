@@ -9,11 +9,11 @@ import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
-from airflow_provider_lamini.get_provider_info import get_provider_info
 from airflow_provider_lamini.plugins.pages import LlmPagesPlugin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,11 +29,28 @@ views = [view["href"] for view in getattr(plugin, "external_views", [])]
 print(json.dumps([sorted(set(sys.modules) - before), len(getattr(plugin, 'fastapi_apps', [])), views]))
 """
 
+FOUND = """
+import json
+from airflow import plugins_manager
+try:
+    plugins, errors = plugins_manager._get_plugins()
+except AttributeError:  # before Airflow 3.2
+    plugins_manager.ensure_plugins_loaded()
+    plugins, errors = plugins_manager.plugins, plugins_manager.import_errors
+print(json.dumps([[plugin.name for plugin in plugins], [f"{name}: {error}" for name, error in errors.items()]]))
+"""
+
 
 def load_plugin(**env: str) -> tuple[list[str], int, list[str]]:
     """Import the plugin in a new process; return the modules that this loads, and the numbers of its apps and views."""
+    modules, apps, views = run_python(LOADED, **env)
+    return modules, apps, views
+
+
+def run_python(code: str, **env: str) -> Any:
+    """Run code in a new process; return what it prints last, read as JSON."""
     done = subprocess.run(
-        [sys.executable, "-c", LOADED],
+        [sys.executable, "-c", code],
         env=os.environ | env,
         cwd=ROOT,
         capture_output=True,
@@ -42,8 +59,7 @@ def load_plugin(**env: str) -> tuple[list[str], int, list[str]]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    modules, apps, views = json.loads(done.stdout.splitlines()[-1])
-    return modules, apps, views
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_the_plugin_has_one_application_and_its_views_where_airflow_shows_them():
@@ -60,13 +76,19 @@ def test_the_configuration_turns_the_pages_off():
     assert load_plugin(AIRFLOW__AIRFLOW_PROVIDER_LAMINI__PAGES="False")[1:] == (0, [])
 
 
-def test_the_metadata_and_the_entry_point_name_the_plugin():
-    (entry,) = get_provider_info()["plugins"]
-    module, _, name = entry["plugin-class"].rpartition(".")
-    assert getattr(import_module(module), name) is LlmPagesPlugin
+def test_the_entry_point_names_the_plugin():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["airflow.plugins"] == {entry["name"]: f"{module}:{name}"}
-    assert LlmPagesPlugin.name == entry["name"]
+    ((name, value),) = project["entry-points"]["airflow.plugins"].items()
+    module, _, attribute = value.partition(":")
+    assert getattr(import_module(module), attribute) is LlmPagesPlugin
+    assert LlmPagesPlugin.name == name
+
+
+@pytest.mark.parametrize("lazy", ["True", "False"])
+def test_airflow_finds_the_plugin_once(lazy: str):
+    plugins, errors = run_python(FOUND, AIRFLOW__CORE__LAZY_DISCOVER_PROVIDERS=lazy)
+    assert plugins.count("llm_pages") == 1
+    assert not [error for error in errors if "llm_pages" in error or "lamini" in error]
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="older versions do not show pages")
