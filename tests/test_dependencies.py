@@ -17,7 +17,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-DEV = ("local", "parquet", "http", "dev")
+DEV = ("local", "parquet", "dev")
 ENVIRONMENTS = {
     "local": ("3.3", ("local",)),
     "dev": ("3.3", (*DEV, "fast", "fuzz", "docs")),
@@ -67,9 +67,7 @@ def test_an_environment_has_the_versions_of_the_constraints(name):
 def test_the_lowest_versions_that_are_tested_are_those_that_the_package_promises():
     """Raise a bound that cannot be installed any more, or that something else raises: an untested bound is a guess."""
     tested = pins(ROOT / ".ci/requirements-lowest.txt")
-    extras = [
-        PROJECT["optional-dependencies"][extra] for extra in ("local", "parquet", "zstd", "http", "schema")
-    ]
+    extras = [PROJECT["optional-dependencies"][extra] for extra in ("local", "parquet", "zstd", "schema")]
     differing = {}
     for requirement in map(
         Requirement, [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]

@@ -59,21 +59,15 @@ def test_a_classifier_is_trained_and_used_with_native_templates(load_dags, tmp_p
     assert posts(platform)["POST /v2/classifier/initialize"] == 1
 
 
-# Warnings of Airflow's own code: its HTTP provider uses a deprecated import, and 2.11 an old UPath.
-@pytest.mark.filterwarnings("ignore:.*operator_helpers.determine_kwargs")
-@pytest.mark.filterwarnings("ignore:in a future version of UPath")
-def test_the_rag_example_refreshes_with_as_little_work_as_possible(
-    load_dags, tmp_path, platform, monkeypatch
-):
+def test_the_rag_example_refreshes_with_as_little_work_as_possible(load_dags, tmp_path, platform):
     pages = tmp_path / "site"
     shutil.copytree(EXAMPLES / "data" / "help_site", pages)
     listed = (pages / "pages.txt").read_text()
     dag = load_dags(EXAMPLES / "rag_index_refresh.py")["refresh"].dag
     with site(pages) as url:
-        monkeypatch.setenv("AIRFLOW_CONN_HELP_SITE", url)
 
         def night():
-            return run(dag, folder=str(tmp_path / "rag"))["refresh"]
+            return run(dag, site=url, folder=str(tmp_path / "rag"))["refresh"]
 
         built = night()
         assert (built["action"], built["files"]) == ("built", len(listed.split()))
