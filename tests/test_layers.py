@@ -25,7 +25,15 @@ LAYERS = (
 """From top to bottom: a package imports only packages of lower lines."""
 ROW_LAYERS = ("storage", "sources", "ledger", "output")
 """Packages of ``rows``: each imports only itself and those before it."""
-SMALL_MODULES = ("compat", "exceptions", "links", "get_provider_info", "retry_policies", "__init__")
+SMALL_MODULES = (
+    "compat",
+    "exceptions",
+    "links",
+    "get_provider_info",
+    "retry_policies",
+    "wording",
+    "__init__",
+)
 """They belong to no layer: they import almost nothing."""
 GENERIC = (
     "api",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 import httpx
 
 from airflow_provider_lamini.api import failures, redaction
+from airflow_provider_lamini.api.outage import OutageLog
 from airflow_provider_lamini.api.request import PreparedCall, platform_headers, same_origin
 from airflow_provider_lamini.api.retry import Retries, parse_retry_after
 from airflow_provider_lamini.api.traffic import TRAFFIC
@@ -57,6 +58,7 @@ class Exchange:
         self._http = http
         self._clock = clock
         self._pacer = Pacer(settings.requests_per_second, clock)
+        self._outage = OutageLog(log, clock)
 
     def send(self, call: Call[T]) -> Flow[T]:
         """Send a call, with retries, and parse its response.
@@ -99,13 +101,16 @@ class Exchange:
         try:
             while True:
                 try:
-                    return (yield from attempt(number))
+                    result = yield from attempt(number)
                 except failures.AttemptFailed as failed:
                     # Created late: most calls succeed, and this would add a tenth to the cost of a poll.
                     retries = retries or Retries(self._settings, call.retry, self._clock)
                     pause = retries.pause_after(failed, started)
-                    log.info("%s Retrying in %.1f s.", failed.what, pause)
+                    self._outage.failed(failed)
                     TRAFFIC.add(self._settings.platform, call.operation, paused=pause)
+                else:
+                    self._outage.answered()
+                    return result
                 yield Sleep(pause)
                 number, started = number + 1, self._clock()
         except failures.AttemptFailed as failed:

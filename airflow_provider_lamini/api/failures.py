@@ -30,6 +30,8 @@ _ADVICE: dict[type[errors.PlatformError], str] = {
 }
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
+_EXPIRED = 10
+"""OpenSSL's code for a certificate whose time is over."""
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
@@ -72,7 +74,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         self.request_id = request_id
         self.retry_after = retry_after
         self.unreadable = unreadable
-        self.advice = advice
+        self.advice = advice or _ADVICE.get(kind, "")
 
     @property
     def loading(self) -> bool:
@@ -97,8 +99,7 @@ class AttemptFailed(Exception):  # noqa: N818 - it never leaves this package
         """
         starts_work = call.retry is Retry.ONLY_IF_NOT_STARTED
         may_have_started = starts_work and not self.not_started
-        advice = self.advice or _ADVICE.get(self.kind)
-        sentences = [advice, self.what] if advice else [self.what]
+        sentences = [self.advice, self.what] if self.advice else [self.what]
         if attempts > 1:
             sentences.append(f"All {attempts} attempts within {seconds:.0f} s failed.")
         if may_have_started:
@@ -330,10 +331,7 @@ def _why_no_connection(error: Exception) -> tuple[str, bool]:
     reason = "the connection failed"
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"its certificate is not trusted ({cause.verify_message}); verify may name a CA bundle",
-                False,
-            )
+            return _certificate_problem(cause), False
         if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
             return "it does not use TLS there; perhaps the address begins with http://", False
         if isinstance(cause, ssl.SSLError):
@@ -345,6 +343,12 @@ def _why_no_connection(error: Exception) -> tuple[str, bool]:
         if isinstance(cause, OSError) and cause.strerror:
             reason = cause.strerror
     return reason, True
+
+
+def _certificate_problem(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code == _EXPIRED:
+        return "its certificate has expired; have it renewed"
+    return f"its certificate is not trusted ({error.verify_message}); verify may name a CA bundle"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

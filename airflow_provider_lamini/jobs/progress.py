@@ -14,15 +14,13 @@ from airflow_provider_lamini.api.errors import (
     UnavailableError,
 )
 from airflow_provider_lamini.jobs.state import JobState
+from airflow_provider_lamini.wording import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from airflow_provider_lamini.api.errors import PlatformError
     from airflow_provider_lamini.jobs.state import JobStatus, PollHistory
-
-SECONDS_PER_MINUTE = 60
-SECONDS_PER_HOUR = 3600
 
 MAX_JOBS_SHOWN = 3
 """Jobs that a summary names; of more, it says how many."""
@@ -93,9 +91,7 @@ class Progress:
         """
         if self.total:
             ended = sum(history.status.state.ended for history in histories.values() if history.status)
-            return (
-                f"{ended} of {self.jobs} job(s) ended, {self._done(histories):,} of {self.total:,} rows done"
-            )
+            return f"{ended} of {counted(self.jobs, 'job')} ended, {self._done(histories):,} of {self.total:,} rows done"
         shown = [
             f"job {job_id}: {_end(history)}" for job_id, history in islice(histories.items(), MAX_JOBS_SHOWN)
         ]
@@ -110,7 +106,7 @@ class Progress:
         done = self._done(histories)
         text = f"{done:,} of {self.total:,} rows done"
         if self.jobs:  # rows that are sent without a job have none
-            text += f", {self.jobs} job(s) in progress"
+            text += f", {counted(self.jobs, 'job')} in progress"
         if now is None:
             return text
         seconds = now - self.since
@@ -126,7 +122,7 @@ class Progress:
             for job_id, history in histories.items()
             if history.status is not None
         ]
-        return ", ".join(words) or f"{self.jobs} job(s) in progress"
+        return ", ".join(words) or f"{counted(self.jobs, 'job')} in progress"
 
 
 class ProgressLog:
@@ -225,9 +221,7 @@ def _outages(histories: Iterable[PollHistory]) -> str:
         if error and error.status
         else getattr(error, "detail", "") or "no answer"
     )
-    return (
-        f"; polls failed {worst.outages} time(s), for {duration(worst.seconds_failing(now))} in all ({why})"
-    )
+    return f"; polls failed {counted(worst.outages, 'time')}, for {duration(worst.seconds_failing(now))} in all ({why})"
 
 
 def describe(status: JobStatus) -> str:
@@ -240,16 +234,3 @@ def describe(status: JobStatus) -> str:
     if status.state is JobState.INACTIVE:
         known = f"inactive, {known}" if known else "inactive"
     return f"{status.raw} ({known})" if known else status.raw
-
-
-def duration(seconds: float) -> str:
-    """Format a duration for users.
-
-    :param seconds: the duration
-    :return: such as ``45 s``, ``12 min`` or ``3.5 h``
-    """
-    if seconds < SECONDS_PER_MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < SECONDS_PER_HOUR:
-        return f"{seconds / SECONDS_PER_MINUTE:.0f} min"
-    return f"{seconds / SECONDS_PER_HOUR:.1f} h"

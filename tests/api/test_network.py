@@ -166,9 +166,9 @@ def test_one_client_may_be_used_from_many_threads(settings, raw_server, raw):
 class Tls:
     """A server with a certificate of an authority of its own."""
 
-    def __init__(self, folder, *, ask_client=False):
+    def __init__(self, folder, *, ask_client=False, days=1):
         authority = Authority(folder / "ca.pem")
-        authority.issue(folder / "server.pem")
+        authority.issue(folder / "server.pem", days=days)
         authority.issue(folder / "client.pem")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "server.pem")
@@ -226,6 +226,12 @@ def test_an_untrusted_certificate_fails_without_retries(driver, settings, tls, f
         driver.send(settings(tls()), START)
     assert caught.value.may_have_started is False
     assert fake_time.slept == []
+
+
+def test_an_expired_certificate_is_named_as_such(driver, settings, tls, tmp_path):
+    url = tls(days=-1)
+    with pytest.raises(errors.UnavailableError, match=r"^Its certificate has expired; have it renewed\."):
+        driver.send(settings(url, verify=str(tmp_path / "ca.pem")), START)
 
 
 def test_a_ca_bundle_makes_a_certificate_trusted(looker, settings, tls, tmp_path):

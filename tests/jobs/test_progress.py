@@ -8,10 +8,11 @@ import pytest
 from airflow_provider_lamini.api.client import Client
 from airflow_provider_lamini.api.errors import PlatformError, UnavailableError
 from airflow_provider_lamini.api.settings import ClientSettings
-from airflow_provider_lamini.jobs.progress import Progress, ProgressLog, describe, duration
+from airflow_provider_lamini.jobs.progress import Progress, ProgressLog, describe
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, PollHistory, ProgressUnit
 from airflow_provider_lamini.platforms.lamini.api import training
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
+from airflow_provider_lamini.wording import duration
 from tests.support.processes import free_port
 
 
@@ -22,19 +23,19 @@ def history(done: float, unit: ProgressUnit = ProgressUnit.ROWS) -> PollHistory:
 def test_rows_of_finished_chunks_and_of_running_jobs_are_added_up():
     progress = Progress(jobs=2, done=400, total=1000, skipped=200, since=100.0)
     line = progress.line({"a": history(30), "b": history(70)}, now=130.0)
-    assert line == "500 of 1,000 rows done, 2 job(s) in progress, 10 rows/s, about 50 s left"
+    assert line == "500 of 1,000 rows done, 2 jobs in progress, 10 rows/s, about 50 s left"
 
 
 @pytest.mark.parametrize("unit", [ProgressUnit.STEPS, ProgressUnit.PERCENT])
 def test_steps_and_percent_are_not_added_to_rows(unit):
     progress = Progress(jobs=2, done=400, total=1000, skipped=400, since=100.0)
     line = progress.line({"a": history(70, unit)}, now=130.0)
-    assert line == "400 of 1,000 rows done, 2 job(s) in progress"
+    assert line == "400 of 1,000 rows done, 2 jobs in progress"
 
 
 def test_no_speed_is_shown_before_a_row_is_done():
     progress = Progress(jobs=1, done=200, total=1000, skipped=200, since=100.0)
-    assert progress.line({"a": PollHistory()}, now=130.0) == "200 of 1,000 rows done, 1 job(s) in progress"
+    assert progress.line({"a": PollHistory()}, now=130.0) == "200 of 1,000 rows done, 1 job in progress"
 
 
 def test_work_that_is_not_counted_in_rows_shows_the_platforms_words():
@@ -115,7 +116,7 @@ def test_no_remaining_time_is_shown_while_polls_fail():
     progress = Progress(jobs=1, done=400, total=1000, skipped=0, since=100.0)
     failing = PollHistory(error=UnavailableError("no response"), errors=1)
     line = progress.line({"a": failing}, now=130.0)
-    assert line.endswith("(400 of 1,000 rows done, 1 job(s) in progress at the last successful poll)")
+    assert line.endswith("(400 of 1,000 rows done, 1 job in progress at the last successful poll)")
     assert "left" not in line
 
 
@@ -154,7 +155,7 @@ def test_a_summary_says_how_long_a_wait_took_how_far_the_jobs_are_and_what_faile
     history.answered(JobStatus("7", JobState.SUCCEEDED, "COMPLETED"), 172.0)
     log = ProgressLog(Progress(jobs=1), info=print, warn=print)
     assert log.summary({"7": history}, 750.0) == (
-        "Waited 12 min: job 7: COMPLETED, before that step 90; polls failed 1 time(s), for 1 min in all "
+        "Waited 12 min: job 7: COMPLETED, before that step 90; polls failed 1 time, for 1 min in all "
         "(it answered 503)."
     )
 
@@ -165,7 +166,7 @@ def test_a_summary_counts_rows_and_names_few_jobs():
         JobStatus("8", JobState.SUCCEEDED, "all 100 rows", JobProgress(100, ProgressUnit.ROWS, 100))
     )
     log = ProgressLog(progress, info=print, warn=print)
-    text = "Waited 45 s: 1 of 2 job(s) ended, 530 of 1,000 rows done."
+    text = "Waited 45 s: 1 of 2 jobs ended, 530 of 1,000 rows done."
     assert log.summary({"a": history(30), "b": ended}, 45.0) == text
     many = {str(number): PollHistory(JobStatus(str(number), JobState.RUNNING, "up")) for number in range(5)}
     log = ProgressLog(Progress(jobs=5), info=print, warn=print)

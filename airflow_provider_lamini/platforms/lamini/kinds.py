@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.jobs.kinds import JobKind, Listing
-from airflow_provider_lamini.jobs.progress import duration
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, ProgressUnit
 from airflow_provider_lamini.platforms.lamini.api import (
     batches,
@@ -17,6 +16,7 @@ from airflow_provider_lamini.platforms.lamini.api import (
     training_list,
 )
 from airflow_provider_lamini.platforms.lamini.failed_batches import ended_batch
+from airflow_provider_lamini.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -1,0 +1,41 @@
+"""Parts of sentences that messages and log lines have in common: plurals, articles, durations."""
+
+from __future__ import annotations
+
+SECONDS_PER_MINUTE = 60
+SECONDS_PER_HOUR = 3600
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun.
+
+    :param count: how many
+    :param noun: the noun in the singular; its plural ends in ``s``
+    :return: such as ``1 row`` or ``2 rows``
+    """
+    return f"{count} {noun if count == 1 else f'{noun}s'}"
+
+
+def a_type(value: object) -> str:
+    """The type of a value, with its article.
+
+    :param value: any value
+    :return: such as ``a dict`` or ``an int``; ``None`` for ``None``
+    """
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return name if name == "bytes" else f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+def duration(seconds: float) -> str:
+    """Format a duration for users.
+
+    :param seconds: the duration
+    :return: such as ``45 s``, ``12 min`` or ``3.5 h``
+    """
+    if seconds < SECONDS_PER_MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < SECONDS_PER_HOUR:
+        return f"{seconds / SECONDS_PER_MINUTE:.0f} min"
+    return f"{seconds / SECONDS_PER_HOUR:.1f} h"
