@@ -241,10 +241,9 @@ def _plain(value: Any) -> Any:
 
 def _show_run(key: TaskKey, record: TaskRecord) -> Shown:
     """Read what a task has written; an error becomes a note."""
-    from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
     def read() -> Shown:
-        return _read_run(key, OutputFolder(str(record.output), record.output_conn_id))
+        return _read_runs(key, str(record.output), record.output_conn_id)
 
     try:
         return BOUNDED.run(read, f"The store of {record.output}")
@@ -256,16 +255,39 @@ def _show_run(key: TaskKey, record: TaskRecord) -> Shown:
         return Shown(note=f"The API server cannot read {record.output}: {type(error).__name__}.")
 
 
-def _read_run(key: TaskKey, folder: OutputFolder) -> Shown:
+def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> Shown:
+    """Read the run in a folder, or those of the models that an evaluation compares."""
+    from airflow_provider_lamini.rows.run_files import ROLES
+    from airflow_provider_lamini.rows.storage.folder import OutputFolder
+
+    folder = OutputFolder(output, conn_id)
+    shown = _read_run(key, folder)
+    if shown is not None:
+        return shown
+    for role in ROLES:
+        found = _read_run(key, OutputFolder(f"{output.rstrip('/')}/{role}", conn_id))
+        if found is None:
+            continue
+        found.facts = {f"{name} ({role})": value for name, value in found.facts.items()}
+        if shown is None:
+            shown = found
+        else:
+            shown.facts |= found.facts
+            shown.note = shown.note or found.note
+    return shown or Shown(
+        note=f"The API server sees no rows in {folder}. Perhaps none are written yet, or it does not share this storage with "
+        "the workers. Only operators over rows write rows."
+    )
+
+
+def _read_run(key: TaskKey, folder: OutputFolder) -> Shown | None:
+    """Read a run; ``None`` if the folder has none."""
     from airflow_provider_lamini.rows.output.preview import first_rows, read_run_files
     from airflow_provider_lamini.rows.run_files import REPORT_HTML
 
     files = read_run_files(folder)
     if files.ledger is None:
-        return Shown(
-            note=f"The API server sees no rows in {folder}. It shows those of operators over rows, on storage that it "
-            "shares with the workers."
-        )
+        return None
     if not key.owns(files.ledger.header.owner):
         return Shown(note=f"The rows in {folder} belong to another task or run, so they are not shown here.")
     shown = _numbers(files.ledger, files.manifest)

@@ -14,6 +14,8 @@ LEDGER = "_ledger.json"
 """The ledger of the run."""
 MANIFEST = "manifest.json"
 """Written last: if it exists, all parts exist."""
+ROLES = ("model", "base")
+"""Subfolders of an evaluation, each with the run of a model: the one to judge, and the one to compare it with."""
 REPORT = "report.md"
 """The report for people, as Markdown."""
 REPORT_HTML = "report.html"

@@ -11,7 +11,7 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
 from airflow_provider_lamini.rows.errors import RowError
-from airflow_provider_lamini.rows.run_files import REPORT, REPORT_HTML, kept_rows_files
+from airflow_provider_lamini.rows.run_files import REPORT, REPORT_HTML, ROLES, kept_rows_files
 from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.source import open_source
@@ -23,6 +23,7 @@ from airflow_provider_lamini.runs.kept_rows import open_shared_rows
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.report import write_reports
 from airflow_provider_lamini.runs.row_run import RowRun, jobs_kept
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
 
-ROLES = ("model", "base")
-"""The model to judge, and the one to compare it with."""
 SCORES = "scores.jsonl"
 
 
@@ -197,7 +196,7 @@ class ModelComparison:
         for role, means in tally.numbers().items():
             scores = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
             log.info("%s: %s", f"{role} {self._models.get(role, '')}".strip(), scores)
-        log.info("Wrote the report on %d rows to %s.", tally.rows, report)
+        log.info("Wrote the report on %s to %s.", counted(tally.rows, "row"), report)
         return {
             "passed": decide(self._config.gate, results, report),
             "metrics": tally.numbers(),

@@ -21,6 +21,7 @@ from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferen
 from airflow_provider_lamini.operators.completion import LaminiCompletionOperator
 from airflow_provider_lamini.operators.embedding import LaminiEmbeddingOperator
 from airflow_provider_lamini.operators.emissary.train import EmissaryTrainOperator
+from airflow_provider_lamini.operators.evaluate import LaminiEvaluateOperator
 from airflow_provider_lamini.plugins import task as task_module
 from airflow_provider_lamini.rows.output.preview import MAX_READ, first_rows
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -28,7 +29,7 @@ from airflow_provider_lamini.runs.task_record import KEY as RECORD
 from airflow_provider_lamini.runs.task_record import MAX_JOBS, TaskRecord
 from tests.support.local_platform import Control
 from tests.support.scripted_tuning import BASE, KEY, VECTORS
-from tests.support.tasks import WAITING, run_to_end
+from tests.support.tasks import WAITING, begin, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
 if TYPE_CHECKING:
@@ -332,6 +333,54 @@ def test_rows_of_another_task_are_not_shown_even_if_its_folder_is_named(
     assert (shown["rows"], shown["failed_rows"], shown["counts"]) == ([], [], {})
     assert "belong to another task or run" in shown["notes"][0]
     assert "secret" not in json.dumps(shown)
+
+
+def test_a_deferred_evaluation_shows_the_rows_of_its_models(
+    pages: Pages,
+    store: Any,
+    tmp_path: Path,
+    platform: TunablePlatform,
+):
+    def evaluate() -> LaminiEvaluateOperator:
+        rows = [{"input": text, "output": text} for text in ("a", "b", "c")]
+        return LaminiEvaluateOperator(
+            task_id="evaluate", model_name=BASE, input=rows, output=str(tmp_path), chunk_size=2, **WAITING
+        )
+
+    ti = Mapped(xcoms={}, task_id="evaluate")
+    control = Control(platform.url, KEY)
+    with closing(control):
+        control.hold("completions", after_rows=0)
+        begin(evaluate, ti)
+        shown = pages.data(address(store(ti, state="deferred")))
+        control.release()
+    assert shown["facts"]["rows done (model)"] == "0 of 3"
+    assert shown["notes"] == []
+
+
+def test_an_evaluation_that_has_ended_shows_the_rows_of_the_model_to_judge(
+    pages: Pages,
+    store: Any,
+    tmp_path: Path,
+    platform: TunablePlatform,  # noqa: ARG001
+):
+    rows = [{"input": text, "output": text} for text in ("a", "b", "c")]
+    ti = Mapped(xcoms={}, task_id="evaluate")
+    ended = run_to_end(
+        lambda: LaminiEvaluateOperator(
+            task_id="evaluate",
+            model_name=BASE,
+            base_model_name=BASE,
+            input=rows,
+            output=str(tmp_path),
+            **WAITING,
+        ),
+        ti,
+    )
+    shown = pages.data(address(store(ti, ended.result)))
+    assert [row["index"] for row in shown["rows"]] == [0, 1, 2]
+    assert (shown["counts"]["rows"], shown["notes"]) == (3, [])
+    assert shown["facts"]["model (base)"] == BASE
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,24 @@ def test_the_page_of_jobs_draws_the_loss_curve_of_a_job(
         opened.value.close()
 
 
+def test_the_page_of_jobs_begins_with_the_connection_of_the_last_visit(
+    airflow: AirflowStack, jobs: TuningPlatform, browser: Browser
+):
+    airflow.add_connection("first_by_name", conn_type="lamini", host=jobs.url, password=jobs.key)
+    try:
+        with window(browser, airflow.url) as page:
+            page.goto("/plugin/llm_jobs")
+            choice = framed(page).locator("#connection")
+            framed(page).locator("#jobs tbody tr").wait_for()
+            assert choice.input_value() == "first_by_name"
+            choice.select_option("pages")
+            page.goto("/plugin/llm_jobs")
+            framed(page).locator("#jobs tbody tr").wait_for()
+            assert framed(page).locator("#connection").input_value() == "pages"
+    finally:
+        airflow.remove_connection("first_by_name")
+
+
 def test_the_page_of_jobs_says_that_a_platform_does_not_answer(
     airflow: AirflowStack, jobs: TuningPlatform, browser: Browser
 ):

@@ -5,6 +5,7 @@ import { element, followColours, get, number, outerLink, say, stateBadge, terms,
 const PAGE = 25;
 const OTHER = "\u0000other";
 const POLL = 10_000;
+const STORED = "airflow-provider-lamini.connection";
 
 const by = (id) => document.getElementById(id);
 const chosen = new URLSearchParams(location.search);
@@ -20,6 +21,30 @@ function remember(changes) {
     else chosen.delete(key);
   }
   history.replaceState(null, "", `?${chosen}`);
+  if (changes.conn) store(changes.conn);
+}
+
+/** The connection that was chosen last in this browser; a browser may refuse to keep it. */
+function stored() {
+  try {
+    return localStorage.getItem(STORED);
+  } catch {
+    return null;
+  }
+}
+
+function store(conn) {
+  try {
+    localStorage.setItem(STORED, conn);
+  } catch {
+    // The next visit begins with the default connection.
+  }
+}
+
+/** The connection to begin with: the last one, else a platform's default, else the first. */
+function preferred(connections) {
+  const ids = connections.map((each) => each.conn_id);
+  return [stored(), ...ids.filter((id) => id.endsWith("_default")), ids[0]].find((id) => ids.includes(id));
 }
 
 function fill(select, options, value) {
@@ -47,7 +72,7 @@ async function loadConnections() {
   await step(async () => {
     const { connections } = await get("connections");
     const options = connections.map((each) => [each.conn_id, `${each.conn_id} (${each.platform})`]);
-    const wanted = chosen.get("conn") ?? connections[0]?.conn_id;
+    const wanted = chosen.get("conn") ?? preferred(connections);
     const isListed = connections.some((each) => each.conn_id === wanted);
     fill(by("connection"), [...options, [OTHER, "Another one…"]], isListed ? wanted : OTHER);
     by("other").hidden = isListed;
