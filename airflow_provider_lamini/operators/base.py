@@ -81,6 +81,7 @@ def run_work(operator: WorkOperator[R], context: Context, event: JobEvent | None
     :raises TaskDeferred: if the operator is deferrable and has to wait
     """
     from airflow_provider_lamini.runs.arguments import as_argument_errors, paths_to_text
+    from airflow_provider_lamini.runs.job_errors import tell_of_jobs
     from airflow_provider_lamini.runs.outcome import Done
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -93,7 +94,11 @@ def run_work(operator: WorkOperator[R], context: Context, event: JobEvent | None
     ) as task:
         operator.task_run = task
         task.killed = task.killed or operator.killed  # a kill may come before, or at this very moment
-        with recorded_lineage(operator, task) as ended, as_argument_errors(lambda: task.begun):
+        with (
+            recorded_lineage(operator, task) as ended,
+            as_argument_errors(lambda: task.begun),
+            tell_of_jobs(task, event),
+        ):
             outcome = task.run(operator.work(task), event)
             ended.waits = not isinstance(outcome, Done)
             if isinstance(outcome, Done):

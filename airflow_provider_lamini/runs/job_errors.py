@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.exceptions import JobCancelledError, JobError, JobFailedError, JobTimedOutError
+from airflow_provider_lamini.exceptions import (
+    JobCancelledError,
+    JobError,
+    JobFailedError,
+    JobLostError,
+    JobTimedOutError,
+)
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
-    from airflow_provider_lamini.jobs.event import EndedJob
+    from collections.abc import Iterator
+
+    from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.runs.submission_record import Submission
+    from airflow_provider_lamini.runs.task import TaskRun
 
+MAX_NAMED = 5
+"""Jobs that a message names."""
 KILL_SETTLES = 120.0
 """Seconds after which a kill of the previous try no longer explains why a job is cancelled.
 
@@ -30,6 +43,35 @@ def cancelled_with_previous_try(submission: Submission, status: EndedJob | JobSt
     # When the end is noticed does not matter: a poll, or a free worker, may take its time.
     last_alive_at = getattr(status, "last_alive_at", None) or submission.attached_at
     return bool(last_alive_at - submission.attached_at < KILL_SETTLES)
+
+
+@contextmanager
+def tell_of_jobs(task: TaskRun, event: JobEvent | None) -> Iterator[None]:
+    """If the connection cannot be used any more, say that the jobs that the task waited for go on.
+
+    :param task: this try of the task
+    :param event: what the trigger reported; ``None`` at the start of a try
+    :raises JobLostError: instead of an error about the connection, once the task has waited for jobs
+    """
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+    from airflow_provider_lamini.hooks.connection import InvalidConnectionError
+
+    try:
+        yield
+    except (AirflowNotFoundException, InvalidConnectionError) as error:
+        ended = {} if event is None else event.ended
+        waited = (*task.job_ids, *(() if event is None else (*event.lost, *event.pending)))
+        job_ids = [job_id for job_id in dict.fromkeys(waited) if job_id not in ended]
+        if not (job_ids or ended):
+            raise
+        problem = str(error)
+        if isinstance(error, AirflowNotFoundException):
+            problem = f"Define the connection {task.conn_id!r}, which no longer exists."
+        jobs = f"{counted(len(job_ids), 'job')} may still run and bill ({', '.join(job_ids[:MAX_NAMED])})"
+        if not job_ids:
+            jobs = "The jobs of this task have ended"
+        raise JobLostError(f"{problem} {jobs}; a retry attaches to what was submitted.") from error
 
 
 def job_error(kind: JobKind, job_id: str, status: EndedJob | JobStatus, advice: str) -> JobError:

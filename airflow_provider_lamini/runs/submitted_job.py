@@ -15,7 +15,6 @@ from airflow_provider_lamini.api.errors import (
     PlatformError,
 )
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobLostError, TaskKilledError
-from airflow_provider_lamini.jobs.progress import duration
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.rows.errors import FolderBusyError
 from airflow_provider_lamini.rows.values import digest
@@ -29,6 +28,7 @@ from airflow_provider_lamini.runs.submission_record import (
     UnreadableRecordError,
     record_store,
 )
+from airflow_provider_lamini.wording import duration
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
@@ -86,7 +86,6 @@ class SubmittedJob(Generic[R]):
         if event is None:
             return self._begin()
         for job_id, lost in event.lost.items():
-            advice = "It may still run and bill; a retry polls it again."
             if lost.vanished:
                 submission = self._records.read()
                 self._records.forget()
@@ -100,8 +99,11 @@ class SubmittedJob(Generic[R]):
                     )
                     return SubmitAgain()
                 advice = self._spec.advice_after_vanishing(job_id)
+                raise JobLostError(
+                    f"The platform no longer knows the {self._kind.noun} {job_id}. {advice} {lost.reason}"
+                )
             raise JobLostError(
-                f"The status of the {self._kind.noun} {job_id} cannot be read any more: {lost.reason} {advice}"
+                f"The {self._kind.noun} {job_id} may still run and bill; a retry polls it again. {lost.reason}"
             )
         ((job_id, ended),) = event.ended.items()
         return self._conclude(job_id, ended)

@@ -152,7 +152,7 @@ class JobSensor(BaseSensorOperator):
             return self._result(kind, job_id, result.ended[job_id])
         if job_id in result.lost:
             raise JobLostError(
-                f"{kind.subject} {job_id} can no longer be polled: {result.lost[job_id].reason}"
+                f"{kind.subject} {job_id} may still run and bill; a retry polls it again. {result.lost[job_id].reason}"
             )
         message = (
             f"{kind.subject} {job_id} has not ended within {self.timeout:g} s. It may still run and bill."

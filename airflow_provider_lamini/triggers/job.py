@@ -17,6 +17,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from airflow_provider_lamini.jobs.event import JobEvent
+
 VERSION = 1
 """Version of the arguments."""
 
@@ -116,6 +118,9 @@ class JobTrigger(BaseTrigger):
         """
         may_yield_at = time.monotonic() + min_seconds()
         await load_kind(self.kind)
+        from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+        from airflow_provider_lamini.hooks.connection import InvalidConnectionError
         from airflow_provider_lamini.hooks.telemetry import waiting
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.polling import PollPlan
@@ -126,22 +131,36 @@ class JobTrigger(BaseTrigger):
         plan = PollPlan(
             submitted_at=self.submitted_at, deadline=self.deadline, max_interval=self.poll_interval
         )
-        with WAITING.counted(), waiting(self.kind, len(self.job_ids)):
-            async with shared_watch(platform(kind.platform), self.conn_id) as watch:
-                event = await wait_with_progress(
-                    watch,
-                    kind,
-                    self.job_ids,
-                    plan,
-                    min_ended=self.min_ended,
-                    gather=GATHER_IN_TRIGGER,
-                    not_before=may_yield_at,
-                    progress=self.progress,
-                    info=self._report,
-                    warn=partial(self.log.warning, "%s"),
-                )
+        try:
+            with WAITING.counted(), waiting(self.kind, len(self.job_ids)):
+                async with shared_watch(platform(kind.platform), self.conn_id) as watch:
+                    event = await wait_with_progress(
+                        watch,
+                        kind,
+                        self.job_ids,
+                        plan,
+                        min_ended=self.min_ended,
+                        gather=GATHER_IN_TRIGGER,
+                        not_before=may_yield_at,
+                        progress=self.progress,
+                        info=self._report,
+                        warn=partial(self.log.warning, "%s"),
+                    )
+        except AirflowNotFoundException:
+            event = self._lost(
+                f"Define the connection {self.conn_id!r} where the triggerer finds it, or set deferrable=False."
+            )
+        except InvalidConnectionError as error:
+            event = self._lost(str(error))
         await asyncio.sleep(max(0.0, may_yield_at - time.monotonic()))
         yield TriggerEvent(replace(event, task_deadline=self.task_deadline).payload())
+
+    def _lost(self, reason: str) -> JobEvent:
+        """The event for jobs that cannot be polled, because the connection cannot be used."""
+        from airflow_provider_lamini.jobs.event import JobEvent, LostJob
+
+        lost = dict.fromkeys(self.job_ids, LostJob(reason, vanished=False))
+        return JobEvent(lost=lost, deadline=self.deadline)
 
     def _report(self, line: str) -> None:
         """Log the progress, and report the requests so far: a wait may take days."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from airflow_provider_lamini.exceptions import (
 )
 from airflow_provider_lamini.operators.train import LaminiTrainOperator
 from tests.support.local_platform import wait_until
-from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
+from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask, connect
 
 ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(4)]
@@ -100,6 +101,77 @@ def test_a_key_that_is_rotated_while_a_task_waits_is_read_again(tuning, train, t
     assert (ended.result["status"], len(tuning.jobs)) == ("COMPLETED", 1)
 
 
+LOST = {
+    "revoked": "The tuning job 1 may still run and bill; a retry polls it again. Check the key of the connection. ",
+    "deleted": "The tuning job 1 may still run and bill; a retry polls it again. Define the connection 'lamini_default'",
+    "emptied": "The tuning job 1 may still run and bill; a retry polls it again. Connection 'lamini_default': The password",
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_a_connection_that_is_lost_during_a_wait_is_told_with_the_job(tuning, train, task, monkeypatch, what):
+    tuning.script = [SLOW]
+    deferral = begin(train(), task)
+    lose_connection(tuning, monkeypatch, what)
+    event = deferral.wait()
+    with pytest.raises(JobLostError) as caught:
+        resume(train(), deferral, event, task)
+    assert str(caught.value).startswith(LOST[what])
+    tuning.jobs["1"].states = ["COMPLETED"]
+    connect(monkeypatch, tuning)
+    assert run_to_end(train(), task).result["job_id"] == "1"
+    assert len(tuning.jobs) == 1
+
+
+@pytest.mark.parametrize("what", ["deleted", "emptied"])
+def test_a_connection_that_is_lost_before_a_task_resumes_is_told_with_the_job(
+    tuning, train, task, monkeypatch, what
+):
+    deferral = begin(train(), task)
+    event = deferral.wait()
+    lose_connection(tuning, monkeypatch, what)
+    with pytest.raises(JobLostError) as caught:
+        resume(train(), deferral, event, task)
+    assert str(caught.value).endswith(
+        "The jobs of this task have ended; a retry attaches to what was submitted."
+    )
+    connect(monkeypatch, tuning)
+    assert run_to_end(train(), task).result["job_id"] == "1"
+
+
+def test_a_connection_that_is_lost_while_the_worker_waits_is_told_with_the_job(
+    tuning, train, task, monkeypatch
+):
+    tuning.script = [SLOW]
+
+    def lose():
+        wait_until(lambda: "1" in tuning.jobs and tuning.jobs["1"].polls)
+        lose_connection(tuning, monkeypatch, "deleted")
+        tuning.key = "another-key"
+
+    with ThreadPoolExecutor() as threads:
+        losing = threads.submit(lose)
+        with pytest.raises(JobLostError) as caught:
+            run_to_end(train(deferrable=False), task)
+        losing.result()
+    assert str(caught.value) == (
+        "Define the connection 'lamini_default', which no longer exists. 1 job may still run and bill (1); a retry "
+        "attaches to what was submitted."
+    )
+
+
+def lose_connection(tuning, monkeypatch, what):
+    name = "AIRFLOW_CONN_LAMINI_DEFAULT"
+    if what == "revoked":
+        monkeypatch.setattr(tuning, "key", "another-key")
+        wrong = {**json.loads(os.environ[name]), "password": "a-key-that-was-revoked"}
+        monkeypatch.setenv(name, json.dumps(wrong))
+    elif what == "emptied":
+        monkeypatch.setenv(name, json.dumps({**json.loads(os.environ[name]), "password": ""}))
+    else:
+        monkeypatch.delenv(name)
+
+
 def test_validated_arguments_are_sent(tuning, train, task):
     arguments = {
         "finetune_args": '{"max_steps": "50", "learning_rate": 3e-4, "something_new": [1]}',
@@ -120,7 +192,10 @@ def test_an_undocumented_argument_is_passed_on_and_logged(tuning, train, task):
     with log_lines() as lines:
         run_to_end(train(finetune_args={"maxsteps": 5, "learnig_rate": 1e-3, "lora_r": 8}), task)
     assert tuning.sent("/v1/train")[0]["finetune_args"] == {"maxsteps": 5, "learnig_rate": 1e-3, "lora_r": 8}
-    named = "finetune_args has maxsteps (max_steps?), learnig_rate (learning_rate?), lora_r, which"
+    named = (
+        "Check the spelling in finetune_args: the platform does not document maxsteps (max_steps?), "
+        "learnig_rate (learning_rate?), lora_r."
+    )
     assert [line for line in lines if line.startswith(named)]
     with log_lines() as lines:
         run_to_end(train(finetune_args={"max_steps": 5}, force_new=True), task)

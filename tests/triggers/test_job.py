@@ -9,8 +9,7 @@ import time
 import psutil
 import pytest
 
-from airflow_provider_lamini.hooks.connection import InvalidConnectionError
-from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
+from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.triggers.job import JobTrigger
 from tests.support.local_platform import wait_until_async
@@ -152,18 +151,21 @@ def test_a_refused_key_is_lost_but_not_vanished(platform, start, trigger, monkey
     assert "another-key" not in json.dumps(event.payload())
 
 
-def test_the_error_names_a_missing_connection(trigger):
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+def test_without_its_connection_the_jobs_are_lost_but_not_vanished(trigger):
+    event = event_of(trigger(["a", "b"], conn_id="lamini_elsewhere"))
+    assert event.lost == dict.fromkeys(
+        "ab",
+        LostJob(
+            "Define the connection 'lamini_elsewhere' where the triggerer finds it, or set deferrable=False.",
+            vanished=False,
+        ),
+    )
 
-    one = trigger(["a"], conn_id="lamini_elsewhere")
-    with pytest.raises(AirflowNotFoundException, match="lamini_elsewhere"):
-        event_of(one)
 
-
-def test_the_error_of_an_invalid_connection_is_one_sentence(platform, trigger, monkeypatch):
+def test_with_an_invalid_connection_the_jobs_are_lost_but_not_vanished(platform, trigger, monkeypatch):
     connect(monkeypatch, platform, password="")
-    with pytest.raises(InvalidConnectionError, match="password field is empty"):
-        event_of(trigger(["a"]))
+    lost = event_of(trigger(["a"])).lost["a"]
+    assert (lost.vanished, "password field is empty" in lost.reason) == (False, True)
 
 
 @pytest.mark.usefixtures("platform")
