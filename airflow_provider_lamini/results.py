@@ -26,6 +26,7 @@ from airflow_provider_lamini.rows.output.part_rows import part_rows
 from airflow_provider_lamini.rows.run_files import SHARDS
 from airflow_provider_lamini.rows.storage.data_names import file_data
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -173,7 +174,7 @@ def read_shards(folder: str, conn_id: str | None = None) -> Iterator[dict[str, A
             yield row | {"index": shard.first_row + row["index"]}
         if rows != shard.rows:
             raise IncompleteOutputError(
-                f"{output} has {rows} rows, but had {shard.rows} when the shards were merged. Merge them again."
+                f"{output} has {counted(rows, 'row')}, but had {shard.rows} when the shards were merged. Merge them again."
             )
 
 

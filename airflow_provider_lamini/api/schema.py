@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema
 
 from airflow_provider_lamini.api.call import Json
 from airflow_provider_lamini.api.output_types import OutputType, check_output_type
+from airflow_provider_lamini.wording import a_type
 
 
 def _stop_at_first_error(schema: object) -> None:
@@ -70,6 +71,7 @@ ResponseT = TypeVar("ResponseT", bound=Response)
 _ANY = msgspec.json.Decoder(object)
 _MAX_ERRORS = 5
 """Validation errors that a message contains."""
+_UNION_TAGS = ("bool", "float", "int", "str")
 
 
 def body(model: type[Request], arguments: Mapping[str, object]) -> dict[str, Json]:
@@ -121,13 +123,13 @@ def check_texts(name: str, value: object) -> list[Json]:
     :raises ValueError: if it is not a list, is empty, or an item is not a text; the message has the item's index
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{name} must be a list of texts, not a {type(value).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+        raise ValueError(f"{name} must be a list of texts, not {a_type(value)}")  # noqa: TRY004 - one kind of error for all arguments
     if not value:
         raise ValueError(f"{name} is an empty list: there is nothing to send")
     if {*map(type, value)} != {str}:
         for index, item in enumerate(value):
             if not isinstance(item, str):
-                raise ValueError(f"{name} {index} must be a text, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+                raise ValueError(f"{name} {index} must be a text, not {a_type(item)}")  # noqa: TRY004 - one kind of error for all arguments
     return list(value)
 
 
@@ -139,12 +141,12 @@ def check_rows(name: str, value: object) -> list[Json]:
     :raises ValueError: if it is not a list, is empty, or an item is not an object; the message has the item's index
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{name} must be a list of rows, not a {type(value).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+        raise ValueError(f"{name} must be a list of rows, not {a_type(value)}")  # noqa: TRY004 - one kind of error for all arguments
     if not value:
         raise ValueError(f"{name} is an empty list: there is nothing to send")
     for index, item in enumerate(value):
         if not isinstance(item, dict):
-            raise ValueError(f"{name} {index} must be an object, not a {type(item).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+            raise ValueError(f"{name} {index} must be an object, not {a_type(item)}")  # noqa: TRY004 - one kind of error for all arguments
     return list(value)
 
 
@@ -156,7 +158,7 @@ def path_segment(value: object, name: str = "id") -> str:
     :raises ValueError: if it is empty, is not a text, or would change the path
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"{name} must be a text or a whole number, not a {type(value).__name__}")  # noqa: TRY004 - one kind of error for all arguments
+        raise ValueError(f"{name} must be a text or a whole number, not {a_type(value)}")  # noqa: TRY004 - one kind of error for all arguments
     text = str(value).strip()
     if not text or text in (".", ".."):
         raise ValueError(f"{name} must not be {text!r}: it names nothing on the platform")
@@ -307,7 +309,9 @@ def describe_error(error: ValidationError) -> str:
     """Return one line that says which fields are invalid and why, without showing data."""
     lines: list[str] = []
     for item in error.errors(include_input=False, include_url=False, include_context=False):
-        location = ".".join(map(str, item["loc"]))
+        steps = item["loc"]
+        # Of a union, pydantic adds which type did not fit.
+        location = ".".join(map(str, steps[:-1] if steps[-1:] and steps[-1] in _UNION_TAGS else steps))
         reason = item["msg"].removeprefix("Value error, ")
         line = reason if not location or reason.startswith(location) else f"{location}: {reason}"
         if line not in lines:

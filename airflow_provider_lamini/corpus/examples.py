@@ -13,7 +13,7 @@ from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.sources.forms import is_result
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.rows.values import json_value, kind
+from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -89,9 +89,9 @@ def _add_texts(value: Mapping[object, object], policy: BadRowPolicy, found: Exam
     bad, total = BadRows(), 0
     for name, texts in value.items():
         if not isinstance(name, str) or not name.strip():
-            raise InputError(f"a class is {kind(name)}, not a name.")
+            raise InputError("the name of a class must be a text that is not empty.")
         if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise InputError(f"class {name!r} has a value {kind(texts)}, not a list of texts.")
+            raise InputError(f"class {name!r} must have a list of texts.")
         for number, text in enumerate(texts):
             total += 1
             failure = _problem(name, number, text)
@@ -114,5 +114,5 @@ def _problem(name: str, number: int, text: object) -> RowFailure | None:
     try:
         json_value({name: text})
     except ValueError as error:
-        return RowFailure(FailureReason.BAD_ROW, f"{where}, or the class, {error}")
+        return RowFailure(FailureReason.BAD_ROW, f"{where}, or the name of the class, {error}")
     return None

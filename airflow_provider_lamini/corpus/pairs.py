@@ -27,6 +27,7 @@ from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.row_request import ConversationText, RequestTemplate
 from airflow_provider_lamini.rows.screening import makes_blank
 from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -315,7 +316,7 @@ class PairReader:
         """The error about all bad rows."""
         count = self.bad.count
         more = f"; and {count - _NAMED} more" if count > _NAMED else ""
-        rows = "1 row" if count == 1 else f"{count} rows"
+        rows = counted(count, "row")
         return BadRowError(
             f"{rows} of {self._source.describe()} cannot be used: {'; '.join(self._named)}{more}. Correct or remove them; "
             "nothing was sent. To leave them out, set on_bad_row='error' and max_failed_rows."

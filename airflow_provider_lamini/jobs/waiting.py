@@ -240,7 +240,7 @@ async def cancel_all(watch: Watch, kind: JobKind, job_ids: Sequence[str]) -> lis
     """
     if kind.cancel is None:
         return [
-            f"Job {job_id} ({kind.title}) cannot be cancelled, the platform has no call for it: it runs to its "
+            f"Job {job_id} ({kind.title}) cannot be cancelled (the platform has no call for it): it runs to its "
             "end, and bills."
             for job_id in job_ids
         ]

@@ -28,6 +28,7 @@ from airflow_provider_lamini.runs.arguments import (
     positive_number,
 )
 from airflow_provider_lamini.runs.outlets import publishes
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -278,7 +279,7 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
         folder.write(PREDICTIONS, lines)
         report = Report(
             title=f"Evaluation of classifier {self.model_id}: {verdict(results)}",
-            summary=f"{rows} rows; evaluation {evaluated.eval_job_id} of the platform.",
+            summary=f"{counted(rows, 'row')}; evaluation {evaluated.eval_job_id} of the platform.",
             heads=["metric", "value"],
             rows=[[key, f"{value:.4f}"] for key, value in metrics.items()],
             charts=[Chart("Metrics", [(key, value) for key, value in metrics.items() if value >= 0])],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_provider_lamini.wording import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -25,7 +27,7 @@ class Budget:
         :param characters: characters of its prompts
         """
         if self.rows is not None and rows > self.rows:
-            return f"max_rows allows {self.rows} rows, and the input has {rows}"
+            return f"max_rows allows {counted(self.rows, 'row')}, and the input has {rows}"
         if self.characters is not None and characters > self.characters:
-            return f"max_input_chars allows {self.characters} characters, and the prompts have {characters}"
+            return f"max_input_chars allows {counted(self.characters, 'character')}, and the prompts have {characters}"
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from airflow_provider_lamini.rows.values import kind
+from airflow_provider_lamini.wording import counted
 
 _COUNT = re.compile(r"\d+")
 _PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%")
@@ -45,7 +46,7 @@ class FailureLimit:
             return cls._of_share(value)
         text = value.strip()
         if len(text) > _MAX_LENGTH:
-            raise ValueError(f"max_failed_rows is a text of {len(text)} characters. {_EXPECTED}")
+            raise ValueError(f"max_failed_rows is a text of {counted(len(text), 'character')}. {_EXPECTED}")
         if _COUNT.fullmatch(text):
             return cls._of_count(int(text))
         percent = _PERCENT.fullmatch(text)
@@ -82,7 +83,7 @@ class FailureLimit:
 
     def __str__(self) -> str:
         if self.count is not None:
-            return f"{self.count} row" if self.count == 1 else f"{self.count} rows"
+            return counted(self.count, "row")
         return "no limit" if self.share is None else f"{float(self.share * 100):g}% of all rows"
 
 

@@ -9,6 +9,7 @@ from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.conversation import is_conversation
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, short_name
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def _all_texts(rows: Sequence[Row], prompt: PromptTemplate) -> bool:
 def _too_long(length: int, limit: int) -> RowFailure | None:
     if length <= limit:
         return None
-    text = f"the prompt has {length} characters, and max_prompt_chars allows {limit}"
+    text = f"the prompt has {counted(length, 'character')}, and max_prompt_chars allows {limit}"
     return RowFailure(FailureReason.PROMPT_TOO_LONG, text)
 
 

@@ -74,8 +74,8 @@ def is_path_object(value: object) -> bool:
 
 
 def kind(value: object) -> str:
-    """The type of a value for messages, such as ``of type bytes``."""
-    return f"of type {type(value).__name__}"
+    """The type of a value for messages, such as ``of type bytes``; ``None`` for ``None``."""
+    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 def _same(value: bool | None) -> Json:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError, UnsupportedOperationError
+from airflow_provider_lamini.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -201,7 +202,7 @@ def text(name: str, value: object) -> str:
     from airflow_provider_lamini.rows.blank import is_blank
 
     if not isinstance(value, str) or is_blank(value):
-        actual = "an empty one" if isinstance(value, str) else type(value).__name__
+        actual = "an empty one" if isinstance(value, str) else a_type(value)
         raise InvalidArgumentError(f"{name} must be a text that is not empty, not {actual}.")
     return valid_unicode(name, value)
 
@@ -332,9 +333,7 @@ def json_object(name: str, value: object) -> dict[str, Json] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise InvalidArgumentError(
-            f"{name} must be a mapping of names to values, not {type(value).__name__}."
-        )
+        raise InvalidArgumentError(f"{name} must be a mapping of names to values, not {a_type(value)}.")
     found: dict[str, Json] = {}
     for key, item in value.items():
         text(f"a name in {name}", key)

@@ -35,6 +35,7 @@ from airflow_provider_lamini.runs.failed_jobs import (
 )
 from airflow_provider_lamini.runs.outcome import WaitFor
 from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -330,7 +331,7 @@ class ChunkJobs:
         again = result.worth_retrying
         if again and rounds <= self._config.row_retries:
             found = self._run.read(chunk)
-            self._task.log.info("%d row(s) of %s failed; sending them again.", len(again), chunk)
+            self._task.log.info("%s of %s failed; sending them again.", counted(len(again), "row"), chunk)
             self._run.writer.save_partial(chunk.number, rounds, result)
             with self._ledger.transaction() as change:
                 intended = change.intend(chunk, again)
@@ -354,9 +355,11 @@ class ChunkJobs:
                 )
                 raise
         self._task.log.warning(
-            "Job %s returned %d rows for the %d rows of %s.", job_id, answered, sent, chunk
+            "Job %s returned %s for the %d of %s.", job_id, counted(answered, "row"), sent, chunk
         )
-        failure = RowFailure(FailureReason.NO_ANSWER, f"the platform answered {answered} rows for {sent}")
+        failure = RowFailure(
+            FailureReason.NO_ANSWER, f"the platform answered {counted(answered, 'row')} for {sent}"
+        )
         return ChunkResult.all_failed(sent, failure)
 
     def _answered_rows(self, job_id: str) -> int | None:
@@ -388,7 +391,7 @@ class ChunkJobs:
         if self._task.killed:
             # Airflow lets a killed task run for a while. It must not start anything that bills.
             self._ledger.forget(chunk, submission.key)
-            raise TaskKilledError(f"The task was killed: {chunk} were not submitted. A retry submits them.")
+            raise TaskKilledError(f"The task was killed before it submitted {chunk}. A retry submits them.")
         rows = submission.rows
         try:
             job_id = self._task.client.send(
@@ -489,9 +492,9 @@ class ChunkJobs:
         if self._run.over_limit(failed):
             self._ledger.forget(chunk, submission.key)
             raise TooManyFailedRowsError(
-                f"The platform refused {self._refused_alone} row(s) sent alone, the last is in {chunk}, and max_failed_rows "
-                f"allows {self._config.failure_limit}. The platform says: {error} Correct the rows or the arguments, or raise "
-                "max_failed_rows, then clear the task: what is done is kept."
+                f"The platform refused {counted(self._refused_alone, 'row')} sent alone, and max_failed_rows allows "
+                f"{self._config.failure_limit}. Correct the rows or the arguments, or raise max_failed_rows, then clear the "
+                f"task: what is done is kept. The last refusal, in {chunk}: {error}"
             )
         accepted = totals.ok or self._running() or not set(totals.failures) <= NEVER_ACCEPTED
         if not accepted and self._refused_alone >= MAX_REFUSED_ALONE:
@@ -504,13 +507,12 @@ class ChunkJobs:
     def _handle_lost(self, chunk: Chunk, submission: Round, lost: LostJob) -> None:
         if not lost.vanished:
             raise JobLostError(
-                f"The status of job {submission.job_id} for {chunk} can no longer be read, it may still run and bill: "
-                f"{lost.reason} A retry polls again."
+                f"Job {submission.job_id} for {chunk} may still run and bill; a retry polls it again. {lost.reason}"
             )
         if not self._config.submit_unknown:
             raise JobLostError(
-                f"The platform no longer knows job {submission.job_id} for {chunk}: {lost.reason} Its rows must be sent "
-                "again; clear the task with on_unknown_submission='submit' to do so."
+                f"Clear the task with on_unknown_submission='submit' to send {chunk} again: the platform no longer knows "
+                f"their job {submission.job_id}. {lost.reason}"
             )
         self._task.log.warning(
             "Job %s has vanished from the platform; sending %s again.", submission.job_id, chunk

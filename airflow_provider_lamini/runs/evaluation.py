@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, ThresholdMissedError
 from airflow_provider_lamini.runs.arguments import finite, json_object, shown
+from airflow_provider_lamini.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +93,7 @@ def score(name: str, metric: Metric, expected: str, output: Json, row: int) -> f
             "no model is asked again."
         ) from error
     if not isinstance(value, int | float) or not math.isfinite(value):
-        actual = value if isinstance(value, float) else f"a {type(value).__name__}"
+        actual = value if isinstance(value, float) else a_type(value)
         raise InvalidArgumentError(
             f"metric {name!r} returned {actual} for row {row}; a finite number is expected."
         )
@@ -105,7 +106,7 @@ def _metric(value: object) -> tuple[str, Metric]:
     if callable(value):
         return str(getattr(value, "__name__", type(value).__name__)), value
     raise InvalidArgumentError(
-        f"metrics has a {type(value).__name__}: give {', '.join(_BUILT_IN)}, callables or their dotted paths."
+        f"metrics has {a_type(value)}: give {', '.join(_BUILT_IN)}, callables or their dotted paths."
     )
 
 
@@ -120,7 +121,7 @@ def _imported(path: str) -> tuple[str, Metric]:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InvalidArgumentError(f"metrics: {shown(path)} cannot be imported: {error}.") from error
     if not callable(found):
-        raise InvalidArgumentError(f"metrics: {shown(path)} is a {type(found).__name__}, not a callable.")
+        raise InvalidArgumentError(f"metrics: {shown(path)} is {a_type(found)}, not a callable.")
     return name, found
 
 
@@ -159,7 +160,7 @@ class ThresholdResult:
 
     def __str__(self) -> str:
         bound = "at most" if self.lower_is_better else "at least"
-        return f"{self.label} is {self.value:.4g}, {bound} {self.threshold:.4g} is required"
+        return f"{self.label} is {self.value:.4g} ({bound} {self.threshold:.4g} is required)"
 
 
 def parse_thresholds(name: str, value: object) -> dict[str, float]:

@@ -10,6 +10,7 @@ import msgspec
 from airflow_provider_lamini.rows.output.groups import Chart
 from airflow_provider_lamini.runs.evaluation import score
 from airflow_provider_lamini.runs.report import Item, Report, quoted
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -139,7 +140,7 @@ def report_of(
     cells = ["failed rows", *(str(failed[role]) for role in tally.roles)]
     return Report(
         title=f"Evaluation of {names['model']}: {verdict(results)}",
-        summary=f"{tally.rows} rows of {source}.",
+        summary=f"{counted(tally.rows, 'row')} of {source}.",
         heads=heads,
         rows=[*_rows(tally), cells + [""] * (len(heads) - len(cells))],
         charts=[Chart("Mean scores", bars)],

@@ -23,6 +23,7 @@ from airflow_provider_lamini.rows.sources.source import ListSource, open_source
 from airflow_provider_lamini.rows.sources.tables import is_table
 from airflow_provider_lamini.runs.arguments import finite, plain_name, text, valid_unicode
 from airflow_provider_lamini.runs.event_loop import run_in_thread
+from airflow_provider_lamini.wording import a_type, counted
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
@@ -108,7 +109,7 @@ def require_outputs(rows: list[RowResult], limit: FailureLimit = NONE_MAY_FAIL) 
     if limit.exceeded(len(failed), len(rows)):
         more = f"; and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
         raise AnswerError(
-            f"{len(failed)} of {len(rows)} prompts have no usable answer (counted from 0): "
+            f"{len(failed)} of {counted(len(rows), 'prompt')} got no usable answer (counted from 0): "
             f"{'; '.join(failed[:_MAX_NAMED])}{more}. A retry sends all of them again."
         )
     return rows
@@ -232,10 +233,10 @@ def _messages(label: str, conversation: object) -> list[dict[str, str]]:
 
 def _items(name: str, value: object, maximum: int) -> Sequence[object]:
     if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
-        raise InvalidArgumentError(f"{name} must be a text or a list, not {type(value).__name__}.")
+        raise InvalidArgumentError(f"{name} must be a text or a list, not {a_type(value)}.")
     if not 0 < len(value) <= maximum:
         raise InvalidArgumentError(
-            f"{name} has {len(value)} entries; 1 to {maximum} are allowed. For more, with the results on storage, "
+            f"{name} has {len(value) or 'no'} entries; 1 to {maximum} are allowed. For more, with the results on storage, "
             "use the batch inference operator."
         )
     return value
@@ -271,17 +272,17 @@ def inline_source(
     value = _as_text(value)
     if isinstance(value, str):
         if is_blank(value):
-            raise InvalidArgumentError("input is an empty text.")
+            raise InvalidArgumentError("input is an empty text. Give a text, or a list of texts or rows.")
         if not any(map(str.isspace, value)) and is_path(value):
-            raise InvalidArgumentError("input is a path, so output is required, the folder for the results.")
+            raise InvalidArgumentError("Give output, the folder for the results: input is a path.")
         value = [value]
     elif not isinstance(value, Sequence | Mapping) and not is_table(value):
         raise InvalidArgumentError(
-            f"input must be a text, a list of texts, or a list of rows, not {type(value).__name__}."
+            f"input must be a text, a list of texts, or a list of rows, not {a_type(value)}."
         )
     source = open_source(value, options=options, keep_bad=keep_bad)
     if not isinstance(source, ListSource):
-        raise InvalidArgumentError("input names files, so output is required, the folder for the results.")
+        raise InvalidArgumentError("Give output, the folder for the results: input names files.")
     if len(source.rows) > maximum:
         raise InvalidArgumentError(
             f"input has {len(source.rows)} rows; without output, {maximum} are allowed, because larger results do not fit into "

@@ -10,7 +10,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.rows.run_files import kept_rows_file, kept_rows_files
-from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.source import FileSource
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
@@ -70,6 +70,6 @@ def open_shared_rows(
 def _open(
     folder: OutputFolder, name: str, given: ReadOnceInput, conn_id: str | None, *, keep_bad: bool
 ) -> Source:
-    source = open_source(folder.uri(name), conn_id=conn_id, keep_bad=keep_bad)
-    source.title = str(given)
+    source = FileSource([folder.uri(name)], conn_id, keep_bad=keep_bad)
+    source.entitle(str(given))
     return source

@@ -27,6 +27,7 @@ from airflow_provider_lamini.rows.sources.validation import (
     needed_columns,
 )
 from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,7 +186,7 @@ class OpenRun:
         chunk = self._read(self._upcoming, document.next, size)
         if len(chunk.rows) < size:
             raise InputChangedError(
-                f"{self.source.describe()} had {document.header.total_rows} rows when the task began, and now it has "
+                f"{self.source.describe()} had {counted(document.header.total_rows, 'row')} when the task began, and now it has "
                 f"{chunk.start.row + len(chunk.rows)}. {_CHANGED}"
             )
         found = self._screened(chunk)
@@ -320,7 +321,7 @@ class OpenRun:
         job_ids = [job_id for chunk in ledger.chunks for job_id in chunk.job_ids]
         running = f" Still running, and billing: {', '.join(job_ids)}." if job_ids else ""
         raise TooManyFailedRowsError(
-            f"{failed} of {total} rows failed, and max_failed_rows allows {self._config.failure_limit}. By reason: "
+            f"{failed} of {counted(total, 'row')} failed, and max_failed_rows allows {self._config.failure_limit}. By reason: "
             f"{describe_failures(ledger.totals.failures)}. The files errors-*.jsonl in {self.folder} say why.{running} To "
             "accept the failed rows, raise max_failed_rows and clear the task; only_failed_of of another task sends them again."
         )

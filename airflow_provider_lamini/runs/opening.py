@@ -33,6 +33,7 @@ from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.runs.extension import extend_run
 from airflow_provider_lamini.runs.kept_rows import open_kept_rows
 from airflow_provider_lamini.runs.open_run import OpenRun
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,13 +110,20 @@ def open_run(
         replace = config.replace_other_run and not must_exist
         ledger = _open_ledger(config, folder, source, header, replace=replace, log=log)
         log.info(
-            "Validated %s: %d rows, %d characters of prompts. The output goes to %s.%s",
-            *(source.describe(), summary.total_rows, summary.characters, folder, source.remarks()),
+            "Validated %s: %s, %s of prompts. The output goes to %s.%s",
+            *(
+                source.describe(),
+                counted(summary.total_rows, "row"),
+                counted(summary.characters, "character"),
+            ),
+            *(folder, source.remarks()),
         )
         _log_promise(ledger, folder, log)
     refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
     if refusal is not None and not ledger.finished:
-        raise InputError(f"{refusal}. {ledger.totals.rows} rows are done and kept; nothing more is sent.")
+        raise InputError(
+            f"{refusal}. {counted(ledger.totals.rows, 'row')} done and kept; nothing more is sent."
+        )
     ledger.update_header(chunk_size=config.chunk_size)
     earlier = None if ledger.finished else _earlier_run(config, platform_url, log)
     return OpenRun(

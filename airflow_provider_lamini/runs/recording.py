@@ -91,6 +91,6 @@ def _leave(task: TaskRun, key: str, job_id: str) -> bool:
     try:
         store.set(f"{LEFT_KEY}_{key}", job_id)
     except Exception as error:  # noqa: BLE001 - the error that is raised next says that the id is lost
-        task.log.warning("Could not leave %s in Airflow's task state store either: %s", job_id, error)
+        task.log.warning("Could not store the id %s in Airflow's task state store either: %s", job_id, error)
         return False
     return True

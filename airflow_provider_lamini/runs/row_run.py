@@ -34,6 +34,7 @@ from airflow_provider_lamini.runs.opening import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.report import write_reports
 from airflow_provider_lamini.runs.run_report import report_of_run
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +120,8 @@ class RowRun:
         if "total_tokens" in counts.sums:
             log.info("The platform counted %s.", describe_tokens(counts.sums))
         log.info(
-            "Wrote %d rows to %s; %d of them failed%s.", counts.rows, manifest.output, counts.failed, why
+            "Wrote %s to %s; %d failed%s.",
+            *(counted(counts.rows, "row"), manifest.output, counts.failed, why),
         )
         return Done(self._result(manifest))
 

@@ -18,6 +18,7 @@ from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.sources.sql import database_connection, is_postgres
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -124,7 +125,10 @@ def load_table(load: TableLoad, log: Log) -> dict[str, object]:
             done += len(chunk)
             loaded, skipped = loaded + len(wanted), skipped + len(chunk) - len(wanted)
     report_sql_lineage(hook, f"INSERT INTO {load.table} VALUES (NULL)")  # noqa: S608 - names the table, and is not run
-    log.info("Loaded %d rows into %s; left out %d failed rows.", loaded, load.table, skipped)
+    log.info(
+        "Loaded %s into %s; left out %s.",
+        *(counted(loaded, "row"), load.table, counted(skipped, "failed row")),
+    )
     return {"table": load.table, "rows": total, "loaded": loaded, "skipped": skipped}
 
 

@@ -227,8 +227,8 @@ def test_what_was_sniffed_and_skipped_is_one_log_line(world):
         world.run("BatchInferenceOperator", {"input": "{here}/in/**/*", "endpoint": "completions"})
     (line,) = (line for line in logged if line.startswith("Validated"))
     for text in (
-        "1 rows",
-        "1 characters",
+        "1 row, ",
+        "1 character ",
         "delimiter semicolon",
         "partition columns dt",
         "skipped as hidden",

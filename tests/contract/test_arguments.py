@@ -32,11 +32,11 @@ def tune(**finetune_args):
         (lambda: completions.complete(model_name="m", prompt=[]), "prompt is an empty list"),
         (
             lambda: completions.complete(model_name="m", prompt=None),
-            "prompt must be a list of texts, not a None",
+            "prompt must be a list of texts, not None",
         ),
         (
             lambda: completions.complete(model_name="m", prompt=[SECRET, 7]),
-            "prompt 1 must be a text, not a int",
+            "prompt 1 must be a text, not an int",
         ),
         (lambda: completions.complete(model_name="m", prompt={SECRET: 1}), "not a dict"),
         (lambda: completions.complete(model_name="m", prompt="p", max_new_tokens=0), "max_new_tokens: "),
@@ -53,7 +53,7 @@ def tune(**finetune_args):
             "prompt must be a list of texts, not a str",
         ),
         (lambda: batches.start_completions(model_name="m", prompt=[SECRET, None]), "prompt 1 must be a text"),
-        (lambda: batches.start_embeddings(prompt=[b"x"]), "prompt 0 must be a text, not a bytes"),
+        (lambda: batches.start_embeddings(prompt=[b"x"]), "prompt 0 must be a text, not bytes"),
         (lambda: embeddings.embed(prompt=[]), "prompt is an empty list"),
         (lambda: chat.complete(model="m", messages=[]), "messages: "),
         (

@@ -87,7 +87,7 @@ def test_responses_of_the_older_completions_are_parsed(prompt, output_type, body
 
 @pytest.mark.parametrize("body", [{"text": "a"}, ["a"], "a", [{"output": "a"}, {"output": "b"}], None])
 def test_invalid_responses_of_the_older_completions_are_refused(body):
-    with pytest.raises(ValueError, match=r"expected|prompts"):
+    with pytest.raises(ValueError, match=r"expected|for 1 prompt"):
         read(completions.complete_v1(model_name="m", prompt="p"), body)
 
 

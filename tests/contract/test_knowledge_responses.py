@@ -100,7 +100,7 @@ def test_classes_are_parsed_as_one_list_per_text(ask):
     found = read(ask(model_id="m", prompt=["p", "q"]), {"classification": [scores, []]})
     assert [(each.class_name, each.prob) for each in found[0]] == [("a", 0.9), ("b", 0.1)]
     assert found[1] == []
-    with pytest.raises(ValueError, match="1 classifications were answered for 2 texts"):
+    with pytest.raises(ValueError, match="it has 1 classification for 2 texts"):
         read(ask(model_id="m", prompt=["p", "q"]), {"classification": [scores]})
 
 
@@ -110,7 +110,7 @@ def test_a_prediction_is_parsed_with_and_without_a_list():
         "a",
         "b",
     ]
-    with pytest.raises(ValueError, match="1 predictions were answered for 2 texts"):
+    with pytest.raises(ValueError, match="it has 1 prediction for 2 texts"):
         read(classifiers.predict_v1(model_id="m", prompt=["p", "q"]), {"prediction": "a"})
 
 

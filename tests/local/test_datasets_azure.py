@@ -70,7 +70,7 @@ def test_rows_uploaded_in_one_request_become_a_dataset(
     azure: httpx.Client, no_key_client: httpx.Client
 ) -> None:
     base = check(azure.get("/v1/get-upload-base-path"), "/v1/get-upload-base-path")
-    assert base == AZURE
+    assert base.items() >= AZURE.items()
     dataset_id, url = make(azure)
     assert urlsplit(url).path == f"/blobs/datasets/{dataset_id}.jsonl"
     missing = no_key_client.head(url)
@@ -220,4 +220,4 @@ def test_upload_base_is_a_command_line_option_and_uploads_survive_restarts(
             assert count(http, dataset_id, 50).status_code == 200
             platform.control.upload_base("local")
             platform.control.reset()
-            assert http.get("/v1/get-upload-base-path").json() == AZURE
+            assert http.get("/v1/get-upload-base-path").json().items() >= AZURE.items()

@@ -126,7 +126,7 @@ def test_wrong_limits_are_refused(inference, name, wrong):
 
 
 def test_without_an_output_folder_the_same_limits_count(embed):
-    with pytest.raises(InvalidArgumentError, match="max_rows allows 1 rows"):
+    with pytest.raises(InvalidArgumentError, match="max_rows allows 1 row,"):
         run_to_end(embed(input=["a", "b"], output=None, max_rows=1))
     assert run_to_end(embed(input=["a", "b"], output=None, dry_run=True)).result["rows"] == 2
     assert len(run_to_end(embed(input=["a", "b"], output=None, limit_rows=1)).result["embeddings"]) == 1

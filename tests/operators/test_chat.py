@@ -82,7 +82,7 @@ def test_the_number_of_concurrent_requests_is_limited(chat, engine):
 
 
 def test_an_answer_that_does_not_match_the_type_fails_the_task(chat):
-    with pytest.raises(AnswerError, match=r"1 of 1 prompts .* max_new_tokens may be too small"):
+    with pytest.raises(AnswerError, match=r"1 of 1 prompt .* max_new_tokens may be too small"):
         run_to_end(chat(output_type={"said": "str"}, max_new_tokens=1))
 
 

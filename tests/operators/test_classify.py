@@ -111,7 +111,7 @@ def test_the_error_names_a_missing_classifier(classify):
 
 def test_a_response_for_too_few_texts_is_rejected(knowledge, classify):
     knowledge.omits_last_text = True
-    with pytest.raises(ProtocolError, match="2 classifications were answered for 3 texts"):
+    with pytest.raises(ProtocolError, match="it has 2 classifications for 3 texts"):
         run_to_end(classify())
 
 

@@ -69,7 +69,7 @@ def test_an_output_that_does_not_match_the_type_fails_the_task(platform, complet
     with pytest.raises(AnswerError) as caught:
         run_to_end(complete(prompt=["one", "two"], output_type={"said": "str"}, max_new_tokens=1))
     message = str(caught.value)
-    assert message.startswith("2 of 2 prompts have no usable answer (counted from 0): 0: ")
+    assert message.startswith("2 of 2 prompts got no usable answer (counted from 0): 0: ")
     assert "max_new_tokens may be too small" in message
     assert posts(platform) == {f"POST {PATH}": 2}
 

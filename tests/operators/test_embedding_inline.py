@@ -50,8 +50,8 @@ def test_a_refused_text_without_a_folder_fails_the_task(platform, embed):
     ("given", "why"),
     [
         (TEXTS[:17], "17 rows; without output, 16 are allowed"),
-        ("s3://bucket/docs.jsonl", "input is a path, so output is required"),
-        ("docs.parquet", "input is a path, so output is required"),
+        ("s3://bucket/docs.jsonl", "Give output, the folder for the results"),
+        ("docs.parquet", "Give output, the folder for the results"),
         ("  ", "input is an empty text"),
         (None, "input or input_sql is required"),
         ([{"body": "x"}], "the name of a column"),

@@ -86,13 +86,13 @@ def test_the_gate_decides_about_a_missed_threshold(evaluate, tmp_path):
     from airflow.providers.common.compat.sdk import AirflowSkipException
 
     arguments = {"thresholds": {"accuracy": 0.95}}
-    with pytest.raises(ThresholdMissedError, match=r"accuracy is 0\.9, at least 0\.95"):
+    with pytest.raises(ThresholdMissedError, match=r"accuracy is 0\.9 \(at least 0\.95 is required\)"):
         run_to_end(evaluate(**arguments))
     assert "**missed**: accuracy is 0.9" in (tmp_path / "out" / "report.md").read_text()
     with pytest.raises(AirflowSkipException):
         run_to_end(evaluate(**arguments, gate="skip"))
     result = run_to_end(evaluate(**arguments, gate="return")).result
-    assert (result["passed"], result["missed"]) == (False, ["accuracy is 0.9, at least 0.95 is required"])
+    assert (result["passed"], result["missed"]) == (False, ["accuracy is 0.9 (at least 0.95 is required)"])
 
 
 @pytest.mark.usefixtures("tuning")

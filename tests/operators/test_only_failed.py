@@ -241,7 +241,7 @@ def test_rows_that_could_not_be_read_are_counted_in_the_log(inference, out, agai
     with log_lines() as lines:
         run_to_end(inference(input=[*rows, corrected], output=again, only_failed_of=str(out), **options))
     assert [row["index"] for row in read_outputs(again)] == [3]
-    assert any("1 rows that could not be read then" in line for line in lines)
+    assert any("1 row that could not be read then" in line for line in lines)
 
 
 # -- the errors files themselves as the input ----------------------------------------------------------------

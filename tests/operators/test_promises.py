@@ -90,7 +90,7 @@ def test_a_kill_while_a_chunk_is_submitted_keeps_its_job(platform, inference, ro
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(TaskKilledError, match="rows 10 to 19 were not submitted"):
+    with pytest.raises(TaskKilledError, match="before it submitted rows 10 to 19"):
         execute(operator)
     killer.join()
     assert ledger()["open"][0]["rounds"][-1]["job_id"] is not None

@@ -149,12 +149,12 @@ def test_a_bad_row_can_be_kept_with_its_error(batch, rows):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "returned NoneType"),
+        (None, "returned None"),
         ("s3://bucket/rows.jsonl", "returned a text"),
-        ({"prompt": "a"}, "returned dict"),
-        (7, "returned int"),
+        ({"prompt": "a"}, "returned a dict"),
+        (7, "returned an int"),
         (b"a", "returned bytes"),
-        (True, "returned bool"),
+        (True, "returned a bool"),
     ],
 )
 def test_a_function_that_returns_no_rows_is_refused(batch, platform, value, message):

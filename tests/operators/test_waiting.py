@@ -16,7 +16,7 @@ from tests.support.tasks import WAITING, begin, kill_once, log_lines, resume, ru
 from tests.support.upstream import text_for
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
-PROGRESS = re.compile(r"(\d+) of 25 rows done, 2 job\(s\) in progress(, [\d.]+ rows/s, about \d+ s left)?")
+PROGRESS = re.compile(r"(\d+) of 25 rows done, 2 jobs in progress(, [\d.]+ rows/s, about \d+ s left)?")
 
 
 def test_airflow_stores_only_ids_and_numbers(platform, inference):
@@ -91,7 +91,7 @@ def test_the_log_of_a_resumed_task_says_what_its_triggers_saw(inference):
     shown = [line for line in lines if line.startswith("Waited ")]
     assert len(shown) == len(ended.deferrals) == 3
     assert [line.partition(": ")[2] for line in shown] == [
-        f"1 of 1 job(s) ended, {done} of 25 rows done." for done in (10, 20, 25)
+        f"1 of 1 job ended, {done} of 25 rows done." for done in (10, 20, 25)
     ]
 
 
@@ -101,7 +101,7 @@ def test_the_log_shows_the_input_and_the_output_of_a_run(inference, out):
     assert (
         f"Validated a list of 25 rows: 25 rows, 315 characters of prompts. The output goes to {out}." in lines
     )
-    assert f"Wrote 25 rows to {out}; 0 of them failed." in lines
+    assert f"Wrote 25 rows to {out}; 0 failed." in lines
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
@@ -118,7 +118,7 @@ def test_the_log_of_a_direct_run_shows_its_progress(inference, engine, endpoint)
 # -- killed -----------------------------------------------------------------------------------------------
 
 
-BILLS = "Job {} (batch completions) cannot be cancelled, the platform has no call for it: it runs to its end, and bills."
+BILLS = "Job {} (batch completions) cannot be cancelled (the platform has no call for it): it runs to its end, and bills."
 
 
 @pytest.mark.parametrize("cancel_on_kill", [True, False])

@@ -111,7 +111,7 @@ def test_utf_16_without_a_mark_is_named(file, encoding, name):
 )
 def test_pages_of_rows_in_a_file_are_named(file, name, content):
     with pytest.raises(
-        BadRowError, match=r"expected a row, not a list of 1 rows. Pages of rows must be joined"
+        BadRowError, match=r"expected a row, not a list of 1 row. Pages of rows must be joined"
     ):
         rows(file(name, content))
 
@@ -119,6 +119,7 @@ def test_pages_of_rows_in_a_file_are_named(file, name, content):
 def test_a_folder_whose_files_have_no_suffix_is_refused_with_what_to_pass(file, tmp_path):
     file("part_a", GOOD)
     with pytest.raises(
-        InputError, match=r"names of its files tell no format. Pass its files as .*/\*, with input_format"
+        InputError,
+        match=r"names of its files do not tell their format. Pass its files as .*/\*, with input_format",
     ):
         rows(str(tmp_path))

@@ -88,7 +88,7 @@ class TestPassthrough:
             (["id", "id"], "names the column 'id' more than once"),
             ("id", "passthrough is of type str"),
             ({"id": 1}, "passthrough is of type dict"),
-            ([1], "an entry of type int"),
+            ([1], "not a column name, but of type int"),
             ([""], "not a column name"),
         ],
     )
@@ -229,7 +229,7 @@ class TestManifest:
         ledger = finished(folder)
         folder.delete("part-00001.jsonl")
         with pytest.raises(
-            IncompleteOutputError, match=r"1 of 3 parts of .* are missing, the first is part-00001\.jsonl"
+            IncompleteOutputError, match=r"lacks 1 of its 3 parts: somebody has removed part-00001\.jsonl"
         ):
             write_manifest(folder, ledger, model="m", source="x")
         assert not folder.exists("manifest.json")

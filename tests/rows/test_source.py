@@ -54,9 +54,9 @@ class TestLists:
     @pytest.mark.parametrize(
         ("item", "reason"),
         [
-            (None, "is of type NoneType: a text or a mapping"),
+            (None, "is None: a text or a mapping"),
             (True, "is of type bool: a text or a mapping"),
-            (["secret", 1], "is of type list with 2 values: name them with columns="),
+            (["secret", 1], "is of type list, with 2 values: name them with columns="),
             (b"secret", "it is of type bytes, which JSON cannot represent"),
             (float("nan"), "it is NaN or infinite"),
             ({"a": 1, "b": float("inf")}, "column 'b' is NaN or infinite"),
@@ -85,7 +85,7 @@ class TestLists:
 class TestKinds:
     @pytest.mark.parametrize("wrong", [None, 1, 1.5, True, {"a": 1}, b"x", {"a"}, object()])
     def test_a_value_that_is_not_an_input_is_refused(self, wrong):
-        with pytest.raises(InputError, match="The input is of type"):
+        with pytest.raises(InputError, match=r"The input is (None|of type)"):
             open_source(wrong)
 
     @pytest.mark.parametrize("text", ["", "  ", "\n"])
@@ -188,7 +188,7 @@ class TestFiles:
     def test_the_error_names_a_file_without_read_permission(self, file, tmp_path: Path):
         source = open_source(file("a.jsonl", "{}"))
         (tmp_path / "a.jsonl").unlink()
-        with pytest.raises(InputError, match=r"a\.jsonl cannot be opened: FileNotFoundError"):
+        with pytest.raises(InputError, match=r"a\.jsonl cannot be opened: No such file or directory"):
             list(source.read())
 
 
@@ -234,7 +234,7 @@ class TestStamp:
             list(open_source(f"{tmp_path}/*.jsonl").read(Cursor(1, 1)))
 
     def test_a_cursor_beyond_the_end_of_a_list_is_refused(self):
-        with pytest.raises(InputError, match="has 1 rows"):
+        with pytest.raises(InputError, match="has 1 row,"):
             list(open_source(["a"]).read(Cursor(2)))
 
 

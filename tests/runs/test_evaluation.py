@@ -65,7 +65,7 @@ def test_metrics_may_be_names_callables_or_paths():
         ("exact_match", "metrics must be a list"),
         ([], "metrics must be a list"),
         (None, "metrics must be a list"),
-        ([5], "metrics has a int"),
+        ([5], "metrics has an int"),
         (["bleu"], "'bleu' is not known"),
         (["no.such.module"], "'no.such.module' cannot be imported"),
         (["math.no_such"], "'math.no_such' cannot be imported"),
@@ -81,7 +81,7 @@ def test_an_invalid_metric_is_rejected(value_, problem):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (None, "returned a NoneType for row 3"),
+        (None, "returned None for row 3"),
         ("1", "returned a str for row 3"),
         (math.nan, "returned nan"),
         (math.inf, "returned inf"),

@@ -31,6 +31,7 @@ from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.generation import Generation
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,7 +108,9 @@ class BatchCompletions:
 
         def parse(response: Completions) -> ChunkResult:
             if len(response.outputs) != rows:
-                raise ValueError(f"batch {job_id} has {len(response.outputs)} outputs for {rows} prompts")
+                raise ValueError(
+                    f"batch {job_id} has {counted(len(response.outputs), 'output')} for {counted(rows, 'prompt')}"
+                )
             result = judge_all(response.outputs, response.finish_reason, MEANINGS, self._inference.answers)
             for offset in response.undecodable:
                 reason = response.finish_reason[offset]
@@ -238,7 +241,9 @@ class BatchEmbeddings:
 
         def parse(vectors: list[list[float] | None] | None) -> ChunkResult:
             if vectors is None or len(vectors) != rows:
-                raise ValueError(f"batch {job_id} has {len(vectors or ())} vectors for {rows} texts")
+                raise ValueError(
+                    f"batch {job_id} has {counted(len(vectors or ()), 'vector')} for {counted(rows, 'text')}"
+                )
             if None not in vectors:
                 return ChunkResult(vectors, [None] * rows, [None] * rows)
             result = ChunkResult.pending(rows)

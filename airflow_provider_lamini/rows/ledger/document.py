@@ -163,7 +163,8 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return len({row for retry in retries for row in retry.rows or ()})
 
     def __str__(self) -> str:
-        return f"rows {self.first_row} to {self.first_row + self.rows - 1}"
+        last = self.first_row + self.rows - 1
+        return f"row {last}" if self.rows == 1 else f"rows {self.first_row} to {last}"
 
 
 class Sizes(msgspec.Struct, frozen=True, array_like=True):

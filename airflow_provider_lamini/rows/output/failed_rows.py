@@ -23,6 +23,7 @@ from airflow_provider_lamini.rows.output.parts import ERROR_COLUMNS
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.sources.earlier_run import KeptBatch
 from airflow_provider_lamini.rows.sources.source import Source
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -80,8 +81,8 @@ def read_failed_rows(folder: OutputFolder, prompt_columns: Collection[str] = ())
     ordered = all(map(int.__lt__, indices, indices[1:]))
     if not ordered or len(indices) != manifest.counts.failed:
         raise IncompleteOutputError(
-            f"The files errors-*.jsonl in {folder} do not have the {manifest.counts.failed} failed rows of its manifest: "
-            "somebody has changed them."
+            f"The files errors-*.jsonl in {folder} do not have the "
+            f"{counted(manifest.counts.failed, 'failed row')} of its manifest: somebody has changed them."
         )
     ledger = load(folder)
     version = "" if ledger is None else whole_input_version(ledger.header.input_version)
@@ -138,7 +139,7 @@ class FailedRowsSource(Source):
         found = [self._whole.notes()] if self._whole.notes() else []
         if unknown:
             found.append(
-                f"changed since; {unknown} rows that could not be read then are found by their number only"
+                f"changed since; {counted(unknown, 'row')} that could not be read then can be found by number only"
             )
         return "; ".join(found)
 

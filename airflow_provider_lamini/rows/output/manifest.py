@@ -18,6 +18,7 @@ from airflow_provider_lamini.rows.run_files import (
     part_name,
     remove_work_files,
 )
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +129,9 @@ def write_manifest(
     :raises IncompleteOutputError: if the run is not finished, or a part is missing
     """
     if not ledger.finished:
-        raise IncompleteOutputError(f"The run in {folder} is not finished.")
+        raise IncompleteOutputError(
+            f"The run in {folder} is not finished: wait for its task to succeed, or clear it."
+        )
     header = ledger.header
     parts = [
         Part(part_name(number, suffix), index(first), rows)
@@ -142,8 +145,8 @@ def write_manifest(
         missing = [part.name for part in parts if part.name not in names]
     if missing:
         raise IncompleteOutputError(
-            f"{len(missing)} of {len(parts)} parts of {folder} are missing, the first is {missing[0]}. Somebody has "
-            "removed them."
+            f"{folder} lacks {len(missing)} of its {counted(len(parts), 'part')}: somebody has removed "
+            f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}."  # noqa: PLR2004 - enough to look for
         )
     owned()
     if MANIFEST in names:

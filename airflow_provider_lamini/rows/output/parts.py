@@ -25,6 +25,7 @@ from airflow_provider_lamini.rows.output.chunk_result import DECODER, ChunkResul
 from airflow_provider_lamini.rows.output.groups import length_chart, rows_by_length
 from airflow_provider_lamini.rows.run_files import errors_name, part_name, partial_name
 from airflow_provider_lamini.rows.values import kind
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,7 +65,10 @@ def check_passthrough(columns: object, reserved: Sequence[str] = RESERVED) -> tu
         raise ColumnError(f"passthrough is {kind(columns)}. Pass a list of columns, such as ['id'].")
     for column in columns:
         if not isinstance(column, str) or not column:
-            raise ColumnError(f"passthrough has an entry {kind(column)} that is not a column name.")
+            raise ColumnError(
+                f"passthrough has an entry that is not a column name, but {'empty' if column == '' else kind(column)}. "
+                "Pass a list of columns, such as ['id']."
+            )
         if column in reserved:
             raise ColumnError(
                 f"passthrough: the output has its own column {column!r}. Rename that column of the input. "
@@ -217,8 +221,8 @@ class PartWriter:
             ) from None
         if len(result) != rows:
             raise OutputError(
-                f"{self._folder.uri(name)} has {len(result)} rows instead of {rows}. Remove it; its rows are then sent "
-                "again."
+                f"{self._folder.uri(name)} has {counted(len(result), 'row')} instead of {rows}. Remove it; its rows are then "
+                "sent again."
             )
         return result
 

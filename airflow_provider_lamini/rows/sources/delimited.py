@@ -18,6 +18,7 @@ from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, 
 from airflow_provider_lamini.rows.sources.dialect import NULL, STATED_DELIMITER, Dialect, dialect_of, is_empty
 from airflow_provider_lamini.rows.sources.projection import Projection, project_declared
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -293,8 +294,8 @@ class DelimitedReader:
         if is_empty(record[width:]):
             return record[:width]
         raise BadRowError(
-            f"{self._file.name}, line {first}: {len(record)} values, but the header names {width} columns. Is a quotation mark "
-            "missing, or is the delimiter another one? See csv_options."
+            f"{self._file.name}, line {first}: {counted(len(record), 'value')}, but the header names "
+            f"{counted(width, 'column')}. Is a quotation mark missing, or is the delimiter another one? See csv_options."
         )
 
 

@@ -33,6 +33,7 @@ from airflow_provider_lamini.rows.storage.patterns import (
     path_matches,
 )
 from airflow_provider_lamini.rows.storage.uris import is_remote, redacted_uri, short_uri
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -166,7 +167,7 @@ class FileFinder:
                 total += 1
                 unique.setdefault((place.uri.partition("://")[0], found.info.path), found)
         if total > len(unique):
-            self.remark("named more than once, read once", f"{total - len(unique)} files")
+            self.remark("named more than once, read once", counted(total - len(unique), "file"))
         visible = self._without_hidden(list(unique.values()))
         if len(self.uris) > 1:  # such as the result of a pattern that somebody else has looked up
             kept = set(self._without_run_files(found.info.path for found in visible if not found.of_run))
@@ -248,8 +249,8 @@ class FileFinder:
         suffix = next((found for found, _ in map(suffix_of, names) if found in SUFFIXES), None)
         if suffix is None and names:
             raise InputError(
-                f"The input {folder} is a folder, and the names of its files tell no format. Pass its files as {folder}/*, with "
-                "input_format, such as 'jsonl'."
+                f"The input {folder} is a folder, and the names of its files do not tell their format. Pass its files as "
+                f"{folder}/*, with input_format, such as 'jsonl'."
             )
         raise InputError(
             f"The input {folder} is a folder. Pass its files instead, as in {folder}/*{suffix or '.jsonl'}."
@@ -292,11 +293,11 @@ class FileFinder:
     def _check_failures(self, place: _Place, failed: int) -> None:
         if failed and self.options.failed_rows == "fail":
             raise InputError(
-                f"{place.shown} has {failed} failed rows, and failed_input_rows='fail'. Repeat that run, or pass "
+                f"{place.shown} has {counted(failed, 'failed row')}, and failed_input_rows='fail'. Repeat that run, or pass "
                 "failed_input_rows='skip'."
             )
         if failed:
-            self.remark(f"skipped {failed} failed rows", place.shown)
+            self.remark(f"skipped {counted(failed, 'failed row')}", place.shown)
 
     def _of_pattern(self, place: _Place) -> list[_Found]:
         self._by_pattern = True
@@ -330,7 +331,7 @@ class FileFinder:
             names = {PurePosixPath(path).name: path for path in files}
             beside = [name for name in names if _BESIDE_PARTS.fullmatch(name)]
             if beside and any(map(_PART.fullmatch, names)):
-                self.remark(f"skipped {len(beside)} files beside the parts", folder)
+                self.remark(f"skipped {counted(len(beside), 'file')} beside the parts", folder)
                 names = {name: path for name, path in names.items() if name not in beside}
             kept += names.values()
         return kept

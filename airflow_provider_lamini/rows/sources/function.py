@@ -13,6 +13,7 @@ from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode
 from airflow_provider_lamini.rows.sources.records import PROMPT, flatten
 from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
 from airflow_provider_lamini.rows.values import digest, is_path_object
+from airflow_provider_lamini.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ class FunctionInput(ReadOnceInput):
             )
         if isinstance(value, (bytes, bytearray, memoryview, Mapping)) or not isinstance(value, Iterable):
             raise InputError(
-                f"The function {self._name} returned {type(value).__name__}. Return a list of prompts or rows, or yield them."
+                f"The function {self._name} returned {a_type(value)}. Return a list of prompts or rows, or yield them."
             )
         if not isinstance(value, Sequence):
             return iter(value), self._columns

@@ -20,6 +20,7 @@ from airflow_provider_lamini.rows.sources.records import PROMPT
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 from airflow_provider_lamini.rows.sources.usable import split_usable
 from airflow_provider_lamini.rows.values import json_value
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -259,8 +260,8 @@ def _read_line(decoder: _LineDecoder, line: bytes, place: str) -> Row:
             value: Json = msgspec.json.decode(line)
             if isinstance(value, list) and value and all(isinstance(row, (dict, str)) for row in value):
                 raise BadRowError(
-                    f"{place}: expected a row, not a list of {len(value)} rows. Pages of rows must be joined: write one row per "
-                    "line, for example with jq -c '.[][]'."
+                    f"{place}: expected a row, not a list of {counted(len(value), 'row')}. Pages of rows must be joined: "
+                    "write one row per line, for example with jq -c '.[][]'."
                 )
             raise BadRowError(
                 f"{place}: expected an object or a text, not {_name(value)}. {_hint(line)}".strip()

@@ -11,6 +11,7 @@ from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
 from airflow_provider_lamini.rows.sources.usable import first_needed, split_usable
 from airflow_provider_lamini.rows.values import Row, json_value, kind
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -136,7 +137,7 @@ def read_batches(
     rows = found.rows
     if start.row > len(rows):
         raise InputError(
-            f"The list has {len(rows)} rows, but the task should continue after row {start.row}."
+            f"The list has {counted(len(rows), 'row')}, but the task should continue after row {start.row}."
         )
     rest = islice(rows, start.row, None)
     row = start.row

@@ -49,7 +49,7 @@ class CsvOptions:
             raise InputError(f"csv_options is {kind(value)}. Pass a mapping, such as {{'delimiter': ';'}}.")
         unknown = [key for key in value if key not in _KEYS]
         if unknown:
-            raise InputError(f"csv_options has {unknown[0]!r}, but knows only {', '.join(_KEYS)}.")
+            raise InputError(f"csv_options has {unknown[0]!r}, which is not one of {', '.join(_KEYS)}.")
         default = cls()
         nulls, header = value.get("null_values"), value.get("header")
         return cls(

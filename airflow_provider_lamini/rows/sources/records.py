@@ -9,6 +9,7 @@ from typing import Any, cast
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.sources.tables import is_table, table_rows
 from airflow_provider_lamini.rows.values import kind
+from airflow_provider_lamini.wording import counted
 
 PROMPT = "prompt"
 """The column of a row that is a plain text."""
@@ -90,7 +91,7 @@ def flatten(
             )
         columns = columns or page_names
         joined += found
-    return joined, columns, f"joined {len(items)} lists of rows"
+    return joined, columns, f"joined {counted(len(items), 'list')} of rows"
 
 
 def _rows_of_page(page: Any) -> tuple[Sequence[object], list[str] | None]:
@@ -129,8 +130,8 @@ def _check_unambiguous(items: Sequence[object]) -> None:
     lengths = {len(item) for item in items if isinstance(item, list)}
     if isinstance(items, (list, tuple)) and len(items) > 1 and len(lengths) == 1 and lengths != {1}:
         raise InputError(
-            f"The input is a list of {len(items)} lists with {lengths.pop()} texts each. If these are rows, name their columns: "
-            "columns=['id', 'text']. If they are pages of prompts, join them to one list."
+            f"The input is a list of {len(items)} lists with {counted(lengths.pop(), 'text')} each. If these are rows, "
+            "name their columns: columns=['id', 'text']. If they are pages of prompts, join them to one list."
         )
 
 
@@ -162,8 +163,10 @@ def _named(values: Sequence[object], columns: Sequence[str] | None) -> dict[str,
         return {PROMPT: values[0]}
     if columns is None:
         raise ValueError(
-            f"is {kind(values)} with {len(values)} values: name them with columns=['id', 'text']"
+            f"is {kind(values)}, with {counted(len(values), 'value')}: name them with columns=['id', 'text']"
         )
     if len(values) != len(columns):
-        raise ValueError(f"has {len(values)} values, but columns has {len(columns)} names")
+        raise ValueError(
+            f"has {counted(len(values), 'value')}, but columns has {counted(len(columns), 'name')}"
+        )
     return dict(zip(columns, values, strict=True))

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,7 @@ from airflow_provider_lamini.rows.sources.tables import is_table, repeated_colum
 from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -220,7 +222,7 @@ class ListSource(Source):
         return self._found.rows
 
     def describe(self) -> str:
-        return f"a list of {len(self.rows)} rows"
+        return f"a list of {counted(len(self.rows), 'row')}"
 
     def notes(self) -> str:
         return self._notes.summary()
@@ -300,6 +302,14 @@ class FileSource(Source):
     def name(self) -> str:
         return self.title or self._uri
 
+    def entitle(self, title: str) -> None:
+        """Say what the rows are in all messages, instead of the files that keep them.
+
+        :param title: what they are
+        """
+        self.title = title
+        self._files = [replace(file, name=title) for file in self._files]
+
     def notes(self) -> str:
         return self._notes.summary()
 
@@ -376,8 +386,8 @@ class FileSource(Source):
         place = cursor or Cursor()
         if place.file >= len(self._files) and place != Cursor():
             raise InputChangedError(
-                f"{self._uri} has {len(self._files)} files, but the task should continue with file number {place.file}: "
-                "files were removed since the run began."
+                f"{self._uri} has {counted(len(self._files), 'file')}, but the task should continue with file number "
+                f"{place.file}: files were removed since the run began."
             )
         for number in range(place.file, len(self._files)):
             if number > place.file:
@@ -449,9 +459,10 @@ def _open_once(given: ReadOnceInput, *, keep_bad: bool) -> Source:
             digest.update(block)
             file.write(block)
         file.flush()
-        source = open_source(str(path_of(file)), keep_bad=keep_bad, options=InputOptions(format="jsonl"))
+        source = FileSource([str(path_of(file))], options=InputOptions(format="jsonl"), keep_bad=keep_bad)
         weakref.finalize(source, stack.pop_all().close)
-    source.title, source.identity = str(given), digest.hexdigest()
+    source.entitle(str(given))
+    source.identity = digest.hexdigest()
     return source
 
 

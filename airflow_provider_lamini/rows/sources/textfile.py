@@ -90,7 +90,9 @@ class InputFile:
                 error,
             ) from error
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise InputMissingError(f"{self.name} cannot be opened: {type(error).__name__}.") from error
+            raise InputMissingError(
+                f"{self.name} cannot be opened: {error.strerror or type(error).__name__}."
+            ) from error
         with stream:
             yield stream if self.compression is None else decompressed(stream, self.compression, self.name)
 

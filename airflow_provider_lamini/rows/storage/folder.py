@@ -89,7 +89,9 @@ class OutputFolder:
             try:
                 self._store.write(path, data, durable=durable)
             except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-                raise OutputError(f"{self.uri(name)} cannot be written: {type(error).__name__}.") from error
+                raise OutputError(
+                    f"{self.uri(name)} cannot be written: {error.strerror or type(error).__name__}."
+                ) from error
 
     def write_later(self, name: str, data: bytes | Iterable[bytes], *, durable: bool = True) -> None:
         """Write a file that nobody reads before `settle`. An object store gets several of them at the same time.

@@ -53,7 +53,9 @@ def choose_checkpoint(
     """
     found = hook.send(checkpoints.list_all(project_id, training_job_id))
     if not found:
-        raise InvalidArgumentError(f"Training job {training_job_id} has no checkpoint.")
+        raise InvalidArgumentError(
+            f"Training job {training_job_id} has no checkpoint. Check that it has succeeded, or train again."
+        )
     chosen = _choose(found, choice)
     value = None if choice.metric is None else _value(chosen, choice.metric)
     passed = True

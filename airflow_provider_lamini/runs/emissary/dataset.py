@@ -14,6 +14,7 @@ from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_fail
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.runs.emissary.named_job import NamedJob, Prepared
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -92,9 +93,9 @@ class DatasetUpload(NamedJob):
             failures = dict(dataset.bad.failures)
             report = self._task.log.warning if failures else self._task.log.info
             report(
-                "Read %s: %d rows, %d bytes, %s.%s",
-                *(self._source.describe(), dataset.rows, dataset.size, dataset.bad.verdict()),
-                self._source.remarks(),
+                "Read %s: %s, %s, %s.%s",
+                *(self._source.describe(), counted(dataset.rows, "row"), counted(dataset.size, "byte")),
+                *(dataset.bad.verdict(), self._source.remarks()),
             )
             if dataset.size > datasets.MAX_UPLOAD_BYTES:
                 raise InputError(

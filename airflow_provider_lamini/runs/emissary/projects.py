@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.api.errors import NotFoundError
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.platforms.emissary.api import models, projects
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
@@ -50,11 +51,11 @@ def delete_project(hook: EmissaryHook, project_id: str, *, delete_contents: bool
         log.info("Project %s is already gone.", project_id)
         return False
     held = {
-        "datasets": len(project.datasets),
-        "training jobs": len(project.training_jobs),
-        "deployments": len(project.deployments),
+        "dataset": len(project.datasets),
+        "training job": len(project.training_jobs),
+        "deployment": len(project.deployments),
     }
-    contents = ", ".join(f"{count} {name}" for name, count in held.items() if count)
+    contents = ", ".join(counted(count, name) for name, count in held.items() if count)
     if contents and not delete_contents:
         raise InvalidArgumentError(
             f"Project {project_id} holds {contents}. Set delete_contents=True to delete them too. Nothing was deleted."

@@ -100,7 +100,7 @@ class Waking:
                 status = send(sleeper.kind.status(sleeper.job_id))
                 if status.state is JobState.INACTIVE:
                     raise JobFailedError(
-                        f"{sleeper.name} is {status.raw} and cannot be woken: {error}"
+                        f"{sleeper.name} is {status.raw} and cannot be woken. {error}"
                     ) from error
             self._task.log.info(
                 "%s is parked; woke it, which takes about 8 to 20 minutes. Waiting up to %.0f s.",
@@ -121,7 +121,7 @@ class Waking:
         """
         name = self._sleeper.name
         for lost in event.lost.values():
-            raise JobLostError(f"{name} cannot be polled any more, so nothing waits for it: {lost.reason}")
+            raise JobLostError(f"{name} cannot be polled any more, so nothing waits for it. {lost.reason}")
         if self._sleeper.job_id not in event.ended:
             seen = f" The last poll failed: {event.last_error}" if event.last_error else ""
             raise WaitTimeoutError(

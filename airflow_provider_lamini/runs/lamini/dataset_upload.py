@@ -19,6 +19,7 @@ from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 from airflow_provider_lamini.runs.submission_record import NoRecord, Submission, record_store
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.corpus.pairs import Dataset
@@ -135,7 +136,7 @@ class DatasetUpload:
             dataset_id = record.job_id or left_job_id(self._task, fingerprint)
             if dataset_id is not None:
                 rows, size = record.numbers["rows"], record.numbers["bytes"]
-                log.info("An earlier try has uploaded dataset %s with %d rows.", dataset_id, rows)
+                log.info("An earlier try has uploaded dataset %s with %s.", dataset_id, counted(rows, "row"))
                 return UploadedDataset(dataset_id, rows, size, recorded_failures(record.numbers), new=False)
             log.info(
                 "An earlier upload was interrupted. It may have left an unused dataset; uploading again."
@@ -144,8 +145,8 @@ class DatasetUpload:
             source, failures = self._source, dict(dataset.bad.failures)
             report = log.warning if failures else log.info
             report(
-                "Read %s: %d rows, %s.%s",
-                *(source.describe(), dataset.rows, dataset.bad.verdict(), source.remarks()),
+                "Read %s: %s, %s.%s",
+                *(source.describe(), counted(dataset.rows, "row"), dataset.bad.verdict(), source.remarks()),
             )
             target = self._task.hook.send(datasets.upload_base_path())
             if to_tune:
@@ -167,7 +168,7 @@ class DatasetUpload:
             dataset_id = self._send(dataset, target)
         uploaded = intent.submitted(dataset_id, time.time())
         record_job_id(self._task, dataset_id, "dataset", fingerprint, lambda: self._records.write(uploaded))
-        log.info("Uploaded dataset %s: %d rows, %d bytes.", dataset_id, dataset.rows, dataset.size)
+        log.info("Uploaded dataset %s: %s, %d bytes.", dataset_id, counted(dataset.rows, "row"), dataset.size)
         return UploadedDataset(dataset_id, dataset.rows, dataset.size, failures, new=True)
 
     def _send(self, dataset: Dataset, target: UploadBasePath) -> str:

@@ -49,7 +49,7 @@ class QueryReadyIndex:
         else:
             for lost in event.lost.values():
                 raise JobLostError(
-                    f"The status of index {self._index_id} can no longer be read: {lost.reason} A retry polls again."
+                    f"The status of index {self._index_id} can no longer be read. A retry polls it again. {lost.reason}"
                 )
             for ended in event.ended.values():
                 self._require(ended)

@@ -11,6 +11,7 @@ from airflow_provider_lamini.corpus.documents import find_documents
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 from airflow_provider_lamini.runs.job_spec import JobSpec
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ def send_documents(task: TaskRun, intent: Intent, model_name: str, documents: Se
     """
     count, size = len(documents), sum(document.info.size for document in documents)
     intent.update(numbers={"files": count, "bytes": size})
-    task.log.info("Sending %d files, %d bytes.", count, size)
+    task.log.info("Sending %s, %d bytes.", counted(count, "file"), size)
     parts = [document.part() for document in documents]
     try:
         return task.hook.send(memory_rag.train(model_name=model_name, files=parts)).job_id

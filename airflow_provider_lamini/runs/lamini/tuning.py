@@ -17,6 +17,7 @@ from airflow_provider_lamini.runs.job_spec import Accept, Decision, Fail, JobSpe
 from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload, check_tuning
 from airflow_provider_lamini.runs.loss_history import final_loss, write_loss_history
 from airflow_provider_lamini.runs.submitted_job import resume_job
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,8 +78,8 @@ class Training(JobSpec[dict[str, object]]):
         check_output(request.output, request.output_conn_id)
         if unknown := training.unknown_arguments(request.arguments["finetune_args"]):
             self._task.log.warning(
-                "finetune_args has %s, which the platform does not document. It is passed on: check the spelling, because "
-                "what it was meant to set may keep its default.",
+                "Check the spelling in finetune_args: the platform does not document %s. All is passed on; "
+                "what is misspelt keeps its default.",
                 ", ".join(f"{name} ({meant}?)" if meant else name for name, meant in unknown.items()),
             )
         uploaded = None if self._upload is None else self._upload.upload(to_tune=True)
@@ -135,7 +136,7 @@ class Training(JobSpec[dict[str, object]]):
         if status.state in (JobState.FAILED, JobState.TIMED_OUT) and submission is not None:
             if submission.resumes < self._request.max_resumes:
                 return Resume(self._request.max_resumes)
-            times = f"It was resumed {submission.resumes} time(s). " if submission.resumes else ""
+            times = f"It was resumed {counted(submission.resumes, 'time')}. " if submission.resumes else ""
             return Fail(f"{times}A retry submits a new job.")
         return Fail("A retry submits a new job.")
 
@@ -262,7 +263,11 @@ def tuning_result(
         "history": history,
     }
     task.log.info(
-        "Tuning job %s ended as %s after %s steps: model %s, final loss %s.",
-        *(job_id, status, result["steps"], job.model_name, result["final_loss"]),
+        "Tuning job %s ended as %s%s: model %s, final loss %s.",
+        *(job_id, status, f" after {counted(last.step, 'step')}" if last and last.step is not None else ""),
+        *(
+            job.model_name or "(not named)",
+            "unknown" if result["final_loss"] is None else result["final_loss"],
+        ),
     )
     return result

@@ -56,7 +56,7 @@ def test_a_job_that_vanished_after_its_first_minute_is_submitted_again(platform,
         with pytest.raises(TaskDeferred):
             resume(make, deferral, event)
     else:
-        with pytest.raises(JobLostError, match=r"cannot be read any more.*A retry submits a new job"):
+        with pytest.raises(JobLostError, match=r"no longer knows the .*A retry submits a new job"):
             resume(make, deferral, event)
     assert is_correct(kind, run_to_end(make, TASK).result, tmp_path)
     assert platform.started - before == 2
@@ -71,7 +71,7 @@ def test_a_job_that_vanished_while_the_worker_waits_is_reported(platform, task, 
     operator = task(kind)(
         deferrable=False, **({"on_unknown_submission": "fail"} if kind in ("batch", "vectors") else {})
     )
-    with pytest.raises(JobLostError, match=r"cannot be (looked at|read) any more|no longer knows job"):
+    with pytest.raises(JobLostError, match=r"no longer knows"):
         run_to_end(operator, TASK)
     assert platform.started - 1 == 1
 

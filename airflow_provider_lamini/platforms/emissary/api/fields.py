@@ -1,9 +1,10 @@
 """Fields that several operations share: times, lists that may be missing, schedules, and bodies without content."""
 
+import re
 from typing import Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
 from airflow_provider_lamini.api import schema
 
@@ -17,7 +18,7 @@ TaskType = Literal["text-generation", "classification", "embedding", "regression
 
 Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
-_HOUR_AND_MINUTE = r"^([01]\d|2[0-3]):[0-5]\d$"
+_HOUR_AND_MINUTE = r"([01]\d|2[0-3]):[0-5]\d"
 
 
 def _none_to_empty_list(value: object) -> object:
@@ -35,14 +36,24 @@ MappingOf = Annotated[dict[str, T], BeforeValidator(_none_to_empty_mapping), Fie
 """An object in a response, empty if it is missing or null."""
 
 
+def _hour_and_minute(value: str) -> str:
+    if not re.fullmatch(_HOUR_AND_MINUTE, value):
+        raise ValueError("Input should be a time of day such as 08:30")
+    return value
+
+
+HourAndMinute = Annotated[str, AfterValidator(_hour_and_minute)]
+"""A time of day, ``HH:MM``."""
+
+
 class Schedule(schema.Request):
     """When an engine or a deployment is active."""
 
     timezone: str | None = None
     """IANA name, such as ``Europe/Berlin``."""
-    start_time: str | None = Field(default=None, pattern=_HOUR_AND_MINUTE)
+    start_time: HourAndMinute | None = None
     """``HH:MM``."""
-    end_time: str | None = Field(default=None, pattern=_HOUR_AND_MINUTE)
+    end_time: HourAndMinute | None = None
     """``HH:MM``."""
     days: Annotated[list[Day], Field(min_length=1)] | None = None
 

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, Field, JsonValue, PositiveInt
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import RESULTS, Call, Json, Retry
 from airflow_provider_lamini.platforms.lamini.api import job_responses
+from airflow_provider_lamini.wording import counted
 
 PromptList = Annotated[list[str], Field(min_length=1)]
 
@@ -304,7 +305,7 @@ def _classify_body(
 def _read_classes(content: bytes, expected: int) -> list[list[ClassScore]]:
     classes = schema.parser(_Classification)(content).classification
     if len(classes) != expected:
-        raise ValueError(f"{len(classes)} classifications were answered for {expected} texts")
+        raise ValueError(f"it has {counted(len(classes), 'classification')} for {counted(expected, 'text')}")
     return classes
 
 
@@ -312,7 +313,7 @@ def _read_predictions(content: bytes, expected: int) -> list[str]:
     prediction = schema.parser(_Prediction)(content).prediction
     listed = [prediction] if isinstance(prediction, str) else prediction
     if len(listed) != expected:
-        raise ValueError(f"{len(listed)} predictions were answered for {expected} texts")
+        raise ValueError(f"it has {counted(len(listed), 'prediction')} for {counted(expected, 'text')}")
     return listed
 
 

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import RESULTS, Call, Json, Retry
 from airflow_provider_lamini.api.output_types import OutputType
+from airflow_provider_lamini.wording import counted
 
 
 class CompletionsRequest(schema.Request):
@@ -234,7 +235,7 @@ def _without_undecodable(found: Completions) -> Completions:
 def _normalised(outputs: Json, reasons: Json, expected: int | None, *, empty: bool = False) -> Completions:
     listed: list[Json] = outputs if isinstance(outputs, list) else [] if empty else [outputs]
     if expected is not None and len(listed) != expected:
-        raise ValueError(f"{len(listed)} outputs were answered for {expected} prompts")
+        raise ValueError(f"it has {counted(len(listed), 'output')} for {counted(expected, 'prompt')}")
     if reasons is None or isinstance(reasons, str):
         return Completions(listed, [reasons] * len(listed))
     if not isinstance(reasons, list) or len(reasons) != len(listed):

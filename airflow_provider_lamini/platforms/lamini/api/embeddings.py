@@ -9,6 +9,7 @@ from pydantic import Field
 
 from airflow_provider_lamini.api import schema
 from airflow_provider_lamini.api.call import RESULTS, Call, Json, Retry
+from airflow_provider_lamini.wording import counted
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """The platform's default; 384 numbers per vector."""
@@ -113,5 +114,5 @@ def _finite(numbers: list[Json]) -> list[float] | None:
 def _read_expected(content: bytes, expected: int) -> list[list[float] | None]:
     vectors = read_vectors(content) or []
     if len(vectors) != expected:
-        raise ValueError(f"the response has {len(vectors)} vectors for {expected} texts")
+        raise ValueError(f"it has {counted(len(vectors), 'vector')} for {counted(expected, 'text')}")
     return vectors
