@@ -7,12 +7,14 @@ import io
 import json
 import sqlite3
 import tarfile
+import tracemalloc
 import zipfile
 from contextlib import closing
 
 import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.rows.sources.batch import MAX_LINE
 from airflow_provider_lamini.rows.sources.source import open_source
 from tests.bad_input.files import READERS, lines, parquet, table
 from tests.support.results import rows_in
@@ -176,3 +178,77 @@ def test_reading_goes_on_after_a_dropped_line_from_any_position(tmp_path, monkey
     for number, row in enumerate(rows):
         rest = [later.row.get("prompt") for later in source.read(row.after)]
         assert rest == ["a", None, "b", None, "c"][number + 1 :]
+
+
+@pytest.fixture
+def short_lines(monkeypatch):
+    """A long line has 100,000 bytes, and a long record 200,000."""
+    for module in ("textfile", "delimited"):
+        monkeypatch.setattr(f"airflow_provider_lamini.rows.sources.{module}.MAX_LINE", 100_000)
+    monkeypatch.setattr("airflow_provider_lamini.rows.sources.delimited._MAX_RECORD", 200_000)
+
+
+LINES = "y" * 60 + "\n"
+LONG_RECORDS = {
+    "a line": f"1,{'x' * 250_000},2",
+    "a quoted line": f'1,"{"x" * 250_000}, and ""more""",2',
+    "many values": f'1,"a",{"x," * 60_000}2',
+    "quoted lines": f'1,"{LINES * 2_000}",2',
+    "very many quoted lines": f'1,"{LINES * 6_000}",2',
+    "a line, and more": f'1,"{"x" * 250_000}\n{LINES}",2',
+    "lines, then a long one": f'1,"{LINES}{"x" * 250_000}\n{LINES}"," 2"',
+    "a quotation mark within a value": f'1,{"x" * 250_000}"y,2',
+    "a byte that is none of UTF-8": '1,"\udcff\n",2',
+}
+
+
+@pytest.mark.usefixtures("short_lines")
+@pytest.mark.parametrize("kind", LONG_RECORDS)
+@pytest.mark.parametrize("last", [False, True])
+def test_a_record_of_csv_that_is_too_long_is_one_bad_row(world, kind, last):
+    record = LONG_RECORDS[kind].encode(errors="surrogateescape")
+    content = b"id,prompt,more\n0,a,b\n" + record + (b"" if last else b"\n5,c,d\n")
+    expected = ["a", None] if last else ["a", None, "c"]
+    assert prompts(world, "r.csv", content, chunk_size=1) == expected
+    with pytest.raises(InvalidArgumentError, match=r"r\.csv, line [34]: "):
+        prompts(world, "r.csv", content, on_bad_row="fail", output="{here}/other")
+    source = open_source(str(world.folder / "r.csv"), keep_bad=True)
+    for number, row in enumerate(source.read()):
+        rest = [later.row.get("prompt") for later in source.read(row.after)]
+        assert rest == expected[number + 1 :]
+
+
+@pytest.mark.usefixtures("short_lines")
+@pytest.mark.parametrize(
+    "record",
+    [
+        f'1,"{LINES * 6_000}',
+        f'1,"{"x" * 250_000}',
+        f'1,"{LINES * 6_000}"x,2',
+        f'1,"{LINES * 6_000}",2,3,4',
+    ],
+)
+def test_a_quotation_mark_that_swallows_rows_refuses_the_file(world, record):
+    with pytest.raises(InvalidArgumentError, match=r"r\.csv, line 3: "):
+        prompts(world, "r.csv", f"id,prompt,more\n0,a,b\n{record}\n5,c,d\n".encode())
+    assert world.work == {}
+
+
+@pytest.mark.long
+def test_a_record_that_is_too_long_is_not_held_in_memory(tmp_path):
+    path = tmp_path / "r.csv"
+    with path.open("w") as file:
+        file.write("id,prompt\n0,a\n")
+        file.write("1,")
+        for _ in range(100):
+            file.write("x" * 1_000_000)
+        file.write('\n2,"')
+        for _ in range(100):
+            file.write(f"{'y' * 999_999}\n")
+        file.write('"\n3,c\n')
+    tracemalloc.start()
+    rows = [row.row.get("prompt") for row in open_source(str(path), keep_bad=True).read()]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == ["a", None, None, "c"]
+    assert peak < 12 * MAX_LINE  # the parser has four bytes per character

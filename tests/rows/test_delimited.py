@@ -103,7 +103,15 @@ def test_the_error_names_a_missing_column_and_the_existing_ones(file):
         (b'1,"secret\n\n', r"line 4: a quotation mark is opened here and never closed"),
         (b"1,\xff", r"line 4: the line is not valid UTF-8"),
         (b"1,2\r3,4", r"line 4: a carriage return"),
-        (b'1,"' + (b"x" * 999 + b"\n") * (MAX_LINE // 1000 + 10), r"line 4: a value is longer than 16 MiB"),
+        (b'1,"' + (b"x" * 999 + b"\n") * (MAX_LINE // 1000 + 10), r"line 4: a quotation mark is opened here"),
+        (
+            b'1,"' + (b"x" * 999 + b"\n") * (MAX_LINE // 1000 + 10) + b'"',
+            r"line 4: a value is longer than 16 MiB",
+        ),
+        (
+            b'1,"' + (b"x" * 999 + b"\n") * (MAX_LINE // 500 + 10) + b'"',
+            r"line 4: a value is longer than 16 MiB",
+        ),
         (b'1,"' + b"x" * (MAX_LINE + 600_000), r"line 4: the line is longer than 16 MiB"),
     ],
 )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 1024
 _SAMPLE = 64 * 1024
+_MAX_RECORD = 2 * MAX_LINE
+"""Bytes of a record of several lines that may be in memory. One that is longer is a bad row."""
+_TOO_LONG = f"a value is longer than {MAX_LINE >> 20} MiB. Is a closing quotation mark missing?"
 _MARK = "\ufeff"
 _DELIMITERS = {"tsv": "\t"}
 """The delimiter that the format of a file says."""
@@ -41,14 +44,17 @@ class _LineFeed:
     ) -> None:
         self._encoding = encoding
         self._dialect = dialect
+        self._has_escapes = dialect.escape is not None
         self._reader = reader
         self._name = name
         self._keep_bad = keep_bad
         self.invalid: str | None = None
         """What is wrong with a line since this was last reset. Only set if bad rows are kept."""
+        self.start = self.first = 0
+        """Where the current record begins: bytes before it, and the number of its first line. The caller updates both."""
         self._blocks = reader.blocks()
         self._block: list[bytes] = []
-        self._next = 0
+        self._next = self._dropped = 0
         self.offset = 0
         self.line = reader.lines
 
@@ -62,8 +68,29 @@ class _LineFeed:
             # Not bytes.splitlines(), which also splits at a single carriage return: a quoted value may contain one.
             self._block = [line + b"\n" for line in block.split(b"\n")[:-1]]
             self._next = 0
+            self._dropped = self._reader.dropped
             self.offset = self._reader.offset
         return True
+
+    @property
+    def is_shrunk(self) -> bool:
+        """Whether the next line is what is left of one that is too long."""
+        return self._dropped > 0
+
+    def _shorten(self, line: bytes) -> bytes:
+        """What the parser gets instead of a line that is too long, or belongs to a record that is.
+
+        :raises BadRowError: if bad rows are not kept
+        """
+        if self._dropped:
+            self.offset += self._dropped - len(line)
+            self._reader.lines = self.line - 1
+            self.invalid = str(self._reader.too_long())
+            return line
+        self.invalid = f"{self._name}, line {self.first}: {_TOO_LONG}"
+        if not (self._keep_bad and self._dialect.can_shrink):
+            raise BadRowError(self.invalid)
+        return self._dialect.shrink(line)
 
     def take_block(self) -> list[bytes]:
         """Return all available lines. `offset` and `line` stay at the start of the first one; the caller updates them."""
@@ -85,8 +112,11 @@ class _LineFeed:
         self._next += 1
         self.offset += len(line)
         self.line += 1
+        if self._dropped or self.offset - self.start > _MAX_RECORD:
+            line = self._shorten(line)
         try:
-            return self._dialect.protect_nulls(line.decode())
+            text = line.decode()
+            return self._dialect.protect_nulls(text) if self._has_escapes else text
         except UnicodeDecodeError:
             wrong = (
                 f"{self._name}, line {self.line}: the line is not valid {self._encoding.upper()}. Pass its encoding, such "
@@ -113,7 +143,7 @@ class DelimitedReader:
         self._repeated_lines: frozenset[bytes] = frozenset()
         self._named_again = False
         # The default limit of the csv module is too small for a field with a long document. It is set per process.
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
+        csv.field_size_limit(max(csv.field_size_limit(), 2 * _MAX_RECORD))
 
     def read_batches(
         self, start: Cursor, columns: Collection[str] | None, required: Collection[str] = ()
@@ -129,17 +159,17 @@ class DelimitedReader:
         """
         with self._file.open_text() as stream:
             self._dialect = self._find_dialect(stream)
-            feed = self._feed(LineReader(self._file, stream))
+            feed = self._feed(stream)
             header = self._header(feed)
             shape = _Shape(header, self._project(header, columns, required), self._file.name)
             if self._file.csv.header is not None and not self._named_again and not start.offset:
                 stream.seek(0)
-                feed = self._feed(LineReader(self._file, stream))
+                feed = self._feed(stream)
                 if self._first_line and feed.fill():
                     next(feed)
             if start.offset:
                 stream.seek(0)
-                feed = self._feed(LineReader(self._file, stream, start.offset, start.line))
+                feed = self._feed(stream, start)
             row = start.row
             while feed.fill():
                 place = Cursor(row, start.file, feed.offset, feed.line)
@@ -158,7 +188,16 @@ class DelimitedReader:
             self._file.remark(remark)
         return dialect
 
-    def _feed(self, reader: LineReader) -> _LineFeed:
+    def _feed(self, stream: BinaryIO, start: Cursor | None = None) -> _LineFeed:
+        place = start or Cursor()
+        reader = LineReader(
+            self._file,
+            stream,
+            place.offset,
+            place.line,
+            drop_long=self._keep_bad and self._dialect.can_shrink,
+            shrink=self._dialect.shrink,
+        )
         return _LineFeed(
             reader, self._file.name, self._dialect, encoding=self._file.encoding, keep_bad=self._keep_bad
         )
@@ -217,6 +256,8 @@ class DelimitedReader:
 
     def _plain(self, feed: _LineFeed, shape: _Shape, place: Cursor) -> Batch | None:
         """Parse all available lines at once; ``None`` unless each line is one record without quotes."""
+        if feed.is_shrunk:
+            return None
         lines = feed.take_block()
         block = b"".join(lines)
         special = any(character in block for character in self._dialect.special)
@@ -246,12 +287,14 @@ class DelimitedReader:
         bad: dict[int, RowFailure] = {}
         reader = self._dialect.records(feed)
         while len(records) < _BATCH_SIZE:
-            first = feed.line + 1
+            first = feed.first = feed.line + 1
+            feed.start = feed.offset
             try:
                 record = self._record(reader, feed, shape.width, first)
             except BadRowError as error:
-                # Reading goes on with the next line. If the record had begun on an earlier one, its end is not known.
-                if not self._keep_bad or feed.line > first or _is_open(error):
+                # Reading goes on with the next line. If the record had begun on an earlier one, its end may not be known.
+                is_over = feed.line == first or isinstance(error, _CompleteRecordError)
+                if not self._keep_bad or not is_over or _is_open(error):
                     raise
                 bad[len(records)], record = bad_row(error), [""] * shape.width
                 reader = self._dialect.records(feed)
@@ -284,8 +327,11 @@ class DelimitedReader:
             record: list[Any] | None = next(reader, None)
         except csv.Error as error:
             raise BadRowError(f"{self._file.name}, line {first}: {_reason(error)}") from error
+        if feed.offset - feed.start > MAX_LINE and record and any(len(value) > MAX_LINE for value in record):
+            feed.invalid = feed.invalid or f"{self._file.name}, line {first}: {_TOO_LONG}"
         if feed.invalid:
-            raise BadRowError(feed.invalid)
+            is_complete = record is not None and len(record) == width
+            raise (_CompleteRecordError if is_complete else BadRowError)(feed.invalid)
         if not record or len(record) == width:
             return record
         if len(record) < width:
@@ -297,6 +343,10 @@ class DelimitedReader:
             f"{self._file.name}, line {first}: {counted(len(record), 'value')}, but the header names "
             f"{counted(width, 'column')}. Is a quotation mark missing, or is the delimiter another one? See csv_options."
         )
+
+
+class _CompleteRecordError(BadRowError):
+    """A record cannot be used, but has as many values as the header, so that it ends where it seems to."""
 
 
 def _is_open(error: BadRowError) -> bool:
@@ -347,7 +397,7 @@ class _Shape:
 def _reason(error: csv.Error) -> str:
     text = str(error)
     if "field larger" in text:
-        return f"a value is longer than {MAX_LINE >> 20} MiB. Is a closing quotation mark missing?"
+        return _TOO_LONG
     if "end of data" in text:
         return "a quotation mark is opened here and never closed."
     if "new-line character" in text:

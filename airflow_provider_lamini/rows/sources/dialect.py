@@ -68,6 +68,23 @@ class Dialect:
         return re.sub(rf"(?:(?<={at})|^)\\N(?=(?:{at}|\r?\n?$))", lambda _: NULL, line)
 
     @property
+    def can_shrink(self) -> bool:
+        """Whether `shrink` finds the characters that separate values in any piece of a line."""
+        return all(len(character.encode()) == 1 for character in self._structure)
+
+    def shrink(self, piece: bytes) -> bytes:
+        """A piece of a line with as many values and quotation marks, but without their content.
+
+        :param piece: the piece, which may begin and end anywhere
+        """
+        kept = re.escape(self._structure.encode())
+        return re.sub(rb" +", b" ", re.sub(rb"[^" + kept + rb" \r\n]+", b"x", piece))
+
+    @property
+    def _structure(self) -> str:
+        return f"{self.delimiter}{self.quote or ''}{self.escape or ''}"
+
+    @property
     def special(self) -> tuple[bytes, ...]:
         """The characters without which each line is a record."""
         return tuple(character.encode() for character in (self.quote, self.escape) if character)

@@ -145,6 +145,10 @@ def _wide_encoding(head: bytes) -> str | None:
     return f"utf-{unit}-{'le' if head[0] else 'be'}"
 
 
+def _shrink_to_nothing(_: bytes) -> bytes:
+    return b""
+
+
 class LineReader:
     """Reads a text file in blocks of complete lines and keeps track of the position.
 
@@ -153,14 +157,25 @@ class LineReader:
     :param offset: bytes before the position to start at
     :param lines: lines before that position; the caller updates it after each block, for error messages
     :param drop_long: drop a line that is too long instead of raising an error; `dropped_line` then stands for it
+    :param shrink: what is left of each piece of such a line; by default nothing is
+
+    :ivar dropped: length of the dropped line in bytes that the current block stands for; 0 if it is one of lines
     """
 
     def __init__(
-        self, file: InputFile, stream: BinaryIO, offset: int = 0, lines: int = 0, *, drop_long: bool = False
+        self,
+        file: InputFile,
+        stream: BinaryIO,
+        offset: int = 0,
+        lines: int = 0,
+        *,
+        drop_long: bool = False,
+        shrink: Callable[[bytes], bytes] = _shrink_to_nothing,
     ) -> None:
         self._name = file.name
         self._drop_long = drop_long
-        self._dropped = 0
+        self._shrink = shrink
+        self.dropped = 0
         self._stream = stream
         self._size = None if is_transformed(stream) else file.info.size
         self.offset = offset
@@ -180,17 +195,19 @@ class LineReader:
         else:
             self._skip_mark()
         rest: list[bytes] = []
+        left: list[bytes] = []
         held = 0
         while piece := self._stream.read(_BLOCK):
             end = piece.find(b"\n") + 1
             if held + (end or len(piece)) > MAX_LINE:
                 if not self._drop_long:
-                    raise self._too_long()
+                    raise self.too_long()
+                left += map(self._shrink, (*rest, piece[:end] if end else piece))
                 rest, held = [], held + (end or len(piece))
                 if not end:
                     continue
-                yield from self._drop(held)
-                held, piece = 0, piece[end:]
+                yield from self._drop(held, b"".join(left))
+                left, held, piece = [], 0, piece[end:]
             cut = piece.rfind(b"\n") + 1
             if not cut:
                 rest.append(piece)
@@ -202,7 +219,7 @@ class LineReader:
             self.offset += len(block)
             rest, held = [piece[cut:]], len(piece) - cut
         if held > MAX_LINE:
-            yield from self._drop(held + 1)
+            yield from self._drop(held + 1, b"".join((*left, self._shrink(b"\n"))))
         elif held:
             rest.append(b"\n")
             yield b"".join(rest)
@@ -212,21 +229,22 @@ class LineReader:
 
         :param place: the position of the current block
         """
-        if not self._dropped:
+        if not self.dropped:
             return None
-        bad = {0: bad_row(self._too_long())}
+        bad = {0: bad_row(self.too_long())}
         return TextBatch(
-            [{}], place, name=self._name, ends=[self.offset + self._dropped], lines=[self.lines + 1], bad=bad
+            [{}], place, name=self._name, ends=[self.offset + self.dropped], lines=[self.lines + 1], bad=bad
         )
 
-    def _drop(self, length: int) -> Iterator[bytes]:
-        """Yield an empty block instead of a line."""
-        self._dropped = length
-        yield b""
+    def _drop(self, length: int, left: bytes) -> Iterator[bytes]:
+        """Yield what is left of a line."""
+        self.dropped = length
+        yield left
         self.offset += length
-        self._dropped = 0
+        self.dropped = 0
 
-    def _too_long(self) -> BadRowError:
+    def too_long(self) -> BadRowError:
+        """The error of a line that is too long, the next one after `lines`."""
         return BadRowError(
             f"{self._name}, line {self.lines + 1}: the line is longer than {MAX_LINE >> 20} MiB. "
             "Does the file have one row per line, separated by line feeds?"
