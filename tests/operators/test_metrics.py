@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from airflow_provider_lamini.api.traffic import TRAFFIC
 from airflow_provider_lamini.hooks import telemetry
 from airflow_provider_lamini.operators.chat import LaminiChatOperator
 from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
-from tests.support.serving import served
 from tests.support.statsd import statsd_configuration, statsd_metrics, statsd_server
 from tests.support.tasks import WAITING, execute, run_to_end
 
@@ -208,66 +206,26 @@ def infer(platform, out, **configuration):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture
-def collector():
-    """A collector of OpenTelemetry: the bodies that it has received, by path, and its address."""
-    bodies = []
-
-    class Handler(BaseHTTPRequestHandler):
-        disable_nagle_algorithm = True
-
-        def do_POST(self):
-            bodies.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
-        yield bodies, f"http://{address}"
-
-
 @pytest.mark.long
-def test_a_collector_of_opentelemetry_receives_metrics_and_spans(collector, platform, out):
+def test_a_collector_of_opentelemetry_receives_metrics_and_spans(platform, out):
     pytest.importorskip("airflow.sdk.observability")
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from tests.support.otlp import attributes, otlp_collector
 
-    bodies, url = collector
-    infer(
-        platform,
-        out,
-        AIRFLOW__METRICS__OTEL_ON="True",
-        AIRFLOW__TRACES__OTEL_ON="True",
-        OTEL_EXPORTER_OTLP_ENDPOINT=url,
-        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
-        OTEL_TRACES_EXPORTER="otlp_proto_http",
-    )
-    found = {}
-    spans = []
-    for path, body in bodies:
-        if path.endswith("/metrics"):
-            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
-                    found[metric.name] = metric
-        else:
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                spans += [span for scope in resource.scope_spans for span in scope.spans]
-    (rows,) = found[f"airflow.{PREFIX}rows_ok"].sum.data_points
-    assert {each.key: each.value.string_value for each in rows.attributes} == {
-        "platform": "lamini",
-        "kind": "batch_completions",
-    }
+    with otlp_collector() as collector:
+        infer(platform, out, **collector.configuration())
+    prefix = f"airflow.{PREFIX}"
+    (rows,) = collector.metrics[f"{prefix}rows_ok"].sum.data_points
+    assert attributes(rows) == {"platform": "lamini", "kind": "batch_completions"}
     assert max(rows.as_int, rows.as_double) == 3
-    assert {f"airflow.{PREFIX}requests", f"airflow.{PREFIX}wait"} <= set(found)
+    names = {name.removeprefix(prefix) for name in collector.metrics if name.startswith(prefix)}
+    assert {"requests", "wait"} <= names <= documented_names()
 
-    (task,) = [span for span in spans if span.name == "worker.infer"]
-    ours = [span for span in spans if span.name.startswith(PREFIX)]
+    (task,) = [span for span in collector.spans if span.name == "worker.infer"]
+    ours = [span for span in collector.spans if span.name.startswith(PREFIX)]
     assert {span.name for span in ours} == {f"{PREFIX}advance", f"{PREFIX}wait"}
     assert {span.parent_span_id for span in ours} <= {task.span_id, b""}
     wait = next(span for span in ours if span.name == f"{PREFIX}wait")
-    assert {each.key: each.value.string_value for each in wait.attributes}["kind"] == "batch_completions"
+    assert attributes(wait)["kind"] == "batch_completions"
 
 
 BATCH = "batch_completion_v1_batch_completions_post"

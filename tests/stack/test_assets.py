@@ -12,6 +12,7 @@ import pytest
 from tests.support.airflow_stack import AirflowStack, airflow_stack
 from tests.support.emissary_api import EmissaryClient
 from tests.support.local_platform import wait_until
+from tests.support.otlp import Collector, otlp_collector
 from tests.support.scripted_tuning import BASE, KEY, ScriptedTrainer, TunablePlatform, tunable_platform
 from tests.support.statsd import statsd_configuration, statsd_metrics, statsd_server
 from tests.support.tuning_api import ROWS, start_job, wait_for_jobs
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from socket import socket
 
+SPANS = {"advance": "worker", "wait": "trigger"}
+"""Our spans, and the processes of Airflow that open them."""
 DAGS = [Path(__file__).parent / "dags" / "asset_stack_dags.py"]
 
 
@@ -51,8 +54,19 @@ def statsd() -> Iterator[socket]:
 
 
 @pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """A collector of spans."""
+    with otlp_collector() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def airflow(
-    local: TunablePlatform, project: str, statsd: socket, tmp_path_factory: pytest.TempPathFactory
+    local: TunablePlatform,
+    project: str,
+    statsd: socket,
+    collector: Collector,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[AirflowStack]:
     """Airflow's components, which here start the runs of scheduled Dags."""
     env = {
@@ -69,6 +83,7 @@ def airflow(
         "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
         "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "airflow_provider_lamini",
     }
+    env |= collector.configuration(metrics=False)
     with airflow_stack(tmp_path_factory.mktemp("stack") / "airflow", DAGS, env) as stack:
         yield stack
 
@@ -127,7 +142,7 @@ def test_a_dag_runs_once_for_each_job_that_ends_also_if_the_triggerer_crashes(
 
 
 def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_made(
-    airflow: AirflowStack, local: TunablePlatform, statsd: socket, tmp_path: Path
+    airflow: AirflowStack, local: TunablePlatform, statsd: socket, collector: Collector, tmp_path: Path
 ):
     given = tmp_path / "rows.jsonl"
     given.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -154,3 +169,12 @@ def test_dags_that_are_scheduled_on_a_model_and_on_an_index_are_told_what_was_ma
     assert sum(measured[by_the_worker, "c"]) == 1
     in_the_triggerer = measured[f"{prefix}wait,{ended}", "ms"]
     assert len(in_the_triggerer) >= 1
+
+    def spans() -> set[tuple[str, str]]:
+        """Our spans, each with the span of Airflow that it is a child of."""
+        names = {span.span_id: span.name for span in collector.spans}
+        ours = [span for span in collector.spans if span.name.startswith("airflow_provider_lamini.")]
+        return {(span.name.rpartition(".")[2], names.get(span.parent_span_id, "")) for span in ours}
+
+    expected = {(span, f"{process}.{task}") for span, process in SPANS.items() for task in ("train", "build")}
+    wait_until(lambda: spans() >= expected)
