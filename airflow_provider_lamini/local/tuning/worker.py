@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_lamini.local.tuning.trainer import (
     ADAPTER,
@@ -20,6 +20,19 @@ from airflow_provider_lamini.local.tuning.trainer import (
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Json
+
+
+class Listener(Protocol):
+    """What a training tells, and what it waits for."""
+
+    def log(self, text: str) -> None:
+        """Take a line for the log."""
+
+    def report(self, step: Step) -> None:
+        """Take a completed step."""
+
+    def wait_for_next_step(self) -> None:
+        """Return when the next step may start."""
 
 
 class Parent:
@@ -73,21 +86,26 @@ def main() -> int:
     """
     parent = Parent()
     try:
-        _train(parent)
+        train_in_this_process(parent.recipe, parent)
     except Exception as error:  # noqa: BLE001 - the parent raises it
         parent.send(failed=_describe(error))
         return 1
     return 0
 
 
-def _train(parent: Parent) -> None:
+def train_in_this_process(recipe: Recipe, listener: Listener) -> None:
+    """Train from the last checkpoint in the recipe's folder on, if there is one, and write the adapter.
+
+    :param recipe: what to train, and how; its folder exists
+    :param listener: takes the steps and the log
+    :raises TrainingFailed: the rows or the model are unsuitable
+    """
     from airflow_provider_lamini.local.tuning.lora import Training
 
-    recipe = parent.recipe
-    training = Training(recipe, parent.log)
+    training = Training(recipe, listener.log)
     adapter_steps = {*recipe.adapter_steps()} - {recipe.max_steps}
     if training.step:
-        parent.log(f"Resuming after step {training.step} of {recipe.max_steps}.")
+        listener.log(f"Resuming after step {training.step} of {recipe.max_steps}.")
     while training.step < recipe.max_steps:
         start = time.perf_counter()
         loss = training.advance()
@@ -99,14 +117,14 @@ def _train(parent: Parent) -> None:
             learning_rate=recipe.learning_rate_at(training.step),
             seconds=seconds,
         )
-        parent.report(step)
+        listener.report(step)
         if (
             training.step in adapter_steps
         ):  # before the checkpoint: a resumed training does not write it again
             training.write_adapter(recipe.adapter_path(training.step))
         if training.step % recipe.checkpoint_every == 0 or training.step == recipe.max_steps:
             training.save(recipe.folder / CHECKPOINT)
-        parent.wait_for_next_step()
+        listener.wait_for_next_step()
     training.write_adapter(recipe.folder / ADAPTER)
     done = recipe.folder / DONE
     unfinished = done.with_suffix(".unfinished")

@@ -1,4 +1,8 @@
-"""Tests that really train a llama of a few thousand weights, in the subprocess that the platform uses."""
+"""Tests that really train a llama of a few thousand weights.
+
+Those of the subprocess that the platform uses call ``train``. What the training computes is tested in this process, because
+it takes seconds to start another one with torch.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +33,10 @@ from tests.support.tiny_llama import tiny_llama, write_rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.torch
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),  # the training process ignores warnings
+]
 
 ROOT = Path(__file__).parents[3]
 FACTS = [("the sky is", "blue"), ("the sun is", "hot"), ("the sea is\n", "deep"), ("the ice is ", "cold")]
@@ -37,6 +45,14 @@ SECRET = "xyzzy"
 
 class Stopped(BaseException):
     """Raised by a callback to stop the training."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    """Let torch use one thread here too, as the recipes do: the models are tiny."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +82,33 @@ def recipe(base: Path, tmp_path: Path) -> Callable[..., Recipe]:
     return make
 
 
+@dataclass
+class Recorder:
+    """Keeps the steps and the log of a training."""
+
+    steps: list[Step] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+    def report(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def wait_for_next_step(self) -> None:
+        """Let the training continue."""
+
+
+def train_here(recipe: Recipe) -> Recorder:
+    """Train in this process; return the steps and the log."""
+    from airflow_provider_lamini.local.tuning.worker import train_in_this_process
+
+    recipe.folder.mkdir(exist_ok=True)
+    recorder = Recorder()
+    train_in_this_process(recipe, recorder)
+    return recorder
+
+
 def do_nothing(*_: object) -> None:
     """Let the training continue."""
 
@@ -88,9 +131,8 @@ def test_a_tuned_model_knows_the_training_answers_and_the_base_model_does_not(
     recipe: Callable[..., Recipe],
 ) -> None:
     """For plain text, for an object with a single string, and for a choice of labels."""
-    steps: list[Step] = []
     settings = recipe(max_steps=150)
-    adapter = train(settings, check=do_nothing, on_step=steps.append)
+    steps = train_here(settings).steps
     assert [step.step for step in steps] == list(range(1, 151))
     assert [(step.total, step.learning_rate) for step in steps] == [
         (150, settings.learning_rate_at(number)) for number in range(1, 151)
@@ -103,7 +145,7 @@ def test_a_tuned_model_knows_the_training_answers_and_the_base_model_does_not(
     with closing(
         ServedModels(LlamaTextEngine({"base": settings.base}, parallel=2, context=128, threads=1))
     ) as texts:
-        texts.add_adapter("tuned", "base", adapter)
+        texts.add_adapter("tuned", "base", settings.adapter_path(settings.max_steps))
 
         def count_right(name: str, schema: dict[str, Any] | None) -> int:
             generations = [
@@ -134,12 +176,12 @@ def test_a_model_tuned_on_json_generates_objects_with_several_fields(
         settings.rows,
         [(prompt, json.dumps(value)) for (prompt, _), value in zip(FACTS, expected, strict=True)],
     )
-    adapter = train(settings, check=do_nothing, on_step=do_nothing)
+    train_here(settings)
     schema = json_schema({"it": "str", "n": "int"})
     with closing(
         ServedModels(LlamaTextEngine({"base": settings.base}, parallel=1, context=128, threads=1))
     ) as texts:
-        texts.add_adapter("tuned", "base", adapter)
+        texts.add_adapter("tuned", "base", settings.adapter_path(settings.max_steps))
         generations = [
             texts.generate(
                 GenerationRequest(model_name="tuned", prompt=prompt, max_tokens=16, json_schema=schema)
@@ -166,12 +208,12 @@ def test_a_stopped_training_resumes_from_its_checkpoint_with_the_same_result(
     assert steps_of(stopped) == [5, 6]
     assert steps_of(stopped) == []
     uninterrupted = recipe(folder=tmp_path / "uninterrupted")
-    assert steps_of(uninterrupted) == [1, 2, 3, 4, 5, 6]
+    assert len(train_here(uninterrupted).steps) == 6
     adapters = [(item.folder / "adapter.gguf").read_bytes() for item in (stopped, uninterrupted)]
     assert adapters[0] == adapters[1]
-    assert steps_of(recipe(max_steps=8)) == [7, 8]
+    assert [step.step for step in train_here(recipe(max_steps=8)).steps] == [7, 8]
     with pytest.raises(TrainingFailed, match="other rows, another model or other settings"):
-        steps_of(recipe(rank=8))
+        train_here(recipe(rank=8))
 
 
 def test_the_error_for_a_killed_process_says_that_the_training_can_be_resumed(
@@ -250,7 +292,7 @@ def test_the_error_for_an_invalid_row_has_its_number_but_not_its_text(recipe: Ca
     settings = recipe()
     settings.rows.write_text(f'{{"input": "{SECRET}", "output": "b"}}\n\n{{"input": "{SECRET}"}}\n')
     with pytest.raises(TrainingFailed, match="Row 2 of the dataset lacks") as caught:
-        train(settings, check=do_nothing, on_step=do_nothing)
+        train_here(settings)
     assert SECRET not in str(caught.value)
 
 
@@ -260,7 +302,7 @@ def test_a_model_that_is_not_a_text_model_is_rejected(recipe: Callable[..., Reci
     tiny_bert(tmp_path)
     convert_bert(tmp_path / "model.safetensors", tmp_path / "tokenizer.json", tmp_path / "bert.gguf")
     with pytest.raises(TrainingFailed, match=r"cannot read bert\.gguf|cannot be tuned"):
-        train(recipe(base=tmp_path / "bert.gguf"), check=do_nothing, on_step=do_nothing)
+        train_here(recipe(base=tmp_path / "bert.gguf"))
     (tmp_path / "bad.gguf").write_bytes(b"GGUF but no more")
     with pytest.raises(TrainingFailed, match=r"bad\.gguf is not a GGUF model"):
         train(recipe(base=tmp_path / "bad.gguf"), check=do_nothing, on_step=do_nothing)
@@ -269,18 +311,15 @@ def test_a_model_that_is_not_a_text_model_is_rejected(recipe: Callable[..., Reci
 def test_special_tokens_of_other_models_are_ordinary_text(recipe: Callable[..., Recipe]) -> None:
     settings = recipe(max_steps=2)
     write_rows(settings.rows, [("what<|endoftext|>", "<|endoftext|>"), ("<unk></s>", "[PAD]")])
-    assert steps_of(settings) == [1, 2]
+    assert len(train_here(settings).steps) == 2
 
 
-def test_truncation_of_long_rows_is_logged(
-    recipe: Callable[..., Recipe], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_truncation_of_long_rows_is_logged(recipe: Callable[..., Recipe]) -> None:
     settings = recipe(context=32, max_steps=2)
     write_rows(settings.rows, [(SECRET * 100, "yes"), ("short", "no" * 500)])
-    with caplog.at_level("INFO"):
-        assert steps_of(settings) == [1, 2]
-    assert "longer than the model's context" in caplog.text
-    assert SECRET not in caplog.text
+    log = "\n".join(train_here(settings).lines)
+    assert "longer than the model's context" in log
+    assert SECRET not in log
 
 
 def test_a_model_in_a_read_only_folder_can_be_tuned(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
@@ -289,12 +328,12 @@ def test_a_model_in_a_read_only_folder_can_be_tuned(recipe: Callable[..., Recipe
     folder.mkdir()
     model = tiny_llama(folder / "tiny.gguf")
     (folder / "tiny.torch").write_bytes(b"")
-    assert steps_of(recipe(base=model, max_steps=1)) == [1]
+    assert len(train_here(recipe(base=model, max_steps=1)).steps) == 1
 
 
 def test_adapters_are_kept_on_the_way(recipe: Callable[..., Recipe]) -> None:
     settings = recipe(max_steps=5, adapter_every=2)
-    assert train(settings, check=do_nothing, on_step=do_nothing) == settings.adapter_path(5)
+    train_here(settings)
     contents = {settings.adapter_path(step).read_bytes() for step in settings.adapter_steps()}
     assert settings.adapter_steps() == [2, 4, 5]
     assert len(contents) == 3
@@ -303,34 +342,31 @@ def test_adapters_are_kept_on_the_way(recipe: Callable[..., Recipe]) -> None:
 def test_a_training_continues_from_the_adapter_of_another(
     recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    steps: list[Step] = []
-    first = train(recipe(max_steps=60), check=do_nothing, on_step=steps.append)
-    second = recipe(folder=tmp_path / "second", start=first, max_steps=1)
-    train(second, check=do_nothing, on_step=steps.append)
-    assert steps[0].loss > 3
-    assert steps[-1].loss < 2 * steps[-2].loss
+    settings = recipe(max_steps=60)
+    first, start = train_here(settings).steps, settings.adapter_path(60)
+    (step,) = train_here(recipe(folder=tmp_path / "second", start=start, max_steps=1)).steps
+    assert first[0].loss > 3
+    assert step.loss < 2 * first[-1].loss
     with pytest.raises(TrainingFailed, match="another rank"):
-        train(recipe(folder=tmp_path / "third", start=first, rank=4), check=do_nothing, on_step=do_nothing)
+        train_here(recipe(folder=tmp_path / "third", start=start, rank=4))
 
 
-def test_a_model_learns_to_write_what_is_rewarded(
-    recipe: Callable[..., Recipe], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_model_learns_to_write_what_is_rewarded(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """It starts from a model that knows two answers to each question, and learns from the rewards of its own answers."""
     rows = write_rows(tmp_path / "both.jsonl", [*FACTS[:2], ("the sky is", "grey"), ("the sun is", "red")])
-    start = train(recipe(rows=rows, max_steps=100, context=32), check=do_nothing, on_step=do_nothing)
-    caplog.set_level("INFO", logger="airflow_provider_lamini.local.tuning.trainer")
+    both = recipe(rows=rows, max_steps=100, context=32)
+    train_here(both)
     settings = recipe(
         rows=write_rows(tmp_path / "rewarded.jsonl", FACTS[:2]),
         folder=tmp_path / "rewarded",
-        start=start,
+        start=both.adapter_path(100),
         reward={"exact_match": 1.0},
         generations=16,
         max_steps=40,
         learning_rate=4e-3,
         context=32,
     )
-    train(settings, check=do_nothing, on_step=do_nothing)
-    rewards = [float(found) for found in re.findall(r"mean reward of 32 answers is ([\d.]+)\.", caplog.text)]
+    log = "\n".join(train_here(settings).lines)
+    rewards = [float(found) for found in re.findall(r"mean reward of 32 answers is ([\d.]+)\.", log)]
     assert len(rewards) == 40
     assert sum(rewards[-15:]) / 15 > sum(rewards[:5]) / 5 + 0.1
