@@ -13,7 +13,7 @@ PARALLEL := -n auto --dist worksteal
 DURATIONS := --durations 25
 # What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
 VERSIONED := tests/bad_input/test_connections.py tests/bad_input/test_path_objects.py tests/bad_input/test_outlets.py \
-	tests/bad_input/test_mapped.py tests/bad_input/test_invalid_arguments.py tests/faults/test_crashes.py tests/hooks \
+	tests/bad_input/test_mapped.py tests/faults/test_crashes.py tests/hooks \
 	tests/operators tests/plugins tests/sensors tests/test_example_dags.py tests/test_links.py tests/test_provider_info.py tests/triggers
 BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 
@@ -60,7 +60,7 @@ test: $(READY_DEV)  ## run all tests that need no running Airflow, no models, no
 test-dags: $(READY_DEV)  ## run whole Dags against the platforms: the examples, and others
 	@.venv/bin/python -m pytest -m dags $(PARALLEL) $(DURATIONS)
 
-test-faults: $(READY_DEV)  ## kill tasks at every step once, and give every answer that a platform should not give
+test-faults: $(READY_DEV)  ## kill tasks at the steps that matter most, and give every answer that a platform should not give
 	@.venv/bin/python -m pytest -m faults $(PARALLEL) $(DURATIONS)
 
 test-stack: $(READY_DEV)  ## run the tests against Airflow's real components and a real PostgreSQL

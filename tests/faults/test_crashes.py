@@ -34,10 +34,10 @@ KILLS = {
     "batch inference, extended after its end": 2,
     "tuning": 5,
     "Memory RAG build": 2,
-    "Emissary dataset upload": 10,
-    "Emissary training": 23,
-    "Emissary deployment": 19,
-    "Emissary batch inference": 22,
+    "Emissary dataset upload": 4,
+    "Emissary training": 8,
+    "Emissary deployment": 8,
+    "Emissary batch inference": 12,
 }
 """The number of steps to kill at; 1 for the other kinds. ``make faults`` kills at all of them."""
 

@@ -20,6 +20,8 @@ from airflow_provider_lamini.operators.classifier_train import LaminiClassifierT
 from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
+pytestmark = pytest.mark.any_airflow
+
 CLASSES = {"spam": "offers that nobody asked for", "ham": "mail between people"}
 EXAMPLES = {"spam": ["buy now", "win big"], "ham": ["see you at noon"]}
 ROWS = [{"text": text, "class": name} for name, texts in EXAMPLES.items() for text in texts]

@@ -24,6 +24,8 @@ from tests.support.results import near
 from tests.support.tasks import begin, execute, log_lines, resume, run_to_end
 from tests.support.upstream import DIMENSIONS, EMBEDDING_MODEL
 
+pytestmark = pytest.mark.any_airflow
+
 TEXTS = [f"row {number} of all" for number in range(25)]
 ROWS = [
     {

@@ -12,6 +12,8 @@ from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryB
 from airflow_provider_lamini.results import read_outputs
 from tests.support.tasks import TI, WAITING, begin, maker, run_to_end
 
+pytestmark = pytest.mark.any_airflow
+
 ROWS = [{"prompt": f"row {number}", "target": f"row {number % 2}"} for number in range(25)]
 REACTIVATE = "POST /v1/projects/ms-1/deployments/dp-1/reactivate"
 

@@ -24,6 +24,8 @@ from airflow_provider_lamini.operators.emissary.undeploy import (
 )
 from tests.support.tasks import TI, WAITING, begin, log_lines, maker, resume, run_to_end
 
+pytestmark = pytest.mark.any_airflow
+
 DEPLOYMENTS = "/v1/projects/ms-1/deployments"
 
 

@@ -25,6 +25,8 @@ from airflow_provider_lamini.operators.emissary.upload_dataset import EmissaryUp
 from tests.support.emissary_platform import LOSSES
 from tests.support.tasks import TI, WAITING, begin, maker, resume, run_to_end
 
+pytestmark = pytest.mark.any_airflow
+
 ROWS = [{"input": f"question {number}", "output": f"answer {number}"} for number in range(4)]
 TRAINING = "/v1/projects/ms-1/training-jobs"
 DATASETS = "/v1/projects/ms-1/datasets"

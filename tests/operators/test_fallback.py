@@ -19,7 +19,7 @@ OPERATORS = {
 }
 DOWN = {"conn_type": "lamini", "host": "http://127.0.0.1:1", "extra": {"retry_budget": 0.2}}
 
-pytestmark = pytest.mark.parametrize("kind", OPERATORS)
+pytestmark = [pytest.mark.any_airflow, pytest.mark.parametrize("kind", OPERATORS)]
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from tests.support.knowledge_platform import RAG
 from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
+pytestmark = pytest.mark.any_airflow
+
 TRAIN = f"{RAG}/train"
 FILES = {"a.md": b"# Alpha", "b.txt": b"beta", "more/c.pdf": b"%PDF-1.4 \xff\0"}
 SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)

@@ -21,6 +21,8 @@ from tests.support.knowledge_platform import RAG
 from tests.support.tasks import WAITING, begin, log_lines, maker, resume, run_to_end
 from tests.support.tuning_platform import LinkedTask
 
+pytestmark = pytest.mark.any_airflow
+
 TRAIN, ADD, STATUS = f"POST {RAG}/train", f"POST {RAG}/add-index", f"POST {RAG}/status"
 SLOW = ("CREATED", *["TRAINING MODEL"] * 1000)
 RUNS = [LinkedTask(run_id=f"run-{number}") for number in range(5)]

@@ -229,6 +229,7 @@ print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 102
 """
 
 
+@pytest.mark.any_airflow
 @pytest.mark.long
 def test_memory_does_not_depend_on_the_number_of_rows(database):
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT i, {text} AS body FROM n"
