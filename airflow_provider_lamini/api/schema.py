@@ -31,7 +31,7 @@ def _stop_at_first_error(schema: object) -> None:
 class Request(BaseModel):
     """A request body. It accepts unknown fields: servers differ. Validation stops at the first invalid item of a list."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, defer_build=True)
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -46,7 +46,9 @@ class Request(BaseModel):
 class Response(BaseModel):
     """A response. It keeps unknown fields, so that new fields of a server break nothing."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        extra="allow", hide_input_in_errors=True, coerce_numbers_to_str=True, defer_build=True
+    )
 
 
 def _number_to_text(value: object) -> object:
