@@ -234,9 +234,9 @@ TABLE = [
 
 # -- an invalid certificate: the platform was not reached, and an immediate retry would not help
 BAD_CERTIFICATES = {
-    "self-signed": "self-signed certificate",
-    "for another host": "IP address mismatch",
-    "expired": "certificate has expired",
+    "self-signed": r"is not trusted \(self-signed certificate",
+    "for another host": r"is not trusted \(IP address mismatch",
+    "expired": "has expired",
 }
 
 # -- faults of one phase
@@ -310,7 +310,7 @@ def cases_of(kind):
             outcome = by_phase.get(phase, line.direct or line.read)
             yield Case(kind, phase, line.name, line.fault, line.read_timeout, times_out(outcome)), outcome
     for defect, words in BAD_CERTIFICATES.items():
-        untrusted = Outcome(UNAVAILABLE, rf"certificate (is not trusted \()?{words}")
+        untrusted = Outcome(UNAVAILABLE, f"certificate {words}")
         for phase in phases(kind):
             # Failed rows are requested again while others are still open.
             fault = always(certificate=defect) if phase == "direct" else twice(certificate=defect)
