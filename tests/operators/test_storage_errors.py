@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+from itertools import count
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from tests.support.object_store import refusal
 from tests.support.platforms import connect, submissions
+from tests.support.row_tasks import each_operator
 from tests.support.tasks import TI, begin, execute, log_lines, resume, run_to_end
 
 pytestmark = pytest.mark.any_airflow
@@ -196,3 +199,48 @@ def test_a_folder_that_a_store_once_calls_empty_at_the_end_is_listed_again(infer
     ended = run_to_end(inference(output=OUT, deferrable=False))
     assert said
     assert ended.result["counts"]["ok"] == len(PROMPTS)
+
+
+@each_operator
+@pytest.mark.parametrize(
+    ("number", "message"), [(errno.ENOSPC, "is full. Free space"), (errno.EROFS, "is read-only")]
+)
+def test_a_disk_that_takes_no_file_is_named_at_each_write_and_a_retry_goes_on(
+    task, object_store, monkeypatch, number, message
+):
+    monkeypatch.setattr("airflow_provider_lamini.runs.recording.MAX_SECONDS", 0.1)
+    monkeypatch.setattr(Ledger, "late_answer", 0.0)
+    for first in (0, 1, 2, 3, 5, 8, 13, 21):
+        output, calls = f"memory://bucket/out-{first}", count()
+        object_store.fail_while(
+            "pipe_file", lambda first=first, calls=calls: next(calls) >= first, OSError(number, "")
+        )
+        make = task(
+            input=PROMPTS[:9], output=output, passthrough=["prompt"], max_in_flight=2, deferrable=False
+        )
+        found = error_of(lambda make=make: run_to_end(make))
+        object_store.fail_while("pipe_file", lambda: False, OSError())
+        if next(calls) > first:
+            assert message in str(found)
+            wrong_argument = number == errno.EROFS and first < 3  # the run had not begun
+            assert isinstance(found, InvalidArgumentError if wrong_argument else StorageError)
+        run_to_end(make, TI.retried())
+        assert [row["prompt"] for row in read_outputs(output)] == PROMPTS[:9]
+
+
+def error_of(call):
+    """Return the error that a call raises."""
+    try:
+        call()
+    except AirflowException as error:
+        return error
+    return None
+
+
+def test_a_disk_without_space_for_a_lock_is_named(inference, monkeypatch, out):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("airflow_provider_lamini.rows.storage.local._acquire_lock", full)
+    with pytest.raises(StorageError, match=f"The disk of {out} is full.*a retry starts over"):
+        execute(inference()())

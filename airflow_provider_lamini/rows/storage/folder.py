@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ _STALE_SECONDS = 3600.0
 _LOCK_TIMEOUT = 600.0
 _WHAT_TO_DO = "Pass a folder that Airflow's workers can write to."
 _PROBE = "_probe"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _AT_ONCE = 8
 
 
@@ -177,6 +179,8 @@ class OutputFolder:
                 raise OutputError(
                     f"{self} cannot be written to: {error.strerror or type(error).__name__}. {_WHAT_TO_DO}"
                 ) from None
+            except OSError as error:
+                raise self._refusal(error) or error from None
             self._lock_depth = 1
             try:
                 yield self._has_locks
@@ -307,6 +311,25 @@ class OutputFolder:
                 "connection to the store.",
                 error,
             ) from error
+        except OSError as error:
+            refused = self._refusal(error)
+            if refused is None:
+                raise
+            raise refused from error
+
+    def _refusal(self, error: OSError) -> OutputRefusedError | None:
+        """The error for a disk that takes no files; ``None`` for another error."""
+        if error.errno == errno.EROFS:
+            return OutputRefusedError.of(
+                f"{self} is on a file system that is read-only. {_WHAT_TO_DO}", error
+            )
+        if error.errno not in _FULL:
+            return None
+        refused = OutputRefusedError.of(
+            f"The disk of {self} is full. Free space there, or raise the quota.", error
+        )
+        refused.may_pass = True
+        return refused
 
     def _at(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{_checked(name)}"
