@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
-import struct
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +17,21 @@ from airflow_provider_lamini.rows.errors import (
     MissingExtraError,
     short_name,
 )
+from airflow_provider_lamini.rows.sources.arrow import (
+    converter,
+    decode_columns,
+    exact_moments,
+    is_binary_type,
+    is_text_type,
+    shortest_floats,
+    unrepresentable,
+)
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.projection import project_declared
 from airflow_provider_lamini.rows.values import json_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -80,7 +87,7 @@ class _GroupBatch(Batch):
         from pyarrow import compute
 
         values = self._part.column(column)
-        if not _is_text(values.type):
+        if not is_text_type(values.type):
             return super().characters(column)
         return int(compute.sum(compute.utf8_length(values)).as_py() or 0)
 
@@ -88,7 +95,7 @@ class _GroupBatch(Batch):
         from pyarrow import compute
 
         values = self._part.column(column)
-        if not _is_text(values.type):
+        if not is_text_type(values.type):
             return self._columns[column].is_binary and super().is_blank(column)
         first = compute.unique(compute.utf8_slice_codeunits(values, 0, 1)).to_pylist()
         return not all_visible(text for text in first if text is not None) and super().is_blank(column)
@@ -237,74 +244,6 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
     return max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_BYTES * count // max(size, 1)))
 
 
-def decode_columns(part: pa.RecordBatch) -> pa.RecordBatch:
-    """Decode Arrow's dictionary columns, and columns of views, for which Arrow lacks functions.
-
-    :param part: rows of a table
-    """
-    import pyarrow as pa
-
-    columns = [_decoded(column) for column in part.columns]
-    if all(map(operator.is_, columns, part.columns)):
-        return part
-    return pa.RecordBatch.from_arrays(columns, names=part.schema.names)
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    """A column without a dictionary or views."""
-    import pyarrow as pa
-    from pyarrow import types
-
-    if types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if types.is_string_view(column.type):
-        return column.cast(pa.large_string())
-    if types.is_list_view(column.type) or types.is_large_list_view(column.type):
-        # Arrow's own cast of views loses values.
-        return pa.array(column.to_pylist(), pa.large_list(column.type.value_type))
-    return column
-
-
-def shortest_floats(part: pa.RecordBatch) -> pa.RecordBatch:
-    """Make 32-bit floats 64-bit ones with as few digits as tell them apart: 0.1, and not 0.10000000149011612.
-
-    :param part: rows of a table
-    """
-    import pyarrow as pa
-
-    text, double = pa.string(), pa.float64()
-    found = {field.name for field in part.schema if _with_floats(field.type, text) != field.type}
-    if not found:
-        return part
-    columns = [
-        column.cast(_with_floats(column.type, text)).cast(_with_floats(column.type, double))
-        if field.name in found
-        else column
-        for field, column in zip(part.schema, part.columns, strict=True)
-    ]
-    fields = [field.with_type(column.type) for field, column in zip(part.schema, columns, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
-
-
-def _with_floats(kind: pa.DataType, new: pa.DataType) -> pa.DataType:
-    """A type in which another one takes the place of 32-bit floats."""
-    import pyarrow as pa
-    from pyarrow import types
-
-    if types.is_float32(kind):
-        return new
-    if types.is_fixed_size_list(kind):
-        return pa.list_(_with_floats(kind.value_type, new), kind.list_size)
-    if types.is_list(kind) or types.is_large_list(kind):
-        make = pa.list_ if types.is_list(kind) else pa.large_list
-        return make(_with_floats(kind.value_type, new))
-    if types.is_map(kind):
-        return pa.map_(_with_floats(kind.key_type, new), _with_floats(kind.item_type, new))
-    if types.is_struct(kind):
-        return pa.struct([field.with_type(_with_floats(field.type, new)) for field in kind])
-    return kind
-
-
 def _fits_json(part: pa.RecordBatch, columns: Mapping[str, _Column]) -> bool:
     """Whether all texts are valid UTF-8 and all numbers are finite."""
     import pyarrow as pa
@@ -373,27 +312,6 @@ def _undecodable(error: Exception) -> str:
     )
 
 
-def exact_moments(values: pa.Array) -> pa.Array:
-    """Moments and times in microseconds, as Python has them; as text if that would lose digits. Other values stay as they are.
-
-    :param values: the values of a column
-    """
-    import pyarrow as pa
-    from pyarrow import compute
-
-    kind = values.type
-    is_time = pa.types.is_time64(kind)
-    if not (is_time or pa.types.is_timestamp(kind)) or kind.unit != "ns":
-        return values
-    try:
-        return values.cast(pa.time64("us") if is_time else pa.timestamp("us", kind.tz))
-    except pa.ArrowInvalid:
-        if is_time:
-            return values.cast(pa.string())
-        offset = "" if kind.tz is None else "%Ez"
-        return compute.strftime(values, f"%Y-%m-%dT%H:%M:%S{offset}")
-
-
 class _Column:
     """Converts the values of one column to JSON.
 
@@ -406,11 +324,11 @@ class _Column:
 
         self.name = name
         self._convert = msgspec.json.decode if is_json else converter(kind)
-        self.is_binary = _is_binary(kind)
+        self.is_binary = is_binary_type(kind)
         """Whether the values are bytes, which are read as text."""
         self._value_type = next(
             (value_type for test, value_type in _VALUE_TYPES if getattr(types, f"is_{test}")(kind)),
-            str if _is_text(kind) else None,
+            str if is_text_type(kind) else None,
         )
         if is_json:
             self._value_type = None
@@ -469,10 +387,6 @@ _VALUE_TYPES: tuple[tuple[str, type], ...] = (
 """Python type of the values of a column, by Arrow's name of the column type."""
 
 
-_EXTENSIONS = ("arrow.uuid", "arrow.json", "arrow.bool8")
-"""Types on top of others whose values Arrow gives as those of Python."""
-
-
 def _columns(schema: pa.Schema, columns: Collection[str] | None, name: str) -> dict[str, _Column]:
     names: list[str] = schema.names
     if columns is None:
@@ -480,7 +394,7 @@ def _columns(schema: pa.Schema, columns: Collection[str] | None, name: str) -> d
         return {
             column: _column(column, schema.field(column), name)
             for column in names
-            if names.count(column) == 1 and _refused(schema.field(column).type) is None
+            if names.count(column) == 1 and unrepresentable(schema.field(column).type) is None
         }
     selected = [column for column in names if column in columns]
     twice = next((column for column in selected if names.count(column) > 1), None)
@@ -493,113 +407,10 @@ def _column(column: str, field: pa.Field, name: str) -> _Column:
     from pyarrow import types
 
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-    refused = _refused(kind)
+    refused = unrepresentable(kind)
     if refused is not None:
         raise ColumnError(
             f"{name}: column {column!r} has the type {kind}, and JSON cannot represent {refused}. "
             "Convert it to text first, or leave the column out."
         )
     return _Column(column, kind, is_json=(field.metadata or {}).get(KIND_KEY) == b"json")
-
-
-def converter(kind: pa.DataType) -> Callable[[Any], Any] | None:
-    """A function that converts Arrow's values of a type to those of JSON; ``None`` if they need no conversion.
-
-    :param kind: the type
-    """
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        return converter(kind.value_type)
-    if _is_binary(kind) or types.is_float16(kind):
-        return bytes.decode if _is_binary(kind) else _shortest_half
-    if types.is_map(kind):
-        key, item = converter(kind.key_type), converter(kind.item_type)
-        return lambda pairs: {
-            _key_text(_converted(key, name)): _converted(item, each) for name, each in pairs
-        }
-    if _is_list(kind):
-        inner = converter(kind.value_type)
-        return None if inner is None else lambda values: [_converted(inner, value) for value in values]
-    parts = {field.name: converter(field.type) for field in kind} if types.is_struct(kind) else {}
-    if not any(parts.values()):
-        return None
-    return lambda values: {name: _converted(parts[name], value) for name, value in values.items()}
-
-
-def _shortest_half(value: float) -> float:
-    """A 16-bit float with as few digits as tell it apart, unlike Arrow's text of it. A whole number keeps its digits."""
-    if value.is_integer() or not math.isfinite(value):
-        return value
-    bits = struct.pack("e", value)
-    return next(
-        short
-        for short in (float(f"{value:.{digits}g}") for digits in range(1, 18))
-        if struct.pack("e", short) == bits
-    )
-
-
-def _converted(convert: Callable[[Any], Any] | None, value: Any) -> Any:
-    return value if convert is None or value is None else convert(value)
-
-
-def _key_text(key: Any) -> str:
-    """The key of a map as that of a JSON object."""
-    plain = json_value(key)
-    return plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
-
-
-def _refused(kind: pa.DataType) -> str | None:
-    """The part of a type that JSON cannot represent; ``None`` if it can represent all of it."""
-    from pyarrow import types
-
-    if types.is_dictionary(kind) or _is_list(kind):
-        return _refused(kind.value_type)
-    if types.is_map(kind):
-        return _refused(kind.key_type) or _refused(kind.item_type)
-    if types.is_struct(kind):
-        inner = (_refused(kind.field(number).type) for number in range(kind.num_fields))
-        return next((found for found in inner if found is not None), None)
-    known = (
-        types.is_boolean,
-        types.is_integer,
-        types.is_floating,
-        types.is_null,
-        types.is_decimal,
-        types.is_date,
-        types.is_time,
-        types.is_timestamp,
-        types.is_duration,
-    )
-    plain = _is_text(kind) or _is_binary(kind) or getattr(kind, "extension_name", "") in _EXTENSIONS
-    return None if plain or any(test(kind) for test in known) else str(kind)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
-    tests = (
-        types.is_list,
-        types.is_large_list,
-        types.is_fixed_size_list,
-        types.is_list_view,
-        types.is_large_list_view,
-    )
-    return any(test(kind) for test in tests)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_fixed_size_binary(kind)
-        or types.is_binary_view(kind)
-    )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

@@ -198,15 +198,15 @@ def _arrow_rows(table: Any) -> Sequence[object]:
 
 def _arrow_slice(table: Any) -> list[dict[str, object]]:
     """Rows of a table of Arrow as mappings."""
-    from airflow_provider_lamini.rows.sources import parquet
+    from airflow_provider_lamini.rows.sources import arrow
 
-    converters = {field.name: parquet.converter(field.type) for field in table.schema}
+    converters = {field.name: arrow.converter(field.type) for field in table.schema}
     special = {name: convert for name, convert in converters.items() if convert is not None}
     part = table.combine_chunks().to_batches()
     if not part:
         return []
-    short = parquet.shortest_floats(parquet.decode_columns(part[0]))
-    columns = [parquet.exact_moments(column).to_pylist() for column in short.columns]
+    short = arrow.shortest_floats(arrow.decode_columns(part[0]))
+    columns = [arrow.exact_moments(column).to_pylist() for column in short.columns]
     rows: list[dict[str, object]] = [
         dict(zip(short.schema.names, row, strict=True)) for row in zip(*columns, strict=True)
     ]
