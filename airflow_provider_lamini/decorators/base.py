@@ -27,6 +27,10 @@ class FunctionRows(DecoratedOperator, RowOperator):
     later tries, the rows are read there, and the function is not called again. Without ``output``, each try calls it.
     """
 
+    if not hasattr(DecoratedOperator, "xcom_push"):
+        # Airflow 3.0 hands the method over and never calls it, but its operators have none.
+        xcom_push = None
+
     def work(self, task: TaskRun) -> Any:  # what the concrete operator's method returns
         """Validate the arguments, then return what is to be done. The function is called when rows are needed."""
         from airflow_provider_lamini.rows.sources.function import FunctionInput
