@@ -102,6 +102,7 @@ def test_a_senseless_announced_size_is_an_error_of_the_platform(looker, settings
         looker.send(settings(server.url, retry_budget=0.0), LOOK)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_a_small_body_cannot_become_a_large_one(looker, settings, raw_server, coding):
     with pytest.raises(errors.ResponseTooLargeError):
@@ -142,6 +143,7 @@ def test_data_after_the_end_of_a_compressed_body_is_refused(looker, settings, ra
         looker.send(settings(server.url), LOOK)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", ["500 No", "302 There"])
 def test_of_an_error_only_the_beginning_is_read(looker, settings, raw_server, status):
     for server in (raw_server(endless(start=head(status=status))), raw_server(a_bomb(status=status))):
@@ -199,6 +201,7 @@ SLOW = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", SLOW)
 def test_what_trickles_is_a_timeout(looker, settings, raw_server, what):
     quick = settings(raw_server(SLOW[what]).url, read_timeout=0.2, connect_timeout=0.2, retry_budget=0.0)

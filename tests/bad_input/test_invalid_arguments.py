@@ -9,6 +9,7 @@ from tests.bad_input.cases import Case, argument_cases
 CASES = argument_cases()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=f"{number}-{case.title}") for number, case in enumerate(CASES)]
 )

@@ -68,6 +68,7 @@ def outcome(world, base, form, name, mode):
     return list(read_outputs(output)), counts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_rows_are_answered_in_each_mode_and_on_each_storage(world, object_store, form):  # noqa: F811, ARG001
     base = str(Path(world.folder))

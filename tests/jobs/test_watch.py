@@ -286,6 +286,7 @@ def test_an_outage_does_not_replace_the_list_call_by_individual_polls(platform):
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_thousands_of_jobs_that_were_submitted_together_are_polled_at_a_limited_rate(platform):
     for number in range(1000):
         platform.rows[f"j{number}"] = [None]
@@ -327,6 +328,7 @@ def test_a_slow_platform_gets_several_polls_at_the_same_time(platform):
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_a_slow_response_delays_no_other_job(platform):
     platform.rows.update({"slow": ["stop"], "one": ["stop"], "two": ["stop"], "three": ["stop"]})
     platform.slow["slow"] = 2.5
@@ -356,6 +358,7 @@ def test_the_wait_ends_when_enough_jobs_have_ended(platform):
     assert not event.timed_out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["gather", "not_before"])
 def test_jobs_that_end_soon_after_enough_others_are_in_the_same_event(platform, by):
     platform.rows.update({"a": ["stop"], "b": [None], "c": ["stop"], "d": [None]})
@@ -430,6 +433,7 @@ async def wait_and_log(watch, platform, lines, scenario):
     return await waiting
 
 
+@pytest.mark.long
 def test_an_outage_is_logged_when_it_begins_and_when_it_ends(platform):
     lines: list[tuple[str, str]] = []
 
@@ -456,6 +460,7 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(platform):
     assert "polls failed 1 time" in event.summary
 
 
+@pytest.mark.long
 def test_the_end_of_an_outage_is_logged_even_if_the_job_has_ended_meanwhile(platform):
     lines: list[tuple[str, str]] = []
 

@@ -62,6 +62,7 @@ def run_python(code: str, **env: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_the_plugin_has_one_application_and_its_views_where_airflow_shows_them():
     modules, apps, views = load_plugin(AIRFLOW__API__BASE_URL="https://airflow.test/team/")
     assert (apps, len(views)) == ((1, 2) if AIRFLOW_V_3_1_PLUS else (0, 0))
@@ -72,6 +73,7 @@ def test_the_plugin_has_one_application_and_its_views_where_airflow_shows_them()
     assert not {name.partition(".")[0] for name in modules} & heavy
 
 
+@pytest.mark.long
 def test_the_configuration_turns_the_pages_off():
     assert load_plugin(AIRFLOW__AIRFLOW_PROVIDER_LAMINI__PAGES="False")[1:] == (0, [])
 
