@@ -215,6 +215,8 @@ def _checked_input(config: RowRunConfig, source: Source, log: Log) -> InputSumma
 
     :raises RowError: if the input cannot be used, or is larger than the budget
     """
+    if isinstance(source, FailedRowsSource):
+        source.check_unmoved(config.prompt, config.max_prompt_chars)
     summary = validate_input(
         source,
         config.prompt,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, TooManyFailedRowsError
-from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.results import merge_shards, read_outputs
 from tests.support.databases import CONN_ID, sqlite
 from tests.support.platforms import submissions
 from tests.support.results import rows_in
@@ -242,6 +242,55 @@ def test_rows_that_could_not_be_read_are_counted_in_the_log(inference, out, agai
         run_to_end(inference(input=[*rows, corrected], output=again, only_failed_of=str(out), **options))
     assert [row["index"] for row in read_outputs(again)] == [3]
     assert any("1 row that could not be read then" in line for line in lines)
+
+
+@pytest.mark.parametrize("prompt", ["{prompt}", "Say {prompt}"])
+def test_rows_that_others_look_like_must_not_have_moved(platform, inference, engine, tmp_path, prompt):
+    again = str(tmp_path / "again")
+
+    def write(name, rows):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    rows = [{"lang": "en", "prompt": text} for text in TEXTS]
+    platform.control.row_fault("row 12", times=1)
+    first = str(tmp_path / "first")
+    options = {"passthrough": ["lang"], "deferrable": False}
+    run_to_end(
+        inference(
+            input=write("a.jsonl", rows),
+            output=first,
+            max_failed_rows=1,
+            row_retries=0,
+            prompt=prompt,
+            **options,
+        )
+    )
+    options |= {"only_failed_of": first, "output": again}
+    before = len(engine.prompts)
+    moved = write("moved.jsonl", [{"lang": "en", "prompt": "new"}, *rows])
+    with pytest.raises(InvalidArgumentError, match=r"may have moved.*Nothing was sent.*passthrough="):
+        run_to_end(inference(input=moved, prompt=prompt, **options))
+    corrected = [*rows[:12], {"lang": "en", "prompt": "corrected"}, *rows[13:]]
+    with pytest.raises(InvalidArgumentError, match="may have moved"):
+        run_to_end(inference(input=write("b.jsonl", corrected), prompt="Other {prompt}", **options))
+    assert len(engine.prompts) == before
+    run_to_end(inference(input=write("c.jsonl", corrected), prompt=prompt, **options))
+    assert [(row["index"], row["error"]) for row in read_outputs(again)] == [(12, None)]
+    assert engine.prompts[before:] == [prompt.format(prompt="corrected")]
+
+
+@pytest.mark.parametrize("kind", ["manifest", "shards"])
+def test_what_is_no_folder_of_a_run_is_named(inference, again, tmp_path, kind):
+    done = run_to_end(inference(output=str(tmp_path / "runs" / "one"), deferrable=False)).result
+    merge_shards([done], str(tmp_path / "runs"))
+    wrong, message = {
+        "manifest": (done["manifest"], r"manifest.json has no manifest.json"),
+        "shards": (str(tmp_path / "runs"), "Pass the folder of one run"),
+    }[kind]
+    with pytest.raises(InvalidArgumentError, match=message):
+        run_to_end(inference(output=again, only_failed_of=wrong))
 
 
 # -- the errors files themselves as the input ----------------------------------------------------------------

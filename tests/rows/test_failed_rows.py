@@ -155,7 +155,7 @@ def test_rows_that_could_not_be_read_are_found_by_their_number_and_that_is_said(
     corrected = [{**row, "id": f"new {row['id']}"} for row in rows_from(0, 20)]
     source = FailedRowsSource(open_source(corrected), read_failed_rows(folder))
     assert [found.row["id"] for found in source.read(columns=["text"])] == ["new 3", "new 5"]
-    assert "2 rows that could not be read then are found by their number only" in source.notes()
+    assert "2 rows that could not be read then can be found by number only" in source.notes()
 
 
 def test_a_run_without_failed_rows_gives_none(tmp_path, folder):

@@ -11,7 +11,7 @@ import hashlib
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
@@ -20,14 +20,21 @@ from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.parts import ERROR_COLUMNS
+from airflow_provider_lamini.rows.output.reuse import KEY_SIZE, row_keys
+from airflow_provider_lamini.rows.run_files import keys_name
+from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.chunk_reader import ChunkReader
 from airflow_provider_lamini.rows.sources.earlier_run import KeptBatch
 from airflow_provider_lamini.rows.sources.source import Source
+from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from airflow_provider_lamini.rows.output.manifest import Part
+    from airflow_provider_lamini.rows.prompt import PromptTemplate
     from airflow_provider_lamini.rows.sources.batch import Batch
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.rows.values import Row
@@ -47,6 +54,8 @@ class FailedRows:
     :param values: a hash of each row's values in the columns, or `_UNKNOWN`
     :param columns: the passthrough columns by which rows are recognized
     :param input_version: `Source.version` of the whole input at that time; empty if it is not known
+    :param output: the run's output folder
+    :param parts: its parts, if the run had the whole input
     """
 
     folder: str
@@ -54,6 +63,8 @@ class FailedRows:
     values: array[int]
     columns: tuple[str, ...]
     input_version: str
+    output: OutputFolder
+    parts: list[Part]
 
 
 def read_failed_rows(folder: OutputFolder, prompt_columns: Collection[str] = ()) -> FailedRows:
@@ -86,7 +97,8 @@ def read_failed_rows(folder: OutputFolder, prompt_columns: Collection[str] = ())
         )
     ledger = load(folder)
     version = "" if ledger is None else whole_input_version(ledger.header.input_version)
-    return FailedRows(str(folder), indices, values, columns, version)
+    parts = manifest.parts if manifest.only_failed_of is msgspec.UNSET else []
+    return FailedRows(str(folder), indices, values, columns, version, folder, parts)
 
 
 def _recognizing(row: Row, prompt_columns: Collection[str]) -> tuple[str, ...]:
@@ -123,6 +135,47 @@ class FailedRowsSource(Source):
                 f"{whole.describe()} may not be what it was when {failed.folder} was written, and that run has no passthrough "
                 "columns by which its failed rows can be found again. Nothing was sent. Pass the unchanged input of that run."
             )
+
+    def check_unmoved(self, prompt: PromptTemplate, max_prompt_chars: int | None) -> None:
+        """Make sure that the rows of an input that has changed are those that failed, although others may look the same.
+
+        Either no other row of the run had the same values in the passthrough columns, or all rows that have not failed still
+        have the same prompts.
+
+        :param prompt: makes the prompt of a row
+        :param max_prompt_chars: maximum length of a prompt in characters
+        :raises InputChangedError: if nobody can tell
+        """
+        failed = self._failed
+        if not self._changed or not failed.indices or not failed.parts:
+            return
+        if not _tells_apart(failed) and not self._has_same_prompts(prompt, max_prompt_chars):
+            raise InputChangedError(
+                f"{self._whole.describe()} may not be what it was when {failed.folder} was written: other rows of that run had "
+                "the same passthrough columns as the failed ones, so these may have moved. Nothing was sent. Pass the unchanged "
+                "input of that run, and give it a key, such as passthrough=['id']."
+            )
+
+    def _has_same_prompts(self, prompt: PromptTemplate, max_prompt_chars: int | None) -> bool:
+        """Whether all rows that have not failed have the same prompts as in the earlier run."""
+        failed, reader = self._failed, ChunkReader(self._whole, needed_columns(prompt))
+        again, place = set(failed.indices), Cursor()
+        for number, part in enumerate(failed.parts):
+            found = reader.read(place, part.rows)
+            if found is None or len(found.rows) != part.rows:
+                return False
+            try:
+                before = failed.output.read(keys_name(number))
+            except FileNotFoundError:
+                return False
+            now = row_keys(screen(found.rows, found.bad, prompt, max_prompt_chars).prompts)
+            for row in range(part.rows):
+                place_of_key = slice(row * KEY_SIZE, (row + 1) * KEY_SIZE)
+                if now[place_of_key] != before[place_of_key] and part.first_row + row not in again:
+                    return False
+            place = found.after
+        reader.close()
+        return True
 
     @property
     def can_seek(self) -> bool:
@@ -220,6 +273,27 @@ class _FailedBatch(KeptBatch):
 
     def describe_row(self, offset: int) -> str:
         return f"row {self._indices[self.start.row + offset]} ({self.location(offset)})"
+
+
+def _tells_apart(failed: FailedRows) -> bool:
+    """Whether the values by which rows are recognized occurred once each in the run."""
+    known = {value: 0 for value in failed.values if value != _UNKNOWN}
+    if len(known) < len(failed.values) - failed.values.count(_UNKNOWN):
+        return False
+    fields: Any = dict.fromkeys(failed.columns, NotRequired[Any])
+    make: Any = TypedDict
+    decode = msgspec.json.Decoder(make("Row", fields)).decode
+    for part in failed.parts:
+        if part.name.endswith(".parquet"):  # its values may look otherwise
+            return False
+        try:
+            for row in map(decode, failed.output.lines(part.name)):
+                value = _hash(row, failed.columns)
+                if value in known:
+                    known[value] += 1
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return False
+    return all(count == 1 for count in known.values())
 
 
 def _hash(row: Row, columns: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from airflow_provider_lamini.rows.run_files import (
     MANIFEST,
     REPORT,
     REPORT_HTML,
+    SHARDS,
     errors_name,
     part_name,
     remove_work_files,
@@ -180,7 +181,11 @@ def read_manifest(folder: OutputFolder) -> Manifest:
     """
     try:
         return FORMAT.decode(folder.read(MANIFEST), _MANIFEST, folder.uri(MANIFEST))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if folder.exists(SHARDS):
+            raise IncompleteOutputError(
+                f"Pass the folder of one run: {folder} lists those of several, in {SHARDS}."
+            ) from None
         raise IncompleteOutputError(
             f"{folder} has no {MANIFEST}: the run that writes there has not ended, or it is another folder."
         ) from None
