@@ -94,9 +94,12 @@ def read_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     :param platform: the platform that it leads to
     :raises InvalidConnectionError: if the connection is invalid
     """
-    from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
-    conn = BaseHook.get_connection(conn_id)
+    try:
+        conn = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise AirflowNotFoundException(_missing(conn_id)) from error
     info = connection_info(conn, platform)
     for secret in info.secrets:
         mask_secret(secret)
@@ -111,14 +114,23 @@ async def aread_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     :param platform: the platform that it leads to
     :raises InvalidConnectionError: if the connection is invalid
     """
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
     from airflow_provider_lamini.compat import aget_connection, amask_secret
 
-    conn = await aget_connection(conn_id)
+    try:
+        conn = await aget_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise AirflowNotFoundException(_missing(conn_id)) from error
     info = connection_info(conn, platform)
     for secret in info.secrets:
         await amask_secret(secret)
     _warn(conn, info, platform)
     return info
+
+
+def _missing(conn_id: str) -> str:
+    return f"There is no connection {conn_id!r}. Define it, or name another one."
 
 
 def _warn(conn: Connection, info: ConnectionInfo, platform: Platform) -> None:

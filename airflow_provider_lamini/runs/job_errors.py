@@ -51,7 +51,8 @@ def tell_of_jobs(task: TaskRun, event: JobEvent | None) -> Iterator[None]:
 
     :param task: this try of the task
     :param event: what the trigger reported; ``None`` at the start of a try
-    :raises JobLostError: instead of an error about the connection, once the task has waited for jobs
+    :raises JobLostError: instead of an error about the connection, once the task has waited for jobs. In a later try, the
+        error about the connection says that there may be jobs.
     """
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
@@ -64,7 +65,12 @@ def tell_of_jobs(task: TaskRun, event: JobEvent | None) -> Iterator[None]:
         waited = (*task.job_ids, *(() if event is None else (*event.lost, *event.pending)))
         job_ids = [job_id for job_id in dict.fromkeys(waited) if job_id not in ended]
         if not (job_ids or ended):
-            raise
+            if task.identity.try_number == 1:
+                raise
+            earlier = "Jobs that an earlier try has submitted may still run and bill."
+            if isinstance(error, InvalidConnectionError):
+                raise InvalidConnectionError(error.conn_id, f"{error.problem} {earlier}") from None
+            raise AirflowNotFoundException(f"{error} {earlier}") from None
         problem = str(error)
         if isinstance(error, AirflowNotFoundException):
             problem = f"Define the connection {task.conn_id!r}, which no longer exists."

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_lamini.api.errors import BadRequestError, UnavailableError
 from airflow_provider_lamini.exceptions import (
@@ -118,6 +119,13 @@ def test_a_connection_that_is_lost_during_a_wait_is_told_with_the_job(tuning, tr
         resume(train(), deferral, event, task)
     assert str(caught.value).startswith(LOST[what])
     tuning.jobs["1"].states = ["COMPLETED"]
+    lose_connection(tuning, monkeypatch, "deleted")
+    with pytest.raises(AirflowNotFoundException) as again:
+        run_to_end(train(), task.retried())
+    assert str(again.value) == (
+        "There is no connection 'lamini_default'. Define it, or name another one. Jobs that an earlier try has submitted "
+        "may still run and bill."
+    )
     connect(monkeypatch, tuning)
     assert run_to_end(train(), task).result["job_id"] == "1"
     assert len(tuning.jobs) == 1
@@ -169,7 +177,7 @@ def lose_connection(tuning, monkeypatch, what):
     elif what == "emptied":
         monkeypatch.setenv(name, json.dumps({**json.loads(os.environ[name]), "password": ""}))
     else:
-        monkeypatch.delenv(name)
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_validated_arguments_are_sent(tuning, train, task):

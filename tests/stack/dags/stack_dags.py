@@ -88,3 +88,15 @@ with DAG("train", schedule=None, catchup=False):
         poll_interval=1,
         **RETRIES,
     )
+
+with DAG("train_waiting", schedule=None, catchup=False):
+    LaminiTrainOperator(
+        task_id="train",
+        lamini_conn_id="waiting",
+        dataset_id="dataset1",
+        model_name="base",
+        deferrable=True,
+        poll_interval=1,
+        retries=2,
+        retry_delay=timedelta(seconds=20),
+    )
