@@ -98,7 +98,9 @@ def test_killed_at_every_step_of_the_try_that_follows_a_kill(tmp_path):
 def test_failed_rows_of_an_earlier_run_survive_a_kill_at_every_step_too(tmp_path):
     path, indices = tmp_path / "in.jsonl", [1, 2, 5, 9, 10, 13, 15]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(SENTENCES * 2)))
-    failed = FailedRows("earlier", array("q", indices), array("Q", [0] * 7), ("id",), "")
+    failed = FailedRows(
+        OutputFolder(str(tmp_path / "earlier")), array("q", indices), array("Q", [0] * 7), ("id",), ""
+    )
     for kill in count(1):
         source = FailedRowsSource(open_source(str(path)), failed)
         run = Run(source, f"{tmp_path}/{kill}", chunk_size=2, in_flight=2, only_failed_of="earlier")

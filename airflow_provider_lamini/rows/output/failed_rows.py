@@ -49,22 +49,20 @@ _UNKNOWN = 0
 class FailedRows:
     """The rows that failed in a run. It takes 16 bytes of memory per row.
 
-    :param folder: the run's output folder, for messages
+    :param folder: the run's output folder
     :param indices: their indices in the run's whole input, in order
     :param values: a hash of each row's values in the columns, or `_UNKNOWN`
     :param columns: the passthrough columns by which rows are recognized
     :param input_version: `Source.version` of the whole input at that time; empty if it is not known
-    :param output: the run's output folder
     :param parts: its parts, if the run had the whole input
     """
 
-    folder: str
+    folder: OutputFolder
     indices: array[int]
     values: array[int]
     columns: tuple[str, ...]
     input_version: str
-    output: OutputFolder
-    parts: list[Part]
+    parts: Sequence[Part] = ()
 
 
 def read_failed_rows(folder: OutputFolder, prompt_columns: Collection[str] = ()) -> FailedRows:
@@ -98,7 +96,7 @@ def read_failed_rows(folder: OutputFolder, prompt_columns: Collection[str] = ())
     ledger = load(folder)
     version = "" if ledger is None else whole_input_version(ledger.header.input_version)
     parts = manifest.parts if manifest.only_failed_of is msgspec.UNSET else []
-    return FailedRows(str(folder), indices, values, columns, version, folder, parts)
+    return FailedRows(folder, indices, values, columns, version, parts)
 
 
 def _recognizing(row: Row, prompt_columns: Collection[str]) -> tuple[str, ...]:
@@ -127,7 +125,7 @@ class FailedRowsSource(Source):
     def __init__(self, whole: Source, failed: FailedRows) -> None:
         self._whole = whole
         self._failed = failed
-        self.failed_in = failed.folder
+        self.failed_in = str(failed.folder)
         self._hash = hashlib.blake2b(failed.indices.tobytes(), digest_size=16).hexdigest()
         self._changed = failed.input_version != whole.version()
         if self._changed and failed.indices and not failed.columns:
@@ -165,7 +163,7 @@ class FailedRowsSource(Source):
             if found is None or len(found.rows) != part.rows:
                 return False
             try:
-                before = failed.output.read(keys_name(number))
+                before = failed.folder.read(keys_name(number))
             except FileNotFoundError:
                 return False
             now = row_keys(screen(found.rows, found.bad, prompt, max_prompt_chars).prompts)
@@ -287,7 +285,7 @@ def _tells_apart(failed: FailedRows) -> bool:
         if part.name.endswith(".parquet"):  # its values may look otherwise
             return False
         try:
-            for row in map(decode, failed.output.lines(part.name)):
+            for row in map(decode, failed.folder.lines(part.name)):
                 value = _hash(row, failed.columns)
                 if value in known:
                     known[value] += 1
