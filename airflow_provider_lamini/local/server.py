@@ -147,8 +147,10 @@ def bind(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        # The error of the socket repeats the address as Python writes it.
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0]
         raise ServeError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --host or --port."
+            f"Cannot listen on {host}:{port}: {reason}. Choose another --host or --port."
         ) from None
     # Accepted sockets inherit this option. asyncio sets it only for sockets created with an explicit protocol,
     # unlike this one. Without it, each response waits 40 ms for the client's acknowledgement.

@@ -244,7 +244,7 @@ class TrainingJobs:
         self._phases[job.job.id] = RUNNING
         classes = dict.fromkeys(sorted({label for _, label in rows}), "")
         if len(classes) < MIN_LABELS:
-            raise JobFailed("The rows to train on have a single label: a classifier needs two at least.")
+            raise JobFailed("The rows to train on have a single label: a classifier needs at least two.")
         examples = [(label, text) for text, label in rows]
         texts = training_texts(classes, examples)
 

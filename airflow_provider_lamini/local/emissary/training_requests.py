@@ -108,7 +108,7 @@ def _check_base(platform: Platform, name: str, task_type: str) -> None:
     if task_type == "classification":
         if model.type != "embeddings":
             raise InvalidInputError(
-                f"base_model: the local platform trains classifiers on embedding models, and {name!r} is none."
+                f"base_model: the local platform trains classifiers on embedding models, which {name!r} is not."
             )
         return
     if model.type != "completion":

@@ -48,7 +48,7 @@ def read_vocabulary(tokenizer: Path) -> list[str]:
         vocabulary: dict[str, int] = json.loads(tokenizer.read_bytes())["model"]["vocab"]
         pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UnreadableModel(f"{tokenizer.name} has no vocabulary: {error}") from error
+        raise UnreadableModel(f"{tokenizer.name} has no vocabulary that can be read.") from error
     if not pieces or [vocabulary[piece] for piece in pieces] != list(range(len(pieces))):
         raise UnreadableModel(f"The vocabulary of {tokenizer.name} is empty, or its ids have gaps.")
     return pieces
@@ -70,7 +70,9 @@ def convert_bert(weights: Path, tokenizer: Path, target: Path) -> None:
         feed_forward = tensors["encoder.layer.0.intermediate.dense.weight"].shape[0]
         token_types = tensors["embeddings.token_type_embeddings.weight"].shape[0]
     except (KeyError, ValueError) as error:
-        raise UnreadableModel(f"{weights.name} is not a BERT model: {error}") from error
+        raise UnreadableModel(
+            f"{weights.name} is not a BERT model: tensors of its embeddings or its first layer are missing."
+        ) from error
     if vocabulary_size != len(pieces):
         raise UnreadableModel(f"{weights.name} and {tokenizer.name} have vocabularies of different sizes.")
 

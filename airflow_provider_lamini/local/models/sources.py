@@ -172,8 +172,9 @@ class HubSource:
                 _describe_status(error.response.status_code, f"{self.repo}/{remote}", base)
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = str(error).partition("] ")[2] or str(error) or type(error).__name__
             raise PullFailed(
-                f"{self.repo}/{remote} could not be downloaded from {base}: {error or type(error).__name__}. "
+                f"{self.repo}/{remote} could not be downloaded from {base}: {reason}. "
                 f"Check the network, or set {ENDPOINT_ENV} to a hub that this machine can reach."
             ) from error
 

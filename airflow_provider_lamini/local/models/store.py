@@ -177,7 +177,9 @@ class ModelStore:
             with self._locked(progress):
                 return self._pull_locked(known, known.name if known else name, files, source, progress)
         except OSError as error:
-            raise PullFailed(f"The cache {self.root} cannot be written: {error}.") from error
+            raise PullFailed(
+                f"Set {CACHE_ENV} to another folder: the cache {self.root} cannot be written ({error.strerror or error})."
+            ) from error
 
     def _pull_locked(
         self,

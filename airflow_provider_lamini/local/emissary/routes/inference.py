@@ -129,7 +129,7 @@ async def classify(body: api.ClassificationRequest, platform: PlatformDep, reque
     if deployment is None and platform.emissary.base_model(body.model) is None:
         raise ObjectNotFoundError("model", body.model)
     if deployment is None or deployment.task_type != "classification":
-        raise InvalidInputError(f"model: {body.model!r} is no deployment of a classifier.")
+        raise InvalidInputError(f"model: {body.model!r} is not a deployment of a classifier.")
     model = await asyncio.to_thread(platform.emissary.serving.classifier, deployment)
     data_format = body.data_format or "logits"
     score = model.logits if data_format == "logits" else model.probabilities
