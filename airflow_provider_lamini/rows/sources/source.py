@@ -215,6 +215,7 @@ class ListSource(Source):
             self._notes.add(remark, "the list")
         self._keep_bad = keep_bad
         self._found = check_rows(rows, columns=columns, keep_bad=keep_bad)
+        self._version: str | None = None
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -232,7 +233,9 @@ class ListSource(Source):
         return dict.fromkeys((*(column for row in self.rows for column in row), *unusable, *self._repeated))
 
     def version(self) -> str:
-        return _hash(self.rows)
+        if self._version is None:
+            self._version = _hash(self.rows)
+        return self._version
 
     def paths(self) -> list[str]:
         return []
