@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,15 +19,15 @@ from airflow_provider_lamini.jobs.polling import (
     PollPlan,
     report_interval,
 )
-from airflow_provider_lamini.jobs.progress import Progress, ProgressLog
 from airflow_provider_lamini.jobs.state import PollHistory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from airflow_provider_lamini.jobs.kinds import JobKind
+    from airflow_provider_lamini.jobs.progress import ProgressLog
     from airflow_provider_lamini.jobs.schedule import WaitResult
     from airflow_provider_lamini.jobs.watch import Watch
-
-Report = Callable[[Mapping[str, PollHistory]], None]
 
 EARLY_REPORTS = 2
 """How many times between two regular reports polls that begin to fail, or succeed again, are reported at once: one outage."""
@@ -45,12 +44,11 @@ async def wait_for_jobs(
     kind: JobKind,
     job_ids: Sequence[str],
     plan: PollPlan,
+    log: ProgressLog,
     *,
     min_ended: int,
     gather: float = 0.0,
     not_before: float = 0.0,
-    report: Report,
-    histories: dict[str, PollHistory] | None = None,
 ) -> JobEvent:
     """Wait until enough of these jobs have ended or are lost, or the deadline has passed.
 
@@ -58,49 +56,58 @@ async def wait_for_jobs(
     :param kind: the kind of all the jobs
     :param job_ids: the platform's ids
     :param plan: how often to poll, and until when
+    :param log: logs the progress at intervals (:func:`~.polling.report_interval`), and soon after polls have begun to fail or
+        to succeed again
     :param min_ended: how many jobs must have ended or be lost before this returns
     :param gather: seconds to wait for the other jobs once enough have ended
     :param not_before: earliest moment to return unless all have ended, monotonic time in seconds
-    :param report: called at intervals (:func:`~.polling.report_interval`) with what the last polls have shown, and at once
-        when they begin to fail or succeed again
-    :param histories: filled with what the polls show, by job; by default nobody needs it afterwards
-    :return: how the jobs stand
+    :return: how the jobs stand, with a summary of the wait
     :raises PlatformError: if the platform cannot be polled at all
     """
-    histories = {} if histories is None else histories
-    histories.update((job_id, PollHistory()) for job_id in job_ids)
+    began = time.monotonic()
+    histories = {job_id: PollHistory() for job_id in job_ids}
     together = random.random()
     pending = {
         watch.add(kind, job_id, plan, history, jitter=together): job_id
         for job_id, history in histories.items()
     }
+    with _Reporter(log, histories, plan):
+        results = await _results(pending, min_ended, gather, not_before)
+    log.end(histories)
+    summary = log.summary(histories, time.monotonic() - began)
+    return replace(_event(results, histories, plan.deadline), summary=summary)
+
+
+async def _results(
+    pending: dict[asyncio.Future[WaitResult], str], min_ended: int, gather: float, not_before: float
+) -> dict[str, WaitResult]:
+    """The results by job, as soon as enough jobs have one. The futures of the others are cancelled."""
     results: dict[str, WaitResult] = {}
     any_ended = asyncio.Event()
     for future in pending:
         future.add_done_callback(lambda _: any_ended.set())
+    until: float | None = None
     try:
-        with _Reporter(report, histories, plan):
-            until: float | None = None
-            while pending and DeadlinePassed() not in results.values():
-                if until is None and len(results) >= min_ended:
-                    until = max(time.monotonic() + gather, not_before)
-                if until is not None and time.monotonic() >= until:
-                    break
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(until and until - time.monotonic()):
-                        await any_ended.wait()
-                any_ended.clear()
-                done = [future for future in pending if future.done()]
-                results.update({pending.pop(future): future.result() for future in done})
+        while pending and DeadlinePassed() not in results.values():
+            if until is None and len(results) >= min_ended:
+                until = max(time.monotonic() + gather, not_before)
+            if until is not None and time.monotonic() >= until:
+                break
+            with suppress(TimeoutError):
+                async with asyncio.timeout(until and until - time.monotonic()):
+                    await any_ended.wait()
+            any_ended.clear()
+            done = [future for future in pending if future.done()]
+            results.update({pending.pop(future): future.result() for future in done})
     finally:
         for future in pending:
             if not future.cancel():
                 future.exception()  # otherwise asyncio logs that the exception was never retrieved
-    return _event(results, histories, plan.deadline)
+    return results
 
 
 class _Reporter:
-    """Calls a function at intervals while its block runs, and soon after polls have begun to fail or to succeed again.
+    """Logs the progress at intervals while its block runs, and soon after polls have begun to fail or to succeed again.
 
     While they alternate, the intervals hold: the log must not grow with each poll.
 
@@ -109,8 +116,8 @@ class _Reporter:
     reason nothing here refers to itself once the block has ended.
     """
 
-    def __init__(self, report: Report, histories: Mapping[str, PollHistory], plan: PollPlan) -> None:
-        self._report = report
+    def __init__(self, log: ProgressLog, histories: Mapping[str, PollHistory], plan: PollPlan) -> None:
+        self._log = log
         self._histories = histories
         self._plan = plan
         self._timer: asyncio.TimerHandle | None = None
@@ -140,7 +147,7 @@ class _Reporter:
 
     def _now(self) -> None:
         self._start(report_interval(self._plan, time.time()), self._due)
-        self._report(self._histories)
+        self._log.report(self._histories)
 
     def _changed(self) -> None:
         failing = any(history.error is not None for history in self._histories.values())
@@ -156,52 +163,6 @@ class _Reporter:
         ):
             self._early_left -= 1
             self._start(early, self._now)
-
-
-async def wait_with_progress(
-    watch: Watch,
-    kind: JobKind,
-    job_ids: Sequence[str],
-    plan: PollPlan,
-    *,
-    min_ended: int,
-    gather: float = 0.0,
-    not_before: float = 0.0,
-    progress: Mapping[str, float] | None,
-    info: Callable[[str], object],
-    warn: Callable[[str], object],
-) -> JobEvent:
-    """Wait as :func:`wait_for_jobs` does, and log the progress at intervals.
-
-    :param watch: the watch on the platform
-    :param kind: the kind of all the jobs
-    :param job_ids: the platform's ids
-    :param plan: how often to poll, and until when
-    :param min_ended: how many jobs must have ended or be lost before this returns
-    :param gather: as in :func:`wait_for_jobs`
-    :param not_before: as in :func:`wait_for_jobs`
-    :param progress: what was done before the wait, made by :meth:`~.progress.Progress.payload`
-    :param info: logs one line
-    :param warn: logs one line as a warning
-    :return: how the jobs stand
-    :raises PlatformError: if the platform cannot be polled at all
-    """
-    log = ProgressLog(Progress.from_payload(progress, jobs=len(job_ids)), info=info, warn=warn)
-    histories: dict[str, PollHistory] = {}
-    began = time.monotonic()
-    event = await wait_for_jobs(
-        watch,
-        kind,
-        job_ids,
-        plan,
-        min_ended=min_ended,
-        gather=gather,
-        not_before=not_before,
-        report=log.report,
-        histories=histories,
-    )
-    log.end(histories)
-    return replace(event, summary=log.summary(histories, time.monotonic() - began))
 
 
 def _event(

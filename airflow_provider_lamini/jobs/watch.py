@@ -113,24 +113,18 @@ class Watch:
         self._deciding = asyncio.Lock()
         """One response at a time: many lists may arrive at the same moment, and the event loop must get its turns."""
 
-    async def wait(self, kind: JobKind, job_id: str, plan: PollPlan, history: PollHistory) -> WaitResult:
-        """Wait until one job has ended, its deadline has passed, or it is lost.
+    def add(
+        self, kind: JobKind, job_id: str, plan: PollPlan, history: PollHistory, *, jitter: float | None = None
+    ) -> asyncio.Future[WaitResult]:
+        """Poll one job until it has ended, its deadline has passed, or it is lost.
 
         :param kind: the kind of the job
         :param job_id: the platform's id
         :param plan: how often to poll, and until when
         :param history: updated by each poll
-        :return: the result
-        :raises PlatformError: if polling is not possible at all, for example because the connection is not defined
-        """
-        return await self.add(kind, job_id, plan, history)
-
-    def add(
-        self, kind: JobKind, job_id: str, plan: PollPlan, history: PollHistory, *, jitter: float | None = None
-    ) -> asyncio.Future[WaitResult]:
-        """Start polling a job, and return the future of what :meth:`wait` returns. Cancel it to stop polling.
-
         :param jitter: a random number from 0 to 1 that jobs share which are polled for the first time together
+        :return: future of the result; cancel it to stop polling. It raises a `PlatformError` if polling is not possible at
+            all, or what looking up the connection raises
         """
         waiter = Waiter(
             next(self._numbers), kind, job_id, plan, history, asyncio.get_running_loop().create_future()

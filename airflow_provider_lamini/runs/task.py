@@ -14,8 +14,9 @@ from airflow_provider_lamini.exceptions import WaitTimeoutError
 from airflow_provider_lamini.hooks.telemetry import span, waiting
 from airflow_provider_lamini.hooks.watches import private_watch
 from airflow_provider_lamini.jobs.polling import PollPlan
+from airflow_provider_lamini.jobs.progress import Progress, ProgressLog
 from airflow_provider_lamini.jobs.result_cache import ResultCache
-from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all, wait_with_progress
+from airflow_provider_lamini.jobs.waiting import CANCEL_TIMEOUT, cancel_all, wait_for_jobs
 from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.runs.arguments import flag, number, positive_number, seconds
 from airflow_provider_lamini.runs.event_loop import LoopThread, run_in_thread
@@ -365,16 +366,19 @@ class TaskRun:
             deadline=min(until, wait.deadline or until),
             max_interval=self.options.poll_interval,
         )
-        event = await wait_with_progress(
+        log = ProgressLog(
+            Progress.from_payload(wait.progress, jobs=len(wait.job_ids)),
+            info=partial(self.log.info, "%s"),
+            warn=partial(self.log.warning, "%s"),
+        )
+        event = await wait_for_jobs(
             watch,
             job_kind(wait.kind),
             wait.job_ids,
             plan,
+            log,
             min_ended=wait.min_ended,
             gather=wait.gather,
-            progress=wait.progress,
-            info=partial(self.log.info, "%s"),
-            warn=partial(self.log.warning, "%s"),
         )
         return replace(event, task_deadline=self.deadline) if own else event
 

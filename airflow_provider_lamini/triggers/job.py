@@ -124,27 +124,28 @@ class JobTrigger(BaseTrigger):
         from airflow_provider_lamini.hooks.telemetry import waiting
         from airflow_provider_lamini.hooks.watches import shared_watch
         from airflow_provider_lamini.jobs.polling import PollPlan
-        from airflow_provider_lamini.jobs.waiting import wait_with_progress
+        from airflow_provider_lamini.jobs.progress import Progress, ProgressLog
+        from airflow_provider_lamini.jobs.waiting import wait_for_jobs
         from airflow_provider_lamini.platforms import job_kind, platform
 
         kind = job_kind(self.kind)
         plan = PollPlan(
             submitted_at=self.submitted_at, deadline=self.deadline, max_interval=self.poll_interval
         )
+        done_before = Progress.from_payload(self.progress, jobs=len(self.job_ids))
+        log = ProgressLog(done_before, info=self._report, warn=partial(self.log.warning, "%s"))
         try:
             with WAITING.counted(), waiting(self.kind, len(self.job_ids)):
                 async with shared_watch(platform(kind.platform), self.conn_id) as watch:
-                    event = await wait_with_progress(
+                    event = await wait_for_jobs(
                         watch,
                         kind,
                         self.job_ids,
                         plan,
+                        log,
                         min_ended=self.min_ended,
                         gather=GATHER_IN_TRIGGER,
                         not_before=may_yield_at,
-                        progress=self.progress,
-                        info=self._report,
-                        warn=partial(self.log.warning, "%s"),
                     )
         except AirflowNotFoundException:
             event = self._lost(

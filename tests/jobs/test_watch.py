@@ -14,7 +14,7 @@ from airflow_provider_lamini.jobs.polling import DeadlinePassed, Ended, Lost, Po
 from airflow_provider_lamini.jobs.progress import Progress, ProgressLog
 from airflow_provider_lamini.jobs.result_cache import ResultCache
 from airflow_provider_lamini.jobs.state import JobProgress, JobState, JobStatus, PollHistory, ProgressUnit
-from airflow_provider_lamini.jobs.waiting import wait_for_jobs, wait_with_progress
+from airflow_provider_lamini.jobs.waiting import wait_for_jobs
 from airflow_provider_lamini.jobs.watch import Watch
 from airflow_provider_lamini.platforms.lamini.api.batches import completions_result
 from airflow_provider_lamini.platforms.lamini.kinds import BATCH_COMPLETIONS
@@ -26,6 +26,10 @@ OLD = 3600.0
 def plan(*, seconds: float = 10.0, age: float = 0.0) -> PollPlan:
     now = time.time()
     return PollPlan(submitted_at=now - age, deadline=now + seconds, max_interval=0.2, min_interval=0.05)
+
+
+def log_into(lines: list[str]) -> ProgressLog:
+    return ProgressLog(Progress(jobs=2), info=lines.append, warn=lines.append)
 
 
 def run_with_watch(platform, scenario, cache=None):
@@ -54,7 +58,7 @@ def test_a_batch_is_polled_until_each_of_its_rows_is_done(platform):
     platform.rows["b"] = []
 
     async def scenario(watch):
-        wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
+        wait = watch.add(BATCH_COMPLETIONS, "b", plan(), PollHistory())
         await polls_received(platform, 1)
         platform.rows["b"] = ["stop", None]
         await polls_received(platform, 2)
@@ -75,8 +79,7 @@ def test_many_jobs_share_few_connections_and_do_not_block_the_event_loop(platfor
 
     async def scenario(watch):
         waits = [
-            asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, plan(age=OLD), PollHistory()))
-            for job_id in platform.rows
+            watch.add(BATCH_COMPLETIONS, job_id, plan(age=OLD), PollHistory()) for job_id in platform.rows
         ]
         lags = []
         for _ in range(40):
@@ -100,7 +103,7 @@ def test_an_outage_is_tolerated(platform):
     history = PollHistory()
 
     async def scenario(watch):
-        return await watch.wait(BATCH_COMPLETIONS, "b", plan(), history)
+        return await watch.add(BATCH_COMPLETIONS, "b", plan(), history)
 
     assert isinstance(run_with_watch(platform, scenario), Ended)
     assert len(platform.request_paths) == 3
@@ -109,7 +112,7 @@ def test_an_outage_is_tolerated(platform):
 
 def test_a_vanished_job_is_lost(platform):
     async def scenario(watch):
-        return await watch.wait(BATCH_COMPLETIONS, "gone", plan(age=OLD), PollHistory())
+        return await watch.add(BATCH_COMPLETIONS, "gone", plan(age=OLD), PollHistory())
 
     outcome = run_with_watch(platform, scenario)
     assert isinstance(outcome, Lost)
@@ -120,7 +123,7 @@ def test_a_key_that_was_rotated_while_the_job_ran_is_read_again(platform):
     platform.rows["b"] = [None]
 
     async def scenario(watch):
-        wait = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
+        wait = watch.add(BATCH_COMPLETIONS, "b", plan(), PollHistory())
         await polls_received(platform, 1)
         platform.key = "k2"
         await polls_received(platform, 2)
@@ -140,7 +143,7 @@ def test_a_key_that_stays_refused_loses_the_job(platform):
             return wrong
 
         watch = Watch(lookup)
-        outcome = await watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory())
+        outcome = await watch.add(BATCH_COMPLETIONS, "b", plan(), PollHistory())
         await watch.close()
         return outcome
 
@@ -154,7 +157,7 @@ def test_the_deadline_is_wall_clock_time(platform):
     platform.rows["b"] = [None]
 
     async def scenario(watch):
-        return await watch.wait(BATCH_COMPLETIONS, "b", plan(seconds=0.4), PollHistory())
+        return await watch.add(BATCH_COMPLETIONS, "b", plan(seconds=0.4), PollHistory())
 
     began = time.monotonic()
     assert run_with_watch(platform, scenario) == DeadlinePassed()
@@ -165,8 +168,8 @@ def test_a_cancelled_trigger_disturbs_no_other(platform):
     platform.rows["a"] = platform.rows["b"] = [None]
 
     async def scenario(watch):
-        leaving = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "a", plan(), PollHistory()))
-        staying = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory()))
+        leaving = watch.add(BATCH_COMPLETIONS, "a", plan(), PollHistory())
+        staying = watch.add(BATCH_COMPLETIONS, "b", plan(), PollHistory())
         await wait_until_async(lambda: any("/a/" in path for path in platform.request_paths))
         leaving.cancel()
         await polls_received(platform, 2)
@@ -186,7 +189,7 @@ def test_the_error_of_a_missing_connection_ends_the_wait():
 
         watch = Watch(lookup)
         try:
-            await watch.wait(BATCH_COMPLETIONS, "b", plan(), PollHistory())
+            await watch.add(BATCH_COMPLETIONS, "b", plan(), PollHistory())
         finally:
             await watch.close()
 
@@ -224,9 +227,7 @@ def test_one_list_call_polls_all_jobs_of_a_kind(platform):
     long = PollPlan(submitted_at=time.time() - OLD, deadline=time.time() + 60, max_interval=1.0)
 
     async def scenario(watch):
-        waits = [
-            asyncio.create_task(watch.wait(kind, f"j{number}", long, PollHistory())) for number in range(200)
-        ]
+        waits = [watch.add(kind, f"j{number}", long, PollHistory()) for number in range(200)]
         await asyncio.sleep(3)
         for number in range(200):
             platform.rows[f"j{number}"] = ["stop"]
@@ -245,7 +246,7 @@ def test_a_job_that_is_not_in_the_list_is_polled_individually(platform):
     kind = listable(platform)
 
     async def scenario(watch):
-        waits = [watch.wait(kind, job, plan(age=OLD), PollHistory()) for job in platform.rows if job != "all"]
+        waits = [watch.add(kind, job, plan(age=OLD), PollHistory()) for job in platform.rows if job != "all"]
         return await asyncio.gather(*waits)
 
     outcomes = run_with_watch(platform, scenario)
@@ -260,7 +261,7 @@ def test_a_refused_list_call_loses_no_job(platform):
     kind = listable(platform)  # its list call fails with 498
 
     async def scenario(watch):
-        jobs = [watch.wait(kind, job, plan(age=OLD), PollHistory()) for job in platform.rows]
+        jobs = [watch.add(kind, job, plan(age=OLD), PollHistory()) for job in platform.rows]
         return await asyncio.gather(*jobs)
 
     outcomes = run_with_watch(platform, scenario)
@@ -279,7 +280,7 @@ def test_an_outage_does_not_replace_the_list_call_by_individual_polls(platform):
     )
 
     async def scenario(watch):
-        return await asyncio.gather(*(watch.wait(kind, f"j{n}", old, PollHistory()) for n in range(50)))
+        return await asyncio.gather(*(watch.add(kind, f"j{n}", old, PollHistory()) for n in range(50)))
 
     assert all(isinstance(outcome, Ended) for outcome in run_with_watch(platform, scenario))
     assert platform.request_paths == ["/v1/list/all/"] * 2
@@ -295,10 +296,7 @@ def test_thousands_of_jobs_that_were_submitted_together_are_polled_at_a_limited_
     )
 
     async def scenario(watch):
-        waits = [
-            asyncio.create_task(watch.wait(BATCH_COMPLETIONS, job_id, eager, PollHistory()))
-            for job_id in platform.rows
-        ]
+        waits = [watch.add(BATCH_COMPLETIONS, job_id, eager, PollHistory()) for job_id in platform.rows]
         began = time.monotonic()
         await asyncio.sleep(2)
         asked = platform.request_paths[:]
@@ -319,7 +317,7 @@ def test_a_slow_platform_gets_several_polls_at_the_same_time(platform):
     async def scenario(watch):
         began = time.monotonic()
         await asyncio.gather(
-            *(watch.wait(BATCH_COMPLETIONS, name, plan(), PollHistory()) for name in platform.rows)
+            *(watch.add(BATCH_COMPLETIONS, name, plan(), PollHistory()) for name in platform.rows)
         )
         return time.monotonic() - began
 
@@ -334,10 +332,10 @@ def test_a_slow_response_delays_no_other_job(platform):
     platform.slow["slow"] = 2.5
 
     async def scenario(watch):
-        slow = asyncio.create_task(watch.wait(BATCH_COMPLETIONS, "slow", plan(), PollHistory()))
+        slow = watch.add(BATCH_COMPLETIONS, "slow", plan(), PollHistory())
         await wait_until_async(lambda: platform.at_once == 1)  # the slow request has arrived
         for name in ("one", "two", "three"):
-            assert isinstance(await watch.wait(BATCH_COMPLETIONS, name, plan(), PollHistory()), Ended)
+            assert isinstance(await watch.add(BATCH_COMPLETIONS, name, plan(), PollHistory()), Ended)
         assert not slow.done()
         return await slow
 
@@ -346,11 +344,10 @@ def test_a_slow_response_delays_no_other_job(platform):
 
 def test_the_wait_ends_when_enough_jobs_have_ended(platform):
     platform.rows.update({"a": ["stop"], "b": [None], "c": ["stop"]})
-    seen = []
 
     async def scenario(watch):
         return await wait_for_jobs(
-            watch, BATCH_COMPLETIONS, ["a", "b", "c"], plan(age=OLD), min_ended=2, report=seen.append
+            watch, BATCH_COMPLETIONS, ["a", "b", "c"], plan(age=OLD), log_into([]), min_ended=2
         )
 
     event = run_with_watch(platform, scenario)
@@ -365,9 +362,7 @@ def test_jobs_that_end_soon_after_enough_others_are_in_the_same_event(platform, 
 
     async def scenario(watch):
         more = {"gather": 1.0} if by == "gather" else {"not_before": time.monotonic() + 1.0}
-        wait = wait_for_jobs(
-            watch, BATCH_COMPLETIONS, "abcd", plan(), min_ended=2, report=lambda _: None, **more
-        )
+        wait = wait_for_jobs(watch, BATCH_COMPLETIONS, "abcd", plan(), log_into([]), min_ended=2, **more)
         began = time.monotonic()
         waiting = asyncio.create_task(wait)
         await polls_received(platform, 8)
@@ -384,8 +379,8 @@ def test_a_wait_ends_at_once_when_all_jobs_have_ended(platform):
 
     async def scenario(watch):
         began = time.monotonic()
-        arguments = {"min_ended": 1, "gather": 30.0, "not_before": began + 30, "report": lambda _: None}
-        event = await wait_for_jobs(watch, BATCH_COMPLETIONS, "ab", plan(), **arguments)
+        arguments = {"min_ended": 1, "gather": 30.0, "not_before": began + 30}
+        event = await wait_for_jobs(watch, BATCH_COMPLETIONS, "ab", plan(), log_into([]), **arguments)
         return event, time.monotonic() - began
 
     event, seconds = run_with_watch(platform, scenario)
@@ -395,18 +390,17 @@ def test_a_wait_ends_at_once_when_all_jobs_have_ended(platform):
 
 def test_a_wait_that_times_out_reports_the_ended_jobs_and_the_progress(platform):
     platform.rows.update({"a": ["stop"], "b": [None]})
-    seen = []
+    lines = []
 
     async def scenario(watch):
         return await wait_for_jobs(
-            watch, BATCH_COMPLETIONS, ["a", "b"], plan(seconds=0.7), min_ended=2, report=seen.append
+            watch, BATCH_COMPLETIONS, ["a", "b"], plan(seconds=0.7), log_into(lines), min_ended=2
         )
 
     event = run_with_watch(platform, scenario)
     assert event.timed_out
     assert list(event.ended) == ["a"]
-    assert seen
-    assert seen[-1]["b"].status.rows.total == 1
+    assert "job b: 0 of 1 rows" in lines[-1]
 
 
 # -- what the log says of an outage: the next regular line of so old a job would come after minutes --------
@@ -416,15 +410,17 @@ async def wait_and_log(watch, platform, lines, scenario):
     """Wait for an old job while a scenario runs, then let the job end; return the event."""
     platform.rows["a"] = [None]
     waiting = asyncio.create_task(
-        wait_with_progress(
+        wait_for_jobs(
             watch,
             BATCH_COMPLETIONS,
             ["a"],
             plan(age=OLD),
+            ProgressLog(
+                Progress(jobs=1, total=10, since=time.time() - 60),
+                info=lambda line: lines.append(("info", line)),
+                warn=lambda line: lines.append(("warning", line)),
+            ),
             min_ended=1,
-            progress={"total": 10, "since": time.time() - 60},
-            info=lambda line: lines.append(("info", line)),
-            warn=lambda line: lines.append(("warning", line)),
         )
     )
     await polls_received(platform, 2)
@@ -531,7 +527,7 @@ def test_jobs_of_different_scopes_are_polled_with_a_list_call_each(platform):
 
     async def scenario(watch):
         jobs = [f"{project}/{n}" for project in "ab" for n in range(50)]
-        return await asyncio.gather(*(watch.wait(kind, job, plan(age=OLD), PollHistory()) for job in jobs))
+        return await asyncio.gather(*(watch.add(kind, job, plan(age=OLD), PollHistory()) for job in jobs))
 
     assert all(isinstance(result, Ended) for result in run_with_watch(platform, scenario))
     assert sorted(requested) == ["a", "b"]
@@ -552,7 +548,7 @@ def test_an_unknown_status_word_is_logged_once_per_kind(platform, caplog):
     kind = JobKind(name="test/wordy", title="wordy", status=status)
 
     async def scenario(watch):
-        return await asyncio.gather(*(watch.wait(kind, job, plan(), PollHistory()) for job in "ab"))
+        return await asyncio.gather(*(watch.add(kind, job, plan(), PollHistory()) for job in "ab"))
 
     assert all(isinstance(result, Ended) for result in run_with_watch(platform, scenario))
     (line,) = [record.getMessage() for record in caplog.records if "HIBERNATING" in record.getMessage()]
@@ -573,7 +569,7 @@ def test_a_task_that_waits_in_its_own_process_polls_immediately(platform):
 
     async def scenario(watch):
         waits = (
-            watch.wait(BATCH_COMPLETIONS, f"j{number}", slow_plan(), PollHistory()) for number in range(60)
+            watch.add(BATCH_COMPLETIONS, f"j{number}", slow_plan(), PollHistory()) for number in range(60)
         )
         return await asyncio.gather(*waits)
 
@@ -605,9 +601,7 @@ def test_jobs_that_nobody_waits_for_any_more_are_not_polled(platform):
 
     async def scenario(watch):
         names = [f"j{number}" for number in range(60)]
-        event = await wait_for_jobs(
-            watch, BATCH_COMPLETIONS, names, slow_plan(), min_ended=1, report=lambda _: None
-        )
+        event = await wait_for_jobs(watch, BATCH_COMPLETIONS, names, slow_plan(), log_into([]), min_ended=1)
         await asyncio.sleep(0.5)
         return event
 
@@ -623,7 +617,7 @@ def test_a_job_that_ended_after_the_wait_is_not_polled_again_by_the_next_one(pla
     async def scenario(watch):
         async def wait(*names):
             return await wait_for_jobs(
-                watch, BATCH_COMPLETIONS, names, slow_plan(), min_ended=1, report=lambda _: None
+                watch, BATCH_COMPLETIONS, names, slow_plan(), log_into([]), min_ended=1
             )
 
         first = await wait("a", "b")

@@ -27,7 +27,7 @@ def wait_for_jobs(lookup):
         plan = PollPlan(submitted_at=time.time(), deadline=time.time() + 60, min_interval=0.05)
         try:
             await asyncio.gather(
-                *(watch.wait(BATCH_COMPLETIONS, f"job{n}", plan, PollHistory()) for n in range(3))
+                *(watch.add(BATCH_COMPLETIONS, f"job{n}", plan, PollHistory()) for n in range(3))
             )
         finally:
             await watch.close()
