@@ -5,7 +5,7 @@
     AirflowFailException                   a retry cannot help
       InvalidArgumentError                 an argument or an input is wrong; nothing was sent
       UnsupportedOperationError            this platform cannot do it; nothing was started
-      ThresholdMissedError                   a model has missed a threshold of its evaluation
+      ThresholdMissedError                 a model has missed a threshold of its evaluation
     AirflowException
       JobError                             a remote job did not end well
         JobFailedError                     the platform says that it failed
@@ -15,6 +15,7 @@
       WaitTimeoutError                     this task's own time was over; the job may still run
       TaskKilledError                      the task was killed before it had submitted everything
       TooManyFailedRowsError               more rows failed than the task allows
+      BudgetExceededError                  the run has used more tokens than the task allows
       AnswerError                          the platform answered, but not with what was asked for
       StorageError                         the storage of rows or records failed in a way that may pass
 
@@ -55,7 +56,7 @@ class JobTimedOutError(JobError):
 
 
 class JobLostError(JobError):
-    """The platform no longer knows the job, or no longer tells us of it. It may still run and bill."""
+    """The job's state can no longer be read, for example because the platform does not know it. It may still run and bill."""
 
 
 class WaitTimeoutError(AirflowException):
@@ -71,11 +72,11 @@ class BudgetExceededError(AirflowException):
 
 
 class AnswerError(AirflowException):
-    """The platform answered, but not with what was asked for. Nothing goes on there; a retry asks again."""
+    """The platform answered, but not with what was asked for. Nothing runs there any more; a retry asks again."""
 
 
 class StorageError(AirflowException):
-    """Storage that worked before, or whose credentials may be renewed, refuses. A retry attaches to the jobs."""
+    """Storage that worked before, or whose credentials may be renewed, has failed. A retry attaches to the jobs."""
 
 
 class TaskKilledError(AirflowException):

@@ -31,7 +31,7 @@ _ADVICE: dict[type[errors.PlatformError], str] = {
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id")
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 _EXPIRED = 10
-"""OpenSSL's code for a certificate whose time is over."""
+"""OpenSSL's code for an expired certificate."""
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 

@@ -321,7 +321,7 @@ class ChunkJobs:
         return (before or self._run.read(chunk).result()).with_rows(sent, result)
 
     def _settle(self, chunk: Chunk, submission: Round, result: ChunkResult) -> None:
-        """Go on when a submission has its results: wait for the other pieces, send rows again, or finish the chunk."""
+        """Continue with a submission's results: wait for the other pieces, send rows again, or finish the chunk."""
         rounds = len(chunk.rounds)
         if len(chunk.submissions) > 1:
             self._run.writer.save_partial(chunk.number, rounds, result)
@@ -498,7 +498,7 @@ class ChunkJobs:
             )
         accepted = totals.ok or self._running() or not set(totals.failures) <= NEVER_ACCEPTED
         if not accepted and self._refused_alone >= MAX_REFUSED_ALONE:
-            # Not the rows are the reason, so they do not count as failed.
+            # The rows are not the reason, so they do not count as failed.
             with self._ledger.transaction() as change:
                 change.start_over()
             remove_run(self._run.folder)

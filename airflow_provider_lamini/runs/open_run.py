@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 OWNERSHIP_CHECK_INTERVAL = 1.0
 """Seconds between two checks, before something that can be repeated, that no other process has acquired the ledger."""
 
-LOOK_INTERVAL = 5.0
-"""Seconds between two looks at an input and a ledger on an object store while a task waits in its worker, and at any input
-while it sends direct requests."""
+CURRENT_CHECK_INTERVAL = 5.0
+"""Seconds between two checks whether the input is unchanged: on an object store while a task waits in its worker, and on any
+storage while it sends direct requests."""
 
 _CHANGED = (
     "The input (or max_prompt_chars) was changed while the task ran; nothing more was sent. Restore it and clear the task, or "
@@ -135,7 +135,7 @@ class OpenRun:
         self._config = config
         self.source = source
         self._input_version = input_version
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._is_current = True
         self.folder = folder
         self.ledger = ledger
@@ -152,14 +152,14 @@ class OpenRun:
     def is_current(self, *, often: bool = True) -> bool:
         """Whether the input is unchanged and the ledger still exists. Otherwise the run must be opened again.
 
-        :param often: look each time, unless the output is in an object store; else every few seconds
+        :param often: check each time, unless the output is in an object store; else every few seconds
         """
         now = time.monotonic()
         if not self._is_current or (
-            (self.folder.remote or not often) and now - self._looked_at < LOOK_INTERVAL
+            (self.folder.remote or not often) and now - self._checked_at < CURRENT_CHECK_INTERVAL
         ):
             return self._is_current
-        self._looked_at = now
+        self._checked_at = now
         self._is_current = self.source.version() == self._input_version and self.folder.exists(LEDGER)
         return self._is_current
 

@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 HOLD_POLL: Final = 0.05
 """Seconds between checks whether a held job was released."""
 
-
 MAX_CRASHES: Final = 3
 """A job during which the process has died this many times without progress is failed, not resumed."""
 

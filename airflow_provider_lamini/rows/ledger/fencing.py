@@ -6,12 +6,12 @@ ledger.
 - Where storage has locks, a process holds one (`OutputFolder.lock`) while it acquires the ledger, and from an intent
   until the job's id is recorded.
 - Where storage can create a file only if it does not exist, a process claims its generation with such a file. After it
-  has written an intent, and before each submission, it looks for the claim of a later generation; it may do so beside the
+  has written an intent, and before each submission, it checks for the claim of a later generation; it may do so beside the
   write of the id before, because the later process waits for one more id. That process reads the ledger and the ids that
   were left after its claim, so one of the two always sees the other. The claims outlive the run, unless each process
   continued one that had ended: a process that was slow may look for them later. Whether storage keeps this promise is tried
   once per folder: some stores accept the condition and ignore it.
-- Elsewhere, a process looks at the same moments whether the ledger still names it. Two that act within the same moment may
+- Elsewhere, a process checks at the same moments whether the ledger still names it. Two that act within the same moment may
   not see each other.
 
 A process may intend several submissions with one write. It makes them one after the other, and leaves the id of each in a

@@ -76,14 +76,14 @@ class Ledger:
     write_interval: ClassVar[float] = 1.0
     """Seconds after a write during which changes are rather collected: some stores allow one write a second and object."""
     check_age: ClassVar[float] = 0.2
-    """Seconds from the end of a look for a claim, beside a write, for which it counts as made after that write."""
+    """Seconds for which a check for a claim that was made beside a write counts as made after that write."""
 
     def __init__(self, folder: OutputFolder, document: LedgerDocument, *, clock: Callable[[], float]) -> None:
         self._folder = folder
         self._document = document
         self._clock = clock
         self._written = True
-        self._written_at, self._checked_at, self._looked_at = time.monotonic(), -math.inf, -math.inf
+        self._written_at, self._checked_at, self._checked_beside_at = time.monotonic(), -math.inf, -math.inf
         self._obsolete: list[str] = []
         self._found_open = {chunk.number for chunk in document.open}
         self._inherited = {
@@ -304,7 +304,7 @@ class Ledger:
         :raises LedgerLostError: if another process has acquired the ledger
         """
         if self._clock() - self.chunk(chunks[0].number).rounds[-1].intended_at < self.max_intent_age:
-            if not self._has_looked():
+            if not self._was_checked_beside_write():
                 self._check_before_paying()
             return
         with self.transaction() as change:
@@ -325,7 +325,7 @@ class Ledger:
         change = LedgerChange(self._document, self._clock())
         changed = change.record_job_id(chunk, job_id, key)
         submission = self.chunk(chunk.number).submission(key)
-        self._write_and_look(lambda: leave_job_id(self._folder, chunk.number, submission, job_id))
+        self._write_and_check(lambda: leave_job_id(self._folder, chunk.number, submission, job_id))
         self._inherited.discard((chunk.number, submission.key))
         self._document, self._written = change.document, False
         return changed
@@ -432,36 +432,36 @@ class Ledger:
 
     def _commit(self, document: LedgerDocument, *, durable: bool) -> None:
         if self._folder.writing:
-            self._write_and_look(self._folder.settle)
+            self._write_and_check(self._folder.settle)
         with self._folder.lock():
-            if not self._has_looked():
+            if not self._was_checked_beside_write():
                 self.check_acquired()
             self._write(document, durable=durable)
         self._document, self._written = document, True
         obsolete, self._obsolete = self._obsolete, []
         self._folder.delete_later(obsolete)  # if that fails, the end of the run removes them
 
-    def _write_and_look(self, write: Callable[[], object]) -> None:
-        """Write something, and where processes leave claims, look for one at the same time.
+    def _write_and_check(self, write: Callable[[], object]) -> None:
+        """Write something, and where processes leave claims, check for one at the same time.
 
-        If there is one or the look fails, the next step looks again.
+        If there is one or the check fails, the next step checks again.
         """
         if self._document.exclusive is not True:
             write()
             return
-        look = self._folder.start(self._look)
+        await_check = self._folder.start(self._check_beside_write)
         write()
-        look()
+        await_check()
 
-    def _look(self) -> None:
+    def _check_beside_write(self) -> None:
         with suppress(OSError, RowError):
             self.check_acquired()
-            self._looked_at = time.monotonic()
+            self._checked_beside_at = time.monotonic()
 
-    def _has_looked(self) -> bool:
-        """Whether this process has looked for a claim beside its last write. This counts only once."""
-        looked_at, self._looked_at = self._looked_at, -math.inf
-        return time.monotonic() - looked_at < self.check_age
+    def _was_checked_beside_write(self) -> bool:
+        """Whether this process has checked for a claim beside its last write. This counts only once."""
+        checked_at, self._checked_beside_at = self._checked_beside_at, -math.inf
+        return time.monotonic() - checked_at < self.check_age
 
     def _check_before_paying(self) -> None:
         """Make sure that a process which acquires the ledger from now on sees what was written.

@@ -52,7 +52,7 @@ class _Part(msgspec.Struct):
     name: str
 
 
-class _Failures(msgspec.Struct):
+class _Counts(msgspec.Struct):
     failed: int
 
 
@@ -62,7 +62,7 @@ class _Manifest(msgspec.Struct):
     format: str
     version: int
     parts: list[_Part]
-    counts: _Failures
+    counts: _Counts
     errors: list[str] = []
 
 
@@ -149,7 +149,6 @@ class FileFinder:
     remark: Callable[[str, str], None]
     keep_bad: bool = False
     _sniffed: dict[tuple[str, str], str | None] = field(default_factory=dict)
-    _by_pattern: bool = False
 
     @cached_property
     def _places(self) -> list[_Place]:
@@ -300,7 +299,6 @@ class FileFinder:
             self.remark(f"skipped {counted(failed, 'failed row')}", place.shown)
 
     def _of_pattern(self, place: _Place) -> list[_Found]:
-        self._by_pattern = True
         found: dict[str, FileInfo] = {}
         hidden: set[str] = set()
         for pattern in place.patterns:

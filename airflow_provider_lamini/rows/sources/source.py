@@ -251,7 +251,6 @@ class ListSource(Source):
         required: Collection[str] = (),  # noqa: ARG002
     ) -> Iterator[Batch]:
         from airflow_provider_lamini.rows.sources.lists import read_batches
-        from airflow_provider_lamini.rows.sources.projection import project_open
 
         twice = next((column for column in columns or () if column in self._repeated), None)
         if twice is not None:

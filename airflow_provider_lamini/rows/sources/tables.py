@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LIBRARIES = ("pandas", "polars", "pyarrow", "numpy")
-_PROMPT = "prompt"
 
 
 def is_table(value: object) -> bool:
