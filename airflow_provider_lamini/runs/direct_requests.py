@@ -25,7 +25,7 @@ from airflow_provider_lamini.rows.endpoints import ServedEndpoint
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.runs.chunk_jobs import REFUSALS, TOO_LARGE
 from airflow_provider_lamini.runs.event_loop import run_in_thread
-from airflow_provider_lamini.runs.open_run import OWNERSHIP_CHECK_INTERVAL
+from airflow_provider_lamini.runs.open_run import CURRENT_CHECK_INTERVAL, OWNERSHIP_CHECK_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,7 +131,7 @@ class DirectRequests:
 
     def _new_chunks(self) -> Iterator[PlannedChunk]:
         """The next chunks, each planned when it is requested, until the input changes."""
-        while self._run.is_current(often=False) and (upcoming := self._run.upcoming()):
+        while self._run.is_current(CURRENT_CHECK_INTERVAL) and (upcoming := self._run.upcoming()):
             self._run.save_plan(upcoming, as_job=False)
             with self._run.ledger.transaction(later=True) as change:
                 chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)

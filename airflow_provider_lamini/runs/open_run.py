@@ -49,6 +49,9 @@ CURRENT_CHECK_INTERVAL = 5.0
 """Seconds between two checks whether the input is unchanged: on an object store while a task waits in its worker, and on any
 storage while it sends direct requests."""
 
+LAST_CHECK = 0.5
+"""Seconds before the end of a run within which such a check counts as the last one, on an object store."""
+
 _CHANGED = (
     "The input (or max_prompt_chars) was changed while the task ran; nothing more was sent. Restore it and clear the task, or "
     "process the new input with another output folder."
@@ -149,18 +152,15 @@ class OpenRun:
         self._cache = PassthroughCache(config.passthrough, cache_bytes)
         self._earlier = earlier
 
-    def is_current(self, *, often: bool = True) -> bool:
+    def is_current(self, max_age: float = 0.0) -> bool:
         """Whether the input is unchanged and the ledger still exists. Otherwise the run must be opened again.
 
-        :param often: check each time, unless the output is in an object store; else every few seconds
+        :param max_age: do not check if this was checked less than so many seconds ago
         """
         now = time.monotonic()
-        if not self._is_current or (
-            (self.folder.remote or not often) and now - self._checked_at < CURRENT_CHECK_INTERVAL
-        ):
-            return self._is_current
-        self._checked_at = now
-        self._is_current = self.source.version() == self._input_version and self.folder.exists(LEDGER)
+        if self._is_current and now - self._checked_at >= max_age:
+            self._checked_at = now
+            self._is_current = self.source.version() == self._input_version and self.folder.exists(LEDGER)
         return self._is_current
 
     def close(self) -> None:

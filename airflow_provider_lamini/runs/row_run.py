@@ -30,6 +30,7 @@ from airflow_provider_lamini.runs.inline import (
     require_outputs,
     send_all,
 )
+from airflow_provider_lamini.runs.open_run import CURRENT_CHECK_INTERVAL, LAST_CHECK
 from airflow_provider_lamini.runs.opening import dry_run, open_run
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.report import write_reports
@@ -96,7 +97,7 @@ class RowRun:
                 if wait is not None:
                     run.close()
                     return wait
-                if run.is_current():
+                if run.is_current(LAST_CHECK if run.folder.remote else 0.0):
                     break
                 # The input has changed while its rows were sent. Opening the run again extends it, or raises an error.
                 event = None
@@ -149,10 +150,11 @@ class RowRun:
 
     def _open(self, event: JobEvent | None, stack: ExitStack) -> OpenRun:
         """Open the run, unless this process has it open since an earlier step."""
-        if self._run is not None and self._run.is_current():
-            stack.enter_context(self._run.folder.lock())
-            self._run.ledger.check_acquired()
-            return self._run
+        run = self._run
+        if run is not None and run.is_current(CURRENT_CHECK_INTERVAL if run.folder.remote else 0.0):
+            stack.enter_context(run.folder.lock())
+            run.ledger.check_acquired()
+            return run
         self.close()
         task = self._task
         resumed = event is not None and not self._follows_another

@@ -136,3 +136,19 @@ def test_a_file_that_is_removed_meanwhile_is_named(task, given, out, operator):
     ):
         run_to_end(task(input=str(given)))
     assert not (out / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("endpoint", ["batch", "completions"])
+def test_a_change_in_an_object_store_is_noticed_too(inference, object_store, monkeypatch, endpoint):
+    monkeypatch.setattr("airflow_provider_lamini.runs.row_run.LAST_CHECK", 0.0)
+    monkeypatch.setattr("airflow_provider_lamini.rows.storage.objects._SAME_ANSWER_SECONDS", 0.0)
+    path, output = "memory://bucket/in.jsonl", "memory://bucket/out"
+    object_store.pipe_file("/bucket/in.jsonl", lines(OLD).encode())
+    make = inference(input=path, output=output, endpoint=endpoint, passthrough=["prompt"], deferrable=False)
+    more = lines([*OLD, *NEW]).encode()
+    with (
+        at_log_line("Validated", lambda: object_store.pipe_file("/bucket/in.jsonl", more)),
+        pytest.raises(InvalidArgumentError, match="9 rows then, 18 now"),
+    ):
+        run_to_end(make)
+    assert not object_store.exists("/bucket/out/manifest.json")
