@@ -190,9 +190,7 @@ class Exchange:
             redirect_url = self._redirect_url(
                 call, transfer, redirect_url or prepared.url, anywhere=target is not None
             )
-        raise failures.of_response(
-            call, transfer.status, "it redirects endlessly", request_id=None, redirected=True
-        )
+        raise failures.of_redirect(call, transfer.status, "it redirects endlessly", request_id=None)
 
     def _redirect_url(
         self, call: Call[T], transfer: Transfer, url: httpx.URL, *, anywhere: bool
@@ -214,8 +212,8 @@ class Exchange:
         reason = f"it redirects to {origin}; if that is the platform, make it the connection's address"
         if same:
             reason = "it redirects to itself or with another method; check the connection's address"
-        raise failures.of_response(
-            call, transfer.status, reason, request_id=failures.request_id(transfer.headers), redirected=True
+        raise failures.of_redirect(
+            call, transfer.status, reason, request_id=failures.request_id(transfer.headers)
         )
 
     def _refusal(self, call: Call[T], prepared: PreparedCall, transfer: Transfer) -> failures.AttemptFailed:

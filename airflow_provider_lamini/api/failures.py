@@ -165,26 +165,27 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def of_response(
-    call: Call[object], status: int, reason: str, *, request_id: str | None, redirected: bool = False
-) -> AttemptFailed:
-    """Describe a response that the API does not allow.
+def of_redirect(call: Call[object], status: int, reason: str, *, request_id: str | None) -> AttemptFailed:
+    """Describe a redirect that is not followed, so that the platform did not start the work.
 
     :param call: what was sent
     :param status: the response's status
-    :param reason: what is wrong with the response, without its content
+    :param reason: where it leads
     :param request_id: the platform's id of the request
-    :param redirected: whether it is a redirect to another host, so that the platform did not start the work
     """
     return AttemptFailed(
-        errors.NotThePlatformError if redirected else errors.ProtocolError,
-        f"The response to {call.method} {call.path} is not what the API allows: {reason}.",
+        errors.NotThePlatformError,
+        _not_allowed(call, reason),
         transient=False,
-        not_started=redirected,
+        not_started=True,
         status=status,
         detail=reason,
         request_id=request_id,
     )
+
+
+def _not_allowed(call: Call[object], reason: str) -> str:
+    return f"The response to {call.method} {call.path} is not what the API allows: {reason}."
 
 
 def of_size(call: Call[object], transfer: Transfer, limit: int) -> AttemptFailed:
@@ -236,9 +237,17 @@ def of_content(
     elif unreadable and _is_page(content, transfer.headers.get("content-type", "")):
         kind = errors.NotThePlatformError
         reason = "it is a web page; perhaps something other than the platform responds at that address"
-    failed = of_response(call, transfer.status, redact(reason), request_id=request_id(transfer.headers))
-    failed.kind, failed.transient, failed.unreadable = kind, unreadable, unreadable
-    return failed
+    reason = redact(reason)
+    return AttemptFailed(
+        kind,
+        _not_allowed(call, reason),
+        transient=unreadable,
+        not_started=False,
+        status=transfer.status,
+        detail=reason,
+        request_id=request_id(transfer.headers),
+        unreadable=unreadable,
+    )
 
 
 def request_id(headers: httpx.Headers) -> str | None:

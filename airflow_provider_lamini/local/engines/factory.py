@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.local.models.catalogue import TEXT, VECTORS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from airflow_provider_lamini.local.engines.llama import LlamaEmbeddingEngine, LlamaTextEngine
     from airflow_provider_lamini.local.engines.upstream import UpstreamEngine
     from airflow_provider_lamini.local.models.store import ModelStore
 
 
-def open_text_engine(store: ModelStore, extra_models: Mapping[str, Path] | None = None) -> LlamaTextEngine:
-    """Open an engine for the catalogue's text model, all other pulled text models, and the user's own files.
+def open_text_engine(store: ModelStore) -> LlamaTextEngine:
+    """Open an engine for the catalogue's text model and all other pulled text models.
 
     :param store: the model cache
-    :param extra_models: served name to GGUF file
     :raises ModelMissing: the catalogue's text model is not in the cache
     :raises EngineUnavailable: a file cannot be loaded
     """
@@ -29,7 +25,7 @@ def open_text_engine(store: ModelStore, extra_models: Mapping[str, Path] | None 
     for status in store.status(verify=False):
         if status.use == "text" and status.present:
             models[status.name] = status.path
-    return LlamaTextEngine(models | dict(extra_models or {}), dict.fromkeys(TEXT.aliases, TEXT.name))
+    return LlamaTextEngine(models, dict.fromkeys(TEXT.aliases, TEXT.name))
 
 
 def open_embedding_engine(store: ModelStore) -> LlamaEmbeddingEngine:

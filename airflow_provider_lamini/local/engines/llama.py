@@ -260,7 +260,6 @@ class LlamaEmbeddingEngine:
     :param path: the GGUF file
     :param tokenizer: the model's ``tokenizer.json``
     :param aliases: other served names
-    :param threads: compute threads; defaults to half the CPUs
     :raises EngineUnavailable: the file cannot be loaded
     """
 
@@ -270,15 +269,13 @@ class LlamaEmbeddingEngine:
         path: Path,
         tokenizer: Path,
         aliases: tuple[str, ...] = (),
-        *,
-        threads: int | None = None,
     ) -> None:
         self._names = [name, *aliases]
         self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(EMBEDDING_TOKENS)
         self._server = LlamaServer(
-            path, parallel=EMBEDDING_PARALLEL, context=EMBEDDING_CONTEXT, threads=threads, embedding=True
+            path, parallel=EMBEDDING_PARALLEL, context=EMBEDDING_CONTEXT, embedding=True
         )
 
     def models(self) -> list[str]:

@@ -51,23 +51,19 @@ class UpstreamEngine:
 
     :param url: base URL, with or without ``/v1``
     :param key: bearer key, if the server requires one
-    :param parallel: number of requests that can usefully run in parallel
     :param timeout: seconds to wait for a complete answer, or for the next piece of a streamed one
     :raises ValueError: the URL is invalid
     """
 
-    def __init__(
-        self, url: str, key: str | None = None, *, parallel: int = PARALLEL, timeout: float = TIMEOUT
-    ) -> None:
+    def __init__(self, url: str, key: str | None = None, *, timeout: float = TIMEOUT) -> None:
         parsed = httpx.URL(url)
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             raise ValueError(f"The upstream must be a URL such as http://localhost:8000/v1, not {url!r}.")
         base = url.rstrip("/")
         self._url = base if base.endswith("/v1") else f"{base}/v1"
-        self._parallel = parallel
         self._client = httpx.Client(
             timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
-            limits=httpx.Limits(max_connections=parallel * 2),
+            limits=httpx.Limits(max_connections=PARALLEL * 2),
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
         self._lock = threading.Lock()
@@ -77,7 +73,7 @@ class UpstreamEngine:
     @property
     def parallel(self) -> int:
         """Number of requests that can usefully run in parallel."""
-        return self._parallel
+        return PARALLEL
 
     def models(self) -> list[str]:
         """Return the names that the server lists, cached for 15 seconds.

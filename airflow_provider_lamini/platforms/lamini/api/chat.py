@@ -157,13 +157,12 @@ def complete(
     )
 
 
-def json_format(schema: Mapping[str, Json], name: str = "answer") -> dict[str, Json]:
+def json_format(schema: Mapping[str, Json]) -> dict[str, Json]:
     """Return the ``response_format`` for output that matches a JSON schema.
 
     :param schema: the schema, such as ``json_schema`` of an output type
-    :param name: a name for it
     """
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": dict(schema), "strict": True}}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema), "strict": True}}
 
 
 def models() -> Call[list[str]]:
