@@ -41,6 +41,7 @@ from airflow_provider_lamini.local.tuning.runner import (
     serve_adapters,
     stored_adapters,
 )
+from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +136,18 @@ class Platform:
     def model_names(self) -> list[str]:
         """Names of all served models, without duplicates."""
         return list(dict.fromkeys([*self.inference.texts.models(), *self.inference.vectors.models()]))
+
+    def tuning_problem(self) -> str | None:
+        """Say why this installation tunes no text models, and what to do; ``None`` if it does."""
+        if not self.served_models.can_tune:
+            return (
+                "Start the local platform without --upstream: models of an upstream engine cannot be tuned."
+            )
+        try:
+            self.trainer.check_available()
+        except TrainingUnavailable as error:
+            return str(error)
+        return None
 
     def temporary_folder(self) -> TemporaryDirectory[str]:
         """Create a folder that is removed at the end of a block; if this process is killed, when the next platform starts."""

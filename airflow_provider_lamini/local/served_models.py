@@ -70,6 +70,11 @@ class ServedModels:
         """
         return self._adapting(model_name).model_file(model_name)
 
+    @property
+    def can_tune(self) -> bool:
+        """Whether an engine exposes the weights of its models."""
+        return any(isinstance(engine, SupportsAdapters) for engine in self._engines)
+
     def add_adapter(self, name: str, base: str, adapter: Path) -> None:
         """Serve a tuned model alongside its base model. Running requests are not interrupted.
 

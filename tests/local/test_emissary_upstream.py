@@ -32,7 +32,7 @@ def test_models_of_an_upstream_engine_are_deployed_but_not_trained(platform: Loc
         assert complete(client, "live") == text_for("a b")
         body = {"base_model": TEXT_MODEL, "train_dataset_id": client.dataset(project, ROWS)}
         response = client.post(f"/projects/{project}/training-jobs", json=body)
-        assert (response.status_code, "upstream engine" in response.json()["error"]) == (400, True)
+        assert (response.status_code, "upstream engine" in response.json()["error"]) == (501, True)
 
 
 @pytest.mark.long

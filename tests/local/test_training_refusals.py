@@ -52,8 +52,10 @@ def test_a_model_of_an_upstream_engine_cannot_be_tuned(tmp_path):
     with upstream() as engine, local_platform(tmp_path / "platform", engine.url) as platform:
         with platform.client() as http:
             response = http.post("/v1/train", json={"model_name": TEXT_MODEL, "data": ROWS})
-        assert response.status_code == 400
-        assert "upstream engine" in response.json()["detail"]
+            asked = http.get("/v1/get-upload-base-path").json()
+        assert response.status_code == 501
+        assert response.json()["detail"].startswith("Start the local platform without --upstream")
+        assert asked["tuning_unavailable"] == response.json()["detail"]
 
 
 @pytest.mark.parametrize(

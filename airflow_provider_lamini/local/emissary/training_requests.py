@@ -18,7 +18,6 @@ from airflow_provider_lamini.local.emissary.training_spec import (
 from airflow_provider_lamini.local.engines.base import EngineError
 from airflow_provider_lamini.local.errors import UNSUPPORTED, PlatformError
 from airflow_provider_lamini.local.test_functions import TEST_FUNCTIONS, unknown_functions
-from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable
 from airflow_provider_lamini.platforms.emissary.api.training import GRPORequest, SFTRequest
 
 if TYPE_CHECKING:
@@ -113,13 +112,12 @@ def _check_base(platform: Platform, name: str, task_type: str) -> None:
         return
     if model.type != "completion":
         raise InvalidInputError(f"base_model: {name!r} generates no text.")
+    if problem := platform.tuning_problem():
+        raise PlatformError(UNSUPPORTED, problem)
     try:
         platform.served_models.model_file(name)
-        platform.trainer.check_available()
     except EngineError as error:
         raise InvalidInputError(f"base_model: {error}") from None
-    except TrainingUnavailable as error:
-        raise PlatformError(UNSUPPORTED, str(error)) from None
 
 
 def _check_functions(field: str, names: list[str]) -> None:

@@ -15,7 +15,6 @@ from airflow_provider_lamini.local.multipart import invalid_field
 from airflow_provider_lamini.local.platform import Platform
 from airflow_provider_lamini.local.routes.blobs import blob_path
 from airflow_provider_lamini.local.routes.common import PlatformDep
-from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable
 from airflow_provider_lamini.platforms.lamini.api.datasets import (
     CreateDatasetRequest,
     ExistingDataRequest,
@@ -32,10 +31,8 @@ PARSE_BYTES = 1 << 20
 async def upload_base_path(platform: PlatformDep) -> dict[str, str]:
     """Return how to upload rows, ``local`` or ``azure``, and why this platform cannot train on them, if it cannot."""
     answer: dict[str, str] = {"upload_base_path": platform.datasets.base}
-    try:
-        platform.trainer.check_available()
-    except TrainingUnavailable as error:
-        answer["tuning_unavailable"] = str(error)
+    if problem := platform.tuning_problem():
+        answer["tuning_unavailable"] = problem
     return answer
 
 

@@ -20,7 +20,6 @@ from airflow_provider_lamini.local.routes.common import PlatformDep, json_respon
 from airflow_provider_lamini.local.tuning.arguments import LocalFinetuneArgs
 from airflow_provider_lamini.local.tuning.repository import KIND, TunedModel, TuningJob
 from airflow_provider_lamini.local.tuning.runner import CREATED, attempt_id, latest_attempts, resume_count
-from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable
 from airflow_provider_lamini.platforms.lamini.api.training import TrainRequest
 
 router = APIRouter(prefix="/v1/train")
@@ -164,8 +163,8 @@ def _start(platform: Platform, body: TrainBody) -> int:
     :return: the job's number
     :raises PlatformError: the request cannot be fulfilled
     """
-    base = _base_model(platform, body.model_name)
     _check_available(platform)
+    base = _base_model(platform, body.model_name)
     dataset = _dataset(platform, body)
     arguments = {} if body.finetune_args is None else body.finetune_args.model_dump(exclude_unset=True)
     with platform.tunings.lock:
@@ -206,10 +205,8 @@ def _check_available(platform: Platform) -> None:
 
     :raises PlatformError: it cannot
     """
-    try:
-        platform.trainer.check_available()
-    except TrainingUnavailable as error:
-        raise PlatformError(UNSUPPORTED, str(error)) from None
+    if problem := platform.tuning_problem():
+        raise PlatformError(UNSUPPORTED, problem)
 
 
 def _dataset(platform: Platform, body: TrainBody) -> Dataset:
