@@ -306,12 +306,15 @@ def _bracketed(host: str) -> str:
         return host
 
 
-def _extra_fields(extra: str | None, form: ConnectionForm) -> dict[str, object]:
-    """Parse the extra; accept the prefixed names of older forms."""
-    if not extra or not extra.strip():
+def _extra_fields(extra: str | dict[str, object] | None, form: ConnectionForm) -> dict[str, object]:
+    """Parse the extra; accept the prefixed names of older forms.
+
+    :param extra: JSON; or its object, as Airflow 3.2 makes it of a URI
+    """
+    if not extra or (isinstance(extra, str) and not extra.strip()):
         return {}
     try:
-        loaded = json.loads(extra)
+        loaded = json.loads(extra) if isinstance(extra, str) else extra
     except ValueError as error:
         raise _ProblemError(f"Extra is not valid JSON: {error}.") from None
     except RecursionError:

@@ -163,10 +163,13 @@ def tls_platform(certificate):
     yield from serve(one, context)
 
 
+HAS_WEB_STACK = find_spec("airflow.www") is not None
+
+
 @pytest.fixture(scope="session")
 def web_stack():
     """The web stack of Airflow 2 is loaded, where there is one: at its first import it warns of itself."""
-    if find_spec("flask_appbuilder") is not None:
+    if HAS_WEB_STACK:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import airflow.www.views  # noqa: F401

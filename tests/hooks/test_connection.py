@@ -6,9 +6,10 @@ import json
 import pickle
 import re
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, Connection
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook, Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -311,12 +312,22 @@ def test_defaults_in_help_texts_are_those_of_the_client():
     assert told == {name: float(getattr(plain, name)) for name in told}
 
 
-def test_a_uri_from_the_environment_is_read_as_airflow_reads_it():
+def test_a_uri_from_the_environment_is_read_as_airflow_reads_it(monkeypatch):
     uri = f"lamini://https://:{KEY}@gateway.example.com:8443/?read_timeout=7&verify=false&requests_per_second=2.5"
-    settings = settings_from(Connection(conn_id="c", uri=uri))
+    monkeypatch.setenv("AIRFLOW_CONN_FROM_A_URI", uri)
+    settings = settings_from(BaseHook.get_connection("from_a_uri"))
     assert settings.base_url == "https://gateway.example.com:8443"
     assert (settings.key, settings.read_timeout, settings.verify) == (KEY, 7.0, False)
     assert settings.requests_per_second == 2.5
+
+
+def test_an_extra_may_be_an_object_as_airflow_3_2_makes_it_of_a_uri():
+    given = {"host": "https://api.lamini.ai", "schema": None, "port": None, "login": None, "password": KEY}
+    conn = SimpleNamespace(
+        conn_id="c", conn_type="lamini", **given, extra={"read_timeout": "7", "verify": "false"}
+    )
+    settings = settings_from(conn)
+    assert (settings.read_timeout, settings.verify) == (7.0, False)
 
 
 values = st.recursive(

@@ -7,16 +7,17 @@ from importlib.util import find_spec
 
 import pytest
 from airflow.providers.common.compat.sdk import Connection
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_lamini.hooks.connection import connection_info
 from airflow_provider_lamini.platforms import platform
 from airflow_provider_lamini.platforms.base import FieldKind
 
 declarative = pytest.mark.skipif(
-    find_spec("airflow.sdk") is None, reason="Airflow 2 reads the form methods of hooks, not the metadata"
+    not AIRFLOW_V_3_2_PLUS, reason="earlier versions read the form methods of hooks, not the metadata"
 )
 by_methods = pytest.mark.skipif(
-    find_spec("wtforms") is None, reason="Airflow 3 reads the metadata and comes without WTForms"
+    find_spec("airflow.www") is None, reason="Airflow 3 has another form, and comes without WTForms"
 )
 
 

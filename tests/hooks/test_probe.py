@@ -174,11 +174,12 @@ def test_a_connection_can_be_tested_inside_a_running_event_loop(platform, connec
 def test_airflow_tests_the_connection_through_its_own_method(platform, connect, home, conn_type):
     """The ways of the button in the web form: in the API server, and in a worker."""
     connect("through_airflow", conn_type=conn_type, host=platform.url)
-    passed, sentence = (
-        import_module(home)
-        .Connection(conn_id="through_airflow", conn_type=conn_type, host=platform.url, password=KEY)
-        .test_connection()
-    )
+    cls = import_module(home).Connection
+    if not hasattr(cls, "test_connection"):
+        pytest.skip("in Airflow 3.0 and 3.1, only the API server tests a connection")
+    passed, sentence = cls(
+        conn_id="through_airflow", conn_type=conn_type, host=platform.url, password=KEY
+    ).test_connection()
     assert passed, sentence
 
 

@@ -26,7 +26,7 @@ PREFIX = "airflow_provider_lamini."
 try:
     from airflow.sdk._shared.observability.metrics import stats
     from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
-except ImportError:  # Airflow 2.11
+except ImportError:  # before Airflow 3.2
     from airflow.metrics.base_stats_logger import NoStatsLogger
 
     stats = None
@@ -67,12 +67,13 @@ def metrics(monkeypatch):
     """What reaches Airflow's metrics."""
     recorder = Recorder()
     TRAFFIC.take()
-    if stats is None:
-        from airflow.stats import Stats
+    if hasattr(stats, "_backend"):
+        monkeypatch.setattr(stats, "_backend", recorder)
+    else:  # before Airflow 3.3
+        from airflow.providers.common.compat.sdk import Stats
 
         monkeypatch.setattr(Stats, "instance", recorder, raising=False)
-    else:
-        monkeypatch.setattr(stats, "_backend", recorder)
+        monkeypatch.setattr(Stats, "_instance_pid", os.getpid(), raising=False)
     return recorder
 
 
@@ -179,10 +180,13 @@ import airflow.settings
 try:
     from airflow.sdk._shared.observability.metrics import stats
     from airflow.sdk.observability.metrics import stats_utils
-except ImportError:  # Airflow 2.11
+except ImportError:  # before Airflow 3.2
     pass
 else:
-    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+    if hasattr(stats, "initialize"):
+        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+    else:  # Airflow 3.2
+        stats.Stats.initialize(factory=stats_utils.get_stats_factory(stats.Stats))
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from tests.support.tasks import WAITING, run_to_end
 model, output = sys.argv[1:]
