@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lamini import Lamini
-from lamini.error.error import UserError
+from lamini.error.error import APIError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +32,9 @@ def wait_for_job(trainer: Any, job_id: int, status: str) -> dict[str, Any]:
 def error_message(call: Callable[[], object]) -> str:
     try:
         call()
-    except UserError as error:
+    except (APIError, UserError) as error:
         return str(error)
-    raise AssertionError("Expected UserError")
+    raise AssertionError("Expected an error")
 
 
 def tune_a_model_and_use_it() -> None:
