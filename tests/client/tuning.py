@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lamini import Lamini
-from lamini.error.error import APIError, UserError
+from lamini.error.error import APIError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def wait_for_job(trainer: Any, job_id: int, status: str) -> dict[str, Any]:
 def error_message(call: Callable[[], object]) -> str:
     try:
         call()
-    except (APIError, UserError) as error:
+    except APIError as error:
         return str(error)
     raise AssertionError("Expected an error")
 
