@@ -61,31 +61,34 @@ def read_examples(
     :raises MissingColumnError: if a file lacks a column
     :raises InputError: if the value is of another type, or there are no examples
     """
-    found: Examples = {}
     try:
         if isinstance(value, Mapping) and not is_result(value):
-            bad = _add_texts(value, policy, found)
+            examples = _of_mapping(value, policy)
         else:
             source = open_source(value, conn_id=conn_id, keep_bad=policy.keep, options=options)
-            reader = PairReader(source, columns, policy)
-            for pair in chain.from_iterable(reader.read()):
-                found.setdefault(pair.output, []).append(pair.input)
-            bad = reader.bad
+            examples = _of_rows(PairReader(source, columns, policy))
     except (InputError, BadRowError) as error:
         raise type(error)(f"examples: {error}") from error.__cause__
-    if not found:
+    if not examples.by_class:
         raise InputError("examples contains no example. Leave it out to train without examples.")
-    unknown = [name for name in found if classes is not None and name not in classes]
+    unknown = [name for name in examples.by_class if classes is not None and name not in classes]
     if unknown:
         raise BadRowError(
             f"Examples belong to classes that are not in classes: {', '.join(map(repr, unknown[:_NAMED]))}. "
             "Describe these classes, or remove the examples; nothing was sent."
         )
-    return ReadExamples(found, bad)
+    return examples
 
 
-def _add_texts(value: Mapping[object, object], policy: BadRowPolicy, found: Examples) -> BadRows:
-    """Add the texts of a mapping that can be used, and return the others."""
+def _of_rows(reader: PairReader) -> ReadExamples:
+    found: Examples = {}
+    for pair in chain.from_iterable(reader.read()):
+        found.setdefault(pair.output, []).append(pair.input)
+    return ReadExamples(found, reader.bad)
+
+
+def _of_mapping(value: Mapping[object, object], policy: BadRowPolicy) -> ReadExamples:
+    found: Examples = {}
     bad, total = BadRows(), 0
     for name, texts in value.items():
         if not isinstance(name, str) or not name.strip():
@@ -102,7 +105,7 @@ def _add_texts(value: Mapping[object, object], policy: BadRowPolicy, found: Exam
             else:
                 raise BadRowError(f"{failure.text}.")
     policy.check_used(bad, total, "the mapping")
-    return bad
+    return ReadExamples(found, bad)
 
 
 def _problem(name: str, number: int, text: object) -> RowFailure | None:
