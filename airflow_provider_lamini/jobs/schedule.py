@@ -152,7 +152,7 @@ containers now and then, and with thousands of triggers that blocks the event lo
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PollRequest:
     """One request that polls one or more jobs.
 
     :param waiters: who waits for these jobs; exactly one unless ``by_list``
@@ -180,7 +180,7 @@ class Queue:
     """By number: those in the heap, and those that are being polled."""
     list_policy: ListPolicy = field(default_factory=ListPolicy)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    ready: deque[Request] = field(default_factory=deque)
+    ready: deque[PollRequest] = field(default_factory=deque)
     """Requests of this batch that no worker has taken yet."""
     requests_done: int = 0
     task: asyncio.Task[None] | None = None
@@ -197,7 +197,7 @@ class Queue:
         if self.heap[0] is entry:
             self.changed.set()
 
-    def take(self, now: float) -> list[Request]:
+    def take(self, now: float) -> list[PollRequest]:
         """Remove the jobs that are due and return the requests that poll them.
 
         :param now: monotonic time in seconds
@@ -205,7 +205,7 @@ class Queue:
         if not self.heap or self.heap[0][0] > now:
             return []
         if self.kind.list_statuses is None:
-            return [Request([waiter]) for waiter in self._pop(now + BATCH_WINDOW, POLLS_PER_BATCH)]
+            return [PollRequest([waiter]) for waiter in self._pop(now + BATCH_WINDOW, POLLS_PER_BATCH)]
         due = self._pop(now + LIST_WINDOW, max(self.list_policy.list_cost, POLLS_PER_BATCH))
         listed = [waiter for waiter in due if waiter.listed]
         mode = self.list_policy.choose(len(listed), len(listed) + len(self.heap), now)
@@ -214,7 +214,7 @@ class Queue:
         requests = self._individual([waiter for waiter in due if not waiter.listed], now)
         if mode is PollMode.LIST and listed:
             self.list_policy.list_started()
-            return [Request(listed + self._pop_listed(), by_list=True), *requests]
+            return [PollRequest(listed + self._pop_listed(), by_list=True), *requests]
         for waiter in listed:
             self.push(waiter, max(self.list_policy.not_before, now + LIST_WINDOW))
         return requests
@@ -237,9 +237,9 @@ class Queue:
         self.heap = rest
         return listed
 
-    def _individual(self, due: list[Waiter], now: float) -> list[Request]:
+    def _individual(self, due: list[Waiter], now: float) -> list[PollRequest]:
         for waiter in due[POLLS_PER_BATCH:]:
             self.push(waiter, now)
         batch = due[:POLLS_PER_BATCH]
         self.list_policy.count_polls(sum(waiter.listed for waiter in batch))
-        return [Request([waiter]) for waiter in batch]
+        return [PollRequest([waiter]) for waiter in batch]

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.kinds import JobKind, ListCall
     from airflow_provider_lamini.jobs.polling import PollPlan
     from airflow_provider_lamini.jobs.result_cache import ResultCache
-    from airflow_provider_lamini.jobs.schedule import Request
+    from airflow_provider_lamini.jobs.schedule import PollRequest
     from airflow_provider_lamini.jobs.state import JobStatus, PollHistory
 
 Lookup = Callable[[], Awaitable["ClientSettings"]]
@@ -266,7 +266,7 @@ class Watch:
                     await self._poll(queue, queue.ready.popleft())
                     queue.requests_done += 1
 
-    async def _poll(self, queue: Queue, request: Request) -> None:
+    async def _poll(self, queue: Queue, request: PollRequest) -> None:
         """Send one request, and decide what follows for each of its jobs."""
         waiters = request.waiters
         if not request.by_list and waiters[0].result.done():  # its trigger was cancelled
@@ -287,7 +287,7 @@ class Watch:
             await self._decide_all(queue, request, error or statuses)
 
     async def _decide_all(
-        self, queue: Queue, request: Request, answers: Mapping[str, JobStatus] | PlatformError
+        self, queue: Queue, request: PollRequest, answers: Mapping[str, JobStatus] | PlatformError
     ) -> None:
         """Decide what follows for each job of a request."""
         now = time.time()
@@ -304,7 +304,7 @@ class Watch:
                 now = time.time()
 
     async def _statuses(
-        self, queue: Queue, request: Request
+        self, queue: Queue, request: PollRequest
     ) -> tuple[Mapping[str, JobStatus], PlatformError | None]:
         """Return the statuses by job, or the platform's error."""
         try:

@@ -73,7 +73,7 @@ def records_lineage(execute: Execute) -> Execute:
 
 
 @dataclass(slots=True)
-class Ended:
+class ProcessEnd:
     """How a process of a task ends.
 
     :param result: what the task returns, if it does
@@ -85,7 +85,7 @@ class Ended:
 
 
 @contextmanager
-def recorded_lineage(operator: object, task: TaskRun | None = None) -> Iterator[Ended]:
+def recorded_lineage(operator: object, task: TaskRun | None = None) -> Iterator[ProcessEnd]:
     """Remember what a task has done in the block, for OpenLineage, and report it to Airflow's hook lineage.
 
     Both happen in the task's own process: the listener's may not talk to Airflow.
@@ -94,7 +94,7 @@ def recorded_lineage(operator: object, task: TaskRun | None = None) -> Iterator[
     :param task: this try; ``None`` for an operator that waits for no jobs
     :return: takes the result
     """
-    ended = Ended()
+    ended = ProcessEnd()
     try:
         yield ended
     except Exception:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.rows.numbers import LARGEST, finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_provider_lamini.api.call import Json
 
-LARGEST = 2**31 - 1
 _LARGEST_SEED = 2**63 - 1
 _MAX_NAME = 500
 
@@ -26,14 +26,14 @@ def parameter(name: str, value: object) -> Json:
 
 
 def _temperature(value: object) -> Json:
-    number = _number(value)
+    number = finite(value)
     if not number >= 0:
         raise ValueError("must be a number of at least 0")
     return number
 
 
 def _top_p(value: object) -> Json:
-    number = _number(value)
+    number = finite(value)
     if not 0 < number <= 1:
         raise ValueError("must be a number above 0 and up to 1")
     return number
@@ -88,17 +88,6 @@ def _is_text(value: object) -> bool:
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
     return True
-
-
-def _number(value: object) -> float:
-    """A finite number; NaN for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return math.nan
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan
 
 
 def _whole(value: object) -> int | None:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError, UnsupportedOperationError
+from airflow_provider_lamini.rows.numbers import LARGEST, finite
 from airflow_provider_lamini.wording import a_type
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
 
-
-LARGEST = 2**31 - 1
-"""The largest whole number that an argument may be: more than any task needs, and every platform can parse it."""
 
 LONGEST = 1e9
 """The longest duration that an argument may be, in seconds: about 30 years. Clocks cannot handle much more."""
@@ -117,20 +115,6 @@ def share(name: str, value: object) -> float:
     return number
 
 
-def finite(value: object) -> float:
-    """A finite number; NaN for anything else.
-
-    :param value: a number, or its text
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return math.nan
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
 def number(name: str, value: object, *, minimum: float) -> float:
     """A number with a lower bound.
 
@@ -140,7 +124,7 @@ def number(name: str, value: object, *, minimum: float) -> float:
     :raises InvalidArgumentError: if it is anything else
     """
     found = finite(value)
-    if not (math.isfinite(found) and found >= minimum):
+    if not found >= minimum:  # also if it is NaN
         raise InvalidArgumentError(f"{name} must be a number of at least {minimum:g}, not {shown(value)}.")
     return found
 

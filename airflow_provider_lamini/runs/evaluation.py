@@ -15,7 +15,8 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, ThresholdMissedError
-from airflow_provider_lamini.runs.arguments import finite, json_object, shown
+from airflow_provider_lamini.rows.numbers import finite
+from airflow_provider_lamini.runs.arguments import json_object, shown
 from airflow_provider_lamini.wording import a_type
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from airflow_provider_lamini.rows.blank import is_blank
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import BadRowError
 from airflow_provider_lamini.rows.failure_limit import FailureLimit
+from airflow_provider_lamini.rows.numbers import finite
 from airflow_provider_lamini.rows.sources.forms import is_path
 from airflow_provider_lamini.rows.sources.function import FunctionInput
 from airflow_provider_lamini.rows.sources.source import ListSource, open_source
 from airflow_provider_lamini.rows.sources.tables import is_table
-from airflow_provider_lamini.runs.arguments import finite, plain_name, text, valid_unicode
+from airflow_provider_lamini.runs.arguments import plain_name, text, valid_unicode
 from airflow_provider_lamini.runs.event_loop import run_in_thread
 from airflow_provider_lamini.wording import a_type, counted
 

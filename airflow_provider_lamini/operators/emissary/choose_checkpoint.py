@@ -11,8 +11,8 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
+from airflow_provider_lamini.rows.numbers import finite
 from airflow_provider_lamini.runs.arguments import (
-    finite,
     identifier,
     one_of,
     optional_name,

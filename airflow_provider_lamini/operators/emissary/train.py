@@ -9,8 +9,8 @@ from airflow_provider_lamini.links import ResultsLink
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.operators.lineage import reports_lineage
+from airflow_provider_lamini.rows.numbers import finite
 from airflow_provider_lamini.runs.arguments import (
-    finite,
     folder,
     identifier,
     json_object,

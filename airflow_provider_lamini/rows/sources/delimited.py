@@ -15,7 +15,13 @@ from airflow_provider_lamini.rows.errors import (
     short_name,
 )
 from airflow_provider_lamini.rows.sources.batch import MAX_LINE, Batch, Cursor, TextBatch, bad_row
-from airflow_provider_lamini.rows.sources.dialect import NULL, STATED_DELIMITER, Dialect, dialect_of, is_empty
+from airflow_provider_lamini.rows.sources.dialect import (
+    NULL,
+    STATED_DELIMITER,
+    CsvDialect,
+    dialect_of,
+    is_empty,
+)
 from airflow_provider_lamini.rows.sources.projection import Projection, project_declared
 from airflow_provider_lamini.rows.sources.textfile import UTF8_MARK, InputFile, LineReader
 from airflow_provider_lamini.wording import counted
@@ -40,7 +46,7 @@ class _LineFeed:
     """Passes lines to the CSV parser one at a time and keeps track of the position."""
 
     def __init__(
-        self, reader: LineReader, name: str, dialect: Dialect, *, encoding: str, keep_bad: bool
+        self, reader: LineReader, name: str, dialect: CsvDialect, *, encoding: str, keep_bad: bool
     ) -> None:
         self._encoding = encoding
         self._dialect = dialect
@@ -177,7 +183,7 @@ class DelimitedReader:
                 row += len(batch.rows)
                 yield shape.projection.apply(batch)
 
-    def _find_dialect(self, stream: BinaryIO) -> Dialect:
+    def _find_dialect(self, stream: BinaryIO) -> CsvDialect:
         sample = stream.read(_SAMPLE)
         stream.seek(0)
         complete = sample if len(sample) < _SAMPLE else sample[: sample.rfind(b"\n") + 1]

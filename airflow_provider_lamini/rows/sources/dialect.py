@@ -25,7 +25,7 @@ _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class CsvDialect:
     """The dialect of one file.
 
     :param delimiter: the character between two values
@@ -90,7 +90,7 @@ class Dialect:
         return tuple(character.encode() for character in (self.quote, self.escape) if character)
 
 
-def dialect_of(sample: str, options: CsvOptions, default: str | None) -> tuple[Dialect, list[str]]:
+def dialect_of(sample: str, options: CsvOptions, default: str | None) -> tuple[CsvDialect, list[str]]:
     """The dialect of a file.
 
     :param sample: the beginning of the file, as complete lines
@@ -113,7 +113,7 @@ def dialect_of(sample: str, options: CsvOptions, default: str | None) -> tuple[D
         skip = delimiter != "\t" and re.search(before_quote, sample, re.MULTILINE) is not None
     if skip:
         remarks.append("blanks before quotes ignored")
-    return Dialect(delimiter, options.quote, options.escape, skip), remarks
+    return CsvDialect(delimiter, options.quote, options.escape, skip), remarks
 
 
 def sniff_delimiter(sample: str, options: CsvOptions) -> str:
@@ -130,7 +130,7 @@ def sniff_delimiter(sample: str, options: CsvOptions) -> str:
 
 
 def _fits(sample: str, delimiter: str, options: CsvOptions) -> bool:
-    dialect = Dialect(delimiter, options.quote, options.escape, skip_blanks=True)
+    dialect = CsvDialect(delimiter, options.quote, options.escape, skip_blanks=True)
     widths: list[int] = []
     try:
         for record in dialect.records(io.StringIO(sample, newline="\n")):

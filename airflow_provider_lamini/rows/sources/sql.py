@@ -29,7 +29,7 @@ _ORDERED = re.compile(r"\border\s+by\b", re.IGNORECASE)
 _WRITES = re.compile(r"\b(?:insert|update|delete|merge|truncate|drop|alter|create)\b", re.IGNORECASE)
 
 
-class Cursor(Protocol):
+class DatabaseCursor(Protocol):
     """A cursor of Python's database API."""
 
     description: Sequence[Sequence[Any]] | None
@@ -142,7 +142,7 @@ def read_records(connection: Any, query: SqlInput) -> Generator[list[dict[str, A
             yield [_record(columns, record) for record in block]
 
 
-def _next_block(cursor: Cursor, query: SqlInput) -> Sequence[Any]:
+def _next_block(cursor: DatabaseCursor, query: SqlInput) -> Sequence[Any]:
     with query_errors(query):
         return cursor.fetchmany(BLOCK_ROWS)
 
@@ -205,10 +205,10 @@ def _driver(connection: Any) -> str:
     return type(connection).__module__.partition(".")[0]
 
 
-def _streaming_cursor(connection: Any) -> Cursor:
+def _streaming_cursor(connection: Any) -> DatabaseCursor:
     """A cursor that does not fetch the whole result at once, as the default one of some drivers does."""
     driver = _driver(connection)
-    cursor: Cursor
+    cursor: DatabaseCursor
     if is_postgres(connection):
         cursor = connection.cursor(name=_CURSOR_NAME)
     elif driver in ("MySQLdb", "pymysql"):
@@ -222,7 +222,7 @@ def _streaming_cursor(connection: Any) -> Cursor:
     return cursor
 
 
-def _columns(cursor: Cursor) -> list[str]:
+def _columns(cursor: DatabaseCursor) -> list[str]:
     columns = [str(column[0]) for column in cursor.description or ()]
     twice = next((name for name in columns if columns.count(name) > 1 or not name), None)
     if twice is not None:

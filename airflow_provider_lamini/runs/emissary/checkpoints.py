@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.platforms.emissary.api import checkpoints
 from airflow_provider_lamini.platforms.emissary.kinds import join_id
-from airflow_provider_lamini.runs.arguments import finite
+from airflow_provider_lamini.rows.numbers import finite
 from airflow_provider_lamini.runs.evaluation import ThresholdResult, decide
 
 if TYPE_CHECKING:
