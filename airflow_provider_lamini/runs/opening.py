@@ -78,15 +78,8 @@ def open_run(
     version = source.version()
     rows_version = version if config.limit_rows is None else f"{version}/{config.limit_rows}"
     found = ledger_file()
-    if found is None and must_exist and folder.remote:
-        found = load(folder)  # a store that fails may answer once that a file does not exist
     if found is None and must_exist:
-        # Starting over would submit everything again after each deferral.
-        raise LedgerError(
-            f"The run that this task has begun is not in {folder}; its jobs may still run and bill. Either somebody has "
-            "removed it, or the output folder has changed since the task was deferred: its template must not use the "
-            "current time or random values."
-        )
+        found = _load_again(folder)
     known = found and (found.header.owner, found.header.fingerprint, found.header.input_version)
     if known == (owner, run_fingerprint, rows_version):
         stack.enter_context(folder.lock())
@@ -119,16 +112,41 @@ def open_run(
             *(folder, source.remarks()),
         )
         _log_promise(ledger, folder, log)
-    refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
-    if refusal is not None and not ledger.finished:
-        raise InputError(
-            f"{refusal}. {counted(ledger.totals.rows, 'row')} done and kept; nothing more is sent."
-        )
+    _check_budget(config, ledger)
     ledger.update_header(chunk_size=config.chunk_size)
     earlier = None if ledger.finished else _earlier_run(config, platform_url, log)
     return OpenRun(
         config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes, earlier=earlier
     )
+
+
+def _load_again(folder: OutputFolder) -> LedgerDocument:
+    """Load the ledger of a run that has begun, and was not found.
+
+    :raises LedgerError: if it is not there: starting over would submit everything again after each deferral
+    """
+    found = (
+        load(folder) if folder.remote else None
+    )  # a store that fails may answer once that a file does not exist
+    if found is None:
+        raise LedgerError(
+            f"The run that this task has begun is not in {folder}; its jobs may still run and bill. Either somebody has "
+            "removed it, or the output folder has changed since the task was deferred: its template must not use the "
+            "current time or random values."
+        )
+    return found
+
+
+def _check_budget(config: RowRunConfig, ledger: Ledger) -> None:
+    """Compare a run that is not finished with what may be sent.
+
+    :raises InputError: if it is larger
+    """
+    refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
+    if refusal is not None and not ledger.finished:
+        raise InputError(
+            f"{refusal}. {counted(ledger.totals.rows, 'row')} done and kept; nothing more is sent."
+        )
 
 
 @contextmanager
