@@ -38,7 +38,7 @@ class FakeTime:
 class Driver:
     """Runs a client of one kind; the tests do not know which.
 
-    ``looks`` is the asynchronous one as triggers use it, which sends in a cheaper way what only reads.
+    ``fast`` is the asynchronous one as triggers use it, which sends in a cheaper way what only reads.
     """
 
     def __init__(self, kind, fake):
@@ -65,13 +65,13 @@ class Driver:
             async with AsyncClient(
                 settings,
                 transport=transport,
-                fast=self.kind == "looks",
+                fast=self.kind == "fast",
                 sleep=self.time.asleep,
                 clock=self.clock,
             ) as client:
                 for name, *arguments in steps:
                     result = await getattr(client, name)(*arguments)
-            if self.kind == "looks" and settings.base_url.startswith("https:"):
+            if self.kind == "fast" and settings.base_url.startswith("https:"):
                 await asyncio.sleep(0.05)  # aiohttp does not wait for TLS connections that the server closes
             return result
 
@@ -88,8 +88,8 @@ def driver(request, fake_time):
     return Driver(request.param, fake_time)
 
 
-@pytest.fixture(params=["sync", "async", "looks"])
-def looker(request, fake_time):
+@pytest.fixture(params=["sync", "async", "fast"])
+def poller(request, fake_time):
     """A client that only reads, from a real socket."""
     driver = Driver(request.param, fake_time)
     driver.clock = time.monotonic

@@ -21,7 +21,7 @@ from airflow_provider_lamini.api.client import AsyncClient
 from airflow_provider_lamini.platforms.lamini.api import batches, classifier_projects, training_list, version
 from tests.support.loop_lag import quietest, with_gaps
 
-LOOK = version.version()
+READ_VERSION = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"])
 RESULT = batches.completions_result("b1")
 PROGRESS = batches.completions_progress("b1")
@@ -79,83 +79,83 @@ def a_bomb(coding="gzip", status="200 OK"):
     )
 
 
-def test_an_endless_body_is_too_large_and_not_requested_again(looker, settings, raw_server):
+def test_an_endless_body_is_too_large_and_not_requested_again(poller, settings, raw_server):
     server = raw_server(endless())
     with pytest.raises(
         errors.ResponseTooLargeError, match=r"too large: more than 1 MB\. It was not read"
     ) as caught:
-        looker.send(settings(server.url), LOOK)
+        poller.send(settings(server.url), READ_VERSION)
     assert caught.value.status == 200
     assert len(server.requests) == 1
 
 
-def test_an_announced_size_is_refused_before_the_body(looker, settings, raw_server):
+def test_an_announced_size_is_refused_before_the_body(poller, settings, raw_server):
     server = raw_server(sends(start=head(f"Content-Length: {MB + 1}")))
     with pytest.raises(errors.ResponseTooLargeError):
-        looker.send(settings(server.url), LOOK)
+        poller.send(settings(server.url), READ_VERSION)
 
 
 @pytest.mark.parametrize("size", ["9" * 5000, "-1", "1e9", "0x10"])
-def test_a_senseless_announced_size_is_an_error_of_the_platform(looker, settings, raw_server, size):
+def test_a_senseless_announced_size_is_an_error_of_the_platform(poller, settings, raw_server, size):
     server = raw_server(sends(b"{}", start=head(f"Content-Length: {size}")))
     with pytest.raises(errors.PlatformError):
-        looker.send(settings(server.url, retry_budget=0.0), LOOK)
+        poller.send(settings(server.url, retry_budget=0.0), READ_VERSION)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_small_body_cannot_become_a_large_one(looker, settings, raw_server, coding):
+def test_a_small_body_cannot_become_a_large_one(poller, settings, raw_server, coding):
     with pytest.raises(errors.ResponseTooLargeError):
-        looker.send(settings(raw_server(a_bomb(coding)).url), LOOK)
+        poller.send(settings(raw_server(a_bomb(coding)).url), READ_VERSION)
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "compress", "nonsense"])
-def test_a_compression_that_was_not_requested_is_refused(looker, settings, raw_server, coding):
+def test_a_compression_that_was_not_requested_is_refused(poller, settings, raw_server, coding):
     server = raw_server(sends(b"x" * 100, start=head(f"Content-Encoding: {coding}")))
     with pytest.raises(
         errors.ProtocolError, match="cannot be decompressed: its Content-Encoding was not asked for"
     ):
-        looker.send(settings(server.url), LOOK)
+        poller.send(settings(server.url), READ_VERSION)
     (request, _) = server.requests[0]
     assert "accept-encoding: gzip, deflate\r\n" in request.lower() + "\r\n"
 
 
-def test_a_compressed_name_without_an_end_is_too_large(looker, settings, raw_server):
+def test_a_compressed_name_without_an_end_is_too_large(poller, settings, raw_server):
     """The header of gzip may contain a file name of any length, which decompresses to nothing."""
     server = raw_server(
         endless(b"n" * 65_536, start=head("Content-Encoding: gzip") + b"\x1f\x8b\x08\x08" + bytes(6))
     )
     with pytest.raises(errors.ResponseTooLargeError):
-        looker.send(settings(server.url), LOOK)
+        poller.send(settings(server.url), READ_VERSION)
 
 
-def test_a_truncated_compressed_body_is_requested_again(looker, settings, raw_server, raw):
+def test_a_truncated_compressed_body_is_requested_again(poller, settings, raw_server, raw):
     packed = gzip.compress(b'{"server": "7"}')
     cut = sends(packed[:-9], start=head("Content-Encoding: gzip", f"Content-Length: {len(packed) - 9}"))
     server = raw_server(cut, raw.reply(b'{"server": "7"}'))
-    assert looker.send(settings(server.url), LOOK).server == "7"
+    assert poller.send(settings(server.url), READ_VERSION).server == "7"
 
 
-def test_data_after_the_end_of_a_compressed_body_is_refused(looker, settings, raw_server):
+def test_data_after_the_end_of_a_compressed_body_is_refused(poller, settings, raw_server):
     body = gzip.compress(b'{"server": "7"}') + gzip.compress(b"more")
     server = raw_server(sends(body, start=head("Content-Encoding: gzip")))
     with pytest.raises(errors.ProtocolError, match="data follows the end"):
-        looker.send(settings(server.url), LOOK)
+        poller.send(settings(server.url), READ_VERSION)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("status", ["500 No", "302 There"])
-def test_of_an_error_only_the_beginning_is_read(looker, settings, raw_server, status):
+def test_of_an_error_only_the_beginning_is_read(poller, settings, raw_server, status):
     for server in (raw_server(endless(start=head(status=status))), raw_server(a_bomb(status=status))):
         with pytest.raises(errors.PlatformError) as caught:
-            looker.send(settings(server.url, retry_budget=0.0), LOOK)
+            poller.send(settings(server.url, retry_budget=0.0), READ_VERSION)
         assert caught.value.status == int(status[:3])
 
 
-def test_a_redirect_leads_to_the_same_bound(looker, settings, raw_server, raw):
+def test_a_redirect_leads_to_the_same_bound(poller, settings, raw_server, raw):
     there = raw.reply(status="307 There", headers=["Location: /elsewhere"])
     with pytest.raises(errors.ResponseTooLargeError):
-        looker.send(settings(raw_server(there, endless()).url), LOOK)
+        poller.send(settings(raw_server(there, endless()).url), READ_VERSION)
 
 
 def test_work_whose_response_is_too_large_may_have_started(driver, settings, raw_server):
@@ -181,10 +181,10 @@ def test_a_download_has_a_bound_too(driver, settings, raw_server):
     assert len(to.getvalue()) <= 2 * MB
 
 
-def test_headers_without_an_end_are_an_error(looker, settings, raw_server):
+def test_headers_without_an_end_are_an_error(poller, settings, raw_server):
     server = raw_server(endless(b"X-Filler: " + b"x" * 1000 + b"\r\n", start=b"HTTP/1.1 200 OK\r\n"))
     with pytest.raises(errors.PlatformError):
-        looker.send(settings(server.url, retry_budget=0.0), LOOK)
+        poller.send(settings(server.url, retry_budget=0.0), READ_VERSION)
 
 
 SLOW = {
@@ -203,11 +203,11 @@ SLOW = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("what", SLOW)
-def test_what_trickles_is_a_timeout(looker, settings, raw_server, what):
+def test_what_trickles_is_a_timeout(poller, settings, raw_server, what):
     quick = settings(raw_server(SLOW[what]).url, read_timeout=0.2, connect_timeout=0.2, retry_budget=0.0)
     began = time.monotonic()
     with pytest.raises(errors.PlatformError):
-        looker.send(quick, replace(LOOK, max_bytes=2000))
+        poller.send(quick, replace(READ_VERSION, max_bytes=2000))
     assert time.monotonic() - began < 3
 
 

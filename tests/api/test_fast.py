@@ -1,4 +1,4 @@
-"""The transport of the extra ``fast``: for looks only, and only where no proxy is in the way."""
+"""The transport of the extra ``fast``: for polls only, and only where no proxy is in the way."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_httpx_handles_proxies(monkeypatch):
     assert transport() is None
 
 
-async def look(url):
+async def poll(url):
     settings = ClientSettings(dialect=LAMINI_DIALECT, base_url=url, key="k", retry_budget=0)
     async with AsyncClient(settings, fast=True) as client:
         await client.send(batches.completions_progress("b1"))
@@ -57,7 +57,7 @@ async def look(url):
 
 def test_a_refused_connection_is_a_transient_error():
     with pytest.raises(UnavailableError, match="The connection was refused"):
-        asyncio.run(look(f"http://127.0.0.1:{free_port()}"))
+        asyncio.run(poll(f"http://127.0.0.1:{free_port()}"))
 
 
 async def hang_up(reader, writer):
@@ -69,7 +69,7 @@ def test_a_connection_that_is_closed_after_the_request_is_lost():
     async def lose():
         server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
         async with server:
-            await look(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await poll(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
     with pytest.raises(UnavailableError, match="was lost before"):
         asyncio.run(lose())
@@ -77,7 +77,7 @@ def test_a_connection_that_is_closed_after_the_request_is_lost():
 
 def test_an_unknown_host_name_is_reported():
     with pytest.raises(UnavailableError, match="host name is not known"):
-        asyncio.run(look("http://no-such-host.invalid"))
+        asyncio.run(poll("http://no-such-host.invalid"))
 
 
 async def one_answer(reader, writer):
@@ -92,7 +92,7 @@ async def one_answer(reader, writer):
 
 
 def test_a_refusal_is_the_same_error_as_with_httpx():
-    async def look():
+    async def poll_once():
         server = await asyncio.start_server(one_answer, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         settings = ClientSettings(
@@ -102,7 +102,7 @@ def test_a_refusal_is_the_same_error_as_with_httpx():
             await client.send(batches.completions_progress("b1"))
 
     with pytest.raises(JobNotFoundError, match="no such job"):
-        asyncio.run(look())
+        asyncio.run(poll_once())
 
 
 def response(body, *headers, status="200 OK"):
@@ -110,8 +110,8 @@ def response(body, *headers, status="200 OK"):
     return lambda connection: connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
 
-def by_looks(settings, calls=1):
-    """The results of so many looks with one client."""
+def poll_results(settings, calls=1):
+    """The results of so many polls with one client."""
 
     async def run():
         async with AsyncClient(settings, fast=True) as client:
@@ -123,10 +123,10 @@ def by_looks(settings, calls=1):
 DONE = b'{"outputs": ["a", "b"], "finish_reason": ["stop", null]}'
 
 
-def test_a_poll_has_the_same_headers_as_any_other_request(looker, settings, raw_server):
+def test_a_poll_has_the_same_headers_as_any_other_request(poller, settings, raw_server):
     server = raw_server(response(DONE, "Connection: close"))
     asked = settings(f"{server.url}/prefix/", headers={"X-Team": "blue"})
-    looker.send(asked, batches.completions_progress("b 1"))
+    poller.send(asked, batches.completions_progress("b 1"))
     request, *lines = server.requests[0][0].split("\r\n")
     head = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     assert request == "GET /prefix/v1/batch_completions/b%201/result HTTP/1.1"
@@ -143,58 +143,58 @@ def test_a_poll_has_the_same_headers_as_any_other_request(looker, settings, raw_
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_a_compressed_response_is_decompressed(looker, settings, raw_server, coding, pack):
+def test_a_compressed_response_is_decompressed(poller, settings, raw_server, coding, pack):
     server = raw_server(response(pack(DONE), f"Content-Encoding: {coding}", "Connection: close"))
-    found = looker.send(settings(server.url), batches.completions_progress("b1"))
+    found = poller.send(settings(server.url), batches.completions_progress("b1"))
     assert (found.done, found.total) == (1, 2)
 
 
-def test_a_response_with_a_wrong_compression_is_not_retried(looker, settings, raw_server):
+def test_a_response_with_a_wrong_compression_is_not_retried(poller, settings, raw_server):
     server = raw_server(response(DONE, "Content-Encoding: gzip", "Connection: close"))
     with pytest.raises(ProtocolError, match="cannot be decompressed: it is not validly compressed"):
-        looker.send(settings(server.url), batches.completions_progress("b1"))
+        poller.send(settings(server.url), batches.completions_progress("b1"))
     assert len(server.requests) == 1
 
 
-def test_a_response_without_a_length_ends_with_its_connection(looker, settings, raw_server):
+def test_a_response_without_a_length_ends_with_its_connection(poller, settings, raw_server):
     server = raw_server(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + DONE))
-    assert looker.send(settings(server.url), batches.completions_progress("b1")).total == 2
+    assert poller.send(settings(server.url), batches.completions_progress("b1")).total == 2
 
 
-def test_a_redirect_within_the_platform_is_followed_with_the_key(looker, settings, raw_server):
+def test_a_redirect_within_the_platform_is_followed_with_the_key(poller, settings, raw_server):
     there = response(b"", "Location: /elsewhere", "Connection: close", status="307 There")
     server = raw_server(there, response(DONE, "Connection: close"))
-    assert looker.send(settings(server.url), batches.completions_progress("b1")).total == 2
+    assert poller.send(settings(server.url), batches.completions_progress("b1")).total == 2
     (first, _), (second, _) = server.requests
     assert second.startswith("GET /elsewhere ")
     assert "bearer secret-key-123" in first.lower()
     assert "bearer secret-key-123" in second.lower()
 
 
-def test_a_redirect_to_another_host_is_not_followed(looker, settings, raw_server):
+def test_a_redirect_to_another_host_is_not_followed(poller, settings, raw_server):
     server = raw_server(response(b"", "Location: http://other.invalid/", status="302 There"))
     with pytest.raises(NotThePlatformError, match=r"it redirects to http://other\.invalid"):
-        looker.send(settings(server.url), batches.completions_progress("b1"))
+        poller.send(settings(server.url), batches.completions_progress("b1"))
 
 
-def test_a_web_page_is_reported_as_one(looker, settings, raw_server):
+def test_a_web_page_is_reported_as_one(poller, settings, raw_server):
     server = raw_server(response(b"<html>", "Content-Type: text/html", "Connection: close"))
     with pytest.raises(NotThePlatformError, match="it is a web page"):
-        looker.send(settings(server.url, retry_budget=0), batches.completions_progress("b1"))
+        poller.send(settings(server.url, retry_budget=0), batches.completions_progress("b1"))
 
 
-def test_cookies_of_a_gateway_are_returned_to_it(looker, settings, raw_server):
+def test_cookies_of_a_gateway_are_returned_to_it(poller, settings, raw_server):
     server = raw_server(response(DONE, "Set-Cookie: node=a|b; Path=/", "Connection: close"))
-    looker.send(settings(server.url), *[batches.completions_progress("b1")] * 2)
+    poller.send(settings(server.url), *[batches.completions_progress("b1")] * 2)
     (first, _), (second, _) = server.requests
     assert "cookie:" not in first.lower()
     assert "cookie: node=a|b" in second.lower()
 
 
-def test_a_warning_in_the_response_to_a_poll_is_logged(looker, settings, raw_server, caplog):
-    server = raw_server(response(DONE, f"X-WARNING: old, says {looker.kind}", "Connection: close"))
-    looker.send(settings(server.url), batches.completions_progress("b1"))
-    assert f"warns: old, says {looker.kind}" in caplog.text
+def test_a_warning_in_the_response_to_a_poll_is_logged(poller, settings, raw_server, caplog):
+    server = raw_server(response(DONE, f"X-WARNING: old, says {poller.kind}", "Connection: close"))
+    poller.send(settings(server.url), batches.completions_progress("b1"))
+    assert f"warns: old, says {poller.kind}" in caplog.text
 
 
 def test_polls_share_a_connection(settings, raw_server):
@@ -204,5 +204,5 @@ def test_polls_share_a_connection(settings, raw_server):
         response(DONE)(connection)
 
     server = raw_server(twice)
-    assert [found.total for found in by_looks(settings(server.url), calls=2)] == [2, 2]
+    assert [found.total for found in poll_results(settings(server.url), calls=2)] == [2, 2]
     assert len(server.requests) == 1

@@ -17,7 +17,7 @@ from airflow_provider_lamini.platforms.lamini.api import batches, version
 from tests.support.certificates import Authority
 from tests.support.loop_lag import quietest, with_gaps
 
-LOOK = version.version()
+READ_VERSION = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"] * 3)
 
 
@@ -28,9 +28,9 @@ def driver(driver):
     return driver
 
 
-def test_a_call_that_only_reads_is_retried_after_a_lost_response(looker, settings, raw_server, raw):
+def test_a_call_that_only_reads_is_retried_after_a_lost_response(poller, settings, raw_server, raw):
     server = raw_server(raw.drop, raw.drop, raw.reply(b'{"server": "7"}'))
-    assert looker.send(settings(server.url), LOOK).server == "7"
+    assert poller.send(settings(server.url), READ_VERSION).server == "7"
     assert len(server.requests) == 3
 
 
@@ -45,9 +45,9 @@ def test_a_call_that_starts_work_is_not_retried_after_a_lost_response(driver, se
     assert len(server.requests) == 1
 
 
-def test_a_call_that_only_reads_is_retried_after_a_truncated_response(looker, settings, raw_server, raw):
+def test_a_call_that_only_reads_is_retried_after_a_truncated_response(poller, settings, raw_server, raw):
     server = raw_server(raw.cut(), raw.reply(b'{"server": "7"}'))
-    assert looker.send(settings(server.url), LOOK).server == "7"
+    assert poller.send(settings(server.url), READ_VERSION).server == "7"
 
 
 def test_a_call_that_starts_work_is_not_retried_after_a_truncated_response(driver, settings, raw_server, raw):
@@ -58,14 +58,14 @@ def test_a_call_that_starts_work_is_not_retried_after_a_truncated_response(drive
     assert len(server.requests) == 1
 
 
-def test_a_late_response_is_a_timeout(looker, settings, raw_server, raw):
+def test_a_late_response_is_a_timeout(poller, settings, raw_server, raw):
     server = raw_server(raw.late(0.6, raw.reply()))
     with pytest.raises(errors.PlatformTimeoutError, match=r"did not respond to GET /v1/version within 0.2 s"):
-        looker.send(settings(server.url, read_timeout=0.2, retry_budget=0.0), LOOK)
+        poller.send(settings(server.url, read_timeout=0.2, retry_budget=0.0), READ_VERSION)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "500 No"])
-def test_a_body_that_trickles_endlessly_is_a_timeout(looker, settings, raw_server, status):
+def test_a_body_that_trickles_endlessly_is_a_timeout(poller, settings, raw_server, status):
     def trickle(connection):
         connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 1000\r\n\r\n".encode())
         for _ in range(200):
@@ -77,12 +77,12 @@ def test_a_body_that_trickles_endlessly_is_a_timeout(looker, settings, raw_serve
     with pytest.raises(
         errors.PlatformTimeoutError, match=r"did not respond to GET /v1/version within 0\.3 s"
     ):
-        looker.send(settings(server.url, read_timeout=0.3, retry_budget=0.0), LOOK)
+        poller.send(settings(server.url, read_timeout=0.3, retry_budget=0.0), READ_VERSION)
     assert time.monotonic() - began < 5
 
 
 @pytest.mark.long
-def test_a_large_body_may_take_longer_than_the_timeout(looker, settings, raw_server):
+def test_a_large_body_may_take_longer_than_the_timeout(poller, settings, raw_server):
     def steady(connection):
         body = b'{"server": "7"}' + b" " * 16000
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
@@ -91,7 +91,7 @@ def test_a_large_body_may_take_longer_than_the_timeout(looker, settings, raw_ser
             time.sleep(0.1)
 
     server = raw_server(steady)
-    assert looker.send(settings(server.url, read_timeout=1.2), LOOK).server == "7"
+    assert poller.send(settings(server.url, read_timeout=1.2), READ_VERSION).server == "7"
 
 
 def test_the_client_waits_for_a_platform_that_is_starting(driver, settings, raw_server, raw, fake_time):
@@ -109,18 +109,18 @@ def test_the_client_waits_for_a_platform_that_is_starting(driver, settings, raw_
     assert driver.send(settings(server.url), START) == "b1"
 
 
-def test_the_error_of_an_unknown_host_is_one_sentence(looker, settings):
+def test_the_error_of_an_unknown_host_is_one_sentence(poller, settings):
     with pytest.raises(errors.UnavailableError) as caught:
-        looker.send(settings("http://no-such-host.invalid:81/x", retry_budget=0.0), LOOK)
+        poller.send(settings("http://no-such-host.invalid:81/x", retry_budget=0.0), READ_VERSION)
     assert str(caught.value) == (
         "Its host name is not known; check the address. http://no-such-host.invalid:81 could not be reached."
     )
 
 
-def test_a_server_that_does_not_speak_http_is_a_lost_connection(looker, settings, raw_server):
+def test_a_server_that_does_not_speak_http_is_a_lost_connection(poller, settings, raw_server):
     server = raw_server(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.0\r\n"))
     with pytest.raises(errors.PlatformError) as caught:
-        looker.send(settings(server.url, retry_budget=0.0), LOOK)
+        poller.send(settings(server.url, retry_budget=0.0), READ_VERSION)
     assert "SSH" not in str(caught.value)
 
 
@@ -131,7 +131,7 @@ def test_waiting_for_a_response_does_not_block_the_event_loop(settings, raw_serv
 
     async def run():
         async with AsyncClient(settings(server.url)) as client:
-            return await with_gaps(client.send(LOOK))
+            return await with_gaps(client.send(READ_VERSION))
 
     found, gaps = quietest(lambda: asyncio.run(run()))
     assert found.server == "1"
@@ -145,8 +145,8 @@ def test_a_cancelled_call_leaves_the_client_usable(settings, raw_server, raw):
     async def run():
         async with AsyncClient(settings(server.url, max_connections=1)) as client:
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.send(LOOK), 0.2)
-            return await client.send(LOOK)
+                await asyncio.wait_for(client.send(READ_VERSION), 0.2)
+            return await client.send(READ_VERSION)
 
     assert asyncio.run(run()).server == "2"
 
@@ -155,7 +155,9 @@ def test_one_client_may_be_used_from_many_threads(settings, raw_server, raw):
     server = raw_server(raw.reply(b'{"server": "3"}'))
     with Client(settings(server.url, max_connections=4, requests_per_second=1000)) as client:
         found = []
-        threads = [threading.Thread(target=lambda: found.append(client.send(LOOK).server)) for _ in range(12)]
+        threads = [
+            threading.Thread(target=lambda: found.append(client.send(READ_VERSION).server)) for _ in range(12)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -234,21 +236,24 @@ def test_an_expired_certificate_is_named_as_such(driver, settings, tls, tmp_path
         driver.send(settings(url, verify=str(tmp_path / "ca.pem")), START)
 
 
-def test_a_ca_bundle_makes_a_certificate_trusted(looker, settings, tls, tmp_path):
+def test_a_ca_bundle_makes_a_certificate_trusted(poller, settings, tls, tmp_path):
     url = tls()
-    assert looker.send(settings(url, verify=str(tmp_path / "ca.pem")), LOOK).server == "s"
+    assert poller.send(settings(url, verify=str(tmp_path / "ca.pem")), READ_VERSION).server == "s"
 
 
-def test_verify_off_trusts_any_certificate(looker, settings, tls):
-    assert looker.send(settings(tls(), verify=False), LOOK).server == "s"
+def test_verify_off_trusts_any_certificate(poller, settings, tls):
+    assert poller.send(settings(tls(), verify=False), READ_VERSION).server == "s"
 
 
-def test_a_client_certificate_is_presented_on_request(looker, settings, tls, tmp_path):
+def test_a_client_certificate_is_presented_on_request(poller, settings, tls, tmp_path):
     url, bundle = tls(ask_client=True), str(tmp_path / "ca.pem")
     mine = str(tmp_path / "client.pem")
-    assert looker.send(settings(url, verify=bundle, client_cert=mine), LOOK).server == "s"
-    assert looker.send(settings(url, verify=bundle, client_cert=mine, client_key=mine), LOOK).server == "s"
-    assert looker.send(settings(url, verify=False, client_cert=mine), LOOK).server == "s"
+    assert poller.send(settings(url, verify=bundle, client_cert=mine), READ_VERSION).server == "s"
+    assert (
+        poller.send(settings(url, verify=bundle, client_cert=mine, client_key=mine), READ_VERSION).server
+        == "s"
+    )
+    assert poller.send(settings(url, verify=False, client_cert=mine), READ_VERSION).server == "s"
 
 
 def test_a_missing_client_certificate_fails_without_retries(driver, settings, tls, tmp_path, fake_time):
@@ -292,9 +297,9 @@ def test_the_error_names_a_bundle_without_certificates(settings, tmp_path):
         Client(settings(verify=str(tmp_path / "empty.pem")))
 
 
-def test_requests_use_the_configured_proxy(looker, settings, raw_server, raw):
+def test_requests_use_the_configured_proxy(poller, settings, raw_server, raw):
     proxy = raw_server(raw.reply(b'{"server": "via"}'))
-    found = looker.send(settings("http://platform.invalid/p", proxy=proxy.url), LOOK)
+    found = poller.send(settings("http://platform.invalid/p", proxy=proxy.url), READ_VERSION)
     assert found.server == "via"
     assert proxy.requests[0][0].startswith("GET http://platform.invalid/p/v1/version HTTP/1.1")
 

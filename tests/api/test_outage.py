@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_lamini.api import errors
 from airflow_provider_lamini.platforms.lamini.api import version
 
-LOOK = version.version()
+READ_VERSION = version.version()
 
 
 def ok():
@@ -45,7 +45,7 @@ def lines(caplog):
 
 
 def test_a_short_outage_is_one_warning_and_one_line_when_it_is_over(driver, settings, fake_time, lines):
-    driver.send(settings(), LOOK, LOOK, app=App(fake_time, 1010.0))
+    driver.send(settings(), READ_VERSION, READ_VERSION, app=App(fake_time, 1010.0))
     (warned, text), (told, end) = lines()
     assert (warned, told) == ("WARNING", "INFO")
     assert text == (
@@ -57,7 +57,7 @@ def test_a_short_outage_is_one_warning_and_one_line_when_it_is_over(driver, sett
 
 
 def test_a_long_outage_is_a_line_a_minute(driver, settings, fake_time, lines):
-    driver.send(settings(retry_budget=3600), LOOK, app=App(fake_time, 1600.0))
+    driver.send(settings(retry_budget=3600), READ_VERSION, app=App(fake_time, 1600.0))
     levels = [level for level, _ in lines()]
     assert levels[0] == "WARNING"
     assert set(levels[1:]) == {"INFO"}
@@ -69,7 +69,7 @@ def test_a_long_outage_is_a_line_a_minute(driver, settings, fake_time, lines):
 
 def test_requests_that_fail_now_and_then_are_at_most_a_warning_a_minute(driver, settings, fake_time, lines):
     answers = iter([response for _ in range(50) for response in (httpx.Response(429), ok())])
-    driver.send(settings(), *[LOOK] * 50, app=lambda _: next(answers))
+    driver.send(settings(), *[READ_VERSION] * 50, app=lambda _: next(answers))
     warnings = [text for level, text in lines() if level == "WARNING"]
     assert 1 <= len(warnings) <= 1 + (fake_time.now - 1000) / 60
     assert warnings[0].startswith(
@@ -80,7 +80,7 @@ def test_requests_that_fail_now_and_then_are_at_most_a_warning_a_minute(driver, 
 
 def test_a_platform_that_is_not_reached_is_told_with_what_to_check(driver, settings, lines):
     with pytest.raises(errors.UnavailableError):
-        driver.send(settings("http://127.0.0.1:9", retry_budget=3), LOOK)
+        driver.send(settings("http://127.0.0.1:9", retry_budget=3), READ_VERSION)
     ((level, text),) = lines()
     assert level == "WARNING"
     assert text.startswith(
@@ -90,5 +90,5 @@ def test_a_platform_that_is_not_reached_is_told_with_what_to_check(driver, setti
 
 def test_what_is_not_retried_is_no_outage(driver, settings, lines):
     with pytest.raises(errors.BadRequestError):
-        driver.send(settings(), LOOK, app=lambda _: httpx.Response(400))
+        driver.send(settings(), READ_VERSION, app=lambda _: httpx.Response(400))
     assert lines() == []

@@ -18,7 +18,7 @@ from airflow_provider_lamini.api.settings import ClientSettings
 from airflow_provider_lamini.platforms.lamini.api import batches, chat, completions, training, version
 from airflow_provider_lamini.platforms.lamini.dialect import LAMINI_DIALECT
 
-LOOK = version.version()
+READ_VERSION = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"])
 SECRET = "The patient Erika Mustermann, born 1964, has been given"
 
@@ -27,7 +27,7 @@ SECRET = "The patient Erika Mustermann, born 1964, has been given"
 def failure(driver, settings, responses):
     """Send a call with this response; return the error."""
 
-    def fail(response, call=LOOK):
+    def fail(response, call=READ_VERSION):
         with pytest.raises(errors.PlatformError) as caught:
             driver.send(settings(retry_budget=0.0, model_loading_budget=0.0), call, app=responses(response))
         return caught.value
@@ -211,7 +211,13 @@ STATUSES = st.integers(100, 199).map(lambda _: 200) | st.integers(200, 599)
 
 @pytest.mark.parametrize(
     "call",
-    [LOOK, START, batches.completions_result("b"), batches.completions_progress("b"), training.list_jobs()],
+    [
+        READ_VERSION,
+        START,
+        batches.completions_result("b"),
+        batches.completions_progress("b"),
+        training.list_jobs(),
+    ],
     ids=lambda call: call.operation,
 )
 @hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

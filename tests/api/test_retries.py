@@ -19,14 +19,14 @@ OK = httpx.Response(200, json={"server": "1", "id": "b1"})
 TRANSIENT_ERRORS = [429, 500, 502, 503, 504, 513, 524]
 FINAL = [400, 401, 403, 404, 409, 418, 422, 497, 498, 499, 501, 594]
 REFUSED = [429, 513]
-LOOK = version.version()
+READ_VERSION = version.version()
 START = batches.start_completions(model_name="m", prompt=["p"])
 
 
 @pytest.mark.parametrize("status", TRANSIENT_ERRORS)
 def test_a_call_that_reads_is_retried_after_a_transient_failure(driver, settings, responses, status):
     app = responses(httpx.Response(status), httpx.Response(status), OK)
-    assert driver.send(settings(), LOOK, app=app).server == "1"
+    assert driver.send(settings(), READ_VERSION, app=app).server == "1"
     assert len(app.requests) == 3
 
 
@@ -34,7 +34,7 @@ def test_a_call_that_reads_is_retried_after_a_transient_failure(driver, settings
 def test_a_permanent_failure_is_raised_at_once(driver, settings, responses, fake_time, status):
     app = responses(httpx.Response(status))
     with pytest.raises(LAMINI_DIALECT.error_status(status).error) as caught:
-        driver.send(settings(), LOOK, app=app)
+        driver.send(settings(), READ_VERSION, app=app)
     assert len(app.requests) == 1
     assert fake_time.slept == []
     assert caught.value.attempts == 1
@@ -49,10 +49,10 @@ def test_an_unreadable_response_is_retried_up_to_five_attempts(driver, settings,
     app = responses(httpx.Response(200, content=content))
     expected = errors.ProtocolError if content.startswith(b"{") else errors.NotThePlatformError
     with pytest.raises(expected) as caught:
-        driver.send(settings(), LOOK, app=app)
+        driver.send(settings(), READ_VERSION, app=app)
     assert caught.value.attempts == len(app.requests) == 5
     app = responses(httpx.Response(200, content=content), OK)
-    assert driver.send(settings(), LOOK, app=app).server == "1"
+    assert driver.send(settings(), READ_VERSION, app=app).server == "1"
 
 
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
@@ -68,7 +68,7 @@ def test_a_call_that_starts_work_is_not_retried_after_an_unreadable_response(
 def test_unexpected_json_is_not_retried(driver, settings, responses):
     app = responses(httpx.Response(200, json={"server": [1]}, headers={"Content-Type": "text/html"}), OK)
     with pytest.raises(errors.ProtocolError) as caught:
-        driver.send(settings(), LOOK, app=app)
+        driver.send(settings(), READ_VERSION, app=app)
     assert type(caught.value) is errors.ProtocolError
     assert len(app.requests) == 1
 
@@ -118,7 +118,7 @@ IN_DOUBT = [
 @pytest.mark.parametrize("failure", NEVER_SENT + IN_DOUBT, ids=lambda each: type(each).__name__)
 def test_a_call_that_only_reads_is_retried_after_a_lost_connection(driver, settings, responses, failure):
     app = responses(failure, OK)
-    assert driver.send(settings(), LOOK, app=app).server == "1"
+    assert driver.send(settings(), READ_VERSION, app=app).server == "1"
 
 
 @pytest.mark.parametrize("failure", NEVER_SENT, ids=lambda each: type(each).__name__)
@@ -148,14 +148,14 @@ def test_a_call_that_starts_work_is_not_retried_if_the_request_may_have_arrived(
 def test_permanent_failures_are_not_retried(driver, settings, responses, failure):
     app = responses(failure)
     with pytest.raises(errors.ProtocolError):
-        driver.send(settings(), LOOK, app=app)
+        driver.send(settings(), READ_VERSION, app=app)
     assert len(app.requests) == 1
 
 
 def test_pauses_grow_within_bounds_and_end_with_the_budget(driver, settings, responses, fake_time):
     app = responses(httpx.Response(503))
     with pytest.raises(errors.UnavailableError, match=r"All .* attempts within 300 s failed") as caught:
-        driver.send(settings(retry_budget=300), LOOK, app=app)
+        driver.send(settings(retry_budget=300), READ_VERSION, app=app)
     slept = fake_time.slept
     assert sum(slept) == pytest.approx(300)
     for place, pause in enumerate(slept[:-1]):
@@ -168,7 +168,7 @@ def test_pauses_of_many_clients_differ(driver, settings, responses, fake_time):
     firsts = set()
     for _ in range(8):
         fake_time.slept.clear()
-        driver.send(settings(), LOOK, app=responses(httpx.Response(503), OK))
+        driver.send(settings(), READ_VERSION, app=responses(httpx.Response(503), OK))
         firsts.add(fake_time.slept[0])
     assert len(firsts) > 4
 
@@ -177,7 +177,7 @@ def test_a_budget_of_zero_means_one_attempt(driver, settings, responses, fake_ti
     for status in (503, 513):
         app = responses(httpx.Response(status))
         with pytest.raises(errors.PlatformError):
-            driver.send(settings(retry_budget=0.0, model_loading_budget=0.0), LOOK, app=app)
+            driver.send(settings(retry_budget=0.0, model_loading_budget=0.0), READ_VERSION, app=app)
         assert len(app.requests) == 1
     assert fake_time.slept == []
 
@@ -190,7 +190,7 @@ def test_the_time_that_attempts_take_counts_against_the_budget(driver, settings,
 
     seen = []
     with pytest.raises(errors.PlatformTimeoutError, match="within 120 s"):
-        driver.send(settings(retry_budget=300), LOOK, app=app)
+        driver.send(settings(retry_budget=300), READ_VERSION, app=app)
     assert len(seen) == 3
 
 
@@ -208,7 +208,7 @@ def test_a_loading_model_has_slow_retries_and_its_own_budget(driver, settings, r
 
 def test_a_loading_model_does_not_use_the_retry_budget(driver, settings, responses, fake_time):
     app = responses(*[httpx.Response(513)] * 12, httpx.Response(503), httpx.Response(503), OK)
-    assert driver.send(settings(retry_budget=10), LOOK, app=app).server == "1"
+    assert driver.send(settings(retry_budget=10), READ_VERSION, app=app).server == "1"
     assert fake_time.now > 1300
 
 
@@ -218,25 +218,27 @@ def test_retry_after_in_seconds_takes_precedence(driver, settings, responses, fa
         httpx.Response(503, headers={"Retry-After": "2"}),
         OK,
     )
-    driver.send(settings(), LOOK, app=app)
+    driver.send(settings(), READ_VERSION, app=app)
     assert fake_time.slept == [17.0, 2.0]
 
 
 def test_retry_after_as_a_date_takes_precedence(driver, settings, responses, fake_time):
     when = formatdate(time.time() + 40, usegmt=True)
-    driver.send(settings(), LOOK, app=responses(httpx.Response(503, headers={"Retry-After": when}), OK))
+    driver.send(
+        settings(), READ_VERSION, app=responses(httpx.Response(503, headers={"Retry-After": when}), OK)
+    )
     (pause,) = fake_time.slept
     assert 37 <= pause <= 40
 
 
 def test_retry_after_is_limited_by_a_maximum_and_by_the_budget(driver, settings, responses, fake_time):
     refusal = httpx.Response(429, headers={"Retry-After": "86400"})
-    driver.send(settings(retry_budget=1000), LOOK, app=responses(refusal, OK))
+    driver.send(settings(retry_budget=1000), READ_VERSION, app=responses(refusal, OK))
     assert fake_time.slept == [300.0]
     fake_time.slept.clear()
     app = responses(refusal)
     with pytest.raises(errors.RateLimitedError) as caught:
-        driver.send(settings(retry_budget=50), LOOK, app=app)
+        driver.send(settings(retry_budget=50), READ_VERSION, app=app)
     assert fake_time.slept == [50.0]
     assert len(app.requests) == 2
     assert caught.value.retry_after == 86400
@@ -244,7 +246,9 @@ def test_retry_after_is_limited_by_a_maximum_and_by_the_budget(driver, settings,
 
 @pytest.mark.parametrize("value", ["0", "soon", "-5", "", "Thu, 01 Jan 1970 00:00:00 GMT", "NaN", "inf"])
 def test_an_empty_retry_after_is_ignored(driver, settings, responses, fake_time, value):
-    driver.send(settings(), LOOK, app=responses(httpx.Response(503, headers={"Retry-After": value}), OK))
+    driver.send(
+        settings(), READ_VERSION, app=responses(httpx.Response(503, headers={"Retry-After": value}), OK)
+    )
     (pause,) = fake_time.slept
     assert 0.5 <= pause <= 1.0
 

@@ -75,7 +75,7 @@ class FaultyPlatform(KnowledgePlatform):
         self.polls_needed = 2
         self.forgets_jobs = False
         self.certificate: Path | None = None
-        self._looks: dict[str, int] = {}
+        self._poll_counts: dict[str, int] = {}
         self._faults: list[tuple[str, Fault, list[int]]] = []
 
     def inject(self, path: str, fault: Fault) -> None:
@@ -154,8 +154,8 @@ class FaultyPlatform(KnowledgePlatform):
     def _is_done(self, batch_id: str) -> bool:
         if batch_id not in self.batches:
             raise Refusal(498, "no such job")
-        self._looks[batch_id] = self._looks.get(batch_id, 0) + 1
-        return self._looks[batch_id] >= self.polls_needed
+        self._poll_counts[batch_id] = self._poll_counts.get(batch_id, 0) + 1
+        return self._poll_counts[batch_id] >= self.polls_needed
 
     def _batch_rows(self, _: dict[str, Any], batch_id: str) -> dict[str, Any]:
         if not self._is_done(batch_id):
