@@ -94,7 +94,7 @@ class StoredTask:
 
 
 @dataclass(slots=True)
-class Shown:
+class RunDetails:
     """The rows and numbers of a run.
 
     :param counts: the rows by outcome
@@ -122,11 +122,11 @@ def show_task(key: TaskKey) -> dict[str, Json]:
     result = result if isinstance(result, dict) else {}
     if record is None:
         return {"task": task.facts, "ours": False}
-    shown = Shown()
+    details = RunDetails()
     if record.output is not None:
-        shown = _show_run(key, record)
-    counts = shown.counts or _counts_of(result)
-    notes: list[Json] = [shown.note] if shown.note else []
+        details = _show_run(key, record)
+    counts = details.counts or _counts_of(result)
+    notes: list[Json] = [details.note] if details.note else []
     if task.iterated:
         notes.append("The task runs in a loop. This is the iteration that started last.")
     if RESULT in task.too_long:
@@ -140,9 +140,9 @@ def show_task(key: TaskKey) -> dict[str, Json]:
         "conn_id": record.conn_id,
         "counts": counts,
         "tokens": _tokens(counts, result),
-        "facts": _one_report({**_facts(result), **shown.facts}),
-        "rows": shown.rows or _inline_rows(result, maximum),
-        "failed_rows": shown.failed,
+        "facts": _one_report({**_facts(result), **details.facts}),
+        "rows": details.rows or _inline_rows(result, maximum),
+        "failed_rows": details.failed,
         "jobs": [{"job_id": job_id} for job_id in record.job_ids],
         "kind": None if record.kind is None else record.kind.rpartition("/")[2],
         "links": [
@@ -239,48 +239,48 @@ def _plain(value: Any) -> Any:
         return value
 
 
-def _show_run(key: TaskKey, record: TaskRecord) -> Shown:
+def _show_run(key: TaskKey, record: TaskRecord) -> RunDetails:
     """Read what a task has written; an error becomes a note."""
 
-    def read() -> Shown:
+    def read() -> RunDetails:
         return _read_runs(key, str(record.output), record.output_conn_id)
 
     try:
         return BOUNDED.run(read, f"The store of {record.output}")
     except PageError as error:
-        return Shown(note=str(error))
+        return RunDetails(note=str(error))
     except (RowError, StorageError) as error:
-        return Shown(note=f"The results cannot be shown: {error}")
+        return RunDetails(note=f"The results cannot be shown: {error}")
     except Exception as error:  # noqa: BLE001 - of any client of a store; the numbers of the result are shown all the same
-        return Shown(note=f"The API server cannot read {record.output}: {type(error).__name__}.")
+        return RunDetails(note=f"The API server cannot read {record.output}: {type(error).__name__}.")
 
 
-def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> Shown:
+def _read_runs(key: TaskKey, output: str, conn_id: str | None) -> RunDetails:
     """Read the run in a folder, or those of the models that an evaluation compares."""
     from airflow_provider_lamini.rows.run_files import ROLES
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
     folder = OutputFolder(output, conn_id)
-    shown = _read_run(key, folder)
-    if shown is not None:
-        return shown
+    details = _read_run(key, folder)
+    if details is not None:
+        return details
     for role in ROLES:
         found = _read_run(key, OutputFolder(f"{output.rstrip('/')}/{role}", conn_id))
         if found is None:
             continue
         found.facts = {f"{name} ({role})": value for name, value in found.facts.items()}
-        if shown is None:
-            shown = found
+        if details is None:
+            details = found
         else:
-            shown.facts |= found.facts
-            shown.note = shown.note or found.note
-    return shown or Shown(
+            details.facts |= found.facts
+            details.note = details.note or found.note
+    return details or RunDetails(
         note=f"The API server sees no rows in {folder}. Perhaps none are written yet, or it does not share this storage with "
         "the workers. Only operators over rows write rows."
     )
 
 
-def _read_run(key: TaskKey, folder: OutputFolder) -> Shown | None:
+def _read_run(key: TaskKey, folder: OutputFolder) -> RunDetails | None:
     """Read a run; ``None`` if the folder has none."""
     from airflow_provider_lamini.rows.output.preview import first_rows, read_run_files
     from airflow_provider_lamini.rows.run_files import REPORT_HTML
@@ -289,28 +289,30 @@ def _read_run(key: TaskKey, folder: OutputFolder) -> Shown | None:
     if files.ledger is None:
         return None
     if not key.owns(files.ledger.header.owner):
-        return Shown(note=f"The rows in {folder} belong to another task or run, so they are not shown here.")
-    shown = _numbers(files.ledger, files.manifest)
+        return RunDetails(
+            note=f"The rows in {folder} belong to another task or run, so they are not shown here."
+        )
+    details = _numbers(files.ledger, files.manifest)
     if files.manifest is not None and REPORT_HTML in files.manifest.reports:
-        shown.facts["report"] = folder.uri(REPORT_HTML)
+        details.facts["report"] = folder.uri(REPORT_HTML)
     maximum = _page_rows()
     if maximum:
         try:
-            shown.failed = [_row(row) for row in first_rows(folder, files.errors, maximum)]
-            shown.rows = [_row(row) for row in first_rows(folder, files.parts, maximum)]
+            details.failed = [_row(row) for row in first_rows(folder, files.errors, maximum)]
+            details.rows = [_row(row) for row in first_rows(folder, files.parts, maximum)]
         except RowError as error:
-            shown.note = f"The rows cannot be shown: {error}"
-    return shown
+            details.note = f"The rows cannot be shown: {error}"
+    return details
 
 
-def _numbers(ledger: LedgerDocument, manifest: Manifest | None) -> Shown:
+def _numbers(ledger: LedgerDocument, manifest: Manifest | None) -> RunDetails:
     counts: Counts = ledger.totals if manifest is None else manifest.counts
     facts: dict[str, Json] = {}
     if manifest is not None:
         facts = {"seconds": manifest.seconds, "model": manifest.model, "input": manifest.input}
     else:
         facts = {"rows done": f"{counts.rows:,} of {ledger.header.total_rows:,}"}
-    return Shown(
+    return RunDetails(
         counts={
             "rows": counts.rows,
             "ok": counts.ok,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
@@ -13,7 +14,7 @@ from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.triggers.job import JobTrigger
 from tests.support.fault_cases import KINDS, TASK, is_correct, maker
 from tests.support.faulty_platform import Fault, faulty_platform
-from tests.support.tasks import begin, load_trigger, resume, run_to_end
+from tests.support.tasks import begin, first_event, load_trigger, resume, run_to_end
 
 pytestmark = pytest.mark.long
 
@@ -115,10 +116,6 @@ def test_the_ends_of_jobs_are_found_whatever_the_list_contains(platform, task, c
 
 def _event(trigger):
     """Return the event of a trigger as the task receives it."""
-    import asyncio
-
-    from tests.support.tasks import first_event
-
     return asyncio.run(asyncio.wait_for(first_event(load_trigger(*trigger.serialize())), 30))
 
 
