@@ -154,24 +154,25 @@ def forked(order: dict[str, Any]) -> dict[str, Any]:
         _child(order, writer)
     os.close(writer)
     limit = order["seconds"] or TIMEOUT
-    outcome_bytes, in_time = _read_until(reader, limit)
-    os.close(reader)
+    outcome_bytes, in_time = _read_until(reader, time.monotonic() + limit)
     if not in_time:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    if outcome_bytes:  # it may have ended just before the kill
-        outcome: dict[str, Any] = json.loads(outcome_bytes)
-        return outcome
-    if not in_time and order["seconds"] is None:
-        return {"broken": f"not finished after {limit:g} s"}
-    if not os.WIFSIGNALED(status):
+    if not in_time:  # it may have ended just before the kill
+        outcome_bytes += _read_until(reader, time.monotonic() + 1)[0]
+    os.close(reader)
+    if os.WIFSIGNALED(status):
+        if not in_time and order["seconds"] is None:
+            return {"broken": f"not finished after {limit:g} s"}
+        return asdict(Outcome(how="killed"))
+    if not outcome_bytes:
         return {"broken": "ended without an outcome"}
-    return asdict(Outcome(how="killed"))
+    outcome: dict[str, Any] = json.loads(outcome_bytes)
+    return outcome
 
 
-def _read_until(reader: int, seconds: float) -> tuple[bytes, bool]:
+def _read_until(reader: int, end: float) -> tuple[bytes, bool]:
     """Read a child's output until it ends; also return whether it ended in time."""
-    end = time.monotonic() + seconds
     output = b""
     while (left := end - time.monotonic()) > 0:
         if not select.select([reader], [], [], left)[0]:
@@ -180,7 +181,7 @@ def _read_until(reader: int, seconds: float) -> tuple[bytes, bool]:
         if not block:
             return output, True
         output += block
-    return b"", False
+    return output, False
 
 
 def _child(order: dict[str, Any], writer: int) -> None:
