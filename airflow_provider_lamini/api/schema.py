@@ -31,7 +31,7 @@ def _stop_at_first_error(schema: object) -> None:
 class Request(BaseModel):
     """A request body. It accepts unknown fields: servers differ. Validation stops at the first invalid item of a list."""
 
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
     @classmethod
     def __get_pydantic_core_schema__(

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 import threading
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -62,8 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
-    # FastAPI ignores it where it builds models; those that are built when they are first used give it later.
-    warnings.filterwarnings("ignore", message="The 'alias' attribute with value 'body'")
     for noisy in ("uvicorn", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     command = {"serve": _serve, "pull": _pull, "status": _status}[options.command]
