@@ -215,6 +215,7 @@ def decode(content: bytes) -> Json:
 def decode_as(content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode JSON into a given type, fast.
 
+    :param content: the JSON
     :param decoder: decodes the type; fields that the type does not have are skipped. It is made when its module is
         imported: if two threads resolve the types of a struct at the same moment, the process crashes.
     :raises ValueError: if it is not JSON, or not of this type

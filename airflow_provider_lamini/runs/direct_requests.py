@@ -258,7 +258,8 @@ class DirectRequests:
     async def _check_outage(self, client: AsyncClient, refused_at: float) -> None:
         """Make sure that a refusal is the row's fault, where the model may have stopped answering.
 
-        :param refused_at: time of the refusal; a check that began later counts for it as well
+        :param client: asks the platform whether it still serves the model
+        :param refused_at: monotonic time of the refusal in seconds; a check that began later counts for it as well
         :raises JobFailedError: if no row can be answered
         """
         if not isinstance(self._endpoint, ServedEndpoint):

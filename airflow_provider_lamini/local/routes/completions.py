@@ -174,6 +174,8 @@ def batch_results(store: JobStore, job: Job) -> bytes:
 def partial_results(store: JobStore, job: Job, texts: dict[int, str]) -> bytes:
     """Encode outputs and finish reasons of all completed rows, and the partial texts of others.
 
+    :param store: holds the results
+    :param job: the job as stored
     :param texts: text generated so far, by row
     :return: ``{}`` before the job has started
     """

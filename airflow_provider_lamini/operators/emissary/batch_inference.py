@@ -71,6 +71,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
     :param endpoint: ``completions``: the prompt as it is. ``chat``: one message, with the model's chat template.
         ``classification``: the output has ``class``, ``prob`` or ``logit``, and ``classes``. ``embeddings``: compares two
         texts of each row; the output has the ``measures``.
+    :param output: folder for the results, a path or URI. Each run needs its own, for example with ``{{ run_id }}`` in it.
     :param project_id: the deployment's project; ``None`` does not look the deployment up, as for a base model
     :param engine_id: the engine that the deployment is on; it is woken instead of the deployment
     :param wake_timeout: seconds, or a ``timedelta``, that waking may take; the task's ``timeout`` applies too. The platform

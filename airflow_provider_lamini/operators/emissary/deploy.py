@@ -127,7 +127,7 @@ class EmissaryDeployOperator(JobOperator):
             raise InvalidArgumentError(
                 "inactive_timeout and schedule are for direct deployments; with engine_id the engine decides."
             )
-        timeout = self.inactive_timeout
+        inactive = self.inactive_timeout
         request = DeploymentRequest(
             project_id=identifier("project_id", self.project_id),
             training_job_id=model_or_id("training_job_id", self.training_job_id),
@@ -136,8 +136,8 @@ class EmissaryDeployOperator(JobOperator):
             description=optional_name("description", self.description),
             engine_id=engine_id,
             inactive_timeout=None
-            if timeout is None
-            else whole_number("inactive_timeout", timeout, minimum=1),
+            if inactive is None
+            else whole_number("inactive_timeout", inactive, minimum=1),
             schedule=json_object("schedule", self.schedule),
             reuse=flag("reuse", self.reuse),
             list_delay=self.list_delay,
@@ -169,6 +169,7 @@ class EmissaryEngineOperator(JobOperator):
     :param reuse: use a live engine with this name and base model, if there is one
     :param wake_timeout: seconds, or a ``timedelta``, that waking a parked engine may take; the task's ``timeout`` applies
         too
+    :param timeout: seconds, or a ``timedelta``, that one try may take in wall-clock time, deferred or not
     :param emissary_conn_id: the connection to the platform
     :return: ``job_id`` (for ``EmissaryJobSensor``), ``engine_id``, ``name``, ``base_model``, ``status``, and ``new``
         (whether this run created it)
@@ -224,14 +225,14 @@ class EmissaryEngineOperator(JobOperator):
         from airflow_provider_lamini.runs.emissary.provision import Provision
 
         options = self.submission_options()
-        timeout = self.inactive_timeout
+        inactive = self.inactive_timeout
         request = EngineRequest(
             base_model=plain_name("base_model", self.base_model),
             name=optional_name("name", self.name),
             task_type=optional_name("model_task", self.model_task),
             inactive_timeout=None
-            if timeout is None
-            else whole_number("inactive_timeout", timeout, minimum=1),
+            if inactive is None
+            else whole_number("inactive_timeout", inactive, minimum=1),
             schedule=json_object("schedule", self.schedule),
             reuse=flag("reuse", self.reuse),
             list_delay=self.list_delay,

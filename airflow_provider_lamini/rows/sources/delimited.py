@@ -251,10 +251,6 @@ class DelimitedReader:
             raise ColumnError(
                 f"{name}: the header names column {short_name(twice)!r} more than once. Rename one of them, or leave it out."
             )
-        if columns is not None and "" in columns:
-            raise ColumnError(
-                f"{name}: column {header.index('') + 1} of the header has no name." if "" in header else name
-            )
         declared = [column for column in header if column and header.count(column) == 1]
         return project_declared(
             columns, declared, partitions=self._file.partitions, required=required, name=name

@@ -93,6 +93,8 @@ class LocalStore:
     def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:
         """Write a temporary file in the same folder, then rename it.
 
+        :param path: path of the file
+        :param data: its content, or blocks of it
         :param durable: rename it only when its content is on the disk
         """
         target = Path(path)
