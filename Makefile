@@ -22,6 +22,7 @@ BENCHES ?= waiting waiting_latency waiting_cost rows imports local_overhead
 .NOTPARALLEL:
 
 export PYTHON  # use this interpreter instead of the one that .ci/python finds
+unexport PYTHONDONTWRITEBYTECODE  # the tests start thousands of processes, and each would compile what it imports
 
 READY := .venv/.ready-local
 READY_DEV := .venv/.ready-dev
