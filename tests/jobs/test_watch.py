@@ -483,6 +483,7 @@ def test_the_end_of_an_outage_is_logged_even_if_the_wait_ends_before_all_jobs_ar
     assert lines[1:] == ["The platform answers again, after 1 min."]
 
 
+@pytest.mark.long
 def test_a_platform_that_fails_now_and_then_does_not_fill_the_log(platform):
     lines: list[tuple[str, str]] = []
 
