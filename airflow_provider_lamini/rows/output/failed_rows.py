@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_left
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -156,23 +157,23 @@ class FailedRowsSource(Source):
 
     def _has_same_prompts(self, prompt: PromptTemplate, max_prompt_chars: int | None) -> bool:
         """Whether all rows that have not failed have the same prompts as in the earlier run."""
-        failed, reader = self._failed, ChunkReader(self._whole, needed_columns(prompt))
+        failed = self._failed
         again, place = set(failed.indices), Cursor()
-        for number, part in enumerate(failed.parts):
-            found = reader.read(place, part.rows)
-            if found is None or len(found.rows) != part.rows:
-                return False
-            try:
-                before = failed.folder.read(keys_name(number))
-            except FileNotFoundError:
-                return False
-            now = row_keys(screen(found.rows, found.bad, prompt, max_prompt_chars).prompts)
-            for row in range(part.rows):
-                place_of_key = slice(row * KEY_SIZE, (row + 1) * KEY_SIZE)
-                if now[place_of_key] != before[place_of_key] and part.first_row + row not in again:
+        with closing(ChunkReader(self._whole, needed_columns(prompt))) as reader:
+            for number, part in enumerate(failed.parts):
+                found = reader.read(place, part.rows)
+                if found is None or len(found.rows) != part.rows:
                     return False
-            place = found.after
-        reader.close()
+                try:
+                    before = failed.folder.read(keys_name(number))
+                except FileNotFoundError:
+                    return False
+                now = row_keys(screen(found.rows, found.bad, prompt, max_prompt_chars).prompts)
+                for row in range(part.rows):
+                    place_of_key = slice(row * KEY_SIZE, (row + 1) * KEY_SIZE)
+                    if now[place_of_key] != before[place_of_key] and part.first_row + row not in again:
+                        return False
+                place = found.after
         return True
 
     @property
