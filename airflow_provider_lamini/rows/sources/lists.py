@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
-from airflow_provider_lamini.rows.sources.usable import first_needed, split_usable
+from airflow_provider_lamini.rows.sources.usable import first_needed, has_fields, split_usable
 from airflow_provider_lamini.rows.values import Row, json_value, kind
 from airflow_provider_lamini.wording import counted
 
@@ -113,12 +113,9 @@ def usable_part(
     """
     try:
         item = as_mapping(item, columns)
-        if not isinstance(item, Mapping):
-            return None
-        json_value(dict.fromkeys(item))
     except ValueError:
         return None
-    return split_usable(item, mark)
+    return split_usable(item, mark) if has_fields(item) else None
 
 
 def read_batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from airflow_provider_lamini.rows.values import json_value
 
@@ -42,17 +42,20 @@ def _split(
             row[key] = json_value(item)
         except ValueError as error:
             name = f"{prefix}{key}"
-            if _has_fields(item) and prefix.count(".") < _MAX_DEPTH:
+            if has_fields(item) and prefix.count(".") < _MAX_DEPTH:
                 row[key] = {}
-                _split(item, f"{name}.", row[key], problems, mark)  # type: ignore[arg-type] # it has
+                _split(item, f"{name}.", row[key], problems, mark)
                 continue
             problems[name] = str(error)
             if mark is not None:
                 row[key] = mark(name, str(error))
 
 
-def _has_fields(value: object) -> bool:
-    """Whether a value is a mapping whose keys are valid."""
+def has_fields(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether a value is a mapping whose keys are valid names of columns or fields.
+
+    :param value: any value
+    """
     if not isinstance(value, Mapping):
         return False
     try:
