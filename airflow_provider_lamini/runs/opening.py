@@ -125,9 +125,8 @@ def _load_again(folder: OutputFolder) -> LedgerDocument:
 
     :raises LedgerError: if it is not there: starting over would submit everything again after each deferral
     """
-    found = (
-        load(folder) if folder.remote else None
-    )  # a store that fails may answer once that a file does not exist
+    # A store that fails may answer once that a file does not exist.
+    found = load(folder) if folder.remote else None
     if found is None:
         raise LedgerError(
             f"The run that this task has begun is not in {folder}; its jobs may still run and bill. Either somebody has "
