@@ -51,7 +51,7 @@ def running_store(request, tmp_path_factory) -> Iterator[Store]:
     if emulator.missing:
         pytest.skip(emulator.missing)
     folder = tmp_path_factory.mktemp("store")
-    with running(emulator, folder) as url, store_proxy(url) as proxy:
+    with running(emulator, folder) as running_emulator, store_proxy(running_emulator) as proxy:
         yield Store(emulator, proxy)
 
 

@@ -86,8 +86,10 @@ def test_a_name_with_signs_of_web_addresses_is_an_object(runs, store):
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_the_store_neither_repeats_nor_loses_a_row(runs, name):
     """At one request for each fault here; ``make faults-stores`` goes through all of them."""
-    requests = runs.requests(deferrable=True)
-    cases = [fault for which, fault in every(requests, Random(name)) if which == name][:1]
+    requests, durable = runs.requests(deferrable=True), runs.emulator.durable
+    cases = [fault for which, fault in every(requests, Random(name), durable=durable) if which == name][:1]
+    if not cases:
+        pytest.skip("this store is empty after a restart")
     damages = [(fault, runs.live(fault)) for fault in cases]
     assert not [each for each in damages if each[1]]
 

@@ -45,6 +45,7 @@ class Emulator:
     :param command: starts it, given a port and a folder for its data
     :param connection: the fields of the Airflow connection, given its address
     :param needs: a file that must exist
+    :param durable: whether it keeps its objects on disk, for its next process
     """
 
     name: str
@@ -52,6 +53,7 @@ class Emulator:
     command: Callable[[int, Path], Sequence[str]]
     connection: Callable[[str], dict[str, object]]
     needs: Path
+    durable: bool = False
 
     @property
     def missing(self) -> str | None:
@@ -126,6 +128,7 @@ S3RVER = Emulator(
     ],
     _s3,
     _node("s3rver", "bin/s3rver.js"),
+    durable=True,
 )
 AZURITE = Emulator(
     "azure",
@@ -137,6 +140,7 @@ AZURITE = Emulator(
     ],
     _azure,
     _node("azurite", "dist/src/blob/main.js"),
+    durable=True,
 )
 GCS = Emulator(
     "gcs",
@@ -148,32 +152,60 @@ GCS = Emulator(
 EMULATORS = {each.name: each for each in (MOTO, S3RVER, AZURITE, GCS)}
 
 
+class RunningEmulator:
+    """An emulator in a process of its own.
+
+    :param emulator: the emulator
+    :param folder: for its data and its log
+    :param port: where it listens
+    """
+
+    def __init__(self, emulator: Emulator, folder: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = emulator.command(port, folder / "data")
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        path = self._folder / "emulator.log"
+        with path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=self._folder,
+            )
+        _await(self._process, self.url, path)
+
+    def stop(self) -> None:
+        """End it. If it is durable, `start` brings its objects back."""
+        if self._process is not None:
+            end_process(self._process, signal.SIGTERM, 5)
+
+    def restart(self) -> None:
+        """End it and start it again; meanwhile it refuses connections."""
+        self.stop()
+        self.start()
+
+
 @contextmanager
-def running(emulator: Emulator, folder: Path) -> Iterator[str]:
+def running(emulator: Emulator, folder: Path) -> Iterator[RunningEmulator]:
     """Run an emulator with an empty bucket.
 
     :param emulator: the emulator
     :param folder: for its data and its log
-    :return: its address
     """
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "emulator.log").open("wb") as log:
-        process = subprocess.Popen(
-            emulator.command(port, folder / "data"),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=folder,
-        )
-        try:
-            _await(process, url, folder / "emulator.log")
-            _make_bucket(emulator, url)
-            yield url
-        finally:
-            end_process(process, signal.SIGTERM, 5)
+    store = RunningEmulator(emulator, folder, free_port())
+    try:
+        store.start()
+        _make_bucket(emulator, store.url)
+        yield store
+    finally:
+        store.stop()
 
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.support.processes import unwind_on_sigterm
-from tests.support.stores.proxy import Fault
+from tests.support.stores.proxy import RESTART, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,9 @@ FAULTS = {
     "a slow response": Fault("slow", seconds=0.5),
     "dropped before": Fault("drop before"),
     "dropped after": Fault("drop after"),
+    "a restart": Fault("restart"),
 }
+"""A restart only happens to stores that keep their objects."""
 
 
 def at(fault: Fault, number: int) -> Fault:
@@ -40,12 +42,14 @@ def at(fault: Fault, number: int) -> Fault:
     return Fault(fault.do, number, fault.times, fault.status, fault.seconds)
 
 
-def every(requests: int, random: Random) -> Iterator[tuple[str, Fault]]:
+def every(requests: int, random: Random, *, durable: bool) -> Iterator[tuple[str, Fault]]:
     """All faults at all requests of a run, in random order.
 
     :param requests: how many requests the run takes
+    :param durable: whether the store keeps its objects when it is restarted
     """
-    cases = [(name, at(fault, number)) for name, fault in FAULTS.items() for number in range(requests)]
+    faults = [(name, fault) for name, fault in FAULTS.items() if durable or fault.do != RESTART]
+    cases = [(name, at(fault, number)) for name, fault in faults for number in range(requests)]
     random.shuffle(cases)
     yield from cases
 
@@ -76,8 +80,8 @@ def _on_store(name: str, home: Path, faults: int, seed: int) -> bool:
 
     emulator, started_at = EMULATORS[name], time.monotonic()
     with ExitStack() as stack:
-        url = stack.enter_context(running(emulator, home / emulator.scheme / str(faults)))
-        proxy = stack.enter_context(store_proxy(url))
+        store = stack.enter_context(running(emulator, home / emulator.conn_id))
+        proxy = stack.enter_context(store_proxy(store))
         run = StoreRun(emulator, proxy, stack.enter_context(batch_platform()), "faults")
         os.environ |= quiet_environment() | run.environment()
         os.environ |= {
@@ -98,7 +102,8 @@ def _on_store(name: str, home: Path, faults: int, seed: int) -> bool:
 
 def _run(run: StoreRun, faults: int, random: Random) -> Counter[str]:
     totals: Counter[str] = Counter()
-    cases = {way: every(run.requests(deferrable=way), random) for way in (True, False)}
+    durable = run.emulator.durable
+    cases = {way: every(run.requests(deferrable=way), random, durable=durable) for way in (True, False)}
     while totals["faults"] < faults:
         way = bool(totals["faults"] % 2)
         found = next(cases[way], None)

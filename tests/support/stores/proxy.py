@@ -13,24 +13,29 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from threading import Thread
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.stores.emulators import RunningEmulator
+
 ROOT = Path(__file__).resolve().parents[3]
 CONTROL = "/-/"
 
-Action = Literal["status", "slow", "drop before", "drop after"]
+RESTART = "restart"
+Action = Literal["status", "slow", "drop before", "drop after", "restart"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What happens to some requests.
 
-    :param do: respond with ``status`` without an effect, respond late, or break the connection before or after the effect
+    :param do: respond with ``status`` without an effect, respond late, break the connection before or after the effect, or
+        restart the store and break the connection
     :param at: number of the first request that is hit, counted from 0 since the last reset
     :param times: how many requests in a row are hit
     :param status: HTTP status
@@ -113,22 +118,32 @@ class StoreProxy:
 
 
 @contextmanager
-def store_proxy(url: str) -> Iterator[StoreProxy]:
+def store_proxy(store: RunningEmulator) -> Iterator[StoreProxy]:
     """Run a proxy in a process of its own.
 
-    :param url: the store
+    :param store: the store; restarted when a fault says so
     """
-    command = [sys.executable, "-m", "tests.support.stores.proxy", url]
+    command = [sys.executable, "-m", "tests.support.stores.proxy", store.url]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        restarter = Thread(target=_restart_when_told, args=(process.stdout, store))
+        restarter.start()
         try:
-            yield StoreProxy(process.stdout.readline().strip())
+            yield StoreProxy(address)
         finally:
             process.stdin.close()
             process.wait(10)
+            restarter.join()
+
+
+def _restart_when_told(lines: IO[str], store: RunningEmulator) -> None:
+    for line in lines:
+        assert line.strip() == RESTART, line
+        store.restart()
 
 
 @dataclass(slots=True)
@@ -211,9 +226,10 @@ class Proxy:
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, with a connection of its own to the store."""
-        parts = urlsplit(self.store)
-        store = await asyncio.open_connection(parts.hostname, parts.port, limit=2**20)
+        parts, streams = urlsplit(self.store), [writer]
         try:
+            store = await asyncio.open_connection(parts.hostname, parts.port, limit=2**20)
+            streams.append(store[1])
             while (request := await read_message(reader, writer)) is not None:
                 response = await self._respond(request, *store)
                 if response is None:
@@ -222,9 +238,9 @@ class Proxy:
                 if header(response, b"connection").lower() == b"close" or response.startswith(b"HTTP/1.0"):
                     break
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the proxy ends: Python 3.11 would print a traceback for each cancelled connection
+            pass  # the store or the proxy ends: Python 3.11 would print a traceback for each cancelled connection
         finally:
-            for each in (writer, store[1]):
+            for each in streams:
                 with suppress(ConnectionError):
                     each.close()
 
@@ -238,7 +254,9 @@ class Proxy:
         fault = self._next(method.decode(), target.decode())
         do = fault and fault.do
         await asyncio.sleep(self.delay)
-        if do == "drop before":
+        if do == RESTART:
+            print(RESTART, flush=True)
+        if do in ("drop before", RESTART):
             return None
         if fault is not None and do == "status":
             return refusal(fault.status, method)
