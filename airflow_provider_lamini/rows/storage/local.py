@@ -97,17 +97,18 @@ class LocalStore:
         :param data: its content, or blocks of it
         :param durable: rename it only when its content is on the disk
         """
-        target = Path(path)
-        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:16]}{_TEMPORARY_SUFFIX}"
+        # Plain texts here: with pathlib, the names of a small file cost as much as the file.
+        folder, name = os.path.split(path)
+        temporary = f"{folder}/.{name}.{uuid.uuid4().hex[:16]}{_TEMPORARY_SUFFIX}"
         try:
             with _create(temporary) as file:
                 file.writelines((data,) if isinstance(data, bytes) else data)
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-                temporary.replace(target)
+                os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            self.delete(temporary)
             raise
 
     def sync(self, folder: str) -> None:
@@ -118,7 +119,8 @@ class LocalStore:
             os.close(handle)
 
     def delete(self, path: str) -> None:
-        Path(path).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
     def delete_all(self, paths: Sequence[str]) -> None:
         for path in paths:
@@ -154,16 +156,13 @@ class LocalStore:
 
         :return: whether there is a lock: a file system without locks admits every process
         """
-        file = Path(path)
-        created = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
-        handle = _acquire_lock(file, timeout)
+        created = _missing_folders(os.path.dirname(path))
+        handle = _acquire_lock(path, timeout)
         try:
             yield handle is not None
         finally:
             if handle is not None:
-                file.unlink(
-                    missing_ok=True
-                )  # while the lock is still held, so that it is this process's own file
+                self.delete(path)  # while the lock is still held, so that it is this process's own file
                 os.close(handle)
             with suppress(OSError):  # they are not empty any more
                 for folder in created:
@@ -174,21 +173,28 @@ class LocalStore:
         return None
 
 
-def _create(path: Path) -> BinaryIO:
+def _create(path: str) -> BinaryIO:
     try:
-        return path.open("wb")
+        return open(path, "wb")
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "wb")
 
 
-def _acquire_lock(file: Path, timeout: float) -> int | None:
+def _missing_folders(path: str) -> list[Path]:
+    """A folder and those above it that do not exist, the innermost first."""
+    if os.path.isdir(path):
+        return []
+    return [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+
+
+def _acquire_lock(path: str, timeout: float) -> int | None:
     """Open the lock file and lock it; ``None`` if the file system has no locks. A lock ends with its process."""
     from fcntl import LOCK_EX, LOCK_NB, flock
 
     deadline, pause = time.monotonic() + timeout, _FIRST_LOCK_PAUSE
     while True:
-        handle = _open_lock_file(file)
+        handle = _open_lock_file(path)
         try:
             flock(handle, LOCK_EX | LOCK_NB)
         except BlockingIOError:
@@ -199,27 +205,27 @@ def _acquire_lock(file: Path, timeout: float) -> int | None:
                 return None
             raise
         else:
-            if _is_same_file(file, handle):
+            if _is_same_file(path, handle):
                 return handle
             os.close(handle)  # the previous owner has removed the file on its way out
             continue
         if time.monotonic() >= deadline:
-            raise BusyError(str(file))
+            raise BusyError(path)
         time.sleep(pause)
         pause = min(2 * pause, _MAX_LOCK_PAUSE)
 
 
-def _open_lock_file(file: Path) -> int:
+def _open_lock_file(path: str) -> int:
     while True:
         try:
-            return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
 
 
-def _is_same_file(file: Path, handle: int) -> bool:
+def _is_same_file(path: str, handle: int) -> bool:
     try:
-        return os.path.samestat(file.stat(), os.fstat(handle))
+        return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:
         return False
 
