@@ -155,9 +155,11 @@ def _set_up_airflow(url: str) -> None:
     os.environ["AIRFLOW_CONN_LAMINI_DEFAULT"] = json.dumps(
         {"conn_type": "lamini", "host": url, "password": "key"}
     )
+    # A task's process is forked from its supervisor, and loads all plugins before it runs the task.
+    import airflow.sdk.execution_time.supervisor  # noqa: F401
     from airflow.sdk.listener import get_listener_manager
 
-    get_listener_manager()  # loads all plugins, as Airflow does in each worker before it runs a task
+    get_listener_manager()
 
 
 VARIANTS = {
