@@ -34,7 +34,7 @@ class Progress:
     :param done: rows done before them
     :param total: rows in total; 0 if the work is not counted in rows
     :param skipped: rows among ``done`` that an earlier attempt finished; they do not count for the speed
-    :param since: when this attempt started, Unix timestamp
+    :param since: when this attempt started, or the oldest of its jobs if that was earlier, Unix timestamp
     """
 
     jobs: int
@@ -77,12 +77,12 @@ class Progress:
         failing = [history for history in histories.values() if history.error is not None]
         if not failing:
             return self._rows(histories, now) if self.total else self._statuses(histories)
-        known = self._rows(histories) if self.total else self._statuses(histories, brief=True)
         worst = max(failing, key=lambda history: history.errors)
-        return (
-            f"Polls fail ({worst.errors} in a row), still waiting: {reason(worst.error)} "
-            f"({known} at the last successful poll)"
-        )
+        line = f"Polls fail ({worst.errors} in a row), still waiting: {reason(worst.error)}"
+        if all(history.status is None for history in histories.values()):
+            return line
+        known = self._rows(histories) if self.total else self._statuses(histories, brief=True)
+        return f"{line} ({known} at the last successful poll)"
 
     def state(self, histories: Mapping[str, PollHistory]) -> str:
         """Describe how far the jobs are at the end of a wait.
@@ -90,7 +90,7 @@ class Progress:
         :param histories: what the last polls have shown, by job
         """
         if self.total:
-            ended = sum(history.status.state.ended for history in histories.values() if history.status)
+            ended = _ended(histories)
             return f"{ended} of {counted(self.jobs, 'job')} ended, {self._done(histories):,} of {self.total:,} rows done"
         shown = [
             f"job {job_id}: {_end(history)}" for job_id, history in islice(histories.items(), MAX_JOBS_SHOWN)
@@ -103,10 +103,13 @@ class Progress:
         return self.done + int(sum(status.rows.done for status in statuses if status and status.rows))
 
     def _rows(self, histories: Mapping[str, PollHistory], now: float | None = None) -> str:
+        in_progress = f"{counted(self.jobs - _ended(histories), 'job')} in progress"
+        if any(history.status is None for history in histories.values()):  # its rows would be missing
+            return f"{in_progress}, waiting for the first status"
         done = self._done(histories)
         text = f"{done:,} of {self.total:,} rows done"
         if self.jobs:  # rows that are sent without a job have none
-            text += f", {counted(self.jobs, 'job')} in progress"
+            text += f", {in_progress}"
         if now is None:
             return text
         seconds = now - self.since
@@ -177,6 +180,10 @@ class ProgressLog:
         :param seconds: how long the wait took
         """
         return f"Waited {duration(seconds)}: {self._progress.state(histories)}{_outages(histories.values())}."
+
+
+def _ended(histories: Mapping[str, PollHistory]) -> int:
+    return sum(history.status.state.ended for history in histories.values() if history.status)
 
 
 def _seconds_of_outages(histories: Mapping[str, PollHistory]) -> float:

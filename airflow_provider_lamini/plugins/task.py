@@ -311,7 +311,7 @@ def _numbers(ledger: LedgerDocument, manifest: Manifest | None) -> RunDetails:
     if manifest is not None:
         facts = {"seconds": manifest.seconds, "model": manifest.model, "input": manifest.input}
     else:
-        facts = {"rows done": f"{counts.rows:,} of {ledger.header.total_rows:,}"}
+        facts = {"rows written": f"{counts.rows:,} of {ledger.header.total_rows:,}"}
     return RunDetails(
         counts={
             "rows": counts.rows,

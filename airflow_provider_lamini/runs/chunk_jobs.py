@@ -167,12 +167,15 @@ class ChunkJobs:
             each for chunk in document.open for each in chunk.submissions if each.state == "submitted"
         ]
         started_at = self._task.started_at
+        submitted_at = [each.submitted_at or started_at for each in submitted]
+        try_started_at = max(document.try_started_at, document.header.created_at) or started_at
         progress = Progress(
             jobs=len(submitted),
             done=document.totals.rows,
             total=document.header.total_rows,
             skipped=document.rows_done_before,
-            since=max(document.try_started_at, document.header.created_at) or started_at,
+            # Jobs of an earlier try may have done most of their rows before this one started.
+            since=min(try_started_at, *submitted_at),
         )
         # While rows are left, half of the jobs keep running while the task resumes and refills.
         min_ended = len(submitted) if document.exhausted else (len(submitted) + 1) // 2
@@ -181,7 +184,7 @@ class ChunkJobs:
             kind=self._endpoint.kind,
             job_ids=[each.job_id for each in submitted if each.job_id],
             # The platform may not know a new job yet. If it counted as vanished, it would be paid for twice.
-            submitted_at=max(each.submitted_at or started_at for each in submitted),
+            submitted_at=max(submitted_at),
             min_ended=min_ended,
             gather=GATHER_IN_WORKER if rows <= MAX_ROWS_AT_ONCE else 0.0,
             progress=progress.payload(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
@@ -35,7 +37,21 @@ def test_steps_and_percent_are_not_added_to_rows(unit):
 
 def test_no_speed_is_shown_before_a_row_is_done():
     progress = Progress(jobs=1, done=200, total=1000, skipped=200, since=100.0)
-    assert progress.line({"a": PollHistory()}, now=130.0) == "200 of 1,000 rows done, 1 job in progress"
+    assert progress.line({"a": history(0)}, now=130.0) == "200 of 1,000 rows done, 1 job in progress"
+
+
+def test_no_rows_are_counted_before_all_jobs_were_polled():
+    progress = Progress(jobs=2, done=0, total=1000, since=100.0)
+    line = progress.line({"a": history(30), "b": PollHistory()}, now=130.0)
+    assert line == "2 jobs in progress, waiting for the first status"
+
+
+def test_a_job_that_has_ended_is_not_in_progress():
+    ended = PollHistory(
+        JobStatus("8", JobState.SUCCEEDED, "succeeded", JobProgress(70, ProgressUnit.ROWS, 70))
+    )
+    line = Progress(jobs=2, total=1000).line({"a": history(30), "b": ended}, now=0.0)
+    assert line == "100 of 1,000 rows done, 1 job in progress"
 
 
 def test_work_that_is_not_counted_in_rows_shows_the_platforms_words():
@@ -114,10 +130,16 @@ def test_the_reason_of_an_outage_and_what_to_do_are_at_the_beginning_of_its_line
 
 def test_no_remaining_time_is_shown_while_polls_fail():
     progress = Progress(jobs=1, done=400, total=1000, skipped=0, since=100.0)
-    failing = PollHistory(error=UnavailableError("no response"), errors=1)
+    failing = replace(history(0), error=UnavailableError("no response"), errors=1)
     line = progress.line({"a": failing}, now=130.0)
     assert line.endswith("(400 of 1,000 rows done, 1 job in progress at the last successful poll)")
     assert "left" not in line
+
+
+def test_no_successful_poll_is_claimed_before_the_first_one():
+    progress = Progress(jobs=1, done=400, total=1000)
+    line = progress.line({"a": PollHistory(error=UnavailableError("No response."), errors=1)})
+    assert line == "Polls fail (1 in a row), still waiting: No response."
 
 
 def test_an_outage_is_one_warning_and_its_end_is_logged():

@@ -95,6 +95,16 @@ def test_the_log_of_a_resumed_task_says_what_its_triggers_saw(inference):
     ]
 
 
+def test_the_speed_of_a_task_that_attaches_counts_from_the_submission_of_its_jobs(platform, inference):
+    platform.control.hold(after_rows=4)
+    make = inference()
+    first = begin(make)
+    again = begin(make)
+    assert again.trigger["job_ids"] == first.trigger["job_ids"]
+    assert again.trigger["progress"]["since"] <= first.trigger["submitted_at"]
+    platform.control.release()
+
+
 def test_the_log_shows_the_input_and_the_output_of_a_run(inference, out):
     with log_lines() as lines:
         run_to_end(inference())

@@ -232,7 +232,7 @@ def test_a_task_that_waits_shows_how_far_it_is(
     with pytest.raises(TaskDeferred):
         resume(make, deferral, deferral.wait(), ti)
     shown = pages.data(address(store(ti, state="deferred")))
-    assert shown["facts"]["rows done"] == "2 of 6"
+    assert shown["facts"]["rows written"] == "2 of 6"
     assert [row["index"] for row in shown["rows"]] == [0, 1]
     assert len(shown["jobs"]) == 2
     assert platform.url not in json.dumps(shown)
@@ -354,7 +354,7 @@ def test_a_deferred_evaluation_shows_the_rows_of_its_models(
         begin(evaluate, ti)
         shown = pages.data(address(store(ti, state="deferred")))
         control.release()
-    assert shown["facts"]["rows done (model)"] == "0 of 3"
+    assert shown["facts"]["rows written (model)"] == "0 of 3"
     assert shown["notes"] == []
 
 

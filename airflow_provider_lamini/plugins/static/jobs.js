@@ -138,8 +138,18 @@ async function loadJobs() {
     listing = found;
     first = 0;
     showPage();
-    return found.total ? null : "There are no jobs here yet.";
+    return found.total ? null : emptyText();
   });
+}
+
+/** An empty list, and where to look for the jobs that no list has. */
+function emptyText() {
+  const list = known.lists.find((each) => each.kind === by("kind").value);
+  const unlisted = known.kinds.filter((kind) => !known.lists.some((each) => each.kind === kind.kind));
+  const empty = `The list ${list.title} is empty.`;
+  if (!unlisted.length) return empty;
+  const titles = unlisted.map((kind) => kind.title).join(", ");
+  return `${empty} ${known.platform} lists no jobs of these kinds: ${titles}. Find such a job by its id, or in its task's tab LLM results.`;
 }
 
 function showPage() {
