@@ -25,9 +25,9 @@ C = TypeVar("C")
 
 log = logging.getLogger(__name__)
 
-_FORM_NAMES = {"base_url": "Host", "key": "The key in the password field"}
+_FORM_NAMES = {"base_url": "Platform URL (host)", "key": "API key (password)"}
 """Names of settings in the form. An error about a setting begins with its name."""
-NO_KEY = "The password field is empty: put the platform's API key there."
+NO_KEY = "API key (password) is empty: set it to the platform's key."
 _SECRET_HEADER = re.compile(r"auth|token|key|secret|passw|credential|cookie|signature", re.IGNORECASE)
 _MAX_PORT = 65535
 _SHOWN = 16
@@ -273,10 +273,10 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, example
     host = (host or "").strip()
     schema = (schema or "").strip().lower()
     if not host:
-        raise _ProblemError(f"Host is empty: set it to the platform's URL, such as {example}.")
+        raise _ProblemError(f"Platform URL (host) is empty: set it to the platform's URL, such as {example}.")
     if schema not in ("", "http", "https"):
         raise _ProblemError(
-            f"Schema must be http or https, not {schema!r}; to give a path, put the full URL into Host."
+            f"Scheme must be http or https, not {schema!r}; to give a path, put the full URL into Platform URL."
         )
     port = port or None  # Airflow's form sends 0 for an empty port
     if port is not None and not 1 <= port <= _MAX_PORT:
@@ -285,13 +285,17 @@ def _base_url(host: str | None, schema: str | None, port: int | None, *, example
         parts = urlsplit(host if "://" in host else f"//{_bracketed(host)}")
         own_port = parts.port
     except ValueError:  # its message may repeat a key that was pasted into the wrong field
-        raise _ProblemError("Host is not a valid URL: check its port and its brackets.") from None
+        raise _ProblemError(
+            "Platform URL (host) is not a valid URL: check its port and its brackets."
+        ) from None
     if schema and parts.scheme and schema != parts.scheme:
         raise _ProblemError(
-            f"Host begins with {parts.scheme}://, but Schema is {schema}: remove one of them."
+            f"Platform URL (host) begins with {parts.scheme}://, but Scheme is {schema}: remove one of them."
         )
     if port is not None and own_port is not None and port != own_port:
-        raise _ProblemError(f"Host contains port {own_port}, but Port is {port}: remove one of them.")
+        raise _ProblemError(
+            f"Platform URL (host) contains port {own_port}, but Port is {port}: remove one of them."
+        )
     netloc = parts.netloc.removesuffix(":")
     if port is not None and own_port is None:
         netloc = f"{netloc}:{port}"

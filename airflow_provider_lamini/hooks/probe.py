@@ -39,24 +39,22 @@ def probe(platform: Platform, settings: ClientSettings, seconds: float = PROBE_S
 
 def _probe(platform: Platform, settings: ClientSettings, seconds: float) -> tuple[bool, str]:
     url = settings.base_url
-    late = (
-        f"{url} did not respond within {seconds:g} s: check Host, Port, and firewalls or proxies in between."
-    )
+    late = f"{url} did not respond within {seconds:g} s: check Platform URL (host), Port, and firewalls or proxies in between."
     try:
         found = send_once(settings, platform.probe.call, seconds)
     except (TimeoutError, PlatformTimeoutError):
         return False, late
     except AuthenticationError as error:
-        return False, f"{url} responds, but refuses the key ({error.status}): check the password field."
+        return False, f"{url} responds, but refuses the key ({error.status}): check API key (password)."
     except NotFoundError:
         return (
             False,
-            f"{url} responds, but has no {platform.title} API there (404): check Host and its path prefix.",
+            f"{url} responds, but has no {platform.title} API there (404): check Platform URL (host) with its path prefix, and Port.",
         )
     except ProtocolError as error:
         return (
             False,
-            f"{url} does not respond like a {platform.title} platform ({error.detail}): check Host and its path.",
+            f"{url} does not respond like a {platform.title} platform ({error.detail}): check Platform URL (host) and Port.",
         )
     except PlatformError as error:
         return False, str(error)

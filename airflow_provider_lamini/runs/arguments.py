@@ -35,6 +35,8 @@ _MAX_DIGITS = 100
 def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn errors that no retry can help into errors that Airflow does not retry.
 
+    The new error takes the old one's cause, not the old one: its message, shown twice, would hide what happened.
+
     :param begun: whether the task has used its storage and may have submitted jobs. Then storage that refuses, returns a
         damaged ledger or no longer has the input is not the user's mistake, and a retry must attach to the jobs.
     :raises InvalidArgumentError: instead of a `RowError`, unless a retry may help
@@ -62,16 +64,16 @@ def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[No
             raise StorageError(
                 f"{error} It worked before, so a retry may help. Jobs that were submitted may still run and bill; the retry "
                 "attaches to them."
-            ) from error
+            ) from error.__cause__
         if isinstance(error, StoreRefusedError) and error.may_pass:
             raise StorageError(
                 f"{error} The refusal may pass: a retry starts over. Nothing was sent."
-            ) from error
+            ) from error.__cause__
         raise InvalidArgumentError(str(error)) from error.__cause__
     except RowError as error:
         raise InvalidArgumentError(str(error)) from error.__cause__
     except UnsupportedError as error:
-        raise UnsupportedOperationError(str(error)) from error
+        raise UnsupportedOperationError(str(error)) from error.__cause__
 
 
 def shown(value: object) -> str:

@@ -76,26 +76,35 @@ def test_host_schema_and_port_make_one_url(host, schema, port, expected):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"host": None}, "Host is empty: set it to the platform's URL, such as https://api.lamini.ai"),
-        ({"host": "   "}, "Host is empty"),
-        ({"host": "ftp://api.lamini.ai"}, "Host must begin with http:// or https://"),
-        ({"host": "https://"}, "Host has no valid host"),
-        ({"host": "https://user:pass@api.lamini.ai"}, "Host must not contain a user name or password"),
+        (
+            {"host": None},
+            "Platform URL (host) is empty: set it to the platform's URL, such as https://api.lamini.ai",
+        ),
+        ({"host": "   "}, "Platform URL (host) is empty"),
+        ({"host": "ftp://api.lamini.ai"}, "Platform URL (host) must begin with http:// or https://"),
+        ({"host": "https://"}, "Platform URL (host) has no valid host"),
+        (
+            {"host": "https://user:pass@api.lamini.ai"},
+            "Platform URL (host) must not contain a user name or password",
+        ),
         ({"host": "https://api.lamini.ai/?x=1"}, "and what follows"),
-        ({"host": "api.lamini.ai:https"}, "Host is not a valid URL"),
+        ({"host": "api.lamini.ai:https"}, "Platform URL (host) is not a valid URL"),
         (
             {"host": "http://api.lamini.ai", "schema": "https"},
-            "Host begins with http://, but Schema is https",
+            "Platform URL (host) begins with http://, but Scheme is https",
         ),
-        ({"host": "https://api.lamini.ai:8443", "port": 443}, "Host contains port 8443, but Port is 443"),
+        (
+            {"host": "https://api.lamini.ai:8443", "port": 443},
+            "Platform URL (host) contains port 8443, but Port is 443",
+        ),
         (
             {"schema": "v1"},
-            "Schema must be http or https, not 'v1'; to give a path, put the full URL into Host",
+            "Scheme must be http or https, not 'v1'; to give a path, put the full URL into Platform URL",
         ),
         ({"port": 70000}, "Port must be between 1 and 65535, not 70000"),
-        ({"password": None}, "The password field is empty: put the platform's API key there"),
-        ({"password": " \n"}, "The password field is empty"),
-        ({"password": f"{KEY} and more"}, "The key in the password field must be printable ASCII"),
+        ({"password": None}, "API key (password) is empty: set it to the platform's key"),
+        ({"password": " \n"}, "API key (password) is empty"),
+        ({"password": f"{KEY} and more"}, "API key (password) must be printable ASCII"),
     ],
 )
 def test_the_error_of_an_invalid_field_is_one_sentence_that_names_it(changes, named):
@@ -109,7 +118,7 @@ def test_the_error_of_an_invalid_field_is_one_sentence_that_names_it(changes, na
 def test_a_connection_of_another_type_is_named_first():
     assert problem(conn_type="http", password=None) == (
         "Connection 'lamini_default': It has type 'http', not 'lamini': use a connection of that type. "
-        "The password field is empty: put the platform's API key there."
+        "API key (password) is empty: set it to the platform's key."
     )
 
 
@@ -137,7 +146,7 @@ def test_a_key_is_trimmed_and_never_shown():
 
 def test_the_environment_does_not_replace_a_missing_key(monkeypatch):
     monkeypatch.setenv("LAMINI_API_KEY", KEY)
-    assert "password field is empty" in problem(password=None)
+    assert "API key (password) is empty" in problem(password=None)
 
 
 def test_extras_become_settings():
@@ -281,9 +290,9 @@ def test_the_web_url_is_known_for_the_cloud_and_configured_for_others(host, web_
 
 
 def test_the_error_of_a_connection_survives_pickling_and_stops_retries():
-    error = pickle.loads(pickle.dumps(InvalidConnectionError("c", "Host is empty.")))
-    assert str(error) == "Connection 'c': Host is empty."
-    assert (error.conn_id, error.problem) == ("c", "Host is empty.")
+    error = pickle.loads(pickle.dumps(InvalidConnectionError("c", "Platform URL (host) is empty.")))
+    assert str(error) == "Connection 'c': Platform URL (host) is empty."
+    assert (error.conn_id, error.problem) == ("c", "Platform URL (host) is empty.")
     assert isinstance(error, AirflowFailException)
     assert isinstance(error, ValueError)
 

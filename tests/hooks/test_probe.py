@@ -41,7 +41,7 @@ def test_a_valid_connection_to_emissary_passes_and_a_wrong_key_does_not(platform
     refused = connect(conn_type="emissary", host=platform.url, password="another-key-0123456789")
     assert refused.test_connection() == (
         False,
-        f"{platform.url} responds, but refuses the key (401): check the password field.",
+        f"{platform.url} responds, but refuses the key (401): check API key (password).",
     )
 
 
@@ -54,7 +54,7 @@ def test_a_wrong_key_is_reported_after_one_request(platform, connect):
     hook = connect(host=platform.url, password="another-key-0123456789")
     assert hook.test_connection() == (
         False,
-        f"{platform.url} responds, but refuses the key (401): check the password field.",
+        f"{platform.url} responds, but refuses the key (401): check API key (password).",
     )
     assert len(platform.seen) == 1
 
@@ -147,11 +147,11 @@ def test_a_connection_without_host_or_key_is_reported_without_its_id(connect):
     """Airflow tests a form's connection under an id that it made up."""
     assert connect("tmp1", host="").test_connection() == (
         False,
-        "Host is empty: set it to the platform's URL, such as https://api.lamini.ai.",
+        "Platform URL (host) is empty: set it to the platform's URL, such as https://api.lamini.ai.",
     )
     passed, sentence = connect("tmp2", host="api.lamini.ai", password="").test_connection()
     assert not passed
-    assert sentence.startswith("The password field is empty: put the platform's API key there.")
+    assert sentence.startswith("API key (password) is empty: set it to the platform's key.")
 
 
 def test_the_form_of_airflow_2_which_hides_a_saved_key_from_its_test_says_so(connect):

@@ -156,7 +156,7 @@ def test_a_wrong_key_is_reported_clearly(platform, inference, monkeypatch, endpo
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_wrong_address_is_not_taken_for_refused_rows(platform, inference, endpoint):
     platform.control.fault(path="/.*(completions)", method="POST", status=405, times=None)
-    with pytest.raises(NotThePlatformError, match=r"^Check the connection's host and its path prefix"):
+    with pytest.raises(NotThePlatformError, match=r"^Check the connection's host, port and path prefix"):
         run_to_end(inference(endpoint=endpoint))
     assert submissions(platform) <= 1
 

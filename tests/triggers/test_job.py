@@ -165,7 +165,7 @@ def test_without_its_connection_the_jobs_are_lost_but_not_vanished(trigger):
 def test_with_an_invalid_connection_the_jobs_are_lost_but_not_vanished(platform, trigger, monkeypatch):
     connect(monkeypatch, platform, password="")
     lost = event_of(trigger(["a"])).lost["a"]
-    assert (lost.vanished, "password field is empty" in lost.reason) == (False, True)
+    assert (lost.vanished, "API key (password) is empty" in lost.reason) == (False, True)
 
 
 @pytest.mark.usefixtures("platform")
