@@ -49,7 +49,7 @@ def _probe(platform: Platform, settings: ClientSettings, seconds: float) -> tupl
     except NotFoundError:
         return (
             False,
-            f"{url} responds, but has no {platform.title} API there (404): check Platform URL (host) with its path prefix, and Port.",
+            f"{url} responds, but has no {platform.title} API there (404): check Platform URL (host), with its path, and Port.",
         )
     except ProtocolError as error:
         return (
