@@ -44,6 +44,7 @@ PAGES = sorted(
     + [page for page in (ROOT / "dags_examples").rglob("README.md") if ".venv" not in page.parts]
 )
 LONGEST_PAGE = 150
+EXAMPLES = sorted([*(ROOT / "dags_examples").glob("*.py"), *(ROOT / "dags_examples" / "howto").glob("*.py")])
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -261,14 +262,19 @@ def test_shell_is_whole_and_commands_know_their_options(code):
             parsers[command[0]]().parse_args(command[1:])  # ends the test where it does not know them
 
 
-def dag_of(code: str) -> Any:
-    """The Dag of a block of code."""
+def dag_of(code: str, path: Path = DOCS / "page.md") -> Any:
+    """The Dag of a block of code, or of a file."""
     tree = ast.parse(code)
-    (block,) = (node for node in tree.body if isinstance(node, ast.With))
+    (block,) = (node for node in ast.walk(tree) if is_dag(node))
     block.items[0].optional_vars = ast.Name("dag", ast.Store())
-    made: dict[str, Any] = {}
-    exec(compile(ast.fix_missing_locations(tree), "page.md", "exec"), made)
-    return made["dag"]
+    made: dict[str, Any] = {"__file__": str(path)}
+    exec(compile(ast.fix_missing_locations(tree), path, "exec"), made)
+    return made.get("dag")  # an example may need a newer Airflow
+
+
+def is_dag(node: ast.AST) -> bool:
+    """Whether a node is the block of a Dag."""
+    return isinstance(node, ast.With) and ast.unparse(node.items[0]).startswith("DAG(")
 
 
 @pytest.mark.parametrize("code", all_blocks("python", "with DAG("))
@@ -277,6 +283,45 @@ def test_a_dag_of_a_page_can_be_made_and_its_tasks_wait_for_what_they_pull(code)
         texts = [str(getattr(task, field)) for field in task.template_fields]
         pulled = {name for text in texts for name in re.findall(r"\bti\.xcom_pull\(.(\w+)", text)}
         assert pulled <= task.get_flat_relative_ids(upstream=True), task.task_id
+
+
+@pytest.mark.parametrize("code", all_blocks("python", "with DAG("))
+def test_the_tasks_of_a_dag_of_a_page_are_retried(code):
+    assert without_retries(dag_of(code)) == []
+
+
+def without_retries(dag: Any) -> list[str]:
+    """The tasks of this provider that Airflow would not retry."""
+    classes = {task: getattr(task, "operator_class", type(task)) for task in dag.tasks}
+    ours = [task for task, cls in classes.items() if cls.__module__.startswith("airflow_provider_lamini.")]
+    return [task.task_id for task in ours if not task.retries]
+
+
+@pytest.mark.parametrize("code", all_blocks("python"))
+def test_every_task_that_is_shown_without_its_dag_is_retried(code):
+    """Except where a block leaves arguments out."""
+    tree = ast.parse(code)
+    if any(is_dag(node) for node in tree.body):
+        return
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and is_task(node.func)]
+    whole = [call for call in calls if not any(ast.unparse(each) == "..." for each in call.args)]
+    without = [call for call in whole if "retries" not in {keyword.arg for keyword in call.keywords}]
+    assert [ast.unparse(call) for call in without] == []
+
+
+def is_task(called: ast.expr) -> bool:
+    """Whether a call makes a task of this provider: an operator, a sensor or a decorator."""
+    name = ast.unparse(called).removesuffix(".partial")
+    return bool(
+        re.fullmatch(r"(?:Lamini|Emissary)\w+(?:Operator|Sensor)|task\.(?:lamini|emissary)_\w+", name)
+    )
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_tasks_of_an_example_are_retried(path):
+    """The pages of ``docs/howto`` show parts of the examples."""
+    dag = dag_of(path.read_text(encoding="utf-8"), path)
+    assert dag is None or without_retries(dag) == []
 
 
 @pytest.mark.parametrize("code", all_blocks("python"))

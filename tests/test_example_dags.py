@@ -39,9 +39,7 @@ PARSE = """
 import pathlib, runpy, sys
 for file in sorted(pathlib.Path(sys.argv[1]).glob("*.py")):
     print(file.name, flush=True)
-    for name, value in runpy.run_path(str(file)).items():
-        if type(value).__name__.startswith("Lamini"):
-            assert value.retries, f"{name} has no retries"
+    runpy.run_path(str(file))
 """
 
 
