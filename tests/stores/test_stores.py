@@ -9,10 +9,12 @@ import pytest
 
 from airflow_provider_lamini.compat import object_storage_path
 from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.errors import OutputRefusedError
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.support.stores.emulators import AZURITE, GCS, MOTO
 from tests.support.stores.faults import FAULTS, every
+from tests.support.stores.proxy import Fault
 from tests.support.tasks import log_lines, run_to_end
 
 pytestmark = pytest.mark.stores
@@ -59,6 +61,25 @@ def test_files_are_written_listed_read_and_removed(runs, store):
     assert (folder.read("b.json"), folder.exists("a.json"), folder.exists("c.json")) == (b"23", True, False)
     folder.delete_all(["a.json", "b.json", "c.json"])
     assert folder.names() == []
+
+
+def test_a_refusal_of_any_store_is_a_permission_error(runs, store):
+    """The clients of some stores have errors of their own, which nothing else knows."""
+    folder = OutputFolder(store.emulator.uri(f"{runs.name}/refused"))
+    folder.write("a.json", b"1")
+    folder.write("large.json", b"x" * 1000)
+    with folder.open("large.json") as file:
+        for step in (
+            lambda: file.read(1000),
+            lambda: folder.read("a.json"),
+            lambda: folder.write("b.json", b"2"),
+            lambda: folder.exists("a.json"),
+            lambda: folder.create_exclusive("c.json", b"3"),
+        ):
+            store.proxy.reset(Fault("status", status=403))
+            with pytest.raises((PermissionError, OutputRefusedError)):
+                step()
+            assert store.proxy.hits() == 1
 
 
 def test_a_record_under_state_path_is_written_read_and_removed(store, runs):

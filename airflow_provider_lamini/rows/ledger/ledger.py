@@ -475,7 +475,7 @@ class Ledger:
         except LedgerLostError:
             self._leave_unsent()
             raise
-        except (OSError, RowError):
+        except Exception:
             with suppress(OSError, RowError):  # the store may still fail; then the next process asks the user
                 self._leave_unsent()
             raise

@@ -31,7 +31,7 @@ class BusyError(Exception):
 
 
 class Store(Protocol):
-    """A file system. Paths are its own; a missing file is a ``FileNotFoundError``."""
+    """A file system. Paths are its own; a missing file is a ``FileNotFoundError``, and any other failure an ``OSError``."""
 
     remote: bool
     """Whether each operation is a request over a network."""

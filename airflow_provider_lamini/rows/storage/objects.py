@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import Parameter, signature
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_lamini.rows.storage.base import FileInfo
@@ -25,6 +25,9 @@ _KEPT = 2 * _BLOCK
 """Bytes of small files that are kept in memory while a task works on them."""
 _SAME_ANSWER_SECONDS = 1.0
 """How long the size and the version of a file count as known."""
+_BUFFER = 256 * 1024
+_REFUSED = (401, 403)
+"""HTTP statuses of a store that does not permit something."""
 # Names that stores use for values that change when an object is written again.
 _VERSION_KEYS = (
     "ETag",
@@ -38,6 +41,59 @@ _VERSION_KEYS = (
     "updated",
     "created",
 )
+
+
+class StoreClientError(OSError):
+    """A store has failed, and its client reports that in a way of its own."""
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raise whatever the client of a store raises as an ``OSError``: those of Azure and Google have errors of their own.
+
+    :raises PermissionError: if the store does not permit it
+    """
+    try:
+        yield
+    except Exception as error:
+        kind = type(error)
+        own = kind.__module__ != "builtins" and not isinstance(error, (OSError, ValueError))
+        if not own and not (isinstance(error, OSError) and kind is OSError and error.errno is None):
+            raise
+        status = getattr(error, "status_code", getattr(error, "code", None))
+        refused = status in _REFUSED or str(error).startswith("Forbidden")  # as gcsfs writes it
+        first_line = str(error).partition("\n")[0]
+        raise (PermissionError if refused else StoreClientError)(f"{kind.__name__}: {first_line}") from error
+
+
+class _StoreFile(io.RawIOBase):
+    """A file of a store, with the errors of `_os_errors`.
+
+    :param file: the file of fsspec
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    @_os_errors()
+    def readinto(self, buffer: Any) -> int:
+        return int(self._file.readinto(buffer))  # type: ignore[attr-defined]
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class ObjectStore:
@@ -59,12 +115,14 @@ class ObjectStore:
             {"max_concurrency": 1} if "max_concurrency" in _parameters(files, "cat_file") else {}
         )
 
+    @_os_errors()
     def glob(self, pattern: str) -> list[FileInfo]:
         check_pattern(pattern)
         self._files.invalidate_cache()
         found: dict[str, dict[str, Any]] = self._files.glob(pattern, detail=True)
         return [_info(path, found[path]) for path in sorted(found) if found[path].get("type") == "file"]
 
+    @_os_errors()
     def info(self, path: str) -> FileInfo:
         now = time.monotonic()
         asked_at, known = self._known.get(path, (-math.inf, None))
@@ -76,6 +134,7 @@ class ObjectStore:
                 self._contents.pop(path, None)
         return known
 
+    @_os_errors()
     def is_folder(self, path: str) -> bool:
         return bool(self._files.isdir(path))
 
@@ -83,22 +142,26 @@ class ObjectStore:
         """Not known before the first put."""
         return None
 
+    @_os_errors()
     def open(self, path: str) -> BinaryIO:
         """Open a file; a small one of which `info` was asked is only read once, however often it is opened."""
         _, known = self._known.get(path, (0.0, None))
         if known is None or known.size > _BLOCK:
             size = {} if known is None or "size" not in self._open_arguments else {"size": known.size}
-            return cast("BinaryIO", self._files.open(path, "rb", block_size=_BLOCK, **size))
+            file = self._files.open(path, "rb", block_size=_BLOCK, **size)
+            return io.BufferedReader(_StoreFile(file), _BUFFER)
         content = self._contents.get(path)
         if content is None:
             while sum(map(len, self._contents.values())) > _KEPT:
                 self._contents.pop(next(iter(self._contents)))
             content = self._contents[path] = self.read(path)
-        return BytesIO(content)
+        return io.BytesIO(content)
 
+    @_os_errors()
     def read(self, path: str) -> bytes:
         return cast("bytes", self._files.cat_file(path, **self._one_request))
 
+    @_os_errors()
     def write(self, path: str, data: bytes | Iterable[bytes], *, durable: bool) -> None:  # noqa: ARG002
         """Write a file with one put, which is visible as a whole or not at all, and durable when it is answered."""
         if isinstance(data, bytes):
@@ -122,11 +185,10 @@ class ObjectStore:
         """Nothing to wait for: a put is durable when it is answered."""
 
     def delete(self, path: str) -> None:
-        try:
+        with suppress(FileNotFoundError), _os_errors():
             self._files.rm_file(path)
-        except FileNotFoundError:
-            return
 
+    @_os_errors()
     def delete_all(self, paths: Sequence[str]) -> None:
         """Remove files: with one request for a thousand of them, or with several requests at the same time."""
         if len(paths) > 1 and hasattr(self._files, "_bulk_delete"):
@@ -143,6 +205,7 @@ class ObjectStore:
             return False
         return True
 
+    @_os_errors()
     def names(self, folder: str) -> list[str]:
         self._files.invalidate_cache()
         try:
@@ -167,7 +230,8 @@ class ObjectStore:
         if not self._may_create_exclusively:
             return None
         try:
-            self._files.pipe_file(path, data, mode="create")
+            with _os_errors():
+                self._files.pipe_file(path, data, mode="create")
         except TypeError:  # the client of the store does not know the argument
             return None
         except OSError:
