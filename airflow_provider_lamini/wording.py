@@ -11,9 +11,9 @@ def counted(count: int, noun: str) -> str:
 
     :param count: how many
     :param noun: the noun in the singular; its plural ends in ``s``
-    :return: such as ``1 row`` or ``2 rows``
+    :return: such as ``1 row`` or ``2,000 rows``
     """
-    return f"{count} {noun if count == 1 else f'{noun}s'}"
+    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
 
 
 def a_type(value: object) -> str:
@@ -32,10 +32,10 @@ def duration(seconds: float) -> str:
     """Format a duration for users.
 
     :param seconds: the duration
-    :return: such as ``45 s``, ``12 min`` or ``3.5 h``
+    :return: such as ``45 s``, ``12 min``, ``3.5 h`` or ``24 h``
     """
     if seconds < SECONDS_PER_MINUTE:
         return f"{seconds:.0f} s"
     if seconds < SECONDS_PER_HOUR:
         return f"{seconds / SECONDS_PER_MINUTE:.0f} min"
-    return f"{seconds / SECONDS_PER_HOUR:.1f} h"
+    return f"{seconds / SECONDS_PER_HOUR:.1f}".removesuffix(".0") + " h"

@@ -7,7 +7,9 @@ import pytest
 from airflow_provider_lamini.wording import a_type, counted
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1000, "1000 rows")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1000, "1,000 rows")]
+)
 def test_a_noun_has_the_number_of_its_count(count, text):
     assert counted(count, "row") == text
 

@@ -50,7 +50,6 @@ GENERIC_STATUSES: Mapping[int, ErrorStatus] = MappingProxyType(
         405: ErrorStatus(
             meaning="nothing at this address takes such a request",
             error=errors.NotThePlatformError,
-            advice="Check the connection's host, port and path prefix: something other than the platform may answer there.",
             not_started=True,
         ),
         422: ErrorStatus(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _ADVICE: dict[type[errors.PlatformError], str] = {
     errors.AuthenticationError: "Check the key of the connection.",
     errors.NotFoundError: "Check the connection's address, with its path prefix, and the id.",
+    errors.NotThePlatformError: (
+        "Check the connection's host, port and path prefix: something other than the platform may answer there."
+    ),
     errors.InvalidRequestError: "Correct the argument.",
     errors.RateLimitedError: "Set requests_per_second, send less at a time, or allow a longer retry_budget.",
     errors.PlatformTimeoutError: "Ask for less at a time, or allow a longer read_timeout or retry_budget.",
@@ -235,8 +238,7 @@ def of_content(
     elif unreadable and _is_nearly_json(content):
         kind, unreadable = errors.UndecodableError, False
     elif unreadable and _is_page(content, transfer.headers.get("content-type", "")):
-        kind = errors.NotThePlatformError
-        reason = "it is a web page; perhaps something other than the platform responds at that address"
+        kind, reason = errors.NotThePlatformError, "it is a web page"
     reason = redact(reason)
     return AttemptFailed(
         kind,

@@ -67,7 +67,9 @@ def describe_tokens(sums: Mapping[str, float]) -> str:
     :param sums: sums over the rows
     """
     prompt, completion = sums.get("prompt_tokens", 0), sums.get("completion_tokens", 0)
-    return f"{prompt:.0f} prompt and {completion:.0f} completion tokens, {sums['total_tokens']:.0f} in total"
+    return (
+        f"{prompt:,.0f} prompt and {completion:,.0f} completion tokens, {sums['total_tokens']:,.0f} in total"
+    )
 
 
 Number = TypeVar("Number", int, float)

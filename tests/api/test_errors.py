@@ -67,7 +67,3 @@ def test_each_error_is_a_platform_error_and_says_whether_retrying_helps(kind):
 )
 def test_each_status_has_its_class(status, kind):
     assert LAMINI_DIALECT.error_status(status).error is kind
-
-
-def test_a_wrong_address_that_refuses_the_method_hints_at_the_host():
-    assert LAMINI_DIALECT.error_status(405).advice.startswith("Check the connection's host")

@@ -203,6 +203,8 @@ def test_an_invalid_successful_response_is_a_protocol_error(failure, response, w
     assert words in str(error)
     assert error.may_have_started is True
     assert "Welcome" not in str(error)
+    if isinstance(error, errors.NotThePlatformError):
+        assert str(error).startswith("Check the connection's host, port and path prefix")
 
 
 DEEP = b"[" * 100_000

@@ -200,6 +200,8 @@ def test_the_numbers_survive_serialization():
     assert Progress.from_payload(progress.payload(), jobs=3) == progress
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(4.2, "4 s"), (90, "2 min"), (5400, "1.5 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.2, "4 s"), (90, "2 min"), (5400, "1.5 h"), (86_400, "24 h")]
+)
 def test_durations_are_formatted_for_users(seconds, text):
     assert duration(seconds) == text
