@@ -85,8 +85,7 @@ def open_run(
         stack.enter_context(folder.lock())
         ledger = Ledger.resume(folder, owner, known=found)
         if ledger.totals.rows and not must_exist:  # after a wait, the trigger's summary has said so
-            done = (ledger.totals.rows, ledger.header.total_rows)
-            log.info("Resuming what an earlier try began: %d of %d rows are done.", *done)
+            _log_resumption(ledger, log)
     else:
         with _forgetting_rows(config, folder, found):
             summary = _checked_input(config, source, log)
@@ -118,6 +117,16 @@ def open_run(
     return OpenRun(
         config, source, folder, ledger, input_version=version, cache_bytes=cache_bytes, earlier=earlier
     )
+
+
+def _log_resumption(ledger: Ledger, log: Log) -> None:
+    if ledger.finished:
+        log.info("This run has ended before, and its arguments are the same: nothing is sent.")
+    else:
+        done = (ledger.totals.rows, ledger.header.total_rows)
+        log.info(
+            "Resuming what an earlier try began: %s of %s rows are done.", *(f"{rows:,}" for rows in done)
+        )
 
 
 def _load_again(folder: OutputFolder) -> LedgerDocument:

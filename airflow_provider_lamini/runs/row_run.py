@@ -120,9 +120,11 @@ class RowRun:
         why = f" ({describe_failures(counts.failures)})" if counts.failed else ""
         if "total_tokens" in counts.sums:
             log.info("The platform counted %s.", describe_tokens(counts.sums))
+        was_done = 0 < self._known.rows == counts.rows
         log.info(
-            "Wrote %s to %s; %d failed%s.",
-            *(counted(counts.rows, "row"), manifest.output, counts.failed, why),
+            "%s %s to %s; %s failed%s.",
+            "Earlier, this task wrote" if was_done else "Wrote",
+            *(counted(counts.rows, "row"), manifest.output, f"{counts.failed:,}", why),
         )
         return Done(self._result(manifest))
 

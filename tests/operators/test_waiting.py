@@ -114,6 +114,17 @@ def test_the_log_shows_the_input_and_the_output_of_a_run(inference, out):
     assert f"Wrote 25 rows to {out}; 0 failed." in lines
 
 
+def test_the_log_of_a_run_that_is_cleared_after_its_end_says_that_nothing_is_sent(platform, inference, out):
+    run_to_end(inference())
+    sent = submissions(platform)
+    with log_lines() as lines:
+        run_to_end(inference())
+    assert submissions(platform) == sent
+    assert "This run has ended before, and its arguments are the same: nothing is sent." in lines
+    assert f"Earlier, this task wrote 25 rows to {out}; 0 failed." in lines
+    assert not any(line.startswith(("Wrote", "Resuming")) for line in lines)
+
+
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
 def test_the_log_of_a_direct_run_shows_its_progress(inference, engine, endpoint):
     engine.tokens_per_second = 80  # a row takes 50 ms
