@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_lamini.compat import object_storage_path
 from airflow_provider_lamini.results import read_outputs
-from airflow_provider_lamini.rows.errors import OutputRefusedError
+from airflow_provider_lamini.rows.errors import OutputError, OutputRefusedError
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.support.stores.emulators import AZURITE, GCS, MOTO
@@ -80,6 +80,27 @@ def test_a_refusal_of_any_store_is_a_permission_error(runs, store):
             with pytest.raises((PermissionError, OutputRefusedError)):
                 step()
             assert store.proxy.hits() == 1
+
+
+@pytest.mark.parametrize("scheme", ["s3", "abfs", "gs"])
+def test_a_connection_that_does_not_exist_is_one_error(scheme):
+    with pytest.raises(OutputError, match="There is no connection 'nobody'"):
+        OutputFolder(f"{scheme}://nobody@bucket/out")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "fields"),
+    [
+        ("abfs", {"conn_type": "wasb", "extra": {"connection_string": "nonsense"}}),
+        ("abfs", {"conn_type": "http"}),
+        ("gs", {"conn_type": "google_cloud_platform", "extra": {"keyfile_dict": "{nonsense"}}),
+    ],
+)
+def test_a_connection_with_wrong_fields_is_not_a_missing_package(monkeypatch, scheme, fields):
+    monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps(fields))
+    with pytest.raises(OutputError, match="The connection 'wrong' cannot be used for") as caught:
+        OutputFolder(f"{scheme}://wrong@bucket/out").read("a.json")
+    assert "pip install" not in str(caught.value)
 
 
 def test_a_record_under_state_path_is_written_read_and_removed(store, runs):

@@ -9,6 +9,8 @@ from airflow_provider_lamini.rows.storage.local import LocalStore
 from airflow_provider_lamini.rows.storage.uris import is_remote, local_path, redacted_uri, split_uri
 
 if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
     from airflow_provider_lamini.rows.storage.base import Store
 
 
@@ -28,22 +30,54 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
     :param uri: ``s3://bucket/key``, ``file:///folder``, or a path, absolute or relative to the working directory
     :param conn_id: the Airflow connection to the store
     :return: the store, and the path in it
-    :raises InputError: if it is not a valid path or URI, or this Airflow has no file system for its scheme
+    :raises InputError: if it is not a valid path or URI, this Airflow has no file system for its scheme, or the connection is
+        missing or wrong
     """
     if not is_remote(uri):
         return LocalStore(), local_path(uri)
-    from airflow_provider_lamini.compat import object_storage_path
     from airflow_provider_lamini.rows.storage.objects import ObjectStore
 
     scheme, authority, path = split_uri(uri)
+    # Only the root: Airflow's path class reads some names as parts of a web address and drops what follows a '#' or '?'.
+    root = _root(f"{scheme}://{authority}/", conn_id, uri)
+    return ObjectStore(root.fs), f"{str(root.path).rstrip('/')}/{path}"
+
+
+def _root(address: str, conn_id: str | None, uri: str) -> ObjectStoragePath:
+    """Open the file system of a bucket.
+
+    :param address: the URI without its path
+    :param uri: the whole URI, for messages
+    :raises InputError: if there is no file system for its scheme, or its connection is missing or wrong
+    """
+    from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
+
+    from airflow_provider_lamini.compat import object_storage_path
+
+    owner = "The worker's own account"
     try:
-        # Only the root: Airflow's path class reads some names as parts of a web address and drops what follows a '#' or '?'.
-        root = object_storage_path(f"{scheme}://{authority}/", conn_id)
-        files = root.fs
-    except (ValueError, ImportError):
-        written = uri.partition("://")[0]
-        advice = _ADVICE.get(written.lower(), "Install its provider, or correct the scheme.")
-        raise InputError(
-            f"Airflow has no file system for {written}://. {advice} The path is {redacted_uri(uri)}."
-        ) from None
-    return ObjectStore(files), f"{str(root.path).rstrip('/')}/{path}"
+        root = object_storage_path(address, conn_id)
+        if root.conn_id:
+            name = root.conn_id.partition(":")[0]  # what stands behind it may be a password
+            owner = f"The connection {name!r}"
+            # Without it, the file system of S3 would use the worker's own account.
+            BaseHook.get_connection(root.conn_id)
+        root.fs  # noqa: B018 - it signs in
+    except AirflowNotFoundException:
+        raise InputError(f"There is no connection {name!r}. Define it, or name another one.") from None
+    except ImportError:
+        raise _no_file_system(uri) from None
+    except (ValueError, FileNotFoundError, AirflowException) as error:
+        if "filesystem" in str(error):  # none of that name is known, or none is installed
+            raise _no_file_system(uri) from None
+        reason = str(error).partition("\n")[0].rstrip(". ")
+        raise InputError(f"{owner} cannot be used for {redacted_uri(uri)}: {reason}.") from error
+    return root
+
+
+def _no_file_system(uri: str) -> InputError:
+    written = uri.partition("://")[0]
+    advice = _ADVICE.get(written.lower(), "Install its provider, or correct the scheme.")
+    return InputError(
+        f"Airflow has no file system for {written}://. {advice} The path is {redacted_uri(uri)}."
+    )
