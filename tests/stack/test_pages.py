@@ -127,6 +127,19 @@ def test_the_page_of_jobs_begins_with_the_connection_of_the_last_visit(
         airflow.remove_connection("first_by_name")
 
 
+def test_an_empty_list_says_which_jobs_the_platform_does_not_list(
+    airflow: AirflowStack, jobs: TuningPlatform, browser: Browser
+):
+    jobs.jobs.clear()
+    with window(browser, airflow.url) as page:
+        page.goto("/plugin/llm_jobs")
+        framed(page).locator("#connection").select_option("pages")
+        message = framed(page).get_by_text("The list Tuning jobs is empty.")
+        message.wait_for()
+        assert "batch completions" in message.inner_text()
+        assert "Find such a job by its id" in message.inner_text()
+
+
 def test_the_page_of_jobs_says_that_a_platform_does_not_answer(
     airflow: AirflowStack, jobs: TuningPlatform, browser: Browser
 ):
