@@ -57,11 +57,12 @@ def _root(address: str, conn_id: str | None, uri: str) -> ObjectStoragePath:
     owner = "The worker's own account"
     try:
         root = object_storage_path(address, conn_id)
-        if root.conn_id:
-            name = root.conn_id.partition(":")[0]  # what stands behind it may be a password
+        found = root.storage_options.get("conn_id")  # Airflow 2.11 has no attribute for it
+        if found:
+            name = str(found).partition(":")[0]  # what stands behind it may be a password
             owner = f"The connection {name!r}"
             # Without it, the file system of S3 would use the worker's own account.
-            BaseHook.get_connection(root.conn_id)
+            BaseHook.get_connection(str(found))
         root.fs  # noqa: B018 - it signs in
     except AirflowNotFoundException:
         raise InputError(f"There is no connection {name!r}. Define it, or name another one.") from None
