@@ -304,7 +304,7 @@ class _LineHandler(logging.Handler):
     def __init__(self, lines: list[str], minimum: int) -> None:
         super().__init__(minimum)
         self._lines = lines
-        self._last: logging.LogRecord | None = None
+        self._last = threading.local()
 
     def add_entry(self, _: object, level: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Collect a line of structlog."""
@@ -312,9 +312,14 @@ class _LineHandler(logging.Handler):
             self._lines.append(str(entry["event"]))
         return entry
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        # Without the handler's lock: a listener's action may wait for a thread that logs.
+        self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
-        if record is not self._last:  # both loggers may get the same record
-            self._last = record
+        if record is not getattr(self._last, "record", None):  # both loggers may get the same record
+            self._last.record = record
             self._lines.append(record.getMessage())
 
 
