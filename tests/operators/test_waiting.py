@@ -128,10 +128,12 @@ def test_the_log_of_a_run_that_is_cleared_after_its_end_says_that_nothing_is_sen
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
 def test_the_log_of_a_direct_run_shows_its_progress(inference, engine, endpoint):
     engine.tokens_per_second = 80  # a row takes 50 ms
+    began = time.monotonic()
     with log_lines() as lines:
         run_to_end(inference(endpoint=endpoint, max_in_flight=1, poll_interval=0.4))
+    seconds = time.monotonic() - began
     shown = [line for line in lines if re.match(r"\d+ of 25 rows done", line)]
-    assert 1 <= len(shown) <= 25 * 0.15 / 0.4
+    assert 1 <= len(shown) <= seconds / 0.4 + 1
     assert "rows/s" in shown[-1]
     assert not any("job" in line for line in shown)
 
