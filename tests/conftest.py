@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -52,6 +53,13 @@ os.environ.update(
 )
 (AIRFLOW_HOME / "dags").mkdir()
 
+WARNINGS_OF_AIRFLOW = {
+    "3.0": ("ignore:'HTTP_422_UNPROCESSABLE_ENTITY' is deprecated:DeprecationWarning",),
+    "3.1": ("ignore:'HTTP_422_UNPROCESSABLE_ENTITY' is deprecated:DeprecationWarning",),
+    "3.2": ("ignore:SelectableGroups dict interface is deprecated:DeprecationWarning",),
+}
+"""Filters of warnings that Airflow's own code or a package that it loads causes, by the first two numbers of its version."""
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
@@ -71,7 +79,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a session that is terminated run its teardowns, and those of its workers."""
+    """Ignore warnings of Airflow's own code. Let a session that is terminated run its teardowns, and those of its workers."""
+    airflow = ".".join(importlib.metadata.version("apache-airflow").split(".")[:2])
+    for ignored in WARNINGS_OF_AIRFLOW.get(airflow, ()):
+        config.addinivalue_line("filterwarnings", ignored)
     if threading.current_thread() is not threading.main_thread():
         return
     unwind_on_sigterm()

@@ -127,8 +127,9 @@ def test_a_connection_of_another_type_is_warned_of_once(monkeypatch, caplog):
     monkeypatch.setenv("AIRFLOW_CONN_OTHER_TYPE", json.dumps(fields))
     for _ in range(2):
         read_connection("other_type", PLATFORM)
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == [
+    # Airflow 3.0 warns of a missing key of its own.
+    ours = [record for record in caplog.records if record.name.startswith("airflow_provider_lamini")]
+    assert [record.getMessage() for record in ours if record.levelname == "WARNING"] == [
         "Connection 'other_type' has type 'http', not 'lamini': check that it leads to the platform."
     ]
 

@@ -180,7 +180,7 @@ def served(platform: Platform) -> Iterator[str]:
     """
     listening = bind("127.0.0.1", 0)
     config = uvicorn.Config(
-        create_app(platform, KEY, Connections()), lifespan="off", log_config=None, access_log=False
+        create_app(platform, KEY, Connections()), ws="none", lifespan="off", log_config=None, access_log=False
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
