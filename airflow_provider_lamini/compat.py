@@ -25,6 +25,15 @@ def object_storage_path(uri: str, conn_id: str | None = None) -> ObjectStoragePa
     return ObjectStoragePath(uri) if conn_id is None else ObjectStoragePath(uri, conn_id=conn_id)
 
 
+def connection_of(path: ObjectStoragePath) -> str | None:
+    """Return the Airflow connection of a path to an object: Airflow 2.11 has no attribute for it.
+
+    :param path: the path
+    """
+    found: str | None = getattr(path, "conn_id", None) or path.storage_options.get("conn_id")
+    return found
+
+
 async def aget_connection(conn_id: str) -> Connection:
     """Look up a connection without blocking the event loop.
 

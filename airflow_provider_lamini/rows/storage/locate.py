@@ -52,17 +52,17 @@ def _root(address: str, conn_id: str | None, uri: str) -> ObjectStoragePath:
     """
     from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
-    from airflow_provider_lamini.compat import object_storage_path
+    from airflow_provider_lamini.compat import connection_of, object_storage_path
 
     owner = "The worker's own account"
     try:
         root = object_storage_path(address, conn_id)
-        found = root.storage_options.get("conn_id")  # Airflow 2.11 has no attribute for it
+        found = connection_of(root)
         if found:
-            name = str(found).partition(":")[0]  # what stands behind it may be a password
+            name = found.partition(":")[0]  # what stands behind it may be a password
             owner = f"The connection {name!r}"
             # Without it, the file system of S3 would use the worker's own account.
-            BaseHook.get_connection(str(found))
+            BaseHook.get_connection(found)
         root.fs  # noqa: B018 - it signs in
     except AirflowNotFoundException:
         raise InputError(f"There is no connection {name!r}. Define it, or name another one.") from None
