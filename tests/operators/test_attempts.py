@@ -347,19 +347,19 @@ def test_a_timeout_ends_a_direct_run_and_keeps_its_chunks(platform, inference, r
     assert outputs(rows()) == OUTPUTS
 
 
-def test_the_progress_of_a_retry_counts_from_its_own_start(platform, inference, out):
-    """The previous try's rows, and the time since then, say nothing about the speed."""
+def test_the_progress_of_a_retry_counts_from_the_jobs_that_it_attaches_to(platform, inference, out):
+    """Rows of chunks that the previous try has finished, and the time since it began, say nothing about the speed."""
     platform.control.hold(after_rows=10)
     deferral = begin(inference(max_in_flight=1))
     wait_until(lambda: platform.control.jobs()[0]["ended"] is not None)
     platform.control.release()
     platform.control.hold(after_rows=5)
+    event, before = deferral.wait(), time.time()
     with pytest.raises(TaskDeferred):
-        resume(inference(max_in_flight=1), deferral, deferral.wait())
+        resume(inference(max_in_flight=1), deferral, event)
     ledger = json.loads((out / "_ledger.json").read_text())
     ledger["header"]["created_at"] -= 3600
     (out / "_ledger.json").write_text(json.dumps(ledger))
-    before = time.time()
     progress = begin(inference(max_in_flight=1)).trigger["progress"]
     assert (progress["done"], progress["skipped"], progress["total"]) == (10, 10, 25)
     assert before <= progress["since"] <= time.time()

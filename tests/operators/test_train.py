@@ -105,7 +105,7 @@ def test_a_key_that_is_rotated_while_a_task_waits_is_read_again(tuning, train, t
 LOST = {
     "revoked": "The tuning job 1 may still run and bill; a retry polls it again. Check the key of the connection. ",
     "deleted": "The tuning job 1 may still run and bill; a retry polls it again. Define the connection 'lamini_default'",
-    "emptied": "The tuning job 1 may still run and bill; a retry polls it again. Connection 'lamini_default': The password",
+    "emptied": "The tuning job 1 may still run and bill; a retry polls it again. Connection 'lamini_default': API key",
 }
 
 
