@@ -144,7 +144,7 @@ class UnreadableLedgerError(LedgerError):
 
 
 class StoreRefusedError(RowError):
-    """A store does not permit reading or writing."""
+    """A store does not permit reading or writing, or there is no usable connection to it."""
 
     may_pass: bool = False
     """Whether the store's reason goes away by itself, such as credentials that have expired."""

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from airflow_provider_lamini.compat import object_storage_path
+from airflow_provider_lamini.exceptions import StorageError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.errors import OutputError, OutputRefusedError
 from airflow_provider_lamini.rows.ledger.document import load
@@ -15,7 +16,7 @@ from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from tests.support.stores.emulators import AZURITE, GCS, MOTO
 from tests.support.stores.faults import FAULTS, every
 from tests.support.stores.proxy import Fault
-from tests.support.tasks import log_lines, run_to_end
+from tests.support.tasks import TI, begin, log_lines, resume, run_to_end
 
 pytestmark = pytest.mark.stores
 
@@ -101,6 +102,19 @@ def test_a_connection_with_wrong_fields_is_not_a_missing_package(monkeypatch, sc
     with pytest.raises(OutputError, match="The connection 'wrong' cannot be used for") as caught:
         OutputFolder(f"{scheme}://wrong@bucket/out").read("a.json")
     assert "pip install" not in str(caught.value)
+
+
+def test_a_connection_that_is_deleted_during_a_wait_ends_only_the_try(runs, monkeypatch):
+    source = runs.rows()
+    deferral = begin(lambda: runs.operator(source, "deleted"))
+    event = deferral.wait()
+    (name, fields), *_ = runs.emulator.environment(runs.proxy.url).items()
+    monkeypatch.delenv(name)
+    with pytest.raises(StorageError, match=r"There is no connection .* the retry attaches to them"):
+        resume(lambda: runs.operator(source, "deleted"), deferral, event)
+    monkeypatch.setenv(name, fields)
+    run_to_end(lambda: runs.operator(source, "deleted"), TI.retried())
+    assert set(runs.sent(source).values()) == {1}
 
 
 def test_a_record_under_state_path_is_written_read_and_removed(store, runs):

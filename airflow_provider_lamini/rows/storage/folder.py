@@ -9,7 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from airflow_provider_lamini.rows.errors import FolderBusyError, InputError, OutputError, OutputRefusedError
+from airflow_provider_lamini.rows.errors import (
+    FolderBusyError,
+    InputError,
+    OutputError,
+    OutputRefusedError,
+    StoreRefusedError,
+)
 from airflow_provider_lamini.rows.storage.base import BusyError
 from airflow_provider_lamini.rows.storage.local import LocalStore
 from airflow_provider_lamini.rows.storage.locate import locate
@@ -52,7 +58,10 @@ class OutputFolder:
         try:
             self._store, path = locate(uri, conn_id)
         except InputError as error:
-            raise OutputError(f"The output folder cannot be used: {error}") from error
+            refused = isinstance(error, StoreRefusedError)
+            raise (OutputRefusedError if refused else OutputError)(
+                f"The output folder cannot be used: {error}"
+            ) from error.__cause__
         self.path = path.rstrip("/") or "/"
         """The folder's path in its store."""
         self.location = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_lamini.rows.errors import InputError
+from airflow_provider_lamini.rows.errors import InputError, InputRefusedError
 from airflow_provider_lamini.rows.storage.local import LocalStore
 from airflow_provider_lamini.rows.storage.uris import is_remote, local_path, redacted_uri, split_uri
 
@@ -30,8 +30,8 @@ def locate(uri: str, conn_id: str | None = None) -> tuple[Store, str]:
     :param uri: ``s3://bucket/key``, ``file:///folder``, or a path, absolute or relative to the working directory
     :param conn_id: the Airflow connection to the store
     :return: the store, and the path in it
-    :raises InputError: if it is not a valid path or URI, this Airflow has no file system for its scheme, or the connection is
-        missing or wrong
+    :raises InputError: if it is not a valid path or URI, or this Airflow has no file system for its scheme
+    :raises InputRefusedError: if the connection is missing or wrong
     """
     if not is_remote(uri):
         return LocalStore(), local_path(uri)
@@ -48,7 +48,8 @@ def _root(address: str, conn_id: str | None, uri: str) -> ObjectStoragePath:
 
     :param address: the URI without its path
     :param uri: the whole URI, for messages
-    :raises InputError: if there is no file system for its scheme, or its connection is missing or wrong
+    :raises InputError: if there is no file system for its scheme
+    :raises InputRefusedError: if its connection is missing or wrong
     """
     from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
@@ -65,14 +66,14 @@ def _root(address: str, conn_id: str | None, uri: str) -> ObjectStoragePath:
             BaseHook.get_connection(found)
         root.fs  # noqa: B018 - it signs in
     except AirflowNotFoundException:
-        raise InputError(f"There is no connection {name!r}. Define it, or name another one.") from None
+        raise InputRefusedError(f"There is no connection {name!r}. Define it, or name another one.") from None
     except ImportError:
         raise _no_file_system(uri) from None
     except (ValueError, FileNotFoundError, AirflowException) as error:
         if "filesystem" in str(error):  # none of that name is known, or none is installed
             raise _no_file_system(uri) from None
         reason = str(error).partition("\n")[0].rstrip(". ")
-        raise InputError(f"{owner} cannot be used for {redacted_uri(uri)}: {reason}.") from error
+        raise InputRefusedError(f"{owner} cannot be used for {redacted_uri(uri)}: {reason}.") from error
     return root
 
 

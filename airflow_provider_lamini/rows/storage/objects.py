@@ -56,14 +56,19 @@ def _os_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        kind = type(error)
-        own = kind.__module__ != "builtins" and not isinstance(error, (OSError, ValueError))
-        if not own and not (isinstance(error, OSError) and kind is OSError and error.errno is None):
+        if not _is_of_client(error):
             raise
         status = getattr(error, "status_code", getattr(error, "code", None))
         refused = status in _REFUSED or str(error).startswith("Forbidden")  # as gcsfs writes it
-        first_line = str(error).partition("\n")[0]
-        raise (PermissionError if refused else StoreClientError)(f"{kind.__name__}: {first_line}") from error
+        text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise (PermissionError if refused else StoreClientError)(text) from error
+
+
+def _is_of_client(error: Exception) -> bool:
+    """Whether an error is not one that Python has: a class of the client, or the ``OSError`` without a number of gcsfs."""
+    if isinstance(error, OSError):
+        return type(error) is OSError and error.errno is None
+    return type(error).__module__ != "builtins" and not isinstance(error, ValueError)
 
 
 class _StoreFile(io.RawIOBase):
