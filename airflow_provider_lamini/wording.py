@@ -1,4 +1,4 @@
-"""Parts of sentences that messages and log lines have in common: plurals, articles, durations."""
+"""What messages and log lines have in common: plurals, articles, durations, and a sentence that several of them share."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def a_type(value: object) -> str:
         return "None"
     name = type(value).__name__
     return name if name == "bytes" else f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+def no_connection(conn_id: str) -> str:
+    """Say that an Airflow connection does not exist.
+
+    :param conn_id: the connection
+    """
+    return f"There is no connection {conn_id!r}. Define it, or name another one."
 
 
 def duration(seconds: float) -> str:

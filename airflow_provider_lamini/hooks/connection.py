@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_lamini.api.settings import ClientSettings
+from airflow_provider_lamini.wording import no_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,7 +100,7 @@ def read_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     try:
         conn = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
-        raise AirflowNotFoundException(_missing(conn_id)) from error
+        raise AirflowNotFoundException(no_connection(conn_id)) from error
     info = connection_info(conn, platform)
     for secret in info.secrets:
         mask_secret(secret)
@@ -121,16 +122,12 @@ async def aread_connection(conn_id: str, platform: Platform) -> ConnectionInfo:
     try:
         conn = await aget_connection(conn_id)
     except AirflowNotFoundException as error:
-        raise AirflowNotFoundException(_missing(conn_id)) from error
+        raise AirflowNotFoundException(no_connection(conn_id)) from error
     info = connection_info(conn, platform)
     for secret in info.secrets:
         await amask_secret(secret)
     _warn(conn, info, platform)
     return info
-
-
-def _missing(conn_id: str) -> str:
-    return f"There is no connection {conn_id!r}. Define it, or name another one."
 
 
 def _warn(conn: Connection, info: ConnectionInfo, platform: Platform) -> None:

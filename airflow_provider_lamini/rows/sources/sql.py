@@ -16,6 +16,7 @@ from airflow_provider_lamini.rows.sources.jsonl import unusable_value
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
 from airflow_provider_lamini.rows.sources.usable import split_usable
 from airflow_provider_lamini.rows.values import digest
+from airflow_provider_lamini.wording import no_connection
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -167,7 +168,7 @@ def database_connection(conn_id: str) -> tuple[Any, Any]:
     try:
         found = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
-        raise InputError(f"There is no connection {conn_id!r}. Define it, or name another one.") from error
+        raise InputError(no_connection(conn_id)) from error
     kind = found.conn_type or "(none)"
     try:
         hook = found.get_hook()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.rows.errors import InputError, InputRefusedError
 from airflow_provider_lamini.rows.storage.local import LocalStore
 from airflow_provider_lamini.rows.storage.uris import is_remote, local_path, redacted_uri, split_uri
+from airflow_provider_lamini.wording import no_connection
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -66,7 +67,7 @@ def _root(address: str, conn_id: str | None, uri: str) -> ObjectStoragePath:
             BaseHook.get_connection(found)
         root.fs  # noqa: B018 - it signs in
     except AirflowNotFoundException:
-        raise InputRefusedError(f"There is no connection {name!r}. Define it, or name another one.") from None
+        raise InputRefusedError(no_connection(name)) from None
     except ImportError:
         raise _no_file_system(uri) from None
     except (ValueError, FileNotFoundError, AirflowException) as error:

@@ -130,7 +130,7 @@ def store_proxy(store: RunningEmulator) -> Iterator[StoreProxy]:
         assert process.stdin is not None
         assert process.stdout is not None
         address = process.stdout.readline().strip()
-        restarter = Thread(target=_restart_when_told, args=(process.stdout, store))
+        restarter = Thread(target=_restart_on_request, args=(process.stdout, store))
         restarter.start()
         try:
             yield StoreProxy(address)
@@ -140,7 +140,7 @@ def store_proxy(store: RunningEmulator) -> Iterator[StoreProxy]:
             restarter.join()
 
 
-def _restart_when_told(lines: IO[str], store: RunningEmulator) -> None:
+def _restart_on_request(lines: IO[str], store: RunningEmulator) -> None:
     for line in lines:
         assert line.strip() == RESTART, line
         store.restart()
