@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import suppress
 from io import BytesIO
 
@@ -22,6 +21,7 @@ from airflow_provider_lamini.platforms.lamini.api import (
 from airflow_provider_lamini.rows import lenient
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.sources.source import open_source
+from tests.support.growth import LINEAR, growth_of
 
 pytestmark = pytest.mark.faults
 
@@ -131,33 +131,23 @@ def failures_part(text):
     return FilePart("name", lambda: BytesIO(text.encode()))
 
 
-def slowest_ratio(function):
-    """The worst ratio of any text, measured again where it is bad: another process may have had the CPU."""
+def slowest_growth(function):
+    """The worst growth for any text."""
 
-    def seconds(text):
-        started = time.process_time()
-        function(text)
-        return time.process_time() - started
+    def growth(text):
+        half, whole = text(60_000), text(120_000)
+        return growth_of(lambda: function(half), lambda: function(whole))
 
-    worst = (0.0, "")
-    for name, text in TEXTS.items():
-        short, long, ratio = text(60_000), text(120_000), 0.0
-        for _ in range(5):
-            least = min(seconds(short) for _ in range(2))
-            ratio = (min(seconds(long) for _ in range(2)) - 0.001) / max(least, 0.0005)
-            if ratio <= 2.5:
-                break
-        worst = max(worst, (ratio, name))
-    return worst
+    return max((growth(text), name) for name, text in TEXTS.items())
 
 
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_a_function_of_a_text_takes_linear_time(function):
-    ratio, text = slowest_ratio(quietly(function))
-    assert ratio <= 2.5, text
+    growth, text = slowest_growth(quietly(function))
+    assert growth <= LINEAR, text
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_reading_rows_takes_linear_time(tmp_path, suffix):
-    ratio, text = slowest_ratio(quietly(from_file(tmp_path, suffix)))
-    assert ratio <= 2.5, text
+    growth, text = slowest_growth(quietly(from_file(tmp_path, suffix)))
+    assert growth <= LINEAR, text
