@@ -49,6 +49,19 @@ def test_the_progress_of_a_batch_is_the_same_as_that_of_the_whole_result(
     assert counted(call, content, block) == call.parse(content)
 
 
+@pytest.mark.parametrize(
+    "output", ['{"finish_reason": ["x"]}', '{"finish_reason": "x"}', '"\\"finish_reason\\": [null]}"', "1"]
+)
+def test_an_output_that_looks_like_finish_reasons_is_none(output):
+    reasons = '"finish_reason": ["stop", null]'
+    for body in (
+        f'{{"outputs": [{output}, {output}], {reasons}}}',
+        f'{{{reasons}, "outputs": [{output}, {output}]}}',
+        f'{{{reasons}, "outputs": [{output}, {output}], "more": {output}}}',
+    ):
+        assert batches.completions_progress("b1").parse(body.encode()) == batches.BatchProgress(2, 1)
+
+
 @given(
     st.one_of(
         st.lists(

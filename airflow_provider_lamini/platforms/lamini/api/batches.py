@@ -4,6 +4,7 @@ A batch has no status. Its result is ``{}`` at first, and later has a row per pr
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 
@@ -242,7 +243,7 @@ def _read_progress(content: bytes) -> BatchProgress:
 
 
 def _decoded_progress(content: bytes) -> BatchProgress:
-    reasons = schema.decode_as(content, _REASONS).finish_reason
+    reasons = _finish_reasons(content)
     if isinstance(reasons, list):
         return BatchProgress(len(reasons), len(reasons) - reasons.count(None))
     rows = schema.decode_as(content, _ROWS).outputs
@@ -250,6 +251,15 @@ def _decoded_progress(content: bytes) -> BatchProgress:
         _check_empty(content, "outputs")
     total = len(rows or ())
     return BatchProgress(total, total if reasons else 0)
+
+
+def _finish_reasons(content: bytes) -> list[str | None] | str | None:
+    """The finish reasons. Where they come last, as in the platform's responses, the outputs before them are not decoded."""
+    start = content.rfind(b'"finish_reason"')
+    if start > 0:
+        with suppress(ValueError):  # then it is the field of an output
+            return schema.decode_as(b"{" + content[start:], _REASONS).finish_reason
+    return schema.decode_as(content, _REASONS).finish_reason
 
 
 def _read_vectors(content: bytes) -> list[list[float] | None] | None:
