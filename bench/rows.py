@@ -36,10 +36,15 @@ TIMEOUT = 900
 """Seconds that one run may take."""
 TEXT = "It stopped working after the update, please help. " * 4
 MIN_RATIO = 0.6
+MIN_PARQUET_RATIO = 0.5
+"""The loop has no lines to decode here, so what the operator does with each row weighs more."""
+MIN_SMALL_CHUNKS_RATIO = 0.5
+"""Each chunk costs three files that the loop does not write."""
 MIN_EMBEDDING_RATIO = 0.5
 MAX_MEMORY = 200
 """MiB above an idle worker."""
-MAX_MEMORY_RATIO = 1.1
+MAX_MEMORY_RATIO = 1.2
+"""For ten times as many rows; two runs over the same rows differ by up to a tenth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +262,15 @@ def compare_with_client(figures: Figures, folder: Path) -> None:
 def compare_inference(figures: Figures, sizes: Sizes, folder: Path) -> None:
     """Compare batch inference with the barest loop, in large and in default chunks, and its memory."""
     variants = ("operator", "barest loop")
-    for suffix in (".jsonl", ".parquet"):
+    for suffix, min_ratio in ((".jsonl", MIN_RATIO), (".parquet", MIN_PARQUET_RATIO)):
         source = write_rows(folder / f"rows{suffix}", sizes.large_chunks)
-        compare(figures, variants, source, folder, chunking=LARGE_CHUNKS, min_ratio=MIN_RATIO)
+        compare(figures, variants, source, folder, chunking=LARGE_CHUNKS, min_ratio=min_ratio)
         source.path.unlink()
         compare_memory(figures, suffix, (sizes.memory, sizes.memory_tenfold), folder)
     source = write_rows(folder / "small.jsonl", sizes.default_chunks)
-    compare(figures, variants, source, folder, chunking=DEFAULT_CHUNKS, min_ratio=MIN_RATIO, pairs=1)
+    compare(
+        figures, variants, source, folder, chunking=DEFAULT_CHUNKS, min_ratio=MIN_SMALL_CHUNKS_RATIO, pairs=1
+    )
 
 
 def compare_embeddings(figures: Figures, sizes: Sizes, folder: Path) -> None:
