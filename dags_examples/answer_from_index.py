@@ -1,11 +1,11 @@
 """Scheduled on a Memory RAG index: whenever ``rag_index_refresh`` has changed the index, answer the frequent questions anew.
 
 The index and what was done to it come from the asset event; ``LaminiMemoryRagRefreshOperator`` puts them there. Started by hand,
-the Dag takes the index from ``params``.
+the Dag takes the id of the index from ``params``.
 """
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, Asset, task
+from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, Asset, Param, task
 
 from airflow_provider_lamini.operators.memory_rag_query import LaminiMemoryRagQueryOperator
 
@@ -19,7 +19,9 @@ with DAG(
     catchup=False,
     default_args={"retries": 2},
     params={
-        "index": "1",
+        "index": Param(
+            None, type=["null", "string"], description="For a run started by hand: the id of an index"
+        ),
         "output": "/tmp/answer_from_index",  # noqa: S108
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
     },
@@ -32,6 +34,8 @@ with DAG(
         events = context.get("triggering_asset_events") or context.get("triggering_dataset_events") or {}
         extras = [event.extra for found in events.values() for event in found]
         if not extras:
+            if context["params"]["index"] is None:
+                raise ValueError("Pass the id of an index as the parameter index.")
             return context["params"]["index"]
         if all(extra["action"] == "unchanged" for extra in extras):
             raise AirflowSkipException("The pages of the site have not changed.")

@@ -83,5 +83,7 @@ def test_a_dag_is_scheduled_on_the_index(load_dags):
     unchanged = {"index_id": "4", "action": "unchanged"}
     assert changed(triggering_asset_events=events(unchanged, {"index_id": "4", "action": "added"})) == "4"
     assert changed(triggering_dataset_events={}, params={"index": "3"}) == "3"
+    with pytest.raises(ValueError, match="Pass the id of an index"):
+        changed(triggering_asset_events={}, params={"index": None})
     with pytest.raises(AirflowSkipException):
         changed(triggering_asset_events=events(unchanged))
