@@ -78,7 +78,7 @@ class Progress:
         if not failing:
             return self._rows(histories, now) if self.total else self._statuses(histories)
         worst = max(failing, key=lambda history: history.errors)
-        line = f"Polls fail ({worst.errors} in a row), still waiting: {reason(worst.error)}"
+        line = f"The last poll failed, still waiting: {reason(worst.error)}"
         if all(history.status is None for history in histories.values()):
             return line
         known = self._rows(histories) if self.total else self._statuses(histories, brief=True)

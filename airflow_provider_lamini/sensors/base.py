@@ -118,7 +118,7 @@ class JobSensor(BaseSensorOperator):
             status = self.make_hook().poll(kind.status(job_id))
         except TRANSIENT_ERRORS as error:
             log = self.log.info if self._failing else self.log.warning
-            log("Polls fail, still waiting for %s %s: %s", kind.noun, job_id, reason(error))
+            log("The last poll failed, still waiting for %s %s: %s", kind.noun, job_id, reason(error))
             self._failing = True
             return False
         except (InvalidRequestError, JobNotFoundError, NotFoundError) as error:

@@ -85,7 +85,7 @@ def test_a_status_is_described_with_its_progress(status, text):
 
 def test_failed_polls_are_reported_with_their_reason():
     line = Progress(jobs=1).line({"a": PollHistory(error=UnavailableError("No response."), errors=3)})
-    assert line.startswith("Polls fail (3 in a row), still waiting: No response.")
+    assert line.startswith("The last poll failed, still waiting: No response.")
 
 
 def failed(status: int, body: bytes, **headers: str) -> PlatformError:
@@ -139,7 +139,7 @@ def test_no_remaining_time_is_shown_while_polls_fail():
 def test_no_successful_poll_is_claimed_before_the_first_one():
     progress = Progress(jobs=1, done=400, total=1000)
     line = progress.line({"a": PollHistory(error=UnavailableError("No response."), errors=1)})
-    assert line == "Polls fail (1 in a row), still waiting: No response."
+    assert line == "The last poll failed, still waiting: No response."
 
 
 def test_an_outage_is_one_warning_and_its_end_is_logged():

@@ -448,7 +448,7 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(platform):
     event = run_with_watch(platform, lambda watch: wait_and_log(watch, platform, lines, outage))
     assert time.monotonic() - began < 15
     assert [level for level, _ in lines] == ["warning", "info", "info"]
-    assert lines[0][1].startswith("Polls fail (")
+    assert lines[0][1].startswith("The last poll failed, ")
     assert "left" not in lines[0][1]
     assert lines[1][1].startswith("The platform answers again, after ")
     assert "1 of 10 rows done" in lines[2][1]

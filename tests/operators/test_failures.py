@@ -234,7 +234,7 @@ def test_an_outage_while_jobs_run_is_tolerated(platform, inference, rows):
         run_to_end(inference(), while_deferred=outage)
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
     assert submissions(platform) == 3
-    assert any(line.startswith("Polls fail (") for line in lines)
+    assert any(line.startswith("The last poll failed, ") for line in lines)
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "timed out"])

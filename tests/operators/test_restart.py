@@ -42,7 +42,7 @@ def test_a_platform_that_is_killed_and_restarted_computes_no_row_twice(
     with log_lines() as lines:
         ended = run_to_end(inference(lamini_conn_id="own_platform", deferrable=deferrable, poll_interval=0.6))
     killer.join()
-    assert any("Polls fail" in line for line in lines)
+    assert any("The last poll failed" in line for line in lines)
     assert [row["index"] for row in rows()] == list(range(25))
     assert [row["output"] for row in rows()] == [text_for(prompt) for prompt in PROMPTS]
     jobs = own_platform.control.jobs()

@@ -128,7 +128,9 @@ def test_an_outage_is_one_warning_of_a_poking_sensor(tuning, sensor, level, fail
     tuning.fail["/v1/train/jobs/7"] = [(503, "away")] * 3
     with log_lines(level) as lines:
         run_to_end(sensor(deferrable=False))
-    shown = [line for line in lines if line.startswith("Polls fail, still waiting for tuning job 7: ")]
+    shown = [
+        line for line in lines if line.startswith("The last poll failed, still waiting for tuning job 7: ")
+    ]
     assert len(shown) == failing
     assert ("The platform answers again." in lines) == (level == logging.INFO)
 

@@ -132,7 +132,7 @@ def test_an_outage_is_tolerated_and_logged(platform, start, trigger):
     with log_lines() as lines:
         event = event_of(trigger(start(), poll_interval=0.6))
     assert len(event.ended) == 1
-    assert any(line.startswith("Polls fail (") and "answers 503" in line for line in lines)
+    assert any(line.startswith("The last poll failed, ") and "answers 503" in line for line in lines)
 
 
 @pytest.mark.usefixtures("platform")
