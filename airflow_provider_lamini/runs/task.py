@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
-from uuid import UUID
 
 from airflow_provider_lamini.exceptions import WaitTimeoutError
 from airflow_provider_lamini.hooks.telemetry import span, waiting
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
-_NO_REGION = str(UUID(int=0))
-"""The region of a task that is neither mapped nor in a loop, as Airflow 3.4 gives it. Earlier versions give none."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskIdentity:
@@ -56,8 +52,8 @@ class TaskIdentity:
     :param task: the task's id
     :param run: the run's id
     :param map_index: the index of a mapped task, else -1
-    :param region_id: the execution of a task-group loop or of a mapping that the task belongs to; ``None`` for any other
-        task, and before Airflow 3.4
+    :param region_id: the execution of a task-group loop that the task belongs to, or of a mapping inside of its iteration;
+        ``None`` for a task outside loops, also if it is mapped
     :param region_index: the iteration of that loop, all of which have map index -1, or the map index
     :param try_number: the number of this try, from 1; not part of the identity
     :param max_tries: the number of tries that Airflow makes by itself; not part of the identity
@@ -73,15 +69,18 @@ class TaskIdentity:
     max_tries: int = field(default=0, compare=False)
 
     @classmethod
-    def of(cls, ti: object) -> TaskIdentity:
+    def of(cls, ti: object, *, in_loop: bool = False) -> TaskIdentity:
         """The identity of a task instance.
 
         :param ti: Airflow's task instance, ``context["ti"]``
+        :param in_loop: whether it is in a task-group loop, so that the context has ``loop``
         """
         map_index = getattr(ti, "map_index", None)
-        region_id, region_index = getattr(ti, "region_id", None), getattr(ti, "region_index", None)
-        if region_id is None or str(region_id) == _NO_REGION:
-            region_id = region_index = None
+        region_id = region_index = None
+        # Airflow 3.4 gives mapped tasks outside loops a region, too. Their map index identifies them without it, and a task
+        # that was mapped by an earlier Airflow gets a region when all of its instances are cleared.
+        if in_loop:
+            region_id, region_index = getattr(ti, "region_id", None), getattr(ti, "region_index", None)
         return cls(
             dag=str(getattr(ti, "dag_id")),  # noqa: B009 - the class differs between Airflow versions
             task=str(getattr(ti, "task_id")),  # noqa: B009
@@ -210,7 +209,7 @@ class TaskRun:
         started_at: float | None = None,
     ) -> None:
         self.context = context
-        self.identity = TaskIdentity.of(context["ti"])
+        self.identity = TaskIdentity.of(context["ti"], in_loop=context.get("loop") is not None)
         self.hook = hook
         self.options = options or WaitOptions()
         self.log = log

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, task_group
 
+from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from airflow_provider_lamini.operators.results_to_table import ResultsToTableOperator
 from tests.bad_input.world import VALID_ARGUMENTS, World, operator_classes
 from tests.support.databases import CONN_ID
@@ -16,6 +17,7 @@ from tests.test_golden import GOLDEN
 
 FOLDER = Path(os.environ["LOOP_FOLDER"])
 ITERATION = "{{ ti.region_index }}"
+ITERATION_OF_MAPPED = "{{ loop.index }}"
 OF_ITERATION: dict[str, dict[str, object]] = {
     "ClassifierTrainOperator": {"project": f"p-{ITERATION}"},
     "MemoryRagRefreshOperator": {"manifest": f"{FOLDER}/manifest-{ITERATION}.json"},
@@ -79,3 +81,21 @@ for family in ("lamini", "emissary", "table"):
 
             body.partial(family=family).loop(max_iterations=iterations)
         globals()[dag.dag_id] = dag
+
+
+def mapped_inference(task_id: str, folder: str) -> None:
+    """Infer twice, with one mapped task, each with an output folder of its own."""
+    LaminiBatchInferenceOperator.partial(
+        task_id=task_id, input=["a b"], model_name="m", poll_interval=0.1
+    ).expand(output=[f"{FOLDER}/{folder}-{number}" for number in range(2)])
+
+
+with DAG("loop_mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as loop_mapped:
+
+    @task_group
+    def mapped_body(name: str) -> None:
+        """One iteration with a mapped task."""
+        mapped_inference("infer", f"{name}-{ITERATION_OF_MAPPED}")
+
+    mapped_inference("outside", "outside")
+    mapped_body.partial(name="inside").loop(max_iterations=2)

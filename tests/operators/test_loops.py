@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -56,3 +57,22 @@ def test_each_iteration_of_a_loop_loads_its_own_table(load_dags, tmp_path, monke
     assert {str(ti.state) for ti in ended.get_task_instances()} == {"success"}
     loaded = [database.rows(f"SELECT id, answer FROM answers_{number}") for number in range(2)]
     assert loaded == [[(7, "fine"), (8, None)]] * 2
+
+
+def test_only_a_task_in_a_loop_is_known_by_its_region(load_dags, world, tmp_path, monkeypatch):  # noqa: F811
+    """A mapped task outside loops is known by its map index, as it was before Airflow had regions."""
+    monkeypatch.setenv("LOOP_FOLDER", str(tmp_path))
+    ended = load_dags(FILE)["loop_mapped"].test()
+    assert {str(ti.state) for ti in ended.get_task_instances()} == {"success"}
+
+    def owner(folder):
+        owner = json.loads((tmp_path / folder / "_ledger.json").read_text())["header"]["owner"]
+        assert owner.pop("run") == ended.run_id
+        return owner
+
+    outside = [owner(f"outside-{number}") for number in range(2)]
+    assert outside == [{"dag": "loop_mapped", "task": "outside", "map_index": number} for number in range(2)]
+    inside = [owner(f"inside-{iteration}-{number}") for iteration in range(2) for number in range(2)]
+    assert [own["region_index"] for own in inside] == [0, 1, 0, 1]
+    assert len({own["region_id"] for own in inside}) == 2
+    assert world.work["POST /v1/batch_completions"] == 6

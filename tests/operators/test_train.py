@@ -419,6 +419,10 @@ class TaskInLoop(LinkedTask):
     region_id: str = "loop"
     region_index: int = 0
 
+    @property
+    def iteration(self):
+        return self.region_index
+
 
 def test_each_iteration_of_a_loop_tunes_its_own_model(tuning, train):
     results = [run_to_end(train(), TaskInLoop(region_index=number)).result for number in range(3)]

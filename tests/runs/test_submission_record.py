@@ -23,8 +23,12 @@ SUBMISSION = Submission(fingerprint="f", mark="m", intended_at=1.5, before=["1"]
 class LoopTaskInstance(TaskInstance):
     """A task instance of Airflow 3.4, in a task-group loop."""
 
-    region_id: str | None = None
-    region_index: int | None = None
+    region_id: str = "loop"
+    region_index: int = 0
+
+    @property
+    def iteration(self):
+        return self.region_index
 
 
 class StateStore(dict):
@@ -63,17 +67,13 @@ def test_each_task_has_its_own_record(store):
     store().write(SUBMISSION)
     assert store(TI.retried()).read() == SUBMISSION
     # Airflow keeps the stores of mapped tasks apart by itself.
-    assert store(LoopTaskInstance(region_id="loop", region_index=0)).read() is None
+    assert store(LoopTaskInstance()).read() is None
 
 
 def test_the_iterations_of_a_loop_have_records_of_their_own(store):
     for number in range(3):
-        store(LoopTaskInstance(region_id="loop", region_index=number)).write(
-            replace(SUBMISSION, mark=str(number))
-        )
-    marks = [
-        store(LoopTaskInstance(region_id="loop", region_index=number)).read().mark for number in range(3)
-    ]
+        store(LoopTaskInstance(region_index=number)).write(replace(SUBMISSION, mark=str(number)))
+    marks = [store(LoopTaskInstance(region_index=number)).read().mark for number in range(3)]
     assert marks == ["0", "1", "2"]
 
 

@@ -17,14 +17,20 @@ from tests.support.task_runs import MemoryHook, task_run
 from tests.support.tasks import TI, TaskInstance, log_lines
 
 WAIT = WaitFor(kind="lamini/tuning", job_ids=["7"], submitted_at=5.0)
+LOOP, NO_REGION = UUID(int=9), UUID(int=0)
 
 
 @dataclass(frozen=True)
-class LoopTaskInstance(TaskInstance):
-    """A task instance of Airflow 3.4, in a task-group loop."""
+class RegionTaskInstance(TaskInstance):
+    """A task instance of Airflow 3.4, which gives every task a region; only one in a loop has an iteration."""
 
-    region_id: str | None = None
-    region_index: int | None = None
+    region_id: UUID = NO_REGION
+    region_index: int = -1
+    iteration: int | None = None
+
+    @property
+    def identity(self):
+        return task_run(self).identity
 
 
 @dataclass
@@ -58,27 +64,47 @@ def options(**values):
 # ---- identity -------------------------------------------------------------------------------------------
 
 
-def test_the_iterations_of_a_loop_are_different_tasks():
-    """All iterations have map index -1."""
+@pytest.mark.parametrize("mapped", [False, True])
+def test_the_iterations_of_a_loop_are_different_tasks(mapped):
+    """All iterations have map index -1. Each expansion of a mapped task in a loop has a region, and the same map indexes."""
     iterations = [
-        TaskIdentity.of(LoopTaskInstance(region_id="loop", region_index=number)) for number in range(3)
+        RegionTaskInstance(map_index=5, region_id=UUID(int=number + 1), region_index=5, iteration=number)
+        if mapped
+        else RegionTaskInstance(region_id=LOOP, region_index=number, iteration=number)
+        for number in range(3)
     ]
-    assert len(set(iterations)) == 3
-    assert len({str(identity.as_dict()) for identity in iterations}) == 3
-    assert len({identity.request_key for identity in iterations}) == 3
-    assert iterations[1].as_dict()["region_index"] == 1
+    identities = [ti.identity for ti in iterations]
+    assert len(set(identities)) == 3
+    assert len({str(identity.as_dict()) for identity in identities}) == 3
+    assert len({identity.request_key for identity in identities}) == 3
+    assert identities[1].as_dict()["region_index"] == iterations[1].region_index
+
+
+def test_the_mapped_tasks_of_one_iteration_are_different_tasks():
+    mapped = [
+        RegionTaskInstance(map_index=number, region_id=LOOP, region_index=number, iteration=2)
+        for number in range(3)
+    ]
+    assert len({ti.identity.request_key for ti in mapped}) == 3
 
 
 def test_a_task_outside_loops_has_no_region_in_its_identity():
-    without = TaskIdentity.of(TI).as_dict()
-    assert without == {"dag": "nightly", "task": "infer", "run": "run-1", "map_index": -1}
-    assert TaskIdentity.of(LoopTaskInstance()).as_dict() == without
+    assert task_run(TI).identity.as_dict() == {
+        "dag": "nightly",
+        "task": "infer",
+        "run": "run-1",
+        "map_index": -1,
+    }
 
 
-def test_the_region_that_airflow_gives_to_every_other_task_does_not_change_its_identity():
-    """Else a task that waits while Airflow is upgraded to 3.4 would not find its job again."""
-    upgraded = LoopTaskInstance(region_id=str(UUID(int=0)), region_index=-1)
-    assert TaskIdentity.of(upgraded).as_dict() == TaskIdentity.of(TI).as_dict()
+@pytest.mark.parametrize("map_index", [-1, 0, 5])
+@pytest.mark.parametrize("region", [NO_REGION, UUID(int=7)])
+def test_the_region_of_a_task_outside_loops_does_not_change_its_identity(map_index, region):
+    """A task that was mapped before an upgrade to Airflow 3.4 gets a region when its instances are cleared; else none."""
+    before = replace(TI, map_index=map_index)
+    upgraded = RegionTaskInstance(map_index=map_index, region_id=region, region_index=map_index)
+    assert upgraded.identity == task_run(before).identity
+    assert upgraded.identity.as_dict() == task_run(before).identity.as_dict()
 
 
 def test_every_try_has_the_same_identity():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_lamini.runs.task import TaskRun, WaitOptions
-from tests.support.tasks import TI
+from tests.support.tasks import TI, context_of
 
 if TYPE_CHECKING:
     from tests.support.tasks import TaskInstance
@@ -67,7 +67,7 @@ def task_run(
     :param state_store: Airflow's task state store, if there is one
     :param options: options of waiting that differ from the defaults
     """
-    context: Any = {"ti": ti} | ({} if state_store is None else {"task_state_store": state_store})
+    context: Any = context_of(ti, **({} if state_store is None else {"task_state_store": state_store}))
     defaults: dict[str, Any] = {
         "deferrable": True,
         "poll_interval": 0.1,

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +61,16 @@ class TaskInstance:
 
 
 TI = TaskInstance()
+
+
+def context_of(ti: TaskInstance, **values: object) -> dict[str, Any]:
+    """Return the context of a task: one with an ``iteration`` is in a task-group loop, and has ``loop``.
+
+    :param ti: the task instance
+    :param values: what else the context has
+    """
+    iteration = getattr(ti, "iteration", None)
+    return {"ti": ti} | ({} if iteration is None else {"loop": SimpleNamespace(index=iteration)}) | values
 
 
 WAITING = {"deferrable": True, "poll_interval": 0.1, "timeout": 30}
@@ -141,7 +152,7 @@ async def first_event(trigger: BaseTrigger) -> dict[str, Any]:
 
 def execute(operator: Any, ti: TaskInstance = TI) -> Any:
     """Start a try of a task. This bypasses Airflow's check that only its task runner calls ``execute``."""
-    return type(operator).execute.__wrapped__(operator, {"ti": ti})
+    return type(operator).execute.__wrapped__(operator, context_of(ti))
 
 
 def begin(make: Make, ti: TaskInstance = TI) -> Deferral:
@@ -158,7 +169,7 @@ def resume(make: Make, deferral: Deferral, event: Mapping[str, Any], ti: TaskIns
     :return: what the task returned
     :raises TaskDeferred: it defers again
     """
-    return getattr(make(), deferral.method)({"ti": ti}, event=event, **deferral.kwargs)
+    return getattr(make(), deferral.method)(context_of(ti), event=event, **deferral.kwargs)
 
 
 def run_to_end(
