@@ -187,7 +187,13 @@ class FileRecord:
 
 
 class NoRecord:
-    """No record: there is no place to keep one."""
+    """No record: there is no place to keep one.
+
+    :param section: the section of Airflow's configuration that may name one
+    """
+
+    def __init__(self, section: str) -> None:
+        self._section = section
 
     def read(self) -> Submission | None:
         return None
@@ -208,7 +214,8 @@ class NoRecord:
         """
         log.warning(
             "There is no place for a submission record: if this try dies, a retry submits again. Set state_path on the "
-            "task, on the connection or in Airflow's configuration, or run Airflow 3.3 or newer."
+            "task, on the connection or as [%s] state_path in Airflow's configuration, or run Airflow 3.3 or newer.",
+            self._section,
         )
 
 
@@ -239,4 +246,4 @@ def record_store(task: TaskRun, state_path: str | None, name: str = "submission"
         }
         key = f"{KEY_PREFIX}_{name}" + (f"_{digest(region)}" if region else "")
         return TaskStateRecord(store, key)
-    return NoRecord()
+    return NoRecord(task.hook.platform_name)

@@ -361,7 +361,7 @@ def test_a_resume_whose_answer_is_lost_is_not_repeated(platform, run, place, mon
 
 def test_without_a_record_a_job_is_not_resumed(platform):
     task = task_run()
-    job = SubmittedJob(task, Toy(platform, bad_end=Resume()), SubmissionOptions(), NoRecord())
+    job = SubmittedJob(task, Toy(platform, bad_end=Resume()), SubmissionOptions(), NoRecord("test"))
     with pytest.raises(JobFailedError):
         task.run(job, ended(JobState.FAILED))
     assert platform.resumed == []
