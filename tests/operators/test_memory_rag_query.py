@@ -143,8 +143,10 @@ def test_a_failed_index_is_not_queried(knowledge, index, query, states):
 
 
 def test_the_error_names_a_missing_index(query):
-    with pytest.raises(JobNotFoundError):
+    with pytest.raises(JobNotFoundError, match=r"knows no index 7\. Set index_id") as raised:
         run_to_end(query(index_id="7"))
+    assert raised.value.status == 498
+    assert "POST /alpha/memory-rag/status" in str(raised.value)
 
 
 def test_an_index_that_vanishes_during_the_wait_is_an_error(index, query):

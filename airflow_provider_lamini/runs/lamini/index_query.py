@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.api.errors import JobNotFoundError
 from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
@@ -33,11 +34,12 @@ class QueryReadyIndex:
         """Wait for the index if necessary, then send the queries.
 
         :param event: what happened to the build of the index; ``None`` at the start of a try
+        :raises JobNotFoundError: if there is no such index
         :raises JobLostError: if the status of the index can no longer be read
         :raises JobError: if the build has failed
         """
         if event is None:
-            status = self._task.client.send(MEMORY_RAG.status(self._index_id))
+            status = self._status()
             if not status.state.ended:
                 self._task.log.info(
                     "Index %s is not ready yet (%s); waiting for it.", self._index_id, status.raw
@@ -63,6 +65,22 @@ class QueryReadyIndex:
     def close(self) -> None:
         """Close the queries."""
         self._queries.close()
+
+    def _status(self) -> JobStatus:
+        try:
+            return self._task.client.send(MEMORY_RAG.status(self._index_id))
+        except JobNotFoundError as error:
+            raise JobNotFoundError(
+                f"The platform knows no index {self._index_id}. Set index_id to what a build or a refresh with the same key "
+                f"has returned. {error}",
+                status=error.status,
+                detail=error.detail,
+                operation=error.operation,
+                method=error.method,
+                path=error.path,
+                request_id=error.request_id,
+                attempts=error.attempts,
+            ) from None
 
     def _require(self, status: EndedJob | JobStatus) -> None:
         if status.state is not JobState.SUCCEEDED:
