@@ -2,7 +2,7 @@
 
 The Dag sends the tickets to the platform as batch jobs; no worker slot is held while they run. The output folder holds
 Parquet files with one row per ticket, in order: its id, its subject and its vector. With the local platform
-(``lamini-local serve``) the Dag runs on a laptop.
+(``lamini-local serve``) the Dag runs on a laptop. Parquet needs the extra ``parquet``.
 """
 
 from __future__ import annotations
