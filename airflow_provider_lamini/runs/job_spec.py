@@ -151,6 +151,9 @@ class JobSpec(ABC, Generic[R]):
     kind: JobKind
     """The kind of the job."""
 
+    submitting = "Submitted"
+    """What `submit` has done to the job, for the log."""
+
     @abstractmethod
     def fingerprint_inputs(self) -> Mapping[str, object]:
         """Everything that decides what is submitted, as plain values. The platform's address is added to it."""

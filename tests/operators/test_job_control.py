@@ -39,8 +39,10 @@ def put(tuning, *states):
 def test_an_ended_job_is_resumed_and_awaited(tuning, resume, tmp_path, word, deferrable):
     task, job = LinkedTask(task_id="resume"), put(tuning, word)
     tuning.after_resume = [("TRAINING MODEL", "TRAINING MODEL", "COMPLETED")]
-    ended = run_to_end(resume(deferrable=deferrable, output=str(tmp_path / "out")), task)
+    with log_lines() as lines:
+        ended = run_to_end(resume(deferrable=deferrable, output=str(tmp_path / "out")), task)
     assert job.resumes == 1
+    assert any(line.startswith("Resumed tuning job 7; waiting up to") for line in lines)
     assert ended.result == {
         "job_id": "7",
         "status": "COMPLETED",
@@ -60,8 +62,11 @@ def test_an_ended_job_is_resumed_and_awaited(tuning, resume, tmp_path, word, def
 )
 def test_a_job_that_runs_or_has_succeeded_is_not_resumed(tuning, resume, task, states):
     job = put(tuning, *states)
-    assert run_to_end(resume(), task).result["status"] == states[-1]
+    with log_lines() as lines:
+        assert run_to_end(resume(), task).result["status"] == states[-1]
     assert job.resumes == 0
+    assert any(line.startswith("Attached to tuning job 7; waiting up to") for line in lines)
+    assert not any("Submitted" in line for line in lines)
 
 
 def test_a_task_that_does_not_wait_returns_the_job_id(tuning, resume, task):

@@ -193,7 +193,9 @@ class ResumedTuning(JobSpec[dict[str, object]]):
         if status.state in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
             check_output(self._output, self._output_conn_id)
             resume_job(self._task, TUNING, self._job_id)
+            self.submitting = "Resumed"
         else:
+            self.submitting = "Attached to"
             self._task.log.info("Job %s is %s: there is nothing to resume.", self._job_id, status.raw)
         return self._job_id
 
