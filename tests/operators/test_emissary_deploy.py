@@ -280,9 +280,13 @@ def test_an_engine_that_is_being_created_cannot_be_put_to_sleep(emissary):
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_parked_deployment_is_woken_without_holding_the_worker(emissary, wake, deferrable):
     deployed(emissary, "Deactivated")
-    ended = run_to_end(wake(job_id="ms-1/dp-1", deferrable=deferrable))
+    with log_lines() as lines:
+        ended = run_to_end(wake(job_id="ms-1/dp-1", deferrable=deferrable, timeout=1800))
     assert ended.result == {"job_id": "ms-1/dp-1", "status": "Deployed"}
     assert len(ended.deferrals) == deferrable
+    assert any(
+        line.endswith("woke it, which takes about 8 to 20 minutes. Waiting up to 30 min.") for line in lines
+    )
 
 
 def test_what_is_active_or_waking_is_not_woken_again(emissary, wake):

@@ -18,6 +18,7 @@ from airflow_provider_lamini.platforms.emissary.kinds import (
     state_of,
 )
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
+from airflow_provider_lamini.wording import duration
 
 if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call
@@ -103,8 +104,8 @@ class Waking:
                         f"{sleeper.name} is {status.raw} and cannot be woken. {error}"
                     ) from error
             self._task.log.info(
-                "%s is parked; woke it, which takes about 8 to 20 minutes. Waiting up to %.0f s.",
-                *(sleeper.name, self._timeout),
+                "%s is parked; woke it, which takes about 8 to 20 minutes. Waiting up to %s.",
+                *(sleeper.name, duration(self._timeout)),
             )
         if status.state.ended:
             self._check(status)
