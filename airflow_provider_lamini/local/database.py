@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 Value = str | int | float | bytes | None
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class DamagedDatabaseError(sqlite3.DatabaseError):
@@ -27,15 +28,22 @@ class DamagedDatabaseError(sqlite3.DatabaseError):
 
 
 @contextmanager
-def reports_damage(path: Path) -> Iterator[None]:
-    """Name the file in the error if a database turns out to be damaged in the block.
+def opening(path: Path) -> Iterator[sqlite3.Connection]:
+    """Connect to a database, and set the connection up in the block. It stays open unless the block raises.
 
-    :raises DamagedDatabaseError: it is
+    :param path: the database file, created if missing
+    :raises DamagedDatabaseError: the file cannot be read
     """
+    # Only one thread uses a connection at a time, but not always the same thread.
+    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", -1) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        yield db
+    except BaseException as error:
+        db.close()
+        if (
+            isinstance(error, sqlite3.DatabaseError)
+            and getattr(error, "sqlite_errorcode", -1) & 0xFF in _DAMAGE
+        ):
             raise DamagedDatabaseError(path, error) from error
         raise
 
@@ -54,8 +62,7 @@ class Database:
     def __init__(self, path: Path, schema: str) -> None:
         self._lock = threading.Lock()
         self._closed = False
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        with reports_damage(path):
+        with opening(path) as self._db:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA foreign_keys = ON")

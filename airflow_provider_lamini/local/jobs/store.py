@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 import uuid
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_lamini.jobs.state import ENDED, JobState
-from airflow_provider_lamini.local.database import DatabaseClosedError, reports_damage
+from airflow_provider_lamini.local.database import DatabaseClosedError, opening
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
@@ -127,11 +127,11 @@ class JobStore:
     def __init__(self, path: Path, kept_kinds: Collection[str] = ()) -> None:
         self._path = path
         self._lock = threading.Lock()  # serializes writers; readers do not take it
-        with reports_damage(path):
-            self._writer = self._connect(write=True)
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
-        with reports_damage(path), self._write() as db:
+        with opening(path) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            _set_up(db)
             db.executescript(SCHEMA)
             if "crashes" not in [column[1] for column in db.execute("PRAGMA table_info(jobs)")]:
                 db.execute("ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0")
@@ -140,6 +140,7 @@ class JobStore:
                 f"DELETE FROM jobs WHERE ended < ? AND kind NOT IN ({kept})",  # noqa: S608 - contains no outside text
                 (time.time() - KEEP_SECONDS, *kept_kinds),
             )
+        self._writer = db
 
     # -- jobs
 
@@ -288,20 +289,14 @@ class JobStore:
 
     # -- connections
 
-    def _connect(self, *, write: bool) -> sqlite3.Connection:
-        # Only one thread uses a connection at a time, but not always the same thread.
-        db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL" if write else "PRAGMA query_only = ON")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA foreign_keys = ON")
-        return db
-
     def _read(self, sql: str, values: tuple[str | int | None, ...]) -> list[tuple[Any, ...]]:
         self._check_open()
         try:
             db = self._idle.pop()
         except IndexError:
-            db = self._connect(write=False)
+            with opening(self._path) as db:
+                db.execute("PRAGMA query_only = ON")
+                _set_up(db)
         try:
             found: list[tuple[Any, ...]] = db.execute(sql, values).fetchall()
         except BaseException:
@@ -326,6 +321,11 @@ class JobStore:
     def _check_open(self) -> None:
         if self._closed:
             raise DatabaseClosedError
+
+
+def _set_up(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA foreign_keys = ON")
 
 
 def _job_from(found: tuple[Any, ...]) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from airflow_provider_lamini.jobs.state import JobState
@@ -12,6 +13,7 @@ from airflow_provider_lamini.local.database import DamagedDatabaseError
 from airflow_provider_lamini.local.jobs import runner as runner_module
 from airflow_provider_lamini.local.jobs.runner import MAX_CRASHES, JobRunner
 from airflow_provider_lamini.local.jobs.store import JobStore, RowResult
+from airflow_provider_lamini.local.rag.index import Index
 from tests.support.local_platform import wait_until
 
 if TYPE_CHECKING:
@@ -174,7 +176,11 @@ def test_a_database_of_an_earlier_version_gets_the_new_column(path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_damaged_database_is_named(path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("opened", [JobStore, Index])
+def test_a_damaged_database_is_named_and_not_kept_open(
+    path: Path, content: bytes, opened: type[JobStore | Index]
+) -> None:
     path.write_bytes(content)
     with pytest.raises(DamagedDatabaseError, match=r"platform\.sqlite is damaged"):
-        JobStore(path)
+        opened(path)
+    assert str(path) not in [file.path for file in psutil.Process().open_files()]
