@@ -57,6 +57,8 @@ WARNINGS_OF_AIRFLOW = {
     "3.0": ("ignore:'HTTP_422_UNPROCESSABLE_ENTITY' is deprecated:DeprecationWarning",),
     "3.1": ("ignore:'HTTP_422_UNPROCESSABLE_ENTITY' is deprecated:DeprecationWarning",),
     "3.2": ("ignore:SelectableGroups dict interface is deprecated:DeprecationWarning",),
+    "3.3": ("ignore:FileType is deprecated:PendingDeprecationWarning",),  # Python 3.14 warns of it
+    "3.4": ("ignore:FileType is deprecated:PendingDeprecationWarning",),
 }
 """Filters of warnings that Airflow's own code or a package that it loads causes, by the first two numbers of its version."""
 
