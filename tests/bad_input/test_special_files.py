@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_lamini.rows.errors import RowError
+from airflow_provider_lamini.rows.errors import InputError, RowError
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
-from airflow_provider_lamini.rows.storage.local import LocalStore
+from airflow_provider_lamini.rows.storage.local import LocalStore, _UnsizedFile
 from tests.bad_input.cases import Case
 
 BATCH = "BatchInferenceOperator"
@@ -75,9 +76,31 @@ def test_a_device_is_not_an_input(world, path):
 
 
 @pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="this kernel has no such file")
-def test_a_file_that_waits_for_more_at_its_end_is_not_an_input(world):
+@pytest.mark.parametrize("new", [[], ["a line of a test\n"]], ids=["nothing new", "a new line"])
+def test_a_file_that_waits_for_more_at_its_end_is_not_an_input(world, new):
+    with suppress(OSError), Path("/dev/kmsg").open("w") as log:  # only root may write to it
+        log.writelines(new)
     with seconds(20):
         world.assert_rejected(Case(BATCH, {"input": "/proc/kmsg"}, ("input", "/proc/kmsg")))
+
+
+@pytest.mark.parametrize("size", [-1, 10, 100_000])
+def test_a_file_without_a_size_is_read_to_its_end_but_not_waited_for(size):
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    os.write(writing, b"ten bytes.")
+    with BufferedReader(_UnsizedFile(reading, "rows.jsonl")) as file, seconds(20):
+        if size == 10:
+            assert file.read(size) == b"ten bytes."
+        with pytest.raises(InputError, match=r"rows\.jsonl is not a regular file"):
+            file.read(size)
+        os.write(writing, b"more")
+        os.close(writing)
+        assert file.read().endswith(b"more")
+
+
+def test_a_file_of_the_kernel_that_has_an_end_is_read():
+    with LocalStore().open("/proc/self/status") as file:
+        assert file.read().startswith(b"Name:")
 
 
 @pytest.mark.parametrize("output", ["/dev/null", "/dev/null/out", "/proc/no-such-folder"])

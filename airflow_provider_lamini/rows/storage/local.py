@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import stat
@@ -20,6 +21,8 @@ from airflow_provider_lamini.rows.storage.uris import short_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from _typeshed import WriteableBuffer
 
 _TEMPORARY_SUFFIX = f".{PACKAGE}-tmp"
 _TEMPORARY = re.compile(rf"\.[A-Za-z0-9._-]+\.[0-9a-f]{{16}}{re.escape(_TEMPORARY_SUFFIX)}")
@@ -81,10 +84,13 @@ class LocalStore:
         :raises InputError: for anything but a regular file: a pipe would block for ever, a device may have no end
         """
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if not _has_an_end(handle):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             os.close(handle)
-            raise InputError(f"{short_uri(path)} is not a regular file.")
-        return os.fdopen(handle, "rb")
+            raise _not_regular(path)
+        if status.st_size:
+            return os.fdopen(handle, "rb")
+        return io.BufferedReader(_UnsizedFile(handle, path))
 
     def read(self, path: str) -> bytes:
         with self.open(path) as file:
@@ -230,18 +236,29 @@ def _is_same_file(path: str, handle: int) -> bool:
         return False
 
 
-def _has_an_end(handle: int) -> bool:
-    """Whether an open file is a regular one.
+def _not_regular(path: str) -> InputError:
+    return InputError(f"{short_uri(path)} is not a regular file.")
 
-    Some files of the kernel (``/proc/kmsg``) call themselves regular and empty, and wait for more at their end.
+
+class _UnsizedFile(io.FileIO):
+    """An open file that calls itself regular and empty.
+
+    Some files of the kernel (``/proc/kmsg``) do, and wait for more at their end, with or without content before it.
+
+    :param handle: its descriptor, which does not block
+    :param path: its path
     """
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_size:
-        return stat.S_ISREG(status.st_mode)
-    try:
-        os.pread(handle, 1, 0)
-    except BlockingIOError:
-        return False
-    except OSError:  # whoever reads it gets the same error
-        return True
-    return True
+
+    # These two call `readinto`; those of `FileIO` do not.
+    read = io.RawIOBase.read  # type: ignore[assignment]  # it is not called with None
+    readall = io.RawIOBase.readall
+
+    def __init__(self, handle: int, path: str) -> None:
+        super().__init__(handle)
+        self._path = path
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        count: int | None = super().readinto(buffer)
+        if count is None:
+            raise _not_regular(self._path)
+        return count
