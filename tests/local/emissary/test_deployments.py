@@ -25,13 +25,15 @@ def delays(platform, **seconds):
 
 
 def test_a_deployment_is_pending_then_deploying_then_deployed(client, project, job, control, platform):
-    delays(platform, activation=0.3)
+    delays(platform, activation=600)  # however late it is seen, it is still deploying
     control.hold(kind="emissary_activation")
-    deployment = client.deploy(project, job, 4, name="live", description="the first")
-    assert client.deployment(project, deployment)["status"] == "Pending"
-    assert complete(client, "live").status_code == 400
+    slow = client.deploy(project, job, 4, name="slow")
+    assert client.deployment(project, slow)["status"] == "Pending"
     control.release()
-    wait_until(lambda: client.deployment(project, deployment)["status"] == "Deploying")
+    wait_until(lambda: client.deployment(project, slow)["status"] == "Deploying")
+    assert complete(client, "slow").status_code == 400
+    delays(platform, activation=0)
+    deployment = client.deploy(project, job, 4, name="live", description="the first")
     client.wait_for_deployment(project, deployment)
     shown = client.deployment(project, deployment)
     assert (shown["training_id"], shown["checkpoint"], shown["description"]) == (job, 4, "the first")
