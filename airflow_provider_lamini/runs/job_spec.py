@@ -151,8 +151,8 @@ class JobSpec(ABC, Generic[R]):
     kind: JobKind
     """The kind of the job."""
 
-    submitting = "Submitted"
-    """What `submit` has done to the job, for the log."""
+    submitted = "Submitted"
+    """What the log says before the job's id after `submit`."""
 
     @abstractmethod
     def fingerprint_inputs(self) -> Mapping[str, object]:

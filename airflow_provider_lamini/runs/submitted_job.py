@@ -253,7 +253,7 @@ class SubmittedJob(Generic[R]):
     def _record(self, job_id: str, intent: Submission) -> Submission:
         """Record the id of a job that was just submitted."""
         waiting = f"; waiting up to {duration(self._task.options.timeout)}" if self._options.wait else ""
-        self._log.info("%s %s %s%s.", self._spec.submitting, self._kind.noun, job_id, waiting)
+        self._log.info("%s %s %s%s.", self._spec.submitted, self._kind.noun, job_id, waiting)
         if self._options.wait:
             self._task.cancel_on_kill(self._wait_for(job_id, intent))
         now = time.time()

@@ -175,6 +175,7 @@ class ResumedTuning(JobSpec[dict[str, object]]):
     """
 
     kind = TUNING
+    submitted = "Attached to"
 
     def __init__(
         self, task: TaskRun, job_id: str, *, output: str | None = None, output_conn_id: str | None = None
@@ -193,9 +194,8 @@ class ResumedTuning(JobSpec[dict[str, object]]):
         if status.state in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
             check_output(self._output, self._output_conn_id)
             resume_job(self._task, TUNING, self._job_id)
-            self.submitting = "Resumed"
+            self._task.log.info("Resumed %s %s.", TUNING.noun, self._job_id)
         else:
-            self.submitting = "Attached to"
             self._task.log.info("Job %s is %s: there is nothing to resume.", self._job_id, status.raw)
         return self._job_id
 
