@@ -28,18 +28,20 @@ SEED = 20_260_101
 ON_2_11 = {"batch inference", "tuning that fails and is resumed", "Memory RAG build"}
 KILLS = {
     "batch inference": 8,
-    "batch inference, a chunk in pieces": 6,
-    "embedding, a job that fails because of a row": 3,
+    "batch inference, a chunk in pieces": 4,
+    "embedding, a job that fails because of a row": 2,
     "batch inference, an input that grows": 2,
     "batch inference, extended after its end": 2,
     "tuning": 5,
     "Memory RAG build": 2,
     "Emissary dataset upload": 4,
-    "Emissary training": 8,
-    "Emissary deployment": 8,
-    "Emissary batch inference": 12,
+    "Emissary training": 6,
+    "Emissary deployment": 6,
+    "Emissary batch inference": 8,
 }
 """The number of steps to kill at; 1 for the other kinds. ``make faults`` kills at all of them."""
+KILLS_ON_2_11 = 5
+"""Their largest number on Airflow 2, where only the ways differ in which a task begins, waits and resumes."""
 
 _known: dict[str, Survey] = {}
 
@@ -65,6 +67,12 @@ def on_this_airflow(names) -> list[str]:
     return [name for name in names if not __version__.startswith("2.") or name in ON_2_11]
 
 
+def kills_at(name: str) -> list[str]:
+    """The steps of a kind of task to kill at."""
+    most = KILLS.get(name, 1)
+    return STEPS[name][: most if len(on_this_airflow(CASES)) == len(CASES) else min(most, KILLS_ON_2_11)]
+
+
 def test_every_kind_of_task_has_required_steps():
     assert set(STEPS) == set(CASES)
 
@@ -74,7 +82,7 @@ def test_a_task_that_is_killed_at_a_step_succeeds(harness, name):
     steps = known(harness, name)
     assert set(STEPS[name]) <= steps.names, sorted(steps.names)
     kills = dict(steps.once)
-    lives = [harness.live(CASES[name], kills[step], NAMED) for step in STEPS[name][: KILLS.get(name, 1)]]
+    lives = [harness.live(CASES[name], kills[step], NAMED) for step in kills_at(name)]
     assert_correct(lives)
     # A step after the first resume may happen in another process than in the first life.
     assert sum(life.kills for life in lives) >= 0.8 * len(lives)

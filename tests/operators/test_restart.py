@@ -12,7 +12,7 @@ from tests.support.platforms import connect
 from tests.support.tasks import log_lines, run_to_end
 from tests.support.upstream import text_for
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.any_airflow]
 
 PROMPTS = [f"row {number} of all" for number in range(25)]
 

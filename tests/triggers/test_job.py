@@ -174,6 +174,7 @@ def test_the_error_for_an_unknown_kind_of_job_lists_the_known_ones(trigger):
         event_of(trigger(["a"], kind="lamini/telepathy"))
 
 
+@pytest.mark.any_airflow
 def test_two_hundred_triggers_share_one_client_and_do_not_block_the_event_loop(platform, start, trigger):
     platform.control.hold()
     job_ids = start(200, rows=1)
