@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_lamini.local.tuning.repository import TuningRepository
 from tests.support.contract import check
 from tests.support.local_platform import wait_until
 from tests.support.scripted_tuning import BASE, ScriptedTrainer, tunable_platform
@@ -302,10 +304,25 @@ def test_a_reset_deletes_jobs_but_keeps_models(platform, trainer):
     start_job(platform)
     platform.http.post("/_control/reset")
     assert platform.http.get("/v1/train/jobs").json() == []
-    assert list((platform.data / "tuning" / "jobs").iterdir()) == []
+    wait_until(lambda: not list((platform.data / "tuning" / "jobs").iterdir()))
     assert complete(platform, name).status_code == 200
     trainer.allowed = 100
     assert start_job(platform) == 3
+
+
+def test_a_job_that_is_reset_while_it_begins_leaves_no_files(platform, monkeypatch):
+    begun, folder = threading.Event(), TuningRepository.folder
+
+    def folder_after_a_reset(repository, number):
+        platform.http.post("/_control/reset")
+        created = folder(repository, number)
+        begun.set()
+        return created
+
+    monkeypatch.setattr(TuningRepository, "folder", folder_after_a_reset)
+    start_job(platform)
+    assert begun.wait(20)
+    wait_until(lambda: not list((platform.data / "tuning" / "jobs").iterdir()))
 
 
 def test_an_adapter_without_a_model_is_deleted_with_its_job(platform):

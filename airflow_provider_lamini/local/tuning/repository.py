@@ -155,6 +155,10 @@ class TuningRepository:
             raise JobNotFoundError(str(number))
         return jobs[0]
 
+    def has(self, number: int) -> bool:
+        """Whether a job exists."""
+        return bool(self._select("WHERE number = ?", number))
+
     def all(self) -> list[TuningJob]:
         """Return all jobs, oldest first."""
         return self._select("ORDER BY number")

@@ -170,6 +170,10 @@ class TuningRunner:
             raise JobFailed(f"The model was tuned but cannot be served: {error}") from None
         finally:
             self._phases.pop(number, None)
+            if not self._repository.has(
+                number
+            ):  # a reset has deleted the job, perhaps before its folder was there
+                self._repository.delete_files(number)
         self._repository.delete_files(number)
 
     def _train(self, job: RunningJob, tuning: TuningJob) -> Path:
