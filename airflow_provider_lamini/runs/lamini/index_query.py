@@ -70,17 +70,12 @@ class QueryReadyIndex:
         try:
             return self._task.client.send(MEMORY_RAG.status(self._index_id))
         except JobNotFoundError as error:
-            raise JobNotFoundError(
+            text = (
                 f"The platform knows no index {self._index_id}. Set index_id to what a build or a refresh with the same key "
-                f"has returned. {error}",
-                status=error.status,
-                detail=error.detail,
-                operation=error.operation,
-                method=error.method,
-                path=error.path,
-                request_id=error.request_id,
-                attempts=error.attempts,
-            ) from None
+                f"has returned. {error}"
+            )
+            error.args = (text,)
+            raise
 
     def _require(self, status: EndedJob | JobStatus) -> None:
         if status.state is not JobState.SUCCEEDED:
