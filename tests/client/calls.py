@@ -94,7 +94,7 @@ def limit_the_number_of_tokens() -> None:
 
 def stream_a_text() -> None:
     answers = list(StreamingCompletion().create(PROMPT, MODEL, max_new_tokens=40, polling_interval=0.1))
-    texts = [answer["outputs"][0] for answer in answers if answer]
+    texts = [answer["outputs"][0] or "" for answer in answers if answer]  # null before the first token
     assert answers[-1]["finish_reason"][0] in ("stop", "length"), answers[-1]
     assert all(later.startswith(earlier) for earlier, later in pairwise(texts)), texts
     assert "Paris" in texts[-1], texts
