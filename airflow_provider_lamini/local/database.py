@@ -37,6 +37,8 @@ def opening(path: Path) -> Iterator[sqlite3.Connection]:
     # Only one thread uses a connection at a time, but not always the same thread.
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA foreign_keys = ON")
         yield db
     except BaseException as error:
         db.close()
@@ -64,8 +66,6 @@ class Database:
         self._closed = False
         with opening(path) as self._db:
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
             self._db.executescript(schema)
 
     def read(self, sql: str, *values: Value) -> list[tuple[Any, ...]]:

@@ -131,7 +131,6 @@ class JobStore:
         self._closed = False
         with opening(path) as db:
             db.execute("PRAGMA journal_mode = WAL")
-            _set_up(db)
             db.executescript(SCHEMA)
             if "crashes" not in [column[1] for column in db.execute("PRAGMA table_info(jobs)")]:
                 db.execute("ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0")
@@ -296,7 +295,6 @@ class JobStore:
         except IndexError:
             with opening(self._path) as db:
                 db.execute("PRAGMA query_only = ON")
-                _set_up(db)
         try:
             found: list[tuple[Any, ...]] = db.execute(sql, values).fetchall()
         except BaseException:
@@ -321,11 +319,6 @@ class JobStore:
     def _check_open(self) -> None:
         if self._closed:
             raise DatabaseClosedError
-
-
-def _set_up(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA foreign_keys = ON")
 
 
 def _job_from(found: tuple[Any, ...]) -> Job:

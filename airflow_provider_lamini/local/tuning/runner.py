@@ -170,9 +170,8 @@ class TuningRunner:
             raise JobFailed(f"The model was tuned but cannot be served: {error}") from None
         finally:
             self._phases.pop(number, None)
-            if not self._repository.has(
-                number
-            ):  # a reset has deleted the job, perhaps before its folder was there
+            # A reset may have deleted the job before its folder was there.
+            if not self._repository.has(number):
                 self._repository.delete_files(number)
         self._repository.delete_files(number)
 
