@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.run_files import MANIFEST, SHARDS
@@ -33,15 +33,19 @@ KNOWN = "*.jsonl, *.ndjson, *.json, *.csv, *.tsv, *.txt, each also with .gz, .bz
 _WEB = ("http", "https")
 _LONGEST_PATH = 4096
 _CANDIDATE = re.compile(
-    r"(?:[A-Za-z][A-Za-z0-9+.\-]*://|/|~/|\.\.?/)|.*\.(?:jsonl|ndjson|json|csv|tsv|parquet|txt)(?:\.(?:gz|bz2|xz|zst))?\Z",
+    r"(?:[A-Za-z][A-Za-z0-9+.\-]*://|/|~/|\.\.?/)"
+    r"|.*\.(?:jsonl|ndjson|json|csv|tsv|parquet|txt)(?:\.(?:gz|bz2|xz|zst))?\s*\Z",
     re.IGNORECASE,
 )
 """Matches all texts that may be files, to look at them closely."""
+_DATA = "avro|orc|arrow|feather|xlsx?|html?|pdf|gz|bz2|xz|zst|zip"
 _OTHER_DATA = re.compile(
-    r"\S+/\S*\.(?:avro|orc|arrow|feather|xlsx?|xml|log|dat|gz|bz2|xz|zst|zip)|(?:\S*/)?part-(?:[mr]-)?\d{4,}\S*",
+    rf"\S+/\S*\.(?:{_DATA}|xml|log|dat)|(?:\S*/)?part-(?:[mr]-)?\d{{4,}}\S*|\S+/\d{{6}}_\d+(?:_\S+)?|\S+/",
     re.IGNORECASE,
 )
-"""Paths of files whose names do not tell a format that can be read: exports, and parts of Hadoop jobs."""
+"""Paths of what cannot be read by its name: exports, parts of jobs of Hadoop and Hive, and folders."""
+_MAYBE_OTHER = re.compile(rf"[^\s/]+\.(?:{_DATA})\Z", re.IGNORECASE)
+"""The same without a folder, as a text may also be."""
 _AS_ROWS = "To send texts that look like paths, pass rows: [{'prompt': ...}]."
 
 
@@ -87,26 +91,40 @@ def is_path(text: str) -> bool:
     return True
 
 
-def files_of_list(items: Sequence[object], *, all_files: bool = False) -> list[str] | None:
+def files_of_list(
+    items: Sequence[object], *, all_files: bool = False, columns: Sequence[str] | None = None
+) -> list[str] | None:
     """The files that a list names; ``None`` if it is a list of rows.
 
-    A list is a list of files if each item is a path object, or a text that is a path or URI of a known format.
+    A list is a list of files if each item is a path object, or a text that is a path or URI of a known format. Names with
+    blanks, which the end of a sentence may be as well, count only if all items are such names.
 
-    :param items: the items of the list
+    :param items: the items of the list, or lists of them, as the results of mapped tasks are
     :param all_files: whether the user has said that the items are files, by giving their format
+    :param columns: the user's names for values, with which lists in the list are rows
     :raises InputError: if only some of the items are files, or if they are names of files that do not exist here
     """
+    pages = _names_of_pages(items) if columns is None else None
+    if pages is not None:
+        items = pages
     texts = [item for item in items if isinstance(item, str) or is_path_object(item)]
     if not texts:
         return None
     named = [all_files or _is_file(item) for item in texts]
+    if not all(named) and all(
+        is_file or _may_be_file(item) for is_file, item in zip(named, texts, strict=True)
+    ):
+        named = [True] * len(texts)
     if not any(named):
         return None
     if not all(named) or len(texts) < len(items):
         first = named.index(False) if False in named else len(texts)
+        or_rows = (
+            "" if pages is None else " If the lists are rows, name their columns: columns=['id', 'text']."
+        )
         raise InputError(
             f"The input is a list in which {sum(named)} of {len(items)} items are files, and others, such as item {first}, are "
-            f"not. Pass only files, or only rows. {_AS_ROWS}"
+            f"not. Pass only files, or only rows. {_AS_ROWS}{or_rows}"
         )
     files = [path_text(item) for item in texts]
     if not all_files and not any(map(is_path_object, texts)):
@@ -122,6 +140,19 @@ def is_result(value: object) -> bool:
 def is_manifest(path: object) -> bool:
     """Whether a path is that of a manifest, or of a list of shards."""
     return isinstance(path, str) and PurePosixPath(path).name in (MANIFEST, SHARDS) and "\n" not in path
+
+
+def _names_of_pages(pages: Sequence[object]) -> list[object] | None:
+    """The items of lists of texts and path objects; ``None`` if the items of a list are anything else."""
+    names: list[object] = []
+    for page in pages:
+        # A named tuple and a row of a database are tuples, too.
+        if type(page) not in (list, tuple):
+            return None
+        names += cast("Sequence[object]", page)
+        if not all(isinstance(name, str) or is_path_object(name) for name in cast("Sequence[object]", page)):
+            return None
+    return names
 
 
 def _is_file(item: object) -> bool:
@@ -140,6 +171,15 @@ def _is_file(item: object) -> bool:
     if not blank and (known or _OTHER_DATA.fullmatch(item)):
         return True
     return (known or item.startswith(("/", "./", "../", "~/"))) and _exists(item)
+
+
+def _may_be_file(item: object) -> bool:
+    """Whether a text that is no file by itself (`_is_file`) is one among others: with blanks, or without a folder."""
+    if not isinstance(item, str) or len(item) > _LONGEST_PATH or "\n" in item or "\0" in item:
+        return False
+    if SCHEME.match(item):
+        return split_uri(item).scheme not in _WEB
+    return suffix_of(item.rstrip())[0] in SUFFIXES or _MAYBE_OTHER.match(item) is not None
 
 
 def _may_be_uri(text: str) -> bool:
@@ -171,6 +211,7 @@ def _check_keys(files: Iterable[str]) -> None:
     missing = [name for name in bare if not is_pattern(name) and not _exists(name)]
     if missing:
         raise InputError(
-            f"The input is a list of {len(missing)} names of files that do not exist on this machine. If they are keys of an "
-            "object store, add the scheme and the bucket: [f's3://bucket/{key}' for key in keys]. " + _AS_ROWS
+            f"The input is a list of {len(missing)} names of files or folders that do not exist on this machine. If they are "
+            "keys of an object store, add the scheme and the bucket: [f's3://bucket/{key}' for key in keys]. "
+            + _AS_ROWS
         )

@@ -76,7 +76,9 @@ def flatten(
             columns or described_names,
             f"named the columns as the cursor does: {', '.join(described_names)}",
         )
-    if not items or not all(map(_is_page, items)):
+    pages = list(map(_is_page, items))
+    _check_missing_pages(items, pages, columns)
+    if not items or not all(pages):
         return items, columns, ""
     if all(map(_may_be_row, items)):
         if columns is not None:
@@ -114,6 +116,21 @@ def _is_page(item: object) -> bool:
         or hasattr(row, "_mapping")
         for row in item
     )
+
+
+def _check_missing_pages(
+    items: Sequence[object], pages: Sequence[bool], columns: Sequence[str] | None
+) -> None:
+    """A list without a value among pages, such as the result of a task that was skipped, is not a row without a value.
+
+    :raises InputError: if some items are missing, and all others are pages
+    """
+    missing = [number for number, item in enumerate(items) if item is None]
+    if columns is None and missing and any(pages) and len(missing) + sum(pages) == len(items):
+        raise InputError(
+            f"The input is a list of {len(items)} lists of rows, of which {len(missing)} are None, such as item {missing[0]}. "
+            "Leave these out: [page for page in pages if page is not None]."
+        )
 
 
 def _may_be_row(item: object) -> bool:
@@ -160,7 +177,7 @@ def _own_names(record: object) -> Sequence[str] | None:
 
 def _named(values: Sequence[object], columns: Sequence[str] | None) -> dict[str, object]:
     if columns is None and len(values) == 1 and not isinstance(values, list):
-        return {PROMPT: values[0]}
+        return dict(values[0]) if isinstance(values[0], Mapping) else {PROMPT: values[0]}
     if columns is None:
         raise ValueError(
             f"is {kind(values)}, with {counted(len(values), 'value')}: name them with columns=['id', 'text']"

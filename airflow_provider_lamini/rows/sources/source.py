@@ -442,7 +442,7 @@ def open_source(
         )
     if value and all(map(is_result, value)):
         return FileSource([result["manifest"] for result in value], conn_id, options, keep_bad=keep_bad)
-    files = files_of_list(value, all_files=options.format is not None)
+    files = files_of_list(value, all_files=options.format is not None, columns=options.columns)
     if files is None:
         if options.failed_rows == "only":
             raise InputError(

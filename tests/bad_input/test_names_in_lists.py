@@ -1,0 +1,108 @@
+"""Lists of names: of files, of keys without a bucket, or of texts that only look like names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.rows.errors import InputError
+from airflow_provider_lamini.rows.sources.forms import files_of_list
+from airflow_provider_lamini.rows.storage.locate import locate
+from tests.bad_input.test_inputs import OPERATORS, columns_of, lines, run, sent
+from tests.support.object_store import object_store  # noqa: F401 - a fixture
+
+KEYS = {
+    "pages": [["a/1.jsonl"], ["a/2.jsonl", "b.jsonl"]],
+    "pages of one length": [["a/1.jsonl"], ["a/2.jsonl"]],
+    "pages of one length of two": [["a/1.jsonl", "a/2.jsonl"], ["a/3.jsonl", "a/4.jsonl"]],
+    "one-tuples": [("a/1.jsonl",), ("a/2.jsonl",)],
+    "an empty page": [[], ["a/1.jsonl"]],
+    "folders": ["data/day1/", "data/day2/"],
+    "blanks": ["day 1/a file.jsonl", "day 1/b file.jsonl"],
+    "blanks without a folder": ["my file.csv", "my other file.csv"],
+    "blanks and none": ["my file.csv", "file.csv"],
+    "a blank at the end": ["a.jsonl ", "b.jsonl"],
+    "files of Hive": ["day/000000_0", "day/000001_0_copy_1"],
+    "documents": ["a/report.pdf", "a/page.html", "a/table.xlsx"],
+    "documents without a folder": ["report.pdf", "page.html", "table.xlsx"],
+    "archives without a folder": ["data.csv.zip", "more.csv.zip"],
+}
+TEXTS = {
+    "sentences": ["Summarize report.csv", "What is in data.csv?"],
+    "words": ["km/h", "3.14", "Node.js", "and/or"],
+    "web addresses": ["https://example.com/", "https://example.com/a page.html", "http://example.com/a.pdf"],
+    "a slash at the end of a sentence": ["Is it 1 or 2, and/or both/"],
+    "a beginning like a URI": ["s3://bucket/key is this: explain it", "another text"],
+    "a document among texts": ["index.html", "a text"],
+    "pages of texts": [["a text"], ["another", "more"]],
+}
+
+
+@pytest.mark.parametrize("form", KEYS)
+def test_names_that_look_like_keys_are_refused_with_the_remedy(form):
+    with pytest.raises(
+        InputError, match=r"do not exist on this machine.*add the scheme and the bucket.*pass rows"
+    ):
+        files_of_list(KEYS[form])
+
+
+@pytest.mark.parametrize("form", TEXTS)
+def test_texts_are_no_files(form):
+    assert files_of_list(TEXTS[form]) is None
+
+
+def test_uris_with_blanks_are_files_without_a_suffix():
+    assert files_of_list(["s3://b/my folder/part 0", "s3://b/x"]) == ["s3://b/my folder/part 0", "s3://b/x"]
+
+
+def test_lists_are_rows_if_their_columns_have_names():
+    assert files_of_list([["1", "a/1.jsonl"], ["2", "a/2.jsonl"]], columns=["id", "path"]) is None
+    with pytest.raises(InputError, match="name their columns"):
+        files_of_list([["1", "a/1.jsonl"], ["2", "a/2.jsonl"]])
+
+
+@pytest.mark.parametrize("form", ["pages", "folders", "blanks", "documents"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_no_operator_sends_keys(world, operator, form):
+    with pytest.raises(InvalidArgumentError, match="add the scheme and the bucket"):
+        run(world, operator, KEYS[form])
+    assert sent(world) == []
+
+
+@pytest.mark.parametrize(
+    ("operator", "form"),
+    [
+        (operator, ["lists", "tuples", "paths", "store"][number % 4])
+        for number, operator in enumerate((*OPERATORS, *OPERATORS, "batch", "upload"))
+    ],
+)
+def test_pages_of_files_are_read(world, object_store, operator, form):  # noqa: F811, ARG001
+    base = "memory://bucket/in" if form == "store" else str(Path(world.folder) / "in")
+    names = [f"{base}/{text}.jsonl" for text in "abc"]
+    for name, text in zip(names, "abc", strict=True):
+        store, path = locate(name)
+        store.write(path, lines(columns_of(operator), text), durable=False)
+    value = {
+        "lists": [names[:1], names[1:]],
+        "tuples": [(name,) for name in names],
+        "paths": [[Path(names[0])], [Path(name) for name in names[1:]]],
+        "store": [names[:1], [], names[1:]],
+    }[form]
+    run(world, operator, value)
+    assert sent(world) == ["a", "b", "c"]
+
+
+def test_a_row_in_a_tuple_is_the_row(world):
+    run(world, "completions", [({"prompt": "a"},), ({"prompt": "b"},)])
+    assert sent(world) == ["a", "b"]
+
+
+@pytest.mark.parametrize("pages", [[["a"], None, ["b"]], [None, [{"prompt": "a"}]], [[("a",)], None]])
+def test_a_missing_page_is_named(world, pages):
+    with pytest.raises(
+        InvalidArgumentError, match=r"lists of rows, of which 1 are None, such as item [01]\. Leave"
+    ):
+        run(world, "completions", pages, on_bad_row="error")
+    assert sent(world) == []
