@@ -25,7 +25,7 @@ from airflow_provider_lamini.jobs.state import JobState, JobStatus
 from airflow_provider_lamini.platforms import job_kind
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.run_files import left_job_name, partial_names, remove_run
+from airflow_provider_lamini.rows.run_files import remove_run
 from airflow_provider_lamini.runs.failed_jobs import (
     MAX_FAILED_JOBS,
     failed_jobs,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent, LostJob
     from airflow_provider_lamini.rows.endpoints import JobEndpoint
     from airflow_provider_lamini.rows.ledger.document import Chunk, Round
-    from airflow_provider_lamini.rows.values import Row
     from airflow_provider_lamini.runs.open_run import ChunkRows, OpenRun
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig
     from airflow_provider_lamini.runs.task import TaskRun
@@ -264,12 +263,12 @@ class ChunkJobs:
             upcoming = self._run.upcoming()
             if upcoming is None:
                 break
-            self._run.save_plan(upcoming, as_job=True)
+            self._run.save_plan(upcoming, as_job=upcoming.sendable != [])
             with self._ledger.transaction(later=True) as change:
                 chunk = change.plan(upcoming.start, upcoming.after, upcoming.fingerprint)
             planned.append((chunk, upcoming))
             if upcoming.sendable == []:
-                self._finish(chunk, upcoming.rows, upcoming.result())
+                self._run.finish_chunk(chunk, upcoming.rows, upcoming.result(), later=True)
                 break  # its failed rows may be too many
         return planned
 
@@ -280,7 +279,7 @@ class ChunkJobs:
         if waiting is None:
             rows = found.sendable
             if rows == []:
-                self._finish(chunk, found.rows, found.result())
+                self._run.finish_chunk(chunk, found.rows, found.result(), later=True)
                 return
             with self._ledger.transaction() as change:
                 chunk = change.intend(chunk, rows)
@@ -340,7 +339,7 @@ class ChunkJobs:
                 intended = change.intend(chunk, again)
             self._send(intended, intended.rounds[-1], found.prompts)
             return
-        self._finish(chunk, self._run.rows_to_write(chunk, result), result)
+        self._run.finish_chunk(chunk, self._run.rows_to_write(chunk, result), result, later=True)
 
     def _fetch(self, chunk: Chunk, job_id: str, sent: int) -> ChunkResult:
         """The results of a job; all rows have failed if the platform insists on another number of rows."""
@@ -374,15 +373,6 @@ class ChunkJobs:
         if not status.state.ended or status.rows is None or status.rows.total is None:
             return None
         return int(status.rows.total)
-
-    def _finish(self, chunk: Chunk, rows: Sequence[Row], result: ChunkResult) -> None:
-        """Write the part of a chunk. The ledger says so when it is written next: a crash before costs one more request."""
-        counts = self._run.write_part(chunk, rows, result, chunk.retried)
-        with self._ledger.transaction(later=True) as change:
-            change.finish(chunk, counts, self._run.writer.groups(result))
-        self._ledger.delete_later(left_job_name(chunk.number, when) for when in chunk.submission_times())
-        if len(chunk.rounds) != 1 or chunk.rounds[0].rows is not None or chunk.rounds[0].pieces:
-            self._ledger.delete_later(partial_names(chunk.number, len(chunk.rounds)))
 
     def _send(self, chunk: Chunk, submission: Round, prompts: Sequence[str]) -> None:
         """Start the job that the ledger says is intended, and record its id.

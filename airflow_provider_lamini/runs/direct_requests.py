@@ -167,13 +167,10 @@ class DirectRequests:
             retried += tries > 1
             usages += row.usages
             set_result(result, offset, row)
-        ledger = self._run.ledger
         with self._run.folder.lock() as locked:
             if locked:  # another run may have replaced this one since the rows were sent
-                ledger.check_acquired()
-            counts = self._run.write_part(chunk, found.rows, result, retried, sum_tokens(usages))
-            with ledger.transaction() as change:
-                change.finish(chunk, counts, self._run.writer.groups(result))
+                self._run.ledger.check_acquired()
+            self._run.finish_chunk(chunk, found.rows, result, retried=retried, sums=sum_tokens(usages))
 
     async def _request(self, client: AsyncClient, prompts: Sequence[str]) -> list[tuple[RowResult, int]]:
         """The results of some rows, each with the number of times that it was sent."""

@@ -270,28 +270,32 @@ class OpenRun:
         intended_at = submission.intended_at
         return digest({"output": self.folder.location, "chunk": chunk.number, "intended_at": intended_at})
 
-    def write_part(
+    def finish_chunk(
         self,
         chunk: Chunk,
         rows: Sequence[Row],
         result: ChunkResult,
-        retried: int,
+        *,
+        retried: int = 0,
         sums: Mapping[str, float] | None = None,
-    ) -> Counts:
-        """Write the part of a chunk. It is there when the ledger is written next.
+        later: bool = False,
+    ) -> None:
+        """Write the part of a chunk, and record that it is finished. A crash in between writes the part again.
 
         :param chunk: the chunk
         :param rows: its rows
         :param result: their results
-        :param retried: number of rows that were sent more than once
+        :param retried: number of rows that were sent more than once within one round
         :param sums: sums over the rows besides those of the writer, such as tokens
-        :return: the rows by outcome, to finish the chunk with
+        :param later: let the next transaction write the record; the part is there by then
         :raises LedgerLostError: if another process has acquired the ledger
         """
         self.ledger.check_acquired(max_age=OWNERSHIP_CHECK_INTERVAL)
         indices, again = self.source.indices(chunk.first_row, chunk.rows), self.ledger.may_have_part(chunk)
         self.writer.write(chunk.number, indices, rows, result, again=again)
-        return result.counts(retried, {**self.writer.sums(result), **(sums or {})})
+        counts = result.counts(chunk.retried + retried, {**self.writer.sums(result), **(sums or {})})
+        with self.ledger.transaction(later=later) as change:
+            change.finish(chunk, counts, self.writer.groups(result))
 
     def too_many_failed(self, totals: Counts) -> bool:
         """Whether more rows have failed than may.

@@ -12,7 +12,6 @@ from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.output.reuse import row_keys
 from airflow_provider_lamini.rows.prompt import PromptTemplate
-from airflow_provider_lamini.rows.run_files import partial_names
 from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -174,6 +173,5 @@ class Run:
         writer.write(chunk.number, indices, found.rows, result)
         with ledger.transaction(later=True) as change:
             change.finish(chunk, result.counts(chunk.retried))
-        ledger.delete_later(partial_names(chunk.number, rounds))
         ledger.commit()
         self.finished.append(chunk.number)

@@ -21,6 +21,7 @@ from airflow_provider_lamini.rows.ledger.document import Header
 from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.reuse import row_keys
+from airflow_provider_lamini.rows.run_files import partial_name
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
@@ -97,6 +98,19 @@ def on_disk(folder: OutputFolder) -> dict:
 
 
 class TestAChunksLife:
+    def test_its_helper_files_stay_until_its_end_is_written(self, folder, ledger):
+        first = ledger.record_job_id(intend(ledger, plan(ledger)), "job-1")
+        first = ledger.record_job_id(intend(ledger, first, rows=[3, 5]), "job-2")
+        folder.write(partial_name(0, 1), b"")
+        helpers = {name for name in folder.names(work=True) if "owner-" not in name}
+        assert len(helpers) == 3
+        with ledger.transaction(later=True) as change:
+            change.finish(first, counts(10))
+        assert helpers <= set(folder.names(work=True))
+        ledger.commit()
+        folder.settle()  # an object store removes them beside what follows
+        assert not helpers & set(folder.names(work=True))
+
     def test_from_plan_to_finish(self, folder, ledger):
         first = plan(ledger)
         assert (first.number, first.first_row, first.rows, first.state) == (0, 0, 10, "planned")

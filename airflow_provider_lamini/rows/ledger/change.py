@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import LedgerError
 from airflow_provider_lamini.rows.ledger.document import Chunk, ReportData, Round, Sizes
+from airflow_provider_lamini.rows.run_files import left_job_name, partial_names
 from airflow_provider_lamini.rows.sources.batch import Cursor
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ class LedgerChange:
 
     :ivar document: the ledger with the changes made so far
     :ivar durable: whether the changes must survive a power failure before the task goes on
+    :ivar obsolete: files that nobody needs once the changes are written
     """
 
     def __init__(self, document: LedgerDocument, now: float) -> None:
         self.document = document
         self.durable = False
+        self.obsolete: list[str] = []
         self._now = now
 
     def begin_try(self, started_at: float) -> None:
@@ -202,7 +205,7 @@ class LedgerChange:
         self.document = replace(self.document, max_chunk_rows=min(rows, self.document.chunk_size))
 
     def finish(self, chunk: Chunk, counts: Counts, groups: Mapping[str, int] | None = None) -> None:
-        """Record that the part of a chunk is written.
+        """Record that the part of a chunk is written. The files that only a chunk under way needs become obsolete.
 
         :param chunk: the chunk
         :param counts: outcomes of its rows
@@ -220,6 +223,9 @@ class LedgerChange:
         before = now.report if now.report is not UNSET else ReportData()
         report = before.with_chunk(done.all_job_ids, groups or {})
         self.document = replace(now, open=rest, totals=now.totals + counts, report=report)
+        self.obsolete += [left_job_name(done.number, when) for when in done.submission_times()]
+        if done.has_partial_results:
+            self.obsolete += partial_names(done.number, len(done.rounds))
 
     def _replace(self, chunk: Chunk, key: int | None, **changes: object) -> Chunk:
         """Change one of the submissions of a chunk."""

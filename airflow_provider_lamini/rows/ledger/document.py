@@ -155,6 +155,11 @@ class Chunk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             yield from (piece.intended_at for piece in each.pieces or [each] if piece.intended_at)
 
     @property
+    def has_partial_results(self) -> bool:
+        """Whether results of some of its rows may be in a file, because its rows were not all sent together."""
+        return len(self.rounds) > 1 or any(each.rows is not None or each.pieces for each in self.rounds)
+
+    @property
     def retried(self) -> int:
         """Number of its rows that were submitted more than once."""
         retries = self.rounds[1:]

@@ -54,7 +54,7 @@ from airflow_provider_lamini.rows.ledger.fencing import (
 from airflow_provider_lamini.rows.run_files import LEDGER, holds_results, remove_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.ledger.document import Chunk, Header, Round
@@ -275,10 +275,11 @@ class Ledger:
         if later:
             self._written = self._written and change.document is before
             self._document = change.document
+            self._obsolete += change.obsolete
             return
         if change.document is before and self._written:
             return
-        self._commit(change.document, durable=change.durable)
+        self._commit(change.document, durable=change.durable, obsolete=change.obsolete)
         if change.durable:
             self._check_before_paying()
 
@@ -289,13 +290,6 @@ class Ledger:
         """
         if not self._written:
             self._commit(self._document, durable=False)
-
-    def delete_later(self, names: Iterable[str]) -> None:
-        """Remove files that nobody needs once the changes so far are written.
-
-        :param names: their names
-        """
-        self._obsolete += names
 
     def confirm(self, chunks: Sequence[Chunk]) -> None:
         """Make sure that this process may still submit chunks that it has intended together with an earlier one.
@@ -430,7 +424,7 @@ class Ledger:
                     change.record_job_id(chunk, left, each.key)
                 self._inherited.discard((chunk.number, each.key))
 
-    def _commit(self, document: LedgerDocument, *, durable: bool) -> None:
+    def _commit(self, document: LedgerDocument, *, durable: bool, obsolete: Sequence[str] = ()) -> None:
         if self._folder.writing:
             self._write_and_check(self._folder.settle)
         with self._folder.lock():
@@ -438,8 +432,8 @@ class Ledger:
                 self.check_acquired()
             self._write(document, durable=durable)
         self._document, self._written = document, True
-        obsolete, self._obsolete = self._obsolete, []
-        self._folder.delete_later(obsolete)  # if that fails, the end of the run removes them
+        names, self._obsolete = [*self._obsolete, *obsolete], []
+        self._folder.delete_later(names)  # if that fails, the end of the run removes them
 
     def _write_and_check(self, write: Callable[[], object]) -> None:
         """Write something, and where processes leave claims, check for one at the same time.
