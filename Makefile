@@ -11,6 +11,8 @@ FUZZ_SECONDS ?= 100
 PLAIN := not stores and not stack and not models and not torch and not faults and not dags
 PARALLEL := -n auto --dist worksteal
 DURATIONS := --durations 25
+# The files with tests of a mark: collecting all others takes each worker ten seconds.
+marked = $(shell grep -rl --include 'test_*.py' 'mark\.$(1)\b' tests)
 # What can differ between Airflow versions. The layers below (api, jobs, rows, local) do not import Airflow.
 VERSIONED := tests/bad_input/test_connections.py tests/bad_input/test_path_objects.py tests/bad_input/test_outlets.py \
 	tests/bad_input/test_mapped.py tests/faults/test_crashes.py tests/hooks \
@@ -59,10 +61,10 @@ test: $(READY_DEV)  ## run all tests that need no running Airflow, no models, no
 	@.venv/bin/python -m pytest -m "$(PLAIN)" $(PARALLEL) $(DURATIONS)
 
 test-dags: $(READY_DEV)  ## run whole Dags against the platforms: the examples, and others
-	@.venv/bin/python -m pytest -m dags $(PARALLEL) $(DURATIONS)
+	@.venv/bin/python -m pytest -m dags $(PARALLEL) $(DURATIONS) $(call marked,dags)
 
 test-faults: $(READY_DEV)  ## kill tasks at the steps that matter most, and give every answer that a platform should not give
-	@.venv/bin/python -m pytest -m faults $(PARALLEL) $(DURATIONS)
+	@.venv/bin/python -m pytest -m faults $(PARALLEL) $(DURATIONS) $(call marked,faults) tests/faults
 
 test-stack: $(READY_DEV)  ## run the tests against Airflow's real components and a real PostgreSQL
 	@.venv/bin/python -m pytest tests/stack $(DURATIONS)

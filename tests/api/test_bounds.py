@@ -225,19 +225,17 @@ ROWS = 20_000
 LARGE = {
     "a batch": (
         PROGRESS,
-        json.dumps({"outputs": ["word " * 80] * ROWS, "finish_reason": ["stop"] * ROWS}).encode(),
+        lambda: {"outputs": ["word " * 80] * ROWS, "finish_reason": ["stop"] * ROWS},
         lambda found: (found.done, found.total) == (ROWS, ROWS),
     ),
     "vectors": (
         batches.embeddings_progress("b1"),
-        json.dumps({"embedding": [[0.123456789] * 384] * 3000}).encode(),
+        lambda: {"embedding": [[0.123456789] * 384] * 3000},
         lambda found: found == 3000,
     ),
     "a list": (
         LIST,
-        json.dumps(
-            [{"job_id": n, "status": "COMPLETED", "history": "[]" * 50} for n in range(50_000)]
-        ).encode(),
+        lambda: [{"job_id": n, "status": "COMPLETED", "history": "[]" * 50} for n in range(50_000)],
         lambda found: found.found == ["1"],
     ),
 }
@@ -246,7 +244,8 @@ LARGE = {
 @pytest.mark.parametrize("what", LARGE)
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_large_response_does_not_block_the_event_loop(settings, raw_server, raw, what, packed):
-    call, body, right = LARGE[what]
+    call, content_of, right = LARGE[what]
+    body = json.dumps(content_of()).encode()
     assert len(body) > 7 * MB
     content = gzip.compress(body, 1) if packed else body
     server = raw_server(raw.reply(content, headers=["Content-Encoding: gzip"] if packed else []))

@@ -15,7 +15,7 @@ from tests.support.local_platform import LocalPlatform, local_platform, wait_unt
 from tests.support.upstream import TEXT_MODEL, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.faults
@@ -35,25 +35,28 @@ def small_memory(engine: Upstream, tmp_path_factory: pytest.TempPathFactory) -> 
     running.stop()
 
 
-BODIES = {
-    "numbers": b'{"prompt": [' + b",".join([b"1"] * MIB) + b"]}",
-    "numbers below the limit": b'{"prompt": [' + b",".join([b"1"] * 95_000) + b"]}",
-    "fields": b"{" + b",".join(b'"%d":1' % number for number in range(95_000)) + b"}",
-    "classes": b'{"name": "a", "model_name": "b", "classes": {'
-    + b",".join(b'"%d":1' % number for number in range(95_000))
-    + b"}}",
-    "empty lists": b'{"data": [' + b",".join([b"[]"] * MIB) + b"]}",
-    "nested lists": b'{"data": ' + b"[" * MIB + b"]" * MIB + b"}",
-    "too large": b'{"prompt": "' + b"a" * (65 * MIB) + b'"}',
+BODIES: dict[str, Callable[[], bytes]] = {
+    "numbers": lambda: b'{"prompt": [' + b",".join([b"1"] * MIB) + b"]}",
+    "numbers below the limit": lambda: b'{"prompt": [' + b",".join([b"1"] * 95_000) + b"]}",
+    "fields": lambda: b"{" + b",".join(b'"%d":1' % number for number in range(95_000)) + b"}",
+    "classes": lambda: (
+        b'{"name": "a", "model_name": "b", "classes": {'
+        + b",".join(b'"%d":1' % number for number in range(95_000))
+        + b"}}"
+    ),
+    "empty lists": lambda: b'{"data": [' + b",".join([b"[]"] * MIB) + b"]}",
+    "nested lists": lambda: b'{"data": ' + b"[" * MIB + b"]" * MIB + b"}",
+    "too large": lambda: b'{"prompt": "' + b"a" * (65 * MIB) + b'"}',
 }
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_hostile_body_takes_little_memory_and_is_refused(small_memory: LocalPlatform, name: str) -> None:
     process = psutil.Process(small_memory.pid)
+    body = BODIES[name]()
     with small_memory.client() as http:
         for path in ("/v1/embedding", "/v2/classifier/initialize", "/v1/train"):
-            response = http.post(path, content=BODIES[name], headers=JSON)
+            response = http.post(path, content=body, headers=JSON)
             assert response.status_code in (400, 413, 422, 501)  # 501: it cannot be tuned
             assert sentence(response)
         assert http.get("/healthz").status_code == 200
@@ -63,7 +66,7 @@ def test_a_hostile_body_takes_little_memory_and_is_refused(small_memory: LocalPl
 def test_no_endpoint_takes_the_memory_of_a_large_list(small_memory: LocalPlatform) -> None:
     with small_memory.client() as http:
         for path in TEXT_ENDPOINTS:
-            assert http.post(path, content=BODIES["numbers"], headers=JSON).status_code in (400, 413, 422)
+            assert http.post(path, content=BODIES["numbers"](), headers=JSON).status_code in (400, 413, 422)
     assert psutil.Process(small_memory.pid).memory_info().rss < GROWTH
 
 
@@ -87,22 +90,18 @@ def test_a_form_of_very_many_parts_is_refused(small_memory: LocalPlatform) -> No
         assert response.status_code in (413, 422)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        (
-            "bomb.pdf",
-            pdf_of_stream(
-                zlib.compress(zlib.compress(b"(a) Tj " * (50 * MIB), 9), 9), "[/FlateDecode /FlateDecode]"
-            ),
-        ),
-        ("archive.txt", zlib.compress(bytes(10 * MIB))),
-        ("deep.html", b"<div>" * 200_000),
-    ],
-)
-def test_a_job_with_a_hostile_document_fails_with_the_reason(
-    small_memory: LocalPlatform, name: str, content: bytes
-) -> None:
+DOCUMENTS: dict[str, Callable[[], bytes]] = {
+    "bomb.pdf": lambda: pdf_of_stream(
+        zlib.compress(zlib.compress(b"(a) Tj " * (50 * MIB), 9), 9), "[/FlateDecode /FlateDecode]"
+    ),
+    "archive.txt": lambda: zlib.compress(bytes(10 * MIB)),
+    "deep.html": lambda: b"<div>" * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_job_with_a_hostile_document_fails_with_the_reason(small_memory: LocalPlatform, name: str) -> None:
+    content = DOCUMENTS[name]()
     with small_memory.client() as http:
         response = http.post(
             "/alpha/memory-rag/train", data={"model_name": TEXT_MODEL}, files={"files": (name, content)}
