@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from airflow_provider_lamini.results import read_outputs
+from tests.operators.conftest import load_dags  # noqa: F401 - a fixture
 from tests.support import demo, scripted_tuning
 from tests.support.emissary_api import EmissaryClient
 from tests.support.local_platform import wait_until
@@ -43,33 +44,23 @@ for file in sorted(pathlib.Path(sys.argv[1]).glob("*.py")):
 """
 
 
-def run(*arguments: str, fails: bool = False, **env: str) -> str:
+def run(*arguments: str, **env: str) -> str:
     """Run Python with the example Dags as Dags folder; return stdout and stderr.
 
     :param arguments: Python's arguments
-    :param fails: whether the process must fail instead of succeed
     :param env: more environment variables
     """
-    process = subprocess.Popen(
+    process = subprocess.run(
         [sys.executable, *arguments],
         env={**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(demo.EXAMPLES), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=150,
+        check=False,
     )
-    timeout = threading.Timer(150, process.kill)
-    timeout.start()
-    output = []
-    with process:
-        for line in process.stdout:
-            output.append(line)
-            if (
-                "up_for_retry" in line.lower()
-            ):  # the retry is minutes away, and the error is already in the output
-                process.kill()
-    timeout.cancel()
-    assert (process.returncode != 0) is fails, "".join(output)
-    return "".join(output)
+    assert process.returncode == 0, process.stdout
+    return process.stdout
 
 
 def test_all_examples_can_be_parsed():
@@ -128,16 +119,33 @@ def tickets(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_dag(platform: TunablePlatform, dag_id: str, *, fails: bool = False, **conf: object) -> str:
-    """Run a Dag, with connections to the platform, and return its log."""
-    connection = {"host": platform.url, "password": scripted_tuning.KEY, "extra": {"retry_budget": 2}}
-    emissary = {**connection, "host": f"{platform.url}/emissary", "conn_type": "emissary"}
-    return run(
-        *("-m", "airflow", "dags", "test", dag_id, "--conf", json.dumps(conf)),
-        fails=fails,
-        AIRFLOW_CONN_LAMINI_DEFAULT=json.dumps({**connection, "conn_type": "lamini"}),
-        AIRFLOW_CONN_EMISSARY_DEFAULT=json.dumps(emissary),
-    )
+@pytest.fixture
+def run_dag(
+    tunable: TunablePlatform,
+    load_dags: Callable[[Path], dict[str, Any]],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., dict[str, str]]:
+    """Returns a function that runs an example in this process, and returns the state of each task.
+
+    Connections to the platform exist.
+    """
+    connection = {"host": tunable.url, "password": scripted_tuning.KEY, "extra": {"retry_budget": 2}}
+    emissary = {**connection, "host": f"{tunable.url}/emissary", "conn_type": "emissary"}
+    monkeypatch.setenv("AIRFLOW_CONN_LAMINI_DEFAULT", json.dumps({**connection, "conn_type": "lamini"}))
+    monkeypatch.setenv("AIRFLOW_CONN_EMISSARY_DEFAULT", json.dumps(emissary))
+    monkeypatch.setenv("AIRFLOW__LAMINI__STATE_PATH", str(tmp_path / "state"))
+
+    def to_end(dag_id: str, **conf: object) -> dict[str, str]:
+        found = load_dags(demo.EXAMPLES / f"{dag_id}.py").values()
+        dag = next(value.dag for value in found if hasattr(value, "task_id"))
+        for task in dag.tasks:
+            assert task.retries
+            task.retries = 0  # a failure must not wait for its retry
+        ended = dag.test(run_conf=conf)
+        return {ti.task_id: str(ti.state) for ti in ended.get_task_instances()}
+
+    return to_end
 
 
 def tuning_conf(tickets: Path) -> dict[str, object]:
@@ -150,9 +158,9 @@ def deployments(client: EmissaryClient) -> list[dict[str, object]]:
     return found
 
 
-def test_emissary_fine_tuning_answers_with_the_best_checkpoint_and_removes_it(tunable, client, tickets):
+def test_emissary_fine_tuning_answers_with_the_best_checkpoint_and_removes_it(run_dag, client, tickets):
     conf = tuning_conf(tickets) | {"model": scripted_tuning.BASE, "threshold": 0}
-    run_dag(tunable, "emissary_fine_tuning", **conf)
+    assert set(run_dag("emissary_fine_tuning", **conf).values()) == {"success"}
     (output,) = (tickets / "output").glob("*/answers")
     rows = list(read_outputs(str(output)))
     right = [row["output"] == row["category"] for row in rows]
@@ -160,19 +168,19 @@ def test_emissary_fine_tuning_answers_with_the_best_checkpoint_and_removes_it(tu
     assert deployments(client) == []
 
 
-def test_emissary_fine_tuning_removes_the_deployment_after_a_failure(tunable, client, tickets):
+def test_emissary_fine_tuning_removes_the_deployment_after_a_failure(run_dag, client, tickets, capsys):
     (tickets / "tickets_held_out.jsonl").write_text('{"unknown": "column"}\n')
     conf = tuning_conf(tickets) | {"model": scripted_tuning.BASE, "threshold": 0}
-    log = run_dag(tunable, "emissary_fine_tuning", fails=True, **conf)
-    assert "no column" in log
+    states = run_dag("emissary_fine_tuning", **conf)
+    assert states["infer"] == "failed"
+    assert "no column" in capsys.readouterr().out
     assert deployments(client) == []
 
 
-def test_tuning_on_two_platforms_promotes_the_better_model(tunable, client, tickets):
+def test_tuning_on_two_platforms_promotes_the_better_model(run_dag, client, tickets):
     models = dict.fromkeys(("lamini_model", "emissary_model"), scripted_tuning.BASE)
-    conf = tuning_conf(tickets) | models
-    log = run_dag(tunable, "tuning_on_two_platforms", **conf, max_steps=4)
-    assert "promoting lamini" in log
+    states = run_dag("tuning_on_two_platforms", **(tuning_conf(tickets) | models), max_steps=4)
+    assert set(states.values()) == {"success"}  # Emissary's deployment is removed only if its model is worse
     assert deployments(client) == []
 
 
@@ -229,32 +237,36 @@ def _answers(client: httpx.Client) -> bool:
 @pytest.mark.skipif(not HAS_APPROVAL, reason="ApprovalOperator needs Airflow 3.1")
 @pytest.mark.usefixtures("client")  # resets the platform
 @pytest.mark.parametrize(("answer", "promoted"), [("Approve", "success"), ("Reject", "skipped")])
-def test_a_model_is_promoted_only_if_a_person_approves_it(tunable, tickets, airflow_api, answer, promoted):
-    conf = tuning_conf(tickets) | {"model": scripted_tuning.BASE, "max_steps": 4, "gain": 0.01}
-    api = airflow_api
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run_dag, tunable, "promote_after_approval", **conf)
+def test_a_model_is_promoted_only_if_a_person_approves_it(run_dag, tickets, airflow_api, answer, promoted):
+    ended = threading.Event()
+
+    def answered() -> dict[str, Any]:
+        """Answer the Dag's question, once it is asked."""
         questions: list[dict[str, Any]] = []
 
         def asked() -> bool:
-            found = api("GET", "dags/~/dagRuns/~/hitlDetails?response_received=false")["hitl_details"]
+            found = airflow_api("GET", "dags/~/dagRuns/~/hitlDetails?response_received=false")["hitl_details"]
             questions[:] = [
                 each for each in found if each["task_instance"]["dag_id"] == "promote_after_approval"
             ]
-            return bool(questions) or running.done()
+            return bool(questions) or ended.is_set()
 
         wait_until(asked, timeout=140, pause=0.5)
-        assert questions, running.result()
         (question,) = questions
         task = question["task_instance"]
-        assert question["subject"].startswith("Promote ")
-        assert "| exact match |" in question["body"]
-        assert "report.md" in question["body"]
-        run_path = f"dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}"
-        api("PATCH", f"{run_path}/taskInstances/approve/-1/hitlDetails", {"chosen_options": [answer]})
-        running.result()
-        states = {
-            each["task_id"]: each["state"]
-            for each in api("GET", f"{run_path}/taskInstances")["task_instances"]
-        }
+        path = f"dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}/taskInstances/approve/-1/hitlDetails"
+        airflow_api("PATCH", path, {"chosen_options": [answer]})
+        return question
+
+    with ThreadPoolExecutor(1) as pool:
+        answering = pool.submit(answered)
+        conf = tuning_conf(tickets) | {"model": scripted_tuning.BASE, "max_steps": 4, "gain": 0.01}
+        try:
+            states = run_dag("promote_after_approval", **conf)
+        finally:
+            ended.set()
+        question = answering.result()
+    assert question["subject"].startswith("Promote ")
+    assert "| exact match |" in question["body"]
+    assert "report.md" in question["body"]
     assert states == {**dict.fromkeys(("train", "evaluate", "approve"), "success"), "promote": promoted}
