@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.runs.task import TaskRun
 
 
-@reports_lineage("lamini", makes={"model_id": "classifiers"})
+@reports_lineage("lamini", uses={"model_name": "models"}, makes={"model_id": "classifiers"})
 class LaminiClassifierTrainOperator(JobOperator):
     """Creates a classifier project, or extends it with more examples, and waits for the trained model.
 

@@ -25,7 +25,13 @@ FORMATS = ("jsonl", "parquet")
 MAX_INLINE = 16
 
 
-@reports_lineage("lamini", uses={"model_name": "models"})
+def _default_model() -> str:
+    from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
+
+    return DEFAULT_MODEL
+
+
+@reports_lineage("lamini", uses={"model_name": "models"}, defaults={"model_name": _default_model})
 class LaminiEmbeddingOperator(RowOperator):
     """Turns one text, a few texts, or every row of an input into vectors.
 
@@ -92,7 +98,6 @@ class LaminiEmbeddingOperator(RowOperator):
 
     def work(self, task: TaskRun) -> RowRun | InlineRun:
         """Validate the arguments, then return the run."""
-        from airflow_provider_lamini.platforms.lamini.api.embeddings import DEFAULT_MODEL
         from airflow_provider_lamini.platforms.lamini.endpoints import (
             BatchEmbeddings,
             DirectEmbeddings,
@@ -110,7 +115,7 @@ class LaminiEmbeddingOperator(RowOperator):
             vectors = [row.output for row in rows]
             first = next((vector for vector in vectors if vector is not None), None)
             return {
-                "model": model or DEFAULT_MODEL,
+                "model": model or _default_model(),
                 "dimensions": len(first) if isinstance(first, list) else None,
                 "embeddings": vectors,
                 **failures_value(rows),
@@ -121,7 +126,7 @@ class LaminiEmbeddingOperator(RowOperator):
         )
         config = self.row_run_config(
             endpoint=endpoint,
-            model=model or DEFAULT_MODEL,
+            model=model or _default_model(),
             fingerprint_inputs={"endpoint": endpoint_name, "model": model, "format": output_format},
             writer=_part_writer("jsonl" if self.output_folder is None else output_format),
         )

@@ -35,6 +35,7 @@ def reports_lineage(
     uses: Mapping[str, str] | None = None,
     makes: Mapping[str, str] | None = None,
     tables: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Callable[[], str]] | None = None,
 ) -> Callable[[Operator], Operator]:
     """Class decorator of operators: gives them the methods that OpenLineage's listener looks for.
 
@@ -42,12 +43,17 @@ def reports_lineage(
     :param uses: arguments that name objects of the platform, each with the sort of object
     :param makes: the same for fields of the result
     :param tables: arguments that name tables written, each with the argument for the connection to the database
+    :param defaults: arguments of ``uses``, each with what returns the name that the platform takes without it
     """
 
     def decorate(operator: Operator) -> Operator:
         added: Any = operator
         added.lineage_fields = LineageFields(
-            platform=platform, uses=uses or {}, makes=makes or {}, tables=tables or {}
+            platform=platform,
+            uses=uses or {},
+            makes=makes or {},
+            tables=tables or {},
+            defaults=defaults or {},
         )
         added.get_openlineage_facets_on_start = _on_start
         added.get_openlineage_facets_on_complete = _on_end

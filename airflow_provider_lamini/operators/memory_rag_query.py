@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.operators.batch_inference import OutputTypeArgument
     from airflow_provider_lamini.platforms.lamini.endpoints import RagQuery
     from airflow_provider_lamini.rows.answers import RowResult
+    from airflow_provider_lamini.rows.output.manifest import Manifest
     from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
     from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
     from airflow_provider_lamini.runs.task import TaskRun
@@ -63,7 +64,8 @@ class LaminiMemoryRagQueryOperator(RowOperator):
     :param kwargs: arguments of :class:`~airflow_provider_lamini.operators.row_operator.RowOperator`, such as
         ``passthrough``, ``chunk_size``, ``max_in_flight``, ``row_retries`` and ``max_failed_rows``
     :return: ``index_id`` with ``output`` and ``finish_reason`` for one prompt, or with ``outputs`` and ``finish_reasons``
-        for a list; with ``output``, the manifest: URIs, counts by outcome, chunks, seconds, model
+        for a list; with ``output``, ``index_id`` and the manifest: URIs, counts by outcome, chunks, seconds, model
+        (``None`` if the platform chooses it)
     """
 
     template_fields: Sequence[str] = (
@@ -138,7 +140,7 @@ class LaminiMemoryRagQueryOperator(RowOperator):
     def _queries(self, task: TaskRun, query: RagQuery) -> RowRun | InlineRun:
         from airflow_provider_lamini.platforms.lamini.endpoints import MemoryRagCompletions
         from airflow_provider_lamini.runs.inline import is_single, output_value
-        from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
+        from airflow_provider_lamini.runs.row_run import InlineRun, RowRun, manifest_result
 
         endpoint = MemoryRagCompletions(query)
 
@@ -152,4 +154,9 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         )
         if self.output_folder is None:
             return InlineRun(task, config, endpoint, max_rows=MAX_INLINE, result=inline_result)
-        return RowRun(task, config)
+
+        def folder_result(manifest: Manifest) -> dict[str, object]:
+            # The manifest has a description of the model where the platform chooses it.
+            return {**manifest_result(manifest), "index_id": query.index_id, "model": query.model_name}
+
+        return RowRun(task, config, result=folder_result)

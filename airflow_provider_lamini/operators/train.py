@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 
 @reports_lineage(
-    "lamini", uses={"model_name": "models", "dataset_id": "datasets"}, makes={"model_name": "models"}
+    "lamini",
+    uses={"model_name": "models", "dataset_id": "datasets"},
+    makes={"model_name": "models", "dataset_id": "datasets"},
 )
 class LaminiTrainOperator(JobOperator):
     """Tunes a model on a dataset, waits, and returns the name of the tuned model.

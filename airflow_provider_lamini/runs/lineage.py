@@ -33,7 +33,11 @@ READ = {
 """Arguments with paths that an operator reads, each with the argument for its connection."""
 WRITTEN = {"output_folder": "output_conn_id", "manifest": "manifest_conn_id"}
 """Arguments with paths that an operator writes, likewise."""
-NUMBERS = ("rows", "bytes", "examples", "loaded")
+RUNS = ("input", "results", "reuse_from", "only_failed_of")
+"""Of these arguments, those that may name an earlier run by its manifest; its folder is meant."""
+MODELS = ("models", "classifiers", "deployments")
+"""The sorts of objects of a platform that answer."""
+NUMBERS = ("rows", "bytes", "examples", "loaded", "files", "added", "changed", "removed")
 """Fields of a result that say how much was sent or written."""
 MAX_PATHS = 100
 """Maximum number of paths of one argument, and of job ids."""
@@ -48,14 +52,16 @@ class LineageFields:
     :param platform: the platform's name; empty for an operator that needs none
     :param uses: arguments that name objects of the platform, each with the sort of object, such as
         ``{"dataset_id": "datasets"}``
-    :param makes: the same for fields of the result
+    :param makes: the same for fields of the result. A field that repeats an argument of ``uses`` is not made.
     :param tables: arguments that name tables written, each with the argument for the connection to the database
+    :param defaults: arguments of ``uses``, each with what returns the name that the platform takes without it
     """
 
     platform: str
     uses: Mapping[str, str] = field(default_factory=dict)
     makes: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +121,16 @@ def lineage_at_end(
     url = _platform_url(conn_id, fields, task)
     written: Mapping[str, Counts] = {} if task is None else task.written
     counts, usage = _counts(found, written), _usage(found, written)
-    made = {name: str(found[name]) for name in fields.makes if found.get(name)}
+    made = {
+        name: str(found[name])
+        for name in fields.makes
+        if found.get(name) and (name not in fields.uses or _used(operator, fields, name) != found[name])
+    }
     fell_back = bool(found.get("fallback"))
     own = [
         Data(namespace=url_namespace(fields.platform, url), name=f"{sort}/{name}", sort=sort)
         for argument, sort in fields.uses.items()
-        if (name := answered if fell_back and sort == "models" else _given(operator, argument))
+        if (name := answered if fell_back and sort == "models" else _used(operator, fields, argument))
     ]
     making = [
         Data(
@@ -233,8 +243,14 @@ def _parsed_sql(conn_id: str, sql: str) -> tuple[list[Data], list[Data]]:
 
 
 def _model(operator: object, fields: LineageFields) -> str | None:
-    names = (_given(operator, argument) for argument, sort in fields.uses.items() if sort != "datasets")
+    names = (_used(operator, fields, argument) for argument, sort in fields.uses.items() if sort in MODELS)
     return next((str(name) for name in names if name), None)
+
+
+def _used(operator: object, fields: LineageFields, argument: str) -> object:
+    """What an argument names, or else what the platform takes without it, if that is known."""
+    given, default = _given(operator, argument), fields.defaults.get(argument)
+    return default() if default is not None and not given else given
 
 
 def _given(operator: object, argument: str) -> object:
@@ -246,18 +262,27 @@ def _given(operator: object, argument: str) -> object:
 def _paths(
     operator: object, arguments: Mapping[str, str], written: Mapping[str, Counts] | None = None
 ) -> Iterator[Data]:
-    rows = {file_data(folder): counts.rows for folder, counts in (written or {}).items()}
+    rows = [(file_data(folder), counts.rows) for folder, counts in (written or {}).items()]
     for argument in arguments:
-        for path in _paths_in(_given(operator, argument), always=argument != "input"):
+        value = _given(operator, argument)
+        for path in _paths_in(value, always=argument != "input", run=argument in RUNS):
             data = file_data(path)
-            yield replace(data, rows=rows.get(data))
+            inside = [number for folder, number in rows if _is_inside(folder, data)]
+            yield replace(data, rows=sum(inside) if inside else None)
 
 
-def _paths_in(value: object, *, always: bool) -> list[str]:
+def _is_inside(data: Data, folder: Data) -> bool:
+    """Whether data are a folder, or below it, as the outputs of each model that is evaluated are."""
+    below = data.name.startswith(f"{folder.name}/")
+    return data.namespace == folder.namespace and (data.name == folder.name or below)
+
+
+def _paths_in(value: object, *, always: bool, run: bool) -> list[str]:
     """The paths in an argument.
 
     :param value: the argument's value
     :param always: whether a text is a path in any case, and never a row
+    :param run: whether a manifest stands for the folder of its run
     """
     from airflow_provider_lamini.rows.errors import RowError
     from airflow_provider_lamini.rows.sources.forms import files_of_list, is_path, is_result
@@ -265,7 +290,8 @@ def _paths_in(value: object, *, always: bool) -> list[str]:
     if isinstance(value, Mapping):
         return [str(value["output"])] if is_result(value) else []
     if isinstance(value, str):
-        return [value.removesuffix("/manifest.json")] if value.strip() and (always or is_path(value)) else []
+        path = value.removesuffix("/manifest.json") if run else value
+        return [path] if value.strip() and (always or is_path(value)) else []
     if not isinstance(value, Sequence):
         return []
     items = list(value[:MAX_PATHS])

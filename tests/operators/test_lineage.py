@@ -179,8 +179,9 @@ def test_a_training_tells_its_model_after_a_deferral(train, tuning, tmp_path):
     found = task.on_complete()
     namespace = f"lamini://{tuning.url.removeprefix('http://')}"
     assert named(found.inputs) == [("file", str(tmp_path / "pairs.jsonl")), (namespace, "models/base")]
-    assert named(found.outputs) == [(namespace, f"models/{result['model_name']}")]
-    assert run_facet(found).made == {"model_name": result["model_name"]}
+    model, dataset = result["model_name"], result["dataset_id"]
+    assert named(found.outputs) == [(namespace, f"models/{model}"), (namespace, f"datasets/{dataset}")]
+    assert run_facet(found).made == {"model_name": model, "dataset_id": dataset}
     assert run_facet(found).jobIds == [str(result["job_id"])]
 
 

@@ -91,7 +91,7 @@ def test_rows_from_storage_are_answered(knowledge, query, tmp_path):
     ]
     assert ended.result["counts"]["ok"] == 3
     assert ended.result["chunks"] == 2
-    assert ended.result["model"] == "index 1"
+    assert (ended.result["model"], ended.result["index_id"]) == (None, "1")
     assert sorted(body["prompt"] for body in knowledge.sent(f"{RAG}/completions")) == sorted(
         f"{prompt} Say so." for prompt in PROMPTS
     )

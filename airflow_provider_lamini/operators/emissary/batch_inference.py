@@ -51,7 +51,7 @@ REQUEST_FIELDS = ("messages", "last_answer", "overrides")
 MEASURES = ("cosine", "manhattan", "euclidean")
 
 
-@reports_lineage("emissary", uses={"model_name": "deployments"})
+@reports_lineage("emissary", uses={"model_name": "deployments", "engine_id": "engines"})
 class EmissaryBatchInferenceOperator(RowOperator):
     """Sends the rows of an input to a deployment, one request per row, and writes one output row for each of them.
 

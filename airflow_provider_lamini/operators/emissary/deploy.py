@@ -32,7 +32,11 @@ WAKE_TIMEOUT = 1800.0
 """Seconds. The platform says that waking takes 8 to 20 minutes."""
 
 
-@reports_lineage("emissary", uses={"training_job_id": "models"}, makes={"model_name": "deployments"})
+@reports_lineage(
+    "emissary",
+    uses={"training_job_id": "models", "engine_id": "engines"},
+    makes={"model_name": "deployments"},
+)
 class EmissaryDeployOperator(JobOperator):
     """Deploys a checkpoint or a base model, waits until it is deployed, and returns its name for inference.
 
