@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from enum import Enum
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.results import part_groups
 from tests.support.results import rows_in
+from tests.support.tasks import log_lines
 
 BATCH = "BatchInferenceOperator"
 
@@ -66,22 +69,58 @@ def test_a_pattern_may_spell_a_hidden_folder_below_its_fixed_part(world):
     assert prompts(world, input="{here}/*/_new/*.jsonl") == ["a"]
 
 
-def earlier_run(world) -> None:
+def earlier_run(world) -> dict[str, Any]:
     rows = [{"prompt": "a", "id": 1}, {"prompt": " ", "id": 2}]
     options = {"on_bad_row": "error", "max_failed_rows": 1, "passthrough": ["id"], "output": "{here}/earlier"}
-    world.run(BATCH, {"endpoint": "completions", "input": rows, **options})
+    result: dict[str, Any] = world.run(BATCH, {"endpoint": "completions", "input": rows, **options})
+    return result
 
 
 def test_a_list_of_all_files_of_a_run_sends_no_row_twice(world):
     earlier_run(world)
     files = sorted((world.folder / "earlier").glob("*.jsonl"))
     assert [file.name for file in files] == ["errors-00000.jsonl", "part-00000.jsonl"]
-    assert prompts(world, input=files, prompt="row {id}") == ["row 1", "row 2"]
+    assert prompts(world, input=files, prompt="row {id}") == ["row 1"]
 
 
 def test_the_errors_of_a_run_alone_are_an_input(world):
     earlier_run(world)
     assert prompts(world, input="{here}/earlier/errors-00000.jsonl", prompt="row {id}") == ["row 2"]
+
+
+PARTS = {
+    "the parts of the result": lambda result: result["parts"],
+    "one part": lambda result: result["parts"][0],
+    "a pattern": lambda result: f"{result['output']}/part-*.jsonl",
+    "all files": lambda result: f"{result['output']}/*",
+    "a list of all files": lambda result: [*result["parts"], *result["errors"], result["manifest"]],
+    "a manifest and all files": lambda result: [result["manifest"], *result["errors"], *result["parts"]],
+    "a group of parts": lambda result: part_groups(result)[0],
+    "pages of parts": part_groups,
+}
+
+
+@pytest.mark.parametrize("form", PARTS)
+def test_failed_rows_are_skipped_in_parts_as_in_the_folder(world, form):
+    result = earlier_run(world)
+    parts = PARTS[form](result)
+    with log_lines() as logged:
+        assert prompts(world, input=parts, prompt="row {id}") == ["row 1"]
+    assert "skipped 1 failed row (" in next(text for text in logged if text.startswith("Validated"))
+
+
+@pytest.mark.parametrize("form", PARTS)
+def test_failed_rows_of_parts_can_be_refused(world, form):
+    parts = PARTS[form](earlier_run(world))
+    with pytest.raises(InvalidArgumentError, match="failed_input_rows='fail'"):
+        prompts(world, input=parts, prompt="row {id}", failed_input_rows="fail")
+    assert len(world.platform.bodies) == 1  # of the earlier run
+
+
+def test_files_that_are_only_named_like_parts_keep_their_rows(world):
+    world.put("in/manifest.json", b'{"format": "of another program"}')
+    world.put("in/part-00000.jsonl", b'{"prompt": "a", "error": "e"}\n')
+    assert prompts(world, input="{here}/in/part-*") == ["a"]
 
 
 def test_a_list_of_output_folders_is_a_list_of_runs(world):

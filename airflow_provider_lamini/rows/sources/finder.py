@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from os.path import commonpath
 from pathlib import PurePosixPath
@@ -36,7 +36,7 @@ from airflow_provider_lamini.rows.storage.uris import is_remote, redacted_uri, s
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from airflow_provider_lamini.rows.formats import FileFormat
     from airflow_provider_lamini.rows.sources.options import InputOptions
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _PART = re.compile(r"part-(\d{5,})\.(?:jsonl|parquet)")
 _BESIDE_PARTS = re.compile(r"errors-\d{5,}\.jsonl|manifest\.json|shards\.json|report\.(?:md|html)")
 _ERRORS = re.compile(r"errors-\d{5,}\.jsonl")
+_DELTA_LOG = "_delta_log"
 _HEAD = 4096
 
 
@@ -132,6 +133,37 @@ class _Place:
         return [literal_pattern(self.store, pattern) for pattern in alternatives]
 
 
+def _is_delta(folder: str) -> InputError:
+    return InputError(
+        f"{folder} is a Delta table, whose log says which files count. Pass the list that DeltaTable(...).file_uris() gives, "
+        "or its rows as an Arrow table."
+    )
+
+
+def _is_iceberg(folder: str) -> InputError:
+    return InputError(
+        f"{folder} looks like an Iceberg table, whose metadata say which files count. Pass its rows as an Arrow table: "
+        "table.scan().to_arrow()."
+    )
+
+
+def _errors_beside(part: str) -> str:
+    """The name of the file with the failed rows of a part."""
+    return f"{PurePosixPath(part).stem.replace('part', 'errors')}.jsonl"
+
+
+def _folders_of_tables(paths: Iterable[str]) -> dict[PurePosixPath, None]:
+    """The folders of Parquet files, without those of partitions: one that may be the root of a table for each file."""
+    parents = dict.fromkeys(PurePosixPath(path).parent for path in paths if suffix_of(path)[0] == ".parquet")
+    return dict.fromkeys(map(_without_partitions, parents))
+
+
+def _without_partitions(folder: PurePosixPath) -> PurePosixPath:
+    while "=" in folder.name:
+        folder = folder.parent
+    return folder
+
+
 @dataclass
 class FileFinder:
     """Finds the files of an input, again and again in the same order.
@@ -149,6 +181,8 @@ class FileFinder:
     remark: Callable[[str, str], None]
     keep_bad: bool = False
     _sniffed: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    _runs: dict[str, _Manifest | None] = field(default_factory=dict)
+    _tables: dict[str, bool] = field(default_factory=dict)
 
     @cached_property
     def _places(self) -> list[_Place]:
@@ -162,15 +196,20 @@ class FileFinder:
         unique: dict[tuple[str, str], _Found] = {}
         total = 0
         for place in self._places:
+            scheme = place.uri.partition("://")[0] if is_remote(place.uri) else ""
             for found in self._look_up(place):
                 total += 1
-                unique.setdefault((place.uri.partition("://")[0], found.info.path), found)
+                unique.setdefault((scheme, found.info.path), found)
         if total > len(unique):
             self.remark("named more than once, read once", counted(total - len(unique), "file"))
+        if len(self.uris) > 1:  # such as all keys of a table
+            infos = [found.info for found in unique.values() if not found.of_run]
+            self._check_delta(None, {info.path for info in infos}, {info.path for info in infos})
         visible = self._without_hidden(list(unique.values()))
         if len(self.uris) > 1:  # such as the result of a pattern that somebody else has looked up
-            kept = set(self._without_run_files(found.info.path for found in visible if not found.of_run))
+            kept = set(self._without_run_files(found.info.path for found in visible))
             visible = [found for found in visible if found.of_run or found.info.path in kept]
+        visible = self._recognize_parts(visible)
         names = [PurePosixPath(found.info.path).name for found in visible]
         # If files in different folders have the same name, messages show their paths.
         labels = names if len(set(names)) == len(names) else [found.info.path for found in visible]
@@ -193,9 +232,12 @@ class FileFinder:
 
     def folder_of(self, file: InputFile) -> str:
         """The folder of a file as a path or URI, for messages."""
-        folder, place = str(PurePosixPath(file.info.path).parent), self._places[0]
+        return self._shown(PurePosixPath(file.info.path).parent)
+
+    def _shown(self, folder: PurePosixPath | str) -> str:
+        place = self._places[0]
         scheme = place.uri.partition("://")[0]
-        return f"{scheme}://{folder.lstrip('/')}" if is_remote(place.uri) else folder
+        return f"{scheme}://{str(folder).lstrip('/')}" if is_remote(place.uri) else str(folder)
 
     def _look_up(self, place: _Place) -> list[_Found]:
         store, path = place.store, place.path
@@ -235,16 +277,10 @@ class FileFinder:
             raise InputError(
                 f"The run in {folder} has not ended: it has no {MANIFEST} yet. Wait for its task."
             )
-        if place.store.is_folder(f"{place.path.rstrip('/')}/_delta_log"):
-            raise InputError(
-                f"{folder} is a Delta table, whose log says which files count. Pass the list that "
-                "DeltaTable(...).file_uris() gives, or its rows as an Arrow table."
-            )
+        if place.store.is_folder(f"{place.path.rstrip('/')}/{_DELTA_LOG}"):
+            raise _is_delta(folder)
         if place.store.is_folder(f"{place.path.rstrip('/')}/metadata") and not names:
-            raise InputError(
-                f"{folder} looks like an Iceberg table, whose metadata say which files count. Pass its rows as an Arrow table: "
-                "table.scan().to_arrow()."
-            )
+            raise _is_iceberg(folder)
         suffix = next((found for found, _ in map(suffix_of, names) if found in SUFFIXES), None)
         if suffix is None and names:
             raise InputError(
@@ -290,13 +326,21 @@ class FileFinder:
             yield from self._look_up(_Place(uri, *locate(uri, self.conn_id)))
 
     def _check_failures(self, place: _Place, failed: int) -> None:
-        if failed and self.options.failed_rows == "fail":
-            raise InputError(
-                f"{place.shown} has {counted(failed, 'failed row')}, and failed_input_rows='fail'. Repeat that run, or pass "
-                "failed_input_rows='skip'."
-            )
         if failed:
-            self.remark(f"skipped {counted(failed, 'failed row')}", place.shown)
+            self._note_failures(place.shown, failed)
+
+    def _note_failures(self, folder: str, failed: int | None) -> None:
+        """Decide about the failed rows of a run.
+
+        :param folder: its folder
+        :param failed: their number; ``None`` if only some parts are read
+        """
+        rows = "failed rows" if failed is None else counted(failed, "failed row")
+        if self.options.failed_rows == "fail":
+            raise InputError(
+                f"{folder} has {rows}, and failed_input_rows='fail'. Repeat that run, or pass failed_input_rows='skip'."
+            )
+        self.remark(f"skipped {rows}", folder)
 
     def _of_pattern(self, place: _Place) -> list[_Found]:
         found: dict[str, FileInfo] = {}
@@ -308,6 +352,8 @@ class FileFinder:
                 else:
                     found[info.path] = info
         hidden -= found.keys()
+        self._check_delta(place.store, found.keys(), hidden)
+        self._check_iceberg(place.store, found.keys())
         if hidden:
             self._remark_hidden(hidden)
         if not found:
@@ -318,6 +364,78 @@ class FileFinder:
             )
             raise InputMissingError(f"No file matches the input {place.shown}: {more}.")
         return [_Found(place.store, found[path]) for path in sorted(self._without_run_files(found))]
+
+    def _check_delta(self, store: Store | None, paths: Collection[str], listed: Collection[str]) -> None:
+        """Make sure that files are not all those of a Delta table, of which its log has removed some.
+
+        :param store: where to look for a log that was not listed; ``None`` not to look
+        :param paths: the files
+        :param listed: these and others beside them
+        :raises InputError: if a file belongs to such a table
+        """
+        logs = {path.partition(f"/{_DELTA_LOG}/")[0] for path in listed if f"/{_DELTA_LOG}/" in path}
+        for folder in _folders_of_tables(paths):
+            # A table may spread its files over folders with random names.
+            for root in (folder, folder.parent):
+                if str(root) not in logs and store is not None and str(root) not in self._tables:
+                    self._tables[str(root)] = store.is_folder(str(root / _DELTA_LOG))
+                if str(root) in logs or self._tables.get(str(root)):
+                    raise _is_delta(self._shown(root))
+
+    def _check_iceberg(self, store: Store, paths: Collection[str]) -> None:
+        """The same for Iceberg tables, whose files are in a folder ``data`` beside ``metadata``."""
+        for folder in _folders_of_tables(paths):
+            metadata = folder.parent / "metadata"
+            if folder.name != "data" or self._tables.get(str(metadata)) is False:
+                continue
+            pattern = f"{glob.escape(str(metadata))}/*.metadata.json"
+            self._tables[str(metadata)] = store.is_folder(str(metadata)) and bool(store.glob(pattern))
+            if self._tables[str(metadata)]:
+                raise _is_iceberg(self._shown(folder.parent))
+
+    def _recognize_parts(self, files: list[_Found]) -> list[_Found]:
+        """Mark those that are parts of an earlier run, as its manifest says: their failed rows are left out."""
+        listed: dict[str, set[str]] = {}
+        read: dict[str, list[str]] = {}
+        recognized = []
+        for found in files:
+            folder, _, name = found.info.path.rpartition("/")
+            of_run = found.of_run
+            if not of_run and _PART.fullmatch(name):
+                if folder not in listed:
+                    manifest = self._manifest_in(found.store, folder)
+                    listed[folder] = set() if manifest is None else {part.name for part in manifest.parts}
+                of_run = name in listed[folder]
+                if of_run:
+                    read.setdefault(folder, []).append(name)
+            recognized.append(replace(found, of_run=of_run))
+        for folder, names in read.items():
+            manifest = self._runs[folder]
+            failed = {_errors_beside(name) for name in names}.intersection(
+                manifest.errors if manifest else ()
+            )
+            if manifest is not None and failed:
+                self._note_failures(
+                    self._shown(folder), manifest.counts.failed if len(names) == len(listed[folder]) else None
+                )
+        return recognized
+
+    def _manifest_in(self, store: Store, folder: str) -> _Manifest | None:
+        """The manifest in a folder, which is read once; ``None`` if it has none of this package."""
+        if folder not in self._runs:
+            try:
+                content = store.read(f"{folder}/{MANIFEST}")
+                manifest = MANIFEST_FORMAT.decode(content, _MANIFEST, f"{self._shown(folder)}/{MANIFEST}")
+            except (
+                FileNotFoundError,
+                PermissionError,
+                UnknownFormatError,
+            ):  # S3 may forbid what does not exist
+                manifest = None
+            except FormatError as error:
+                raise InputError(str(error)) from error
+            self._runs[folder] = manifest
+        return self._runs[folder]
 
     def _without_run_files(self, paths: Iterable[str]) -> list[str]:
         """Leave out the files that repeat or describe the parts of a run, where a pattern or a list has both."""
