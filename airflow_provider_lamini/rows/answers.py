@@ -11,7 +11,7 @@ from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output_shape import MisfitError, OutputShape
-from airflow_provider_lamini.rows.thinking import split_thinking
+from airflow_provider_lamini.rows.thinking import TAGS, TOKEN, split_thinking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -290,7 +290,8 @@ _MAY_THINK = methodcaller("startswith", ("<", "\n<", "\n\n<", " <"))
 
 def _is_json(output: str) -> bool:
     """Whether an output is an object or a list, in which a tag is a value's."""
-    return output.lstrip()[:1] in ("{", "[")
+    text = output.lstrip()
+    return text[:1] in ("{", "[") and not text.startswith(TOKEN)
 
 
 def _incomplete(answer: Answer, policy: AnswerPolicy) -> RowFailure | None:
@@ -318,7 +319,9 @@ def _all_texts(outputs: Sequence[Json]) -> bool:
         text = "\n".join(outputs)  # type: ignore[arg-type] # see below
         if any_blank(outputs):
             return False
-        return "<" not in text or not ("</think" in text or any(map(_MAY_THINK, outputs)))
+        if "<" not in text:
+            return TOKEN not in text
+        return not (any(tag in text for tag in TAGS) or any(map(_MAY_THINK, outputs)))
     except TypeError:  # an output is not a text
         return False
 

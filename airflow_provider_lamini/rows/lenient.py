@@ -13,21 +13,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_lamini.rows.thinking import split_thinking
+from airflow_provider_lamini.rows.thinking import BEGINS, end_of, split_thinking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_lamini.api.call import Json
 
-_THINKING_BEGINS = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
-_THINKING_ENDS = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.0+)?")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _MAX_EXACT = 2**53
 _MAX_DEPTH = 50
 _MAX_BRACES = 100
 """Braces of a text at which an object is looked for: a model that repeats itself writes thousands."""
+_QUOTED_KEY = re.compile(r"\{\s*(?:[\"'\u2018\u201c]|/[/*]|\Z)")
+"""How an object begins, and so, where JSON cannot be decoded, one that was cut or is broken."""
+_BARE_KEY = re.compile(r"\{\s*[\w$-]+\s*:")
+"""How an object of JavaScript begins, but also a placeholder such as ``{x:d}``, which has no braces within."""
+_BRACE = re.compile(r"[{}]")
 _WORDS = {"true": True, "false": False}
 
 
@@ -51,16 +54,17 @@ def _without_thinking(text: str) -> str:
     """Remove thinking. One pattern for all of it would take quadratic time if thinking begins often and never ends."""
     text = split_thinking(text).answer
     kept, position = [], 0
-    while (begin := _THINKING_BEGINS.search(text, position)) and (
-        end := _THINKING_ENDS.search(text, begin.end())
-    ):
+    while (begin := BEGINS.search(text, position)) and (end := end_of(begin)):
         kept.append(text[position : begin.start()])
         position = end.end()
     return "".join((*kept, text[position:]))
 
 
 def _objects(text: str) -> list[Json]:
-    """The outermost objects in a text, two at the most."""
+    """The outermost objects in a text, two at the most; none if one of them, or a list around it, was cut or is broken.
+
+    What stands within a broken object is a part of it, and never the answer.
+    """
     found: list[Json] = []
     start, attempts = text.find("{"), 0
     while start >= 0 and len(found) < 2 and attempts < _MAX_BRACES:  # noqa: PLR2004 - the second one makes it uncertain
@@ -69,11 +73,35 @@ def _objects(text: str) -> list[Json]:
             value, end = _DECODER.raw_decode(text, start)
             msgspec.json.encode(value)  # half of a surrogate pair is not text
         except (ValueError, RecursionError):
+            if _is_broken(text, start, found):
+                return []
             end = start + 1
         else:
+            if _is_in_cut_list(text, start, end):
+                return []
             found.append(value)
         start = text.find("{", end)
     return found
+
+
+def _is_in_cut_list(text: str, start: int, end: int) -> bool:
+    """Whether an object in a text is one of a list that does not end."""
+    if text[:start].rstrip()[-1:] not in ("[", ","):
+        return False
+    depth = 0
+    for bracket in re.findall(r"[][]", text[:start]):
+        depth = max(0, depth + (1 if bracket == "[" else -1))
+    return depth > text.count("]", end)
+
+
+def _is_broken(text: str, start: int, found: Sequence[Json]) -> bool:
+    """Whether the brace of a text, where no JSON can be decoded, begins an object that was cut or is broken."""
+    if _QUOTED_KEY.match(text, start):
+        return True
+    if not _BARE_KEY.match(text, start):
+        return False
+    following = _BRACE.search(text, start + 1)
+    return bool(found) or following is None or following[0] == "{"
 
 
 def _refuse(constant: str) -> Json:

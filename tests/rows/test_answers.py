@@ -49,6 +49,10 @@ THOUGHTS = [
     "hm\n</think>\n\n",
     "hm</think>\n",
     "\n</think>",
+    "[THINK]hm[/THINK]",
+    "\n[THINK]hm[/THINK]\n",
+    "<reasoning>hm</reasoning>",
+    "   <Reasoning>hm</reasoning>\n",
 ]
 
 
@@ -69,6 +73,11 @@ def test_thinking_before_an_answer_is_removed_or_kept_apart(thought):
         "Close it with </think>",
         "Write </think> there.\nThat is all.",
         "An <think>a</think>\nexample",
+        "a</think>b",
+        "A [THINK]a[/THINK]\nexample",
+        "[think]a[/think]b",
+        "a\n</reasoning>\nb",
+        "a\n[/THINK]\nb",
         '{"tag": "a</think>\\nb"}',
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import BaseModel
 
 from airflow_provider_lamini.platforms.lamini.endpoints import (
     MEANINGS,
@@ -24,6 +25,7 @@ from airflow_provider_lamini.rows.answers import (
 )
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
+from airflow_provider_lamini.rows.output_shape import OutputShape
 from airflow_provider_lamini.runs.output_type import parse_output_type
 
 KIND = {
@@ -230,6 +232,13 @@ TEXT = json.dumps(OBJECT)
         f"{TEXT}\n\nLet me know if {{this}} helps.",
         f'<think>maybe {{"said": "no"}}?</think>\n{TEXT}',
         f"\ufeff {TEXT} ",
+        f"Use {{x}}: {TEXT}",
+        f"As in {{x:d}}, and {{ y }}: {TEXT}",
+        f"\\boxed{{{TEXT}}}",
+        f"[1] and [2, 3], so {TEXT}",
+        f"In [0, 1), it is {TEXT}",
+        f"[THINK]maybe {{x}}?[/THINK]{TEXT}",
+        f'Well. <reasoning>maybe {{"said": "no"}}?</reasoning>\n{TEXT}',
     ],
 )
 def test_one_object_with_words_around_it_is_the_output_unless_only_json_counts(output):
@@ -250,10 +259,37 @@ def test_one_object_with_words_around_it_is_the_output_unless_only_json_counts(o
         '{"a":' * 5000,
         f"[{TEXT}]",
         "<think>{}",
+        f'{{"inner": {TEXT}, "said": "cut',
+        f'{{"inner": {TEXT}, "said": "a",}}',
+        f"{{'said': 'a', 'inner': {TEXT}}}",
+        f'{{ \n "said": "a", "inner": [{TEXT}, {{"sa',
+        f"{{said: 'a', inner: {TEXT}}}",
+        f"{{\u201csaid\u201d: 1, inner: {TEXT}}}",
+        f"{{// said\n said: {TEXT}}}",
+        f'[{TEXT}, {{"said": ',
+        f"[{TEXT},",
+        f"Here: [1, {TEXT}",
+        f'{TEXT}\n{{"said": ',
+        f"{TEXT}\n{{said: 1}}",
+        f"{TEXT}\n{{",
     ],
 )
 def test_an_answer_without_exactly_one_object_fails_the_row(output):
     assert outcome(output, "stop", {"said": "str"}).failure.reason == "invalid_output"
+
+
+def test_a_part_of_a_recursive_object_that_was_cut_is_no_answer():
+    class Node(BaseModel):
+        name: str
+        children: list[Node]
+
+    policy = AnswerPolicy(shape=OutputShape(schema=Node.model_json_schema(), model=Node))
+    whole = '{"name":"root","children":[{"name":"a","children":[]}]}'
+    results = [
+        judge(Answer(whole[:length], "stop"), policy) for length in (len(whole), *range(1, len(whole)))
+    ]
+    assert results[0].output == json.loads(whole)
+    assert {result.failure.reason for result in results[1:]} == {"invalid_output"}
 
 
 def test_a_missing_field_fails_the_row():
@@ -433,7 +469,7 @@ def test_what_a_model_thinks_is_no_part_of_its_answer(output, left):
     assert together.outputs == ["a", left]
 
 
-@pytest.mark.parametrize("output", ["<think>hm", "<think>hm</think>", "<think>hm</think>\n "])
+@pytest.mark.parametrize("output", ["<think>hm", "<think>hm</think>", "<think>hm</think>\n ", "\n[THINK]hm"])
 @pytest.mark.parametrize("word", ["stop", "length"])
 def test_thoughts_without_an_answer_are_an_empty_answer(output, word):
     assert outcome(output, word, None).failure.reason == "empty"
