@@ -56,6 +56,7 @@ MEANINGS: Mapping[str | None, FailureReason] = MappingProxyType(
         "aborted": FailureReason.PLATFORM_ERROR,
         "cancelled": FailureReason.PLATFORM_ERROR,
         "canceled": FailureReason.PLATFORM_ERROR,
+        "insufficient_system_resource": FailureReason.PLATFORM_ERROR,
         "timeout": FailureReason.TIMEOUT,
         "length": FailureReason.TRUNCATED,
         "max_tokens": FailureReason.TRUNCATED,
@@ -70,8 +71,12 @@ MEANINGS: Mapping[str | None, FailureReason] = MappingProxyType(
         "recitation": FailureReason.FILTERED,
         "blocklist": FailureReason.FILTERED,
         "prohibited_content": FailureReason.FILTERED,
+        "spii": FailureReason.FILTERED,
         "tool_calls": FailureReason.TOOL_CALLS,
+        "tool_use": FailureReason.TOOL_CALLS,
         "function_call": FailureReason.TOOL_CALLS,
+        "malformed_function_call": FailureReason.TOOL_CALLS,
+        "unexpected_tool_call": FailureReason.TOOL_CALLS,
     }
 )
 """The finish reasons of OpenAI's API, and more that platforms have, after which an answer is not a complete one.

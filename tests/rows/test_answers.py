@@ -22,6 +22,11 @@ REASONS = {
     "Tool_Calls": FailureReason.TOOL_CALLS,
     "refusal": FailureReason.REFUSED,
     "ERROR": FailureReason.PLATFORM_ERROR,
+    "insufficient_system_resource": FailureReason.PLATFORM_ERROR,
+    "SPII": FailureReason.FILTERED,
+    "malformed_function_call": FailureReason.TOOL_CALLS,
+    "UNEXPECTED_TOOL_CALL": FailureReason.TOOL_CALLS,
+    "tool_use": FailureReason.TOOL_CALLS,
 }
 
 
