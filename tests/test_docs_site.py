@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+import airflow_provider_lamini
 from tests.bad_input.world import operator_classes
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 HOWTO_DAGS = ROOT / "dags_examples" / "howto"
 OPERATORS = sorted({kind.__name__ for kind in operator_classes().values()} | {"ResultsToTableOperator"})
-ERROR_MODULES = ("exceptions", "api.errors", "hooks.connection", "rows.errors", "rows.formats")
+NOT_OF_TASKS = ("airflow_provider_lamini.local", "airflow_provider_lamini.plugins")
+"""Packages that no task uses: a program of its own, and pages that turn their errors into responses."""
+INTERNAL_ERRORS = {
+    "AttemptFailed": "api.failures: the client turns it into a PlatformError",
+    "TooLargeError": "api.transfer: the client turns it into a ResponseTooLargeError",
+    "MisfitError": "rows.output_shape: makes a failed row",
+    "ConversationError": "rows.conversation: makes a bad row",
+    "BusyError": "rows.storage.base: the folder turns it into a FolderBusyError",
+    "DamagedStreamError": "rows.sources.compression: turned into an InputError where it is raised",
+}
+"""Exceptions that never reach a user, and what becomes of each."""
 SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 EXCERPT = re.compile(r"```python\n# (dags_examples/howto/\w+\.py)\n(.*?)```", re.DOTALL)
 
@@ -60,16 +73,29 @@ def test_the_reference_names_only_what_is_there():
         assert not last.islower() or importlib.import_module(name)
 
 
-def public_errors() -> dict[str, type[Exception]]:
-    """All public exceptions of the modules of the error reference."""
+@functools.cache
+def all_errors() -> dict[str, type[Exception]]:
+    """All exceptions of the package whose names do not begin with an underscore."""
     found = {}
-    for name in ERROR_MODULES:
-        module = importlib.import_module(f"airflow_provider_lamini.{name}")
+    for each in pkgutil.walk_packages(airflow_provider_lamini.__path__, "airflow_provider_lamini."):
+        if each.name.startswith(NOT_OF_TASKS):
+            continue
+        module = importlib.import_module(each.name)
         for error in vars(module).values():
             own = inspect.isclass(error) and error.__module__ == module.__name__
             if own and issubclass(error, Exception) and not error.__name__.startswith("_"):
                 found[error.__name__] = error
     return found
+
+
+def public_errors() -> dict[str, type[Exception]]:
+    """All exceptions that a user can meet."""
+    return {name: error for name, error in all_errors().items() if name not in INTERNAL_ERRORS}
+
+
+def test_an_internal_error_is_one_that_is_there():
+    for name, place in INTERNAL_ERRORS.items():
+        assert all_errors()[name].__module__ == f"airflow_provider_lamini.{place.partition(':')[0]}"
 
 
 def rows_of_errors() -> dict[str, list[str]]:
