@@ -25,9 +25,10 @@ _NAME = re.compile(r"[^\W\d]\w*(?:[ .-]+\w+)*")
 _ODD_NAME = re.compile(r"[^\W\d][\w./-]*(?: ?[&%/?]| \([\w %$\u20ac\u00a3/.-]+\)|[ ./-]+[\w./-]+)+")
 """A header such as ``Price (USD)`` or ``What is your name?``."""
 _FORMAT = re.compile(
-    r"(?P<name>[^\W\d][\w.]*)(?:!(?:[rsa])(?::.*)?|(?:\[[^\[\]]*\])+(?:\.\w+|\[[^\[\]]*\])*|:(?=[^ ]*[<>^=,.%])\S+)"
+    r"[^\W\d][\w.]*(?:!(?:[rsa])(?::.*)?|(?:\[[^\[\]]*\])+(?:\.\w+|\[[^\[\]]*\])*|:(?=[^ ]*[<>^=,.%])\S+)"
+    r"|[^\W\d]\w+:[dfs]|[^\W\d]\w*:\d+[df]|\d+:(?:[<>^]\d+[a-z]?|,|\d*,?\.\d+[defg%])"
 )
-"""A field as in Python's ``str.format``, with a conversion, an index or a format."""
+"""A field as in Python's ``str.format``, with a conversion, an index or a format. ``{a:d}`` and ``{1:2.5}`` may be code."""
 _BASE = re.compile(r"\s*([^:!\[|=]+?)\s*(?:![rsa].*|\[.*|:\S*|\|.*|=|\.\w+\(.*\))?")
 """What may be a column, before a conversion, an index, a format, a filter of Jinja, or what an f-string may have."""
 _DOUBLE = re.compile(r"(?<![{\\])\{\{([^{}\n]+)\}\}(?!\})")

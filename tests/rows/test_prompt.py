@@ -169,6 +169,11 @@ def test_a_brace_that_nearly_names_a_column_is_refused_with_the_column(brace, co
         "Price (EUR)",
         "Where do you live?",
         "a.b[0].c",
+        "unknown:d",
+        "count:05d",
+        "0:.2f",
+        "0:>10",
+        "1:,",
     ],
 )
 def test_what_looks_like_a_placeholder_and_is_no_column_is_refused_unless_escaped(brace):
@@ -183,6 +188,7 @@ def test_what_looks_like_a_placeholder_and_is_no_column_is_refused_unless_escape
     [
         '{"label": 1}', '{"score": "{"}', "{}", "{1}", "{a: b}", "{a, b}", "{f(x)}", "{i+1}", r"\d{3}", r"\frac{1}{2}",
         "{a:1}", "{\n  body\n}", "{'body': 1}", "{score: number}", "{x => x}", "{;}", "{{}}", "${2}", "{body: string, tags: []}",
+        "{a:d}", "{1:2.5}", "{0:d}", "{t:2s}", "{key:value}", "{1:a,2:b}", "x^{0}",
     ],
 )  # fmt: skip
 def test_json_and_code_stay_text(text):
