@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import not_called, whole_number
+from airflow_provider_lamini.runs.arguments import not_a_file, not_called, whole_number
 from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
@@ -158,8 +158,9 @@ class LaminiChatOperator(BaseOperator):
         )
         from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
+        messages = not_a_file("messages", self.messages, read=False)
         conversations, single = parse_conversations(
-            "messages", self.messages, MAX_CONVERSATIONS, system=self.system
+            "messages", messages, MAX_CONVERSATIONS, system=not_a_file("system", self.system)
         )
         inference = parse_inference(
             "chat", check=self.check, **{name: getattr(self, name) for name in FIELDS}

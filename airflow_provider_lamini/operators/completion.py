@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import not_called, whole_number
+from airflow_provider_lamini.runs.arguments import not_a_file, not_called, whole_number
 from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class LaminiCompletionOperator(BaseOperator):
         )
         from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
-        prompts, single = parse_texts("prompt", self.prompt, MAX_PROMPTS)
+        prompts, single = parse_texts("prompt", not_a_file("prompt", self.prompt), MAX_PROMPTS)
         inference = parse_inference(
             "completions", check=self.check, **{name: getattr(self, name) for name in FIELDS}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import msgspec
 
@@ -52,6 +52,11 @@ class PromptTemplate:
     :param bare: whether the text is the name of a column
     """
 
+    _called: ClassVar[str] = "The prompt"
+    """What messages call the template."""
+    _may_be_column: ClassVar[bool] = True
+    """Whether a text without placeholders is the name of a column."""
+
     def __init__(self, text: str, pieces: Sequence[str], columns: Sequence[str], *, bare: bool) -> None:
         self.text = text
         self.bare = bare
@@ -76,7 +81,7 @@ class PromptTemplate:
         self._pattern = "%s".join(piece.replace("%", "%%") for piece in pieces)
 
     @classmethod
-    def parse(cls, text: object) -> PromptTemplate:
+    def parse(cls, text: object) -> Self:
         """Parse a template whose columns are not known yet.
 
         :param text: the template, or the name of a column
@@ -91,7 +96,7 @@ class PromptTemplate:
             if _NAME.fullmatch(content):
                 shown = short_name(content)
                 raise ColumnError(
-                    f"The prompt has {{{{{shown}}}}}: double braces belong to Jinja, and nothing has rendered them. Write "
+                    f"{cls._called} has {{{{{shown}}}}}: double braces belong to Jinja, and nothing has rendered them. Write "
                     f"{{{shown}}} for the column, or \\{{{shown}\\}} for plain braces."
                 )
         return cls._of(text, frozenset())
@@ -108,16 +113,18 @@ class PromptTemplate:
         :param columns: the columns of the input
         :raises ColumnError: if a brace looks like a placeholder, but is no column
         """
-        if not columns or self.text in columns:
-            return self if self.bare or not columns else self._of(self.text, frozenset(), bare=True)
+        if not columns:
+            return self
+        if self._may_be_column and self.text in columns:
+            return self if self.bare else self._of(self.text, frozenset(), bare=True)
         known = frozenset(columns)
         for _, content in _BRACES.findall(self.text):
             if content and content not in known and not _NAME.fullmatch(content):
-                _check_text(content, columns)
+                _check_text(self._called, content, columns)
         return self._of(self.text, known)
 
     @classmethod
-    def _of(cls, text: str, known: Collection[str], *, bare: bool = False) -> PromptTemplate:
+    def _of(cls, text: str, known: Collection[str], *, bare: bool = False) -> Self:
         pieces = [""]
         columns = []
         end = 0
@@ -131,7 +138,7 @@ class PromptTemplate:
                 pieces.append("")
             end = token.end()
         pieces[-1] += text[end:]
-        if columns:
+        if columns or not cls._may_be_column:
             return cls(text, pieces, columns, bare=False)
         return cls(text, ("", ""), [text], bare=True)
 
@@ -188,7 +195,7 @@ class PromptTemplate:
         hint = f" Did you mean {short_name(similar)!r}?" if similar is not None else ""
         if column in error.columns:
             text = f"{location} has no value in the column {short_name(column)!r}, which the prompt needs."
-        elif self.bare and _FILE.fullmatch(column):
+        elif self.bare and names_prompt_file(column):
             text = (
                 f"{location}: the prompt is neither the name of a column nor of a file in the Dag's folder. "
                 f"{list_columns(error.columns)}{hint}"
@@ -212,6 +219,26 @@ class PromptTemplate:
         return values
 
 
+class TextTemplate(PromptTemplate):
+    """A system prompt: a template like a prompt, except that it never is the name of a column."""
+
+    _called = "The system prompt"
+    _may_be_column = False
+
+    @property
+    def constant(self) -> bool:
+        """Whether the text is the same for every row, whatever the columns of the input are."""
+        return not self.placeholders and not self.needs_columns
+
+
+def names_prompt_file(text: str) -> bool:
+    """Whether a text is the name of a file with a prompt, such as ``prompts/summary.txt``.
+
+    :param text: the text
+    """
+    return _FILE.fullmatch(text) is not None
+
+
 def similar_column(name: str, columns: Iterable[str]) -> str | None:
     """The column whose name differs only in case, blanks, hyphens or underscores; ``None`` if there is none.
 
@@ -226,7 +253,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
-def _check_text(content: str, columns: Iterable[str]) -> None:
+def _check_text(called: str, content: str, columns: Iterable[str]) -> None:
     """Make sure that the content of a brace, which is no column, does not look like a placeholder.
 
     :raises ColumnError: if it does; the message names it, because it is a part of a column's name or a field
@@ -238,13 +265,13 @@ def _check_text(content: str, columns: Iterable[str]) -> None:
         similar = similar_column(base[1], columns)
     if similar is not None:
         raise ColumnError(
-            f"The prompt has {{{shown}}}, which is not the name of a column. Did you mean {{{short_name(similar)}}}? "
+            f"{called} has {{{shown}}}, which is not the name of a column. Did you mean {{{short_name(similar)}}}? "
             "Formats, conversions and indexes are not supported; write \\{ for a plain brace."
         )
     bare = content.strip()
     if _FORMAT.fullmatch(bare) or _ODD_NAME.fullmatch(bare) or (bare != content and _NAME.fullmatch(bare)):
         raise ColumnError(
-            f"The prompt has {{{shown}}}, which looks like a placeholder but is not the name of a column. "
+            f"{called} has {{{shown}}}, which looks like a placeholder but is not the name of a column. "
             f"{list_columns(tuple(columns))} Write \\{{ for a plain brace."
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError, UnsupportedOperationError
 from airflow_provider_lamini.rows.numbers import LARGEST, finite
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
 
+
+T = TypeVar("T")
 
 LONGEST = 1e9
 """The longest duration that an argument may be, in seconds: about 30 years. Clocks cannot handle much more."""
@@ -191,6 +193,22 @@ def text(name: str, value: object) -> str:
         actual = "an empty one" if isinstance(value, str) else a_type(value)
         raise InvalidArgumentError(f"{name} must be a text that is not empty, not {actual}.")
     return valid_unicode(name, value)
+
+
+def not_a_file(name: str, value: T, *, read: bool = True) -> T:
+    """What is sent as it is, unless it looks like the name of a file with a prompt, whose text is meant.
+
+    :param name: the argument, for the message
+    :param value: its value, any; existing files were replaced by their texts
+    :param read: whether that is so for this argument
+    :raises InvalidArgumentError: if it looks like the name of a file
+    """
+    from airflow_provider_lamini.rows.prompt import names_prompt_file
+
+    if isinstance(value, str) and names_prompt_file(value):
+        why = "is not in the Dag's folder: correct the name, or give" if read else "is not read: give"
+        raise InvalidArgumentError(f"{name}: the file {shown(value)} {why} the text itself.")
+    return value
 
 
 def valid_unicode(name: str, value: str) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.errors import ColumnError
 from airflow_provider_lamini.rows.parameters import parameter
-from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.prompt import PromptTemplate, TextTemplate
 from airflow_provider_lamini.rows.row_request import RequestTemplate
-from airflow_provider_lamini.runs.arguments import json_object, one_of, optional_name, shown, text
+from airflow_provider_lamini.runs.arguments import json_object, not_a_file, one_of, optional_name, shown, text
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -66,12 +66,10 @@ def parse_requests(
         )
     try:
         template = None if column is not None else PromptTemplate.parse(prompt)
-        system_template = None if system is None else PromptTemplate.parse(system)
     except ColumnError as error:
         raise InvalidArgumentError(str(error)) from error.__cause__
-    if (
-        system_template is not None and system_template.bare
-    ):  # the same for every row, so the endpoint adds it
+    system_template = _system(system)
+    if system_template is not None and system_template.constant:  # so the endpoint adds it
         system_template = None
     if template is not None and system_template is None and not columns:
         return template
@@ -91,12 +89,20 @@ def constant_system(value: object) -> str | None:
     """The system prompt if it is the same for every row.
 
     :param value: the argument ``system``
+    :return: the text; ``None`` if there is none, or the columns of a row may decide it
     :raises InvalidArgumentError: if it is not a text
     """
+    template = _system(value)
+    return template.render({}) if template is not None and template.constant else None
+
+
+def _system(value: object) -> TextTemplate | None:
     if value is None:
         return None
-    template = PromptTemplate.parse(text("system", value))
-    return template.text.replace("\\{", "{").replace("\\}", "}") if template.bare else None
+    try:
+        return TextTemplate.parse(not_a_file("system", text("system", value)))
+    except ColumnError as error:
+        raise InvalidArgumentError(str(error)) from error.__cause__
 
 
 def generation_parameter(name: str, value: object) -> Json:

@@ -116,6 +116,8 @@ def test_a_wrong_key_is_reported_clearly(platform, chat, monkeypatch):
         ("messages", ""),
         ("messages", []),
         ("messages", None),
+        ("messages", "prompts/a.txt"),
+        ("system", "prompts/a.j2"),
         ("messages", {"role": "user", "content": "a"}),
         ("messages", [{"role": "user"}]),
         ("messages", [{"role": "", "content": "a"}]),

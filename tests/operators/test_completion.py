@@ -122,6 +122,7 @@ def test_a_wrong_key_is_reported_clearly(platform, complete, monkeypatch):
     ("name", "value"),
     [
         ("prompt", ""),
+        ("prompt", "prompts/a.txt"),
         ("prompt", []),
         ("prompt", None),
         ("prompt", {"prompt": "a"}),

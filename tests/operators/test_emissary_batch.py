@@ -377,6 +377,8 @@ def test_a_retry_sends_only_what_is_left(emissary, infer):
         ({"endpoint": "embeddings", "target": "{nothing}"}, "nothing"),
         ({"endpoint": "embeddings", "target": "target", "measures": ["angle"]}, "measures must be one of"),
         ({"system": "s"}, "system is for endpoint='chat'"),
+        ({"endpoint": "chat", "system": "For { prompt }"}, r"Did you mean \{prompt\}"),
+        ({"endpoint": "chat", "system": "s.txt"}, "system: the file 's.txt' is not in the Dag's folder"),
         ({"messages": "prompt"}, "messages needs endpoint='chat': /v1/completions takes texts"),
         ({"endpoint": "chat", "overrides": {"seed": "s"}}, "overrides has 'seed', which a row cannot set"),
         ({"endpoint": "classification", "top_k": 3}, "top_k needs endpoint='completions' or 'chat'"),

@@ -142,6 +142,15 @@ def test_a_completion_refuses_them_as_well(platform, name):
         ({"last_answer": "keep"}, "last_answer must be one of drop, send"),
         ({"messages": ""}, "messages must be a text"),
         ({"system": "Hi {nobody}"}, "no column 'nobody'"),
+        ({"system": "Hi { prompt }"}, "The system prompt has { prompt }"),
+        ({"system": "{prompt:.2f}"}, "Did you mean {prompt}?"),
+        ({"system": "{tags[0]}"}, "The system prompt has {tags[0]}, which looks like a placeholder"),
+        ({"system": "{{nobody}}"}, "double braces belong to Jinja"),
+        (
+            {"system": "prompts/summary.txt"},
+            "system: the file 'prompts/summary.txt' is not in the Dag's folder",
+        ),
+        ({"system": "summary.j2"}, "system: the file 'summary.j2' is not"),
         ({"check": "no.such.check"}, "check: 'no.such.check' cannot be imported"),
         ({"check": 5}, "check must be a callable"),
         ({"strict_output": "maybe"}, "strict_output must be true or false"),
@@ -351,6 +360,12 @@ def test_a_system_prompt_without_columns_keeps_its_braces(chat, engine):
     assert messages_of(engine)[0][0]["content"] == 'Answer as {"a": 1}.'
 
 
+def test_a_system_prompt_may_have_columns_with_any_name(chat, engine):
+    rows = [{"prompt": "one", "Price (USD)": "7", "2024": "y"}]
+    run_to_end(chat(input=rows, system='{Price (USD)} in {2024}: {"a": 1}.'))
+    assert messages_of(engine)[0][0]["content"] == '7 in y: {"a": 1}.'
+
+
 @pytest.mark.parametrize("form", ["list", "csv"])
 def test_a_row_sets_its_own_parameters_by_column(chat, engine, tmp_path, form):
     rows = [
@@ -538,6 +553,12 @@ def test_a_chat_operator_takes_the_same(engine):
         run_to_end(chat(check=lambda output: "too long" if len(output) > 3 else None))
     with pytest.raises(AnswerError, match="token limit"):
         run_to_end(chat(max_new_tokens=1, fail_on_length=True))
+
+
+def test_an_evaluation_refuses_what_only_looks_like_a_column(evaluate, engine):
+    with pytest.raises(InvalidArgumentError, match=r"The system prompt has \{score:\.2f\}, which looks like"):
+        run_to_end(evaluate(system="{score:.2f}"))
+    assert engine.bodies == []
 
 
 def test_an_evaluation_takes_the_same(evaluate, engine):

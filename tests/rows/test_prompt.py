@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_lamini.rows.errors import ColumnError, MissingColumnError
-from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.prompt import PromptTemplate, TextTemplate
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,27 @@ def test_what_looks_like_a_placeholder_and_is_no_column_is_refused_unless_escape
 def test_json_and_code_stay_text(text):
     parsed = PromptTemplate.parse("{body} " + text).for_columns(COLUMNS)
     assert parsed.render({"body": "B"}) == f"B {text}"
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered", "constant"),
+    [
+        ("Price is {Price (USD)}.", "Price is 7.", False),
+        ("Year {2024}", "Year 7", False),
+        ("{body}, 100% {e-mail}", "7, 100% 7", False),
+        ('Answer as {"label": 1}.', 'Answer as {"label": 1}.', False),
+        (r"Answer as \{\}.", "Answer as {}.", True),
+        ("Be kind.", "Be kind.", True),
+        ("body", "body", True),
+        (r"\{body\} is no column", "{body} is no column", True),
+    ],
+)
+def test_a_system_prompt_is_a_template_whose_columns_decide_what_is_constant(text, rendered, constant):
+    parsed = TextTemplate.parse(text)
+    assert parsed.constant is constant
+    row = dict.fromkeys(COLUMNS, "7")
+    assert parsed.for_columns(COLUMNS).render(row) == rendered
+    assert not constant or parsed.render({}) == rendered
 
 
 def test_the_name_of_a_column_may_be_the_whole_prompt_whatever_it_contains():
