@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from airflow_provider_lamini.exceptions import JobLostError
 from airflow_provider_lamini.runs.arguments import flag, folder, one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.submission_record import RecordStore, Submission
+    from airflow_provider_lamini.runs.submission_record import Submission
 
 R = TypeVar("R")
 
@@ -75,6 +76,25 @@ class OrphanSearch(Enum):
     """The platform cannot tell."""
 
 
+def find_new_job(
+    list_jobs: Callable[[], Mapping[str, bool]], before: Collection[str], delay: float
+) -> str | OrphanSearch:
+    """Look for a job among those that the platform did not list before it was submitted.
+
+    :param list_jobs: reads the ids of jobs that look like it, each with whether it certainly is the one if no other is new
+    :param before: the ids that were listed before
+    :param delay: seconds until a job that was just started is in the list
+    """
+    new = {job_id: certain for job_id, certain in list_jobs().items() if job_id not in before}
+    if not new:
+        time.sleep(delay)
+        new = {job_id: certain for job_id, certain in list_jobs().items() if job_id not in before}
+    if not new:
+        return OrphanSearch.NOT_STARTED
+    (job_id, certain), *others = new.items()
+    return job_id if certain and not others else OrphanSearch.UNKNOWN
+
+
 @dataclass(frozen=True, slots=True)
 class Fail:
     """Fail the task.
@@ -110,39 +130,20 @@ class SubmitAgain:
 Decision = Fail | Resume | Accept | SubmitAgain
 
 
-class Intent:
-    """The record of a submission that is being prepared.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A job that is ready to be started.
 
-    :param records: where it is kept
-    :param submission: what was recorded
-    :param a_job: the kind of the job with its article, for messages
+    :param create: starts the job, and returns the platform's id
+    :param before: ids of the jobs that look like this one already; ``None`` if the platform cannot list such jobs
+    :param numbers: facts for the result, such as how many rows a dataset has
+    :param not_started: errors of ``create`` after which nothing was started, so that a retry may submit
     """
 
-    def __init__(self, records: RecordStore, submission: Submission, a_job: str) -> None:
-        self._records = records
-        self.mark = submission.mark
-        """A text that no other submission has: put it on the job, if the platform has a place for it."""
-        self._a_job = a_job
-
-    def update(self, **fields: Any) -> None:
-        """Add to the record, right before the job is started.
-
-        :param fields: fields of `Submission` that a retry, or the search for an orphaned job, needs
-        :raises JobLostError: if another process of this task has begun to submit meanwhile
-        """
-        recorded = self._records.read()
-        if recorded is None:  # there is no place for a record
-            return
-        if recorded.mark != self.mark:
-            raise JobLostError(
-                f"Another process of this task is submitting {self._a_job} at this moment. This one submitted nothing; "
-                "a retry attaches to the other's job."
-            )
-        self._records.write(replace(recorded, **fields))
-
-    def withdraw(self) -> None:
-        """Remove the record: nothing was started, and a retry may submit."""
-        self._records.forget()
+    create: Callable[[], str]
+    before: Iterable[str] | None = None
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    not_started: tuple[type[Exception], ...] = ()
 
 
 class JobSpec(ABC, Generic[R]):
@@ -152,19 +153,19 @@ class JobSpec(ABC, Generic[R]):
     """The kind of the job."""
 
     submitted = "Submitted"
-    """What the log says before the job's id after `submit`."""
+    """What the log says before the job's id once it is started."""
 
     @abstractmethod
     def fingerprint_inputs(self) -> Mapping[str, object]:
         """Everything that decides what is submitted, as plain values. The platform's address is added to it."""
 
     @abstractmethod
-    def submit(self, intent: Intent) -> str:
-        """Start the job.
+    def prepare(self, mark: str) -> AbstractContextManager[Prepared]:
+        """Do everything that comes before the call that starts the job; the record is written in between.
 
-        :param intent: the record of the submission; update it right before the call that starts the job
-        :return: the platform's id
-        :raises ValueError: if an argument is wrong; nothing was started
+        :param mark: a text that no other submission has: put it on the job, if the platform has a place for it
+        :return: the job, which is created inside the context
+        :raises ValueError: if an argument is wrong
         """
 
     @abstractmethod

@@ -19,7 +19,7 @@ from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.rows.errors import FolderBusyError
 from airflow_provider_lamini.rows.values import digest
 from airflow_provider_lamini.runs.job_errors import cancelled_with_previous_try, job_error
-from airflow_provider_lamini.runs.job_spec import Accept, Fail, Intent, OrphanSearch, Resume, SubmitAgain
+from airflow_provider_lamini.runs.job_spec import Accept, Fail, OrphanSearch, Resume, SubmitAgain
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.recording import left_job_id, record_job_id
 from airflow_provider_lamini.runs.submission_record import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.kinds import JobKind
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.job_spec import Decision, JobSpec, SubmissionOptions
+    from airflow_provider_lamini.runs.job_spec import Decision, JobSpec, Prepared, SubmissionOptions
     from airflow_provider_lamini.runs.submission_record import RecordStore
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -240,7 +240,9 @@ class SubmittedJob(Generic[R]):
         self._records.write(intent)
         self._task.begun = True
         try:
-            job_id = self._spec.submit(Intent(self._records, intent, self._kind.a_noun))
+            with self._spec.prepare(intent.mark) as prepared:
+                self._record_prepared(intent.mark, prepared)
+                job_id = self._create(prepared)
         except PlatformError as error:
             if not error.may_have_started:
                 self._records.forget()
@@ -249,6 +251,26 @@ class SubmittedJob(Generic[R]):
             self._records.forget()
             raise InvalidArgumentError(str(error)) from error.__cause__
         return self._record(job_id, intent)
+
+    def _record_prepared(self, mark: str, prepared: Prepared) -> None:
+        """Record what a retry needs if this process dies while it starts the job."""
+        recorded = self._records.read()
+        if recorded is None:  # there is no place for a record
+            return
+        if recorded.mark != mark:
+            raise JobLostError(
+                f"Another process of this task is submitting {self._kind.a_noun} at this moment. This one submitted nothing; "
+                "a retry attaches to the other's job."
+            )
+        before = None if prepared.before is None else list(prepared.before)
+        self._records.write(replace(recorded, before=before, numbers=dict(prepared.numbers)))
+
+    def _create(self, prepared: Prepared) -> str:
+        try:
+            return prepared.create()
+        except prepared.not_started:
+            self._records.forget()
+            raise
 
     def _record(self, job_id: str, intent: Submission) -> Submission:
         """Record the id of a job that was just submitted."""

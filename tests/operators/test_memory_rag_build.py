@@ -172,14 +172,14 @@ def test_a_refusal_leaves_no_record(knowledge, build, status, error):
 def test_a_file_that_vanishes_before_it_is_sent_starts_no_build_and_a_retry_sends_the_rest(
     knowledge, build, docs, monkeypatch
 ):
-    submit = IndexBuild.submit
+    prepare = IndexBuild.prepare
 
-    def remove_a_file_and_submit(self, intent):
+    def remove_a_file_and_prepare(self, mark):
         (docs / "a.md").unlink()
-        return submit(self, intent)
+        return prepare(self, mark)
 
     with monkeypatch.context() as patch:
-        patch.setattr(IndexBuild, "submit", remove_a_file_and_submit)
+        patch.setattr(IndexBuild, "prepare", remove_a_file_and_prepare)
         with pytest.raises(FileNotFoundError):
             run_to_end(build())
     assert knowledge.request_counts == {}

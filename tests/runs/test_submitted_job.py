@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -25,8 +26,10 @@ from airflow_provider_lamini.runs.job_spec import (
     Fail,
     JobSpec,
     OrphanSearch,
+    Prepared,
     Resume,
     SubmissionOptions,
+    find_new_job,
 )
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.submission_record import NoRecord, UnreadableRecordError, record_store
@@ -91,14 +94,17 @@ class Toy(JobSpec):
         self.found = found
         self.bad_end = bad_end
         self.links = []
-        self.on_submit = lambda _: None
+        self.on_prepare = lambda _: None
 
     def fingerprint_inputs(self):
         return {"size": self.size}
 
-    def submit(self, intent):
-        intent.update(before=[], numbers={"size": self.size})
-        self.on_submit(intent)
+    @contextmanager
+    def prepare(self, mark):
+        self.on_prepare(mark)
+        yield Prepared(create=self.create, before=[], numbers={"size": self.size}, not_started=(OSError,))
+
+    def create(self):
         return self.platform.submit()
 
     def find_orphaned_job(self, submission):
@@ -216,7 +222,7 @@ def test_a_wrong_argument_that_only_the_submission_finds_leaves_no_record(platfo
     def refuse(_):
         raise ValueError("size is wrong")
 
-    spec.on_submit = refuse
+    spec.on_prepare = refuse
     with pytest.raises(InvalidArgumentError, match="size is wrong"):
         run(spec)
     assert record(place).read() is None
@@ -225,15 +231,47 @@ def test_a_wrong_argument_that_only_the_submission_finds_leaves_no_record(platfo
 def test_a_submission_that_another_process_superseded_is_not_sent(platform, run, place):
     """Between the intent and the paid call, another process has begun."""
 
-    class Superseded(Toy):
-        def submit(self, intent):
-            known = record(place).read()
-            record(place).write(replace(known, mark="of the other process"))
-            return super().submit(intent)
+    def supersede(_):
+        known = record(place).read()
+        record(place).write(replace(known, mark="of the other process"))
 
+    spec = Toy(platform)
+    spec.on_prepare = supersede
     with pytest.raises(JobLostError, match="Another process of this task is submitting a toy job"):
-        run(Superseded(platform))
+        run(spec)
     assert not platform.jobs
+
+
+def test_what_an_orphan_is_found_by_is_recorded_before_the_job_is_created(platform, run, place):
+    recorded = []
+    spec = Toy(platform)
+    spec.create = lambda: recorded.append(record(place).read()) or platform.submit()
+    run(spec)
+    assert [(known.job_id, known.before, known.numbers) for known in recorded] == [(None, [], {"size": 1})]
+
+
+def test_an_error_after_which_nothing_is_started_leaves_no_record(platform, run, place):
+    platform.failures["submit"] = OSError("the file is gone")
+    with pytest.raises(OSError, match="the file is gone"):
+        run()
+    assert record(place).read() is None
+
+
+@pytest.mark.parametrize(
+    ("lists", "found"),
+    [
+        ([{"old": True, "new": True}], "new"),
+        ([{"old": True}, {"old": True, "new": True}], "new"),
+        ([{"old": True}, {"old": True}], OrphanSearch.NOT_STARTED),
+        ([{"new": True, "newer": True}], OrphanSearch.UNKNOWN),
+        ([{"new": True, "newer": False}], OrphanSearch.UNKNOWN),
+        ([{"new": False}], OrphanSearch.UNKNOWN),
+    ],
+)
+def test_a_job_is_found_only_if_it_is_the_one_new_job_in_the_list(lists, found):
+    answers = iter(lists)
+    assert find_new_job(lambda: next(answers), ["old"], 0.0) == found
+    assert not list(answers)
 
 
 # ---- the answer was lost --------------------------------------------------------------------------------
@@ -489,7 +527,7 @@ def test_a_killed_task_submits_nothing(platform, run):
 
 def test_a_kill_during_the_submission_still_reaches_the_job(platform, run, place):
     task, spec = task_run(), Toy(platform)
-    spec.on_submit = lambda _: task.kill()
+    spec.create = lambda: task.kill() or platform.submit()
     with log_lines() as lines, pytest.raises(TaskKilledError, match="while it started toy job 1"):
         run(spec, task=task)
     assert "cancel_on_kill is off: the jobs 1 keep running." in lines
@@ -498,7 +536,7 @@ def test_a_kill_during_the_submission_still_reaches_the_job(platform, run, place
 
 def test_a_kill_does_not_touch_a_job_that_is_not_waited_for(platform, run):
     task, spec = task_run(), Toy(platform)
-    spec.on_submit = lambda _: task.kill()
+    spec.create = lambda: task.kill() or platform.submit()
     with log_lines() as lines:
         assert run(spec, task=task, wait=False).result["job"] == "1"
     assert not any("keep running" in line for line in lines)

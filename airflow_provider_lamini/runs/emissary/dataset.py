@@ -13,7 +13,7 @@ from airflow_provider_lamini.platforms.emissary.kinds import DATASET, join_id, s
 from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.sources.source import open_source
-from airflow_provider_lamini.runs.emissary.named_job import NamedJob, Prepared
+from airflow_provider_lamini.runs.emissary.named_job import NamedJob
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
     from airflow_provider_lamini.rows.sources.source import Source
+    from airflow_provider_lamini.runs.job_spec import Prepared
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -87,7 +88,7 @@ class DatasetUpload(NamedJob):
         }
 
     @contextmanager
-    def prepare(self) -> Iterator[Prepared]:
+    def prepare(self, mark: str) -> Iterator[Prepared]:
         request = self._request
         with dataset_file(self._source, request.columns, request.fields, request.policy) as dataset:
             failures = dict(dataset.bad.failures)
@@ -104,7 +105,7 @@ class DatasetUpload(NamedJob):
                     "web pages and give its id to the training task."
                 )
             numbers = {"rows": dataset.rows, "bytes": dataset.size, **failure_numbers(failures)}
-            yield Prepared(partial(self._upload, dataset), numbers)
+            yield self.named(mark, partial(self._upload, dataset), numbers)
 
     def listed(self) -> Iterable[tuple[str, str | None]]:
         project = self._request.project_id

@@ -16,7 +16,6 @@ from airflow_provider_lamini.platforms.emissary.kinds import (
     join_id,
     split_id,
 )
-from airflow_provider_lamini.runs.emissary.named_job import Prepared
 from airflow_provider_lamini.runs.emissary.provision import ProvisionSpec
 from airflow_provider_lamini.runs.emissary.waking import Sleeper
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.api.call import Call, Json
     from airflow_provider_lamini.platforms.emissary.api.deployments import DeploymentDetail, DeploymentSummary
+    from airflow_provider_lamini.runs.job_spec import Prepared
     from airflow_provider_lamini.runs.task import TaskRun
 
 Schedule = Mapping[str, "Json"]
@@ -109,8 +109,8 @@ class Deployment(ProvisionSpec):
         }
 
     @contextmanager
-    def prepare(self) -> Iterator[Prepared]:
-        yield Prepared(self._create)
+    def prepare(self, mark: str) -> Iterator[Prepared]:
+        yield self.named(mark, self._create)
 
     def listed(self) -> Iterable[tuple[str, str | None]]:
         project = self._request.project_id

@@ -12,7 +12,6 @@ from airflow_provider_lamini.exceptions import JobFailedError, JobLostError
 from airflow_provider_lamini.jobs.state import JobState
 from airflow_provider_lamini.platforms.emissary.api import engines
 from airflow_provider_lamini.platforms.emissary.kinds import CREATED_ENGINE, ENGINE, PARKED_ENGINE, is_live
-from airflow_provider_lamini.runs.emissary.named_job import Prepared
 from airflow_provider_lamini.runs.emissary.provision import ProvisionSpec
 from airflow_provider_lamini.runs.emissary.waking import Sleeper
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.api.call import Call, Json
     from airflow_provider_lamini.jobs.event import JobEvent
     from airflow_provider_lamini.platforms.emissary.api.engines import InferenceEngineSummary
+    from airflow_provider_lamini.runs.job_spec import Prepared
     from airflow_provider_lamini.runs.task import TaskRun
 
 
@@ -86,8 +86,8 @@ class Engine(ProvisionSpec):
         }
 
     @contextmanager
-    def prepare(self) -> Iterator[Prepared]:
-        yield Prepared(lambda name: self._task.hook.send(self._request.call(name)).id)
+    def prepare(self, mark: str) -> Iterator[Prepared]:
+        yield self.named(mark, lambda name: self._task.hook.send(self._request.call(name)).id)
 
     def listed(self) -> Iterable[tuple[str, str | None]]:
         return [(engine.id, engine.name) for engine in self._task.hook.send(engines.list_all())]

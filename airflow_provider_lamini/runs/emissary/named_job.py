@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_lamini.api.errors import NotFoundError, PlatformError
 from airflow_provider_lamini.platforms.emissary.api import projects
-from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch
+from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch, Prepared, find_new_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from contextlib import AbstractContextManager
 
-    from airflow_provider_lamini.runs.job_spec import Intent
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
 
 LIST_DELAY = 20.0
 """Seconds until something that was just created is in the platform's list."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A job that is about to be created.
-
-    :param create: creates the job under a name, and returns its id
-    :param numbers: what the record keeps for the result
-    """
-
-    create: Callable[[str], str]
-    numbers: Mapping[str, int] = field(default_factory=dict)
 
 
 class NamedJob(JobSpec[dict[str, object]]):
@@ -49,33 +34,26 @@ class NamedJob(JobSpec[dict[str, object]]):
         self._list_delay = list_delay
 
     @abstractmethod
-    def prepare(self) -> AbstractContextManager[Prepared]:
-        """Check what can be checked before anything is created.
-
-        :raises ValueError: if an argument is wrong
-        """
-
-    @abstractmethod
     def listed(self) -> Iterable[tuple[str, str | None]]:
         """The ids and names of all jobs that the platform lists beside this one."""
 
-    def submit(self, intent: Intent) -> str:
-        name = self._name or intent.mark
-        with self.prepare() as prepared:
-            intent.update(before=self._with_name(name), numbers=dict(prepared.numbers))
-            return prepared.create(name)
+    def named(
+        self, mark: str, create: Callable[[str], str], numbers: Mapping[str, int] | None = None
+    ) -> Prepared:
+        """The job, ready to be created; for `prepare`.
+
+        :param mark: the submission's, for a name that no other job has
+        :param create: creates the job under a name, and returns its id
+        :param numbers: what the record keeps for the result
+        """
+        name = self._name or mark
+        return Prepared(create=partial(create, name), before=self._with_name(name), numbers=numbers or {})
 
     def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
         if submission.before is None:
             return OrphanSearch.NOT_STARTED  # the list is read before the job is created
         name = self._name or submission.mark
-        new = self._new(name, submission.before)
-        if not new:
-            time.sleep(self._list_delay)
-            new = self._new(name, submission.before)
-        if not new:
-            return OrphanSearch.NOT_STARTED
-        return new[0] if len(new) == 1 else OrphanSearch.UNKNOWN
+        return find_new_job(partial(self._with_name, name), submission.before, self._list_delay)
 
     def advice_after_vanishing(self, job_id: str) -> str:
         project_id, slash, _ = job_id.partition("/")
@@ -86,11 +64,9 @@ class NamedJob(JobSpec[dict[str, object]]):
             )
         return super().advice_after_vanishing(job_id)
 
-    def _with_name(self, name: str) -> list[str]:
-        return [job_id for job_id, listed_name in self.listed() if listed_name == name]
-
-    def _new(self, name: str, before: list[str]) -> list[str]:
-        return [job_id for job_id in self._with_name(name) if job_id not in before]
+    def _with_name(self, name: str) -> dict[str, bool]:
+        """The ids of the jobs with a name, of which a single new one is the task's."""
+        return {job_id: True for job_id, listed_name in self.listed() if listed_name == name}
 
 
 def project_exists(task: TaskRun, project_id: str) -> bool:

@@ -10,7 +10,7 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.platforms.emissary.api import testing_functions, training
 from airflow_provider_lamini.platforms.emissary.kinds import TRAINING, join_id, split_id
 from airflow_provider_lamini.runs.arguments import check_output
-from airflow_provider_lamini.runs.emissary.named_job import NamedJob, Prepared
+from airflow_provider_lamini.runs.emissary.named_job import NamedJob
 from airflow_provider_lamini.runs.loss_history import final_loss, write_loss_history
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
     from airflow_provider_lamini.platforms.emissary.api.training import TrainingJobSummary
+    from airflow_provider_lamini.runs.job_spec import Prepared
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -78,11 +79,11 @@ class Training(NamedJob):
         }
 
     @contextmanager
-    def prepare(self) -> Iterator[Prepared]:
+    def prepare(self, mark: str) -> Iterator[Prepared]:
         request = self._request
         check_output(request.output, request.output_conn_id)
         self._check_test_functions(request.arguments.get("test_functions") or ())
-        yield Prepared(self._create)
+        yield self.named(mark, self._create)
 
     def listed(self) -> Iterable[tuple[str, str | None]]:
         project = self._request.project_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ from airflow_provider_lamini.platforms.lamini.api import classifier_projects, cl
 from airflow_provider_lamini.platforms.lamini.kinds import CLASSIFIER
 from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.rows.values import digest
-from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch
+from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch, Prepared, find_new_job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_lamini.api.call import Call
     from airflow_provider_lamini.corpus.examples import Examples, ReadExamples
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.platforms.lamini.api.classifiers import ClassifierJob
     from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
     from airflow_provider_lamini.rows.sources.options import InputOptions
-    from airflow_provider_lamini.runs.job_spec import Intent
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -76,8 +75,10 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
             "on_existing": request.on_existing,
         }
 
-    def submit(self, intent: Intent) -> str:
-        """Create the project or extend it, whichever fits at this moment, and train."""
+    @contextmanager
+    def prepare(self, mark: str) -> Iterator[Prepared]:
+        """Extend the project if it exists at this moment; else it is created together with the job."""
+        del mark  # a job has no place for it
         exists = self._request.project in self._task.hook.send(classifier_projects.list_projects())
         call = self._extend() if exists else self._create()
         examples = sum(map(len, (self._examples or {}).values()))
@@ -87,19 +88,16 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
             "created": int(not exists),
             **({} if self._read is None else failure_numbers(self._read.bad.failures)),
         }
-        intent.update(before=self._jobs() if exists else [], numbers=numbers)
-        return self._task.hook.send(call).job_id
+        yield Prepared(
+            create=lambda: self._task.hook.send(call).job_id,
+            before=self._jobs() if exists else (),
+            numbers=numbers,
+        )
 
     def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
         if submission.before is None:
             return OrphanSearch.NOT_STARTED  # it is recorded before the job is started
-        new = [job_id for job_id in self._jobs() if job_id not in submission.before]
-        if not new:
-            time.sleep(self._request.list_delay)
-            new = [job_id for job_id in self._jobs() if job_id not in submission.before]
-        if not new:
-            return OrphanSearch.NOT_STARTED
-        return new[0] if len(new) == 1 else OrphanSearch.UNKNOWN
+        return find_new_job(self._jobs, submission.before, self._request.list_delay)
 
     def result(
         self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
@@ -172,13 +170,13 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
                 task.log.info("Added the dataset %s to project %s.", name, request.project)
         return classifiers.train(name=request.project)
 
-    def _jobs(self) -> list[str]:
-        """The ids of the project's jobs."""
+    def _jobs(self) -> dict[str, bool]:
+        """The ids of the project's jobs, of which a single new one is the task's."""
         try:
             jobs = self._task.hook.send(classifier_projects.list_jobs(self._request.project))
         except (NotFoundError, ProjectNotFoundError):
-            return []
-        return list(dict.fromkeys(job.job_id for job in jobs))  # a list may name a job twice
+            return {}
+        return {job.job_id: True for job in jobs}
 
     def _model_id(self, job_id: str) -> str:
         send, project = self._task.hook.send, self._request.project

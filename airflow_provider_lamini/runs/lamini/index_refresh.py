@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,19 +25,19 @@ from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
 from airflow_provider_lamini.rows.errors import OutputError
 from airflow_provider_lamini.rows.values import digest
-from airflow_provider_lamini.runs.job_spec import JobSpec, SubmitAgain
-from airflow_provider_lamini.runs.lamini.memory_rag import log_end_of_build, send_documents
+from airflow_provider_lamini.runs.job_spec import JobSpec, Prepared, SubmitAgain
+from airflow_provider_lamini.runs.lamini.memory_rag import build_of, log_end_of_build
 from airflow_provider_lamini.runs.lamini.refresh_plan import REBUILT, ManifestRecord, Plan, plan_refresh
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.submitted_job import SubmittedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_lamini.corpus.documents import Document, DocumentVersion
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.job_spec import Decision, Intent, SubmissionOptions
+    from airflow_provider_lamini.runs.job_spec import Decision, SubmissionOptions
     from airflow_provider_lamini.runs.lamini.memory_rag import IndexRequest
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
@@ -90,8 +91,10 @@ class RefreshBuild(JobSpec[dict[str, object]]):
         checksums = {name: version.sha256 for name, version in self._versions.items()}
         return {"model_name": self._model_name, "files": checksums}
 
-    def submit(self, intent: Intent) -> str:
-        return send_documents(self._task, intent, self._model_name, self._documents)
+    @contextmanager
+    def prepare(self, mark: str) -> Iterator[Prepared]:
+        del mark  # a build has no place for it
+        yield build_of(self._task, self._model_name, self._documents)
 
     def result(
         self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None

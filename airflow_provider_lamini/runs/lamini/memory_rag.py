@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,16 +11,16 @@ from airflow_provider_lamini.api.errors import PlatformError
 from airflow_provider_lamini.corpus.documents import find_documents
 from airflow_provider_lamini.platforms.lamini.api import memory_rag
 from airflow_provider_lamini.platforms.lamini.kinds import MEMORY_RAG
-from airflow_provider_lamini.runs.job_spec import JobSpec
+from airflow_provider_lamini.runs.job_spec import JobSpec, Prepared
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow_provider_lamini.corpus.documents import Document
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.job_spec import Decision, Intent
+    from airflow_provider_lamini.runs.job_spec import Decision
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -59,8 +60,10 @@ class IndexBuild(JobSpec[dict[str, object]]):
         checksums = {document.name: document.content_version().sha256 for document in self._documents}
         return {"model_name": self._request.model_name, "files": checksums}
 
-    def submit(self, intent: Intent) -> str:
-        return send_documents(self._task, intent, self._request.model_name, self._documents)
+    @contextmanager
+    def prepare(self, mark: str) -> Iterator[Prepared]:
+        del mark  # a build has no place for it
+        yield build_of(self._task, self._request.model_name, self._documents)
 
     def result(
         self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
@@ -82,25 +85,23 @@ class IndexBuild(JobSpec[dict[str, object]]):
         return {"index_id": job_id, "model_name": self._request.model_name, "status": status, **numbers}
 
 
-def send_documents(task: TaskRun, intent: Intent, model_name: str, documents: Sequence[Document]) -> str:
-    """Start to build an index over documents.
+def build_of(task: TaskRun, model_name: str, documents: Sequence[Document]) -> Prepared:
+    """The build of an index over documents.
 
     :param task: this try of the task
-    :param intent: the record of the submission
     :param model_name: the model that will answer
     :param documents: the documents, streamed in one request
-    :return: the job's id, which is also that of the index
+    :return: the job, whose id is also that of the index
     """
     count, size = len(documents), sum(document.info.size for document in documents)
-    intent.update(numbers={"files": count, "bytes": size})
-    task.log.info("Sending %s, %d bytes.", counted(count, "file"), size)
-    parts = [document.part() for document in documents]
-    try:
+
+    def create() -> str:
+        task.log.info("Sending %s, %d bytes.", counted(count, "file"), size)
+        parts = [document.part() for document in documents]
         return task.hook.send(memory_rag.train(model_name=model_name, files=parts)).job_id
-    except OSError:
-        # A file could not be read, so the form is incomplete and the platform has started nothing.
-        intent.withdraw()
-        raise
+
+    # If a file cannot be read, the form is incomplete and the platform starts nothing.
+    return Prepared(create=create, numbers={"files": count, "bytes": size}, not_started=(OSError,))
 
 
 def log_end_of_build(task: TaskRun, job_id: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.jobs.state import JobState
@@ -13,18 +13,26 @@ from airflow_provider_lamini.platforms.lamini.api import datasets, training
 from airflow_provider_lamini.platforms.lamini.kinds import TUNING
 from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_failures
 from airflow_provider_lamini.runs.arguments import check_output
-from airflow_provider_lamini.runs.job_spec import Accept, Decision, Fail, JobSpec, OrphanSearch, Resume
+from airflow_provider_lamini.runs.job_spec import (
+    Accept,
+    Decision,
+    Fail,
+    JobSpec,
+    OrphanSearch,
+    Prepared,
+    Resume,
+    find_new_job,
+)
 from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetUpload, check_tuning
 from airflow_provider_lamini.runs.loss_history import final_loss, write_loss_history
 from airflow_provider_lamini.runs.submitted_job import resume_job
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_lamini.jobs.event import EndedJob
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.job_spec import Intent
     from airflow_provider_lamini.runs.lamini.dataset_upload import DatasetRequest
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
@@ -73,7 +81,9 @@ class Training(JobSpec[dict[str, object]]):
         dataset = self._request.dataset_id if self._upload is None else self._upload.fingerprint
         return {**self._request.arguments, "dataset": dataset}
 
-    def submit(self, intent: Intent) -> str:
+    @contextmanager
+    def prepare(self, mark: str) -> Iterator[Prepared]:
+        del mark  # a tuning job has no place for it
         request, send = self._request, self._task.hook.send
         check_output(request.output, request.output_conn_id)
         if unknown := training.unknown_arguments(request.arguments["finetune_args"]):
@@ -91,21 +101,19 @@ class Training(JobSpec[dict[str, object]]):
         call = training.train(
             dataset_id=dataset_id, upload_file_path=dataset.dataset_location, **request.arguments
         )
-        intent.update(before=list(self._similar_jobs(dataset_id)), numbers=failure_numbers(failures))
-        return send(call).job_id
+        yield Prepared(
+            create=lambda: send(call).job_id,
+            before=self._similar_jobs(dataset_id),
+            numbers=failure_numbers(failures),
+        )
 
     def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
         dataset_id = self._request.dataset_id or (self._upload.uploaded_id() if self._upload else None)
         if submission.before is None or dataset_id is None:
             return OrphanSearch.NOT_STARTED  # both are known before the job is started
-        new = self._similar_jobs(dataset_id, ignore=submission.before)
-        if not new:
-            time.sleep(self._request.list_delay)
-            new = self._similar_jobs(dataset_id, ignore=submission.before)
-        if not new:
-            return OrphanSearch.NOT_STARTED
-        own = [job_id for job_id, is_own in new.items() if is_own]
-        return own[0] if len(new) == len(own) == 1 else OrphanSearch.UNKNOWN
+        return find_new_job(
+            partial(self._similar_jobs, dataset_id), submission.before, self._request.list_delay
+        )
 
     def result(
         self, job_id: str, status: EndedJob | JobStatus, submission: Submission | None
@@ -148,7 +156,7 @@ class Training(JobSpec[dict[str, object]]):
         request = self._request
         return None if request.rows is None else DatasetUpload(self._task, request.rows, request.state_path)
 
-    def _similar_jobs(self, dataset_id: str, ignore: Sequence[str] = ()) -> dict[str, bool]:
+    def _similar_jobs(self, dataset_id: str) -> dict[str, bool]:
         """Jobs that may be this task's, and whether they certainly are: no other task has the dataset, or the name."""
         name = self._request.arguments["custom_model_name"]
         found = {}
@@ -159,7 +167,7 @@ class Training(JobSpec[dict[str, object]]):
             possible = (same_dataset or job.dataset_id is None) and (
                 same_name or job.custom_model_name is None
             )
-            if possible and job.job_id not in ignore:
+            if possible:
                 unique = name is not None or self._upload is not None
                 found[job.job_id] = unique and same_dataset and same_name
         return found
@@ -188,15 +196,20 @@ class ResumedTuning(JobSpec[dict[str, object]]):
     def fingerprint_inputs(self) -> Mapping[str, object]:
         return {"resume": self._job_id}
 
-    def submit(self, intent: Intent) -> str:
-        del intent
+    @contextmanager
+    def prepare(self, mark: str) -> Iterator[Prepared]:
+        del mark  # the job exists already
         status = self._task.hook.send(TUNING.status(self._job_id))
-        if status.state in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT):
+        resumes = status.state in (JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT)
+        if resumes:
             check_output(self._output, self._output_conn_id)
-            resume_job(self._task, TUNING, self._job_id)
-            self._task.log.info("Resumed %s %s.", TUNING.noun, self._job_id)
         else:
             self._task.log.info("Job %s is %s: there is nothing to resume.", self._job_id, status.raw)
+        yield Prepared(create=self._resume if resumes else lambda: self._job_id)
+
+    def _resume(self) -> str:
+        resume_job(self._task, TUNING, self._job_id)
+        self._task.log.info("Resumed %s %s.", TUNING.noun, self._job_id)
         return self._job_id
 
     def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:

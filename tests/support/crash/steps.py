@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 PACKAGE = "airflow_provider_lamini"
 RUNS = f"{os.sep}{PACKAGE}{os.sep}runs{os.sep}"
 WORK = {
-    "submit": "submits",
     "find_orphaned_job": "looks for its job",
     "result": "reads the result",
     "on_bad_end": "decides on a bad end",
@@ -93,6 +92,7 @@ class Watch:
         self._before[_of("runs.submission_record", "TaskStateRecord.forget")] = _constant(
             "the task state is about to be removed"
         )
+        self._before[_of("runs.submitted_job", "SubmittedJob._submit")] = _constant("the task submits")
         self._before[_of("operators.base", "run_work")] = lambda frame, _: (
             "the task starts" if frame.f_locals["event"] is None else "the task resumes"
         )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch
+from airflow_provider_lamini.runs.job_spec import JobSpec, OrphanSearch, Prepared
 from toy_platform import calls
 from toy_platform.platform import TRAINING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow_provider_lamini.api.call import Call
-    from airflow_provider_lamini.runs.job_spec import Intent
     from airflow_provider_lamini.runs.submission_record import Submission
     from airflow_provider_lamini.runs.task import TaskRun
 
@@ -28,8 +28,9 @@ class Training(JobSpec[dict[str, object]]):
     def fingerprint_inputs(self) -> Mapping[str, object]:
         return {"recipe": self._recipe}
 
-    def submit(self, intent: Intent) -> str:
-        return self._send(calls.start_run(self._recipe, intent.mark))
+    @contextmanager
+    def prepare(self, mark: str) -> Iterator[Prepared]:
+        yield Prepared(create=lambda: self._send(calls.start_run(self._recipe, mark)))
 
     def find_orphaned_job(self, submission: Submission) -> str | OrphanSearch:
         found = (run["run"] for run in self._send(calls.runs()) if run["mark"] == submission.mark)
