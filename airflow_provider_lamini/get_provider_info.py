@@ -23,7 +23,7 @@ _DECORATORS = {
 }
 """The TaskFlow decorators: names after ``@task.``, with the functions behind them."""
 
-_LINKS = ("LaminiJobLink", "ResultsLink", "ManifestLink", "ReportLink")
+_LINKS = ("JobLink", "ResultsLink", "ManifestLink", "ReportLink")
 
 _COMMON_OPTIONS = {
     "description": "Options for all platforms of this provider.",

@@ -10,7 +10,6 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
-XCOM_KEY = "lamini_job_url"
 PAGES_PREFIX = "/llm_pages"
 """Where Airflow's API server serves this provider's pages."""
 TASK_PAGE = "llm_results"
@@ -45,11 +44,11 @@ class XComLink(BaseOperatorLink):
         return str(XCom.get_value(ti_key=ti_key, key=self.key) or "")
 
 
-class LaminiJobLink(XComLink):
-    """The page of a task's job. It is available as soon as the job exists, also while the task is deferred."""
+class JobLink(XComLink):
+    """The platform's page of a task's job. It is available as soon as the job exists, also while the task is deferred."""
 
-    title = "Lamini job"
-    key = XCOM_KEY
+    title = "Platform job"
+    key = "airflow_provider_lamini_job_url"
 
 
 def push_job_url(context: Context, url: str | None) -> None:
@@ -59,7 +58,7 @@ def push_job_url(context: Context, url: str | None) -> None:
     :param url: page of the task's job; ``None`` if it is not known
     """
     if url is not None:
-        context["ti"].xcom_push(key=XCOM_KEY, value=url)
+        context["ti"].xcom_push(key=JobLink.key, value=url)
 
 
 def ui_path() -> str:

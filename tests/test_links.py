@@ -10,8 +10,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow_provider_lamini.exceptions import InvalidArgumentError, TooManyFailedRowsError
 from airflow_provider_lamini.get_provider_info import get_provider_info
 from airflow_provider_lamini.links import (
-    XCOM_KEY,
-    LaminiJobLink,
+    JobLink,
     ManifestLink,
     ReportLink,
     ResultsLink,
@@ -44,7 +43,7 @@ def test_links_of_operators_are_registered_with_airflow():
     used = {
         type(link) for operator in operator_classes().values() for link in operator.operator_extra_links
     } | {type(link) for link in ResultsToTableOperator.operator_extra_links}
-    assert used == registered == {LaminiJobLink, ResultsLink, ManifestLink, ReportLink}
+    assert used == registered == {JobLink, ResultsLink, ManifestLink, ReportLink}
 
 
 @pytest.mark.parametrize("name", operator_classes())
@@ -180,7 +179,7 @@ def test_the_url_is_stored_where_airflow_looks_for_it():
     push_job_url({"ti": task}, None)
     assert (
         task.xcoms
-        == {LaminiJobLink().xcom_key: "https://web.test/train/1"}
-        == {XCOM_KEY: "https://web.test/train/1"}
+        == {JobLink().xcom_key: "https://web.test/train/1"}
+        == {"airflow_provider_lamini_job_url": "https://web.test/train/1"}
     )
-    assert LaminiJobLink().name == "Lamini job"
+    assert JobLink().name == "Platform job"

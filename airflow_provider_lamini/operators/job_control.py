@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.links import LaminiJobLink, ResultsLink
+from airflow_provider_lamini.links import JobLink, ResultsLink
 from airflow_provider_lamini.operators.base import COLOR, JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
@@ -45,7 +45,7 @@ class LaminiResumeJobOperator(JobOperator):
         "output_folder",
         "output_conn_id",
     )
-    operator_extra_links = (LaminiJobLink(), ResultsLink())
+    operator_extra_links = (JobLink(), ResultsLink())
 
     def __init__(
         self,

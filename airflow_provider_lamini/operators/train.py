@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.links import LaminiJobLink, ResultsLink
+from airflow_provider_lamini.links import JobLink, ResultsLink
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import (
@@ -113,7 +113,7 @@ class LaminiTrainOperator(JobOperator):
         "output_conn_id",
     )
     template_fields_renderers = {"finetune_args": "json", "gpu_config": "json", "prompt": "md"}  # noqa: RUF012 - as Airflow declares it
-    operator_extra_links = (LaminiJobLink(), ResultsLink())
+    operator_extra_links = (JobLink(), ResultsLink())
 
     list_delay: ClassVar[float] = 20.0
     """Seconds until a job that was just submitted is in the platform's list."""

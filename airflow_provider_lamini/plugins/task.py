@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_lamini.exceptions import StorageError
-from airflow_provider_lamini.links import XCOM_KEY, ManifestLink, ReportLink, ResultsLink
+from airflow_provider_lamini.links import JobLink, ManifestLink, ReportLink, ResultsLink
 from airflow_provider_lamini.platforms import is_platform, platform
 from airflow_provider_lamini.plugins.bounded import BOUNDED, PageError
 from airflow_provider_lamini.plugins.jobs import MAX_TEXT, may_read_connection, read_states
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 RESULT = "return_value"
 LINKS = {
-    XCOM_KEY: "Job",
+    JobLink.key: "Job",
     ResultsLink.key: ResultsLink.title,
     ManifestLink.key: ManifestLink.title,
     ReportLink.key: ReportLink.title,

@@ -55,7 +55,7 @@ def test_an_ended_job_is_resumed_and_awaited(tuning, resume, tmp_path, word, def
         "history": f"{tmp_path}/out/loss_history.jsonl",
     }
     assert json.loads((tmp_path / "out" / "loss_history.jsonl").read_text()) == {"step": 9, "loss": 0.5}
-    assert task.xcoms["lamini_job_url"] == "https://web.test/train/7"
+    assert task.xcoms["airflow_provider_lamini_job_url"] == "https://web.test/train/7"
 
 
 @pytest.mark.parametrize(

@@ -272,13 +272,13 @@ def test_the_log_shows_step_loss_learning_rate_and_time_left(tuning, train, task
 def test_the_jobs_page_is_linked_right_after_the_submission(tuning, train, task):
     tuning.script = [SLOW]
     begin(train(), task)
-    assert task.xcoms["lamini_job_url"] == "https://web.test/train/1"
+    assert task.xcoms["airflow_provider_lamini_job_url"] == "https://web.test/train/1"
 
 
 def test_without_a_web_address_there_is_no_link(tuning, train, task, monkeypatch):
     connect(monkeypatch, tuning, web_url="")
     run_to_end(train(), task)
-    assert task.xcoms["lamini_job_url"] == ""
+    assert task.xcoms["airflow_provider_lamini_job_url"] == ""
 
 
 @pytest.mark.parametrize("deferrable", [True, False])

@@ -67,7 +67,7 @@ with DAG("tuning_weekly", schedule=None, **COMMON_DAG) as weekly:
     def promote(tuned, result, output, ti=None):
         """Save the results of tuning."""
         content = {"tuned": tuned, "gain": result["metrics"]["gain"]}
-        content["link"] = ti.xcom_pull(task_ids="train", key="lamini_job_url")
+        content["link"] = ti.xcom_pull(task_ids="train", key="airflow_provider_lamini_job_url")
         Path(output, "promoted.json").write_text(json.dumps(content))
 
     @task
