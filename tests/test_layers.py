@@ -114,6 +114,45 @@ def test_no_modules_import_each_other():
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def classes() -> dict[tuple[str, str], tuple[set[str], list[tuple[str, str]]]]:
+    """The private methods of each class of ours and its bases, by module and name. A base that is not ours is in no module."""
+    found = {}
+    for module, path in SOURCES.items():
+        tree = ast.parse(path.read_text())
+        names = {
+            alias.asname or alias.name: (node.module, alias.name)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                methods = {
+                    each.name
+                    for each in node.body
+                    if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+                }
+                bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
+                private = {name for name in methods if name.startswith("_") and not name.endswith("__")}
+                found[module, node.name] = private, [names.get(base, (module, base)) for base in bases]
+    return found
+
+
+def test_nothing_overrides_a_private_method():
+    known = classes()
+
+    def inherited(name: tuple[str, str]) -> set[str]:
+        private, bases = known.get(name, (set(), []))
+        return private.union(*map(inherited, bases))
+
+    wrong = {
+        ".".join(name): overridden
+        for name, (private, bases) in known.items()
+        if (overridden := private & set().union(*map(inherited, bases)))
+    }
+    assert not wrong
+
+
 def test_only_the_local_platform_imports_itself():
     files = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "local"]
     assert not [path for path in files if "local" in {package(module) for module in imports_of(path)}]

@@ -154,7 +154,7 @@ class PartWriter:
             self._folder.write_later(errors_name(number), self._encoded(error_lines))
         elif again:
             self._folder.delete(errors_name(number))
-        self._folder.write_later(part_name(number, self.suffix), self._part(indices, columns, result))
+        self._folder.write_later(part_name(number, self.suffix), self.content(indices, columns, result))
 
     def sums(self, result: ChunkResult) -> dict[str, float]:  # noqa: ARG002 - for writers that sum something
         """Sums over the rows of a chunk that the ledger keeps."""
@@ -175,7 +175,7 @@ class PartWriter:
         """
         return length_chart(groups)
 
-    def _part(
+    def content(
         self, indices: Sequence[int], columns: Sequence[Sequence[Json]], result: ChunkResult
     ) -> bytes | Iterator[bytes]:
         """The content of a part.
@@ -185,9 +185,9 @@ class PartWriter:
         :param result: results of its rows
         """
         # No Python code runs per row: this handles millions of rows.
-        return self._encoded(map(self._line, indices, *columns, *self._result_columns(result)))
+        return self._encoded(map(self._line, indices, *columns, *self.result_columns(result)))
 
-    def _result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
+    def result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
         """The columns after the passthrough columns."""
         return result.outputs, result.finish_reasons, result.errors
 
@@ -242,7 +242,7 @@ class ReasoningWriter(PartWriter):
     columns = REASONING_COLUMNS
     reserved = (*REASONING_COLUMNS, "error_reason")
 
-    def _result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
+    def result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
         reasoning = list(map(result.reasoning.get, range(len(result))))
         return result.outputs, reasoning, result.finish_reasons, result.errors
 

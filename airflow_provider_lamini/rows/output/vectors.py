@@ -105,7 +105,7 @@ class VectorLines(PartWriter):
     def groups(self, result: ChunkResult) -> dict[str, int]:  # noqa: ARG002 - all vectors have the same length
         return {}
 
-    def _result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
+    def result_columns(self, result: ChunkResult) -> tuple[Sequence[object], ...]:
         return result.outputs, result.errors
 
 
@@ -141,7 +141,9 @@ class VectorTable(VectorLines):
     ) -> Self:
         return cls(folder, passthrough, size=dimensions(totals), kinds=column_kinds)
 
-    def _part(self, indices: Sequence[int], columns: Sequence[Sequence[Json]], result: ChunkResult) -> bytes:
+    def content(
+        self, indices: Sequence[int], columns: Sequence[Sequence[Json]], result: ChunkResult
+    ) -> bytes:
         import pyarrow as pa
         from pyarrow import parquet
 

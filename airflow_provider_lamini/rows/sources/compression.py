@@ -139,11 +139,11 @@ class _TransformedStream(io.RawIOBase):
         self._restart()
 
     @abstractmethod
-    def _transform(self) -> Iterator[bytes]:
+    def transform(self) -> Iterator[bytes]:
         """The bytes from the beginning of the stream, in blocks."""
 
     def _restart(self) -> Self:
-        self._blocks = self._transform()
+        self._blocks = self.transform()
         self._rest = memoryview(b"")
         self._position = 0
         return self
@@ -194,7 +194,7 @@ class _ZstdStream(_TransformedStream):
         self._library = zstandard
         super().__init__(stream)
 
-    def _transform(self) -> Iterator[bytes]:
+    def transform(self) -> Iterator[bytes]:
         frame = None
         # A few bytes may become many: a small block keeps the memory for its content small.
         while block := self._stream.read(_ZSTD_BLOCK):
@@ -220,7 +220,7 @@ class _RecodedStream(_TransformedStream):
         self._errors = _INVALID if keep_bad else "strict"
         super().__init__(stream)
 
-    def _transform(self) -> Iterator[bytes]:
+    def transform(self) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(self._encoding)(self._errors)
         block = b"x"
         while block:
