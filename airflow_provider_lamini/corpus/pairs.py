@@ -12,6 +12,7 @@ import msgspec
 from airflow_provider_lamini.api.call import FilePart
 from airflow_provider_lamini.rows.bad_rows import BadRowPolicy, BadRows
 from airflow_provider_lamini.rows.blank import any_blank, is_blank
+from airflow_provider_lamini.rows.conversation import conversation_problem
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
@@ -41,6 +42,7 @@ REFUSE = BadRowPolicy()
 """No row may be bad."""
 _NAMED = 10
 """Maximum number of bad rows in a message."""
+_NO_CONVERSATION = "Pass a column with its question, and one with the right answer"
 _MAX_NAME_WORDS = 3
 """A column name with more words is probably a prompt."""
 
@@ -288,7 +290,7 @@ class PairReader:
                 pairs = list(map(Pair, columns.prompt.render_all(rows), columns.answer.render_all(rows)))
             except BadRowError:  # the loop finds the row
                 pairs = []
-            if pairs and not self._may_be_blank(batch, pairs):
+            if pairs and not self._may_be_blank(batch, pairs) and not self._has_conversation(batch):
                 return pairs
         found = dict(batch.bad)
         for offset, row in enumerate(rows):
@@ -311,6 +313,15 @@ class PairReader:
         first = self._columns.prompt.text_columns[0], self._columns.answer.text_columns[0]
         texts = [pair.input for pair in pairs], [pair.output for pair in pairs]
         return any(map(batch.is_blank, first)) or any(map(any_blank, texts))
+
+    def _has_conversation(self, batch: Batch) -> bool:
+        """Whether a prompt of a batch would be the JSON text of a conversation."""
+        prompt = self._columns.prompt
+        return (
+            prompt.is_one_value
+            and not prompt.takes_conversations
+            and batch.has_conversation(prompt.text_columns[0])
+        )
 
     def _error(self) -> BadRowError:
         """The error about all bad rows."""
@@ -336,6 +347,12 @@ def _problem(row: Row, columns: Columns) -> RowFailure | None:
                 return RowFailure(reason, f"has no column {name} ({existing})")
             if row[column] is None:
                 return RowFailure(reason, f"has no value in the column {short_name(column)!r}")
+    prompt = columns.prompt
+    if prompt.is_one_value and not prompt.takes_conversations:
+        column = prompt.text_columns[0]
+        problem = conversation_problem(row[column], column, _NO_CONVERSATION)
+        if problem is not None:
+            return RowFailure(FailureReason.BAD_ROW, f"cannot be used: {problem}")
     for name, template, reason in templates:
         try:
             blank = makes_blank(row, template) or is_blank(template.render(row))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,6 +30,11 @@ CHAT_FIELDS = {
 }
 """Fields of OpenAI's chat API that are parameters of ours, and our names for them."""
 _TRAINING_ONLY = ("weight",)
+_JSON_START = frozenset("[{ \t\r\n")
+_FIRST = itemgetter(0)
+_WORDS = ("role", "from")
+_AS_PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:.*\}\s*\]\s*\Z", re.DOTALL)
+"""A conversation as Python writes it, and pandas to a CSV file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +115,54 @@ def limited(found: Conversation, limits: ChatLimits) -> Conversation:
 
 
 def is_conversation(value: Json) -> bool:
-    """Whether a value looks like a list of messages, or like a body with one."""
+    """Whether a value looks like a list of messages, like a body with one, or like the text of either."""
+    if isinstance(value, str):
+        if value[:1] not in _JSON_START or not any(word in value for word in _WORDS):
+            return False
+        try:
+            return is_conversation(msgspec.json.decode(value, type=list | dict))
+        except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+            return _AS_PYTHON.match(value) is not None
     if isinstance(value, dict):
-        value = value.get("messages")
+        value = value.get("messages") or value.get("conversations")
+    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
+
+
+def are_plain(values: Iterable[object]) -> bool:
+    """Whether it is certain, from the first characters alone, that all values are texts and none is a conversation.
+
+    :param values: any values
+    """
+    try:
+        return _JSON_START.isdisjoint(map(_FIRST, values))  # type: ignore[arg-type] # see below
+    except (TypeError, LookupError):  # an empty text, or a value that is not a text
+        return False
+
+
+def any_conversation(values: Sequence[Json]) -> bool:
+    """Whether any value is a conversation (`is_conversation`).
+
+    :param values: any values
+    """
+    return not are_plain(values) and any(map(is_conversation, values))
+
+
+def conversation_problem(value: Json, column: str, remedy: str) -> str | None:
+    """What is wrong with a value that would become a prompt and is a conversation; ``None`` for anything else.
+
+    :param value: the value
+    :param column: its column
+    :param remedy: what to do with a conversation
+    """
+    if not is_conversation(value):
+        return None
+    if isinstance(value, str) and _AS_PYTHON.match(value):
+        remedy = f"Write it as JSON. {remedy}"
+    elif _has_other_names(msgspec.json.decode(value) if isinstance(value, str) else value):
+        remedy = f"Rename 'from' and 'value' in it to 'role' and 'content'. {remedy}"
     return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(item, dict) and "role" in item and "content" in item for item in value)
+        f"the column {short_name(column)!r} has a conversation. {remedy}, or write a template around it to send its JSON text, "
+        "such as 'Summarize: {...}'"
     )
 
 
@@ -129,6 +177,21 @@ def hint_for(columns: Iterable[str]) -> str:
     if "messages" in names:
         return "If the column 'messages' holds conversations, pass messages='messages' with endpoint='chat'. "
     return ""
+
+
+def _is_message(item: Json) -> bool:
+    if not isinstance(item, dict):
+        return False
+    if "role" in item:
+        return "content" in item or "tool_calls" in item
+    return isinstance(item.get("from"), str) and isinstance(item.get("value"), str)
+
+
+def _has_other_names(value: Json) -> bool:
+    """Whether a conversation has the names of ShareGPT."""
+    if isinstance(value, dict):
+        value = value.get("messages") or value.get("conversations")
+    return isinstance(value, list) and any(isinstance(item, dict) and "role" not in item for item in value)
 
 
 def _hint(value: Mapping[str, Json]) -> str:

@@ -117,7 +117,9 @@ class RequestTemplate(PromptTemplate):
             "drop_answer": drop_answer,
         }
         super().__init__(_ENCODER.encode(settings).decode(), ("",) * (len(columns) + 1), columns, bare=False)
-        self.may_refuse = self.takes_conversations = True
+        self.may_refuse = True
+        self.takes_conversations = messages is not None
+        self.is_one_value = prompt is not None and prompt.is_one_value
         if messages is not None:
             self.text_columns = (messages,)
         elif prompt is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_lamini.rows.blank import all_visible, any_blank, is_blank
+from airflow_provider_lamini.rows.blank import any_blank, is_blank
 from airflow_provider_lamini.rows.columns import column_of
-from airflow_provider_lamini.rows.conversation import is_conversation
+from airflow_provider_lamini.rows.conversation import any_conversation, conversation_problem
 from airflow_provider_lamini.rows.errors import BadRowError, MissingColumnError, short_name
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.wording import counted
@@ -67,9 +67,8 @@ def screen(
 def _all_texts(rows: Sequence[Row], prompt: PromptTemplate) -> bool:
     """Whether no row lacks a prompt because its columns are blank, or has a conversation instead of a text."""
     values = column_of(rows, prompt.text_columns[0])
-    if all_visible(values):  # and then none is a conversation
-        return True
-    return not (prompt.is_one_value and any(map(is_conversation, values))) and not any_blank(values)
+    may_be = prompt.is_one_value and not prompt.takes_conversations
+    return not (may_be and any_conversation(values)) and not any_blank(values)
 
 
 def _too_long(length: int, limit: int) -> RowFailure | None:
@@ -87,16 +86,11 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
     names = ", ".join(map(short_name, prompt.text_columns))
     if makes_blank(row, prompt):
         return "", _no_prompt(f"the prompt would be empty: {names} of the row is blank")
-    if (
-        prompt.is_one_value
-        and not prompt.takes_conversations
-        and is_conversation(row.get(prompt.text_columns[0]))
-    ):
-        return "", RowFailure(
-            FailureReason.BAD_ROW,
-            f"the column {names!r} has a conversation. Pass messages={names!r} with endpoint='chat', or write a template "
-            "around it to send its JSON text, such as 'Summarize: {...}'",
-        )
+    if prompt.is_one_value and not prompt.takes_conversations:
+        remedy = f"Pass messages={names!r} with endpoint='chat'"
+        problem = conversation_problem(row.get(prompt.text_columns[0]), prompt.text_columns[0], remedy)
+        if problem is not None:
+            return "", RowFailure(FailureReason.BAD_ROW, problem)
     try:
         return prompt.render(row), None
     except BadRowError as error:

@@ -321,7 +321,10 @@ def test_a_response_format_of_a_row_contradicts_an_output_type(chat, engine):
 @pytest.mark.parametrize(
     ("prompt", "column"), [("prompt",) * 2, ("messages",) * 2, ("{messages}", "messages")]
 )
-@pytest.mark.parametrize("value", [[SYSTEM, QUESTION], {"model": "gpt", "messages": [QUESTION]}])
+@pytest.mark.parametrize(
+    "value",
+    [[SYSTEM, QUESTION], {"model": "gpt", "messages": [QUESTION]}, json.dumps([SYSTEM, QUESTION], indent=1)],
+)
 def test_a_conversation_never_becomes_the_json_text_of_a_prompt(inference, endpoint, prompt, column, value):
     with pytest.raises(InvalidArgumentError, match=rf"has a conversation\. Pass messages='{column}'"):
         run_to_end(inference(endpoint=endpoint, prompt=prompt, input=[{column: value}]))

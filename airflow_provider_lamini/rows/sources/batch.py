@@ -10,6 +10,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.blank import any_blank
 from airflow_provider_lamini.rows.columns import column_of, kinds_of
+from airflow_provider_lamini.rows.conversation import any_conversation
 from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 
 if TYPE_CHECKING:
@@ -101,6 +102,10 @@ class Batch(ABC):
     def is_blank(self, column: str) -> bool:
         """Whether any row has a blank text in a column (`blank.is_blank`)."""
         return any_blank(column_of(self.rows, column))
+
+    def has_conversation(self, column: str) -> bool:
+        """Whether any row has a conversation in a column (`conversation.is_conversation`)."""
+        return any_conversation(column_of(self.rows, column))
 
     def missing(self, column: str) -> int | None:
         """Offset of the first row without a value in a column; ``None`` if all rows have one."""

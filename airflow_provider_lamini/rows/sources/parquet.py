@@ -10,6 +10,7 @@ import msgspec
 
 from airflow_provider_lamini.rows.blank import all_visible
 from airflow_provider_lamini.rows.columns import KIND_KEY, Table, kinds_of_integers
+from airflow_provider_lamini.rows.conversation import are_plain
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
@@ -99,6 +100,16 @@ class _GroupBatch(Batch):
             return self._columns[column].is_binary and super().is_blank(column)
         first = compute.unique(compute.utf8_slice_codeunits(values, 0, 1)).to_pylist()
         return not all_visible(text for text in first if text is not None) and super().is_blank(column)
+
+    def has_conversation(self, column: str) -> bool:
+        from pyarrow import compute
+
+        values = self._part.column(column)
+        if is_text_type(values.type):
+            first = compute.unique(compute.utf8_slice_codeunits(values, 0, 1)).to_pylist()
+            if are_plain(text for text in first if text):
+                return False
+        return super().has_conversation(column)
 
     def has(self, column: str) -> bool:
         return column in self._columns

@@ -208,6 +208,11 @@ class _ProjectedBatch(Batch):
     def is_blank(self, column: str) -> bool:
         return super().is_blank(column) if self._is_derived(column) else self._inner.is_blank(column)
 
+    def has_conversation(self, column: str) -> bool:
+        if self._is_derived(column):
+            return super().has_conversation(column)
+        return self._inner.has_conversation(column)
+
     def characters(self, column: str) -> int:
         return super().characters(column) if self._is_derived(column) else self._inner.characters(column)
 

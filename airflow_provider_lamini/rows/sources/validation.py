@@ -171,7 +171,7 @@ class _RowChecks:
             or not (batch.checked or all(batch.missing(column) is None for column in prompt.columns))
             # If the first column is nowhere blank, no prompt is empty.
             or batch.is_blank(first)
-            or (prompt.is_one_value and not batch.kinds(first).isdisjoint((list, dict)))
+            or (prompt.is_one_value and not prompt.takes_conversations and batch.has_conversation(first))
         )
 
     def _error(self, batch: Batch, offset: int, failure: RowFailure) -> RowError:
