@@ -141,8 +141,8 @@ class _LaminiEmbed(_RowArguments, total=False):
 
 class _LaminiCompletion(_TaskArguments, _LaminiGenerationArguments, total=False):
     max_in_flight: int | str
-    fallback_model: str | None
-    fallback_conn_id: str | None
+    fallback_model: str | Sequence[str] | None
+    fallback_conn_id: str | Sequence[str] | None
 
 class _EmissaryBatchInference(_RowArguments, _GenerationArguments, _RequestArguments, total=False):
     model_name: Required[str]

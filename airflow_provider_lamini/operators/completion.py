@@ -69,11 +69,14 @@ class LaminiCompletionOperator(BaseOperator):
     :param max_in_flight: maximum number of concurrent requests
     :param lamini_conn_id: the connection to the platform
     :param fallback_model: the model that answers if the first is not available: an outage, too many requests or a model that
-        still loads after all retries, or no such model. It gets all prompts. Not after a request or a key that is refused.
-    :param fallback_conn_id: the connection that is used then; with the same model unless there is a ``fallback_model``
+        still loads after all retries, or no such model. It gets all prompts. Not after a request or a key that is refused. A
+        list of up to 10 is tried in its order.
+    :param fallback_conn_id: the connection that is used then; with the same model unless there is a ``fallback_model``. A
+        list is tried in its order, each connection with the model at the same place of ``fallback_model``, or with the only one.
     :return: ``model`` (the one that has answered) with ``output`` and ``finish_reason`` for one prompt, with ``outputs``
         and ``finish_reasons`` in the order of the prompts for a list. An output is a text, or an object if there is an
-        ``output_type``. With a fallback also ``fallback``: whether it has answered.
+        ``output_type``. With a fallback also ``fallback``, whether it has answered, and ``conn_id``, the connection
+        that has.
     """
 
     template_fields: Sequence[str] = (
@@ -106,8 +109,8 @@ class LaminiCompletionOperator(BaseOperator):
         stop: str | Sequence[str] | None = None,
         max_in_flight: int | str = 4,
         lamini_conn_id: str = "lamini_default",
-        fallback_model: str | None = None,
-        fallback_conn_id: str | None = None,
+        fallback_model: str | Sequence[str] | None = None,
+        fallback_conn_id: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)  # so that a Dag may write complete.output["output"]

@@ -1,7 +1,8 @@
-"""Another model, or another connection, for requests that are answered at once, if the first is not available."""
+"""Other models, or other connections, for requests that are answered at once, if the first is not available."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_FALLBACKS = 10
+
 UNAVAILABLE = (
     ModelLoadingError,
     ModelNotFoundError,
@@ -33,7 +36,7 @@ UNAVAILABLE = (
     RateLimitedError,
     UnavailableError,
 )
-"""Errors after which the fallback is asked. After all others, such as a refused key or request, it would hide a mistake."""
+"""Errors after which the next one is asked. After all others, such as a refused key or request, it would hide a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +66,54 @@ def parse_routes(
     :param hook_class: leads from a connection to a platform
     :param model_name: the model
     :param conn_id: the argument with the connection, its name and its value
-    :param fallback_model: the other model; ``None`` for the same
-    :param fallback_conn_id: the other connection; ``None`` for the same
-    :return: one or two routes, in the order in which they are tried
-    :raises InvalidArgumentError: if an argument is wrong, or the fallback is no other than the first
+    :param fallback_model: the other model, or a list of models in the order in which they are tried; ``None`` for the same
+    :param fallback_conn_id: the other connection, or a list, likewise. Of two lists, one entry of each makes a fallback.
+    :return: the routes, in the order in which they are tried
+    :raises InvalidArgumentError: if an argument is wrong, or a fallback is no other than an earlier one or the first
     :raises InvalidConnectionError: if a connection is invalid
     """
     names = [(plain_name("model_name", model_name), plain_name(*conn_id))]
-    other_model = optional_name("fallback_model", fallback_model)
-    other_conn = optional_name("fallback_conn_id", fallback_conn_id)
-    if other_model is not None or other_conn is not None:
-        other = (other_model or names[0][0], other_conn or names[0][1])
+    models = _names("fallback_model", fallback_model)
+    conns = _names("fallback_conn_id", fallback_conn_id)
+    if len(models) > 1 and len(conns) > 1 and len(models) != len(conns):
+        raise InvalidArgumentError(
+            f"fallback_model has {len(models)} entries and fallback_conn_id {len(conns)}. Give as many of both, or a single one."
+        )
+    for number in range(max(len(models), len(conns))):
+        other = (_entry(models, number) or names[0][0], _entry(conns, number) or names[0][1])
         if other in names:
             raise InvalidArgumentError(
-                "fallback_model and fallback_conn_id name the model and the connection that are tried first: change one of them."
+                f"fallback_model and fallback_conn_id name {other[0]} on {other[1]}, which is tried already: change one of them."
             )
         names.append(other)
     return [Route(model, conn, hook_class(conn).settings()) for model, conn in names]
 
 
-def ask_with_fallback(routes: list[Route], ask: Callable[[Route], T], log: Log) -> tuple[Route, T]:
-    """Ask the first route, and if it is not available the second one.
+def _names(argument: str, value: object) -> list[str]:
+    """The entries of a fallback argument; the same one may occur with different partners."""
+    if value is None or isinstance(value, str) or not isinstance(value, Sequence):
+        name = optional_name(argument, value)
+        return [] if name is None else [name]
+    if not 0 < len(value) <= MAX_FALLBACKS:
+        raise InvalidArgumentError(
+            f"{argument} has {len(value) or 'no'} entries; 1 to {MAX_FALLBACKS} are allowed."
+        )
+    return [plain_name(f"{argument} {number} (counted from 0)", item) for number, item in enumerate(value)]
 
-    :param routes: one or two routes
+
+def _entry(names: list[str], number: int) -> str | None:
+    """The name for a fallback: a single one is for all of them."""
+    return None if not names else names[number if len(names) > 1 else 0]
+
+
+def ask_with_fallback(routes: list[Route], ask: Callable[[Route], T], log: Log) -> tuple[Route, T]:
+    """Ask the first route, and if it is not available the next one.
+
+    :param routes: who is asked, in order
     :param ask: sends everything to a route
     :param log: the task's log
     :return: the route that has answered, and its answer
-    :raises PlatformError: if the last route has not answered either, or the first one refuses the request
+    :raises PlatformError: if the last route has not answered either, or one of them refuses the request
     """
     for number, route in enumerate(routes):
         try:
@@ -110,7 +134,9 @@ def route_value(routes: list[Route], answered: Route) -> dict[str, object]:
 
     :param routes: who was to be asked
     :param answered: who has answered
-    :return: ``model``, and with a fallback also ``fallback``: whether it has answered
+    :return: ``model``, and with a fallback also ``fallback``, whether one has answered, and ``conn_id``, whose connection
     """
     found: dict[str, object] = {"model": answered.model_name}
-    return found if len(routes) == 1 else {**found, "fallback": answered is not routes[0]}
+    if len(routes) == 1:
+        return found
+    return {**found, "fallback": answered is not routes[0], "conn_id": answered.conn_id}

@@ -116,9 +116,8 @@ def lineage_at_end(
     """
     found = result or {}
     answered = found.get("model")
-    conn_argument = "fallback_conn_id" if found.get("fallback") else f"{fields.platform}_conn_id"
-    conn_id = _given(operator, conn_argument) or _given(operator, f"{fields.platform}_conn_id")
-    url = _platform_url(conn_id, fields, task)
+    own_conn_id = _given(operator, f"{fields.platform}_conn_id")
+    url = _platform_url(found["conn_id"] if found.get("fallback") else own_conn_id, fields, task)
     written: Mapping[str, Counts] = {} if task is None else task.written
     counts, usage = _counts(found, written), _usage(found, written)
     made = {

@@ -128,8 +128,18 @@ ARGUMENTS: dict[str, Values] = {
         "max_new_tokens": [*COUNTS, 0],
         "max_in_flight": [*COUNTS, 0],
         "lamini_conn_id": CONN_IDS,
-        "fallback_model": ["m", 7, ""],
-        "fallback_conn_id": ["", 7],
+        "fallback_model": [
+            "m",
+            7,
+            "",
+            [],
+            ["b", "m"],
+            ["b", "b"],
+            ["b", 7],
+            ["b", ""],
+            [f"b{n}" for n in range(11)],
+        ],
+        "fallback_conn_id": ["", 7, [], [""], ["lamini_default"], ["a"] * 11],
     },
     "ChatOperator": {
         "messages": [

@@ -39,7 +39,7 @@ def test_an_outage_is_answered_by_the_other_connection_and_said_in_the_log(ask):
     with log_lines() as lines:
         found = ask(lamini_conn_id="down", fallback_conn_id="spare")
     assert found["output"] == text_for("hello there")
-    assert (found["model"], found["fallback"]) == (TEXT_MODEL, True)
+    assert (found["model"], found["fallback"], found["conn_id"]) == (TEXT_MODEL, True, "spare")
     (warning,) = [line for line in lines if "is not available" in line]
     assert (
         f"{TEXT_MODEL} on connection down is not available; asking {TEXT_MODEL} on connection spare"
@@ -71,7 +71,38 @@ def test_a_first_model_that_answers_leaves_the_fallback_alone(ask, kind, platfor
 
 
 def test_without_a_fallback_the_result_is_as_before(ask):
-    assert "fallback" not in ask()
+    assert not {"fallback", "conn_id"} & set(ask())
+
+
+def test_a_chain_of_connections_is_tried_in_its_order(ask, platform, monkeypatch):
+    connect(monkeypatch, platform, "down_too", **DOWN)
+    with log_lines() as lines:
+        found = ask(lamini_conn_id="down", fallback_conn_id=["down_too", "spare"])
+    assert (found["conn_id"], found["fallback"], found["model"]) == ("spare", True, TEXT_MODEL)
+    asked = [line.partition("asking ")[2].partition(" instead")[0] for line in lines if "; asking" in line]
+    assert asked == [f"{TEXT_MODEL} on connection {name}" for name in ("down_too", "spare")]
+
+
+def test_of_two_chains_one_entry_of_each_makes_a_fallback(ask, kind, platform):
+    if kind == "chat":
+        platform.control.fault(OPERATORS[kind][2], status=594, contains="no/such", times=None)
+    models = ["no/such-b", TEXT_MODEL]
+    found = ask(model_name="no/such", fallback_model=models, fallback_conn_id=["spare", "lamini_default"])
+    assert (found["model"], found["conn_id"]) == (TEXT_MODEL, "lamini_default")
+    assert posts(platform)[f"POST {OPERATORS[kind][2]}"] == 3
+
+
+def test_a_chain_of_models_uses_one_connection(ask, kind, platform):
+    if kind == "chat":
+        platform.control.fault(OPERATORS[kind][2], status=594, contains="no/such", times=None)
+    found = ask(model_name="no/such", fallback_model=["no/such-b", TEXT_MODEL], fallback_conn_id="spare")
+    assert (found["model"], found["conn_id"]) == (TEXT_MODEL, "spare")
+
+
+def test_chains_of_different_lengths_are_refused(ask, platform):
+    with pytest.raises(InvalidArgumentError, match="has 2 entries and fallback_conn_id 3"):
+        ask(fallback_model=["a", "b"], fallback_conn_id=["spare", "down", "lamini_default"])
+    assert posts(platform) == {}
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, BadRequestError), (401, AuthenticationError)])
