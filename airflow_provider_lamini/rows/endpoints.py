@@ -62,3 +62,11 @@ class ServedEndpoint(DirectEndpoint, Protocol):
         :return: a call that returns the reason and what to do, as sentences; ``None`` if rows can be answered
         """
         ...
+
+
+def reports_tokens(endpoint: object) -> bool:
+    """Whether the answers of an endpoint may say how many tokens they took. One that never does has ``reports_tokens = False``.
+
+    :param endpoint: a `JobEndpoint` or a `DirectEndpoint`
+    """
+    return getattr(endpoint, "reports_tokens", True)

@@ -150,7 +150,7 @@ def _check_budget(config: RowRunConfig, ledger: Ledger) -> None:
 
     :raises InputError: if it is larger
     """
-    refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters)
+    refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters, config.endpoint)
     if refusal is not None and not ledger.finished:
         raise InputError(
             f"{refusal}. {counted(ledger.totals.rows, 'row')} done and kept; nothing more is sent."
@@ -252,7 +252,7 @@ def _checked_input(config: RowRunConfig, source: Source, log: Log) -> InputSumma
         limit_rows=config.limit_rows,
     )
     _check_bad_rows(summary, config, source, log)
-    refusal = config.budget.refusal(summary.total_rows, summary.characters)
+    refusal = config.budget.refusal(summary.total_rows, summary.characters, config.endpoint)
     if refusal is not None:
         raise InputError(f"{refusal} ({source.describe()}). Nothing was sent.")
     return summary

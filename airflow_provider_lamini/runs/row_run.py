@@ -248,7 +248,7 @@ class InlineRun:
         if failures and not config.keep_bad_rows:
             raise inline_error(rows, prompt, failures)
         characters = sum(prompt.lengths([text for text in prompts if text]))
-        if refusal := config.budget.refusal(len(rows), characters):
+        if refusal := config.budget.refusal(len(rows), characters, self._endpoint):
             raise InvalidArgumentError(f"{refusal}. Nothing was sent.")
         if config.dry_run:
             counted = Counter(failure.reason.value for failure in failures.values())

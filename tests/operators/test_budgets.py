@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_lamini.exceptions import BudgetExceededError, InvalidArgumentError
+from airflow_provider_lamini.exceptions import (
+    BudgetExceededError,
+    InvalidArgumentError,
+)
 from airflow_provider_lamini.results import read_outputs
+from tests.support.platforms import posts
 from tests.support.tasks import log_lines, run_to_end
 from tests.support.upstream import text_for
 
@@ -110,12 +114,31 @@ def test_tokens_are_counted_over_all_tries_and_end_the_run_between_chunks(infere
     assert ended.result["counts"]["sums"]["total_tokens"] > 25
 
 
+UNCOUNTED = "max_total_tokens cannot be kept: this endpoint reports no tokens"
+
+
+@pytest.mark.parametrize("chunk_size", [5, 100])
+@pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("endpoint", ["batch", "completions"])
-def test_a_token_limit_that_cannot_be_kept_is_refused(inference, endpoint):
-    with pytest.raises(BudgetExceededError, match="this endpoint reports no tokens"):
+def test_a_token_limit_that_cannot_be_kept_is_refused_before_anything_is_sent(
+    engine, inference, endpoint, dry_run, chunk_size
+):
+    given = {"input": PROMPTS, "endpoint": endpoint, "dry_run": dry_run, "chunk_size": chunk_size}
+    with pytest.raises(InvalidArgumentError, match=UNCOUNTED):
+        run_to_end(inference(max_total_tokens=100, **given))
+    assert not engine.prompts
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("endpoint", ["batch", "embedding"])
+def test_embeddings_have_no_token_limit(platform, embed, out, endpoint, kept):
+    with pytest.raises(InvalidArgumentError, match=UNCOUNTED):
         run_to_end(
-            inference(input=PROMPTS, endpoint=endpoint, max_total_tokens=100, chunk_size=5, max_in_flight=1)
+            embed(
+                input=["a", "b"], output=str(out) if kept else None, endpoint=endpoint, max_total_tokens=100
+            )
         )
+    assert posts(platform) == {}
 
 
 @pytest.mark.parametrize("name", ["max_rows", "max_input_chars", "max_total_tokens", "limit_rows"])

@@ -146,3 +146,9 @@ def test_neither_texts_nor_the_key_are_in_the_log(knowledge, classify, tmp_path)
         run_to_end(classify(output=str(tmp_path / "out")))
     assert lines
     assert not [line for line in lines if "spam" in line or knowledge.key in line]
+
+
+def test_a_token_limit_cannot_be_kept(knowledge, classify, out):
+    with pytest.raises(InvalidArgumentError, match="this endpoint reports no tokens"):
+        run_to_end(classify(output=str(out), max_total_tokens=100))
+    assert not knowledge.sent(PATH)

@@ -386,6 +386,7 @@ def test_a_retry_sends_only_what_is_left(emissary, infer):
         ({"top_p": 0}, "top_p must be a number above 0 and up to 1"),
         ({"endpoint": "batch"}, "endpoint must be one of completions, chat"),
         ({"output": None}, "output must name the output folder"),
+        ({"endpoint": "embeddings", "target": "{target}", "max_total_tokens": 9}, "reports no tokens"),
     ],
 )
 def test_wrong_arguments_are_refused(emissary, infer, arguments, words):

@@ -58,6 +58,14 @@ def test_the_results_of_a_few_prompts_are_in_order(query):
     assert result == {"index_id": "1", "outputs": ANSWERS, "finish_reasons": ["stop"] * 3}
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_token_limit_cannot_be_kept(knowledge, query, tmp_path, kept):
+    output = str(tmp_path / "out") if kept else None
+    with pytest.raises(InvalidArgumentError, match="this endpoint reports no tokens"):
+        run_to_end(query(output=output, max_total_tokens=100))
+    assert not knowledge.sent(f"{RAG}/completions")
+
+
 def test_the_arguments_of_a_query_are_sent(knowledge, query):
     given = {"rag_query_size": "1", "model_name": "other", "max_new_tokens": 7}
     ended = run_to_end(query(input=PROMPTS[0], **given))

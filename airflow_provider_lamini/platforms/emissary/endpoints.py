@@ -15,6 +15,7 @@ from airflow_provider_lamini.rows.answers import (
     meaning_of,
     ranked_classes,
 )
+from airflow_provider_lamini.rows.endpoints import reports_tokens
 from airflow_provider_lamini.rows.row_request import RowRequest, decode_request, with_system
 from airflow_provider_lamini.rows.text_pair import decode_pair
 
@@ -139,6 +140,7 @@ class Compare:
     """
 
     per_request = 1
+    reports_tokens = False
 
     def __init__(self, model_name: str, measures: Sequence[str]) -> None:
         self._model_name = model_name
@@ -183,6 +185,7 @@ class Deployed:
         self, endpoint: DirectEndpoint, model_name: str, *, project_id: str | None, engine_id: str | None
     ) -> None:
         self.per_request = endpoint.per_request
+        self.reports_tokens = reports_tokens(endpoint)
         self._endpoint = endpoint
         self._model_name = model_name
         self._project_id = project_id

@@ -90,6 +90,7 @@ class BatchCompletions:
     """
 
     kind = BATCH_COMPLETIONS.name
+    reports_tokens = False
 
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
@@ -136,6 +137,7 @@ class DirectCompletions:
     """
 
     per_request = 1  # otherwise the slowest of several prompts would delay the others
+    reports_tokens = False
 
     def __init__(self, inference: Inference, *, requests: bool = False) -> None:
         self._inference = inference
@@ -230,6 +232,7 @@ class BatchEmbeddings:
     """
 
     kind = BATCH_EMBEDDINGS.name
+    reports_tokens = False
 
     def __init__(self, model_name: str | None) -> None:
         self._model_name = model_name
@@ -260,6 +263,8 @@ class DirectEmbeddings:
     :param model_name: embedding model; ``None`` leaves it to the platform
     :param per_request: texts per request
     """
+
+    reports_tokens = False
 
     def __init__(self, model_name: str | None, per_request: int) -> None:
         self._model_name = model_name
@@ -320,6 +325,7 @@ class MemoryRagCompletions:
     """
 
     per_request = 1  # otherwise the slowest of several prompts would delay the others
+    reports_tokens = False
 
     def __init__(self, query: RagQuery) -> None:
         self._query = query
@@ -358,6 +364,7 @@ class Classify:
     """
 
     per_request = 32  # a text costs less than a round trip
+    reports_tokens = False
 
     def __init__(self, options: ClassifyOptions) -> None:
         self._options = options
