@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_lamini.exceptions import InvalidArgumentError
-from airflow_provider_lamini.links import JobLink, ResultsLink
+from airflow_provider_lamini.links import JobLink, ResultsLink, push_job_url
 from airflow_provider_lamini.operators.base import COLOR, JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import folder, identifier, job_kind, optional_name, plain_name
@@ -97,6 +97,7 @@ class LaminiCancelJobOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("lamini_conn_id", "job_id", "kind")
+    operator_extra_links = (JobLink(),)
     ui_color = COLOR
 
     def __init__(
@@ -118,13 +119,13 @@ class LaminiCancelJobOperator(BaseOperator):
         """Cancel the job, unless it has ended."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
 
-        del context
         job_id, kind = identifier("job_id", self.job_id), job_kind("kind", self.kind, "lamini")
         if kind.cancel is None:
             raise InvalidArgumentError(
                 f"kind is {kind.title}, and the platform cannot cancel such a job: job {job_id} runs to its end, and bills."
             )
         with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
+            push_job_url(context, hook.web_job_url(kind.short_name, job_id))
             status = hook.send(kind.status(job_id))
             running = not status.state.ended
             if running:

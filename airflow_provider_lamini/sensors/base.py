@@ -15,11 +15,14 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_lamini.exceptions import JobLostError
+from airflow_provider_lamini.links import JobLink, push_job_url
 from airflow_provider_lamini.runs.arguments import flag
 from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_provider_lamini.hooks.base import PlatformHook
     from airflow_provider_lamini.jobs.event import EndedJob
@@ -39,6 +42,7 @@ class JobSensor(BaseSensorOperator):
     """
 
     ui_color = "#e8f0ea"
+    operator_extra_links: Sequence[BaseOperatorLink] = (JobLink(),)
 
     def __init__(
         self,
@@ -74,7 +78,9 @@ class JobSensor(BaseSensorOperator):
 
     @publishes
     def execute(self, context: Context) -> Any:
-        """Poll the job once, and wait in the triggerer if it has not ended."""
+        """Link to the job's page, poll the job once, and wait in the triggerer if it has not ended."""
+        job_id, kind = self._job()
+        push_job_url(context, self.make_hook().web_job_url(kind.short_name, job_id))
         if not self.deferrable:
             return super().execute(context)
         poked = self.poke(context)

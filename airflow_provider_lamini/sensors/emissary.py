@@ -36,6 +36,7 @@ class EmissaryJobSensor(JobSensor):
     """
 
     template_fields: Sequence[str] = ("emissary_conn_id", "job_id", "kind", "accept_partial")
+    operator_extra_links = ()  # the platform's web pages have no address for a job
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ def expanded_by_kwargs(operator, arguments):
 def outcome_of(task):
     """What a task returns, or which trigger it waits for."""
     try:
-        return task.execute({}) if hasattr(task, "poke") else execute(task)
+        return execute(task)
     except TaskDeferred as deferred:
         return deferred.trigger.serialize()[0]
 

@@ -321,8 +321,6 @@ class World:
         """
         task = self.make(operator, arguments)
         try:
-            if operator.endswith("JobSensor"):
-                return task.execute({})  # type: ignore[arg-type]
             return execute(task)
         except TaskDeferred:
             return None

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_lamini.api.errors import BadRequestError, JobNotFoundError
 from airflow_provider_lamini.exceptions import InvalidArgumentError, JobFailedError
 from airflow_provider_lamini.operators.job_control import LaminiCancelJobOperator, LaminiResumeJobOperator
-from tests.support.tasks import WAITING, begin, log_lines, maker, run_to_end
+from tests.support.tasks import TI, WAITING, begin, execute, log_lines, maker, run_to_end
 from tests.support.tuning_platform import Job, LinkedTask
 
 BODY = {"dataset_id": "dataset1", "custom_model_name": "mine"}
@@ -135,8 +135,8 @@ def test_killing_the_task_cancels_the_job_again(tuning, resume, task):
 # ---- cancel -------------------------------------------------------------------------------------------------
 
 
-def cancel(**arguments):
-    return LaminiCancelJobOperator(task_id="cancel", **{"job_id": "7", **arguments}).execute({})
+def cancel(ti=TI, **arguments):
+    return execute(LaminiCancelJobOperator(task_id="cancel", **{"job_id": "7", **arguments}), ti)
 
 
 def test_a_running_job_is_cancelled(tuning):
@@ -150,6 +150,13 @@ def test_an_ended_job_is_left_as_it_is(tuning, word):
     assert cancel() == {"job_id": "7", "kind": "tuning", "cancelled": False, "status": word}
     assert job.state == word
     assert "POST /v1/train/jobs/7/cancel" not in tuning.request_counts
+
+
+def test_a_cancelled_job_is_linked(tuning):
+    put(tuning, "TRAINING MODEL", "TRAINING MODEL")
+    task = LinkedTask(task_id="cancel")
+    cancel(task)
+    assert task.xcoms["airflow_provider_lamini_job_url"] == "https://web.test/train/7"
 
 
 def test_cancelling_twice_does_no_harm(tuning):

@@ -275,6 +275,14 @@ def test_the_jobs_page_is_linked_right_after_the_submission(tuning, train, task)
     assert task.xcoms["airflow_provider_lamini_job_url"] == "https://web.test/train/1"
 
 
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_link_to_the_job_stays_after_a_failure(tuning, train, task, deferrable):
+    tuning.script = [("CREATED", "FAILED")]
+    with pytest.raises(JobFailedError):
+        run_to_end(train(max_resumes=0, deferrable=deferrable), task)
+    assert task.xcoms["airflow_provider_lamini_job_url"] == "https://web.test/train/1"
+
+
 def test_without_a_web_address_there_is_no_link(tuning, train, task, monkeypatch):
     connect(monkeypatch, tuning, web_url="")
     run_to_end(train(), task)

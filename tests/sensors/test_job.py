@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 
 import pytest
 
@@ -16,7 +17,7 @@ from airflow_provider_lamini.exceptions import (
 )
 from airflow_provider_lamini.sensors.job import LaminiJobSensor
 from tests.support.tasks import begin, log_lines, maker, resume, run_to_end
-from tests.support.tuning_platform import Job
+from tests.support.tuning_platform import Job, LinkedTask
 
 TRAINING = "TRAINING MODEL"
 
@@ -47,6 +48,22 @@ def test_the_sensor_waits_for_a_job(tuning, sensor, deferrable):
         "status": "COMPLETED",
     }
     assert len(ended.deferrals) == deferrable
+
+
+@pytest.mark.parametrize("word", ["COMPLETED", "FAILED"])
+def test_the_job_is_linked_also_if_it_has_failed(tuning, sensor, deferrable, word):
+    put(tuning, TRAINING, TRAINING, word)
+    task = LinkedTask(task_id="wait")
+    with nullcontext() if word == "COMPLETED" else pytest.raises(JobFailedError):
+        run_to_end(sensor(deferrable=deferrable), task)
+    assert task.xcoms["airflow_provider_lamini_job_url"] == "https://web.test/train/7"
+
+
+def test_a_job_without_a_page_is_not_linked(tuning, sensor):
+    tuning.downloads["org/model"] = ["available"]
+    task = LinkedTask(task_id="wait")
+    run_to_end(sensor(job_id="org/model", kind="model_download"), task)
+    assert task.xcoms["airflow_provider_lamini_job_url"] == ""
 
 
 def test_the_sensor_does_not_wait_for_an_ended_job(tuning, sensor):
