@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
+
+from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.sources.batch import Cursor
+from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.validation import validate_input
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +30,7 @@ from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.parts import PartWriter
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.ledger.document import Header
+from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 
@@ -96,3 +103,39 @@ def test_peak_memory_is_the_same_for_six_times_the_rows(tmp_path, suffix):
         peaks.append(float(peak))
     print(suffix, peaks)
     assert peaks[1] <= peaks[0] * 1.1 + 2, f"MiB for {SMALL} and {LARGE} rows: {peaks}"
+
+
+TABLES = {
+    "pandas": lambda columns: pytest.importorskip("pandas").DataFrame(columns),
+    "polars": lambda columns: pytest.importorskip("polars").DataFrame(columns),
+    "arrow": lambda columns: pytest.importorskip("pyarrow").table(columns),
+}
+
+
+def read_table(table) -> int:
+    """Read a table as a task does; return the number of its rows."""
+    source = open_source(table)
+    summary = validate_input(source, PromptTemplate.parse("Say: {text}"), passthrough=["id"])
+    assert source.version()
+    assert sum(len(chunk.rows) for chunk in source.chunks(1000)) == summary.total_rows
+    return summary.total_rows
+
+
+@pytest.mark.parametrize("library", TABLES)
+def test_rows_of_a_table_are_made_in_batches(library):
+    peaks = []
+    for count in (10, 2_000, 10_000):  # the first time, the library loads what it needs
+        columns = {"id": list(range(count)), "text": [f"a text {number}" for number in range(count)]}
+        table = TABLES[library](columns)
+        tracemalloc.start()
+        assert read_table(table) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] <= peaks[1] * 1.5, f"bytes for {library}: {peaks}"
+
+
+def test_a_table_and_the_list_of_its_rows_are_the_same_input():
+    rows = [{"id": number, "text": f"a text {number}"} for number in range(3000)]
+    table = pytest.importorskip("pyarrow").Table.from_pylist(rows)
+    assert open_source(table).version() == open_source(rows).version()
+    assert [found.row for found in open_source(table).read(Cursor(2500))] == rows[2500:]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_lamini.rows.errors import BadRowError, InputError
 from airflow_provider_lamini.rows.sources.batch import Batch, Cursor, bad_row
 from airflow_provider_lamini.rows.sources.records import PROMPT, as_mapping
+from airflow_provider_lamini.rows.sources.tables import is_sliced
 from airflow_provider_lamini.rows.sources.usable import first_needed, has_fields, split_usable
 from airflow_provider_lamini.rows.values import Row, json_value, kind
 from airflow_provider_lamini.wording import counted
@@ -32,18 +32,20 @@ class _ListBatch(Batch):
 
 
 class ListRows(NamedTuple):
-    """The rows of a list.
+    """Consecutive rows of a list.
 
     :param rows: the rows, without the values that cannot be used
     :param bad: items that cannot be used, by number; their rows are empty
     :param unusable: what is wrong with columns and fields of other items, by number; only who needs one cannot use the row
     :param owner: what the items belong to, for errors
+    :param first: number of the first row
     """
 
     rows: list[Row]
     bad: dict[int, RowFailure]
     unusable: dict[int, dict[str, str]]
     owner: str = "the list"
+    first: int = 0
 
     def bad_among(self, first: int, count: int, wanted: Collection[str] | None) -> dict[int, RowFailure]:
         """The rows that cannot be used, by their offset to the first one.
@@ -63,7 +65,7 @@ class ListRows(NamedTuple):
         """The columns of which some rows lack the whole value."""
         for number, problems in self.unusable.items():
             for name in problems:
-                if not any(name.startswith(f"{column}.") for column in self.rows[number]):
+                if not any(name.startswith(f"{column}.") for column in self.rows[number - self.first]):
                     yield name
 
     def _unusable(self, number: int, wanted: Collection[str] | None) -> RowFailure | None:
@@ -76,7 +78,7 @@ class ListRows(NamedTuple):
 
 
 def check_rows(
-    items: Iterable[object], *, columns: Sequence[str] | None = None, keep_bad: bool = False
+    items: Iterable[object], *, columns: Sequence[str] | None = None, keep_bad: bool = False, first: int = 0
 ) -> ListRows:
     """Convert the items of a list to rows.
 
@@ -84,10 +86,11 @@ def check_rows(
         text that it was before a template was rendered to native objects.
     :param columns: names for the values of rows that are sequences
     :param keep_bad: keep items that are no rows instead of raising an error
+    :param first: number of the first item
     :raises BadRowError: for the first item that is neither
     """
-    found = ListRows([], {}, {})
-    for number, item in enumerate(items):
+    found = ListRows([], {}, {}, first=first)
+    for number, item in enumerate(items, first):
         try:
             found.rows.append(as_row(item, number, columns))
         except BadRowError as error:
@@ -118,32 +121,68 @@ def usable_part(
     return split_usable(item, mark) if has_fields(item) else None
 
 
-def read_batches(
-    found: ListRows, start: Cursor, wanted: Collection[str] | None, *, keep_bad: bool, copies: bool = False
-) -> Iterator[Batch]:
-    """Read a list from a position.
+class CheckedList:
+    """The rows of a list, which are checked at once; or those of a table, which are made and checked as they are read.
 
-    :param found: the whole list
-    :param start: the position
-    :param wanted: the columns that are needed; ``None`` for all
+    :param items: the items of the list, or the table's rows
+    :param columns: names for the values of rows that are sequences
     :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
-    :param copies: whether the caller changes the rows
-    :raises BadRowError: for the first row of which a column that is needed cannot be used
-    :raises InputError: if the list is shorter
+    :raises BadRowError: for the first item of a list that is no row
     """
-    rows = found.rows
-    if start.row > len(rows):
-        raise InputError(
-            f"The list has {counted(len(rows), 'row')}, but the task should continue after row {start.row}."
-        )
-    rest = islice(rows, start.row, None)
-    row = start.row
-    while batch := list(islice(rest, _BATCH_SIZE)):
-        bad = found.bad_among(row, len(batch), wanted)
-        if bad and not keep_bad:
-            raise BadRowError(bad[min(bad)].text)
-        yield _ListBatch(list(map(dict, batch)) if copies else batch, Cursor(row), bad=bad)
-        row += len(batch)
+
+    def __init__(self, items: Sequence[object], columns: Sequence[str] | None, *, keep_bad: bool) -> None:
+        self._items = items
+        self._names = columns
+        self._keep_bad = keep_bad
+        self._found = None if is_sliced(items) else check_rows(items, columns=columns, keep_bad=keep_bad)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def pages(self, first: int = 0, size: int = _BATCH_SIZE) -> Iterator[ListRows]:
+        """The rows from a position, a page at a time.
+
+        :param first: number of the first row
+        :param size: maximum number of rows in a page
+        """
+        for begin in range(first, len(self), size):
+            end = min(begin + size, len(self))
+            if self._found is None:
+                yield check_rows(
+                    self._items[begin:end], columns=self._names, keep_bad=self._keep_bad, first=begin
+                )
+            else:
+                yield self._found._replace(rows=self._found.rows[begin:end], first=begin)
+
+    def columns(self) -> Iterator[str]:
+        """The columns of all rows, some of them several times."""
+        if is_sliced(self._items):
+            yield from self._items.columns if len(self) else ()
+            return
+        for page in self.pages(size=max(1, len(self))):
+            yield from (column for row in page.rows for column in row)
+            yield from page.unusable_columns()
+
+    def batches(
+        self, start: Cursor, wanted: Collection[str] | None, *, copies: bool = False
+    ) -> Iterator[Batch]:
+        """Read from a position.
+
+        :param start: the position
+        :param wanted: the columns that are needed; ``None`` for all
+        :param copies: whether the caller changes the rows
+        :raises BadRowError: for the first row of which a column that is needed cannot be used, unless bad rows are kept
+        :raises InputError: if the list is shorter
+        """
+        if start.row > len(self):
+            raise InputError(
+                f"The list has {counted(len(self), 'row')}, but the task should continue after row {start.row}."
+            )
+        for page in self.pages(start.row):
+            bad = page.bad_among(page.first, len(page.rows), wanted)
+            if bad and not self._keep_bad:
+                raise BadRowError(bad[min(bad)].text)
+            yield _ListBatch(list(map(dict, page.rows)) if copies else page.rows, Cursor(page.first), bad=bad)
 
 
 def as_row(item: object, number: int, columns: Sequence[str] | None, owner: str = "the list") -> Row:

@@ -203,7 +203,7 @@ class ListSource(Source):
     def __init__(
         self, items: Sequence[object], options: InputOptions | None = None, *, keep_bad: bool = False
     ) -> None:
-        from airflow_provider_lamini.rows.sources.lists import check_rows
+        from airflow_provider_lamini.rows.sources.lists import CheckedList
         from airflow_provider_lamini.rows.sources.records import flatten
 
         rows, columns, remark = flatten(items, options.columns if options else None)
@@ -213,28 +213,30 @@ class ListSource(Source):
             self._notes.add("left out columns with the same name", ", ".join(self._repeated))
         if remark:
             self._notes.add(remark, "the list")
-        self._keep_bad = keep_bad
-        self._found = check_rows(rows, columns=columns, keep_bad=keep_bad)
+        self._found = CheckedList(rows, columns, keep_bad=keep_bad)
         self._version: str | None = None
 
     @property
     def rows(self) -> Sequence[Row]:
         """All rows, without values that cannot be used."""
-        return self._found.rows
+        return [row for page in self._found.pages() for row in page.rows]
 
     def describe(self) -> str:
-        return f"a list of {counted(len(self.rows), 'row')}"
+        return f"a list of {counted(len(self._found), 'row')}"
 
     def notes(self) -> str:
         return self._notes.summary()
 
     def columns(self) -> Collection[str]:
-        unusable = self._found.unusable_columns()
-        return dict.fromkeys((*(column for row in self.rows for column in row), *unusable, *self._repeated))
+        return dict.fromkeys((*self._found.columns(), *self._repeated))
 
     def version(self) -> str:
         if self._version is None:
-            self._version = _hash(self.rows)
+            digest = hashlib.blake2b(b"[", digest_size=16)
+            for page in self._found.pages():
+                digest.update(b"," * bool(page.first) + msgspec.json.encode(page.rows)[1:-1])
+            digest.update(b"]")
+            self._version = digest.hexdigest()
         return self._version
 
     def paths(self) -> list[str]:
@@ -250,8 +252,6 @@ class ListSource(Source):
         columns: Collection[str] | None = None,
         required: Collection[str] = (),  # noqa: ARG002
     ) -> Iterator[Batch]:
-        from airflow_provider_lamini.rows.sources.lists import read_batches
-
         twice = next((column for column in columns or () if column in self._repeated), None)
         if twice is not None:
             raise ColumnError(
@@ -259,9 +259,7 @@ class ListSource(Source):
             )
         projection = project_open(columns, {})
         copies = not projection.is_plain
-        for batch in read_batches(
-            self._found, cursor or Cursor(), columns, keep_bad=self._keep_bad, copies=copies
-        ):
+        for batch in self._found.batches(cursor or Cursor(), columns, copies=copies):
             yield projection.apply(batch)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, cast, overload
 
 from airflow_provider_lamini.rows.errors import ColumnError, InputError
 
@@ -59,6 +59,11 @@ def table_rows(value: object) -> Sequence[object]:
         if hasattr(table, method):
             return list(map(_without_nan, getattr(table, method)()))
     raise InputError(f"The input is of type {type(value).__name__}, which has no rows.")
+
+
+def is_sliced(rows: object) -> TypeGuard[_Slices]:
+    """Whether rows are those of a table, which are made when they are read."""
+    return isinstance(rows, _Slices)
 
 
 def _with_index(frame: Any) -> Any:
