@@ -22,7 +22,7 @@ from airflow_provider_lamini.rows.counts import Counts
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, OutputError
 from airflow_provider_lamini.rows.formats import SHARDS_FORMAT, FormatError
 from airflow_provider_lamini.rows.output.manifest import read_manifest
-from airflow_provider_lamini.rows.output.part_rows import part_rows
+from airflow_provider_lamini.rows.output.part_rows import REMEDY, part_rows
 from airflow_provider_lamini.rows.run_files import SHARDS
 from airflow_provider_lamini.rows.storage.data_names import file_data
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
@@ -194,7 +194,9 @@ def _load_shards(folder: OutputFolder) -> Shards:
     try:
         return FORMAT.decode(folder.read(SHARDS), _SHARDS, folder.uri(SHARDS))
     except FileNotFoundError:
-        raise IncompleteOutputError(f"{folder} has no {SHARDS}: its shards have not been merged.") from None
+        raise IncompleteOutputError(
+            f"{folder} has no {SHARDS}: its shards have not been merged. Merge them with merge_shards."
+        ) from None
     except FormatError as error:
         raise IncompleteOutputError(str(error)) from error
 
@@ -209,15 +211,15 @@ def _read_part(folder: OutputFolder, part: Part, *, has_gaps: bool) -> Iterator[
                 gap = index - expected if isinstance(index, int) else 0
                 if not (has_gaps and gap > 0 and part.first_row < expected < end):
                     raise IncompleteOutputError(
-                        f"{folder.uri(part.name)}: row {expected} is missing or in the wrong position."
+                        f"{folder.uri(part.name)}: row {expected} is missing or in the wrong position. {REMEDY}"
                     )
                 expected, end = expected + gap, end + gap
             expected += 1
             yield row
     except FileNotFoundError:
-        raise IncompleteOutputError(f"{folder.uri(part.name)} is missing.") from None
+        raise IncompleteOutputError(f"{folder.uri(part.name)} is missing. {REMEDY}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise IncompleteOutputError(f"{folder.uri(part.name)}: row {expected} is damaged.") from None
+        raise IncompleteOutputError(f"{folder.uri(part.name)}: row {expected} is damaged. {REMEDY}") from None
     if expected != end:
         done = part.rows - (end - expected)
-        raise IncompleteOutputError(f"{folder.uri(part.name)} has {done} of {part.rows} rows.")
+        raise IncompleteOutputError(f"{folder.uri(part.name)} has {done} of {part.rows} rows. {REMEDY}")

@@ -1,6 +1,11 @@
-"""What messages and log lines have in common: plurals, articles, durations, and a sentence that several of them share."""
+"""What messages and log lines have in common: plurals, articles, durations, and sentences that several of them share."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
@@ -14,6 +19,15 @@ def counted(count: int, noun: str) -> str:
     :return: such as ``1 row`` or ``2,000 rows``
     """
     return f"{count:,} {noun if count == 1 else f'{noun}s'}"
+
+
+def left_running(job_ids: Sequence[str]) -> str:
+    """Say that a killed task does not cancel its jobs.
+
+    :param job_ids: the platform's ids
+    """
+    keep = "keeps running and bills" if len(job_ids) == 1 else "keep running and bill"
+    return f"cancel_on_kill is off: {counted(len(job_ids), 'job')} {keep} ({', '.join(job_ids)})."
 
 
 def a_type(value: object) -> str:

@@ -73,6 +73,7 @@ class JobKind:
         the same, empty scope
     :param cancel: cancels one job, if the platform can
     :param cancel_deletes: whether the platform does not know a job any more that was cancelled
+    :param endless: whether one stays, and may bill, until somebody stops it, as a deployment does
     :param resume: resumes an ended job from its checkpoint, if the platform can
     :param polled_as: the kind whose polls answer for this one too, because both are about the same things on the platform
         and differ in what a wait waits for
@@ -88,6 +89,7 @@ class JobKind:
     scope_of: Callable[[str], str] = _no_scope
     cancel: ActionCall | None = None
     cancel_deletes: bool = False
+    endless: bool = False
     resume: ActionCall | None = None
     polled_as: JobKind | None = None
     translate: Callable[[JobStatus], JobStatus] | None = None
@@ -108,6 +110,16 @@ class JobKind:
     def a_noun(self) -> str:
         """The noun with its article."""
         return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
+
+    @property
+    def cancel_verb(self) -> str:
+        """What ``cancel`` does: ``cancel`` or ``delete``."""
+        return "delete" if self.cancel_deletes else "cancel"
+
+    @property
+    def cancelled(self) -> str:
+        """The participle of that verb."""
+        return "deleted" if self.cancel_deletes else "cancelled"
 
     @property
     def platform(self) -> str:

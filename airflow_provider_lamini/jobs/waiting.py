@@ -192,7 +192,7 @@ def _event(
 
 
 async def cancel_all(watch: Watch, kind: JobKind, job_ids: Sequence[str]) -> list[str]:
-    """Cancel jobs, all at the same time.
+    """Cancel jobs, all at the same time; delete those whose kind says so.
 
     :param watch: the watch on the platform
     :param kind: the kind of all the jobs
@@ -200,11 +200,12 @@ async def cancel_all(watch: Watch, kind: JobKind, job_ids: Sequence[str]) -> lis
     :return: a sentence for each job: whether it still runs and bills
     """
     if kind.cancel is None:
-        return [
-            f"Job {job_id} ({kind.title}) cannot be cancelled (the platform has no call for it): it runs to its "
-            "end, and bills."
-            for job_id in job_ids
-        ]
+        left = (
+            "stays as it is, and may bill until somebody stops it."
+            if kind.endless
+            else "cannot be cancelled (the platform has no call for it): it runs to its end, and bills."
+        )
+        return [f"{kind.subject} {job_id} {left}" for job_id in job_ids]
     outcomes = await asyncio.gather(
         *(watch.cancel(kind, job_id) for job_id in job_ids), return_exceptions=True
     )
@@ -213,7 +214,7 @@ async def cancel_all(watch: Watch, kind: JobKind, job_ids: Sequence[str]) -> lis
 
 def _sentence(kind: JobKind, job_id: str, outcome: bool | BaseException) -> str:
     if isinstance(outcome, PlatformError):
-        return f"Cancelling job {job_id} ({kind.title}) failed, it may still run and bill: {outcome}"
+        return f"Could not {kind.cancel_verb} {kind.noun} {job_id}; it may still run and bill: {outcome}"
     if isinstance(outcome, BaseException):
         raise outcome
-    return f"Cancelled job {job_id} ({kind.title})."
+    return f"{kind.cancelled.capitalize()} {kind.noun} {job_id}."

@@ -122,7 +122,8 @@ class LaminiCancelJobOperator(BaseOperator):
         job_id, kind = identifier("job_id", self.job_id), job_kind("kind", self.kind, "lamini")
         if kind.cancel is None:
             raise InvalidArgumentError(
-                f"kind is {kind.title}, and the platform cannot cancel such a job: job {job_id} runs to its end, and bills."
+                f"kind is {kind.title}, and the platform cannot cancel such a job. Nothing was sent: unless job {job_id} has "
+                "ended, it runs to its end, and bills. Wait for it, or correct kind."
             )
         with LaminiHook(plain_name("lamini_conn_id", self.lamini_conn_id)) as hook:
             push_job_url(context, hook.web_job_url(kind.short_name, job_id))

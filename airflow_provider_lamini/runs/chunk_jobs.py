@@ -384,7 +384,9 @@ class ChunkJobs:
         if self._task.killed:
             # Airflow lets a killed task run for a while. It must not start anything that bills.
             self._ledger.forget(chunk, submission.key)
-            raise TaskKilledError(f"The task was killed before it submitted {chunk}. A retry submits them.")
+            raise TaskKilledError(
+                f"The task was killed before it submitted {chunk}. A retry continues there."
+            )
         rows = submission.rows
         try:
             job_id = self._task.client.send(
@@ -505,7 +507,7 @@ class ChunkJobs:
         if not self._config.submit_unknown:
             raise JobLostError(
                 f"Clear the task with on_unknown_submission='submit' to send {chunk} again: the platform no longer knows "
-                f"their job {submission.job_id}. {lost.reason}"
+                f"job {submission.job_id} for it. {lost.reason}"
             )
         self._task.log.warning(
             "Job %s has vanished from the platform; sending %s again.", submission.job_id, chunk

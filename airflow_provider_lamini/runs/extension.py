@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
     from airflow_provider_lamini.runs.row_run_config import RowRunConfig
 
+_RESTORE = "Nothing more was sent. Restore it, or choose another output folder."
 _ADVICE = (
     "With on_changed_input='extend', the rows that were sent must still be the first ones, unchanged and in the same order. "
     "Nothing more was sent. Restore them, or choose another output folder."
@@ -49,7 +50,10 @@ def extend_run(folder: OutputFolder, config: RowRunConfig, source: Source, heade
     """
     found = load(folder)
     if found is None:
-        raise IncompleteOutputError(f"{folder} has no ledger any more.")
+        raise IncompleteOutputError(
+            f"{folder} has no ledger any more: somebody has removed it, and jobs of this run may still run and bill. Restore "
+            "it, or choose another output folder."
+        )
     check = _SentRows(folder, config, source)
     after, starts = check.positions(found, header)
     ledger = Ledger.resume(folder, header.owner)
@@ -168,7 +172,7 @@ class _SentRows:
                 if tuple(map(row.get, columns)) != now:
                     return offset
         except FileNotFoundError:
-            raise IncompleteOutputError(f"{self._folder.uri(name)} is missing.") from None
+            raise IncompleteOutputError(f"{self._folder.uri(name)} is missing. {_RESTORE}") from None
         except (msgspec.MsgspecError, ValueError):
-            raise IncompleteOutputError(f"{self._folder.uri(name)} is damaged.") from None
+            raise IncompleteOutputError(f"{self._folder.uri(name)} is damaged. {_RESTORE}") from None
         return None

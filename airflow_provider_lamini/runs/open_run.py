@@ -236,7 +236,7 @@ class OpenRun:
         screened = self._screened(self._read(self._planned, chunk.start, chunk.rows))
         if screened.fingerprint != chunk.fingerprint:
             raise InputChangedError(
-                f"In {self.source.describe()}, {chunk} are not the rows that were sent. {_CHANGED}"
+                f"In {self.source.describe()}, the content of {chunk} is not what was sent. {_CHANGED}"
             )
         return screened
 

@@ -287,5 +287,7 @@ def jobs_kept(event: JobEvent) -> str:
 
     :param event: the state of the jobs
     """
+    if len(event.pending) == 1:
+        return f"Job {event.pending[0]} may still run and bill; a retry attaches to it."
     names = f"The jobs {', '.join(event.pending)}" if event.pending else "Its jobs"
     return f"{names} may still run and bill; a retry attaches to them."

@@ -95,7 +95,8 @@ class SubmittedJob(Generic[R]):
                     and submission.attached_at is not None
                 ):
                     self._log.info(
-                        "Job %s was cancelled by the kill of the previous try; submitting a new one.", job_id
+                        "%s %s was deleted by the kill of the previous try; submitting a new one.",
+                        *(self._kind.subject, job_id),
                     )
                     return SubmitAgain()
                 advice = self._spec.advice_after_vanishing(job_id)
@@ -211,7 +212,7 @@ class SubmittedJob(Generic[R]):
         if not self._options.cancel_changed:
             raise InvalidArgumentError(
                 f"This run has submitted {name} with other arguments. Restore them, or set on_changed_input='cancel' to "
-                "cancel that job and submit a new one."
+                f"{self._kind.cancel_verb} it and submit a new one."
             )
         if known.job_id is None or self._kind.cancel is None:
             self._log.warning(
@@ -223,13 +224,17 @@ class SubmittedJob(Generic[R]):
             self._task.hook.send(self._kind.cancel(known.job_id))
         except (BadRequestError, JobNotFoundError, NotFoundError) as error:
             # Most likely the job has ended; the kill of the previous try may have cancelled it.
-            self._log.warning("The arguments have changed; could not cancel %s: %s", name, error)
+            self._log.warning(
+                "The arguments have changed; could not %s %s: %s", self._kind.cancel_verb, name, error
+            )
             return
-        self._log.info("The arguments have changed; cancelled %s.", name)
+        self._log.info("The arguments have changed; %s %s.", self._kind.cancelled, name)
 
     def _submit(self, fingerprint: str) -> Submission:
         if self._task.killed:
-            raise TaskKilledError(f"The task was killed before it started {self._kind.a_noun}.")
+            raise TaskKilledError(
+                f"The task was killed before it started {self._kind.a_noun}. A retry starts it."
+            )
         now = time.time()
         intent = Submission(
             fingerprint=fingerprint,
@@ -289,7 +294,10 @@ class SubmittedJob(Generic[R]):
         if self._options.wait and self._task.killed:
             # The kill came before the platform's answer, and did not know the job's id.
             self._task.kill()
-            raise TaskKilledError(f"The task was killed while it started {self._kind.noun} {job_id}.")
+            raise TaskKilledError(
+                f"The task was killed while it started {self._kind.noun} {job_id}, which may still run and bill unless the "
+                f"log says that it is {self._kind.cancelled}. A retry attaches to it, or submits a new one if it has ended."
+            )
         return submitted
 
     def _write_submitted(self, job_id: str, intent: Submission, now: float) -> Submission:
@@ -408,8 +416,8 @@ class SubmittedJob(Generic[R]):
             try:
                 self._task.hook.send(self._kind.cancel(pending))
             except PlatformError as error:
-                return f"Cancelling the {name} failed, it may still run and bill: {error}"
-        return f"The {name} is cancelled, because no retry follows (on_timeout)."
+                return f"Could not {self._kind.cancel_verb} the {name}; it may still run and bill. {advice} {error}"
+        return f"The {name} is {self._kind.cancelled}, because no retry follows (on_timeout)."
 
 
 def resume_job(task: TaskRun, kind: JobKind, job_id: str) -> None:

@@ -21,6 +21,7 @@ from airflow_provider_lamini.runs.arguments import flag, number, positive_number
 from airflow_provider_lamini.runs.event_loop import LoopThread, run_in_thread
 from airflow_provider_lamini.runs.outcome import Done, WaitFor
 from airflow_provider_lamini.runs.store_logs import quiet_store_clients
+from airflow_provider_lamini.wording import left_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -330,7 +331,7 @@ class TaskRun:
         if wait is None:
             return
         if not self.options.cancel_on_kill:
-            self.log.info("cancel_on_kill is off: the jobs %s keep running.", ", ".join(wait.job_ids))
+            self.log.info("%s", left_running(wait.job_ids))
             return
         for line in run_in_thread(self._cancel(wait)):
             self.log.info("%s", line)

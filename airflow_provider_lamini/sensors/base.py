@@ -161,7 +161,8 @@ class JobSensor(BaseSensorOperator):
                 f"{kind.subject} {job_id} may still run and bill; a retry polls it again. {result.lost[job_id].reason}"
             )
         message = (
-            f"{kind.subject} {job_id} has not ended within {self.timeout:g} s. It may still run and bill."
+            f"{kind.subject} {job_id} has not ended within {self.timeout:g} s. It may still run and bill. Clear the task to wait "
+            "for it again, with a longer timeout if it needs one."
         )
         if self.soft_fail:
             raise AirflowSkipException(message)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_lamini.wording import left_running
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
@@ -178,7 +180,7 @@ class JobTrigger(BaseTrigger):
         from airflow_provider_lamini.platforms import job_kind, platform
 
         if not self.cancel_on_kill:
-            self.log.info("cancel_on_kill is off: the jobs %s keep running.", ", ".join(self.job_ids))
+            self.log.info("%s", left_running(self.job_ids))
             return
         kind = job_kind(self.kind)
         async with (

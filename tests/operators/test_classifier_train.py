@@ -242,7 +242,7 @@ def test_killing_the_task_cancels_the_job(knowledge, train):
     with log_lines() as lines:
         asyncio.run(begin(train()).make_trigger().on_kill())
     assert knowledge.trainings["c1"].states == ["CANCELLED"]
-    assert "Cancelled job c1 (classifier)." in lines
+    assert "Cancelled classifier job c1." in lines
 
 
 def test_a_killed_worker_cancels_the_job_if_cancel_on_kill_is_on(knowledge, train):

@@ -338,7 +338,7 @@ def test_the_log_of_a_killed_task_says_that_its_batches_keep_running(platform, e
     platform.control.hold()
     deferral = begin(embed())
     expected = [
-        f"Job {job_id} (batch embeddings) cannot be cancelled (the platform has no call for it): "
+        f"Batch embeddings job {job_id} cannot be cancelled (the platform has no call for it): "
         "it runs to its end, and bills."
         for job_id in deferral.trigger["job_ids"]
     ]

@@ -175,7 +175,7 @@ def test_a_dead_deployment_is_one_clear_error(emissary, deploy, state):
 
 def test_a_new_deployment_is_deleted_when_the_timeout_has_passed(emissary, deploy):
     emissary.scripts.deployment = ("Deploying",)
-    with pytest.raises(WaitTimeoutError, match="ms-1/dp-1 is cancelled"):
+    with pytest.raises(WaitTimeoutError, match="ms-1/dp-1 is deleted"):
         run_to_end(deploy(timeout=1.5), TI.retried())
     assert not emissary.deployments
 
@@ -211,7 +211,7 @@ def test_a_kill_in_the_triggerer_deletes_only_what_the_task_has_created(emissary
     with log_lines() as lines:
         asyncio.run(deferral.make_trigger().on_kill())
     assert list(emissary.deployments) == left
-    said = "Cancelled job ms-1/dp-1" if new else "cannot be cancelled"
+    said = "Deleted deployment ms-1/dp-1." if new else "Deployment ms-1/dp-1 stays as it is, and may bill"
     assert any(said in line for line in lines)
 
 
@@ -251,7 +251,7 @@ def test_a_parked_engine_that_never_wakes_is_one_clear_error(emissary, engine):
 
 def test_an_engine_that_is_never_created_is_deleted_after_the_timeout(emissary, engine):
     emissary.scripts.engine = ("Creating",)
-    with pytest.raises(WaitTimeoutError, match="engine-1 is cancelled"):
+    with pytest.raises(WaitTimeoutError, match="engine-1 is deleted"):
         run_to_end(engine(timeout=1.5), TI.retried())
     assert not emissary.engines
 

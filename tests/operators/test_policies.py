@@ -102,7 +102,7 @@ def test_a_failed_cancellation_at_the_timeout_is_reported(tuning, train, task):
     tuning.script = [SLOW]
     tuning.fail["/v1/train/jobs/1/cancel"] = [(400, "not now")]
     with pytest.raises(
-        WaitTimeoutError, match="Cancelling the tuning job 1 failed, it may still run and bill"
+        WaitTimeoutError, match="Could not cancel the tuning job 1; it may still run and bill"
     ):
         run_to_end(train(timeout=0.6), replace(task, try_number=2))
 

@@ -500,7 +500,7 @@ def test_killing_the_task_cancels_the_job(tuning, train, task):
     with log_lines() as lines:
         operator.on_kill()
     assert tuning.jobs["1"].state == "CANCELLED"
-    assert any("Cancelled job 1 (tuning)." in line for line in lines)
+    assert any("Cancelled tuning job 1." in line for line in lines)
 
 
 def test_a_task_killed_before_its_submission_starts_no_job(tuning, train, task):

@@ -141,7 +141,7 @@ def test_the_log_of_a_direct_run_shows_its_progress(inference, engine, endpoint)
 # -- killed -----------------------------------------------------------------------------------------------
 
 
-BILLS = "Job {} (batch completions) cannot be cancelled (the platform has no call for it): it runs to its end, and bills."
+BILLS = "Batch completions job {} cannot be cancelled (the platform has no call for it): it runs to its end, and bills."
 
 
 @pytest.mark.parametrize("cancel_on_kill", [True, False])
@@ -155,7 +155,7 @@ def test_the_log_of_a_killed_task_says_that_its_batches_keep_running(platform, i
     if cancel_on_kill:
         assert [BILLS.format(job_id) for job_id in jobs] == [line for line in lines if "bills" in line]
     else:
-        assert f"cancel_on_kill is off: the jobs {jobs[0]}, {jobs[1]} keep running." in lines
+        assert f"cancel_on_kill is off: 2 jobs keep running and bill ({jobs[0]}, {jobs[1]})." in lines
     assert all(job["ended"] is None for job in platform.control.jobs())
 
 
@@ -175,4 +175,4 @@ def test_the_trigger_of_a_killed_task_logs_that_its_batches_keep_running(platfor
     if cancel_on_kill:
         assert lines == [BILLS.format(job_id) for job_id in jobs]
     else:
-        assert lines == [f"cancel_on_kill is off: the jobs {jobs[0]}, {jobs[1]} keep running."]
+        assert lines == [f"cancel_on_kill is off: 2 jobs keep running and bill ({jobs[0]}, {jobs[1]})."]

@@ -491,6 +491,14 @@ def test_a_kind_that_cannot_be_resumed_is_submitted_again_after_the_last_timeout
     assert run(once_only(), LAST.cleared()).job_ids == ["2"]
 
 
+def test_what_is_deleted_is_not_called_cancelled(platform, run):
+    spec = Toy(platform)
+    spec.kind = replace(spec.kind, cancel_deletes=True)
+    run(spec, LAST)
+    with pytest.raises(WaitTimeoutError, match="toy job 1 is deleted, because no retry follows"):
+        run(spec, LAST, deadline())
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "reason"),
     [
@@ -510,7 +518,7 @@ def test_a_job_that_is_left_running_is_named(platform, run, kind, options, reaso
 def test_a_failed_cancellation_is_reported(platform, run):
     run(ti=LAST)
     platform.failures["cancel"] = UnavailableError("503")
-    with pytest.raises(WaitTimeoutError, match="Cancelling the toy job 1 failed, it may still run and bill"):
+    with pytest.raises(WaitTimeoutError, match="Could not cancel the toy job 1; it may still run and bill"):
         run(ti=LAST, event=deadline())
 
 
@@ -528,9 +536,14 @@ def test_a_killed_task_submits_nothing(platform, run):
 def test_a_kill_during_the_submission_still_reaches_the_job(platform, run, place):
     task, spec = task_run(), Toy(platform)
     spec.create = lambda: task.kill() or platform.submit()
-    with log_lines() as lines, pytest.raises(TaskKilledError, match="while it started toy job 1"):
+    with (
+        log_lines() as lines,
+        pytest.raises(
+            TaskKilledError, match="while it started toy job 1, which may still run and bill unless the log"
+        ),
+    ):
         run(spec, task=task)
-    assert "cancel_on_kill is off: the jobs 1 keep running." in lines
+    assert "cancel_on_kill is off: 1 job keeps running and bills (1)." in lines
     assert record(place).read().job_id == "1"
 
 
@@ -539,7 +552,7 @@ def test_a_kill_does_not_touch_a_job_that_is_not_waited_for(platform, run):
     spec.create = lambda: task.kill() or platform.submit()
     with log_lines() as lines:
         assert run(spec, task=task, wait=False).result["job"] == "1"
-    assert not any("keep running" in line for line in lines)
+    assert not any("cancel_on_kill" in line for line in lines)
 
 
 # ---- options --------------------------------------------------------------------------------------------

@@ -227,4 +227,4 @@ def test_a_kill_names_the_jobs_that_keep_running():
     task.run(Work([WAIT]))
     with log_lines() as lines:
         task.kill()
-    assert lines == ["cancel_on_kill is off: the jobs 7 keep running."]
+    assert lines == ["cancel_on_kill is off: 1 job keeps running and bills (7)."]

@@ -183,6 +183,7 @@ DEPLOYMENT = JobKind(
     name="emissary/deployment",
     title="deployment",
     called_job=False,
+    endless=True,
     status=lambda job_id: deployments.deployment(*split_id(job_id)).map(
         lambda deployment: deployment_status(job_id, deployment.status)
     ),
@@ -197,6 +198,7 @@ ENGINE = JobKind(
     name="emissary/engine",
     title="engine",
     called_job=False,
+    endless=True,
     status=lambda job_id: engines.engine(job_id).map(lambda engine: engine_status(job_id, engine.status)),
     list_statuses=lambda _, job_ids: status_lists.all_engines(_keep(_ENGINE_WORDS, None, job_ids)).map(
         _listing
@@ -224,6 +226,7 @@ def _until(
         name=f"emissary/{short_name}",
         title=title,
         called_job=False,
+        endless=True,
         status=lambda job_id: base.status(job_id).map(translate),
         scope_of=base.scope_of,
         cancel=cancel,

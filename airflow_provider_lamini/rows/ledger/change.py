@@ -59,7 +59,8 @@ class LedgerChange:
         if start.row != now.next.row or rows != expected or not rows:
             raise LedgerError(
                 f"Chunk {now.planned} should have {expected} rows from row {now.next.row} on, but has rows {start.row} "
-                f"to {after.row}: the input has changed since it was validated."
+                f"to {after.row}: the input has changed since it was validated. It was not sent. Restore the input and clear the "
+                "task, or choose another output folder."
             )
         chunk = Chunk(now.planned, start, rows, fingerprint)
         sizes = list(now.sizes)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _LINE = msgspec.json.Decoder(dict[str, Any])
 _VALUES = msgspec.json.Encoder(order="sorted")
+_REMEDY = "Restore it, or repeat that run in another folder with reuse_from, which copies what is intact."
 _UNKNOWN = 0
 """Stands for the values of a row that could not be read."""
 
@@ -85,14 +86,14 @@ def read_failed_rows(folder: OutputFolder, prompt_columns: Collection[str] = ())
                 unreadable = row["error_reason"] == FailureReason.BAD_ROW.value
                 values.append(_UNKNOWN if unreadable else _hash(row, columns))
         except FileNotFoundError:
-            raise IncompleteOutputError(f"{folder.uri(name)} is missing.") from None
+            raise IncompleteOutputError(f"{folder.uri(name)} is missing. {_REMEDY}") from None
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
-            raise IncompleteOutputError(f"{folder.uri(name)} is damaged.") from None
+            raise IncompleteOutputError(f"{folder.uri(name)} is damaged. {_REMEDY}") from None
     ordered = all(map(int.__lt__, indices, indices[1:]))
     if not ordered or len(indices) != manifest.counts.failed:
         raise IncompleteOutputError(
             f"The files errors-*.jsonl in {folder} do not have the "
-            f"{counted(manifest.counts.failed, 'failed row')} of its manifest: somebody has changed them."
+            f"{counted(manifest.counts.failed, 'failed row')} of its manifest: somebody has changed them. {_REMEDY}"
         )
     ledger = load(folder)
     version = "" if ledger is None else whole_input_version(ledger.header.input_version)

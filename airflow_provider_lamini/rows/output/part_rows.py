@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
+REMEDY = "Restore the file, or repeat the run in another folder with reuse_from, which copies what is intact."
+"""What to do about a part that is missing or damaged."""
+
 _LINE = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -35,4 +38,4 @@ def part_rows(folder: OutputFolder, name: str) -> Iterator[dict[str, Any]]:
     except RowError:
         raise
     except ValueError as error:
-        raise IncompleteOutputError(f"{folder.uri(name)} is damaged: {error}.") from error
+        raise IncompleteOutputError(f"{folder.uri(name)} is damaged: {error}. {REMEDY}") from error

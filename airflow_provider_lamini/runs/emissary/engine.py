@@ -139,7 +139,9 @@ class Deactivation:
         if event is None:
             return self._begin()
         for lost in event.lost.values():
-            raise JobLostError(f"Engine {self._engine_id} cannot be polled any more: {lost.reason}")
+            raise JobLostError(
+                f"Engine {self._engine_id} may still be active and bill; a retry puts it to sleep if it exists. {lost.reason}"
+            )
         return self._done(event.ended[self._engine_id].raw)
 
     def on_deadline(self, event: JobEvent) -> str:

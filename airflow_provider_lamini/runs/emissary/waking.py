@@ -122,7 +122,10 @@ class Waking:
         """
         name = self._sleeper.name
         for lost in event.lost.values():
-            raise JobLostError(f"{name} cannot be polled any more, so nothing waits for it. {lost.reason}")
+            raise JobLostError(
+                f"{name} cannot be polled any more. If it exists, it may be active and bill; a retry polls it again. "
+                f"{lost.reason}"
+            )
         if self._sleeper.job_id not in event.ended:
             seen = f" The last poll failed: {event.last_error}" if event.last_error else ""
             raise WaitTimeoutError(

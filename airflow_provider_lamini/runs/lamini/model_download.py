@@ -43,7 +43,9 @@ class ModelDownload:
         if event is None:
             return self._request()
         for name, lost in event.lost.items():
-            raise JobLostError(f"The status of the download of {name} cannot be read: {lost.reason}")
+            raise JobLostError(
+                f"The download of {name} may still run and bill; a retry polls it again. {lost.reason}"
+            )
         ((name, ended),) = event.ended.items()
         if ended.state is not JobState.SUCCEEDED:
             reason = f": {ended.detail}" if ended.detail else ""

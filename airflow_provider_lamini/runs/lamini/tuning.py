@@ -263,7 +263,11 @@ def tuning_result(
     steps = job.steps()
     last = steps[-1] if steps else None
     if not job.model_name:
-        task.log.warning("The platform does not name the model of tuning job %s.", job_id)
+        task.log.warning(
+            "Tuning job %s has ended and no longer bills, but the platform does not name its model: model_name is null. "
+            "Look for the model on the platform.",
+            job_id,
+        )
     history = write_loss_history(
         output, output_conn_id, (step.model_dump_json(exclude_unset=True) for step in steps)
     )
