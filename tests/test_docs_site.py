@@ -98,6 +98,18 @@ def test_an_internal_error_is_one_that_is_there():
         assert all_errors()[name].__module__ == f"airflow_provider_lamini.{place.partition(':')[0]}"
 
 
+def test_every_error_and_the_public_trigger_are_in_the_reference():
+    named = {f"{error.__module__}.{name}": error.__module__ for name, error in public_errors().items()}
+    named["airflow_provider_lamini.triggers.job_event.JobEventTrigger"] = ""
+    listed = set(documented())
+    assert [name for name, module in named.items() if not {name, module} & listed] == []
+
+
+def test_a_page_is_in_one_table_of_contents():
+    entries = re.findall(r"^   (\S+)$", (DOCS / "index.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(set(entries) - {":glob:"}) == len([entry for entry in entries if entry != ":glob:"])
+
+
 def rows_of_errors() -> dict[str, list[str]]:
     """The other cells of the row of each error."""
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
