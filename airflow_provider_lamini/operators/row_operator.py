@@ -78,7 +78,7 @@ class RowOperator(BaseOperator):
         other passthrough columns of that run must have the same values.
     :param max_rows: maximum number of rows; a larger input is refused before anything is sent
     :param max_input_chars: maximum number of characters of all prompts together, likewise
-    :param max_total_tokens: maximum number of tokens, over all tries: once they are used, no further chunk is sent, and the
+    :param max_total_tokens: maximum number of tokens, over all tries: once they are used, nothing more is sent, and the
         task fails with its results kept. Refused before anything is sent if the endpoint reports no tokens.
     :param limit_rows: process only the first rows, this many, to try the task out. With a larger number or none, and
         ``on_changed_input="extend"``, the cleared task goes on with the others.

@@ -18,7 +18,13 @@ from airflow_provider_lamini.api.errors import (
     UnavailableError,
     UndecodableError,
 )
-from airflow_provider_lamini.exceptions import JobFailedError, TaskKilledError, WaitTimeoutError
+from airflow_provider_lamini.exceptions import (
+    BudgetExceededError,
+    JobFailedError,
+    TaskKilledError,
+    TooManyFailedRowsError,
+    WaitTimeoutError,
+)
 from airflow_provider_lamini.jobs.progress import Progress
 from airflow_provider_lamini.rows.answers import RowResult, set_result, sum_tokens
 from airflow_provider_lamini.rows.endpoints import ServedEndpoint
@@ -52,6 +58,16 @@ MIN_FAILURES = 2
 class _RowFailedError(Exception):
     """The platform keeps failing at this row and answers others."""
 
+
+class _StoppedError(Exception):
+    """A request was not sent, because the run ends."""
+
+
+UNSENT = RowFailure(FailureReason.NO_ANSWER, "the row is not sent for now")
+"""What stands for the result of a row that was not sent."""
+
+LIMITS = (TooManyFailedRowsError, BudgetExceededError)
+"""Errors of a run that has reached a limit of its own. What was sent by then is still answered, counted and kept."""
 
 FINAL = (*REFUSALS, _RowFailedError)
 """Errors after which a row is not sent again."""
@@ -88,6 +104,7 @@ class DirectRequests:
         self._answered: Sequence[str] | None = None
         self._answered_at = self._served_at = 0.0
         self._failing_since: float | None = None
+        self._stopped = False
         self._done = run.ledger.totals.rows
 
     def run(self) -> None:
@@ -97,7 +114,9 @@ class DirectRequests:
         :raises PlatformError: for an error that concerns every row
         :raises JobFailedError: if the model has stopped answering
         :raises TooManyFailedRowsError: as soon as more rows have failed than may
+        :raises BudgetExceededError: as soon as more tokens were used than may be
         """
+        self._run.check_failures()
         try:
             run_in_thread(self._send_all())
         except TimeoutError as error:
@@ -141,13 +160,27 @@ class DirectRequests:
         done, pending = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-        if not self._run.ledger.finished:  # the manifest is written before the task fails
+        if self._run.ledger.finished:  # the manifest is written before the task fails
+            return pending
+        try:
             self._run.check_failures()
+        except LIMITS:
+            if not pending:
+                raise
+            self._stopped = True
+            done, pending = await asyncio.wait(pending)
+            for task in done:
+                task.result()
+            if not self._run.ledger.finished:
+                self._run.check_failures()  # which counts what was under way
         return pending
 
     async def _chunk(self, client: AsyncClient, planned: PlannedChunk) -> None:
         chunk, found = planned
-        sent = range(chunk.rows) if found.sendable is None else found.sendable
+        result = self._run.paused_result(chunk)
+        sent: Sequence[int] = range(chunk.rows) if found.sendable is None else found.sendable
+        if result is not None:
+            sent = chunk.rounds[-1].rows or ()
         prompts = [found.prompts[offset] for offset in sent]
         self._done += chunk.rows - len(sent)
         size = self._endpoint.per_request
@@ -160,26 +193,34 @@ class DirectRequests:
         except BaseExceptionGroup as errors:
             # The error concerns every row, so the other requests fail in the same way.
             raise errors.exceptions[0] from None
-        result, retried = found.result(), 0
+        result, retried = result or found.result(), 0
         usages: list[TokenUsage] = []
+        left: list[int] = []
         answered = chain.from_iterable(task.result() for task in tasks)
         for offset, (row, tries) in zip(sent, answered, strict=True):
             retried += tries > 1
             usages += row.usages
             set_result(result, offset, row)
+            if row.failure is UNSENT:
+                left.append(offset)
         with self._run.folder.lock() as locked:
             if locked:  # another run may have replaced this one since the rows were sent
                 self._run.ledger.check_acquired()
-            self._run.finish_chunk(chunk, found.rows, result, retried=retried, sums=sum_tokens(usages))
+            if left:
+                self._run.pause_chunk(chunk, left, result, retried=retried, sums=sum_tokens(usages))
+            else:
+                self._run.finish_chunk(chunk, found.rows, result, retried=retried, sums=sum_tokens(usages))
 
     async def _request(self, client: AsyncClient, prompts: Sequence[str]) -> list[tuple[RowResult, int]]:
         """The results of some rows, each with the number of times that it was sent."""
         results = await self._ask(client, prompts, 1)
-        self._done += len(prompts)
+        self._done += sum(row.failure is not UNSENT for row, _ in results)
         return results
 
     async def _send(self, client: AsyncClient, prompts: Sequence[str]) -> list[RowResult]:
-        """Send one request, unless the task was killed or another process has acquired the ledger."""
+        """Send one request, unless the task was killed, another process has acquired the ledger, or a limit is reached."""
+        if self._stopped:
+            raise _StoppedError
         if self._task.killed:
             raise TaskKilledError(
                 "The task was killed; its finished chunks are kept, and nothing more is sent."
@@ -202,6 +243,8 @@ class DirectRequests:
                     return await self._send(client, prompts)
                 except TRANSIENT_ERRORS as error:
                     failure = error
+            if self._stopped:
+                raise _StoppedError
             if self._failing_since is None:
                 self._failing_since = began
             reached = isinstance(failure, UnavailableError) and failure.status is not None
@@ -230,6 +273,8 @@ class DirectRequests:
     ) -> list[tuple[RowResult, int]]:
         try:
             answered = await self._answer(client, prompts)
+        except _StoppedError:
+            return [(RowResult(None, None, UNSENT), tries) for _ in prompts]
         except NotThePlatformError:  # the row is not the cause
             raise
         except ROW_ERRORS as error:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_lamini.exceptions import BudgetExceededError, TooManyFailedRowsError
-from airflow_provider_lamini.rows.counts import describe_failures
+from airflow_provider_lamini.rows.counts import Counts, describe_failures
 from airflow_provider_lamini.rows.errors import (
     BadRowError,
     ColumnError,
@@ -32,7 +32,6 @@ from airflow_provider_lamini.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_lamini.rows.counts import Counts
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.ledger.document import Chunk, Round
     from airflow_provider_lamini.rows.output.reuse import EarlierResult
@@ -296,6 +295,29 @@ class OpenRun:
         counts = result.counts(chunk.retried + retried, {**self.writer.sums(result), **(sums or {})})
         with self.ledger.transaction(later=later) as change:
             change.finish(chunk, counts, self.writer.groups(result))
+
+    def pause_chunk(
+        self, chunk: Chunk, left: list[int], result: ChunkResult, *, retried: int, sums: Mapping[str, float]
+    ) -> None:
+        """Save the results of a chunk some of whose rows are not sent for now, and count what they have cost.
+
+        :param chunk: the chunk
+        :param left: offsets of the rows that are left
+        :param result: the results of the others
+        :param retried: number of rows that were sent more than once
+        :param sums: sums over the answers, such as tokens
+        :raises LedgerLostError: if another process has acquired the ledger
+        """
+        self.writer.save_partial(chunk.number, 1, result)
+        with self.ledger.transaction() as change:
+            change.pause(chunk, left, Counts(retried=retried, sums=dict(sums)))
+
+    def paused_result(self, chunk: Chunk) -> ChunkResult | None:
+        """What `pause_chunk` has saved; ``None`` if there is nothing.
+
+        :param chunk: the chunk
+        """
+        return self.writer.load_partial(chunk.number, 1, chunk.rows) if chunk.rounds else None
 
     def too_many_failed(self, totals: Counts) -> bool:
         """Whether more rows have failed than may.

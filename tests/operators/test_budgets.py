@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from airflow_provider_lamini.exceptions import (
     BudgetExceededError,
     InvalidArgumentError,
+    TooManyFailedRowsError,
 )
 from airflow_provider_lamini.results import read_outputs
+from airflow_provider_lamini.rows.storage.folder import WORK
 from tests.support.platforms import posts
 from tests.support.tasks import log_lines, run_to_end
 from tests.support.upstream import text_for
@@ -139,6 +143,60 @@ def test_embeddings_have_no_token_limit(platform, embed, out, endpoint, kept):
             )
         )
     assert posts(platform) == {}
+
+
+def wrong_third(output):
+    return output != text_for(PROMPTS[3])
+
+
+LIMITS = {
+    "tokens": ({"max_total_tokens": 1}, {"max_total_tokens": 1_000}, BudgetExceededError),
+    "failed rows": ({"check": wrong_third}, {"max_failed_rows": 1}, TooManyFailedRowsError),
+}
+
+
+@pytest.mark.parametrize(
+    "sending",
+    [
+        {"chunk_size": 2, "max_in_flight": 3, "row_retries": 0},
+        {"chunk_size": 9, "max_in_flight": 10, "row_retries": 2},
+    ],
+)
+@pytest.mark.parametrize("limit", LIMITS)
+def test_at_a_limit_every_answer_is_kept_and_counted_and_nothing_more_is_sent(
+    engine, inference, out, limit, sending
+):
+    reached, enough, error = LIMITS[limit]
+    given = {"input": PROMPTS, "endpoint": "chat", **sending, **reached}
+    with pytest.raises(error):
+        run_to_end(inference(**given))
+    sent = list(engine.prompts)
+    totals = json.loads((out / "_ledger.json").read_text())["totals"]
+    assert totals["sums"]["total_tokens"] == 8 * len(sent)
+    engine.prompts.clear()
+    with pytest.raises(error):
+        run_to_end(inference(**given))
+    assert not engine.prompts, "the limit is known before anything is sent"
+    counts = run_to_end(inference(**{**given, **enough})).result["counts"]
+    wrong = [PROMPTS[3]] if limit == "failed rows" else []
+    assert sorted([*sent, *engine.prompts]) == sorted([*PROMPTS, *wrong * sending["row_retries"]])
+    assert (counts["ok"], counts["failed"]) == (25 - len(wrong), len(wrong))
+    assert counts["sums"]["total_tokens"] == 8 * (len(sent) + len(engine.prompts))
+    assert [row["output"] for row in read_outputs(str(out))] == [
+        None if prompt in wrong else text_for(prompt) for prompt in PROMPTS
+    ]
+    assert not list(out.glob(f"{WORK}/chunk-*"))
+
+
+def test_a_run_that_has_begun_keeps_its_rows_if_its_tokens_are_limited_later(engine, inference, rows):
+    given = {"input": PROMPTS, "endpoint": "completions", "chunk_size": 5, "max_in_flight": 1}
+    given["check"] = lambda output: output != text_for(PROMPTS[3])
+    with pytest.raises(TooManyFailedRowsError):
+        run_to_end(inference(**given))
+    done, sent = len(rows()), len(engine.prompts)
+    with pytest.raises(InvalidArgumentError, match=f"{UNCOUNTED}.* {done} rows done and kept"):
+        run_to_end(inference(max_total_tokens=100, **given))
+    assert len(engine.prompts) == sent
 
 
 @pytest.mark.parametrize("name", ["max_rows", "max_input_chars", "max_total_tokens", "limit_rows"])

@@ -169,6 +169,17 @@ class LedgerChange:
         current = self.document.chunk(chunk.number)
         return self._set_rounds(current, current.rounds[:-1])
 
+    def pause(self, chunk: Chunk, rows: list[int], counts: Counts) -> Chunk:
+        """Record that the results of some rows of a chunk are saved, and that its other rows are not sent for now.
+
+        :param chunk: the chunk
+        :param rows: offsets of the rows that are left
+        :param counts: what the answered rows add to the totals before the chunk is finished, such as tokens; no rows
+        :return: the chunk, with a round that waits for its turn
+        """
+        self.document = replace(self.document, totals=self.document.totals + counts)
+        return self._set_rounds(self.document.chunk(chunk.number), [Round(0.0, rows)])
+
     def extend(self, header: Header, after: Cursor, starts: Mapping[int, Cursor]) -> None:
         """Go on with an input that has more rows behind those of the planned chunks.
 
