@@ -392,7 +392,10 @@ class FileSource(Source):
         for number in range(place.file, len(self._files)):
             if number > place.file:
                 place = Cursor(place.row, number)
-            for batch in _open(self._files[number], place, columns, required):
+            file = self._files[number]
+            # As in JSON Lines, rows without a column are bad rows, unless no file has it.
+            needed = () if file.keep_bad and file.format != "jsonl" and len(self._files) > 1 else required
+            for batch in _open(file, place, columns, needed):
                 yield batch
                 place = Cursor(batch.start.row + len(batch), number)
 
