@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.operators.row_operator import RowOperator
 from airflow_provider_lamini.runs.arguments import (
@@ -62,7 +63,8 @@ class LaminiMemoryRagQueryOperator(RowOperator):
     :param max_new_tokens: maximum number of generated tokens; default: the platform's
     :param lamini_conn_id: the connection to the platform
     :param kwargs: arguments of :class:`~airflow_provider_lamini.operators.row_operator.RowOperator`, such as
-        ``passthrough``, ``chunk_size``, ``max_in_flight``, ``row_retries`` and ``max_failed_rows``
+        ``passthrough``, ``chunk_size``, ``max_in_flight``, ``row_retries`` and ``max_failed_rows``. ``reuse_from`` is
+        refused, because the index may have changed since the earlier run.
     :return: ``index_id`` with ``output`` and ``finish_reason`` for one prompt, or with ``outputs`` and ``finish_reasons``
         for a list; with ``output``, ``index_id`` and the manifest: URIs, counts by outcome, chunks, seconds, model
         (``None`` if the platform chooses it)
@@ -120,6 +122,10 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         from airflow_provider_lamini.runs.answer_policy import parse_answer_policy
         from airflow_provider_lamini.runs.lamini.index_query import QueryReadyIndex
 
+        if self.reuse_from not in (None, "", "None"):
+            raise InvalidArgumentError(
+                "reuse_from is not for queries: a refresh may have added to the index since the earlier run. Remove it."
+            )
         size, tokens = self.rag_query_size, self.max_new_tokens
         query = RagQuery(
             index_id=identifier("index_id", self.index_id),

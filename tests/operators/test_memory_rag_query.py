@@ -66,6 +66,16 @@ def test_a_token_limit_cannot_be_kept(knowledge, query, tmp_path, kept):
     assert not knowledge.sent(f"{RAG}/completions")
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_answers_of_an_earlier_run_are_not_reused(knowledge, query, tmp_path, kept):
+    earlier = str(tmp_path / "earlier")
+    run_to_end(query(output=earlier, reuse_from=""))
+    asked = len(knowledge.sent(f"{RAG}/completions"))
+    with pytest.raises(InvalidArgumentError, match="reuse_from is not for queries"):
+        run_to_end(query(output=str(tmp_path / "out") if kept else None, reuse_from=earlier))
+    assert len(knowledge.sent(f"{RAG}/completions")) == asked == len(PROMPTS)
+
+
 def test_the_arguments_of_a_query_are_sent(knowledge, query):
     given = {"rag_query_size": "1", "model_name": "other", "max_new_tokens": 7}
     ended = run_to_end(query(input=PROMPTS[0], **given))
