@@ -43,14 +43,32 @@ GENERIC = (
     "triggers",
     "runs",
     "plugins",
+    "platforms/base.py",
+    "hooks/base.py",
+    "hooks/connection.py",
+    "hooks/forms.py",
+    "hooks/probe.py",
+    "hooks/single_request.py",
+    "hooks/telemetry.py",
+    "hooks/watches.py",
     "operators/base.py",
+    "operators/lineage.py",
     "operators/row_operator.py",
+    "operators/templates.py",
     "decorators/base.py",
     "sensors/base.py",
+    "results.py",
+    "exceptions.py",
+    "links.py",
 )
 """They know no platform, apart from the packages in ``runs`` that belong to one."""
 OF_A_PLATFORM = (ROOT / "runs" / "lamini", ROOT / "runs" / "emissary")
-PLATFORM_WORDS = re.compile(r"lamini|emissary|\b(?:497|498|499|513|524|594)\b", re.IGNORECASE)
+PLATFORM_WORDS = re.compile(r"lamini|emissary|\b(?:497|498|499|513|524|594)\b|/v\d", re.IGNORECASE)
+"""Names of platforms, their private status codes, and paths of their APIs."""
+OWN_WORDS = re.compile(r'^    [A-Z_]+ = "(.*)"$', re.MULTILINE)
+"""The words of `JobState`, which are also words of platforms."""
+OTHER_MEANINGS = ("pending", "canceled", "created")
+"""Words of platforms that are also a field of an event, a reason why generation ended, and a time in a store's answer."""
 PACKAGE_NAME = re.compile(r"airflow[-_]provider[-_]lamini", re.IGNORECASE)
 
 SOURCES = {
@@ -156,6 +174,32 @@ def test_nothing_overrides_a_private_method():
 def test_only_the_local_platform_imports_itself():
     files = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "local"]
     assert not [path for path in files if "local" in {package(module) for module in imports_of(path)}]
+
+
+def status_words() -> set[str]:
+    """What platforms call the states of their jobs, except for what we call them, too."""
+    found: set[str] = set()
+    for path in (ROOT / "platforms").rglob("kinds.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Dict) and all(
+                ast.unparse(value).startswith("JobState.") for value in node.values
+            ):
+                found |= {key.value.casefold() for key in node.keys if isinstance(key, ast.Constant)}
+    own = OWN_WORDS.findall((ROOT / "jobs" / "state.py").read_text())
+    return found - {*own, *OTHER_MEANINGS}
+
+
+@pytest.mark.parametrize("name", GENERIC)
+def test_generic_code_has_no_status_word_of_a_platform(name):
+    words = status_words()
+    assert {"completed", "partially completed", "deactivated", "timedout"} <= words
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value!r}"
+        for path in files_of(name)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.casefold() in words
+    ]
+    assert not wrong
 
 
 @pytest.mark.parametrize("name", GENERIC)
