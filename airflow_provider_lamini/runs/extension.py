@@ -1,4 +1,4 @@
-"""A run goes on with an input that has grown at its end, or was written anew: what was sent stays done."""
+"""A run continues with an input that has grown at its end, or was written anew: what was sent stays done."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class RowRunConfig:
     :param dry_run: validate and count the input, and send and write nothing
     :param failure_limit: how many rows may fail
     :param replace_other_run: replace another run's results in the folder instead of failing
-    :param extend_input: go on with an input that has grown at its end
+    :param extend_input: continue with an input that has grown at its end
     :param submit_unknown: submit a chunk again if nobody knows whether its job was started
     :param input_options: how to read the input
     :param input_conn_id: the connection to the input's object storage

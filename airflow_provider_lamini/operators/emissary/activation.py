@@ -90,7 +90,7 @@ class EmissaryReactivateOperator(BaseOperator):
         return resume_work(self, context, event)
 
     def on_kill(self) -> None:
-        """Say in the log that it goes on waking."""
+        """Say in the log that it continues to wake."""
         kill_work(self)
 
     def make_hook(self) -> EmissaryHook:
@@ -169,7 +169,7 @@ class EmissaryDeactivateEngineOperator(BaseOperator):
         return resume_work(self, context, event)
 
     def on_kill(self) -> None:
-        """Say in the log that it goes on."""
+        """Say in the log that it continues."""
         kill_work(self)
 
     def make_hook(self) -> EmissaryHook:

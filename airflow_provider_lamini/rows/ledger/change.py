@@ -26,7 +26,7 @@ class LedgerChange:
     :param now: the current time, as a Unix timestamp
 
     :ivar document: the ledger with the changes made so far
-    :ivar durable: whether the changes must survive a power failure before the task goes on
+    :ivar durable: whether the changes must survive a power failure before the task continues
     :ivar obsolete: files that nobody needs once the changes are written
     """
 

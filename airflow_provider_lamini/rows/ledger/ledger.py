@@ -511,7 +511,7 @@ def _advice(found: LedgerDocument, header: Header) -> str:
         "arguments": found.header.fingerprint != header.fingerprint,
     }
     changed = " and the ".join(name for name, is_other in others.items() if is_other)
-    restore = f"To go on with what was sent, restore the {changed} and clear the task."
+    restore = f"To continue with what was sent, restore the {changed} and clear the task."
     return f"{_IF_GROWN if grown else ''}{_REMEDY} {running}{restore}"
 
 

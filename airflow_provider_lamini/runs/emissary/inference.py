@@ -63,7 +63,7 @@ class WokenRun:
         return self._rows.advance(None)
 
     def on_deadline(self, event: JobEvent) -> str:
-        """It goes on waking: waking cannot be cancelled.
+        """It continues to wake: waking cannot be cancelled.
 
         :param event: how the deployment stands
         """

@@ -171,7 +171,7 @@ class WakeUp:
         return outcome if isinstance(outcome, WaitFor) else Done({**self._result, "status": outcome.raw})
 
     def on_deadline(self, event: JobEvent) -> str:
-        """It goes on waking: waking cannot be cancelled.
+        """It continues to wake: waking cannot be cancelled.
 
         :param event: how it stands
         """
