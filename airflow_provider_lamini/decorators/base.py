@@ -31,17 +31,18 @@ class FunctionRows(DecoratedOperator, RowOperator):
         # Airflow 3.0 hands the method over and never calls it, but its operators have none.
         xcom_push = None
 
-    def work(self, task: TaskRun) -> Any:  # what the concrete operator's method returns
-        """Validate the arguments, then return what is to be done. The function is called when rows are needed."""
+    def rows_input(self, task: TaskRun) -> object:
+        """What the function returns. It is called when rows are needed."""
         from airflow_provider_lamini.rows.sources.function import FunctionInput
+        from airflow_provider_lamini.runs.sql_input import required_input
 
-        self.input = FunctionInput(  # type: ignore[assignment]  # Dags cannot pass one
+        rows = FunctionInput(
             self.python_callable.__name__,
             partial(call_function, self, task.context),
             columns=input_options(self).columns,
             inline=self.output_folder is None,
         )
-        return super().work(task)  # type: ignore[safe-super]  # the concrete operator's
+        return required_input(rows, self)
 
 
 def call_function(operator: DecoratedOperator, context: Context) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DecoratedOperator
 
@@ -52,11 +52,12 @@ class LaminiCompletionTask(DecoratedOperator, LaminiCompletionOperator):
 
     def execute(self, context: Context) -> dict[str, object]:
         """Call the function, send its prompts, and return the outputs."""
-        prompts = call_function(self, context)
-        if isinstance(prompts, Iterator):
-            prompts = list(islice(prompts, MAX_PROMPTS + 1))
-        self.prompt = cast("str | Sequence[str]", prompts)  # the operator validates it
         return LaminiCompletionOperator.execute(self, context)
+
+    def prompts(self, context: Context) -> object:
+        """What the function returns."""
+        prompts = call_function(self, context)
+        return list(islice(prompts, MAX_PROMPTS + 1)) if isinstance(prompts, Iterator) else prompts
 
 
 def batch_inference_task(

@@ -177,6 +177,7 @@ class LaminiBatchInferenceOperator(RowOperator):
         name = one_of("endpoint", self.endpoint, ENDPOINTS)
         inference, template = parse_inference_arguments(self, name, reasoning=self.reasoning)
         config = self.row_run_config(
+            task,
             endpoint=choose_endpoint(name, inference, template),
             model=inference.model_name,
             fingerprint_inputs={"endpoint": name, "inference": inference.plain()},

@@ -94,7 +94,7 @@ class LaminiClassifyOperator(RowOperator):
 
         def inline_result(rows: list[RowResult]) -> dict[str, object]:
             outputs = [row.output for row in rows]
-            answer = outputs[0] or {} if is_single(self.input) else {"outputs": outputs}
+            answer = outputs[0] or {} if is_single(config.input) else {"outputs": outputs}
             return {
                 "model_id": options.model_id,
                 **cast("dict[str, object]", answer),
@@ -102,6 +102,7 @@ class LaminiClassifyOperator(RowOperator):
             }
 
         config = self.row_run_config(
+            task,
             endpoint=endpoint,
             model=options.model_id,
             fingerprint_inputs={"classify": asdict(options)},

@@ -134,9 +134,16 @@ class LaminiCompletionOperator(BaseOperator):
         self.fallback_model = fallback_model
         self.fallback_conn_id = fallback_conn_id
 
+    def prompts(self, context: Context) -> object:  # noqa: ARG002 - for overrides
+        """The prompt or prompts. The decorator overrides this: there, a function returns them.
+
+        :param context: Airflow's context
+        """
+        return self.prompt
+
     @publishes
     @records_lineage
-    def execute(self, context: Context) -> dict[str, object]:  # noqa: ARG002 - Airflow's interface
+    def execute(self, context: Context) -> dict[str, object]:
         """Send all prompts and return the outputs."""
         from airflow_provider_lamini.hooks.lamini import LaminiHook
         from airflow_provider_lamini.platforms.lamini.endpoints import DirectCompletions
@@ -150,7 +157,7 @@ class LaminiCompletionOperator(BaseOperator):
         )
         from airflow_provider_lamini.runs.lamini.inference import parse_inference
 
-        prompts, single = parse_texts("prompt", not_a_file("prompt", self.prompt), MAX_PROMPTS)
+        prompts, single = parse_texts("prompt", not_a_file("prompt", self.prompts(context)), MAX_PROMPTS)
         inference = parse_inference(
             "completions", check=self.check, **{name: getattr(self, name) for name in FIELDS}
         )

@@ -125,6 +125,7 @@ class LaminiEmbeddingOperator(RowOperator):
             BatchEmbeddings(model) if endpoint_name == "batch" else direct
         )
         config = self.row_run_config(
+            task,
             endpoint=endpoint,
             model=model or _default_model(),
             fingerprint_inputs={"endpoint": endpoint_name, "model": model, "format": output_format},

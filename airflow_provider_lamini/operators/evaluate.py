@@ -174,7 +174,7 @@ class LaminiEvaluateOperator(RowOperator):
         check_names("min_gain", min_gain, metrics)
         if self.base_model_name is None and min_gain:
             raise InvalidArgumentError("min_gain compares two models: pass base_model_name as well.")
-        configs = self._run_configs(endpoint, inference, template)
+        configs = self._run_configs(task, endpoint, inference, template)
         try:
             columns = (
                 Columns.parse(self.prompt, self.answer)
@@ -195,7 +195,7 @@ class LaminiEvaluateOperator(RowOperator):
         return ModelComparison(task, comparison, configs)
 
     def _run_configs(
-        self, endpoint: str, inference: Inference, template: PromptTemplate
+        self, task: TaskRun, endpoint: str, inference: Inference, template: PromptTemplate
     ) -> dict[str, RowRunConfig]:
         """The settings of each model's run, by its role."""
         from airflow_provider_lamini.runs.lamini.inference import choose_endpoint
@@ -207,6 +207,7 @@ class LaminiEvaluateOperator(RowOperator):
         for role, name in models.items():
             model_inference = replace(inference, model_name=name)
             config = self.row_run_config(
+                task,
                 endpoint=choose_endpoint(endpoint, model_inference, template),
                 model=name,
                 fingerprint_inputs={"endpoint": endpoint, "inference": model_inference.plain()},

@@ -26,7 +26,6 @@ Operator = TypeVar("Operator", bound="type[BaseOperator]")
 Execute = TypeVar("Execute", bound="Callable[..., dict[str, object]]")
 
 _FIELDS = "lineage_fields"
-_REMEMBERED = "_lineage"
 
 
 def reports_lineage(
@@ -55,6 +54,7 @@ def reports_lineage(
             tables=tables or {},
             defaults=defaults or {},
         )
+        added.task_lineage = None  # what this process has seen the task do, once it ends here
         added.get_openlineage_facets_on_start = _on_start
         added.get_openlineage_facets_on_complete = _on_end
         added.get_openlineage_facets_on_failure = _on_end
@@ -83,7 +83,7 @@ class ProcessEnd:
     """How a process of a task ends.
 
     :param result: what the task returns, if it does
-    :param waits: whether the task goes on in another process
+    :param waits: whether the task continues in another process
     """
 
     result: Any = None
@@ -122,7 +122,7 @@ def _remember(operator: Any, task: TaskRun | None, result: Mapping[str, object] 
 
     try:
         lineage = lineage_at_end(operator, fields, task, result)
-        setattr(operator, _REMEMBERED, lineage)
+        operator.task_lineage = lineage
         report_hook_lineage(
             BaseHook() if task is None else task.hook,
             reads=[data.uri for data in lineage.inputs if data.in_storage],
@@ -146,7 +146,7 @@ def _on_end(self: Any, task_instance: Any) -> OperatorLineage[Any, Any] | None:
     """
     from airflow_provider_lamini.runs.lineage import lineage_at_start, lineage_of_records
 
-    lineage: TaskLineage | None = getattr(self, _REMEMBERED, None)
+    lineage: TaskLineage | None = self.task_lineage
     if lineage is None and hasattr(self, "make_hook"):
         try:
             lineage = lineage_of_records(self, self.lineage_fields, task_instance.get_template_context())

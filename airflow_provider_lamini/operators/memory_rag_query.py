@@ -151,9 +151,10 @@ class LaminiMemoryRagQueryOperator(RowOperator):
         endpoint = MemoryRagCompletions(query)
 
         def inline_result(rows: list[RowResult]) -> dict[str, object]:
-            return {"index_id": query.index_id, **output_value(rows, single=is_single(self.input))}
+            return {"index_id": query.index_id, **output_value(rows, single=is_single(config.input))}
 
         config = self.row_run_config(
+            task,
             endpoint=endpoint,
             model=query.model_name or f"index {query.index_id}",
             fingerprint_inputs={"query": query.plain()},

@@ -81,7 +81,7 @@ class RowOperator(BaseOperator):
     :param max_total_tokens: maximum number of tokens, over all tries: once they are used, nothing more is sent, and the
         task fails with its results kept. Refused before anything is sent if the endpoint reports no tokens.
     :param limit_rows: process only the first rows, this many, to try the task out. With a larger number or none, and
-        ``on_changed_input="extend"``, the cleared task goes on with the others.
+        ``on_changed_input="extend"``, the cleared task continues with the others.
     :param dry_run: validate and count the input, return the numbers, and send and write nothing
     :param max_failed_rows: how many rows may fail: a number, a fraction such as ``0.01``, or ``"1%"``
     :param on_other_run: what to do if the folder contains another run's results: ``fail``, or ``replace`` them
@@ -285,8 +285,19 @@ class RowOperator(BaseOperator):
             )
         return found
 
+    def rows_input(self, task: TaskRun) -> object:  # noqa: ARG002 - for overrides
+        """The rows, or where they come from. A decorator overrides this: there, a function returns them.
+
+        :param task: this try of the task
+        :raises InvalidArgumentError: if there is none, or more than one
+        """
+        from airflow_provider_lamini.runs.sql_input import required_input
+
+        return required_input(self.input, self)
+
     def row_run_config(
         self,
+        task: TaskRun,
         *,
         endpoint: JobEndpoint | DirectEndpoint,
         model: str,
@@ -297,6 +308,7 @@ class RowOperator(BaseOperator):
     ) -> RowRunConfig:
         """Validate the arguments of this class.
 
+        :param task: this try of the task
         :param endpoint: sends prompts
         :param model: the model that answers, for the manifest
         :param fingerprint_inputs: the arguments of the concrete operator that decide the results, as plain values
@@ -309,7 +321,6 @@ class RowOperator(BaseOperator):
         from airflow_provider_lamini.rows.output.parts import PartWriter, check_passthrough
         from airflow_provider_lamini.rows.prompt import PromptTemplate
         from airflow_provider_lamini.runs.row_run_config import RowRunConfig
-        from airflow_provider_lamini.runs.sql_input import required_input
 
         writer = writer or PartWriter
         if self.output_folder is not None:
@@ -325,7 +336,7 @@ class RowOperator(BaseOperator):
         except ValueError as error:
             raise InvalidArgumentError(str(error)) from error.__cause__
         return RowRunConfig(
-            input=required_input(self.input, self),
+            input=self.rows_input(task),
             output=self.output_folder or "",
             prompt=prompt,
             max_prompt_chars=None

@@ -408,4 +408,4 @@ def test_a_deferral_is_no_end(inference):
     task = Task(inference())
     with pytest.raises(TaskDeferred):
         execute(task())
-    assert not hasattr(task.operators[-1], "_lineage")
+    assert task.operators[-1].task_lineage is None

@@ -197,7 +197,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         project_id = None if self.project_id is None else identifier("project_id", self.project_id)
         engine_id = None if self.engine_id is None else identifier("engine_id", self.engine_id)
         wake_timeout = seconds("wake_timeout", self.wake_timeout)
-        rows = RowRun(task, self._config(project_id, engine_id))
+        rows = RowRun(task, self._config(task, project_id, engine_id))
         if project_id is None and engine_id is None:
             return rows
         return WokenRun(
@@ -209,7 +209,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
             wake_timeout=wake_timeout,
         )
 
-    def _config(self, project_id: str | None, engine_id: str | None) -> RowRunConfig:
+    def _config(self, task: TaskRun, project_id: str | None, engine_id: str | None) -> RowRunConfig:
         from airflow_provider_lamini.platforms.emissary.endpoints import Deployed
         from airflow_provider_lamini.rows.output.parts import ReasoningWriter
 
@@ -225,6 +225,7 @@ class EmissaryBatchInferenceOperator(RowOperator):
         if project_id is not None or engine_id is not None:
             endpoint = Deployed(endpoint, model_name, project_id=project_id, engine_id=engine_id)
         return self.row_run_config(
+            task,
             endpoint=endpoint,
             model=model_name,
             fingerprint_inputs={"endpoint": name, **options},

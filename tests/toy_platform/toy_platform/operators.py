@@ -58,6 +58,6 @@ class ToyBulkOperator(RowOperator):
         from toy_platform.work import Bulk
 
         config = self.row_run_config(
-            endpoint=Bulk(), model="toy", fingerprint_inputs={}, output_required=True
+            task, endpoint=Bulk(), model="toy", fingerprint_inputs={}, output_required=True
         )
         return RowRun(task, config)
