@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+
 import pytest
 from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
@@ -32,12 +35,36 @@ def expanded_by_kwargs(operator, arguments):
     return mapped.unmap(arguments)
 
 
-def outcome_of(task):
-    """What a task returns, or which trigger it waits for."""
+CHANGING = {"seconds", "submitted_at", "deadline"}
+"""Fields of results and of triggers that are times."""
+NAME = re.compile(r"airflow-[0-9a-f]+-\d+-[0-9a-f]+")
+"""Names of objects on a platform that a task makes up."""
+
+
+def comparable(value):
+    """A value without times and made-up names."""
+    if isinstance(value, dict):
+        return {key: comparable(item) for key, item in value.items() if key not in CHANGING}
+    if isinstance(value, list | tuple):
+        return [comparable(item) for item in value]
+    return NAME.sub("NAME", value) if isinstance(value, str) else value
+
+
+def outcome_of(world, task):
+    """What a task returns, or which trigger it waits for, and what it sends. After that, the world is as it was."""
     try:
-        return execute(task)
+        outcome = execute(task)
     except TaskDeferred as deferred:
-        return deferred.trigger.serialize()[0]
+        outcome = deferred.trigger.serialize()
+    sent = [dict(world.request_counts), world.platform.bodies, world.emissary.bodies]
+    outcome, sent = comparable(outcome), comparable(sent)
+    world.reset()
+    for path in world.paths.values():
+        if path.is_file():
+            path.unlink()
+        elif path.name == "out":
+            shutil.rmtree(path, ignore_errors=True)
+    return outcome, sent
 
 
 @pytest.mark.parametrize("expand", [expanded, expanded_by_kwargs])
@@ -52,9 +79,9 @@ def test_a_mapped_operator_does_what_a_plain_one_does(world, name, expand):
     assert {field: getattr(mapped, field) for field in fields} == {
         field: getattr(plain, field) for field in fields
     }
-    outcome_of(mapped)
-    requests = dict(world.request_counts)
-    assert requests
+    outcome, sent = outcome_of(world, plain)
+    assert sent[0]
+    assert outcome_of(world, mapped) == (outcome, sent)
 
 
 def test_no_operator_and_no_sensor_is_forgotten():
