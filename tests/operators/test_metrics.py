@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -173,7 +174,7 @@ def test_the_documentation_names_every_metric_and_no_other():
     }
 
 
-RUN = """
+SET_UP = """
 import sys
 from opentelemetry import trace
 import airflow.settings
@@ -187,20 +188,29 @@ else:
         stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
     else:  # Airflow 3.2
         stats.Stats.initialize(factory=stats_utils.get_stats_factory(stats.Stats))
+"""
+FLUSH = """
+getattr(trace.get_tracer_provider(), "force_flush", lambda: None)()
+"""
+BATCH_RUN = """
 from airflow_provider_lamini.operators.batch_inference import LaminiBatchInferenceOperator
 from tests.support.tasks import WAITING, run_to_end
 model, output = sys.argv[1:]
 with trace.get_tracer("test").start_as_current_span("worker.infer"):
     run_to_end(lambda: LaminiBatchInferenceOperator(
         task_id="infer", input=["a", "b", "c"], model_name=model, output=output, **WAITING))
-getattr(trace.get_tracer_provider(), "force_flush", lambda: None)()
 """
 
 
 def infer(platform, out, **configuration):
     """Run a batch of three rows in a process of Airflow with this configuration."""
+    run_in_airflow(BATCH_RUN, platform.models[0], str(out), **configuration)
+
+
+def run_in_airflow(code, *arguments, **configuration):
+    """Run code in a process of Airflow with this configuration."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, platform.models[0], str(out)],
+        [sys.executable, "-c", SET_UP + code + FLUSH, *arguments],
         env=os.environ | configuration,
         capture_output=True,
         text=True,
@@ -230,6 +240,103 @@ def test_a_collector_of_opentelemetry_receives_metrics_and_spans(platform, out):
     assert {span.parent_span_id for span in ours} <= {task.span_id, b""}
     wait = next(span for span in ours if span.name == f"{PREFIX}wait")
     assert attributes(wait)["kind"] == "batch_completions"
+
+
+EMISSARY_RUN = """
+from airflow_provider_lamini.operators.emissary.batch_inference import EmissaryBatchInferenceOperator
+from tests.support.tasks import execute
+execute(EmissaryBatchInferenceOperator(
+    task_id="infer", input=["a b", "c"], output=sys.argv[1], model_name="live", project_id="ms-1"))
+"""
+CHAT_RUN = """
+from airflow_provider_lamini.api.errors import UnavailableError
+from airflow_provider_lamini.operators.chat import LaminiChatOperator
+from tests.support.tasks import execute
+execute(LaminiChatOperator(task_id="chat", messages="hello", model_name=sys.argv[1]))
+try:
+    execute(LaminiChatOperator(task_id="chat", messages="refuse this", model_name=sys.argv[1]))
+except UnavailableError:
+    pass
+else:
+    raise AssertionError
+"""
+
+
+def scraped_by_statsd(code, *arguments):
+    """Run code, and return what a StatsD server with tags has received: the sums by name and tags."""
+    with statsd_server() as server:
+        run_in_airflow(
+            code, *arguments, **statsd_configuration(server), AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED="True"
+        )
+        received = statsd_metrics(server)
+    found = Counter()
+    for (name, _), values in received.items():
+        head, *tags = name.split(",")
+        found[head, frozenset(tag.partition("=")[::2] for tag in tags)] += sum(values)
+    return found
+
+
+def scraped_by_opentelemetry(code, *arguments):
+    """The same for a collector of OpenTelemetry; of timers, the last time."""
+    from tests.support.otlp import attributes, otlp_collector
+
+    with otlp_collector() as collector:
+        run_in_airflow(code, *arguments, **collector.configuration())
+    found = Counter()
+    for name, metric in collector.metrics.items():
+        for point in getattr(metric, metric.WhichOneof("data")).data_points:
+            tags = frozenset(attributes(point).items())
+            found[name, tags] += max(point.as_int, point.as_double) if hasattr(point, "as_int") else point.sum
+    return found
+
+
+@pytest.fixture(params=["statsd", "airflow.sdk.observability"])
+def scrape(request):
+    """Returns a function that runs code in a process of Airflow and returns the received metrics with some tags."""
+    pytest.importorskip(request.param)
+    scraped = scraped_by_statsd if request.param == "statsd" else scraped_by_opentelemetry
+
+    def run(code, *arguments):
+        found = scraped(code, *arguments)
+
+        def total(name, **tags):
+            return sum(
+                count
+                for (stat, having), count in found.items()
+                if stat == f"airflow.{PREFIX}{name}" and tags.items() <= dict(having).items()
+            )
+
+        return total
+
+    return run
+
+
+@pytest.mark.long
+def test_rows_tokens_and_retries_of_emissary_are_scraped(emissary, scrape, out):
+    emissary.new("deployment", ("Deployed",), name="live")
+    emissary.fail["/v1/completions"] = [(503, "busy")]
+    total = scrape(EMISSARY_RUN, str(out))
+    rows = {"platform": "emissary", "kind": "requests"}
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert total("rows_ok") == total("rows_ok", **rows) == 2
+    for name in ("prompt_tokens", "completion_tokens"):
+        assert total(name) == total(name, **rows) == manifest["counts"]["sums"][name] > 0
+    assert total("requests", platform="emissary") == total("requests") > 2
+    assert total("retries") == total("retries", platform="emissary") == 1
+    assert total("retry_pause", platform="emissary") > 0
+
+
+@pytest.mark.long
+def test_tokens_retries_and_failures_of_lamini_are_scraped(platform, scrape):
+    platform.control.fault(path="/inf/chat/completions", contains="hello", status=503, times=1)
+    platform.control.fault(path="/inf/chat/completions", contains="refuse", status=503, times=None)
+    total = scrape(CHAT_RUN, platform.models[0])
+    assert total("rows_ok", platform="lamini", kind="requests") == 1
+    assert total("prompt_tokens", platform="lamini", kind="requests") > 0
+    assert total("completion_tokens", platform="lamini", kind="requests") > 0
+    assert total("failures", platform="lamini") == 1
+    assert total("retries", platform="lamini") > 1
+    assert total("retry_pause", platform="lamini") > 0
 
 
 BATCH = "batch_completion_v1_batch_completions_post"
