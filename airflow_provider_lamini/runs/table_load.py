@@ -16,6 +16,7 @@ from airflow_provider_lamini.compat import report_sql_lineage
 from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.output.manifest import read_manifest
+from airflow_provider_lamini.rows.sources.database_errors import driver_failure
 from airflow_provider_lamini.rows.sources.sql import database_connection, is_postgres
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.wording import counted
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _TABLE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*){0,2}")
 _COLUMN = re.compile(r"[^\W\d]\w*")
 _MAX_SHOWN = 60
+_KEPT = "Chunks that were loaded before stay; of this one, no row is in the table."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,8 @@ def column_names(name: str, value: object) -> list[str]:
     for item in names:
         if not isinstance(item, str) or not _COLUMN.fullmatch(item):
             raise InvalidArgumentError(
-                f"{name} has {str(item)[:_MAX_SHOWN]!r}, which is not the name of a column: letters, digits and '_'."
+                f"{name} has {str(item)[:_MAX_SHOWN]!r}, which is not the name of a column: letters, digits and '_'. "
+                "Databases quote other names in different ways: rename the column, or load into a view that does."
             )
     return list(names)
 
@@ -111,14 +114,15 @@ def load_table(load: TableLoad, log: Log) -> dict[str, object]:
             hook.set_autocommit(connection, False)  # noqa: FBT003 - Airflow's interface
         table = _Table(load, connection, hook.placeholder)
         record = _Record(load, connection, hook.placeholder, _fingerprint(load, folder))
-        done = record.begin()
+        with _load_errors(load):
+            done = record.begin()
         if done:
             log.info("Continuing: %d of %d rows were loaded before.", done, total)
         loaded = skipped = 0
         rows = islice(read_outputs(load.results, load.results_conn_id), done, None)
         while chunk := list(islice(rows, load.chunk_size)):
             wanted = [row for row in chunk if not (load.skip_failed and row.get("error") is not None)]
-            with _transaction(connection):
+            with _load_errors(load), _transaction(connection):
                 # First, because it makes another live try wait, and then fail.
                 record.advance(done, done + len(chunk))
                 table.replace(wanted)
@@ -140,6 +144,29 @@ def _fingerprint(load: TableLoad, folder: OutputFolder) -> str:
         for line in folder.lines(part.name):
             found.update(line)
     return found.hexdigest()
+
+
+@contextmanager
+def _load_errors(load: TableLoad) -> Iterator[None]:
+    """Turn errors of the database's driver into errors of the task.
+
+    :raises InvalidArgumentError: if the table, its columns or the rows do not fit
+    :raises StorageError: if the database fails
+    """
+    try:
+        yield
+    except Exception as error:
+        found = driver_failure(error)
+        if found is None:
+            raise
+        reason, may_pass = found
+        if may_pass:
+            raise StorageError(
+                f"The database failed while results were loaded into {load.table}: {reason}. A retry continues. {_KEPT}"
+            ) from None
+        raise InvalidArgumentError(
+            f"The database refuses to load results into {load.table}: {reason}. Correct table, columns or key. {_KEPT}"
+        ) from None
 
 
 @contextmanager
@@ -185,8 +212,8 @@ class _Table:
         if None in found:
             column = self._load.key[found.index(None)]
             raise InvalidArgumentError(
-                f"key: row {row['index']} has no value for the column {column}, so it cannot be found again. The rows before "
-                "it are loaded."
+                f"key: row {row['index']} has no value for the column {column}, so it cannot be found again. "
+                + _KEPT
             )
         return found
 
@@ -209,7 +236,7 @@ class _Table:
                     break
                 if not isinstance(value, dict) or part not in value:
                     raise InvalidArgumentError(
-                        f"columns: row {row['index']} has no field {field[:_MAX_SHOWN]!r}. The rows before it are loaded."
+                        f"columns: row {row['index']} has no field {field[:_MAX_SHOWN]!r}. {_KEPT}"
                     )
                 value = value[part]
         return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value

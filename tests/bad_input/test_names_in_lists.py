@@ -99,6 +99,14 @@ def test_a_row_in_a_tuple_is_the_row(world):
     assert sent(world) == ["a", "b"]
 
 
+def test_a_repeated_column_of_a_cursor_is_refused_only_if_it_is_used(world):
+    described = [[[name, *[None] * 6] for name in ("id", "id", "prompt")], [[1, 2, "a"]]]
+    with pytest.raises(InvalidArgumentError, match="more than one column 'id'"):
+        run(world, "completions", described, passthrough=["id"])
+    run(world, "completions", described)
+    assert sent(world) == ["a"]
+
+
 @pytest.mark.parametrize("pages", [[["a"], None, ["b"]], [None, [{"prompt": "a"}]], [[("a",)], None]])
 def test_a_missing_page_is_named(world, pages):
     with pytest.raises(

@@ -16,7 +16,7 @@ from airflow_provider_lamini.operators.results_to_table import ResultsToTableOpe
 from airflow_provider_lamini.runs import table_load
 from tests.support.databases import CONN_ID, postgres, postgres_binaries, sqlite
 from tests.support.platforms import posts, submissions
-from tests.support.tasks import WAITING, maker, run_to_end
+from tests.support.tasks import WAITING, log_lines, maker, run_to_end
 from tests.support.upstream import TEXT_MODEL, text_for
 
 pytest.importorskip("airflow.providers.sqlite")
@@ -165,8 +165,8 @@ def test_types_of_a_database_become_json(inference, database, rows, engine):  # 
         ({"input_sql": ""}, "input_sql must be a text"),
         ({"input_sql": 5}, "input_sql must be a text"),
         (
-            {"input_sql": "SELECT id, id FROM tickets ORDER BY id", "sql_parameters": None},
-            "'id' more than once",
+            {"input_sql": "SELECT id, id, body FROM tickets ORDER BY body", "sql_parameters": None},
+            "column 'id' is in the query more than once. Use AS",
         ),
         ({"sql_parameters": DAY}, "sql_parameters must be a mapping or a list"),
         ({"input_conn_id": None}, "input_sql needs input_conn_id"),
@@ -183,6 +183,12 @@ def test_a_wrong_query_is_refused_before_anything_is_sent(platform, from_query, 
         run_to_end(from_query(**arguments))
     assert message in str(caught.value)
     assert posts(platform) == {}
+
+
+def test_a_repeated_column_that_is_not_used_does_not_matter(from_query, rows):
+    sql = f"SELECT day, day, id, body FROM tickets WHERE day = '{DAY}' ORDER BY id"
+    run_to_end(from_query(input_sql=sql, sql_parameters=None))
+    assert [row["id"] for row in rows()] == list(range(COUNT))
 
 
 def test_the_query_may_be_in_a_file_beside_the_dag(from_query, rows, tmp_path, database):
@@ -209,7 +215,14 @@ def test_an_evaluation_reads_a_query_once(platform, database, out):  # noqa: ARG
         chunk_size=5,
         **WAITING,
     )
-    ended = run_to_end(task(), while_deferred=lambda _: database.run("UPDATE tickets SET body = 'changed'"))
+    with log_lines() as logged:
+        ended = run_to_end(
+            task(), while_deferred=lambda _: database.run("UPDATE tickets SET body = 'changed'")
+        )
+    validated = [text for text in logged if text.startswith("Validated")]
+    assert len(validated) == 2
+    assert all("the query on the connection warehouse" in text for text in validated)
+    assert not any("_work" in text for text in validated)
     assert ended.result["rows"] == 10
     assert not list(out.glob("_work/rows-*"))
 
@@ -370,6 +383,25 @@ ResultsToTableOperator(
     columns={"ticket_id": "id", "answer": "output", "raw": "finish_reason"},
 ).execute({})
 """
+
+
+def test_an_error_of_the_driver_says_what_is_loaded(load, database):
+    with pytest.raises(
+        InvalidArgumentError, match=r"refuses to load results into missing: .*missing.*no row is in the"
+    ):
+        run_to_end(load(table="missing"))
+    with pytest.raises(InvalidArgumentError, match=r"refuses to load results into answers: .*nothing"):
+        run_to_end(load(columns={"ticket_id": "id", "nothing": "output"}))
+    assert database.rows("SELECT * FROM answers") == []
+    database.run("INSERT INTO answers VALUES ('5', 'other', 'x')")
+    with pytest.raises(InvalidArgumentError, match="refuses to load results into answers"):
+        run_to_end(load(key=None))
+    assert len(database.rows("SELECT * FROM answers")) == 5  # the first chunk of four rows, and that row
+
+
+def test_a_name_that_needs_quotes_is_refused_with_the_reason(load):
+    with pytest.raises(InvalidArgumentError, match="rename the column, or load into a view"):
+        run_to_end(load(columns={"ticket_id": "id", "Größe (cm)": "output"}))
 
 
 @pytest.mark.long

@@ -72,6 +72,16 @@ def connection_errors(conn_id: str) -> Iterator[None]:
         ) from None
 
 
+def driver_failure(error: Exception) -> tuple[str, bool] | None:
+    """What is wrong, without any value of a row, and whether a retry may help; ``None`` if it is no error of a driver.
+
+    :param error: the error
+    """
+    if not _is_of_driver(error):
+        return None
+    return (_text(error), True) if _may_pass(error) else (_reason(error), False)
+
+
 def _is_of_driver(error: Exception) -> bool:
     return "Error" in _class_names(error)
 
@@ -101,7 +111,8 @@ def _may_pass(error: Exception) -> bool:
         code = getattr(
             error, "sqlite_errorcode", _SQLITE_ERROR
         )  # without: raised by Python's module, about a value
-        return code & _SQLITE_PRIMARY not in (_SQLITE_ERROR, _SQLITE_RANGE)
+        passes = code & _SQLITE_PRIMARY not in (_SQLITE_ERROR, _SQLITE_RANGE)
+        return passes and _MISTAKE_CLASSES.isdisjoint(_class_names(error))
     return not _is_mysql_mistake(error) and _MISTAKE_CLASSES.isdisjoint(_class_names(error))
 
 

@@ -164,7 +164,7 @@ def _described(value: object) -> tuple[list[str], Sequence[object]] | None:
         for column in description
         if is_record(column) and len(column) == _DESCRIPTION_LENGTH and isinstance(column[0], str)
     ]
-    if len(names) != len(description) or len(set(names)) < len(names):
+    if len(names) != len(description):
         return None
     return (names, rows) if all(is_record(row) and len(row) == len(names) for row in rows) else None
 

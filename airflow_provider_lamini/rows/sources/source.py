@@ -23,7 +23,7 @@ from airflow_provider_lamini.rows.sources.options import InputOptions
 from airflow_provider_lamini.rows.sources.projection import project_declared, project_open
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.records import PROMPT
-from airflow_provider_lamini.rows.sources.tables import is_table, repeated_columns, table_rows
+from airflow_provider_lamini.rows.sources.tables import is_table, repeated_columns, repeated_names, table_rows
 from airflow_provider_lamini.rows.storage.temporary import path_of, temporary_file
 from airflow_provider_lamini.rows.storage.uris import redacted_uri, short_uri
 from airflow_provider_lamini.rows.values import is_path_object, kind
@@ -208,7 +208,7 @@ class ListSource(Source):
 
         rows, columns, remark = flatten(items, options.columns if options else None)
         self._notes = Notes()
-        self._repeated = repeated_columns(rows)
+        self._repeated = repeated_columns(rows) or repeated_names(columns or ())
         if self._repeated:
             self._notes.add("left out columns with the same name", ", ".join(self._repeated))
         if remark:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_lamini.compat import report_sql_lineage
-from airflow_provider_lamini.rows.errors import ColumnError, InputError, MissingExtraError
+from airflow_provider_lamini.rows.errors import InputError, MissingExtraError
 from airflow_provider_lamini.rows.sources.database_errors import connection_errors, query_errors
 from airflow_provider_lamini.rows.sources.jsonl import unusable_value
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput, encode_rows
@@ -129,7 +129,6 @@ def read_records(connection: Any, query: SqlInput) -> Generator[list[dict[str, A
 
     :param connection: an open connection of Python's database API
     :param query: the query
-    :raises ColumnError: if two columns have the same name, or one has none
     :raises InputError: if the database refuses the query
     :raises InputUnavailableError: if the database fails
     """
@@ -224,24 +223,28 @@ def _streaming_cursor(connection: Any) -> DatabaseCursor:
 
 
 def _columns(cursor: DatabaseCursor) -> list[str]:
-    columns = [str(column[0]) for column in cursor.description or ()]
-    twice = next((name for name in columns if columns.count(name) > 1 or not name), None)
-    if twice is not None:
-        raise ColumnError(
-            f"input_sql: the query has the column {twice!r} more than once, or without a name. Use AS."
-        )
-    return columns
+    return [str(column[0]) for column in cursor.description or ()]
 
 
 def _record(columns: Sequence[str], record: Any) -> dict[str, Any]:
     values = record.values() if isinstance(record, Mapping) else record
-    return dict(zip(columns, values, strict=True))
+    row: dict[str, Any] = {}
+    for column, value in zip(columns, values, strict=True):
+        row[column] = RepeatedColumn() if column in row else value
+    row.pop("", None)  # without a name, nobody can use it
+    return row
+
+
+class RepeatedColumn:
+    """Stands for the values of columns with the same name: only who needs them gets an error."""
 
 
 def _row(record: Mapping[str, object], number: int) -> dict[str, Any]:
     """A row in which a value that JSON cannot represent only matters to those who need its column."""
 
     def mark(column: str, problem: str) -> object:
+        if isinstance(record.get(column), RepeatedColumn):
+            problem = "is in the query more than once. Use AS"
         return unusable_value(f"row {number} of the query: column {column!r} {problem}.")
 
     return split_usable(record, mark)[0]

@@ -61,6 +61,14 @@ def table_rows(value: object) -> Sequence[object]:
     raise InputError(f"The input is of type {type(value).__name__}, which has no rows.")
 
 
+def repeated_names(names: Sequence[str]) -> list[str]:
+    """Names that several columns have.
+
+    :param names: the names of all columns
+    """
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def is_sliced(rows: object) -> TypeGuard[_Slices]:
     """Whether rows are those of a table, which are made when they are read."""
     return isinstance(rows, _Slices)
@@ -250,7 +258,7 @@ def _usable(names: Sequence[object]) -> _Columns:
     """
     times = Counter(names)
     kept = [at for at, name in enumerate(names) if isinstance(name, str) and times[name] == 1]
-    repeated = [name for name, count in times.items() if isinstance(name, str) and count > 1]
+    repeated = repeated_names([name for name in names if isinstance(name, str)])
     if names and not kept and not repeated:
         raise ColumnError("The input has no column whose name is a text. Rename the columns of the table.")
     return _Columns([str(names[at]) for at in kept], kept, repeated)
