@@ -8,6 +8,7 @@ import pytest
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from tests.bad_input.files import parquet
 from tests.bad_input.test_inputs import OPERATORS, columns_of, lines, run, sent
+from tests.support.tasks import log_lines
 
 FORMATS = {
     "csv": lambda columns: (",".join(columns) + "\n" + ",".join("a" * len(columns)) + "\n").encode(),
@@ -33,6 +34,19 @@ def test_rows_of_files_without_the_prompt_are_bad_rows(world, operator, suffix):
         max_failed_rows=1,
     )
     assert sent(world) == ["a"]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_empty_csv_file_beside_others_has_no_rows(world, operator):
+    columns = columns_of(operator)
+    world.put("in/1.csv")
+    world.put("in/2.csv", FORMATS["csv"](columns))
+    with log_lines() as logged:
+        run(world, operator, "{here}/in/*.csv", prompt=f"{{{columns[0]}}}")
+    assert sent(world) == ["a"]
+    assert any("skipped as empty (1.csv)" in text for text in logged)
+    with pytest.raises(InvalidArgumentError, match="is empty"):
+        run(world, operator, "{here}/in/1.csv", **({"output": "{here}/other"} if operator == "batch" else {}))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -135,6 +135,9 @@ def _fits(sample: str, delimiter: str, options: CsvOptions) -> bool:
     try:
         for record in dialect.records(io.StringIO(sample, newline="\n")):
             if record:
+                # Only the rows may end with a delimiter.
+                while widths and len(record) > widths[0] and not record[-1].strip():
+                    record.pop()
                 widths.append(len(record))
             if len(widths) == _RECORDS:
                 break

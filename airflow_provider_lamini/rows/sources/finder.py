@@ -6,6 +6,7 @@ import glob
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import compress
 from os.path import commonpath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -213,7 +214,8 @@ class FileFinder:
         names = [PurePosixPath(found.info.path).name for found in visible]
         # If files in different folders have the same name, messages show their paths.
         labels = names if len(set(names)) == len(names) else [found.info.path for found in visible]
-        return [self._input_file(found, label) for found, label in zip(visible, labels, strict=True)]
+        files = [self._input_file(found, label) for found, label in zip(visible, labels, strict=True)]
+        return self._without_empty(files)
 
     def matches(self, path: str) -> bool:
         """Whether a file with this path would belong to the input if it existed.
@@ -474,6 +476,15 @@ class FileFinder:
                 "pass each as an input of its own."
             )
         return visible
+
+    def _without_empty(self, files: list[InputFile]) -> list[InputFile]:
+        """Leave out CSV files without even a header beside others, as some programs write for no rows."""
+        empty = [not file.info.size and file.format in ("csv", "tsv") for file in files]
+        if all(empty):
+            return files
+        for file in compress(files, empty):
+            self.remark("skipped as empty", file.name)
+        return [file for file, is_empty in zip(files, empty, strict=True) if not is_empty]
 
     def _remark_hidden(self, paths: Iterable[str]) -> None:
         for path in paths:
