@@ -14,6 +14,7 @@ from airflow_provider_lamini.rows.failures import FailureReason, RowFailure
 from airflow_provider_lamini.rows.sources.forms import is_result
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.rows.values import json_value
+from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,10 +35,12 @@ class ReadExamples(NamedTuple):
 
     :param by_class: each class with its texts
     :param bad: rows or texts that cannot be used
+    :param found: what was read, for the log
     """
 
     by_class: Examples
     bad: BadRows
+    found: str
 
 
 def read_examples(
@@ -84,7 +87,7 @@ def _of_rows(reader: PairReader) -> ReadExamples:
     found: Examples = {}
     for pair in chain.from_iterable(reader.read()):
         found.setdefault(pair.output, []).append(pair.input)
-    return ReadExamples(found, reader.bad)
+    return ReadExamples(found, reader.bad, reader.describe())
 
 
 def _of_mapping(value: Mapping[object, object], policy: BadRowPolicy) -> ReadExamples:
@@ -105,7 +108,11 @@ def _of_mapping(value: Mapping[object, object], policy: BadRowPolicy) -> ReadExa
             else:
                 raise BadRowError(f"{failure.text}.")
     policy.check_used(bad, total, "the mapping")
-    return ReadExamples(found, bad)
+    texts = [text for texts in found.values() for text in texts]
+    characters = counted(sum(map(len, texts)), "character")
+    return ReadExamples(
+        found, bad, f"a mapping: {counted(len(texts), 'text')}, {characters}, {bad.verdict()}."
+    )
 
 
 def _problem(name: str, number: int, text: object) -> RowFailure | None:

@@ -167,12 +167,14 @@ class Dataset:
     :param rows: number of pairs
     :param size: size of the file in bytes
     :param bad: the rows of the input that were left out
+    :param found: what was read, for the log
     """
 
     file: FilePart
     rows: int
     size: int
     bad: BadRows
+    found: str
 
 
 @contextmanager
@@ -208,7 +210,7 @@ def dataset_file(
             return path.open("rb")
 
         part = FilePart("dataset.jsonl", reopen, "application/jsonl")
-        yield Dataset(part, rows, file.tell(), reader.bad)
+        yield Dataset(part, rows, file.tell(), reader.bad, reader.describe())
 
 
 def _named(pair: Pair, fields: tuple[str, str]) -> dict[str, str]:
@@ -230,9 +232,17 @@ class PairReader:
         self._source = source
         self._columns = columns.bind(source)
         self._policy = policy
-        self._rows = 0
+        self._rows = self._characters = 0
         self._named: list[str] = []
         self.bad = BadRows()
+
+    def describe(self) -> str:
+        """What was read, left out and sniffed, for the log, without any content."""
+        used = counted(self._rows - self.bad.count, "row")
+        characters = counted(self._characters, "character")
+        return (
+            f"{self._source.describe()}: {used}, {characters}, {self.bad.verdict()}.{self._source.remarks()}"
+        )
 
     def read(self) -> Iterator[list[Pair]]:
         """Read the pairs of the rows that can be used. Errors as for `read_all`.
@@ -260,6 +270,7 @@ class PairReader:
         for batch in self._source.batches(columns=needed, required=needed):
             pairs = self._pairs(batch)
             self._rows += len(batch)
+            self._characters += sum(len(pair.input) + len(pair.output) for pair in pairs if pair is not None)
             unseen -= {column for column in unseen if batch.has(column)}
             if self._policy.keep or not self.bad.count:
                 yield pairs

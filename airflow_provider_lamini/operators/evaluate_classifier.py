@@ -257,8 +257,8 @@ class LaminiEvaluateClassifierOperator(BaseOperator):
                     f"{source.describe()} has more than {MAX_ROWS} rows, but the platform takes all rows in one request. "
                     "Evaluate on a sample."
                 )
-        if reader.bad.count:
-            self.log.warning("%s: %s", source.describe(), reader.bad.verdict())
+        report = self.log.warning if reader.bad.count else self.log.info
+        report("Read %s", reader.describe())
         name = f"airflow-{digest({'input': source.version(), 'columns': columns.texts})[:16]}"
         return rows, name, dict(reader.bad.failures)
 

@@ -132,7 +132,13 @@ class ModelComparison:
             )
             rows = self._folder().uri(self._kept_rows_files()[0])
             run_configs = {
-                role: replace(run, input=rows, input_conn_id=conn_id, input_options=InputOptions())
+                role: replace(
+                    run,
+                    input=rows,
+                    input_title=str(self._input.input),
+                    input_conn_id=conn_id,
+                    input_options=InputOptions(),
+                )
                 for role, run in run_configs.items()
             }
         for role, config in run_configs.items():

@@ -24,7 +24,7 @@ from airflow_provider_lamini.rows.output.failed_rows import (
 from airflow_provider_lamini.rows.output.reuse import EarlierRun
 from airflow_provider_lamini.rows.run_files import kept_rows_files
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
-from airflow_provider_lamini.rows.sources.source import open_source
+from airflow_provider_lamini.rows.sources.source import FileSource, open_source
 from airflow_provider_lamini.rows.sources.validation import (
     check_input_apart,
     validate_input,
@@ -303,12 +303,15 @@ def _open_whole_input(
     config: RowRunConfig, folder: OutputFolder, stack: ExitStack | None, log: Log
 ) -> Source:
     if stack is None or not isinstance(config.input, ReadOnceInput):
-        return open_source(
+        source = open_source(
             config.input,
             conn_id=config.input_conn_id,
             keep_bad=config.keep_bad_rows,
             options=config.input_options,
         )
+        if config.input_title is not None and isinstance(source, FileSource):
+            source.entitle(config.input_title)
+        return source
     stack.enter_context(folder.lock())  # two tries must not begin with different rows
     found = load(folder)
     return open_kept_rows(

@@ -48,6 +48,7 @@ class RowRunConfig:
     :param input_options: how to read the input
     :param input_conn_id: the connection to the input's object storage
     :param output_conn_id: the connection to the output's object storage
+    :param input_title: what the rows are, if the input only keeps them; ``None`` for the input itself
     """
 
     input: object
@@ -75,6 +76,7 @@ class RowRunConfig:
     input_options: InputOptions
     input_conn_id: str | None
     output_conn_id: str | None
+    input_title: str | None = None
 
     def settings(self, platform_url: str) -> str:
         """Hash of the platform, the model and the parameters: what decides the result of a prompt.

@@ -14,7 +14,6 @@ from airflow_provider_lamini.rows.bad_rows import failure_numbers, recorded_fail
 from airflow_provider_lamini.rows.errors import InputError
 from airflow_provider_lamini.rows.sources.source import open_source
 from airflow_provider_lamini.runs.emissary.named_job import NamedJob
-from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -93,11 +92,7 @@ class DatasetUpload(NamedJob):
         with dataset_file(self._source, request.columns, request.fields, request.policy) as dataset:
             failures = dict(dataset.bad.failures)
             report = self._task.log.warning if failures else self._task.log.info
-            report(
-                "Read %s: %s, %s, %s.%s",
-                *(self._source.describe(), counted(dataset.rows, "row"), counted(dataset.size, "byte")),
-                *(dataset.bad.verdict(), self._source.remarks()),
-            )
+            report("Read %s", dataset.found)
             if dataset.size > datasets.MAX_UPLOAD_BYTES:
                 raise InputError(
                     f"{self._source.describe()} is too large: {dataset.size:,} bytes as JSON Lines, and the API takes at most "

@@ -133,8 +133,8 @@ class ClassifierTraining(JobSpec[dict[str, object]]):
             options=request.input_options,
             policy=request.policy,
         )
-        if read.bad.count:
-            self._task.log.warning("examples: %s", read.bad.verdict())
+        report = self._task.log.warning if read.bad.count else self._task.log.info
+        report("Read examples: %s", read.found)
         return read
 
     def _create(self) -> Call[ClassifierJob]:

@@ -142,12 +142,9 @@ class DatasetUpload:
                 "An earlier upload was interrupted. It may have left an unused dataset; uploading again."
             )
         with dataset_file(self._source, self._request.columns, policy=self._request.policy) as dataset:
-            source, failures = self._source, dict(dataset.bad.failures)
+            failures = dict(dataset.bad.failures)
             report = log.warning if failures else log.info
-            report(
-                "Read %s: %s, %s.%s",
-                *(source.describe(), counted(dataset.rows, "row"), dataset.bad.verdict(), source.remarks()),
-            )
+            report("Read %s", dataset.found)
             target = self._task.hook.send(datasets.upload_base_path())
             if to_tune:
                 check_tuning(target)
