@@ -308,6 +308,7 @@ class OpenRun:
         :param sums: sums over the answers, such as tokens
         :raises LedgerLostError: if another process has acquired the ledger
         """
+        self.ledger.check_acquired(max_age=OWNERSHIP_CHECK_INTERVAL)
         self.writer.save_partial(chunk.number, 1, result)
         with self.ledger.transaction() as change:
             change.pause(chunk, left, Counts(retried=retried, sums=dict(sums)))

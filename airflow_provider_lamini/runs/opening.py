@@ -153,8 +153,8 @@ def _check_budget(config: RowRunConfig, ledger: Ledger) -> None:
     refusal = config.budget.refusal(ledger.header.total_rows, ledger.header.characters, config.endpoint)
     if refusal is not None and not ledger.finished:
         raise InputError(
-            f"{refusal}. Nothing more is sent; the results so far are kept ({counted(ledger.totals.rows, 'row')}). Raise the "
-            "limit and clear the task to continue."
+            f"{refusal}. Nothing more is sent; the results so far are kept ({counted(ledger.totals.rows, 'row')}). Change "
+            "the limit and clear the task to continue."
         )
 
 

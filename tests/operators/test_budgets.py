@@ -188,13 +188,26 @@ def test_at_a_limit_every_answer_is_kept_and_counted_and_nothing_more_is_sent(
     assert not list(out.glob(f"{WORK}/chunk-*"))
 
 
+def test_rows_whose_saved_results_are_gone_are_sent_again(engine, inference, out):
+    given = {"input": PROMPTS, "endpoint": "chat", "chunk_size": 10, "max_in_flight": 4}
+    engine.tokens_per_second = 20  # so that few rows of the second chunk were sent when the first one ends
+    with pytest.raises(BudgetExceededError):
+        run_to_end(inference(max_total_tokens=1, **given))
+    (saved,) = out.glob(f"{WORK}/chunk-*")
+    saved.unlink()
+    engine.tokens_per_second = 100_000
+    assert run_to_end(inference(**given)).result["counts"]["ok"] == 25
+    assert set(engine.prompts) == set(PROMPTS)
+    assert [row["output"] for row in read_outputs(str(out))] == [text_for(prompt) for prompt in PROMPTS]
+
+
 def test_a_run_that_has_begun_keeps_its_rows_if_its_tokens_are_limited_later(engine, inference, rows):
     given = {"input": PROMPTS, "endpoint": "completions", "chunk_size": 5, "max_in_flight": 1}
     given["check"] = lambda output: output != text_for(PROMPTS[3])
     with pytest.raises(TooManyFailedRowsError):
         run_to_end(inference(**given))
     done, sent = len(rows()), len(engine.prompts)
-    with pytest.raises(InvalidArgumentError, match=f"{UNCOUNTED}.* {done} rows done and kept"):
+    with pytest.raises(InvalidArgumentError, match=rf"{UNCOUNTED}.* kept \({done} rows\)"):
         run_to_end(inference(max_total_tokens=100, **given))
     assert len(engine.prompts) == sent
 
