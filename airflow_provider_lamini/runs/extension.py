@@ -9,10 +9,10 @@ import msgspec
 
 from airflow_provider_lamini.rows.columns import column_of
 from airflow_provider_lamini.rows.errors import IncompleteOutputError, InputChangedError
+from airflow_provider_lamini.rows.keys import KEY_SIZE, row_keys
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.part_rows import part_rows
-from airflow_provider_lamini.rows.output.reuse import KEY_SIZE, row_keys
 from airflow_provider_lamini.rows.run_files import MANIFEST, keys_name, part_name
 from airflow_provider_lamini.rows.screening import screen
 from airflow_provider_lamini.rows.sources.batch import Cursor

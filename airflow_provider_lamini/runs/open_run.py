@@ -15,9 +15,8 @@ from airflow_provider_lamini.rows.errors import (
     InputMissingError,
     InputRefusedError,
 )
-from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.keys import fingerprint, row_keys
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
-from airflow_provider_lamini.rows.output.reuse import EarlierRun, row_keys
 from airflow_provider_lamini.rows.passthrough_cache import PassthroughCache
 from airflow_provider_lamini.rows.run_files import LEDGER, keys_name
 from airflow_provider_lamini.rows.screening import screen
@@ -34,7 +33,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_lamini.rows.failures import RowFailure
     from airflow_provider_lamini.rows.ledger.document import Chunk, Round
-    from airflow_provider_lamini.rows.output.reuse import EarlierResult
+    from airflow_provider_lamini.rows.ledger.ledger import Ledger
+    from airflow_provider_lamini.rows.output.reuse import EarlierResult, EarlierRun
     from airflow_provider_lamini.rows.sources.batch import Cursor
     from airflow_provider_lamini.rows.sources.source import Source
     from airflow_provider_lamini.rows.storage.folder import OutputFolder

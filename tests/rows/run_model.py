@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_provider_lamini.rows.keys import fingerprint, row_keys
 from airflow_provider_lamini.rows.ledger.document import Header
-from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.parts import PartWriter
-from airflow_provider_lamini.rows.output.reuse import row_keys
 from airflow_provider_lamini.rows.prompt import PromptTemplate
 from airflow_provider_lamini.rows.sources.validation import needed_columns, validate_input
 from airflow_provider_lamini.rows.storage.folder import OutputFolder

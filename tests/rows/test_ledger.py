@@ -17,10 +17,10 @@ from airflow_provider_lamini.rows.errors import (
     OutputError,
     UnreadableLedgerError,
 )
+from airflow_provider_lamini.rows.keys import fingerprint, row_keys
 from airflow_provider_lamini.rows.ledger.document import Header
-from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.rows.output.manifest import write_manifest
-from airflow_provider_lamini.rows.output.reuse import row_keys
 from airflow_provider_lamini.rows.run_files import partial_name
 from airflow_provider_lamini.rows.sources.batch import Cursor
 from airflow_provider_lamini.rows.storage.folder import OutputFolder

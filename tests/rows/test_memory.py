@@ -22,8 +22,8 @@ pytestmark = pytest.mark.faults
 SCRIPT = """
 import sys
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
-from airflow_provider_lamini.rows.output.reuse import row_keys
-from airflow_provider_lamini.rows.ledger.ledger import Ledger, fingerprint
+from airflow_provider_lamini.rows.keys import fingerprint, row_keys
+from airflow_provider_lamini.rows.ledger.ledger import Ledger
 from airflow_provider_lamini.results import read_outputs
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.output.chunk_result import ChunkResult

@@ -22,7 +22,6 @@ explains what happens if two processes do this at the same moment.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from contextlib import contextmanager, suppress
@@ -486,14 +485,6 @@ class Ledger:
         self._written_at = time.monotonic()
         if durable:
             self._folder.sync()
-
-
-def fingerprint(keys: bytes) -> str:
-    """Hash of a chunk's prompts, for `LedgerChange.plan`.
-
-    :param keys: the keys of its rows (`reuse.row_keys`), which are hashes of their prompts
-    """
-    return hashlib.sha1(keys, usedforsecurity=False).hexdigest()
 
 
 def _advice(found: LedgerDocument, header: Header) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections import OrderedDict
 from contextlib import suppress
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from airflow_provider_lamini.rows.errors import IncompleteOutputError
+from airflow_provider_lamini.rows.keys import KEY_SIZE
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.run_files import keys_name
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.output.manifest import Manifest, Part
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
-KEY_SIZE = 16
-"""Bytes of a row's key."""
-_HASH = blake2b(digest_size=KEY_SIZE)
 _AT_ONCE = 500
 """Keys per query; SQLite allows 999 values."""
 _MAX_CACHED = 64 * 1024 * 1024
@@ -46,19 +43,6 @@ class EarlierResult(NamedTuple):
     output: Json
     finish_reason: str | None
     reasoning: str | None = None
-
-
-def row_keys(prompts: Sequence[str]) -> bytes:
-    """The keys of rows, one after the other.
-
-    :param prompts: the prompts of the rows
-    """
-    new_hash, keys = _HASH.copy, []  # a copy is made faster than a new one
-    for prompt in prompts:
-        row_hash = new_hash()
-        row_hash.update(prompt.encode())
-        keys.append(row_hash.digest())
-    return b"".join(keys)
 
 
 class EarlierRun:
