@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge
 
 from airflow_provider_lamini.compat import call_arguments
 from airflow_provider_lamini.operators.row_operator import RowOperator
-from airflow_provider_lamini.runs.arguments import input_options
+from airflow_provider_lamini.runs.shared_arguments import input_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
-from airflow_provider_lamini.runs.arguments import (
+from airflow_provider_lamini.runs.arguments import json_object, one_of, optional_name, plain_name
+from airflow_provider_lamini.runs.shared_arguments import (
     BAD_ROW_FIELDS,
     INPUT_FIELDS,
     bad_row_policy,
     input_options,
-    json_object,
-    one_of,
-    optional_name,
-    plain_name,
 )
 
 if TYPE_CHECKING:

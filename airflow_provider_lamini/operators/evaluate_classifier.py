@@ -11,23 +11,25 @@ from airflow_provider_lamini.links import ReportLink, ResultsLink
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
+from airflow_provider_lamini.runs.argument_errors import as_argument_errors
 from airflow_provider_lamini.runs.arguments import (
-    BAD_ROW_FIELDS,
-    INPUT_FIELDS,
-    as_argument_errors,
-    bad_row_policy,
     check_output,
     flag,
     folder,
     identifier,
-    input_options,
     one_of,
     optional_name,
-    paths_to_text,
     plain_name,
     positive_number,
 )
 from airflow_provider_lamini.runs.outlets import publishes
+from airflow_provider_lamini.runs.shared_arguments import (
+    BAD_ROW_FIELDS,
+    INPUT_FIELDS,
+    bad_row_policy,
+    input_options,
+    paths_to_text,
+)
 from airflow_provider_lamini.wording import counted
 
 if TYPE_CHECKING:

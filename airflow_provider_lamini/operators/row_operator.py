@@ -19,17 +19,15 @@ from airflow_provider_lamini.operators.base import (
 )
 from airflow_provider_lamini.operators.templates import renders_only_templates
 from airflow_provider_lamini.runs.arguments import (
-    INPUT_FIELDS,
-    bad_row_policy,
     flag,
     folder,
-    input_options,
     one_of,
     optional_name,
     plain_name,
     whole_number,
 )
 from airflow_provider_lamini.runs.outlets import publishes
+from airflow_provider_lamini.runs.shared_arguments import INPUT_FIELDS, bad_row_policy, input_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,16 +9,18 @@ from airflow_provider_lamini.links import JobLink, ResultsLink
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.lineage import reports_lineage
 from airflow_provider_lamini.runs.arguments import (
-    BAD_ROW_FIELDS,
-    INPUT_FIELDS,
-    bad_row_policy,
     flag,
     folder,
-    input_options,
     json_object,
     optional_name,
     plain_name,
     whole_number,
+)
+from airflow_provider_lamini.runs.shared_arguments import (
+    BAD_ROW_FIELDS,
+    INPUT_FIELDS,
+    bad_row_policy,
+    input_options,
 )
 
 if TYPE_CHECKING:

@@ -9,19 +9,16 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_lamini.operators.base import COLOR
 from airflow_provider_lamini.operators.lineage import records_lineage, reports_lineage
 from airflow_provider_lamini.operators.templates import renders_only_templates
-from airflow_provider_lamini.runs.arguments import (
+from airflow_provider_lamini.runs.argument_errors import as_argument_errors
+from airflow_provider_lamini.runs.arguments import flag, folder, optional_name, plain_name
+from airflow_provider_lamini.runs.outlets import publishes
+from airflow_provider_lamini.runs.shared_arguments import (
     BAD_ROW_FIELDS,
     INPUT_FIELDS,
-    as_argument_errors,
     bad_row_policy,
-    flag,
-    folder,
     input_options,
-    optional_name,
     paths_to_text,
-    plain_name,
 )
-from airflow_provider_lamini.runs.outlets import publishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

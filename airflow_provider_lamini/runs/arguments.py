@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_lamini.exceptions import InvalidArgumentError, StorageError, UnsupportedOperationError
+from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.rows.numbers import LARGEST, finite
 from airflow_provider_lamini.wording import a_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from airflow_provider_lamini.api.call import Json
     from airflow_provider_lamini.jobs.kinds import JobKind
-    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
-    from airflow_provider_lamini.rows.sources.options import InputOptions
 
 
 T = TypeVar("T")
@@ -31,51 +26,6 @@ LONGEST = 1e9
 _MAX_SHOWN = 60
 _MAX_NAME = 500
 _MAX_DIGITS = 100
-
-
-@contextmanager
-def as_argument_errors(begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Turn errors that no retry can help into errors that Airflow does not retry.
-
-    The new error takes the old one's cause, not the old one: its message, shown twice, would hide what happened.
-
-    :param begun: whether the task has used its storage and may have submitted jobs. Then storage that refuses, returns a
-        damaged ledger or no longer has the input is not the user's mistake, and a retry must attach to the jobs.
-    :raises InvalidArgumentError: instead of a `RowError`, unless a retry may help
-    :raises StorageError: instead of a `RowError` about storage that may work again
-    :raises UnsupportedOperationError: instead of an `UnsupportedError` of the platform
-    """
-    from airflow_provider_lamini.api.errors import UnsupportedError
-    from airflow_provider_lamini.rows.errors import (
-        ConcurrentAccessError,
-        InputMissingError,
-        InputUnavailableError,
-        RowError,
-        StoreRefusedError,
-        UnreadableLedgerError,
-    )
-
-    try:
-        yield
-    except ConcurrentAccessError:
-        raise
-    except InputUnavailableError as error:
-        raise StorageError(f"{error} A retry reads it again.") from error.__cause__
-    except (StoreRefusedError, UnreadableLedgerError, InputMissingError) as error:
-        if begun():
-            raise StorageError(
-                f"{error} It worked before, so a retry may help. Jobs that were submitted may still run and bill; the retry "
-                "attaches to them."
-            ) from error.__cause__
-        if isinstance(error, StoreRefusedError) and error.may_pass:
-            raise StorageError(
-                f"{error} The refusal may pass: a retry starts over. Nothing was sent."
-            ) from error.__cause__
-        raise InvalidArgumentError(str(error)) from error.__cause__
-    except RowError as error:
-        raise InvalidArgumentError(str(error)) from error.__cause__
-    except UnsupportedError as error:
-        raise UnsupportedOperationError(str(error)) from error.__cause__
 
 
 def shown(value: object) -> str:
@@ -458,70 +408,6 @@ def job_kind(name: str, value: object, platform_name: str) -> JobKind:
     if found is None:
         raise InvalidArgumentError(f"{name} must be one of {', '.join(kinds)}, not {shown(value)}.")
     return found
-
-
-INPUT_FIELDS = ("columns", "input_format", "csv_options", "failed_input_rows")
-"""The attributes of operators that say how to read their input."""
-
-
-def input_options(task: object) -> InputOptions:
-    """Validate an operator's arguments that say how to read its input.
-
-    :param task: the operator, its templates rendered; it has the attributes in `INPUT_FIELDS`
-    :raises InvalidArgumentError: if one is wrong
-    """
-    from airflow_provider_lamini.rows.errors import InputError
-    from airflow_provider_lamini.rows.sources.options import InputOptions
-
-    columns, input_format, csv_options, failed_rows = (getattr(task, name) for name in INPUT_FIELDS)
-    if isinstance(csv_options, str):
-        csv_options = json_object("csv_options", csv_options)
-    try:
-        return InputOptions.parse(
-            columns=columns, input_format=input_format, csv_options=csv_options, failed_rows=failed_rows
-        )
-    except InputError as error:
-        raise InvalidArgumentError(str(error)) from error
-
-
-BAD_ROW_FIELDS = ("on_bad_row", "max_failed_rows")
-"""The attributes of operators that say what becomes of rows that cannot be used."""
-
-
-def bad_row_policy(task: object) -> BadRowPolicy:
-    """Validate an operator's arguments that say what becomes of rows that cannot be used.
-
-    :param task: the operator, its templates rendered; it has the attributes in `BAD_ROW_FIELDS`
-    :raises InvalidArgumentError: if one is wrong
-    """
-    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
-    from airflow_provider_lamini.rows.failure_limit import FailureLimit
-
-    on_bad_row, max_failed_rows = (getattr(task, name) for name in BAD_ROW_FIELDS)
-    keep = one_of("on_bad_row", on_bad_row, ("fail", "error")) == "error"
-    try:
-        return BadRowPolicy(keep, FailureLimit.parse(max_failed_rows))
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from error.__cause__
-
-
-PATH_FIELDS = ("input", "output_folder", "examples", "files", "manifest", "state_path")
-"""The attributes of operators that may hold a path."""
-
-
-def paths_to_text(task: object) -> None:
-    """Replace an operator's path objects, such as an ``ObjectStoragePath`` that another task returned, by text.
-
-    :param task: the operator, its templates rendered; ``files`` may also be a list of paths
-    """
-    from airflow_provider_lamini.rows.values import is_path_object
-
-    for name in PATH_FIELDS:
-        value = getattr(task, name, None)
-        if is_path_object(value):
-            setattr(task, name, str(value))
-        elif name == "files" and isinstance(value, list | tuple):
-            setattr(task, name, [str(item) if is_path_object(item) else item for item in value])
 
 
 def check_output(output: str | None, output_conn_id: str | None) -> None:

@@ -8,14 +8,12 @@ from airflow_provider_lamini.exceptions import InvalidArgumentError
 from airflow_provider_lamini.operators.base import JobOperator
 from airflow_provider_lamini.operators.emissary.hook import emissary_hook
 from airflow_provider_lamini.operators.lineage import reports_lineage
-from airflow_provider_lamini.runs.arguments import (
+from airflow_provider_lamini.runs.arguments import identifier, optional_name, plain_name
+from airflow_provider_lamini.runs.shared_arguments import (
     BAD_ROW_FIELDS,
     INPUT_FIELDS,
     bad_row_policy,
-    identifier,
     input_options,
-    optional_name,
-    plain_name,
 )
 
 if TYPE_CHECKING:

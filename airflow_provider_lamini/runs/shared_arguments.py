@@ -1,0 +1,75 @@
+"""Arguments that several operators have: how to read the input, what becomes of bad rows, and paths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_lamini.exceptions import InvalidArgumentError
+from airflow_provider_lamini.runs.arguments import json_object, one_of
+
+if TYPE_CHECKING:
+    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
+    from airflow_provider_lamini.rows.sources.options import InputOptions
+
+INPUT_FIELDS = ("columns", "input_format", "csv_options", "failed_input_rows")
+"""The attributes of operators that say how to read their input."""
+
+
+def input_options(task: object) -> InputOptions:
+    """Validate an operator's arguments that say how to read its input.
+
+    :param task: the operator, its templates rendered; it has the attributes in `INPUT_FIELDS`
+    :raises InvalidArgumentError: if one is wrong
+    """
+    from airflow_provider_lamini.rows.errors import InputError
+    from airflow_provider_lamini.rows.sources.options import InputOptions
+
+    columns, input_format, csv_options, failed_rows = (getattr(task, name) for name in INPUT_FIELDS)
+    if isinstance(csv_options, str):
+        csv_options = json_object("csv_options", csv_options)
+    try:
+        return InputOptions.parse(
+            columns=columns, input_format=input_format, csv_options=csv_options, failed_rows=failed_rows
+        )
+    except InputError as error:
+        raise InvalidArgumentError(str(error)) from error
+
+
+BAD_ROW_FIELDS = ("on_bad_row", "max_failed_rows")
+"""The attributes of operators that say what becomes of rows that cannot be used."""
+
+
+def bad_row_policy(task: object) -> BadRowPolicy:
+    """Validate an operator's arguments that say what becomes of rows that cannot be used.
+
+    :param task: the operator, its templates rendered; it has the attributes in `BAD_ROW_FIELDS`
+    :raises InvalidArgumentError: if one is wrong
+    """
+    from airflow_provider_lamini.rows.bad_rows import BadRowPolicy
+    from airflow_provider_lamini.rows.failure_limit import FailureLimit
+
+    on_bad_row, max_failed_rows = (getattr(task, name) for name in BAD_ROW_FIELDS)
+    keep = one_of("on_bad_row", on_bad_row, ("fail", "error")) == "error"
+    try:
+        return BadRowPolicy(keep, FailureLimit.parse(max_failed_rows))
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error.__cause__
+
+
+PATH_FIELDS = ("input", "output_folder", "examples", "files", "manifest", "state_path")
+"""The attributes of operators that may hold a path."""
+
+
+def paths_to_text(task: object) -> None:
+    """Replace an operator's path objects, such as an ``ObjectStoragePath`` that another task returned, by text.
+
+    :param task: the operator, its templates rendered; ``files`` may also be a list of paths
+    """
+    from airflow_provider_lamini.rows.values import is_path_object
+
+    for name in PATH_FIELDS:
+        value = getattr(task, name, None)
+        if is_path_object(value):
+            setattr(task, name, str(value))
+        elif name == "files" and isinstance(value, list | tuple):
+            setattr(task, name, [str(item) if is_path_object(item) else item for item in value])
