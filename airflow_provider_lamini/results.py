@@ -24,6 +24,7 @@ from airflow_provider_lamini.rows.formats import SHARDS_FORMAT, FormatError
 from airflow_provider_lamini.rows.output.manifest import read_manifest
 from airflow_provider_lamini.rows.output.part_rows import REMEDY, part_rows
 from airflow_provider_lamini.rows.run_files import SHARDS
+from airflow_provider_lamini.rows.sources.forms import folder_of_run
 from airflow_provider_lamini.rows.storage.data_names import file_data
 from airflow_provider_lamini.rows.storage.folder import OutputFolder
 from airflow_provider_lamini.wording import counted
@@ -65,13 +66,13 @@ def part_groups(
 
     Each group is a list of files, as operators take it for ``input``.
 
-    :param output: the run's output folder, or what its task returned
+    :param output: the run's output folder, its manifest, or what its task returned
     :param max_groups: maximum number of groups; Airflow's ``[core] max_map_length`` is 1024 by default
     :param conn_id: the Airflow connection to the object store
     :return: URIs of the parts in the order of the rows, in groups of nearly the same size
     :raises IncompleteOutputError: if the run has not ended
     """
-    folder = OutputFolder(output if isinstance(output, str) else str(output["output"]), conn_id)
+    folder = OutputFolder(str(folder_of_run(output)), conn_id)
     uris = [folder.uri(part.name) for part in read_manifest(folder).parts]
     count = min(max_groups, len(uris))
     bounds = [len(uris) * number // count for number in range(count + 1)] if count else []

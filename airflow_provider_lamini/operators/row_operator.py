@@ -69,10 +69,11 @@ class RowOperator(BaseOperator):
     :param row_retries: how often a failed row is sent again, if that may help
     :param on_bad_row: what to do with a row that cannot be read, or has no prompt or a too long one: ``fail`` the task
         before anything is sent, or write the row with its ``error``, do not send it, and count it as a failed row
-    :param reuse_from: output folder of an earlier run: the output of each row whose prompt, model and parameters have not
-        changed is copied from there and not sent. If the folder has no finished run, everything is sent.
-    :param only_failed_of: output folder of an earlier run with the same input: only the rows that failed in it are sent, and
-        the output has these rows with the ``index`` that they have there. What the prompt uses may have been corrected, but the
+    :param reuse_from: output folder of an earlier run, its manifest, or the result of its task: the output of each row whose
+        prompt, model and parameters have not changed is copied from there and not sent. If the folder has no finished run,
+        everything is sent.
+    :param only_failed_of: the same for a run with the same input: only the rows that failed in it are sent, and the
+        output has these rows with the ``index`` that they have there. What the prompt uses may have been corrected, but the
         other passthrough columns of that run must have the same values.
     :param max_rows: maximum number of rows; a larger input is refused before anything is sent
     :param max_input_chars: maximum number of characters of all prompts together, likewise
@@ -157,8 +158,8 @@ class RowOperator(BaseOperator):
         max_in_flight: int | str = 8,
         row_retries: int | str = 1,
         on_bad_row: str = "fail",
-        reuse_from: str | None = None,
-        only_failed_of: str | None = None,
+        reuse_from: str | Mapping[str, object] | None = None,
+        only_failed_of: str | Mapping[str, object] | None = None,
         max_rows: int | str | None = None,
         max_input_chars: int | str | None = None,
         max_total_tokens: int | str | None = None,
@@ -258,25 +259,28 @@ class RowOperator(BaseOperator):
         return None if value is None else whole_number(name, value, minimum=1)
 
     def _earlier_folder(self) -> str | None:
+        from airflow_provider_lamini.rows.sources.forms import folder_of_run
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
         if self.reuse_from in (None, "", "None"):
             return None
         if self.output_folder is None:
             raise InvalidArgumentError("reuse_from needs output, the folder for the results.")
-        found = folder("reuse_from", self.reuse_from, self.output_conn_id, look_up=False)
+        found = folder("reuse_from", folder_of_run(self.reuse_from), self.output_conn_id, look_up=False)
         # A template for the last run's folder may find the task's own, whose results the ledger knows anyway.
         own = OutputFolder(self.output_folder, self.output_conn_id).location
         return None if OutputFolder(found, self.output_conn_id).location == own else found
 
     def _failed_rows_folder(self) -> str | None:
+        from airflow_provider_lamini.rows.sources.forms import folder_of_run
         from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
         if self.only_failed_of is None:
             return None
         if self.output_folder is None:
             raise InvalidArgumentError("only_failed_of needs output, the folder for the results.")
-        found = OutputFolder(plain_name("only_failed_of", self.only_failed_of), self.output_conn_id).location
+        earlier = plain_name("only_failed_of", folder_of_run(self.only_failed_of))
+        found = OutputFolder(earlier, self.output_conn_id).location
         if found == OutputFolder(self.output_folder, self.output_conn_id).location:
             raise InvalidArgumentError(
                 "only_failed_of is the output folder itself. Write the rows that are sent again to a folder of their own."

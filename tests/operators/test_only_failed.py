@@ -180,6 +180,19 @@ def test_the_earlier_run_may_be_in_an_object_store(platform, inference):
     ]
 
 
+@pytest.mark.parametrize("argument", ["only_failed_of", "reuse_from"])
+def test_the_earlier_run_may_be_its_manifest_or_the_result_of_its_task(inference, tmp_path, argument):
+    first = [{"id": 1, "prompt": "a"}, {"id": 2, "prompt": " "}]
+    rows = [first[0], first[1] | {"prompt": "b"}]
+    passthrough = {"passthrough": ["id"]}
+    options = {"on_bad_row": "error", "max_failed_rows": 1}
+    result = run_to_end(inference(input=first, **options, **passthrough)).result
+    for number, earlier in enumerate([result, result["manifest"], Path(result["manifest"])]):
+        later = {argument: earlier, "input": rows, "output": str(tmp_path / str(number)), **passthrough}
+        counts = run_to_end(inference(**later)).result["counts"]
+        assert (counts["rows"], counts["reused"]) == ((1, 0) if argument == "only_failed_of" else (2, 1))
+
+
 def test_a_run_without_failed_rows_leaves_nothing_to_send(inference, out, again, platform):
     run_to_end(inference())
     jobs = submissions(platform)
@@ -281,13 +294,13 @@ def test_rows_that_others_look_like_must_not_have_moved(platform, inference, eng
     assert engine.prompts[before:] == [prompt.format(prompt="corrected")]
 
 
-@pytest.mark.parametrize("kind", ["manifest", "shards"])
+@pytest.mark.parametrize("kind", ["shards", "their list"])
 def test_what_is_no_folder_of_a_run_is_named(inference, again, tmp_path, kind):
     done = run_to_end(inference(output=str(tmp_path / "runs" / "one"), deferrable=False)).result
     merge_shards([done], str(tmp_path / "runs"))
     wrong, message = {
-        "manifest": (done["manifest"], r"manifest.json has no manifest.json"),
         "shards": (str(tmp_path / "runs"), "Pass the folder of one run"),
+        "their list": (str(tmp_path / "runs" / "shards.json"), "Pass the folder of one run"),
     }[kind]
     with pytest.raises(InvalidArgumentError, match=message):
         run_to_end(inference(output=again, only_failed_of=wrong))

@@ -137,6 +137,17 @@ def is_result(value: object) -> bool:
     return isinstance(value, Mapping) and is_manifest(value.get("manifest")) and "output" in value
 
 
+def folder_of_run(run: object) -> object:
+    """The output folder of an earlier run that is named in any of the ways that an input takes.
+
+    :param run: the folder, its manifest, or the result of the task; anything else is returned as it is
+    """
+    if isinstance(run, Mapping) and is_result(run):
+        return str(run["output"])
+    path = str(run) if is_path_object(run) else run
+    return path.rpartition("/")[0] if isinstance(path, str) and is_manifest(path) else path
+
+
 def is_manifest(path: object) -> bool:
     """Whether a path is that of a manifest, or of a list of shards."""
     return isinstance(path, str) and PurePosixPath(path).name in (MANIFEST, SHARDS) and "\n" not in path
