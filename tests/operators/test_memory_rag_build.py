@@ -220,7 +220,7 @@ def test_the_log_of_a_killed_task_says_that_the_build_keeps_running(knowledge, b
         asyncio.run(deferral.make_trigger().on_kill())
     operator = make()
     operator.on_kill()  # this process has no job
-    assert any("Job 1 (Memory RAG) cannot be cancelled" in line for line in lines)
+    assert any("Memory RAG job 1 cannot be cancelled" in line for line in lines)
 
 
 def test_after_the_timeout_a_retry_attaches(knowledge, build):

@@ -209,7 +209,7 @@ def test_a_killed_task_leaves_the_build_to_the_next_try(knowledge, refresh, refr
     deferral = begin(refresh(), RUNS[0])
     with log_lines() as lines:
         asyncio.run(deferral.make_trigger().on_kill())
-    assert any("Job 1 (Memory RAG) cannot be cancelled" in line for line in lines)
+    assert any("Memory RAG job 1 cannot be cancelled" in line for line in lines)
     knowledge.indexes["1"].states = ["COMPLETED"]
     assert refresh_in_run(0)["index_id"] == "1"
     assert knowledge.request_counts[TRAIN] == 1
