@@ -48,6 +48,18 @@ def is_blank(value: object) -> bool:
     return isinstance(value, str) and _BLANK.fullmatch(value) is not None
 
 
+def none_begins_with(characters: frozenset[str], values: Iterable[object]) -> bool:
+    """Whether it is certain, from the first characters alone, that all values are texts and none begins with one of these.
+
+    :param characters: the characters
+    :param values: any values
+    """
+    try:
+        return characters.isdisjoint(map(_FIRST, values))  # type: ignore[arg-type] # see below
+    except (TypeError, LookupError):  # an empty text, or a value that is not a text
+        return False
+
+
 def all_visible(values: Iterable[object]) -> bool:
     """Whether it is certain, from the first characters alone, that no value is a blank text, an object or a list of objects.
 
@@ -55,10 +67,7 @@ def all_visible(values: Iterable[object]) -> bool:
 
     :param values: any values
     """
-    try:
-        return _INVISIBLE.isdisjoint(map(_FIRST, values))  # type: ignore[arg-type] # see below
-    except (TypeError, LookupError):  # an empty text, or a value that is not a text
-        return False
+    return none_begins_with(_INVISIBLE, values)
 
 
 def any_blank(values: Sequence[object]) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.blank import none_begins_with
 from airflow_provider_lamini.rows.errors import short_name
 from airflow_provider_lamini.rows.parameters import parameter
 
@@ -31,7 +31,6 @@ CHAT_FIELDS = {
 """Fields of OpenAI's chat API that are parameters of ours, and our names for them."""
 _TRAINING_ONLY = ("weight",)
 _JSON_START = frozenset("[{ \t\r\n")
-_FIRST = itemgetter(0)
 _WORDS = ("role", "from")
 _AS_PYTHON = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)'\s*:.*\}\s*\]\s*\Z", re.DOTALL)
 """A conversation as Python writes it, and pandas to a CSV file."""
@@ -133,10 +132,7 @@ def are_plain(values: Iterable[object]) -> bool:
 
     :param values: any values
     """
-    try:
-        return _JSON_START.isdisjoint(map(_FIRST, values))  # type: ignore[arg-type] # see below
-    except (TypeError, LookupError):  # an empty text, or a value that is not a text
-        return False
+    return none_begins_with(_JSON_START, values)
 
 
 def any_conversation(values: Sequence[Json]) -> bool:
