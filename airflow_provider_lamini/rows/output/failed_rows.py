@@ -21,6 +21,7 @@ from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.keys import KEY_SIZE, row_keys
 from airflow_provider_lamini.rows.ledger.document import load
 from airflow_provider_lamini.rows.output.manifest import read_manifest
+from airflow_provider_lamini.rows.output.part_rows import REMEDY
 from airflow_provider_lamini.rows.output.parts import ERROR_COLUMNS
 from airflow_provider_lamini.rows.run_files import keys_name
 from airflow_provider_lamini.rows.screening import screen
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 _LINE = msgspec.json.Decoder(dict[str, Any])
 _VALUES = msgspec.json.Encoder(order="sorted")
-_REMEDY = "Restore it, or repeat that run in another folder with reuse_from, which copies what is intact."
 _UNKNOWN = 0
 """Stands for the values of a row that could not be read."""
 
@@ -86,14 +86,14 @@ def read_failed_rows(folder: OutputFolder, prompt_columns: Collection[str] = ())
                 unreadable = row["error_reason"] == FailureReason.BAD_ROW.value
                 values.append(_UNKNOWN if unreadable else _hash(row, columns))
         except FileNotFoundError:
-            raise IncompleteOutputError(f"{folder.uri(name)} is missing. {_REMEDY}") from None
+            raise IncompleteOutputError(f"{folder.uri(name)} is missing. {REMEDY}") from None
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
-            raise IncompleteOutputError(f"{folder.uri(name)} is damaged. {_REMEDY}") from None
+            raise IncompleteOutputError(f"{folder.uri(name)} is damaged. {REMEDY}") from None
     ordered = all(map(int.__lt__, indices, indices[1:]))
     if not ordered or len(indices) != manifest.counts.failed:
         raise IncompleteOutputError(
             f"The files errors-*.jsonl in {folder} do not have the "
-            f"{counted(manifest.counts.failed, 'failed row')} of its manifest: somebody has changed them. {_REMEDY}"
+            f"{counted(manifest.counts.failed, 'failed row')} of its manifest: somebody has changed them. {REMEDY}"
         )
     ledger = load(folder)
     version = "" if ledger is None else whole_input_version(ledger.header.input_version)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_lamini.rows.storage.folder import OutputFolder
 
 REMEDY = "Restore the file, or repeat the run in another folder with reuse_from, which copies what is intact."
-"""What to do about a part that is missing or damaged."""
+"""What to do about a file of a run that is missing or damaged."""
 
 _LINE = msgspec.json.Decoder(dict[str, Any])
 
