@@ -69,7 +69,7 @@ def parse_routes(
     :param fallback_model: the other model, or a list of models in the order in which they are tried; ``None`` for the same
     :param fallback_conn_id: the other connection, or a list, likewise. Of two lists, one entry of each makes a fallback.
     :return: the routes, in the order in which they are tried
-    :raises InvalidArgumentError: if an argument is wrong, or a fallback is no other than an earlier one or the first
+    :raises InvalidArgumentError: if an argument is wrong, or a fallback is the same as an earlier one or the first
     :raises InvalidConnectionError: if a connection is invalid
     """
     names = [(plain_name("model_name", model_name), plain_name(*conn_id))]

@@ -211,7 +211,7 @@ def test_the_table_has_every_operator_with_data():
 
 
 def reported_by(operator, result):
-    """What OpenLineage is told: names of inputs, outputs with rows, and the facet."""
+    """What OpenLineage receives: names of inputs, outputs with rows, and the facet."""
     instance = SimpleNamespace(get_template_context=lambda: {"ti": TI})
     hook = "get_openlineage_facets_on_failure" if result is None else "get_openlineage_facets_on_complete"
     found = getattr(operator, hook)(instance)

@@ -73,7 +73,7 @@ def connection_errors(conn_id: str) -> Iterator[None]:
 
 
 def driver_failure(error: Exception) -> tuple[str, bool] | None:
-    """What is wrong, without any value of a row, and whether a retry may help; ``None`` if it is no error of a driver.
+    """What is wrong, without any value of a row, and whether a retry may help; ``None`` if it is not an error of a driver.
 
     :param error: the error
     """

@@ -185,7 +185,7 @@ def _is_file(item: object) -> bool:
 
 
 def _may_be_file(item: object) -> bool:
-    """Whether a text that is no file by itself (`_is_file`) is one among others: with blanks, or without a folder."""
+    """Whether a text that is not a file by itself (`_is_file`) is one among others: with blanks, or without a folder."""
     if not isinstance(item, str) or len(item) > _LONGEST_PATH or "\n" in item or "\0" in item:
         return False
     if SCHEME.match(item):

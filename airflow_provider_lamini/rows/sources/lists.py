@@ -127,7 +127,7 @@ class CheckedList:
     :param items: the items of the list, or the table's rows
     :param columns: names for the values of rows that are sequences
     :param keep_bad: keep rows that cannot be used (`Batch.bad`) instead of raising an error
-    :raises BadRowError: for the first item of a list that is no row
+    :raises BadRowError: for the first item of a list that is not a row
     """
 
     def __init__(self, items: Sequence[object], columns: Sequence[str] | None, *, keep_bad: bool) -> None:
