@@ -55,7 +55,7 @@ def test_neither_the_database_nor_a_log_contains_a_secret_or_a_row(
     demo.assert_every_row_once(airflow.xcom(run, demo.TASK_ID), tickets)
     assert 0 <= airflow.xcom(run, "share_that_agrees") <= 1
     assert "deferred" in airflow.states_seen(run, demo.TASK_ID)
-    assert airflow.failed_tries(run) == airflow.abandoned_tries(run)
+    assert airflow.failed_tries(run) <= airflow.abandoned_tries(run)
     assert len(platform.control.jobs()) == demo.CHUNKS
     airflow.wait_task(failing, demo.TASK_ID, "failed")
 

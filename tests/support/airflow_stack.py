@@ -222,10 +222,11 @@ class AirflowStack:
         return sum(max(task["try_number"] - 1, 0) for task in self.task_instances(run))
 
     def abandoned_tries(self, run: Run) -> int:
-        """Return how many tries the scheduler abandoned because the task's process ended in an unexpected state.
+        """Return how many tries, at most, the scheduler abandoned because the task's process ended in an unexpected state.
 
         That happens when a worker dies. It also happens, without any failure, when a slow scheduler learns of a deferral only
-        after the task was resumed.
+        after the task was resumed. The scheduler may report one try twice: when it learns of a deferral and of the end
+        of the process, or when its transaction failed and is repeated.
         """
         log = (self.logs / "scheduler.log").read_text(errors="replace")
         return sum(
