@@ -77,6 +77,12 @@ class BadRowError(RowError):
     """Why, as a `FailureReason`."""
 
 
+class NoPromptError(BadRowError):
+    """One of the texts that a row sends is blank."""
+
+    reason = "no_prompt"
+
+
 class NoExpectedAnswerError(BadRowError):
     """A row has no expected answer to compare with."""
 

@@ -83,18 +83,30 @@ def _prompt(row: Row, prompt: PromptTemplate) -> tuple[str, RowFailure | None]:
     if None in values:
         column = short_name(prompt.columns[values.index(None)])
         return "", _no_prompt(f"the row has no value in the column {column!r}, which the prompt needs")
-    names = ", ".join(map(short_name, prompt.text_columns))
-    if makes_blank(row, prompt):
-        return "", _no_prompt(f"the prompt would be empty: {names} of the row is blank")
-    if prompt.is_one_value and not prompt.takes_conversations:
-        remedy = f"Pass messages={names!r} with endpoint='chat'"
-        problem = conversation_problem(row.get(prompt.text_columns[0]), prompt.text_columns[0], remedy)
-        if problem is not None:
-            return "", RowFailure(FailureReason.BAD_ROW, problem)
+    failure = no_text(row, prompt)
+    if failure is not None:
+        return "", failure
     try:
         return prompt.render(row), None
     except BadRowError as error:
         return "", RowFailure(FailureReason(error.reason), str(error))
+
+
+def no_text(row: Row, prompt: PromptTemplate) -> RowFailure | None:
+    """Why a row makes no text that can be sent: it would be blank, or the JSON text of a conversation; ``None`` if it does.
+
+    :param row: a row with a value in each column that the prompt needs
+    :param prompt: makes the text
+    """
+    names = ", ".join(map(short_name, prompt.text_columns))
+    if makes_blank(row, prompt):
+        return _no_prompt(f"the prompt would be empty: {names} of the row is blank")
+    if prompt.is_one_value and not prompt.takes_conversations:
+        remedy = f"Pass messages={names!r} with endpoint='chat'"
+        problem = conversation_problem(row.get(prompt.text_columns[0]), prompt.text_columns[0], remedy)
+        if problem is not None:
+            return RowFailure(FailureReason.BAD_ROW, problem)
+    return None
 
 
 def makes_blank(row: Row, prompt: PromptTemplate) -> bool:

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_provider_lamini.rows.errors import BadRowError, NoPromptError
+from airflow_provider_lamini.rows.failures import FailureReason
 from airflow_provider_lamini.rows.prompt import PromptTemplate
+from airflow_provider_lamini.rows.screening import no_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,6 +40,7 @@ class TextPairTemplate(PromptTemplate):
         self._parts = (first, second)
         columns = (*first.placeholders, *second.placeholders)
         super().__init__(_encode((first.text, second.text)), ("",) * (len(columns) + 1), columns, bare=False)
+        self.may_refuse = True
 
     @property
     def needs_columns(self) -> bool:
@@ -50,13 +54,20 @@ class TextPairTemplate(PromptTemplate):
         """Make both texts of one row.
 
         :raises MissingColumnError: if the row has no value in one of the columns
+        :raises NoPromptError: if one of both is blank
+        :raises BadRowError: if one of both is a conversation
         """
-        first, second = (part.render(row) for part in self._parts)
+        first, second = (self._text(row, part) for part in self._parts)
         return _encode((first, second))
 
     def render_all(self, rows: Sequence[Row]) -> list[str]:
-        first, second = (part.render_all(rows) for part in self._parts)
-        return list(map(_encode, zip(first, second, strict=True)))
+        return list(map(self.render, rows))
+
+    def _text(self, row: Row, part: PromptTemplate) -> str:
+        failure = no_text(row, part)
+        if failure is None:
+            return part.render(row)
+        raise (NoPromptError if failure.reason is FailureReason.NO_PROMPT else BadRowError)(failure.text)
 
     def characters(self, batch: Batch) -> int:
         return sum(part.characters(batch) for part in self._parts)

@@ -225,6 +225,21 @@ def test_a_text_that_is_not_unicode_fails_its_row(emissary, infer, out):
     assert len(emissary.sent("/v1/embeddings")) == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("", "no_prompt"), (" \u200b", "no_prompt"), ([{"role": "user", "content": "a"}], "bad_row")],
+)
+@pytest.mark.parametrize("column", ["prompt", "target"])
+def test_a_row_without_one_of_both_texts_is_not_sent(emissary, infer, column, value, reason):
+    rows = [{"prompt": "a", "target": "b"} | {column: value}, {"prompt": "a", "target": "b"}]
+    with pytest.raises(InvalidArgumentError, match=rf"{column}.* (is blank|has a conversation)"):
+        run_to_end(infer(endpoint="embeddings", input=rows, target="target"))
+    keep = {"on_bad_row": "error", "max_failed_rows": 1}
+    ended = run_to_end(infer(endpoint="embeddings", input=rows, target="target", **keep))
+    assert ended.result["counts"]["failures"] == {reason: 1}
+    assert [body["input"] for body in emissary.sent("/v1/embeddings")] == ["a"]
+
+
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_parked_deployment_is_woken_first_without_holding_the_worker(emissary, infer, deferrable):
     emissary.deployments["dp-1"].states = ["Deactivated"]
