@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from airflow_provider_lamini.rows.endpoints import JobEndpoint
 from airflow_provider_lamini.rows.output.chunk_result import NOT_ANSWERED
 from airflow_provider_lamini.rows.output.manifest import write_manifest
 from airflow_provider_lamini.rows.passthrough_cache import MAX_BYTES
-from airflow_provider_lamini.rows.screening import screen
+from airflow_provider_lamini.rows.screening import Screened, screen
 from airflow_provider_lamini.rows.sources.read_once import ReadOnceInput
 from airflow_provider_lamini.rows.sources.validation import needed_columns
 from airflow_provider_lamini.runs.chunk_jobs import ChunkJobs
@@ -129,10 +130,12 @@ class RowRun:
         return Done(self._result(manifest))
 
     def prepare(self) -> bool:
-        """Open the run without sending anything: when it begins, this validates the input.
+        """Open the run without sending anything: when it begins, this validates the input. A dry run opens nothing.
 
         :return: whether rows are left to send
         """
+        if self._config.dry_run:
+            return False
         with ExitStack() as stack:
             run = self._open(None, stack)
             return not run.ledger.finished
@@ -223,6 +226,7 @@ class InlineRun:
         self._endpoint = endpoint
         self._max_rows = max_rows
         self._result = result
+        self._characters = 0
 
     def advance(self, event: JobEvent | None) -> Done[dict[str, object]]:
         """Send all requests and wait for their answers.
@@ -232,6 +236,37 @@ class InlineRun:
         """
         del event
         config, size = self._config, self._endpoint.per_request
+        prompts, failures = self._screened
+        if config.dry_run:
+            counted = Counter(failure.reason.value for failure in failures.values())
+            found = {"rows": len(prompts), "characters": self._characters, "failures": dict(counted)}
+            return Done({"dry_run": True, **found})
+        results = [
+            RowResult(None, None, failures.get(offset, NOT_ANSWERED)) for offset in range(len(prompts))
+        ]
+        sent = [offset for offset in range(len(prompts)) if offset not in failures]
+        calls = [
+            self._endpoint.ask([prompts[offset] for offset in sent[start : start + size]])
+            for start in range(0, len(sent), size)
+        ]
+        answers = send_all(self._task.settings, calls, at_once=config.max_in_flight, log=self._task.log)
+        for offset, result in zip(sent, chain.from_iterable(answers), strict=True):
+            results[offset] = result
+        report_answers(self._task.hook.platform_name, results)
+        return Done(self._result(require_outputs(results, config.failure_limit)))
+
+    def prepare(self) -> bool:
+        """Read and validate the rows without sending anything.
+
+        :return: whether there are rows to send
+        """
+        prompts, failures = self._screened
+        return not self._config.dry_run and len(failures) < len(prompts)
+
+    @cached_property
+    def _screened(self) -> Screened:
+        """The prompts of the rows, which are read once."""
+        config = self._config
         given, keep_bad = config.input, config.keep_bad_rows
         if isinstance(given, ReadOnceInput):
             given = given.first_rows(self._max_rows + 1, keep_bad=keep_bad)
@@ -244,28 +279,13 @@ class InlineRun:
             rows += batch.rows
         rows = rows[: config.limit_rows]
         unreadable = {number: failure for number, failure in bad.items() if number < len(rows)}
-        prompts, failures = screen(rows, unreadable, prompt, config.max_prompt_chars)
-        if failures and not config.keep_bad_rows:
-            raise inline_error(rows, prompt, failures)
-        characters = sum(prompt.lengths([text for text in prompts if text]))
-        if refusal := config.budget.refusal(len(rows), characters, self._endpoint):
+        screened = screen(rows, unreadable, prompt, config.max_prompt_chars)
+        if screened.failures and not config.keep_bad_rows:
+            raise inline_error(rows, prompt, screened.failures)
+        self._characters = sum(prompt.lengths([text for text in screened.prompts if text]))
+        if refusal := config.budget.refusal(len(rows), self._characters, self._endpoint):
             raise InvalidArgumentError(f"{refusal}. Nothing was sent.")
-        if config.dry_run:
-            counted = Counter(failure.reason.value for failure in failures.values())
-            return Done(
-                {"dry_run": True, "rows": len(rows), "characters": characters, "failures": dict(counted)}
-            )
-        results = [RowResult(None, None, failures.get(offset, NOT_ANSWERED)) for offset in range(len(rows))]
-        sent = [offset for offset in range(len(rows)) if offset not in failures]
-        calls = [
-            self._endpoint.ask([prompts[offset] for offset in sent[start : start + size]])
-            for start in range(0, len(sent), size)
-        ]
-        answers = send_all(self._task.settings, calls, at_once=config.max_in_flight, log=self._task.log)
-        for offset, result in zip(sent, chain.from_iterable(answers), strict=True):
-            results[offset] = result
-        report_answers(self._task.hook.platform_name, results)
-        return Done(self._result(require_outputs(results, config.failure_limit)))
+        return screened
 
     def on_deadline(self, event: JobEvent) -> str:
         return jobs_kept(event)

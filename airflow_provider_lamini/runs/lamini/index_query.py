@@ -14,7 +14,8 @@ from airflow_provider_lamini.runs.outcome import Done, WaitFor
 if TYPE_CHECKING:
     from airflow_provider_lamini.jobs.event import EndedJob, JobEvent
     from airflow_provider_lamini.jobs.state import JobStatus
-    from airflow_provider_lamini.runs.task import TaskRun, Work
+    from airflow_provider_lamini.runs.row_run import InlineRun, RowRun
+    from airflow_provider_lamini.runs.task import TaskRun
 
 
 class QueryReadyIndex:
@@ -25,20 +26,27 @@ class QueryReadyIndex:
     :param queries: the queries; their endpoint has no jobs
     """
 
-    def __init__(self, task: TaskRun, index_id: str, queries: Work[dict[str, object]]) -> None:
+    def __init__(self, task: TaskRun, index_id: str, queries: RowRun | InlineRun) -> None:
         self._task = task
         self._index_id = index_id
         self._queries = queries
 
     def advance(self, event: JobEvent | None) -> WaitFor | Done[dict[str, object]]:
-        """Wait for the index if necessary, then send the queries.
+        """Validate the input, wait for the index if necessary, then send the queries.
 
         :param event: what happened to the build of the index; ``None`` at the start of a try
         :raises JobNotFoundError: if there is no such index
         :raises JobLostError: if the status of the index can no longer be read
         :raises JobError: if the build has failed
         """
-        if event is None:
+        if event is not None:
+            for lost in event.lost.values():
+                raise JobLostError(
+                    f"The status of index {self._index_id} can no longer be read. A retry polls it again. {lost.reason}"
+                )
+            for ended in event.ended.values():
+                self._require(ended)
+        elif self._queries.prepare():
             status = self._status()
             if not status.state.ended:
                 self._task.log.info(
@@ -48,13 +56,6 @@ class QueryReadyIndex:
                     kind=MEMORY_RAG.name, job_ids=[self._index_id], submitted_at=self._task.started_at
                 )
             self._require(status)
-        else:
-            for lost in event.lost.values():
-                raise JobLostError(
-                    f"The status of index {self._index_id} can no longer be read. A retry polls it again. {lost.reason}"
-                )
-            for ended in event.ended.values():
-                self._require(ended)
         return self._queries.advance(None)
 
     def on_deadline(self, event: JobEvent) -> str:
