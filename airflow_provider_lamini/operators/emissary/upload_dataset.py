@@ -61,7 +61,7 @@ class EmissaryUploadDatasetOperator(JobOperator):
         connection to the database
     :param sql_parameters: the values of the query's placeholders, a mapping or a list
     :return: ``job_id`` (for ``EmissaryJobSensor``), ``project_id``, ``dataset_id``, ``rows``, ``bytes`` and
-        ``failures`` (rows left out, by reason)
+        ``failures`` (rows left out, by reason); the last three are ``None`` without a submission record
     """
 
     template_fields: Sequence[str] = (

@@ -125,7 +125,7 @@ class DatasetUpload(NamedJob):
             "dataset_id": dataset_id,
             "rows": numbers.get("rows"),
             "bytes": numbers.get("bytes"),
-            "failures": recorded_failures(numbers),
+            "failures": recorded_failures(numbers) if submission else None,
         }
 
     def _upload(self, dataset: Dataset, name: str) -> str:
