@@ -33,6 +33,8 @@ READERS: dict[str, tuple[str, Columns]] = {
     "EvaluateOperator": ("input", ["input", "output"]),
     "EvaluateClassifierOperator": ("input", ["input", "output"]),
     "ClassifierTrainOperator": ("examples", ["text", "class"]),
+    "EmissaryBatchInferenceOperator": ("input", ["prompt"]),
+    "EmissaryUploadDatasetOperator": ("input", ["input", "output"]),
 }
 """The operators that read rows: the argument for the files, and the columns that they need."""
 ALL_FILES = ("BatchInferenceOperator", "UploadDatasetOperator")

@@ -6,25 +6,16 @@ import json
 
 import pytest
 
-from tests.bad_input.files import READERS
-from tests.bad_input.test_inputs import OPERATORS
+from tests.bad_input.test_inputs import OPERATORS, columns_of, run
 from tests.support.tasks import log_lines
 
-TASKS = OPERATORS | {
-    "train a classifier": ("ClassifierTrainOperator", {"classes": {"aa": "wanted"}}),
-    "Emissary upload": ("EmissaryUploadDatasetOperator", {}),
-    "Emissary batch": ("EmissaryBatchInferenceOperator", {}),
-}
-COLUMNS = {"EmissaryUploadDatasetOperator": ["input", "output"], "EmissaryBatchInferenceOperator": ["prompt"]}
 
-
-@pytest.mark.parametrize("task", TASKS)
-def test_what_is_read_is_said(world, task):
-    name, options = TASKS[task]
-    argument, columns = READERS[name] if name in READERS else ("input", COLUMNS[name])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_what_is_read_is_said(world, operator):
+    columns = columns_of(operator)
     world.put("r.csv", f"{';'.join(columns)};x\n{';'.join(['aa'] * len(columns))};y\n".encode())
     with log_lines() as logged:
-        world.run(name, {argument: "{here}/r.csv", **options})
+        run(world, operator, "{here}/r.csv")
     (line,) = (text for text in logged if "delimiter semicolon" in text)
     assert "r.csv" in line
     assert "1 row" in line

@@ -25,6 +25,8 @@ from tests.support.tasks import log_lines
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 
+CLASSES = ("a", "b", "spam", "x", "aa")
+"""The classes of rows in all tests that use these operators."""
 OPERATORS = {
     "batch": ("BatchInferenceOperator", {}),
     "deferred": ("BatchInferenceOperator", {"deferrable": True}),
@@ -37,19 +39,39 @@ OPERATORS = {
     "train": ("TrainOperator", {"deferrable": True}),
     "evaluate": ("EvaluateOperator", {"endpoint": "completions"}),
     "evaluate classifier": ("EvaluateClassifierOperator", {}),
+    "train a classifier": (
+        "ClassifierTrainOperator",
+        {"answer": "label", "classes": dict.fromkeys(CLASSES, "a class"), "deferrable": True},
+    ),
+    "Emissary batch": ("EmissaryBatchInferenceOperator", {}),
+    "Emissary chat": ("EmissaryBatchInferenceOperator", {"endpoint": "chat"}),
+    "Emissary classification": ("EmissaryBatchInferenceOperator", {"endpoint": "classification"}),
+    "Emissary embeddings": ("EmissaryBatchInferenceOperator", {"endpoint": "embeddings", "target": "prompt"}),
+    "Emissary upload": ("EmissaryUploadDatasetOperator", {"deferrable": True}),
 }
+"""All that read rows, each with all endpoints that make a request of a row in their own way."""
 
 
 def sent(world) -> list[str]:
-    """Return all texts that the platform was sent, sorted: direct requests arrive in any order."""
-    found: list[str] = []
-    for _, body in world.platform.bodies:
-        if "messages" in body:
-            found.append(body["messages"][-1]["content"])
-        elif "prompt" in body:
-            found += [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
-        found += [row["input"] for name in ("data", "eval_data") for row in body.get(name) or []]
-    return sorted(found)
+    """Return all texts that the platforms were sent, sorted: direct requests arrive in any order."""
+    bodies = [body for platform in (world.platform, world.emissary) for _, body in platform.bodies]
+    return sorted(text for body in bodies for text in texts_of(body))
+
+
+def texts_of(body) -> list[str]:
+    """Return the texts of rows in the body of a request."""
+    if "messages" in body:
+        return [body["messages"][-1]["content"]]
+    if "prompt" in body:
+        return [body["prompt"]] if isinstance(body["prompt"], str) else list(body["prompt"])
+    if "input" in body:
+        return [body["input"]]
+    if "files" in body:
+        files = body["files"].values()
+        return [json.loads(line)["prompt"] for content in files for line in content.splitlines()]
+    if "examples" in body:
+        return [text for texts in body["examples"].values() for text in texts]
+    return [row["input"] for name in ("data", "eval_data") for row in body.get(name) or []]
 
 
 def row(columns, text, **more):
@@ -119,7 +141,9 @@ def run(world, operator, value, **arguments):
 
 
 def columns_of(operator):
-    return READERS[OPERATORS[operator][0]][1]
+    name, options = OPERATORS[operator]
+    columns = READERS[name][1]
+    return [*columns[:-1], options["answer"]] if "answer" in options else columns
 
 
 @pytest.mark.parametrize("form", LISTS)
